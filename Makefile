@@ -37,7 +37,7 @@ accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
 atoms: setup ## How well single atoms are found, counted and spread, into docs/ (hours with --retrain)
 	$(BIN)/python docs/make_atoms_accuracy.py
 	$(BIN)/python docs/make_dispersion_check.py
-	$(BIN)/python docs/make_yardstick.py
+	$(BIN)/python docs/make_single_atom_calibration.py
 
 movies: setup ## How rightly clusters of movies are followed, into docs/movies.md
 	$(BIN)/python docs/make_movies.py
@@ -61,6 +61,7 @@ bench: setup ## All times and their tables, into docs/ (the machine should be id
 	$(BIN)/python benchmarks/live.py
 	$(HEADLESS) $(BIN)/python benchmarks/window.py
 	$(HEADLESS) $(BIN)/python benchmarks/day.py
+	$(HEADLESS) $(BIN)/python benchmarks/walk.py
 	$(HEADLESS) $(BIN)/python benchmarks/scatter.py
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py
 	$(BIN)/python benchmarks/report.py

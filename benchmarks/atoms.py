@@ -23,7 +23,7 @@ from napari_atomicity.atoms.card import SAMPLING_NM
 from napari_atomicity.atoms.finder import load_atom_model
 from napari_atomicity.atoms.localisation import fit_spots
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.training.atoms import simulated_field
+from napari_atomicity.training.atoms import simulate_field_of_atoms
 
 WINDOW_PX = 21
 BATCH = 4096
@@ -70,7 +70,7 @@ def main() -> None:
     given = options(__doc__, size=512, threads=min(2, os.cpu_count() or 1), repeats=3, rows=32)
     torch.set_num_threads(given.threads)
     about = machine()
-    pixels, marked = simulated_field(given.size, np.random.default_rng(7))
+    pixels, marked = simulate_field_of_atoms(given.size, np.random.default_rng(7))
     micrograph = Micrograph(pixels, SAMPLING_NM, name="benchmark")
     model = load_atom_model(device="cpu")
     rows = min(given.rows, given.size)

@@ -29,7 +29,7 @@ from napari_atomicity.io.inputs import named_inputs
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.batch import run_batch
 from napari_atomicity.pipeline.runs import RunRequest, analyse_one
-from napari_atomicity.simulation.fields import draw_recipe, write_recipe
+from napari_atomicity.simulation.recipes import draw_recipe, write_recipe
 
 SIZE_PX, PIXEL_NM = 384, 0.05
 ORIENTATIONS = 8

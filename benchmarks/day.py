@@ -33,7 +33,7 @@ from measuring import machine, options, write
 from napari_atomicity.gui.controls.watchdog import Block, Watched
 from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.project import Project
+from napari_atomicity.project import EditKind, ImageEdit, Project
 from window import PIXEL_SIZE_NM, made_up, settle
 
 PER_IMAGE = 50
@@ -66,9 +66,9 @@ def fill(folder: Path, results: dict[str, Analysis]) -> Path:
         project.add_paths([folder])
         for name, analysis in results.items():
             micrograph = load(folder / name)
-            project.describe(micrograph, b"")
+            project.image_files.update_metadata(micrograph, b"")
             whole = replace(analysis, micrograph=micrograph)
-            project.keep(name, None, whole, None, "bench", by_person=False)
+            project.record(ImageEdit(name, EditKind.ANALYSIS, "bench"), None, whole)
         project.flush()
     return path
 
@@ -189,13 +189,13 @@ class Day:
         self.measure("redo by key", self.key(Qt.Key.Key_Z, control | shift))
         self.measure("end the review", self.key(Qt.Key.Key_Escape))
         self.measure("select half (as a lasso does)", self._select_half)
-        self.measure("label these", lambda: state.relabel(state.selection, "Pt41"))
+        self.measure("label these", lambda: state.clusters.relabel(state.selection, "Pt41"))
         self.measure("undo that", binding.undo)
         self.measure("select one", lambda: state.select([(state.images[0], 3)]))
         results = self.adapted()
         group = object()
         for i, result in enumerate(results):
-            act = lambda r=result: state.predict(r, "adapt", group=group)  # noqa: E731
+            act = lambda r=result: state.clusters.replace_predictions(r, "adapt", group=group)  # noqa: E731
             if i == 0:
                 self.measure("adaptation, one image", act)
             else:
@@ -211,7 +211,7 @@ class Day:
         name = self.state.current
         now = self.state.analysis(name)
         fresh = made_up(PER_IMAGE, SIZE_PX, name, seed=991)
-        self.state.set_analysis(replace(fresh, micrograph=now.micrograph), soon=True)
+        self.state.clusters.set_analysis(replace(fresh, micrograph=now.micrograph), soon=True)
 
     def _select_half(self) -> None:
         table = self.state.table()
@@ -222,7 +222,8 @@ class Day:
 
         from napari_atomicity.gui.docks.report import write_all
         from napari_atomicity.gui.tasks import start
-        from napari_atomicity.state.export import Choices, snapshot
+        from napari_atomicity.state.export import Choices
+        from napari_atomicity.state.export_contents import snapshot
 
         start(
             self.state,
@@ -238,7 +239,6 @@ class Day:
 
 def main() -> None:
     given = options(__doc__, clusters=[3000, 20_000], labels=50)
-    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     about, projects = machine(), []
     app = Watched()
     for n in given.clusters:

@@ -21,7 +21,6 @@ next. A frame in which Python happens to collect all its garbage takes some 50 m
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -54,7 +53,7 @@ def state_of(n: int) -> WindowState:
     """A session of images of 250 clusters each."""
     state = WindowState()
     for k in range(n // PER_IMAGE):
-        state.set_analysis(made_up(PER_IMAGE, 64, f"field_{k:03d}", seed=k))
+        state.clusters.set_analysis(made_up(PER_IMAGE, 64, f"field_{k:03d}", seed=k))
     return state
 
 
@@ -142,7 +141,6 @@ def run(way: str, n: int) -> dict[str, Any]:
 
 def main() -> None:
     given = options(__doc__, clusters=[10_000], way="")  # --way: in this process, this one alone
-    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     if given.way:
         print(json.dumps(run(given.way, given.clusters[0])))
         return

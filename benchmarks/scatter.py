@@ -19,7 +19,6 @@ With a virtual display a processor draws what a graphics card would: then frames
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -181,7 +180,9 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
     for i in range(images):
         made = made_up(n // images, 64, f"image {i}", seed=i)
         small = Micrograph(np.zeros((64, 64), np.float32), 0.036, f"image {i}")
-        state.set_analysis(Analysis(small, made.table, made.outlines, embedding=made.embedding))
+        state.clusters.set_analysis(
+            Analysis(small, made.table, made.outlines, embedding=made.embedding)
+        )
     dock = Embedding(viewer)
     dock.resize(WIDTH, HEIGHT)
     dock.show()
@@ -191,7 +192,7 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
     keys = [(f"image {i % images}", i // images + 1) for i in range(n // 10)]
     relabelled, selected = [], []
     for _ in range(repeats):
-        state.relabel(some, CLASSES[next(flips) % 2])
+        state.clusters.relabel(some, CLASSES[next(flips) % 2])
         relabelled.append(best_ms(dock.update_now, 1))
         state.select(keys if next(flips) % 2 else [])
         selected.append(best_ms(dock.update_now, 1))
@@ -205,7 +206,6 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
 
 def main() -> None:
     given = options(__doc__, points=[1000, 10_000, 100_000], repeats=5)
-    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     app = QApplication.instance() or QApplication([])
     about, rows, docks = machine(), [], []
     for n in given.points:

@@ -18,7 +18,8 @@ import torch
 from scipy import fft, ndimage
 
 from measuring import best_of, machine, options, timed, write
-from napari_atomicity.simulation.fields import FieldSettings, _waves, simulate_field
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import (
     Microscope,
     Scan,
@@ -27,7 +28,8 @@ from napari_atomicity.simulation.imaging import (
     scatter_atoms,
 )
 from napari_atomicity.simulation.structures import Isomer
-from napari_atomicity.training.data import from_simulation
+from napari_atomicity.simulation.support import smooth_noise
+from napari_atomicity.training.simulated import from_simulation
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 
@@ -100,7 +102,7 @@ def main() -> None:
         "correlation": np.corrcoef(both[0].flat, both[1].flat)[0, 1],
     }
     knots = rng.normal(size=(23, 23))
-    ours = seconds(lambda: _waves(shape, pixel, 1.5, rng))
+    ours = seconds(lambda: smooth_noise(shape, pixel, 1.5, rng))
     obvious = seconds(lambda: ndimage.zoom(knots, np.array(shape) / knots.shape, order=3))
     figures["relief_ratio"] = obvious / ours
 

@@ -33,8 +33,10 @@ from napari_atomicity import load
 from napari_atomicity.core.cluster_table import validate
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
-from napari_atomicity.detection import clusters as detecting
+from napari_atomicity.detection import DetectionSettings
+from napari_atomicity.detection.clusters import outline_clusters
 from napari_atomicity.detection.patches import extract_patches
+from napari_atomicity.detection.seeds import find_seeds, prepare
 from napari_atomicity.io.tables import write_clusters, write_ratios
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.intensity_scale import fit_image
@@ -151,17 +153,17 @@ def stages(
 ) -> dict[str, Callable[[], Any]]:
     """Our stages one by one; each keeps what the next one needs."""
     kept: dict[str, Any] = {}
-    settings = detecting.DetectionSettings()
+    settings = DetectionSettings()
     np.save(folder / "image.npy", micrograph.data)
 
     def prepared() -> None:
-        kept["frame"] = detecting.prepare(micrograph.frame(0), micrograph.calibrated(), settings)
+        kept["frame"] = prepare(micrograph.frame(0), micrograph.calibrated(), settings)
 
     def found() -> None:
-        kept["seeds"] = detecting.find_seeds(kept["frame"], settings)
+        kept["seeds"] = find_seeds(kept["frame"], settings)
 
     def outlined() -> None:
-        detecting.outlined(kept["frame"], kept["seeds"], settings)
+        outline_clusters(kept["frame"], kept["seeds"], settings)
 
     detection = detect_clusters(micrograph)
     analysis = classify_clusters(detection, classifier)

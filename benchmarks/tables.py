@@ -273,6 +273,21 @@ def blocks(found: list[Record]) -> str:
     )
 
 
+def walk(record: Record) -> str:
+    """How far edits travel, beside version 0.1."""
+    shown = " shown" if record["shown"] else " hidden"
+    parts = []
+    for edit, now in record["edits"].items():
+        before = WALK_OF_0_1.get((edit, record["shown"]), {})
+        rows = [[words, *(f"{of[key]:,}" if of else "" for of in (before, now))]
+                for key, words in WALK_FIGURES.items()]  # fmt: skip
+        entered = [", ".join(f"`{file}` {n}" for file, n in of.get("entered", {}).items())
+                   for of in (before, now)]  # fmt: skip
+        rows.append(["most entered files", *entered])
+        parts.append(table([f"{edit}, window{shown}", "version 0.1", "now"], rows))
+    return "\n\n".join(parts)
+
+
 def gallery(record: Record) -> str:
     keys = ("ready", "scrolling", "scrolling_most", "jumping", "jumping_most")
     return table(
@@ -377,6 +392,95 @@ def simulation(record: Record) -> str:
     return table(["", ""], rows)
 
 
+WALK_FIGURES = {
+    "calls": "calls", "calls_in_workers": "of these in workers",
+    "frames": "calls with lambdas, comprehensions and resumed generators",
+    "frames_in_workers": "of these in workers", "files": "files", "moves": "moves between files",
+}  # fmt: skip
+WALK_OF_0_1: dict[tuple[str, bool], Record] = {
+    ("label key", False): {
+        "calls": 453,
+        "calls_in_workers": 0,
+        "frames": 711,
+        "frames_in_workers": 0,
+        "files": 49,
+        "moves": 216,
+        "entered": {
+            "session.py": 80,
+            "palette.py": 31,
+            "widgets/parts/following.py": 23,
+            "widgets/viewer/binding.py": 14,
+            "widgets/viewer/layers.py": 6,
+            "widgets/viewer/marks.py": 6,
+            "table.py": 6,
+            "edits.py": 4,
+            "catalogue.py": 4,
+            "widgets/parts/forms.py": 4,
+        },
+    },
+    ("Classify", False): {
+        "calls": 2046,
+        "calls_in_workers": 953,
+        "frames": 2977,
+        "frames_in_workers": 1520,
+        "files": 76,
+        "moves": 743,
+        "entered": {
+            "session.py": 185,
+            "widgets/parts/forms.py": 92,
+            "widgets/parts/drawing.py": 80,
+            "widgets/parts/following.py": 34,
+            "palette.py": 31,
+            "statistics/scores.py": 30,
+            "widgets/parts/tasks.py": 28,
+            "table.py": 18,
+            "widgets/viewer/binding.py": 16,
+            "model/intensity_scale.py": 12,
+        },
+    },
+    ("label key", True): {
+        "calls": 797,
+        "calls_in_workers": 0,
+        "frames": 1200,
+        "frames_in_workers": 0,
+        "files": 65,
+        "moves": 355,
+        "entered": {
+            "session.py": 104,
+            "palette.py": 35,
+            "widgets/gallery/grid.py": 29,
+            "widgets/parts/following.py": 23,
+            "widgets/viewer/binding.py": 19,
+            "widgets/gallery/view.py": 15,
+            "widgets/parts/cluster_rows.py": 13,
+            "widgets/plots/scatter.py": 11,
+            "widgets/viewer/layers.py": 9,
+            "widgets/parts/glyphs.py": 8,
+        },
+    },
+    ("Classify", True): {
+        "calls": 2471,
+        "calls_in_workers": 959,
+        "frames": 3616,
+        "frames_in_workers": 1526,
+        "files": 95,
+        "moves": 927,
+        "entered": {
+            "session.py": 230,
+            "widgets/parts/forms.py": 94,
+            "widgets/parts/drawing.py": 82,
+            "widgets/parts/following.py": 38,
+            "palette.py": 38,
+            "widgets/parts/tasks.py": 33,
+            "statistics/scores.py": 30,
+            "widgets/viewer/binding.py": 21,
+            "widgets/browse/image_list.py": 20,
+            "table.py": 18,
+        },
+    },
+}
+"""Figures of version 0.1, of each edit with the window hidden or shown."""
+
 PERFORMANCE = "performance.md"
 SECTIONS = {
     "speed": Section(PERFORMANCE, speed),
@@ -389,6 +493,7 @@ SECTIONS = {
     "startup": Section(PERFORMANCE, startup),
     "window": Section(PERFORMANCE, window),
     "day": Section(PERFORMANCE, day),
+    "walk": Section("architecture.md", walk),
     "gallery": Section(PERFORMANCE, gallery),
     "scatter": Section(PERFORMANCE, scatter),
     "batch": Section("many_images.md", batch),

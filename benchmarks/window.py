@@ -17,7 +17,6 @@ The best of several repeats is printed.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -176,13 +175,13 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
 
     def renewed() -> None:
         result = results[rng.integers(2)]
-        state.set_analysis(replace(result, outlines=list(result.outlines)), soon=True)
+        state.clusters.set_analysis(replace(result, outlines=list(result.outlines)), soon=True)
 
     def placed() -> None:
         now = state.analysis("field")
         table = now.table.copy()
         table[["umap_1", "umap_2"]] = rng.normal(5, 2, (n, 2))
-        state.place(replace(now, table=table))
+        state.clusters.set_embedding(replace(now, table=table))
 
     return {
         "select one": select(1),
@@ -194,7 +193,7 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         "move the view": camera,
         "class map on or off": maps,
         "hide a label": lambda: setattr(binding, "hidden", binding.hidden ^ {"Pt41"}),
-        "delete one by hand": lambda: state.remove_clusters("field", [ids[3]]),
+        "delete one by hand": lambda: state.clusters.remove_ids("field", [ids[3]]),
         "undo the deletion": lambda: binding.undo(),
         "places in the map": placed,
         "analyse again": renewed,
@@ -210,7 +209,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     about, rows = machine(), []
-    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     app = Timed()
 
     import napari
@@ -242,7 +240,7 @@ def main() -> None:
             binding.ensure_image(layer)
 
         def show(binding: Binding = binding, analysis: Analysis = analysis) -> None:
-            binding.state.set_analysis(analysis, soon=True)  # as the dock Analyse does
+            binding.state.clusters.set_analysis(analysis, soon=True)  # as the dock Analyse does
             then(binding)
 
         def then(binding: Binding) -> None:

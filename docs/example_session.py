@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope, Scan
 from napari_atomicity.simulation.structures import isomer_library
 

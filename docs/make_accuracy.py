@@ -31,10 +31,12 @@ from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.models.thresholds import by_thresholds, quantities
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.pipeline.fine_tuning import Adaptation, adapt
-from napari_atomicity.statistics.ratios import class_ratios, wilson_interval
-from napari_atomicity.training.calibrate import expected_calibration_error
+from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
-from napari_atomicity.training.request import FolderSource, TrainRequest, train
+from napari_atomicity.training.evaluation import expected_calibration_error
+from napari_atomicity.training.request import FolderSource, TrainRequest
+from napari_atomicity.training.run import train
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -110,7 +110,7 @@ def log_found(
         for contrast in contrasts:
             settings = CandidateSettings((fwhm,), contrast, MIN_RESPONSE, DISTANCE_NM, np.inf)
             judged[fwhm, contrast] = [
-                training.judge(
+                training.match_to_marks(
                     i, *find_candidates(i.pixels, i.pixel_size_nm, settings), TOLERANCE_NM
                 )
                 for i in images
@@ -148,7 +148,7 @@ def at_points(
 ) -> list[np.ndarray]:
     """What is reported of each image at the operating point that its calibration gives."""
     return [
-        j.points_nm[c(j.score) >= training.threshold_of(c, j)]
+        j.points_nm[c(j.score) >= training.choose_threshold(c, j)]
         for j, c in zip(judged, calibration, strict=True)
     ]
 
@@ -167,13 +167,13 @@ def without_sets(images: Sequence[LabelledImage], build: Path) -> list[np.ndarra
         else:
             network = training.train_network(learnt, recipe.settings)
             save_file(network.state_dict(), kept)
-        seen = [training.judged_by([network.eval()], i, recipe) for i in learnt]
-        known = training.calibrated_on(learnt, seen, training.folds_of(learnt, recipe.folds))
+        seen = [training.predict_held_out([network.eval()], i, recipe) for i in learnt]
+        known = training.fit_calibration(learnt, seen, training.assign_folds(learnt, recipe.folds))
         for n, image in enumerate(images):
             if not inside(image.source):
-                judged = training.judged_by([network.eval()], image, recipe)
+                judged = training.predict_held_out([network.eval()], image, recipe)
                 calibration = known.at(fineness(image.pixel_size_nm))
-                cut = training.threshold_of(calibration, judged)
+                cut = training.choose_threshold(calibration, judged)
                 found[n] = judged.points_nm[calibration(judged.score) >= cut]
     return found
 
@@ -190,7 +190,7 @@ def on_learnt_images(images: Sequence[LabelledImage], fold: np.ndarray, build: P
             network.load_state_dict(load_file(kept))
             networks.append(network.eval())
         learnt = [
-            training.judged_by(networks, i, recipe)
+            training.predict_held_out(networks, i, recipe)
             for i, f in zip(images, fold, strict=True)
             if f != left_out and i.source == "Pt/NC"
         ]
@@ -364,14 +364,14 @@ def main() -> None:
     if given.retrain:
         shutil.rmtree(given.build, ignore_errors=True)
     folders = [given.data / "atoms_ptnc", given.data / "atoms_molecular"]
-    images, moved = training.shared_images(folders)
-    as_filed = {i.name: i for i in training.shared_images(folders, own_marks=False)[0]}
+    images, moved = training.read_shared_images(folders)
+    as_filed = {i.name: i for i in training.read_shared_images(folders, own_marks=False)[0]}
     recipe = training.SHIPPED_RECIPE
-    fold = training.folds_of(images, recipe.folds, recipe.settings.seed)
-    judged, _ = training.fold_predictions(
+    fold = training.assign_folds(images, recipe.folds, recipe.settings.seed)
+    judged, _ = training.predict_folds(
         images, fold, recipe, build=given.build, workers=given.workers
     )
-    calibration = training.calibrations(images, fold, judged, recipe)[:-1]
+    calibration = training.fit_calibrations(images, fold, judged, recipe)[:-1]
     chosen = at_points(judged, calibration)
     alone = at_points(judged, [replace(c, point=operating.OperatingPoint()) for c in calibration])
     foreign = without_sets(images, given.build)

@@ -25,24 +25,26 @@ from scipy.stats import binom
 
 from napari_atomicity import __version__
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
-from napari_atomicity.atoms.completeness import Completeness, completeness
+from napari_atomicity.atoms.completeness import Completeness, estimate_completeness
 from napari_atomicity.atoms.finder import AtomModel, load_atom_model
 from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 from napari_atomicity.simulation.imaging import Microscope
-from napari_atomicity.statistics import dispersion as dispersion_module
-from napari_atomicity.statistics import point_patterns as patterns
+from napari_atomicity.statistics import dispersion_evidence, dispersion_intervals
 from napari_atomicity.statistics.dispersion import (
     DispersionStatistics,
-    Estimate,
     dispersion,
-    pooled,
+    pool_images,
 )
-from napari_atomicity.statistics.point_patterns import ObservationWindow
-from napari_atomicity.statistics.ratios import wilson_interval
+from napari_atomicity.statistics.dispersion_intervals import Estimate
+from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.statistics.pair_correlation import pair_correlation, ripley_k
+from napari_atomicity.statistics.quadrats import count_quadrats, quadrat_p_value
+from napari_atomicity.statistics.randomness import compare_with_randomness
 from napari_atomicity.statistics.scores import match_nearest
+from napari_atomicity.statistics.windows import ObservationWindow
 
 HERE = Path(__file__).resolve().parent
 SEED = 20
@@ -104,8 +106,8 @@ def off_by(values: np.ndarray, truth: float | np.ndarray) -> str:
 def density_only() -> Iterator[None]:
     """Without the draws and resamples that distances and shares need: most of the time."""
     with (
-        patch.object(dispersion_module, "RESAMPLES", 2),
-        patch.object(dispersion_module, "DRAWS", 20),
+        patch.object(dispersion_intervals, "RESAMPLES", 2),
+        patch.object(dispersion_evidence, "DRAWS", 20),
     ):
         yield
 
@@ -117,7 +119,7 @@ def density_of_points(fields: int) -> str:
     for name, settings in PROCESSES.items():
         found = [of_points(points_of(settings, i)) for i in range(fields)]
         density = [d.density for d in found]
-        pools = [pooled(found[i : i + 6]).density for i in range(0, fields // 2, 6)]
+        pools = [pool_images(found[i : i + 6]).density for i in range(0, fields // 2, 6)]
         truth = settings.atoms_per_nm2
         rows.append(
             [
@@ -147,7 +149,9 @@ def density_of_pools(pools: int) -> str:
                 shift = difference * rng.standard_normal(images) - difference**2 / 2
                 density = RANDOM.atoms_per_nm2 * np.exp(shift)
                 counts = rng.poisson(density * WINDOW.area_nm2)
-                found.append(pooled([of_points(WINDOW.random(n, rng)) for n in counts]).density)
+                found.append(
+                    pool_images([of_points(WINDOW.random(n, rng)) for n in counts]).density
+                )
             ratio = np.median([d.high / max(d.low, 1e-9) for d in found])
             covered = share(covers(d, RANDOM.atoms_per_nm2) for d in found)
             cells.append(f"{covered}; {ratio:.1f}")
@@ -248,10 +252,10 @@ def curves(fields: int) -> str:
         found = [points_of(settings, i + 30_000) for i in range(fields)]
         scale = _pairs_over_square(settings)
         for what, function, truth in (
-            ("K", lambda p: patterns.ripley_k(p, WINDOW, r), atom_fields.ripley_k(settings, r)),
+            ("K", lambda p: ripley_k(p, WINDOW, r), atom_fields.ripley_k(settings, r)),
             (
                 "g",
-                lambda p: patterns.pair_correlation(p, WINDOW, r, bandwidth=0.15),
+                lambda p: pair_correlation(p, WINDOW, r, bandwidth=0.15),
                 atom_fields.pair_correlation(settings, r),
             ),
         ):
@@ -297,14 +301,14 @@ def tests(fields: int) -> str:
             points = points_of(PROCESSES[name], i + 40_000)
             if len(points) < 2:
                 continue
-            found = patterns.against_randomness(points, WINDOW, 99, seed=i)
-            quadrats = patterns.quadrat_counts(points, WINDOW)
+            found = compare_with_randomness(points, WINDOW, 99, seed=i)
+            quadrats = count_quadrats(points, WINDOW)
             values = {
                 "G": found.curves["G"].p,
                 "g": found.curves["g"].p,
                 "L": found.curves["L"].p,
                 "Clark-Evans": found.clark_evans_p,
-                "quadrats": patterns.quadrat_p(quadrats, 199, seed=i),
+                "quadrats": quadrat_p_value(quadrats, 199, seed=i),
             }
             for test, value in values.items():
                 p.setdefault(test, []).append(value)
@@ -422,7 +426,7 @@ def of_images(number: int, name: str) -> str:
 
 def _missed(analysis: AtomAnalysis, model: AtomModel) -> Completeness | None:
     added = inject_atoms(analysis, model)
-    return None if added is None else completeness(added, analysis.threshold)
+    return None if added is None else estimate_completeness(added, analysis.threshold)
 
 
 def _with_the_missed(
@@ -572,8 +576,9 @@ The columns after it are what atoms tell that were put into the images (`atoms.c
 `atomicity atoms` does): the share that is found at the operating point, with its interval, to be
 compared with the recall; how often the density is called a lower bound, because that is less than
 two thirds; the density of all atoms, found or not, over the true one of the field, how often its
-interval covers that, and the upper end over the lower one; and the intensity of a mean atom, the
-yardstick of clusters, over the true one. How candidates that are none fall off with their score,
+interval covers that, and the upper end over the lower one; and the intensity of a mean atom,
+which calibrates clusters, over the true one. How candidates that are none fall off with their
+score,
 and by how much the evidence is tempered, was settled on other images of these conditions.
 
 {images}

@@ -19,28 +19,25 @@ import pandas as pd
 import torch
 
 from napari_atomicity import __version__, load
-from napari_atomicity.models.class_averages import (
+from napari_atomicity.models.centre_balance import (
     CENTRE_RADII,
     OUTLINE_RADII,
-    Average,
-    Averages,
     Balance,
     balance,
     balance_between,
     centre_and_outline,
-    class_averages,
-    distance_nm,
-    left_out,
-    occluded,
-    write_picture,
 )
+from napari_atomicity.models.class_average_figure import write_picture
+from napari_atomicity.models.class_averages import Average, Averages, class_averages, left_out
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.network import AtomicityNet
+from napari_atomicity.models.occlusion import distance_nm, occluded
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.simulation.structures import isomer_library
 from napari_atomicity.statistics.scores import atoms_of
-from napari_atomicity.training.data import from_simulation, match
-from napari_atomicity.training.fit import scaled
+from napari_atomicity.training.data import match
+from napari_atomicity.training.scaling import scale_patches
+from napari_atomicity.training.simulated import from_simulation
 
 HERE = Path(__file__).resolve().parent
 SEED = 777
@@ -93,7 +90,7 @@ def simulated(model: Classifier, isomers: int, fields: int, workers: int) -> Clu
     library = isomer_library(element, sizes, isomers, SEED, workers)
     part = from_simulation(library, classes, fields, SEED + 1, model.card.patches, workers)
     assert model.card.scale is not None
-    part, _ = scaled(part, model.card.scale)
+    part, _ = scale_patches(part, model.card.scale)
     return only_good("sim", part.table, part.patches, part.table["truth"].to_numpy(object))
 
 

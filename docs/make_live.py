@@ -39,7 +39,8 @@ from napari_atomicity.pipeline.control_chart import (
     images_per_false_alarm,
 )
 from napari_atomicity.pipeline.live import conditions_of
-from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope, Scan
 from napari_atomicity.simulation.structures import Isomer, library_of
 

@@ -25,17 +25,13 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.simulation.fields import FieldSettings
+from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope, Scan
-from napari_atomicity.simulation.movies import (
-    Courses,
-    MovieTruthSettings,
-    simulate_movie,
-    simulate_tables,
-)
+from napari_atomicity.simulation.movie_truth import Courses, MovieTruthSettings, simulate_tables
+from napari_atomicity.simulation.movies import simulate_movie
 from napari_atomicity.simulation.structures import library_of
-from napari_atomicity.statistics.ratios import wilson_interval
-from napari_atomicity.tracking import average_frames, estimate_drift, movie_of, track_clusters
+from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.tracking import analyse_movie, average_frames, estimate_drift, track_clusters
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "build" / "movies.json"
@@ -102,7 +98,7 @@ def matched(table: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
 def scores(analysis: Analysis, truth: pd.DataFrame, courses: Courses) -> Scores:
     """Beside the truth: links, drift, labels, rate, merges."""
     tracked = track_clusters(analysis)
-    movie = movie_of(tracked)
+    movie = analyse_movie(tracked)
     table = tracked.table
     truth = truth.reset_index(drop=True)
     of_row = matched(table, truth)

@@ -32,7 +32,7 @@ from superqt import QCollapsible
 from example_session import CONTAMINATED, make_session
 from napari_atomicity.core.cluster_table import AGGREGATE
 from napari_atomicity.gui.controls.help import Help
-from napari_atomicity.gui.docks.adapt import Adapt
+from napari_atomicity.gui.docks.adapt.dock import Adapt
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.annotators.dock import Annotators
 from napari_atomicity.gui.docks.atoms.dock import Atoms
@@ -50,7 +50,7 @@ from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.report import Report
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.docks.table import Table
-from napari_atomicity.gui.docks.train import CORRECTIONS, Train
+from napari_atomicity.gui.docks.train.dock import CORRECTIONS, Train
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.io.images import load
 from napari_atomicity.reporting.plots import PLOTS
@@ -60,9 +60,10 @@ from napari_atomicity.simulation.examples import (
     atom_example_truth_path,
     example_path,
 )
-from napari_atomicity.simulation.fields import FieldSettings
+from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope
-from napari_atomicity.simulation.movies import MovieTruthSettings, simulate_movie
+from napari_atomicity.simulation.movie_truth import MovieTruthSettings
+from napari_atomicity.simulation.movies import simulate_movie
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.scores import match_nearest
 from studio import (
@@ -301,7 +302,9 @@ class Day:
         places = [QPointF(p) for p in self._around_dirt()]
         studio.drag_along(studio.canvas, places)
         studio.let_go(studio.canvas, places[-1])
-        studio.wait_until(lambda: len(state.regions(state.current)) == 1, "E excludes a region")
+        studio.wait_until(
+            lambda: len(state.clusters.regions(state.current)) == 1, "E excludes a region"
+        )
         studio.select()
         studio.show_class_maps()
         points = studio.binding.points_layer(state.current)
@@ -402,7 +405,7 @@ class Day:
 
     # ---- learning
     def adapt(self) -> None:
-        """Adapt to them: before and after."""
+        """Adapt to corrections: before and after."""
         studio = self.studio
         review = studio.front(Review)
         studio.click(review.learning.adapt_button)
@@ -865,7 +868,6 @@ def main() -> None:
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     with tempfile.TemporaryDirectory() as temporary:
         # Whoever makes the pictures may have another theme, docks elsewhere, models of their own.
         home = Path(temporary)

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.progress import track
 
-from napari_atomicity.simulation.fields import _orient
+from napari_atomicity.simulation.deposits import orient_isomer
 from napari_atomicity.simulation.imaging import Microscope, cross_section_nm2
 from napari_atomicity.simulation.multislice import incoherent_image, multislice_image
 from napari_atomicity.simulation.structures import Isomer, make_isomer
@@ -57,7 +57,7 @@ def isomers() -> list[Isomer]:
             if kind == "fcc":  # made with a close-packed row along the first axis
                 positions = isomer.positions_nm[:, ::-1]
             else:
-                positions = _orient(isomer, rng).astype(np.float32)
+                positions = orient_isomer(isomer, rng).astype(np.float32)
             chosen.append(replace(isomer, positions_nm=positions))
     return chosen
 

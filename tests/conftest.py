@@ -78,7 +78,8 @@ def adaptable(tmp_path_factory, library) -> tuple[Path, Path]:
     """A barely trained model of Pt19 and Pt70 that can be adapted, and an image with both."""
     import tifffile
 
-    from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+    from napari_atomicity.simulation.field_settings import FieldSettings
+    from napari_atomicity.simulation.fields import simulate_field
     from napari_atomicity.training import train_from_folder
     from support import write_size_selected
 

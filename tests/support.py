@@ -9,7 +9,8 @@ import tifffile
 from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 

@@ -78,6 +78,9 @@ RECORDS = {
     "window": {"rows": [{"clusters": 200, "action": "select one", "ms": MS}]},
     "day": {"projects": [{"clusters": 3000, "images": 60, "actions": [
         {"action": "next image", "ms": MS, "blocks": [BLOCKED, BLOCKED | {"line": ""}]}]}]},
+    "walk": {"shown": False, "edits": {"label key": {
+        "calls": 1234, "calls_in_workers": 12, "frames": 2345, "frames_in_workers": 23,
+        "files": 34, "moves": 45, "entered": {"session.py": 56, "table.py": 7}}}},
     "gallery": {"ways": [WAY]},
     "scatter": {"rows": [{"points": 100, "action": "pan", "ours_ms": 4.0, "matplotlib_ms": 10.0},
                          {"points": 100, "action": "lasso", "ours_ms": 4.0,
@@ -116,6 +119,8 @@ SAYS = {
     "window": ["| 200 | select one | **61** | 49 | 7 | 88 |"],
     "day": ["3,000 clusters in 60 images", "| next image | **61** | 49 | 7 | 88 | 2 × viewer/",
             "49 of 61 ms (12 insert); 2 ×"],
+    "walk": ["| label key, window hidden | version 0.1 | now |", "| calls | 453 | 1,234 |",
+             "| files | 49 | 34 |", "`session.py` 56, `table.py` 7 |"],
     "gallery": ["| gallery | 100 | 145 | 3.2 | 5.6 | 5.8 | 49.8 | 3 | 99 |"],
     "scatter": ["| 100 | pan | 250.0 fps | 100.0 fps | 2.5 |",
                 "| 100 | lasso | 4.0 ms | 10.0 ms | 2.5 |", "| 100 | 2.2 | 0.3 |"],
@@ -245,6 +250,70 @@ SMALL = {
     "simulation": "--fields 1 --workers 1 --atoms 2 --repeats 1",
     "speed": "--size 160 --clusters 2 --repeats 1 --threads 1",
 }
+
+
+HOUSE = """
+class Room:
+    @property
+    def size(self):
+        return sum([x for x in (y for y in (1, 2))], key())
+
+    def paintEvent(self):
+        return self.size
+
+def key():
+    return (lambda: 0)()
+"""
+GARDEN = """
+import threading
+from contextlib import contextmanager
+from house import Room
+
+@contextmanager
+def gate():
+    yield
+
+def enter():
+    with gate():
+        Room().size
+
+def enter_in_a_thread():
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+"""
+
+
+def test_a_walk_counts_functions_and_moves_between_files(tmp_path, monkeypatch):
+    pytest.importorskip("qtpy")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in (("house", HOUSE), ("garden", GARDEN)):
+        (tmp_path / f"{name}.py").write_text(text)
+    walk_of = importlib.import_module("walk").Walk
+    garden, room = (importlib.import_module(name) for name in ("garden", "house"))
+    walk = walk_of(tmp_path)
+    before = sys.getprofile()
+    with walk.following():
+        garden.enter()
+    sys.setprofile(before)
+    assert [call.function for call in walk.calls] == ["enter", "gate", "Room.size", "key"]
+    assert list(walk.lines(2)) == ["[window]", "  garden.py: enter", "    garden.py: gate"]
+    figures = walk.figures()
+    assert (figures["calls"], figures["files"], figures["moves"]) == (4, 2, 1)
+    # and a list, a lambda, three turns of a generator, the end of the block
+    assert figures["frames"] == 4 + 1 + 1 + 3 + 1
+    assert figures["entered"] == {"garden.py": 1, "house.py": 1}
+
+    walk.clear()
+    with walk.following():
+        room.Room().paintEvent()  # Qt does that when it likes
+        garden.enter_in_a_thread()
+    sys.setprofile(before)
+    figures = walk.figures()
+    assert (figures["calls"], figures["calls_in_workers"]) == (5, 4)
+    for name in ("walk", "house", "garden"):
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.fixture

@@ -49,9 +49,9 @@ def test_a_file_brings_it_back(tmp_path):
     ("column", "value", "said"),
     [
         ("y_px", np.nan, "no position"),
-        ("confidence", 1.5, "0 to 1"),
+        ("confidence", 1.5, "between 0 and 1"),
         ("origin", "guess", "origin"),
-        ("atom_id", 1, "twice"),
+        ("atom_id", 1, "duplicate"),
     ],
 )
 def test_what_is_impossible_is_refused(column, value, said):

@@ -11,8 +11,8 @@ from napari_atomicity.atoms.candidates import (
     CandidateSettings,
     contrast_channels,
     find_candidates,
+    find_local_maxima,
     local_contrast,
-    maxima,
 )
 
 from .spots import field, scattered
@@ -85,7 +85,7 @@ def test_tiny_images_are_fine(shape):
 def test_maxima_keep_their_distance_and_miss_no_higher_one(seed, distance):
     scores = np.random.default_rng(seed).standard_normal((40, 50)).astype(np.float32)
 
-    points, height = maxima(scores, distance)
+    points, height = find_local_maxima(scores, distance)
 
     assert (np.diff(height) <= 0).all()
     gap = np.linalg.norm(points[:, None] - points[None], axis=2) + 99 * np.eye(len(points))
@@ -97,7 +97,7 @@ def test_a_plateau_is_one_maximum():
     scores = np.zeros((20, 20), np.float32)
     scores[8:12, 8:12] = 1.0
 
-    points, height = maxima(scores, 8)
+    points, height = find_local_maxima(scores, 8)
 
     assert len(points) == 1
     assert height[0] == 1.0

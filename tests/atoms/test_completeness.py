@@ -16,13 +16,17 @@ from scipy.spatial import KDTree
 from scipy.special import expit
 
 from napari_atomicity.atoms import completeness as complete
-from napari_atomicity.atoms import injection as adding
+from napari_atomicity.atoms import injection
 from napari_atomicity.atoms.analysis import AtomAnalysis
-from napari_atomicity.atoms.completeness import Completeness, completeness, with_completeness
+from napari_atomicity.atoms.completeness import (
+    Completeness,
+    estimate_completeness,
+    with_completeness,
+)
 from napari_atomicity.atoms.injection import InjectedAtoms, inject_atoms
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.pipeline import atom_runs
+from napari_atomicity.pipeline import atom_step
 from napari_atomicity.reporting import atom_report
 
 from .spots import scattered
@@ -76,15 +80,15 @@ def image(monkeypatch):
 
         def put(image, more, heights, sigma_px):
             detector.points = [detector.points[0], more]
-            return with_spots(image, more, heights, sigma_px)
+            return add_gaussian_spots(image, more, heights, sigma_px)
 
-        monkeypatch.setattr(adding, "with_spots", put)
-        monkeypatch.setattr(adding, "find_atoms", detector)
+        monkeypatch.setattr(injection, "add_gaussian_spots", put)
+        monkeypatch.setattr(injection, "find_atoms", detector)
         heights = mean * np.exp(np.random.default_rng(1).normal(0, 0.35, len(points)))
-        pixels = with_spots(np.zeros((SIDE, SIDE)), points, heights, SIGMA)
+        pixels = add_gaussian_spots(np.zeros((SIDE, SIDE)), points, heights, SIGMA)
         return detector(Micrograph(pixels, PX)), heights
 
-    with_spots = adding.with_spots
+    add_gaussian_spots = injection.add_gaussian_spots
     return make
 
 
@@ -93,7 +97,7 @@ def test_how_many_atoms_there_are_and_how_bright_whether_they_are_found_or_not(i
     points = scattered(200, (SIDE, SIDE), 12, 3)
     analysis, heights = image(points, mean)
 
-    said = completeness(inject_atoms(analysis, MODEL, seed=2), analysis.threshold)
+    said = estimate_completeness(inject_atoms(analysis, MODEL, seed=2), analysis.threshold)
 
     density = len(points) / (SIDE * PX) ** 2
     found = (heights > 0.6).mean()
@@ -111,7 +115,7 @@ def test_the_brightest_of_many_faint_atoms_do_not_pass_for_all(image):
     points = scattered(200, (SIDE, SIDE), 12, 3)
     analysis, heights = image(points, 0.45)
 
-    said = completeness(inject_atoms(analysis, MODEL), analysis.threshold)
+    said = estimate_completeness(inject_atoms(analysis, MODEL), analysis.threshold)
 
     of_found = analysis.table["amplitude"].mean()
     assert of_found > 1.4 * heights.mean()
@@ -123,7 +127,7 @@ def test_a_higher_threshold_finds_less_of_the_same_atoms(image):
     analysis, _ = image(scattered(150, (SIDE, SIDE), 12, 3), 0.8)
     added = inject_atoms(analysis, MODEL)
 
-    low, high = completeness(added, 0.3), completeness(added, 0.9)
+    low, high = estimate_completeness(added, 0.3), estimate_completeness(added, 0.9)
 
     assert high.share < low.share
     assert high.density_per_nm2 == pytest.approx(low.density_per_nm2, rel=0.25)
@@ -140,7 +144,7 @@ def test_where_atoms_cover_each_other_less_is_found(image):
 
     assert added.crowd_gain / len(added.crowd_height) < 0.7
     assert other.crowd_gain / len(other.crowd_height) > 0.85
-    assert completeness(added, 0.5).share < completeness(other, 0.5).share - 0.08
+    assert estimate_completeness(added, 0.5).share < estimate_completeness(other, 0.5).share - 0.08
 
 
 def test_of_few_atoms_nothing_is_said(image):
@@ -154,11 +158,11 @@ def test_nothing_is_added_where_clusters_are(image, monkeypatch):
     analysis, _ = image(scattered(60, (SIDE, SIDE), 14, 0), 1.0)
     clusters = np.zeros((SIDE, SIDE), bool)
     clusters[:, 150:] = True
-    put = adding.with_spots
+    put = injection.add_gaussian_spots
     places = []
     monkeypatch.setattr(
-        adding,
-        "with_spots",
+        injection,
+        "add_gaussian_spots",
         lambda i, points, *rest: places.append(points) or put(i, points, *rest),
     )
 
@@ -170,12 +174,12 @@ def test_nothing_is_added_where_clusters_are(image, monkeypatch):
     assert len(added.scores) == (analysis.candidates["x_px"].round() < 150).sum()
 
 
-def test_lone_atoms_are_added_on_the_support_away_from_the_others():
+def test_isolated_atoms_are_added_on_the_support_away_from_the_others():
     mask = np.zeros((200, 300), bool)
     mask[:, 90:] = True
     taken = scattered(40, mask.shape, 15, 5)
 
-    points = adding._free_places(mask, taken, PX, np.random.default_rng(0))
+    points = injection._free_positions(mask, taken, PX, np.random.default_rng(0))
 
     assert mask[tuple(points.round().astype(int).T)].all()
     gap = np.linalg.norm(points[:, None] - taken[None], axis=2).min()
@@ -193,7 +197,7 @@ def test_atoms_that_are_added_among_others_have_as_many_neighbours(clumped):
     if clumped:
         found = np.repeat(found[:20], 7, axis=0) + rng.normal(0, 8, (140, 2))
 
-    points = adding._places_among(mask, found, PX, 400, np.random.default_rng(0))
+    points = injection._positions_among(mask, found, PX, 400, np.random.default_rng(0))
 
     def neighbours(places):
         tree = KDTree(found)
@@ -219,7 +223,7 @@ def test_added_atoms_are_kept_in_a_file(height, score, crowd):
         np.testing.assert_allclose(getattr(again, name), value, atol=1e-4)
 
 
-def census(share: float, density: float, factor: float = 2.0) -> Completeness:
+def make_completeness(share: float, density: float, factor: float = 2.0) -> Completeness:
     """A share, and a density that is known to a factor."""
     return Completeness(
         share, share - 0.1, share + 0.05, 0.4, 100, density, density / factor, density * factor,
@@ -237,7 +241,7 @@ ROWS = pd.DataFrame(
 
 
 def test_the_rows_say_where_the_density_is_a_lower_bound():
-    found = {"a": census(0.9, 0.2), "b": census(0.3, 0.4), "c": None}
+    found = {"a": make_completeness(0.9, 0.2), "b": make_completeness(0.3, 0.4), "c": None}
 
     out = with_completeness(ROWS, found, "all")
 
@@ -251,7 +255,7 @@ def test_the_rows_say_where_the_density_is_a_lower_bound():
 
 
 def test_the_density_of_all_images_is_there_if_it_is_known_of_all():
-    found = {"a": census(0.9, 0.2), "b": census(0.3, 0.4)}
+    found = {"a": make_completeness(0.9, 0.2), "b": make_completeness(0.3, 0.4)}
 
     out = with_completeness(ROWS.drop(index=2), found, "all")
 
@@ -266,7 +270,7 @@ def test_of_a_stack_no_density_is_told(image):
     analysis, _ = image(scattered(100, (SIDE, SIDE), 14, 1), 1.0)
     added = inject_atoms(analysis, MODEL)
 
-    one, three = (completeness(replace(added, frames=n), 0.5) for n in (1, 3))
+    one, three = (estimate_completeness(replace(added, frames=n), 0.5) for n in (1, 3))
 
     assert one.density_low < one.density_per_nm2 < one.density_high
     assert np.isnan([three.density_per_nm2, three.density_low, three.density_high]).all()
@@ -282,19 +286,19 @@ def test_a_small_field_takes_more_rounds_and_a_tiny_one_says_nothing(image, monk
         support[:px, :px] = True
         return inject_atoms(replace(analysis, support=support), MODEL)
 
-    monkeypatch.setattr(adding, "MIN_ATOMS", 1)
+    monkeypatch.setattr(injection, "MIN_ATOMS", 1)
     small = part(130)
-    assert len(small.height) >= adding.FEW
+    assert len(small.height) >= injection.TARGET_INJECTED_SMALL_FIELD
     assert part(40) is None
 
 
 def test_what_is_not_known_is_not_said_in_numbers():
-    said = census(0.3, 0.4)
+    said = make_completeness(0.3, 0.4)
     row = with_completeness(ROWS.drop(index=[1, 2]), {"a": said}, "all").iloc[0]
     of_stack = replace(said, density_per_nm2=np.nan, density_low=np.nan, density_high=np.nan)
     stack = with_completeness(ROWS.drop(index=[1, 2]), {"a": of_stack}, "all").iloc[0]
 
-    words = [atom_runs._completeness_warnings(one)[0] for one in (said, of_stack)]
+    words = [atom_step._completeness_warnings(one)[0] for one in (said, of_stack)]
     cells = [atom_report._row(one)["complete"] for one in (row, stack)]
 
     assert words[0].endswith("lower bound, that of all atoms 0.2 to 0.8 per nm²")

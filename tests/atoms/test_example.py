@@ -23,17 +23,17 @@ def truth():
 
 
 def test_most_atoms_are_found_and_few_others(found, truth):
-    lone = truth.loc[truth["which"] == "lone", ["y_nm", "x_nm"]].to_numpy()
+    isolated = truth.loc[truth["which"] == "lone", ["y_nm", "x_nm"]].to_numpy()
     clusters = truth[truth["which"] == "cluster"]
     table = found.table
     place = table[["y_nm", "x_nm"]].to_numpy()
-    pairs = match(place, lone, 0.15)
-    assert len(pairs) > 0.7 * len(lone)
+    pairs = match(place, isolated, 0.15)
+    assert len(pairs) > 0.7 * len(isolated)
     assert np.median(pairs.distance) < 0.04
     # What is reported away from atoms lies in clusters, which are atoms too.
     far = np.delete(place, pairs.first, axis=0)
     reach = np.linalg.norm(far[:, None] - clusters[["y_nm", "x_nm"]].to_numpy(), axis=2)
-    assert (reach.min(axis=1) > 1.0).sum() < 0.15 * len(lone)
+    assert (reach.min(axis=1) > 1.0).sum() < 0.15 * len(isolated)
 
 
 def test_the_vacuum_is_seen(found):

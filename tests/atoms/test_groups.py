@@ -78,7 +78,7 @@ def test_an_atom_without_a_position_is_in_no_group():
 
 @pytest.mark.parametrize("distance", [0, -1, np.nan, np.inf])
 def test_a_distance_that_is_none_is_refused(distance):
-    with pytest.raises(ValueError, match="links nothing"):
+    with pytest.raises(ValueError, match="not positive"):
         link(np.zeros((2, 2)), distance)
 
 

@@ -19,7 +19,7 @@ from .spots import field, scattered
     sigma_nm=st.floats(0.055, 0.12),
     height=st.floats(0.1, 1e4),
 )
-def test_lone_spots_are_recovered(seed, pixel_size_nm, sigma_nm, height):
+def test_isolated_spots_are_recovered(seed, pixel_size_nm, sigma_nm, height):
     shape = (110, 90)
     points = scattered(6, shape, 0.6 / pixel_size_nm, seed)
     image = field(points, shape, sigma_nm / pixel_size_nm) * height

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from napari_atomicity.atoms.regions import NEAR_CLUSTER_NM, Region, mask_of_clusters
+from napari_atomicity.atoms.regions import NEAR_CLUSTER_NM, Region, make_cluster_mask
 
 PIXEL_NM = 0.04
 SHAPE = (90, 120)
@@ -30,7 +30,7 @@ def test_outlines_are_drawn_as_on_the_whole_frame():
     angle = np.linspace(0, 2 * np.pi, 40)
     for dy, dx in ((0.0, 0.0), (-30.0, 13.7)):  # the second is cut by the border
         drawn = np.stack([30 + dy + 9 * np.sin(angle), 50 + dx + 6 * np.cos(angle)], axis=1)
-        mask = mask_of_clusters(clusters, SHAPE, PIXEL_NM, [drawn])
+        mask = make_cluster_mask(clusters, SHAPE, PIXEL_NM, [drawn])
         whole = polygon2mask(SHAPE, drawn)
         assert whole.any() and mask[whole].all()
         away = ndimage.distance_transform_edt(~whole) * PIXEL_NM

@@ -58,7 +58,7 @@ def test_light_and_heavy_atoms_are_told_apart(seed):
     assert (label > 0).mean() > 0.8
     low, high = found.z_ratios[0]
     assert low < 78 / 29 < high
-    assert "2 species" in found.format_found()
+    assert "2 species" in found.format_summary()
 
 
 def test_three_species_in_order():
@@ -100,19 +100,19 @@ def test_little_to_go_by_is_one_species(intensity):
     assert found.n_components == 1
     assert found.of(np.array(intensity)).tolist() == [0] * len(intensity)
     assert found.z_ratios.shape == (0, 2)
-    assert "one species" in found.format_found()
+    assert "one species" in found.format_summary()
 
 
-def test_the_table_gets_its_species_from_the_lone_atoms():
+def test_the_table_gets_its_species_from_the_isolated_atoms():
     intensity, heavy = two(2)
     rng = np.random.default_rng(0)
-    lone = pd.DataFrame({"intensity": intensity, "group_size": 1})
+    isolated = pd.DataFrame({"intensity": intensity, "group_size": 1})
     others = pd.DataFrame({"intensity": rng.uniform(0, 30, 200), "group_size": 4})
-    table, found = with_species(pd.concat([lone, others, lone.iloc[:1] * np.nan]))
-    assert found.n_atoms == len(lone)
+    table, found = with_species(pd.concat([isolated, others, isolated.iloc[:1] * np.nan]))
+    assert found.n_atoms == len(isolated)
     assert set(table["species"]) == {"", "1", "2"}
     assert table["species"].iloc[-1] == ""
     assert (table["species"].iloc[:150][heavy] == "2").mean() > 0.8
-    unknown, alike = with_species(lone.assign(group_size=0))
-    assert alike.n_atoms == len(lone)
+    unknown, alike = with_species(isolated.assign(group_size=0))
+    assert alike.n_atoms == len(isolated)
     assert (unknown["species"] == table["species"].iloc[:150]).all()

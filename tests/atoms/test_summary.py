@@ -42,7 +42,7 @@ def image_atoms(table, support=None, marks=None, frames=1) -> ImageAtoms:
     return ImageAtoms("field", PIXEL_NM, analysis, marks or {})
 
 
-def test_figures_of_lone_atoms_a_dimer_and_one_in_the_vacuum():
+def test_figures_of_isolated_atoms_a_dimer_and_one_in_the_vacuum():
     support = np.ones((40, 60), bool)
     support[:, 50:] = False
     points = [(10, 10), (10, 14), (30, 10), (30, 40), (5, 55)]

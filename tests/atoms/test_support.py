@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_atomicity.atoms.support import area_nm2, edited, support_mask
+from napari_atomicity.atoms.support import area_nm2, edit_mask, support_mask
 from napari_atomicity.simulation.imaging import (
     Microscope,
     Scan,
@@ -107,15 +107,15 @@ def test_a_person_has_the_last_word():
     mask = np.ones((20, 20), bool)
     square = np.array([[2, 2], [2, 9], [9, 9], [9, 2]])
     part = np.array([[4, 4], [4, 6], [6, 6], [6, 4]])
-    without = edited(mask, removed=[square])
+    without = edit_mask(mask, removed=[square])
     assert mask.all()
     assert not without[3:9, 3:9].any()
     assert without[10:].all()
-    again = edited(without, added=[part])
+    again = edit_mask(without, added=[part])
     assert again[5, 5]
     assert not again[8, 8]
     # polygons may reach beyond the image
-    assert not edited(mask, removed=[np.array([[-5, -5], [-5, 30], [30, 30], [30, -5]])]).any()
+    assert not edit_mask(mask, removed=[np.array([[-5, -5], [-5, 30], [30, 30], [30, -5]])]).any()
     assert area_nm2(again, 0.5) == again.sum() / 4
 
 

@@ -24,9 +24,9 @@ from napari_atomicity.core.cluster_table import conform as conform_clusters
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.io.tables import read_table, write_clusters, write_table
-from napari_atomicity.pipeline import atom_runs
+from napari_atomicity.pipeline import atom_runs, atom_step
 from napari_atomicity.pipeline.atom_runs import AtomRequest, find_atoms_in_images
-from napari_atomicity.reporting.atom_figures import dispersion_chart, overview
+from napari_atomicity.reporting.atom_figures import atom_overview, dispersion_chart
 from napari_atomicity.reporting.charts import write_figure
 
 PX_NM = 0.05
@@ -88,17 +88,19 @@ def finder(monkeypatch):
             raise ModelError(f"there is no model {name}")
         return model
 
-    monkeypatch.setattr(atom_runs, "find_atoms", find)
+    monkeypatch.setattr(atom_step, "find_atoms", find)
     monkeypatch.setattr(atom_runs, "load_atom_model", load)
     monkeypatch.setattr(atom_runs, "MANY_IMAGES", 0)
-    monkeypatch.setattr(atom_runs, "dispersion_chart", lambda found: None)
-    settings = partial(atom_runs.DispersionSettings, simulations=3)
-    monkeypatch.setattr(atom_runs, "DispersionSettings", settings)
+    for module in (atom_runs, atom_step):
+        monkeypatch.setattr(module, "dispersion_chart", lambda found: None)
+    settings = partial(atom_step.DispersionSettings, simulations=3)
+    monkeypatch.setattr(atom_step, "DispersionSettings", settings)
 
 
 def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
     monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
-    monkeypatch.setattr(atom_runs, "dispersion_chart", dispersion_chart)
+    for module in (atom_runs, atom_step):
+        monkeypatch.setattr(module, "dispersion_chart", dispersion_chart)
     images = [write_image(tmp_path / f"{name}.tif", seed=i) for i, name in enumerate("ab")]
     (tmp_path / "bad.tif").write_bytes(b"no image")
     result = atomicity("atoms", *images, tmp_path / "bad.tif", "--out", tmp_path / "out", "--json")
@@ -185,13 +187,13 @@ def test_an_image_without_atoms_has_a_row_and_no_density(finder, tmp_path):
 
 
 def test_an_image_without_contrast_is_warned_of_and_in_no_density(finder, tmp_path, monkeypatch):
-    find = atom_runs.find_atoms
+    find = atom_step.find_atoms
 
     def noting(micrograph, *args, **options):
         flat = [i for i, frame in enumerate(micrograph.frames()) if not np.ptp(frame)]
         return replace(find(micrograph, *args, **options), parameters={FLAT: flat})
 
-    monkeypatch.setattr(atom_runs, "find_atoms", noting)
+    monkeypatch.setattr(atom_step, "find_atoms", noting)
     image = write_image(tmp_path / "a.tif")
     known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm"}}
     flat = tmp_path / "b.tif"
@@ -216,7 +218,7 @@ def test_a_stack_is_analysed_frame_by_frame(finder, tmp_path):
 def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, monkeypatch):
     seen = []
 
-    def find(*args, found=atom_runs.find_atoms, **options):
+    def find(*args, found=atom_step.find_atoms, **options):
         analysis = found(*args, **options)
         analysis.support[1] = False  # the second frame is vacuum
         return analysis
@@ -225,7 +227,7 @@ def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, mo
         seen.append(args[4])
         return counted(*args, **options)
 
-    monkeypatch.setattr(atom_runs, "find_atoms", find)
+    monkeypatch.setattr(atom_step, "find_atoms", find)
     monkeypatch.setattr(cluster_atoms, "count_atoms_by_intensity", count)
     pixels = tifffile.imread(write_image(tmp_path / "f.tif"))
     known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm", "axes": "TYX"}}
@@ -265,7 +267,7 @@ def test_atoms_know_their_cluster_and_clusters_their_atoms(finder, tmp_path):
     assert not (out / "cluster_atoms.csv").exists()
     other = write_image(tmp_path / "other.tif")
     run = find_atoms_in_images([other], out, AtomRequest(clusters=str(clusters)))
-    assert "has none in this image" in run.outcomes[0].warnings[0]
+    assert "no cluster of this image" in run.outcomes[0].warnings[0]
 
 
 def test_a_table_of_atoms_is_none_of_clusters(finder, tmp_path):
@@ -300,7 +302,7 @@ def test_a_strip_is_drawn_on_a_page_and_without_a_word(tmp_path, shape):
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = overview(analysis, analysis.table)
+        figure = atom_overview(analysis, analysis.table)
         write_figure(figure, tmp_path / "strip")
     assert max(figure.get_size_inches()) < 30
 
@@ -309,10 +311,10 @@ def test_one_atom_beside_the_support_counts_in_no_density(finder, tmp_path, monk
     mask = np.ones((120, 120), bool)
     mask[95:, :40] = False  # under the one at 100, 20
 
-    def find(*args, found=atom_runs.find_atoms, **options):
+    def find(*args, found=atom_step.find_atoms, **options):
         return replace(found(*args, **options), support=mask)
 
-    monkeypatch.setattr(atom_runs, "find_atoms", find)
+    monkeypatch.setattr(atom_step, "find_atoms", find)
     run = find_atoms_in_images([write_image(tmp_path / "a.tif")], tmp_path / "out")
     assert run.outcomes[0].warnings == ("1 atom lies off the support and counts in no density",)
 
@@ -336,7 +338,7 @@ def test_stopped_in_an_image_is_130(finder, tmp_path, monkeypatch):
     def cancelled(*args, **kwargs):
         raise Cancelled
 
-    monkeypatch.setattr(atom_runs, "find_atoms", cancelled)
+    monkeypatch.setattr(atom_step, "find_atoms", cancelled)
     image = write_image(tmp_path / "a.tif")
     result = atomicity("atoms", image, "--out", tmp_path / "out")
     assert result.exit_code == 130 and (tmp_path / "out" / "atoms.csv").is_file()
@@ -460,7 +462,7 @@ def test_packs_that_nobody_filled_in_or_filled_in_badly(tmp_path):
     image = write_image(tmp_path / "a.tif")
     atomicity("pack", image, "--out", tmp_path / "p")
     result = atomicity("consensus", tmp_path / "p", "--out", tmp_path / "out")
-    assert result.exit_code == 1 and "filled in" in result.stderr
+    assert result.exit_code == 1 and "annotations" in result.stderr
     (tmp_path / "p" / "tables" / "a.tif.csv").write_text("X,Y\n1,900\n")
     result = atomicity("consensus", tmp_path / "p", "--out", tmp_path / "out")
     assert result.exit_code == 1 and "tables/a.tif.csv, line 2: Y is 900" in result.stderr
@@ -495,7 +497,7 @@ def test_train_passes_on_what_is_asked_and_refuses_the_rest(tmp_path, monkeypatc
     assert result.exit_code == 0, result.stderr
     assert asked[0][0] == tmp_path and asked[0][2]["recipe"].settings.seed == 3
     assert json.loads(result.stdout)["model_id"] == "m-01234567"
-    assert "mine: F1 0.750 on images that were left out, 30 marked atoms" in result.stderr
+    assert "mine: F1 0.750 on held-out images, 30 marked atoms" in result.stderr
     assert atomicity(*usual).exit_code == 2
     assert atomicity(*usual, "--data", tmp_path, "--epochs", "3").exit_code == 2
 

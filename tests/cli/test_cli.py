@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import napari_atomicity
 from napari_atomicity.cli import commands as cli
-from napari_atomicity.cli import display
+from napari_atomicity.cli import demo, display
+from napari_atomicity.cli.common import guarded
 from napari_atomicity.core.errors import DependencyError, ModelError, ReadError, TableError
 from napari_atomicity.io.provenance import Outcome
 from napari_atomicity.io.reference_ratios import parse_reference
@@ -122,7 +123,7 @@ def test_a_failed_image_is_1_and_named_once(ends):
 def test_ctrl_c_is_130(ends):
     ends([GOOD], interrupted=True)
     result = atomicity("analyse", "a.tif", "--out", "o")
-    assert result.exit_code == 130 and "what was done until then is written" in result.stderr
+    assert result.exit_code == 130 and "stopped" in result.stderr
 
 
 def test_ctrl_c_before_the_first_image_is_130(ends):
@@ -201,7 +202,7 @@ def test_the_demo_ends_by_itself_without_a_display(ends, monkeypatch, tmp_path):
         screenshot.write_bytes(b"png")
 
     monkeypatch.setattr(display, "why_no_window", lambda: None)
-    monkeypatch.setattr(cli, "_show", show)
+    monkeypatch.setattr(demo, "_show", show)
     result = atomicity("demo", "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
     assert [stay for stay, _ in shown] == [False]
@@ -214,7 +215,7 @@ def test_the_demo_stays_open_on_a_display_unless_told(ends, monkeypatch, tmp_pat
     monkeypatch.setattr(display, "has_display", lambda: True)
     monkeypatch.setattr(display, "why_no_window", lambda: None)
     monkeypatch.setattr(
-        cli, "_show", lambda _, path, stay: (stays.append(stay), path.write_bytes(b"png"))
+        demo, "_show", lambda _, path, stay: (stays.append(stay), path.write_bytes(b"png"))
     )
     assert atomicity("demo", "--out", tmp_path).exit_code == 0
     assert atomicity("demo", "--out", tmp_path, "--close").exit_code == 0
@@ -267,7 +268,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 
 
 def test_bad_parameters_keep_their_own_status():
-    @cli.guarded
+    @guarded
     def command():
         raise typer.BadParameter("no")
 

@@ -34,8 +34,8 @@ from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.finder import load_atom_model
 from napari_atomicity.atoms.marks import mark_at
 from napari_atomicity.atoms.species import Species
-from napari_atomicity.detection.by_hand import measure_at
-from napari_atomicity.detection.by_hand import split as split_cluster
+from napari_atomicity.detection.manual import measure_at
+from napari_atomicity.detection.manual import split as split_cluster
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.project.opening import survey
 from napari_atomicity.simulation.fields import FieldSettings, simulate_field

@@ -50,14 +50,14 @@ def read_cluster_table(path: Path) -> pd.DataFrame:
 def corrections_for_adapt(path: Path) -> pd.DataFrame:
     """Read corrected labels as ``atomicity adapt --corrections`` does."""
     from napari_atomicity.models.files import read_model
-    from napari_atomicity.pipeline.adaptation import read_corrections
+    from napari_atomicity.pipeline.corrections import read_corrections
 
     return read_corrections(path, read_model(MODEL)[0])
 
 
 def corrections_for_train(path: Path, images: Path) -> dict[str, pd.DataFrame]:
     """Read corrected labels as ``atomicity train --corrections`` does: image → rows."""
-    from napari_atomicity.training.data import tables_with_images
+    from napari_atomicity.training.corrections import tables_with_images
 
     return {m.name: table for m, table in tables_with_images([path], [images])}
 
@@ -77,7 +77,7 @@ def relabel(path: Path, image: str, cluster_id: int, label: str) -> None:
     project = Project(path)
     session.open_project(project, project.load_all())
     session.annotator = "Eve"
-    session.relabel([(image, cluster_id)], label)
+    session.clusters.relabel([(image, cluster_id)], label)
     session.close_project()
     Project(path).close()  # waits until the session has let go of the file
 
@@ -102,30 +102,30 @@ def content_of_project(path: Path) -> dict[str, Any]:
                 }
                 for image in project.images()
             ],
-            "missing": [image.name for image in project.missing()],
+            "missing": [image.name for image in project.image_files.missing()],
             "corrections": project.corrections(),
             "labels": project.labels(),
-            "marks": project.marks(),
-            "annotations": dict(zip(("marks", "looked"), project.annotations(), strict=True)),
+            "marks": project.atoms.marks(),
+            "annotations": dict(zip(("marks", "looked"), project.atoms.annotations(), strict=True)),
             "runs": project.runs(),
             "models": {
                 name: {
-                    "weights": hashlib.sha256(project.model_file(name)[0]).hexdigest(),
-                    "card": json.loads(project.model_file(name)[1]),
+                    "weights": hashlib.sha256(project.model_files.read(name)[0]).hexdigest(),
+                    "card": json.loads(project.model_files.read(name)[1]),
                 }
-                for name in project.models()
+                for name in project.model_files.names()
             },
             "setting": project.setting("compatibility"),
         }
         for who in ("Ada", "Bo"):
             labels, removed = project.blind_labels(who)
             marks = {n: [vars(m) for m in a.marks.values()] for n, a in
-                     project.blind_marks(who).items()}  # fmt: skip
+                     project.atoms.blind_marks(who).items()}  # fmt: skip
             removed = {image: sorted(ids) for image, ids in removed.items()}
             found[f"blind-{who}"] = {"labels": labels, "removed": removed, "marks": marks}
         for name in project.names:
             stored = project.load(name)
-            added, removed_places = project.by_hand(name)
+            added, removed_places = project.manual_edits(name)
             found[f"image-{name}"] = {
                 "added": sorted(added),
                 "removed": removed_places,
@@ -195,7 +195,7 @@ def content_of_atoms(atoms: Any) -> dict[str, Any]:
         "support_added": atoms.support_added,
         "support_removed": atoms.support_removed,
         "species_mean": atoms.species.mean,
-        "injected": atoms.added.to_dict(),
+        "injected": atoms.injected.to_dict(),
     }
 
 
@@ -283,7 +283,9 @@ def test_a_project_can_be_worked_on(samples):
     path = samples / "project" / "morning.atomicity"
     with Project(path) as project:
         before = project.corrections()
-        free = next(iter(set(project.places("b.tif")["cluster_id"]) - {*project.labels()["b.tif"]}))
+        free = next(
+            iter(set(project.positions("b.tif")["cluster_id"]) - {*project.labels()["b.tif"]})
+        )
     relabel(path, "b.tif", free, "Pt19")
     with Project(path) as project:
         after = project.corrections()

@@ -1,11 +1,14 @@
 """The cluster table's contract."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_atomicity.core import cluster_table as tables
+from napari_atomicity.core.columns import markdown_table
 from napari_atomicity.core.errors import TableError
 from support import CLASSES, synthetic_analysis
 
@@ -75,7 +78,7 @@ def test_a_correction_counts_and_its_absence_gives_the_prediction_back():
     [
         (lambda t: t.drop(columns="y_nm"), "y_nm"),
         (lambda t: t.assign(cluster_id=1), "twice"),
-        (lambda t: t.assign(x_px=float("nan")), "no position"),
+        (lambda t: t.assign(x_px=float("nan")), "x_px"),
         (lambda t: t.assign(p_Pt19=3.0), "sum to 1"),
         (lambda t: t.assign(label_corrected="Pt19", label="Pt70"), "correction"),
     ],
@@ -107,11 +110,11 @@ ADDED = {
 
 
 def test_added_columns_keep_their_kind_beside_a_table_without_them():
-    assert list(tables.ADDED) == list(ADDED)
+    assert list(tables.OPTIONAL) == list(ADDED)
     added = synthetic_analysis(3, "a").table.assign(**ADDED)
     both = tables.conform(pd.concat([synthetic_analysis(2, "b").table, added], ignore_index=True))
     assert list(both.columns) == [*CONTRACT, *ADDED]
-    for name, dtype in tables.ADDED.items():
+    for name, dtype in tables.OPTIONAL.items():
         assert both[name].dtype == dtype
     assert both["conditions_differ"].tolist() == [False, False, True, True, True]
     assert both["label_network"].tolist() == ["", "", "Pt55", "Pt19", ""]
@@ -142,10 +145,25 @@ def test_tracks_that_are_no_numbers_are_refused(bad):
         tables.conform(synthetic_analysis(3).table.assign(track_id=bad))
 
 
-def format_test_counts_and_other_opinions():
+def test_counts_and_other_opinions():
     table = synthetic_analysis(3).table.assign(**ADDED, label=["Pt41", "Pt19", "unknown"])
     counts, others = tables.format_rows(table)
     assert counts == ["43 atoms (38–49)", "1 atom", ""]
     assert others == ["the mixture says Pt30, the network Pt55", "", ""]
     assert tables.format_rows(table.assign(label="aggregate"))[1] == ["", "", ""]
     assert tables.format_rows(synthetic_analysis(2).table) == (["", ""], ["", ""])
+
+
+def test_the_documentation_lists_every_column_of_the_schema():
+    documented = [column.name for column in tables.documented_columns()]
+    schema = list(tables.columns(["<class>"])) + list(tables.OPTIONAL)
+    assert documented == schema
+    page = Path(__file__).parents[2] / "docs" / "cluster_table.md"
+    assert markdown_table(tables.documented_columns()) in page.read_text(encoding="utf-8")
+    assert all(f"\n{name} " in str(tables.__doc__) for name in documented)
+
+
+def test_a_unit_of_a_column_is_the_suffix_of_its_name():
+    for column in tables.documented_columns():
+        if column.name.endswith(("_nm", "_px")):
+            assert column.unit == column.name[-2:]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core import row_view as picked
-from napari_atomicity.core.row_view import RowView, pick, stack
+from napari_atomicity.core.row_view import RowView, select_rows, stack
 
 
 @pytest.fixture(autouse=True)
@@ -24,17 +24,17 @@ def array() -> np.ndarray:
 
 def test_rows_are_picked_and_not_copied(array):
     index = np.array([5, 2, 2, 29])
-    rows = pick(array, index)
+    rows = select_rows(array, index)
     assert isinstance(rows, RowView)
     assert np.shares_memory(rows[1], array)
     assert rows.bases[0] is array
 
 
 def test_they_are_never_written_to(array):
-    rows = pick(array, np.array([1, 2]))
-    with pytest.raises(TypeError, match="not written to"):
+    rows = select_rows(array, np.array([1, 2]))
+    with pytest.raises(TypeError, match="read-only"):
         rows += 1
-    with pytest.raises(TypeError, match="not written to"):
+    with pytest.raises(TypeError, match="read-only"):
         np.add(array[:2], 1, out=rows)
     with pytest.raises(AttributeError):
         rows.fill(0)
@@ -42,12 +42,12 @@ def test_they_are_never_written_to(array):
 
 def test_an_index_of_two_dimensions_is_that_of_an_array(array):
     index = np.array([[0, 1], [1, 1]])
-    rows = pick(array, np.array([5, 2]))
+    rows = select_rows(array, np.array([5, 2]))
     np.testing.assert_array_equal(rows[index], np.asarray(rows)[index])
 
 
 def test_small_arrays_are_copied(array):
-    assert isinstance(pick(array[:1], np.array([0])), np.ndarray)
+    assert isinstance(select_rows(array[:1], np.array([0])), np.ndarray)
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_small_arrays_are_copied(array):
 )
 def test_what_is_taken_of_rows_is_that_of_the_array(array, key):
     index = np.array([7, 3, 3, 0, 29, 1, 2, 15, 8, 9])
-    rows, whole = pick(array, index), array[index]
+    rows, whole = select_rows(array, index), array[index]
     np.testing.assert_array_equal(rows[key], whole[key])
     assert np.shape(rows[key]) == whole[key].shape
 
 
 def test_rows_are_good_for_whatever_an_array_is(array):
     index = np.arange(0, 30, 2)
-    rows, whole = pick(array, index), array[index]
+    rows, whole = select_rows(array, index), array[index]
     assert (rows.shape, rows.dtype, rows.ndim, rows.size, len(rows)) == (
         whole.shape, whole.dtype, whole.ndim, whole.size, len(whole),
     )  # fmt: skip
@@ -99,7 +99,7 @@ def test_rows_are_good_for_whatever_an_array_is(array):
 
 
 def test_all_rows_as_they_were_are_the_array_itself(array):
-    one, others = pick(array, np.array([4])), pick(array, np.delete(np.arange(30), 4))
+    one, others = select_rows(array, np.array([4])), select_rows(array, np.delete(np.arange(30), 4))
     order = np.argsort([4, *np.delete(np.arange(30), 4)])
     assert stack([one, others], order) is array
 
@@ -127,4 +127,8 @@ def test_what_is_used_no_more_is_not_held(array):
     more = array + 1
     both = stack([array, more], np.arange(60))
     assert stack([both[30:]], np.arange(30)) is more
-    assert stack([pick(array, np.zeros(0, int)), array[:0]], np.zeros(0, int)).shape == (0, 4, 4)
+    assert stack([select_rows(array, np.zeros(0, int)), array[:0]], np.zeros(0, int)).shape == (
+        0,
+        4,
+        4,
+    )

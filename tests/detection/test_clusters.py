@@ -15,7 +15,8 @@ from napari_atomicity.core.errors import (
 )
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection import DetectionSettings, detect, measure_at
-from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
 
 PIXEL_NM = 0.05
 

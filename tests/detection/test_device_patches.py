@@ -28,7 +28,7 @@ class Gpu:
 @pytest.fixture(autouse=True)
 def nothing_lost(monkeypatch):
     monkeypatch.setattr(devices, "_lost", set())
-    monkeypatch.setattr(device_patches, "give_back", lambda device: None)
+    monkeypatch.setattr(device_patches, "release_memory", lambda device: None)
 
 
 def field(shape=(300, 260), pixel_nm=0.02, seed=0, frames=None):

@@ -28,16 +28,10 @@ def settled_collector():
 @pytest.fixture(autouse=True)
 def nothing_is_passed_over(monkeypatch):
     """Hundreds of viewers come and go in this process, and must be found by the collector."""
-    from napari_atomicity.gui.viewer import binding, projects
+    from napari_atomicity.gui.viewer import projects, turns
 
-    for module in (binding, projects):
+    for module in (projects, turns):
         monkeypatch.setattr(module, "pass_over_what_is_there", lambda: None)
-
-
-@pytest.fixture(autouse=True)
-def no_warm_up(monkeypatch):
-    """Nothing is compiled in the background."""
-    monkeypatch.setenv("NAPARI_ATOMICITY_WARM_UP", "0")
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +58,6 @@ def model(monkeypatch):
     monkeypatch.setattr(
         "napari_atomicity.models.embedding.place", lambda embedding, model: embedding[:, :2]
     )
-    monkeypatch.setattr("napari_atomicity.models.embedding.warm_up", lambda *a: None)
     return classifier
 
 

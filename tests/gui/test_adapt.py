@@ -13,16 +13,17 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import made_up
 
 from napari_atomicity import load
-from napari_atomicity.gui.docks.adapt import AFTER, BEFORE, MIN_CLUSTERS, Adapt, free_name
+from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, MIN_CLUSTERS, Adapt
+from napari_atomicity.gui.docks.adapt.tasks import free_name
 from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench import show_analysis
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.files import read_model, user_folder
 from napari_atomicity.pipeline import fine_tuning as adaptation
-from napari_atomicity.pipeline.adaptation import format_shift
+from napari_atomicity.pipeline.adaptation_text import format_shift
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.state.edits import with_predictions
+from napari_atomicity.state.analysis_updates import with_predictions
 from napari_atomicity.state.window_state import TaskState
 
 
@@ -90,7 +91,7 @@ def places(dock) -> np.ndarray:
 def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     assert "Analyse an image first" in dock.hint.text()
     assert not dock.button.isEnabled() and not dock.panel.isVisibleTo(dock)
-    dock.state.set_analysis(made_up(4, "few"))
+    dock.state.clusters.set_analysis(made_up(4, "few"))
     QApplication.processEvents()
     assert "4 clusters are too few" in dock.hint.text() and not dock.button.isEnabled()
     show_analysis(viewer, analysed)
@@ -98,10 +99,10 @@ def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     dock.state.current = "field"
     assert f"{len(analysed.table)} clusters in 1 image. No labels" in dock.hint.text()
     assert dock.button.isEnabled()
-    dock.state.relabel([("field", int(analysed.table["cluster_id"][0]))], "Pt70")
+    dock.state.clusters.relabel([("field", int(analysed.table["cluster_id"][0]))], "Pt70")
     QApplication.processEvents()
     assert "your 1 corrected label counts as certain" in dock.hint.text()
-    dock.state.relabel([("field", int(analysed.table["cluster_id"][1]))], "unknown")
+    dock.state.clusters.relabel([("field", int(analysed.table["cluster_id"][1]))], "unknown")
     QApplication.processEvents()
     assert "your 1 corrected label" in dock.hint.text()
     dock.images.setCurrentText("all images")
@@ -124,7 +125,7 @@ def test_one_click_adapts_and_one_goes_back_and_forth(dock, viewer, analysed, pr
     np.testing.assert_allclose(places(dock), found.after[0].embedding[:, :2], rtol=1e-6)
 
     corrected = int(after["cluster_id"].iloc[3])
-    dock.state.relabel([("field", corrected)], "Pt19")
+    dock.state.clusters.relabel([("field", corrected)], "Pt19")
     press(dock, dock.sides[BEFORE])
     QApplication.processEvents()
     assert ids(dock) == {old}
@@ -137,10 +138,10 @@ def test_one_click_adapts_and_one_goes_back_and_forth(dock, viewer, analysed, pr
 
     press(dock, dock.sides[AFTER])
     assert ids(dock) == {new}
-    dock.state.undo()
+    dock.state.history.undo()
     QApplication.processEvents()
     assert ids(dock) == {old} and dock.sides[BEFORE].isChecked()
-    dock.state.redo()
+    dock.state.history.redo()
     QApplication.processEvents()
     assert ids(dock) == {new} and dock.sides[AFTER].isChecked()
 
@@ -187,7 +188,7 @@ def test_what_contradicts_itself_is_rolled_back_and_nothing_changes(
     settle(viewer)
     rng = np.random.default_rng(0)
     for i in analysed.table["cluster_id"]:
-        dock.state.relabel([("field", int(i))], rng.choice(["Pt19", "Pt70"]))
+        dock.state.clusters.relabel([("field", int(i))], rng.choice(["Pt19", "Pt70"]))
     generation = dock.state.generation("field")
     press(dock, dock.button)
     assert dock.verdict.text().startswith("Rolled back, the model stays what it was: of the")
@@ -235,7 +236,7 @@ def test_cancel_stops_it_and_nothing_changes(
     assert dock.button.isEnabled() and not errors
 
 
-def format_test_a_model_that_cannot_be_adapted_is_said(
+def test_a_model_that_cannot_be_adapted_is_said(
     dock, viewer, analysed, press, settle, errors, tiny_model
 ):
     for suffix in (".safetensors", ".json"):
@@ -270,7 +271,7 @@ def name_given(monkeypatch, name, wanted=True) -> list[str]:
         offered.append(arguments[-1])
         return name or offered[-1], wanted
 
-    monkeypatch.setattr("napari_atomicity.gui.docks.adapt.QInputDialog.getText", get_text)
+    monkeypatch.setattr("napari_atomicity.gui.docks.adapt.dock.QInputDialog.getText", get_text)
     return offered
 
 

@@ -104,7 +104,7 @@ def test_each_image_says_who_has_marked_what(opened, project):
 def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
     opened, project, settle, viewer
 ):
-    project.take_in_marks("b.tif", "Bo", as_marks(PLACES), "1")
+    project.atoms.add_marks("b.tif", "Bo", as_marks(PLACES), "1")
     dock = opened()
     click(dock.button)
     settle(viewer)
@@ -160,7 +160,7 @@ def test_without_a_project_the_dock_says_what_to_do(viewer, qtbot):
 
 # ---- packs
 def test_a_pack_goes_out(opened, project, tmp_path, monkeypatch, settle, viewer):
-    project.mark_as_viewed(["b.tif"], "Bo")
+    project.atoms.mark_as_viewed(["b.tif"], "Bo")
     dock = opened()
     finds(dock)
     out = tmp_path / "out" / "pack"
@@ -208,7 +208,7 @@ def test_packs_come_in_once_and_what_does_not_is_told(
 def test_marks_that_come_by_merging_are_shown(opened, project, tmp_path, settle, viewer):
     copy = project.copy(tmp_path / "copy.atomicity")
     with Project(copy) as theirs:
-        theirs.take_in_marks("c.tif", "Bo", as_marks(PLACES[:2]), "1")
+        theirs.atoms.add_marks("c.tif", "Bo", as_marks(PLACES[:2]), "1")
     dock = opened()
     assert dock.looked.lines.lines == []
     dock.state.merge(copy)
@@ -246,7 +246,7 @@ def test_people_are_compared_with_each_other_and_with_the_model(
     assert agreement["annotators"] == ["Ada", "Bo", "Cleo"] and "model" in agreement
     assert len(pd.read_csv(out / "consensus.csv")) == 6
     assert str(out) in dock.result.text()
-    project.mark_as_viewed(["b.tif"], "Ada")
+    project.atoms.mark_as_viewed(["b.tif"], "Ada")
     dock.state.annotator = "Bo"
     settle_soon(dock, settle, viewer)
     assert dock.hint.text() == "Marks have changed since: compare again."
@@ -297,18 +297,18 @@ def test_the_consensus_is_taken_image_by_image_and_undone(opened, project, settl
     assert set(PLACES) <= places and (5.0, 150.0) not in places
     assert set(table["origin"]) == {"person"}
     assert state.annotator == "Ada"
-    log = project.marks()
+    log = project.atoms.marks()
     assert set(log.loc[~log["blind"], "annotator"]) == {"consensus"}
-    assert len(project.annotations()[0]) == 28, "the opinions are as they were"
+    assert len(project.atoms.annotations()[0]) == 28, "the opinions are as they were"
     steps = [step.description for step in state.history[-2:]]
     assert steps == ["take the consensus in a.tif", "take the consensus in b.tif"]
-    state.undo()
-    state.undo()
+    state.history.undo()
+    state.history.undo()
     pd.testing.assert_frame_equal(state.atoms.table("a.tif"), before)
 
 
 def test_one_person_alone_is_no_consensus(opened, project, settle, viewer):
-    project.take_in_marks("a.tif", "Ada", as_marks(PLACES), "1")
+    project.atoms.add_marks("a.tif", "Ada", as_marks(PLACES), "1")
     dock = opened()
     finds(dock)
     click(dock.button)
@@ -364,7 +364,7 @@ def test_what_is_not_known_is_said_so():
 
 
 def test_names_that_look_like_markup_are_text(opened, project, settle, viewer):
-    project.take_in_marks("a.tif", "<b>Bo</b>", as_marks(PLACES), "1")
+    project.atoms.add_marks("a.tif", "<b>Bo</b>", as_marks(PLACES), "1")
     dock = opened()
     assert dock.looked.words.textFormat() == Qt.TextFormat.PlainText
     assert "<b>Bo</b>" in dock.looked.words.text()

@@ -23,9 +23,10 @@ from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.atom_style import GROUP
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import Project
-from napari_atomicity.state.review_queue import ReviewRequest, build
+from napari_atomicity.state.review_queue import build
+from napari_atomicity.state.review_request import ReviewRequest
 from napari_atomicity.state.reviewing import Reviewing
-from napari_atomicity.statistics.point_patterns import ObservationWindow
+from napari_atomicity.statistics.windows import ObservationWindow
 
 KEY = Qt.Key
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -338,7 +339,7 @@ def test_by_hand_alone_it_snaps_to_the_spot_and_with_alt_it_does_not(binding, vi
     click(viewer, *there, ALT)
     row = table(binding).loc[2]
     np.testing.assert_allclose([row["y_px"], row["x_px"]], there, atol=precision_px(viewer))
-    assert binding.state.undo().description == "add 1 atom"
+    assert binding.state.history.undo().description == "add 1 atom"
 
 
 def test_what_lies_beside_the_image_is_no_atom(marking, viewer):
@@ -370,7 +371,7 @@ def test_no_atom_leaves_the_image(marking, viewer, press):
     assert -0.5 < row["y_px"] < 0 and row["x_px"] == pytest.approx(30, abs=1)
     press(KEY.Key_Up, KEY.Key_Up)
     assert table(marking).loc[4, "y_px"] == row["y_px"] and "no image" in viewer.status
-    marking.atoms._marking.move({("field", 4): tuple(shape + 50.0)})
+    marking.atoms._points.move({("field", 4): tuple(shape + 50.0)})
     window = ObservationWindow(np.ones(shape, bool), PIXEL_NM)
     assert window.contains(table(marking)[["y_nm", "x_nm"]].to_numpy()).all()
     marking.atoms.points_layer("field").add([[-3.0, 20.0], [70.0, 70.0]])
@@ -446,7 +447,7 @@ def test_the_image_says_that_it_is_on(marking, viewer, press):
     press(KEY.Key_U)
     assert "1 uncertain" in overlay.text
     # what is said of clusters does not get in between
-    marking.state.set_analysis(made_up(4, "field", size_px=96))
+    marking.state.clusters.set_analysis(made_up(4, "field", size_px=96))
     assert overlay.visible and overlay.text.startswith("Marking")
     heard = []
     marking.atoms.marking_changed.connect(heard.append)
@@ -470,7 +471,7 @@ def test_two_quick_clicks_are_no_wish_to_go_nearer(marking, viewer, canvas):
 
 def test_a_review_and_marking_end_each_other(marking, viewer):
     state = marking.state
-    state.set_analysis(made_up(4, "field", size_px=96))
+    state.clusters.set_analysis(made_up(4, "field", size_px=96))
     marking.label_mode.review = Reviewing(state, build(state.table(), ReviewRequest("confidence")))
     assert not marking.atoms.marking
     assert compat.text_overlay(viewer).text.startswith("Review")
@@ -507,35 +508,35 @@ def test_without_a_pixel_size_it_is_said(viewer):
 def test_a_click_means_clusters_where_their_layer_is_in_front(analysed, viewer):
     clusters = made_up(4, "field", size_px=96)
     clusters.table.loc[0, ["y_px", "x_px"]] = PLACES[2]
-    analysed.state.set_analysis(clusters)
+    analysed.state.clusters.set_analysis(clusters)
     viewer.layers.selection.active = viewer.layers["field clusters"]
     click(viewer, *PLACES[2])
     assert analysed.state.selection == {("field", 1)} and not analysed.state.atoms.selection
     viewer.layers.selection.active = viewer.layers["field atoms"]
     click(viewer, *PLACES[2])
     assert analysed.state.atoms.selection == {("field", 3)}
-    analysed.state.undo()  # the clusters go, the atoms do not
+    analysed.state.history.undo()  # the clusters go, the atoms do not
     assert consistent(analysed)
 
 
-# ---- loupe
-def test_the_loupe_shows_what_is_around_the_mouse(marking, viewer, press, qtbot):
+# ---- magnifier
+def test_the_magnifier_shows_what_is_around_the_mouse(marking, viewer, press, qtbot):
     heard = []
-    marking.atoms.loupe_changed.connect(heard.append)
+    marking.atoms.magnifier_changed.connect(heard.append)
     press(KEY.Key_L)
-    assert marking.atoms.loupe and heard == [True]
-    widget = marking.atoms.loupe_widget
+    assert marking.atoms.magnifier and heard == [True]
+    widget = marking.atoms.magnifier_widget
     hover(viewer, PLACES[2, 0] + 1, PLACES[2, 1])
     near = PLACES[2] + (1, 0)
     qtbot.waitUntil(
         lambda: (
-            widget.sight is not None
-            and np.allclose(widget.sight.centre, near, atol=precision_px(viewer))
+            widget.view is not None
+            and np.allclose(widget.view.centre, near, atol=precision_px(viewer))
         )
     )
     assert widget.isVisible()
-    np.testing.assert_allclose(widget.sight.spot, PLACES[2], atol=0.1)
-    np.testing.assert_allclose(widget.sight.atoms[2], PLACES[2])
+    np.testing.assert_allclose(widget.view.spot, PLACES[2], atol=0.1)
+    np.testing.assert_allclose(widget.view.atoms[2], PLACES[2])
     # the brightest of what is drawn is the atom, in the middle
     picture = widget.grab().toImage()
     size = widget.width()
@@ -548,7 +549,7 @@ def test_the_loupe_shows_what_is_around_the_mouse(marking, viewer, press, qtbot)
     qtbot.waitUntil(lambda: widget.pos() != before)
     assert widget.geometry().left() > 100
     press(KEY.Key_L)
-    assert not marking.atoms.loupe and marking.atoms.loupe_widget is None
+    assert not marking.atoms.magnifier and marking.atoms.magnifier_widget is None
 
 
 # ---- support
@@ -623,7 +624,7 @@ def project(tmp_path):
         paths = [tmp_path / name for name in ("a.tif", "b.tif", "c.tif")]
         made.add_paths(paths)
         for path in paths:
-            made.describe(load(path))
+            made.image_files.update_metadata(load(path))
         yield made
 
 
@@ -640,7 +641,7 @@ def opened(viewer, project, settle):
     state.current = "a.tif"
     settle(viewer)
     yield binding
-    binding.atoms.marking = binding.atoms.loupe = False
+    binding.atoms.marking = binding.atoms.magnifier = False
     settle(viewer)
 
 

@@ -343,7 +343,7 @@ def test_dragging_the_slider_counts_anew_and_is_one_step(found, state, book, fin
     assert f"<b>{len(table)} atoms</b>" in found.threshold.words.text()
     assert found.threshold.histogram.line == threshold
     assert len(state.history) == steps + 1 and len(finder.asked) == 1
-    state.undo()
+    state.history.undo()
     settled()
     assert slider.value() == 500
 
@@ -374,13 +374,13 @@ def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
     best = book.of("field").threshold
     tried = [analysis.expected_at(t)["f1"] for t in np.linspace(0.02, 0.98, 49)]
     assert analysis.expected_at(best)["f1"] >= max(tried) - 1e-9
-    state.undo()
+    state.history.undo()
     assert book.of("field").threshold == strict
 
 
 def test_where_it_may_not_be_moved_the_slider_goes_back(found, book, monkeypatch, settled):
     said = []
-    monkeypatch.setattr("napari_atomicity.gui.viewer.binding.show_error", said.append)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.edit_commands.show_error", said.append)
 
     def refuse(*_):
         raise AtomicityError("the project is open in another window")
@@ -398,7 +398,7 @@ def test_the_linking_distance_is_an_edit(found, state, book, settled):
     assert book.of("field").group_distance_nm == 0.85
     sizes = [c.label for c in found.found.sizes.columns]
     assert sizes[-1] == f"{MAX_SIZES}+"
-    state.undo()
+    state.history.undo()
     settled()
     assert found.found.distance.value() == 0.3
 
@@ -449,7 +449,7 @@ def test_species_are_told_apart_once_asked(found, state, book, settled):
         "1"
     }
     assert found.binding.atoms.colour_by == "species" and len(state.history) == steps + 1
-    state.undo()
+    state.history.undo()
     settled()
     assert not found.found.species_words.isVisible()
 
@@ -498,24 +498,24 @@ def test_how_many_are_missed_is_told_once_asked(found, state, book, adding, sett
     settled()
     assert float(re.search(r"(\d+) %", words.text()).group(1)) < share and len(asked) == 1
     book.end_sliding()
-    state.undo()
-    state.undo()
+    state.history.undo()
+    state.history.undo()
     settled()
-    assert not words.isVisible() and book.of("field").added is None
+    assert not words.isVisible() and book.of("field").injected is None
 
 
 def test_what_is_missed_is_kept_in_the_project_file(found, state, book, adding, settled, tmp_path):
     path = tmp_path / "p.atomicity"
-    state.keep_in(Project(path))
+    state.attach_project(Project(path))
     settled()
     click(found.found.missed_button)
     settled()
-    census = book.of("field").census
+    census = book.of("field").completeness
     state.close_project()
     settled()
     with Project(path) as project:
         kept = project.load("field").atoms
-    assert kept.census == census
+    assert kept.completeness == census
 
 
 def test_of_too_few_atoms_nothing_is_told_of_what_is_missed(
@@ -525,12 +525,12 @@ def test_of_too_few_atoms_nothing_is_told_of_what_is_missed(
     result[0] = None
     said = []
     monkeypatch.setattr(found_module, "show_info", said.append)
-    steps = len(book._session.history)
+    steps = len(book._state.history)
     click(found.found.missed_button)
     settled()
     assert asked and "cannot be estimated" in said[0]
     assert not found.found.missed_words.isVisible()
-    assert len(book._session.history) == steps
+    assert len(book._state.history) == steps
 
 
 def test_without_the_model_nothing_can_be_added(found, settled, monkeypatch):
@@ -548,7 +548,7 @@ def test_atoms_are_put_into_the_image_itself(found, state, book, settled):
     settled()
     click(found.found.missed_button)
     settled()
-    added = book.of("field").added
+    added = book.of("field").injected
     # The lone atoms stand 30 above their surroundings, and whoever looks for them finds the tall.
     clear = added.height * added.usual > 20
     assert clear.sum() > 5 and np.isfinite(added.score[clear]).mean() > 0.9
@@ -558,7 +558,7 @@ def test_atoms_are_put_into_the_image_itself(found, state, book, settled):
 # ---- clusters
 @pytest.fixture
 def counted(found, state, settled):
-    state.set_analysis(clusters_of())
+    state.clusters.set_analysis(clusters_of())
     settled()
     found.clusters_part.button.click()
     settled()
@@ -567,7 +567,7 @@ def counted(found, state, settled):
 
 def test_clusters_are_counted_by_what_all_lone_atoms_would_be(found, state, book, adding, settled):
     asked, _ = adding
-    state.set_analysis(clusters_of())
+    state.clusters.set_analysis(clusters_of())
     settled()
     found.clusters_part.button.click()
     settled()
@@ -584,7 +584,7 @@ def test_clusters_are_counted_by_what_all_lone_atoms_would_be(found, state, book
 
 
 def test_the_counting_can_be_stopped_and_begun_again(found, state, book, adding, settled):
-    state.set_analysis(clusters_of())
+    state.clusters.set_analysis(clusters_of())
     settled()
     found.clusters_part.button.click()
     tasks.cancel(state)
@@ -598,7 +598,7 @@ def test_the_counting_can_be_stopped_and_begun_again(found, state, book, adding,
 
 def test_marks_do_not_begin_the_counting_anew(found, state, book, adding, settled, monkeypatch):
     asked, _ = adding
-    state.set_analysis(clusters_of())
+    state.clusters.set_analysis(clusters_of())
     settled()
     found.clusters_part.button.click()
     for i in (1, 2, 3):  # while atoms are still being added
@@ -612,10 +612,10 @@ def test_marks_do_not_begin_the_counting_anew(found, state, book, adding, settle
 def test_another_support_is_asked_anew_what_is_missed(found, book, adding, settled):
     click(found.found.missed_button)
     settled()
-    assert book.of("field").added is not None
+    assert book.of("field").injected is not None
     book.set_support("field", [], [np.array([[0, 0], [0, 50], [50, 50], [50, 0]])])
     settled()
-    assert book.of("field").added is None and not found.found.missed_words.isVisible()
+    assert book.of("field").injected is None and not found.found.missed_words.isVisible()
 
 
 def test_of_a_stack_only_the_share_is_told(found, book, adding, settled):
@@ -637,7 +637,7 @@ def test_clusters_are_counted_by_the_lone_atoms(counted, state, settled):
     assert lines[0][0] == "1" and lines[0][2] == "Pt19" and lines[0][3] == str(len(INSIDE))
     assert lines[1][1] == "–" and lines[1][4] == "cut by the border"
     assert counted.clusters.words.text().startswith("1 of 2 clusters counted; the label of 1 of 1")
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     settled()
     line = counted.clusters.model.lines[0]
     assert line[2] == "Pt70" and line[4].startswith("rather Pt19")
@@ -663,11 +663,11 @@ def test_a_count_that_fits_no_class_is_no_vote_for_the_nearest():
 def test_too_few_lone_atoms_are_said(found, state, finder, settled):
     finder.lone = LONE[:6]
     click(found.button)
-    state.set_analysis(clusters_of())
+    state.clusters.set_analysis(clusters_of())
     found.clusters_part.button.click()
     settled()
     assert "No cluster can be counted" in found.clusters.words.text()
-    assert "lone atoms; 10 are needed" in found.clusters.words.text()
+    assert "isolated atoms; 10 are needed" in found.clusters.words.text()
 
 
 def test_without_clusters_or_atoms_it_says_what_to_do(dock, state, settled):
@@ -717,7 +717,7 @@ def test_the_switches_are_those_of_the_viewer(found):
     click(part.button)
     assert view.marking
     part.loupe.click()
-    assert view.loupe
+    assert view.magnifier
     part.support.click()
     assert view.show_support and part.add_button.isVisible()
     for button, adds in ((part.take_button, False), (part.add_button, True)):
@@ -725,7 +725,7 @@ def test_the_switches_are_those_of_the_viewer(found):
         layer = view.support_layer("field")
         assert view.support_adds is adds and layer.mode == "add_polygon_lasso"
         assert found.binding.viewer.layers.selection.active is layer
-    view.marking = view.loupe = view.show_support = False
+    view.marking = view.magnifier = view.show_support = False
     assert not (part.button.isChecked() or part.loupe.isChecked() or part.support.isChecked())
     assert not part.add_button.isVisible()
 
@@ -750,16 +750,16 @@ def test_marks_count_at_once(found, book, settled):
 def test_who_has_gone_through_an_image_is_kept(found, state, tmp_path, settled):
     assert not found.marking.done_button.isEnabled()
     project = Project(tmp_path / "p.atomicity")
-    state.keep_in(project)
+    state.attach_project(project)
     settled()
     assert "Not yet" in found.marking.done_words.text()
     click(found.marking.done_button)
-    _, looked = project.annotations()
+    _, looked = project.atoms.annotations()
     assert looked.to_numpy().tolist() == [["field", state.annotator]]
     assert found.marking.done_words.text() == f"Reviewed by {state.annotator}."
     click(found.marking.done_button)
     settled()
-    assert not len(project.annotations()[1])
+    assert not len(project.atoms.annotations()[1])
     assert found.marking.done_words.text().startswith("Not yet reviewed")
     click(found.marking.done_button)
     state.annotator = "Ben"
@@ -769,7 +769,7 @@ def test_who_has_gone_through_an_image_is_kept(found, state, tmp_path, settled):
 
 
 def test_blind_nothing_of_the_model_is_shown(found, state, tmp_path, settled):
-    state.keep_in(Project(tmp_path / "p.atomicity"))
+    state.attach_project(Project(tmp_path / "p.atomicity"))
     settled()
     assert found.marking.hint.text().startswith("For independent")
     state.set_blind(True)
@@ -800,7 +800,7 @@ def test_all_images_are_one_step_and_a_bad_one_is_named(
     assert book.images == ["field", "second"]
     assert len(said) == 1 and "2 images" in said[0] and "bad one: this image holds" in said[0]
     assert len(state.history) == steps + 1
-    state.undo()
+    state.history.undo()
     assert book.images == ["field"]
 
 

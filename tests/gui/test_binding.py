@@ -13,14 +13,14 @@ from napari_atomicity import analyse
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.viewer.binding import binding_of, state_of
-from napari_atomicity.state.edits import unclassified
+from napari_atomicity.state.cluster_rows import unclassified
 
 
 @pytest.fixture
 def analysed(viewer, image_layer, model, settle):
     binding = binding_of(viewer)
     name = binding.ensure_image(image_layer)
-    binding.state.set_analysis(analyse(binding.state.micrograph(name)))
+    binding.state.clusters.set_analysis(analyse(binding.state.micrograph(name)))
     settle(viewer)
     return binding
 
@@ -67,7 +67,7 @@ def test_deleting_points_is_an_edit(analysed):
     layer.remove_selected()
     assert not gone & set(analysed.state.table("field")["cluster_id"])
     assert consistent(analysed)
-    analysed.state.undo()
+    analysed.state.history.undo()
     assert gone < set(analysed.state.table("field")["cluster_id"])
     assert consistent(analysed)
 
@@ -87,9 +87,9 @@ def test_an_added_point_is_measured_and_classified(analysed, viewer, settle):
     assert not unclassified(analysed.state.analysis("field"))
     assert analysed.state.selection == {("field", new["cluster_id"].item())}
     assert consistent(analysed)
-    analysed.state.undo()
+    analysed.state.history.undo()
     assert set(analysed.state.table("field")["cluster_id"]) == before
-    analysed.state.redo()
+    analysed.state.history.redo()
     assert not unclassified(analysed.state.analysis("field"))
     assert consistent(analysed)
 
@@ -109,7 +109,7 @@ def test_a_moved_point_is_measured_again(analysed, viewer, settle):
     assert after["y_nm"].iloc[2] == pytest.approx(after["y_px"].iloc[2] * PIXEL_NM)
     assert after["label_predicted"].iloc[2] != ""
     assert consistent(analysed)
-    analysed.state.undo()
+    analysed.state.history.undo()
     np.testing.assert_allclose(
         analysed.state.table("field")[["y_px", "x_px"]], before[["y_px", "x_px"]]
     )
@@ -133,13 +133,13 @@ def test_hidden_labels_are_not_drawn_and_stay_hidden(analysed):
     label = layer.features["label"].iloc[0]
     analysed.hidden = frozenset({label})
     assert (layer.shown == (layer.features["label"] != label)).all()
-    analysed.state.relabel([("field", 2)], "unknown")
+    analysed.state.clusters.relabel([("field", 2)], "unknown")
     assert (layer.shown == (layer.features["label"] != label)).all()
 
 
 def test_corrections_show(analysed):
     layer = analysed.points_layer("field")
-    analysed.state.relabel([("field", 1)], "Pt70")
+    analysed.state.clusters.relabel([("field", 1)], "Pt70")
     np.testing.assert_allclose(layer.border_color[0], [1, 1, 1, 1])
     assert layer.face_color[0, 3] > 0
 
@@ -158,7 +158,7 @@ def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
     assert 0 < near.sum() < N_CLUSTERS
     wanted = [f"{r.label} {r.confidence:.2f}" for r in table[near].itertuples()]
     qtbot.waitUntil(lambda: texts() == wanted)
-    analysed.state.relabel([("field", table["cluster_id"][near].iloc[0])], "Pt70")
+    analysed.state.clusters.relabel([("field", table["cluster_id"][near].iloc[0])], "Pt70")
     qtbot.waitUntil(lambda: texts() == ["Pt70*", *wanted[1:]])
     layer.visible = False
     qtbot.waitUntil(lambda: texts() == [])
@@ -172,7 +172,7 @@ def test_a_removed_image_takes_its_layers_along(analysed, viewer, image_layer, q
     viewer.layers.remove(image_layer)
     qtbot.waitUntil(lambda: not len(viewer.layers), timeout=20_000)
     assert analysed.state.images == []
-    assert analysed.state.history == ()
+    assert tuple(analysed.state.history) == ()
 
 
 def test_a_class_map_of_another_class(analysed, viewer, settle):
@@ -200,7 +200,9 @@ def test_a_stack_keeps_its_frames(viewer, model, settle):
         stack, name="film", scale=(1, PIXEL_NM, PIXEL_NM), units=("pixel", "nm", "nm")
     )
     binding = binding_of(viewer)
-    binding.state.set_analysis(analyse(binding.state.micrograph(binding.ensure_image(layer))))
+    binding.state.clusters.set_analysis(
+        analyse(binding.state.micrograph(binding.ensure_image(layer)))
+    )
     settle(viewer)
     points = binding.points_layer("film")
     assert set(points.data[:, 0]) == {0, 1}
@@ -212,13 +214,13 @@ def test_a_stack_keeps_its_frames(viewer, model, settle):
 def test_the_image_looked_at_lies_in_front_of_the_others(analysed, viewer, image_layer, settle):
     points = analysed.points_layer("field")
     analysed.class_map_layer("field", "LCN").visible = True
-    analysed.show_outlines(False)
+    analysed.outlines_visible = False
     options = {"scale": image_layer.scale, "units": image_layer.units}
     second = viewer.add_image(blobs(1), name="second", **options)
     beside = viewer.add_image(blobs(2), name="beside", translate=(0, 1000), **options)
     for layer in (second, beside):
         name = analysed.ensure_image(layer)
-        analysed.state.set_analysis(analyse(analysed.state.micrograph(name)))
+        analysed.state.clusters.set_analysis(analyse(analysed.state.micrograph(name)))
         settle(viewer)
     assert not image_layer.visible and not points.visible
     assert second.visible and beside.visible
@@ -294,12 +296,12 @@ def test_a_cluster_that_was_deleted_does_not_come_back_measured(analysed):
     table = state.table("field")
     late = table.iloc[[0, 1]].copy()
     outlines = state.analysis("field").outlines[:2]
-    state.remove_clusters("field", [int(table["cluster_id"][0])])
+    state.clusters.remove_ids("field", [int(table["cluster_id"][0])])
     left = state.table("field")["cluster_id"].tolist()
-    state.move_clusters("field", late, outlines)
+    state.clusters.move("field", late, outlines)
     assert state.table("field")["cluster_id"].tolist() == left
-    state.undo()
-    state.undo()
+    state.history.undo()
+    state.history.undo()
     assert state.table("field")["cluster_id"].tolist() == table["cluster_id"].tolist()
 
 
@@ -324,13 +326,13 @@ def written(layer):
 def test_a_layer_written_in_part_is_as_one_written_anew(analysed, viewer):
     state, layer = analysed.state, analysed.points_layer("field")
     ids = state.table("field")["cluster_id"].tolist()
-    state.relabel([("field", i) for i in ids[::3]], "Pt70")
-    state.remove_clusters("field", ids[2:4])
+    state.clusters.relabel([("field", i) for i in ids[::3]], "Pt70")
+    state.clusters.remove_ids("field", ids[2:4])
     state.select([("field", ids[0]), ("field", ids[-1])])
-    state.undo()
+    state.history.undo()
     analysed.hidden = frozenset({"Pt70"})
-    state.relabel([("field", ids[1])], "Pt19")
-    state.remove_clusters("field", [ids[5]])
+    state.clusters.relabel([("field", ids[1])], "Pt19")
+    state.clusters.remove_ids("field", [ids[5]])
     assert analysed.points_layer("field") is layer
     found = written(layer)
     viewer.layers.remove(layer)
@@ -350,7 +352,7 @@ def test_a_change_of_the_points_is_drawn_once(analysed):
         emitter.connect(lambda event: drawn.append(event.type))
     for emitter in (layer.events.face_color, layer.events.border_color, layer.events.highlight):
         emitter.connect(lambda event: drawn.append(event.type))
-    state.relabel([("field", ids[0])], "Pt70")
+    state.clusters.relabel([("field", ids[0])], "Pt70")
     assert drawn == ["set_data"]
     state.select([("field", i) for i in ids[:5]])
     assert drawn == ["set_data"] * 2
@@ -370,10 +372,10 @@ def test_outlines_that_go_and_come_back_are_not_drawn_anew(analysed, viewer, set
     strokes = analysed.outlines_layer("field").data
     seen, n = seen_outlines(analysed)
     assert seen == n
-    state.remove_clusters("field", [ids[3]])
+    state.clusters.remove_ids("field", [ids[3]])
     settle(viewer)
     assert seen_outlines(analysed)[0] < n
-    state.undo()
+    state.history.undo()
     settle(viewer)
     assert seen_outlines(analysed) == (n, n)
     label = state.table("field")["label"].iloc[0]
@@ -385,7 +387,7 @@ def test_outlines_that_go_and_come_back_are_not_drawn_anew(analysed, viewer, set
     assert seen_outlines(analysed) == (n, n)
     assert analysed.outlines_layer("field").data is strokes
     again = analyse(state.micrograph("field"))
-    state.set_analysis(again)
+    state.clusters.set_analysis(again)
     settle(viewer)
     assert analysed.outlines_layer("field").data is strokes
 
@@ -400,13 +402,13 @@ def test_other_outlines_are_drawn_whatever_their_colours(analysed, viewer, settl
     state, layer = analysed.state, analysed.outlines_layer("field")
     before, strokes, colours = drawn_corners(viewer, layer), layer.data, layer.edge_color.copy()
     now = state.analysis("field")
-    state.set_analysis(replace(now, outlines=[o + 0.5 for o in now.outlines]))
+    state.clusters.set_analysis(replace(now, outlines=[o + 0.5 for o in now.outlines]))
     settle(viewer)
     np.testing.assert_allclose(layer.data[:, 0], strokes[:, 0] + 0.5)
     np.testing.assert_array_equal(layer.edge_color, colours)
     moved = drawn_corners(viewer, layer)[:, :2] - before[:, :2]
     np.testing.assert_allclose(moved, 0.5, atol=1e-3)
-    state.set_analysis(replace(now, outlines=[o[:2] for o in now.outlines]))  # no strokes
+    state.clusters.set_analysis(replace(now, outlines=[o[:2] for o in now.outlines]))  # no strokes
     settle(viewer)
     assert len(drawn_corners(viewer, layer)) < len(before)
 
@@ -415,8 +417,8 @@ def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
     state, layer = analysed.state, analysed.outlines_layer("field")
     table = state.table("field")
     label = "Pt70" if table["label"].iloc[0] != "Pt70" else "Pt19"
-    state.remove_clusters("field", [table["cluster_id"].iloc[1]])
-    state.relabel([("field", table["cluster_id"].iloc[0])], label)
+    state.clusters.remove_ids("field", [table["cluster_id"].iloc[1]])
+    state.clusters.relabel([("field", table["cluster_id"].iloc[0])], label)
     settle(viewer)
     of_others = table["label"] == label
     corner = table.loc[of_others, ["y_px", "x_px"]].to_numpy()[0]
@@ -425,12 +427,12 @@ def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
 
 
 def test_a_selection_that_waits_is_not_taken_for_none(analysed, viewer, settle, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.binding._MANY", 2)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.clusters._MAX_SELECTED_AT_ONCE", 2)
     state, layer = analysed.state, analysed.points_layer("field")
     ids = state.table("field")["cluster_id"].tolist()
     chosen = {("field", i) for i in ids[4:9]}
     state.select(chosen)
-    state.remove_clusters("field", [ids[0]])
+    state.clusters.remove_ids("field", [ids[0]])
     layer.selected_data.add(1)  # as napari does, before it knows of the others
     assert state.selection == chosen
     settle(viewer)
@@ -438,23 +440,23 @@ def test_a_selection_that_waits_is_not_taken_for_none(analysed, viewer, settle, 
 
 
 def test_what_waits_for_an_image_that_goes_is_forgotten(analysed, viewer, settle, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.binding._MANY", 2)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.clusters._MAX_SELECTED_AT_ONCE", 2)
     state = analysed.state
     ids = state.table("field")["cluster_id"].tolist()
     state.select([("field", i) for i in ids[4:9]])
-    state.remove_clusters("field", [ids[0]])
+    state.clusters.remove_ids("field", [ids[0]])
     viewer.layers.remove("field")
     settle(viewer)
     assert "field" not in state.images
 
 
 def test_many_points_are_selected_in_a_turn_of_their_own(analysed, viewer, settle, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.binding._MANY", 2)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.clusters._MAX_SELECTED_AT_ONCE", 2)
     state, layer = analysed.state, analysed.points_layer("field")
     ids = state.table("field")["cluster_id"].tolist()
     state.select([("field", i) for i in ids[4:9]])
     assert layer.selected_data == {4, 5, 6, 7, 8}
-    state.remove_clusters("field", [ids[0]])
+    state.clusters.remove_ids("field", [ids[0]])
     assert state.selection == {("field", i) for i in ids[4:9]}
     assert not analysed.settled
     settle(viewer)

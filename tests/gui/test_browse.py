@@ -105,7 +105,7 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer,
     assert "can't be read" in words["broken.tif"]
     assert opened.model.rows[0].shares
     assert len(binding_of(viewer).points_layer("c.tif").data) == 12
-    assert opened.state.history == ()  # nobody wants to undo that sixty times
+    assert tuple(opened.state.history) == ()  # nobody wants to undo that sixty times
     (run,) = opened.state.project.runs()
     assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
     assert run["detection"]["threshold"] > 0
@@ -117,6 +117,7 @@ def elsewhere(monkeypatch, model):
     from napari_atomicity.pipeline import batch
     from napari_atomicity.pipeline import dask_workers as cluster
     from napari_atomicity.pipeline.runs import analyse_one
+    from napari_atomicity.pipeline.sent_model import SentModel
 
     asked = []
 
@@ -133,7 +134,7 @@ def elsewhere(monkeypatch, model):
             yield item, outcome, analysis
 
     monkeypatch.setattr(cluster, "Workers", workers)
-    monkeypatch.setattr(cluster.SentModel, "of", lambda *_: "a model")
+    monkeypatch.setattr(SentModel, "of", lambda *_: "a model")
     monkeypatch.setattr(batch, "analyse_on", analyse_on)
     return asked
 
@@ -149,7 +150,7 @@ def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settl
     assert {words[n] for n in ("a.tif", "b.tif", "c.tif")} == {"12 clusters, reviewed 0"}
     assert "can't be read" in words["broken.tif"]
     table = opened.state.table()
-    assert np.isfinite(table["umap_1"]).all()  # placed here, afterwards
+    assert np.isfinite(table["umap_1"]).all()
     # As it would have been here, to the last bit.
     here = analyse(load(opened.state.micrograph("a.tif").path, name="a.tif"), umap=False).table
     there = table[table["image"] == "a.tif"].reset_index(drop=True)
@@ -251,7 +252,7 @@ def test_undo_goes_to_the_image_that_it_is_about(opened, viewer, qtbot, settle):
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
     state = opened.state
-    state.relabel([("a.tif", 1), ("c.tif", 2)], "Pt70")
+    state.clusters.relabel([("a.tif", 1), ("c.tif", 2)], "Pt70")
     click_row(opened, 1)
     settle(viewer)
     binding_of(viewer).undo()
@@ -267,7 +268,7 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     click_row(opened, 1)
     settle(viewer)
     state, binding = opened.state, binding_of(viewer)
-    state.relabel([("b.tif", 3)], "Pt55")
+    state.clusters.relabel([("b.tif", 3)], "Pt55")
     state.select([("b.tif", 3), ("c.tif", 1)])
     camera = compat.camera(viewer)
     camera.center, camera.zoom = (0.0, 4.0, 5.0), 31.0
@@ -327,7 +328,7 @@ def test_a_second_window_says_that_it_is_one(
     points.remove_selected()
     assert len(points.data) == 12  # it is still there, and the person was told
     with pytest.raises(AtomicityError, match="another window"):
-        dock.state.relabel([("a.tif", 1)], "Pt19")
+        dock.state.clusters.relabel([("a.tif", 1)], "Pt19")
     dock.projects.leave()
     settle(second)
 
@@ -377,7 +378,7 @@ def test_what_was_done_without_a_project_is_not_lost(
     settle(viewer)
     state = browse.state
     (image,) = state.images
-    state.relabel([(image, 2)], "Pt41")
+    state.clusters.relabel([(image, 2)], "Pt41")
     assert "memory only" in browse.title.text()
     asked = []
 
@@ -438,9 +439,9 @@ def test_a_person_who_closes_the_window_is_asked_first(
     assert projects.may_close()
     viewer.open(str(morning / "a.tif"))
     image = binding_of(viewer).ensure_image(viewer.layers[0])
-    state.set_analysis(made_up(6, image))
+    state.clusters.set_analysis(made_up(6, image))
     assert projects.may_close()  # that can be had again
-    state.relabel([(image, 2)], "Pt41")
+    state.clusters.relabel([(image, 2)], "Pt41")
     buttons = QMessageBox.StandardButton
     answers = iter([buttons.Cancel, buttons.Discard, buttons.Save])
     monkeypatch.setattr(QMessageBox, "question", lambda *a: next(answers))
@@ -468,7 +469,7 @@ def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbo
 
 
 def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypatch):
-    from napari_atomicity.gui.viewer import projects as module
+    from napari_atomicity.gui.viewer import project_models as module
 
     models = tmp_path / "deep" / "models"
     models.mkdir(parents=True)
@@ -476,8 +477,8 @@ def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypa
     project = opened.state.project
     names = ["../escaped", "/abs/path", "..", "a\\b", "good-1", "default"]
     for name in names:
-        project.add_model(name, b"weights", "{}")
-    assert module.bring_models(project) == ["good-1"]
+        project.model_files.add(name, b"weights", "{}")
+    assert module.install_models(project) == ["good-1"]
     assert [p.name for p in tmp_path.rglob("*.safetensors")] == ["good-1.safetensors"]
 
 

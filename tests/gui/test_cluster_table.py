@@ -15,11 +15,11 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
 
-from napari_atomicity.core.cluster_table import ADDED, UNKNOWN, columns
+from napari_atomicity.core.cluster_table import OPTIONAL, UNKNOWN, columns
 from napari_atomicity.gui.docks import table as cluster_table
 from napari_atomicity.gui.docks.table import EMPTY, Table, paste
 from napari_atomicity.gui.panels import table_files
-from napari_atomicity.gui.table.model import USUAL, in_a_cell, meaning, meanings, sorted_rows
+from napari_atomicity.gui.table.model import USUAL, describe_column, format_cell, sorted_rows
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.tables import read_table
 
@@ -32,8 +32,8 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.set_analysis(made_up(30, "one"))
-    state.set_analysis(made_up(25, "two", seed=1))
+    state.clusters.set_analysis(made_up(30, "one"))
+    state.clusters.set_analysis(made_up(25, "two", seed=1))
     return state
 
 
@@ -81,15 +81,14 @@ def write_filter(dock, line: str) -> None:
 
 
 # ---- words, without Qt
-def test_every_column_has_a_meaning_with_its_unit():
-    for name in [*columns(CLASSES), *ADDED]:
-        assert meaning(name), name
-    assert meaning("y_nm") == "centre in nm"
-    assert meaning("diameter_nm").endswith("in nm")
-    assert "counts times nm²" in meaning("integrated_intensity")
-    assert meaning("p_Pt41") == "calibrated probability of Pt41"
-    assert meaning("my_own") == ""
-    assert "column" not in meanings()
+def test_every_column_has_a_description_with_its_unit():
+    for name in [*columns(CLASSES), *OPTIONAL]:
+        assert describe_column(name), name
+    assert "centre" in describe_column("y_nm") and describe_column("y_nm").endswith("in nm")
+    assert describe_column("diameter_nm").endswith("in nm")
+    assert "counts times nm²" in describe_column("integrated_intensity")
+    assert "probability of Pt41" in describe_column("p_Pt41")
+    assert describe_column("my_own") == ""
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -109,12 +108,12 @@ def test_text_is_sorted_as_people_do():
 
 
 def test_values_as_a_person_reads_them():
-    assert in_a_cell(0.12345, "confidence") == "0.123"
-    assert in_a_cell(np.float64(12.345), "n_atoms") == "12.3"
-    assert in_a_cell(1.234567e6, "integrated_intensity") == "1.235e+06"
-    assert in_a_cell(np.nan, "confidence") == ""
-    assert in_a_cell(np.bool_(True), "touches_border") == "yes"
-    assert in_a_cell(7, "cluster_id") == "7" and in_a_cell("Pt19", "label") == "Pt19"
+    assert format_cell(0.12345, "confidence") == "0.123"
+    assert format_cell(np.float64(12.345), "n_atoms") == "12.3"
+    assert format_cell(1.234567e6, "integrated_intensity") == "1.235e+06"
+    assert format_cell(np.nan, "confidence") == ""
+    assert format_cell(np.bool_(True), "touches_border") == "yes"
+    assert format_cell(7, "cluster_id") == "7" and format_cell("Pt19", "label") == "Pt19"
 
 
 def test_nothing_on_the_clipboard_is_a_formula():
@@ -255,15 +254,15 @@ def test_double_click_and_enter_go_to_the_image(dock, state):
 def test_a_relabelled_row_stays_until_it_is_sorted_again(dock, state, qtbot):
     click_header(dock, "label")
     keys = keys_shown(dock)
-    state.relabel([keys[0]], "Pt70")
+    state.clusters.relabel([keys[0]], "Pt70")
     qtbot.waitUntil(lambda: column(dock, "label")[0] == "Pt70*")
     assert keys_shown(dock) == keys and dock.sort_again_button.isVisible()
     dock.sort_again_button.click()
     assert keys_shown(dock).index(keys[0]) >= 44 - 1
     assert not dock.sort_again_button.isVisible()
-    state.remove([keys[5]])
+    state.clusters.remove([keys[5]])
     qtbot.waitUntil(lambda: keys[5] not in keys_shown(dock))
-    state.undo()
+    state.history.undo()
     qtbot.waitUntil(lambda: keys[5] in keys_shown(dock))
     assert keys_shown(dock).index(keys[5]) == 4
 
@@ -271,7 +270,7 @@ def test_a_relabelled_row_stays_until_it_is_sorted_again(dock, state, qtbot):
 def test_a_new_image_comes_with_its_columns(dock, state, qtbot):
     analysis = made_up(5, "three", seed=2)
     table = analysis.table.assign(n_atoms=[1.0, 2.0, 3.0, 4.0, np.nan])
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 60)
     at = dock.model.columns.index("n_atoms")
     assert not dock.view.horizontalHeader().isSectionHidden(at)
@@ -357,7 +356,7 @@ def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, state, monkeypatch, 
     refresh = dock.model.refresh
     monkeypatch.setattr(dock.model, "refresh", lambda: done.append(1) or refresh())
     dock.hide()
-    state.relabel([("one", 1)], "Pt70")
+    state.clusters.relabel([("one", 1)], "Pt70")
     state.select([("one", 2)])
     qtbot.wait(60)
     assert not done
@@ -382,7 +381,7 @@ def test_without_clusters_it_says_what_to_do(viewer, qtbot):
     assert dock.message.text() == EMPTY and dock.message.isVisible()
     assert not dock.export_button.isEnabled() and not dock.copy_button.isEnabled()
     state = state_of(viewer)
-    state.set_analysis(made_up(12))
+    state.clusters.set_analysis(made_up(12))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 12)
     assert dock.view.isVisible() and dock.export_button.isEnabled()
     assert dock.view.columnWidth(dock.model.columns.index("image")) > 40

@@ -35,8 +35,8 @@ PX = 0.1
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion.RESAMPLES", 10)
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion.DRAWS", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion_intervals.RESAMPLES", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion_evidence.DRAWS", 10)
     monkeypatch.setattr(docks, "DEBOUNCE_MS", 0)
 
 
@@ -162,7 +162,7 @@ def test_each_line_says_what_it_is_and_has_a_source(dock):
     assert low < float(density.value.split()[0]) < high
 
 
-def format_test_the_verdict():
+def test_the_verdict():
     assert verdict(0.8, 0.01, 0.95) == "closer together, p = 0.01"
     assert verdict(1.2, 0.01, 0.95) == "more regular, p = 0.01"
     assert verdict(1.2, 0.01, 0.995) == "as chance, p = 0.01"
@@ -181,20 +181,20 @@ def test_it_follows_threshold_marks_support_and_undo(viewer, dock, state, settle
     state.atoms.set_support("one", [], [half])
     settled(dock)
     assert value(dock, "Support") == "32 nm²"
-    state.undo()
+    state.history.undo()
     settled(dock)
     assert value(dock, "Support") == "64 nm²"
 
 
 def test_the_other_image_is_not_found_again(dock, state, settled, monkeypatch):
     asked = []
-    real = module.spread_of
+    real = module.compute_image_dispersion
 
     def noted(atoms, *args, **options):
         asked.append(atoms.image)
         return real(atoms, *args, **options)
 
-    monkeypatch.setattr(module, "spread_of", noted)
+    monkeypatch.setattr(module, "compute_image_dispersion", noted)
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert asked == ["two"], "the first is known"
@@ -277,7 +277,7 @@ def test_every_plot_is_drawn_of_an_image_and_of_a_pool(dock, settled, show):
             assert len(data) or (name, scope) == ("quadrats", "all")
             assert dock.view._canvas is not None
     show("quadrats")
-    assert "Quadrats are of one image" in dock.view.accessibleDescription()
+    assert "Quadrats are available for single images" in dock.view.accessibleDescription()
 
 
 def test_what_is_missed_stands_below_the_density(dock, state, settled):
@@ -300,7 +300,7 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
         census.density_per_nm2, rel=0.01
     )
     assert dock.shown_rows()["density_complete_per_nm2"].tolist() == [census.density_per_nm2]
-    state.undo()
+    state.history.undo()
     settled(dock)
     assert "Density, all atoms" not in {line[0] for line in dock.model.lines}
 
@@ -416,7 +416,7 @@ def test_without_support_it_says_so_and_a_drawn_one_helps(dock, state, settled):
     assert counted.interval == f"{30 - int(counted.value)} off the support"
 
 
-def format_test_images_linked_at_different_distances_are_refused(dock, state, settled):
+def test_images_linked_at_different_distances_are_refused(dock, state, settled):
     state.atoms.set_group_distance("two", 0.5)
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)

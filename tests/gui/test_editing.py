@@ -142,7 +142,7 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     layer = shown.layers["field regions"]
     assert shown.layers.selection.active is layer
     layer.add_polygons(np.array([[0, 0], [0, 319], [70, 319], [70, 0]]))
-    qtbot.waitUntil(lambda: len(state.regions("field")) == 1)
+    qtbot.waitUntil(lambda: len(state.clusters.regions("field")) == 1)
     table = state.table("field")
     away = table["y_px"] < 70
     assert table["excluded"].tolist() == away.tolist()
@@ -156,7 +156,7 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     # Moved and undone like anything else.
     qtbot.waitUntil(buttons.buttons["undo"].isEnabled)
     qtbot.mouseClick(buttons.buttons["undo"], LEFT)
-    assert state.regions("field") == ()
+    assert state.clusters.regions("field") == ()
     assert len(layer.data) == 0
     assert not state.table("field")["excluded"].any()
     qtbot.waitUntil(buttons.buttons["redo"].isEnabled)
@@ -165,7 +165,7 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     assert state.table("field")["excluded"].tolist() == away.tolist()
     layer.selected_data = {0}
     layer.remove_selected()
-    qtbot.waitUntil(lambda: state.regions("field") == ())
+    qtbot.waitUntil(lambda: state.clusters.regions("field") == ())
 
 
 def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, monkeypatch):
@@ -198,10 +198,10 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
             QTest.qWait(20)  # napari takes no more of them than a screen shows
             move(canvas, a + (b - a) * (step / 5))
     QTest.mouseRelease(canvas, LEFT, pos=corners[-1])
-    qtbot.waitUntil(lambda: len(binding.state.regions("field")) == 1)
+    qtbot.waitUntil(lambda: len(binding.state.clusters.regions("field")) == 1)
     assert shown.layers.selection.active is points
     press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    assert binding.state.regions("field") == ()
+    assert binding.state.clusters.regions("field") == ()
     # Asked for by mistake: E or Esc leads back.
     for key in (Qt.Key.Key_E, Qt.Key.Key_Escape):
         press(shown, Qt.Key.Key_E)

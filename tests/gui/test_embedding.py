@@ -18,10 +18,8 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.palette import colours
-from napari_atomicity.gui import tasks
-from napari_atomicity.gui.docks.embedding import dock as docks
 from napari_atomicity.gui.docks.embedding import placing
-from napari_atomicity.gui.docks.embedding.dock import WARM_UP_VARIABLE, Embedding
+from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.embedding.placing import count_unplaced
 from napari_atomicity.gui.scatter.geometry import extent, rows_in_polygon
 from napari_atomicity.gui.scatter.legend import MAX_LINES, ColourScale, Entry, Legend
@@ -46,8 +44,7 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 
 @pytest.fixture
 def reference(monkeypatch):
-    """Reference points of a model that is not there, and no compiling in the background."""
-    monkeypatch.setenv(WARM_UP_VARIABLE, "0")
+    """Reference points of a model that is not there."""
     monkeypatch.setattr(placing, "classifier_of", lambda analysis: None)
     table = pd.DataFrame(
         {"umap_1": [-9.0, 9.0, 0.0], "umap_2": [0.0, 1.0, 8.0], "label": ["Pt19", "Pt19", "Pt70"]}
@@ -59,7 +56,7 @@ def reference(monkeypatch):
 @pytest.fixture
 def state(viewer, reference):
     state = state_of(viewer)
-    state.set_analysis(made_up(40))
+    state.clusters.set_analysis(made_up(40))
     return state
 
 
@@ -198,7 +195,7 @@ def test_the_mouse_shows_the_patch_and_no_name_is_markup(viewer, dock, state, qt
     seen = QImage.fromData(QByteArray.fromBase64(encoded.encode()))
     middle, corner = seen.pixelColor(seen.width() // 2, seen.height() // 2), seen.pixelColor(2, 2)
     assert middle.lightness() > 150 > corner.lightness(), "the blob of the patch"
-    state.set_analysis(made_up(3, "<b>bold</b>"))
+    state.clusters.set_analysis(made_up(3, "<b>bold</b>"))
     analysis = state.analysis("<b>bold</b>")
     analysis.patches["raw"][0] = np.nan
     dock.update_now()
@@ -277,7 +274,7 @@ def test_what_is_selected_elsewhere_is_ringed_at_once_and_drawn_alone(dock, stat
 
 
 def test_clusters_of_several_images_are_told_apart(dock, state):
-    state.set_analysis(made_up(10, "second", seed=3))
+    state.clusters.set_analysis(made_up(10, "second", seed=3))
     state.select([("second", 1), ("field", 2)])
     dock.update_now()
     assert dock.scatter.highlighted.tolist() == [1, 40]
@@ -289,7 +286,7 @@ def test_points_are_drawn_in_the_colours_of_their_classes(dock, state, qtbot):
     # Far apart, so that none covers another.
     analysis = state.analysis("field")
     table = analysis.table.assign(umap_1=np.arange(40) % 8 * 1.0, umap_2=np.arange(40) // 8 * 1.0)
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     dock.update_now()
     dock.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
     dock.scatter.fit()
@@ -306,7 +303,7 @@ def test_points_are_drawn_in_the_colours_of_their_classes(dock, state, qtbot):
 def test_a_correction_recolours_and_moves_nothing(dock, state, monkeypatch):
     positions = dock.scatter.positions
     counts = {e.name: e.count for e in dock.legend.entries}
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     dock.update_now()
     assert dock.scatter.positions is positions
     data = dock.scatter._points._data
@@ -314,7 +311,7 @@ def test_a_correction_recolours_and_moves_nothing(dock, state, monkeypatch):
     assert data["a_edgewidth"][0] > data["a_edgewidth"][1], "a correction must look different"
     now = {e.name: e.count for e in dock.legend.entries}
     assert now["Pt70"] == counts["Pt70"] + 1 and now["Pt19"] == counts["Pt19"] - 1
-    state.undo()
+    state.history.undo()
     dock.update_now()
     assert {e.name: e.count for e in dock.legend.entries} == counts
 
@@ -339,8 +336,8 @@ def test_columns_of_the_table_are_offered_and_colour_the_points(dock, state):
         conditions_differ=np.arange(40) < 4,
         excluded=np.arange(40) == 7,
     )
-    state.set_analysis(replace(analysis, table=table))
-    state.relabel([("field", 3), ("field", 4)], "Pt70")
+    state.clusters.set_analysis(replace(analysis, table=table))
+    state.clusters.relabel([("field", 3), ("field", 4)], "Pt70")
     dock.update_now()
 
     assert dock.colour_combo.currentText() == "label"
@@ -366,7 +363,7 @@ def test_columns_of_the_table_are_offered_and_colour_the_points(dock, state):
     dimmed = looks_of(table, "label", CLASSES).face[:, 3] < 1
     assert np.flatnonzero(dimmed).tolist() == [7], "excluded clusters are dimmed"
     # Where the columns go, the choice is the first again.
-    state.set_analysis(analysis)
+    state.clusters.set_analysis(analysis)
     dock.update_now()
     assert dock.colour_combo.findText("session_name") < 0
     assert dock.colour_combo.currentText() == "ood_score"
@@ -461,7 +458,7 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     analysis = state.analysis("field")
     table = analysis.table.copy()
     table.loc[table.index[:5], ["umap_1", "umap_2"]] = np.nan
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     edits = len(state.history)
     state.select([("field", 1), ("field", 10)])
     dock.update_now()
@@ -473,7 +470,7 @@ def test_clusters_without_a_place_are_left_out_then_placed(
         "napari_atomicity.models.embedding.place", lambda embedding, model: embedding[:, :2]
     )
     QTest.mouseClick(dock.place_button, LEFT)
-    state.relabel([("field", 1)], "Pt70")  # while it is under way
+    state.clusters.relabel([("field", 1)], "Pt70")  # while it is under way
     settle(viewer)
     dock.update_now()
     assert count_unplaced(state.analysis("field"), state.columns("field")) == 0
@@ -481,28 +478,6 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     assert dock.scatter.highlighted.tolist() == [0, 9]
     assert state.table("field")["label"][0] == "Pt70"
     assert len(state.history) == edits + 1, "placing is not the person's doing: no undo step"
-
-
-def test_what_has_no_place_yet_is_seen_about_where_it_lies(
-    dock, state, viewer, settle, monkeypatch
-):
-    monkeypatch.setattr(
-        "napari_atomicity.models.embedding.place_roughly",
-        lambda embedding, model: np.full((len(embedding), 2), 7.0),
-    )
-    analysis = state.analysis("field")
-    table = analysis.table.copy()
-    table.loc[table.index[:5], ["umap_1", "umap_2"]] = np.nan
-    state.set_analysis(replace(analysis, table=table))
-    dock.update_now()
-    settle(viewer)
-    dock.update_now()
-    assert dock.scatter._points._data.size == 40
-    np.testing.assert_array_equal(dock.scatter.positions[:5], 7.0)
-    assert "5 clusters" in dock.message.text() and "approximate" in dock.message.text()
-    assert dock.place_button.isVisible()
-    # They are no places: neither in the table nor in what is saved.
-    assert np.isnan(state.table("field")["umap_1"][:5]).all()
 
 
 def adapted(state, image: str, shift: float = 3.0):
@@ -513,12 +488,12 @@ def adapted(state, image: str, shift: float = 3.0):
 
 
 def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
-    state.set_analysis(made_up(10, "second", seed=3))
+    state.clusters.set_analysis(made_up(10, "second", seed=3))
     dock.update_now()
     assert not dock.before_button.isVisible()
     old = dock.scatter.positions.copy()
     state.select([("field", 1)])
-    state.predict(adapted(state, "field"))
+    state.clusters.replace_predictions(adapted(state, "field"))
     dock.update_now()
     new = old.copy()
     new[:40, 0] += 3
@@ -537,7 +512,7 @@ def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
     rings = dock.scatter._rings._data["a_position"][:, :2]
     assert rings == pytest.approx(old[[0]]), "the selected ones wander along"
     # A correction meanwhile leaves them where they are.
-    state.relabel([("field", 2)], "Pt70")
+    state.clusters.relabel([("field", 2)], "Pt70")
     dock.update_now()
     assert dock.scatter.positions == pytest.approx(old)
     QTest.mouseClick(dock.before_button, LEFT)
@@ -546,13 +521,13 @@ def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
 
 
 def test_an_adaptation_that_is_undone_has_no_before(dock, state):
-    state.predict(adapted(state, "field"))
+    state.clusters.replace_predictions(adapted(state, "field"))
     dock.update_now()
     dock.before_button.setChecked(True)
-    state.undo()
+    state.history.undo()
     dock.update_now()
     assert not dock.before_button.isVisible() and not dock.before_button.isChecked()
-    state.redo()
+    state.history.redo()
     dock.update_now()
     assert dock.before_button.isVisible()
 
@@ -561,8 +536,8 @@ def test_an_adaptation_is_noticed_while_nobody_looks_and_waits_for_its_places(do
     dock.hide()
     after = adapted(state, "field")
     unplaced = after.table.assign(umap_1=np.nan, umap_2=np.nan)
-    state.predict(replace(after, table=unplaced))
-    state.place(after)
+    state.clusters.replace_predictions(replace(after, table=unplaced))
+    state.clusters.set_embedding(after)
     assert np.isfinite(state.table()["umap_1"]).all()
     dock.show()
     assert dock.before_button.isVisible()
@@ -572,7 +547,7 @@ def test_one_cluster_at_another_place_is_no_adaptation(dock, state):
     analysis = state.analysis("field")
     table = analysis.table.copy()
     table.loc[3, ["umap_1", "umap_2"]] = 0.0
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     dock.update_now()
     assert not dock.before_button.isVisible()
 
@@ -583,12 +558,12 @@ def test_a_batch_is_looked_at_once_and_not_at_all_while_hidden(dock, state, qtbo
     rebuild = dock._rebuild
     monkeypatch.setattr(dock, "_rebuild", lambda: (built.append(1), rebuild()))
     for i in range(5):
-        state.set_analysis(made_up(6, f"image {i}", seed=i))
+        state.clusters.set_analysis(made_up(6, f"image {i}", seed=i))
     assert not built
     qtbot.waitUntil(lambda: len(dock.scatter.positions) == 70)
     assert built == [1]
     dock.hide()
-    state.set_analysis(made_up(6, "one more"))
+    state.clusters.set_analysis(made_up(6, "one more"))
     state.select([("field", 2)])
     qtbot.wait(60)
     assert built == [1] and dock.scatter.highlighted.size == 0
@@ -689,26 +664,7 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, q
 
     qtbot.waitUntil(let_go)
     assert [len(s) for s in signals] == before
-    state.relabel([("field", 1)], "Pt70")
-
-
-def test_warming_up_waits_for_the_window_and_can_be_switched_off(
-    viewer, qtbot, reference, monkeypatch
-):
-    warmed = []
-    monkeypatch.setattr("napari_atomicity.models.embedding.warm_up", lambda: warmed.append(1))
-    monkeypatch.setattr(docks, "_WARM_UP_DELAY_MS", 1)
-    off = Embedding(viewer)
-    qtbot.addWidget(off)
-    off.show()
-    assert not off._warm_up_timer.isActive()
-    monkeypatch.setenv(WARM_UP_VARIABLE, "1")
-    on = Embedding(viewer)
-    qtbot.addWidget(on)
-    on.show()
-    qtbot.waitUntil(lambda: warmed == [1])
-    assert state_of(viewer).status.message == "", "nobody asked for it, so not a word"
-    assert not tasks.running(state_of(viewer)), "the window need not wait for it"
+    state.clusters.relabel([("field", 1)], "Pt70")
 
 
 def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle):

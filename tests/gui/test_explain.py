@@ -46,7 +46,7 @@ from napari_atomicity.gui.viewer.binding import state_of
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.set_analysis(made_up(40))
+    state.clusters.set_analysis(made_up(40))
     return state
 
 
@@ -193,7 +193,7 @@ def test_class_maps_carry_the_name_of_the_class_that_the_network_says(dock, stat
     analysis = state.analysis("field")
     table = analysis.table.assign(label_network="Pt55")
     table.loc[1, ["label_predicted", "label"]] = "aggregate"
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     for cluster_id in (1, 2):
         state.select([("field", cluster_id)])
         assert dock.patches.tiles[1].title == "raw · Pt55"
@@ -278,23 +278,23 @@ def test_the_arrows_walk_through_several_selected_ones_and_keep_them(dock, state
 
 def test_a_correction_is_said_and_undone(dock, state):
     state.select([("field", 1)])
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     assert "Pt70" in dock.title.text() and "predicted Pt19" in dock.title.text()
     assert [bar.label for bar in dock.bars.bars if bar.strong] == ["Pt70"]
     assert dock.patches.tiles[1].title.endswith("Pt19"), "the maps are still of the prediction"
-    state.undo()
+    state.history.undo()
     assert "Pt19" in dock.title.text() and "Pt70" not in dock.title.text()
 
 
 def test_a_cluster_that_goes_away_is_no_longer_shown(dock, state):
     state.select([("field", 1)])
-    state.remove_clusters("field", [1])
+    state.clusters.remove_ids("field", [1])
     assert NOTHING_SELECTED in said(dock)
 
 
 def test_a_cluster_that_is_not_classified_says_so(dock, state):
     analysis = state.analysis("field")
-    state.set_analysis(
+    state.clusters.set_analysis(
         replace(analysis, patches={}, class_maps={}, embedding=np.empty((0, 0), np.float32))
     )
     state.select([("field", 2)])
@@ -350,7 +350,7 @@ def test_a_model_that_is_gone_is_reported_once(dock, state, viewer, settle, monk
     before = len(notification_manager.records)
     state.explained_class = "Pt55"
     settle(viewer)
-    state.relabel([("field", 9)], "Pt19")
+    state.clusters.relabel([("field", 9)], "Pt19")
     settle(viewer)
     said_now = [r.message for r in notification_manager.records[before:]]
     assert said_now and all("Classify again" in words for words in said_now)
@@ -424,7 +424,7 @@ def test_class_averages_follow_the_image(averages, state, dock, averaged):
     for label in CLASSES:
         assert averages.averages.get(label, "raw").balance.value > 0.3
         assert averages.averages.get(label, "LCN").balance.value < -0.3
-    state.set_analysis(made_up(10, name="other"))
+    state.clusters.set_analysis(made_up(10, name="other"))
     state.current = "other"
     averaged(dock)
     assert averages.averages.get("Pt19", "raw").clusters == 2
@@ -434,14 +434,14 @@ def test_class_averages_follow_the_image(averages, state, dock, averaged):
 
 
 def test_class_averages_follow_labels(averages, state, dock, averaged):
-    state.relabel([("field", 1)], "Pt70")  # was Pt19
+    state.clusters.relabel([("field", 1)], "Pt70")  # was Pt19
     averaged(dock)
     out = averages.averages
     assert out.get("Pt19", "raw").clusters == 7
     assert out.get("Pt70", "raw", "patch").clusters == 9
     assert out.get("Pt70", "raw").clusters == 8, "the map is still of Pt19"
     assert "1 corrected" in averages.note.text()
-    state.undo()
+    state.history.undo()
     averaged(dock)
     assert averages.averages.get("Pt19", "raw").clusters == 8
 
@@ -468,7 +468,7 @@ def test_class_averages_are_computed_only_when_they_are_seen(dock, state, averag
     first = dock.averages.averages
     assert first is not None
     dock.pages.setCurrentIndex(0)
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     averaged(dock)
     assert dock.averages.averages is first
     dock.pages.setCurrentIndex(1)
@@ -536,7 +536,7 @@ def test_why_there_are_no_class_averages(dock, state, averaged):
     analysis = state.analysis("field")
 
     def said_when(analysis):
-        state.set_analysis(analysis)
+        state.clusters.set_analysis(analysis)
         averaged(dock)
         assert not page.grid.isVisible() and not page.save_button.isVisible()
         return page.note.text()
@@ -546,10 +546,10 @@ def test_why_there_are_no_class_averages(dock, state, averaged):
     assert said_when(replace(analysis, table=none)) == averages_page.NOT_CLASSIFIED
     cut = replace(analysis, table=analysis.table.assign(touches_border=True))
     assert "40 cut by the border" in said_when(cut)
-    state.remove_clusters("field", range(1, 41))
+    state.clusters.remove_ids("field", range(1, 41))
     averaged(dock)
     assert page.note.text() == averages_page.NO_CLUSTERS
-    state.go_to(1)
+    state.history.go_to(1)
     averaged(dock)
     assert page.grid.isVisible() and page.save_button.isVisible()
 

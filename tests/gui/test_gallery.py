@@ -51,8 +51,8 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.set_analysis(made_up(30, "one"))
-    state.set_analysis(made_up(25, "two", seed=1))
+    state.clusters.set_analysis(made_up(30, "one"))
+    state.clusters.set_analysis(made_up(25, "two", seed=1))
     return state
 
 
@@ -298,7 +298,9 @@ def test_the_dock_finds_the_common_scale_of_all_images(dock, state):
     before = brightness(image, 0)
     # One image that is much brighter: against it the others are dark.
     bright = made_up(40, "bright", seed=5)
-    state.set_analysis(replace(bright, patches={k: 4 * v for k, v in bright.patches.items()}))
+    state.clusters.set_analysis(
+        replace(bright, patches={k: 4 * v for k, v in bright.patches.items()})
+    )
     dock.update_now()
     assert brightness(shot(dock), keys_shown(dock).index(keys[0])) < 0.6 * before
 
@@ -603,7 +605,7 @@ def test_a_new_image_comes_in_without_moving_what_is_looked_at(dock, state, qtbo
     keys = keys_shown(dock)
     click(dock, keys[30])
     y = dock.view.visualRect(dock.model.index(30)).top()
-    state.set_analysis(made_up(20, "three", seed=2))
+    state.clusters.set_analysis(made_up(20, "three", seed=2))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 75)
     now = keys_shown(dock)
     assert [k for k in now if k[0] != "three"] == keys
@@ -616,7 +618,7 @@ def test_what_the_model_says_anew_is_put_where_it_belongs(dock, state, qtbot):
     table = analysis.table.assign(
         label_predicted="Pt70", label="Pt70", confidence=0.5, model_id="other"
     )
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     qtbot.waitUntil(lambda: not dock._timer.isActive())
     names = dock.model.arrangement.names
     assert dock.model.arrangement.counts()[names.index("Pt70")] == 30 + 5
@@ -648,7 +650,7 @@ def test_a_tile_shows_its_patch_in_a_frame_of_the_colour_of_its_class(dock, stat
     # brighter in the middle than at the rim of the patch
     middle = dock.view.visualRect(dock.model.index(0)).center() - QPoint(0, 8)
     assert image.pixelColor(middle * ratio).lightness() > 120
-    state.relabel([key], "Pt41")
+    state.clusters.relabel([key], "Pt41")
     dock.update_now()
     assert frame(shot(dock)) == palette["Pt41"]
 
@@ -674,14 +676,14 @@ def test_a_relabel_makes_no_picture_again(dock, state, monkeypatch):
     monkeypatch.setattr(
         gallery_model, "compose_many", lambda *a: made.append(a[:2]) or compose_many(*a)
     )
-    state.relabel(keys_shown(dock)[:5], "Pt70")
+    state.clusters.relabel(keys_shown(dock)[:5], "Pt70")
     dock.update_now()
     shot(dock)
     assert not made
     # Another result of one image does so for that image alone.
     analysis = state.analysis("two")
     patches = {k: v[:, ::-1].copy() for k, v in analysis.patches.items()}
-    state.set_analysis(replace(analysis, patches=patches))
+    state.clusters.set_analysis(replace(analysis, patches=patches))
     dock.update_now()
     shot(dock)
     seen = range(*dock.view._grid.visible(0, dock.view.viewport().height()))
@@ -704,9 +706,11 @@ def test_clusters_without_patch_have_a_tile_too(dock, state, qtbot):
     analysis = made_up(8, "holes", seed=3)
     raw = analysis.patches["raw"]
     raw[2] = np.nan
-    state.set_analysis(replace(analysis, patches={"raw": raw}, class_maps={}))
+    state.clusters.set_analysis(replace(analysis, patches={"raw": raw}, class_maps={}))
     bare = made_up(4, "bare", seed=4)
-    state.set_analysis(replace(bare, patches={}, class_maps={}, embedding=np.empty((0, 0))))
+    state.clusters.set_analysis(
+        replace(bare, patches={}, class_maps={}, embedding=np.empty((0, 0)))
+    )
     dock.update_now()
     positions = np.arange(len(keys_shown(dock)))
     pixmaps, _ = dock.model.pixmaps(positions, 40, 1.0, lambda: False)
@@ -719,7 +723,9 @@ def test_clusters_without_patch_have_a_tile_too(dock, state, qtbot):
 def test_excluded_ones_are_dimmed(dock, state):
     bright = shot(dock)
     size = state.micrograph("one").shape_px
-    state.set_regions("one", [np.array([[-1, -1], [-1, size[1]], size, [size[0], -1]], float)])
+    state.clusters.set_regions(
+        "one", [np.array([[-1, -1], [-1, size[1]], size, [size[0], -1]], float)]
+    )
     dock.update_now()
     dark = shot(dock)
     dimmed = [i for i, key in enumerate(keys_shown(dock)[:10]) if key[0] == "one"]
@@ -753,7 +759,7 @@ def test_the_size_of_tiles_keeps_what_is_in_sight(dock):
 
 def test_a_tooltip_says_more(dock, state):
     key = keys_shown(dock)[0]
-    state.relabel([key], "Pt41")
+    state.clusters.relabel([key], "Pt41")
     dock.update_now()
     words = dock.model.data(dock.model.index(0), Qt.ItemDataRole.ToolTipRole)
     assert "Pt41" in words and "predicted: Pt19" in words and key[0] in words
@@ -766,7 +772,7 @@ def test_without_clusters_it_says_what_to_do(viewer, qtbot):
     dock.show()
     assert dock.message.isVisible() and dock.message.text() == EMPTY
     state = state_of(viewer)
-    state.set_analysis(made_up(12))
+    state.clusters.set_analysis(made_up(12))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 12)
     assert dock.view.isVisible() and not dock.message.isVisible()
     state.remove_image("field")
@@ -780,7 +786,7 @@ def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, state, monkeypatch, 
     monkeypatch.setattr(dock.model, "refresh", lambda: done.append(1) or refresh())
     dock.hide()
     key = keys_shown(dock)[0]
-    state.relabel([key], "Pt70")
+    state.clusters.relabel([key], "Pt70")
     state.select([key])
     qtbot.wait(60)
     assert not done
@@ -794,14 +800,14 @@ def test_many_changes_in_a_row_are_one_look(dock, state, monkeypatch, qtbot):
     refresh = dock.model.refresh
     monkeypatch.setattr(dock.model, "refresh", lambda: done.append(1) or refresh())
     for i in range(10):
-        state.set_analysis(made_up(5, f"more {i}", seed=i))
+        state.clusters.set_analysis(made_up(5, f"more {i}", seed=i))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 105)
     assert len(done) == 1
 
 
 def test_another_project_starts_afresh(dock, state, qtbot):
     key = keys_shown(dock)[0]
-    state.relabel([key], "Pt70")
+    state.clusters.relabel([key], "Pt70")
     dock.update_now()
     assert dock.sort_again_button.isVisible()
     state.project_changed.emit()
@@ -838,4 +844,4 @@ def test_a_closed_dock_is_let_go(viewer, state, qtbot):
     del dock
     qtbot.waitUntil(lambda: gc.collect() >= 0 and reference() is None)
     state.select([("one", 1)])
-    state.relabel([("one", 1)], "Pt70")
+    state.clusters.relabel([("one", 1)], "Pt70")

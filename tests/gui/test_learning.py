@@ -9,10 +9,10 @@ from mouse import LEFT
 from qtpy.QtWidgets import QFileDialog
 
 from napari_atomicity import analyse
-from napari_atomicity.gui.docks.adapt import AFTER, BEFORE, Adapt
+from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, Adapt
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.review.learning import Learning
-from napari_atomicity.gui.docks.train import Train
+from napari_atomicity.gui.docks.train.dock import Train
 from napari_atomicity.models.files import read_model, user_folder
 
 
@@ -42,7 +42,7 @@ def bench(viewer, folder, qtbot, settle):
     settle(viewer)
     for name in state.images:
         found = analyse(state.micrograph(name), "tiny", "cpu", umap=False)
-        state.set_analysis(found, undoable=False)
+        state.clusters.set_analysis(found, undoable=False)
     settle(viewer)
     yield browse
     browse.projects.leave()
@@ -56,7 +56,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     table = state.table()
     keys = list(zip(table["image"], table["cluster_id"].tolist(), strict=True))
     said = dict(zip(keys[:4], table["label_predicted"], strict=False))
-    state.relabel_each(said)
+    state.clusters.relabel_each(said)
     qtbot.waitUntil(lambda: "said what 4 clusters are" in learning.words.text())
     adapt = Adapt(viewer)
     viewer.window.add_dock_widget(adapt, name="Adapt (Atomicity)", add_vertical_stretch=False)
@@ -72,19 +72,19 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     # Both images are one step; before and after at one click; labels stay.
     assert state.history[-1].images == ("a.tif", "b.tif")
     qtbot.waitUntil(lambda: adapt.sides[BEFORE].isEnabled() and adapt.sides[AFTER].isChecked())
-    state.undo()
+    state.history.undo()
     assert new not in set(state.table()["model_id"])
-    state.redo()
+    state.history.redo()
     assert state.table()["label_corrected"].tolist()[:4] == list(said.values())
 
     # The model is named, kept in the project, and comes along with it.
     monkeypatch.setattr(
-        "napari_atomicity.gui.docks.adapt.QInputDialog.getText", lambda *a: ("morning-1", True)
+        "napari_atomicity.gui.docks.adapt.dock.QInputDialog.getText", lambda *a: ("morning-1", True)
     )
     qtbot.waitUntil(adapt.save_button.isEnabled)
     qtbot.mouseClick(adapt.save_button, LEFT)
     settle(viewer, 60_000)
-    qtbot.waitUntil(lambda: "morning-1" in state.project.models(), timeout=20_000)
+    qtbot.waitUntil(lambda: "morning-1" in state.project.model_files.names(), timeout=20_000)
     shared = folder.parent / "for-a-friend.safetensors"
     monkeypatch.setattr(
         "napari_atomicity.gui.docks.browse.dock.QInputDialog.getItem",
@@ -116,7 +116,7 @@ def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monke
     )
     monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", lambda words: None)
     state = bench.state
-    state.relabel([("a.tif", 1), ("b.tif", 2)], "Pt19")
+    state.clusters.relabel([("a.tif", 1), ("b.tif", 2)], "Pt19")
     learning = Learning(bench.binding)
     qtbot.addWidget(learning)
     train = Train(viewer)

@@ -252,13 +252,13 @@ def test_with_the_dock_the_watching_ends(viewer, folder, qtbot):
 def test_nothing_is_taken_into_a_project_that_is_only_read(
     dock, viewer, folder, qtbot, monkeypatch, settle
 ):
-    monkeypatch.setattr(type(dock.images), "why_not", "the open project can only be read")
+    monkeypatch.setattr(type(dock.images), "why_not", "the open project is read-only")
     write(folder / "a.tif")
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
     assert dock.status_label.analysis("a.tif") is None
     qtbot.waitUntil(lambda: dock.left_out.isVisible())
-    assert "1 image not put into the window: the open project can only be read" in (
+    assert "1 image not put into the window: the open project is read-only" in (
         dock.left_out.text()
     )
     stop(dock, qtbot)

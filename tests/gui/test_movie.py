@@ -18,7 +18,7 @@ from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, NOT_TRACKED, Mov
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layer_data import layer_data
-from napari_atomicity.tracking import MovieSettings, movie_of, track_clusters
+from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters
 from napari_atomicity.tracking import text as words
 from napari_atomicity.tracking.files import FILES
 from napari_atomicity.tracking.tracks import is_tracked
@@ -42,7 +42,7 @@ def stack(viewer, analysed, settle):
     data, options, _ = layer_data(analysed.micrograph)
     layer = viewer.add_image(data, **options)
     assert binding.ensure_image(layer) == "movie"
-    binding.state.set_analysis(analysed)
+    binding.state.clusters.set_analysis(analysed)
     settle(viewer)
     return binding
 
@@ -162,7 +162,7 @@ def test_whole_tracks_are_selected_and_labelled_with_one_step(tracked, viewer, q
     ids = set(table.loc[table["track_id"] == 2, "cluster_id"])
     assert {i for _, i in dock.state.selection} == ids
     assert len(ids) > 5
-    dock.state.relabel(dock.state.selection, "Pt41")
+    dock.state.clusters.relabel(dock.state.selection, "Pt41")
     settle(viewer)
     qtbot.waitUntil(
         lambda: set(
@@ -194,7 +194,7 @@ def test_events_follow_edits(tracked, viewer, qtbot, settle):
     table = dock.state.table("movie")
     track = table["track_id"].value_counts().index[0]
     gone = table.loc[(table["track_id"] == track) & (table["frame"] >= 4), "cluster_id"]
-    dock.state.remove(("movie", i) for i in gone)
+    dock.state.clusters.remove(("movie", i) for i in gone)
     settle(viewer)
     qtbot.waitUntil(lambda: dock.events.lines != lines)
     losses = dock.found.events[dock.found.events["event"] == "loss"]
@@ -213,7 +213,7 @@ def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, vi
     assert "(20 s)" in dock.summary.text()
     dock.form.rate.setValue(0.01)
     qtbot.waitUntil(lambda: not dock.found.change.estimated)
-    assert "taken to change" in dock.summary.text()
+    assert "Given rate" in dock.summary.text()
     assert len(dock.state.history) == steps
     settle(viewer)
 
@@ -232,7 +232,7 @@ def test_a_result_of_yesterday_is_dropped(dock, viewer, settle, monkeypatch):
 
     monkeypatch.setattr(module, "track_clusters", slow)
     QTest.mouseClick(dock.button, LEFT)
-    dock.state.remove([("movie", int(table["cluster_id"].iloc[0]))])
+    dock.state.clusters.remove([("movie", int(table["cluster_id"].iloc[0]))])
     settle(viewer)
     assert not is_tracked(dock.state.analysis("movie"))
     assert "press Track again" in said[0]
@@ -303,7 +303,7 @@ def test_layers_for_the_next_image_of_a_project_have_no_tracks(tracked, viewer):
 def test_a_layer_that_was_taken_out_comes_back_with_other_tracks(tracked, viewer, settle, qtbot):
     viewer.layers.remove(viewer.layers["movie tracks"])
     dock = tracked
-    dock.state.relabel([one_of(dock, 0)], "Pt41")
+    dock.state.clusters.relabel([one_of(dock, 0)], "Pt41")
     settle(viewer)
     assert "movie tracks" not in viewer.layers
     dock.form.search_range.setValue(0.02)
@@ -315,7 +315,7 @@ def test_a_layer_that_was_taken_out_comes_back_with_other_tracks(tracked, viewer
 # ---- words and curves
 @pytest.fixture(scope="module")
 def found(analysed):
-    return movie_of(track_clusters(analysed))
+    return analyse_movie(track_clusters(analysed))
 
 
 def test_curves_hold_what_is_known(found):
@@ -335,13 +335,13 @@ def test_counts_add_up_to_the_tracks_that_are_there(found):
     assert sum(counts.values()).tolist() == there.tolist()
 
 
-def format_test_rates(found, analysed):
+def test_rates_are_formatted(found, analysed):
     assert "per s (" in words.format_rate(found) or "less than" in words.format_rate(found)
     still = replace(found, change=replace(found.change, low=0.0))
     assert "less than" in words.format_rate(still)
-    per_frame = movie_of(
+    per_frame = analyse_movie(
         track_clusters(replace(analysed, micrograph=replace(analysed.micrograph, metadata={}))),
         MovieSettings(rate=0.1),
     )
-    assert words.format_rate(per_frame).endswith("0.1 times per frame.")
+    assert words.format_rate(per_frame).endswith("0.1 per cluster per frame.")
     assert all("s)" not in line[1] for line in words.event_lines(per_frame.events))

@@ -19,7 +19,7 @@ from napari_atomicity.gui.docks import plots as docks
 from napari_atomicity.gui.docks.plots import Plots
 from napari_atomicity.gui.scatter.view import nearest, touched
 from napari_atomicity.gui.viewer.binding import state_of
-from napari_atomicity.reporting.plot_trust import MIN_CORRECTED
+from napari_atomicity.reporting.plot_confidence import MIN_CORRECTED
 from napari_atomicity.reporting.plots import PLOTS
 from napari_atomicity.statistics.ratios import class_ratios
 
@@ -45,8 +45,8 @@ def image(n: int, name: str, seed: int = 0, **metadata):
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.set_analysis(image(40, "field_10", date="2026-05-01 12:00:00"))
-    state.set_analysis(image(20, "field_2", 1, date="2026-05-01 12:30:00"))
+    state.clusters.set_analysis(image(40, "field_10", date="2026-05-01 12:00:00"))
+    state.clusters.set_analysis(image(20, "field_2", 1, date="2026-05-01 12:30:00"))
     return state
 
 
@@ -227,7 +227,7 @@ def test_what_is_selected_elsewhere_is_marked_in_every_plot(dock, state, show, n
 def test_a_selection_draws_the_marks_alone(dock, state, show, monkeypatch):
     show("intensity")
     drawn = []
-    monkeypatch.setattr("napari_atomicity.gui.scatter.view.figure_of", drawn.append)
+    monkeypatch.setattr("napari_atomicity.gui.scatter.view.plot_figure", drawn.append)
     state.select([("field_2", 3)])
     dock.update_now()
     assert dock.view.share.sum() == 1 and not drawn
@@ -240,7 +240,7 @@ def test_blind_nobody_reads_the_machines_count_off_an_axis(
     show("intensity")
     assert dock.view.data["intensity_atoms"].notna().all()
     monkeypatch.setattr(type(state), "blind", property(lambda self: True))
-    state.relabel([("field_2", 1)], "Pt70")
+    state.clusters.relabel([("field_2", 1)], "Pt70")
     flush(dock, settle, viewer)
     assert dock.view.data["intensity_atoms"].isna().all()
 
@@ -264,13 +264,15 @@ def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
     assert "needed to judge" in dock.view.accessibleDescription()
     assert len(dock.view.data) == 0
     right = state.table().iloc[:MIN_CORRECTED]
-    state.relabel_each({(r.image, r.cluster_id): r.label_predicted for r in right.itertuples()})
+    state.clusters.relabel_each(
+        {(r.image, r.cluster_id): r.label_predicted for r in right.itertuples()}
+    )
     qtbot.waitUntil(lambda: len(dock.view.data) > 0)
     dock.view.draw_now()
     assert dock.view.data["count"].sum() == MIN_CORRECTED
     assert dock.view.data["accuracy"].eq(1).all()
     assert "20 of 20 right" in dock.view.accessibleDescription()
-    state.undo()
+    state.history.undo()
     flush(dock, settle, viewer)
     assert len(dock.view.data) == 0
 
@@ -278,7 +280,7 @@ def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
 def test_the_misclassified_share_is_said_to_those_who_do_not_see(dock, show):
     show("diameter")
     words = dock.view.accessibleDescription()
-    assert "best cuts" in words and "misclassify" in words
+    assert "best thresholds" in words and "misclassify" in words
 
 
 def test_this_image_alone_and_its_successor(viewer, dock, state, show, settle):
@@ -343,11 +345,11 @@ def test_a_batch_is_drawn_once_and_not_while_nobody_looks(dock, state, show, qtb
     rebuild = dock._rebuild
     monkeypatch.setattr(dock, "_rebuild", lambda: (built.append(1), rebuild()))
     for i in range(5):
-        state.set_analysis(image(6, f"image {i}", i))
+        state.clusters.set_analysis(image(6, f"image {i}", i))
     qtbot.waitUntil(lambda: dock.view.data["count"].sum() == 90)
     assert built == [1]
     dock.hide()
-    state.set_analysis(image(10, "one more"))
+    state.clusters.set_analysis(image(10, "one more"))
     state.select([("field_2", 1)])
     qtbot.wait(60)
     assert built == [1]
@@ -419,7 +421,7 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, q
 
     qtbot.waitUntil(let_go)
     assert [len(s) for s in signals] == before
-    state.relabel([("field_2", 1)], "Pt70")
+    state.clusters.relabel([("field_2", 1)], "Pt70")
 
 
 def test_times_are_asked_for_once(viewer, dock, state, show, settle, monkeypatch):
@@ -427,7 +429,7 @@ def test_times_are_asked_for_once(viewer, dock, state, show, settle, monkeypatch
     monkeypatch.setattr(docks, "recording_time", lambda metadata: asked.append(1))
     dock.order_combo.setCurrentIndex(dock.order_combo.findData("time"))
     show("ratios")
-    state.relabel([("field_2", 1)], "Pt70")
+    state.clusters.relabel([("field_2", 1)], "Pt70")
     flush(dock, settle, viewer)
     assert len(asked) == 2
     assert dock.view.data["image"].drop_duplicates().tolist() == ["field_2", "field_10"]

@@ -36,8 +36,8 @@ from napari_atomicity.statistics.reference import compare
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.set_analysis(made_up(40))
-    state.set_analysis(made_up(15, "second", seed=1))
+    state.clusters.set_analysis(made_up(40))
+    state.clusters.set_analysis(made_up(15, "second", seed=1))
     return state
 
 
@@ -78,13 +78,13 @@ def test_the_bars_show_what_the_statistics_say(dock, state):
 
 
 def test_corrections_count_at_once_and_undo_counts_back(dock, state, qtbot):
-    state.relabel([("field", 1), ("field", 6)], "Pt70")
-    state.relabel([("field", 11)], "unknown")
+    state.clusters.relabel([("field", 1), ("field", 6)], "Pt70")
+    state.clusters.relabel([("field", 11)], "unknown")
     qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 10)
     assert counts(dock)["Pt19"] == 5 and counts(dock)["unknown"] == 1
     assert "39 clusters counted" in dock.note.text() and "1 unknown" in dock.note.text()
     for _ in range(2):
-        state.undo()
+        state.history.undo()
     qtbot.waitUntil(lambda: counts(dock) == dict.fromkeys(CLASSES, 8))
 
 
@@ -92,7 +92,7 @@ def test_a_burst_of_changes_is_counted_once(dock, state, qtbot, monkeypatch):
     calls = []
     monkeypatch.setattr(docks, "count_ratios", lambda *a: calls.append(1) or class_ratios(*a[:2]))
     for i in range(1, 9):
-        state.relabel([("field", i)], "Pt30")
+        state.clusters.relabel([("field", i)], "Pt30")
     qtbot.waitUntil(lambda: counts(dock)["Pt30"] > 8)
     assert len(calls) == 1
 
@@ -104,7 +104,7 @@ def test_many_clusters_are_counted_in_a_worker(
     monkeypatch.setattr(docks, limit, value)
     started = []
     monkeypatch.setattr(dock, "start", _noting(dock.start, started))
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     dock.refresh_now()
     settle(viewer)
     assert started and counts(dock)["Pt70"] == 9
@@ -145,7 +145,7 @@ def test_a_copy_pastes_into_latex(dock, state):
 
 
 def test_a_pasted_name_is_no_formula(dock, state, qtbot):
-    state.set_analysis(made_up(5, "=1+1"))
+    state.clusters.set_analysis(made_up(5, "=1+1"))
     state.current = "=1+1"
     dock.refresh_now()
     qtbot.waitUntil(lambda: len(dock.shown()) == 5)
@@ -169,7 +169,7 @@ def to_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx", ".parquet"])
 def test_exports_read_back_the_same(dock, state, to_file, settle, viewer, suffix):
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     dock.refresh_now()
     path = to_file(f"ratios{suffix}")
     choose(dock.export_button, "Ratios…")
@@ -210,7 +210,7 @@ def test_a_hidden_dock_counts_when_it_is_shown(dock, state, qtbot, monkeypatch):
     calls = []
     monkeypatch.setattr(docks, "count_ratios", lambda *a: calls.append(1) or class_ratios(*a[:2]))
     dock.hide()
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     qtbot.wait(60)
     assert not calls
     dock.show()
@@ -240,7 +240,7 @@ def test_a_file_gets_the_suffix_of_its_type(tmp_path, chosen, filter_, expected)
 
 
 def test_an_image_may_be_called_all(dock, state, qtbot):
-    state.set_analysis(made_up(5, "all", seed=2))
+    state.clusters.set_analysis(made_up(5, "all", seed=2))
     dock.refresh_now()
     dock.scope_combo.setCurrentText(ALL_IMAGES)
     assert sum(counts(dock).values()) == 60
@@ -315,7 +315,7 @@ def card(monkeypatch, tmp_path, state):
     for name in ("field", "second"):
         analysis = state.analysis(name)
         table = analysis.table.assign(model_id=card.model_id)
-        state.set_analysis(replace(analysis, table=table))
+        state.clusters.set_analysis(replace(analysis, table=table))
     return card
 
 
@@ -331,7 +331,7 @@ def test_adjusted_ratios_are_those_of_the_statistics(card, dock, state, settle, 
     )
     pd.testing.assert_frame_equal(dock.ratios, expected)
     assert [b.value for b in dock.chart.bars] == list(expected["fraction"][:5])
-    state.relabel([("field", 1), ("field", 6)], "Pt70")
+    state.clusters.relabel([("field", 1), ("field", 6)], "Pt70")
     qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 10)
     choose_method(dock, "counted")
     qtbot.waitUntil(lambda: dock.chart.bars[4].value == 0.25)
@@ -349,7 +349,7 @@ def test_a_late_result_of_another_method_is_dropped(card, dock, settle, viewer):
 def test_a_method_that_can_not_be_used_says_why(card, dock):
     items = dock.method_combo.model()
     assert [items.item(i).isEnabled() for i in range(3)] == [True, True, False]
-    assert "holds no replicates of its calibration" in items.item(2).toolTip()
+    assert "replicates of its calibration" in items.item(2).toolTip()
     assert dock.warning.isHidden()
     choose_method(dock, "em")  # as it may have been before another model classified
     dock.refresh_now()
@@ -363,12 +363,14 @@ def test_a_method_that_can_not_be_used_says_why(card, dock):
 def test_without_the_card_there_is_only_counting(dock):
     items = dock.method_combo.model()
     assert [items.item(i).isEnabled() for i in range(3)] == [True, False, False]
-    assert "the card of the model is not at hand" in items.item(1).toolTip()
+    assert "the card of the model is not available" in items.item(1).toolTip()
 
 
 def test_conditions_that_differ_are_seen(dock, state, qtbot):
     analysis = state.analysis("field")
-    state.set_analysis(replace(analysis, table=analysis.table.assign(conditions_differ=True)))
+    state.clusters.set_analysis(
+        replace(analysis, table=analysis.table.assign(conditions_differ=True))
+    )
     qtbot.waitUntil(lambda: not dock.warning.isHidden())
     assert dock.warning.text() == f"C{CONDITIONS_DIFFER[1:]}."
     state.current = "second"
@@ -406,7 +408,7 @@ def test_a_typed_reference_marks_bars_and_is_judged(dock, state):
     ("line", "words"),
     [
         ("Pt19:Pt70", "Write it like Pt19:Pt41:Pt70 = 1:1:1"),
-        ("Pt19:Pt20 = 1:1", "The reference names Pt20, which can't be found"),
+        ("Pt19:Pt20 = 1:1", "The reference contains unknown classes: Pt20"),
         ("Pt19:Pt30 = 0.5:0.1", "sum to 0.6, not to 1"),
     ],
 )
@@ -444,7 +446,7 @@ def test_a_loaded_reference_pools_what_its_patterns_say(dock, state, load, settl
     assert list(pairs["count"]) == [11] * 5 + [3] * 5
     assert [b.reference for b in dock.chart.bars] == [0.5, 0.5, 0, 0, 0]
     assert len(dock.parity.points) == 10
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     dock.refresh_now()
     settle(viewer)
     assert list(dock.comparison.pairs["count"])[:5] == [10, 11, 11, 11, 12]
@@ -455,10 +457,10 @@ def test_a_loaded_reference_pools_what_its_patterns_say(dock, state, load, settl
 def test_a_loaded_reference_that_fits_nothing_is_told(dock, load, settle, viewer):
     load("scope,class,fraction\nmissing,Pt70,1\n")
     settle(viewer)
-    assert dock.verdict.text().startswith("The reference speaks of missing, and no image")
+    assert dock.verdict.text().startswith("The reference is for missing, and no image")
     load("class,fraction\nPt7,1\n")
     settle(viewer)
-    assert "names Pt7, which can't be found" in dock.verdict.text()
+    assert "unknown classes: Pt7" in dock.verdict.text()
     load("class,share\nPt70,1\n")
     assert "known.csv: the reference lacks" in notification_manager.records[-1].message
 

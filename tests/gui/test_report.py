@@ -29,8 +29,8 @@ from napari_atomicity.statistics.ratios import class_ratios
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.set_analysis(made_up(40))
-    state.set_analysis(made_up(15, "second", seed=1))
+    state.clusters.set_analysis(made_up(40))
+    state.clusters.set_analysis(made_up(15, "second", seed=1))
     return state
 
 
@@ -63,7 +63,7 @@ def click(button):
 
 def test_one_click_writes_everything(dock, state, folder, settle, viewer, monkeypatch):
     out, _ = folder
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     click(dock.button)
     assert not dock.button.isEnabled(), "not twice at a time"
     settle(viewer)
@@ -97,7 +97,7 @@ def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer
         *("reference.json", "report.html", "run.json"),
     }
     html = (out / "report.html").read_text()
-    assert "<h1>Sample &lt;7&gt;</h1>" in html and "Beside the reference" in html
+    assert "<h1>Sample &lt;7&gt;</h1>" in html and "Comparison with the reference" in html
     again = Report(viewer)
     qtbot.addWidget(again)
     assert [b.isChecked() for b in (again.figures, again.excel, again.latex, again.page)] == [
@@ -122,7 +122,7 @@ def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):
 
 def test_a_dismissed_dialog_writes_nothing(dock, monkeypatch):
     monkeypatch.setattr(docks.QFileDialog, "getExistingDirectory", lambda *a: "")
-    monkeypatch.setattr(docks, "start", lambda *a, **k: pytest.fail("started"))
+    monkeypatch.setattr(docks.tasks, "start", lambda *a, **k: pytest.fail("started"))
     click(dock.button)
 
 
@@ -134,7 +134,7 @@ def test_a_reference_that_makes_no_sense_is_told(dock, state, monkeypatch, folde
     QTest.keyClicks(dock.reference, "Pt7:Pt70 = 1:1")
     click(dock.button)
     settle(viewer)
-    assert "names Pt7" in notification_manager.records[-1].message
+    assert "Pt7" in notification_manager.records[-1].message
     assert state.status.state is TaskState.FAILED and not list(folder[0].iterdir())
 
 
@@ -183,10 +183,10 @@ def test_it_says_what_there_is(viewer, qtbot):
     dock.show()
     assert dock.words.text() == NOTHING and not dock.button.isEnabled()
     state = state_of(viewer)
-    state.set_analysis(made_up(5))
+    state.clusters.set_analysis(made_up(5))
     qtbot.waitUntil(lambda: dock.words.text() == "1 image, 5 clusters.")
     assert dock.button.isEnabled()
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     state.add_image(Micrograph(made_up(1).micrograph.data, 0.05, "later"))
     words = "1 image, 5 clusters, 1 with a manual label; 1 image not analysed yet."
     qtbot.waitUntil(lambda: dock.words.text() == words)
@@ -199,7 +199,7 @@ def test_a_hidden_dock_looks_when_it_is_shown(dock, state, qtbot, monkeypatch):
     said = docks.summary
     monkeypatch.setattr(docks, "summary", lambda s: calls.append(1) or said(s))
     dock.hide()
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     qtbot.wait(80)
     assert not calls
     dock.show()
@@ -228,7 +228,7 @@ def test_it_fits_a_narrow_dock(dock):
         assert widget.toolTip()
 
 
-def format_test_what_was_written_is_said(tmp_path):
+def test_what_was_written_is_said(tmp_path):
     files = [tmp_path / "report.html", tmp_path / "run.json"]
     assert format_written(files) == f"Written: report.html and 1 other file in {tmp_path}"
 

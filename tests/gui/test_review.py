@@ -16,12 +16,13 @@ from synthetic import CLASSES, made_up
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.help import Help
 from napari_atomicity.gui.controls.line_table import Lines
-from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review, format_duration
+from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review
+from napari_atomicity.gui.docks.review.text import format_duration
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.project import Project
+from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.state.edits import SetAnalysis
-from napari_atomicity.state.review_queue import ORDERS
+from napari_atomicity.state.review_orders import ORDERS
 from napari_atomicity.state.window_state import WindowState
 
 KEY = Qt.Key
@@ -39,7 +40,7 @@ def shown(make_napari_viewer):
             analysis.micrograph.data, name=name, scale=(0.05, 0.05), units=("nm", "nm")
         )
         binding.ensure_image(layer)
-        binding.state.set_analysis(analysis)
+        binding.state.clusters.set_analysis(analysis)
     return viewer
 
 
@@ -134,7 +135,7 @@ def test_agree_next_back_take_back_undo_redo_end(shown, state, dock, press, monk
     press(KEY.Key_P, KEY.Key_U)
     assert review.key == keys[1] and corrected(state, keys[1]) == ""
     monkeypatch.setattr(
-        "napari_atomicity.state.window_state._MANY", many
+        "napari_atomicity.state.chunked_steps.MAX_CLUSTERS", many
     )  # with 0 each step takes turns
     press(KEY.Key_Z, modifiers=CTRL)
     assert review.key == keys[1] and corrected(state, keys[1]) == predicted[keys[1]]
@@ -255,7 +256,7 @@ def test_every_order_can_be_reviewed(dock, press):
 def test_what_cannot_be_reviewed_is_said(shown, state, dock):
     assert start(dock, "disagreement") is None
     assert "single estimators" in dock.hint.text()
-    state.relabel([(n, i) for n in ("one", "two") for i in range(1, 13)], "Pt19")
+    state.clusters.relabel([(n, i) for n in ("one", "two") for i in range(1, 13)], "Pt19")
     assert start(dock) is None
     assert "have been reviewed" in dock.hint.text()
     dock.again.setChecked(True)
@@ -304,7 +305,7 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, state, doc
     # Of a sample of which nothing is left nothing can be reviewed.
     press(KEY.Key_Escape)
     for name in ("one", "two"):
-        state.do(SetAnalysis(name, state.analysis(name), made_up(0, name, size_px=96)))
+        state.history.do(SetAnalysis(name, state.analysis(name), made_up(0, name, size_px=96)))
     assert start(dock, "sample") is None
     assert "Draw another" in dock.hint.text()
 
@@ -355,7 +356,7 @@ def test_a_click_in_the_history_goes_there(shown, state, unfolded, press, qtbot,
     press(KEY.Key_1, KEY.Key_2, KEY.Key_X)
     qtbot.waitUntil(lambda: history.model.rowCount() == 6)
     monkeypatch.setattr(
-        "napari_atomicity.state.window_state._MANY", many
+        "napari_atomicity.state.chunked_steps.MAX_CLUSTERS", many
     )  # with 0 each step takes turns
     words = [history.model.index(i).data() for i in range(6)]
     assert words[-3].startswith("label 1 cluster Pt19") and keys[2][0] in words[-1]
@@ -372,7 +373,7 @@ def test_a_click_in_the_history_goes_there(shown, state, unfolded, press, qtbot,
     QTest.mouseClick(history.view.viewport(), LEFT, pos=place)
     qtbot.waitUntil(lambda: len(state.history) == 5)
     assert corrected(state, keys[2]) is None
-    monkeypatch.setattr("napari_atomicity.state.window_state._MANY", 5000)
+    monkeypatch.setattr("napari_atomicity.state.chunked_steps.MAX_CLUSTERS", 5000)
     # Number keys are not eaten by the list.
     key = review.key
     QTest.keyClick(history.view, KEY.Key_4)
@@ -383,27 +384,27 @@ def test_a_click_in_the_history_goes_there(shown, state, unfolded, press, qtbot,
 def test_a_long_way_back_is_gone_step_by_step(shown, state, unfolded, qtbot):
     history = unfolded.history
     for i in range(60):
-        state.relabel([("one", 1 + i % 12)], CLASSES[i % 5])
+        state.clusters.relabel([("one", 1 + i % 12)], CLASSES[i % 5])
     qtbot.waitUntil(lambda: history.model.rowCount() == 63)
     with qtbot.waitSignal(history.gone, timeout=30_000):
         history.view.clicked.emit(history.model.index(2))
         assert len(state.history) > 55  # the window had its turn in between
-    assert len(state.history) == 2 and len(state.undone) == 60
+    assert len(state.history) == 2 and len(state.history.undone) == 60
     assert (state.table()["label_corrected"] == "").all()
     with qtbot.waitSignal(history.gone, timeout=30_000):
         history.view.clicked.emit(history.model.index(62))
-        state.relabel([("two", 1)], "Pt19")  # somebody does something else: it stays
+        state.clusters.relabel([("two", 1)], "Pt19")  # somebody does something else: it stays
     assert state.history[-1].description == "label 1 cluster Pt19"
 
 
 def test_another_history_after_an_undo(shown, state, unfolded, qtbot):
     model = unfolded.history.model
     for label in ("Pt19", "Pt30", "Pt41"):
-        state.relabel([("one", 1)], label)
+        state.clusters.relabel([("one", 1)], label)
     qtbot.waitUntil(lambda: model.rowCount() == 6)
-    state.undo()
-    state.undo()
-    state.relabel([("one", 2)], "Pt70")
+    state.history.undo()
+    state.history.undo()
+    state.clusters.relabel([("one", 2)], "Pt70")
     qtbot.waitUntil(lambda: model.rowCount() == 5)
     assert [model.index(i).data() for i in (3, 4)] == [
         "label 1 cluster Pt19 · one", "label 1 cluster Pt70 · one",
@@ -421,7 +422,7 @@ def test_all_shortcuts_in_a_window(shown, dock, press, qtbot):
     for place, keys in shortcuts.places().items():
         assert place in text
         for shortcut in keys:
-            assert shortcut.what in text or shortcut.action == "label"
+            assert shortcut.what in text
     QTest.mouseClick(dock.help_button, LEFT)
     assert main.findChildren(Help) == [window]
     with qtbot.waitSignal(window.destroyed):
@@ -433,7 +434,7 @@ def test_shortcuts_of_a_place_do_not_clash():
     for place, found in shortcuts.places().items():
         keys = Counter(key for s in found for key in s.keys)
         assert max(keys.values()) == 1, place
-        assert all(s.what and s.action for s in found)
+        assert all(s.what and callable(s.run) for s in found)
     assert shortcuts.format_key("Control-Shift-Z") == "Ctrl+Shift+Z"
 
 
@@ -447,8 +448,8 @@ def project(tmp_path):
         made.add_paths([tmp_path / "a.tif", tmp_path / "b.tif"])
         for name in ("a.tif", "b.tif"):
             found = analysed(tmp_path / name)
-            made.describe(found.micrograph)
-            made.keep(name, None, found, None, "nobody", by_person=False)
+            made.image_files.update_metadata(found.micrograph)
+            made.record(ImageEdit(name, EditKind.ANALYSIS, "nobody"), None, found)
         made.flush()
         yield made
 
@@ -502,13 +503,13 @@ def test_the_name_is_remembered(bench):
     again = Review(bench.binding.viewer)
     bench.binding.viewer.window.add_dock_widget(again, name="Review again")
     assert again.who.name.text() == bench.state.annotator == "Grace"
-    bench.state.relabel([("a.tif", 1)], "Pt19")
+    bench.state.clusters.relabel([("a.tif", 1)], "Pt19")
     assert bench.state.history[-1].annotator == "Grace"
 
 
 def test_blind_a_second_person_sees_nothing(bench, qtbot):
     state = bench.state
-    state.relabel([("a.tif", 1)], "Pt70")
+    state.clusters.relabel([("a.tif", 1)], "Pt70")
     qtbot.mouseClick(bench.who.blind, LEFT)
     assert state.blind and bench.who.words.isVisible()
     assert (state.table()["label_corrected"] == "").all()
@@ -535,13 +536,13 @@ def test_two_people_are_merged_compared_and_settled(
 ):
     state, panel, viewer = bench.state, bench.annotators, bench.binding.viewer
     copy = project.copy(tmp_path / "bo.atomicity")
-    state.relabel_each({("a.tif", i): "Pt19" if i < 7 else "Pt30" for i in range(1, 11)})
+    state.clusters.relabel_each({("a.tif", i): "Pt19" if i < 7 else "Pt30" for i in range(1, 11)})
     other, theirs = WindowState(), Project(copy)
     other.open_project(theirs, theirs.load_all())
     other.annotator = "Bo"
     said = {("a.tif", i): "Pt19" if i < 5 else "Pt30" for i in range(1, 10)}
-    other.relabel_each(said)
-    other.remove([("a.tif", 10)])
+    other.clusters.relabel_each(said)
+    other.clusters.remove([("a.tif", 10)])
     theirs.close()
 
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: (str(copy), ""))

@@ -16,7 +16,8 @@ from napari_atomicity.core.cluster_table import corrected
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui.controls.learning_curve import LearningCurve
 from napari_atomicity.gui.docks.analyse import Analyse
-from napari_atomicity.gui.docks.train import Train, free_path, summary
+from napari_atomicity.gui.docks.train.dock import Train
+from napari_atomicity.gui.docks.train.tasks import free_path, summary
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.files import read_model, user_folder
 from napari_atomicity.state.window_state import TaskState
@@ -60,7 +61,7 @@ def errors(monkeypatch):
 
 def choose_folder(dock, folder, qtbot, monkeypatch) -> None:
     monkeypatch.setattr(
-        "napari_atomicity.gui.docks.train.QFileDialog.getExistingDirectory",
+        "napari_atomicity.gui.docks.train.dock.QFileDialog.getExistingDirectory",
         lambda *a: str(folder),
     )
     qtbot.mouseClick(dock.folder_button, Qt.MouseButton.LeftButton)
@@ -124,7 +125,7 @@ def test_a_training_that_is_cancelled_can_be_continued(
     settle(viewer)
 
 
-def format_test_a_folder_without_classes_is_refused(dock, tmp_path, qtbot, errors, settle):
+def test_a_folder_without_classes_is_refused(dock, tmp_path, qtbot, errors, settle):
     (tmp_path / "empty").mkdir()
     dock.folder.setText(str(tmp_path / "empty"))
     dock.folder.editingFinished.emit()
@@ -178,10 +179,10 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
     dock.source.setCurrentText("Corrected labels")
     assert "No cluster has a corrected class" in dock.counted.text()
     assert not dock.button.isEnabled()
-    state.set_analysis(made_up(12, "a"))
-    state.set_analysis(made_up(12, "b", seed=1))
-    state.relabel([("a", 1), ("b", 2)], "Pt19")
-    state.relabel([("a", 3)], "unknown")
+    state.clusters.set_analysis(made_up(12, "a"))
+    state.clusters.set_analysis(made_up(12, "b", seed=1))
+    state.clusters.relabel([("a", 1), ("b", 2)], "Pt19")
+    state.clusters.relabel([("a", 3)], "unknown")
     QApplication.processEvents()
     assert "2 corrected clusters in 2 images: 2 Pt19" in dock.counted.text()
     press(dock, qtbot)

@@ -28,9 +28,9 @@ from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.workbench import (
     BELOW,
-    BESIDE_LAYERS,
     DOCKS,
     SMALL_SCREEN_DOCKS,
+    WITH_LAYER_LIST,
     Workbench,
     all_docks,
     open_demo,
@@ -44,11 +44,6 @@ NAMES = {
     "Embedding", "Explain", "Gallery", "Live", "Movie", "Plots", "Ratios", "Report", "Review",
     "Table", "Train",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def no_warm_up(monkeypatch):
-    monkeypatch.setenv("NAPARI_ATOMICITY_WARM_UP", "0")
 
 
 @pytest.fixture
@@ -74,14 +69,14 @@ def test_every_command_of_the_manifest_exists(manifest):
 @pytest.mark.parametrize("arrangement", [DOCKS, SMALL_SCREEN_DOCKS])
 def test_every_dock_has_its_place(arrangement):
     at_the_right = [kind for group in arrangement for kind in group]
-    placed = [*at_the_right, *BELOW, *BESIDE_LAYERS]
+    placed = [*at_the_right, *BELOW, *WITH_LAYER_LIST]
     assert Counter(kind.__name__ for kind in placed) == Counter(NAMES)
 
 
 def test_shortcuts_do_not_clash():
     keys = Counter(key for s in shortcuts.LABEL_MODE for key in s.keys)
     assert max(keys.values()) == 1
-    assert all(s.what in shortcuts.as_help() for s in shortcuts.LABEL_MODE if s.action != "label")
+    assert all(s.what in shortcuts.as_help() for s in shortcuts.LABEL_MODE)
 
 
 def test_the_sample_opens_with_its_scale(viewer, model):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_atomicity.io.clipboard import (
-    LONG,
+    MAX_TABULAR_ROWS,
     html_table,
     latex_fraction,
     latex_table,
@@ -93,7 +93,7 @@ def test_a_latex_table_has_a_row_per_class_of_as_many_cells():
 
 
 def test_a_long_latex_table_goes_over_pages():
-    found = pd.concat([ratios()] * LONG, ignore_index=True)
+    found = pd.concat([ratios()] * MAX_TABULAR_ROWS, ignore_index=True)
     latex = latex_table(found)
     assert r"\begin{longtable}" in latex and r"\endhead" in latex and "longtable" in latex[:80]
 
@@ -132,7 +132,7 @@ def test_a_table_for_word_and_excel_holds_numbers_and_harmless_text():
     found.loc[0, "fraction"] = 0.123
     cells = Cells(html_table(found))
     assert set(cells.tags) == {"meta", "table", "tr", "th", "td"}
-    assert cells.rows[0] == ["Scope", "Class", "Clusters", "Share / %", "Low / %", "High / %"]
+    assert cells.rows[0] == ["Scope", "Class", "Clusters", "Fraction / %", "Low / %", "High / %"]
     assert cells.rows[1][:2] == ["<script>alert(1)</script>", "Pt19"]
     assert cells.rows[1][3] == "12.3"
     scopes = [row[0] for row in cells.rows[1 : 1 + len(found)]]

@@ -15,7 +15,7 @@ from openpyxl import load_workbook
 from napari_atomicity.core.cluster_table import columns, conform, empty
 from napari_atomicity.core.errors import AtomicityError, ReadError, TableError
 from napari_atomicity.io.clipboard import latex_table
-from napari_atomicity.io.files import replacing, to_json, write_json
+from napari_atomicity.io.files import atomic_write, to_json, write_json
 from napari_atomicity.io.formulas import escape_formula, unescape_formula
 from napari_atomicity.io.tables import (
     concatenate,
@@ -192,7 +192,7 @@ def test_ratios_come_back(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as temporary:
         temporary.write_text("new")
         raise ZeroDivisionError
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
@@ -200,7 +200,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_full_disk_is_named(tmp_path):
     with pytest.raises(AtomicityError, match=r"ratios.csv: could not be written \(No space"):  # noqa: SIM117
-        with replacing(tmp_path / "ratios.csv"):
+        with atomic_write(tmp_path / "ratios.csv"):
             raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
 
@@ -230,10 +230,10 @@ def test_json_is_strict():
     ("name", "content", "reason"),
     [
         ("none.csv", None, "no such file"),
-        ("empty.csv", b"", "no csv table"),
-        ("text.parquet", b"hello", "no parquet table"),
-        ("text.xlsx", b"hello", "no xlsx table"),
-        ("binary.csv", bytes(range(256)), "no csv table"),
+        ("empty.csv", b"", "not a csv table"),
+        ("text.parquet", b"hello", "not a parquet table"),
+        ("text.xlsx", b"hello", "not a xlsx table"),
+        ("binary.csv", bytes(range(256)), "not a csv table"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, name, content, reason):

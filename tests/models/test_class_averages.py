@@ -14,9 +14,16 @@ from scipy.stats import spearmanr
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.detection import detect
 from napari_atomicity.detection.patches import extract_patches
-from napari_atomicity.models import class_averages as ex
+from napari_atomicity.models import (
+    centre_balance,
+    class_average_figure,
+    class_averages,
+    map_sampling,
+    occlusion,
+)
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope, cross_section_nm2
 from napari_atomicity.training.data import match
 from support import CLASSES, synthetic_analysis
@@ -26,7 +33,7 @@ FIELD_NM = 2.8
 
 def rings(radius_nm, at_radii, size=56, width_nm=0.12):
     """Images (N, size, size) of a ring about each centre, at some share of its radius."""
-    r = ex.distance_nm(size, FIELD_NM)[None]
+    r = occlusion.distance_nm(size, FIELD_NM)[None]
     return np.exp(-(((r - at_radii * radius_nm[:, None, None]) / width_nm) ** 2))
 
 
@@ -45,9 +52,9 @@ def test_samples_are_those_of_the_pixels_they_fall_on():
     at = (np.arange(14) - 6.5) * 0.2
     y = np.broadcast_to(at[:, None], (3, 14, 14))
     x = np.broadcast_to(at[None, :], (3, 14, 14))
-    np.testing.assert_allclose(ex.sample(images, FIELD_NM, y, x), images, atol=1e-12)
+    np.testing.assert_allclose(map_sampling.sample(images, FIELD_NM, y, x), images, atol=1e-12)
     edge = np.array([[1.4, 1.41], [-1.4, -1.41], [0.0, 2.0]])
-    values = ex.sample(images, FIELD_NM, edge, np.zeros((3, 2)))
+    values = map_sampling.sample(images, FIELD_NM, edge, np.zeros((3, 2)))
     assert np.isfinite(values[:, 0]).all() and np.isnan(values[:, 1]).all()
 
 
@@ -57,7 +64,9 @@ def test_a_grid_is_made_of_the_same_samples():
     at = reach[:, None] * ((np.arange(20) + 0.5) / 10 - 1)
     y, x = (np.broadcast_to(a, (3, 20, 20)) for a in (at[:, :, None], at[:, None, :]))
     np.testing.assert_allclose(
-        ex.on_grid(images, FIELD_NM, reach, 20), ex.sample(images, FIELD_NM, y, x), atol=1e-12
+        map_sampling.on_grid(images, FIELD_NM, reach, 20),
+        map_sampling.sample(images, FIELD_NM, y, x),
+        atol=1e-12,
     )
 
 
@@ -68,7 +77,7 @@ def test_a_coarse_map_and_a_fine_patch_lie_in_register():
     coarse[0, 5, 10] = 1
 
     def centre(images):
-        w = ex.on_grid(images, FIELD_NM, np.array([FIELD_NM / 2]), 112)[0]
+        w = map_sampling.on_grid(images, FIELD_NM, np.array([FIELD_NM / 2]), 112)[0]
         return np.array([(w * g).sum() / w.sum() for g in np.indices(w.shape)])
 
     assert centre(fine) == pytest.approx(centre(coarse), abs=0.5)
@@ -78,23 +87,23 @@ def test_the_outline_is_the_same_place_for_all():
     radius = np.array([0.4, 0.55, 0.7])
     images = rings(radius, 1.0)
     r = np.linspace(0.2, 1.6, 57)
-    profile = ex.radial_profiles(images, FIELD_NM, radius[:, None] * r)
+    profile = map_sampling.radial_profiles(images, FIELD_NM, radius[:, None] * r)
     assert r[profile.argmax(axis=1)] == pytest.approx(np.ones(3), abs=0.03)
-    in_nm = ex.radial_profiles(images, FIELD_NM, np.broadcast_to(r, (3, 57)))
+    in_nm = map_sampling.radial_profiles(images, FIELD_NM, np.broadcast_to(r, (3, 57)))
     assert r[in_nm.argmax(axis=1)] == pytest.approx(radius, abs=0.03)
 
 
 def test_a_profile_knows_where_the_field_ends():
-    profile = ex.radial_profiles(np.ones((1, 8, 8)), 2.0, np.array([[0.5, 1.2, 1.5]]))
+    profile = map_sampling.radial_profiles(np.ones((1, 8, 8)), 2.0, np.array([[0.5, 1.2, 1.5]]))
     assert profile[0, :2] == pytest.approx([1, 1]) and np.isnan(profile[0, 2])
 
 
 def test_mean_and_error_look_past_what_is_missing():
     values = np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, np.nan], [5.0, np.nan]])
-    mean, error = ex.mean_and_error(values)
+    mean, error = map_sampling.mean_and_error(values)
     assert mean == pytest.approx([3.0, 5.0])
     assert error[0] == pytest.approx(2 / np.sqrt(3)) and np.isnan(error[1])
-    assert np.isnan(ex.mean_and_error(np.empty((0, 2)))[0]).all()
+    assert np.isnan(map_sampling.mean_and_error(np.empty((0, 2)))[0]).all()
 
 
 # ---- centre against outline
@@ -102,7 +111,9 @@ def test_balance_goes_from_the_outline_to_the_centre():
     radius = np.full(20, 0.6)
 
     def of(images):
-        return ex.balance(ex.centre_and_outline(images, FIELD_NM, radius), np.arange(20) % 4)
+        return centre_balance.balance(
+            centre_balance.centre_and_outline(images, FIELD_NM, radius), np.arange(20) % 4
+        )
 
     assert of(rings(radius, 0.0)).value > 0.95
     assert of(rings(radius, 1.0)).value < -0.95
@@ -115,11 +126,14 @@ def test_the_interval_resamples_images():
     image = np.repeat(np.arange(4), 50)
     centre = 1 + rng.normal(0, 0.3, 4)[image] + rng.normal(0, 0.02, 200)
     values = np.stack([centre, np.ones(200)], axis=1)
-    apart, together = ex.balance(values, image), ex.balance(values, np.zeros(200))
+    apart, together = (
+        centre_balance.balance(values, image),
+        centre_balance.balance(values, np.zeros(200)),
+    )
     assert apart.low < apart.value < apart.high
     assert together.low < together.value < together.high
     assert apart.high - apart.low > 3 * (together.high - together.low)
-    assert ex.balance(values, image) == apart, "seeded"
+    assert centre_balance.balance(values, image) == apart, "seeded"
 
 
 def test_the_interval_covers_the_truth():
@@ -127,7 +141,7 @@ def test_the_interval_covers_the_truth():
     hits = 0
     for seed in range(60):
         values = rng.gamma(4, [0.3, 0.1], (60, 2))  # means 1.2 and 0.4
-        found = ex.balance(values, np.zeros(60), n_bootstrap=300, seed=seed)
+        found = centre_balance.balance(values, np.zeros(60), n_bootstrap=300, seed=seed)
         hits += found.low <= 0.5 <= found.high
     assert 50 <= hits <= 60
 
@@ -138,21 +152,25 @@ def test_what_two_channels_share_cancels_in_their_difference():
     shared = rng.gamma(3, 0.5, (8, 1))[image] * np.array([[1.0, 0.0]]) + [[0.2, 0.5]]
     first = shared + rng.normal(0, 0.01, (80, 2))
     second = shared + np.array([[0.0, 0.1]]) + rng.normal(0, 0.01, (80, 2))
-    between = ex.balance_between(first, second, image)
-    one, other = ex.balance(first, image), ex.balance(second, image)
+    between = centre_balance.balance_between(first, second, image)
+    one, other = centre_balance.balance(first, image), centre_balance.balance(second, image)
     assert between.value == pytest.approx(one.value - other.value)
     assert one.low < other.high, "the intervals overlap"
     assert 0 < between.low < between.value < between.high
-    assert ex.balance_between(first, first, image) == ex.Balance(0.0, 0.0, 0.0)
-    assert np.isnan(ex.balance_between(np.empty((0, 2)), np.empty((0, 2)), np.empty(0)).value)
+    assert centre_balance.balance_between(first, first, image) == centre_balance.Balance(
+        0.0, 0.0, 0.0
+    )
+    assert np.isnan(
+        centre_balance.balance_between(np.empty((0, 2)), np.empty((0, 2)), np.empty(0)).value
+    )
 
 
 def test_a_balance_of_little_or_nothing():
-    nothing = ex.balance(np.empty((0, 2)), np.empty(0))
+    nothing = centre_balance.balance(np.empty((0, 2)), np.empty(0))
     assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
-    one = ex.balance(np.array([[3.0, 1.0], [np.nan, 1.0]]), np.array(["a", "b"]))
+    one = centre_balance.balance(np.array([[3.0, 1.0], [np.nan, 1.0]]), np.array(["a", "b"]))
     assert one.value == 0.5 and np.isnan(one.low)
-    assert np.isnan(ex.balance(np.zeros((5, 2)), np.zeros(5)).value)
+    assert np.isnan(centre_balance.balance(np.zeros((5, 2)), np.zeros(5)).value)
 
 
 # ---- averages
@@ -164,7 +182,7 @@ def test_averages_leave_out_what_is_cut_touches_or_has_no_class():
     patches = np.arange(n, dtype=float)[:, None, None] * np.ones((n, 8, 8))
     maps = patches[:, :4, :4].copy()
     maps[7] = np.nan
-    out = ex.class_averages(
+    out = class_averages.class_averages(
         table, labels, {"raw": patches}, {"raw": maps}, FIELD_NM, ["A", "B", "C"]
     )
     assert out.left_out == {
@@ -186,13 +204,15 @@ def test_averages_in_nm_and_in_radii():
     labels = np.full(12, "A", object)
 
     def profile(unit):
-        out = ex.class_averages(table, labels, {"LCN": images}, {}, FIELD_NM, ["A"], unit=unit)
+        out = class_averages.class_averages(
+            table, labels, {"LCN": images}, {}, FIELD_NM, ["A"], unit=unit
+        )
         return out.get("A", "LCN", "patch")
 
     scaled, plain = profile("radius"), profile("nm")
     assert scaled.r[scaled.profile.argmax()] == pytest.approx(1, abs=0.06)
     assert np.nanmax(scaled.profile) > 1.5 * np.nanmax(plain.profile), "a ring of many is smeared"
-    assert plain.reach == 1.4 and scaled.reach == ex.REACH_RADII
+    assert plain.reach == 1.4 and scaled.reach == class_averages.REACH_RADII
     assert scaled.balance == plain.balance
     with pytest.raises(ValueError, match="unit"):
         profile("px")
@@ -205,7 +225,7 @@ def test_of_analyses_takes_maps_of_the_label_only():
     first = CLASSES[(CLASSES.index(table.loc[0, "label"]) + 1) % 5]
     table.loc[0, ["label", "label_corrected"]] = first
     foreign = replace(other, parameters={"model": {"model_id": "another"}})
-    out = ex.of_analyses([replace(one, table=table), other, foreign])
+    out = class_averages.of_analyses([replace(one, table=table), other, foreign])
     assert out.left_out == {"of another model": 20, "corrected, so without a map": 1}
     counts = pd.concat([table, other.table])["label"].value_counts()
     for label in out.labels:
@@ -215,36 +235,41 @@ def test_of_analyses_takes_maps_of_the_label_only():
     says = one.table["label"].to_numpy(object).copy()
     says[[3, 4]] = [CLASSES[(CLASSES.index(c) + 1) % 5] for c in says[[3, 4]]]
     differing = replace(one, table=one.table.assign(label_network=says))
-    assert ex.of_analyses([differing]).left_out == {"corrected, so without a map": 2}
-    few = ex.of_analyses([one, other], most_per_class=3)
+    assert class_averages.of_analyses([differing]).left_out == {"corrected, so without a map": 2}
+    few = class_averages.of_analyses([one, other], most_per_class=3)
     assert max(a.clusters for a in few.items) == 3
     assert few.left_out["beyond 3 of a class"] == sum(np.maximum(
         pd.concat([one.table, other.table])["label"].value_counts() - 3, 0))  # fmt: skip
-    assert ex.of_analyses([]).items == ()
+    assert class_averages.of_analyses([]).items == ()
     with pytest.raises(Cancelled):
-        ex.of_analyses([one], stop=lambda: True)
+        class_averages.of_analyses([one], stop=lambda: True)
 
 
 def test_tables_and_pictures(tmp_path):
-    out = ex.of_analyses([synthetic_analysis(40)])
+    out = class_averages.of_analyses([synthetic_analysis(40)])
     profiles = out.profiles()
     assert list(profiles)[:5] == ["class", "channel", "quantity", "clusters", "r_radius"]
     assert len(profiles) == len(out.items) * len(out.items[0].r)
     balances = out.balances().set_index(["class", "channel", "quantity"])
     a = out.get(out.labels[0], "LCN")
     assert balances.loc[(a.label, "LCN", "class map"), "low"] == a.balance.low
-    png = ex.write_picture(out, tmp_path / "a.png")
+    png = class_average_figure.write_picture(out, tmp_path / "a.png")
     assert png.read_bytes().startswith(b"\x89PNG")
-    text = ex.write_picture(out, tmp_path / "a.svg", normalised=True).read_text()
+    text = class_average_figure.write_picture(out, tmp_path / "a.svg", normalised=True).read_text()
     assert "<svg" in text
-    assert ex.of_analyses([]).profiles().empty and ex.of_analyses([]).balances().empty
+    assert (
+        class_averages.of_analyses([]).profiles().empty
+        and class_averages.of_analyses([]).balances().empty
+    )
 
 
 def test_profiles_are_drawn_in_full_on_one_scale():
     analysis = synthetic_analysis(40)
     maps = {"raw": analysis.class_maps["raw"], "LCN": 3 * analysis.class_maps["LCN"]}
-    out = ex.of_analyses([replace(analysis, class_maps=maps)])
-    charts = [axes for axes in ex.draw(out).axes if axes.lines and not axes.images]
+    out = class_averages.of_analyses([replace(analysis, class_maps=maps)])
+    charts = [
+        axes for axes in class_average_figure.draw(out).axes if axes.lines and not axes.images
+    ]
     assert len(charts) == 2
     highest = max(np.nanmax(line.get_ydata()) for axes in charts for line in axes.lines[:1])
     for axes in charts:
@@ -252,12 +277,14 @@ def test_profiles_are_drawn_in_full_on_one_scale():
 
 
 def test_a_profile_in_units_of_its_maximum():
-    out = ex.of_analyses([synthetic_analysis(40)])
+    out = class_averages.of_analyses([synthetic_analysis(40)])
     a = out.get(out.labels[0], "raw")
-    _, mean, error = ex.profile_of(a, normalised=True)
+    _, mean, error = class_average_figure.profile_of(a, normalised=True)
     assert np.nanmax(mean) == pytest.approx(1)
     np.testing.assert_allclose(error * np.nanmax(a.profile), a.profile_error)
-    assert ex.top_of(out, a, normalised=False) >= ex.top_of(out, a, normalised=True)
+    assert class_average_figure.top_of(out, a, normalised=False) >= class_average_figure.top_of(
+        out, a, normalised=True
+    )
 
 
 # ---- sanity: the maps of a trained network on clusters of known class
@@ -285,7 +312,7 @@ def known(library):
     rows, truths = match(table, made.truth, settings.pixel_size_nm)
     labels = np.full(len(table), "", object)
     labels[rows] = made.truth["label"].to_numpy()[truths]
-    use = ~np.logical_or.reduce(list(ex.left_out(table, labels).values()))
+    use = ~np.logical_or.reduce(list(class_averages.left_out(table, labels).values()))
     electrons = settings.microscope.dose_e_per_a2 * 100 * settings.pixel_size_nm**2
     scale = electrons * settings.microscope.gain * cross_section_nm2("Pt")
     patches = extract_patches(made.micrograph, table[use], classifier.card.patches, scale)
@@ -349,12 +376,12 @@ def test_occluding_what_is_highlighted_lowers_the_class_most(known):
     network, patches, index, radius_nm = known
     maps, logit = explained(network, patches, index)
     total = sum(maps.values())
-    inside = ex.distance_nm(total.shape[-1], FIELD_NM) < radius_nm[:, None, None] + 0.1
+    inside = occlusion.distance_nm(total.shape[-1], FIELD_NM) < radius_nm[:, None, None] + 0.1
     chance = np.random.default_rng(0).random(total.shape)
 
     def drop(cells):
         where = cells.repeat(4, axis=1).repeat(4, axis=2)
-        hidden = {c: ex.occluded(p, where, FIELD_NM, radius_nm) for c, p in patches.items()}
+        hidden = {c: occlusion.occluded(p, where, FIELD_NM, radius_nm) for c, p in patches.items()}
         return logit - explained(network, hidden, index)[1]
 
     lit = drop(highest(total, inside, 0.2))
@@ -370,8 +397,8 @@ def test_occluding_what_is_highlighted_lowers_the_class_most(known):
 def test_occlusion_replaces_by_the_level_of_the_support():
     radius = np.array([0.5])
     patch = np.full((1, 28, 28), 3.0, np.float32)
-    inside = ex.distance_nm(28, FIELD_NM) < 0.5
+    inside = occlusion.distance_nm(28, FIELD_NM) < 0.5
     patch[0, inside] = 9
-    hidden = ex.occluded(patch, inside[None], FIELD_NM, radius)
+    hidden = occlusion.occluded(patch, inside[None], FIELD_NM, radius)
     assert (hidden == 3).all() and hidden.dtype == np.float32
-    assert (ex.occluded(patch, np.zeros((1, 28, 28), bool), FIELD_NM, radius) == patch).all()
+    assert (occlusion.occluded(patch, np.zeros((1, 28, 28), bool), FIELD_NM, radius) == patch).all()

@@ -81,8 +81,8 @@ def test_a_device_that_goes_away_is_replaced(own, patches, monkeypatch, caplog, 
     monkeypatch.setattr(own, "_forward", failing)
     monkeypatch.setattr(own, "_on_device", lambda x: torch.from_numpy(np.ascontiguousarray(x)))
     monkeypatch.setattr(own, "_computed", computed_on_cpu(own))
-    monkeypatch.setattr(classifiers, "wait_for", lambda device: None)
-    monkeypatch.setattr(classifiers, "give_back", lambda device: None)
+    monkeypatch.setattr(classifiers, "synchronize", lambda device: None)
+    monkeypatch.setattr(classifiers, "release_memory", lambda device: None)
     monkeypatch.setattr(own, "device", Gone())
     monkeypatch.setattr(own, "batch_size", 50)
     with caplog.at_level(logging.WARNING):
@@ -90,7 +90,7 @@ def test_a_device_that_goes_away_is_replaced(own, patches, monkeypatch, caplog, 
     np.testing.assert_allclose(result.probabilities, whole.probabilities, atol=1e-6)
     np.testing.assert_allclose(result.class_maps["LCN"], whole.class_maps["LCN"], atol=1e-6)
     assert own.device.type == "cpu"
-    assert "can't be used any more" in caplog.text and "launch failure" in caplog.text
+    assert "is lost" in caplog.text and "launch failure" in caplog.text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     assert "cuda" not in devices.devices()
@@ -112,10 +112,12 @@ def computed_on_cpu(own):
 
 def test_other_errors_are_not_taken_for_a_loss():
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    assert devices.is_loss(LOST, gpu)
-    assert not devices.is_loss(LOST, cpu)
-    assert not devices.is_loss(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), gpu)
-    assert not devices.is_loss(torch.OutOfMemoryError("CUDA error: out of memory"), gpu)
+    assert devices.is_device_loss(LOST, gpu)
+    assert not devices.is_device_loss(LOST, cpu)
+    assert not devices.is_device_loss(
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"), gpu
+    )
+    assert not devices.is_device_loss(torch.OutOfMemoryError("CUDA error: out of memory"), gpu)
 
 
 class Lost(torch.Tensor):
@@ -148,7 +150,7 @@ def test_what_lay_on_the_lost_device_is_made_again(
         return {c: torch.from_numpy(x).as_subclass(Lost) for c, x in found.items()}
 
     monkeypatch.setattr(device_patches, "patches_for_device", cut)
-    monkeypatch.setattr(classifiers, "give_back", lambda device: None)
+    monkeypatch.setattr(classifiers, "release_memory", lambda device: None)
     monkeypatch.setattr(own, "device", Gone())
     again = classify_clusters(analysis, own)
     assert cut_on == ["cuda", "cpu"]
@@ -169,7 +171,7 @@ def test_memory_is_given_back_after_the_patches_are_gone(own, monkeypatch):
 
     monkeypatch.setattr(device_patches, "patches_for_device", cut)
     monkeypatch.setattr(
-        devices, "give_back", lambda device: at_the_end.extend(x() is None for x in alive)
+        devices, "release_memory", lambda device: at_the_end.extend(x() is None for x in alive)
     )
     classify_clusters(synthetic_analysis(6), own)
     assert at_the_end == [True, True]
@@ -179,9 +181,9 @@ def test_memory_is_told_from_loss():
     gpu = torch.device("cuda")
     for words in ("CUDA error: out of memory", "cuFFT error: CUFFT_ALLOC_FAILED",
                   "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"):  # fmt: skip
-        assert devices.lacks_memory(RuntimeError(words))
-        assert not devices.is_loss(RuntimeError(words), gpu)
-    assert not devices.lacks_memory(LOST)
+        assert devices.is_out_of_memory(RuntimeError(words))
+        assert not devices.is_device_loss(RuntimeError(words), gpu)
+    assert not devices.is_out_of_memory(LOST)
 
 
 def test_what_overflows_in_short_numbers_is_computed_again(own, patches, monkeypatch):

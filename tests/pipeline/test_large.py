@@ -21,15 +21,15 @@ from napari_atomicity.core import micrograph as micrographs
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
-from napari_atomicity.detection import clusters, frame, patches
-from napari_atomicity.detection import peaks as summits
-from napari_atomicity.detection.clusters import DetectionSettings, detect
+from napari_atomicity.detection import clusters, frame, patches, peaks, seeds
+from napari_atomicity.detection.clusters import detect
 from napari_atomicity.detection.patches import extract_patches
+from napari_atomicity.detection.settings import DetectionSettings
 from napari_atomicity.io import lazy
-from napari_atomicity.io.stored_micrograph import PixelCache
+from napari_atomicity.io.lazy_micrograph import PixelCache
 from napari_atomicity.project.opening import thumbnail
 from napari_atomicity.reporting import figures
-from napari_atomicity.training.request import _pixel_hash
+from napari_atomicity.training.request_key import pixel_hash
 
 PIXEL_NM = 0.05
 SETTINGS = PatchSettings(field_of_view_nm=2.0, size_px=40)
@@ -54,10 +54,10 @@ def tiled(monkeypatch):
     """Make the tiles small, and nothing kept of a frame."""
 
     def make(size):
-        for module in (summits, patches):
+        for module in (peaks, patches):
             monkeypatch.setattr(module, "_TILE_PX", size)
-        for name in ("SEED_TILE_PX", "OUTLINE_TILE_PX"):
-            monkeypatch.setattr(clusters, name, size)
+        monkeypatch.setattr(seeds, "SEED_TILE_PX", size)
+        monkeypatch.setattr(clusters, "OUTLINE_TILE_PX", size)
         monkeypatch.setattr(frame, "STRIP_PX", size)
         monkeypatch.setattr(frame, "CACHED_PIXELS", 0)
 
@@ -102,10 +102,10 @@ def test_tiles_give_the_bits_of_the_whole(height, width, half_tile, seed):
     micrograph = Micrograph(image((height, width), seed), PIXEL_NM)
     whole = analysed(micrograph)
     with pytest.MonkeyPatch.context() as patching:
-        for module in (summits, patches):
+        for module in (peaks, patches):
             patching.setattr(module, "_TILE_PX", 2 * half_tile)
-        for name in ("SEED_TILE_PX", "OUTLINE_TILE_PX"):
-            patching.setattr(clusters, name, 2 * half_tile)
+        patching.setattr(seeds, "SEED_TILE_PX", 2 * half_tile)
+        patching.setattr(clusters, "OUTLINE_TILE_PX", 2 * half_tile)
         patching.setattr(frame, "STRIP_PX", 2 * half_tile)
         patching.setattr(frame, "CACHED_PIXELS", 0)
         assert_same(whole, analysed(micrograph))
@@ -221,7 +221,7 @@ import sys
 import numpy as np
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection.clusters import detect
-from napari_atomicity import micrograph as m
+from napari_atomicity.core import micrograph as m
 from napari_atomicity.detection import frame
 m.LARGE_PIXELS = frame.CACHED_PIXELS = 0
 import torch, pandas, skimage.segmentation, scipy.ndimage
@@ -305,12 +305,12 @@ def test_few_large_images_are_held(tmp_path, always_large):
 def test_the_pixels_of_a_large_image_are_told_apart(always_large, monkeypatch):
     pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
     kinds = pixels, da.from_array(pixels), zarr.array(pixels)
-    one = {_pixel_hash(Micrograph(data)) for data in kinds}
+    one = {pixel_hash(Micrograph(data)) for data in kinds}
     monkeypatch.setattr(micrographs, "_STRIP_PIXELS", 4)
-    assert one == {_pixel_hash(Micrograph(data)) for data in kinds}
+    assert one == {pixel_hash(Micrograph(data)) for data in kinds}
     assert len(one) == 1
-    assert _pixel_hash(Micrograph(pixels + 1)) not in one
-    assert _pixel_hash(Micrograph(pixels, sha256="of the file")) == "of the file"
+    assert pixel_hash(Micrograph(pixels + 1)) not in one
+    assert pixel_hash(Micrograph(pixels, sha256="of the file")) == "of the file"
 
 
 def test_atoms_are_measured_in_any_kind_of_frame(always_large):

@@ -205,7 +205,7 @@ def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
     assert list(written["count"]) == list(counted["count"])
     assert list(written["note"]) == [""] * len(written)
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "shares are adjusted for wrong ones" in report
+    assert "adjusted for classification errors" in report
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["parameters"]["ratios"] == "confusion"
 
@@ -219,7 +219,7 @@ def test_map_and_symmetries_are_as_asked(tmp_path, image, wanted):
 
 
 def test_ratios_that_the_model_does_not_serve_are_refused_before_the_work(tmp_path, image):
-    with pytest.raises(ModelError, match="fake holds no replicates of its calibration"):
+    with pytest.raises(ModelError, match="fake has no replicates of its calibration"):
         analyse_images(
             [image("a.tif")],
             tmp_path / "out",
@@ -242,7 +242,8 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     assert [row["reference"] for row in said["table"]] == [0.5, 0, 0, 0, 0.5]
     assert run.summary()["reference"]["r2"] == said["r2"] is not None
     report = (out / "report.html").read_text()
-    assert "Beside the reference" in report and "Nothing was counted in z.tif" in report
+    assert "Comparison with the reference" in report
+    assert "No cluster was counted in z.tif" in report
     assert {path.name for path in run.files} == FILES | {"reference.json"}
     # That of an earlier run would seem to be of this one.
     analyse_images(paths[:1], out)
@@ -253,8 +254,8 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     ("text", "error", "words"),
     [
         (None, ReadError, "no such file"),
-        ("scope,class,fraction\nx_*,Pt19,1\n", TableError, "no image is called so"),
-        ("class,fraction\nPt20,1\n", TableError, "names Pt20"),
+        ("scope,class,fraction\nx_*,Pt19,1\n", TableError, "no image has such a name"),
+        ("class,fraction\nPt20,1\n", TableError, "Pt20"),
     ],
 )
 def test_a_reference_that_makes_no_sense_is_refused_before_the_work(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bench import analysed, write_image
 
-from napari_atomicity.project import Project
+from napari_atomicity.project import EditKind, ImageEdit, Project
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def project(folder):
     with Project(folder / "morning.atomicity") as made:
         made.add_paths([folder])
         first = analysed(folder / "a.tif")
-        made.describe(first.micrograph)
-        made.keep("a.tif", None, first, None, "Ada", by_person=False)
+        made.image_files.update_metadata(first.micrograph)
+        made.record(ImageEdit("a.tif", EditKind.ANALYSIS, "Ada"), None, first)
         made.flush()
         yield made

@@ -21,14 +21,14 @@ def main(path: str, seed: int) -> None:
         kind = i % 7
         if kind == 5 and len(ids) > 6:
             chosen = ids[i % len(ids)]
-            state.remove([(image, chosen)])
+            state.clusters.remove([(image, chosen)])
             print(f"gone {chosen}", flush=True)
         elif kind == 6:
-            state.undo()
+            state.history.undo()
             print(f"corrections {len(project.corrections())}", flush=True)
         else:
             chosen, label = ids[i % len(ids)], labels[i % len(labels)]
-            state.relabel([(image, chosen)], label)
+            state.clusters.relabel([(image, chosen)], label)
             print(f"said {chosen} {label}", flush=True)
 
 

@@ -19,7 +19,7 @@ PLACES = [(20.0, 20.0), (20.0, 60.0), (60.0, 20.0), (60.0, 60.0), (90.0, 120.0)]
 
 def described(project: Project) -> Project:
     for image in project.images():
-        project.describe(load(image.path))
+        project.image_files.update_metadata(load(image.path))
     return project
 
 
@@ -48,9 +48,9 @@ def atoms_at(places, frame: int = 0) -> pd.DataFrame:
 def three(project: Project, image: str = "a.tif") -> Project:
     """Ada and Bo mark all, Cleo misses two and marks another."""
     described(project)
-    project.take_in_marks(image, "Ada", as_marks(PLACES), f"{image}/1")
-    project.take_in_marks(image, "Bo", as_marks(PLACES, uncertain=[3]), f"{image}/2")
-    project.take_in_marks(image, "Cleo", as_marks([*PLACES[:3], (100, 10)]), f"{image}/3")
+    project.atoms.add_marks(image, "Ada", as_marks(PLACES), f"{image}/1")
+    project.atoms.add_marks(image, "Bo", as_marks(PLACES, uncertain=[3]), f"{image}/2")
+    project.atoms.add_marks(image, "Cleo", as_marks([*PLACES[:3], (100, 10)]), f"{image}/3")
     return project
 
 

@@ -21,10 +21,10 @@ from napari_atomicity.core.errors import (
     TableError,
     UnsuitableImageError,
 )
-from napari_atomicity.project.annotation_packs import (
+from napari_atomicity.project.annotation_packs import export_pack
+from napari_atomicity.project.filled_packs import (
     LOOKED_COLUMNS,
     MARK_COLUMNS,
-    export_pack,
     read_pack,
     read_packs,
 )
@@ -122,7 +122,7 @@ def test_unicode_text_of_a_spreadsheet(pack):
         ("X,Y\n5,1_0\n", r"not a number"),
         ("X,Y,uncertain\n5,5,maybe\n", r"line 2: uncertain is 'maybe'"),
         ("X,Y\n5,5\n6,6\n5,5\n", r"line 4: the same place as in line 2"),
-        ("X,Y\n5,5\nnone,\n", r"line 3: it says none, but there are marks"),
+        ("X,Y\n5,5\nnone,\n", r"line 3: it contains none"),
         ("X,Y\n5,5,,7\n", r"line 2: it has more cells"),
         ("a,b\n5,5\n", r"line 1: the header must have X and Y"),
         ("X,Y\n=1+1,5\n", r"line 2: X is '=1\+1', not a number"),
@@ -235,7 +235,7 @@ def test_packs_of_several_people_make_a_consensus(pack):
 def test_one_person_twice_and_another_image_of_the_same_name(pack, tmp_path):
     paths = copies(fill(pack), "Ada", "Bo")
     (paths[1] / "annotator.txt").write_text("Ada")
-    with pytest.raises(TableError, match=r"Ada has marked a\.tif in from Ada as well"):
+    with pytest.raises(TableError, match=r"Ada has also marked a\.tif in from Ada"):
         read_packs(paths)
     other = tmp_path / "other"
     other.mkdir()

@@ -102,15 +102,15 @@ def test_all_of_it_can_be_undone_and_done_again(state):
     ):
         act()
         states.append(atoms.of("a.tif").table)
-    for state in reversed(states[:-1]):
-        state.undo()
-        pd.testing.assert_frame_equal(atoms.of("a.tif").table, state)
-    state.undo()
+    for expected in reversed(states[:-1]):
+        state.history.undo()
+        pd.testing.assert_frame_equal(atoms.of("a.tif").table, expected)
+    state.history.undo()
     assert atoms.of("a.tif") is None
-    state.redo()
-    for state in states[1:]:
-        state.redo()
-        pd.testing.assert_frame_equal(atoms.of("a.tif").table, state)
+    state.history.redo()
+    for expected in states[1:]:
+        state.history.redo()
+        pd.testing.assert_frame_equal(atoms.of("a.tif").table, expected)
     pd.testing.assert_frame_equal(reopened(state).atoms.table("a.tif"), states[-1])
 
 
@@ -122,8 +122,8 @@ def test_a_slider_that_moves_is_one_step(state):
     assert len(state.history) == n + 1
     state.atoms.set_threshold("a.tif", 0.7)
     assert len(state.history) == n + 2
-    state.undo()
-    state.undo()
+    state.history.undo()
+    state.history.undo()
     assert state.atoms.of("a.tif").threshold == 0.5
 
 
@@ -166,15 +166,15 @@ def test_a_mark_where_the_model_sees_something_is_that_atom(state):
     new = state.atoms.add("a.tif", near)  # both at the fourth, which does not count
     assert new == [4, 6] and ids(state) == [1, 2, 3, 4, 6]
     assert state.atoms.add("a.tif", [Mark(1.0 / size, 1.1 / size)]) == [7]  # the first counts
-    state.undo()
-    state.undo()
+    state.history.undo()
+    state.history.undo()
     assert ids(state) == [1, 2, 3]
 
 
 def test_the_log_only_grows(state):
     state.atoms.remove([("a.tif", 2)])
-    state.undo()
-    log = state.project.marks()
+    state.history.undo()
+    log = state.project.atoms.marks()
     assert log[["annotator", "atom_id", "what"]].to_numpy().tolist() == [
         ["Ada", 2, "none"], ["Ada", 2, "withdrawn"],
     ]  # fmt: skip
@@ -184,8 +184,8 @@ def test_the_log_only_grows(state):
 
 def test_a_blind_annotator_sees_no_atoms_and_marks_for_him_or_herself(state):
     state.atoms.remove([("a.tif", 1)])
-    state.project.describe(load(state.micrograph("b.tif").path))
-    state.describe("b.tif")
+    state.project.image_files.update_metadata(load(state.micrograph("b.tif").path))
+    state.update_metadata("b.tif")
     state.annotator = "Bob"
     state.set_blind(True)
     assert len(state.atoms.table("a.tif")) == 0
@@ -198,7 +198,7 @@ def test_a_blind_annotator_sees_no_atoms_and_marks_for_him_or_herself(state):
     state.set_blind(True)
     assert len(state.atoms.table()) == 3
     state.set_blind(False)
-    marks, looked = state.project.annotations()
+    marks, looked = state.project.atoms.annotations()
     assert marks[["image", "annotator", "y_px", "uncertain"]].to_numpy().tolist() == [
         ["a.tif", "Bob", 12.0, False], ["a.tif", "Bob", 30.0, True], ["b.tif", "Bob", 5.0, False],
     ]  # fmt: skip
@@ -212,16 +212,16 @@ def test_who_takes_back_all_marks_has_not_gone_through_the_image(state):
     state.annotator = "Bob"
     state.set_blind(True)
     (first,) = state.atoms.add("a.tif", [Mark(12.0, 13.0)])
-    state.undo()
-    assert not len(project.annotations()[1])
+    state.history.undo()
+    assert not len(project.atoms.annotations()[1])
     (first,) = state.atoms.add("a.tif", [Mark(12.0, 13.0)])
-    assert project.annotations()[1].to_numpy().tolist() == [["a.tif", "Bob"]]
+    assert project.atoms.annotations()[1].to_numpy().tolist() == [["a.tif", "Bob"]]
     state.atoms.remove([("a.tif", first)])
-    assert not len(project.annotations()[1])
-    project.mark_as_viewed(["a.tif", "b.tif"], "Bob")
-    project.mark_as_viewed(["b.tif"], "Ada")
-    project.mark_as_viewed(["b.tif"], "Bob", looked=False)
-    looked = project.annotations()[1]
+    assert not len(project.atoms.annotations()[1])
+    project.atoms.mark_as_viewed(["a.tif", "b.tif"], "Bob")
+    project.atoms.mark_as_viewed(["b.tif"], "Ada")
+    project.atoms.mark_as_viewed(["b.tif"], "Bob", viewed=False)
+    looked = project.atoms.annotations()[1]
     assert sorted(looked.to_numpy().tolist()) == [["a.tif", "Bob"], ["b.tif", "Ada"]]
 
 
@@ -231,10 +231,10 @@ def test_marks_from_elsewhere_come_in_once(state):
          "uncertain": [False, True]}
     )  # fmt: skip
     project = state.project
-    assert project.take_in_marks("a.tif", "Cleo", marks, "pack-1/a.tif") == 2
-    assert project.take_in_marks("a.tif", "Cleo", marks, "pack-1/a.tif") == 0
-    project.mark_as_viewed(["c.tif"], "Cleo")
-    found_marks, looked = project.annotations()
+    assert project.atoms.add_marks("a.tif", "Cleo", marks, "pack-1/a.tif") == 2
+    assert project.atoms.add_marks("a.tif", "Cleo", marks, "pack-1/a.tif") == 0
+    project.atoms.mark_as_viewed(["c.tif"], "Cleo")
+    found_marks, looked = project.atoms.annotations()
     assert found_marks["annotator"].tolist() == ["Cleo", "Cleo"]
     assert sorted(looked["image"]) == ["a.tif", "c.tif"]
     assert ids(reopened(state)) == [1, 2, 3]  # they do not count among the open ones
@@ -246,7 +246,7 @@ def test_marks_that_could_not_be_written_are_written_later(state, monkeypatch):
     def full(*_args, **_kwargs):
         raise AtomicityError("the disk is full", project.path, "Make room")
 
-    monkeypatch.setattr(project, "keep_atoms", full)
+    monkeypatch.setattr(project.atoms, "record", full)
     state.atoms.remove([("a.tif", 1)])
     assert ids(state) == [2, 3] and "full" in state.unsaved
     monkeypatch.undo()
@@ -261,7 +261,7 @@ def test_atoms_of_images_without_a_project_come_into_the_one_that_is_made(folder
     state.add_image(load(tmp_path / "lone.tif"))
     state.atoms.set_analysis(found(tmp_path / "lone.tif"))
     state.atoms.remove([("lone.tif", 3)])
-    state.keep_in(Project(tmp_path / "new.atomicity"))
+    state.attach_project(Project(tmp_path / "new.atomicity"))
     state.project.flush()
     path = state.project.path
     state.close_project()
@@ -270,12 +270,12 @@ def test_atoms_of_images_without_a_project_come_into_the_one_that_is_made(folder
 
 
 def marked_blind(state: WindowState) -> list:
-    marks, _ = state.project.annotations()
+    marks, _ = state.project.atoms.annotations()
     return sorted(marks[["image", "annotator", "y_px"]].to_numpy().tolist())
 
 
 def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(state, tmp_path):
-    state.project.describe(load(state.micrograph("c.tif").path))
+    state.project.image_files.update_metadata(load(state.micrograph("c.tif").path))
     state.annotator = "Bob"
     state.set_blind(True)
     state.atoms.add("a.tif", [Mark(12.0, 13.0)])
@@ -290,7 +290,7 @@ def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(state, tmp_path)
     other.annotator = "Cleo"
     other.set_blind(True)
     first, second = (other.atoms.add("a.tif", [Mark(y, 7.0)])[0] for y in (20.0, 30.0))
-    theirs.mark_as_viewed(["c.tif"], "Cleo")
+    theirs.atoms.mark_as_viewed(["c.tif"], "Cleo")
     (mine,) = state.atoms.add("a.tif", [Mark(40.0, 41.0)])
 
     report = state.merge(copy)
@@ -303,13 +303,13 @@ def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(state, tmp_path)
         ["a.tif", "Cleo", 30.0],
     ]  # fmt: skip
     assert marked_blind(state) == expected
-    _, looked = state.project.annotations()
+    _, looked = state.project.atoms.annotations()
     assert ["c.tif", "Cleo"] in looked.to_numpy().tolist()
     assert ids(state) == [1, 2, 3], "they do not count among the open ones"
 
-    log = state.project.marks()
+    log = state.project.atoms.marks()
     assert state.merge(copy).n_marks == 0
-    pd.testing.assert_frame_equal(state.project.marks(), log)
+    pd.testing.assert_frame_equal(state.project.atoms.marks(), log)
 
     other.atoms.remove([("a.tif", second)])
     state.annotator = "Cleo"
@@ -325,10 +325,10 @@ def test_marks_in_images_that_are_not_here_are_counted(state, tmp_path):
     with Project(tmp_path / "other.atomicity") as other:
         other.add(load(tmp_path / "elsewhere.tif"))
         marks = pd.DataFrame({"y_px": [1.0], "x_px": 3.0, "y_nm": 0.1, "x_nm": 0.3})
-        other.take_in_marks("elsewhere.tif", "Cleo", marks.assign(uncertain=False), "pack")
+        other.atoms.add_marks("elsewhere.tif", "Cleo", marks.assign(uncertain=False), "pack")
     report = state.merge(tmp_path / "other.atomicity")
     assert (report.n_marks, report.n_marks_lost) == (0, 1)
-    assert len(state.project.annotations()[0]) == 0
+    assert len(state.project.atoms.annotations()[0]) == 0
 
 
 def test_nobody_sees_the_atoms_of_others_while_blind_mode_begins(state):

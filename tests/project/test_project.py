@@ -12,10 +12,10 @@ import pytest
 from bench import analysed, write_image
 
 from napari_atomicity.core.errors import AtomicityError, ReadError
-from napari_atomicity.project import Project
-from napari_atomicity.project.merging import label_that_counts
+from napari_atomicity.project import EditKind, ImageEdit, Project
+from napari_atomicity.project.label_rules import label_that_counts
 from napari_atomicity.project.schema import SCHEMA, STEPS
-from napari_atomicity.state.edits import mark_excluded
+from napari_atomicity.state.analysis_updates import mark_excluded
 from napari_atomicity.state.window_state import WindowState
 
 
@@ -58,8 +58,8 @@ def test_images_and_their_states(project, state):
     assert (a.state, a.n_clusters, a.n_reviewed) == ("analysed", 12, 0)
     assert sum(a.counts.values()) == 12
     assert b.state == c.state == "new"
-    state.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
-    project.fail("b.tif", "b.tif: it is damaged.")
+    state.clusters.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
+    project.image_files.set_error("b.tif", "b.tif: it is damaged.")
     a, b, _ = project.images()
     assert a.n_reviewed == 2
     assert a.counts["Pt55"] >= 2
@@ -67,16 +67,16 @@ def test_images_and_their_states(project, state):
 
 
 def test_every_edit_is_there_after_reopening(folder, project, state):
-    state.relabel([("a.tif", 3)], "Pt70")
-    state.remove([("a.tif", 5)])
+    state.clusters.relabel([("a.tif", 3)], "Pt70")
+    state.clusters.remove([("a.tif", 5)])
     analysis = state.analysis("a.tif")
     added = analysis.table[:1].assign(y_px=50.0, x_px=60.0, label_predicted="", label="")
-    (new,) = state.add_clusters("a.tif", added, [np.ones((5, 2))])
+    (new,) = state.clusters.add("a.tif", added, [np.ones((5, 2))])
     moved = analysis.table[7:8].assign(y_px=20.0, x_px=22.0)
-    state.move_clusters("a.tif", moved, [np.zeros((4, 2))])
-    state.set_regions("a.tif", [np.array([[0, 0], [0, 30], [30, 30], [30, 0]])])
+    state.clusters.move("a.tif", moved, [np.zeros((4, 2))])
+    state.clusters.set_regions("a.tif", [np.array([[0, 0], [0, 30], [30, 30], [30, 0]])])
     two = analysis.table[8:10]
-    merged = state.replace_clusters("a.tif", two["cluster_id"], two[:1], [np.ones((3, 2))], "merge")
+    merged = state.clusters.replace("a.tif", two["cluster_id"], two[:1], [np.ones((3, 2))], "merge")
     now = state.analysis("a.tif")
     with Project(folder / "morning.atomicity", read_only=True) as again:
         after = again.load("a.tif").analysis
@@ -89,10 +89,10 @@ def test_every_edit_is_there_after_reopening(folder, project, state):
 
 
 def test_the_log_only_grows_and_says_who_did_what(project, state):
-    state.relabel([("a.tif", 3)], "Pt70")
-    state.undo()
-    state.remove([("a.tif", 4)])
-    state.undo()
+    state.clusters.relabel([("a.tif", 3)], "Pt70")
+    state.history.undo()
+    state.clusters.remove([("a.tif", 4)])
+    state.history.undo()
     log = project.corrections()
     said = list(zip(log["what"], log["cluster_id"], log["label"], strict=True))
     assert said == [("label", 3, "Pt70"), ("label", 3, ""), ("remove", 4, ""), ("add", 4, "")]
@@ -105,7 +105,7 @@ def test_the_log_only_grows_and_says_who_did_what(project, state):
 
 def test_a_correction_is_on_disk_when_the_call_returns(project, state):
     for i in range(1, 13):
-        state.relabel([("a.tif", i)], "unknown")
+        state.clusters.relabel([("a.tif", i)], "unknown")
         with sqlite3.connect(project.path) as db:
             found = db.execute("SELECT count(*) FROM corrections").fetchone()
         assert found == (i,)
@@ -118,10 +118,10 @@ def test_a_second_window_only_looks_and_says_so(project, state):
         other = WindowState()
         other.open_project(second, second.load_all())
         with pytest.raises(AtomicityError, match="open in another window"):
-            other.relabel([("a.tif", 1)], "Pt19")
+            other.clusters.relabel([("a.tif", 1)], "Pt19")
         with pytest.raises(AtomicityError, match="can only be read"):
-            second.fail("a.tif", "no")
-        state.relabel([("a.tif", 1)], "Pt19")  # the first one goes on
+            second.image_files.set_error("a.tif", "no")
+        state.clusters.relabel([("a.tif", 1)], "Pt19")  # the first one goes on
     assert not project.read_only
     project.close()
     with Project(project.path) as third:
@@ -129,13 +129,13 @@ def test_a_second_window_only_looks_and_says_so(project, state):
 
 
 def test_moved_files_are_found_by_their_content(folder, project, tmp_path):
-    project.describe(analysed(folder / "b.tif").micrograph)
+    project.image_files.update_metadata(analysed(folder / "b.tif").micrograph)
     elsewhere = tmp_path / "archive" / "deep"
     elsewhere.mkdir(parents=True)
     (folder / "b.tif").rename(elsewhere / "renamed.tif")
-    assert [i.name for i in project.missing()] == ["b.tif"]
-    assert project.find_moved(tmp_path / "archive") == ["b.tif"]
-    assert project.missing() == []
+    assert [i.name for i in project.image_files.missing()] == ["b.tif"]
+    assert project.image_files.find_moved(tmp_path / "archive") == ["b.tif"]
+    assert project.image_files.missing() == []
     np.testing.assert_array_equal(
         project.load("b.tif").micrograph.data, analysed(elsewhere / "renamed.tif").micrograph.data
     )
@@ -145,7 +145,7 @@ def test_a_project_that_moved_with_its_images_finds_them(folder, project, tmp_pa
     project.close()
     folder.rename(tmp_path / "evening")
     with Project(tmp_path / "evening" / "morning.atomicity") as moved:
-        assert moved.missing() == []
+        assert moved.image_files.missing() == []
         assert moved.load("a.tif").micrograph.data.shape == (120, 160)
 
 
@@ -154,7 +154,7 @@ def test_another_image_in_the_place_of_an_analysed_one_is_refused(folder, projec
     with pytest.raises(ReadError, match="changed"):
         _ = project.load("a.tif").micrograph.data
     with pytest.raises(AtomicityError, match="another image"):
-        project.relocate("a.tif", folder / "c.tif")
+        project.image_files.relocate("a.tif", folder / "c.tif")
 
 
 def test_an_older_form_is_brought_up_to_date_after_a_backup(folder, tmp_path):
@@ -221,11 +221,11 @@ def test_another_database_is_no_project(tmp_path):
 
 def test_two_annotators_are_merged(folder, project, state, tmp_path):
     theirs = project.copy(tmp_path / "bob.atomicity")
-    state.relabel([("a.tif", 1), ("a.tif", 2)], "Pt19")
+    state.clusters.relabel([("a.tif", 1), ("a.tif", 2)], "Pt19")
     bob, other = opened(theirs)
     bob.annotator = "Bob"
-    bob.relabel([("a.tif", 2)], "Pt30")
-    bob.relabel([("a.tif", 3)], "Pt41")
+    bob.clusters.relabel([("a.tif", 2)], "Pt30")
+    bob.clusters.relabel([("a.tif", 3)], "Pt41")
     other.close()
     report = state.merge(theirs)
     assert (report.n_images, report.n_new, report.annotators) == (1, 2, ("Bob",))
@@ -240,13 +240,13 @@ def test_two_annotators_are_merged(folder, project, state, tmp_path):
 
 
 def test_copies_made_in_the_midst_bring_only_what_was_said_in_them(project, state, tmp_path):
-    state.relabel([("a.tif", 1)], "Pt19")
+    state.clusters.relabel([("a.tif", 1)], "Pt19")
     copies = {who: project.copy(tmp_path / f"{who}.atomicity") for who in ("Bob", "Cleo")}
-    state.relabel([("a.tif", 1)], "Pt30")
+    state.clusters.relabel([("a.tif", 1)], "Pt30")
     for i, (who, path) in enumerate(copies.items()):
         theirs, other = opened(path)
         theirs.annotator = who
-        theirs.relabel([("a.tif", 2 + i)], "Pt41")
+        theirs.clusters.relabel([("a.tif", 2 + i)], "Pt41")
         other.close()
         report = state.merge(path)
         assert (report.n_new, report.annotators) == (1, (who,))
@@ -267,12 +267,13 @@ def test_merging_matches_clusters_by_place_and_says_what_it_could_not(
     bob.annotator = "Bob"
     again = analysed(folder / "a.tif")
     shuffled = again.table.assign(cluster_id=np.roll(again.table["cluster_id"], 5))
-    other.keep("a.tif", bob.analysis("a.tif"), replace(again, table=shuffled), None, "Bob", False)
+    edit = ImageEdit("a.tif", EditKind.ANALYSIS, "Bob")
+    other.record(edit, bob.analysis("a.tif"), replace(again, table=shuffled))
     bob.open_project(other, other.load_all())
-    bob.relabel([("a.tif", 6)], "Pt41")  # where our cluster 11 or so lies
+    bob.clusters.relabel([("a.tif", 6)], "Pt41")  # where our cluster 11 or so lies
     lone = again.table[:1].assign(y_px=1.0, x_px=1.0, y_nm=0.1, x_nm=0.1, diameter_nm=0.2)
-    (new,) = bob.add_clusters("a.tif", lone, [np.ones((3, 2))])
-    bob.relabel([("a.tif", new)], "Pt70")
+    (new,) = bob.clusters.add("a.tif", lone, [np.ones((3, 2))])
+    bob.clusters.relabel([("a.tif", new)], "Pt70")
     other.close()
     place = shuffled.set_index("cluster_id").loc[6, ["y_px", "x_px"]]
     report = state.merge(theirs)
@@ -284,12 +285,12 @@ def test_merging_matches_clusters_by_place_and_says_what_it_could_not(
 
 def test_who_says_that_it_is_no_cluster_is_heard_too(project, state, tmp_path):
     theirs = project.copy(tmp_path / "bob.atomicity")
-    state.relabel([("a.tif", 1)], "Pt19")
-    state.remove([("a.tif", 2)])
+    state.clusters.relabel([("a.tif", 1)], "Pt19")
+    state.clusters.remove([("a.tif", 2)])
     bob, other = opened(theirs)
     bob.annotator = "Bob"
-    bob.remove([("a.tif", 1)])
-    bob.relabel([("a.tif", 2)], "Pt41")
+    bob.clusters.remove([("a.tif", 1)])
+    bob.clusters.relabel([("a.tif", 2)], "Pt41")
     other.close()
     report = state.merge(theirs)
     assert (report.n_new, len(report.unmatched)) == (2, 0)
@@ -302,7 +303,7 @@ def test_who_says_that_it_is_no_cluster_is_heard_too(project, state, tmp_path):
 
 
 def test_blind_labels_are_kept_apart(project, state):
-    state.relabel([("a.tif", 1)], "Pt19")
+    state.clusters.relabel([("a.tif", 1)], "Pt19")
     state.annotator = "Bob"
     state.set_blind(True)
     table = state.table("a.tif")
@@ -311,9 +312,9 @@ def test_blind_labels_are_kept_apart(project, state):
     assert state.analysis("a.tif").class_maps == {}
     assert state.analysis("a.tif").patches
     assert state.classes() == ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
-    state.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
+    state.clusters.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
     with pytest.raises(AtomicityError, match="blind"):
-        state.set_regions("a.tif", [np.zeros((3, 2))])
+        state.clusters.set_regions("a.tif", [np.zeros((3, 2))])
     state.set_blind(False)
     labels = state.table("a.tif").set_index("cluster_id")["label_corrected"]
     # It fills in where nobody has said anything openly, and changes nothing else.
@@ -321,7 +322,7 @@ def test_blind_labels_are_kept_apart(project, state):
     state.set_blind(True)
     again = state.table("a.tif").set_index("cluster_id")["label_corrected"]
     assert again[[1, 2, 3]].tolist() == ["Pt55", "Pt55", ""]
-    state.remove([("a.tif", 3)])
+    state.clusters.remove([("a.tif", 3)])
     state.set_blind(False)
     assert 3 in state.table("a.tif")["cluster_id"].tolist()
     state.set_blind(True)
@@ -348,31 +349,31 @@ def test_which_label_counts(said, label):
 def test_settings_runs_and_models(project):
     project.set_setting("view", {"zoom": 2.0, "centre": [1, 2]})
     project.add_run({"command": "adapt", "seconds": 1.0})
-    project.add_model("mine", b"weights", "{}")
+    project.model_files.add("mine", b"weights", "{}")
     assert project.setting("view") == {"zoom": 2.0, "centre": [1, 2]}
     assert project.setting("other", 7) == 7
     assert project.runs()[0]["command"] == "adapt"
-    assert list(project.models()) == ["mine"]
-    assert project.model_file("mine") == (b"weights", "{}")
+    assert list(project.model_files.names()) == ["mine"]
+    assert project.model_files.read("mine") == (b"weights", "{}")
     with pytest.raises(ReadError, match="no model"):
-        project.model_file("yours")
+        project.model_files.read("yours")
 
 
 def test_a_full_disk_is_told_and_nothing_is_lost(project, state, monkeypatch):
     said = []
     state.saved_changed.connect(said.append)
-    whole = Project.keep
+    whole = Project.record
 
     def full(*args, **kwargs):
         raise AtomicityError("the project can't be read or written now (disk is full)")
 
-    monkeypatch.setattr(Project, "keep", full)
-    state.relabel([("a.tif", 1)], "Pt55")
-    state.relabel([("a.tif", 2)], "Pt70")
+    monkeypatch.setattr(Project, "record", full)
+    state.clusters.relabel([("a.tif", 1)], "Pt55")
+    state.clusters.relabel([("a.tif", 2)], "Pt70")
     assert "disk is full" in state.unsaved
     assert state.table("a.tif")["label_corrected"].tolist()[:2] == ["Pt55", "Pt70"]
     assert project.labels()["a.tif"] == {}
-    monkeypatch.setattr(Project, "keep", whole)
+    monkeypatch.setattr(Project, "record", whole)
     assert state.save_again()
     assert project.labels()["a.tif"] == {1: "Pt55", 2: "Pt70"}
     assert (said[-1], state.unsaved) == ("", "")
@@ -381,20 +382,20 @@ def test_a_full_disk_is_told_and_nothing_is_lost(project, state, monkeypatch):
 
 def test_a_thousand_steps_back_and_forth_across_images(folder, project, state):
     for name, seed in (("b.tif", 1), ("c.tif", 2)):
-        state.set_analysis(analysed(folder / name, seed=seed), undoable=False)
+        state.clusters.set_analysis(analysed(folder / name, seed=seed), undoable=False)
     start = state.table()
     keys = list(zip(start["image"], start["cluster_id"].tolist(), strict=True))
     labels = state.classes()
     for i in range(1000):
         if i % 50 == 49:
-            state.remove([keys.pop(3)])
+            state.clusters.remove([keys.pop(3)])
         else:
-            state.relabel([keys[i % len(keys)]], labels[i // len(keys) % len(labels)])
+            state.clusters.relabel([keys[i % len(keys)]], labels[i // len(keys) % len(labels)])
     end = state.table()
     assert len(state.history) == 1000
-    state.go_to(0)
+    state.history.go_to(0)
     assert state.table().equals(start)
-    state.go_to(1000)
+    state.history.go_to(1000)
     assert state.table().equals(end)
     with Project(project.path, read_only=True) as again:
         stored = again.load_all()
@@ -406,13 +407,13 @@ def test_a_thousand_steps_back_and_forth_across_images(folder, project, state):
 def three(folder, project, state):
     """All three images analysed."""
     for name, seed in (("b.tif", 1), ("c.tif", 2)):
-        state.set_analysis(analysed(folder / name, seed=seed), undoable=False)
+        state.clusters.set_analysis(analysed(folder / name, seed=seed), undoable=False)
     return state
 
 
 def broken_at(monkeypatch, n: int, error: Exception):
     """From the n-th statement on that writes a correction, the disk says no."""
-    from napari_atomicity.project import project as module
+    from napari_atomicity.project import corrections as module
 
     written = []
     whole = module.log_entries
@@ -429,13 +430,13 @@ def broken_at(monkeypatch, n: int, error: Exception):
 def test_a_write_that_fails_within_a_step_loses_nothing_of_it(project, three, monkeypatch):
     broken_at(monkeypatch, 2, sqlite3.OperationalError("database or disk is full"))
     keys = [(name, 1) for name in project.names]
-    three.relabel(keys, "Pt70")
+    three.clusters.relabel(keys, "Pt70")
     assert "disk is full" in three.unsaved
     assert [three.table(n)["label_corrected"][0] for n, _ in keys] == ["Pt70"] * 3
     assert all(not labels for labels in project.labels().values())  # all of it or nothing
-    three.relabel([("a.tif", 2)], "Pt19")
+    three.clusters.relabel([("a.tif", 2)], "Pt19")
     assert not three.save_again()
-    three.undo()
+    three.history.undo()
     monkeypatch.undo()
     assert three.save_again()
     assert project.labels() == {name: {1: "Pt70"} for name in project.names}
@@ -443,16 +444,16 @@ def test_a_write_that_fails_within_a_step_loses_nothing_of_it(project, three, mo
 
 
 def test_a_locked_file_neither_loses_an_edit_nor_a_step(project, three):
-    three.relabel([("a.tif", 1)], "Pt70")
+    three.clusters.relabel([("a.tif", 1)], "Pt70")
     with sqlite3.connect(project.path, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        three.relabel([("a.tif", 2)], "Pt19")
+        three.clusters.relabel([("a.tif", 2)], "Pt19")
         assert "locked" in three.unsaved
-        assert three.undo() is not None
-        assert three.undo() is not None
+        assert three.history.undo() is not None
+        assert three.history.undo() is not None
         other.execute("ROLLBACK")
-    assert len(three.undone) == 2
-    assert three.redo() is not None
+    assert len(three.history.undone) == 2
+    assert three.history.redo() is not None
     assert three.save_again()
     assert project.labels()["a.tif"] == {1: "Pt70"}
 
@@ -461,18 +462,18 @@ def test_an_edit_that_makes_no_sense_changes_nothing(project, three):
     table = three.table("a.tif")
     wrong = table[:1].assign(y_px=np.nan)
     with pytest.raises(AtomicityError, match="position"):
-        three.add_clusters("a.tif", wrong, [np.ones((3, 2))])
+        three.clusters.add("a.tif", wrong, [np.ones((3, 2))])
     assert three.table("a.tif").equals(table)
-    assert three.history == ()
+    assert tuple(three.history) == ()
     assert project.load("a.tif").analysis.table.equals(table)
 
 
 def test_what_could_not_be_saved_blind_stays_apart(project, three, monkeypatch):
-    three.relabel([("a.tif", 1)], "Pt55")
+    three.clusters.relabel([("a.tif", 1)], "Pt55")
     three.annotator = "Bob"
     three.set_blind(True)
     broken_at(monkeypatch, 1, sqlite3.OperationalError("disk full"))
-    three.relabel([("a.tif", 1)], "Pt19")
+    three.clusters.relabel([("a.tif", 1)], "Pt19")
     with pytest.raises(AtomicityError, match="disk full"):
         three.set_blind(False)
     monkeypatch.undo()
@@ -487,31 +488,31 @@ def test_what_could_not_be_saved_blind_stays_apart(project, three, monkeypatch):
 
 def test_undo_takes_ones_own_word_back_and_not_anothers_in_ones_mouth(project, three):
     three.annotator = "Bob"
-    three.relabel([("a.tif", 1)], "Pt30")
+    three.clusters.relabel([("a.tif", 1)], "Pt30")
     three.annotator = "Ada"
-    three.relabel([("a.tif", 1)], "Pt19")
-    three.relabel([("a.tif", 1)], "Pt41")
-    three.undo()
-    three.undo()
+    three.clusters.relabel([("a.tif", 1)], "Pt19")
+    three.clusters.relabel([("a.tif", 1)], "Pt41")
+    three.history.undo()
+    three.history.undo()
     assert three.table("a.tif")["label_corrected"][0] == "Pt30"
     log = project.corrections()
     ada = log[log["annotator"] == "Ada"]
     assert ada["label"].tolist() == ["Pt19", "Pt41", "Pt19", ""]
     assert ada["undo"].tolist() == [False, False, True, True]
-    three.redo()
+    three.history.redo()
     assert project.corrections()["label"].tolist()[-1] == "Pt19"
 
 
 def test_analysed_again_what_a_person_did_stays(folder, project, state):
     analysis = state.analysis("a.tif")
     lone = analysis.table[:1].assign(y_px=2.0, x_px=2.0, y_nm=0.2, x_nm=0.2, diameter_nm=0.5)
-    (added,) = state.add_clusters("a.tif", lone.assign(label_predicted="", label=""),
+    (added,) = state.clusters.add("a.tif", lone.assign(label_predicted="", label=""),
                                     [np.ones((3, 2))])  # fmt: skip
-    state.remove([("a.tif", 4)])
-    state.relabel([("a.tif", 7)], "Pt70")
+    state.clusters.remove([("a.tif", 4)])
+    state.clusters.relabel([("a.tif", 7)], "Pt70")
     again = analysed(folder / "a.tif")
     without = again.table["cluster_id"] != 7  # not found this time
-    state.set_analysis(
+    state.clusters.set_analysis(
         replace(
             again,
             table=again.table[without].reset_index(drop=True),
@@ -525,7 +526,7 @@ def test_analysed_again_what_a_person_did_stays(folder, project, state):
     assert set(table.index) == {*range(1, 13), added} - {4}
     assert table.loc[7, "label"] == "Pt70"
     assert table.loc[added, "label_predicted"] == ""  # the model is asked again
-    state.undo()
+    state.history.undo()
     assert state.table("a.tif").set_index("cluster_id").loc[7, "label_predicted"] != ""
 
 
@@ -537,7 +538,7 @@ def test_a_moved_folder_and_a_renamed_file_are_not_new(folder, project, tmp_path
     folder.rename(tmp_path / "evening")
     (tmp_path / "evening" / "b.tif").rename(tmp_path / "evening" / "z.tif")
     opened = open_any(tmp_path / "evening" / "morning.atomicity")
-    assert opened.project.missing() == []
+    assert opened.project.image_files.missing() == []
     opened.close()
     opened = open_any(tmp_path / "evening", tmp_path / "evening" / "morning.atomicity")
     assert opened.project.names == ["a.tif", "b.tif", "c.tif"]
@@ -556,7 +557,7 @@ def test_ones_own_project_is_opened_and_not_a_colleagues_copy(folder, project):
 def test_a_pixel_size_given_by_hand_is_not_forgotten(folder, project):
     from napari_atomicity.project import survey
 
-    project.set_pixel_size("b.tif", 0.07)
+    project.image_files.set_pixel_size("b.tif", 0.07)
     found = survey(project, ["b.tif", "c.tif"])
     assert found["b.tif"].micrograph.pixel_size_nm == 0.07
     assert found["c.tif"].micrograph.pixel_size_nm == pytest.approx(0.1)
@@ -601,12 +602,12 @@ def test_a_long_step_that_is_cut_off_leaves_nothing_in_the_file(project, folder)
     project.add_paths([folder])
     state.open_project(project, {name: project.load(name) for name in project.names})
     for i in range(12):
-        state.set_analysis(analysed(folder / f"long_{i:02d}.tif"))
+        state.clusters.set_analysis(analysed(folder / f"long_{i:02d}.tif"))
     before = project.corrections()
     asked: list = []
-    state.in_turns = asked.append
+    state.steps.run_chunked = asked.append
     keys = state.table()[["image", "cluster_id"]].itertuples(index=False, name=None)
-    state.relabel(list(keys), "Pt41")
+    state.clusters.relabel(list(keys), "Pt41")
     for _ in range(20):
         assert asked[-1](1e-9)
     path = project.path

@@ -5,8 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_atomicity.reporting.examples import DOUBTFUL, MOST, SURE, example_of, gathered
-from napari_atomicity.state.edits import bare_rows, insert_rows
+from napari_atomicity.reporting.examples import (
+    DOUBTFUL,
+    MAX_EXAMPLES,
+    SURE,
+    has_patches,
+    select_examples,
+)
+from napari_atomicity.state.cluster_rows import bare_rows, insert_rows
 from support import CLASSES, synthetic_analysis
 
 
@@ -25,15 +31,15 @@ def analysis():
 
 
 def test_the_surest_and_the_least_sure_of_each_label(analysis):
-    found = gathered([], analysis, CLASSES)
+    found = select_examples([], analysis, CLASSES)
     assert ids(found, "Pt19", SURE) == [1, 2] and ids(found, "Pt19", DOUBTFUL) == [12, 11]
-    assert len(found) == 2 * MOST
+    assert len(found) == 2 * MAX_EXAMPLES
     assert all(e.strip.startswith("data:image/jpeg") and len(e.names) == 4 for e in found)
 
 
 def test_sure_ones_stand_alone_and_none_is_cut(analysis):
     touching, cut = np.arange(12) == 0, np.arange(12) == 11
-    found = gathered(
+    found = select_examples(
         [], with_columns(analysis, touches_neighbour=touching, touches_border=cut), CLASSES
     )
     assert ids(found, "Pt19", SURE) == [2, 3] and ids(found, "Pt19", DOUBTFUL) == [11, 10]
@@ -41,14 +47,14 @@ def test_sure_ones_stand_alone_and_none_is_cut(analysis):
 
 def test_no_cluster_is_shown_twice(analysis):
     few = with_columns(analysis, label=np.where(np.arange(12) < 3, "Pt19", ""))
-    found = gathered([], few, CLASSES)
+    found = select_examples([], few, CLASSES)
     assert ids(found, "Pt19", SURE) == [1, 2] and ids(found, "Pt19", DOUBTFUL) == [3]
 
 
 def test_what_is_no_class_is_ranked_by_how_far_it_is(analysis):
     far = np.arange(12.0)
-    found = gathered([], with_columns(analysis, label="unknown", ood_score=far), CLASSES)
-    assert ids(found, "unknown", SURE) == [12, 11] and len(found) == MOST
+    found = select_examples([], with_columns(analysis, label="unknown", ood_score=far), CLASSES)
+    assert ids(found, "unknown", SURE) == [12, 11] and len(found) == MAX_EXAMPLES
 
 
 def test_the_order_of_the_images_does_not_matter():
@@ -56,9 +62,9 @@ def test_the_order_of_the_images_does_not_matter():
     one: list = []
     other: list = []
     for image in images:
-        one = gathered(one, image, CLASSES)
+        one = select_examples(one, image, CLASSES)
     for image in reversed(images):
-        other = gathered(other, image, CLASSES)
+        other = select_examples(other, image, CLASSES)
     assert {(e.image, e.cluster_id, e.kind) for e in one} == {
         (e.image, e.cluster_id, e.kind) for e in other
     }
@@ -69,6 +75,6 @@ def test_clusters_without_patches_are_passed_over(analysis):
     added = bare_rows(analysis.table.iloc[:1].assign(cluster_id=99), analysis.outlines[:1])
     added.table["label"] = added.table["label_corrected"] = "Pt70"
     more = insert_rows(analysis, added)
-    assert example_of(more).tolist() == [True] * 12 + [False]
-    assert {e.label for e in gathered([], more, CLASSES)} == {"Pt19"}
-    assert gathered([], replace(analysis, patches={}, class_maps={}), CLASSES) == []
+    assert has_patches(more).tolist() == [True] * 12 + [False]
+    assert {e.label for e in select_examples([], more, CLASSES)} == {"Pt19"}
+    assert select_examples([], replace(analysis, patches={}, class_maps={}), CLASSES) == []

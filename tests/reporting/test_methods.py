@@ -11,7 +11,7 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.io.provenance import Outcome, run_record
 from napari_atomicity.io.reference_ratios import parse_reference
-from napari_atomicity.reporting.methods import CITATIONS, methods, not_counted
+from napari_atomicity.reporting.methods import CITATIONS, count_excluded, describe_methods
 from napari_atomicity.statistics.corrected_accuracy import on_corrected
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare
@@ -34,7 +34,7 @@ def record(*settings, failed=0, **more):
 
 def told(known, table, **options):
     of_all = class_ratios(table, scope="all", n_bootstrap=20)
-    found = methods(known, table, of_all, **options)
+    found = describe_methods(known, table, of_all, **options)
     return " ".join(found.paragraphs), found
 
 
@@ -47,15 +47,17 @@ def test_settings_are_told_as_used(table):
     usual, other = DetectionSettings(), DetectionSettings(threshold=4.5, split_touching=False)
     text, _ = told(record(usual, usual, other, failed=2), table)
     assert "3 images with 30 clusters were analysed with napari-atomicity" in text
-    assert "an edge of 0.03 to 0.05 nm" in text and "2 further images could not be" in text
+    assert "pixel size was 0.03 to 0.05 nm" in text and "2 further images could not be" in text
     assert "for diameters of 0.6 to 3.2 nm, at a threshold of 6 times the local noise" in text
-    assert "parted where the saddle lies below 0.9 of the lower summit" in text
+    assert "split where the saddle is below 0.9 times the lower peak" in text
     assert "(in 2 of 3 images)" in text
-    assert "In 1 image otherwise: for diameters of 0.6 to 3.2 nm, at a threshold of 4.5" in text
-    assert "touching clusters not parted" in text
+    assert (
+        "Other settings in 1 image: for diameters of 0.6 to 3.2 nm, at a threshold of 4.5" in text
+    )
+    assert "touching clusters not split" in text
     text, _ = told(record(replace(usual, diameter_max_nm=2.5)), table)
     assert "1 image with 30 clusters was analysed" in text and "0.6 to 2.5 nm" in text
-    assert "otherwise" not in text and "further" not in text
+    assert "Other settings" not in text and "further" not in text
 
 
 def test_the_average_over_symmetries_is_told(table):
@@ -78,9 +80,9 @@ def test_stacks_are_told_as_they_were_followed(table):
         settings = MovieSettings(search_range_nm=range_nm)
         image["parameters"] = {"movie": {"settings": settings.to_dict()}}
     text, found = told(known, table)
-    assert "In 2 stacks the drift of the stage was removed" in text
-    assert "within 1 to 1.5 nm from frame to frame and missed in at most 2." in text
-    assert "with a rate found by expectation–maximisation" in text
+    assert "In 2 stacks, stage drift was corrected" in text
+    assert "search range of 1 to 1.5 nm and a memory of 2 frames." in text
+    assert "estimated by expectation–maximisation" in text
     assert {CITATIONS["trackpy"], CITATIONS["hmm"]} <= set(found.references)
     fixed = MovieSettings(rate=0.1).to_dict()
     known["images"][0]["parameters"] = {"movie": {"settings": fixed}}
@@ -97,7 +99,7 @@ def test_what_is_not_known_is_not_told(table):
         "UMAP",
         "Grad-CAM",
         "label given",
-        "Against",
+        "Compared",
     ):
         assert words not in text
     assert "None" not in text and "nan" not in text
@@ -133,10 +135,10 @@ def test_the_card_is_told(table):
         "patches of 2.4 nm (48 × 48 pixels), channels raw and LCN",
         "Gaussian windows of 0.6 nm",
         "pooled with those of a mixture model",
-        "hold the true class in 95 % of the cases",
-        "On 12 clusters of images that it was not trained on, its accuracy is 0.750.",
+        "contain the true class in 95 % of the cases",
+        "accuracy on 12 clusters of held-out images is 0.750.",
         "Intended use: Platinum on carbon. Limits: No gold.",
-        "The network ran on: cpu.",
+        "Device: cpu.",
     ):
         assert words in text
     alone = replace(card, patches=PatchSettings(channels=("raw",)), combination=None, scores={})
@@ -161,9 +163,9 @@ def test_every_cluster_that_does_not_count_has_one_reason(table):
         "labelled aggregate": 1,
         "without a label": 1,
     }
-    assert not_counted(table) == expected
+    assert count_excluded(table) == expected
     text, _ = told(record(None), table)
-    assert "Class ratios are those of 23 clusters; not counted were 1 cluster in regions" in text
+    assert "Class ratios include 23 clusters and exclude 1 cluster in regions" in text
     assert "1 cluster labelled aggregate and 1 cluster without a label." in text
 
 
@@ -184,16 +186,16 @@ def test_people_are_counted_and_not_named(table):
     )
     text, _ = told(record(None), table, corrections=log, corrected=on_corrected(table, CLASSES))
     assert "3 clusters have a label given by 2 people (6 entries in the log)" in text
-    assert "The model had no label for 1 of them. 1 cluster was taken out by hand." in text
+    assert "The model had no label for 1 of them. 1 cluster was removed manually." in text
     assert "Ann" not in text and "Bob" not in text
     text, _ = told(record(None), table)
-    assert "3 clusters have a label given by a person, which counts instead" in text
+    assert "3 clusters have a label given by a person, which replaces" in text
 
 
 def test_a_reference_is_told_with_its_figures(table):
     found = compare(table, parse_reference("Pt19:Pt41 = 1:2"), n_bootstrap=20)
     text, _ = told(record(None), table, comparison=found)
-    assert f"Against 5 reference fractions, R² = {found.r2:.3f} and the mean absolute" in text
+    assert f"Compared with 5 reference fractions, R² = {found.r2:.3f} and the mean absolute" in text
     equal = compare(table, parse_reference("Pt19:Pt30:Pt41:Pt55:Pt70 = 1:1:1:1:1"), n_bootstrap=20)
     text, _ = told(record(None), table, comparison=equal)
     assert "R² is not defined (all reference fractions are equal)" in text

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from napari_atomicity.reporting.plot_base import Look, mark
+from napari_atomicity.reporting.plot_base import Look, draw_selection
 from napari_atomicity.reporting.plot_dispersion import DISPERSION_PLOTS
-from napari_atomicity.reporting.plots import figure_of, save_plot
-from napari_atomicity.simulation import atom_fields
+from napari_atomicity.reporting.plots import plot_figure, save_plot
+from napari_atomicity.simulation import point_processes
 from napari_atomicity.statistics.atom_groups import link
 from napari_atomicity.statistics.dispersion import DispersionStatistics, dispersion
-from napari_atomicity.statistics.point_patterns import ObservationWindow, nearest_neighbours
+from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
+from napari_atomicity.statistics.windows import ObservationWindow
 
 WINDOW = ObservationWindow(np.pad(np.ones((80, 100), bool), ((20, 0), (0, 0))), 0.15)
 
@@ -34,7 +35,7 @@ def atoms(points: np.ndarray) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def clustered() -> tuple[pd.DataFrame, DispersionStatistics]:
-    points = atom_fields.clustered_points(WINDOW, 0.6, 0.1, 0.25, np.random.default_rng(0))
+    points = point_processes.clustered_points(WINDOW, 0.6, 0.1, 0.25, np.random.default_rng(0))
     return atoms(points), dispersion(points, WINDOW.mask, 0.15, simulations=39)
 
 
@@ -51,7 +52,7 @@ def test_a_plot_is_saved_with_its_data_and_says_what_it_shows(name, clustered, t
     )
     assert plot.places(data).shape == (len(data), 4)
     assert plot.words(data.iloc[0])
-    axes = figure_of(plot, data).axes[0]
+    axes = plot_figure(plot, data).axes[0]
     assert axes.get_xlabel() and axes.get_ylabel()
 
 
@@ -62,7 +63,7 @@ def test_no_atoms_are_drawn_as_words(name):
     assert not len(data)
     assert plot.members(table, data).shape == (0,)
     assert plot.places(data).shape == (0, 4)
-    assert figure_of(plot, data).axes[0].texts
+    assert plot_figure(plot, data).axes[0].texts
 
 
 @pytest.mark.parametrize("name", ["nearest_neighbours", "quadrats", "groups"])
@@ -103,7 +104,7 @@ def test_clustered_atoms_lie_above_the_band_and_the_words_say_so(clustered):
     for name in ("pair_correlation", "ripley_l"):
         data = DISPERSION_PLOTS[name].data(table, dispersion=found)
         assert (data["observed"] > data["high"]).any()
-        figure = figure_of(DISPERSION_PLOTS[name], data)
+        figure = plot_figure(DISPERSION_PLOTS[name], data)
         assert "p = 0.025" in figure.axes[0].get_title(loc="left")
     # L minus r of random atoms is nought.
     assert data["expected"].abs().max() < 0.15
@@ -117,12 +118,12 @@ def test_selected_atoms_are_marked(clustered):
     plot.draw(axes, data, Look())
     share = np.zeros(len(data))
     share[plot.members(table, data)[0]] = 1
-    assert len(mark(axes, Look(), plot.places(data), share)) == 1
+    assert len(draw_selection(axes, Look(), plot.places(data), share)) == 1
 
 
 def test_the_map_is_drawn_as_the_image_lies(clustered):
     table, found = clustered
-    axes = figure_of(
+    axes = plot_figure(
         DISPERSION_PLOTS["quadrats"], DISPERSION_PLOTS["quadrats"].data(table, dispersion=found)
     ).axes[0]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.palette import colours, symbols
-from napari_atomicity.reporting.plot_base import Look, mark, marker
-from napari_atomicity.reporting.plot_ratios import in_order, natural, recording_time
+from napari_atomicity.reporting.plot_base import Look, draw_selection, marker
+from napari_atomicity.reporting.plot_confidence import MIN_CORRECTED, has_min_corrected
+from napari_atomicity.reporting.plot_ratios import natural_key, order_images, recording_time
 from napari_atomicity.reporting.plot_sizes import bin_width, cuts_nm, intensity_line, misclassified
-from napari_atomicity.reporting.plot_trust import MIN_CORRECTED, has_enough
-from napari_atomicity.reporting.plots import PLOTS, SUFFIXES, figure_of, save_plot, scales_of
-from napari_atomicity.statistics.ratios import counted, wilson_interval
+from napari_atomicity.reporting.plots import PLOTS, SUFFIXES, plot_figure, save_plot, scales_of
+from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.statistics.ratios import counted
 from support import CLASSES, synthetic_analysis
 
 
@@ -152,9 +153,9 @@ def test_few_corrections_are_said_and_not_drawn():
     table = two_classes()
     table["label_corrected"] = ["Pt19"] * (MIN_CORRECTED - 1) + [""] * (41 - MIN_CORRECTED)
     data = made("reliability", table)
-    assert not has_enough(data)
-    axes = figure_of(PLOTS["reliability"], data).axes[0]
-    assert "Only 19" in axes.texts[0].get_text().replace("\n", " ")
+    assert not has_min_corrected(data)
+    axes = plot_figure(PLOTS["reliability"], data).axes[0]
+    assert "19 corrected" in axes.texts[0].get_text().replace("\n", " ")
     assert (PLOTS["reliability"].members(table, data) == -1).all()
     # What the model called unknown has no confidence to be compared with.
     table["label_predicted"] = "unknown"
@@ -164,12 +165,12 @@ def test_few_corrections_are_said_and_not_drawn():
 # ---- ratios
 def test_images_come_in_the_order_that_is_asked_for():
     names = ["b", "a_10", "a_2"]
-    assert in_order(names, "opened") == names
-    assert in_order(names, "name") == ["a_2", "a_10", "b"]
+    assert order_images(names, "opened") == names
+    assert order_images(names, "name") == ["a_2", "a_10", "b"]
     noon, one = datetime(2026, 5, 1, 12, tzinfo=UTC), datetime(2026, 5, 1, 13, tzinfo=UTC)
     times = {"b": noon, "a_2": one, "a_10": None}
-    assert in_order(names, "time", times) == ["b", "a_2", "a_10"]
-    assert natural("A10") > natural("a9b") > natural("a9")
+    assert order_images(names, "time", times) == ["b", "a_2", "a_10"]
+    assert natural_key("A10") > natural_key("a9b") > natural_key("a9")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_ratios_are_those_of_each_image_with_intervals():
     assert data["fraction"].tolist() == pytest.approx([0.5, 0.5, 0.25, 0.75])
     assert (data["fraction_low"] < data["fraction"]).all()
     assert (data["fraction_high"] > data["fraction"]).all()
-    assert figure_of(PLOTS["ratios"], data).axes[0].get_xlabel().endswith("/ min")
+    assert plot_figure(PLOTS["ratios"], data).axes[0].get_xlabel().endswith("/ min")
     by_name = made("ratios", table)
     assert by_name["image"].drop_duplicates().tolist() == ["a_2", "a_10"]
     assert by_name["minutes"].isna().all()
@@ -208,9 +209,9 @@ def test_ratios_are_those_of_each_image_with_intervals():
 def test_the_intervals_of_very_many_images_are_bands():
     table = two_classes(400)
     table["image"] = [f"image {i // 10}" for i in range(400)]
-    crowded = figure_of(PLOTS["ratios"], made("ratios", table)).axes[0]
+    crowded = plot_figure(PLOTS["ratios"], made("ratios", table)).axes[0]
     assert {type(c).__name__ for c in crowded.collections} == {"FillBetweenPolyCollection"}
-    few = figure_of(PLOTS["ratios"], made("ratios", two_classes())).axes[0]
+    few = plot_figure(PLOTS["ratios"], made("ratios", two_classes())).axes[0]
     assert {type(c).__name__ for c in few.collections} == {"LineCollection"}
 
 
@@ -265,7 +266,7 @@ def test_a_plot_of_nothing_says_so(name):
     table = corrected().iloc[:0]
     data = PLOTS[name].data(table, classes=CLASSES)
     assert not len(data) and PLOTS[name].members(table, data).shape == (0,)
-    figure = figure_of(PLOTS[name], data)
+    figure = plot_figure(PLOTS[name], data)
     assert figure.axes[0].texts, "words in place of marks"
 
 
@@ -273,16 +274,16 @@ def test_marks_are_in_the_colours_of_their_classes_and_bars_are_filled_by_their_
     table = two_classes()
     plot, data = PLOTS["diameter"], made("diameter", table)
     look = Look(["Pt19", "Pt70"], ink="#111111")
-    axes = figure_of(plot, data, look).axes[0]
+    axes = plot_figure(plot, data, look).axes[0]
     drawn = {to_hex(c) for c in axes.collections[0].get_facecolors()}
     assert drawn == {colours(["Pt19", "Pt70"])[n] for n in ("Pt19", "Pt70")}
     share = np.zeros(len(data))
     share[np.flatnonzero(data["count"])[0]] = 0.5
-    (marks,) = mark(axes, look, plot.places(data), share)
+    (marks,) = draw_selection(axes, look, plot.places(data), share)
     box = marks.get_paths()[0].get_extents()
     place = plot.places(data)[np.flatnonzero(data["count"])[0]]
     assert box.height == pytest.approx((place[3] - place[2]) / 2)
-    assert mark(axes, look, plot.places(data), np.zeros(len(data))) == []
+    assert draw_selection(axes, look, plot.places(data), np.zeros(len(data))) == []
 
 
 def test_points_are_ringed_and_leave_the_axes_as_they_are():
@@ -290,7 +291,7 @@ def test_points_are_ringed_and_leave_the_axes_as_they_are():
     axes = Figure().add_subplot()
     PLOTS["embedding"].draw(axes, data)
     limits = axes.get_xlim(), axes.get_ylim()
-    rings = mark(axes, Look(), PLOTS["embedding"].places(data), np.arange(40) == 3)
+    rings = draw_selection(axes, Look(), PLOTS["embedding"].places(data), np.arange(40) == 3)
     assert rings[-1].get_xdata().tolist() == [1.0]
     assert (axes.get_xlim(), axes.get_ylim()) == limits
 

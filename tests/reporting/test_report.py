@@ -18,13 +18,13 @@ from PIL import Image
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.palette import colours, symbols
-from napari_atomicity.io.preview import to_8_bit
+from napari_atomicity.io.contrast import to_8_bit
 from napari_atomicity.io.provenance import Outcome, environment, now, run_record
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import concatenate
 from napari_atomicity.reporting import movie_figures
-from napari_atomicity.reporting.charts import as_image, parity, plot
-from napari_atomicity.reporting.examples import gathered
+from napari_atomicity.reporting.charts import as_image, draw_chart, parity_chart
+from napari_atomicity.reporting.examples import select_examples
 from napari_atomicity.reporting.figures import (
     _thin_path,
     glyph,
@@ -33,11 +33,13 @@ from napari_atomicity.reporting.figures import (
     patch_strip,
     pixels_of,
 )
-from napari_atomicity.reporting.report import image_section, warnings, write_report
+from napari_atomicity.reporting.image_section import image_section
+from napari_atomicity.reporting.image_warnings import image_warnings
+from napari_atomicity.reporting.report import ReportData, write_report
 from napari_atomicity.statistics.corrected_accuracy import on_corrected
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare
-from napari_atomicity.tracking import movie_of, track_clusters
+from napari_atomicity.tracking import analyse_movie, track_clusters
 from support import CLASSES, synthetic_analysis
 
 
@@ -73,11 +75,11 @@ def written(tmp_path, analyses, failures=(), reference=None, more=None, **record
             "/somewhere",
             "done",
             clusters=len(analysis.table),
-            warnings=warnings(analysis.table),
+            warnings=image_warnings(analysis.table),
         )
         outcomes.append(outcome)
         sections.append(image_section(analysis, outcome))
-        found = gathered(found, analysis, CLASSES)
+        found = select_examples(found, analysis, CLASSES)
     table = concatenate([a.table for a in analyses])
     record = run_record(
         [*outcomes, *failures],
@@ -91,12 +93,14 @@ def written(tmp_path, analyses, failures=(), reference=None, more=None, **record
     path = write_report(
         tmp_path / "report.html",
         sections,
-        table,
-        class_ratios(table, images=[o.image for o in outcomes]),
-        record,
-        None if reference is None else compare(table, reference),
-        examples=found,
-        **(more or {}),
+        ReportData(
+            table,
+            class_ratios(table, images=[o.image for o in outcomes]),
+            record,
+            None if reference is None else compare(table, reference),
+            examples=found,
+            **(more or {}),
+        ),
     )
     html = path.read_text(encoding="utf-8")
     checker = Checker()
@@ -125,7 +129,8 @@ def test_few_or_no_clusters_are_fine(tmp_path, n):
 
 def test_no_image_at_all_is_fine(tmp_path):
     html, text = written(tmp_path, [], [Outcome("x", "x", "not reached")], interrupted=True)
-    assert "The run was interrupted" in text and "not reached" in text and "nan" not in html
+    assert "The run was interrupted" in text and "not reached" in text
+    assert not re.search(r"\bnan\b", html)
 
 
 BAD = "<script>alert(\"1\")</script> & 'x' </title></pre> $\\frac{ %s {{ 7*7 }}"
@@ -208,8 +213,8 @@ def test_without_pixels_the_clusters_lie_on_black(tmp_path):
     html, text = written(tmp_path, analyses)
     assert html.count("data:image/jpeg") - html.count('<img src="data:image/jpeg') == 1
     assert html.count('class="overview"') == 2 and html.count("<g><title>") == 24
-    assert "Not drawn in full: gone.tif (there is no such file)" in text
-    assert "so the clusters lie on black: there is no such file." in text
+    assert "Incomplete picture: gone.tif (there is no such file)" in text
+    assert "shown on black: there is no such file." in text
 
 
 def test_small_pictures_hold_every_outline_and_symbol():
@@ -261,31 +266,32 @@ def test_what_people_say_stands_beside_what_the_machine_says(tmp_path):
     found = on_corrected(table, CLASSES)
     low, high = found.interval()
     assert (found.clusters, found.right) == (14, 10)
-    assert "71.4 % of 14: machine and person say the same" in text
+    assert "71.4 % of 14 corrected clusters" in text
     assert f"(95 % interval {100 * low:.1f} – {100 * high:.1f} %)" in text
-    assert "Corrected clusters may be no random sample" in text
-    assert "Rows: the person. Columns: the machine." in text
+    assert "not be a random sample" in text
+    assert "Rows: labels by people. Columns: predicted labels." in text
     rows = re.findall('<tr><th scope="row"><svg.*?</svg> (Pt[0-9]+)</th>(<td.*?)</tr>', html)
     cells = {name: re.findall("<b>([0-9]+)</b><small>([0-9]+) %", row) for name, row in rows}
     assert cells == {"Pt19": [("10", "100"), ("0", "0")], "Pt30": [("4", "100"), ("0", "0")]}
     assert "14 clusters have a label given by 2 people (4 entries in the log)" in text
-    assert "1 cluster was taken out by hand." in text
+    assert "1 cluster was removed manually." in text
     _, text = written(tmp_path, [analysis])
-    assert "What people say" not in text and "given by" not in text
+    assert "Labels by people" not in text and "given by" not in text
 
 
 def test_typical_and_doubtful_clusters_of_all_images(tmp_path):
     analyses = [synthetic_analysis(40, name=f"{i}.tif", seed=i) for i in range(3)]
     html, text = written(tmp_path, analyses)
-    seen = html[html.index('id="seen"') : html.index('class="image"')]
+    examples = html[html.index('id="examples"') : html.index('class="image"')]
     table = concatenate([a.table for a in analyses])
     for label in CLASSES:
         of_label = table[table["label"] == label]
         for row in (of_label.nlargest(1, "confidence"), of_label.nsmallest(1, "confidence")):
-            assert f"{row['image'].item()}, cluster {row['cluster_id'].item()}, confidence" in seen
+            name, number = row["image"].item(), row["cluster_id"].item()
+            assert f"{name}, cluster {number}, confidence" in examples
         assert f"{label}, typical" in text and f"{label}, doubtful" in text
     html, _ = written(tmp_path, analyses[:1])
-    assert 'id="seen"' not in html, "one image has its own"
+    assert 'id="examples"' not in html, "one image has its own"
 
 
 def test_many_points_make_no_large_picture():
@@ -300,7 +306,7 @@ def test_many_points_make_no_large_picture():
         umap_1=rng.normal(size=n),
         umap_2=rng.normal(size=n),
     )
-    image = as_image(plot("embedding", table, CLASSES), "chart", "words")
+    image = as_image(draw_chart("embedding", table, CLASSES), "chart", "words")
     assert len(image) < 1_500_000
 
 
@@ -400,15 +406,15 @@ def test_warnings_name_what_is_doubtful():
     table["confidence"] = 0.4
     table.loc[:9, "label"] = "unknown"
     table["touches_neighbour"] = True
-    found = " ".join(warnings(table))
+    found = " ".join(image_warnings(table))
     for words in (
         "mean confidence is 0.40",
-        "10 of 30 clusters are none",
+        "10 of 30 clusters belong to no class",
         "30 of 30 clusters touch",
     ):
         assert words in found
     table = synthetic_analysis(30).table.assign(confidence=0.95)
-    assert warnings(table) == ()
+    assert image_warnings(table) == ()
 
 
 def test_the_environment_names_versions_and_nobody():
@@ -423,12 +429,15 @@ def test_the_reference_stands_beside_what_was_found(tmp_path):
     html, text = written(tmp_path, analyses, reference=parse_reference(line))
     table = concatenate([a.table for a in analyses])
     found = compare(table, parse_reference(line))
-    assert f"{found.r2:.3f} R²" in text and "of 5 references lie in their intervals" in text
+    assert (
+        f"{found.r2:.3f} R²" in text
+        and "of 5 reference fractions are within their intervals" in text
+    )
     assert f"Pt19 {100 * found.bias_per_class['Pt19']:+.1f}" in text
     assert html.count('class="number missed"') == (~found.covered).sum() > 0
     assert html.count('class="parity"') == 1 and html.count('class="reference"') == 5
     html, text = written(tmp_path, analyses)
-    assert "Beside the reference" not in text
+    assert "Comparison with the reference" not in text
 
 
 def test_an_undefined_r2_says_why(tmp_path):
@@ -436,7 +445,7 @@ def test_an_undefined_r2_says_why(tmp_path):
     _, text = written(tmp_path, [synthetic_analysis(30)], reference=reference)
     assert "– R²: all reference fractions are equal" in text
     _, text = written(tmp_path, [synthetic_analysis(0)], reference=reference)
-    assert "– R²: nothing was counted" in text and "Nothing was counted in all: no image" in text
+    assert "– R²: nothing was counted" in text and "No cluster was counted in all" in text
 
 
 def test_conditions_that_differ_are_said_of_the_image_and_of_all(tmp_path):
@@ -445,17 +454,17 @@ def test_conditions_that_differ_are_said_of_the_image_and_of_all(tmp_path):
     words = "Conditions differ from the training of the model: adapt before trusting these ratios."
     html, _ = written(tmp_path, [differing, synthetic_analysis(30, name="other.tif")])
     assert html.count(f'<p class="warning">{words}</p>') == 2
-    assert words in warnings(differing.table) and words not in warnings(analysis.table)
+    assert words in image_warnings(differing.table) and words not in image_warnings(analysis.table)
 
 
 def test_a_parity_plot_holds_every_class_and_interval():
     found = compare(synthetic_analysis(40).table, parse_reference("Pt19:Pt41 = 1:2"))
-    image = as_image(parity(found.pairs, CLASSES), "parity", "words")
+    image = as_image(parity_chart(found.pairs, CLASSES), "parity", "words")
     svg = base64.b64decode(re.search('base64,([^"]+)', image)[1]).decode()
     assert all(f">{name}<" in svg for name in (*CLASSES, "Reference / %"))
     # In the plot and in its legend.
     assert svg.count('id="LineCollection_') == 2 * len(CLASSES)
-    assert parity(found.pairs[:0], CLASSES) is None and as_image(None, "parity", "") == ""
+    assert parity_chart(found.pairs[:0], CLASSES) is None and as_image(None, "parity", "") == ""
 
 
 def test_a_mark_of_the_reference_is_to_scale():
@@ -468,7 +477,7 @@ def movie():
     """A stack whose clusters are linked over the frames, with all that is known of it."""
     analysis, _, _ = film(merges=1)
     analysis = track_clusters(analysis)
-    return analysis, movie_of(analysis)
+    return analysis, analyse_movie(analysis)
 
 
 def test_a_stack_is_told_over_time(movie, tmp_path):
@@ -490,7 +499,7 @@ def test_a_small_section_keeps_the_numbers_of_a_stack(movie):
     analysis, known = movie
     outcome = Outcome("movie", "/somewhere", "done", clusters=len(analysis.table))
     html = image_section(analysis, outcome, small=True, movie=known).html
-    assert "How long they stay" in html and "tracks in 24 frames" in html
+    assert "Dwell times" in html and "tracks in 24 frames" in html
     assert "Smoothed class of each track" not in html and "events.csv" not in html
 
 
@@ -503,14 +512,14 @@ def test_of_many_tracks_those_that_change_are_drawn(movie, monkeypatch):
     _, known = movie
     monkeypatch.setattr(movie_figures, "MAX_TRACKS", 5)
     monkeypatch.setattr(movie_figures, "MAX_EVENTS", 2)
-    shown = movie_figures.over_time(known, ["Pt19", "Pt30", "Pt41"])
+    shown = movie_figures.movie_context(known, ["Pt19", "Pt30", "Pt41"])
     assert (shown["n_shown"], shown["n_tracks"]) == (5, len(known.tracks))
     assert len(shown["events"]) == 2 < shown["n_events"]
 
     def changes(track):
         return (track.label[1:] != track.label[:-1]).sum()
 
-    drawn = movie_figures.chosen(known.tracks)
+    drawn = movie_figures.select_tracks(known.tracks)
     rest = [t for t in known.tracks if t not in drawn]
     assert min(map(changes, drawn)) >= max(map(changes, rest))
     assert [t.track_id for t in drawn] == sorted(t.track_id for t in drawn)
@@ -522,7 +531,7 @@ def test_colours_of_the_tracks_are_their_classes(movie):
     axes = movie_figures.tracks_chart(known.tracks, known, classes).axes[0]
     cells = axes.images[0].get_array()
     track = known.tracks[0]
-    seen = track.frames[track.seen][0]
+    seen = track.frames[track.detected][0]
     label = str(track.label[seen - track.first_frame])
     assert tuple(cells[0, seen]) == pytest.approx(to_rgba(colours(classes)[label]))
     before = cells[0, : track.first_frame]

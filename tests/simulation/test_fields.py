@@ -14,14 +14,23 @@ from hypothesis import strategies as st
 from napari_atomicity import load
 from napari_atomicity.core.cluster_table import AGGREGATE, columns, validate
 from napari_atomicity.core.errors import AtomicityError, ReadError
-from napari_atomicity.simulation import fields, structures
-from napari_atomicity.simulation.fields import (
+from napari_atomicity.simulation import (
+    deposits,
+    field_settings,
+    metals,
+    recipes,
+    relaxation,
+    starting_structures,
+    structures,
+    support,
+)
+from napari_atomicity.simulation.field_settings import (
     FieldSettings,
     random_atom_settings,
     random_outlier_settings,
     random_settings,
-    simulate_field,
 )
+from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope
 
 SMALL = FieldSettings(
@@ -114,15 +123,15 @@ def test_fields_of_atoms_hold_no_clusters():
 def test_a_second_cluster_rests_on_the_first(library, seed):
     rng = np.random.default_rng(seed)
     first, second = library[rng.integers(4)].positions_nm, library[rng.integers(4)].positions_nm
-    both = fields._landed_on(first, second, rng)
+    both = deposits.stack_clusters(first, second, rng)
     one, other = both[: len(first)], both[len(first) :]
     apart = np.linalg.norm(one[:, None] - other[None], axis=2)
     assert 0.25 < apart.min() < 0.45
     np.testing.assert_allclose(one - one.mean(0), first - first.mean(0), atol=1e-5)
     np.testing.assert_allclose(both.mean(0), 0, atol=1e-5)
     assert np.linalg.norm(one[:, None, :2] - other[None, :, :2], axis=2).min() < 0.27
-    union = fields._projected_diameter_nm(both)
-    assert union > max(fields._projected_diameter_nm(p) for p in (first, second))
+    union = deposits.projected_diameter_nm(both)
+    assert union > max(deposits.projected_diameter_nm(p) for p in (first, second))
 
 
 def test_aggregates_are_one_row_with_all_their_atoms(library):
@@ -157,7 +166,7 @@ def test_outlier_fields_hold_aggregates_under_the_same_conditions():
 def test_waves_are_the_zoomed_knots():
     from scipy import ndimage
 
-    waves = fields._waves((120, 90), 0.04, 1.0, np.random.default_rng(3))
+    waves = support.smooth_noise((120, 90), 0.04, 1.0, np.random.default_rng(3))
     knots = np.random.default_rng(3).normal(size=(7, 6)).astype(np.float32)
     zoomed = ndimage.zoom(knots, (120 / 7, 90 / 6), order=3)
     np.testing.assert_allclose(waves, zoomed, atol=1e-6)
@@ -167,7 +176,7 @@ def test_contamination_covers_its_share_with_smooth_carbon(library):
     dirty = replace(SMALL, contamination=0.3, contamination_nm=2.0, roughness=0.0)
     clean = np.full(SMALL.shape_px, 3.0, np.float32)
     clean[:40] = 0  # vacuum
-    extra = fields._soiled(clean, dirty, np.random.default_rng(0)) - clean
+    extra = support.add_contamination(clean, dirty, np.random.default_rng(0)) - clean
     assert (extra[40:] > 0).mean() == pytest.approx(0.3, abs=0.01)
     assert extra.max() == pytest.approx(2.0, abs=0.01)
     assert np.abs(np.diff(extra[40:], axis=0)).max() < 0.4  # no step
@@ -178,7 +187,7 @@ def test_contamination_covers_its_share_with_smooth_carbon(library):
 
 
 def test_demanding_conditions_only_add_to_the_usual_ones():
-    one = fields.demanding_settings(("Pt19", "Pt70"), np.random.default_rng(4))
+    one = field_settings.demanding_settings(("Pt19", "Pt70"), np.random.default_rng(4))
     plain = random_settings(("Pt19", "Pt70"), np.random.default_rng(4))
     usual = {"aggregates": 0.0, "contamination": 0.0, "contamination_nm": 2.0}
     dry = replace(one.microscope, afterglow=0.0, afterglow_px=100.0)
@@ -202,14 +211,14 @@ def test_another_device_forms_the_same_image(library):
     [("Pt55", {"Pt": 55}), ("Au24Pd1", {"Au": 24, "Pd": 1}), ("W7", {"W": 7})],
 )
 def test_a_class_names_its_atoms(label, atoms_of):
-    assert structures.composition(label) == atoms_of
-    assert fields.size_of(label) == sum(atoms_of.values())
+    assert metals.composition(label) == atoms_of
+    assert metals.size_of(label) == sum(atoms_of.values())
 
 
 @pytest.mark.parametrize("label", ["19", "Xx30", "Pt", "", "Pt0", "Pt5Pt6", "Pt19 ", "PtNi"])
 def test_a_class_that_names_no_cluster_is_refused(label):
     with pytest.raises(AtomicityError, match="Pt55"):
-        fields.size_of(label)
+        metals.size_of(label)
 
 
 def test_a_class_without_isomers_is_refused(library):
@@ -220,9 +229,9 @@ def test_a_class_without_isomers_is_refused(library):
 def test_written_fields_can_be_read_and_made_again(tmp_path):
     pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
     changes = {"shape_px": (200, 200), "pixel_size_nm": 0.05, "microscope": {"gain": 2.0}}
-    recipe = fields.draw_recipe(2, ("Pt19",), 3, 1, changes)
-    truth = pd.read_csv(fields.write_recipe(tmp_path / "a", recipe))
-    fields.write_recipe(tmp_path / "b", recipe)
+    recipe = recipes.draw_recipe(2, ("Pt19",), 3, 1, changes)
+    truth = pd.read_csv(recipes.write_recipe(tmp_path / "a", recipe))
+    recipes.write_recipe(tmp_path / "b", recipe)
     image = load(tmp_path / "a" / "field_0001.tif")
     assert image.pixel_size_nm == pytest.approx(0.05)
     np.testing.assert_array_equal(image.data, load(tmp_path / "b" / "field_0001.tif").data)
@@ -237,9 +246,11 @@ def test_fields_are_made_again_from_their_settings(tmp_path):
         "shape_px": (160, 150), "pixel_size_nm": 0.05, "aggregates": 0.5, "contamination": 0.2,
         "clusters_per_nm2": 0.1, "microscope": {"afterglow": 0.1},
     }  # fmt: skip
-    drawn = fields.draw_recipe(2, ("Au9", "Au10Pd3"), 3, 2, changes, fields.demanding_settings)
-    fields.write_recipe(tmp_path / "a", drawn)
-    fields.write_recipe(tmp_path / "b", fields.read_recipe(tmp_path / "a" / "settings.json"))
+    drawn = recipes.draw_recipe(
+        2, ("Au9", "Au10Pd3"), 3, 2, changes, field_settings.demanding_settings
+    )
+    recipes.write_recipe(tmp_path / "a", drawn)
+    recipes.write_recipe(tmp_path / "b", recipes.read_recipe(tmp_path / "a" / "settings.json"))
     written = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert written == ["field_0000.tif", "field_0001.tif", "settings.json", "truth.csv"]
     for name in written:
@@ -255,7 +266,7 @@ def recipe_file(folder, content):
 
 def test_settings_written_by_hand_need_only_say_what_is_special(tmp_path):
     one = {"mixture": {"Pt9": 1}, "scan": {"drift_px_per_row": [0, 0.1]}, "shape_px": [80, 90]}
-    recipe = fields.read_recipe(
+    recipe = recipes.read_recipe(
         recipe_file(tmp_path, {"classes": ["Pt9"], "fields": {"a.tif": one}})
     )
     seed, made = recipe.fields["a.tif"]
@@ -282,19 +293,19 @@ def test_settings_written_by_hand_need_only_say_what_is_special(tmp_path):
 )
 def test_a_file_that_holds_no_settings_is_refused(tmp_path, wrong):
     with pytest.raises(ReadError, match=r"settings\.json"):
-        fields.read_recipe(recipe_file(tmp_path, wrong))
+        recipes.read_recipe(recipe_file(tmp_path, wrong))
 
 
 @pytest.mark.parametrize("wrong", [{"colour": 1}, {"microscope": {"colour": 1}}])
 def test_unknown_settings_are_refused(wrong):
     with pytest.raises(AtomicityError):
-        fields.override(FieldSettings(), wrong)
+        field_settings.override(FieldSettings(), wrong)
 
 
 # ---- structures
 
 
-@pytest.mark.parametrize("kind", list(structures.KINDS))
+@pytest.mark.parametrize("kind", list(starting_structures.KINDS))
 def test_isomers_have_their_atoms_at_bond_length(kind):
     pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
     isomer = structures.make_isomer("Pt", 19, kind, seed=1)
@@ -325,12 +336,12 @@ def test_metals_without_potential_are_refused():
 @pytest.mark.parametrize("label", ["Au12Pd7", "Pt10Co9", "Ir19", "W19"])
 def test_other_metals_and_alloys_keep_their_bonds(label):
     pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
-    atoms_of = structures.composition(label)
+    atoms_of = metals.composition(label)
     isomer = structures.make_alloy(atoms_of, "compact", seed=1)
     assert (isomer.label, isomer.composition) == (label, atoms_of)
     p = isomer.positions_nm
     apart = np.linalg.norm(p[:, None] - p[None], axis=2) + 9 * np.eye(19)
-    bonds = [structures.nearest_neighbour_nm(e) for e in atoms_of]
+    bonds = [metals.nearest_neighbour_nm(e) for e in atoms_of]
     assert apart.min() > 0.88 * min(bonds)
     assert apart.min(axis=1).max() < 1.05 * max(bonds)
     again = structures.make_alloy(atoms_of, "compact", seed=1)
@@ -350,7 +361,7 @@ def test_forces_between_pairs_are_the_slope_of_their_energy():
 
     symbols = np.array(["Ir", "Fe", "Pt", "W"] * 2)
     atoms = Atoms(list(symbols), positions=np.random.default_rng(0).uniform(0, 5, (8, 3)))
-    pairs = structures._Morse(symbols)
+    pairs = relaxation.MorsePotential(symbols)
     force, step = pairs.get_forces(atoms), 1e-5
     energy = []
     for sign in (1, -1):
@@ -365,11 +376,11 @@ def test_a_pair_rests_at_the_distance_of_the_metal():
     pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
     from ase import Atoms
 
-    bond = structures.nearest_neighbour_nm("W")
+    bond = metals.nearest_neighbour_nm("W")
     assert bond == pytest.approx(0.274, abs=0.001)  # bcc
-    assert structures.nearest_neighbour_nm("Co") == pytest.approx(0.250, abs=0.001)  # hcp
+    assert metals.nearest_neighbour_nm("Co") == pytest.approx(0.250, abs=0.001)  # hcp
     pair = Atoms("W2", positions=[[0, 0, 0], [0, 0, bond * 10]])
-    np.testing.assert_allclose(structures._Morse(np.array(["W", "W"])).get_forces(pair), 0)
+    np.testing.assert_allclose(relaxation.MorsePotential(np.array(["W", "W"])).get_forces(pair), 0)
 
 
 # ---- alloys in the image
@@ -435,5 +446,5 @@ def test_the_page_lists_every_setting_with_its_default():
 def test_settings_shown_on_the_page_can_be_read(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
     (shown,) = re.findall(r"^```json\n(.*?)^```", page, re.M | re.S)
-    recipe = fields.read_recipe(recipe_file(tmp_path, shown))
+    recipe = recipes.read_recipe(recipe_file(tmp_path, shown))
     assert recipe.fields["one.tif"][1].microscope.defocus_nm == 4

@@ -15,15 +15,9 @@ from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.state.annotators import (
-    annotations_in,
-    compare,
-    consensus_edit,
-    measured_sites,
-    pack_images,
-    take_in_packs,
-    write_comparison,
-)
+from napari_atomicity.state.annotator_packs import pack_images, take_in_packs
+from napari_atomicity.state.annotators import annotations_in, compare
+from napari_atomicity.state.consensus_marks import consensus_edit, measured_sites, write_comparison
 from napari_atomicity.state.window_state import WindowState
 
 
@@ -47,10 +41,10 @@ def test_packs_come_in_by_content_and_twice_add_nothing(project, tmp_path):
         ["a.tif", "Bo", 1, True, False],
     ]  # fmt: skip
     assert not len(came.refused) and came.n_new == 3
-    before = project.marks()
+    before = project.atoms.marks()
     again = take_in_packs(project, [one, other])
     assert again.n_new == 0 and len(again.came) == 3 and not len(again.refused)
-    pd.testing.assert_frame_equal(project.marks(), before)
+    pd.testing.assert_frame_equal(project.atoms.marks(), before)
     said = annotations_in(described(project))
     assert sorted(said.counts.to_numpy().tolist()) == [
         ["a.tif", "Ada", 2, 1], ["a.tif", "Bo", 1, 0], ["b.tif", "Ada", 0, 0],
@@ -77,11 +71,11 @@ def test_a_renamed_image_is_the_same_one_and_another_of_that_name_is_not(project
 
 
 def test_what_somebody_said_otherwise_is_not_mixed(project, tmp_path):
-    project.take_in_marks("a.tif", "Ada", as_marks([(5, 5)]), "elsewhere")
+    project.atoms.add_marks("a.tif", "Ada", as_marks([(5, 5)]), "elsewhere")
     found = take_in_packs(project, [filled(tmp_path, "Ada", a="20,10\n3,3", b="7,7")])
     assert found.came["image"].tolist() == ["b.tif"]
-    assert "something else of it here: 1 marks, 2 in the pack" in found.refused["why"][0]
-    assert len(project.annotations()[0]) == 2
+    assert "1 marks, 2 in the pack" in found.refused["why"][0]
+    assert len(project.atoms.annotations()[0]) == 2
 
 
 def test_who_has_sent_a_pack_goes_on_from_it_blind(project, tmp_path):
@@ -158,14 +152,14 @@ def test_people_and_the_model_are_compared_where_all_have_looked(project):
 
 def test_of_one_person_what_he_or_she_marked_is_believed(project):
     marks = as_marks(PLACES[:3]).assign(uncertain=[False, True, False])
-    described(project).take_in_marks("a.tif", "Ada", marks, "1")
+    described(project).atoms.add_marks("a.tif", "Ada", marks, "1")
     found = compare(annotations_in(project), {"a.tif": atoms_at(PLACES[1:4])})
     assert found.consensus.sites["posterior"].tolist() == [1, 0.5, 1]
     disputes = found.disputes.set_index(["y_px", "x_px"])
     assert disputes.loc[PLACES[0], "against"] and disputes.loc[PLACES[3], "against"]
     assert disputes.loc[PLACES[1], "undecided"] and not disputes.loc[PLACES[1], "against"]
     assert PLACES[2] not in disputes.index and not disputes["people"].any()
-    assert any("One person" in note for note in found.notes)
+    assert any("one annotator" in note for note in found.notes)
 
 
 def test_an_image_that_the_model_has_not_seen_says_nothing_of_it(project):
@@ -176,12 +170,12 @@ def test_an_image_that_the_model_has_not_seen_says_nothing_of_it(project):
 
 def test_images_without_a_size_are_left_out_and_named(project):
     three(project)
-    with project._writing() as db:
+    with project._file.writing() as db:
         db.execute("UPDATE images SET pixel_size_nm = NULL WHERE name != 'a.tif'")
-    project.mark_as_viewed(["b.tif"], "Bo")
+    project.atoms.mark_as_viewed(["b.tif"], "Bo")
     found = compare(annotations_in(project), {})
     assert any("b.tif" in note and "size" in note for note in found.notes)
-    with pytest.raises(AtomicityError, match="nobody has gone through"):
+    with pytest.raises(AtomicityError, match="annotated"):
         compare(annotations_in(Project(project.path.with_name("empty.atomicity"))), {})
 
 
@@ -192,8 +186,8 @@ def test_frames_of_a_stack_are_fields_of_their_own(tmp_path):
     with Project(tmp_path / "p.atomicity") as project:
         project.add(load(tmp_path / "s.tif"))
         marks = as_marks([(10, 10), (10, 10)]).assign(frame=[0, 2])
-        project.take_in_marks("s.tif", "Ada", marks, "1")
-        project.take_in_marks("s.tif", "Bo", marks.iloc[:1], "2")
+        project.atoms.add_marks("s.tif", "Ada", marks, "1")
+        project.atoms.add_marks("s.tif", "Bo", marks.iloc[:1], "2")
         found = compare(annotations_in(project), {"s.tif": atoms_at([(10, 10)], frame=2)})
         assert len(found.consensus.sites) == 2, "one site in each frame"
         assert found.disputes[["image", "frame"]].to_numpy().tolist() == [
@@ -243,7 +237,7 @@ def test_the_consensus_becomes_the_atoms_of_the_image_and_nothing_else(project):
     sites = measured_sites(compared, {"a.tif": state.micrograph("a.tif")})["a.tif"]
     edit = consensus_edit(state.atoms, "a.tif", sites)
     before = state.atoms.table("a.tif")
-    state.do(edit)
+    state.history.do(edit)
     table = state.atoms.table("a.tif")
     believed = compared.consensus.sites.query("posterior >= 0.25")
     np.testing.assert_allclose(np.sort(table["y_px"]), np.sort(believed["y_px"]), atol=1e-9)
@@ -251,7 +245,7 @@ def test_the_consensus_becomes_the_atoms_of_the_image_and_nothing_else(project):
     unsure = believed.loc[believed["posterior"] <= 0.75, ["y_px", "x_px"]].to_numpy()
     assert table.loc[table["uncertain"], ["y_px", "x_px"]].to_numpy().tolist() == unsure.tolist()
     assert consensus_edit(state.atoms, "a.tif", sites) is None, "it is there already"
-    state.undo()
+    state.history.undo()
     pd.testing.assert_frame_equal(state.atoms.table("a.tif"), before)
 
 
@@ -262,10 +256,10 @@ def test_an_atom_of_the_model_that_people_confirm_keeps_its_number(project):
     state.atoms.set_analysis(found_atoms(state.micrograph("a.tif").path))
     first, last = (state.atoms.of("a.tif").analysis.candidates.iloc[i] for i in (0, 4))
     marks = [Mark(row["y_px"] + 0.5, row["x_px"]) for row in (first, last)]
-    state.do(consensus_edit(state.atoms, "a.tif", {0: [*marks, Mark(100.0, 20.0)]}))
+    state.history.do(consensus_edit(state.atoms, "a.tif", {0: [*marks, Mark(100.0, 20.0)]}))
     table = state.atoms.table("a.tif")
     assert table["atom_id"].tolist() == [1, 5, 6]
     # In frames that nobody has looked at nothing changes; where all say "none", all go.
     assert consensus_edit(state.atoms, "a.tif", {}) is None
-    state.do(consensus_edit(state.atoms, "a.tif", {0: []}))
+    state.history.do(consensus_edit(state.atoms, "a.tif", {0: []}))
     assert len(state.atoms.table("a.tif")) == 0

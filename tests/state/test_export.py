@@ -17,23 +17,19 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.images import load
+from napari_atomicity.io.lazy_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.reference_ratios import parse_reference
-from napari_atomicity.io.stored_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.project import Project
+from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.reporting.plots import PLOTS, SUFFIXES
 from napari_atomicity.state import export as exports
-from napari_atomicity.state.export import (
-    CHARTS,
-    Choices,
-    Contents,
-    agreement_table,
-    card_of,
-    export,
-    sampled_accuracy,
-)
-from napari_atomicity.state.review_queue import Queue, ReviewRequest, Stratum, build
+from napari_atomicity.state import export_contents
+from napari_atomicity.state.agreement_table import agreement_table
+from napari_atomicity.state.export import CHARTS, Choices, card_of, export
+from napari_atomicity.state.export_contents import Contents, sampled_accuracy
+from napari_atomicity.state.review_queue import Queue, build
+from napari_atomicity.state.review_request import ReviewRequest, Stratum
 from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.statistics.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
@@ -97,7 +93,7 @@ def test_a_folder_holds_all_that_is_known(tmp_path):
     ]
     assert "Drawing 1.tif" in told and "Writing clusters.xlsx" in told
     html = (tmp_path / "out" / "report.html").read_text()
-    assert html.count('class="overview"') == 2 and "Beside the reference" in html
+    assert html.count('class="overview"') == 2 and "Comparison with the reference" in html
     assert not list((tmp_path / "out").rglob(".*")), "nothing half-written is left"
 
 
@@ -111,9 +107,9 @@ def test_only_what_was_chosen_is_written_and_nothing_of_before_stays(tmp_path):
 
 def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
     state = WindowState()
-    state.set_analysis(analyses(1)[0])
+    state.clusters.set_analysis(analyses(1)[0])
     state.add_image(Micrograph(np.ones((8, 8)), 0.1, "later.tif"))
-    state.relabel([("0.tif", 1)], "Pt70")
+    state.clusters.relabel([("0.tif", 1)], "Pt70")
     export(state, tmp_path, Choices(figures=False))
     assert read_clusters(tmp_path / "clusters.csv").loc[0, "label_corrected"] == "Pt70"
     text = (tmp_path / "report.html").read_text()
@@ -126,7 +122,7 @@ def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
 def test_nothing_at_all_is_fine(tmp_path):
     export(WindowState(), tmp_path)
     assert there(tmp_path) == TABLES | {"ratios.tex", "report.html", "run.json"}
-    assert "There is nothing to count" in (tmp_path / "report.html").read_text()
+    assert "No cluster counts in the ratios" in (tmp_path / "report.html").read_text()
 
 
 def stored(tmp_path, name, cache) -> tuple[LazyMicrograph, Path]:
@@ -148,8 +144,8 @@ def test_files_that_are_gone_or_changed_are_a_line_in_the_report(tmp_path):
             tifffile.imwrite(path, np.zeros((120, 160), np.uint16))
     export(done, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()
-    assert "Not drawn in full: gone.tif (there is no such file)" in html
-    assert "changed.tif (the file is not the one that was analysed" in html
+    assert "Incomplete picture: gone.tif (there is no such file)" in html
+    assert "changed.tif (the content of the file has changed" in html
     assert html.count("<image href=") == 1 and html.count('class="overview"') == 3
     assert len(read_clusters(tmp_path / "out" / "clusters.csv")) == 27
 
@@ -246,7 +242,7 @@ def test_the_card_of_the_model_is_told_in_the_methods(tmp_path, monkeypatch):
     export(done, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()
     assert "Nothing but platinum." in html and "ab" * 32 in html
-    assert "On 5604 simulated clusters of images that it was not trained on" in html
+    assert "5604 simulated clusters of held-out images" in html
 
 
 def test_two_annotators_and_their_agreement_are_reported(tmp_path):
@@ -271,7 +267,7 @@ def test_an_image_may_be_called_all(tmp_path):
     html = (tmp_path / "report.html").read_text()
     of_all = html[: html.index('class="image"')]
     assert of_all.count('<th scope="row"><svg') == len(CLASSES)
-    assert "those of 35 clusters" in html
+    assert "ratios include 35 clusters" in html
 
 
 def test_blind_annotators_export_nothing_of_the_others(tmp_path):
@@ -287,8 +283,8 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
         blind=True,
         annotator="ann",
     )
-    found = exports.snapshot(state).contents().corrections
-    assert exports.snapshot(state).contents().sample is None
+    found = export_contents.snapshot(state).contents().corrections
+    assert export_contents.snapshot(state).contents().sample is None
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
 
 
@@ -302,16 +298,16 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
         first = replace(
             synthetic_analysis(20, "a.tif"), micrograph=load(paths[0], pixel_size_nm=0.1)
         )
-        project.describe(first.micrograph)
-        project.keep("a.tif", None, first, None, "Ada", by_person=False)
-        project.fail("b.tif", "b.tif: the pixel size is not known.")
+        project.image_files.update_metadata(first.micrograph)
+        project.record(ImageEdit("a.tif", EditKind.ANALYSIS, "Ada"), None, first)
+        project.image_files.set_error("b.tif", "b.tif: the pixel size is not known.")
         state = WindowState()
         state.open_project(project, {name: project.load(name) for name in project.names})
         state.annotator = "Ada"
-        state.relabel([("a.tif", 3)], "Pt70")
+        state.clusters.relabel([("a.tif", 3)], "Pt70")
         queue = build(state.table(), ReviewRequest("sample", n=5), "now")
-        project.set_setting(exports.SAMPLE_SETTING, queue.to_json())
-        assert exports.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()
+        project.set_setting(export_contents.SAMPLE_SETTING, queue.to_json())
+        assert export_contents.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()
         project.flush()
         export(state, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()
@@ -346,6 +342,6 @@ def test_a_reviewed_sample_says_how_right_all_labels_are(tmp_path):
     export(contents, tmp_path, Choices(figures=False))
     html = (tmp_path / "report.html").read_text()
     assert "<b>72.0 %</b><span>accuracy on all 50 clusters, from 11 answers" in html
-    assert "From 11 answers to a stratified sample of 21 of 50 clusters" in html
+    assert "11 reviewed clusters of a stratified sample of 21 of 50 clusters" in html
     others = done.table.assign(model_id="another")
     assert sampled_accuracy(sample, others, removed) is None

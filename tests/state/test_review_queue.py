@@ -14,19 +14,14 @@ from hypothesis import strategies as st
 
 from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.core.errors import AtomicityError
-from napari_atomicity.state.review_queue import (
-    ORDERS,
-    Queue,
-    ReviewRequest,
-    accuracy,
-    allocate,
-    build,
-    queue_of,
-    strata_of,
-)
+from napari_atomicity.state.review_accuracy import accuracy
+from napari_atomicity.state.review_orders import ORDERS
+from napari_atomicity.state.review_queue import Queue, build, queue_of
+from napari_atomicity.state.review_request import ReviewRequest
+from napari_atomicity.state.review_sampling import allocate, strata_of
 from napari_atomicity.state.reviewing import Reviewing
 from napari_atomicity.state.window_state import WindowState
-from napari_atomicity.statistics.agreement import taken_out
+from napari_atomicity.statistics.agreement import removed_clusters
 from napari_atomicity.statistics.stratified_accuracy import stratified_share
 from support import synthetic_analysis
 
@@ -337,7 +332,7 @@ def test_of_ordered_queues_nothing_follows():
 def state():
     state = WindowState()
     for name in ("a", "b"):
-        state.set_analysis(synthetic_analysis(8, name, seed=len(name) + ord(name)))
+        state.clusters.set_analysis(synthetic_analysis(8, name, seed=len(name) + ord(name)))
     return state
 
 
@@ -403,11 +398,11 @@ def test_undo_goes_to_the_cluster_concerned(state):
     reviewing.not_a_cluster()
     for expected in (keys[1], keys[0]):
         with reviewing.following_changes():
-            state.undo()
+            state.history.undo()
         assert reviewing.key == expected and state.selection == {expected}
     assert reviewing.n_done == 0 and not reviewing.removed.any()
     with reviewing.following_changes():
-        state.redo()
+        state.history.redo()
     assert reviewing.key == keys[0] and reviewing.n_done == 1
 
 
@@ -422,7 +417,7 @@ def test_take_back(state):
 
 
 def test_a_second_round_counts_only_its_own_answers(state):
-    state.relabel([("a", i) for i in range(1, 9)], "Pt19")
+    state.clusters.relabel([("a", i) for i in range(1, 9)], "Pt19")
     reviewing = start(state, images=("a",), again=True)
     assert (reviewing.n_done, reviewing.n) == (0, 8)
     reviewing.answer("Pt19")
@@ -431,8 +426,8 @@ def test_a_second_round_counts_only_its_own_answers(state):
 
 def test_what_others_do_counts_too(state):
     reviewing = start(state, images=("a",))
-    state.relabel([reviewing.queue.key(5)], "Pt19")
-    state.remove([reviewing.queue.key(6)])
+    state.clusters.relabel([reviewing.queue.key(5)], "Pt19")
+    state.clusters.remove([reviewing.queue.key(6)])
     assert reviewing.n_done == 2
     # A click on another cluster of the queue goes there.
     state.select([reviewing.queue.key(3)])
@@ -441,7 +436,7 @@ def test_what_others_do_counts_too(state):
     now = state.analysis("a")
     keep = now.table[now.table["cluster_id"] != reviewing.queue.key(4)[1]]
     index = keep.index.to_numpy()
-    state.set_analysis(
+    state.clusters.set_analysis(
         replace(
             now, table=keep.reset_index(drop=True), outlines=[now.outlines[i] for i in index],
             patches={}, class_maps={}, embedding=np.empty((0, 0)),
@@ -449,7 +444,7 @@ def test_what_others_do_counts_too(state):
     )  # fmt: skip
     assert (reviewing.n_done, reviewing.n) == (2, 7)
     reviewing.close()
-    state.relabel([reviewing.queue.key(0)], "Pt19")
+    state.clusters.relabel([reviewing.queue.key(0)], "Pt19")
     assert reviewing.n_done == 2
 
 
@@ -464,7 +459,7 @@ def test_the_estimate_follows_the_answers_and_goes_on_another_time(state):
     assert again.accuracy().overall == found.overall
     assert again.position == reviewing.position
     model = state.analysis("a")
-    state.set_analysis(replace(model, table=model.table.assign(model_id="other")))
+    state.clusters.set_analysis(replace(model, table=model.table.assign(model_id="other")))
     assert reviewing.predicted_anew
 
 
@@ -481,13 +476,13 @@ def test_taken_out_is_what_was_removed_last():
         [("a", 1, "remove"), ("a", 2, "remove"), ("a", 2, "add"), ("b", 1, "label")],
         columns=["image", "cluster_id", "what"],
     )
-    assert taken_out(log) == {("a", 1)}
+    assert removed_clusters(log) == {("a", 1)}
 
 
 def test_undo_and_redo_pass_over_nothing(state):
     reviewing = start(state)
     reviewing.answer("Pt19")
-    for act in (state.undo, state.redo):
+    for act in (state.history.undo, state.history.redo):
         with reviewing.following_changes():
             act()
     assert reviewing.n_skipped == 0

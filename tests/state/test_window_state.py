@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.state.edits import bare_rows, only, unclassified
+from napari_atomicity.state.cluster_rows import bare_rows, only, unclassified
 from napari_atomicity.state.window_state import WindowState
 
 CLASSES = ("Pt19", "Pt30", "Pt41")
@@ -77,36 +77,36 @@ def assert_same(a: Analysis, b: Analysis) -> None:
 @pytest.fixture
 def state():
     state = WindowState()
-    state.set_analysis(classified(grid(6)))
+    state.clusters.set_analysis(classified(grid(6)))
     return state
 
 
 def test_a_correction_counts_and_the_prediction_stays(state):
     predicted = state.table("field")["label_predicted"].tolist()
-    state.relabel([("field", 2)], "unknown")
+    state.clusters.relabel([("field", 2)], "unknown")
     table = state.table("field").set_index("cluster_id")
     assert table.loc[2, ["label", "label_corrected"]].tolist() == ["unknown", "unknown"]
     assert table["label_predicted"].tolist() == predicted
-    state.relabel([("field", 2)], "")
+    state.clusters.relabel([("field", 2)], "")
     assert state.table("field").set_index("cluster_id").loc[2, "label"] == predicted[1]
 
 
 def test_history_says_what_would_be_undone(state):
-    state.relabel([("field", 1), ("field", 2)], "Pt41")
-    state.remove_clusters("field", [3])
+    state.clusters.relabel([("field", 1), ("field", 2)], "Pt41")
+    state.clusters.remove_ids("field", [3])
     assert [e.description for e in state.history] == [
         "analyse",
         "label 2 clusters Pt41",
         "delete 1 cluster",
     ]
-    state.undo()
-    assert state.undone[-1].description == "delete 1 cluster"
-    state.relabel([("field", 1)], "Pt19")
-    assert not state.can_redo
+    state.history.undo()
+    assert state.history.undone[-1].description == "delete 1 cluster"
+    state.clusters.relabel([("field", 1)], "Pt19")
+    assert not state.history.undone
 
 
 def test_a_cluster_added_by_hand_waits_for_the_model(state):
-    (new,) = state.add_clusters("field", measured([[50, 90]]), square([[50, 90]]))
+    (new,) = state.clusters.add("field", measured([[50, 90]]), square([[50, 90]]))
     analysis = state.analysis("field")
     assert new == 7
     assert unclassified(analysis) == [7]
@@ -115,7 +115,7 @@ def test_a_cluster_added_by_hand_waits_for_the_model(state):
 
 
 def test_what_the_model_says_later_survives_undo_and_redo(state):
-    (new,) = state.add_clusters("field", measured([[50, 90]]), square([[50, 90]]))
+    (new,) = state.clusters.add("field", measured([[50, 90]]), square([[50, 90]]))
     part = only(state.analysis("field"), [new])
     table = part.table.assign(
         label_predicted="Pt41", confidence=1.0, p_Pt19=0.0, p_Pt30=0.0, p_Pt41=1.0
@@ -128,22 +128,22 @@ def test_what_the_model_says_later_survives_undo_and_redo(state):
         np.ones((1, 3), np.float32),
         {c: np.ones((1, 2, 2), np.float32) for c in ("raw", "LCN")},
     )
-    state.fill(result)
+    state.clusters.add_predictions(result)
     known = state.analysis("field")
     assert known.table.set_index("cluster_id").loc[new, "label"] == "Pt41"
     assert len(state.history) == 2
-    state.undo()
-    state.redo()
+    state.history.undo()
+    state.history.redo()
     assert_same(state.analysis("field"), known)
 
 
 def test_a_late_result_does_not_touch_what_has_moved_or_gone(state):
     late = state.analysis("field")
     moved = state.table("field").iloc[[1]].assign(y_px=99.0)
-    state.move_clusters("field", moved, square([[99, 30]]))
-    state.remove_clusters("field", [5])
-    state.relabel([("field", 3)], "unknown")
-    state.predict(late)
+    state.clusters.move("field", moved, square([[99, 30]]))
+    state.clusters.remove_ids("field", [5])
+    state.clusters.relabel([("field", 3)], "unknown")
+    state.clusters.replace_predictions(late)
     table = state.table("field").set_index("cluster_id")
     assert 5 not in table.index
     assert table.loc[2, "label_predicted"] == ""
@@ -152,10 +152,10 @@ def test_a_late_result_does_not_touch_what_has_moved_or_gone(state):
 
 
 def test_analysing_again_keeps_numbers_and_corrections(state):
-    state.relabel([("field", 2)], "unknown")
+    state.clusters.relabel([("field", 2)], "unknown")
     places = grid(6)
     again = np.vstack([[[90, 90]], places[::-1] + 0.5])
-    state.set_analysis(classified(again, seed=1))
+    state.clusters.set_analysis(classified(again, seed=1))
     table = state.table("field").set_index("cluster_id")
     assert table.index.tolist() == [1, 2, 3, 4, 5, 6, 7]
     np.testing.assert_allclose(table.loc[1:6, ["y_px", "x_px"]], places + 0.5)
@@ -167,21 +167,23 @@ def test_places_in_the_map_are_kept_where_the_prediction_is_the_same(state):
     placed = state.analysis("field")
     table = placed.table.assign(umap_1=np.arange(6.0), umap_2=1.0)
     placed = Analysis(MICROGRAPH, table, placed.outlines)
-    state.remove_clusters("field", [1])
-    state.place(placed)
+    state.clusters.remove_ids("field", [1])
+    state.clusters.set_embedding(placed)
     assert state.table("field")["umap_1"].tolist() == [1, 2, 3, 4, 5]
 
 
 def test_selection_forgets_what_is_gone(state):
     state.select([("field", 1), ("field", 2)])
-    state.remove_clusters("field", [1])
+    state.clusters.remove_ids("field", [1])
     assert state.selection == {("field", 2)}
 
 
 def test_tables_of_all_images_are_one(state):
     other = Micrograph(np.zeros((50, 50)), 0.05, "other")
     result = classified(grid(2))
-    state.set_analysis(Analysis(other, result.table.assign(image="other"), result.outlines))
+    state.clusters.set_analysis(
+        Analysis(other, result.table.assign(image="other"), result.outlines)
+    )
     assert state.table()["image"].value_counts().to_dict() == {"field": 6, "other": 2}
     state.remove_image("other")
     assert state.table()["image"].unique().tolist() == ["field"]
@@ -202,26 +204,26 @@ def act(state: WindowState, action: str, number: int, label: str) -> None:
     chosen = ids[number % len(ids)] if ids else 0
     place = [[5.0 + 9 * number, 93.0]]
     if action == "label":
-        state.relabel([("field", i) for i in (chosen, number)], label)
+        state.clusters.relabel([("field", i) for i in (chosen, number)], label)
     elif action == "delete":
-        state.remove_clusters("field", [chosen, number])
+        state.clusters.remove_ids("field", [chosen, number])
     elif action == "add":
-        state.add_clusters("field", measured(place), square(place))
+        state.clusters.add("field", measured(place), square(place))
     elif action == "move" and ids:
-        state.move_clusters("field", measured(place, first_id=chosen), square(place))
+        state.clusters.move("field", measured(place, first_id=chosen), square(place))
     elif action == "undo" and len(state.history) > 1:
-        state.undo()
+        state.history.undo()
     elif action == "redo":
-        state.redo()
+        state.history.redo()
     elif action == "analyse":
-        state.set_analysis(classified(grid(1 + number), seed=number))
+        state.clusters.set_analysis(classified(grid(1 + number), seed=number))
 
 
 @settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(ACTIONS)
 def test_any_sequence_of_edits_undone_gives_what_was_there(actions):
     state = WindowState()
-    state.set_analysis(classified(grid(4)))
+    state.clusters.set_analysis(classified(grid(4)))
     original = state.analysis("field")
     at: dict[int, set[int]] = {}
     for action, number, label in actions:
@@ -238,7 +240,7 @@ def test_any_sequence_of_edits_undone_gives_what_was_there(actions):
         assert len(now.outlines) == len(now.embedding) == len(now.table)
         assert all(len(v) == len(now.table) for v in now.class_maps.values())
     while len(state.history) > 1:
-        state.undo()
+        state.history.undo()
     assert_same(state.analysis("field"), original)
 
 
@@ -253,7 +255,7 @@ class Turns:
 
     def __init__(self, state: WindowState) -> None:
         self.asked: list = []
-        state.in_turns = self.asked.append
+        state.steps.run_chunked = self.asked.append
 
     def take(self, n: int) -> bool:
         """So many turns of no length: in each, one part is done."""
@@ -269,7 +271,7 @@ def images_of(n: int) -> WindowState:
         found = classified(grid(4), seed=i)
         micrograph = Micrograph(np.zeros((100, 100)), 0.05, f"field {i}")
         table = found.table.assign(image=micrograph.name)
-        state.set_analysis(replace(found, micrograph=micrograph, table=table))
+        state.clusters.set_analysis(replace(found, micrograph=micrograph, table=table))
     return state
 
 
@@ -282,7 +284,7 @@ def test_a_long_step_is_taken_in_turns_and_is_seen_only_as_a_whole():
     before = state.table()
     turns, heard = Turns(state), []
     state.analysis_changed.connect(heard.append)
-    state.relabel(everywhere(state), "Pt41")
+    state.clusters.relabel(everywhere(state), "Pt41")
     assert state.busy and not heard
     turns.take(5)
     pd.testing.assert_frame_equal(state.table(), before)
@@ -290,7 +292,7 @@ def test_a_long_step_is_taken_in_turns_and_is_seen_only_as_a_whole():
         pass
     assert (state.table()["label"] == "Pt41").all() and len(heard) == 12
     assert state.history[-1].description == "label 48 clusters Pt41" and not state.busy
-    state.undo()
+    state.history.undo()
     while turns.take(1):
         pass
     pd.testing.assert_frame_equal(state.table(), before)
@@ -299,9 +301,9 @@ def test_a_long_step_is_taken_in_turns_and_is_seen_only_as_a_whole():
 def test_what_is_done_meanwhile_waits_for_the_long_step():
     state = images_of(12)
     turns = Turns(state)
-    state.relabel(everywhere(state), "Pt41")
+    state.clusters.relabel(everywhere(state), "Pt41")
     turns.take(3)
-    state.relabel([("field 2", 1)], "Pt19")
+    state.clusters.relabel([("field 2", 1)], "Pt19")
     assert [s.description for s in state.history[-2:]] == [
         "label 48 clusters Pt41", "label 1 cluster Pt19",
     ]  # fmt: skip
@@ -314,15 +316,15 @@ def test_going_far_back_is_one_long_step():
     state = images_of(12)
     n = len(state.history)
     before = state.table()
-    state.relabel(everywhere(state), "Pt41")
-    state.remove(everywhere(state)[::3])
+    state.clusters.relabel(everywhere(state), "Pt41")
+    state.clusters.remove(everywhere(state)[::3])
     turns = Turns(state)
-    state.go_to(n)
+    state.history.go_to(n)
     assert state.busy
     while turns.take(1):
         pass
     pd.testing.assert_frame_equal(state.table(), before)
-    assert len(state.undone) == 2
+    assert len(state.history.undone) == 2
 
 
 def test_who_hears_of_a_long_step_may_take_another():
@@ -331,10 +333,10 @@ def test_who_hears_of_a_long_step_may_take_another():
 
     def once(image: str) -> None:
         state.analysis_changed.disconnect(once)
-        state.relabel([(image, 2)], "Pt30")
+        state.clusters.relabel([(image, 2)], "Pt30")
 
     state.analysis_changed.connect(once)
-    state.relabel(everywhere(state), "Pt41")
+    state.clusters.relabel(everywhere(state), "Pt41")
     while turns.take(1):
         pass
     assert [s.description for s in state.history[-2:]] == [
@@ -346,8 +348,8 @@ def test_patches_are_not_copied_when_a_cluster_goes_and_comes_back():
     state, analysis = WindowState(), classified(np.arange(40).reshape(20, 2))
     large = {c: np.random.default_rng(0).random((20, 330, 330), np.float32) for c in ("raw", "LCN")}
     analysis = replace(analysis, patches=large)
-    state.set_analysis(analysis)
-    state.remove_clusters("field", [3, 7])
+    state.clusters.set_analysis(analysis)
+    state.clusters.remove_ids("field", [3, 7])
     left = state.analysis("field").patches
     kept = np.delete(np.arange(20), [2, 6])
     for channel, whole in large.items():
@@ -355,9 +357,9 @@ def test_patches_are_not_copied_when_a_cluster_goes_and_comes_back():
         for row, was in enumerate(kept):
             assert np.shares_memory(left[channel][row], whole[was])
             np.testing.assert_array_equal(left[channel][row], whole[was])
-    state.undo()
+    state.history.undo()
     assert all(state.analysis("field").patches[c] is large[c] for c in large)
-    state.redo()
+    state.history.redo()
     again = state.analysis("field").patches["raw"]
     assert np.shares_memory(again[2], large["raw"][3])
 
@@ -365,8 +367,8 @@ def test_patches_are_not_copied_when_a_cluster_goes_and_comes_back():
 def test_a_cluster_that_comes_to_large_arrays_brings_no_copy_of_them():
     state, analysis = WindowState(), classified(np.arange(40).reshape(20, 2))
     large = np.random.default_rng(0).random((20, 330, 330), np.float32)
-    state.set_analysis(replace(analysis, patches={"raw": large}))
-    (new,) = state.add_clusters("field", measured([[50.0, 50.0]]), square([[50.0, 50.0]]))
+    state.clusters.set_analysis(replace(analysis, patches={"raw": large}))
+    (new,) = state.clusters.add("field", measured([[50.0, 50.0]]), square([[50.0, 50.0]]))
     assert new == 21
     patches = state.analysis("field").patches["raw"]
     assert np.isnan(patches[20]).all()
@@ -374,17 +376,17 @@ def test_a_cluster_that_comes_to_large_arrays_brings_no_copy_of_them():
 
 
 def test_steps_that_change_many_clusters_take_turns(monkeypatch):
-    monkeypatch.setattr("napari_atomicity.state.window_state._MANY", 10)
+    monkeypatch.setattr("napari_atomicity.state.chunked_steps.MAX_CLUSTERS", 10)
     state = WindowState()
-    state.set_analysis(classified(grid(20)))
+    state.clusters.set_analysis(classified(grid(20)))
     before, turns = state.table(), Turns(state)
-    state.relabel([("field", i) for i in range(1, 16)], "Pt41")
+    state.clusters.relabel([("field", i) for i in range(1, 16)], "Pt41")
     assert state.busy
     pd.testing.assert_frame_equal(state.table(), before)
     state.annotator = "Bob"  # what is under way is still by whoever began it
     assert state.history[-1].annotator != "Bob"
     assert (state.table()["label_corrected"] == "Pt41").sum() == 15
-    state.undo()
+    state.history.undo()
     assert state.busy
     while turns.take(1):
         pass
@@ -392,27 +394,27 @@ def test_steps_that_change_many_clusters_take_turns(monkeypatch):
 
 
 def test_a_step_that_changes_few_of_many_clusters_is_done_when_the_call_returns(monkeypatch):
-    monkeypatch.setattr("napari_atomicity.state.window_state._MANY", 10)
+    monkeypatch.setattr("napari_atomicity.state.chunked_steps.MAX_CLUSTERS", 10)
     state = WindowState()
-    state.set_analysis(classified(grid(20)))
+    state.clusters.set_analysis(classified(grid(20)))
     before = state.table()
     Turns(state)
-    state.remove_clusters("field", [3])
+    state.clusters.remove_ids("field", [3])
     assert not state.busy and 3 not in set(state.table("field")["cluster_id"])
-    state.relabel([("field", 5)], "Pt41")
+    state.clusters.relabel([("field", 5)], "Pt41")
     assert state.table("field").set_index("cluster_id")["label"][5] == "Pt41"
-    state.go_to(1)
+    state.history.go_to(1)
     assert not state.busy
     pd.testing.assert_frame_equal(state.table(), before)
 
 
 def test_many_steps_of_one_image_are_taken_back_in_turns():
     state = WindowState()
-    state.set_analysis(classified(grid(20)))
+    state.clusters.set_analysis(classified(grid(20)))
     before, turns = state.table(), Turns(state)
     for i in range(1, 11):
-        state.relabel([("field", i)], "Pt41")
-    state.go_to(1)
+        state.clusters.relabel([("field", i)], "Pt41")
+    state.history.go_to(1)
     assert state.busy
     while turns.take(1):
         pass
@@ -421,10 +423,10 @@ def test_many_steps_of_one_image_are_taken_back_in_turns():
 
 def test_a_result_may_take_turns_with_all_that_is_compared():
     state = WindowState()
-    state.set_analysis(classified(grid(6)))
-    state.relabel([("field", 2)], "Pt41")
+    state.clusters.set_analysis(classified(grid(6)))
+    state.clusters.relabel([("field", 2)], "Pt41")
     before, turns = state.table(), Turns(state)
-    state.set_analysis(classified(grid(6), seed=1), soon=True)
+    state.clusters.set_analysis(classified(grid(6), seed=1), soon=True)
     pd.testing.assert_frame_equal(state.table(), before)
     while turns.take(1):
         pass

@@ -176,7 +176,7 @@ def test_an_uncertain_mark_is_worth_what_it_turns_out_to_be():
 def test_what_one_person_marks_is_the_consensus():
     found = consensus(*by_hand(Ada="11?1"))
     assert found.sites["posterior"].tolist() == [1, 1, 0.5, 1] and len(found.believed) == 4
-    assert "One person has looked" in " ".join(found.notes)
+    assert "one annotator" in " ".join(found.notes)
     assert np.isnan(found.raters["sensitivity"]).all() and np.isnan(found.missed_by_all)
     effect = found.effect.set_index("who")
     assert effect.loc["consensus", "atoms"] == 3.5
@@ -197,7 +197,7 @@ def test_a_lone_mark_of_two_people_is_worth_the_same_whoever_made_it(bo):
     assert np.ptp(lone["posterior"]) == pytest.approx(0, abs=1e-9)
     assert 0.25 < lone["posterior"].iloc[0] < 0.75
     assert np.ptp(found.raters["sensitivity"]) == 0
-    assert "taken to be the same of both" in " ".join(found.notes)
+    assert "equal for both" in " ".join(found.notes)
 
 
 def test_many_sets_of_weights_are_fitted_as_one_by_one():
@@ -229,7 +229,7 @@ def test_pairwise_f1_and_alpha_by_hand():
     # Coincidences of five sites: yes-yes 6, yes-no 2 + 2; alpha = 1 - (10 - 1) · 2 / (8 · 2).
     assert found.alpha_sites.value == pytest.approx(1 - 9 * 2 / (8 * 2))
     assert found.alpha_places.value == pytest.approx(found.pairs["f1"].iloc[0], abs=0.01)
-    assert any("With two people" in note for note in found.notes)
+    assert any("Two annotators" in note for note in found.notes)
     assert any("Fewer than 5 images" in note for note in found.notes)
 
 
@@ -277,8 +277,8 @@ def test_somebody_may_mark_nothing():
 
 def test_a_wide_tolerance_is_remarked_on():
     marks, looked = by_hand(A="11", B="11")
-    assert not any("half the distance" in n for n in consensus(marks, looked).notes)
-    assert any("half the distance" in n for n in consensus(marks, looked, 0.2).notes)
+    assert not any("nearest-neighbour distance" in n for n in consensus(marks, looked).notes)
+    assert any("nearest-neighbour distance" in n for n in consensus(marks, looked, 0.2).notes)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_wide_tolerance_is_remarked_on():
     [
         (lambda m, k: (m.drop(columns="y_nm"), k), "lacks the columns y_nm"),
         (lambda m, k: (m, k[:1]), "B has marks in a.tif"),
-        (lambda m, k: (m, pd.concat([k, k])), "twice"),
+        (lambda m, k: (m, pd.concat([k, k])), "two tables"),
         (lambda m, k: (m.assign(x_nm=np.nan), k), "without a position"),
         (lambda m, k: (m, k.assign(area_nm2=0)), "area"),
     ],
@@ -307,7 +307,7 @@ def test_a_model_like_one_of_them_is_not_told_from_them_and_a_good_one_is():
     assert abs(expert["difference"]) < 0.08
     assert expert["difference_low"] <= expert["difference"] <= expert["difference_high"]
     perfect = compare_with_annotators(atoms, marks, looked)
-    assert perfect["one_more_expert"]["answer"].startswith("nearer")
+    assert perfect["one_more_expert"]["answer"].startswith("closer")
     poor = compare_with_annotators(atoms[::3], marks, looked)
     assert poor["one_more_expert"]["answer"].startswith("further")
     assert poor["against_consensus"]["precision"] > 0.9 > poor["against_consensus"]["recall"]

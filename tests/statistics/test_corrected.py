@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.statistics.corrected_accuracy import on_corrected
-from napari_atomicity.statistics.ratios import wilson_interval
+from napari_atomicity.statistics.intervals import wilson_interval
 
 CLASSES = ["Pt19", "Pt30", "Pt41"]
 

@@ -8,9 +8,9 @@ import pytest
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
-from napari_atomicity.statistics import dispersion as module
-from napari_atomicity.statistics.dispersion import dispersion, pooled
-from napari_atomicity.statistics.point_patterns import ObservationWindow
+from napari_atomicity.statistics import dispersion_evidence, dispersion_intervals
+from napari_atomicity.statistics.dispersion import dispersion, pool_images
+from napari_atomicity.statistics.windows import ObservationWindow
 
 PX = 0.15
 MASK = np.ones((90, 100), bool)
@@ -20,8 +20,8 @@ WINDOW = ObservationWindow(MASK, PX)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(module, "RESAMPLES", 60)
-    monkeypatch.setattr(module, "DRAWS", 20)
+    monkeypatch.setattr(dispersion_intervals, "RESAMPLES", 60)
+    monkeypatch.setattr(dispersion_evidence, "DRAWS", 20)
 
 
 def field(settings: AtomFieldSettings, seed: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def cover(estimate, truth: float) -> bool:
     ids=lambda s: s.pattern,
 )
 def test_density_is_unbiased_within_its_interval(settings, monkeypatch):
-    monkeypatch.setattr(module, "RESAMPLES", 2)
+    monkeypatch.setattr(dispersion_intervals, "RESAMPLES", 2)
     found = [of(field(settings, seed)).density for seed in range(120)]
     values = np.array([d.value for d in found])
     truth = settings.atoms_per_nm2
@@ -70,7 +70,7 @@ def test_density_is_unbiased_within_its_interval(settings, monkeypatch):
 
 
 def test_the_number_in_the_field_lies_in_the_interval_of_detection(monkeypatch):
-    monkeypatch.setattr(module, "RESAMPLES", 2)
+    monkeypatch.setattr(dispersion_intervals, "RESAMPLES", 2)
     settings, hits, here, errors = AtomFieldSettings(atoms_per_nm2=0.3), 0, 0, []
     for seed in range(100):
         points = field(settings, seed)
@@ -235,9 +235,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(AtomicityError):
         dispersion(points, np.zeros((4, 4), bool), PX)
     with pytest.raises(AtomicityError):
-        pooled([])
+        pool_images([])
     with pytest.raises(AtomicityError):
-        pooled([of(points), of(points, group_distance_nm=0.4)])
+        pool_images([of(points), of(points, group_distance_nm=0.4)])
 
 
 def test_it_stops():
@@ -249,7 +249,7 @@ def test_it_stops():
 def test_a_pool_adds_up_and_is_surer():
     settings = AtomFieldSettings(atoms_per_nm2=0.3)
     parts = [of(field(settings, seed), simulations=9) for seed in range(6)]
-    all_of_them = pooled(parts)
+    all_of_them = pool_images(parts)
     assert all_of_them.n_atoms == sum(part.n_atoms for part in parts)
     assert all_of_them.images == 6
     assert all_of_them.area_nm2 == pytest.approx(6 * WINDOW.area_nm2)
@@ -263,12 +263,12 @@ def test_a_pool_adds_up_and_is_surer():
     assert row["image"] == "all"
     assert 0.5 < row["clark_evans"] < 1.5
     assert np.isfinite(row["quadrat_index"])
-    assert pooled(parts[:1]) is parts[0]
+    assert pool_images(parts[:1]) is parts[0]
 
 
 def test_images_that_differ_make_the_pool_unsure():
     def pool(densities):
-        return pooled([of(field(AtomFieldSettings(atoms_per_nm2=d), i)) for i, d in densities])
+        return pool_images([of(field(AtomFieldSettings(atoms_per_nm2=d), i)) for i, d in densities])
 
     alike = pool(enumerate([0.3] * 6)).density
     apart = pool(enumerate([0.1, 0.5, 0.15, 0.45, 0.1, 0.5])).density
@@ -279,7 +279,7 @@ def uneven(seed: int, images: int, difference: float):
     """Images of a sample of 0.3 atoms per nm² on average, whose densities differ."""
     shift = np.random.default_rng([seed, 7]).standard_normal(images) * difference
     density = 0.3 * np.exp(shift - difference**2 / 2)
-    return pooled(
+    return pool_images(
         [
             of(field(AtomFieldSettings(atoms_per_nm2=d), 10 * seed + i))
             for i, d in enumerate(density)
@@ -291,7 +291,7 @@ def uneven(seed: int, images: int, difference: float):
 def test_a_pool_of_few_images_that_differ_is_covered_and_its_interval_is_of_use(
     images, monkeypatch
 ):
-    monkeypatch.setattr(module, "RESAMPLES", 2)
+    monkeypatch.setattr(dispersion_intervals, "RESAMPLES", 2)
     found = [uneven(seed, images, 0.4).density for seed in range(50)]
     # Of 50, 95 % are 47; fewer than 42 happen once in 200.
     assert sum(cover(d, 0.3) for d in found) >= 42
@@ -302,14 +302,17 @@ def test_a_pool_of_few_images_that_differ_is_covered_and_its_interval_is_of_use(
 def test_what_a_row_rests_on_is_said():
     one = of(field(AtomFieldSettings(atoms_per_nm2=0.3), 1))
     assert "images" not in one.row()["method"]
-    assert "differences between images (half-normal prior 0.5)" in pooled([one] * 2).row()["method"]
+    assert (
+        "differences between images (half-normal prior 0.5)"
+        in pool_images([one] * 2).row()["method"]
+    )
 
 
 def test_density_of_a_pool_is_covered(monkeypatch):
-    monkeypatch.setattr(module, "RESAMPLES", 2)
+    monkeypatch.setattr(dispersion_intervals, "RESAMPLES", 2)
     settings = AtomFieldSettings(
         pattern="clustered", atoms_per_nm2=0.4, parents_per_nm2=0.12, spread_nm=0.4
     )
     parts = [of(field(settings, seed)) for seed in range(160)]
-    pools = [pooled(parts[i : i + 4]).density for i in range(0, 160, 4)]
+    pools = [pool_images(parts[i : i + 4]).density for i in range(0, 160, 4)]
     assert sum(cover(d, 0.4) for d in pools) >= 33  # of 38 expected

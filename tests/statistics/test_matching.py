@@ -137,5 +137,5 @@ def test_boxes_may_differ_by_seven_pixels_along_an_axis_and_not_by_eight():
     origin = np.zeros((1, 2))
     assert len(match_boxes(origin, np.array([[0, 6.99]]))) == 1
     assert len(match_boxes(origin, np.array([[0, 7.0]]))) == 0
-    with pytest.raises(ValueError, match="boxes"):
+    with pytest.raises(ValueError, match="box size"):
         match_boxes(origin, origin, size=0)

@@ -13,8 +13,16 @@ from scipy.stats import kstest
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
-from napari_atomicity.statistics import point_patterns as patterns
-from napari_atomicity.statistics.point_patterns import ObservationWindow
+from napari_atomicity.statistics.envelopes import global_envelope
+from napari_atomicity.statistics.nearest_neighbours import (
+    clark_evans_donnelly,
+    nearest_neighbour_distribution,
+    nearest_neighbours,
+)
+from napari_atomicity.statistics.pair_correlation import pair_correlation, ripley_k, ripley_l
+from napari_atomicity.statistics.quadrats import count_quadrats, quadrat_p_value
+from napari_atomicity.statistics.randomness import compare_with_randomness, pool_randomness_tests
+from napari_atomicity.statistics.windows import MAX_MASK_PX, ObservationWindow, point_density
 
 RECTANGLE = ObservationWindow(np.ones((60, 80), bool), 0.1)
 
@@ -112,7 +120,7 @@ def test_overlap_of_any_support_is_that_of_shifting_it():
 
 
 def test_a_large_support_is_averaged_over_blocks():
-    mask = np.zeros((60, 2 * patterns.LONGEST_PX + 3), bool)
+    mask = np.zeros((60, 2 * MAX_MASK_PX + 3), bool)
     mask[:, :1500] = True
     window = ObservationWindow(mask, 0.1)
     assert window.overlap_nm2(np.array([1.5]), np.array([30.0])) == pytest.approx([4.5 * 120])
@@ -124,7 +132,7 @@ def test_random_points_lie_on_the_support_and_everywhere_on_it():
     window = ObservationWindow(irregular(), 0.2)
     points = scattered(window, 20_000)
     assert window.contains(points).all()
-    quadrats = patterns.quadrat_counts(points, window, across=8)
+    quadrats = count_quadrats(points, window, across=8)
     assert quadrats.chi2_p > 1e-3
     assert quadrats.area_nm2.sum() == pytest.approx(window.area_nm2)
 
@@ -148,7 +156,7 @@ def test_what_is_no_support_is_refused(mask, pixel):
 def test_points_that_are_none_are_refused():
     for bad in (np.zeros((3, 3)), np.array([[0.0, np.nan]])):
         with pytest.raises(AtomicityError):
-            patterns.density(bad, RECTANGLE)
+            point_density(bad, RECTANGLE)
 
 
 # ---- against plain implementations
@@ -158,10 +166,10 @@ def test_k_and_g_are_those_of_the_double_loop(mask):
     points = scattered(window, 30)
     r = np.array([0.05, 0.4, 1.0, 2.1])
     expected = [plain_k(points, window, x) for x in r]
-    np.testing.assert_allclose(patterns.ripley_k(points, window, r), expected, rtol=1e-9)
+    np.testing.assert_allclose(ripley_k(points, window, r), expected, rtol=1e-9)
     h = 0.35
     expected = [plain_g(points, window, x, h) for x in r]
-    found = patterns.pair_correlation(points, window, r, bandwidth=h)
+    found = pair_correlation(points, window, r, bandwidth=h)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
@@ -169,7 +177,7 @@ def test_g_of_the_nearest_neighbour_is_that_of_the_double_loop():
     points = scattered(RECTANGLE, 60)
     r = np.array([0.2, 0.5, 0.9])
     expected = [plain_hanisch(points, RECTANGLE, x) for x in r]
-    found = patterns.nearest_neighbour_distribution(points, RECTANGLE, r)
+    found = nearest_neighbour_distribution(points, RECTANGLE, r)
     # The eroded area is counted in pixels, the distance to the edge interpolated between them.
     np.testing.assert_allclose(found, expected, atol=0.03)
 
@@ -179,8 +187,8 @@ def test_weights_of_one_and_nought_are_points_there_or_not():
     points, there = scattered(window, 40), np.arange(40) % 2 == 0
     r = np.array([0.5, 1.5])
     np.testing.assert_allclose(
-        patterns.ripley_k(points, window, r, weights=there),
-        patterns.ripley_k(points[there], window, r),
+        ripley_k(points, window, r, weights=there),
+        ripley_k(points[there], window, r),
     )
 
 
@@ -190,13 +198,13 @@ def test_points_off_the_support_do_not_count():
     more = np.concatenate([points, [[0.4, 0.4], [6.0, 8.0], [-3.0, 50.0]]])
     assert list(window.contains(more[-3:])) == [False] * 3
     for function in (
-        patterns.ripley_k,
-        patterns.pair_correlation,
-        patterns.nearest_neighbour_distribution,
+        ripley_k,
+        pair_correlation,
+        nearest_neighbour_distribution,
     ):
         np.testing.assert_array_equal(function(more, window, r), function(points, window, r))
-    assert patterns.density(more, window) == pytest.approx(30 / window.area_nm2)
-    assert patterns.quadrat_counts(more, window).count.sum() == 30
+    assert point_density(more, window) == pytest.approx(30 / window.area_nm2)
+    assert count_quadrats(more, window).count.sum() == 30
 
 
 # ---- closed forms of processes
@@ -233,9 +241,9 @@ def test_k_and_g_are_flat_for_random_and_right_for_other_fields(settings):
     window = ObservationWindow(irregular((60, 70)), 0.2)
     r = np.array([0.3, 0.6, 1.0, 1.6])
     for function, expected, smoothing in (
-        (partial(patterns.ripley_k, r_nm=r), atom_fields.ripley_k(settings, r), 0.0),
+        (partial(ripley_k, r_nm=r), atom_fields.ripley_k(settings, r), 0.0),
         (
-            partial(patterns.pair_correlation, r_nm=r[2:], bandwidth=0.1),
+            partial(pair_correlation, r_nm=r[2:], bandwidth=0.1),
             atom_fields.pair_correlation(settings, r[2:]),
             0.02,
         ),
@@ -258,19 +266,16 @@ def expected_pairs(settings: AtomFieldSettings, window: ObservationWindow) -> fl
 
 def test_nearest_neighbours_of_few_points():
     points = np.array([[0.0, 0.0], [0.0, 3.0], [4.0, 3.0]])
-    np.testing.assert_allclose(patterns.nearest_neighbours(points), [3, 3, 4])
-    assert np.isnan(patterns.nearest_neighbours(points[:1])).all()
-    assert len(patterns.nearest_neighbours(points[:0])) == 0
+    np.testing.assert_allclose(nearest_neighbours(points), [3, 3, 4])
+    assert np.isnan(nearest_neighbours(points[:1])).all()
+    assert len(nearest_neighbours(points[:0])) == 0
 
 
 def test_nearest_neighbours_of_random_points_are_those_of_the_formula():
     window, n = ObservationWindow(irregular(), 0.2), 80
     r = np.linspace(0.1, 1.2, 8)
     found = np.mean(
-        [
-            patterns.nearest_neighbour_distribution(scattered(window, n, s), window, r)
-            for s in range(150)
-        ],
+        [nearest_neighbour_distribution(scattered(window, n, s), window, r) for s in range(150)],
         axis=0,
     )
     np.testing.assert_allclose(found, -np.expm1(-np.pi * n / window.area_nm2 * r**2), atol=0.02)
@@ -283,23 +288,21 @@ def test_clark_evans_of_a_triangular_lattice_is_2_149():
         [rows * spacing * np.sqrt(3) / 2, (columns + 0.5 * (rows % 2)) * spacing], axis=-1
     ).reshape(-1, 2)
     window = ObservationWindow(np.ones((140, 162), bool), 0.1)
-    found = patterns.against_randomness(points, window, simulations=39)
+    found = compare_with_randomness(points, window, simulations=39)
     # The greatest possible value, 2 · 2^½ · 12^-¼ without edges (Clark and Evans 1954).
     assert found.clark_evans == pytest.approx(2.149, rel=0.03)
     assert found.clark_evans_p == pytest.approx(2 / 40)
-    index, z = patterns.clark_evans_donnelly(points, window)
+    index, z = clark_evans_donnelly(points, window)
     assert index == pytest.approx(found.clark_evans, rel=0.02)
     assert z > 10
 
 
 def test_donnelly_knows_random_points():
-    z = [
-        patterns.clark_evans_donnelly(scattered(RECTANGLE, 50, s), RECTANGLE)[1] for s in range(300)
-    ]
+    z = [clark_evans_donnelly(scattered(RECTANGLE, 50, s), RECTANGLE)[1] for s in range(300)]
     assert np.mean(z) == pytest.approx(0, abs=0.2)
     assert np.std(z) == pytest.approx(1, abs=0.15)
     with pytest.raises(AtomicityError):
-        patterns.clark_evans_donnelly(np.zeros((3, 2)), ObservationWindow(irregular(), 0.1))
+        clark_evans_donnelly(np.zeros((3, 2)), ObservationWindow(irregular(), 0.1))
 
 
 # ---- invariances
@@ -325,10 +328,10 @@ def test_nothing_depends_on_the_frame_or_the_unit(seed, n, turns, mirrored, unit
     points, moved = points[same], moved[same]
     r = np.array([0.3, 0.8, 1.5])
     for function, power in (
-        (patterns.ripley_k, 2),
-        (patterns.ripley_l, 1),
-        (patterns.pair_correlation, 0),
-        (patterns.nearest_neighbour_distribution, 0),
+        (ripley_k, 2),
+        (ripley_l, 1),
+        (pair_correlation, 0),
+        (nearest_neighbour_distribution, 0),
     ):
         np.testing.assert_allclose(
             function(moved, other, r * unit),
@@ -336,7 +339,7 @@ def test_nothing_depends_on_the_frame_or_the_unit(seed, n, turns, mirrored, unit
             rtol=1e-6,
             atol=1e-7 * unit**power,
         )
-    a, b = (patterns.quadrat_counts(p, w) for p, w in ((points, one), (moved, other)))
+    a, b = (count_quadrats(p, w) for p, w in ((points, one), (moved, other)))
     assert sorted(a.area_nm2.ravel() * unit**2) == pytest.approx(sorted(b.area_nm2.ravel()))
     if len(points):
         assert a.index == pytest.approx(b.index, nan_ok=True)
@@ -347,25 +350,25 @@ def test_nothing_depends_on_the_frame_or_the_unit(seed, n, turns, mirrored, unit
 def test_too_few_points_have_no_structure(n):
     points, r = np.full((n, 2), 1.0), np.array([0.5, 1.0])
     for function in (
-        patterns.ripley_k,
-        patterns.ripley_l,
-        patterns.pair_correlation,
-        patterns.nearest_neighbour_distribution,
+        ripley_k,
+        ripley_l,
+        pair_correlation,
+        nearest_neighbour_distribution,
     ):
         assert np.isnan(function(points, RECTANGLE, r)).all()
-    found = patterns.against_randomness(points, RECTANGLE, simulations=9)
+    found = compare_with_randomness(points, RECTANGLE, simulations=9)
     assert found.n == n
     assert np.isnan(found.clark_evans) and np.isnan(found.clark_evans_p)
     assert all(np.isnan(curve.p) for curve in found.curves.values())
-    assert patterns.density(points, RECTANGLE) == pytest.approx(n / 48)
+    assert point_density(points, RECTANGLE) == pytest.approx(n / 48)
 
 
 def test_points_in_one_place_are_neighbours_at_no_distance():
     points = np.full((3, 2), 2.0)
-    assert (patterns.nearest_neighbours(points) == 0).all()
-    assert patterns.ripley_k(points, RECTANGLE, np.array([0.0])) == pytest.approx(48)
-    assert np.isfinite(patterns.pair_correlation(points, RECTANGLE, np.array([0.0, 0.1]))).all()
-    found = patterns.against_randomness(points, RECTANGLE, simulations=19)
+    assert (nearest_neighbours(points) == 0).all()
+    assert ripley_k(points, RECTANGLE, np.array([0.0])) == pytest.approx(48)
+    assert np.isfinite(pair_correlation(points, RECTANGLE, np.array([0.0, 0.1]))).all()
+    found = compare_with_randomness(points, RECTANGLE, simulations=19)
     assert found.clark_evans == 0
     assert found.curves["L"].p == pytest.approx(1 / 20)
 
@@ -377,7 +380,7 @@ def test_a_curve_leaves_the_envelope_where_its_p_is_low(seed, shift, level):
     rng = np.random.default_rng(seed)
     curves = rng.normal(size=(60, 12)).cumsum(axis=1)
     curves[0] += shift
-    p, low, high = patterns.global_envelope(curves[0], curves[1:], level)
+    p, low, high = global_envelope(curves[0], curves[1:], level)
     leaves = ((curves[0] < low) | (curves[0] > high)).any()
     assert leaves == (p <= 1 - level + 1e-9)
     assert 1 / 60 <= p <= 1
@@ -386,7 +389,7 @@ def test_a_curve_leaves_the_envelope_where_its_p_is_low(seed, shift, level):
 def test_p_of_random_points_is_uniform():
     window = ObservationWindow(irregular(), 0.2)
     found = [
-        patterns.against_randomness(scattered(window, 25, s), window, 39, seed=s + 1000)
+        compare_with_randomness(scattered(window, 25, s), window, 39, seed=s + 1000)
         for s in range(150)
     ]
     for p in ([f.curves["L"].p for f in found], [f.clark_evans_p for f in found]):
@@ -401,7 +404,7 @@ def test_clustered_points_are_told_from_random_ones():
         pattern="clustered", atoms_per_nm2=1.0, parents_per_nm2=0.2, spread_nm=0.2
     )
     points = atom_fields.lone_atoms(settings, window, np.random.default_rng(2))
-    found = patterns.against_randomness(points, window, 39)
+    found = compare_with_randomness(points, window, 39)
     assert {found.curves[name].p for name in ("G", "L", "g")} == {1 / 40}
     assert found.clark_evans < 0.8
     curve = found.curves["L"]
@@ -410,31 +413,31 @@ def test_clustered_points_are_told_from_random_ones():
 
 
 def test_curves_that_are_not_finite_are_left_out_of_the_test():
-    p, low, high = patterns.global_envelope(np.array([np.nan, 1.0]), np.zeros((19, 2)))
+    p, low, high = global_envelope(np.array([np.nan, 1.0]), np.zeros((19, 2)))
     assert p == pytest.approx(1 / 20)
     assert np.isnan(low[0]) and high[1] == 0
-    assert np.isnan(patterns.global_envelope(np.full(2, np.nan), np.zeros((19, 2)))[0])
+    assert np.isnan(global_envelope(np.full(2, np.nan), np.zeros((19, 2)))[0])
 
 
 def test_a_pool_of_the_same_twice_is_the_same():
     window = ObservationWindow(irregular(), 0.2)
-    one = patterns.against_randomness(scattered(window, 30), window, 19)
-    both = patterns.pooled([one, one])
+    one = compare_with_randomness(scattered(window, 30), window, 19)
+    both = pool_randomness_tests([one, one])
     assert both is not None and both.n == 60
     assert both.clark_evans == pytest.approx(one.clark_evans)
     for name, curve in one.curves.items():
         np.testing.assert_allclose(both.curves[name].observed, curve.observed)
         assert both.curves[name].p == pytest.approx(curve.p)
-    assert patterns.pooled([patterns.against_randomness(np.empty((0, 2)), window)]) is None
+    assert pool_randomness_tests([compare_with_randomness(np.empty((0, 2)), window)]) is None
 
 
 def test_a_pool_of_several_densities_is_flat_for_random_points():
     window = ObservationWindow(irregular(), 0.2)
     parts = [
-        patterns.against_randomness(scattered(window, n, n), window, 39, seed=n)
+        compare_with_randomness(scattered(window, n, n), window, 39, seed=n)
         for n in (20, 40, 80, 90, 100, 110)
     ]
-    found = patterns.pooled(parts)
+    found = pool_randomness_tests(parts)
     assert found is not None
     np.testing.assert_allclose(
         found.curves["L"].observed[20:], found.curves["L"].r_nm[20:], rtol=0.1
@@ -444,19 +447,19 @@ def test_a_pool_of_several_densities_is_flat_for_random_points():
 
 def test_it_stops_and_says_how_far_it_is():
     said = []
-    patterns.against_randomness(
+    compare_with_randomness(
         scattered(RECTANGLE, 5), RECTANGLE, 3, progress=lambda *words: said.append(words[:2])
     )
     assert said == [(1, 3), (2, 3), (3, 3)]
     with pytest.raises(Cancelled):
-        patterns.against_randomness(scattered(RECTANGLE, 5), RECTANGLE, 3, stop=lambda: True)
+        compare_with_randomness(scattered(RECTANGLE, 5), RECTANGLE, 3, stop=lambda: True)
 
 
 # ---- quadrats
 def test_quadrats_count_what_lies_in_them():
     window = ObservationWindow(np.ones((40, 60), bool), 0.1)
     points = np.array([[0.0, 0.0], [0.1, 0.2], [3.9, 5.9], [1.9, 3.0]])
-    found = patterns.quadrat_counts(points, window, across=3)
+    found = count_quadrats(points, window, across=3)
     assert found.count.tolist() == [[2, 1, 0], [0, 0, 1]]
     assert found.of(points).tolist() == [0, 0, 5, 1]
     np.testing.assert_allclose(found.area_nm2, 4.0)
@@ -471,7 +474,7 @@ def test_quadrats_of_partial_support_expect_less():
         [c + np.random.default_rng(0).uniform(0, 0.9, (n, 2)) for c, n in
          (((0, 0), 10), ((0, 2), 20), ((2, 0), 20), ((2, 2), 20))]
     )  # fmt: skip
-    found = patterns.quadrat_counts(points, window, across=2)
+    found = count_quadrats(points, window, across=2)
     np.testing.assert_allclose(found.area_nm2, [[2, 4], [4, 4]])
     assert found.index == pytest.approx(0, abs=1e-9)
     assert found.chi2_p < 0.01  # far more even than chance
@@ -480,14 +483,14 @@ def test_quadrats_of_partial_support_expect_less():
 def test_quadrats_with_hardly_any_support_are_left_out():
     mask = np.ones((40, 40), bool)
     mask[:20, 4:20] = False
-    found = patterns.quadrat_counts(np.array([[0.1, 0.1]]), ObservationWindow(mask, 0.1), across=2)
+    found = count_quadrats(np.array([[0.1, 0.1]]), ObservationWindow(mask, 0.1), across=2)
     assert found.used.tolist() == [[False, True], [True, True]]
-    assert np.isnan(found.index) and np.isnan(patterns.quadrat_p(found))
+    assert np.isnan(found.index) and np.isnan(quadrat_p_value(found))
 
 
 def test_p_of_quadrats_by_drawing_is_that_of_chi_squared_where_many_are_expected():
     for seed in range(5):
-        found = patterns.quadrat_counts(scattered(RECTANGLE, 600, seed), RECTANGLE, across=4)
-        assert patterns.quadrat_p(found, 1999) == pytest.approx(found.chi2_p, abs=0.06)
-    heaped = patterns.quadrat_counts(scattered(RECTANGLE, 50) / 2, RECTANGLE)
-    assert patterns.quadrat_p(heaped) == pytest.approx(2 / 1000)
+        found = count_quadrats(scattered(RECTANGLE, 600, seed), RECTANGLE, across=4)
+        assert quadrat_p_value(found, 1999) == pytest.approx(found.chi2_p, abs=0.06)
+    heaped = count_quadrats(scattered(RECTANGLE, 50) / 2, RECTANGLE)
+    assert quadrat_p_value(heaped) == pytest.approx(2 / 1000)

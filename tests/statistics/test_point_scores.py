@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.core.errors import TableError
-from napari_atomicity.statistics.point_scores import Counts, evaluate_points, is_points, rates
+from napari_atomicity.statistics.point_scores import Counts, evaluate_points, rates
+from napari_atomicity.statistics.point_tables import is_points
 
 
 def atoms(image: str, points_nm, px_nm: float = 0.1, **more) -> pd.DataFrame:
@@ -66,9 +67,9 @@ def test_images_are_matched_by_name_and_frame():
 
 def test_names_that_may_mean_two_things_are_refused():
     truth = pd.concat([atoms("a_1", TRUE), atoms("a_2", TRUE)])
-    with pytest.raises(TableError, match="may be any of"):
+    with pytest.raises(TableError, match="several images"):
         evaluate_points(atoms("a.tif", TRUE), truth)
-    with pytest.raises(TableError, match="does not say of which"):
+    with pytest.raises(TableError, match="does not name them"):
         evaluate_points(atoms("x", TRUE).drop(columns="image"), truth)
 
 
@@ -112,11 +113,11 @@ def test_labels_that_were_uncertain_are_told_apart():
         (pd.DataFrame({"a": [1]}), "no position in row 1"),
         (atoms("a", TRUE).assign(y_nm=[1, np.nan, 2, 3], y_px=np.nan), "row 2"),
         (atoms("a", TRUE, atom=["perhaps"] * 4), "atom is perhaps"),
-        (atoms("a", TRUE).assign(frame=[0, 0, np.nan, 1]), "frame in row 3"),
-        (atoms("a", TRUE).assign(frame=["0", "", "0", "0"]), "frame in row 2"),
-        (atoms("a", TRUE).assign(frame=[0, 0, 0, 0.5]), "frame in row 4"),
-        (atoms("a", TRUE).assign(image=["a", np.nan, "a", "a"]), "image row 2"),
-        (atoms("a", TRUE).assign(image=["a", "a", " ", "a"]), "image row 3"),
+        (atoms("a", TRUE).assign(frame=[0, 0, np.nan, 1]), "frame number in row 3"),
+        (atoms("a", TRUE).assign(frame=["0", "", "0", "0"]), "frame number in row 2"),
+        (atoms("a", TRUE).assign(frame=[0, 0, 0, 0.5]), "frame number in row 4"),
+        (atoms("a", TRUE).assign(image=["a", np.nan, "a", "a"]), "image name in row 2"),
+        (atoms("a", TRUE).assign(image=["a", "a", " ", "a"]), "image name in row 3"),
     ],
 )
 def test_tables_that_make_no_sense_are_named(table, said):

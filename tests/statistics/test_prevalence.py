@@ -10,13 +10,9 @@ from scipy.optimize import minimize
 from napari_atomicity.core.cluster_table import ALL, conform
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.model_card import ModelCard
-from napari_atomicity.statistics.prevalence import (
-    METHODS,
-    bootstrap_fractions,
-    mixture_shares,
-    resampled_weights,
-    unavailable,
-)
+from napari_atomicity.statistics.cluster_bootstrap import bootstrap_fractions, resample_weights
+from napari_atomicity.statistics.mixture_shares import mixture_shares
+from napari_atomicity.statistics.prevalence import METHODS, unavailable
 from napari_atomicity.statistics.ratios import class_ratios, counted
 
 CLASSES = ("Pt19", "Pt41", "Pt70")
@@ -243,7 +239,7 @@ def test_clusters_are_drawn_as_their_counts_would_be():
     counts = np.array([[30, 10], [5, 25], [20, 20]])
     image = np.repeat(np.arange(3), counts.sum(axis=1))
     kind = np.concatenate([np.repeat([0, 1], row) for row in counts])
-    weights = resampled_weights(image, 4000, rng)
+    weights = resample_weights(image, 4000, rng)
     assert (weights.sum(axis=1) > 0).all()
     drawn = weights[:, kind == 0].sum(axis=1) / weights.sum(axis=1)
     expected = bootstrap_fractions(counts, 4000, rng)[:, 0]
@@ -259,9 +255,9 @@ def test_what_is_missing_is_said():
     assert unavailable("counted", None) is None
     for method in ADJUSTED:
         assert unavailable(method, CARD, table[counted(table)]) is None
-        assert unavailable(method, None) == "the card of the model is not at hand"
-        assert "train it again" in unavailable(method, bare)
-        with pytest.raises(ModelError, match="the card of the model old holds no"):
+        assert unavailable(method, None) == "the card of the model is not available"
+        assert "train the model again" in unavailable(method, bare)
+        with pytest.raises(ModelError, match="the card of the model old has no"):
             class_ratios(table, method=method, card=bare)
         foreign = table.assign(model_id="another-1")
         assert "another model than made-up-00000000: another-1" in unavailable(

@@ -7,13 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity.core.cluster_table import ALL, conform
-from napari_atomicity.statistics.prevalence import bootstrap_fractions
-from napari_atomicity.statistics.ratios import (
-    COLUMNS,
-    CONDITIONS_DIFFER,
-    class_ratios,
-    wilson_interval,
-)
+from napari_atomicity.statistics.cluster_bootstrap import bootstrap_fractions
+from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.statistics.ratios import COLUMNS, CONDITIONS_DIFFER, class_ratios
 from support import synthetic_analysis
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]

@@ -104,7 +104,7 @@ def test_images_match_by_stem_and_labels_by_atoms():
 
 def test_ambiguous_names_are_refused():
     truth = truth_table().replace({"a.tif": "one/x.tif", "b.tif": "two/x.tif"})
-    with pytest.raises(TableError, match="may be any of"):
+    with pytest.raises(TableError, match="matches several images"):
         evaluate(truth.assign(image="x.png"), truth, images=None)
     predicted = truth_table().replace({"b.tif": "a.png"})
     with pytest.raises(TableError, match="several images"):

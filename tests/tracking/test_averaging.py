@@ -63,5 +63,5 @@ def test_edges_are_the_mean_of_what_was_seen():
 
 @pytest.mark.parametrize("frames", [0, -1, 2.5, "some", True])
 def test_no_number_of_frames(moving, frames):
-    with pytest.raises(AtomicityError, match="frames to average"):
+    with pytest.raises(AtomicityError, match="frames must be"):
         average_frames(moving[0], frames)

@@ -8,7 +8,7 @@ from films import film, stack
 from scipy import ndimage
 
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.tracking.drift import drift_of_clusters, estimate_drift
+from napari_atomicity.tracking.drift import estimate_drift, estimate_drift_from_clusters
 
 
 def test_clusters_tell_the_drift():
@@ -27,7 +27,9 @@ def test_a_jump_of_the_stage_is_found():
     rng = np.random.default_rng(0)
     places = rng.uniform(0, 30, (25, 2))
     jump = np.array([3.1, -2.4])
-    found = drift_of_clusters(np.r_[places, places, places + jump], np.repeat([0, 1, 2], 25), 3)
+    found = estimate_drift_from_clusters(
+        np.r_[places, places, places + jump], np.repeat([0, 1, 2], 25), 3
+    )
     np.testing.assert_allclose(found.shift_nm, [[0, 0], [0, 0], jump], atol=1e-9)
 
 
@@ -81,12 +83,12 @@ def test_pixels_that_are_no_numbers_are_passed_over(grain):
 
 
 def test_drift_is_taken_off_and_told():
-    found = drift_of_clusters(
+    found = estimate_drift_from_clusters(
         np.array([[1.0, 1], [4, 4], [8, 2], [3, 9], [1.5, 2], [4.5, 5], [8.5, 3], [3.5, 10]]),
         np.repeat([0, 1], 4),
         2,
     )
-    np.testing.assert_allclose(found.removed([[1.5, 2.0]], [1]), [[1, 1]], atol=1e-9)
+    np.testing.assert_allclose(found.subtract([[1.5, 2.0]], [1]), [[1, 1]], atol=1e-9)
     table = found.table("a.tif", 0.25)
     assert table["time_s"].tolist() == [0.0, 0.25]
     assert table["step_nm"].tolist() == pytest.approx([0, np.hypot(0.5, 1)])

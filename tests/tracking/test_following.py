@@ -14,10 +14,10 @@ from napari_atomicity.core.cluster_table import conform, settle_labels, validate
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.tracking import MovieSettings, movie_of, track_clusters
+from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters
 from napari_atomicity.tracking.dwell import dwell_summary, dwell_times, survival
 from napari_atomicity.tracking.following import TRACK_COLUMNS
-from napari_atomicity.tracking.smoothing import Track, emissions_of, smoothed_atoms
+from napari_atomicity.tracking.smoothing import Track, compute_emissions, smoothed_atoms
 from napari_atomicity.tracking.tracks import clusters_of
 
 
@@ -42,7 +42,7 @@ def test_the_table_knows_its_tracks(tracked):
 
 def test_smoothing_mends_labels(tracked):
     analysis, truth, _ = tracked
-    movie = movie_of(analysis)
+    movie = analyse_movie(analysis)
     known = analysis.table.set_index("cluster_id")["truth_id"]
     at = pd.MultiIndex.from_arrays([movie.table["frame"], movie.table["cluster_id"].map(known)])
     true = truth.set_index(["frame", "truth_id"])["label"].reindex(at).to_numpy()
@@ -57,11 +57,13 @@ def test_smoothing_mends_labels(tracked):
 
 def test_the_rate_is_per_second_where_frames_have_a_time(tracked):
     analysis, _, courses = tracked
-    movie = movie_of(analysis)
+    movie = analyse_movie(analysis)
     rate, low, high = movie.rate
     assert movie.unit == "1/s"
     assert low < 0.04 < high  # 0.02 per frame of 0.5 s
-    per_frame = movie_of(replace(analysis, micrograph=replace(analysis.micrograph, metadata={})))
+    per_frame = analyse_movie(
+        replace(analysis, micrograph=replace(analysis.micrograph, metadata={}))
+    )
     assert per_frame.unit == "1/frame"
     assert per_frame.rate[0] == pytest.approx(rate * 0.5)
     assert np.isnan(per_frame.table["time_s"]).all()
@@ -71,7 +73,7 @@ def test_the_rate_is_per_second_where_frames_have_a_time(tracked):
 def test_a_rate_that_is_given_is_not_estimated(tracked):
     analysis, _, _ = tracked
     kept = MovieSettings.from_dict(analysis.parameters["movie"]["settings"])
-    movie = movie_of(analysis, replace(kept, rate=0.1))
+    movie = analyse_movie(analysis, replace(kept, rate=0.1))
     assert not movie.change.estimated
     assert movie.rate[0] == pytest.approx(0.1)
     assert movie.summary()["rate"]["unit"] == "1/s"
@@ -79,7 +81,7 @@ def test_a_rate_that_is_given_is_not_estimated(tracked):
 
 def test_merges_are_found(tracked):
     analysis, _, courses = tracked
-    events = movie_of(analysis).events
+    events = analyse_movie(analysis).events
     merges = events[events["event"] == "merge"]
     known = analysis.table.set_index("cluster_id")["truth_id"]
     found = {(int(m.frame), int(known[m.cluster_id])) for m in merges.itertuples()}
@@ -91,13 +93,13 @@ def test_merges_are_found(tracked):
 
 def test_what_a_person_says_counts(tracked):
     analysis, _, _ = tracked
-    movie = movie_of(analysis)
+    movie = analyse_movie(analysis)
     track = next(t for t in movie.tracks if len(t.rows) > 20 and len(set(t.label)) == 1)
     other = next(c for c in CLASSES if c != track.label[0])
     table = analysis.table.copy()
     rows = [r for r in track.rows[5:12] if r >= 0]
     table.loc[table.index[rows], "label_corrected"] = other
-    edited = movie_of(replace(analysis, table=settle_labels(table)))
+    edited = analyse_movie(replace(analysis, table=settle_labels(table)))
     mended = next(t for t in edited.tracks if t.track_id == track.track_id)
     assert set(mended.label[5:12]) == {other}
     jumps = edited.events[
@@ -108,8 +110,8 @@ def test_what_a_person_says_counts(tracked):
 
 def test_a_single_image_and_untracked_stacks_are_refused():
     analysis, _, _ = film()
-    with pytest.raises(AtomicityError, match="not been linked"):
-        movie_of(analysis)
+    with pytest.raises(AtomicityError, match="not linked"):
+        analyse_movie(analysis)
     single = replace(analysis, micrograph=Micrograph(np.zeros((9, 9)), 0.1, "one"))
     with pytest.raises(AtomicityError, match="single image"):
         track_clusters(single)
@@ -118,9 +120,9 @@ def test_a_single_image_and_untracked_stacks_are_refused():
 def test_a_stack_without_clusters():
     analysis, _, _ = film()
     empty = Analysis(analysis.micrograph, analysis.table.iloc[:0], [])
-    movie = movie_of(track_clusters(empty))
+    movie = analyse_movie(track_clusters(empty))
     assert len(movie.tracks) == len(movie.events) == len(movie.table) == len(movie.dwells) == 0
-    assert "No drift" in movie.notices[0]
+    assert "drift" in movie.notices[0]
     assert list(movie.table.columns) == list(TRACK_COLUMNS)
     assert movie.summary()["rate"]["value"] == 0
 
@@ -129,10 +131,10 @@ def test_clusters_that_are_not_classified_are_followed_all_the_same():
     analysis, _, _ = film()
     bare = analysis.table.drop(columns=[c for c in analysis.table if c.startswith("p_")])
     bare = conform(bare.assign(label_predicted="", label=""))
-    movie = movie_of(track_clusters(replace(analysis, table=bare)))
+    movie = analyse_movie(track_clusters(replace(analysis, table=bare)))
     assert len(movie.tracks) > 10
     assert "not classified" in movie.notices[-1]
-    given = movie_of(track_clusters(replace(analysis, table=bare)), MovieSettings(rate=0.1))
+    given = analyse_movie(track_clusters(replace(analysis, table=bare)), MovieSettings(rate=0.1))
     assert len(given.tracks) == len(movie.tracks)
 
 
@@ -168,12 +170,12 @@ def table_of(**columns) -> pd.DataFrame:
 
 def test_emissions_are_probabilities_over_prior():
     table = table_of(label_predicted=["Pt19"])
-    equal = emissions_of(table)[0]
+    equal = compute_emissions(table)[0]
     np.testing.assert_allclose(equal[:3] / equal[0], np.array([0.7, 0.2, 0.1]) / 0.7)
     shares = np.array([0.7, 0.2, 0.1])
-    flat = emissions_of(table, prior=shares)[0]
+    flat = compute_emissions(table, prior=shares)[0]
     np.testing.assert_allclose(flat[:3], flat[0])  # all that was known is the prior
-    half = emissions_of(table, weight=0.5)[0]
+    half = compute_emissions(table, weight=0.5)[0]
     np.testing.assert_allclose(half[0] / half[1], np.sqrt(3.5))
 
 
@@ -183,7 +185,7 @@ def test_emissions_of_what_tells_nothing():
         label_corrected=["", "Pt41", "", ""],
         touches_border=[False, False, False, True],
     )
-    outside, said, unseen, cut = emissions_of(table)
+    outside, said, unseen, cut = compute_emissions(table)
     assert outside[3] > 10 * outside[0]
     assert (outside[:3] == outside[0]).all()
     assert said.argmax() == 2

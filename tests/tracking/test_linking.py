@@ -16,7 +16,7 @@ def test_clusters_keep_their_numbers():
     table = analysis.table
     frames = table["frame"].to_numpy()
     known = StageDrift(courses.drift_nm, np.zeros(len(courses.drift_nm)), np.array([]))
-    places = known.removed(table[["y_nm", "x_nm"]].to_numpy(), frames)
+    places = known.subtract(table[["y_nm", "x_nm"]].to_numpy(), frames)
     track, notices = link_clusters(places, frames, 0.8, memory=2, min_frames=2)
     assert not notices
     real = table["truth_id"].to_numpy() >= 0

@@ -12,10 +12,10 @@ from films import film
 
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.project import Project
-from napari_atomicity.state.edits import with_predictions
+from napari_atomicity.state.analysis_updates import with_predictions
 from napari_atomicity.state.export import Choices, export
 from napari_atomicity.state.window_state import WindowState
-from napari_atomicity.tracking import MovieSettings, movie_of, track_clusters
+from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters
 from napari_atomicity.tracking.files import FILES, movie_tables, write_movies
 from napari_atomicity.tracking.tracks import MOVIE, is_tracked
 
@@ -47,7 +47,7 @@ def analysed(tmp_path_factory):
 @pytest.fixture
 def state(analysed):
     state = WindowState()
-    state.set_analysis(analysed)
+    state.clusters.set_analysis(analysed)
     return state
 
 
@@ -57,53 +57,53 @@ def tracks(state) -> list[int]:
 
 def test_the_file_says_how_long_a_frame_takes(analysed):
     assert analysed.micrograph.metadata["frame_time_s"] == 0.25
-    assert movie_of(track_clusters(analysed)).unit == "1/s"
+    assert analyse_movie(track_clusters(analysed)).unit == "1/s"
 
 
 def test_tracks_are_undone_and_done_again(state, analysed):
     before = state.table("movie.tif")
-    state.set_tracks(track_clusters(analysed))
+    state.clusters.set_tracks(track_clusters(analysed))
     first = tracks(state)
     assert is_tracked(state.analysis("movie.tif"))
     assert state.history[-1].description == "track"
-    state.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
+    state.clusters.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
     assert set(tracks(state)) == {-1}
-    state.undo()
+    state.history.undo()
     assert tracks(state) == first
-    state.undo()
+    state.history.undo()
     pd.testing.assert_frame_equal(state.table("movie.tif"), before)
     assert MOVIE not in state.analysis("movie.tif").parameters
-    state.redo()
+    state.history.redo()
     assert tracks(state) == first
 
 
 def test_clusters_take_their_track_along(state, analysed):
-    state.set_tracks(track_clusters(analysed))
+    state.clusters.set_tracks(track_clusters(analysed))
     table = state.table("movie.tif")
     one = table[table["track_id"] == 0].iloc[2]
     key = ("movie.tif", int(one["cluster_id"]))
-    state.relabel([key], "Pt41")
-    state.remove([key])
+    state.clusters.relabel([key], "Pt41")
+    state.clusters.remove([key])
     assert 0 in tracks(state)
-    state.undo()
+    state.history.undo()
     pd.testing.assert_series_equal(
         state.table("movie.tif")["track_id"], table["track_id"], check_names=False
     )
     moved = table[table["cluster_id"] == key[1]].assign(y_px=one["y_px"] + 1)
-    state.move_clusters("movie.tif", moved, [np.zeros((4, 2))])
+    state.clusters.move("movie.tif", moved, [np.zeros((4, 2))])
     now = state.table("movie.tif").set_index("cluster_id")
     assert now.loc[key[1], "track_id"] == 0
-    (new,) = state.add_clusters("movie.tif", moved, [np.zeros((4, 2))])
+    (new,) = state.clusters.add("movie.tif", moved, [np.zeros((4, 2))])
     now = state.table("movie.tif").set_index("cluster_id")
     assert now["track_id"].dtype == "int64"
     assert now.loc[new, "track_id"] == -1
 
 
 def test_another_model_says_nothing_of_tracks(state, analysed):
-    state.set_tracks(track_clusters(analysed))
+    state.clusters.set_tracks(track_clusters(analysed))
     before = tracks(state)
     # a result of before the tracks, as of a worker that was still at work
-    state.predict(analysed)
+    state.clusters.replace_predictions(analysed)
     assert tracks(state) == before
     assert is_tracked(state.analysis("movie.tif"))
     other = track_clusters(analysed, MovieSettings(min_frames=7))
@@ -115,19 +115,19 @@ def test_another_model_says_nothing_of_tracks(state, analysed):
 
 
 def test_found_anew_nothing_is_linked(state, analysed):
-    state.set_tracks(track_clusters(analysed))
-    state.set_analysis(analysed)
+    state.clusters.set_tracks(track_clusters(analysed))
+    state.clusters.set_analysis(analysed)
     assert not is_tracked(state.analysis("movie.tif"))
-    state.undo()
+    state.history.undo()
     assert is_tracked(state.analysis("movie.tif"))
 
 
 def test_images_beside_a_tracked_stack_are_in_no_track(state, analysed):
     one = replace(analysed.micrograph, name="other")
-    state.set_analysis(
+    state.clusters.set_analysis(
         replace(analysed, micrograph=one, table=analysed.table.assign(image="other"))
     )
-    state.set_tracks(track_clusters(analysed))
+    state.clusters.set_tracks(track_clusters(analysed))
     every = state.table()
     assert every["track_id"].dtype == "int64"
     assert set(every.loc[every["image"] == "other", "track_id"]) == {-1}
@@ -138,12 +138,12 @@ def test_a_project_keeps_tracks(tmp_path, analysed):
     project = Project(tmp_path / "p.atomicity")
     state = WindowState()
     state.open_project(project, project.load_all())
-    state.set_analysis(analysed)
-    state.set_tracks(track_clusters(analysed))
+    state.clusters.set_analysis(analysed)
+    state.clusters.set_tracks(track_clusters(analysed))
     table = state.table("movie.tif")
     first = int(table["cluster_id"].iloc[0])
-    state.remove([("movie.tif", first)])
-    state.undo()
+    state.clusters.remove([("movie.tif", first)])
+    state.history.undo()
     kept = state.analysis("movie.tif").parameters[MOVIE]
     state.close_project()
 
@@ -154,9 +154,9 @@ def test_a_project_keeps_tracks(tmp_path, analysed):
     # nobody's corrections: linking says nothing of any cluster
     assert set(again.corrections()["what"]) <= {"remove", "add", "label"}
     state.open_project(again, again.load_all())
-    state.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
-    state.undo()
-    state.set_analysis(analysed)  # the same clusters, not linked
+    state.clusters.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
+    state.history.undo()
+    state.clusters.set_analysis(analysed)  # the same clusters, not linked
     state.close_project()
     last = Project(tmp_path / "p.atomicity")
     assert "track_id" not in last.load("movie.tif").analysis.table.columns
@@ -173,7 +173,7 @@ def test_tables_hold_tracks(tmp_path, analysed):
 
 
 def test_files_of_movies_come_and_go(tmp_path, analysed):
-    movie = movie_of(track_clusters(analysed))
+    movie = analyse_movie(track_clusters(analysed))
     written = write_movies([movie, replace(movie, image="other.tif")], tmp_path)
     assert [p.name for p in written] == list(FILES)
     tracks = pd.read_csv(tmp_path / "tracks.csv")

@@ -104,7 +104,7 @@ def test_marks_of_the_last_image_go_back_to_it():
     mixed = replace(second, points=np.concatenate([second.points, first.points[:10]]))
     short = replace(first, points=first.points[10:])
 
-    (a, b), moved = training.with_own_marks([short, mixed])
+    (a, b), moved = training.reassign_marks([short, mixed])
 
     # One of the first of the ten may lie on a spot of the second image by chance.
     assert moved["i2"]["to"] == "i1"
@@ -117,7 +117,7 @@ def test_marks_of_the_last_image_go_back_to_it():
 def test_marks_on_spots_stay():
     images = [spotted(3, (128, 128), 25), spotted(4, (128, 128), 25)]
 
-    same, moved = training.with_own_marks(images)
+    same, moved = training.reassign_marks(images)
 
     assert moved == {}
     for before, after in zip(images, same, strict=True):
@@ -125,7 +125,7 @@ def test_marks_on_spots_stay():
 
 
 def test_the_shared_marks_are_known(shared):
-    images, moved = training.shared_images([shared / "atoms_ptnc", shared / "atoms_molecular"])
+    images, moved = training.read_shared_images([shared / "atoms_ptnc", shared / "atoms_molecular"])
 
     assert len(images) == 36
     assert {i.source for i in images} == set(training.SOURCES)
@@ -140,7 +140,7 @@ def test_the_shared_marks_are_known(shared):
 def test_targets_are_one_at_the_marks_with_a_valley_between_close_ones():
     points = np.array([[10.0, 10.0], [30.0, 10.0], [30.0, 16.0]])
 
-    target = training.target_map((48, 32), points, 3.0)
+    target = training.make_target((48, 32), points, 3.0)
 
     np.testing.assert_allclose(target[tuple(points.astype(int).T)], 1)
     assert target[30, 13] < 0.5
@@ -150,7 +150,7 @@ def test_targets_are_one_at_the_marks_with_a_valley_between_close_ones():
 def test_marks_turn_with_the_image():
     image = spotted(5, (90, 70))
 
-    turned, points, inside = training.turned(image.pixels, image.points, 0.6, 1.1)
+    turned, points, inside = training.rotate_and_scale(image.pixels, image.points, 0.6, 1.1)
 
     kept = (points >= 0).all(1) & (points < np.array(turned.shape) - 1).all(1)
     place = tuple(points[kept].round().astype(int).T)
@@ -162,7 +162,7 @@ def test_marks_turn_with_the_image():
 def test_conditions_change_the_image_but_not_its_shape():
     image = spotted(6)
     seen = [
-        training.imaging_changes(image.pixels, np.random.default_rng(s), AtomTrainingSettings())
+        training.vary_imaging(image.pixels, np.random.default_rng(s), AtomTrainingSettings())
         for s in range(20)
     ]
     assert all(s.shape == image.pixels.shape and np.isfinite(s).all() for s in seen)
@@ -172,7 +172,7 @@ def test_conditions_change_the_image_but_not_its_shape():
 def test_simulated_atoms_lie_where_it_says():
     brightness = []
     for seed in range(8):
-        image, points = training.simulated_field(96, np.random.default_rng(seed))
+        image, points = training.simulate_field_of_atoms(96, np.random.default_rng(seed))
         assert np.isfinite(image).all()
         if len(points):
             place = tuple(points.round().astype(int).T)
@@ -189,7 +189,7 @@ def test_folds_keep_groups_together_and_spread_the_sets():
         for s in "ab"
         for k, g in enumerate(["g0", "g0", "g1", "g2", "g3", "g4"])
     ]
-    fold = training.folds_of(images, 3, seed=1)
+    fold = training.assign_folds(images, 3, seed=1)
 
     by_group: dict[tuple[str, str], set[int]] = {}
     for image, f in zip(images, fold, strict=True):
@@ -205,7 +205,7 @@ def test_a_mark_is_found_once_by_the_candidate_of_the_highest_score():
     image = LabelledImage("a", np.zeros((20, 20), np.float32), 0.1, np.array([[5.0, 5], [9, 9]]))
     points = np.array([[5.0, 6], [5, 5], [15, 15]])
 
-    judged = training.judge(image, points, np.array([0.1, 2.0, 1.0]), 0.15)
+    judged = training.match_to_marks(image, points, np.array([0.1, 2.0, 1.0]), 0.15)
 
     assert judged.right.tolist() == [False, True, False]
     assert judged.missed == 1
@@ -226,7 +226,7 @@ def test_probabilities_are_true_of_coarse_and_of_fine_images():
     images, judged = zip(*(judged_by_law(*law, s) for s in range(8) for law in laws), strict=True)
     fold = np.arange(16) // 4
 
-    *each, general = training.calibrations(images, fold, judged, RECIPE)
+    *each, general = training.fit_calibrations(images, fold, judged, RECIPE)
 
     for (slope, offset, size, source), one in zip(laws, each[:2], strict=True):
         assert (one.slope, one.offset) == pytest.approx((slope, offset), abs=0.2)
@@ -234,10 +234,10 @@ def test_probabilities_are_true_of_coarse_and_of_fine_images():
         assert (here.slope, here.offset) == pytest.approx((slope, offset), abs=0.15)
         rows = [n for n, i in enumerate(images) if i.source == source]
         found = [judged[n] for n in rows]
-        cuts = [training.threshold_of(each[n], judged[n]) for n in rows]
-        f1 = training.f1_of(found, cuts, [each[n] for n in rows])["f1"]
+        cuts = [training.choose_threshold(each[n], judged[n]) for n in rows]
+        f1 = training.score_detections(found, cuts, [each[n] for n in rows])["f1"]
         best = max(
-            training.f1_of(found, [t] * len(rows), [each[n] for n in rows])["f1"]
+            training.score_detections(found, [t] * len(rows), [each[n] for n in rows])["f1"]
             for t in np.linspace(0.1, 0.8, 36)
         )
         assert f1 > best - 0.01
@@ -255,7 +255,7 @@ def test_where_images_differ_in_number_only_their_own_threshold_serves_best():
             training.FoldScores(np.zeros((300, 2)), np.log(p / (1 - p)), right, right.sum())
         )
 
-    *_, general = training.calibrations(images, np.arange(24) % 4, judged, RECIPE)
+    *_, general = training.fit_calibrations(images, np.arange(24) % 4, judged, RECIPE)
 
     assert general.point.own_weight >= 0.5
 
@@ -280,7 +280,7 @@ def test_a_short_training_finds_clear_spots(tmp_path):
     settings = replace(TINY, width=6, steps=100, crop_px=48, learning_rate=1e-2, averaging=0.95)
     said: list[tuple[int, int, str]] = []
 
-    card = training.train_on(
+    card = training.train_on_images(
         images,
         tmp_path / "spots",
         AtomRecipe(settings, folds=2, members=1),
@@ -294,7 +294,7 @@ def test_a_short_training_finds_clear_spots(tmp_path):
     loaded = load_atom_model(tmp_path / "spots.safetensors", "cpu").card
     assert (loaded.model_id, loaded.scores) == (card.model_id, card.scores)
     # What is in the build folder is not made again, and gives the same model.
-    again = training.train_on(
+    again = training.train_on_images(
         images,
         tmp_path / "again" / "spots",
         AtomRecipe(settings, folds=2, members=1),
@@ -306,7 +306,9 @@ def test_a_short_training_finds_clear_spots(tmp_path):
 
 def test_stopping_writes_nothing(tmp_path):
     with pytest.raises(Cancelled):
-        training.train_on([spotted(0), spotted(1)], tmp_path / "m", RECIPE, stop=lambda: True)
+        training.train_on_images(
+            [spotted(0), spotted(1)], tmp_path / "m", RECIPE, stop=lambda: True
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,14 +13,13 @@ from napari_atomicity.models.files import read_model
 from napari_atomicity.models.out_of_distribution import out_of_distribution
 from napari_atomicity.training import PatchSet
 from napari_atomicity.training.calibrate import (
-    _sharpened,
-    calibrated,
+    _fit_temperature_and_bias,
     class_means,
-    expected_calibration_error,
-    scores,
-    see,
+    fit_calibration,
 )
-from napari_atomicity.training.mixtures import as_mixtures
+from napari_atomicity.training.evaluation import expected_calibration_error, scores
+from napari_atomicity.training.held_out import predict_images
+from napari_atomicity.training.mixtures import shuffle_into_mixtures
 from napari_atomicity.training.out_of_distribution import fit_out_of_distribution, outcome
 
 CPU = torch.device("cpu")
@@ -61,7 +60,7 @@ def test_calibration_takes_back_overconfidence(tiny_model):
     label = (rng.random(1500) < p[:, 1]).astype(int)
     given = part(np.array(card.classes, object)[label], patches)
     before = scores(card, tensors, given, CPU)["expected_calibration_error"]
-    card = calibrated(card, tensors, given, CPU)
+    card = fit_calibration(card, tensors, given, CPU)
     after = scores(card, tensors, given, CPU)
     assert after["expected_calibration_error"] < min(0.04, before)
     assert after["prediction_set_coverage"] == pytest.approx(0.95, abs=0.01)
@@ -80,7 +79,7 @@ def test_the_combination_leans_on_who_is_right(tiny_model):
     rng = np.random.default_rng(1)
     patches = {c: rng.normal(0, 5, (240, 32, 32)).astype(np.float32) for c in ("raw", "LCN")}
     given = part(rng.choice(list(card.classes), 240), patches)
-    card = calibrated(card, tensors, given, CPU)
+    card = fit_calibration(card, tensors, given, CPU)
     found = scores(card, tensors, given, CPU)
     assert found["accuracy"] > 0.97 > 0.8 > found["accuracy_of_network"]
     assert card.combination.mixture > card.combination.network
@@ -100,7 +99,7 @@ def test_the_factor_and_biases_of_a_distortion_are_found(seed, factor, bias):
     label = (rng.random(6000)[:, None] > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
     distorted = (np.log(p) - np.array(bias)) / factor
     distorted -= np.log(np.exp(distorted).sum(axis=1, keepdims=True))
-    found = _sharpened(distorted, label, np.full(6000, 1 / 6000))
+    found = _fit_temperature_and_bias(distorted, label, np.full(6000, 1 / 6000))
     assert found[0] == pytest.approx(factor, rel=0.15)
     np.testing.assert_allclose(found[1:], np.array(bias) - np.mean(bias), atol=0.2)
 
@@ -124,7 +123,7 @@ def test_what_was_learnt_to_be_outside_is_outside(tiny_model):
     def judged(given):
         pairs = [
             out_of_distribution(s.known, s.embedding, tensors)
-            for s in see(card, tensors, given, CPU)
+            for s in predict_images(card, tensors, given, CPU)
         ]
         return (np.concatenate([p[i] for p in pairs]) for i in (0, 1))
 
@@ -142,7 +141,7 @@ def test_clusters_at_the_border_have_no_outcome(tiny_model):
     given = part(
         ["Pt19", "aggregate", "", "Pt70"], patches, touches_border=[False, False, False, True]
     )
-    (image,) = see(card, tensors, given, CPU)
+    (image,) = predict_images(card, tensors, given, CPU)
     assert outcome(image).tolist() == [0, 2, 1, -1]
     assert image.label.tolist() == [0, -1, -1, -1]
 
@@ -154,14 +153,17 @@ def test_size_selected_images_become_mixtures_of_one_scale():
     scale = np.repeat([5.0, 30.0], 60)
     given = part(truth, patches, per_image=60, known_intensity_per_atom=scale)
     given.table["integrated_intensity"] *= scale
-    mixed = as_mixtures(given, ("Pt19", "Pt70"), 0)
+    mixed = shuffle_into_mixtures(given, ("Pt19", "Pt70"), 0)
     assert len(mixed) == 120
     assert mixed.table.groupby("image")["truth"].nunique().max() == 2
     assert set(mixed.table["origin"]) == {"image 0", "image 1"}
     ratio = mixed.table["integrated_intensity"] / mixed.table["truth"].str[2:].astype(float)
     np.testing.assert_allclose(ratio, 1, rtol=0.3)
     np.testing.assert_allclose(mixed.patches["raw"], patches["raw"] / scale[:, None, None])
-    assert as_mixtures(part(truth, patches), ("Pt19", "Pt70"), 0).table["image"].nunique() == 4
+    assert (
+        shuffle_into_mixtures(part(truth, patches), ("Pt19", "Pt70"), 0).table["image"].nunique()
+        == 4
+    )
 
 
 def test_calibration_error_of_known_cases():

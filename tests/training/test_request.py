@@ -20,7 +20,7 @@ from napari_atomicity.detection import detect
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.models.files import read_model
 from napari_atomicity.models.network import AtomicityNet
-from napari_atomicity.simulation.fields import random_settings
+from napari_atomicity.simulation.field_settings import random_settings
 from napari_atomicity.training import (
     CorrectedImagesSource,
     CorrectionsSource,
@@ -31,19 +31,15 @@ from napari_atomicity.training import (
     from_corrections,
     from_folder,
     from_simulation,
+    prepared_sets,
     train,
 )
-from napari_atomicity.training import request as requests
 from napari_atomicity.training.augmentation import augmented, blurred, noise_of
 from napari_atomicity.training.checkpoint import Checkpoint, load_patches, save_patches
+from napari_atomicity.training.classifier import transfer_weights
 from napari_atomicity.training.data import split_by_image
-from napari_atomicity.training.fit import (
-    best_epoch,
-    fit_network,
-    reference_from,
-    scaled,
-    start_from,
-)
+from napari_atomicity.training.fit import best_epoch, fit_network
+from napari_atomicity.training.scaling import fit_scale_reference, scale_patches
 
 CPU = torch.device("cpu")
 
@@ -162,7 +158,7 @@ def test_trained_convolutions_are_taken_and_decisions_on_shared_classes(tiny_mod
     torch.manual_seed(5)
     fresh = AtomicityNet(card.patches.channels, 3, other.width)
     before = fresh.head.weight.detach().clone()
-    start_from(fresh, card, other, tensors)
+    transfer_weights(fresh, card, other, tensors)
     for name, value in fresh.state_dict().items():
         if name.startswith("branches"):
             np.testing.assert_array_equal(value.numpy(), tensors[f"network.{name}"])
@@ -175,7 +171,7 @@ def test_a_single_channel_starts_from_its_branch_of_the_dual_model(tiny_model):
     other, tensors = read_model(tiny_model)
     geometry = PatchSettings(size_px=32, channels=("LCN",))
     fresh = AtomicityNet(("LCN",), 2, other.width)
-    start_from(fresh, ModelCard("new", ("Pt19", "Pt70"), geometry), other, tensors)
+    transfer_weights(fresh, ModelCard("new", ("Pt19", "Pt70"), geometry), other, tensors)
     np.testing.assert_array_equal(
         fresh.branches["LCN"].last.weight.detach().numpy(),
         tensors["network.branches.LCN.last.weight"],
@@ -193,7 +189,7 @@ def test_a_start_that_does_not_fit_is_refused(tiny_model, folder, tmp_path):
 # ---- what is known
 def test_the_class_gives_the_scale_of_a_size_selected_image(folder):
     patches, classes = from_folder(folder, PatchSettings(size_px=24))
-    _, scale = scaled(patches, reference_from(patches, classes))
+    _, scale = scale_patches(patches, fit_scale_reference(patches, classes))
     atoms = patches.table["integrated_intensity"] / scale
     middle = atoms.groupby(patches.table["image"]).median()
     for image, value in middle.items():
@@ -285,15 +281,15 @@ def test_corrections_that_do_not_suffice_say_what_is_missing(corrected):
 def test_an_image_of_a_table_that_is_not_there_is_named(corrected, folder, tmp_path):
     table = corrected[0][1].assign(image="gone.tif")
     source = CorrectionsSource((write_clusters(table, tmp_path / "t.csv"),), (folder,))
-    with pytest.raises(ReadError, match=r"gone\.tif: no file is called so"):
+    with pytest.raises(ReadError, match=r"gone\.tif: no file"):
         train(TrainRequest(source, tmp_path / "x.safetensors", start="scratch"))
 
 
 # ---- simulation
 def test_a_model_of_any_classes_from_simulation(tmp_path, library, monkeypatch):
     many = [i for i in library for _ in range(8)]
-    monkeypatch.setattr(requests, "library_of", lambda *a: many)
-    monkeypatch.setattr(requests, "from_simulation", from_small_fields)
+    monkeypatch.setattr(prepared_sets, "library_of", lambda *a: many)
+    monkeypatch.setattr(prepared_sets, "from_simulation", from_small_fields)
     source = SimulationSource(("Pt70", "Pt19"), fields=12, isomers=16)
     request = TrainRequest(
         source, tmp_path / "s.safetensors", start="scratch", epochs=2, device="cpu"
@@ -342,9 +338,9 @@ def test_what_cannot_be_simulated_is_refused_at_once(tmp_path, classes, isomers,
     [
         ([], "give one of --data, --simulate and --corrections"),
         (["--data", "d", "--simulate", "Au20,Au55"], "give one of"),
-        (["--data", "d", "--fields", "20"], "--fields goes with --simulate"),
-        (["--data", "d", "--images", "i"], "--images goes with --corrections"),
-        (["--corrections", "t.csv"], "--corrections needs --images"),
+        (["--data", "d", "--fields", "20"], "--fields requires --simulate"),
+        (["--data", "d", "--images", "i"], "--images requires --corrections"),
+        (["--corrections", "t.csv"], "--corrections requires --images"),
         (["--simulate", "Au20"], "at least two different classes"),
         (["--data", "d", "--channels", "raw,raw"], "channels are raw,LCN"),
         (["--data", "d", "--start", "nowhere"], "there is no model 'nowhere'"),

@@ -20,8 +20,9 @@ from napari_atomicity.training import (
     train_from_folder,
 )
 from napari_atomicity.training.augmentation import augmented
-from napari_atomicity.training.data import split_by_image, split_library
-from napari_atomicity.training.fit import _targets
+from napari_atomicity.training.data import split_by_image
+from napari_atomicity.training.fit import smooth_targets
+from napari_atomicity.training.simulated import split_library
 
 QUICK = TrainingSettings(epochs=2, batch_size=16, width=4)
 
@@ -150,7 +151,7 @@ def test_augmentation_is_a_symmetry_of_the_square():
 
 
 def test_targets_sum_to_one_and_favour_neighbours():
-    target = _targets(torch.tensor([0, 2, 4]), 5, 0.1)
+    target = smooth_targets(torch.tensor([0, 2, 4]), 5, 0.1)
     torch.testing.assert_close(target.sum(dim=1), torch.ones(3))
     assert target[1].tolist() == pytest.approx([0, 0.05, 0.9, 0.05, 0])
     assert target[0].tolist() == pytest.approx([0.95, 0.05, 0, 0, 0])

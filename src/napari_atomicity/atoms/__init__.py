@@ -1,1 +1,1 @@
-"""Single atoms: found, grouped, counted with."""
+"""Detection, grouping and counting of single atoms."""

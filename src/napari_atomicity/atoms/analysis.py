@@ -1,4 +1,4 @@
-"""Single atoms in a micrograph: the whole of it, from pixels to the atom table."""
+"""Analysis of single atoms in a micrograph, from pixels to the atom table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..detection.background import without_gaps
 from ..statistics import atom_groups as groups
-from ..statistics.point_patterns import nearest_neighbours
+from ..statistics.nearest_neighbours import nearest_neighbours
 from . import operating_point as operating
 from .localisation import Spots, fit_spots
 from .pixel_size import propose_pixel_size
@@ -26,42 +26,43 @@ from .table import MODEL, conform, validate
 if TYPE_CHECKING:
     from .finder import AtomModel
 
-COARSEST_NM = 0.1
-"""Of pixels in which single atoms, some 0.1 to 0.2 nm wide, can still be told apart."""
+MAX_PIXEL_SIZE_NM = 0.1
+"""Largest pixel size that resolves single atoms, which are 0.1 to 0.2 nm wide."""
 FLAT = "frames_without_contrast"
-"""Under this key the parameters of an analysis hold their indices."""
+"""Key of the parameters of an analysis: indices of the frames without contrast."""
 POINT = "operating_point"
-"""Under this key they hold how the model chooses the threshold of an image."""
+"""Key of the parameters of an analysis: how the model chooses the threshold of an image."""
 _SAME_ATOM = 0.5
+"""Two fits are one atom if they are closer than this share of the sum of their widths."""
 
 
 @dataclass(frozen=True, eq=False)
 class AtomAnalysis:
-    """The atoms of one image, at any threshold without computing anew.
+    """The candidate atoms of one image and the threshold above which they are reported.
 
     Parameters
     ----------
-    micrograph
+    micrograph : Micrograph
         The image.
-    candidates
-        Atom table of everything that may be an atom, down to a low probability.
-    threshold
-        Least probability of what is reported: the operating point.
-    support
-        (Y, X) bool, or (T, Y, X) of a stack: where there is a support, not vacuum.
-    pixel_size_nm
+    candidates : pandas.DataFrame
+        Atom table of all candidates, down to a low probability.
+    threshold : float
+        Minimum probability of reported atoms: the operating point.
+    support : ndarray of bool, shape (Y, X) or (T, Y, X)
+        Where the image shows support, not vacuum.
+    pixel_size_nm : float
         Edge length of a pixel.
-    model_id
-        The model that found them.
-    candidate_recall
-        Share of the atoms a person would mark that are among the candidates, on images that the
-        model had not seen.
-    group_distance_nm
-        Atoms no further apart than this are linked.
-    parameters
-        Model, device and settings that led here; under `POINT` how the model chooses thresholds.
-    seconds
-        Stage → seconds it took.
+    model_id : str
+        Identifier of the model.
+    candidate_recall : float, default 1.0
+        Share of the annotated atoms that are among the candidates, on images that were not used
+        for training.
+    group_distance_nm : float, optional
+        Maximum distance of two linked atoms.
+    parameters : dict of str to object, optional
+        Model, device and settings; under `POINT` how the model chooses thresholds.
+    seconds : dict of str to float, optional
+        Duration of each stage.
     """
 
     micrograph: Micrograph
@@ -82,7 +83,7 @@ class AtomAnalysis:
 
     @property
     def flat_frames(self) -> tuple[int, ...]:
-        """Frames without any contrast: nothing is known of them."""
+        """Indices of the frames without any contrast, in which no atom can be detected."""
         return tuple(self.parameters.get(FLAT, ()))
 
     @property
@@ -92,41 +93,43 @@ class AtomAnalysis:
 
     @property
     def expected(self) -> dict[str, float]:
-        """Precision, recall and F1 as the calibrated probabilities have it; a person's marks are
-        the measure, and they differ from person to person."""
+        """Expected precision, recall and F1 at the operating point.
+
+        The calibrated probabilities refer to the marks of annotators, which differ between people.
+        """
         return self.expected_at(self.threshold)
 
     def expected_at(self, threshold: float) -> dict[str, float]:
-        """As `expected`, for another threshold."""
+        """Return the expected precision, recall and F1 at another threshold."""
         probability = self.candidates["confidence"].to_numpy(float)
         worth = operating.expected(probability, threshold, self.candidate_recall)
         return {"precision": worth.precision, "recall": worth.recall, "f1": worth.f1}
 
     def at(self, threshold: float) -> pd.DataFrame:
-        """The atom table of the candidates whose probability is at least ``threshold``.
+        """Return the atom table of the candidates with at least this probability.
 
-        Ids are those of the candidates, so that an atom keeps its own at every threshold.
+        Atoms keep the ids of the candidates at every threshold.
         """
         confidence = self.candidates["confidence"].to_numpy(float)
         table = self.candidates[confidence >= threshold].reset_index(drop=True)
         return with_neighbours(table, self.group_distance_nm)
 
     def best_threshold(self) -> float:
-        """The operating point of the image: see `operating_point.OperatingPoint`."""
+        """Return the operating point of the image (see `operating_point.OperatingPoint`)."""
         point = operating.OperatingPoint(**self.parameters.get(POINT, {}))
         return point(self.candidates["confidence"].to_numpy(float), self.candidate_recall)
 
     def at_precision(self, precision: float) -> pd.DataFrame:
-        """The atom table with as many atoms as an expected precision allows."""
+        """Return the largest atom table with at least this expected precision."""
         return self.at(self.threshold_at_precision(precision))
 
     def threshold_at_precision(self, precision: float) -> float:
-        """The least threshold that gives an expected precision."""
+        """Return the lowest threshold with at least this expected precision."""
         probability = self.candidates["confidence"].to_numpy(float)
         return operating.threshold_at_precision(probability, precision)
 
     def with_threshold(self, threshold: float) -> AtomAnalysis:
-        """The same with another operating point."""
+        """Return a copy with another operating point."""
         return replace(self, threshold=float(threshold))
 
 
@@ -146,47 +149,67 @@ def find_atoms(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomAnalysis:
-    """Find and measure single atoms, and choose which of them to report.
+    """Detect and measure single atoms, and choose the threshold above which they are reported.
 
     Parameters
     ----------
-    micrograph
+    micrograph : Micrograph
         A calibrated image or stack.
-    model
-        Name of an atom model at hand, path of a model file, or a loaded model.
-    device
+    model : str or AtomModel, default "default"
+        Name of an available atom model, path of a model file, or a loaded model.
+    device : str, default "auto"
         "auto", "cpu", "cuda" or "mps".
-    precision
-        Expected precision of what is reported; None: the operating point of the image.
-    threshold
-        Least probability of what is reported, instead of either.
-    progress, stop
+    precision : float, optional
+        Expected precision of the reported atoms; None: the operating point of the image.
+    threshold : float, optional
+        Minimum probability of reported atoms; overrides ``precision`` and the operating point.
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
     AtomAnalysis
-        ``.table`` is the atom table; ``.at(threshold)`` that for another threshold, at once.
+        ``.table`` is the atom table; ``.at(threshold)`` that for another threshold.
 
     Raises
     ------
     CalibrationError
-        If the pixel size is not known; the message proposes one from the width of the atoms.
+        If the pixel size is unknown; the message proposes one from the width of the atoms.
     ModelError
-        If the model can't be loaded or lacks the device.
+        If the model cannot be loaded or the device is not available.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
-    # Torch is not needed to look at results.
-    from .finder import AtomModel, load_atom_model
+    from .finder import AtomModel, load_atom_model  # torch is not needed to read results
 
     if precision is not None and not 0 <= precision <= 1:
-        raise ValueError(f"a precision of {precision} does not lie in 0 to 1")
-    pixel_size_nm = calibrated(micrograph)
+        raise ValueError(f"the precision must be between 0 and 1, not {precision}")
+    pixel_size_nm = require_pixel_size(micrograph)
     seconds: dict[str, float] = {}
     with _timed(seconds, "load model"):
         atoms = model if isinstance(model, AtomModel) else load_atom_model(model, device)
+    candidates, masks, flat = _analyse_frames(micrograph, atoms, seconds, progress, stop)
     calibration = atoms.card.calibration(pixel_size_nm)
+    if threshold is None:
+        threshold = _choose_threshold(candidates, calibration, precision)
+    parameters = _describe_run(atoms, calibration, precision, float(threshold), flat)
+    support = np.stack(masks) if micrograph.is_stack else masks[0]
+    return AtomAnalysis(
+        micrograph, candidates, float(threshold), support, pixel_size_nm, atoms.card.model_id,
+        candidate_recall=calibration.candidate_recall, parameters=parameters, seconds=seconds,
+    )  # fmt: skip
+
+
+def _analyse_frames(
+    micrograph: Micrograph,
+    model: AtomModel,
+    seconds: dict[str, float],
+    progress: Progress | None,
+    stop: Stop | None,
+) -> tuple[pd.DataFrame, list[np.ndarray], list[int]]:
+    """Return the candidates of all frames, their support masks, and the flat frames."""
+    pixel_size_nm = require_pixel_size(micrograph)
+    calibration = model.card.calibration(pixel_size_nm)
     parts: list[pd.DataFrame] = []
     masks, flat = [], []
     for index, frame in enumerate(micrograph.frames()):
@@ -195,66 +218,69 @@ def find_atoms(
         if not np.ptp(image) > 0:
             flat.append(index)
         with _timed(seconds, "network"):
-            points, score = atoms.candidates(image, pixel_size_nm, progress, stop)
+            points, score = model.candidates(image, pixel_size_nm, progress, stop)
         report(progress, 0, 0, "Fitting positions")
         with _timed(seconds, "positions"):
             spots = fit_spots(image, points, pixel_size_nm)
-            found = _rows(spots, calibration(score), pixel_size_nm)
+            rows = _spot_rows(spots, calibration(score), pixel_size_nm)
         check(stop)
         with _timed(seconds, "support"):
             masks.append(support_mask(image, pixel_size_nm))
-        parts.append(found.assign(frame=index))
+        parts.append(rows.assign(frame=index))
     candidates = pd.concat(parts, ignore_index=True)
     candidates["image"] = micrograph.name
     candidates["atom_id"] = np.arange(1, len(candidates) + 1)
     candidates["origin"] = MODEL
-    candidates["model_id"] = atoms.card.model_id
+    candidates["model_id"] = model.card.model_id
     candidates = with_neighbours(conform(candidates))
     validate(candidates)
+    return candidates, masks, flat
+
+
+def _choose_threshold(
+    candidates: pd.DataFrame, calibration: operating.Calibration, precision: float | None
+) -> float:
+    """Return the operating point of the image, or the threshold of a precision."""
     probability = candidates["confidence"].to_numpy(float)
-    recall = calibration.candidate_recall
-    if threshold is None:
-        threshold = (
-            calibration.point(probability, recall)
-            if precision is None
-            else operating.threshold_at_precision(probability, precision)
-        )
-    return AtomAnalysis(
-        micrograph,
-        candidates,
-        float(threshold),
-        np.stack(masks) if micrograph.is_stack else masks[0],
-        pixel_size_nm,
-        atoms.card.model_id,
-        candidate_recall=recall,
-        parameters={
-            "model": atoms.card.provenance(),
-            "device": str(atoms.device),
-            "precision": precision,
-            "threshold": float(threshold),
-            POINT: asdict(calibration.point),
-            FLAT: flat,
-        },
-        seconds=seconds,
-    )
+    if precision is None:
+        return calibration.point(probability, calibration.candidate_recall)
+    return operating.threshold_at_precision(probability, precision)
 
 
-def calibrated(micrograph: Micrograph) -> float:
-    """The pixel size in nm.
+def _describe_run(
+    model: AtomModel,
+    calibration: operating.Calibration,
+    precision: float | None,
+    threshold: float,
+    flat: list[int],
+) -> dict[str, Any]:
+    """Return the parameters that an `AtomAnalysis` keeps."""
+    return {
+        "model": model.card.provenance(),
+        "device": str(model.device),
+        "precision": precision,
+        "threshold": threshold,
+        POINT: asdict(calibration.point),
+        FLAT: flat,
+    }
+
+
+def require_pixel_size(micrograph: Micrograph) -> float:
+    """Return the pixel size in nm, and check that it resolves atoms.
 
     Raises
     ------
     CalibrationError
-        If there is none; with a proposal, where spots stand out enough to make one.
+        If it is unknown. The message proposes one if the image has enough clear spots.
     UnsuitableImageError
         If it is too large for atoms.
     """
     size = micrograph.pixel_size_nm
-    if size is not None and size > COARSEST_NM:
+    if size is not None and size > MAX_PIXEL_SIZE_NM:
         raise UnsuitableImageError(
-            f"with {size:g} nm per pixel single atoms can't be seen",
+            f"the pixel size of {size:g} nm is too large to resolve single atoms",
             micrograph.path or micrograph.name,
-            f"Take an image of at most {COARSEST_NM:g} nm per pixel, or check the pixel size",
+            f"Use at most {MAX_PIXEL_SIZE_NM:g} nm per pixel, or check the pixel size",
         )
     if size is not None:
         return size
@@ -265,15 +291,15 @@ def calibrated(micrograph: Micrograph) -> float:
         if proposal is None:
             raise
         raise CalibrationError(
-            f"{error.what}; by the width of its spots it may be {proposal}",
+            f"{error.what}; the width of its spots suggests {proposal}",
             error.path,
             error.advice,
         ) from None
 
 
-def _rows(spots: Spots, probability: np.ndarray, pixel_size_nm: float) -> pd.DataFrame:
-    """A row per spot, the most probable first; of two fits that met, only the first."""
-    keep = _distinct(spots, pixel_size_nm)
+def _spot_rows(spots: Spots, probability: np.ndarray, pixel_size_nm: float) -> pd.DataFrame:
+    """Return a row per spot, the most probable first; of coinciding fits only the first."""
+    keep = _find_distinct(spots, pixel_size_nm)
     return pd.DataFrame(
         {
             "y_px": spots.points[keep, 0],
@@ -289,8 +315,8 @@ def _rows(spots: Spots, probability: np.ndarray, pixel_size_nm: float) -> pd.Dat
     )
 
 
-def _distinct(spots: Spots, pixel_size_nm: float) -> np.ndarray:
-    """(N,) bool: no earlier spot lies within half the width of the two."""
+def _find_distinct(spots: Spots, pixel_size_nm: float) -> np.ndarray:
+    """Return (N,) bool: no earlier spot is within `_SAME_ATOM` of the sum of the widths."""
     from scipy.spatial import KDTree
 
     keep = np.ones(len(spots.points), bool)
@@ -307,7 +333,7 @@ def _distinct(spots: Spots, pixel_size_nm: float) -> np.ndarray:
 
 
 def with_neighbours(table: pd.DataFrame, group_distance_nm: float = groups.LINK_NM) -> pd.DataFrame:
-    """A copy of an atom table with distances of neighbours and groups, each frame by itself."""
+    """Return a copy of an atom table with neighbour distances and groups of each frame."""
     table = groups.grouped(table, group_distance_nm)
     distance = np.full(len(table), np.nan)
     frames = table["frame"].to_numpy(int)

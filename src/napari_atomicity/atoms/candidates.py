@@ -1,7 +1,8 @@
-"""Candidates for atoms: local contrast, and its scale space in nm.
+"""Candidate atoms: local contrast and its scale space in nm.
 
-Brightness means nothing by itself: black level, thickness and counts differ within an image and
-between images. What stands out against its surroundings, in units of how much these vary, does.
+Black level, thickness and counts differ within and between images, so that the intensity alone does
+not identify atoms. Local contrast does: the difference from the surroundings relative to their
+standard deviation.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..detection.background import block_mean, enlarge
 from ..detection.scale_space import ScaleSpace
 
 CONTRAST_WIDTHS_NM = ((0.25, 0.8), (0.8, 2.0))
-"""Of the Gaussians that are taken off, and of those over which the rest is squared."""
+"""Standard deviations of the background and of the window of the local variance, per channel."""
 FWHM_PER_SIGMA = 2.3548
 _FLOOR = 1e-3
 _COARSE = 5.0
@@ -25,22 +26,25 @@ _COARSE = 5.0
 
 @dataclass(frozen=True)
 class CandidateSettings:
-    """How candidates are found; lengths in nm.
+    """Settings of the candidate detection; lengths in nm.
 
     Parameters
     ----------
-    fwhm_nm
-        Full widths at half maximum of atoms: the scales that are looked at.
-    contrast_nm
-        Width of the surroundings against which the response of a place is measured; 0: the plain
-        Laplacian of Gaussian in units of one noise for the image.
-    threshold
-        Least response in these units.
-    distance_nm
-        Least distance of two candidates.
-    elongation
-        Largest ratio of the two curvatures of a candidate: along an edge there is next to none
-        (Lowe, Int. J. Comput. Vis. 60, 91 (2004)).
+    fwhm_nm : tuple of float, optional
+        Full widths at half maximum of atoms: the scales.
+    contrast_nm : float, default 1.5
+        Width of the surroundings in which the response is normalised; 0: the Laplacian of
+        Gaussian in units of its standard deviation over the image.
+    threshold : float, default 3.0
+        Minimum response in these units.
+    distance_nm : float, default 0.2
+        Minimum distance of two candidates.
+    elongation : float, default 4.0
+        Maximum ratio of the two curvatures of a candidate, which rejects edges [1]_.
+
+    References
+    ----------
+    .. [1] D. G. Lowe, Int. J. Comput. Vis. 60, 91 (2004).
     """
 
     fwhm_nm: tuple[float, ...] = (0.17, 0.28)
@@ -50,15 +54,20 @@ class CandidateSettings:
     elongation: float = 4.0
 
 
-def smoothed(image: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Gaussian blur; a wide one on block means, where it costs little.
+def gaussian_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Apply a Gaussian blur; a wide one on block means, which is faster.
 
     Parameters
     ----------
-    image
-        (Y, X) float32, finite.
-    sigma_px
+    image : ndarray of float32, shape (Y, X)
+        Image, finite.
+    sigma_px : float
         Standard deviation.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+        Blurred image.
     """
     factor = max(1, min(int(sigma_px / _COARSE), min(image.shape) // 4))
     if factor == 1:
@@ -71,46 +80,51 @@ def smoothed(image: np.ndarray, sigma_px: float) -> np.ndarray:
 def local_contrast(
     image: np.ndarray, pixel_size_nm: float, background_nm: float, window_nm: float
 ) -> np.ndarray:
-    """(I - local mean) / local root mean square of the difference.
+    """Compute (I - local mean) / local root mean square of the difference.
 
-    Jarrett et al., ICCV 2009, with Gaussian windows of different widths for mean and deviation.
+    As in [1]_, with Gaussian windows of different widths for mean and deviation.
 
     Parameters
     ----------
-    image
-        (Y, X) float32, finite.
-    pixel_size_nm
+    image : ndarray of float32, shape (Y, X)
+        Image, finite.
+    pixel_size_nm : float
         Edge length of a pixel.
-    background_nm, window_nm
+    background_nm, window_nm : float
         Standard deviations of the windows.
 
     Returns
     -------
     ndarray
         (Y, X) float32, without unit; 0 where the image is constant.
+
+    References
+    ----------
+    .. [1] K. Jarrett et al., "What is the best multi-stage architecture for object recognition?",
+       ICCV 2009.
     """
-    rest = image - smoothed(image, background_nm / pixel_size_nm)
-    power = np.maximum(smoothed(rest * rest, window_nm / pixel_size_nm), 0)
-    # Where there is next to nothing (vacuum of a noise-free image), nothing is blown up.
+    rest = image - gaussian_blur(image, background_nm / pixel_size_nm)
+    power = np.maximum(gaussian_blur(rest * rest, window_nm / pixel_size_nm), 0)
+    # The floor avoids amplification of the vacuum of an image without noise.
     floor = _FLOOR * float(np.sqrt(power.mean())) + np.finfo(np.float32).tiny
     return np.asarray(rest / np.maximum(np.sqrt(power), floor), np.float32)
 
 
 def level(image: np.ndarray) -> np.ndarray:
-    """The image in units of its own spread: 0 at the median, ±1 some way to the extremes."""
+    """Normalise the image by its percentiles: 0 at the median, towards ±1 at the extremes."""
     low, middle, high = np.percentile(image[::2, ::2], (5, 50, 95))
     spread = max(float(high - low), np.finfo(np.float32).tiny)
     return np.asarray(np.tanh(1.5 * (image - middle) / spread), np.float32)
 
 
 def contrast_channels(image: np.ndarray, pixel_size_nm: float) -> np.ndarray:
-    """What the network sees: local contrast at two widths, and the level of intensity.
+    """Compute the input of the network: local contrast at two widths, and the intensity level.
 
     Parameters
     ----------
-    image
-        (Y, X) float32, finite.
-    pixel_size_nm
+    image : ndarray of float32, shape (Y, X)
+        Image, finite.
+    pixel_size_nm : float
         Edge length of a pixel.
 
     Returns
@@ -129,25 +143,28 @@ def contrast_channels(image: np.ndarray, pixel_size_nm: float) -> np.ndarray:
 def scale_space_response(
     image: np.ndarray, pixel_size_nm: float, settings: CandidateSettings | None = None
 ) -> np.ndarray:
-    """How much every place looks like an atom: the highest response over the scales.
+    """Compute the maximum response over the scales of atoms at every pixel.
 
-    Scale-normalised Laplacian of Gaussian (Lindeberg, Int. J. Comput. Vis. 30, 79 (1998)) at the
-    widths of atoms, each divided by its root mean square around. An edge of vacuum or a step of
-    thickness makes the response large all along it, and with it the root mean square.
+    Scale-normalised Laplacian of Gaussian [1]_ at the widths of atoms, divided by its local root
+    mean square. Along an edge of vacuum or a step of thickness both are large.
 
     Parameters
     ----------
-    image
-        (Y, X) float32, finite.
-    pixel_size_nm
+    image : ndarray of float32, shape (Y, X)
+        Image, finite.
+    pixel_size_nm : float
         Edge length of a pixel.
-    settings
+    settings : CandidateSettings, optional
         Scales and surroundings.
 
     Returns
     -------
     ndarray
-        (Y, X) float32, in units of the local (or, without ``contrast_nm``, one) standard deviation.
+        (Y, X) float32, in units of the local (without ``contrast_nm``: global) standard deviation.
+
+    References
+    ----------
+    .. [1] T. Lindeberg, Int. J. Comput. Vis. 30, 79 (1998).
     """
     settings = settings or CandidateSettings()
     spread = float(image.std())
@@ -160,7 +177,7 @@ def scale_space_response(
     for response in space.laplacians(sigmas):
         power = response * response
         if settings.contrast_nm > 0:
-            power = np.maximum(smoothed(power, settings.contrast_nm / pixel_size_nm), 0)
+            power = np.maximum(gaussian_blur(power, settings.contrast_nm / pixel_size_nm), 0)
         floor = _FLOOR**2 * float((response**2).mean()) + np.finfo(np.float32).tiny
         around = np.maximum(power if settings.contrast_nm > 0 else power.mean(), floor)
         np.maximum(best, response / np.sqrt(around), out=best)
@@ -170,15 +187,15 @@ def scale_space_response(
 def find_candidates(
     image: np.ndarray, pixel_size_nm: float, settings: CandidateSettings | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Atoms by scale space alone, without a network.
+    """Detect candidate atoms in scale space, without a network.
 
     Parameters
     ----------
-    image
-        (Y, X), finite.
-    pixel_size_nm
+    image : ndarray of shape (Y, X)
+        Image, finite.
+    pixel_size_nm : float
         Edge length of a pixel.
-    settings
+    settings : CandidateSettings, optional
         Scales, surroundings, threshold.
 
     Returns
@@ -191,11 +208,11 @@ def find_candidates(
     settings = settings or CandidateSettings()
     image = np.asarray(image, np.float32)
     response = scale_space_response(image, pixel_size_nm, settings)
-    points, height = maxima(response, settings.distance_nm / pixel_size_nm)
+    points, height = find_local_maxima(response, settings.distance_nm / pixel_size_nm)
     clear = height >= settings.threshold
     points, height = points[clear], height[clear]
     narrow, wide = (s / FWHM_PER_SIGMA / pixel_size_nm for s in _ends(settings.fwhm_nm))
-    is_round = elongations(image, points, 0.5 * (narrow + wide)) <= settings.elongation
+    is_round = compute_elongations(image, points, 0.5 * (narrow + wide)) <= settings.elongation
     return points[is_round], height[is_round]
 
 
@@ -203,10 +220,22 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def elongations(image: np.ndarray, points: np.ndarray, sigma_px: float) -> np.ndarray:
-    """(N,) ratio of the curvatures, the larger by the smaller, of the blurred image at points.
+def compute_elongations(image: np.ndarray, points: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Compute the ratio of the larger to the smaller curvature of the blurred image at points.
 
-    Infinite where the image is not bent down in every direction.
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        Image, finite.
+    points : ndarray of shape (N, 2)
+        Positions (y, x) in pixels.
+    sigma_px : float
+        Standard deviation of the blur.
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        Infinite where the image is not concave in every direction.
     """
     blurred = ndimage.gaussian_filter(image - image.mean(), sigma_px, mode="reflect")
     place = np.clip(points.round().astype(int), 0, np.array(image.shape) - 1)
@@ -225,11 +254,25 @@ def elongations(image: np.ndarray, points: np.ndarray, sigma_px: float) -> np.nd
     return np.where(middle + spread < 0, ratio, np.inf)
 
 
-def maxima(scores: np.ndarray, distance_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Local maxima at least ``distance_px`` apart: (N, 2) points and (N,) heights, highest first.
+def find_local_maxima(scores: np.ndarray, distance_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find local maxima that are at least ``distance_px`` apart.
 
-    A point lies at the summit of the parabola through a maximum and its neighbours. Of a plateau
-    only its first pixel counts.
+    Positions are refined by a parabola through a maximum and its neighbours. A plateau gives its
+    first pixel only.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (Y, X)
+        Map to search.
+    distance_px : float
+        Minimum distance of two maxima.
+
+    Returns
+    -------
+    points : ndarray of shape (N, 2)
+        Positions (y, x) in pixels, the highest first.
+    height : ndarray of shape (N,)
+        Values at the maxima.
     """
     reach = int(distance_px)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -240,13 +283,13 @@ def maxima(scores: np.ndarray, distance_px: float) -> tuple[np.ndarray, np.ndarr
     height = scores[top]
     order = np.argsort(-height, kind="stable")
     points, height = points[order], height[order]
-    keep = _apart(points, distance_px)
+    keep = _select_distant(points, distance_px)
     points, height = points[keep], height[keep]
-    return points + _summit(scores, points), height
+    return points + _refine_maxima(scores, points), height
 
 
-def _apart(points: np.ndarray, distance_px: float) -> np.ndarray:
-    """(N,) bool: not closer than that to an earlier point that is kept."""
+def _select_distant(points: np.ndarray, distance_px: float) -> np.ndarray:
+    """Return (N,) bool: no earlier kept point is closer than ``distance_px``."""
     keep = np.ones(len(points), bool)
     if len(points) < 2:
         return keep
@@ -257,8 +300,8 @@ def _apart(points: np.ndarray, distance_px: float) -> np.ndarray:
     return keep
 
 
-def _summit(scores: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(N, 2) offset of at most half a pixel."""
+def _refine_maxima(scores: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return (N, 2) sub-pixel offsets by parabolas, at most half a pixel."""
     offset = np.zeros((len(points), 2))
     for axis in range(2):
         step = np.eye(2, dtype=int)[axis]

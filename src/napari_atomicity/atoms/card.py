@@ -1,4 +1,4 @@
-"""The card of an atom model; read without the seconds that torch takes to load."""
+"""The card of an atom model, which can be read without torch."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from .operating_point import Calibration, OperatingPoint
 _log = logging.getLogger(__name__)
 
 SAMPLING_NM = 0.03
-"""Pixel size at which the networks see every image."""
+"""Pixel size to which every image is resampled for the networks."""
 SHIPPED = {"default": "metal-atoms", "atoms": "metal-atoms"}
 """Short names of the models in the package."""
 
 
 @dataclass(frozen=True)
 class AtomCard:
-    """Everything about an atom model but its weights; lies beside them as JSON.
+    """Metadata of an atom model, stored as JSON next to its weights.
 
     Parameters
     ----------
-    name
-        How it is asked for.
-    kind
-        "atoms": what tells it from models of clusters.
-    members
+    name : str
+        Name of the model.
+    kind : str, optional
+        "atoms", unlike models of clusters.
+    members : int, default 1
         Networks whose scores are averaged.
-    width
-        Features of their first level.
-    views
-        Symmetries of the square in which each network sees the image.
-    scales
-        Magnifications, relative to the common sampling, at which the networks see the image; the
-        highest of the scores counts. At less than 1, atoms out of focus get as narrow as others.
-    distance_nm
-        Least distance of two candidates.
-    floor
-        Least probability of a candidate.
-    slope, offset, candidate_recall, slope_finer, offset_finer, fineness
+    width : int, default 16
+        Number of features of their first level.
+    views : int, default 2
+        Number of symmetries of the square over which each network is averaged.
+    scales : tuple of float, optional
+        Magnifications relative to the common sampling; the maximum of the scores counts. Below 1,
+        atoms out of focus become as narrow as others.
+    distance_nm : float, default 0.12
+        Minimum distance of two candidates.
+    floor : float, default 0.02
+        Minimum probability of a candidate.
+    slope, offset, candidate_recall, slope_finer, offset_finer, fineness : float
         See `operating_point.Calibration`.
-    usual_threshold, own_weight
+    usual_threshold, own_weight : float
         See `operating_point.OperatingPoint`.
-    tolerance_nm
-        Distance within which a candidate counted as a marked atom.
-    description, intended_use, limits
-        For a reader.
-    data, training, scores
-        What it was made from, how, and how good it is on images it never saw.
-    version
-        Of this package at the time.
-    sha256
+    tolerance_nm : float, default 0.15
+        Maximum distance of a candidate to the annotated atom that it matches.
+    description, intended_use, limits : str, optional
+        Texts for the user.
+    data, training, scores : dict of str to object, optional
+        Training data, training settings, and scores on images that were not used for training.
+    version : str, optional
+        Version of this package that made the model.
+    sha256 : str, optional
         Hash of the weights file.
     """
 
@@ -88,11 +88,11 @@ class AtomCard:
 
     @property
     def model_id(self) -> str:
-        """Name and the first digits of the hash of the weights."""
+        """Name and first digits of the hash of the weights."""
         return f"{self.name}-{self.sha256[:8]}"
 
     def calibration(self, pixel_size_nm: float) -> Calibration:
-        """That of the scores of images with such pixels."""
+        """Return the calibration of the scores of images with this pixel size."""
         known = Calibration(
             self.slope,
             self.offset,
@@ -105,14 +105,16 @@ class AtomCard:
         return known.at(fineness(pixel_size_nm))
 
     def provenance(self) -> dict[str, Any]:
-        """What an output must say of the model that made it."""
+        """Return the model's identity, as written into outputs."""
         return {"model_id": self.model_id, "sha256": self.sha256, "kind": self.kind}
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the card as plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AtomCard:
+        """Build a card from `to_dict`; ignore unknown keys."""
         known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
         for name in {"scales", "fineness"} & known.keys():
             known[name] = tuple(known[name])
@@ -120,30 +122,34 @@ class AtomCard:
 
 
 def fineness(pixel_size_nm: float) -> float:
-    """How many times the pixels of an image were halved, from the common sampling on."""
+    """Return log2 of the common sampling over the pixel size."""
     return math.log2(SAMPLING_NM / pixel_size_nm)
 
 
 def read_atom_card(path: Path) -> AtomCard:
-    """The card beside the weights file of an atom model.
+    """Read the card next to the weights file of an atom model.
 
     Raises
     ------
     ModelError
-        If it is missing or damaged, or of a model of another kind.
+        If it is missing or damaged, or belongs to a model of another kind.
     """
     values = card_values(path, ATOMS)
     try:
         return AtomCard.from_dict(values)
     except TypeError as error:
         raise ModelError(
-            f"the model's card is damaged ({error})", path.with_suffix(".json"), "Get it again"
+            f"the model's card is damaged ({error})",
+            path.with_suffix(".json"),
+            "Download or export the model again",
         ) from error
 
 
 def available_atom_models() -> list[AtomCard]:
-    """Cards of the shipped atom models and of those in the user's model folder; damaged ones are
-    left out with a warning."""
+    """Read the cards of the shipped atom models and of those in the user's model folder.
+
+    Damaged ones are skipped with a warning.
+    """
     cards = []
     for path in model_files(ATOMS):
         try:

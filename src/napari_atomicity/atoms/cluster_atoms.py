@@ -1,6 +1,6 @@
 """The clusters of an image with their atoms: the rows of ``cluster_atoms.csv``.
 
-What window and command line write is the same, because both ask here.
+The window and the command line both use this module.
 """
 
 from __future__ import annotations
@@ -14,23 +14,34 @@ from ..core.cluster_table import classes_of
 from ..core.micrograph import Micrograph
 from ..statistics.atom_groups import atoms_of_clusters, clusters_of_atoms
 from .completeness import Completeness
+from .counting import count_atoms_by_intensity
 from .marks import ImageAtoms
-from .single_atom_calibration import count_atoms_by_intensity
 
 COLUMNS = (
     "image", "frame", "cluster_id", "label", "n_yardstick", "n_yardstick_low", "n_yardstick_high",
     "yardstick_reason", "label_yardstick", "yardstick_set", "n_atoms_found", "atom_ids",
 )  # fmt: skip
-"""Of ``cluster_atoms.csv``."""
+"""Columns of ``cluster_atoms.csv``."""
 
 
-def holders(
+def find_clusters_of_atoms(
     atoms: ImageAtoms, clusters: pd.DataFrame, outlines: Sequence[np.ndarray] | None = None
 ) -> dict[int, int]:
-    """Of every place where an atom may be the cluster that holds it: atom_id → cluster_id.
+    """Find the cluster that contains each candidate, for all thresholds.
 
-    Of all candidates, so that it stays right whatever the threshold. Clusters and outlines are as
-    of `groups.clusters_of_atoms`.
+    Parameters
+    ----------
+    atoms : ImageAtoms
+        Atoms of the image.
+    clusters : pandas.DataFrame
+        Cluster table of the image.
+    outlines : sequence of ndarray of shape (M, 2), optional
+        Polygons (y, x) in pixels, one per cluster; see `atom_groups.clusters_of_atoms`.
+
+    Returns
+    -------
+    dict of int to int
+        ``atom_id`` to ``cluster_id``, for candidates inside a cluster.
     """
     table = atoms.everything
     held = clusters_of_atoms(table, clusters, outlines)
@@ -39,16 +50,34 @@ def holders(
     return dict(zip(ids.tolist(), held[there].astype(int).tolist(), strict=True))
 
 
-def count(
+def count_cluster_atoms(
     atoms: ImageAtoms,
     clusters: pd.DataFrame,
     micrograph: Micrograph,
     outlines: Sequence[np.ndarray] | None = None,
-    census: Completeness | None = None,
+    completeness: Completeness | None = None,
 ) -> pd.DataFrame:
-    """The clusters of an image counted by its atoms: see `count_atoms_by_intensity`.
+    """Count the atoms of the clusters of an image (see `count_atoms_by_intensity`).
 
-    A person's word on a candidate counts as such; the index is ``cluster_id``.
+    Annotations of candidates override their probabilities.
+
+    Parameters
+    ----------
+    atoms : ImageAtoms
+        Atoms of the image.
+    clusters : pandas.DataFrame
+        Cluster table of the image.
+    micrograph : Micrograph
+        The image or stack.
+    outlines : sequence of ndarray of shape (M, 2), optional
+        Polygons (y, x) in pixels, one per cluster.
+    completeness : Completeness, optional
+        Result of an injection-recovery test of the image.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As of `count_atoms_by_intensity`, with ``cluster_id`` as index.
     """
     places = atoms.probabilities
     places = places.assign(
@@ -56,21 +85,23 @@ def count(
     )
     counted = count_atoms_by_intensity(
         clusters, places, micrograph, outlines, atoms.support, classes_of(clusters),
-        census=census,
+        completeness=completeness,
     )  # fmt: skip
     return counted.set_axis(clusters["cluster_id"].to_numpy(), axis=0)
 
 
-def rows(clusters: pd.DataFrame, counted: pd.DataFrame, atoms: pd.DataFrame) -> pd.DataFrame:
-    """The clusters of an image with their counts and their atoms.
+def make_cluster_table(
+    clusters: pd.DataFrame, counted: pd.DataFrame, atoms: pd.DataFrame
+) -> pd.DataFrame:
+    """Join the clusters of an image with their counts and their atoms.
 
     Parameters
     ----------
-    clusters
+    clusters : pandas.DataFrame
         Cluster table of the image.
-    counted
-        From `count`; clusters that are not in it are left out.
-    atoms
+    counted : pandas.DataFrame
+        From `count_cluster_atoms`; clusters that are not in it are omitted.
+    atoms : pandas.DataFrame
         Atom table of the image, with its ``cluster_id``.
 
     Returns

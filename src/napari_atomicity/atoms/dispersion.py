@@ -1,10 +1,10 @@
-"""How the atoms of images are spread over their support: from `ImageAtoms` to ``dispersion.csv``.
+"""Dispersion of the atoms of images on their support: from `ImageAtoms` to ``dispersion.csv``.
 
-What window and command line show is the same, because both ask here. The statistics are those of
-`statistics.dispersion`; here is decided what goes into them: all places where an atom may be, with
-their probabilities, the support with what a person drew, each frame of a stack by itself and all
-of them as one image, and random numbers of its own for each frame of each image: with common ones,
-pooled random patterns would scatter as much as those of a single image.
+The window and the command line both use this module. The statistics are those of
+`statistics.dispersion`; this module prepares their input: all candidates with their probabilities,
+the support with the drawn corrections, and each frame of a stack separately before they are pooled.
+Each frame of each image has its own random numbers: with common ones, pooled random patterns would
+scatter as much as those of a single image.
 """
 
 from __future__ import annotations
@@ -19,28 +19,34 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
-from ..statistics.dispersion import ALL, DispersionStatistics, dispersion, over_frames, pooled
-from ..statistics.point_patterns import ObservationWindow
+from ..statistics.dispersion import (
+    ALL,
+    DispersionStatistics,
+    dispersion,
+    pool_frames,
+    pool_images,
+)
+from ..statistics.windows import ObservationWindow
 from . import support
 from .analysis import with_neighbours
 from .completeness import Completeness, with_completeness
 from .marks import ImageAtoms
-from .table import empty_table, joined
+from .table import concat_atom_tables, empty_table
 
 
 @dataclass(frozen=True)
 class DispersionSettings:
-    """What can be chosen; see `statistics.dispersion.dispersion`.
+    """Settings of the dispersion; see `statistics.dispersion.dispersion`.
 
     Parameters
     ----------
-    simulations
-        Random patterns for the tests.
-    largest_nm
-        Up to which distance K, L and g go; None: as far as they are worth looking at.
-    seed
-        Of all random numbers; each frame of each image has its own by it.
-    level
+    simulations : int, default 199
+        Number of random patterns of the tests.
+    largest_nm : float, optional
+        Maximum distance of K, L and g; None: chosen from the field.
+    seed : int, default 0
+        Seed from which each frame of each image derives its own.
+    level : float, default 0.95
         Coverage of intervals and envelopes.
     """
 
@@ -56,27 +62,42 @@ class DispersionResult:
 
     Parameters
     ----------
-    atoms, settings
-        Of what it was found, and how.
-    table
-        Atom table of those on the support, with their neighbours and groups there.
-    dispersion
-        None where nothing could be found.
-    why
-        Why not, or which frames are left out.
-    census
-        What is missed of its atoms, where atoms were put into it.
+    atoms : ImageAtoms
+        Atoms of the image.
+    settings : DispersionSettings
+        Settings used.
+    table : pandas.DataFrame
+        Atom table on the support, with neighbours and groups there.
+    dispersion : DispersionStatistics, optional
+        None where there is no support.
+    reason : str, optional
+        Why there is none, or which frames are left out.
+    completeness : Completeness, optional
+        Share of its atoms that are found, where atoms were injected.
     """
 
     atoms: ImageAtoms
     settings: DispersionSettings
     table: pd.DataFrame
     dispersion: DispersionStatistics | None = None
-    why: str = ""
-    census: Completeness | None = None
+    reason: str = ""
+    completeness: Completeness | None = None
 
-    def is_of(self, atoms: ImageAtoms, settings: DispersionSettings) -> bool:
-        """Whether it would be the same if it were found anew."""
+    def is_current(self, atoms: ImageAtoms, settings: DispersionSettings) -> bool:
+        """Return whether the result still holds for these atoms and settings.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms
+            Current atoms of the image.
+        settings : DispersionSettings
+            Current settings.
+
+        Returns
+        -------
+        bool
+            True if both are unchanged.
+        """
         return self.atoms is atoms and self.settings == settings
 
 
@@ -86,12 +107,12 @@ class DispersionResults:
 
     Parameters
     ----------
-    of
-        Image → its own.
-    table
-        Their tables, joined.
-    dispersion
-        Of all together; that of the image if it is one; None if no image has any.
+    of : mapping of str to DispersionResult
+        Result of each image.
+    table : pandas.DataFrame
+        Concatenated tables.
+    dispersion : DispersionStatistics or None
+        Dispersion of all images together; None if no image has any.
     """
 
     of: Mapping[str, DispersionResult]
@@ -99,86 +120,101 @@ class DispersionResults:
     dispersion: DispersionStatistics | None
 
     @property
-    def without(self) -> dict[str, str]:
-        """Image that has no dispersion → why."""
-        return {image: s.why for image, s in self.of.items() if s.dispersion is None}
+    def reasons(self) -> dict[str, str]:
+        """Reason for each image without dispersion."""
+        return {image: s.reason for image, s in self.of.items() if s.dispersion is None}
 
     def rows(self) -> pd.DataFrame:
-        """The rows of ``dispersion.csv``: see `dispersion_rows` and `with_completeness`."""
+        """Return the rows of ``dispersion.csv`` (see `dispersion_rows`, `with_completeness`)."""
         found = [(image, len(s.atoms.table), s.dispersion) for image, s in self.of.items()]
-        missed = {image: s.census for image, s in self.of.items()}
+        missed = {image: s.completeness for image, s in self.of.items()}
         return with_completeness(dispersion_rows(found, self.dispersion), missed, ALL)
 
 
-def spread_of(
+def compute_image_dispersion(
     atoms: ImageAtoms,
     settings: DispersionSettings | None = None,
     micrograph: Micrograph | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> DispersionResult:
-    """The dispersion of the atoms of an image, over all of its frames: see `over_frames`.
+    """Compute the dispersion of the atoms of an image over all of its frames (see `pool_frames`).
 
-    A frame without any contrast is left out: nobody could see an atom there.
+    Frames without any contrast are omitted, since atoms are not visible in them.
 
     Parameters
     ----------
-    atoms
-        Of the image.
-    settings
-        Those of `DispersionSettings` if None.
-    micrograph
-        The image; needed where nobody has looked for its support yet, as of an image whose atoms
-        were all marked by hand.
-    progress, stop
+    atoms : ImageAtoms
+        Atoms of the image.
+    settings : DispersionSettings, optional
+        Default settings if None.
+    micrograph : Micrograph, optional
+        The image; needed if its support is unknown, as for an image annotated by hand.
+    progress, stop : callable, optional
         Called between simulations and draws.
+
+    Returns
+    -------
+    DispersionResult
+        Without ``dispersion`` if there is no support.
 
     Raises
     ------
     AtomicityError
-        If the image can't be read.
+        If the image cannot be read.
     Cancelled
-        If ``stop()`` is true.
+        If ``stop()`` returns True.
     """
     settings = settings or DispersionSettings()
-    masks = _masks(atoms, micrograph)
-    known, recall = atoms.probabilities, _recall(atoms)
+    masks = _support_masks(atoms, micrograph)
     flat = () if atoms.analysis is None else atoms.analysis.flat_frames
     tables, frames = [], []
     for index, mask in enumerate(masks):
         check(stop)
         if not mask.any() or index in flat:
             continue
-        table, probable = (t[t["frame"] == index] for t in (atoms.table, known))
-        here = _places(table)
-        tables.append(table[ObservationWindow(mask, atoms.pixel_size_nm).contains(here)])
-        frames.append(
-            dispersion(
-                here,
-                mask,
-                atoms.pixel_size_nm,
-                candidates_nm=_places(probable),
-                candidate_probabilities=probable["confidence"].to_numpy(float),
-                candidate_recall=recall,
-                group_distance_nm=atoms.group_distance_nm,
-                simulations=settings.simulations,
-                seed=_seed(settings.seed, atoms.image, index),
-                level=settings.level,
-                largest_nm=settings.largest_nm,
-                progress=progress,
-                stop=stop,
-            )
-        )
-    why = _left_out(flat, len(masks))
+        table = atoms.table[atoms.table["frame"] == index]
+        on_support = ObservationWindow(mask, atoms.pixel_size_nm).contains(_positions(table))
+        tables.append(table[on_support])
+        frames.append(_frame_dispersion(atoms, index, mask, settings, progress, stop))
+    reason = _format_flat_frames(flat, len(masks))
     if not frames:
-        why = why or "no support was found, so there is no density"
-        return DispersionResult(atoms, settings, empty_table(), why=why)
-    table = with_neighbours(joined(tables), atoms.group_distance_nm)
-    found = over_frames(frames, _seed(settings.seed, atoms.image), stop)
-    return DispersionResult(atoms, settings, table, found, why, atoms.census)
+        reason = reason or "no support was found, so there is no density"
+        return DispersionResult(atoms, settings, empty_table(), reason=reason)
+    table = with_neighbours(concat_atom_tables(tables), atoms.group_distance_nm)
+    pooled_frames = pool_frames(frames, _derive_seed(settings.seed, atoms.image), stop)
+    return DispersionResult(atoms, settings, table, pooled_frames, reason, atoms.completeness)
 
 
-def spread_of_all(
+def _frame_dispersion(
+    atoms: ImageAtoms,
+    index: int,
+    mask: np.ndarray,
+    settings: DispersionSettings,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> DispersionStatistics:
+    """Compute the dispersion of the atoms of one frame on its support."""
+    candidates = atoms.probabilities
+    table, probable = (t[t["frame"] == index] for t in (atoms.table, candidates))
+    return dispersion(
+        _positions(table),
+        mask,
+        atoms.pixel_size_nm,
+        candidates_nm=_positions(probable),
+        candidate_probabilities=probable["confidence"].to_numpy(float),
+        candidate_recall=_candidate_recall(atoms),
+        group_distance_nm=atoms.group_distance_nm,
+        simulations=settings.simulations,
+        seed=_derive_seed(settings.seed, atoms.image, index),
+        level=settings.level,
+        largest_nm=settings.largest_nm,
+        progress=progress,
+        stop=stop,
+    )
+
+
+def compute_dispersions(
     images: Mapping[str, ImageAtoms],
     settings: DispersionSettings | None = None,
     micrographs: Mapping[str, Micrograph] | None = None,
@@ -186,59 +222,66 @@ def spread_of_all(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> DispersionResults:
-    """The dispersion of each of several images and of all together.
+    """Compute the dispersion of each of several images and of all together.
 
     Parameters
     ----------
-    images
-        Image → its atoms.
-    settings, progress, stop
-        As of `spread_of`.
-    micrographs
-        Image → what `spread_of` may need.
-    known
-        What was found before, by image: what still holds is not found anew. It is brought up to
-        date image by image, so that nothing is lost when it is stopped.
+    images : mapping of str to ImageAtoms
+        Atoms of each image.
+    settings : DispersionSettings, optional
+        Default settings if None.
+    micrographs : mapping of str to Micrograph, optional
+        Images, see `compute_image_dispersion`.
+    known : mapping of str to DispersionResult, optional
+        Earlier results; those that still hold are reused. Updated in place image by image, so that
+        a cancelled computation keeps its results.
+    progress, stop : callable, optional
+        As of `compute_image_dispersion`.
+
+    Returns
+    -------
+    DispersionResults
+        Results of the images and of all together.
 
     Raises
     ------
     AtomicityError
         If atoms of different images are linked at different distances.
     Cancelled
-        If ``stop()`` is true.
+        If ``stop()`` returns True.
     """
     settings, known = settings or DispersionSettings(), {} if known is None else known
     for number, (image, atoms) in enumerate(images.items(), 1):
         before = known.get(image)
-        if before is not None and before.is_of(atoms, settings):
+        if before is not None and before.is_current(atoms, settings):
             continue
         which = f"{image} ({number} of {len(images)}): " if len(images) > 1 else ""
         micrograph = (micrographs or {}).get(image)
         try:
-            known[image] = spread_of(
+            known[image] = compute_image_dispersion(
                 atoms, settings, micrograph, prefixed(progress, which), stop
             )  # fmt: skip
-        except AtomicityError as error:  # one image must not keep the others from being seen
-            known[image] = DispersionResult(atoms, settings, empty_table(), why=str(error))
+        except AtomicityError as error:  # an error in one image does not affect the others
+            known[image] = DispersionResult(atoms, settings, empty_table(), reason=str(error))
     of = {image: known[image] for image in images}
     parts = [s.dispersion for s in of.values() if s.dispersion is not None]
     check(stop)
-    table = joined([s.table for s in of.values()])
-    return DispersionResults(of, table, pooled(parts, settings.seed, stop) if parts else None)
+    table = concat_atom_tables([s.table for s in of.values()])
+    return DispersionResults(of, table, pool_images(parts, settings.seed, stop) if parts else None)
 
 
 def dispersion_rows(
     found: Iterable[tuple[str, int | None, DispersionStatistics | None]],
     of_all: DispersionStatistics | None,
 ) -> pd.DataFrame:
-    """The rows of ``dispersion.csv``.
+    """Make the rows of ``dispersion.csv``.
 
     Parameters
     ----------
-    found
-        Of each image its name, its number of atoms, and its dispersion if there is any.
-    of_all
-        Of all of them together.
+    found : iterable of tuple
+        Name, number of atoms, and dispersion or None of each image.
+    of_all : DispersionStatistics or None
+        Dispersion of all images together.
 
     Returns
     -------
@@ -257,21 +300,22 @@ def dispersion_rows(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _seed(seed: int, image: str, *frame: int) -> int:
-    """Of one image or frame its own, the same whichever others are looked at."""
+def _derive_seed(seed: int, image: str, *frame: int) -> int:
+    """Derive the seed of an image or frame, independent of the other images."""
     entropy = [seed, crc32(image.encode()), *frame]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-def _left_out(flat: Collection[int], frames: int) -> str:
+def _format_flat_frames(flat: Collection[int], frames: int) -> str:
+    """Return a sentence about frames without contrast, or an empty text."""
     if not flat:
         return ""
     what = "the image has" if len(flat) == frames else f"{len(flat)} of {frames} frames have"
-    return f"{what} no contrast at all, so atoms can't be seen there: left out of every density"
+    return f"{what} no contrast: atoms are not visible, excluded from all densities"
 
 
-def _masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]:
-    """(Y, X) support of each frame."""
+def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]:
+    """Return the (Y, X) support of each frame."""
     mask = atoms.support
     if mask is not None:
         return list(mask) if mask.ndim == 3 else [mask]
@@ -279,15 +323,15 @@ def _masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]
         return []
     drawn = atoms.support_added, atoms.support_removed
     return [
-        support.edited(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
+        support.edit_mask(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
         for frame in micrograph.frames()
     ]
 
 
-def _recall(atoms: ImageAtoms) -> float:
-    """Share of the atoms that are among those of `ImageAtoms.probabilities`.
+def _candidate_recall(atoms: ImageAtoms) -> float:
+    """Return the share of all atoms that are among `ImageAtoms.probabilities`.
 
-    That of the model's candidates; but what a person adds to these is of what was missing.
+    It is the recall of the model's candidates, increased by the atoms that annotators added.
     """
     if atoms.analysis is None:
         return 1.0
@@ -299,5 +343,5 @@ def _recall(atoms: ImageAtoms) -> float:
     return float(min(1.0, recall * p.sum() / p[of_model].sum()))
 
 
-def _places(table: pd.DataFrame) -> np.ndarray:
+def _positions(table: pd.DataFrame) -> np.ndarray:
     return table[["y_nm", "x_nm"]].to_numpy(float)

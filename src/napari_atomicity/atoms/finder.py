@@ -1,4 +1,4 @@
-"""The atom model: networks and card, from a file to a map of scores and to candidates."""
+"""The atom model: networks and card, from a file to score maps and candidates."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from ..core.errors import ModelError
 from ..core.progress import Progress, Stop, check, report
 from ..models.files import find_model, read_tensors, save_model
 from ..models.symmetries import apply_symmetry, undo_symmetry
-from .candidates import contrast_channels, maxima
+from .candidates import contrast_channels, find_local_maxima
 from .card import SAMPLING_NM, SHIPPED, AtomCard, read_atom_card
-from .network import AtomNet, extended
+from .network import AtomNet, pad_to_stride
 
 SAME_SAMPLING = 0.05
-"""An image whose pixels differ less than this from it (relative) is taken as it is."""
+"""Images with a pixel size within this (relative) of the common sampling are not resampled."""
 TILE_PX = 1024
 MARGIN_PX = 96
-"""Tiles of large images overlap by this on each side: as far as the network sees."""
+"""Overlap of the tiles of large images on each side: the receptive field of the network."""
 _SYMMETRIES = 8
 _LEVELS = 127.0
 
 
-class Steps:
-    """Counts the passes of the networks for whoever waits."""
+class PassProgress:
+    """Progress over the passes of the networks."""
 
     def __init__(self, progress: Progress | None, stop: Stop | None, total: int) -> None:
         self._progress, self._stop, self._total, self._done = progress, stop, total, 0
 
     def next(self) -> None:
-        """One more begins."""
+        """Report the next pass, and check whether to stop."""
         check(self._stop)
         report(self._progress, self._done, self._total, "Finding atoms")
         self._done += 1
 
     def end(self) -> None:
-        """All are done."""
+        """Report that all passes are done."""
         report(self._progress, self._total, self._total, "Finding atoms")
 
 
@@ -52,17 +52,17 @@ class AtomModel:
 
     Parameters
     ----------
-    card
-        Of the model.
-    tensors
-        Name → array, as of `packed`.
-    device
-        Where to compute.
+    card : AtomCard
+        Card of the model.
+    tensors : mapping of str to ndarray
+        Arrays by name, as of `quantize_weights`.
+    device : torch.device
+        Device of the computation.
 
     Raises
     ------
     ModelError
-        If the weights don't fit the card.
+        If the weights do not match the card.
     """
 
     def __init__(
@@ -72,12 +72,14 @@ class AtomModel:
         self.device = device
         try:
             self.networks = [
-                fused(_network(card, unpacked(tensors, f"network.{i}."))).to(device)
+                fuse_batch_norm(_network(card, dequantize_weights(tensors, f"network.{i}."))).to(
+                    device
+                )
                 for i in range(card.members)
             ]
         except (RuntimeError, KeyError, ValueError) as error:
             raise ModelError(
-                f"the weights of {card.name!r} don't fit its card", advice=str(error)
+                f"the weights of {card.name!r} do not match its card", advice=str(error)
             ) from error
 
     def score_map(
@@ -87,18 +89,18 @@ class AtomModel:
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (mean logits) at the common sampling.
+        """Compute scores (mean logits) at the common sampling.
 
-        Each network sees the image in other symmetries of the square, so that together they see
-        all of them; what depends on the direction of the scan alone averages out.
+        The networks use different symmetries of the square, together all of them, so that effects
+        of the scan direction average out.
 
         Parameters
         ----------
-        image
-            (Y, X) float32, finite.
-        pixel_size_nm
+        image : ndarray of float32, shape (Y, X)
+            Image, finite.
+        pixel_size_nm : float
             Edge length of a pixel.
-        progress, stop
+        progress, stop : callable, optional
             Called between passes.
 
         Returns
@@ -111,44 +113,44 @@ class AtomModel:
         Raises
         ------
         Cancelled
-            If ``stop()`` says so.
+            If ``stop()`` returns True.
         """
-        base, factor = resampled(image, pixel_size_nm)
+        base, factor = resample_image(image, pixel_size_nm)
         views = [(n, v) for n in range(len(self.networks)) for v in self._views(n)]
-        seen = [resampled(base, SAMPLING_NM * scale)[0] for scale in self.card.scales]
-        total = sum(len(list(_tiles(s.shape))) for s in seen) * len(views)
-        steps = Steps(progress, stop, total)
+        resampled = [resample_image(base, SAMPLING_NM * scale)[0] for scale in self.card.scales]
+        total = sum(len(list(_tiles(s.shape))) for s in resampled) * len(views)
+        steps = PassProgress(progress, stop, total)
         best: np.ndarray | None = None
-        for one in seen:
-            scores = enlarged(self._mean_scores(one, views, steps), base.shape)
+        for scaled in resampled:
+            scores = upsample_scores(self._mean_scores(scaled, views, steps), base.shape)
             best = scores if best is None else np.maximum(best, scores)
         steps.end()
         assert best is not None
         return best, factor
 
     def _mean_scores(
-        self, image: np.ndarray, views: Sequence[tuple[int, int]], steps: Steps
+        self, image: np.ndarray, views: Sequence[tuple[int, int]], steps: PassProgress
     ) -> np.ndarray:
-        """(Y, X) mean score of the views of an image at the common sampling."""
+        """Return the (Y, X) mean score of the views of an image at the common sampling."""
         channels = torch.from_numpy(contrast_channels(image, SAMPLING_NM))
         total = np.zeros(image.shape, np.float32)
-        for seen, kept, place in _tiles(image.shape):
-            part = channels[(slice(None), *seen)]
+        for window, inner, tile in _tiles(image.shape):
+            part = channels[(slice(None), *window)]
             for n, view in views:
                 steps.next()
-                total[place] += self._pass(self.networks[n], part, view)[kept].numpy()
+                total[tile] += self._pass(self.networks[n], part, view)[inner].numpy()
         return total / len(views)
 
     def _views(self, member: int) -> list[int]:
         first = member * self.card.views
-        # Between them, members go through all symmetries, quarter turns first.
+        # Together, the networks use all symmetries, quarter turns first.
         return [_ORDER[(first + i) % _SYMMETRIES] for i in range(self.card.views)]
 
     @torch.inference_mode()
     def _pass(self, network: nn.Module, channels: Tensor, view: int) -> Tensor:
         height, width = channels.shape[-2:]
         turned = apply_symmetry(channels, view)
-        batch = extended(turned[None].to(self.device))
+        batch = pad_to_stride(turned[None].to(self.device))
         logits = network(batch.contiguous(memory_format=torch.channels_last))[0]
         rows, columns = (height, width) if view % 2 == 0 else (width, height)
         return undo_symmetry(logits[:rows, :columns].float().cpu(), view)
@@ -160,7 +162,16 @@ class AtomModel:
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Places that may be atoms.
+        """Detect candidate atoms.
+
+        Parameters
+        ----------
+        image : ndarray of float32, shape (Y, X)
+            Image, finite.
+        pixel_size_nm : float
+            Edge length of a pixel.
+        progress, stop : callable, optional
+            Called between passes.
 
         Returns
         -------
@@ -170,17 +181,17 @@ class AtomModel:
             (N,) scores, the highest first; the card's calibration makes them probabilities.
         """
         scores, factor = self.score_map(image, pixel_size_nm, progress, stop)
-        points, score = maxima(scores, self.card.distance_nm / SAMPLING_NM)
+        points, score = find_local_maxima(scores, self.card.distance_nm / SAMPLING_NM)
         likely = self.card.calibration(pixel_size_nm)(score) >= self.card.floor
         return (points[likely] + 0.5) / factor - 0.5, score[likely]
 
 
 _ORDER = (0, 5, 2, 7, 1, 4, 3, 6)
-"""Symmetries in the order in which they are used: number = quarter turns + 4 × mirrored."""
+"""Order of the symmetries: number = quarter turns + 4 × mirrored."""
 
 
-def resampled(pixels: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
-    """The image at the common sampling, and (2,) its pixels per pixel of the original."""
+def resample_image(pixels: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Resample the image to the common sampling; return also (2,) its pixels per original pixel."""
     wanted = pixel_size_nm / SAMPLING_NM
     pixels = np.ascontiguousarray(pixels, np.float32)
     if abs(wanted - 1) <= SAME_SAMPLING:
@@ -196,8 +207,8 @@ def resampled(pixels: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.
     return image[0, 0].numpy(), np.array(shape) / np.array(pixels.shape)
 
 
-def enlarged(scores: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A map (Y, X) on the pixels of ``shape``, by cubic interpolation."""
+def upsample_scores(scores: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Resize a map (Y, X) to ``shape`` by cubic interpolation."""
     if scores.shape == tuple(shape):
         return scores
     out = functional.interpolate(
@@ -207,28 +218,28 @@ def enlarged(scores: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _tiles(shape: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], ...]]:
-    """What is seen of the image, what is kept of that, and where it goes."""
+    """Yield the slices of a tile with margin, of the tile in it, and of the tile in the image."""
     starts = [range(0, n, TILE_PX) for n in shape]
     for top in starts[0]:
         for left in starts[1]:
-            place, seen, kept = [], [], []
+            tile, window, inner = [], [], []
             for first, n in zip((top, left), shape, strict=True):
                 last = min(first + TILE_PX, n)
                 begin, end = max(0, first - MARGIN_PX), min(n, last + MARGIN_PX)
-                place.append(slice(first, last))
-                seen.append(slice(begin, end))
-                kept.append(slice(first - begin, last - begin))
-            yield tuple(seen), tuple(kept), tuple(place)
+                tile.append(slice(first, last))
+                window.append(slice(begin, end))
+                inner.append(slice(first - begin, last - begin))
+            yield tuple(window), tuple(inner), tuple(tile)
 
 
 # ---- weights
 
 
-def packed(networks: Sequence[AtomNet]) -> dict[str, np.ndarray]:
-    """Weights of networks for a file: convolutions in 8 bits with a scale for each output.
+def quantize_weights(networks: Sequence[AtomNet]) -> dict[str, np.ndarray]:
+    """Quantise the weights of networks: convolutions in 8 bits with a scale for each output.
 
-    The rounding, at most 0.4 % of the largest weight of an output, changes no score that matters
-    and makes the file a quarter of the size.
+    The rounding, at most 0.4 % of the largest weight of an output, does not change the results and
+    reduces the file to a quarter of its size.
     """
     out: dict[str, np.ndarray] = {}
     for i, network in enumerate(networks):
@@ -244,8 +255,8 @@ def packed(networks: Sequence[AtomNet]) -> dict[str, np.ndarray]:
     return out
 
 
-def unpacked(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
-    """The state of the network whose tensors begin so."""
+def dequantize_weights(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
+    """Return the state of the network whose tensors have this prefix."""
     state = {}
     for key, value in tensors.items():
         if key.startswith(prefix) and not key.endswith(".scale"):
@@ -261,8 +272,8 @@ def _network(card: AtomCard, state: Mapping[str, Tensor]) -> AtomNet:
     return network.eval()
 
 
-def fused(network: AtomNet) -> AtomNet:
-    """The same network with every normalisation taken into the convolution before it."""
+def fuse_batch_norm(network: AtomNet) -> AtomNet:
+    """Fuse every batch normalisation into the preceding convolution."""
     for block in [*network.down, *network.up]:
         assert isinstance(block, nn.Sequential)
         for i, layer in enumerate(block):
@@ -275,30 +286,49 @@ def fused(network: AtomNet) -> AtomNet:
 
 
 def save_atom_model(path: Path, card: AtomCard, networks: Sequence[AtomNet]) -> AtomCard:
-    """Write weights and card; returns the card with its hash.
+    """Write the weights and the card of an atom model.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Path of the weights file (.safetensors).
+    card : AtomCard
+        Card of the model.
+    networks : sequence of AtomNet
+        Networks of the model.
+
+    Returns
+    -------
+    AtomCard
+        The card with the hash of the weights.
 
     Raises
     ------
     AtomicityError
-        If a file can't be written.
+        If a file cannot be written.
     """
-    return save_model(path, card, packed(networks))
+    return save_model(path, card, quantize_weights(networks))
 
 
 def load_atom_model(model: str | Path = "default", device: str = "auto") -> AtomModel:
-    """A model, ready to find atoms; kept in memory for the next call.
+    """Load an atom model; recently used models stay in memory.
 
     Parameters
     ----------
-    model
-        "default", another name that `atomicity models` lists, or the path of a .safetensors file.
-    device
+    model : str or pathlib.Path, default "default"
+        "default", another name listed by `atomicity models`, or the path of a .safetensors file.
+    device : str, default "auto"
         "auto", "cpu", "cuda" or "mps".
+
+    Returns
+    -------
+    AtomModel
+        The model on the device.
 
     Raises
     ------
     ModelError
-        If the model is missing, damaged or of another kind, or the device is not there.
+        If the model is missing, damaged or of another kind, or the device is not available.
     """
     path = find_model(SHIPPED.get(str(model), model)).resolve()
     return _load(path, path.stat().st_mtime_ns, str(choose_device(device)))

@@ -1,10 +1,10 @@
-"""Atoms that are put into an image, to see what becomes of them.
+"""Injection-recovery test: artificial atoms are added to an image and detected again.
 
-What a detector leaves out of an image depends on that image: on its noise, its texture, its focus.
-So spots as wide as its own atoms and of many heights are added to it, and it is looked for atoms
-again, the way artificial stars are in photometry [1]_. Twice: where none is near, which tells what
-becomes of a lone atom of each height; and among the others, as close to them as they are to each
-other, which tells what is lost because atoms are taken for one.
+The share of undetected atoms depends on the noise, the texture and the focus of the image. Spots
+with the width of its own atoms and with a range of heights are therefore injected, and atoms are
+detected again, like artificial stars in photometry [1]_. Isolated spots measure the recovery of an
+isolated atom of each height; spots among the other atoms, as close to them as they are to each
+other, measure the loss from overlap.
 
 References
 ----------
@@ -28,61 +28,63 @@ from ..detection.background import without_gaps
 from ..detection.clusters import detect
 from ..statistics.scores import match_nearest
 from .analysis import AtomAnalysis, find_atoms
-from .isolation import width_of_atoms
+from .isolation import fit_atom_width
 from .localisation import SIGMA_NM
-from .regions import mask_of_clusters
+from .regions import make_cluster_mask
 
 if TYPE_CHECKING:
     from .finder import AtomModel
 
 HEIGHTS = (0.1, 2.5)
-"""Of added lone atoms, relative to the median of the found ones, from and to."""
-ENOUGH, MAX_ROUNDS = 200, 3
-"""So many lone ones are added, in so many rounds at most: more at once would crowd the image."""
-FEW, MAX_OF_FEW, TOO_FEW = 60, 12, 30
-"""In a small field rounds go on up to so many, and up to that number; with fewer at the end nothing
-is said: they tell too little of the others."""
+"""Range of heights of isolated injected atoms, relative to the median of the detected ones."""
+TARGET_INJECTED, MAX_ROUNDS = 200, 3
+"""Number of isolated atoms to inject, and maximum number of rounds: more at once would overlap."""
+TARGET_INJECTED_SMALL_FIELD, MAX_ROUNDS_SMALL_FIELD, MIN_INJECTED = 60, 12, 30
+"""Number of atoms and maximum number of rounds in a small field, and the minimum number of atoms
+for a result."""
 CROWD_ROUNDS, CROWD_SHARE, MAX_IN_CROWD = 2, 0.5, 150
-"""Rounds with atoms among the others: as many as this share of the found ones, and no more."""
+"""Rounds with atoms among the others: their share of the detected ones, and their maximum."""
 CROWD_SCATTER = 0.35
 """Standard deviation of the logarithm of their heights, about the median of the found ones."""
 CLUSTER_ATOMS = 12.0
-"""As bright as so many atoms is a cluster: clumps of lone atoms are less, as a rule."""
+"""Minimum brightness of a cluster in atoms: groups of isolated atoms are usually fainter."""
 MIN_ATOMS = 8
-"""With fewer candidates nothing is known of the atoms of an image."""
+"""Minimum number of candidates of an image."""
 _APART_NM, _CLEAR_NM, _JITTER_NM = 1.5, 0.35, 0.3
 _SAME_NM = 0.15
 _NEIGHBOURS_NM = 0.25, 0.8
 _AMONG_NM = 0.25
 _CROP_PX = 1024
-_LEAST = 1e-6
+_MIN_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class InjectedAtoms:
-    """What became of the atoms that were put into an image.
+    """Injected atoms of an image and their recovery.
 
     Parameters
     ----------
-    usual
-        Median height of the found atoms of the image, in counts: all heights are relative to it.
-    sigma_nm
-        Standard deviation of the spots: of the mean atom of the image.
-    height, score, amplitude
-        (N,) of the lone ones: true height, log-odds of the probability that they got, and height
-        that was measured; NaN where no candidate was.
-    crowd_height, crowd_gain
-        (M,) heights of those among the others, and how many atoms more were found for them.
-    area_nm2
-        Of the support of the part of the image that was looked at.
-    frames
-        Of the image; one of them was looked at.
-    scores, own
-        (C,) log-odds of all candidates of that part, and their heights.
-    floor
-        Least log-odds of a candidate.
-    threshold
-        Log-odds from which on a candidate was counted for ``crowd_gain``.
+    usual : float
+        Median height of the detected atoms, in counts: all heights are relative to it.
+    sigma_nm : float
+        Standard deviation of the spots: that of the mean atom of the image.
+    height, score, amplitude : ndarray of shape (N,)
+        True height, log-odds of the recovered probability, and measured height of the isolated
+        atoms; NaN where there was no candidate.
+    crowd_height : ndarray of shape (M,)
+        Heights of the atoms injected among the others.
+    crowd_gain : int
+        Number of additional detections for them.
+    area_nm2 : float
+        Area of the support of the tested part of the image.
+    frames : int
+        Number of frames of the image; one of them is tested.
+    scores, own : ndarray of shape (C,)
+        Log-odds of all candidates of that part, and their heights.
+    floor : float
+        Minimum log-odds of a candidate.
+    threshold : float
+        Minimum log-odds of a candidate counted for ``crowd_gain``.
     """
 
     usual: float
@@ -100,7 +102,7 @@ class InjectedAtoms:
     threshold: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return plain values for JSON."""
         return {
             name: _jsonable(value) if isinstance(value, np.ndarray) else value
             for name, value in vars(self).items()
@@ -108,7 +110,7 @@ class InjectedAtoms:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> InjectedAtoms:
-        """What `to_dict` gave."""
+        """Build from `to_dict`."""
         read: dict[str, Any] = {
             name: np.array([np.nan if v is None else v for v in value], float)
             if isinstance(value, list)
@@ -130,75 +132,80 @@ def inject_atoms(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> InjectedAtoms | None:
-    """Put atoms into an image and look for them.
+    """Inject artificial atoms into an image and detect them.
 
     Parameters
     ----------
-    analysis
-        Of the image; of a stack the first frame with any contrast is taken, of a large image the
-        middle of its support.
-    model
-        That found its atoms.
-    clusters
-        (Y, X) bool, or (T, Y, X) of a stack, where clusters are: atoms there are no lone ones. If
-        None, they are looked for: what is as bright as `CLUSTER_ATOMS` atoms or more is one.
-    seed
-        Of places and heights.
-    progress, stop
+    analysis : AtomAnalysis
+        Of the image; for a stack the first frame with contrast is used, for a large image the
+        centre of its support.
+    model : AtomModel
+        The model of the analysis.
+    clusters : ndarray of bool, shape (Y, X) or (T, Y, X), optional
+        Clusters, whose atoms are not isolated. If None, they are detected: regions as bright as
+        `CLUSTER_ATOMS` atoms or more.
+    seed : int, default 0
+        Seed of positions and heights.
+    progress, stop : callable, optional
         As of `find_atoms`.
 
     Returns
     -------
-    AddedAtoms or None
-        None with fewer than `MIN_ATOMS` candidates, or where there is no room for `TOO_FEW` more.
+    InjectedAtoms or None
+        None with fewer than `MIN_ATOMS` candidates, or without room for `MIN_INJECTED` atoms.
 
     Raises
     ------
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
-    image, mask, candidates = _part(analysis, clusters)
+    field = _prepare_field(analysis, clusters)
+    if field is None:
+        return None
+    image, mask, candidates, found, usual = field
+    size = analysis.pixel_size_nm
+    positions = candidates[["y_px", "x_px"]].to_numpy(float)
+    sigma_nm = fit_atom_width(image, size, positions, candidates["confidence"].to_numpy(float))
+    recovery = _Recovery(image, mask, usual, sigma_nm, size, model, stop)
+    rng = np.random.default_rng(seed)
+    doubtful = candidates[candidates["confidence"] >= analysis.threshold / 2]
+    isolated = _inject_isolated(recovery, doubtful[["y_px", "x_px"]].to_numpy(float), rng, progress)
+    if isolated is None:
+        return None
+    crowd = _inject_among(
+        recovery, found[["y_px", "x_px"]].to_numpy(float), analysis.threshold, candidates, rng,
+        progress,
+    )  # fmt: skip
+    frames = len(analysis.support) if analysis.support.ndim == 3 else 1
+    own = candidates["amplitude"].to_numpy(float) / usual
+    threshold = np.clip(analysis.threshold, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+    return InjectedAtoms(
+        usual, sigma_nm, *isolated, *crowd, float(mask.sum()) * size**2, frames,
+        _log_odds(candidates), own, float(logit(model.card.floor)), float(logit(threshold)),
+    )  # fmt: skip
+
+
+def _prepare_field(
+    analysis: AtomAnalysis, clusters: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, pd.DataFrame, float] | None:
+    """Return image, mask, candidates, detected atoms and their median height of one frame."""
+    image, mask, candidates = _crop_frame(analysis, clusters)
     usable = candidates[candidates["amplitude"] > 0]
     if image is None or len(usable) < MIN_ATOMS:
         return None
-    size = analysis.pixel_size_nm
-    found, usual = _clearest(usable, analysis.threshold)
+    found, usual = _select_detected(usable, analysis.threshold)
     if clusters is None:
-        mask = mask & ~_bright_clusters(image, size, usual)
-        candidates = candidates[_on(mask, candidates)]
+        mask = mask & ~_bright_clusters(image, analysis.pixel_size_nm, usual)
+        candidates = candidates[_is_on_mask(mask, candidates)]
         usable = candidates[candidates["amplitude"] > 0]
         if len(usable) < MIN_ATOMS:
             return None
-        found, usual = _clearest(usable, analysis.threshold)
-    everything = candidates[["y_px", "x_px"]].to_numpy(float)
-    sigma_nm = width_of_atoms(image, size, everything, candidates["confidence"].to_numpy(float))
-    looking = _Looking(image, mask, usual, sigma_nm, size, model, stop)
-    rng = np.random.default_rng(seed)
-    doubtful = candidates[candidates["confidence"] >= analysis.threshold / 2]
-    lone = _lone(looking, doubtful[["y_px", "x_px"]].to_numpy(float), rng, progress)
-    if lone is None:
-        return None
-    crowd_height, crowd_gain = _crowd(
-        looking, found[["y_px", "x_px"]].to_numpy(float), analysis.threshold, candidates, rng,
-        progress,
-    )  # fmt: skip
-    return InjectedAtoms(
-        usual,
-        sigma_nm,
-        *lone,
-        crowd_height,
-        crowd_gain,
-        float(mask.sum()) * size**2,
-        len(analysis.support) if analysis.support.ndim == 3 else 1,
-        _log_odds(candidates),
-        candidates["amplitude"].to_numpy(float) / usual,
-        float(logit(model.card.floor)),
-        float(logit(np.clip(analysis.threshold, _LEAST, 1 - _LEAST))),
-    )
+        found, usual = _select_detected(usable, analysis.threshold)
+    return image, mask, candidates, found, usual
 
 
-def _clearest(usable: pd.DataFrame, threshold: float) -> tuple[pd.DataFrame, float]:
-    """The atoms of a table that count, at least `MIN_ATOMS`, and their median height."""
+def _select_detected(usable: pd.DataFrame, threshold: float) -> tuple[pd.DataFrame, float]:
+    """Return the detected atoms of a table, at least `MIN_ATOMS`, and their median height."""
     found = usable[usable["confidence"] >= threshold]
     if len(found) < MIN_ATOMS:
         found = usable.nlargest(MIN_ATOMS, "confidence")
@@ -206,17 +213,17 @@ def _clearest(usable: pd.DataFrame, threshold: float) -> tuple[pd.DataFrame, flo
 
 
 def _bright_clusters(image: np.ndarray, pixel_size_nm: float, usual: float) -> np.ndarray:
-    """(Y, X) bool: where clusters are that are as bright as `CLUSTER_ATOMS` usual atoms."""
+    """Return the (Y, X) mask of clusters as bright as `CLUSTER_ATOMS` usual atoms."""
     found = detect(Micrograph(image, pixel_size_nm))
     atom = 2 * np.pi * SIGMA_NM**2 * usual
     rows = np.flatnonzero(found.table["integrated_intensity"] >= CLUSTER_ATOMS * atom)
     outlines = [found.outlines[i] for i in rows]
-    return mask_of_clusters(found.table.iloc[rows], image.shape, pixel_size_nm, outlines)
+    return make_cluster_mask(found.table.iloc[rows], image.shape, pixel_size_nm, outlines)
 
 
 @dataclass(frozen=True, eq=False)
-class _Looking:
-    """How an image with more atoms in it is looked at."""
+class _Recovery:
+    """Detection in an image with injected atoms."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -226,72 +233,95 @@ class _Looking:
     model: AtomModel
     stop: Stop | None
 
-    def again(
+    def detect_with(
         self, points: np.ndarray, height: np.ndarray, progress: Progress | None
     ) -> pd.DataFrame:
-        """Candidates on the support, with spots of these heights at these points (px)."""
-        image = with_spots(self.image, points, self.usual * height, self.sigma_nm / self.size)
+        """Detect candidates on the support after spots are injected.
+
+        Parameters
+        ----------
+        points : ndarray of shape (N, 2)
+            Positions (y, x) of the spots in pixels.
+        height : ndarray of shape (N,)
+            Heights relative to the usual one.
+        progress : callable or None
+            Progress of the detection.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Atom table of the candidates.
+        """
+        image = add_gaussian_spots(
+            self.image, points, self.usual * height, self.sigma_nm / self.size
+        )
         found = find_atoms(
             Micrograph(image, self.size), self.model, progress=progress, stop=self.stop
         ).candidates
-        return found[_on(self.mask, found)]
+        return found[_is_on_mask(self.mask, found)]
 
 
-def _lone(
-    looking: _Looking, taken: np.ndarray, rng: np.random.Generator, progress: Progress | None
+def _inject_isolated(
+    recovery: _Recovery, taken: np.ndarray, rng: np.random.Generator, progress: Progress | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Heights, scores and measured heights of atoms far from others; None without room."""
+    """Return heights, scores and measured heights of isolated atoms; None without room."""
     heights: list[np.ndarray] = []
     scores: list[np.ndarray] = []
     measured: list[np.ndarray] = []
     while True:
-        done, added = len(heights), sum(map(len, heights))
-        if added >= ENOUGH or done >= (MAX_ROUNDS if added >= FEW else MAX_OF_FEW):
+        rounds, n_injected = len(heights), sum(map(len, heights))
+        if n_injected >= TARGET_INJECTED or rounds >= (
+            MAX_ROUNDS if n_injected >= TARGET_INJECTED_SMALL_FIELD else MAX_ROUNDS_SMALL_FIELD
+        ):
             break
-        points = _free_places(looking.mask, taken, looking.size, rng)
+        points = _free_positions(recovery.mask, taken, recovery.size, rng)
         if not len(points):
             break
         height = np.exp(rng.uniform(np.log(HEIGHTS[0]), np.log(HEIGHTS[1]), len(points)))
-        found = looking.again(points, height, prefixed(progress, "With lone atoms added: "))
+        found = recovery.detect_with(
+            points, height, prefixed(progress, "Isolated injected atoms: ")
+        )
         places = found[["y_nm", "x_nm"]].to_numpy(float)
-        met = match_nearest(points * looking.size, places, _SAME_NM)
-        seen = met >= 0
+        met = match_nearest(points * recovery.size, places, _SAME_NM)
+        detected = met >= 0
         score, amplitude = np.full(len(points), np.nan), np.full(len(points), np.nan)
-        score[seen] = _log_odds(found)[met[seen]]
-        amplitude[seen] = found["amplitude"].to_numpy(float)[met[seen]] / looking.usual
+        score[detected] = _log_odds(found)[met[detected]]
+        amplitude[detected] = found["amplitude"].to_numpy(float)[met[detected]] / recovery.usual
         heights.append(height)
         scores.append(score)
         measured.append(amplitude)
-    if sum(map(len, heights)) < TOO_FEW:
+    if sum(map(len, heights)) < MIN_INJECTED:
         return None
     return np.concatenate(heights), np.concatenate(scores), np.concatenate(measured)
 
 
-def _crowd(
-    looking: _Looking,
+def _inject_among(
+    recovery: _Recovery,
     found: np.ndarray,
     threshold: float,
     candidates: pd.DataFrame,
     rng: np.random.Generator,
     progress: Progress | None,
 ) -> tuple[np.ndarray, int]:
-    """Heights of atoms that are added among the others, and how many more are found for them."""
+    """Return heights of atoms injected among the others, and the additional detections."""
     before = int((candidates["confidence"] >= threshold).sum())
     number = int(np.clip(CROWD_SHARE * len(found), MIN_ATOMS, MAX_IN_CROWD))
     heights, gain = [np.empty(0)], 0
     for _ in range(CROWD_ROUNDS):
-        points = _places_among(looking.mask, found, looking.size, number, rng)
+        points = _positions_among(recovery.mask, found, recovery.size, number, rng)
         height = np.exp(rng.normal(-(CROWD_SCATTER**2) / 2, CROWD_SCATTER, len(points)))
-        again = looking.again(points, height, prefixed(progress, "With atoms added among them: "))
-        gain += int((again["confidence"] >= threshold).sum()) - before
+        injected = recovery.detect_with(
+            points, height, prefixed(progress, "Injected atoms among the others: ")
+        )
+        gain += int((injected["confidence"] >= threshold).sum()) - before
         heights.append(height)
     return np.concatenate(heights), gain
 
 
-def _part(
+def _crop_frame(
     analysis: AtomAnalysis, clusters: np.ndarray | None
 ) -> tuple[np.ndarray | None, np.ndarray, pd.DataFrame]:
-    """Of one frame its pixels, where lone atoms can be, and candidates; at most `_CROP_PX` wide."""
+    """Return pixels, mask and candidates of one frame, at most `_CROP_PX` wide."""
     masks = analysis.support if analysis.support.ndim == 3 else analysis.support[None]
     if clusters is not None:
         masks = masks & ~clusters
@@ -308,12 +338,12 @@ def _part(
         image, mask = without_gaps(frame[window]), masks[index][window]
         rows = analysis.candidates[analysis.candidates["frame"] == index].copy()
         rows[["y_px", "x_px"]] -= start
-        return image, mask, rows[_on(mask, rows)]
+        return image, mask, rows[_is_on_mask(mask, rows)]
     return None, masks[0], analysis.candidates[:0]
 
 
-def _on(mask: np.ndarray, table: pd.DataFrame) -> np.ndarray:
-    """(N,) bool: the atoms of a table that lie on the mask."""
+def _is_on_mask(mask: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+    """Return (N,) bool: whether the atoms of a table are on the mask."""
     points = np.rint(table[["y_px", "x_px"]].to_numpy(float)).astype(int)
     inside = ((points >= 0) & (points < mask.shape)).all(axis=1)
     on = np.zeros(len(points), bool)
@@ -322,14 +352,14 @@ def _on(mask: np.ndarray, table: pd.DataFrame) -> np.ndarray:
 
 
 def _log_odds(table: pd.DataFrame) -> np.ndarray:
-    p = np.clip(table["confidence"].to_numpy(float), _LEAST, 1 - _LEAST)
+    p = np.clip(table["confidence"].to_numpy(float), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     return np.asarray(logit(p))
 
 
-def _free_places(
+def _free_positions(
     mask: np.ndarray, taken: np.ndarray, pixel_size_nm: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """(N, 2) places (px) on the support, apart from each other and from what is there."""
+    """Return (N, 2) positions (px) on the support, away from each other and from the atoms."""
     step, jitter = _APART_NM / pixel_size_nm, _JITTER_NM / pixel_size_nm
     axes = [np.arange(rng.uniform(0.3, 1) * step, n - 1, step) for n in mask.shape]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
@@ -341,14 +371,14 @@ def _free_places(
     return points
 
 
-def _places_among(
+def _positions_among(
     mask: np.ndarray, found: np.ndarray, pixel_size_nm: float, number: int,
     rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
-    """(N, 2) places (px) on the support with about as many neighbours as the found atoms have.
+    """Return (N, 2) positions (px) on the support with as many neighbours as the detected atoms.
 
-    A mixture of places close to found atoms and of places anywhere. Neighbours are counted from
-    where two atoms can be told apart to where clumps end (`_NEIGHBOURS_NM`).
+    A mixture of positions close to detected atoms and of uniform ones. Neighbours are counted from
+    the resolution of two atoms to the size of groups (`_NEIGHBOURS_NM`).
     """
     free = np.argwhere(mask)
     inner, outer = (r / pixel_size_nm for r in _NEIGHBOURS_NM)
@@ -373,10 +403,27 @@ def _places_among(
     return np.concatenate([here, rest + rng.uniform(-0.5, 0.5, rest.shape)])
 
 
-def with_spots(
+def add_gaussian_spots(
     image: np.ndarray, points: np.ndarray, heights: np.ndarray, sigma_px: float
 ) -> np.ndarray:
-    """The image (Y, X) and round Gaussian spots."""
+    """Add round Gaussian spots to an image.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        Image.
+    points : ndarray of shape (N, 2)
+        Positions (y, x) in pixels.
+    heights : ndarray of shape (N,)
+        Heights of the spots.
+    sigma_px : float
+        Standard deviation of the spots.
+
+    Returns
+    -------
+    ndarray of float32, shape (Y, X)
+        The image with the spots.
+    """
     out = np.array(image, np.float32)
     reach = int(4 * sigma_px) + 2
     for (y, x), height in zip(points, heights, strict=True):

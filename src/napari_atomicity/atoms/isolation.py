@@ -1,4 +1,4 @@
-"""Lone atoms: how likely each is one, and how wide the mean one is."""
+"""Isolated atoms: the probability of each to be isolated, and the width of the mean one."""
 
 from __future__ import annotations
 
@@ -8,54 +8,91 @@ from scipy.spatial import KDTree
 
 from .localisation import SIGMA_NM, SIGMA_RANGE_NM
 
-ALONE_NM = 0.5
-"""No other atom is nearer to an atom of the yardstick."""
+ISOLATION_RADIUS_NM = 0.5
+"""Minimum distance of an isolated atom to any other atom."""
 PROFILE_NM = 0.35
-"""Radius up to which the mean atom is looked at."""
+"""Radius of the profile of the mean atom."""
 
 
-def isolation_probability(points_nm: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """(N,) probability that no other candidate within `ALONE_NM` is an atom."""
-    alone = np.ones(len(p))
-    there = np.flatnonzero(np.isfinite(points_nm).all(axis=1))
-    if len(there) == 0:
-        return alone
-    pairs = KDTree(points_nm[there]).query_pairs(ALONE_NM, output_type="ndarray")
-    one, other = there[pairs[:, 0]], there[pairs[:, 1]]
-    np.multiply.at(alone, one, 1 - p[other])
-    np.multiply.at(alone, other, 1 - p[one])
-    return alone
+def isolation_probability(positions_nm: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Compute the probability that each candidate atom is isolated.
 
-
-def width_of_atoms(
-    pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, confidence: np.ndarray
-) -> float:
-    """Standard deviation in nm of the mean lone atom of a frame.
-
-    Of the mean one, for single faint ones that are found are those that look narrow.
+    A candidate is isolated if no other candidate within `ISOLATION_RADIUS_NM` is an atom.
 
     Parameters
     ----------
-    pixels
-        (Y, X), finite.
-    pixel_size_nm
+    positions_nm : ndarray of shape (N, 2)
+        Positions (y, x) in nm. Candidates with NaN positions count as isolated.
+    probability : ndarray of shape (N,)
+        Probability that each candidate is an atom.
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        Isolation probability, between 0 and 1.
+    """
+    isolated = np.ones(len(probability))
+    finite = np.flatnonzero(np.isfinite(positions_nm).all(axis=1))
+    if len(finite) == 0:
+        return isolated
+    pairs = KDTree(positions_nm[finite]).query_pairs(ISOLATION_RADIUS_NM, output_type="ndarray")
+    one, other = finite[pairs[:, 0]], finite[pairs[:, 1]]
+    np.multiply.at(isolated, one, 1 - probability[other])
+    np.multiply.at(isolated, other, 1 - probability[one])
+    return isolated
+
+
+def fit_atom_width(
+    pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, confidence: np.ndarray
+) -> float:
+    """Fit the standard deviation (nm) of the mean isolated atom of a frame.
+
+    The mean atom is used because the detected faint atoms are those that appear narrow.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (Y, X)
+        Image, finite.
+    pixel_size_nm : float
         Edge length of a pixel.
-    positions
-        (N, 2) candidates (y, x) in pixels.
-    confidence
-        (N,) probabilities that they are atoms.
+    positions : ndarray of shape (N, 2)
+        Candidates (y, x) in pixels.
+    confidence : ndarray of shape (N,)
+        Probabilities that they are atoms.
+
+    Returns
+    -------
+    float
+        Standard deviation in nm.
     """
     positions = np.asarray(positions, float).reshape(-1, 2)
     p = np.nan_to_num(np.asarray(confidence, float), nan=1.0)
-    return mean_width(
+    return fit_mean_width(
         pixels, pixel_size_nm, positions, p * isolation_probability(positions * pixel_size_nm, p)
     )
 
 
-def mean_width(
+def fit_mean_width(
     pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, weight: np.ndarray
 ) -> float:
-    """Standard deviation in nm of the Gaussian that fits the mean atom."""
+    """Fit a Gaussian to the mean atom and return its standard deviation in nm.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (Y, X)
+        Image, finite.
+    pixel_size_nm : float
+        Edge length of a pixel.
+    positions : ndarray of shape (N, 2)
+        Candidates (y, x) in pixels.
+    weight : ndarray of shape (N,)
+        Weight of each candidate in the mean.
+
+    Returns
+    -------
+    float
+        Standard deviation; `SIGMA_NM` where the fit fails.
+    """
     radius_nm, level, number = _mean_profile(pixels, pixel_size_nm, positions, weight)
     if len(level) < 4:
         return SIGMA_NM
@@ -74,7 +111,7 @@ def mean_width(
 def _mean_profile(
     pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Radius in nm, level and weight of the rings around the mean of the likeliest atoms."""
+    """Return radius (nm), level and weight of rings around the mean of the likeliest atoms."""
     half = int(np.ceil(PROFILE_NM / pixel_size_nm))
     offset = np.arange(-half, half + 1)
     size = max(2, round(PROFILE_NM / max(pixel_size_nm, 0.025)))

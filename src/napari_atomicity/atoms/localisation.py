@@ -1,8 +1,8 @@
-"""Sub-pixel positions of atoms, and what each measures: Gaussian spots fitted to the image.
+"""Sub-pixel positions and intensities of atoms by Gaussian fits.
 
-All atoms are fitted side by side: each in its own window, from which the spots of its neighbours,
-as they stand, are taken off. The number of steps is fixed, so thousands of atoms cost as many
-vector operations as one.
+All atoms are fitted in parallel: each in its own window, from which the current spots of its
+neighbours are subtracted. The number of steps is fixed, so that all operations are vectorised over
+the atoms.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import numpy as np
 from scipy.spatial import KDTree
 
 WINDOW_NM = 0.24
-"""Half width of the window of a fit: the spot and some of what surrounds it."""
+"""Half width of the window of a fit."""
 SIGMA_NM = 0.08
-"""Standard deviation from which a fit starts: a probe of 0.1 nm, blurred by the atom's motion."""
+"""Initial standard deviation of a fit: a probe of 0.1 nm, blurred by the atom's motion."""
 SIGMA_RANGE_NM = (0.03, 0.16)
-"""Standard deviations that a spot of an atom can have."""
+"""Limits of the standard deviation of an atom."""
 SHIFT_NM = 0.05
-"""An atom is no further (on each axis) from where it was found than this; else the fit is of
-something else."""
+"""Maximum distance (per axis) of the fitted from the initial position; beyond it the fit fails."""
 STEPS = 8
 _NEIGHBOURS = 8
 _DAMPING = 0.02
@@ -33,19 +32,19 @@ class Spots:
 
     Parameters
     ----------
-    points
-        (N, 2) positions (y, x) in pixels.
-    amplitude
+    points : ndarray of shape (N, 2)
+        Positions (y, x) in pixels.
+    amplitude : ndarray of shape (N,)
         Height above the background, counts.
-    background
-        At the position, counts.
-    sigma_nm
+    background : ndarray of shape (N,)
+        Background at the position, counts.
+    sigma_nm : ndarray of shape (N,)
         Standard deviation.
-    intensity
+    intensity : ndarray of shape (N,)
         2π amplitude sigma²: counts times nm².
-    fitted
-        False where there was nothing to fit, or where the fit led elsewhere: the position is the
-        given one then, and the values are those of a spot of `SIGMA_NM` there.
+    fitted : ndarray of bool, shape (N,)
+        False where the fit failed or left `SHIFT_NM`: the position is then the initial one, and the
+        values are those of a spot of `SIGMA_NM` there.
     """
 
     points: np.ndarray
@@ -62,32 +61,33 @@ def fit_spots(
     """Fit a round Gaussian on a sloping background to each point.
 
     Gauss–Newton with Levenberg's damping on position, width, height and a plane, weighted by a
-    Gaussian of twice the width so that what lies at the rim of the window matters little.
+    Gaussian of twice the width, which reduces the influence of the rim of the window.
 
     Parameters
     ----------
-    image
-        (Y, X), finite.
-    points
-        (N, 2) positions (y, x) in pixels to start from.
-    pixel_size_nm
+    image : ndarray of shape (Y, X)
+        Image, finite.
+    points : ndarray of shape (N, 2)
+        Initial positions (y, x) in pixels.
+    pixel_size_nm : float
         Edge length of a pixel.
-    sigma_nm
-        Width to start from.
+    sigma_nm : float, optional
+        Initial standard deviation.
 
     Returns
     -------
     Spots
+        Fitted spots in the order of ``points``.
     """
     points = np.asarray(points, float).reshape(-1, 2)
     n = len(points)
     if n == 0:
-        none = np.empty(0)
-        return Spots(points, none, none, none, none, np.empty(0, bool))
+        empty = np.empty(0)
+        return Spots(points, empty, empty, empty, empty, np.empty(0, bool))
     half = max(2, round(WINDOW_NM / pixel_size_nm))
-    least, most = (s / pixel_size_nm for s in SIGMA_RANGE_NM)
-    start_sigma = float(np.clip(sigma_nm / pixel_size_nm, max(least, 0.5), max(most, 0.6)))
-    least, most = max(least, 0.4), max(most, 0.8)
+    min_sigma, max_sigma = (s / pixel_size_nm for s in SIGMA_RANGE_NM)
+    start_sigma = float(np.clip(sigma_nm / pixel_size_nm, max(min_sigma, 0.5), max(max_sigma, 0.6)))
+    min_sigma, max_sigma = max(min_sigma, 0.4), max(max_sigma, 0.8)
     values, y, x, inside = _windows(image, points, half)
     linked, near = _neighbours(points, 2 * half)
 
@@ -100,7 +100,7 @@ def fit_spots(
         step = _step(rest, y, x, centre, sigma, height, plane, inside)
         step[:, :2] = np.clip(step[:, :2], -0.5 * sigma[:, None], 0.5 * sigma[:, None])
         centre = np.clip(centre + step[:, :2], points - reach, points + reach)
-        sigma = np.clip(sigma * np.exp(np.clip(step[:, 2], -0.2, 0.2)), least, most)
+        sigma = np.clip(sigma * np.exp(np.clip(step[:, 2], -0.2, 0.2)), min_sigma, max_sigma)
         height, plane = _linear(rest, y, x, centre, sigma, inside)
     moved = np.abs(centre - points).max(axis=1) >= reach * (1 - 1e-6)
     fitted = (height > 0) & ~moved & np.isfinite(centre).all(axis=1)
@@ -108,14 +108,14 @@ def fit_spots(
     sigma = np.where(fitted, sigma, start_sigma)
     centre = np.where(fitted[:, None], centre, points)
     height, plane = _linear(rest, y, x, centre, sigma, inside)
-    sigma_nm_ = sigma * pixel_size_nm
-    return Spots(centre, height, plane[:, 0], sigma_nm_, 2 * np.pi * height * sigma_nm_**2, fitted)
+    width_nm = sigma * pixel_size_nm
+    return Spots(centre, height, plane[:, 0], width_nm, 2 * np.pi * height * width_nm**2, fitted)
 
 
 def _windows(
     image: np.ndarray, points: np.ndarray, half: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Values (N, M) of the windows, their coordinates, and which lie in the image."""
+    """Return values (N, M) of the windows, their coordinates, and whether they are in the image."""
     offset = np.arange(-half, half + 1)
     oy, ox = (o.ravel() for o in np.meshgrid(offset, offset, indexing="ij"))
     corner = np.rint(points).astype(int)
@@ -126,7 +126,7 @@ def _windows(
 
 
 def _neighbours(points: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (N, K) of the nearest other points, and (N, K) whether they are within reach."""
+    """Return rows (N, K) of the nearest other points, and whether they are within reach."""
     k = min(_NEIGHBOURS + 1, len(points))
     distance, row = KDTree(points).query(points, k=k)
     distance, row = distance.reshape(len(points), k)[:, 1:], row.reshape(len(points), k)[:, 1:]
@@ -147,7 +147,7 @@ def _others(
     linked: np.ndarray,
     near: np.ndarray,
 ) -> np.ndarray:
-    """(N, M): the spots of the neighbours in each window."""
+    """Return (N, M): the spots of the neighbours in each window."""
     total = np.zeros_like(y)
     for k in range(linked.shape[1]):
         rows = np.flatnonzero(near[:, k])
@@ -166,8 +166,10 @@ def _weights(
 
 def _solve(design: np.ndarray, weight: np.ndarray, values: np.ndarray, ridge: np.ndarray
            ) -> np.ndarray:  # fmt: skip
-    """(N, P) weighted least squares, a problem a row; ``ridge`` (N,) damps relative to the
-    diagonal."""
+    """Solve N weighted min_sigma-squares problems with P parameters.
+
+    ``ridge`` (N,) is the damping relative to the diagonal.
+    """
     weighted = design * weight[..., None]
     normal = np.matmul(weighted.transpose(0, 2, 1), design)
     right = np.matmul(weighted.transpose(0, 2, 1), values[..., None])[..., 0]
@@ -185,7 +187,7 @@ def _linear(
     sigma: np.ndarray,
     inside: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Height (N,) and plane (N, 3), level at the centre first, that fit best."""
+    """Fit height (N,) and plane (N, 3), with the level at the centre first."""
     design = _plane_and(_spot(y, x, centre, sigma), y, x, centre, sigma)
     solved = _solve(design, _weights(y, x, centre, sigma, inside), values, np.zeros(len(centre)))
     return solved[:, 0], solved[:, 1:]
@@ -209,7 +211,7 @@ def _step(
     plane: np.ndarray,
     inside: np.ndarray,
 ) -> np.ndarray:
-    """(N, 3) change of y, x (pixels) and of the logarithm of the width."""
+    """Compute the (N, 3) change of y, x (pixels) and of the logarithm of the width."""
     spot = _spot(y, x, centre, sigma)
     dy = (y - centre[:, :1]) / sigma[:, None]
     dx = (x - centre[:, 1:]) / sigma[:, None]
@@ -220,7 +222,7 @@ def _step(
     rest = values - np.einsum("nmp,np->nm", design[..., 3:], model)
     weight = _weights(y, x, centre, sigma, inside)
     solved = _solve(design, weight, rest, np.full(len(centre), _DAMPING))
-    # To first order; a spot that is none has no slope to follow.
+    # To first order; spots without positive height do not move.
     scale = np.where(height > 0, np.maximum(height, 1e-30), np.inf)
     return np.asarray(
         solved[:, :3] / scale[:, None] * np.stack([sigma, sigma, np.ones_like(sigma)], 1)

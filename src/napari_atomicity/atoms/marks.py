@@ -1,7 +1,7 @@
-"""The atoms of an image as they count: what the model found and what people say about it.
+"""The atoms of an image: candidates of the model and annotations.
 
-A person's word is a *mark*: here is an atom, or here is none. Marks are kept apart from what the
-model found, so that another threshold or another model never takes anything from a person.
+An annotation is a *mark*: an atom is present or absent. Marks are stored separately from the
+candidates, so that another threshold or another model never changes an annotation.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from ..statistics.atom_groups import LINK_NM
 from ..statistics.matching import match
 from . import support
 from .analysis import AtomAnalysis, with_neighbours
-from .completeness import Completeness, completeness
+from .completeness import Completeness, estimate_completeness
 from .injection import InjectedAtoms
 from .localisation import fit_spots
-from .species import Species, labelled
-from .table import PERSON, conform, empty_table, joined
+from .species import Species, label_species
+from .table import PERSON, concat_atom_tables, conform, empty_table
 
 SAME_NM = 0.138
-"""Two places closer than that are one atom: half the distance of neighbours in platinum."""
+"""Positions closer than this are one atom: half the nearest-neighbour distance in platinum."""
 SPECIES = "species"
-"""Under this key the parameters of an analysis hold the components of its intensities."""
-ADDED = "added"
-"""Under this key they hold what became of atoms that were put into the image."""
-_PLACE = ["atom_id", "frame", "y_nm", "x_nm"]
+"""Key of the parameters of an analysis: components of its intensities."""
+INJECTED = "added"
+"""Key of the parameters of an analysis: injected atoms and their recovery."""
+_POSITION = ["atom_id", "frame", "y_nm", "x_nm"]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a person says of a place.
+    """Annotation of a position.
 
     Parameters
     ----------
-    y_px, x_px
-        Where, in pixels.
-    present
-        Whether there is an atom.
-    uncertain
-        Whether the person is not sure.
-    frame
+    y_px, x_px : float
+        Position in pixels.
+    present : bool, default True
+        Whether an atom is present.
+    uncertain : bool, default False
+        Whether the annotator is uncertain.
+    frame : int, default 0
         Index of the frame in a stack.
-    intensity, amplitude, background, sigma_nm
-        As the image has it there: see `table`; None where nothing could be measured.
+    intensity, amplitude, background, sigma_nm : float, optional
+        Measured at the position, see `table`; None where the measurement failed.
     """
 
     y_px: float
@@ -67,18 +67,18 @@ class ImageAtoms:
 
     Parameters
     ----------
-    image
+    image : str
         Its name.
-    pixel_size_nm
+    pixel_size_nm : float
         Edge length of a pixel.
-    analysis
-        What the model found; None before it has looked, and for a blind annotator.
-    marks
-        What people say, by ``atom_id``: of a candidate, or of a place of its own.
-    support_added, support_removed
-        Polygons, (M, 2) in pixels (y, x), that a person drew to correct the support.
-    group_distance_nm
-        Atoms no further apart than this are linked.
+    analysis : AtomAnalysis, optional
+        Result of the model; None before detection, and for a blind annotator.
+    marks : mapping of int to Mark, optional
+        Annotations by ``atom_id``: of a candidate, or of a position of its own.
+    support_added, support_removed : tuple of ndarray, optional
+        Drawn corrections of the support: polygons of shape (M, 2) in pixels (y, x).
+    group_distance_nm : float, optional
+        Maximum distance of two linked atoms.
     """
 
     image: str
@@ -91,40 +91,41 @@ class ImageAtoms:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The atom table: candidates above the threshold, with the marks on top."""
-        table = joined([self._unmarked, self._marked])
+        """Atom table: candidates above the threshold, overridden by the marks."""
+        table = concat_atom_tables([self._unmarked, self._marked])
         table = conform(table.sort_values("atom_id", kind="stable"))
         if self.species is not None:
-            table = labelled(table, self.species)
+            table = label_species(table, self.species)
         return with_neighbours(table, self.group_distance_nm)
 
     @cached_property
     def species(self) -> Species | None:
-        """Components of the intensities, for atoms of the model and of people; None if nobody has
-        asked for them."""
+        """Components of the intensities of all atoms; None before `with_species`."""
         known = None if self.analysis is None else self.analysis.parameters.get(SPECIES)
         return None if known is None else Species.from_dict(known)
 
     @cached_property
-    def added(self) -> InjectedAtoms | None:
-        """What became of atoms that were put into the image; None if none were."""
-        known = None if self.analysis is None else self.analysis.parameters.get(ADDED)
+    def injected(self) -> InjectedAtoms | None:
+        """Injected atoms and their recovery; None without an injection-recovery test."""
+        known = None if self.analysis is None else self.analysis.parameters.get(INJECTED)
         return None if known is None else InjectedAtoms.from_dict(known)
 
     @cached_property
-    def census(self) -> Completeness | None:
-        """What its threshold leaves out; None if no atoms were put into the image."""
-        if self.added is None or self.threshold is None:
+    def completeness(self) -> Completeness | None:
+        """Completeness at the threshold; None without an injection-recovery test."""
+        if self.injected is None or self.threshold is None:
             return None
-        return completeness(self.added, self.threshold)
+        return estimate_completeness(self.injected, self.threshold)
 
     @property
     def everything(self) -> pd.DataFrame:
-        """The table, and below it the candidates that are not in it."""
+        """Atom table, followed by the candidates that are not in it."""
         if self.analysis is None:
             return self.table
         others = self.analysis.candidates
-        return joined([self.table, others[~others["atom_id"].isin(self.table["atom_id"])]])
+        return concat_atom_tables(
+            [self.table, others[~others["atom_id"].isin(self.table["atom_id"])]]
+        )
 
     @property
     def _unmarked(self) -> pd.DataFrame:
@@ -151,28 +152,28 @@ class ImageAtoms:
 
     @cached_property
     def support(self) -> np.ndarray | None:
-        """(Y, X) bool, of a stack (T, Y, X): the support with a person's polygons; None if nobody
-        has looked for it."""
+        """Support with the drawn corrections, (Y, X) or (T, Y, X) bool; None before detection."""
         if self.analysis is None:
             return None
         masks = self.analysis.support
         drawn = self.support_added, self.support_removed
         if masks.ndim == 3:
-            return np.stack([support.edited(mask, *drawn) for mask in masks])
-        return support.edited(masks, *drawn)
+            return np.stack([support.edit_mask(mask, *drawn) for mask in masks])
+        return support.edit_mask(masks, *drawn)
 
     @property
     def threshold(self) -> float | None:
-        """Least probability of what counts."""
+        """Minimum probability of the atoms in the table."""
         return None if self.analysis is None else self.analysis.threshold
 
     @cached_property
     def probabilities(self) -> pd.DataFrame:
-        """All places where an atom may be: ``atom_id, frame, y_nm, x_nm, confidence``.
+        """All candidates and marks: ``atom_id, frame, y_nm, x_nm, confidence``.
 
-        Of candidates it is the model's; a person's word is 1, without being sure 0.5, or 0.
+        Confidence is the model's for candidates without a mark; marks count as 1, uncertain ones as
+        0.5; atoms marked as absent are omitted.
         """
-        columns = [*_PLACE, "confidence"]
+        columns = [*_POSITION, "confidence"]
         known = empty_table() if self.analysis is None else self.analysis.candidates
         known = known.loc[~known["atom_id"].isin(list(self.marks)), columns]
         marked = self._marked
@@ -183,23 +184,23 @@ class ImageAtoms:
 
     @property
     def next_id(self) -> int:
-        """An id that no atom of this image has."""
+        """Smallest id that is larger than those of all atoms of the image."""
         found = 0 if self.analysis is None else self.analysis.candidates["atom_id"].max()
         return int(max(np.nan_to_num(found), max(self.marks, default=0))) + 1
 
     def with_marks(self, marks: Mapping[int, Mark | None]) -> ImageAtoms:
-        """The same with other words about some atoms; None: nothing is said of it any more."""
+        """Return a copy with changed marks; None removes a mark."""
         now = {**self.marks, **marks}
         return replace(self, marks={i: mark for i, mark in now.items() if mark is not None})
 
     def with_threshold(self, threshold: float) -> ImageAtoms:
-        """The same with another operating point."""
+        """Return a copy with another operating point."""
         if self.analysis is None:
             return self
         return replace(self, analysis=self.analysis.with_threshold(threshold))
 
     def with_species(self, species: Species | None) -> ImageAtoms:
-        """The same with components of the intensities that were found, or without any."""
+        """Return a copy with components of the intensities, or without."""
         analysis = self.analysis
         if analysis is None:
             return self
@@ -207,37 +208,42 @@ class ImageAtoms:
         candidates = analysis.candidates.assign(species="")
         if species is not None:
             parameters[SPECIES] = species.to_dict()
-            candidates = labelled(candidates, species)
+            candidates = label_species(candidates, species)
         return replace(
             self, analysis=replace(analysis, candidates=candidates, parameters=parameters)
         )
 
-    def with_added(self, added: InjectedAtoms | None) -> ImageAtoms:
-        """The same with what became of added atoms, or without."""
+    def with_injected(self, added: InjectedAtoms | None) -> ImageAtoms:
+        """Return a copy with injected atoms and their recovery, or without."""
         if self.analysis is None:
             return self
-        parameters = {k: v for k, v in self.analysis.parameters.items() if k != ADDED}
+        parameters = {k: v for k, v in self.analysis.parameters.items() if k != INJECTED}
         if added is not None:
-            parameters[ADDED] = added.to_dict()
+            parameters[INJECTED] = added.to_dict()
         return replace(self, analysis=replace(self.analysis, parameters=parameters))
 
     def with_analysis(self, analysis: AtomAnalysis, next_id: int = 1) -> ImageAtoms:
-        """The same as another analysis sees it; what was there before keeps its number.
+        """Return a copy with another analysis; known atoms keep their ids.
 
         Parameters
         ----------
-        analysis
-            The new one.
-        next_id
-            Numbers below that were in use once.
+        analysis : AtomAnalysis
+            The new analysis.
+        next_id : int, default 1
+            Minimum id of new atoms: smaller ids were used before.
+
+        Returns
+        -------
+        ImageAtoms
+            With the candidates of the new analysis.
         """
-        new, marks, old = analysis.candidates, self._places_of_marks(), self._places()
-        at_mark = _same(new, marks)
-        # Of an atom that a person has moved there is the old place too: nothing is new there.
+        new, marks, old = analysis.candidates, self._mark_positions(), self._candidate_positions()
+        at_mark = _match_ids(new, marks)
+        # A moved atom has its old position too: a candidate there is not new.
         rest = at_mark == 0
         at_old = np.zeros_like(at_mark)
-        at_old[rest] = _same(new[rest], old[~old["atom_id"].isin(self._settled(at_mark))])
-        # One atom, one candidate: that of the old place, for the mark holds the other anyway.
+        at_old[rest] = _match_ids(new[rest], old[~old["atom_id"].isin(self._unmoved(at_mark))])
+        # One candidate per atom: the one at the old position, since the mark has the other.
         keep = rest | ~np.isin(at_mark, at_old)
         new, ids = new[keep], (at_mark + at_old)[keep]
         fresh = np.flatnonzero(ids == 0)
@@ -250,9 +256,9 @@ class ImageAtoms:
         )
 
     def hidden_at(self, mark: Mark) -> int | None:
-        """The candidate at the place of a mark that does not count so far; None if there is none.
+        """Return the id of the candidate below the threshold at a mark, which is the same atom.
 
-        It is the same atom.
+        None if there is no such candidate.
         """
         if self.analysis is None:
             return None
@@ -265,25 +271,25 @@ class ImageAtoms:
             return None
         return int(near["atom_id"].iloc[int(np.argmin(off_nm))])
 
-    def _places_of_marks(self) -> pd.DataFrame:
+    def _mark_positions(self) -> pd.DataFrame:
         size = self.pixel_size_nm
         rows = [(i, m.frame, m.y_px * size, m.x_px * size) for i, m in self.marks.items()]
-        return pd.DataFrame(rows, columns=_PLACE).astype({"atom_id": "int64", "frame": "int64"})
+        return pd.DataFrame(rows, columns=_POSITION).astype({"atom_id": "int64", "frame": "int64"})
 
-    def _places(self) -> pd.DataFrame:
+    def _candidate_positions(self) -> pd.DataFrame:
         known = empty_table() if self.analysis is None else self.analysis.candidates
-        return known[_PLACE]
+        return known[_POSITION]
 
-    def _settled(self, found: np.ndarray) -> list[int]:
-        """Of the atoms found at their marks those that lie where their candidate was."""
-        both = self._places_of_marks().merge(self._places(), on=["atom_id", "frame"])
+    def _unmoved(self, found: np.ndarray) -> list[int]:
+        """Return the atoms detected at their marks whose marks are at the old candidates."""
+        both = self._mark_positions().merge(self._candidate_positions(), on=["atom_id", "frame"])
         both = both[both["atom_id"].isin(found)]
         off_nm = np.hypot(both["y_nm_x"] - both["y_nm_y"], both["x_nm_x"] - both["x_nm_y"])
         return both.loc[off_nm < SAME_NM, "atom_id"].tolist()
 
 
-def _same(new: pd.DataFrame, old: pd.DataFrame) -> np.ndarray:
-    """(N,) ``atom_id`` of the old place that each of the new ones is; 0 where there is none."""
+def _match_ids(new: pd.DataFrame, old: pd.DataFrame) -> np.ndarray:
+    """Return (N,) ``atom_id`` of the old position of each new one; 0 without."""
     ids = np.zeros(len(new), np.int64)
     for frame in np.unique(new["frame"]):
         mine = np.flatnonzero(new["frame"] == frame)
@@ -300,20 +306,25 @@ def _same(new: pd.DataFrame, old: pd.DataFrame) -> np.ndarray:
 def mark_at(
     frame: np.ndarray, y_px: float, x_px: float, pixel_size_nm: float, index: int = 0
 ) -> Mark:
-    """A mark where a person points to, measured there; the place stays the person's.
+    """Make a mark at a position, and measure the image there.
 
     Parameters
     ----------
-    frame
-        (Y, X).
-    y_px, x_px
-        Where.
-    pixel_size_nm
+    frame : ndarray of shape (Y, X)
+        Image.
+    y_px, x_px : float
+        Position in pixels, kept as it is.
+    pixel_size_nm : float
         Edge length of a pixel.
-    index
-        Which frame of a stack it is.
+    index : int, default 0
+        Index of the frame in a stack.
+
+    Returns
+    -------
+    Mark
+        Without measurements if the fit fails.
     """
-    # A part of the image is enough, and the fit takes no longer in a large one.
+    # A window is enough, so that the duration does not depend on the size of the image.
     reach = round(2.0 / pixel_size_nm)
     top, left = max(0, round(y_px) - reach), max(0, round(x_px) - reach)
     part = np.asarray(frame[top : round(y_px) + reach + 1, left : round(x_px) + reach + 1], float)
@@ -323,13 +334,13 @@ def mark_at(
     spots = fit_spots(part, np.array([[y_px - top, x_px - left]]), pixel_size_nm)
     return replace(
         mark,
-        intensity=known(spots.intensity[0]),
-        amplitude=known(spots.amplitude[0]),
-        background=known(spots.background[0]),
-        sigma_nm=known(spots.sigma_nm[0]),
+        intensity=finite_or_none(spots.intensity[0]),
+        amplitude=finite_or_none(spots.amplitude[0]),
+        background=finite_or_none(spots.background[0]),
+        sigma_nm=finite_or_none(spots.sigma_nm[0]),
     )
 
 
-def known(value: float) -> float | None:
-    """A number, or None if it is none."""
+def finite_or_none(value: float) -> float | None:
+    """Return a finite number, or None."""
     return float(value) if np.isfinite(value) else None

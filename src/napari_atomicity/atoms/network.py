@@ -1,8 +1,13 @@
-"""The network: from local-contrast channels to the probability that a person marks an atom.
+"""The network: from local-contrast channels to the logit that an annotator marks an atom.
 
 Fully convolutional, so that an image of any size is one pass. The first convolution halves the
-sampling, the last layer gives it back (Shi et al., CVPR 2016: pixel shuffle); between them a small
-U-Net (Ronneberger et al., MICCAI 2015) whose deepest features see the texture some nm around.
+sampling, and the last layer restores it by pixel shuffle [1]_. Between them is a small U-Net [2]_,
+whose deepest features cover the texture within some nm.
+
+References
+----------
+.. [1] W. Shi et al., CVPR 2016.
+.. [2] O. Ronneberger et al., MICCAI 2015.
 """
 
 from __future__ import annotations
@@ -12,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 STRIDE = 16
-"""Images are extended to multiples of this."""
+"""Images are padded to multiples of this."""
 PRIOR_LOGIT = -4.0
-"""Of the untrained network: atoms cover a small part of an image."""
+"""Initial bias of the output: atoms cover a small part of an image."""
 
 
 def _block(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
@@ -29,7 +34,7 @@ def _block(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
     )
 
 
-def _twice(features: Tensor) -> Tensor:
+def _upsample(features: Tensor) -> Tensor:
     return functional.interpolate(features, scale_factor=2.0, mode="nearest")
 
 
@@ -38,12 +43,12 @@ class AtomNet(nn.Module):
 
     Parameters
     ----------
-    channels
-        Of the input.
-    width
-        Features of the first level; the next have twice and four times as many.
-    dropout
-        Share of features that a training step silences, in the two deepest levels.
+    channels : int, default 3
+        Number of channels of the input.
+    width : int, default 16
+        Number of features of the first level; the next have twice and four times as many.
+    dropout : float, default 0.1
+        Dropout probability in the two deepest levels.
     """
 
     def __init__(self, channels: int = 3, width: int = 16, dropout: float = 0.1) -> None:
@@ -68,22 +73,22 @@ class AtomNet(nn.Module):
         nn.init.constant_(self.head.bias, PRIOR_LOGIT)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, Y, X) channels to (B, Y, X) logits; Y and X multiples of `STRIDE`."""
+        """Map (B, C, Y, X) channels to (B, Y, X) logits; Y and X are multiples of `STRIDE`."""
         features = self.stem(image)
         levels: list[Tensor] = []
         for i, block in enumerate(self.down):
             features = block(functional.max_pool2d(features, 2) if i else features)
             levels.append(features)
         for block, skipped in zip(self.up, levels[-2::-1], strict=True):
-            features = block(torch.cat([_twice(features), skipped], 1))
+            features = block(torch.cat([_upsample(features), skipped], 1))
         return functional.pixel_shuffle(self.head(features), 2)[:, 0]
 
 
-def extended(image: Tensor) -> Tensor:
-    """The image (B, C, Y, X) mirrored beyond its far edges to multiples of `STRIDE`."""
+def pad_to_stride(image: Tensor) -> Tensor:
+    """Pad an image (B, C, Y, X) by reflection at its far edges to multiples of `STRIDE`."""
     height, width = image.shape[-2:]
     bottom, right = -height % STRIDE, -width % STRIDE
-    while bottom or right:  # a mirror gives at most what there is
+    while bottom or right:  # reflection is limited by the size of the image
         step = min(bottom, image.shape[-2] - 1), min(right, image.shape[-1] - 1)
         mode = "reflect" if (step[0] or not bottom) and (step[1] or not right) else "replicate"
         step = step if mode == "reflect" else (bottom, right)

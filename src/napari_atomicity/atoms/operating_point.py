@@ -1,12 +1,12 @@
-"""From calibrated probabilities to the atoms that are reported: a threshold for each image.
+"""From calibrated probabilities to the reported atoms: a threshold for each image.
 
-With a probability for every candidate, what a threshold would give can be said without labels: the
-expected number of right ones is the sum of the probabilities above it. The best threshold is
-another one in every image: where many atoms are plain to see, doubtful ones are not worth it.
+The expected number of true positives above a threshold is the sum of the probabilities there, so
+that expected scores need no labels. The best threshold differs between images: where many atoms are
+clear, doubtful ones are not worth reporting.
 
-So it is where the probabilities are true. They are nearly so, and some fifty atoms of an image tell
-little of by how much they are not: the image's own threshold is drawn towards the one that served
-other images best, by as much as served them best (`OperatingPoint`).
+This holds for true probabilities. The calibrated ones are approximately true, and some fifty atoms
+of an image do not suffice to correct them. The threshold of the image is therefore shrunk towards
+the one that was best for other images (`OperatingPoint`).
 """
 
 from __future__ import annotations
@@ -17,60 +17,63 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-_LEAST = 1e-6
+_MIN_PROBABILITY = 1e-6
 _RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Which threshold an image gets if nobody asks for another.
+    """Default threshold of an image.
 
-    On the scale of log-odds, ``own_weight`` times that of its best expected F1, and the rest the
-    usual one.
+    On the scale of log-odds, the weighted mean of the threshold of its best expected F1 and of the
+    usual threshold.
 
     Parameters
     ----------
-    usual
-        The threshold that was best for other images; None: each image has its own alone.
-    own_weight
-        Weight of the image's own, 0 to 1.
+    usual : float, optional
+        The best threshold of other images; None: only that of the image is used.
+    own_weight : float, default 1.0
+        Weight of the threshold of the image, 0 to 1.
     """
 
     usual: float | None = None
     own_weight: float = 1.0
 
     def __call__(self, probability: np.ndarray, candidate_recall: float = 1.0) -> float:
-        """The threshold for candidates (N,) with these calibrated probabilities."""
+        """Return the threshold for candidates (N,) with these calibrated probabilities."""
         own = best_threshold(probability, candidate_recall)
         if self.usual is None:
             return own
-        logits = logit(np.clip([own, self.usual], _LEAST, 1 - _LEAST))
+        logits = logit(np.clip([own, self.usual], _MIN_PROBABILITY, 1 - _MIN_PROBABILITY))
         return float(expit(logits @ [self.own_weight, 1 - self.own_weight]))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """From the score of a candidate to the probability that a person marks an atom there.
+    """Calibration of scores to the probability that an annotator marks an atom.
 
-    Platt's scaling (Advances in Large Margin Classifiers, 1999) of the network's logit:
-    p = 1 / (1 + exp(-(slope × score + offset))).
+    Platt scaling [1]_ of the network's logit: p = 1 / (1 + exp(-(slope × score + offset))).
 
-    Networks see every image at one sampling. Of an image that was recorded on finer pixels several
-    make one of those, and people saw more than the network does: the same score is worth more. So
-    slope and offset go with the fineness, the number of times that pixels were halved.
+    The networks use one sampling for all images. Annotators of images with smaller pixels see more
+    detail than the network, and the same score means a higher probability. Slope and offset
+    therefore depend on the fineness, log2 of the common sampling over the pixel size.
 
     Parameters
     ----------
-    slope, offset
-        At the common sampling; fitted on images that the network had not learnt from.
-    candidate_recall
-        Share of the marked atoms that are among the candidates at all.
-    slope_finer, offset_finer
-        What is added for each halving of the pixels.
-    fineness
-        From and to which fineness there were images; beyond, the nearest of the two counts.
-    point
-        The threshold for an image.
+    slope, offset : float, default 1.0
+        At the common sampling; fitted on images that were not used for training.
+    candidate_recall : float, default 1.0
+        Share of the annotated atoms that are among the candidates.
+    slope_finer, offset_finer : float, default 0.0
+        Change for each halving of the pixel size.
+    fineness : tuple of float, optional
+        Range of fineness of the images; beyond it the nearest limit applies.
+    point : OperatingPoint, optional
+        Default threshold of an image.
+
+    References
+    ----------
+    .. [1] J. Platt, Advances in Large Margin Classifiers (1999).
     """
 
     slope: float = 1.0
@@ -82,10 +85,11 @@ class Calibration:
     point: OperatingPoint = field(default_factory=OperatingPoint)
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
+        """Return the probabilities of scores."""
         return np.asarray(expit(self.slope * np.asarray(score, float) + self.offset))
 
     def at(self, fineness: float) -> Calibration:
-        """That of images whose pixels were halved so many times."""
+        """Return the calibration of images of this fineness."""
         fineness = float(np.clip(fineness, *self.fineness))
         return replace(
             self,
@@ -96,15 +100,15 @@ class Calibration:
         )
 
     def threshold(self, score: np.ndarray) -> float:
-        """The operating point of an image with candidates of these scores."""
+        """Return the operating point of an image with candidates of these scores."""
         return self.point(self(score), self.candidate_recall)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the atoms above a threshold are expected to be, compared with a person's marks.
+    """Expected scores of the atoms above a threshold, compared with annotations.
 
-    Ratios of expectations: they leave out that counts vary about them.
+    Ratios of expectations: they neglect the scatter of the counts.
     """
 
     precision: float
@@ -120,46 +124,39 @@ def fit_calibration(
     weight: np.ndarray | None = None,
     fineness: np.ndarray | None = None,
 ) -> Calibration:
-    """Fit on candidates of which it is known whether a person marked them.
+    """Fit the calibration on annotated candidates.
 
     Parameters
     ----------
-    score
-        (N,) of the candidates.
-    right
-        (N,) bool.
-    missed
-        Marked atoms that no candidate is near.
-    weight
-        (N,) how much each counts.
-    fineness
-        (N,) how many times the pixels of its image were halved, from the common sampling on.
+    score : ndarray of shape (N,)
+        Scores of the candidates.
+    right : ndarray of bool, shape (N,)
+        Whether an annotator marked the candidate.
+    missed : int, default 0
+        Number of annotated atoms without a candidate.
+    weight : ndarray of shape (N,), optional
+        Weights of the candidates.
+    fineness : ndarray of shape (N,), optional
+        log2 of the common sampling over the pixel size of the image.
+
+    Returns
+    -------
+    Calibration
+        The fitted calibration.
 
     Raises
     ------
     ValueError
-        If all candidates are right, or none: nothing tells them apart.
+        If all candidates are right, or all are wrong.
     """
     right = np.asarray(right, bool)
     if right.all() or not right.any():
-        raise ValueError("candidates of both kinds are needed: right ones and wrong ones")
+        raise ValueError("the calibration needs right and wrong candidates")
     score = np.asarray(score, float)
     weight = np.ones(len(score)) if weight is None else np.asarray(weight, float)
     fine = np.zeros(len(score)) if fineness is None else np.asarray(fineness, float)
     features = np.stack([score, np.ones(len(score)), fine * score, fine], axis=1)
-    sign = np.where(right, 1.0, -1.0)
-    usual, held = np.array([1.0, 0.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.2, 0.2])
-
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (features @ parameters)
-        pull = -weight * sign * expit(-margin)
-        off = held * (parameters - usual)
-        ridge = _RIDGE * weight.sum()
-        value = float((weight * np.logaddexp(0, -margin)).sum() + ridge * off @ off)
-        return value, pull @ features + 2 * ridge * off
-
-    prior = float(logit(np.clip((weight * right).sum() / weight.sum(), _LEAST, 1 - _LEAST)))
-    found = minimize(loss, [1.0, prior, 0.0, 0.0], jac=True, method="L-BFGS-B").x
+    found = _fit_logistic(features, right, weight)
     n_right = int(right.sum())
     return Calibration(
         float(found[0]),
@@ -171,52 +168,70 @@ def fit_calibration(
     )
 
 
-def best_threshold(probability: np.ndarray, candidate_recall: float = 1.0) -> float:
-    """The threshold of the largest expected F1; candidates at or above it are reported.
+def _fit_logistic(features: np.ndarray, right: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Fit a logistic regression with a ridge penalty of the dependence on fineness."""
+    sign = np.where(right, 1.0, -1.0)
+    usual, penalty = np.array([1.0, 0.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.2, 0.2])
 
-    With S the sum of the probabilities of the k reported ones and M the expected number of marked
-    atoms, expected F1 = 2 S / (k + M).
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (features @ parameters)
+        gradient = -weight * sign * expit(-margin)
+        off = penalty * (parameters - usual)
+        ridge = _RIDGE * weight.sum()
+        value = float((weight * np.logaddexp(0, -margin)).sum() + ridge * off @ off)
+        return value, gradient @ features + 2 * ridge * off
+
+    share = np.clip((weight * right).sum() / weight.sum(), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+    initial = [1.0, float(logit(share)), 0.0, 0.0]
+    return np.asarray(minimize(loss, initial, jac=True, method="L-BFGS-B").x)
+
+
+def best_threshold(probability: np.ndarray, candidate_recall: float = 1.0) -> float:
+    """Return the threshold of the maximum expected F1; candidates at or above it are reported.
+
+    With S the sum of the probabilities of the k reported ones and M the expected number of
+    annotated atoms, expected F1 = 2 S / (k + M).
 
     Parameters
     ----------
-    probability
-        (N,) calibrated.
-    candidate_recall
-        Share of the marked atoms that are among the candidates.
+    probability : ndarray of shape (N,)
+        Calibrated probabilities.
+    candidate_recall : float, default 1.0
+        Share of the annotated atoms that are among the candidates.
 
     Returns
     -------
     float
-        One of the probabilities; 1 if there are none.
+        One of the probabilities; 1 without candidates.
     """
     ordered = np.sort(_finite(probability))[::-1]
     if len(ordered) == 0 or ordered[0] <= 0:
         return 1.0
-    marked = ordered.sum() / max(candidate_recall, _LEAST)
+    marked = ordered.sum() / max(candidate_recall, _MIN_PROBABILITY)
     f1 = 2 * np.cumsum(ordered) / (np.arange(1, len(ordered) + 1) + marked)
-    return float(ordered[_whole(ordered, f1)])
+    return float(ordered[_best_index(ordered, f1)])
 
 
 def threshold_at_precision(probability: np.ndarray, precision: float) -> float:
-    """The least threshold whose expected precision is at least ``precision``.
+    """Return the lowest threshold whose expected precision is at least ``precision``.
 
     Returns
     -------
     float
-        One of the probabilities; just above the highest where none will do.
+        One of the probabilities; just above the highest if no threshold is sufficient.
 
     Raises
     ------
     ValueError
-        If the precision does not lie in 0 to 1.
+        If the precision is not between 0 and 1.
     """
     if not 0 <= precision <= 1:
-        raise ValueError(f"a precision of {precision} does not lie in 0 to 1")
+        raise ValueError(f"the precision must be between 0 and 1, not {precision}")
     ordered = np.sort(_finite(probability))[::-1]
     if len(ordered) == 0:
         return 1.0
     mean = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
-    # Only between different probabilities can a threshold lie.
+    # A threshold separates different probabilities only.
     possible = np.append(ordered[1:] < ordered[:-1], True) & (mean >= precision - 1e-12)
     if not possible.any():
         return float(np.nextafter(ordered[0], 2.0))
@@ -224,25 +239,25 @@ def threshold_at_precision(probability: np.ndarray, precision: float) -> float:
 
 
 def expected(probability: np.ndarray, threshold: float, candidate_recall: float = 1.0) -> Expected:
-    """What the candidates at or above a threshold are expected to be worth.
+    """Compute the expected scores of the candidates at or above a threshold.
 
     Parameters
     ----------
-    probability
-        (N,) calibrated.
-    threshold
-        Least probability of what is reported.
-    candidate_recall
-        Share of the marked atoms that are among the candidates.
+    probability : ndarray of shape (N,)
+        Calibrated probabilities.
+    threshold : float
+        Minimum probability of reported atoms.
+    candidate_recall : float, default 1.0
+        Share of the annotated atoms that are among the candidates.
 
     Returns
     -------
     Expected
-        NaN where there is nothing to divide by.
+        NaN where the denominator is zero.
     """
     probability = _finite(probability)
     reported = probability[probability >= threshold]
-    marked = float(probability.sum()) / max(candidate_recall, _LEAST)
+    marked = float(probability.sum()) / max(candidate_recall, _MIN_PROBABILITY)
     right = float(reported.sum())
     return Expected(
         precision=right / len(reported) if len(reported) else float("nan"),
@@ -257,7 +272,7 @@ def _finite(probability: np.ndarray) -> np.ndarray:
     return probability[np.isfinite(probability)]
 
 
-def _whole(ordered: np.ndarray, gain: np.ndarray) -> int:
-    """The best place at which a threshold can lie, the last of equals in ``ordered``."""
+def _best_index(ordered: np.ndarray, gain: np.ndarray) -> int:
+    """Return the index of the best threshold, the last of equals in ``ordered``."""
     possible = np.append(ordered[1:] < ordered[:-1], True)
     return int(np.argmax(np.where(possible, gain, -np.inf)))

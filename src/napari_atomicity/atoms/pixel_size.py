@@ -1,9 +1,8 @@
-"""A proposal for the pixel size of an image without calibration, from the width of its own atoms.
+"""Proposal for the pixel size of an uncalibrated image, from the width of its atoms.
 
-An atom is as wide as the probe that saw it, and that differs between microscopes: full widths at
-half maximum of 0.12 to 0.15 nm and of 0.21 nm are in the labelled images that the shipped model
-learnt from. So the proposal is good to a factor of one and a half at best. It is a question to a
-person, never a calibration.
+The width of an atom is that of the probe, which differs between microscopes: the training images of
+the shipped model have full widths at half maximum of 0.12 to 0.15 nm and of 0.21 nm. The proposal
+is therefore accurate to a factor of 1.5 at best. The user must confirm it; it is not a calibration.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from .candidates import FWHM_PER_SIGMA
 from .localisation import SIGMA_NM, fit_spots
 
 FWHM_NM = (0.09, 0.15, 0.28)
-"""Full width at half maximum of an atom: least, most usual, largest."""
+"""Full width at half maximum of an atom: minimum, usual, maximum."""
 SCALES_PX = tuple(float(s) for s in np.geomspace(1.2, 8.0, 11))
-"""Widths (standard deviations) that are tried."""
+"""Standard deviations of the tested scales, pixels."""
 _SURROUNDINGS = 8.0
 _CLEAR = 3.5
 _MAX_SPOTS = 200
@@ -32,17 +31,17 @@ _CROP_PX = 1024
 
 @dataclass(frozen=True)
 class PixelSizeProposal:
-    """What the pixel size may be.
+    """Proposed pixel size.
 
     Parameters
     ----------
-    value_nm
-        Edge length of a pixel if atoms are as wide as usual.
-    low_nm, high_nm
-        If they are as narrow and as wide as they can be, and by the spread of the spots.
-    n_spots
-        Spots that it comes from.
-    fwhm_px
+    value_nm : float
+        Edge length of a pixel if atoms have the usual width.
+    low_nm, high_nm : float
+        Limits from the minimum and maximum width, and from the scatter of the spots.
+    n_spots : int
+        Number of spots used.
+    fwhm_px : float
         Their median full width at half maximum in pixels.
     """
 
@@ -60,20 +59,20 @@ class PixelSizeProposal:
 
 
 def propose_pixel_size(pixels: np.ndarray) -> PixelSizeProposal | None:
-    """A proposal from the width of the clearest spots.
+    """Propose a pixel size from the width of the clearest spots.
 
-    The scale at which bright extremes of the local contrast outdo the dark ones most is that of
-    atoms; noise and most texture are alike on both sides. There, spots are fitted.
+    The scale of atoms is the one at which the bright extremes of the local contrast exceed the dark
+    ones most, since noise and texture are nearly symmetric. Spots are fitted at this scale.
 
     Parameters
     ----------
-    pixels
-        (Y, X), any units.
+    pixels : ndarray of shape (Y, X)
+        Image in any units.
 
     Returns
     -------
     PixelSizeProposal or None
-        None where too few spots stand out.
+        None with too few clear spots.
     """
     image = without_gaps(np.asarray(pixels, np.float32)[:_CROP_PX, :_CROP_PX])
     spread = float(image.std())
@@ -86,9 +85,9 @@ def propose_pixel_size(pixels: np.ndarray) -> PixelSizeProposal | None:
     gain = np.array([_asymmetry(c, s) for c, s in zip(contrast, scales, strict=True)])
     if gain.max() <= 0:
         return None
-    best = _first_good(gain)
+    best = _select_scale(gain)
     points = _maxima(contrast[best], scales[best], _CLEAR)[:_MAX_SPOTS]
-    # As if the spots were of the usual width: the fit's bounds are then wide about it.
+    # In units in which the spots have the usual width, within the bounds of the fit.
     unit_nm = SIGMA_NM / scales[best]
     spots = fit_spots(image, points, unit_nm)
     sigma_px = spots.sigma_nm[spots.fitted] / unit_nm
@@ -99,33 +98,33 @@ def propose_pixel_size(pixels: np.ndarray) -> PixelSizeProposal | None:
     error = (
         1.2533 * float(sigma_px.std(ddof=1)) / np.sqrt(len(sigma_px)) / float(np.median(sigma_px))
     )
-    least, usual, most = FWHM_NM
+    narrowest, usual, widest = FWHM_NM
     return PixelSizeProposal(
         usual / fwhm,
-        least / fwhm * max(1 - 2 * error, 0.5),
-        most / fwhm * (1 + 2 * error),
+        narrowest / fwhm * max(1 - 2 * error, 0.5),
+        widest / fwhm * (1 + 2 * error),
         len(sigma_px),
         fwhm,
     )
 
 
 def _contrast(response: np.ndarray, sigma_px: float) -> np.ndarray:
-    """A response in units of its root mean square around."""
+    """Normalise a response by its local root mean square."""
     power = ndimage.gaussian_filter(response**2, _SURROUNDINGS * sigma_px, truncate=2)
     floor = 1e-3 * float(power.mean()) + np.finfo(np.float32).tiny
     return np.asarray(response / np.sqrt(np.maximum(power, floor)))
 
 
-def _maxima(contrast: np.ndarray, sigma_px: float, least: float) -> np.ndarray:
-    """(N, 2) local maxima of at least ``least``, the highest first."""
+def _maxima(contrast: np.ndarray, sigma_px: float, min_contrast: float) -> np.ndarray:
+    """Return (N, 2) local maxima of at least ``min_contrast``, the highest first."""
     size = 2 * int(np.ceil(1.5 * sigma_px)) + 1
-    top = (ndimage.maximum_filter(contrast, size) == contrast) & (contrast >= least)
+    top = (ndimage.maximum_filter(contrast, size) == contrast) & (contrast >= min_contrast)
     points = np.argwhere(top)
     return points[np.argsort(-contrast[top], kind="stable")]
 
 
 def _asymmetry(contrast: np.ndarray, sigma_px: float) -> float:
-    """By how much the highest extremes exceed the depth of the lowest."""
+    """Return the excess of the highest extremes over the depth of the lowest."""
     size = 2 * int(np.ceil(sigma_px)) + 1
     high = contrast[ndimage.maximum_filter(contrast, size) == contrast]
     low = -contrast[ndimage.minimum_filter(contrast, size) == contrast]
@@ -137,8 +136,8 @@ def _mean_of_top(values: np.ndarray, count: int) -> float:
     return float(np.sort(values)[::-1][:count].mean()) if len(values) else 0.0
 
 
-def _first_good(gain: np.ndarray) -> int:
-    """The first scale whose gain is nearly that of the first hump; aggregates come later."""
+def _select_scale(gain: np.ndarray) -> int:
+    """Return the first scale with nearly the gain of the first peak; aggregates are larger."""
     rising = np.flatnonzero(np.diff(gain) <= 0)
-    hump = next((int(i) for i in rising if gain[i] >= 0.6 * gain.max()), int(gain.argmax()))
-    return int(np.argmax(gain >= _NEAR_BEST * gain[hump]))
+    peak = next((int(i) for i in rising if gain[i] >= 0.6 * gain.max()), int(gain.argmax()))
+    return int(np.argmax(gain >= _NEAR_BEST * gain[peak]))

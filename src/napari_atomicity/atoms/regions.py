@@ -1,8 +1,8 @@
-"""Discs and regions of a frame, and what they hold above their surroundings.
+"""Discs and regions of a frame, and their intensity above the background.
 
-One convention for all: the sum inside, less the mean level of the ring around it from which known
-atoms and clusters are left out. The mean, not the median: counts of few electrons are skewed, and a
-mean takes atoms that nobody sees off region and ring alike.
+One convention for all: the sum inside, minus the mean level of the ring around it, from which known
+atoms and clusters are excluded. The mean, not the median: Poisson counts of few electrons are
+skewed, and undetected atoms contribute equally to the mean of region and ring.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from skimage.draw import polygon2mask
 from ..detection.outlines import TAIL_NM
 
 APERTURE_NM = 0.2
-"""Radius of the disc of an atom: wider ones hold more of the probe's tails and much more noise."""
+"""Radius of the disc of an atom: larger discs contain more of the tails, but more noise."""
 RING_NM = 0.6
 """Width of the ring around a region that gives its background."""
 NEAR_CLUSTER_NM = 0.5
-"""How far beyond the outline of a cluster nothing is taken for a lone atom."""
+"""Minimum distance of an isolated atom to the outline of a cluster."""
 
 
 def integrate(
@@ -32,26 +32,26 @@ def integrate(
     radius_nm: float = APERTURE_NM,
     sources: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Intensity of discs above the mean level of the ring around each.
+    """Integrate discs above the mean level of the ring around each.
 
     Parameters
     ----------
-    pixels
-        (Y, X), finite.
-    pixel_size_nm
+    pixels : ndarray of shape (Y, X)
+        Image, finite.
+    pixel_size_nm : float
         Edge length of a pixel.
-    positions
-        (N, 2) centres (y, x) in pixels.
-    radius_nm
-        Of the discs.
-    sources
-        (Y, X) bool: what is left out of the rings.
+    positions : ndarray of shape (N, 2)
+        Centres (y, x) in pixels.
+    radius_nm : float, optional
+        Radius of the discs.
+    sources : ndarray of bool, shape (Y, X), optional
+        Pixels excluded from the rings.
 
     Returns
     -------
     ndarray
-        (N,) counts times nm²; NaN where the disc is cut by the border, or where hardly anything of
-        the ring is left.
+        (N,) counts times nm²; NaN where the disc is cut by the border, or where too little of the
+        ring is left.
     """
     positions = np.asarray(positions, float).reshape(-1, 2)
     half = int(np.ceil((radius_nm + RING_NM) / pixel_size_nm))
@@ -75,14 +75,27 @@ def integrate(
 
 
 class Region(NamedTuple):
-    """Pixels of a frame: those of a window (two slices) that are ``inside`` (h, w) bool."""
+    """Pixels of a frame: a window (two slices) and the pixels ``inside`` it (h, w) bool."""
 
     window: tuple[slice, ...]
     inside: np.ndarray
 
     @classmethod
     def of(cls, mask: np.ndarray, corner: Sequence[int] = (0, 0)) -> Region:
-        """What is true in a mask whose first pixel is the frame's ``corner``, as small as it is."""
+        """Make the smallest region that contains a mask.
+
+        Parameters
+        ----------
+        mask : ndarray of bool, shape (h, w)
+            Pixels of the region.
+        corner : sequence of int, default (0, 0)
+            Pixel (y, x) of the frame at the first pixel of the mask.
+
+        Returns
+        -------
+        Region
+            Empty if the mask is empty.
+        """
         if not mask.any():
             return cls((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
         box = ndimage.find_objects(mask.astype(np.uint8))[0]
@@ -92,7 +105,20 @@ class Region(NamedTuple):
         return cls(window, mask[box])
 
     def widened(self, margin: int, shape: tuple[int, ...]) -> Region:
-        """The same pixels in a window with a margin, as far as the frame reaches."""
+        """Return the same pixels in a window with a margin, limited by the frame.
+
+        Parameters
+        ----------
+        margin : int
+            Margin in pixels.
+        shape : tuple of int
+            Shape (Y, X) of the frame.
+
+        Returns
+        -------
+        Region
+            The same pixels.
+        """
         low = np.array([s.start for s in self.window])
         high = np.array([s.stop for s in self.window])
         window = _window(low - margin, high + margin, shape)
@@ -112,7 +138,24 @@ def integrate_regions(
     regions: Sequence[Region],
     sources: np.ndarray | None = None,
 ) -> np.ndarray:
-    """As `integrate`, of regions of any shape, each with `TAIL_NM` around it."""
+    """Integrate regions of any shape, each enlarged by `TAIL_NM`, like `integrate`.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (Y, X)
+        Image, finite.
+    pixel_size_nm : float
+        Edge length of a pixel.
+    regions : sequence of Region
+        Regions of the frame.
+    sources : ndarray of bool, shape (Y, X), optional
+        Pixels excluded from the rings.
+
+    Returns
+    -------
+    ndarray
+        (N,) counts times nm²; NaN where the region is empty or too little of the ring is left.
+    """
     found = np.full(len(regions), np.nan)
     margin = int(np.ceil((TAIL_NM + RING_NM) / pixel_size_nm)) + 1
     for i, region in enumerate(regions):
@@ -128,7 +171,7 @@ def integrate_regions(
 def _above_ring(
     values: np.ndarray, inside: np.ndarray, beyond_nm: np.ndarray, other: np.ndarray | None
 ) -> float:
-    """Sum inside, above the mean of the ring; NaN if less than a fifth of the ring is free."""
+    """Return the sum above the mean of the ring; NaN if less than a fifth of the ring is free."""
     ring = ~inside & (beyond_nm <= RING_NM)
     free = ring if other is None else ring & ~other
     if free.sum() < max(8, 0.2 * ring.sum()):
@@ -136,27 +179,29 @@ def _above_ring(
     return float((values[inside] - values[free].mean()).sum())
 
 
-def mask_of_clusters(
+def make_cluster_mask(
     clusters: pd.DataFrame,
     shape: tuple[int, ...],
     pixel_size_nm: float,
     outlines: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Where atoms are none that stand alone.
+    """Make the mask of clusters, in which atoms are not isolated.
 
     Parameters
     ----------
-    clusters, outlines
-        Of the micrograph, as of `count_atoms_by_intensity`.
-    shape
+    clusters : pandas.DataFrame
+        Cluster table of the micrograph.
+    shape : tuple of int
         (Y, X) of a frame, or (T, Y, X) of a stack.
-    pixel_size_nm
+    pixel_size_nm : float
         Edge length of a pixel.
+    outlines : sequence of ndarray of shape (M, 2), optional
+        Polygons (y, x) in pixels, one per cluster in table order.
 
     Returns
     -------
     ndarray
-        Bool, of that shape: clusters with `NEAR_CLUSTER_NM` around them.
+        Bool, of that shape: clusters enlarged by `NEAR_CLUSTER_NM`.
     """
     mask = np.zeros(shape, bool)
     frames = mask if mask.ndim == 3 else mask[None]
@@ -165,15 +210,32 @@ def mask_of_clusters(
             continue
         outline = None if outlines is None else outlines[row]
         frame = frames[int(cluster["frame"])]
-        region = region_of(cluster, outline, frame.shape, pixel_size_nm)
-        mark_around(frame, [region], NEAR_CLUSTER_NM / pixel_size_nm)
+        region = make_cluster_region(cluster, outline, frame.shape, pixel_size_nm)
+        mark_regions(frame, [region], NEAR_CLUSTER_NM / pixel_size_nm)
     return mask
 
 
-def region_of(
+def make_cluster_region(
     cluster: pd.Series, outline: np.ndarray | None, shape: tuple[int, ...], pixel_size_nm: float
 ) -> Region:
-    """The outline of a cluster, or a disc that holds its ellipse."""
+    """Make the region of a cluster from its outline, or a disc that contains its ellipse.
+
+    Parameters
+    ----------
+    cluster : pandas.Series
+        Row of the cluster table.
+    outline : ndarray of shape (M, 2) or None
+        Polygon (y, x) in pixels.
+    shape : tuple of int
+        Shape (Y, X) of the frame.
+    pixel_size_nm : float
+        Edge length of a pixel.
+
+    Returns
+    -------
+    Region
+        Pixels of the cluster.
+    """
     if outline is not None and len(outline) >= 3:
         places = np.asarray(outline, float)
         window = _window(np.floor(places.min(axis=0)), np.ceil(places.max(axis=0)) + 1, shape)
@@ -191,8 +253,23 @@ def region_of(
     return Region.of(_disc(window, centre, radius_px), [s.start for s in window])
 
 
-def discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> np.ndarray:
-    """(Y, X) bool: discs around positions (N, 2)."""
+def draw_discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> np.ndarray:
+    """Draw discs around positions into a mask.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape (Y, X) of the mask.
+    positions : ndarray of shape (N, 2)
+        Centres (y, x) in pixels; NaN is skipped.
+    radius_px : float
+        Radius of the discs.
+
+    Returns
+    -------
+    ndarray of bool, shape (Y, X)
+        True inside a disc.
+    """
     mask = np.zeros(shape, bool)
     for centre in positions[np.isfinite(positions).all(axis=1)]:
         window = _window(np.floor(centre - radius_px), np.ceil(centre + radius_px) + 1, shape)
@@ -201,20 +278,30 @@ def discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> np
 
 
 def _disc(window: tuple[slice, ...], centre: np.ndarray, radius_px: float) -> np.ndarray:
-    """(h, w) bool: the pixels of a window within a radius."""
+    """Return (h, w) bool: the pixels of a window within a radius."""
     y, x = (np.arange(s.start, s.stop) for s in window)
     return np.asarray(np.hypot((y - centre[0])[:, None], x - centre[1]) <= radius_px)
 
 
-def near_to(mask: np.ndarray, distance_px: float) -> np.ndarray:
-    """(Y, X) bool: within a distance of the mask."""
+def dilate_mask(mask: np.ndarray, distance_px: float) -> np.ndarray:
+    """Dilate a mask (Y, X) by a distance."""
     if not mask.any():
         return mask
     return np.asarray(ndimage.distance_transform_edt(~mask) <= distance_px)
 
 
-def mark_around(mask: np.ndarray, regions: Sequence[Region], distance_px: float) -> None:
-    """Set in a mask (Y, X) what lies in regions or within a distance of them, in place."""
+def mark_regions(mask: np.ndarray, regions: Sequence[Region], distance_px: float) -> None:
+    """Set the pixels of regions and those within a distance of them, in place.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (Y, X)
+        Changed in place.
+    regions : sequence of Region
+        Regions of the frame.
+    distance_px : float
+        Distance.
+    """
     for region in regions:
         if region.inside.any():
             window, inside = region.widened(int(distance_px) + 1, mask.shape)
@@ -228,8 +315,8 @@ def _window(low: np.ndarray, high: np.ndarray, shape: tuple[int, ...]) -> tuple[
     )
 
 
-def values_at(mask: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """(N,) the mask at positions (N, 2), the nearest pixel of the image; False where NaN."""
+def sample_mask(mask: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return the mask at the nearest pixels of positions (N, 2); False where NaN."""
     there = np.isfinite(positions).all(axis=1)
     last = np.array(mask.shape) - 1
     y, x = np.clip(np.rint(np.nan_to_num(positions)), 0, last).astype(int).T

@@ -1,4 +1,4 @@
-"""What a person points to: the spot in the image that was meant."""
+"""Snapping of a clicked position to a spot in the image."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from .localisation import WINDOW_NM, fit_spots
 
 REACH_NM = 0.1
-"""A hand is no surer than that: half the width of an atom."""
+"""Maximum distance of a click from its spot: half the width of an atom."""
 _SMOOTH_NM = 0.05
-# As high as this, relative to the spot, what is near is another spot.
+# Minimum height of a neighbouring spot relative to the snapped one.
 _NEIGHBOUR = 0.5
-# A window of the fit and the radius of a spot: no neighbour further away has a part in it.
-_REACHES_NM = WINDOW_NM + 0.16
-_MOST = 6
+# Maximum distance of neighbours that influence the fit: window and radius of a spot.
+_INFLUENCE_NM = WINDOW_NM + 0.16
+_MAX_NEIGHBOURS = 6
 
 
 def snap_to_spot(
@@ -24,26 +24,26 @@ def snap_to_spot(
     pixel_size_nm: float,
     reach_nm: float = REACH_NM,
 ) -> tuple[float, float] | None:
-    """The spot next to a place: a local maximum with a Gaussian fitted to it.
+    """Find the spot closest to a position: a local maximum, refined by a Gaussian fit.
 
     Parameters
     ----------
-    frame
-        (Y, X).
-    y_px, x_px
-        Where a person points to.
-    pixel_size_nm
+    frame : ndarray of shape (Y, X)
+        Image.
+    y_px, x_px : float
+        Clicked position.
+    pixel_size_nm : float
         Edge length of a pixel.
-    reach_nm
-        How far off the spot may lie.
+    reach_nm : float, optional
+        Maximum distance of the spot.
 
     Returns
     -------
     tuple of float or None
-        Its (y, x) in pixels; None if there is none so near.
+        Position (y, x) in pixels; None without a spot within reach.
     """
     reach = reach_nm / pixel_size_nm
-    # What is looked at is a part of the image, so that it takes as long in a large one.
+    # A window is enough, so that the duration does not depend on the size of the image.
     around = int(np.ceil(reach + (2 * WINDOW_NM) / pixel_size_nm)) + 1
     top, left = max(0, round(y_px) - around), max(0, round(x_px) - around)
     part = np.asarray(frame[top : round(y_px) + around + 1, left : round(x_px) + around + 1], float)
@@ -56,13 +56,13 @@ def snap_to_spot(
     if not len(off) or not np.isfinite(off).any():
         return None
     nearest = int(np.argmin(off))
-    # Its neighbours are fitted with it, or they would draw it aside.
+    # The neighbours are fitted too, since they would shift the position.
     height = smooth[rows, columns] - np.median(smooth)
     apart = np.hypot(rows - rows[nearest], columns - columns[nearest])
-    height[apart > _REACHES_NM / pixel_size_nm] = -np.inf
+    height[apart > _INFLUENCE_NM / pixel_size_nm] = -np.inf
     others = np.flatnonzero(height >= _NEIGHBOUR * height[nearest])
     others = others[others != nearest]
-    about = [nearest, *others[np.argsort(apart[others])[:_MOST]]]
+    about = [nearest, *others[np.argsort(apart[others])[:_MAX_NEIGHBOURS]]]
     spots = fit_spots(part, np.column_stack([rows, columns])[about], pixel_size_nm)
     y, x = spots.points[0] + (top, left)
     if not spots.fitted[0] or np.hypot(y - y_px, x - x_px) > reach:

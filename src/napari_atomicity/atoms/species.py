@@ -1,19 +1,20 @@
-"""Species of metal from the intensities of single atoms: how many can be told apart, and which.
+"""Species of metal from the intensities of single atoms: their number and their ratios.
 
-Heavy atoms scatter more into HAADF than light ones, about as Z^1.6 to Z^2, but those of one metal
-scatter by a third about their mean as well. So the intensities are a mixture of as many components
-as the Bayesian information criterion [1]_ calls for, between 1 and `MOST`, with two guards against
-splitting one metal in two:
+The HAADF intensity of an atom increases with the atomic number, about as Z^1.6 to Z^2, but the
+intensities of one metal have a relative scatter of a third. The intensities are described by a
+mixture of 1 to `MAX_COMPONENTS` components, selected by the Bayesian information criterion [1]_.
+Two conditions avoid splitting one metal in two:
 
-- the rival is not one normal distribution alone, but the best of several single ones that may be
-  skewed (log-normal, gamma, skew-normal), since a sum of normal components fits any skew;
-- the mixture must be better by `MARGIN` (evidence of e⁵ to 1), its components must hold `LEAST`
-  atoms and `MIN_SHARE` of them each and lie apart by `MIN_RATIO`.
+- the alternative is not one normal distribution, but the best of several single distributions that
+  may be skewed (log-normal, gamma, skew-normal), since normal components together fit any skew;
+- the criterion of the mixture is lower by at least `MARGIN` (evidence of e⁵ to 1), each component
+  has `MIN_COMPONENT_ATOMS` atoms and a share of `MIN_COMPONENT_SHARE`, and neighbouring components
+  differ by a factor of `MIN_RATIO`.
 
-What the components are is for the person to say. A ratio of intensities implies a ratio of atomic
-numbers only as a hint: the exponent depends on the detector's angles and the thermal motion
-(1.64 fitted in [2]_; less than 2, and not one for all elements, in [3]_), heights differ, and a
-ratio near 2 can be two atoms in line.
+The user identifies the components. A ratio of intensities gives a ratio of atomic numbers only
+roughly: the exponent depends on the detector angles and the thermal motion (1.64 fitted in [2]_;
+less than 2 and different between elements in [3]_), heights differ, and a ratio near 2 can be two
+aligned atoms.
 
 References
 ----------
@@ -36,34 +37,34 @@ import pandas as pd
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
-MOST = 3
-"""Components that are tried at most."""
+MAX_COMPONENTS = 3
+"""Maximum number of components."""
 MARGIN = 10.0
-"""By how much the criterion of a mixture must be lower than that of any single distribution."""
-LEAST, MIN_SHARE = 8, 0.08
-"""Atoms of a component, and their share."""
+"""Minimum difference of the criterion of a mixture from that of any single distribution."""
+MIN_COMPONENT_ATOMS, MIN_COMPONENT_SHARE = 8, 0.08
+"""Minimum number of atoms of a component, and their minimum share."""
 MIN_RATIO = 1.4
-"""Of the mean intensities of neighbouring components."""
-SURE = 0.8
-"""Responsibility from which on an atom is said to be of a component."""
+"""Minimum ratio of the mean intensities of neighbouring components."""
+MIN_RESPONSIBILITY = 0.8
+"""Minimum responsibility of a component to which an atom is assigned."""
 EXPONENTS = (1.6, 2.0)
-"""HAADF intensity goes with Z to a power between these."""
+"""Range of the exponent of Z in the HAADF intensity."""
 
 
 @dataclass(frozen=True, eq=False)
 class Species:
-    """K components of intensity, the darkest first.
+    """Mixture of K log-normal components of intensity, the darkest first.
 
     Parameters
     ----------
-    log_mean, log_scatter
-        (K,) of the logarithm of the intensity.
-    share
-        (K,) of the atoms.
-    n_atoms
-        How many were looked at.
-    criterion
-        Bayesian information criterion of every model that was tried, by name.
+    log_mean, log_scatter : ndarray of shape (K,)
+        Of the logarithm of the intensity.
+    share : ndarray of shape (K,)
+        Of the atoms.
+    n_atoms : int
+        Number of atoms used.
+    criterion : dict of str to float, optional
+        Bayesian information criterion of every fitted model, by name.
     """
 
     log_mean: np.ndarray
@@ -74,25 +75,26 @@ class Species:
 
     @property
     def n_components(self) -> int:
+        """Number of components."""
         return len(self.share)
 
     @property
     def mean(self) -> np.ndarray:
-        """(K,) mean intensities."""
+        """Mean intensities (K,)."""
         return np.asarray(np.exp(self.log_mean + self.log_scatter**2 / 2))
 
     @property
     def intensity_ratios(self) -> np.ndarray:
-        """(K - 1,) mean intensity of each component over that of the one before."""
+        """Ratios (K - 1,) of the mean intensities of neighbouring components."""
         return np.asarray(self.mean[1:] / self.mean[:-1])
 
     @property
     def z_ratios(self) -> np.ndarray:
-        """(K - 1, 2) range of the ratio of atomic numbers that would explain it: a hint."""
+        """Approximate ranges (K - 1, 2) of the corresponding ratios of atomic numbers."""
         return np.asarray(self.intensity_ratios[:, None] ** (1 / np.array(EXPONENTS[::-1])))
 
     def responsibilities(self, intensity: np.ndarray) -> np.ndarray:
-        """(N, K) probabilities of the components; NaN where the intensity is not positive."""
+        """Compute (N, K) probabilities of the components; NaN for intensities of 0 or less."""
         intensity = np.asarray(intensity, float)
         good = intensity > 0
         out = np.full((len(intensity), self.n_components), np.nan)
@@ -103,19 +105,23 @@ class Species:
         return out
 
     def of(self, intensity: np.ndarray) -> np.ndarray:
-        """(N,) int64 component of each atom, 1 for the darkest; 0 where it can't be told, as
-        between two of them, or where there is one component only."""
+        """Assign (N,) int64 components, 1 for the darkest.
+
+        0 where the assignment is ambiguous, or with a single component.
+        """
         if self.n_components < 2:
             return np.zeros(len(np.asarray(intensity)), np.int64)
         p = np.nan_to_num(self.responsibilities(intensity))
-        return np.where(p.max(axis=1) >= SURE, p.argmax(axis=1) + 1, 0).astype(np.int64)
+        return np.where(p.max(axis=1) >= MIN_RESPONSIBILITY, p.argmax(axis=1) + 1, 0).astype(
+            np.int64
+        )
 
     def labels(self, intensity: np.ndarray) -> list[str]:
-        """Of each atom the number of its component as text; "" where it can't be told."""
+        """Return the component of each atom as text; "" where it is ambiguous."""
         return [str(number) if number else "" for number in self.of(intensity)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return plain values for JSON."""
         return {
             "log_mean": self.log_mean.tolist(),
             "log_scatter": self.log_scatter.tolist(),
@@ -126,33 +132,38 @@ class Species:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Species:
-        """What `to_dict` gave."""
+        """Build from `to_dict`."""
         mean, scatter, share = (
             np.array(values[name], float) for name in ("log_mean", "log_scatter", "share")
         )
         return cls(mean, scatter, share, int(values["n_atoms"]), dict(values["criterion"]))
 
-    def in_words(self) -> str:
-        """One sentence for a person."""
+    def format_summary(self) -> str:
+        """Format the result as one sentence."""
         if self.n_components < 2:
-            return f"The intensities of {self.n_atoms} atoms are those of one species."
+            return f"The intensities of {self.n_atoms} atoms are consistent with one species."
         ratios = ", ".join(f"{r:.2f}" for r in self.intensity_ratios)
         z = ", ".join(f"{low:.2f}–{high:.2f}" for low, high in self.z_ratios)
         return (
-            f"{self.n_components} species can be told apart by the intensities of {self.n_atoms} "
-            f"atoms: ratio of intensities {ratios}, as of atomic numbers in a ratio of {z}."
+            f"The intensities of {self.n_atoms} atoms show {self.n_components} species: intensity "
+            f"ratio {ratios}, approximate ratio of atomic numbers {z}."
         )
 
 
 def find_species(intensity: np.ndarray, seed: int = 0) -> Species:
-    """The components of the intensities of single atoms.
+    """Fit the components of the intensities of single atoms.
 
     Parameters
     ----------
-    intensity
-        (N,) integrated intensities of lone atoms. What is not positive is left out.
-    seed
-        Of the starts of the mixtures.
+    intensity : ndarray of shape (N,)
+        Integrated intensities of isolated atoms. Values of 0 or less are omitted.
+    seed : int, default 0
+        Seed of the initial values of the mixtures.
+
+    Returns
+    -------
+    Species
+        One component if a mixture is not justified.
     """
     values = np.asarray(intensity, float)
     values = values[np.isfinite(values) & (values > 0)]
@@ -160,16 +171,16 @@ def find_species(intensity: np.ndarray, seed: int = 0) -> Species:
     scatter = float(logs.std()) if len(logs) else 0.0
     centre = np.array([logs.mean() if len(logs) else 0.0])
     one = Species(centre, np.array([max(scatter, 1e-9)]), np.ones(1), len(values))
-    if len(values) < 2 * LEAST or scatter < 1e-6:
+    if len(values) < 2 * MIN_COMPONENT_ATOMS or scatter < 1e-6:
         return one
-    unit = values / np.exp(centre[0])  # the fits don't depend on the detector's gain
-    criterion = _single(unit)
+    unit = values / np.exp(centre[0])  # the fits do not depend on the gain of the detector
+    criterion = _fit_single(unit)
     best, found = min(criterion.values()), one
-    for k in range(2, MOST + 1):
-        mixture, value = _mixture(np.log(unit), k, seed)
+    for k in range(2, MAX_COMPONENTS + 1):
+        mixture, value = _fit_mixture(np.log(unit), k, seed)
         criterion[f"{k} components"] = value
-        # each further component must earn its place against the best without it
-        if value < best - MARGIN and _plausible(mixture, len(values)):
+        # each further component must improve the best model without it
+        if value < best - MARGIN and _is_plausible(mixture, len(values)):
             best, found = value, mixture
     return Species(
         found.log_mean + (centre[0] if found is not one else 0.0),
@@ -178,26 +189,26 @@ def find_species(intensity: np.ndarray, seed: int = 0) -> Species:
 
 
 def with_species(atoms: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, Species]:
-    """A copy of an atom table with its ``species``, and the components.
+    """Return a copy of an atom table with its ``species``, and the components.
 
-    They are found on the atoms of groups of one, or on all where no groups are known, and then
-    given to all. ``species`` is text: the number of the component, "" where it can't be told.
+    The components are fitted to isolated atoms, or to all atoms if groups are unknown, and assigned
+    to all atoms. ``species`` is text: the number of the component, "" where it is ambiguous.
     """
-    alone = atoms["group_size"].to_numpy() if "group_size" in atoms.columns else np.zeros(0)
+    group_size = atoms["group_size"].to_numpy() if "group_size" in atoms.columns else np.zeros(0)
     intensity = atoms["intensity"].to_numpy(float)
-    lone = alone == 1 if (alone > 0).any() else np.ones(len(atoms), bool)
-    found = find_species(intensity[lone], seed)
-    return labelled(atoms, found), found
+    isolated = group_size == 1 if (group_size > 0).any() else np.ones(len(atoms), bool)
+    found = find_species(intensity[isolated], seed)
+    return label_species(atoms, found), found
 
 
-def labelled(atoms: pd.DataFrame, species: Species) -> pd.DataFrame:
-    """A copy of an atom table with the ``species`` that known components make of it."""
+def label_species(atoms: pd.DataFrame, species: Species) -> pd.DataFrame:
+    """Return a copy of an atom table with the ``species`` assigned by known components."""
     labels = species.labels(atoms["intensity"].to_numpy(float))
     return atoms.assign(species=pd.Series(labels, index=atoms.index, dtype=object))
 
 
-def _single(values: np.ndarray) -> dict[str, float]:
-    """Criterion of each single distribution, by its name."""
+def _fit_single(values: np.ndarray) -> dict[str, float]:
+    """Return the criterion of each single distribution, by its name."""
     families = {
         "normal": (stats.norm, {}, 2),
         "log-normal": (stats.lognorm, {"floc": 0}, 2),
@@ -214,11 +225,11 @@ def _single(values: np.ndarray) -> dict[str, float]:
     return out
 
 
-def _mixture(logs: np.ndarray, k: int, seed: int) -> tuple[Species, float]:
-    """Log-normal components of one relative scatter, and the criterion of the intensities."""
+def _fit_mixture(logs: np.ndarray, k: int, seed: int) -> tuple[Species, float]:
+    """Fit log-normal components with one relative scatter; return them and the criterion."""
     fitted = GaussianMixture(k, covariance_type="tied", n_init=4, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it did not converge shows in the criterion
+        warnings.simplefilter("ignore")  # a fit without convergence has a high criterion
         fitted.fit(logs[:, None])
     order = np.argsort(fitted.means_[:, 0])
     scatter = np.full(k, float(np.sqrt(fitted.covariances_[0, 0])))
@@ -227,7 +238,11 @@ def _mixture(logs: np.ndarray, k: int, seed: int) -> tuple[Species, float]:
     return mixture, float(fitted.bic(logs[:, None]) + 2 * logs.sum())
 
 
-def _plausible(mixture: Species, n: int) -> bool:
+def _is_plausible(mixture: Species, n: int) -> bool:
     smallest = float(mixture.share.min())
     apart = float(mixture.intensity_ratios.min())
-    return smallest >= MIN_SHARE and smallest * n >= LEAST and apart >= MIN_RATIO
+    return (
+        smallest >= MIN_COMPONENT_SHARE
+        and smallest * n >= MIN_COMPONENT_ATOMS
+        and apart >= MIN_RATIO
+    )

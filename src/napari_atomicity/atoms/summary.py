@@ -1,4 +1,4 @@
-"""What was found in an image, in figures: how many, how dense, in which groups."""
+"""Numbers, density and groups of the atoms of an image."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 import pandas as pd
 
 from ..statistics import atom_groups as groups
-from ..statistics.point_patterns import ObservationWindow
+from ..statistics.windows import ObservationWindow
 from .marks import ImageAtoms
 from .table import PERSON
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """Atoms of an image as they are counted at its threshold.
+    """Counts of the atoms of an image at its threshold.
 
     Parameters
     ----------
-    n_atoms, n_by_person, n_uncertain
-        All of them, those that a person set or spoke of, and those that a person doubts.
-    area_nm2
-        Of the support, all frames together; NaN where none is known.
-    n_off_support
-        Atoms beside it: they count in no density.
-    kinds
+    n_atoms, n_by_person, n_uncertain : int
+        Number of all atoms, of annotated ones, and of uncertain ones.
+    area_nm2 : float
+        Area of the support of all frames; NaN if it is unknown.
+    n_off_support : int
+        Number of atoms outside the support, which are excluded from densities.
+    kinds : pandas.DataFrame
         As `groups.kinds`: a row for isolated, dimer, multimer and cluster.
-    sizes
+    sizes : pandas.DataFrame
         As `groups.size_distribution`: a row for each size of group.
-    nearest_nm
-        Median distance to the nearest other atom; NaN with fewer than two. No correction for the
+    nearest_nm : float
+        Median distance to the nearest other atom; NaN with fewer than two. Not corrected for
         edges, unlike that of `statistics.dispersion`.
     """
 
@@ -51,14 +51,14 @@ class Summary:
 
 
 def summary(atoms: ImageAtoms) -> Summary:
-    """The figures of an image."""
+    """Summarise the atoms of an image."""
     table, support = atoms.table, atoms.support
     # groups are numbered through all frames
     group_size = groups.sizes(table["group_id"].to_numpy())
     area, off = float("nan"), 0
     if support is not None:
         area = float(support.sum()) * atoms.pixel_size_nm**2
-        off = int((~_on(support, table, atoms.pixel_size_nm)).sum())
+        off = int((~_is_on_support(support, table, atoms.pixel_size_nm)).sum())
     neighbours = table["nearest_neighbour_nm"].dropna()
     return Summary(
         len(table),
@@ -72,12 +72,12 @@ def summary(atoms: ImageAtoms) -> Summary:
     )
 
 
-def _on(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
-    """(N,) bool: the pixel that holds the atom is support."""
-    frame, places = table["frame"].to_numpy(int), table[["y_nm", "x_nm"]].to_numpy(float)
+def _is_on_support(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
+    """Return (N,) bool: whether the pixel of each atom is support."""
+    frame, positions = table["frame"].to_numpy(int), table[["y_nm", "x_nm"]].to_numpy(float)
     on = np.zeros(len(table), bool)
     for index, mask in enumerate(support if support.ndim == 3 else support[None]):
         here = frame == index
         if mask.any():
-            on[here] = ObservationWindow(mask, pixel_size_nm).contains(places[here])
+            on[here] = ObservationWindow(mask, pixel_size_nm).contains(positions[here])
     return on

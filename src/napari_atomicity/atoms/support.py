@@ -1,19 +1,19 @@
-"""The support in an image: where atoms could lie. Vacuum does not count.
+"""Support mask of an image: support or vacuum.
 
-Nothing is known of the black level, of stray light or of the thickness, so no level of intensity
-says "vacuum" by itself. Three things together do:
+Black level, stray light and thickness are unknown, so that no level of intensity identifies vacuum.
+Three criteria together do:
 
-- *little noise*: what few electrons arrive scatter little. A step in thickness dims as well, but
-  only in proportion;
-- *no texture*: amorphous carbon is grainy at 0.1 to 0.3 nm, and the grain goes with the noise as
-  the thickness does (both variances are those of numbers, one of atoms and one of electrons).
-  Their ratio is the same on thick and thin support, and falls in vacuum;
-- *no atoms*: nothing holds them there.
+- *low noise*: few electrons have little shot noise. A step in thickness reduces the noise only in
+  proportion;
+- *no texture*: amorphous carbon has a grain of 0.1 to 0.3 nm, whose variance is proportional to
+  that of the noise on thick and thin support (both are variances of counts, of atoms and of
+  electrons). Their ratio decreases in vacuum;
+- *no atoms*: atoms do not exist without support.
 
-From such cores vacuum reaches as far as the level stays near theirs, place by place, since stray
-light makes it uneven. Where a core fails one of these there is none, so that an image without
-vacuum is all support. Without visible grain (low dose, coarse pixels) nothing is called vacuum but
-what has hardly any noise; a person can draw the rest.
+Vacuum extends from such cores as far as the local level is close to theirs, since stray light makes
+it uneven. Cores that fail one criterion are rejected, so that an image without vacuum is entirely
+support. Without visible grain (low dose, large pixels) only regions with hardly any noise are
+vacuum; the user can draw the rest.
 """
 
 from __future__ import annotations
@@ -28,83 +28,81 @@ from skimage.filters import threshold_otsu
 from ..detection.background import block_mean, enlarge, without_gaps
 
 LEVEL_SIGMAS_NM = (0.1, 0.15, 0.22, 0.33, 0.5)
-"""Blur under the level, the first that parts support from vacuum in spite of the noise: the rim
-of the support is that of the image within this."""
+"""Blurs of the level; the first that separates support from vacuum is used. It limits the accuracy
+of the rim of the support."""
 GRAIN_NM = (0.08, 0.3)
-"""Standard deviations between which the grain of amorphous carbon lies."""
+"""Range of standard deviations of the grain of amorphous carbon."""
 BLOCK_NM, WINDOW_NM = 0.15, 1.2
 BELOW_ATOMS = 25
-"""Level, noise and grain are means over blocks, and this percentile of the blocks in a window:
-atoms, which are brighter, noisier and grainier than the support, may cover much of it."""
+"""Percentile of the block means of level, noise and grain in a window: atoms, which are brighter,
+noisier and grainier than the support, may cover much of it."""
 MAX_NOISE = 0.4
-"""Variance of the noise in vacuum, as a share of the support's; a step by less than 2.5 times in
-thickness never looks like vacuum."""
+"""Maximum variance of the noise in vacuum, relative to the support; steps in thickness by a factor
+of less than 2.5 are never vacuum."""
 NO_NOISE, NO_GRAIN = 0.03, 1e-3
-"""Variances so low, as a share of the support's, that their ratio need not be asked: of a vacuum
-clipped at zero, or of a detector that counts."""
+"""Variances relative to the support below which their ratio is not used: vacuum that is clipped at
+zero, or a counting detector."""
 MAX_GRAIN = 0.35
-"""Ratio of grain to noise (variances) in vacuum, as a share of the support's."""
+"""Maximum ratio of grain to noise (variances) in vacuum, relative to the support."""
 MIN_CORE_NM2, MIN_NM2 = 0.3, 1.0
-"""Smallest core, and smallest vacuum; what is smaller is a pore of the texture."""
+"""Minimum area of a core and of vacuum; smaller regions are pores of the texture."""
 MIN_CORE_SHARE = 0.1
-"""Share of a vacuum that must be beyond doubt."""
+"""Minimum share of the core in a vacuum region."""
 MAX_SPOTS = 0.02
-"""Share of a vacuum that small bright spots can cover; with more it is thin support."""
+"""Maximum share of small bright spots in a vacuum region; with more it is thin support."""
 RIM = 0.15
-"""Where the support begins: at this share of its usual level above the vacuum beside it."""
+"""Level of the rim of the support, relative to its usual level above the adjacent vacuum."""
 
 
 def support_mask(pixels: np.ndarray, pixel_size_nm: float) -> np.ndarray:
-    """Where the image shows support rather than vacuum.
+    """Segment the image into support and vacuum.
 
     Parameters
     ----------
-    pixels
-        Intensities (Y, X) of one frame. Pixels that are not finite were not recorded, and are no
-        support.
-    pixel_size_nm
+    pixels : ndarray of shape (Y, X)
+        Intensities of one frame. Pixels that are not finite are not support.
+    pixel_size_nm : float
         Edge length of a pixel in nm.
 
     Returns
     -------
-    ndarray of bool
-        (Y, X); True is support. Bright spots always are, in vacuum too.
+    ndarray of bool, shape (Y, X)
+        True is support. Bright spots are support, also in vacuum.
     """
     pixels = np.asarray(pixels, np.float32)
     recorded = np.isfinite(pixels)
     if not recorded.any():
         return recorded
     frame = without_gaps(pixels)
-    core, usual = _cores(frame, pixel_size_nm)
+    core, usual = _find_cores(frame, pixel_size_nm)
     if not core.any():
         return recorded
     for sigma_nm in LEVEL_SIGMAS_NM:
         level = ndimage.gaussian_filter(frame, sigma_nm / pixel_size_nm, mode="nearest")
-        above = level - _spread_out(level, core, WINDOW_NM / pixel_size_nm)
+        above = level - _extrapolate_mean(level, core, WINDOW_NM / pixel_size_nm)
         rim = RIM * float(np.median(above[usual]))
         scatter = 1.4826 * float(np.median(np.abs(above[core])))
         if 4 * scatter < rim and np.mean(above[usual] < rim) < 0.002:
             break
-    else:  # the two can't be told apart
+    else:  # support and vacuum cannot be separated
         return recorded
-    dark = _opened(above < rim, BLOCK_NM / 2 / pixel_size_nm)
-    least_px = MIN_NM2 / pixel_size_nm**2
-    vacuum = _large(_around(core, dark), least_px)
-    return np.asarray(recorded & ~_without_spots(vacuum, least_px))
+    dark = _open_region(above < rim, BLOCK_NM / 2 / pixel_size_nm)
+    min_px = MIN_NM2 / pixel_size_nm**2
+    vacuum = _remove_small(_select_with_core(core, dark), min_px)
+    return np.asarray(recorded & ~_reject_spotted(vacuum, min_px))
 
 
-def edited(
+def edit_mask(
     mask: np.ndarray,
     added: Sequence[np.ndarray] = (),
     removed: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
-    """A copy of a mask with polygons that a person drew made support or vacuum.
+    """Return a copy of a mask with drawn polygons set to support or vacuum.
 
     Parameters
     ----------
-    mask
-        (Y, X) bool.
-    added, removed
+    mask : ndarray of bool, shape (Y, X)
+    added, removed : sequence of ndarray, optional
         Polygons, (M, 2) corners in pixels (y, x), pixel centres at whole numbers, as of a layer
         of shapes. What is removed goes last.
     """
@@ -116,12 +114,12 @@ def edited(
 
 
 def area_nm2(mask: np.ndarray, pixel_size_nm: float) -> float:
-    """Area of the support in nm²."""
+    """Return the area of the support in nm²."""
     return float(np.count_nonzero(mask)) * pixel_size_nm**2
 
 
-def _cores(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Places (Y, X) bool that are vacuum beyond doubt, and places of the usual support."""
+def _find_cores(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the masks (Y, X) of certain vacuum and of usual support."""
     factor = max(1, round(BLOCK_NM / pixel_size_nm))
     window = max(3, round(WINDOW_NM / BLOCK_NM))
     level, noise, grain = (
@@ -132,26 +130,26 @@ def _cores(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndar
         return np.zeros(frame.shape, bool), np.ones(frame.shape, bool)
     bright = level > threshold_otsu(level)
     usual_noise, usual_grain = np.median(noise[bright]), np.median(grain[bright])
-    quiet = noise < MAX_NOISE * usual_noise
+    is_low_noise = noise < MAX_NOISE * usual_noise
     smooth = grain * usual_noise < MAX_GRAIN * usual_grain * noise
     empty = (noise < NO_NOISE * usual_noise) | (grain < NO_GRAIN * usual_grain)
-    # a low percentile carries what is empty a quarter of a window beyond its edge
+    # a low percentile enlarges empty regions by a quarter of a window
     smooth |= ndimage.binary_erosion(empty, iterations=window // 4, border_value=1)
     blocks = (factor, factor)
     core, usual = (
         enlarge(x.astype(np.float32), frame.shape, blocks) > 0.5
-        for x in (quiet & smooth & ~bright, bright)
+        for x in (is_low_noise & smooth & ~bright, bright)
     )
-    return _large(core, MIN_CORE_NM2 / pixel_size_nm**2), usual
+    return _remove_small(core, MIN_CORE_NM2 / pixel_size_nm**2), usual
 
 
 def _noise_and_grain(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Squared deviations (Y, X) from pixel to pixel, and at the scale of the grain.
+    """Return squared deviations (Y, X) between pixels, and at the scale of the grain.
 
-    Only differences along the rows count: scan lines differ in level for reasons of their own.
+    Only differences along the rows are used, since the level of scan lines fluctuates.
     """
     fine, coarse = (
-        max(s / pixel_size_nm, least) for s, least in zip(GRAIN_NM, (1, 2), strict=True)
+        max(s / pixel_size_nm, min_sigma) for s, min_sigma in zip(GRAIN_NM, (1, 2), strict=True)
     )
     white = frame - ndimage.gaussian_filter1d(frame, 1.0, axis=1)
     soft = ndimage.gaussian_filter1d(frame, fine, axis=0)
@@ -160,29 +158,29 @@ def _noise_and_grain(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarra
     return white**2, band**2
 
 
-def _spread_out(values: np.ndarray, known: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Local mean (Y, X) of the values where they are known, the nearest one far from there."""
-    factor = max(1, int(sigma_px / 5))  # a wide blur needs no fine grid
+def _extrapolate_mean(values: np.ndarray, known: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Return the local mean (Y, X) of known values, extrapolated by the nearest one."""
+    factor = max(1, int(sigma_px / 5))  # a coarse grid suffices for a wide blur
     middle = float(np.median(values[known]))
     total, weight = (
         ndimage.gaussian_filter(block_mean(x, factor), sigma_px / factor)
         for x in (np.where(known, values - middle, 0), known.astype(np.float32))
     )
-    sure = weight > 1e-3
-    mean = np.where(sure, total / np.where(sure, weight, 1), np.nan)
+    known_mean = weight > 1e-3
+    mean = np.where(known_mean, total / np.where(known_mean, weight, 1), np.nan)
     return middle + enlarge(without_gaps(mean), values.shape, (factor, factor))
 
 
-def _opened(region: np.ndarray, radius_px: float) -> np.ndarray:
-    """The union (Y, X) of the discs that fit into a region: no narrow arms."""
+def _open_region(region: np.ndarray, radius_px: float) -> np.ndarray:
+    """Open a region (Y, X) by a disc, which removes narrow arms."""
     middles = ndimage.distance_transform_edt(region) > radius_px
     if not middles.any() or middles.all():
         return np.asarray(middles)
     return np.asarray(ndimage.distance_transform_edt(~middles) <= radius_px)
 
 
-def _around(core: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The parts (Y, X) of a region of which enough is core."""
+def _select_with_core(core: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Return the parts (Y, X) of a region with a sufficient share of core."""
     parts, n = ndimage.label(region)
     area = np.bincount(parts.ravel(), minlength=n + 1)
     of_core = np.bincount(parts[core], minlength=n + 1)
@@ -191,10 +189,10 @@ def _around(core: np.ndarray, region: np.ndarray) -> np.ndarray:
     return np.asarray(sure[parts])
 
 
-def _without_spots(vacuum: np.ndarray, least_px: float) -> np.ndarray:
-    """The parts (Y, X) of the vacuum in which hardly a spot is bright: atoms don't float."""
+def _reject_spotted(vacuum: np.ndarray, min_px: float) -> np.ndarray:
+    """Return the parts (Y, X) of the vacuum with few bright spots, since atoms need a support."""
     spots = ndimage.binary_fill_holes(vacuum) & ~vacuum
-    spots &= ~_large(spots, least_px)  # an island of support is none
+    spots &= ~_remove_small(spots, min_px)  # islands of support are not spots
     parts, n = ndimage.label(vacuum | spots)
     area = np.bincount(parts.ravel(), minlength=n + 1)
     bright = np.bincount(parts[spots], minlength=n + 1)
@@ -203,9 +201,9 @@ def _without_spots(vacuum: np.ndarray, least_px: float) -> np.ndarray:
     return np.asarray(vacuum & empty[parts])
 
 
-def _large(region: np.ndarray, least_px: float) -> np.ndarray:
-    """The parts (Y, X) of a region of at least so many pixels."""
+def _remove_small(region: np.ndarray, min_px: float) -> np.ndarray:
+    """Return the parts (Y, X) of a region with a minimum area."""
     parts, n = ndimage.label(region)
     area = np.bincount(parts.ravel(), minlength=n + 1)
     area[0] = 0
-    return np.asarray((area >= max(least_px, 1))[parts])
+    return np.asarray((area >= max(min_px, 1))[parts])

@@ -8,26 +8,26 @@ frame                         index of the frame in a stack, else 0
 atom_id                       number of the atom in its image, from 1, unique
 y_px, x_px                    position in pixels; the centre of the top-left pixel is 0, 0
 y_nm, x_nm                    the same in nm
-confidence                    calibrated probability that a person marks an atom there;
-                              NaN of an atom that a person has set
-intensity                     integrated over the fitted spot, above the local background:
+confidence                    calibrated probability that an annotator marks an atom
+                              there; NaN for an atom that an annotator added
+intensity                     integral of the fitted spot above the local background:
                               detector counts times nm²
-nearest_neighbour_nm          distance of the nearest other atom of the frame; NaN if it
+nearest_neighbour_nm          distance to the nearest other atom of the frame; NaN if it
                               is the only one
-cluster_id                    the cluster of the cluster table that holds the atom;
-                              missing if there is none
+cluster_id                    the cluster of the cluster table that contains the atom;
+                              missing without one
 amplitude                     height of the fitted spot above the local background, counts
 background                    the local background, counts
 sigma_nm                      standard deviation of the fitted spot
-uncertain                     a person was not sure
-group_id, group_size          group by linkage at a stated distance, and its number of
-                              atoms; a lone atom is a group of one
-species                       component of the intensities; "" where not asked for
+uncertain                     the annotator was uncertain
+group_id, group_size          group by linkage at the stated distance, and its number of
+                              atoms; an isolated atom is a group of one
+species                       component of the intensities; "" if not determined
 origin                        "model" or "person"
-model_id                      the model that found it
+model_id                      the model that detected it
 ============================  ==========================================================
 
-What could not be measured is NaN (numbers) or "" (text): rows keep their place.
+Missing values are NaN (numbers) or "" (text).
 """
 
 from __future__ import annotations
@@ -65,30 +65,30 @@ COLUMNS = {
     "origin": _TEXT,
     "model_id": _TEXT,
 }
-"""Every column with its dtype, in the order of the contract."""
+"""Columns with their dtypes, in order."""
 _DEFAULTS = {"object": "", "bool": False, "int64": 0, "Int64": pd.NA}
 
 
 def empty_table() -> pd.DataFrame:
-    """A table without rows."""
+    """Return a table without rows."""
     return conform(pd.DataFrame())
 
 
-def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Atom tables below each other; the empty one if nothing is in them."""
+def concat_atom_tables(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Concatenate atom tables; empty if all of them are."""
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else empty_table()
 
 
 def conform(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy with every column of the contract, in order and of the right dtype.
+    """Return a copy with all columns, in order and with the right dtype.
 
-    Columns that are missing get the value that says "not known"; additional ones stay, at the end.
+    Missing columns get missing values; additional columns are kept at the end.
 
     Raises
     ------
     TableError
-        If a column holds what can't be of its dtype.
+        If a column cannot be converted to its dtype.
     """
     out = {}
     for name, dtype in COLUMNS.items():
@@ -97,16 +97,16 @@ def conform(table: pd.DataFrame) -> pd.DataFrame:
             out[name] = pd.Series([value] * len(table), index=table.index, dtype=dtype)
             continue
         try:
-            out[name] = _as(table[name], dtype)
+            out[name] = _convert(table[name], dtype)
         except (TypeError, ValueError) as error:
-            raise TableError(f"the column {name} of the atom table holds {error}") from None
+            raise TableError(f"the column {name} of the atom table is invalid: {error}") from None
     extra = {c: table[c] for c in table.columns if c not in out}
     conformed = pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)
     conformed.columns = pd.Index([*out, *extra], dtype=object)
     return conformed
 
 
-def _as(values: pd.Series, dtype: str) -> pd.Series:
+def _convert(values: pd.Series, dtype: str) -> pd.Series:
     if dtype == _TEXT:
         return values.astype(object).where(values.notna(), "").astype(object)
     if dtype == "bool":  # from a file too
@@ -115,7 +115,7 @@ def _as(values: pd.Series, dtype: str) -> pd.Series:
 
 
 def validate(table: pd.DataFrame) -> None:
-    """Check an atom table against the contract.
+    """Check the columns, ids and values of an atom table.
 
     Raises
     ------
@@ -126,11 +126,11 @@ def validate(table: pd.DataFrame) -> None:
     if missing:
         raise TableError(f"the atom table lacks the columns {', '.join(missing)}")
     if table.duplicated(["image", "atom_id"]).any():
-        raise TableError("an atom_id occurs twice in one image")
+        raise TableError("the atom table has duplicate values of atom_id in one image")
     if not np.isfinite(table[["y_px", "x_px"]].to_numpy(float)).all():
         raise TableError("an atom has no position")
     confidence = table["confidence"].to_numpy(float)
     if ((confidence < 0) | (confidence > 1)).any():
-        raise TableError("a confidence must lie in 0 to 1")
+        raise TableError("the confidence of an atom must be between 0 and 1")
     if not table["origin"].isin([MODEL, PERSON]).all():
-        raise TableError(f"the origin of an atom is {MODEL!r} or {PERSON!r}")
+        raise TableError(f"the origin of an atom must be {MODEL!r} or {PERSON!r}")

@@ -1,6 +1,6 @@
-"""What the commands of ``atomicity`` have in common: options, messages, exit status.
+"""Options, messages and exit status that the commands of ``atomicity`` share.
 
-Standard output carries only what was asked for; everything else goes to standard error.
+Standard output contains only the requested result; everything else goes to standard error.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
 
@@ -25,60 +25,73 @@ R = TypeVar("R")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-ModelOption = Annotated[str, typer.Option(help="Name of a model at hand, or a .safetensors file.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
+Images = Annotated[
+    list[Path], typer.Argument(help="Image files, and folders of images.", show_default=False)
+]
+ModelOption = Annotated[
+    str, typer.Option(help="Name of an available model, or a .safetensors file.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Device of the network.")]
 PixelSizeOption = Annotated[
     float | None,
-    typer.Option(min=1e-4, max=1e4, help="Edge of a pixel in nm; else as the files say."),
+    typer.Option(min=1e-4, max=1e4, help="Pixel size in nm; replaces that of the files."),
 ]
 SymmetriesOption = Annotated[
     bool,
     typer.Option(
         "--symmetries",
-        help="Average the network over the eight symmetries of the square, at eight times its "
-        "cost: how an image lies then makes no difference.",
+        help="Average the prediction over the eight symmetries of the square. The result does "
+        "not depend on the orientation of the image. Takes eight times as long.",
     ),
 ]
+UmapOption = Annotated[bool, typer.Option(help="Place the clusters in the UMAP of the model.")]
+ReferenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Table of known class fractions to compare with; columns class, fraction and scope."
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random number generators.")]
 
 Threshold = Annotated[
-    float | None, typer.Option(min=0, help="Detection threshold in units of the noise.")
+    float | None, typer.Option(min=0, help="Detection threshold in multiples of the noise.")
 ]
-DiameterMin = Annotated[float | None, typer.Option(min=0, help="Smallest cluster looked for.")]
-DiameterMax = Annotated[float | None, typer.Option(min=0, help="Largest cluster looked for.")]
+DiameterMin = Annotated[float | None, typer.Option(min=0, help="Minimum cluster diameter in nm.")]
+DiameterMax = Annotated[float | None, typer.Option(min=0, help="Maximum cluster diameter in nm.")]
 Ratios = Annotated[
     Literal["counted", "confusion", "em"],
     typer.Option(
-        help="Of the labels as counted, adjusted by the model's confusion matrix, or by "
-        "expectation-maximisation."
+        help="Method for the class fractions: counted labels, labels adjusted by the confusion "
+        "matrix of the model, or expectation-maximisation."
     ),
 ]
 
 
 def say(message: str) -> None:
-    """Tell a person."""
+    """Print a message on standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
 def counted(n: int, what: str) -> str:
-    """``1 atom``, ``2 atoms``."""
+    """Format a number with its noun: ``1 atom``, ``2 atoms``."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def print_json(values: Any) -> None:
-    """What was asked for, on standard output."""
+    """Print the requested result on standard output."""
     from ..io.files import to_json
 
     print(to_json(values))
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    """Say what is wrong, and end with this status."""
+    """Print an error message and exit with this status."""
     say(f"atomicity: {message}")
     raise typer.Exit(status)
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a command may raise into a line for people and an exit status."""
+    """Convert the exceptions of a command to an error message and an exit status."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -90,7 +103,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             fail("stopped", 130)
         except (typer.Exit, typer.BadParameter):
             raise
-        except BrokenPipeError:  # who read our output has gone, as `| head` does
+        except BrokenPipeError:  # the reader of the output has closed it, such as `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(0) from None
         except Exception as error:
@@ -105,7 +118,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 
 class ConsoleProgress:
-    """Tells on standard error how far a run is: a moving line on a terminal, else plain lines."""
+    """Shows progress on standard error: a moving line on a terminal, otherwise plain lines."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -123,6 +136,15 @@ class ConsoleProgress:
             self._status.stop()
 
     def progress(self, done: int, total: int, message: str) -> None:
+        """Show the current step.
+
+        Parameters
+        ----------
+        done, total : int
+            Completed steps and number of steps; shown if ``total`` is larger than 1.
+        message : str
+            Description of the step.
+        """
         if self._status is not None:
             from rich.text import Text
 
@@ -130,6 +152,7 @@ class ConsoleProgress:
             self._status.update(Text(message + count))
 
     def epoch(self, history: list[dict[str, float]]) -> None:
+        """Print losses and accuracy of the last epoch of a training."""
         last = history[-1]
         self.line(
             f"epoch {last['epoch']:.0f}: loss {last['loss']:.3f}, held-out loss "
@@ -137,9 +160,11 @@ class ConsoleProgress:
         )
 
     def line(self, message: str) -> None:
+        """Print a line."""
         self._console.print(message, markup=False)
 
     def outcome(self, outcome: Outcome, _: object = None) -> None:
+        """Print the result, or the error, and the warnings of an image."""
         if outcome.status == "done":
             seconds = sum(outcome.seconds.values())
             number = counted(outcome.clusters or 0, "cluster")
@@ -154,14 +179,82 @@ class ConsoleProgress:
             self.line(f"  note: {warning}")
 
 
-def request_of(detection: dict[str, float | None], **settings: Any) -> RunRequest:
-    """What options ask for; settings of the detection that make no sense are wrong usage."""
+def request_of(
+    *,
+    threshold: float | None,
+    diameter_min_nm: float | None,
+    diameter_max_nm: float | None,
+    reference: Path | None = None,
+    **settings: Any,
+) -> RunRequest:
+    """Convert the options of a command to a request.
+
+    Parameters
+    ----------
+    threshold, diameter_min_nm, diameter_max_nm : float or None
+        Settings of the detection; None for the default.
+    reference : Path, optional
+        Table of known class fractions.
+    **settings : Any
+        Other fields of `RunRequest`.
+
+    Returns
+    -------
+    RunRequest
+        The request.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the settings of the detection are invalid.
+    """
     from ..detection import DetectionSettings
     from ..pipeline.runs import RunRequest
 
+    given: dict[str, Any] = {
+        "threshold": threshold,
+        "diameter_min_nm": diameter_min_nm,
+        "diameter_max_nm": diameter_max_nm,
+    }
     try:
-        given: dict[str, Any] = {k: v for k, v in detection.items() if v is not None}
-        found = DetectionSettings(**given)
+        detection = DetectionSettings(**{k: v for k, v in given.items() if v is not None})
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
-    return RunRequest(detection=found, **settings)
+    table = None if reference is None else str(reference)
+    return RunRequest(detection=detection, reference=table, **settings)
+
+
+def split_names(text: str) -> list[str]:
+    """Split a list of names separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def require_safetensors(path: Path) -> None:
+    """Raise `typer.BadParameter` if a model would not be written to a .safetensors file."""
+    if path.suffix != ".safetensors":
+        raise typer.BadParameter(f"the model must be a .safetensors file, not {path.name}")
+
+
+def require_files(paths: Iterable[Path]) -> None:
+    """Exit with status 2 if one of the files does not exist."""
+    for path in paths:
+        if not path.exists():
+            fail(f"{path.name}: there is no such file.", 2)
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Raise `typer.BadParameter` if one of these options is on the command line.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Context of the command.
+    names : iterable of str
+        Names of parameters.
+    reason : str
+        Message; ``{option}`` is replaced by the name of the option.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(reason.format(option="--" + name.replace("_", "-")))

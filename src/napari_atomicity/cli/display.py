@@ -44,7 +44,7 @@ def why_no_window(timeout_s: float = 120) -> str | None:
 
     Parameters
     ----------
-    timeout_s
+    timeout_s : float, optional
         After that long it is taken for hanging.
     """
     command = [sys.executable, "-c", _PROBE]
@@ -118,7 +118,7 @@ def virtual_display(size_px: tuple[int, int] = (1600, 1000)) -> Iterator[str]:
 
 
 def _read_number(descriptor: int, timeout_s: float) -> str | None:
-    """The number that the server writes once it can be used."""
+    """Read the display number, which the server writes when it is ready."""
     text = b""
     while not text.endswith(b"\n"):
         if not select.select([descriptor], [], [], timeout_s)[0]:

@@ -1,1 +1,1 @@
-"""Data structures and helpers that everything else rests on."""
+"""Data structures and helpers of the whole package."""

@@ -1,216 +1,278 @@
 """The cluster table: one row per cluster; its columns, units and validation.
 
-============================  ==========================================================
-column                        meaning
-============================  ==========================================================
-image                         name of the image (str)
-frame                         index of the frame in a stack, else 0
-cluster_id                    number of the cluster in its image, unique, never reused
-y_px, x_px                    centre in pixels; the centre of the top-left pixel is 0, 0
-y_nm, x_nm                    the same in nm
-diameter_nm                   equivalent circular diameter of the outline
-integrated_intensity          sum over the outline of (intensity - local background)
-                              times the pixel area: detector counts times nm²
-eccentricity                  of the outline, 0 (circle) to 1
-touches_border                the outline is cut by the edge of the image
-touches_neighbour             the outline meets that of another cluster
-label                         what counts: the correction where there is one, else the
-                              prediction; "" where there is neither
-label_predicted               the model's label, never overwritten; "" before classification
-label_corrected               a person's label; "" where there is none
-confidence                    calibrated probability of label_predicted; 0 if that is no class
-                              ("unknown", "aggregate")
-p_<class>                     calibrated probability of each class
-prediction_set                the labels that can't be ruled out, joined by "|"
-ood_score                     how far from anything the model has learnt (1 = its limit)
-umap_1, umap_2                place in the embedding's map
-model_id                      the model that predicted
-============================  ==========================================================
-
-After these, where a model with a scale of intensity has classified (`ADDED`):
-
-============================  ==========================================================
-column                        meaning
-============================  ==========================================================
-conditions_differ             the conditions of the whole image are not those of the
-                              model's training: neither labels nor ratios are to be
-                              trusted before adaptation
-n_atoms                       number of atoms on a continuous scale, between and beyond
-                              the classes too
-n_atoms_low, n_atoms_high     its 95 % interval, from held-out images
-label_diameter                the class by the diameter alone
-label_mixture                 by intensity and diameter, with the scale that the image's
-                              own clusters give; silent on those that touch or are cut
-label_network                 by the network alone
-disagreement                  share, 0 to 1, of those three that speak and say another
-                              class than the most probable one
-excluded                      a person has excluded the region around it: it does not
-                              count in ratios; only where regions were drawn
-track_id                      number of the track that the cluster belongs to over the frames
-                              of a stack, -1 if it is in none; only where clusters were linked
-============================  ==========================================================
-
-Values that could not be computed are NaN (numbers) or "" (text): rows keep their place.
+`SCHEMA` lists the columns that every table has, `PROBABILITY` stands for one column per class, and
+`OPTIONAL_SCHEMA` lists the columns that only some tables have. Values that could not be computed
+are NaN (numbers) or "" (text); the row stays. The columns:
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
+from .columns import TEXT, Column, rst_table
 from .errors import TableError
 
 UNKNOWN = "unknown"
-"""The label of a cluster that is none of the model's classes."""
+"""The label of a cluster that belongs to no class of the model."""
 AGGREGATE = "aggregate"
-"""The label of two clusters or more on top of each other."""
+"""The label of two or more overlapping clusters."""
 NON_CLASS_LABELS = (UNKNOWN, AGGREGATE)
-"""Labels that the model and a person can give and that are no class; they have no fraction."""
+"""Labels of the model and of people that are no class; they have no fraction."""
 
-_TEXT = "object"
-BEFORE_PROBABILITIES = {
-    "image": _TEXT,
-    "frame": "int64",
-    "cluster_id": "int64",
-    "y_px": "float64",
-    "x_px": "float64",
-    "y_nm": "float64",
-    "x_nm": "float64",
-    "diameter_nm": "float64",
-    "integrated_intensity": "float64",
-    "eccentricity": "float64",
-    "touches_border": "bool",
-    "touches_neighbour": "bool",
-    "label": _TEXT,
-    "label_predicted": _TEXT,
-    "label_corrected": _TEXT,
-    "confidence": "float64",
-}
-AFTER_PROBABILITIES = {
-    "prediction_set": _TEXT,
-    "ood_score": "float64",
-    "umap_1": "float64",
-    "umap_2": "float64",
-    "model_id": _TEXT,
-}
-ADDED = {
-    "conditions_differ": "bool",
-    "n_atoms": "float64",
-    "n_atoms_low": "float64",
-    "n_atoms_high": "float64",
-    "label_diameter": _TEXT,
-    "label_mixture": _TEXT,
-    "label_network": _TEXT,
-    "disagreement": "float64",
-    "excluded": "bool",
-    "track_id": "int64",
-}
-"""Columns that only some tables have, at their end."""
 NO_TRACK = -1
 """The ``track_id`` of a cluster that is in no track."""
 
+_TABLE = "cluster table"
+_BEFORE_PROBABILITIES = (
+    Column("image", TEXT, "", "name of the image"),
+    Column("frame", "int64", "", "index of the frame in a stack, 0 for a single image"),
+    Column("cluster_id", "int64", "", "number of the cluster in its image, unique, never reused"),
+    Column(
+        "y_px",
+        "float64",
+        "px",
+        "vertical centre (the centre of the top-left pixel is 0, 0)",
+        nullable=False,
+    ),
+    Column("x_px", "float64", "px", "horizontal centre", nullable=False),
+    Column("y_nm", "float64", "nm", "vertical centre"),
+    Column("x_nm", "float64", "nm", "horizontal centre"),
+    Column("diameter_nm", "float64", "nm", "equivalent circular diameter of the outline"),
+    Column(
+        "integrated_intensity",
+        "float64",
+        "detector counts times nm²",
+        "sum over the outline of (intensity - local background) times the pixel area",
+    ),
+    Column("eccentricity", "float64", "", "eccentricity of the outline, 0 (circle) to 1"),
+    Column("touches_border", "bool", "", "the outline is cut by the edge of the image"),
+    Column("touches_neighbour", "bool", "", "the outline touches that of another cluster"),
+    Column(
+        "label",
+        TEXT,
+        "",
+        "label that counts: the correction if there is one, otherwise the prediction",
+    ),
+    Column(
+        "label_predicted",
+        TEXT,
+        "",
+        "label of the model, never overwritten; empty before classification",
+    ),
+    Column("label_corrected", TEXT, "", "label given by a person; empty without a correction"),
+    Column(
+        "confidence",
+        "float64",
+        "",
+        'calibrated probability of label_predicted; 0 for "unknown" and "aggregate"',
+    ),
+)
+PROBABILITY = Column("p_<class>", "float64", "", "calibrated probability of each class")
+_AFTER_PROBABILITIES = (
+    Column(
+        "prediction_set",
+        TEXT,
+        "",
+        'labels that can not be ruled out, joined by "|"',
+    ),
+    Column(
+        "ood_score",
+        "float64",
+        "",
+        "distance from the training data in the embedding, relative to the limit of the model: "
+        "above 1 is out of distribution",
+    ),
+    Column("umap_1", "float64", "", "first coordinate in the map of the embedding"),
+    Column("umap_2", "float64", "", "second coordinate in the map of the embedding"),
+    Column("model_id", TEXT, "", "model that predicted the label"),
+)
+SCHEMA = (*_BEFORE_PROBABILITIES, *_AFTER_PROBABILITIES)
+"""Columns that every table has; the probabilities of the classes come before the last five."""
+OPTIONAL_SCHEMA = (
+    Column(
+        "conditions_differ",
+        "bool",
+        "",
+        "the conditions of the image differ from those of the training: labels and ratios are not "
+        "reliable before adaptation",
+    ),
+    Column(
+        "n_atoms",
+        "float64",
+        "",
+        "number of atoms on a continuous scale, also between and beyond the classes",
+    ),
+    Column(
+        "n_atoms_low",
+        "float64",
+        "",
+        "lower end of the 95 % interval of n_atoms, from held-out images",
+    ),
+    Column(
+        "n_atoms_high",
+        "float64",
+        "",
+        "upper end of the 95 % interval of n_atoms, from held-out images",
+    ),
+    Column("label_diameter", TEXT, "", "class from the diameter alone"),
+    Column(
+        "label_mixture",
+        TEXT,
+        "",
+        "class from intensity and diameter by the constrained mixture model; empty for clusters "
+        "that touch another one or the border",
+    ),
+    Column("label_network", TEXT, "", "class from the network alone"),
+    Column(
+        "disagreement",
+        "float64",
+        "",
+        "fraction of these three estimates, 0 to 1, that differ from the most probable class",
+    ),
+    Column(
+        "excluded",
+        "bool",
+        "",
+        "the cluster is in a region that a person has excluded and does not count in ratios",
+    ),
+    Column(
+        "track_id",
+        "int64",
+        "",
+        "number of the track of the cluster in a stack; -1 if it is in no track",
+        missing_value=NO_TRACK,
+    ),
+)
+"""Columns that only some tables have, at their end."""
+_COLUMNS = {column.name: column for column in (*SCHEMA, *OPTIONAL_SCHEMA)}
+
+BEFORE_PROBABILITIES = {column.name: column.dtype for column in _BEFORE_PROBABILITIES}
+"""Columns before the probabilities with their dtypes, in order."""
+AFTER_PROBABILITIES = {column.name: column.dtype for column in _AFTER_PROBABILITIES}
+"""Columns after the probabilities with their dtypes, in order."""
+OPTIONAL = {column.name: column.dtype for column in OPTIONAL_SCHEMA}
+"""Columns that only some tables have with their dtypes, in order."""
+
+__doc__ = f"{__doc__}\n{rst_table((*_BEFORE_PROBABILITIES, PROBABILITY, *_AFTER_PROBABILITIES))}"
+__doc__ += f"\nOnly some tables have these, at their end:\n\n{rst_table(OPTIONAL_SCHEMA)}"
+
+
+def documented_columns() -> tuple[Column, ...]:
+    """Return every column in the order of the documentation, one entry for all probabilities."""
+    return (*_BEFORE_PROBABILITIES, PROBABILITY, *_AFTER_PROBABILITIES, *OPTIONAL_SCHEMA)
+
+
+@lru_cache(maxsize=256)
+def column_of(name: str) -> Column | None:
+    """Return the column of this name, or None if the schema does not have it.
+
+    The column of the probability of a class has its own name and description.
+    """
+    if name.startswith("p_"):
+        text = PROBABILITY.description.replace("each class", name[2:])
+        return replace(PROBABILITY, name=name, description=text)
+    return _COLUMNS.get(name)
+
 
 def probability_columns(classes: Sequence[str]) -> list[str]:
-    """Names of the probability columns of a model's classes."""
+    """Return the names of the probability columns of the classes of a model."""
     return [f"p_{name}" for name in classes]
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:
-    """The classes whose probabilities the table holds, in its order."""
+    """Return the classes whose probabilities the table holds, in its order."""
     return [str(name)[2:] for name in table.columns if str(name).startswith("p_")]
 
 
 def columns(classes: Sequence[str] = ()) -> dict[str, str]:
-    """Every column with its dtype, in the order of the contract."""
-    probabilities = dict.fromkeys(probability_columns(classes), "float64")
+    """Return every column that a table must have with its dtype, in order."""
+    probabilities = dict.fromkeys(probability_columns(classes), PROBABILITY.dtype)
     return {**BEFORE_PROBABILITIES, **probabilities, **AFTER_PROBABILITIES}
 
 
-def _default(dtype: str) -> object:
-    return {"object": "", "bool": False, "int64": 0}.get(dtype, np.nan)
-
-
 def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """A copy with every column of the contract, in order and of the right dtype.
+    """Return a copy with every column of the schema, in order and with the right dtype.
 
-    Columns that are missing get the value that says "not computed"; additional columns are kept
-    at the end, those of `ADDED` with their dtypes.
+    Missing columns get the value for "not computed". Additional columns stay at the end; those of
+    `OPTIONAL` get their dtypes.
 
     Parameters
     ----------
-    table
-        Any table that holds at least some of the columns.
-    classes
-        Classes whose probability columns are wanted; those that the table has, if None.
+    table : pandas.DataFrame
+        A table that holds at least some of the columns.
+    classes : sequence of str, optional
+        Classes whose probability columns are wanted; by default those of the table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The conforming table, with a new index.
 
     Raises
     ------
     TableError
-        If a column holds what can't be of its dtype.
+        If the values of a column do not have its dtype.
     """
     classes = classes_of(table) if classes is None else list(classes)
-    wanted = columns(classes)
     out = {}
-    for name, dtype in wanted.items():
-        if name not in table.columns:
-            out[name] = pd.Series([_default(dtype)] * len(table), index=table.index, dtype=dtype)
-        elif dtype == _TEXT:
-            out[name] = _text(table[name])
+    for name, dtype in columns(classes).items():
+        column = column_of(name)
+        assert column is not None
+        if name in table.columns:
+            out[name] = column.convert(table[name], _TABLE)
         else:
-            try:
-                out[name] = table[name].astype(dtype)  # type: ignore[call-overload]
-            except (TypeError, ValueError) as error:
-                what = f"the column {name} of the cluster table holds what is no {dtype} ({error})"
-                raise TableError(what) from None
-    stale = {c for c in table.columns if str(c).startswith("p_")}
-    extra = {c: _added(table[c]) for c in table.columns if c not in out and c not in stale}
+            out[name] = pd.Series(column.fill(len(table)), index=table.index, dtype=dtype)
+    unwanted = {c for c in table.columns if str(c).startswith("p_")}
+    extra = {
+        c: _convert_optional(table[c]) for c in table.columns if c not in out and c not in unwanted
+    }
     conformed = pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)
-    # From version 3 on pandas keeps names in Arrow, where going over them takes long.
+    # pandas 3 and later keep the names in Arrow arrays, which are slow to iterate over.
     conformed.columns = pd.Index([*out, *extra], dtype=object)
     return conformed
 
 
-def _text(values: pd.Series) -> pd.Series:
-    return values.astype(object).where(values.notna(), "").astype(object)
-
-
-def _added(values: pd.Series) -> pd.Series:
-    """An additional column; after a join with a table that lacks it, or a file, as it was."""
-    dtype = ADDED.get(str(values.name))
-    if dtype == _TEXT:
-        return _text(values)
+def _convert_optional(values: pd.Series) -> pd.Series:
+    """Return an optional column in its dtype, also after joining a table that lacks it."""
+    dtype = OPTIONAL.get(str(values.name))
+    if dtype is None:
+        return values
+    column = _COLUMNS[str(values.name)]
+    if dtype == TEXT:
+        return column.convert(values, _TABLE)
     if dtype == "bool":
         return values.astype(str).str.lower().isin(["true", "1", "1.0"])
     if dtype == "int64":
-        return _tracks(values)
-    # whole numbers of atoms, as in a ground truth, stay whole
-    return values if dtype is None else pd.to_numeric(values)
+        return _convert_tracks(values, column)
+    # Whole numbers of atoms, as in a ground truth, stay integers.
+    return pd.to_numeric(values)
 
 
-def _tracks(values: pd.Series) -> pd.Series:
-    """Numbers of tracks; clusters that came later, and those of images without any, have none."""
+def _convert_tracks(values: pd.Series, column: Column) -> pd.Series:
+    """Return track numbers as integers; clusters without a number are in no track."""
     try:
-        numbers = pd.to_numeric(values).fillna(NO_TRACK)
-        whole = numbers.astype("int64")
-        if (whole != numbers).any():
-            raise ValueError("a number is not whole")
+        numbers = pd.to_numeric(values).fillna(column.default)
+        integers = numbers.astype("int64")
+        if (integers != numbers).any():
+            raise ValueError("a number is not an integer")
     except (TypeError, ValueError) as error:
-        what = f"the column {values.name} of the cluster table holds what is no int64 ({error})"
-        raise TableError(what) from None
-    return whole
+        raise column.type_error(_TABLE, error) from None
+    return integers
 
 
 def empty(classes: Sequence[str] = ()) -> pd.DataFrame:
-    """A table without rows."""
+    """Return a table without rows."""
     return conform(pd.DataFrame(), classes)
 
 
 def settle_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy whose ``label`` is the correction where there is one, else the prediction."""
+    """Return a copy whose ``label`` is the correction if there is one, otherwise the prediction."""
     table = table.copy()
     corrected = table["label_corrected"].astype(object)
     table["label"] = corrected.where(corrected != "", table["label_predicted"])
@@ -218,31 +280,30 @@ def settle_labels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def validate(table: pd.DataFrame) -> None:
-    """Check a cluster table against the contract.
+    """Check a cluster table against the schema.
 
     Raises
     ------
     TableError
-        If columns are missing, an id occurs twice in an image, a track has two clusters in one
-        frame, or a value is impossible.
+        If columns or positions are missing, an id occurs twice in an image, a track has two
+        clusters in one frame, or a value is impossible.
     """
-    missing = [c for c in columns() if c not in table.columns]
+    missing = [column.name for column in SCHEMA if column.name not in table.columns]
     if missing:
         raise TableError(f"the cluster table lacks the columns {', '.join(missing)}")
     if table.duplicated(["image", "cluster_id"]).any():
         raise TableError("a cluster_id occurs twice in one image")
-    position = table[["y_px", "x_px"]].to_numpy(float)
-    if not np.isfinite(position).all():
-        raise TableError("a cluster has no position")
+    for column in SCHEMA:
+        column.check(table[column.name], _TABLE)
     if "track_id" in table.columns:
         _validate_tracks(table)
     p = table[probability_columns(classes_of(table))].to_numpy(float)
     if p.size:
-        done = np.isfinite(p).all(axis=1)
-        if ((p[done] < -1e-6) | (p[done] > 1 + 1e-6)).any() or not np.allclose(
-            p[done].sum(axis=1), 1, atol=1e-3
+        known = np.isfinite(p).all(axis=1)
+        if ((p[known] < -1e-6) | (p[known] > 1 + 1e-6)).any() or not np.allclose(
+            p[known].sum(axis=1), 1, atol=1e-3
         ):
-            raise TableError("class probabilities must lie in 0 to 1 and sum to 1")
+            raise TableError("class probabilities must be between 0 and 1 and sum to 1")
     label = table["label"].where(table["label_corrected"] == "", table["label_corrected"])
     if not (table["label"] == label).all():
         raise TableError("label must be the correction where there is one")
@@ -251,43 +312,64 @@ def validate(table: pd.DataFrame) -> None:
 def _validate_tracks(table: pd.DataFrame) -> None:
     tracks = table["track_id"]
     if tracks.dtype.kind != "i" or (tracks < NO_TRACK).any():
-        raise TableError("track_id must be a whole number, -1 for a cluster in no track")
-    followed = table[tracks != NO_TRACK]
-    if followed.duplicated(["image", "track_id", "frame"]).any():
+        raise TableError("track_id must be an integer, -1 for a cluster in no track")
+    linked = table[tracks != NO_TRACK]
+    if linked.duplicated(["image", "track_id", "frame"]).any():
         raise TableError("a track has two clusters in one frame")
 
 
-# ---- in words
-
-
+# ---- text
 def format_count(n_atoms: float, low: float, high: float) -> str:
-    """``43 atoms (38–49)``; without the interval where it is not known, "" without a count."""
+    """Format a number of atoms as ``43 atoms (38–49)``.
+
+    Parameters
+    ----------
+    n_atoms : float
+        Number of atoms; NaN if it is not known.
+    low, high : float
+        95 % interval; NaN if it is not known.
+
+    Returns
+    -------
+    str
+        Without the interval if that is not known; "" without a number.
+    """
     if not math.isfinite(n_atoms):
         return ""
-    said = f"{n_atoms:.0f} atom{'' if round(n_atoms) == 1 else 's'}"
+    text = f"{n_atoms:.0f} atom{'' if round(n_atoms) == 1 else 's'}"
     known = math.isfinite(low) and math.isfinite(high)
-    return f"{said} ({low:.0f}–{high:.0f})" if known else said
+    return f"{text} ({low:.0f}–{high:.0f})" if known else text
 
 
-@lru_cache(maxsize=4096)  # of thousands of clusters few are said of in words of their own
+@lru_cache(maxsize=4096)  # few combinations of labels occur among thousands of clusters
 def format_disagreement(label: str, diameter: str, mixture: str, network: str) -> str:
-    """``the diameter says Pt41, the mixture Pt30``: single estimators that don't say ``label``.
+    """Format which single estimators disagree with a label: ``the diameter says Pt41``.
 
-    Nothing of a label that is no class: they know classes only.
+    Parameters
+    ----------
+    label : str
+        Label of the cluster.
+    diameter, mixture, network : str
+        Classes from the single estimators; "" where there is none.
+
+    Returns
+    -------
+    str
+        "" without disagreement, and for labels that are no class: estimators know classes only.
     """
     if label in ("", *NON_CLASS_LABELS):
         return ""
-    said = (("diameter", diameter), ("mixture", mixture), ("network", network))
-    other = [f"the {name} says {what}" for name, what in said if what not in ("", label)]
-    return ", ".join([*other[:1], *(words.replace(" says ", " ") for words in other[1:])])
+    estimates = (("diameter", diameter), ("mixture", mixture), ("network", network))
+    other = [f"the {name} says {found}" for name, found in estimates if found not in ("", label)]
+    return ", ".join([*other[:1], *(text.replace(" says ", " ") for text in other[1:])])
 
 
 def format_rows(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Of each cluster `format_count` and `format_disagreement`, as far as the table knows."""
+    """Return `format_count` and `format_disagreement` of each cluster."""
     n = len(table)
 
     def column(name: str, missing: object) -> list:
-        # lists of Python's own numbers: numpy's take twice the time one by one
+        # Lists of Python numbers: numbers of NumPy take twice the time one by one.
         return table[name].tolist() if name in table.columns else [missing] * n
 
     numbers = [column(f"n_atoms{end}", math.nan) for end in ("", "_low", "_high")]
@@ -303,10 +385,10 @@ ALL = "all"
 
 
 Key = tuple[str, int]
-"""A cluster everywhere in the session: (image name, cluster_id)."""
+"""Identifies a cluster in a project: (image name, cluster_id)."""
 
 
 def corrected(table: pd.DataFrame) -> pd.DataFrame:
-    """The clusters that a person has given a class."""
+    """Return the clusters to which a person has given a class."""
     labels = table["label_corrected"]
     return table[(labels != "") & ~labels.isin(NON_CLASS_LABELS)]

@@ -1,4 +1,4 @@
-"""Where to compute, in which precision, and what becomes of the work when a device goes away."""
+"""Devices for computation: selection, precision, memory, and loss of a device."""
 
 from __future__ import annotations
 
@@ -12,91 +12,101 @@ from .errors import ModelError
 
 _log = logging.getLogger(__name__)
 
-# Patches at a time: a GPU is fastest when it has enough to do.
+# Patches per batch: a GPU is fastest with large batches.
 _BATCH = {"cuda": 4096}
-# What a GPU that is gone says of itself, beside "out of memory", which is another matter.
-_SIGNS_OF_LOSS = ("cuda error", "cudnn_status", "cublas_status", "device-side", "no cuda gpus")
-# The libraries of CUDA say in words of their own that memory does not suffice.
-_SIGNS_OF_NO_MEMORY = ("out of memory", "alloc_failed")
+# Parts of error messages of a GPU that does not respond; "out of memory" is treated separately.
+_LOSS_MESSAGES = ("cuda error", "cudnn_status", "cublas_status", "device-side", "no cuda gpus")
+# Parts of error messages of the CUDA libraries when memory is not sufficient.
+_OUT_OF_MEMORY_MESSAGES = ("out of memory", "alloc_failed")
 _lost: set[str] = set()
-_STRIP_VALUES = 1 << 22  # of 4 bytes, sent at a time
+_STRIP_VALUES = 1 << 22  # values of 4 bytes per transfer
 
 
 def devices() -> dict[str, str]:
-    """Devices at hand: name → description; one that was lost in this process is not."""
+    """Return the available devices, name → description, without those lost in this process."""
     found = {"cpu": f"{torch.get_num_threads()} threads"}
     if torch.cuda.is_available():
         found["cuda"] = torch.cuda.get_device_name()
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
-    return {name: words for name, words in found.items() if name not in _lost}
+    return {name: text for name, text in found.items() if name not in _lost}
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The device of that name; "auto" takes CUDA, then Apple's MPS, then the CPU.
+    """Return the device of this name.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda" or "mps"; "auto" selects CUDA, then MPS of Apple, then the CPU.
+
+    Returns
+    -------
+    torch.device
+        The device.
 
     Raises
     ------
     ModelError
-        If it is not there.
+        If the device is not available.
     """
     available = devices()
     if device == "auto":
         return torch.device(next(d for d in ("cuda", "mps", "cpu") if d in available))
     if device not in available:
         raise ModelError(
-            f"there is no device {device!r} here",
+            f"the device {device!r} is not available",
             advice=f"Choose one of {', '.join(available)}, or auto",
         )
     return torch.device(device)
 
 
 def batch_size(device: torch.device) -> int:
-    """Patches that are computed at a time."""
+    """Return the number of patches per batch."""
     return _BATCH.get(device.type, 512)
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """The short floating point numbers that the device computes fast with; None: it has none."""
-    # float16, not bfloat16: as fast, and its probabilities are ten times nearer to float32's.
+    """Return the 16-bit data type that is fast on the device, None if there is none."""
+    # float16, not bfloat16: equally fast, and probabilities are ten times closer to float32.
     return torch.float16 if device.type == "cuda" else None
 
 
 class DeviceLostError(RuntimeError):
-    """What lay on a device is gone with it; it can be made again elsewhere."""
+    """A device was lost with the data on it; they can be computed again on another device."""
 
 
-def lacks_memory(error: Exception) -> bool:
-    """Whether an error means that less at a time may do."""
-    words = str(error).lower()
-    known = isinstance(error, RuntimeError) and any(x in words for x in _SIGNS_OF_NO_MEMORY)
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error means that a smaller batch may succeed."""
+    message = str(error).lower()
+    known = isinstance(error, RuntimeError) and any(x in message for x in _OUT_OF_MEMORY_MESSAGES)
     return known or isinstance(error, torch.OutOfMemoryError)
 
 
-def is_loss(error: Exception, device: torch.device) -> bool:
-    """Whether an error means that the device is gone, and not that something is wrong with us."""
-    if device.type == "cpu" or lacks_memory(error):
+def is_device_loss(error: Exception, device: torch.device) -> bool:
+    """Return whether an error means that the device was lost."""
+    if device.type == "cpu" or is_out_of_memory(error):
         return False
     if isinstance(error, getattr(torch, "AcceleratorError", ())):  # since PyTorch 2.8
         return True
-    words = str(error).lower()
-    return isinstance(error, RuntimeError) and any(sign in words for sign in _SIGNS_OF_LOSS)
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in message for part in _LOSS_MESSAGES)
 
 
-def note_loss(device: torch.device, error: Exception) -> None:
-    """Nobody asks for this device again in this process: CUDA does not recover from its errors."""
+def report_device_loss(device: torch.device, error: Exception) -> None:
+    """Exclude a lost device for the rest of this process: CUDA does not recover from errors."""
     _lost.add(device.type)
     _log.warning(
-        "the %s device can't be used any more (%s): going on with the CPU",
+        "the %s device is lost (%s): continuing on the CPU",
         device.type,
         str(error).splitlines()[0] if str(error) else type(error).__name__,
     )
 
 
 def upload(values: np.ndarray, device: torch.device) -> Tensor:
-    """An array (Y, ...) on the device, sent in strips: one is pinned while another is on its way.
+    """Copy an array (Y, ...) to the device in strips.
 
-    Pinned memory is what a GPU reads by itself; it stays with PyTorch for the next time.
+    One strip is copied to pinned memory while the transfer of another one runs.
     """
     whole = torch.from_numpy(np.ascontiguousarray(values))
     if device.type == "cpu":
@@ -109,15 +119,15 @@ def upload(values: np.ndarray, device: torch.device) -> Tensor:
     return out
 
 
-def wait_for(device: torch.device) -> None:
-    """Until the device has done what it was asked to."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
     elif device.type == "mps":
         torch.mps.synchronize()
 
 
-def give_back(device: torch.device) -> None:
-    """Let other programs have the memory that is kept for the next computation."""
+def release_memory(device: torch.device) -> None:
+    """Release cached memory of the device for other programs."""
     if device.type == "cuda" and device.type not in _lost:
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Typed errors. Each says what happened, in which file, and what to do about it."""
+"""Typed errors with what happened, the file concerned, and what to do."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 
 class AtomicityError(Exception):
-    """Something that a user can act on.
+    """An error that a user can solve.
 
     Parameters
     ----------
-    what
+    what : str
         What happened, a sentence without a full stop.
-    path
-        The file concerned, if there is one.
-    advice
-        What the user can do about it, a sentence without a full stop.
+    path : path-like, optional
+        The file concerned.
+    advice : str, optional
+        What to do, a sentence without a full stop.
     """
 
     def __init__(
@@ -34,15 +34,15 @@ class AtomicityError(Exception):
 
 
 class ReadError(AtomicityError):
-    """A file can't be read: missing, truncated, empty, or of a format that is not known."""
+    """A file can't be read: missing, truncated, empty, or of an unknown format."""
 
 
 class UnsuitableImageError(AtomicityError):
-    """The file was read, but what it holds is no real-space greyscale micrograph."""
+    """The file was read, but does not contain a greyscale micrograph in real space."""
 
 
 class CalibrationError(AtomicityError):
-    """The pixel size is missing or makes no sense."""
+    """The pixel size is missing or not plausible."""
 
 
 class ModelError(AtomicityError):
@@ -50,12 +50,12 @@ class ModelError(AtomicityError):
 
 
 class TableError(AtomicityError):
-    """A table lacks columns or holds values that are not possible."""
+    """A table lacks columns or contains impossible values."""
 
 
 class DependencyError(AtomicityError):
-    """An optional package is needed and not installed."""
+    """An optional package is required and not installed."""
 
 
-class Cancelled(Exception):  # noqa: N818  (not an error: somebody asked for it)
-    """The caller's ``stop()`` said so."""
+class Cancelled(Exception):  # noqa: N818  (not an error: the user stopped the computation)
+    """The computation was stopped because ``stop()`` returned true."""

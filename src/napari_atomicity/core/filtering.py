@@ -1,13 +1,13 @@
-"""Rows of a cluster table by a line that a person types: ``confidence < 0.8 and label = Pt41``.
+"""Filter rows of a table by an expression: ``confidence < 0.8 and label = Pt41``.
 
-The language is small, and nothing is ever evaluated as Python:
+The language is small, and no part of an expression is evaluated as Python:
 
 - ``column < number``, with ``<  <=  >  >=  =  !=``; an image, a label and other text with ``=``,
   ``!=`` and ``~`` (contains), upper or lower case;
-- ``column`` alone, or ``= yes`` and ``= no``, for those that are true or false;
-- ``= none`` for what is not known, ``""`` for empty text;
-- any other word is looked for in the image's name and in the label;
-- ``and`` (or nothing at all), ``or``, ``not`` and brackets; text with blanks in quotes.
+- ``column`` alone, or ``= yes`` and ``= no``, for columns that are true or false;
+- ``= none`` for missing values, ``""`` for empty text;
+- any other word is searched in the name of the image and in the label;
+- ``and`` (may be omitted), ``or``, ``not`` and brackets; text with spaces in quotes.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ _COMPARE: dict[str, Callable] = {
 }
 _YES, _NO, _NOTHING = ("yes", "true", "1"), ("no", "false", "0"), ("none", "nan", "")
 _FREE_TEXT = ("image", "label")
-# In words and signs; brackets in brackets are read by recursion, which has an end.
-_LONGEST = 200
+# Maximum number of words and signs: nested brackets are parsed by recursion.
+_MAX_TOKENS = 200
 _Mask = np.ndarray
 
 
 class FilterError(AtomicityError):
-    """A line that says nothing of a table."""
+    """A filter expression is not valid for a table."""
 
 
 @dataclass
-class _Reader:
-    """The tokens of a line: (kind, text) one after another."""
+class _Tokens:
+    """The tokens of an expression, (kind, text), and the position of the parser."""
 
     tokens: list[tuple[str, str]]
     table: pd.DataFrame
@@ -77,32 +77,32 @@ class _Reader:
         return kind == "word" and text.lower() in words
 
 
-def rows(table: pd.DataFrame, line: str) -> np.ndarray:
-    """Which rows of a table a line is about; all for an empty line.
+def matching_rows(table: pd.DataFrame, line: str) -> np.ndarray:
+    """Return which rows of a table match a filter expression.
 
     Parameters
     ----------
-    table
-        Any table; columns are named in upper or lower case.
-    line
-        See the top of this module.
+    table : pandas.DataFrame
+        Any table; names of columns are not case-sensitive.
+    line : str
+        The expression, as described at the top of this module; "" matches all rows.
 
     Returns
     -------
-    numpy.ndarray
-        (N,) bool.
+    ndarray of bool, shape (n_rows,)
+        Which rows match.
 
     Raises
     ------
     FilterError
-        With words, if the line can't be understood.
+        If the expression is not valid; the message says why.
     """
-    reader = _Reader(_tokens(line), table)
+    reader = _Tokens(_tokens(line), table)
     if not reader.tokens:
         return np.ones(len(table), bool)
     mask = _either(reader)
     if reader.next()[0] != "end":
-        raise FilterError(f"{reader.next()[1]} is one too many", advice="Check the brackets")
+        raise FilterError(f"{reader.next()[1]} is not expected here", advice="Check the brackets")
     return mask
 
 
@@ -112,18 +112,18 @@ def _tokens(line: str) -> list[tuple[str, str]]:
         match = _TOKEN.match(line, at)
         if match is None:
             raise FilterError(
-                f"{line[at:].strip()} can't be read", advice="A quote may be without its other half"
+                f"{line[at:].strip()} can not be read", advice="Check that all quotes are closed"
             )
         kind = str(match.lastgroup)
         text = match[kind]
         found.append((kind, text[1:-1] if kind == "quoted" else _SAME.get(text, text)))
         at = match.end()
-    if len(found) > _LONGEST:
-        raise FilterError("the line is too long")
+    if len(found) > _MAX_TOKENS:
+        raise FilterError("the expression is too long")
     return found
 
 
-def _either(reader: _Reader) -> _Mask:
+def _either(reader: _Tokens) -> _Mask:
     mask = _both(reader)
     while reader.is_word("or"):
         reader.take()
@@ -131,7 +131,7 @@ def _either(reader: _Reader) -> _Mask:
     return mask
 
 
-def _both(reader: _Reader) -> _Mask:
+def _both(reader: _Tokens) -> _Mask:
     mask = _one(reader)
     while True:
         if reader.is_word("and"):
@@ -141,7 +141,7 @@ def _both(reader: _Reader) -> _Mask:
         mask = mask & _one(reader)
 
 
-def _one(reader: _Reader) -> _Mask:
+def _one(reader: _Tokens) -> _Mask:
     if reader.is_word("not"):
         reader.take()
         return ~_one(reader)
@@ -153,8 +153,8 @@ def _one(reader: _Reader) -> _Mask:
         return mask
     if kind not in ("word", "quoted") or (kind == "word" and text.lower() in ("and", "or")):
         raise FilterError(
-            f"something is missing before {text}" if text else "the line ends too soon",
-            advice=f"Write for example {EXAMPLES[0]}",
+            f"a value is missing before {text}" if text else "the expression is incomplete",
+            advice=f"Example: {EXAMPLES[0]}",
         )
     if reader.next()[0] == "sign":
         return _comparison(reader, text)
@@ -162,21 +162,23 @@ def _one(reader: _Reader) -> _Mask:
     if column is not None and _is_bool(reader.table[column]):
         return reader.table[column].to_numpy(bool)
     if column is not None:
-        raise FilterError(
-            f"{column} needs something to be compared with", advice=f"Write {column} = …"
-        )
+        raise FilterError(f"{column} needs a comparison", advice=f"Write {column} = …")
     return _free_text(reader.table, text)
 
 
-def _comparison(reader: _Reader, name: str) -> _Mask:
+def _comparison(reader: _Tokens, name: str) -> _Mask:
     sign = reader.take()[1]
     kind, value = reader.take()
     if kind not in ("word", "quoted"):
-        raise FilterError(f"something is missing after {name} {sign}")
+        raise FilterError(f"a value is missing after {name} {sign}")
     column = reader.columns.get(name.lower())
     if column is None:
         near = difflib.get_close_matches(name.lower(), reader.columns, 1)
-        advice = f"Perhaps {reader.columns[near[0]]}" if near else "The header names the columns"
+        advice = (
+            f"Perhaps {reader.columns[near[0]]}"
+            if near
+            else "The header of the table shows the names"
+        )
         raise FilterError(f"there is no column {name}", advice=advice)
     values = reader.table[column]
     if _is_bool(values):
@@ -204,12 +206,12 @@ def _of_number(values: pd.Series, column: str, sign: str, value: str) -> _Mask:
         wanted = float(value)
     except ValueError:
         raise FilterError(
-            f"{column} is a number, and {value} is none",
+            f"{column} is a number, {value} is not",
             advice="Decimals are written with a point" if "," in value else "",
         ) from None
     if sign == "~":
-        raise FilterError(f"{column} is a number, and ~ looks for text", advice="Use =")
-    # What is not known is neither less nor more, and not different either.
+        raise FilterError(f"{column} is a number, ~ searches text", advice="Use =")
+    # Missing values match no comparison, not even !=.
     return np.asarray(_COMPARE[sign](numbers, wanted)) & ~np.isnan(numbers)
 
 
@@ -218,7 +220,7 @@ def _of_text(values: pd.Series, column: str, sign: str, value: str) -> _Mask:
     if sign == "~":
         return _each(values, lambda text: wanted in text)
     if sign not in ("=", "!="):
-        raise FilterError(f"{column} is text and can't be {sign} anything", advice="Use =, != or ~")
+        raise FilterError(f"{column} is text and has no comparison {sign}", advice="Use =, != or ~")
     return _each(values, lambda text: text == wanted) == (sign == "=")
 
 
@@ -231,6 +233,6 @@ def _free_text(table: pd.DataFrame, text: str) -> _Mask:
 
 
 def _each(values: pd.Series, test: Callable[[str], bool]) -> _Mask:
-    """A test of each text in lower case; asked once per distinct text."""
+    """Test each text in lower case; each distinct text is tested once."""
     codes, texts = pd.factorize(values)
     return np.array([test(str(text).lower()) for text in texts] + [False], bool)[codes]

@@ -1,4 +1,4 @@
-"""A micrograph: pixels, calibration and where they came from."""
+"""A micrograph: pixels, calibration and origin."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from .errors import CalibrationError, UnsuitableImageError
 
-# Beyond these a pixel size is a mistake of units, not a magnification of STEM.
+# Pixel sizes outside this range are errors of units.
 MIN_PIXEL_NM = 1e-4
 MAX_PIXEL_NM = 1e4
 LARGE_PIXELS = 1 << 26
-"""With more pixels than this (256 MiB in float32) data stay where and as they are."""
+"""Data with more pixels than this (256 MiB in float32) are not loaded into memory."""
 _STRIP_PIXELS = 1 << 24
 
 
@@ -26,25 +26,25 @@ class Micrograph:
 
     Parameters
     ----------
-    data
-        Intensities, shape (Y, X) or (T, Y, X). Up to `LARGE_PIXELS` pixels become a float32 array.
-        More stay what they are, an array of any real type, a memory map, a zarr or dask array, of
-        which parts are read as they are needed: see `frame`.
-    pixel_size_nm
-        Edge length of a (square) pixel in nm; None where the file does not say.
-    name
-        Name of the image as it appears in tables and layers.
-    path
-        The file it was read from.
-    sha256
-        Hash of that file.
-    metadata
-        What the format says of the instrument (voltage, dwell time, ...), free form.
+    data : array-like of shape (Y, X) or (T, Y, X)
+        Intensities. Data up to `LARGE_PIXELS` pixels are converted to a float32 array. Larger data
+        (an array of any real type, a memory map, a zarr or dask array) are kept, and parts are
+        read when they are needed: see `frame`.
+    pixel_size_nm : float, optional
+        Edge length of a square pixel in nm; None if it is not known.
+    name : str
+        Name of the image in tables and layers.
+    path : pathlib.Path, optional
+        The file of the image.
+    sha256 : str, optional
+        Hash of this file.
+    metadata : mapping of str to object
+        Metadata of the instrument (voltage, dwell time, ...).
 
     Raises
     ------
     UnsuitableImageError
-        If the data are complex, of a wrong dimension, empty, or all of it is not finite.
+        If the data are complex, empty, have a wrong number of dimensions, or no finite value.
     CalibrationError
         If the pixel size is not a positive number of a plausible magnitude.
     """
@@ -58,7 +58,7 @@ class Micrograph:
 
     def __post_init__(self) -> None:
         data = self.data
-        # Whatever can be read in parts is not read here.
+        # Data that can be read in parts are not read here.
         if not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
             data = np.asarray(data)
         if np.dtype(data.dtype).kind == "c":
@@ -84,53 +84,60 @@ class Micrograph:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the data: (Y, X) or (T, Y, X)."""
+        """Shape of the data: (Y, X) or (T, Y, X)."""
         return self.data.shape
 
     @property
     def is_stack(self) -> bool:
-        """Whether there is an axis of frames, if only of one."""
+        """Whether the data have an axis of frames, also with a single frame."""
         return len(self.shape) == 3
 
     @property
     def n_frames(self) -> int:
+        """Number of frames, 1 for a single image."""
         return self.shape[0] if self.is_stack else 1
 
     @property
     def shape_px(self) -> tuple[int, int]:
-        """Height and width of a frame."""
+        """Height and width of a frame in pixels."""
         return self.shape[-2], self.shape[-1]
 
     @property
     def is_large(self) -> bool:
-        """Whether it is to be read part by part."""
+        """Whether the data are read in parts."""
         return math.prod(self.shape) > LARGE_PIXELS
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Each frame as a whole, shape (Y, X), float32."""
+        """Iterate over the frames as float32 arrays of shape (Y, X)."""
         for index in range(self.n_frames):
             yield np.asarray(self.frame(index)[:, :], np.float32)
 
     def frame(self, index: int = 0) -> FrameView:
-        """A frame of which nothing is read before it is indexed with two slices.
+        """Return a view of a frame that reads pixels only when it is indexed with two slices.
 
-        What comes of that is an array, or what `numpy.asarray` makes one of, of the data's type.
+        Indexing returns an array of the type of the data, or an object that `numpy.asarray`
+        converts to one.
         """
         if not self.is_stack:
             return self.data
         return self.data[index] if isinstance(self.data, np.ndarray) else _Frame(self.data, index)
 
     def strips(self, index: int = 0, multiple: int = 1, n_rows: int | None = None) -> Iterator[Any]:
-        """A frame from top to bottom in parts, each an array (rows, X) of the data's type.
+        """Iterate over a frame from top to bottom in strips.
 
         Parameters
         ----------
-        index
-            Of the frame.
-        multiple
-            Of this many rows all parts but the last have a whole multiple.
-        n_rows
-            How many rows are read; None for all.
+        index : int
+            Index of the frame.
+        multiple : int
+            The number of rows of each strip but the last is a multiple of this.
+        n_rows : int, optional
+            Number of rows to read; by default all.
+
+        Yields
+        ------
+        ndarray of shape (n_strip_rows, X)
+            A strip in the type of the data.
         """
         view, (height, width) = self.frame(index), self.shape_px
         height = height if n_rows is None else n_rows
@@ -139,44 +146,47 @@ class Micrograph:
             yield np.asarray(view[top : min(top + rows, height), :])
 
     def with_pixel_size(self, pixel_size_nm: float) -> Micrograph:
-        """The same image, calibrated."""
+        """Return the image with this pixel size."""
         return replace(self, pixel_size_nm=pixel_size_nm)
 
     def calibrated(self) -> float:
-        """The pixel size in nm.
+        """Return the pixel size in nm.
 
         Raises
         ------
         CalibrationError
-            If there is none: lengths, and so atomicities, would mean nothing.
+            If it is not known: lengths and atomicities need it.
         """
         if self.pixel_size_nm is None:
             raise CalibrationError(
                 "the pixel size is not known",
                 self.path or self.name,
-                "Give it in nm (--pixel-size-nm, or the field in the Analyse dock)",
+                "Enter it in nm (--pixel-size-nm, or the field in the dock Analyse)",
             )
         return self.pixel_size_nm
 
 
 class FrameView(Protocol):
-    """What can be cut out of a frame."""
+    """A frame from which parts can be read."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Height and width."""
+        ...
 
     def __getitem__(self, where: tuple[slice, slice], /) -> Any: ...
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame of a stack that would read all of it if it were asked for the frame alone."""
+    """A frame of a stack whose indexing by the frame alone would read the whole frame."""
 
     stack: Any
     index: int
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Height and width."""
         return tuple(self.stack.shape[1:])
 
     def __getitem__(self, where: tuple[slice, slice]) -> Any:
@@ -184,7 +194,7 @@ class _Frame:
 
 
 def _any_finite(data: Any) -> bool:
-    """Whether there is a finite value; not more is read than it takes to find one."""
+    """Return whether a value is finite; reading stops at the first one."""
     if np.dtype(data.dtype).kind in "biu":
         return True
     stacked = data if len(data.shape) == 3 else None
@@ -199,7 +209,7 @@ def _any_finite(data: Any) -> bool:
 
 
 def checked_pixel_size(pixel_size_nm: float, where: Path | str) -> float:
-    """The pixel size, if it is one.
+    """Return the pixel size if it is plausible.
 
     Raises
     ------
@@ -207,10 +217,10 @@ def checked_pixel_size(pixel_size_nm: float, where: Path | str) -> float:
         If it is not a positive number of a plausible magnitude.
     """
     size = float(pixel_size_nm)
-    if not MIN_PIXEL_NM <= size <= MAX_PIXEL_NM:  # NaN fails as well
+    if not MIN_PIXEL_NM <= size <= MAX_PIXEL_NM:  # also false for NaN
         raise CalibrationError(
             f"a pixel size of {size:g} nm is not plausible",
             where,
-            "Give the edge length of one pixel in nm",
+            "Enter the edge length of one pixel in nm",
         )
     return size

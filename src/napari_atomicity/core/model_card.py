@@ -1,4 +1,4 @@
-"""The card of a model: what it is, how it was made, how good it is, what it is not for."""
+"""The card of a model: description, training, performance, intended use and limits."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .scale_reference import ScaleReference
 
 @dataclass(frozen=True)
 class Combination:
-    """A log-linear pool of the network and the locked mixture, fitted on held-out images.
+    """A log-linear pool of the network and the constrained mixture, fitted on held-out images.
 
     Parameters
     ----------
-    network, mixture
+    network, mixture : float
         Weights of the logarithms of their class probabilities.
-    bias
-        (C,) added to them.
-    doubt
-        By how much rival solutions for the scale of the image take off the confidence.
+    bias : tuple of float, length n_classes
+        Added to the logarithms.
+    doubt : float
+        How much alternative solutions for the intensity scale reduce the confidence.
     """
 
     network: float
@@ -31,8 +31,15 @@ class Combination:
 
 @dataclass(frozen=True)
 class CountError:
-    """Half widths of the 95 % interval of the logarithm of the count, on held-out images: for
-    clusters that stand alone (``whole``), by their intensity, and for the others."""
+    """Half widths of the 95 % interval of the logarithm of the number of atoms.
+
+    Parameters
+    ----------
+    whole : float
+        For complete, isolated clusters, counted by their intensity.
+    other : float
+        For other clusters.
+    """
 
     whole: float
     other: float
@@ -40,53 +47,53 @@ class CountError:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Everything about a model but its weights; lies beside them as JSON.
+    """All properties of a model except its weights, stored as JSON next to them.
 
     Parameters
     ----------
-    name
-        How it is asked for.
-    classes
-        Labels it can give, in order of size.
-    patches
-        Geometry of its input.
-    scale
-        What finds the intensity of one atom in an image.
-    width
-        Of the network's first layer.
-    temperature, bias
-        Calibration of the network: its probabilities are softmax(logits / temperature + bias).
-    conformal_level, conformal_threshold
-        The prediction set holds the classes of at least ``conformal_threshold`` and, on held-out
-        images, the true one in ``conformal_level`` of the cases.
-    confusion
-        Counts (C, C) of held-out clusters, rows by true class, columns by the most probable one.
-    recalibration
-        (R, C + 1): bootstrap replicates of the calibration set, each a factor and C biases, so
-        that the set would have said softmax(factor × log p + biases) where the model says p.
-    combination
-        Makes the probabilities of network and mixture one.
-    count
-        How far the continuous count of atoms can be off.
-    ood_limit
-        Distance in embedding space that only one in two hundred held-out clusters exceeds.
-    ood_limit_touching
-        The same for clusters that touch another.
-    ood_median
+    name : str
+        Name of the model.
+    classes : tuple of str
+        Classes in order of size.
+    patches : PatchSettings
+        Geometry of the input.
+    scale : ScaleReference, optional
+        Reference for the intensity of one atom in an image.
+    width : int
+        Width of the first layer of the network.
+    temperature, bias : float, tuple of float
+        Calibration of the network: probabilities are softmax(logits / temperature + bias).
+    conformal_level, conformal_threshold : float
+        The prediction set contains the classes with at least ``conformal_threshold``; on held-out
+        images it contains the true class in ``conformal_level`` of the cases.
+    confusion : tuple of tuple of int, shape (n_classes, n_classes)
+        Counts of held-out clusters, rows by true class, columns by the most probable class.
+    recalibration : tuple of tuple of float, shape (n_replicates, n_classes + 1)
+        Bootstrap replicates of the calibration, each a factor and biases: a replicate gives
+        softmax(factor × log p + biases) for the probabilities p of the model.
+    combination : Combination, optional
+        Pool of the probabilities of network and mixture.
+    count : CountError, optional
+        Error of the continuous number of atoms.
+    ood_limit : float
+        Distance in the embedding that one in two hundred held-out clusters exceeds.
+    ood_limit_touching : float, optional
+        The same for clusters that touch another one.
+    ood_median : float, optional
         Median distance of held-out clusters.
-    drift_limit
-        Drift of the embeddings (`models.domain_shift.domain_shift`) that one in a hundred held-out
-        images exceeds.
-    thresholds
-        The obvious estimators, fitted on the same clusters: see `models.thresholds`.
-    description, intended_use, limits
-        For a reader.
-    data, training, scores
-        What it was made from, how, and how good it is on what it never saw.
-    version
-        Of this package at the time.
-    sha256
-        Hash of the weights file.
+    drift_limit : float, optional
+        Domain shift (`models.domain_shift.domain_shift`) that one in a hundred held-out images
+        exceeds.
+    thresholds : dict of str to tuple of float
+        Estimators by thresholds, fitted on the same clusters: see `models.thresholds`.
+    description, intended_use, limits : str
+        Text for users.
+    data, training, scores : dict
+        Training data, training settings, and scores on held-out data.
+    version : str
+        Version of this package.
+    sha256 : str
+        Hash of the file of the weights.
     """
 
     name: str
@@ -118,18 +125,20 @@ class ModelCard:
 
     @property
     def model_id(self) -> str:
-        """Name and the first digits of the hash of the weights."""
+        """Name and first digits of the hash of the weights."""
         return f"{self.name}-{self.sha256[:8]}"
 
     def provenance(self) -> dict[str, Any]:
-        """What an output must say of the model that made it."""
+        """Return the entries that identify the model in results."""
         return {"model_id": self.model_id, "sha256": self.sha256, "classes": list(self.classes)}
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the card as a dictionary for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelCard:
+        """Return the card from a dictionary; unknown entries are ignored."""
         values = dict(values)
         patches = dict(values.pop("patches"))
         patches["channels"] = tuple(patches["channels"])

@@ -1,4 +1,4 @@
-"""Patches: what the network sees of each cluster."""
+"""Patches: image sections of single clusters, the input of the network."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Patches = Mapping[str, np.ndarray] | Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class PatchSettings:
-    """Geometry of the network's input; all lengths in nm, so that magnification does not matter.
+    """Geometry of the input of the network, in nm and thus independent of the magnification.
 
     Parameters
     ----------
-    field_of_view_nm
+    field_of_view_nm : float
         Edge length of a patch.
-    size_px
-        Pixels along that edge.
-    lcn_window_nm
+    size_px : int
+        Pixels along this edge.
+    lcn_window_nm : float
         Standard deviation of the Gaussian windows of the local contrast normalisation.
-    channels
+    channels : tuple of str
         "raw" and "LCN", or one of them.
     """
 

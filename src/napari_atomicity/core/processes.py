@@ -1,4 +1,4 @@
-"""Processes beside this one."""
+"""Pools of worker processes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 
-def processes_apart(workers: int) -> ProcessPoolExecutor:
-    """A pool of processes that begin anew.
+def spawn_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of processes that start without a copy of this process.
 
-    Copies of this one would hold the locks that its other threads (a window's, dask's, torch's)
-    happen to hold, and wait for them for ever.
+    Forked processes would inherit the locks that other threads (of napari, dask or torch) hold,
+    and wait for them forever.
     """
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))

@@ -1,4 +1,4 @@
-"""The seam between a computation and whoever waits for it: a window, a terminal, a scheduler."""
+"""Progress and cancellation of computations."""
 
 from __future__ import annotations
 
@@ -10,22 +10,32 @@ Progress = Callable[[int, int, str], None]
 """``progress(done, total, message)``"""
 
 Stop = Callable[[], bool]
-"""``stop()`` is true once the caller no longer wants the result."""
+"""``stop()`` is true when the computation shall stop."""
 
 
 def report(progress: Progress | None, done: int, total: int, message: str) -> None:
-    """Tell the caller how far it is, if the caller wants to know."""
+    """Report progress to the caller.
+
+    Parameters
+    ----------
+    progress : callable or None
+        Function of the caller; None if it does not need progress.
+    done, total : int
+        Finished and total number of steps.
+    message : str
+        Current step.
+    """
     if progress is not None:
         progress(done, total, message)
 
 
 def prefixed(progress: Progress | None, before: str) -> Progress:
-    """The same, with a word before each message on what it is about."""
+    """Return a progress function that adds a prefix to each message."""
     return lambda done, total, message: report(progress, done, total, before + message)
 
 
 def check(stop: Stop | None) -> None:
-    """Leave the computation if the caller has lost interest.
+    """Stop the computation if the caller wants this.
 
     Raises
     ------

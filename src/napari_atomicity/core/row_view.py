@@ -1,8 +1,7 @@
-"""Rows of large arrays without a copy of them.
+"""Rows of large arrays without copies.
 
-The patches of an image with many clusters are half a gigabyte, and a person who deletes one of
-them should not have to wait for a copy of all others. So rows that leave and come back are picked
-from arrays that stay whole, and are read where they are asked for.
+The patches of an image with many clusters take half a gigabyte. Removing one cluster must not copy
+the patches of all others: a view refers to rows of unchanged arrays and reads them when needed.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ from typing import Any
 import numpy as np
 
 _LARGE_BYTES = 1 << 23
-"""Smaller arrays are copied in a millisecond or two, and are simpler."""
+"""Size above which rows are not copied; smaller arrays are copied in a few milliseconds."""
 _WRITING = frozenset(
     {"fill", "itemset", "partition", "put", "resize", "setfield", "setflags", "sort"}
 )
-"""Methods of an array that change it."""
+"""Methods of an array that modify it."""
 
 
 class RowView(np.lib.mixins.NDArrayOperatorsMixin):
-    """Rows of one or several arrays, standing for an array that is never written to.
+    """A read-only view of rows of one or several arrays.
 
-    Rows of it are picked in turn, without a copy. Everything else that can be done with an array
-    is done with a copy, which `numpy.asarray` makes.
+    Selecting rows of the view makes no copy. All other operations use a copy made by
+    `numpy.asarray`.
 
     Parameters
     ----------
-    bases
-        Arrays of one type whose rows have one shape.
-    which, row
-        (N,) the base that each row comes from, and which of its rows it is.
+    bases : sequence of ndarray
+        Arrays of the same type and row shape.
+    which, row : ndarray of int, shape (n_rows,)
+        Index of the array of each row, and of the row in this array.
     """
 
     def __init__(self, bases: Sequence[np.ndarray], which: np.ndarray, row: np.ndarray) -> None:
@@ -41,18 +40,22 @@ class RowView(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
         return len(self.row), *self.bases[0].shape[1:]
 
     @property
     def dtype(self) -> np.dtype:
+        """Type of the values."""
         return self.bases[0].dtype
 
     @property
     def ndim(self) -> int:
+        """Number of dimensions."""
         return self.bases[0].ndim
 
     @property
     def size(self) -> int:
+        """Number of values."""
         return int(np.prod(self.shape))
 
     def __len__(self) -> int:
@@ -73,7 +76,7 @@ class RowView(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("rows that are picked become an array by a copy only")
+            raise ValueError("a view of rows can not become an array without a copy")
         out = np.empty(self.shape, self.dtype if dtype is None else dtype)
         for i, base in enumerate(self.bases):
             here = self.which == i
@@ -82,7 +85,7 @@ class RowView(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if any(isinstance(x, RowView) for x in options.get("out", ())):
-            raise TypeError("rows that are picked are not written to")
+            raise TypeError("a view of rows is read-only")
         plain = [np.asarray(x) if isinstance(x, RowView) else x for x in inputs]
         return getattr(ufunc, method)(*plain, **options)
 
@@ -92,29 +95,33 @@ class RowView(np.lib.mixins.NDArrayOperatorsMixin):
         return getattr(np.asarray(self), name)
 
     def __reduce__(self) -> Any:
-        """Another process gets these rows and no others."""
+        """Pickle these rows only."""
         return np.asarray, (np.asarray(self),)
 
 
-def pick(array: Any, index: np.ndarray) -> Any:
-    """Rows (N,) of an ndarray or `RowView`: a copy, or `RowView` themselves if the array is
-    large."""
+def select_rows(array: Any, index: np.ndarray) -> Any:
+    """Return rows of an ndarray or `RowView`: a copy, or a `RowView` of a large array."""
     if isinstance(array, RowView) or array.nbytes <= _LARGE_BYTES:
         return array[index]
     return RowView([array], np.zeros(len(index), int), index)
 
 
 def stack(arrays: Sequence[Any], order: np.ndarray) -> Any:
-    """Arrays on top of each other, then with their rows in another order.
+    """Concatenate arrays and reorder their rows.
 
-    Of large ones nothing is copied; what is all rows of one as they were is this very array.
+    Large arrays are not copied. If the result is all rows of one array in order, it is this array.
 
     Parameters
     ----------
-    arrays
-        Each an ndarray or `RowView`, with rows of one shape.
-    order
-        (N,) rows of all of them.
+    arrays : sequence of ndarray or RowView
+        Arrays with rows of the same shape.
+    order : ndarray of int, shape (n_rows,)
+        Indices of rows of the concatenated arrays.
+
+    Returns
+    -------
+    ndarray or RowView
+        The rows.
     """
     parts = [a if isinstance(a, RowView) else _whole(a) for a in arrays]
     bases = list({id(base): base for part in parts for base in part.bases}.values())
@@ -129,16 +136,16 @@ def _whole(array: np.ndarray) -> RowView:
 
 
 def _simplest(bases: list[np.ndarray], which: np.ndarray, row: np.ndarray) -> Any:
-    """These rows from no more bases than it takes: the large ones, and one with all the rest."""
+    """Return the rows from as few arrays as possible: the large ones, and one with all others."""
     used = set(np.unique(which).tolist())
     kept = [i for i, base in enumerate(bases) if i in used and base.nbytes > _LARGE_BYTES]
     rest = ~np.isin(which, kept)
-    few = np.asarray(RowView(bases, which[rest], row[rest]))
+    small = np.asarray(RowView(bases, which[rest], row[rest]))
     if not kept:
-        return few
-    if len(few):
-        which[rest], row[rest] = len(bases), np.arange(len(few))
-        kept, bases = [*kept, len(bases)], [*bases, few]
+        return small
+    if len(small):
+        which[rest], row[rest] = len(bases), np.arange(len(small))
+        kept, bases = [*kept, len(bases)], [*bases, small]
     only = bases[kept[0]]
     if len(kept) == 1 and np.array_equal(row, np.arange(len(only))):
         return only

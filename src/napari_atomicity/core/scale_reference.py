@@ -1,4 +1,4 @@
-"""Intensities and diameters of the classes, up to the scale of the intensity."""
+"""Intensities and diameters of the classes, relative to the intensity of one atom."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ import numpy as np
 from .errors import AtomicityError
 
 MIN_OF_CLASS = 3
-
-
+"""Minimum number of clusters per class."""
 TIE_OF_SCATTER = 10.0
-"""Clusters by which the covariance of a class is tied to that of all."""
+"""Weight, in clusters, of the pooled covariance in the covariance of a class."""
 
 
 @dataclass(frozen=True)
 class ScaleReference:
-    """What the classes look like, up to the scale of the intensity.
+    """Distributions of intensity and diameter of the classes.
 
     Parameters
     ----------
-    log_intensity, log_diameter
+    log_intensity, log_diameter : tuple of float, length n_classes
         Mean per class of the logarithms of intensity in atoms and diameter in nm.
-    covariance
-        Per class, of (log intensity, log diameter): (C, 2, 2).
-    diameter_scatter
-        Standard deviation of an image's common error of log diameter.
+    covariance : tuple, shape (n_classes, 2, 2)
+        Covariance of (log intensity, log diameter) per class.
+    diameter_scatter : float
+        Standard deviation of the common error of log diameter in an image.
     """
 
     log_intensity: tuple[float, ...]
@@ -37,10 +36,12 @@ class ScaleReference:
     diameter_scatter: float = 0.04
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the reference as a dictionary for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ScaleReference:
+        """Return the reference from a dictionary."""
         covariance = tuple(tuple(tuple(row) for row in c) for c in values["covariance"])
         return cls(
             tuple(values["log_intensity"]),
@@ -54,20 +55,43 @@ class ScaleReference:
         cls, intensity_atoms: np.ndarray, diameter_nm: np.ndarray, label: np.ndarray,
         classes: Sequence[str], diameter_scatter: float = 0.04,
     ) -> ScaleReference:  # fmt: skip
-        """From clusters of known class whose intensity is known in atoms."""
+        """Fit the reference to clusters of known class.
+
+        Parameters
+        ----------
+        intensity_atoms : ndarray of shape (n_clusters,)
+            Integrated intensity divided by the intensity of one atom.
+        diameter_nm : ndarray of shape (n_clusters,)
+            Diameters in nm.
+        label : ndarray of str, shape (n_clusters,)
+            Classes of the clusters.
+        classes : sequence of str
+            All classes, in order.
+        diameter_scatter : float
+            Standard deviation of the common error of log diameter in an image.
+
+        Returns
+        -------
+        ScaleReference
+            The reference.
+
+        Raises
+        ------
+        AtomicityError
+            If a class has too few clusters.
+        """
         good = (intensity_atoms > 0) & (diameter_nm > 0)
         means, covariances, numbers = [], [], []
         for name in classes:
             own = good & (label == name)
             if own.sum() < MIN_OF_CLASS:
                 raise AtomicityError(
-                    f"{name} has {own.sum()} clusters that stand alone, and "
-                    f"{MIN_OF_CLASS} are needed",
+                    f"{name} has {own.sum()} isolated clusters, {MIN_OF_CLASS} are needed",
                     advice="Take more images, or label more clusters",
                 )
             x = np.log(np.stack([intensity_atoms[own], diameter_nm[own]]))
             middle = np.median(x, axis=1)
-            # robust: outlying measurements are the mixture's outlier component
+            # Robust: the mixture describes outliers by a separate component.
             inlier = (
                 np.abs(x - middle[:, None]) < 4 * np.maximum(x.std(axis=1), 0.05)[:, None]
             ).all(0)
@@ -75,7 +99,7 @@ class ScaleReference:
             covariances.append(np.cov(x[:, inlier]) + np.diag([1e-4, 1e-4]))
             numbers.append(inlier.sum())
         m = np.array(means)
-        # few clusters know their mean better than their scatter
+        # Few clusters determine the mean better than the scatter.
         n = np.array(numbers, float)[:, None, None]
         pooled = (n * covariances).sum(axis=0) / n.sum()
         covariances = list((n * covariances + TIE_OF_SCATTER * pooled) / (n + TIE_OF_SCATTER))

@@ -1,4 +1,4 @@
-"""The cluster tables of many images as one, kept so that a change of one image costs little."""
+"""The cluster tables of many images as one table with fast updates of single images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Columns = dict[str, np.ndarray]
 
 
 class TableCache:
-    """One table per image, and their concatenation, which is made when it is asked for.
+    """One table per image, and their concatenation, which is made when it is needed.
 
-    A correction changes two columns of one image: only these are written anew.
+    A correction changes two columns of one image, and only these are updated.
     """
 
     def __init__(self) -> None:
@@ -23,29 +23,31 @@ class TableCache:
         self._lengths: dict[str, int] = {}
         self._joined: Columns | None = None
         self._blocks: dict[str, slice] = {}
-        # Images whose columns are not those that are joined, and what these were.
+        # Images whose columns have changed since the join, with their previous columns.
         self._stale: dict[str, Columns] = {}
 
     @classmethod
     def of(cls, columns: Mapping[str, Columns]) -> TableCache:
-        """The catalogue of many images at once, joined in this order; for a worker."""
-        catalogue = cls()
-        catalogue._parts = dict(columns)
-        catalogue._lengths = {image: len(part["cluster_id"]) for image, part in columns.items()}
-        filled = [image for image, n in catalogue._lengths.items() if n]
+        """Return a cache of many images, joined in this order; for a worker."""
+        cache = cls()
+        cache._parts = dict(columns)
+        cache._lengths = {image: len(part["cluster_id"]) for image, part in columns.items()}
+        filled = [image for image, n in cache._lengths.items() if n]
         if filled:
-            catalogue._join(filled)
-        return catalogue
+            cache._join(filled)
+        return cache
 
     def set(self, image: str, table: pd.DataFrame | None, columns: Columns | None = None) -> None:
-        """The table of an image is another one; None: there is none.
+        """Set the table of an image.
 
         Parameters
         ----------
-        image, table
-            Which, and what.
-        columns
-            As `columns_of` gives them, if they are known already.
+        image : str
+            Name of the image.
+        table : pandas.DataFrame or None
+            Its table; None removes the image.
+        columns : dict of str to ndarray, optional
+            Result of `columns_of` for the table, if it is known already.
         """
         before = self._parts.get(image)
         if table is None:
@@ -62,11 +64,19 @@ class TableCache:
             self._joined = None
 
     def columns(self, image: str) -> Columns | None:
-        """The arrays of an image's table; None if there is none."""
+        """Return the arrays of the table of an image, None if there is none."""
         return self._parts.get(image)
 
     def relabel(self, image: str, table: pd.DataFrame) -> None:
-        """Only what a person says of the clusters of an image is another."""
+        """Update the labels of the clusters of an image.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        table : pandas.DataFrame
+            Its table; only ``label`` and ``label_corrected`` have changed.
+        """
         before = self._parts[image]
         self._stale.setdefault(image, before)
         self._parts[image] = {
@@ -74,8 +84,10 @@ class TableCache:
         }  # fmt: skip
 
     def _refresh(self) -> None:
-        """Write what has changed into the joined columns: only those that differ, and in copies,
-        one for all images, for tables were handed out."""
+        """Write changes into the joined columns.
+
+        Only columns that differ are written, in copies: tables made before share the arrays.
+        """
         stale, self._stale = self._stale, {}
         if self._joined is None:
             return
@@ -93,7 +105,7 @@ class TableCache:
                 self._joined[name][block] = values
 
     def table(self, order: Iterable[str]) -> pd.DataFrame:
-        """All tables below each other, the images in this order; a frame of its own."""
+        """Return the concatenated tables of the images in this order, as a new frame."""
         names = [name for name in order if self._lengths.get(name)]
         self._refresh()
         if self._joined is None or names != list(self._blocks):
@@ -101,7 +113,7 @@ class TableCache:
         assert self._joined is not None
         if not names:
             return tables.empty()
-        # Each with its dtype: pandas would make another kind of text of the objects.
+        # With explicit types: otherwise pandas converts objects to strings.
         columns = {k: pd.Series(v, dtype=v.dtype, copy=True) for k, v in self._joined.items()}
         joined = pd.DataFrame(columns, copy=False)
         joined.columns = pd.Index(list(columns), dtype=object)  # as `table.conform` has it
@@ -124,9 +136,9 @@ class TableCache:
 
 
 def columns_of(table: pd.DataFrame, before: Columns | None = None) -> Columns:
-    """The arrays of a table by name: pandas takes half a millisecond to hand them out.
+    """Return the arrays of a table by name; pandas takes half a millisecond for this.
 
-    Of columns that are what they were the arrays of ``before``, so that one sees that at once.
+    Columns that are equal to those of ``before`` are the same arrays, for fast comparison.
     """
     found = {str(name): table[name].to_numpy() for name in table.columns}
     for name, values in (before or {}).items():
@@ -136,24 +148,18 @@ def columns_of(table: pd.DataFrame, before: Columns | None = None) -> Columns:
 
 
 def _in_order(parts: list[Columns]) -> list[str]:
-    """The columns of all parts in the order of the contract, additional ones at the end."""
-    seen: dict[str, None] = {}
+    """Return the columns of all parts in the order of the schema, additional ones at the end."""
+    names: dict[str, None] = {}
     for part in parts:
-        seen.update(dict.fromkeys(part))
-    classes = [name[2:] for name in seen if name.startswith("p_")]
-    contract = [name for name in tables.columns(classes) if name in seen]
-    return [*contract, *(name for name in seen if name not in contract)]
+        names.update(dict.fromkeys(part))
+    classes = [name[2:] for name in names if name.startswith("p_")]
+    contract = [name for name in tables.columns(classes) if name in names]
+    return [*contract, *(name for name in names if name not in contract)]
 
 
-def _missing(column: str, n: int) -> np.ndarray:
-    dtype = _DTYPES.get(column, "float64")
-    # of whole numbers only those of tracks may be missing
-    missing = {"object": "", "bool": False, "int64": tables.NO_TRACK}
-    value: object = missing.get(dtype, np.nan)
-    return np.full(n, value, dtype)
-
-
-_DTYPES: Mapping[str, str] = {**tables.columns(), **tables.ADDED}
+def _missing(name: str, n: int) -> np.ndarray:
+    column = tables.column_of(name)
+    return np.full(n, np.nan) if column is None else column.fill(n)
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

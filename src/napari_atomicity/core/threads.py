@@ -1,8 +1,8 @@
-"""PyTorch on several cores: pieces of work side by side, each in one thread.
+"""PyTorch on several cores: independent pieces of work, each in one thread.
 
-Where the threads share every operation instead, each operation ends with the slowest of them, and
-whoever is early keeps its core busy with waiting: that is slow beside other programs, and beside
-our own threads (docs/performance.md). And a piece has the same bits whatever their number.
+If all threads share each operation, every operation waits for the slowest thread, and waiting
+threads keep their cores busy. This is slow next to other programs and threads
+(docs/performance.md). Independent pieces also give the same bits for any number of threads.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """``work`` of every item, in order, in as many threads as PyTorch has in the calling one."""
+def parallel_map(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Apply ``work`` to every item in as many threads as PyTorch uses; results are in order."""
     n = torch.get_num_threads()
     if n == 1:
         return [work(item) for item in items]
-    with _making:  # while a pool is made PyTorch's number is another for a moment
+    with _making:  # the number of threads of PyTorch changes while a pool is made
         pool = _pool(n)
     return list(pool.map(work, items))
 
@@ -34,15 +34,15 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 @lru_cache(maxsize=4)
 def _pool(n: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(n, thread_name_prefix="torch")
-    together = Barrier(n)
+    barrier = Barrier(n)
 
-    def alone(_: int) -> None:
-        torch.get_num_threads()  # the first question sets the number, and so is asked before
+    def use_one_thread(_: int) -> None:
+        torch.get_num_threads()  # the first call sets the number of threads
         torch.set_num_threads(1)
-        together.wait()  # so that every thread of the pool comes here once
+        barrier.wait()  # so that each thread of the pool runs this once
 
-    list(pool.map(alone, range(n)))
-    # A thread's own number is what threads to come begin with: give them back that of the caller.
+    list(pool.map(use_one_thread, range(n)))
+    # New threads start with the number of the last call: restore that of the caller.
     torch.set_num_threads(n)
     return pool
 
@@ -52,6 +52,6 @@ def _forget() -> None:
     _making.release()
 
 
-if hasattr(os, "register_at_fork"):  # the threads of a pool don't come along
+if hasattr(os, "register_at_fork"):  # threads of a pool do not exist in a forked process
     os.register_at_fork(before=_making.acquire, after_in_parent=_making.release)
     os.register_at_fork(after_in_child=_forget)

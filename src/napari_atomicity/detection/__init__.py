@@ -1,6 +1,7 @@
-"""From pixels to outlined, measured clusters and their patches."""
+"""Detection, outlining and measurement of clusters, and their patches."""
 
-from .by_hand import measure_at, merge, split
-from .clusters import Detection, DetectionSettings, detect
+from .clusters import Detection, detect
+from .manual import measure_at, merge, split
+from .settings import DetectionSettings
 
 __all__ = ["Detection", "DetectionSettings", "detect", "measure_at", "merge", "split"]

@@ -1,6 +1,6 @@
-"""Background and noise of a field, from the field itself.
+"""Background and noise of a frame, estimated locally and robustly.
 
-Vacuum edges, thickness steps and scan-line streaks are normal, so both are local and robust.
+Vacuum edges, thickness steps and scan-line streaks are normal, so neither is assumed uniform.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MAD_TO_SIGMA = 1.4826
 
 
 def without_gaps(frame: np.ndarray) -> np.ndarray:
-    """The frame (Y, X) with pixels that are not finite replaced by their nearest finite one."""
+    """Return the frame (Y, X) with each non-finite pixel replaced by its nearest finite one."""
     bad = ~np.isfinite(frame)
     if not bad.any():
         return frame
@@ -25,13 +25,16 @@ def without_gaps(frame: np.ndarray) -> np.ndarray:
     return np.asarray(frame[tuple(nearest)])
 
 
-def filled(values: np.ndarray) -> np.ndarray:
-    """`without_gaps`, and zero where there is nothing at all."""
+def fill_gaps(values: np.ndarray) -> np.ndarray:
+    """Return `without_gaps`, or zeros if no value is finite."""
     return without_gaps(values) if np.isfinite(values).any() else np.zeros_like(values)
 
 
 def block_mean(frame: np.ndarray, factor: int) -> np.ndarray:
-    """Means over blocks of factor × factor pixels; a remainder at the far edges joins the last."""
+    """Average over blocks of factor × factor pixels.
+
+    A remainder at the far edges belongs to the last block.
+    """
     if factor <= 1:
         return frame
     rows, columns = (np.arange(0, max(n - n % factor, 1), factor) for n in frame.shape)
@@ -44,13 +47,15 @@ def block_mean(frame: np.ndarray, factor: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class BackgroundGrid:
-    """Values on a coarse grid of blocks, linear in between and constant beyond the outer middles.
+    """Values on a coarse grid of blocks.
+
+    Values are interpolated linearly between block centres and constant beyond the outer ones.
 
     Parameters
     ----------
-    values
-        (rows, columns) float32.
-    block
+    values : ndarray of shape (rows, columns), float32
+        Value of each block.
+    block : tuple of float
         Height and width of a block in pixels.
     """
 
@@ -58,19 +63,41 @@ class BackgroundGrid:
     block: tuple[float, float]
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Values at the crossings of rows y and columns x, in pixels: (len(y), len(x)) float32."""
+        """Evaluate the grid at all combinations of rows and columns.
+
+        Parameters
+        ----------
+        y : ndarray
+            Rows in pixels.
+        x : ndarray
+            Columns in pixels.
+
+        Returns
+        -------
+        ndarray of shape (len(y), len(x)), float32
+        """
         out = self.values
         for axis, position in enumerate((y, x)):  # an axis at a time: a few large operations
-            low, high, weight = between(position, self.block[axis], out.shape[axis])
+            low, high, weight = neighbouring_blocks(position, self.block[axis], out.shape[axis])
             weight = weight[:, None] if axis == 0 else weight
             first = np.take(out, low, axis)
             out = first + (np.take(out, high, axis) - first) * weight
         return out
 
     def at_points(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Values at points in pixels: (N,) float32."""
-        top, bottom, down = between(y, self.block[0], self.values.shape[0])
-        left, right, across = between(x, self.block[1], self.values.shape[1])
+        """Evaluate the grid at points.
+
+        Parameters
+        ----------
+        y, x : ndarray of shape (N,)
+            Coordinates in pixels.
+
+        Returns
+        -------
+        ndarray of shape (N,), float32
+        """
+        top, bottom, down = neighbouring_blocks(y, self.block[0], self.values.shape[0])
+        left, right, across = neighbouring_blocks(x, self.block[1], self.values.shape[1])
         above, below = (
             self.values[row, left] * (1 - across) + self.values[row, right] * across
             for row in (top, bottom)
@@ -78,35 +105,56 @@ class BackgroundGrid:
         return np.asarray(above * (1 - down) + below * down)
 
 
-def between(
+def neighbouring_blocks(
     position: np.ndarray, block: float, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two blocks whose middles lie around a position, and how near it is to the second."""
+    """Find the two blocks whose centres enclose a position along an axis.
+
+    Parameters
+    ----------
+    position : ndarray
+        Coordinates in pixels.
+    block : float
+        Length of a block in pixels.
+    n : int
+        Number of blocks along the axis.
+
+    Returns
+    -------
+    low, high : ndarray of int
+        Indices of the blocks.
+    weight : ndarray of float32
+        Weight of the second one, between 0 and 1.
+    """
     place = np.clip((position + 0.5) / block - 0.5, 0, n - 1)
     low = np.minimum(place.astype(int), max(n - 2, 0))
     return low, np.minimum(low + 1, n - 1), (place - low).astype(np.float32)
 
 
-def blocks_of_background(pixel_nm: float, window_nm: float) -> int:
-    """Edge of the blocks, in pixels, over whose means the median of the background is taken."""
+def background_block_px(pixel_nm: float, window_nm: float) -> int:
+    """Return the edge length in pixels of the blocks whose means give the background."""
     return max(1, int(window_nm / 15 / pixel_nm))
 
 
-def background_of_blocks(
+def estimate_background_grid(
     means: np.ndarray, block: int, pixel_nm: float, window_nm: float
 ) -> BackgroundGrid:
-    """Slowly varying support: a median over ``window_nm``, which keeps edges where they are.
+    """Estimate the slowly varying background: a percentile over a window, which preserves edges.
 
     Parameters
     ----------
-    means
-        Mean intensities of blocks (rows, columns), finite.
-    block
-        Edge of a block in pixels.
-    pixel_nm
+    means : ndarray of shape (rows, columns)
+        Mean intensities of blocks, finite.
+    block : int
+        Edge length of a block in pixels.
+    pixel_nm : float
         Edge length of a pixel in nm.
-    window_nm
-        Width of the window; several times the largest cluster.
+    window_nm : float
+        Width of the window in nm; several times the diameter of the largest cluster.
+
+    Returns
+    -------
+    BackgroundGrid
     """
     size = max(3, 2 * round(window_nm / (block * pixel_nm) / 2) + 1)
     size = min(size, 2 * min(means.shape) - 1)
@@ -116,7 +164,7 @@ def background_of_blocks(
 
 
 def _percentile(image: np.ndarray, percentage: int, size: int) -> np.ndarray:
-    """`scipy.ndimage.percentile_filter`, many windows at a time."""
+    """Compute `scipy.ndimage.percentile_filter`, many windows at a time."""
     half, rank = size // 2, size**2 * percentage // 100
     padded = np.pad(image, half, mode="symmetric")
     strip = max(1, _WINDOW_VALUES // (size**2 * image.shape[1]))
@@ -129,29 +177,42 @@ def _percentile(image: np.ndarray, percentage: int, size: int) -> np.ndarray:
 
 
 def background(frame: np.ndarray, pixel_size_nm: float, window_nm: float) -> np.ndarray:
-    """Slowly varying support of a frame: see `background_of_blocks`.
+    """Estimate the slowly varying background of a frame: see `estimate_background_grid`.
 
     Parameters
     ----------
-    frame
-        Intensities (Y, X), finite.
-    pixel_size_nm
+    frame : ndarray of shape (Y, X)
+        Intensities, finite.
+    pixel_size_nm : float
         Edge length of a pixel in nm.
-    window_nm
-        Width of the window; several times the largest cluster.
+    window_nm : float
+        Width of the window in nm; several times the diameter of the largest cluster.
 
     Returns
     -------
-    ndarray
-        (Y, X) float32.
+    ndarray of shape (Y, X), float32
     """
-    block = blocks_of_background(pixel_size_nm, window_nm)
-    grid = background_of_blocks(block_mean(frame, block), block, pixel_size_nm, window_nm)
+    block = background_block_px(pixel_size_nm, window_nm)
+    grid = estimate_background_grid(block_mean(frame, block), block, pixel_size_nm, window_nm)
     return grid.at(*(np.arange(n) for n in frame.shape))
 
 
 def enlarge(coarse: np.ndarray, shape: tuple[int, ...], factor: tuple[float, ...]) -> np.ndarray:
-    """Bilinear interpolation of block values, ``factor`` pixels a block, to pixels of ``shape``."""
+    """Interpolate block values to pixels.
+
+    Parameters
+    ----------
+    coarse : ndarray of shape (rows, columns)
+        Values of blocks.
+    shape : tuple of int
+        Shape of the result.
+    factor : tuple of float
+        Height and width of a block in pixels.
+
+    Returns
+    -------
+    ndarray of float32
+    """
     out = coarse.astype(np.float32)
     if out.shape == tuple(shape):
         return out
@@ -159,70 +220,74 @@ def enlarge(coarse: np.ndarray, shape: tuple[int, ...], factor: tuple[float, ...
 
 
 def local_noise(response: np.ndarray, block_px: int) -> np.ndarray:
-    """Robust local standard deviation of a filtered image: see `noise_of_sample`.
+    """Estimate the robust local standard deviation of a filtered image: see `estimate_noise_grid`.
 
     Parameters
     ----------
-    response
-        (Y, X), of mean near zero.
-    block_px
-        Edge of a block.
+    response : ndarray of shape (Y, X)
+        Filtered image with a mean near zero.
+    block_px : int
+        Edge length of a block in pixels.
 
     Returns
     -------
-    ndarray
-        (Y, X) float32.
+    ndarray of shape (Y, X), float32
     """
-    step = noise_step(block_px)
-    grid = noise_of_sample(
+    step = noise_sampling_step(block_px)
+    grid = estimate_noise_grid(
         response[::step, ::step], block_px, response.shape, np.abs(response).max(initial=0.0)
     )
     return grid.at(*(np.arange(n) for n in response.shape))
 
 
-def noise_step(block_px: int) -> int:
-    """Every how many pixels a sample is taken for the noise: enough for a median."""
+def noise_sampling_step(block_px: int) -> int:
+    """Return the step in pixels at which the noise is sampled: small enough for a median."""
     return max(1, block_px // 24)
 
 
-def noise_of_sample(
+def estimate_noise_grid(
     sample: np.ndarray, block_px: int, shape: tuple[int, ...], largest: float
 ) -> BackgroundGrid:
-    """Robust local standard deviation of a filtered image, on a grid of blocks.
+    """Estimate the robust local standard deviation of a filtered image, on a grid of blocks.
 
-    The median absolute deviation of each block, then the median over neighbouring blocks: a few
-    clusters in a block do not count as noise. Never below a thousandth of the largest response,
-    so that a noise-free image has no infinite significance.
+    The median absolute deviation of each block, then the median over neighbouring blocks, so that a
+    few clusters in a block do not count as noise. At least a thousandth of the largest response, so
+    that a noise-free image has no infinite significance.
 
     Parameters
     ----------
-    sample
-        Every `noise_step`-th pixel of every `noise_step`-th row.
-    block_px
-        Edge of a block in pixels.
-    shape
-        Of the image.
-    largest
-        Largest absolute value in it.
+    sample : ndarray
+        Every n-th pixel of every n-th row, with n from `noise_sampling_step`.
+    block_px : int
+        Edge length of a block in pixels.
+    shape : tuple of int
+        Shape of the image.
+    largest : float
+        Largest absolute value of the image.
+
+    Returns
+    -------
+    BackgroundGrid
     """
-    size = max(4, block_px // noise_step(block_px))
-    edges = [_even(n, max(1, round(n / size))) for n in sample.shape]
+    size = max(4, block_px // noise_sampling_step(block_px))
+    edges = [_split_evenly(n, max(1, round(n / size))) for n in sample.shape]
     grid = np.array(
-        [[_deviation(sample[a:b, c:d]) for c, d in edges[1]] for a, b in edges[0]], np.float32
+        [[_median_absolute_deviation(sample[a:b, c:d]) for c, d in edges[1]] for a, b in edges[0]],
+        np.float32,
     )
     grid = ndimage.median_filter(grid, 3, mode="nearest") * _MAD_TO_SIGMA
     grid = np.maximum(grid, 1e-3 * float(largest) + np.finfo(np.float32).tiny)
     return BackgroundGrid(grid, (shape[0] / grid.shape[0], shape[1] / grid.shape[1]))
 
 
-def _even(n: int, parts: int) -> list[tuple[int, int]]:
-    """Ends of ``parts`` nearly equal parts of n, the longer ones first."""
+def _split_evenly(n: int, parts: int) -> list[tuple[int, int]]:
+    """Return the ends of ``parts`` nearly equal parts of n, the longer ones first."""
     edges = np.cumsum([0] + [len(part) for part in np.array_split(np.empty(n), parts)])
     return list(pairwise(edges.tolist()))
 
 
-def _deviation(part: np.ndarray) -> float:
-    """Median absolute deviation from the median."""
+def _median_absolute_deviation(part: np.ndarray) -> float:
+    """Return the median absolute deviation from the median."""
     values = part.flatten()
     middle = values.size // 2
     values.partition(middle)  # in place, which takes half the time

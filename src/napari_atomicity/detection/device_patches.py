@@ -1,8 +1,8 @@
-"""Patches that are cut on a GPU: the frame is sent there in tiles, and the patches stay there.
+"""Patches extracted on a GPU: the frame is uploaded in tiles, and the patches remain on the device.
 
-The CPU estimates the background and fills gaps. The channels are those of `detection.patches`, by
-the Fourier transform, which costs the same however wide a window is; the difference is rounding
-and what that module's coarser grids leave out.
+The CPU estimates the background and fills gaps. The channels are those of `detection.patches`,
+computed by Fourier transform, whose time does not depend on the width of the window. Results differ
+by rounding and by the coarser grids of that module.
 """
 
 from __future__ import annotations
@@ -15,14 +15,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from ..core.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss, upload
+from ..core.devices import (
+    DeviceLostError,
+    is_device_loss,
+    is_out_of_memory,
+    release_memory,
+    report_device_loss,
+    upload,
+)
 from ..core.micrograph import Micrograph
 from ..core.patches import Patches, PatchSettings
 from ..core.progress import Progress, Stop, check
-from .background import BackgroundGrid, between
-from .filters import mirrored, reach
+from .background import BackgroundGrid, neighbouring_blocks
+from .filters import mirror_indices, reach
 from .frame import Frame, Tile, tiles
-from .patches import BACKGROUND_WINDOW_NM, around, extract_patches, half_window
+from .patches import BACKGROUND_WINDOW_NM, bounding_tile, extract_patches, half_window
 
 _log = logging.getLogger(__name__)
 
@@ -40,18 +47,37 @@ def patches_for_device(
     stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Patches:
-    """`detection.patches.extract_patches`, on the device if that is a GPU and has the memory.
+    """Extract patches on a device if it is a GPU with enough memory, otherwise on the CPU.
+
+    Parameters
+    ----------
+    device : torch.device
+        The device.
+    micrograph : Micrograph
+        A calibrated image or stack.
+    table : pandas.DataFrame
+        The cluster table; ``frame``, ``y_px`` and ``x_px`` are used.
+    settings : PatchSettings
+        Field of view, grid, channels.
+    intensity_per_atom : float
+        Integrated intensity of one atom in counts nm².
+    stop : callable, optional
+        Called before each tile.
+    progress : callable, optional
+        Called before each tile on the CPU.
 
     Returns
     -------
-    dict
-        Channel → (N, size_px, size_px) float32: tensors on the device, or arrays where the CPU
-        had to do it.
+    dict of str to Tensor or ndarray
+        Channel to patches of shape (N, size_px, size_px), float32: tensors on the device, or arrays
+        from the CPU.
 
     Raises
     ------
-    CalibrationError, Cancelled
-        As there.
+    CalibrationError
+        If the pixel size is unknown.
+    Cancelled
+        If ``stop()`` is true.
     """
     tile_px = _TILE_PX
     while device.type == "cuda" and tile_px >= _MIN_TILE_PX:
@@ -60,25 +86,25 @@ def patches_for_device(
                 device, micrograph, table, settings, intensity_per_atom, stop, tile_px
             )
         except RuntimeError as error:
-            if lacks_memory(error):
-                give_back(device)
+            if is_out_of_memory(error):
+                release_memory(device)
                 tile_px //= 2
                 _log.warning("out of GPU memory: cutting patches in tiles of %d pixels", tile_px)
                 continue
-            if not is_loss(error, device):
+            if not is_device_loss(error, device):
                 raise
-            note_loss(device, error)
+            report_device_loss(device, error)
             break
     return extract_patches(micrograph, table, settings, intensity_per_atom, stop, progress)
 
 
 def as_arrays(patches: Patches) -> dict[str, np.ndarray]:
-    """The patches in memory, wherever they were cut.
+    """Return the patches as arrays in main memory.
 
     Raises
     ------
     DeviceLostError
-        If they went with their device.
+        If the device that holds them is lost.
     """
     return {channel: _as_array(values) for channel, values in patches.items()}
 
@@ -89,10 +115,10 @@ def _as_array(values: np.ndarray | Tensor) -> np.ndarray:
     try:
         return values.cpu().numpy()
     except RuntimeError as error:
-        if not is_loss(error, values.device):
+        if not is_device_loss(error, values.device):
             raise
-        note_loss(values.device, error)
-        raise DeviceLostError("the patches went with the device") from error
+        report_device_loss(values.device, error)
+        raise DeviceLostError("the patches were lost with the device") from error
 
 
 @torch.inference_mode()
@@ -105,14 +131,36 @@ def patches_on_device(
     stop: Stop | None = None,
     tile_px: int = _TILE_PX,
 ) -> dict[str, Tensor]:
-    """`detection.patches.extract_patches` by PyTorch, on any device.
+    """Extract patches with PyTorch on any device; see `detection.patches.extract_patches`.
+
+    Parameters
+    ----------
+    device : torch.device
+        The device.
+    micrograph : Micrograph
+        A calibrated image or stack.
+    table : pandas.DataFrame
+        The cluster table; ``frame``, ``y_px`` and ``x_px`` are used.
+    settings : PatchSettings
+        Field of view, grid, channels.
+    intensity_per_atom : float
+        Integrated intensity of one atom in counts nm².
+    stop : callable, optional
+        Called before each tile.
+    tile_px : int
+        Edge length of a tile in pixels.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Channel to patches of shape (N, size_px, size_px), float32.
 
     Raises
     ------
     CalibrationError, Cancelled
-        As there.
+        See `detection.patches.extract_patches`.
     torch.OutOfMemoryError
-        If a tile does not fit.
+        If a tile does not fit into memory.
     """
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px
@@ -127,7 +175,7 @@ def patches_on_device(
             if len(rows) == 0:
                 continue
             check(stop)
-            held = around(middles[rows], half_window(pixel_nm, settings))
+            held = bounding_tile(middles[rows], half_window(pixel_nm, settings))
             images = _channels(frame, held, settings, device)
             _sample(images, held, centres[rows], rows, pixel_nm, settings, out)
     if "raw" in out:
@@ -138,7 +186,7 @@ def patches_on_device(
 def _channels(
     frame: Frame, tile: Tile, settings: PatchSettings, device: torch.device
 ) -> dict[str, Tensor]:
-    """As `detection.patches.channel_images`."""
+    """Compute the channels of a tile; see `detection.patches.channel_images`."""
     patch_pixel_nm = settings.field_of_view_nm / settings.size_px
     blur = 0.5 * np.sqrt(max(0.0, (patch_pixel_nm / frame.pixel_nm) ** 2 - 1))
     window = settings.lcn_window_nm / frame.pixel_nm
@@ -160,7 +208,7 @@ def _channels(
 
 
 def _gaussian(image: Tensor, sigma_px: float) -> Tensor:
-    """The image blurred, smaller by `reach` on every side: what wraps around lies there."""
+    """Blur an image; the result is smaller by `reach` on every side, where pixels wrap around."""
     half = reach(sigma_px)
     if half == 0:
         return image
@@ -175,17 +223,17 @@ def _gaussian(image: Tensor, sigma_px: float) -> Tensor:
 
 
 def _level(frame: Frame, tile: Tile, device: torch.device) -> Tensor:
-    """`Frame.level`."""
+    """Compute `Frame.level` on the device."""
     ends = ((tile.top, tile.bottom), (tile.left, tile.right))
-    y, x = (mirrored(*end, n) for end, n in zip(ends, frame.shape, strict=True))
+    y, x = (mirror_indices(*end, n) for end, n in zip(ends, frame.shape, strict=True))
     return _grid_at(frame.background, y, x, device)
 
 
 def _grid_at(grid: BackgroundGrid, y: np.ndarray, x: np.ndarray, device: torch.device) -> Tensor:
-    """`Grid.at`; only the coarse grid is sent to the device."""
+    """Compute `BackgroundGrid.at` on the device; only the coarse grid is uploaded."""
     out = torch.from_numpy(np.ascontiguousarray(grid.values)).to(device)
     for axis, position in enumerate((y, x)):
-        low, high, share = between(position, grid.block[axis], out.shape[axis])
+        low, high, share = neighbouring_blocks(position, grid.block[axis], out.shape[axis])
         weight = torch.from_numpy(share).to(device)
         weight = weight[:, None] if axis == 0 else weight
         first, second = (
@@ -196,7 +244,7 @@ def _grid_at(grid: BackgroundGrid, y: np.ndarray, x: np.ndarray, device: torch.d
 
 
 def _inner(image: Tensor, margin: int) -> Tensor:
-    """Without ``margin`` pixels on every side."""
+    """Remove ``margin`` pixels on every side."""
     return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
 
 
@@ -209,7 +257,7 @@ def _sample(
     settings: PatchSettings,
     out: dict[str, Tensor],
 ) -> None:
-    """Linear interpolation on the grids of all patches, written to these rows."""
+    """Interpolate linearly on the grids of all patches, and write to these rows."""
     half, size = half_window(pixel_nm, settings), settings.size_px
     edge = 2 * half + 1
     whole = torch.stack(list(images.values()))
@@ -218,7 +266,7 @@ def _sample(
     middles = np.clip(np.round(centres_px).astype(int) - tile.origin, half, None)
     middles = np.minimum(middles, np.array(whole.shape[1:]) - half - 1)
     offset = (np.arange(size) - (size - 1) / 2) * settings.field_of_view_nm / size / pixel_nm
-    # In its own window, so that a position is as exact in a large image as in a small one.
+    # Relative to its own window, so that precision does not depend on the size of the image.
     own = centres_px - tile.origin - middles
     y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float().to(device) for i in (0, 1))
     at = torch.from_numpy(middles - half).to(device)

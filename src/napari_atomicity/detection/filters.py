@@ -1,8 +1,8 @@
-"""Separable filters on parts of an image: what a pixel gets depends on its surroundings only.
+"""Separable filters on parts of an image; the result at a pixel depends on its neighbourhood.
 
-A sum over shifted copies, pixel by pixel in the same order wherever the pixel lies: an image in
-tiles gives the same bits as the whole, and for the few taps that a pyramid needs, NumPy is the
-quickest of those tried (docs/performance.md). Each filter takes the margin it needs off its input.
+Each filter sums shifted copies, in the same order at every pixel, so an image in tiles gives the
+same bits as the whole. For the few taps that a pyramid requires, NumPy was the fastest of the
+options tried (docs/performance.md). Each filter removes the margin that it requires from its input.
 """
 
 from __future__ import annotations
@@ -20,17 +20,28 @@ R = TypeVar("R")
 
 _STRIP_PIXELS = 1 << 17  # of the input, so that a strip stays in the cache
 LAPLACIAN = np.array([-5 / 2, 4 / 3, -1 / 12], np.float32)
-"""Weights of the middle and of one side: a second derivative of fourth order."""
+"""Weights of the centre and of one side: a second derivative of fourth order."""
 TRUNCATE = 4.0
 """Half width of a Gaussian in units of its standard deviation."""
 
 
-def mirrored(start: int, stop: int, n: int) -> np.ndarray:
-    """Indices start to stop of an axis of n pixels that is mirrored at its ends.
+def mirror_indices(start: int, stop: int, n: int) -> np.ndarray:
+    """Return the indices from start to stop of an axis of n pixels that is mirrored at its ends.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of positions, which may exceed the axis.
+    n : int
+        Number of pixels.
+
+    Returns
+    -------
+    ndarray of int
 
     Examples
     --------
-    >>> mirrored(-2, 5, 4).tolist()
+    >>> mirror_indices(-2, 5, 4).tolist()
     [2, 1, 0, 1, 2, 3, 2]
     """
     index = np.arange(start, stop)
@@ -41,18 +52,33 @@ def mirrored(start: int, stop: int, n: int) -> np.ndarray:
 
 
 def reach(sigma_px: float) -> int:
-    """How many pixels beyond a pixel a Gaussian of ``sigma_px`` asks for; 0 for no blur."""
+    """Return the radius in pixels of a truncated Gaussian of ``sigma_px``; 0 for no blur."""
     return round(TRUNCATE * sigma_px) if sigma_px > 0.2 else 0
 
 
 def gaussian_weights(sigma_px: float) -> np.ndarray:
-    """(`reach` + 1,) float32: of the middle and of one side; both sides sum to 1."""
+    """Return the weights (`reach` + 1,) of the centre and of one side; both sides sum to 1."""
     weights = np.exp(-0.5 * (np.arange(reach(sigma_px) + 1) / sigma_px) ** 2)
     return np.asarray(weights / (weights[0] + 2 * weights[1:].sum()), np.float32)
 
 
 def gaussian(image: np.ndarray, sigma_px: float, every: int = 1) -> np.ndarray:
-    """The image blurred, smaller by `reach` on every side; of that every n-th row and column."""
+    """Blur an image by a Gaussian.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        Pixels with a margin of `reach` on every side.
+    sigma_px : float
+        Standard deviation in pixels.
+    every : int
+        Only every n-th row and column is computed.
+
+    Returns
+    -------
+    ndarray
+        Smaller by `reach` on every side.
+    """
     half = reach(sigma_px)
     if half == 0:
         return image[::every, ::every]
@@ -65,12 +91,12 @@ def gaussian(image: np.ndarray, sigma_px: float, every: int = 1) -> np.ndarray:
         blurred = _symmetric(rows, weights, 0, every)
         out[top:bottom] = _symmetric(blurred, weights, 1, every)
 
-    in_strips(fill, height, _STRIP_PIXELS // max(1, image.shape[1]))
+    run_in_strips(fill, height, _STRIP_PIXELS // max(1, image.shape[1]))
     return out
 
 
 def laplacian(image: np.ndarray) -> np.ndarray:
-    """∂²/∂y² + ∂²/∂x² by central differences of fourth order, smaller by 2 on every side."""
+    """Compute ∂²/∂y² + ∂²/∂x² by fourth-order central differences; smaller by 2 on every side."""
     out = np.empty((image.shape[0] - 4, image.shape[1] - 4), np.float32)
 
     def fill(top: int, bottom: int) -> None:
@@ -80,49 +106,61 @@ def laplacian(image: np.ndarray) -> np.ndarray:
             out=out[top:bottom],
         )  # fmt: skip
 
-    in_strips(fill, len(out), _STRIP_PIXELS // max(1, image.shape[1]))
+    run_in_strips(fill, len(out), _STRIP_PIXELS // max(1, image.shape[1]))
     return out
 
 
-def in_strips(fill: Callable[[int, int], None], n: int, size: int) -> None:
-    """Call ``fill(top, bottom)`` for strips of n rows, several at a time.
+def run_in_strips(fill: Callable[[int, int], None], n: int, size: int) -> None:
+    """Call ``fill(top, bottom)`` for strips of rows, several at a time.
 
-    A strip stays in the processor's cache, and NumPy lets other threads compute meanwhile.
+    A strip fits into the processor's cache, and NumPy releases the lock of the interpreter.
+
+    Parameters
+    ----------
+    fill : callable
+        Computes the rows from top to bottom.
+    n : int
+        Number of rows.
+    size : int
+        Number of rows of a strip.
     """
     size = max(1, size)
-    in_threads(lambda top: fill(top, min(n, top + size)), range(0, n, size))
+    run_in_threads(lambda top: fill(top, min(n, top + size)), range(0, n, size))
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """``work`` of every item, in order, several at a time; it must not come here itself."""
-    if len(items) < 2 or threads() == 1:
+def run_in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Return ``work`` of every item, in order, several at a time.
+
+    ``work`` must not call this function.
+    """
+    if len(items) < 2 or thread_count() == 1:
         return [work(item) for item in items]
     return list(_pool().map(work, items))
 
 
-def threads() -> int:
-    """How many threads to use: ``OMP_NUM_THREADS``, or as many as there are cores for this process.
+def thread_count() -> int:
+    """Return the number of threads: ``OMP_NUM_THREADS``, or the number of cores of this process.
 
-    Whoever runs several processes sets the former, for PyTorch's sake anyway.
+    Programs that run several processes set the former, because PyTorch requires it as well.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    if requested.isdigit() and int(requested) > 0:
+        return int(requested)
     available = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(available(0)) if available else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads(), thread_name_prefix="filters")
+    return ThreadPoolExecutor(thread_count(), thread_name_prefix="filters")
 
 
-if hasattr(os, "register_at_fork"):  # the threads of a pool don't come along
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _symmetric(image: np.ndarray, weights: np.ndarray, axis: int, every: int = 1) -> np.ndarray:
-    """Correlation with weights of the middle and of one side."""
+    """Correlate along an axis with symmetric weights: of the centre and of one side."""
     half = len(weights) - 1
     image = image if axis == 0 else image.T
     n = image.shape[0] - half
@@ -136,7 +174,7 @@ def _symmetric(image: np.ndarray, weights: np.ndarray, axis: int, every: int = 1
 
 
 def block_means(image: np.ndarray, factor: int) -> np.ndarray:
-    """Means over factor × factor pixels; the image must be whole blocks."""
+    """Average over factor × factor pixels; the image must consist of whole blocks."""
     if factor == 1:
         return image
     rows, columns = (n // factor for n in image.shape)
@@ -149,12 +187,12 @@ def block_means(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def inner(image: np.ndarray, margin: int) -> np.ndarray:
-    """Without ``margin`` pixels on every side."""
+    """Remove ``margin`` pixels on every side."""
     return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
 
 
 def cubic_weights(t: np.ndarray | float) -> tuple[np.ndarray | float, ...]:
-    """Of the pixels before, at, after and two after a place that lies t after a pixel.
+    """Return the weights of the four pixels around a position that is t after the second one.
 
     Keys, IEEE Trans. ASSP 29, 1153 (1981).
     """
@@ -167,7 +205,7 @@ def cubic_weights(t: np.ndarray | float) -> tuple[np.ndarray | float, ...]:
 
 
 def cubic_at(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Values at points (N, 2), each at least 1 from the first and 2 from the last pixels."""
+    """Interpolate at points (N, 2), at least 1 pixel from the first and 2 from the last pixels."""
     low = np.floor(points).astype(int)
     down, across = (cubic_weights(t) for t in (points - low).T)
     total = np.zeros(len(points))

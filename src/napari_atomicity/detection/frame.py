@@ -1,8 +1,8 @@
-"""A frame that is read part by part: what a part looks like does not depend on the parting.
+"""A frame that is read tile by tile, with results that do not depend on the tiling.
 
-An image larger than memory is read in tiles. Whatever needs the whole frame (background, noise,
-extremes) is gathered on coarse grids first; then each tile is read with the margin that the
-filters ask for, and gives the same bits whichever tile it lies in.
+An image larger than memory is read in tiles. Quantities of the whole frame (background, noise,
+extremes) are estimated on coarse grids first. Then each tile is read with the margin that the
+filters require, and gives the same bits whichever tile contains it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,28 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from .background import background_of_blocks, blocks_of_background, filled
-from .filters import block_means, mirrored
+from .background import background_block_px, estimate_background_grid, fill_gaps
+from .filters import block_means, mirror_indices
 
 GAP_PX = 32
-"""A pixel without a value is like the nearest that has one, at most so far away."""
+"""Maximum distance over which the nearest finite pixel replaces a non-finite one."""
 STRIP_PX = 1024
-"""Rows read at a time when all of a frame is looked at."""
+"""Number of rows read at a time in a pass over the whole frame."""
 CACHED_PIXELS = 1 << 24
-"""Frames up to this size are kept as they were prepared, larger ones prepared again."""
+"""Frames up to this size are cached after preparation; larger ones are prepared repeatedly."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of a grid."""
+    """A rectangle of a grid, which may extend beyond it.
+
+    Parameters
+    ----------
+    top, bottom : int
+        First row, and the row after the last.
+    left, right : int
+        First column, and the column after the last.
+    """
 
     top: int
     bottom: int
@@ -36,34 +44,37 @@ class Tile:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Number of rows and columns."""
         return self.bottom - self.top, self.right - self.left
 
     @property
     def origin(self) -> np.ndarray:
+        """First row and column, as an array."""
         return np.array([self.top, self.left])
 
     def grown(self, margin: int) -> Tile:
+        """Return the tile extended by a margin on every side."""
         return Tile(
             self.top - margin, self.bottom + margin, self.left - margin, self.right + margin
         )
 
     def within(self, shape: tuple[int, int]) -> Tile:
-        """The part that lies in a grid of that shape."""
+        """Return the part of the tile inside a grid of that shape."""
         return Tile(
             max(0, self.top), min(shape[0], self.bottom),
             max(0, self.left), min(shape[1], self.right),
         )  # fmt: skip
 
     def holds(self, points: np.ndarray) -> np.ndarray:
-        """Which of the points (N, 2) lie in it."""
+        """Return whether the tile contains each of the points (N, 2)."""
         y, x = points[:, 0], points[:, 1]
         return (y >= self.top) & (y < self.bottom) & (x >= self.left) & (x < self.right)
 
 
 def tiles(shape: tuple[int, int], size: int) -> list[Tile]:
-    """Tiles of at most size × size that cover a grid, row by row.
+    """Return tiles of at most size × size pixels that cover a grid, row by row.
 
-    A grid that is hardly larger than a tile is one.
+    A grid slightly larger than a tile is a single tile.
     """
     edges = [
         [0, n] if n <= size * 5 // 4 else [*range(0, n, size), n] for n in shape
@@ -76,7 +87,7 @@ def tiles(shape: tuple[int, int], size: int) -> list[Tile]:
 
 
 def whole(shape: tuple[int, int]) -> Tile:
-    """All of a grid."""
+    """Return the tile that covers a grid."""
     return Tile(0, shape[0], 0, shape[1])
 
 
@@ -85,27 +96,29 @@ class Frame:
 
     Parameters
     ----------
-    pixels
-        Anything with a shape (Y, X) that gives an array for a pair of slices: an array, a memory
-        map, a zarr or dask array.
-    pixel_nm
+    pixels : array_like of shape (Y, X)
+        Anything that returns an array for a pair of slices: an array, a memory map, a zarr or dask
+        array.
+    pixel_nm : float
         Edge length of a pixel of the file in nm.
-    factor
-        Pixels of the file along the edge of one of this grid; a remainder at the far edges is
-        left out.
-    window_nm
-        Width of the window of the background.
+    factor : int
+        Number of pixels of the file along the edge of a pixel of this grid; a remainder at the far
+        edges is omitted.
+    window_nm : float
+        Width of the window of the background in nm.
 
     Attributes
     ----------
-    shape
-        Of the grid.
-    pixel_nm
-        Edge length of its pixels in nm.
-    background
-        On a coarse grid.
-    low, mean, high
-        Of the finite pixels; NaN if there are none.
+    shape : tuple of int
+        Shape of the grid.
+    pixel_nm : float
+        Edge length of a pixel of the grid in nm.
+    background : BackgroundGrid
+        Background on a coarse grid.
+    low, mean, high : float
+        Minimum, mean and maximum of the finite pixels; NaN if there are none.
+    n_finite : int
+        Number of finite pixels.
     """
 
     def __init__(
@@ -116,12 +129,12 @@ class Frame:
         self.shape = (pixels.shape[0] // self._factor, pixels.shape[1] // self._factor)
         self.pixel_nm = pixel_nm * self._factor
         self._kept: dict[int, np.ndarray] = {}
-        self._block = blocks_of_background(self.pixel_nm, window_nm)
+        self._block = background_block_px(self.pixel_nm, window_nm)
         means = self._survey()
-        self.background = background_of_blocks(means, self._block, self.pixel_nm, window_nm)
+        self.background = estimate_background_grid(means, self._block, self.pixel_nm, window_nm)
 
     def _survey(self) -> np.ndarray:
-        """Means of the blocks of the background; extremes and mean of all pixels on the way."""
+        """Compute the block means of the background, and the extremes and mean of all pixels."""
         edge = self._block * self._factor
         height, width = self._pixels.shape
         strip = max(1, STRIP_PX // edge) * edge
@@ -145,26 +158,26 @@ class Frame:
         self.low, self.high = low, high
         self.mean = total / count if count else float("nan")
         self.n_finite = count
-        return filled(np.vstack(means).astype(np.float32))
+        return fill_gaps(np.vstack(means).astype(np.float32))
 
     def _raw(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         part = np.asarray(self._pixels[top:bottom, left:right])
         return part if part.dtype == np.float32 else part.astype(np.float32)
 
     def flat(self, tile: Tile, step: int = 1) -> np.ndarray:
-        """The tile without its background, mirrored where it reaches beyond the frame.
+        """Return a tile minus its background, mirrored where it extends beyond the frame.
 
         Parameters
         ----------
-        tile
-            Of the grid whose pixels are means over ``step`` × ``step`` of this one's.
-        step
-            See there.
+        tile : Tile
+            Tile of the grid of means over ``step`` × ``step`` pixels.
+        step : int
+            Edge length of the blocks of this grid in pixels.
 
         Returns
         -------
-        ndarray
-            float32; not to be written to.
+        ndarray of float32
+            Must not be modified.
         """
         if self.shape[0] * self.shape[1] > CACHED_PIXELS:
             return self._flat(tile, step)
@@ -177,29 +190,43 @@ class Frame:
         return values - self.level(tile, step)
 
     def level(self, tile: Tile, step: int = 1) -> np.ndarray:
-        """The background of a tile, as `flat` takes it off."""
+        """Return the background of a tile, as `flat` subtracts it.
+
+        Parameters
+        ----------
+        tile : Tile
+            Tile of the grid of means over ``step`` × ``step`` pixels.
+        step : int
+            Edge length of the blocks of this grid in pixels.
+
+        Returns
+        -------
+        ndarray of float32
+        """
         rows, columns = self._indices(tile, step)
         return self.background.at((rows + 0.5) * step - 0.5, (columns + 0.5) * step - 0.5)
 
     def to_file_px(self, points: np.ndarray) -> np.ndarray:
-        """Points of this grid in pixels of the file."""
+        """Convert points of this grid to pixels of the file."""
         return np.asarray(points * self._factor + (self._factor - 1) / 2)
 
     def to_grid_px(self, points: np.ndarray) -> np.ndarray:
-        """Points in pixels of the file on this grid."""
+        """Convert points in pixels of the file to this grid."""
         return np.asarray((points - (self._factor - 1) / 2) / self._factor)
 
     def inside(self, points: np.ndarray) -> np.ndarray:
-        """The nearest points (N, 2) on the grid."""
+        """Return the nearest points (N, 2) inside the grid."""
         return np.clip(points, 0, np.array(self.shape) - 1)
 
     def values(self, tile: Tile) -> np.ndarray:
-        """The tile as recorded, without gaps, mirrored where it reaches beyond the frame."""
+        """Return a tile as recorded, without gaps, mirrored where it extends beyond the frame."""
         return self._values(*self._indices(tile, 1), 1)
 
     def _indices(self, tile: Tile, step: int) -> tuple[np.ndarray, np.ndarray]:
         height, width = self._shape(step)
-        return mirrored(tile.top, tile.bottom, height), mirrored(tile.left, tile.right, width)
+        return mirror_indices(tile.top, tile.bottom, height), mirror_indices(
+            tile.left, tile.right, width
+        )
 
     def _shape(self, step: int) -> tuple[int, int]:
         return max(1, self.shape[0] // step), max(1, self.shape[1] // step)
@@ -213,7 +240,7 @@ class Frame:
         return _cut(part, rows - low[0], columns - low[1])
 
     def _finite(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """Pixels of the file; those without a value get that of the nearest which has one."""
+        """Return pixels of the file; the nearest finite ones replace non-finite ones."""
         part = self._raw(top, bottom, left, right)
         if _all_finite(part):
             return part
@@ -235,18 +262,29 @@ class Frame:
         return self.background.at(y, x)
 
 
-def groups(
+def group_points(
     points: np.ndarray, shape: tuple[int, int], size: int, margin: int
 ) -> list[tuple[Tile, np.ndarray]]:
-    """Boxes around neighbouring points, and the rows of the points in each.
+    """Group neighbouring points into boxes.
 
-    As many points to a box, up to those in ``size`` × ``size`` pixels, as makes for the fewest
-    pixels in all: each box is to be read with a margin, and nothing where no point is.
+    The size of the boxes, at most ``size`` × ``size`` pixels, minimises the total number of pixels
+    read: each box is read with a margin, and areas without points are not read.
 
     Parameters
     ----------
-    points
-        (N, 2) in a grid of that shape.
+    points : ndarray of shape (N, 2)
+        Points in the grid.
+    shape : tuple of int
+        Shape of the grid.
+    size : int
+        Maximum edge length of a box in pixels.
+    margin : int
+        Margin of each box in pixels.
+
+    Returns
+    -------
+    list of (Tile, ndarray of int)
+        Boxes, and the indices of the points in each.
     """
     if len(points) == 0:
         return []
@@ -274,7 +312,7 @@ def groups(
 
 
 def _cut(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """These rows and columns, which are neighbours but where they are mirrored."""
+    """Select rows and columns, which are contiguous unless they are mirrored."""
     neighbours = [index[-1] - index[0] == len(index) - 1 for index in (rows, columns)]
     image = image[rows[0] : rows[-1] + 1] if neighbours[0] else image[rows]
     if neighbours[1]:
@@ -283,7 +321,7 @@ def _cut(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray
 
 
 def _all_finite(part: np.ndarray) -> bool:
-    # A sum is finite only if all are; it takes a fraction of the time, and overflows never.
+    # A sum is finite only if all values are. It is much faster than `isfinite`.
     return part.dtype.kind in "biu" or bool(
         np.isfinite(part.sum(dtype=np.float32)) or np.isfinite(part).all()
     )
@@ -292,7 +330,7 @@ def _all_finite(part: np.ndarray) -> bool:
 def _block_sums(
     values: np.ndarray | None, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Sums over blocks that begin at these rows and columns; of ones if there are no values."""
+    """Sum over blocks that begin at these rows and columns; of ones without values."""
     if values is None:
         heights, widths = np.diff([*rows, shape[0]]), np.diff([*columns, shape[1]])
         return np.outer(heights, widths).astype(float)
@@ -301,6 +339,20 @@ def _block_sums(
     return np.add.reduceat(strips, columns, axis=1)
 
 
-def parts(frame: Frame, size: int, step: int = 1) -> Iterator[Tile]:
-    """Tiles of the grid whose pixels are means over ``step`` × ``step`` of the frame's."""
+def iterate_tiles(frame: Frame, size: int, step: int = 1) -> Iterator[Tile]:
+    """Yield the tiles of the grid of means over ``step`` × ``step`` pixels of a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    size : int
+        Maximum edge length of a tile in pixels of that grid.
+    step : int
+        Edge length of the blocks.
+
+    Yields
+    ------
+    Tile
+    """
     yield from tiles((max(1, frame.shape[0] // step), max(1, frame.shape[1] // step)), size)

@@ -1,11 +1,10 @@
-"""Outlines: the extent of each cluster, and what is measured inside it."""
+"""Outlines of clusters by watershed, and their measurements."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from contourpy import contour_generator
@@ -13,31 +12,50 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from .background import BackgroundGrid
-from .filters import gaussian, in_threads, inner, reach
+from .filters import gaussian, inner, reach, run_in_threads
 from .frame import Frame, Tile
+from .sheets import Sheet, SheetPixels, make_sheets
 
 OUTLINE_SIGMA_NM = 0.12
-"""Blur under the outline: joins the atoms of a cluster, hardly widens it."""
+"""Blur before outlining: joins the atoms of a cluster without widening it noticeably."""
 OUTLINE_LEVEL = 0.4
-"""Height of the outline as a share of the cluster's own plateau."""
+"""Level of the outline as a fraction of the plateau of the cluster."""
 _FLOOD_SIGMA_NM = 0.2
 TAIL_NM = 0.2
-"""How far beyond the outline the probe's tails are counted to the intensity."""
+"""Distance beyond the outline within which the tails of the probe count as intensity."""
 RING_NM = 0.6
-"""Width of the ring around it that gives the local background."""
+"""Width of the ring around the tails that gives the local background."""
 _CROSS = ndimage.generate_binary_structure(2, 1)
 _MIN_PIXELS = 4
-_MIN_AROUND = 12  # pixels, for a level
-_WINDOWS = 64  # measured at a time: they stay in the processor's cache
-_DRAWN = 500  # polygons at a time
+_MIN_RING_PIXELS = 12  # for a local background
+_MAX_POLYGONS = 500  # polygons at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """One cluster on the frame's grid; lengths in nm, polygon and centre in its pixels (y, x).
+    """Outline and measurements of one cluster on the frame's grid.
 
-    ``isolation`` is 1 if the level falls to the local background all around, and 0 if it stays in
-    some direction, as at an edge.
+    Parameters
+    ----------
+    label : int
+        Label of its basin.
+    centre_px : ndarray of shape (2,)
+        Intensity-weighted centre (y, x) in pixels of the grid.
+    diameter_nm : float
+        Diameter in nm of the disc of equal area.
+    integrated_intensity : float
+        Background-subtracted intensity in counts nm².
+    eccentricity : float
+        Eccentricity of the ellipse with the same second moments.
+    touches_border : bool
+        Whether the image border cuts the cluster.
+    touches_neighbour : bool
+        Whether the tails of another cluster overlap.
+    polygon_px : ndarray of shape (M, 2)
+        Closed polygon (y, x) in pixels of the grid.
+    isolation : float
+        1 if the intensity falls to the local background in all directions, 0 if it does not fall in
+        some direction, as at an edge.
     """
 
     label: int
@@ -53,19 +71,19 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class Basins:
-    """The basins of the clusters in a tile.
+    """Basins of the clusters in a tile.
 
     Parameters
     ----------
-    basins
-        (Y, X) int32: 0 where no cluster is, else 1 + index of the seed.
-    flat, smooth
-        (Y, X) float32: the tile without background, and blurred.
-    tile
-        Where it lies.
-    shape
-        Of the whole frame.
-    pixel_nm
+    basins : ndarray of shape (Y, X), int32
+        0 where there is no cluster, otherwise 1 + index of the seed.
+    flat, smooth : ndarray of shape (Y, X), float32
+        The tile without background, and blurred.
+    tile : Tile
+        Position of the tile in the frame.
+    shape : tuple of int
+        Shape of the whole frame.
+    pixel_nm : float
         Edge length of a pixel in nm.
     """
 
@@ -80,18 +98,24 @@ class Basins:
 def grow_regions(
     frame: Frame, tile: Tile, seeds: np.ndarray, noise: BackgroundGrid, reach_nm: float
 ) -> Basins:
-    """The basin of each seed: what stands out around it, up to the basins of others.
+    """Grow the basin of each seed: the region above the noise around it, up to other basins.
 
     Parameters
     ----------
-    frame, tile
-        Where.
-    seeds
-        (N, 2) positions (y, x) in the frame.
-    noise
-        Of the frame blurred by `OUTLINE_SIGMA_NM`.
-    reach_nm
-        A basin ends at this distance from its seed, along y or x, at the latest.
+    frame : Frame
+        The frame.
+    tile : Tile
+        Part of the frame.
+    seeds : ndarray of shape (N, 2)
+        Positions (y, x) in the frame.
+    noise : BackgroundGrid
+        Noise of the frame blurred by `OUTLINE_SIGMA_NM`.
+    reach_nm : float
+        Maximum distance of a basin from its seed, along y and along x, in nm.
+
+    Returns
+    -------
+    Basins
     """
     tile = tile.within(frame.shape)
     blurs = (OUTLINE_SIGMA_NM, np.sqrt(_FLOOD_SIGMA_NM**2 - OUTLINE_SIGMA_NM**2))
@@ -110,12 +134,12 @@ def grow_regions(
         mask[at[:, 0], at[:, 1]] = True
         mask &= _near(at, round(reach_nm / frame.pixel_nm), tile.shape)
         basins[at[:, 0], at[:, 1]] = np.arange(1, len(seeds) + 1)
-        _flood(basins, gaussian(blurred, second), mask)  # it must not follow single atoms
+        _flood(basins, gaussian(blurred, second), mask)
     return Basins(basins, flat, smooth, tile, frame.shape, frame.pixel_nm)
 
 
 def _near(points: np.ndarray, half: int, shape: tuple[int, ...]) -> np.ndarray:
-    """(Y, X) bool: at most ``half`` from one of the points (N, 2), along y and along x."""
+    """Return a mask (Y, X) of pixels within ``half`` of a point (N, 2), along y and along x."""
     near = np.zeros(shape, bool)
     for y, x in points:
         near[max(0, y - half) : y + half + 1, max(0, x - half) : x + half + 1] = True
@@ -123,9 +147,9 @@ def _near(points: np.ndarray, half: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _flood(basins: np.ndarray, height: np.ndarray, mask: np.ndarray) -> None:
-    """Watershed of the seeds in ``basins``, in place; part by part of the mask.
+    """Compute the watershed of the seeds in ``basins``, in place, for each part of the mask.
 
-    A part with one seed is its basin as a whole; only those with several have to be flooded.
+    A part with one seed is its basin as a whole; only parts with several seeds are flooded.
     """
     parts, n = ndimage.label(mask, _CROSS)
     at = np.nonzero(basins)
@@ -148,33 +172,51 @@ def _flood(basins: np.ndarray, height: np.ndarray, mask: np.ndarray) -> None:
 
 
 def measure_regions(regions: Basins, labels: np.ndarray | None = None) -> list[Outline]:
-    """Outline and measure basins, from top to bottom; those of ``labels``, or all.
+    """Outline and measure basins, from top to bottom.
 
-    The outline lies at a fixed share of the cluster's own plateau (the median of the brighter
-    half of its core), so that gain and dose do not change it.
+    The level of the outline is a fixed fraction of the plateau of the cluster (the median of the
+    brighter half of its core), so gain and dose do not change it.
+
+    Parameters
+    ----------
+    regions : Basins
+        Basins of the clusters.
+    labels : ndarray of int, optional
+        Labels of the basins to measure; all if None.
+
+    Returns
+    -------
+    list of Outline
     """
-    final = _cores(regions)  # first, so that neighbours know each other's extent
-    found = _drawn(_measured(final, regions, labels))
+    final = _core_labels(
+        regions
+    )  # first, because a measurement requires the extent of its neighbours
+    found = _add_polygons(_measure_all(final, regions, labels))
     return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))
 
 
 def measure_mask(mask: np.ndarray, regions: Basins) -> Outline | None:
-    """Measure the cluster of which a part is given, beside the basins of all others.
+    """Measure a cluster of which a part is given, among the basins of all others.
 
     Parameters
     ----------
-    mask
-        (Y, X) bool: what belongs to the cluster in any case; the core of its basin does as well.
-    regions
-        Label 1 is the cluster's own basin.
+    mask : ndarray of shape (Y, X), bool
+        Pixels that belong to the cluster in addition to the core of its basin.
+    regions : Basins
+        Basins; label 1 is that of the cluster.
+
+    Returns
+    -------
+    Outline or None
+        None if the cluster is too small.
     """
-    final = _cores(regions)
+    final = _core_labels(regions)
     final[mask] = 1
     regions = replace(regions, basins=np.where(mask, 1, regions.basins))
-    return next(iter(_drawn(_measured(final, regions, np.array([1])))), None)
+    return next(iter(_add_polygons(_measure_all(final, regions, np.array([1])))), None)
 
 
-def _drawn(measured: Sequence[tuple[Outline, np.ndarray] | None]) -> list[Outline]:
+def _add_polygons(measured: Sequence[tuple[Outline, np.ndarray] | None]) -> list[Outline]:
     some = [one for one in measured if one is not None]
     polygons = _polygons([mask for _, mask in some])
     # `replace` would take ten times as long.
@@ -184,114 +226,20 @@ def _drawn(measured: Sequence[tuple[Outline, np.ndarray] | None]) -> list[Outlin
     ]
 
 
-# ---- many clusters at a time
-class _Sheet:
-    """Windows of an image one below the other: one operation then serves many clusters.
-
-    Parameters
-    ----------
-    labels
-        (N,) one per window.
-    boxes
-        (N, 4) top, bottom, left, right in the image; they may reach beyond it.
-    """
-
-    def __init__(self, labels: np.ndarray, boxes: np.ndarray) -> None:
-        self.labels = labels
-        self.corners, self.ends = boxes[:, ::2], boxes[:, 1::2]
-        heights, widths = (self.ends - self.corners).T
-        self.tops = np.cumsum(heights) - heights
-        self.shape = int(heights.sum()), int(widths.max())
-        self.window = np.repeat(np.arange(len(boxes)), heights)  # of each row
-
-    def of(self, image: np.ndarray, outside: float) -> np.ndarray:
-        """The windows of an image; what is not in it is ``outside``."""
-        out = np.full(self.shape, outside, image.dtype)
-        first, last = np.maximum(self.corners, 0), np.minimum(self.ends, image.shape)
-        places = [first, last, first - self.corners, last - self.corners]
-        for top, (y, x, y_, x_, row, column, row_, column_) in zip(
-            self.tops.tolist(), np.hstack(places).tolist(), strict=True
-        ):
-            out[top + row : top + row_, column:column_] = image[y:y_, x:x_]
-        return out
-
-    def pixels(self, mask: np.ndarray) -> _Pixels:
-        """Those of a mask, window by window and from top to bottom."""
-        index = np.flatnonzero(mask)
-        row, column = np.divmod(index, self.shape[1])
-        window = self.window[row]
-        return _Pixels(len(self.tops), index, window, row - self.tops[window], column)
-
-
-class _Pixels(NamedTuple):
-    """Some pixels of a sheet of ``n`` windows, (K,) each: place in the sheet, window, and row and
-    column in the window."""
-
-    n: int
-    place: np.ndarray
-    window: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-
-    def where(self, keep: np.ndarray) -> _Pixels:
-        return _Pixels(self.n, *(one[keep] for one in self[1:]))
-
-    def number(self) -> np.ndarray:
-        """(n,) of each window."""
-        return np.bincount(self.window, minlength=self.n)
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """(n,) of values (K,) over each window, in double precision and in their order: the same
-        whatever is in the sheet beside."""
-        return np.bincount(self.window, values, self.n)
-
-    def medians(self, values: np.ndarray, least: int = 1) -> np.ndarray:
-        """(n,) of values (K,) over each window, NaN where there are fewer than ``least``."""
-        ends = np.cumsum(self.number()).tolist()
-        return np.array(
-            [
-                _median(values[start:end]) if end - start >= least else np.nan
-                for start, end in pairwise([0, *ends])
-            ]
-        )
-
-
-def _median(values: np.ndarray) -> float:
-    """`numpy.median`, in a tenth of the time for a few hundred values."""
-    half = len(values) // 2
-    values = values.copy()
-    values.partition(half)
-    if len(values) % 2:
-        return float(values[half])
-    return float((values[:half].max() + values[half]) / 2)
-
-
-def _sheets(image: np.ndarray, labels: np.ndarray | None, margin: int) -> list[_Sheet]:
-    """Windows with a margin around the labels in an image of labels, or around all of them."""
-    boxes = ndimage.find_objects(image)
-    some = range(1, len(boxes) + 1) if labels is None else [i for i in labels if i <= len(boxes)]
-    own = np.array([i for i in some if boxes[i - 1] is not None])
-    edges = np.array(
-        [[end for s in boxes[i - 1] for end in (s.start - margin, s.stop + margin)] for i in own]
-    )
-    return [
-        _Sheet(own[start : start + _WINDOWS], edges[start : start + _WINDOWS])
-        for start in range(0, len(own), _WINDOWS)
-    ]
-
-
-def _cores(regions: Basins) -> np.ndarray:
-    """The labels of the basins, but within the outlines only."""
+def _core_labels(regions: Basins) -> np.ndarray:
+    """Return the labels of the basins, restricted to the outlines."""
     final = np.zeros_like(regions.basins)
-    sheets = _sheets(regions.basins, None, margin=1)
-    for sheet, core in zip(sheets, in_threads(lambda s: _core(s, regions), sheets), strict=True):
+    sheets = make_sheets(regions.basins, None, margin=1)
+    for sheet, core in zip(
+        sheets, run_in_threads(lambda s: _sheet_cores(s, regions), sheets), strict=True
+    ):
         top, left = sheet.corners[core.window].T
         final[core.row + top, core.column + left] = sheet.labels[core.window]
     return final
 
 
-def _core(sheet: _Sheet, regions: Basins) -> _Pixels:
-    """The part of each basin above the outline's level that hangs together, without holes."""
+def _sheet_cores(sheet: Sheet, regions: Basins) -> SheetPixels:
+    """Return the largest connected part of each basin above its level, with holes filled."""
     basin = sheet.pixels(sheet.of(regions.basins, 0) == sheet.labels[sheet.window][:, None])
     values = sheet.of(regions.smooth, 0).ravel()[basin.place]
     number = basin.number()
@@ -313,22 +261,28 @@ def _core(sheet: _Sheet, regions: Basins) -> _Pixels:
     return sheet.pixels(around != around[0, 0])
 
 
-def _measured(
+def _measure_all(
     final: np.ndarray, regions: Basins, labels: np.ndarray | None
 ) -> list[tuple[Outline, np.ndarray] | None]:
-    """Outlines, of whose polygons only the corner is there yet, and the masks to draw them from;
-    None for what is too small."""
-    # So wide that whatever counts for a cluster is nearer to it than to the next in the sheet.
+    """Measure clusters.
+
+    Returns
+    -------
+    list of (Outline, ndarray) or None
+        Outlines, whose polygon is only the corner of the mask, and the masks to contour; None for
+        clusters that are too small.
+    """
+    # Wide enough that all pixels of a cluster are nearer to it than to the next in the sheet.
     margin = int(np.ceil((TAIL_NM + RING_NM) / regions.pixel_nm)) + 1
-    sheets = _sheets(final, labels, margin)
-    found = in_threads(lambda sheet: _measures(sheet, margin, final, regions), sheets)
+    sheets = make_sheets(final, labels, margin)
+    found = run_in_threads(lambda sheet: _measure_sheet(sheet, margin, final, regions), sheets)
     return [one for of_sheet in found for one in of_sheet]
 
 
-def _measures(
-    sheet: _Sheet, margin: int, labels: np.ndarray, regions: Basins
+def _measure_sheet(
+    sheet: Sheet, margin: int, labels: np.ndarray, regions: Basins
 ) -> list[tuple[Outline, np.ndarray] | None]:
-    """`_measured` of the clusters of a sheet."""
+    """Measure the clusters of a sheet; see `_measure_all`."""
     pixel_nm = regions.pixel_nm
     own = sheet.labels[sheet.window][:, None]
     final, basins = sheet.of(labels, 0), sheet.of(regions.basins, -1)
@@ -341,7 +295,7 @@ def _measures(
     unclaimed = basins == 0
 
     ring = sheet.pixels(unclaimed & (distance2 <= reach_) & ~near)
-    level = np.nan_to_num(ring.medians(flat[ring.place], least=_MIN_AROUND))
+    level = np.nan_to_num(ring.medians(flat[ring.place], min_pixels=_MIN_RING_PIXELS))
     counted = sheet.pixels(near & ~others & (unclaimed | (basins == own)))
     intensity = counted.sums(flat[counted.place] - level[counted.window]) * pixel_nm**2
     met = sheet.pixels(others & near).number() > 0
@@ -385,7 +339,7 @@ def _measures(
 
 
 def _distance2(inside: np.ndarray) -> np.ndarray:
-    """Squared distance in pixels to the nearest of those inside."""
+    """Return the squared distance in pixels to the nearest pixel inside."""
     y, x = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     y -= np.arange(inside.shape[0], dtype=y.dtype)[:, None]
     x -= np.arange(inside.shape[1], dtype=x.dtype)
@@ -393,31 +347,33 @@ def _distance2(inside: np.ndarray) -> np.ndarray:
 
 
 def _isolation(
-    height: np.ndarray, around: _Pixels, values: np.ndarray, middle: Sequence[np.ndarray]
+    height: np.ndarray, around: SheetPixels, values: np.ndarray, middle: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """How far the level falls in the direction in which it falls least (of eight): (n,).
+    """Compute the smallest fall of intensity around a cluster over eight directions: (n,).
 
     Parameters
     ----------
-    height
-        (n,) of the clusters over the level.
-    around, values
-        (K,) pixels of the ring that are no cluster's, and how far they lie over the level.
-    middle
+    height : ndarray of shape (n,)
+        Mean intensity of the clusters above the local background.
+    around : SheetPixels
+        Pixels of the ring that belong to no cluster.
+    values : ndarray of shape (K,)
+        Their intensity above the local background.
+    middle : sequence of ndarray
         Row and column of each cluster.
     """
     y, x = (at - m[around.window] for at, m in zip(around[3:], middle, strict=True))
     sector = 8 * around.window + (y < 0) + 2 * (x < 0) + 4 * (np.abs(y) < np.abs(x))
     count = np.bincount(sector, minlength=8 * around.n)
     total = np.bincount(sector, values, 8 * around.n)
-    mean = np.where(count >= _MIN_AROUND, total / np.maximum(count, 1), -np.inf)
+    mean = np.where(count >= _MIN_RING_PIXELS, total / np.maximum(count, 1), -np.inf)
     highest = mean.reshape(-1, 8).max(axis=1)
     fall = 1 - highest / np.where(height > 0, height, 1)
     return np.where(height <= 0, 0.0, np.where(np.isfinite(highest), fall, 1.0))
 
 
-def _eccentricity(inside: _Pixels, middle: Sequence[np.ndarray]) -> np.ndarray:
-    """(n,) of the ellipses with the same second moments (pixels are squares)."""
+def _eccentricity(inside: SheetPixels, middle: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the eccentricity (n,) of the ellipses with the same second moments."""
     n = inside.number()
     y, x = (at - m[inside.window] for at, m in zip(inside[3:], middle, strict=True))
     yy, xx, yx = inside.sums(y * y) / n, inside.sums(x * x) / n, inside.sums(y * x) / n
@@ -426,11 +382,11 @@ def _eccentricity(inside: _Pixels, middle: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _polygons(masks: list[np.ndarray]) -> list[np.ndarray]:
-    """The longest closed contour of each mask, (M, 2)."""
+    """Return the longest closed contour (M, 2) of each mask."""
     out = []
-    for start in range(0, len(masks), _DRAWN):
-        # One below the other in one image: most of the time of a contour goes to its beginning.
-        some = masks[start : start + _DRAWN]
+    for start in range(0, len(masks), _MAX_POLYGONS):
+        # Stacked in one image, because starting a contour takes most of its time.
+        some = masks[start : start + _MAX_POLYGONS]
         tops = np.cumsum([0] + [len(mask) + 2 for mask in some])
         height = np.zeros((tops[-1], max(mask.shape[1] for mask in some) + 2))
         for top, mask in zip(tops, some, strict=False):

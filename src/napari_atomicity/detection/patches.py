@@ -1,6 +1,6 @@
 """Patches: each cluster on the same grid in nm, raw and locally contrast-normalised.
 
-A frame is taken tile by tile, only where clusters are; a patch does not depend on the tile.
+A frame is read in tiles, only where it contains clusters; a patch does not depend on the tile.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import pandas as pd
 from ..core.micrograph import Micrograph
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
-from .filters import cubic_weights, gaussian, inner, mirrored, reach
-from .frame import Frame, Tile, groups
+from .filters import cubic_weights, gaussian, inner, mirror_indices, reach
+from .frame import Frame, Tile, group_points
 
 BACKGROUND_WINDOW_NM = 12.0
 _TILE_PX = 2048
@@ -20,38 +20,38 @@ _CHUNK = 128  # patches at a time: they stay in the processor's cache
 
 
 def local_contrast(frame: np.ndarray, window_px: float) -> np.ndarray:
-    """Local contrast normalisation: (I - local mean) / local standard deviation.
+    """Normalise the local contrast: (I - local mean) / local standard deviation.
 
-    Both are Gaussian-weighted (Jarrett et al., ICCV 2009). Where the image is constant the result
-    is 0.
+    Both are Gaussian-weighted (Jarrett et al., ICCV 2009). Where the image is constant, the
+    result is 0.
 
     Parameters
     ----------
-    frame
-        (Y, X), finite.
-    window_px
-        Standard deviation of the Gaussian windows.
+    frame : ndarray of shape (Y, X)
+        Finite intensities.
+    window_px : float
+        Standard deviation of the Gaussian windows in pixels.
 
     Returns
     -------
-    ndarray
-        (Y, X) float32, without unit.
+    ndarray of shape (Y, X), float32
+        Dimensionless.
     """
     margin = contrast_margin(window_px)
     middle = np.float32(frame.mean())
-    rows, columns = (mirrored(-margin, n + margin, n) for n in frame.shape)
+    rows, columns = (mirror_indices(-margin, n + margin, n) for n in frame.shape)
     centred = frame.astype(np.float32)[rows][:, columns] - middle
     largest = float(np.abs(centred).max(initial=0.0))
     return _contrast(centred, window_px, Tile(0, frame.shape[0], 0, frame.shape[1]), largest)
 
 
 def contrast_margin(window_px: float) -> int:
-    """How many pixels beyond a pixel its local contrast asks for."""
+    """Return the margin in pixels that local contrast requires around a pixel."""
     return 2 * _wide_margin(window_px)
 
 
 def _contrast(centred: np.ndarray, window_px: float, tile: Tile, largest: float) -> np.ndarray:
-    """Of a tile, from its pixels with a margin of `contrast_margin`."""
+    """Normalise the contrast of a tile, from its pixels with a margin of `contrast_margin`."""
     margin = _wide_margin(window_px)
     deviation = inner(centred, margin) - _wide_gaussian(centred, window_px, tile.grown(margin))
     variance = _wide_gaussian(deviation**2, window_px, tile)
@@ -61,11 +61,11 @@ def _contrast(centred: np.ndarray, window_px: float, tile: Tile, largest: float)
 
 
 # ---- a wide Gaussian, on a coarser grid
-_SAMPLED = 0.8  # blur before every n-th pixel is taken, in units of n: nothing is folded back
+_SAMPLED = 0.8  # blur before every n-th pixel is taken, in units of n: prevents aliasing
 
 
 def _coarsening(sigma_px: float) -> int:
-    """A Gaussian of at least three pixels of a grid loses nothing there that could be seen."""
+    """Return the step of a coarser grid on which a Gaussian has a sigma of at least 3 pixels."""
     return max(1, int(sigma_px / 3))
 
 
@@ -75,20 +75,20 @@ def _wide_margin(sigma_px: float) -> int:
 
 
 def _reaches(sigma_px: float, factor: int) -> tuple[int, int]:
-    """Of the blur before the coarser grid and of that on it, in pixels."""
+    """Return the reach of the blur before the coarser grid and of that on it, in pixels."""
     return reach(_SAMPLED * factor), factor * reach(_left(sigma_px, factor))
 
 
 def _left(sigma_px: float, factor: int) -> float:
-    """Blur that is left for the coarser grid, in its pixels."""
+    """Return the remaining blur on the coarser grid, in its pixels."""
     return float(np.sqrt((sigma_px / factor) ** 2 - _SAMPLED**2))
 
 
 def _wide_gaussian(image: np.ndarray, sigma_px: float, tile: Tile) -> np.ndarray:
-    """The tile blurred, from its pixels with a margin of `_wide_margin`.
+    """Blur a tile, from its pixels with a margin of `_wide_margin`.
 
-    On a coarser grid that lies alike whatever the tile is, then by cubic interpolation (Keys, IEEE
-    Trans. ASSP 29, 1153 (1981)).
+    On a coarser grid whose position does not depend on the tile, followed by cubic interpolation
+    (Keys, IEEE Trans. ASSP 29, 1153 (1981)).
     """
     factor, margin = _coarsening(sigma_px), _wide_margin(sigma_px)
     if factor == 1:
@@ -104,7 +104,7 @@ def _wide_gaussian(image: np.ndarray, sigma_px: float, tile: Tile) -> np.ndarray
 
 
 def _cubic(coarse: np.ndarray, factor: int, first: int, start: int, stop: int) -> np.ndarray:
-    """Rows ``start`` to ``stop`` of pixels from every ``factor``-th, the first being ``first``."""
+    """Interpolate the rows ``start`` to ``stop`` from every ``factor``-th row from ``first``."""
     out = np.empty((stop - start, coarse.shape[1]), np.float32)
     for phase in range(factor):
         begin = start + (phase - start) % factor
@@ -131,33 +131,33 @@ def extract_patches(
     stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
-    """Cut every cluster of a table out of its frame.
+    """Extract the patch of every cluster of a table.
 
     Parameters
     ----------
-    micrograph
+    micrograph : Micrograph
         A calibrated image or stack.
-    table
-        The cluster table: ``frame``, ``y_px``, ``x_px`` are read.
-    settings
+    table : pandas.DataFrame
+        The cluster table; ``frame``, ``y_px`` and ``x_px`` are used.
+    settings : PatchSettings
         Field of view, grid, channels.
-    intensity_per_atom
-        Integrated intensity of one atom in counts nm²: the raw channel is divided by it, so that
-        it is in atoms per nm² and its integral is a number of atoms.
-    stop, progress
-        Asked and told between tiles.
+    intensity_per_atom : float
+        Integrated intensity of one atom in counts nm². The raw channel is divided by it, so that it
+        is in atoms per nm² and its integral is a number of atoms.
+    stop, progress : callable, optional
+        Called before each tile.
 
     Returns
     -------
-    dict
-        Channel → (N, size_px, size_px) float32.
+    dict of str to ndarray
+        Channel to patches of shape (N, size_px, size_px), float32.
 
     Raises
     ------
     CalibrationError
-        If the pixel size is not known.
+        If the pixel size is unknown.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` is true.
     """
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px
@@ -170,11 +170,11 @@ def extract_patches(
     for index in np.unique(frames):
         frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
         of_frame = np.flatnonzero(frames == index)
-        for _, own in groups(middles[of_frame], frame.shape, _TILE_PX, margin):
+        for _, own in group_points(middles[of_frame], frame.shape, _TILE_PX, margin):
             check(stop)
             report(progress, done, n, "Cutting patches")
             rows = of_frame[own]
-            held = around(middles[rows], half)
+            held = bounding_tile(middles[rows], half)
             images = channel_images(frame, held, settings)
             for channel, patch in _sample(images, held, centres[rows], pixel_nm, settings).items():
                 out[channel][rows] = patch
@@ -185,20 +185,35 @@ def extract_patches(
 
 
 def half_window(pixel_nm: float, settings: PatchSettings) -> int:
-    """Pixels on each side of a centre that its patch is made of."""
+    """Return the number of pixels on each side of a centre that its patch requires."""
     return int(np.ceil(settings.field_of_view_nm / 2 / pixel_nm)) + 1
 
 
-def around(middles: np.ndarray, half: int) -> Tile:
-    """The tile that holds the windows of all these pixels (N, 2)."""
+def bounding_tile(middles: np.ndarray, half: int) -> Tile:
+    """Return the tile that contains the windows of all these pixels (N, 2)."""
     (top, left), (bottom, right) = middles.min(axis=0), middles.max(axis=0)
     return Tile(int(top) - half, int(bottom) + half + 1, int(left) - half, int(right) + half + 1)
 
 
 def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> dict[str, np.ndarray]:
-    """The channels of a tile, each computed once: channel → pixels of the tile, float32."""
+    """Compute the channels of a tile.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    tile : Tile
+        Part of the frame.
+    settings : PatchSettings
+        Field of view, grid, channels.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Channel to pixels of the tile, float32.
+    """
     patch_pixel_nm = settings.field_of_view_nm / settings.size_px
-    # The same resolution at every magnification: no aliasing, and the noise would tell.
+    # The same resolution at every magnification, which also prevents aliasing.
     blur = 0.5 * np.sqrt(max(0.0, (patch_pixel_nm / frame.pixel_nm) ** 2 - 1))
     window = settings.lcn_window_nm / frame.pixel_nm
     margin = contrast_margin(window) if "LCN" in settings.channels else 0
@@ -220,11 +235,11 @@ def _sample(
     pixel_nm: float,
     settings: PatchSettings,
 ) -> dict[str, np.ndarray]:
-    """Linear interpolation of all channels on the grids of all patches."""
+    """Interpolate all channels linearly on the grids of all patches."""
     import torch
     from torch.nn.functional import grid_sample
 
-    from ..core.threads import side_by_side
+    from ..core.threads import parallel_map
 
     half, size = half_window(pixel_nm, settings), settings.size_px
     edge = 2 * half + 1
@@ -234,7 +249,7 @@ def _sample(
     middles = np.minimum(middles, np.array(whole.shape[1:]) - half - 1)
     at = torch.from_numpy(middles - half)
     offset = (np.arange(size) - (size - 1) / 2) * settings.field_of_view_nm / size / pixel_nm
-    # In its own window, so that a position is as exact in a large image as in a small one.
+    # Relative to its own window, so that precision does not depend on the size of the image.
     own = centres_px - tile.origin - middles
     y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float() for i in (0, 1))
     out = np.empty((len(images), len(centres_px), size, size), np.float32)
@@ -247,5 +262,5 @@ def _sample(
         sampled = grid_sample(cut, grid, "bilinear", "border", align_corners=True)
         out[:, rows] = sampled.transpose(0, 1).numpy()
 
-    side_by_side(fill, range(0, len(centres_px), _CHUNK))
+    parallel_map(fill, range(0, len(centres_px), _CHUNK))
     return dict(zip(images, out, strict=True))

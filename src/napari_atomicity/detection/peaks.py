@@ -1,7 +1,8 @@
-"""Summits of normalised scale space, octave by octave and tile by tile.
+"""Peaks of the normalised scale space, octave by octave and tile by tile.
 
-A scale needs no more pixels than its blur leaves it: the frame is taken on means of a few pixels,
-and every second row and column is dropped where the blur has doubled (Lowe, IJCV 60, 91 (2004)).
+A scale needs no more pixels than its blur resolves. The frame is averaged over blocks of pixels
+first, and every second row and column is dropped each time the blur has doubled (Lowe, IJCV 60, 91
+(2004)).
 """
 
 from __future__ import annotations
@@ -13,32 +14,32 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..core.progress import Progress, Stop, check, report
-from .background import BackgroundGrid, noise_of_sample, noise_step
-from .filters import gaussian, inner, laplacian, mirrored, reach
-from .frame import Frame, Tile, parts, tiles
+from .background import BackgroundGrid, estimate_noise_grid, noise_sampling_step
+from .filters import gaussian, inner, laplacian, mirror_indices, reach
+from .frame import Frame, Tile, iterate_tiles, tiles
 
 FINEST_PX = 1.4
-"""Least sigma of a scale on its own grid: summits and Laplacian are as good as on a finer one."""
+"""Minimum sigma of a scale on its own grid; a finer grid does not improve peaks and Laplacian."""
 _TILE_PX = 1024
-# The summit of the next scale lies some way from here and so is higher than its value here; which
-# of the two is the stronger is settled where their discs overlap.
-_HARDLY_LESS = np.float32(0.97)
+# The peak of the next scale is displaced and thus exceeds the value at this pixel. Which of the two
+# is stronger is decided where overlapping discs are suppressed.
+_SCALE_TOLERANCE = np.float32(0.97)
 _MIN_PX = 32  # smaller grids are not halved
-_EDGE = 10.0  # largest accepted ratio of the curvatures of a summit
+_MAX_CURVATURE_RATIO = 10.0  # of a peak
 
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
-    """What stands out from the noise of a frame, strongest first.
+    """Peaks above the noise of a frame, strongest first.
 
     Parameters
     ----------
-    points
-        (N, 2) positions in pixels of the frame's grid.
-    response
-        (N,) of the normalised negative Laplacian.
-    radius
-        (N,) in the same pixels.
+    points : ndarray of shape (N, 2)
+        Positions (y, x) in pixels of the frame's grid.
+    response : ndarray of shape (N,)
+        Normalised negative Laplacian.
+    radius : ndarray of shape (N,)
+        Radius in the same pixels.
     """
 
     points: np.ndarray
@@ -48,7 +49,7 @@ class Peaks:
 
 @dataclass
 class _Sample:
-    """Every few pixels of a filtered image, for its noise."""
+    """Subsampled pixels of a filtered image, for its noise."""
 
     block: int
     shape: tuple[int, int]
@@ -56,11 +57,20 @@ class _Sample:
     largest: float = 0.0
 
     def __post_init__(self) -> None:
-        step = noise_step(self.block)
+        step = noise_sampling_step(self.block)
         self.values = np.empty([-(-n // step) for n in self.shape], np.float32)
 
     def add(self, tile: Tile, values: np.ndarray) -> None:
-        step = noise_step(self.block)
+        """Add the pixels of a tile.
+
+        Parameters
+        ----------
+        tile : Tile
+            Position of the pixels.
+        values : ndarray of shape (Y, X)
+            The filtered pixels.
+        """
+        step = noise_sampling_step(self.block)
         rows, columns = (np.arange(-edge % step, n, step)
                          for edge, n in zip(tile.origin, values.shape, strict=True))  # fmt: skip
         if len(rows) and len(columns):
@@ -70,15 +80,28 @@ class _Sample:
         self.largest = max(self.largest, float(values.max()), -float(values.min()))
 
     def noise(self) -> BackgroundGrid:
-        return noise_of_sample(self.values, self.block, self.shape, self.largest)
+        """Estimate the noise from the samples."""
+        return estimate_noise_grid(self.values, self.block, self.shape, self.largest)
 
 
 @dataclass
 class _Octave:
-    """Some neighbouring scales on one grid.
+    """Several neighbouring scales on one grid.
 
-    ``sigmas`` are in its pixels, the last one for comparison only if ``more`` come on the next
-    grid; ``blur`` is that of what it reads; ``below`` the response of the scale before, if any.
+    Parameters
+    ----------
+    read : callable
+        Returns the pixels of a tile, which may extend beyond the grid.
+    shape : tuple of int
+        Shape of the grid.
+    sigmas : ndarray
+        Scales in pixels of the grid. If ``more`` is true, the last one serves for comparison only.
+    blur : float
+        Blur of the pixels that ``read`` returns.
+    more : bool
+        Whether coarser grids follow.
+    below : ndarray, optional
+        Response of the scale before the first one.
     """
 
     read: Callable[[Tile], np.ndarray]
@@ -89,12 +112,12 @@ class _Octave:
     below: np.ndarray | None
 
     def steps(self) -> np.ndarray:
-        """Blur from each scale to the next."""
+        """Return the blur from each scale to the next."""
         return np.sqrt(np.maximum(np.diff(np.append(self.blur, self.sigmas) ** 2), 0))
 
     @property
-    def beside(self) -> int:
-        """Pixels around a summit that are looked at."""
+    def neighbourhood_px(self) -> int:
+        """Width of the neighbourhood of a peak, in pixels, that its tests require."""
         return max(1, *(round(sigma / 2) for sigma in self.sigmas))
 
 
@@ -106,30 +129,35 @@ def find_peaks(
     stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Peaks:
-    """Significant maxima in position and scale that fall off in every direction.
+    """Find significant maxima in position and scale that fall off in every direction.
 
     Parameters
     ----------
-    frame
-        Its pixels are fine enough for the smallest scale.
-    sigmas_px
-        Ascending; a disc of radius r answers most strongly at r / sqrt(2).
-    threshold
-        Least response in units of the local noise.
-    block_px
-        Edge of the blocks of the noise.
-    stop, progress
-        Asked and told between tiles.
+    frame : Frame
+        Frame with pixels fine enough for the smallest scale.
+    sigmas_px : ndarray
+        Scales in pixels, ascending; a disc of radius r responds most strongly at r / sqrt(2).
+    threshold : float
+        Minimum response in units of the local noise.
+    block_px : float
+        Edge length of the blocks of the noise in pixels.
+    stop, progress : callable, optional
+        Called before each tile; ``progress`` on the finest grid only.
+
+    Returns
+    -------
+    Peaks
+
+    Raises
+    ------
+    Cancelled
+        If ``stop()`` is true.
     """
     step = coarsening(frame, sigmas_px[0])
-    mean_blur = np.sqrt((step**2 - 1) / 12)  # of the means over step × step pixels
-    shape = tuple(max(1, n // step) for n in frame.shape)
-    octave = _Octave(
-        lambda tile: frame.flat(tile, step), (shape[0], shape[1]),
-        np.empty(0), mean_blur / step, False, None,
-    )  # fmt: skip
+    octave = _first_octave(frame, step)
     found: list[np.ndarray] = []
-    first, scale, total = 0, 1, len(tiles(octave.shape, _TILE_PX))
+    radii: list[float] = []
+    first, scale = 0, 1
     while first < len(sigmas_px):
         own = sigmas_px[first:] / step / scale
         count = max(1, int((own < 2 * FINEST_PX).sum()))
@@ -137,69 +165,132 @@ def find_peaks(
             count = len(own)
         octave.more = count < len(own)
         octave.sigmas = own[: count + 1] if octave.more else own
-        samples = [
-            _Sample(int(np.ceil(block_px / step / scale)), octave.shape) for _ in range(count)
-        ]
-        halved = tuple(-(-n // 2) for n in octave.shape)
-        following = np.empty((2, *halved), np.float32) if octave.more else None
-        rows = []
-        for number, tile in enumerate(tiles(octave.shape, _TILE_PX)):
-            check(stop)
-            if scale == 1:
-                report(progress, number, total, "Finding clusters")
-            rows.append(_summits_of_tile(octave, tile, samples, following))
-        noise = [sample.noise() for sample in samples]
-        everything = np.vstack(rows)
+        noise_block = int(np.ceil(block_px / step / scale))
+        maxima, noise, next_grid = _search_octave(
+            octave, count, noise_block, stop, progress if scale == 1 else None
+        )
         for i in range(count):
-            y, x, response = everything[everything[:, 3] == i, :3].T
-            keep = response > threshold * noise[i].at_points(y, x)
-            radius = np.full(int(keep.sum()), sigmas_px[first + i] * np.sqrt(2))
-            place = [(axis[keep] * scale + 0.5) * step - 0.5 for axis in (y, x)]
-            found.append(np.stack([*place, response[keep], radius], axis=1))
-        if following is not None:
-            octave = _Octave(
-                _reader(following[0]), (halved[0], halved[1]),
-                np.empty(0), own[count] / 2, False, following[1],
-            )  # fmt: skip
+            found.append(
+                _select_significant(maxima[maxima[:, 3] == i], noise[i], threshold, scale, step)
+            )
+            radii += [sigmas_px[first + i] * np.sqrt(2)] * len(found[-1])
+        if next_grid is not None:
+            octave = _next_octave(next_grid, own[count] / 2)
         first, scale = first + count, 2 * scale
-    rows_ = np.vstack(found)
-    rows_ = rows_[np.lexsort((rows_[:, 1], rows_[:, 0], -rows_[:, 2]))]
-    return Peaks(rows_[:, :2], rows_[:, 2], rows_[:, 3])
+    rows = np.vstack(found)
+    order = np.lexsort((rows[:, 1], rows[:, 0], -rows[:, 2]))
+    return Peaks(rows[order, :2], rows[order, 2], np.array(radii)[order])
 
 
-def noise_under(
+def _first_octave(frame: Frame, step: int) -> _Octave:
+    """Return the octave of the finest scales, on the grid of means over ``step`` pixels."""
+    mean_blur = np.sqrt((step**2 - 1) / 12)  # of the means over step × step pixels
+    height, width = (max(1, n // step) for n in frame.shape)
+    return _Octave(
+        lambda tile: frame.flat(tile, step), (height, width),
+        np.empty(0), mean_blur / step, False, None,
+    )  # fmt: skip
+
+
+def _next_octave(grid: np.ndarray, blur: float) -> _Octave:
+    """Return the octave on a grid of `_search_octave`, whose pixels have this blur."""
+    return _Octave(
+        _reader(grid[0]), (grid.shape[1], grid.shape[2]), np.empty(0), blur, False, grid[1]
+    )
+
+
+def _select_significant(
+    maxima: np.ndarray, noise: BackgroundGrid, threshold: float, scale: int, step: int
+) -> np.ndarray:
+    """Select the maxima above the noise: rows y, x in pixels of the frame, response."""
+    y, x, response = maxima[:, :3].T
+    keep = response > threshold * noise.at_points(y, x)
+    place = [(axis[keep] * scale + 0.5) * step - 0.5 for axis in (y, x)]
+    return np.stack([*place, response[keep]], axis=1)
+
+
+def _search_octave(
+    octave: _Octave, count: int, noise_block: int, stop: Stop | None, progress: Progress | None
+) -> tuple[np.ndarray, list[BackgroundGrid], np.ndarray | None]:
+    """Find the maxima of an octave, tile by tile.
+
+    Returns
+    -------
+    maxima : ndarray of shape (N, 4)
+        y, x, response and index of the scale of each maximum.
+    noise : list of BackgroundGrid
+        Noise of each of ``count`` scales.
+    next_grid : ndarray or None
+        The next grid and the response of the last scale on it; None after the last octave.
+    """
+    samples = [_Sample(noise_block, octave.shape) for _ in range(count)]
+    next_grid: np.ndarray | None = None
+    if octave.more:
+        next_grid = np.empty((2, *(-(-n // 2) for n in octave.shape)), np.float32)
+    rows = []
+    own_tiles = tiles(octave.shape, _TILE_PX)
+    for number, tile in enumerate(own_tiles):
+        check(stop)
+        report(progress, number, len(own_tiles), "Finding clusters")
+        rows.append(_find_maxima_in_tile(octave, tile, samples, next_grid))
+    return np.vstack(rows), [sample.noise() for sample in samples], next_grid
+
+
+def estimate_noise(
     frame: Frame, sigma_px: float, block_px: int, stop: Stop | None = None
 ) -> BackgroundGrid:
-    """Noise of the frame blurred by ``sigma_px``, on blocks of ``block_px``."""
-    step = noise_step(block_px)
+    """Estimate the noise of a blurred frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    sigma_px : float
+        Blur in pixels.
+    block_px : int
+        Edge length of a block in pixels.
+    stop : callable, optional
+        Called before each tile.
+
+    Returns
+    -------
+    BackgroundGrid
+    """
+    step = noise_sampling_step(block_px)
     sample = np.empty([-(-n // step) for n in frame.shape], np.float32)
-    for tile in parts(frame, _TILE_PX // step * step):
+    for tile in iterate_tiles(frame, _TILE_PX // step * step):
         check(stop)
         values = gaussian(frame.flat(tile.grown(reach(sigma_px))), sigma_px, every=step)
         top, left = tile.top // step, tile.left // step
         sample[top : top + values.shape[0], left : left + values.shape[1]] = values
-    return noise_of_sample(sample, block_px, frame.shape, float(np.abs(sample).max(initial=0)))
+    return estimate_noise_grid(sample, block_px, frame.shape, float(np.abs(sample).max(initial=0)))
 
 
 def coarsening(frame: Frame, sigma_px: float) -> int:
-    """Over how many pixels along y and x means may be taken before a blur by ``sigma_px``."""
+    """Return the edge length of the blocks over which a frame may be averaged before a blur."""
     return max(1, min(int(sigma_px / FINEST_PX), *frame.shape))
 
 
 def _reader(image: np.ndarray) -> Callable[[Tile], np.ndarray]:
     def read(tile: Tile) -> np.ndarray:
-        rows = mirrored(tile.top, tile.bottom, image.shape[0])
-        return image[rows][:, mirrored(tile.left, tile.right, image.shape[1])]
+        rows = mirror_indices(tile.top, tile.bottom, image.shape[0])
+        return image[rows][:, mirror_indices(tile.left, tile.right, image.shape[1])]
 
     return read
 
 
-def _summits_of_tile(
-    octave: _Octave, tile: Tile, samples: list[_Sample], following: np.ndarray | None
+def _find_maxima_in_tile(
+    octave: _Octave, tile: Tile, samples: list[_Sample], next_grid: np.ndarray | None
 ) -> np.ndarray:
-    """Rows y, x, response, number of the scale; on the way samples, and the next grid."""
-    steps, beside = octave.steps(), octave.beside
-    margin = sum(reach(s) for s in steps) + 2 + beside
+    """Find the maxima of all scales in a tile; add to the samples and to the next grid.
+
+    Returns
+    -------
+    ndarray of shape (N, 4)
+        y, x, response and index of the scale.
+    """
+    steps, around = octave.steps(), octave.neighbourhood_px
+    margin = sum(reach(s) for s in steps) + 2 + around
     image = octave.read(tile.grown(margin))
     below: np.ndarray | None = None
     if octave.below is not None:
@@ -209,24 +300,24 @@ def _summits_of_tile(
     for i, (sigma, blur) in enumerate(zip(octave.sigmas, steps, strict=True)):
         image = gaussian(image, blur)
         margin -= reach(blur)
-        response = laplacian(inner(image, margin - beside - 2))
+        response = laplacian(inner(image, margin - around - 2))
         response *= np.float32(-(sigma**2))
-        own = inner(response, beside)
+        own = inner(response, around)
         if i < len(samples):
             samples[i].add(tile, own)
         if current is not None:
             rows.append(_maxima(below, current, own, octave, i - 1, tile))
-            below = inner(current, beside)
+            below = inner(current, around)
         current = response
-    if following is None:
+    if next_grid is None:
         assert current is not None
         rows.append(_maxima(below, current, None, octave, len(octave.sigmas) - 1, tile))
     else:
         assert below is not None
         where = (slice(tile.top // 2, -(-tile.bottom // 2)),
                  slice(tile.left // 2, -(-tile.right // 2)))  # fmt: skip
-        following[0][where] = inner(image, margin)[::2, ::2]
-        following[1][where] = below[::2, ::2]
+        next_grid[0][where] = inner(image, margin)[::2, ::2]
+        next_grid[1][where] = below[::2, ::2]
     return np.vstack(rows)
 
 
@@ -238,35 +329,42 @@ def _maxima(
     scale: int,
     tile: Tile,
 ) -> np.ndarray:
-    """Rows y, x, response, scale of the maxima of a tile, which ``response`` reaches beyond."""
-    beside = octave.beside
-    near = inner(response, beside - 1)
+    """Find the maxima of one scale in a tile, which ``response`` exceeds on every side.
+
+    Returns
+    -------
+    ndarray of shape (N, 4)
+        y, x, response and index of the scale.
+    """
+    around = octave.neighbourhood_px
+    near = inner(response, around - 1)
     highest = np.maximum(np.maximum(near[:-2], near[1:-1]), near[2:])
     highest = np.maximum(np.maximum(highest[:, :-2], highest[:, 1:-1]), highest[:, 2:])
-    own = inner(response, beside)
+    own = inner(response, around)
     y, x = np.nonzero((own == highest) & (own > 0))
     value = own[y, x]
     keep = np.ones(len(y), bool)
     for other in (below, above):
         if other is not None:
-            keep &= value >= _HARDLY_LESS * other[y, x]
+            keep &= value >= _SCALE_TOLERANCE * other[y, x]
     y, x = y[keep], x[keep]
-    keep = _curved_both_ways(response, y + beside, x + beside, octave.sigmas[scale])
+    keep = _is_blob(response, y + around, x + around, octave.sigmas[scale])
     step = max(1, round(octave.sigmas[scale] / 2))
     edge = [(a + start < step) | (a + start >= n - step)
             for a, start, n in zip((y, x), tile.origin, octave.shape, strict=True)]  # fmt: skip
     keep |= edge[0] | edge[1]
     y, x = y[keep], x[keep]
-    down, across = _offset(response, y + beside, x + beside)
+    down, across = _offset(response, y + around, x + around)
     return np.stack(
         [y + down + tile.top, x + across + tile.left, own[y, x], np.full(len(y), scale)], axis=1
     )
 
 
-def _curved_both_ways(
-    response: np.ndarray, y: np.ndarray, x: np.ndarray, sigma_px: float
-) -> np.ndarray:
-    """A blob falls off in every direction; an edge or a streak does not (Lowe, IJCV 2004)."""
+def _is_blob(response: np.ndarray, y: np.ndarray, x: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Return whether the response falls off in every direction, as at a blob.
+
+    At an edge or a streak it does not (Lowe, IJCV 60, 91 (2004)).
+    """
     step = max(1, round(sigma_px / 2))
     centre = response[y, x]
     yy = response[y + step, x] + response[y - step, x] - 2 * centre
@@ -278,11 +376,12 @@ def _curved_both_ways(
         - response[y - step, x + step]
     ) / 4
     trace, determinant = yy + xx, yy * xx - xy**2
-    return np.asarray(determinant * (_EDGE + 1) ** 2 > trace**2 * _EDGE)
+    ratio = _MAX_CURVATURE_RATIO
+    return np.asarray(determinant * (ratio + 1) ** 2 > trace**2 * ratio)
 
 
 def _offset(response: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the parabolas through a maximum and its neighbours are highest, from its pixel."""
+    """Return the position of the vertex of the parabolas through a maximum and its neighbours."""
     out = []
     for before, after in (
         (response[y - 1, x], response[y + 1, x]),
@@ -295,22 +394,34 @@ def _offset(response: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndar
     return out[0], out[1]
 
 
-def without_overlap(points: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Which to keep: from the first on, those outside the discs of those kept; indices."""
+def suppress_overlapping(points: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Return the indices of the points to keep: those outside the discs of stronger kept points.
+
+    Parameters
+    ----------
+    points : ndarray of shape (N, 2)
+        Positions, strongest first.
+    radius : ndarray of shape (N,)
+        Radius of each disc.
+
+    Returns
+    -------
+    ndarray of int
+    """
     if len(points) < 2:
         return np.arange(len(points))
     pairs = cKDTree(points).query_pairs(float(radius.max()), output_type="ndarray")
     apart = ((points[pairs[:, 0]] - points[pairs[:, 1]]) ** 2).sum(axis=1)
     pairs = np.sort(pairs[apart <= radius[pairs].max(axis=1) ** 2], axis=1)
-    open_ = np.ones(len(points), bool)
+    undecided = np.ones(len(points), bool)
     kept = np.zeros(len(points), bool)
-    # In rounds instead of one by one: kept is who has no open one before it in its way.
-    while open_.any():
-        hindered = np.zeros(len(points), bool)
-        hindered[pairs[:, 1]] = True
-        now = open_ & ~hindered
+    # In rounds instead of one by one: a point is kept if no stronger undecided point overlaps it.
+    while undecided.any():
+        overlapped = np.zeros(len(points), bool)
+        overlapped[pairs[:, 1]] = True
+        now = undecided & ~overlapped
         kept |= now
-        open_ &= ~now
-        open_[pairs[now[pairs[:, 0]], 1]] = False
-        pairs = pairs[open_[pairs[:, 0]] & open_[pairs[:, 1]]]
+        undecided &= ~now
+        undecided[pairs[now[pairs[:, 0]], 1]] = False
+        pairs = pairs[undecided[pairs[:, 0]] & undecided[pairs[:, 1]]]
     return np.flatnonzero(kept)

@@ -1,4 +1,4 @@
-"""Scale space by Fourier transform: every scale costs the same, however wide."""
+"""Scale space by Fourier transform: the computing time does not depend on the scale."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class ScaleSpace:
 
     Parameters
     ----------
-    frame
-        (Y, X) float32, finite.
-    reach_px
-        The largest sigma that will be asked for; the frame is mirrored that much beyond its edges.
+    frame : ndarray of shape (Y, X), float32
+        Finite intensities.
+    reach_px : float
+        Largest sigma used; the frame is mirrored accordingly beyond its edges.
     """
 
     def __init__(self, frame: np.ndarray, reach_px: float) -> None:
@@ -48,19 +48,19 @@ class ScaleSpace:
         return transfer
 
     def gaussian(self, sigma_px: float) -> np.ndarray:
-        """The frame blurred by a Gaussian of ``sigma_px``."""
+        """Return the frame blurred by a Gaussian of ``sigma_px``."""
         return self._inverse(self._gaussian_transfer(sigma_px))
 
     def laplacian(self, sigma_px: float) -> np.ndarray:
-        """Scale-normalised negative Laplacian of Gaussian: bright blobs are positive.
+        """Return the scale-normalised negative Laplacian of Gaussian: positive at bright blobs.
 
-        Lindeberg, Int. J. Comput. Vis. 30, 79 (1998): sigma² makes scales comparable; a disc of
-        radius r answers most strongly at sigma = r / sqrt(2).
+        The factor sigma² makes scales comparable (Lindeberg, Int. J. Comput. Vis. 30, 79 (1998)); a
+        disc of radius r responds most strongly at sigma = r / sqrt(2).
         """
         k2 = self._ky2 + self._kx2
         return self._inverse(sigma_px**2 * k2 * self._gaussian_transfer(sigma_px))
 
     def laplacians(self, sigmas_px: Sequence[float]) -> Iterator[np.ndarray]:
-        """`laplacian` of each scale in turn."""
+        """Yield the `laplacian` of each scale."""
         for sigma in sigmas_px:
             yield self.laplacian(sigma)

@@ -1,4 +1,4 @@
-"""napari opens image files with their pixel size in nm."""
+"""Reader of image files, which gives napari their pixel size in nm."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .viewer.layer_data import LayerData, layer_data
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
-    """The function that reads these files; None if one of them is of another kind.
+    """Return the function that reads these files; None if one of them is not supported.
 
-    A folder with images, or a project, is opened in Browse.
+    A folder with images or a project is opened in Browse.
     """
     paths = [path] if isinstance(path, str) else list(path)
     if len(paths) == 1 and _is_bench(Path(paths[0])):
@@ -35,8 +35,7 @@ def _is_bench(path: Path) -> bool:
 
 
 def open_bench(path: str | Sequence[str]) -> list[Any]:
-    """Open a folder or a project in the workbench of the viewer; it makes layers as they are
-    looked at."""
+    """Open a folder or a project in the workbench, which makes layers when images are shown."""
     import napari
     from qtpy.QtCore import QTimer
 
@@ -51,16 +50,16 @@ def open_bench(path: str | Sequence[str]) -> list[Any]:
 
         # Not within napari's own reading.
         QTimer.singleShot(0, browse)
-    return [(None,)]  # napari's sign that there is no layer to add
+    return [(None,)]  # tells napari that there is no layer to add
 
 
 def read(path: str | Sequence[str]) -> list[LayerData]:
-    """One Image layer per file.
+    """Read one Image layer per file.
 
     Raises
     ------
     AtomicityError
-        As `napari_atomicity.load`; napari shows its text.
+        If a file cannot be read; napari shows the message.
     """
     paths = [path] if isinstance(path, str) else list(path)
     names = unique_names(paths)

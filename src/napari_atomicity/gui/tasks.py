@@ -1,12 +1,13 @@
-"""Core functions in a worker, with progress, cancel and errors in the words of the user.
+"""Run functions in a worker, with progress, cancellation and readable errors.
 
-A core function takes ``progress=`` and ``stop=`` and knows nothing of Qt. Here it is given to
-napari's thread pool (so napari asks before it closes a busy window); its result comes back in
-the thread of the window, unless nobody wants it any more.
+A function may have the parameters ``progress`` and ``stop`` and does not import Qt. It runs in
+napari's thread pool, so that napari asks before it closes a busy window. The result is delivered
+in the thread of the window, unless the task was cancelled.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -26,13 +27,13 @@ from ..state.window_state import Status, TaskState, WindowState
 
 logger = logging.getLogger(__name__)
 
-# Oftener than this nobody can read it, and the event loop has better things to do.
+# More frequent messages cannot be read and would load the event loop.
 _PROGRESS_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """How a task ended: its value, or what went wrong."""
+    """The result of a task: its value or its error."""
 
     value: Any = None
     error: BaseException | None = None
@@ -41,7 +42,7 @@ class TaskOutcome:
 
 @dataclass(eq=False)
 class _Call:
-    """What runs in the worker. It never raises: a worker's error would be shown as a bug."""
+    """The function that runs in a worker. It never raises: napari would show a bug report."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
@@ -65,13 +66,27 @@ class _Call:
             self._last_report_s = now
             self.progress(done, total, message)
 
+    def _callbacks(self) -> dict[str, Callable[..., Any]]:
+        """Return ``progress`` and ``stop``, if the function has these parameters."""
+        try:
+            signature = inspect.signature(self.function)
+        except ValueError:  # a function in C
+            return {}
+        given = {*signature.bind_partial(*self.args).arguments, *self.kwargs}
+        any_keyword = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        return {
+            name: callback
+            for name, callback in (("progress", self.report), ("stop", self.stop))
+            if name not in given and (name in signature.parameters or any_keyword)
+        }
+
     def __call__(self) -> None:
         if self.cancelled:
             return
         if "torch" in sys.modules:
             cap_torch_threads()
         try:
-            value = self.function(*self.args, progress=self.report, stop=self.stop, **self.kwargs)
+            value = self.function(*self.args, **self._callbacks(), **self.kwargs)
             self.outcome = TaskOutcome(value)
         except Cancelled as error:
             self.outcome = TaskOutcome(error=error)
@@ -80,7 +95,7 @@ class _Call:
 
 
 class _Worker(FunctionWorker):
-    """A worker whose warnings go to the log: they are for developers, not for microscopists."""
+    """A worker whose warnings go to the log."""
 
     def quit(self) -> None:
         self._func.cancelled = True
@@ -91,10 +106,10 @@ class _Worker(FunctionWorker):
 
 
 class Task(QObject):
-    """One run of a core function in a worker; lives in the thread of the window.
+    """One run of a function in a worker; the task belongs to the thread of the window.
 
-    Signals: ``progressed(done, total, message)``; ``failed(error)``; ``finished()`` when it ended
-    in whatever way and nothing more comes of it.
+    Signals: ``progressed(done, total, message)``; ``failed(error)``; ``finished()`` when the task
+    has ended, in any way.
     """
 
     progressed = Signal(int, int, str)
@@ -114,9 +129,9 @@ class Task(QObject):
         super().__init__()
         self.about = about
         self._quiet_errors = quiet_errors
-        # What was asked for of other images, or of another view of them, is of no use any more.
+        # Results for the images of another project are dropped.
         self._epoch = state.epoch
-        self._session = state
+        self._state = state
         self._call = call
         self._on_result = on_result
         self._on_error = on_error
@@ -133,7 +148,7 @@ class Task(QObject):
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the task has not ended."""
         return not self._ended
 
     @property
@@ -141,7 +156,7 @@ class Task(QObject):
         return self._call.cancelled
 
     def cancel(self) -> None:
-        """Ask it to stop; from now on its result is not wanted."""
+        """Ask the function to stop and drop its result."""
         if self._ended or self._call.cancelled:
             return
         self._call.cancelled = True
@@ -152,17 +167,17 @@ class Task(QObject):
         self._worker.start()
 
     def _silence(self) -> None:
-        """Cancel without a word: something newer speaks, or nobody listens."""
+        """Cancel without a message: a newer task shows its own."""
         self._silenced = True
         self._call.cancelled = True
 
     def _abandon(self) -> None:
-        """The dock that wanted it is gone; what others see must not say that it goes on."""
+        """Cancel because the dock that started the task was destroyed."""
         self._call.cancelled = True
 
     def _say(self, state: TaskState, message: str, done: int = 0, total: int = 0) -> None:
         if not self._silenced:
-            self._session.status = Status(state, message, done, total)
+            self._state.status = Status(state, message, done, total)
 
     def _show_progress(self, done: int, total: int, message: str) -> None:
         if not self._ended and not self._call.cancelled:
@@ -172,9 +187,9 @@ class Task(QObject):
     def _end(self) -> None:
         self._ended = True
         outcome = self._call.outcome
-        _forget(self._session, self)
+        _forget(self._state, self)
         try:
-            if self._session.epoch != self._epoch:
+            if self._state.epoch != self._epoch:
                 self._drop(outcome)
             elif self._call.cancelled or isinstance(outcome.error, Cancelled):
                 self._drop(outcome)
@@ -187,8 +202,8 @@ class Task(QObject):
             self.finished.emit()
 
     def _drop(self, outcome: TaskOutcome) -> None:
-        """Nobody wants the value; what it holds open is let go."""
-        if self._session.status.message == self.message or self._call.cancelled:
+        """Drop the value and close what it holds open."""
+        if self._state.status.message == self.message or self._call.cancelled:
             self._say(TaskState.STOPPED, "")
         close = getattr(outcome.value, "close", None)
         if callable(close):
@@ -215,22 +230,22 @@ class Task(QObject):
 
 
 _running: WeakKeyDictionary[WindowState, dict[str, Task]] = WeakKeyDictionary()
-# Qt does not keep a task alive, and one whose result is not wanted must still end in peace.
+# Qt does not keep tasks alive; a cancelled task must still end.
 _alive: set[Task] = set()
 
 
 def format_error(error: BaseException | None) -> str:
-    """An error as a person should read it."""
+    """Format an error for the user."""
     if isinstance(error, AtomicityError):
         return str(error)
     return (
-        f"{type(error).__name__}: {error}. This should not have happened: please report it, "
-        "with what the log says."
+        f"{type(error).__name__}: {error}. This is a bug. Please report it with the messages of "
+        "the log."
     )
 
 
 def failed(words: str) -> Status:
-    """The status of what went wrong outside of a task."""
+    """Return the status of an error outside a task."""
     return Status(TaskState.FAILED, words)
 
 
@@ -247,28 +262,34 @@ def start(
     quiet_errors: bool = False,
     **kwargs: Any,
 ) -> Task:
-    """Run ``function(*args, progress=..., stop=..., **kwargs)`` in a worker.
+    """Run ``function(*args, **kwargs)`` in a worker.
+
+    If the function has parameters ``progress`` and ``stop``, it gets callbacks for them.
 
     Parameters
     ----------
-    session
-        Its status says what is going on, unless ``message`` is empty.
-    function
-        A core function; gets arrays and tables, never layers.
-    message
-        What the person reads while it runs; "" for a task that is not worth a word.
-    on_result
-        Called in the thread of the window with what the function returned.
-    on_error
+    state : WindowState
+        Its status shows the task, unless ``message`` is empty.
+    function : callable
+        Gets arrays and tables, never layers.
+    *args : Any
+        Arguments of the function.
+    message : str, default ""
+        Message while the task runs; without a message the task is not shown.
+    on_result : callable
+        Called in the thread of the window with the return value.
+    on_error : callable, optional
         Called in the thread of the window with the exception, before the notification.
-    key
-        A newer task with the same key ends the older one, whose result is dropped.
-    owner
-        The dock that wants the result; when it is destroyed the task ends.
-    about
-        Name of the image that it is about; when that goes the task ends.
-    quiet_errors
-        Whether ``on_error`` tells the person, so that no notification is needed.
+    key : str, default "analysis"
+        A newer task with the same key cancels the older one.
+    owner : QObject, optional
+        The dock that started the task; when it is destroyed, the task is cancelled.
+    about : str, optional
+        Name of an image; when the image is removed, the task is cancelled.
+    quiet_errors : bool, default False
+        Whether ``on_error`` shows the error, so that no notification is needed.
+    **kwargs : Any
+        Keyword arguments of the function.
 
     Returns
     -------
@@ -289,26 +310,26 @@ def start(
 
 
 def running(state: WindowState, key: str | None = None) -> list[Task]:
-    """Tasks of a session that have not ended, those of one key or all."""
+    """Return the tasks that have not ended, those of one key or all."""
     tasks = _running.get(state, {})
     return [t for k, t in tasks.items() if key in (None, k)]
 
 
 def cancel(state: WindowState) -> None:
-    """Stop what the person is told of; what is drawn in silence goes on."""
+    """Cancel all tasks that have a message."""
     for task in running(state):
         if task.message:
             task.cancel()
 
 
 def cancel_all(state: WindowState) -> None:
-    """Stop everything of a session: other images are about to come."""
+    """Cancel all tasks."""
     for task in running(state):
         task.cancel()
 
 
 def cancel_about(state: WindowState, image: str) -> None:
-    """Stop all that is about an image."""
+    """Cancel the tasks of an image."""
     for task in running(state):
         if task.about == image:
             task.cancel()
@@ -322,7 +343,7 @@ def _forget(state: WindowState, task: Task) -> None:
 
 
 def cap_torch_threads() -> None:
-    """Leave a core to the event loop; to be called in the worker that uses torch."""
+    """Leave a core to the event loop; call this in a worker that uses torch."""
     import torch
 
     wanted = max(1, (os.cpu_count() or 2) - 1)

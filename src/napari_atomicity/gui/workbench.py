@@ -1,4 +1,4 @@
-"""All docks, arranged; and the window of ``atomicity demo``."""
+"""The workbench: all docks, arranged, and the window of ``atomicity demo``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from ..core.errors import AtomicityError
 from ..models.analysis import Analysis
 from .controls.garbage_collection import settle_collector
-from .docks.adapt import Adapt
+from .docks.adapt.dock import Adapt
 from .docks.analyse import Analyse, typical_cluster
 from .docks.annotators.dock import Annotators
 from .docks.atoms.dock import Atoms
@@ -36,7 +36,7 @@ from .docks.ratios.dock import Ratios
 from .docks.report import Report
 from .docks.review.dock import Review
 from .docks.table import Table
-from .docks.train import Train
+from .docks.train.dock import Train
 from .panels.dock_windows import dock_name, main_window
 from .viewer import compat
 from .viewer.binding import Binding, binding_of, unwrapped
@@ -53,26 +53,26 @@ DOCKS: Groups = (
     (Explain, Ratios, Atoms, Annotators),
     (Embedding, Dispersion, Movie),
 )
-"""The groups from top to bottom at the right; the docks of a group are tabs."""
+"""Groups from top to bottom on the right; the docks of a group are tabs."""
 
 SMALL_SCREEN_DOCKS: Groups = (DOCKS[0], (*DOCKS[1], *DOCKS[2]))
-"""The same for a screen on which three would be too low to be of use."""
+"""Groups for a screen that is too small for three."""
 
 BELOW: tuple[type[QWidget], ...] = (Gallery, Table, Plots)
 """Tabs below the canvas."""
 
-BESIDE_LAYERS: tuple[type[QWidget], ...] = (Browse, Live)
-"""Tabs with napari's list of layers: where images come from."""
+WITH_LAYER_LIST: tuple[type[QWidget], ...] = (Browse, Live)
+"""Docks tabbed with the layer list of napari."""
 
 _MIN_HEIGHT_FOR_THREE = 900
-# Of napari's layer controls: as much as those of points need.
+# Height of the layer controls of napari, enough for points.
 _CONTROLS_HEIGHT = 250
 _PAINT_TIMEOUT_S = 60.0
 
 
 def all_docks() -> tuple[type[QWidget], ...]:
     """Every dock, in the order of the window."""
-    return (*BESIDE_LAYERS, *(kind for group in DOCKS for kind in group), *BELOW)
+    return (*WITH_LAYER_LIST, *(kind for group in DOCKS for kind in group), *BELOW)
 
 
 def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
@@ -86,7 +86,7 @@ def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
         name = dock_name(kind)
         dock = by_name.get(name)
         if dock is None:
-            area = "bottom" if kind in BELOW else "left" if kind in BESIDE_LAYERS else "right"
+            area = "bottom" if kind in BELOW else "left" if kind in WITH_LAYER_LIST else "right"
             dock = window.add_dock_widget(
                 kind(viewer), name=name, area=area, add_vertical_stretch=False
             )
@@ -99,16 +99,16 @@ def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
 
 
 def _keep_place(content: QWidget) -> None:
-    """While it rests it takes its place all the same: the docks keep the sizes they were given."""
+    """Keep the place of a hidden dock, so that the docks keep their sizes."""
     policy = content.sizePolicy()
     policy.setRetainSizeWhenHidden(True)
     content.setSizePolicy(policy)
 
 
 def _rest(dock: QDockWidget, seen: bool) -> None:
-    """Let what is in a dock know whether its tab is in front: Qt calls those behind visible too.
+    """Hide the content of a dock whose tab is behind others, which Qt treats as visible.
 
-    So a dock does its work when it is looked at, and not before.
+    So a dock works only while it is visible.
     """
     content = dock.widget()
     if content is not None and content.isHidden() == seen:
@@ -120,8 +120,8 @@ def open_workbench(viewer: Any = None) -> Any:
 
     Parameters
     ----------
-    viewer
-        A napari viewer; a new one, if None.
+    viewer : napari.Viewer, optional
+        The viewer; by default a new one.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def open_workbench(viewer: Any = None) -> Any:
     """
     viewer = napari.Viewer() if viewer is None else unwrapped(viewer)
     main = main_window(viewer)
-    # Docks stand below each other until they are tabs, which makes a small window grow.
+    # Docks are stacked until they become tabs, which enlarges a small window.
     size = main.size()
     docks = _open_docks(viewer)
     three = size.height() >= _MIN_HEIGHT_FOR_THREE
@@ -154,15 +154,15 @@ def open_workbench(viewer: Any = None) -> Any:
     for one, following in itertools.pairwise(below):
         main.tabifyDockWidget(one, following)
     below[0].raise_()
-    _join_layer_list(viewer, [docks[dock_name(kind)] for kind in BESIDE_LAYERS])
+    _join_layer_list(viewer, [docks[dock_name(kind)] for kind in WITH_LAYER_LIST])
     at_top = main.tabPosition(Qt.DockWidgetArea.TopDockWidgetArea)
     for area in (RIGHT, BOTTOM, LEFT):
         main.setTabPosition(area, at_top)
-    # The right column is as high as the window: what lies below is as wide as the canvas.
+    # The right column is as high as the window; docks below are as wide as the canvas.
     main.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
     main.setCorner(Qt.Corner.BottomLeftCorner, LEFT)
     if main.size() != size:
-        # The least size is still that of docks below each other.
+        # The minimum size is still that of stacked docks.
         main.layout().activate()
         main.resize(size)
     heights = [250, 450, 240] if three else [300, 400]
@@ -175,7 +175,7 @@ def open_workbench(viewer: Any = None) -> Any:
 
 
 def _join_layer_list(viewer: Any, docks: list[QDockWidget]) -> None:
-    """Tabs with napari's list of layers, which a project hardly needs; the first in front."""
+    """Tab docks with the layer list of napari, the first one in front."""
     main = main_window(viewer)
     # napari has no public names for its own docks.
     layers = getattr(viewer.window._qt_viewer, "dockLayerList", None)
@@ -188,14 +188,22 @@ def _join_layer_list(viewer: Any, docks: list[QDockWidget]) -> None:
         dock.raise_()
     if controls is not None and not controls.isHidden() and docks:
         height = main.height()
-        least = min(_CONTROLS_HEIGHT, height // 3)
-        main.resizeDocks([controls, docks[0]], [least, height - least], Qt.Orientation.Vertical)
+        controls_height = min(_CONTROLS_HEIGHT, height // 3)
+        heights = [controls_height, height - controls_height]
+        main.resizeDocks([controls, docks[0]], heights, Qt.Orientation.Vertical)
 
 
 def browse_in(viewer: Any, path: str, patience: int = 40) -> None:
-    """Open a folder or a project in a viewer's Browse, with all docks around it.
+    """Open a folder or a project in Browse, with all docks.
 
-    A window that is about to be shown is waited for: before, it does not know its size.
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    path : str
+        Folder or project file.
+    patience : int, default 40
+        How often to wait 50 ms for the window to be shown; before, it has no size.
     """
     main = main_window(viewer)
     if not main.isVisible() and patience > 0:
@@ -209,7 +217,7 @@ def browse_in(viewer: Any, path: str, patience: int = 40) -> None:
 
 
 class Workbench(QWidget):
-    """What the menu opens: it opens all docks and goes away."""
+    """The entry of the menu: open all docks and close itself."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -225,12 +233,12 @@ class Workbench(QWidget):
 
 
 def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
-    """Put an analysed image into a viewer, with one cluster selected."""
+    """Show an analysed image in a viewer, with one cluster selected."""
     binding = binding_of(viewer)
     data, options, _ = layer_data(analysis.micrograph)
     layer = viewer.add_image(data, **options)
     image = binding.ensure_image(layer)
-    binding.state.set_analysis(analysis, f"analyse {image}")
+    binding.state.clusters.set_analysis(analysis, f"analyse {image}")
     binding.label_mode.on = True
     typical = typical_cluster(analysis)
     if typical is not None:
@@ -239,16 +247,16 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
 
 
 def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: bool = True) -> Any:
-    """A window with an analysed image and every dock in place.
+    """Open a window with an analysed image and all docks.
 
     Parameters
     ----------
-    analysis
-        What to show.
-    screenshot
-        A PNG of the whole window is written here once everything is painted.
-    block
-        Whether to hand over to the window until it is closed.
+    analysis : Analysis
+        The analysed image.
+    screenshot : str or Path, optional
+        PNG file for a screenshot of the painted window.
+    block : bool, default True
+        Whether to wait until the window is closed.
 
     Returns
     -------
@@ -289,12 +297,12 @@ def _complete(binding: Binding, image: str, analysis: Analysis) -> bool:
 
 
 def _process_until(done: Callable[[], bool]) -> None:
-    """Let the window work until something is true, and then until it has nothing left to do.
+    """Process events until a condition holds and the event loop is idle.
 
     Raises
     ------
     AtomicityError
-        If that takes too long.
+        After a minute.
     """
     limit = time.monotonic() + _PAINT_TIMEOUT_S
     with _idle_flag() as idle:
@@ -309,7 +317,7 @@ def _process_until(done: Callable[[], bool]) -> None:
 
 @contextmanager
 def _idle_flag() -> Iterator[Callable[[], bool]]:
-    """True once a timer that only fires when nothing else waits has fired a few times."""
+    """Yield a function that returns whether the event loop was idle several times."""
     count = 0
 
     def tick() -> None:

@@ -1,1 +1,1 @@
-"""Images in; tables, figures and the report out."""
+"""Reading and writing of images, tables, units and records."""

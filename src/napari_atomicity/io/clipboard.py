@@ -1,4 +1,4 @@
-"""Class ratios as they go into other people's documents: LaTeX, and what a clipboard carries."""
+"""Class ratios for other documents: LaTeX, and the formats of the clipboard."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from .formulas import each_text, escape_formula
+from .formulas import escape_formula, map_text
 
-LONG = 40
-"""A LaTeX table of more rows goes over several pages."""
+MAX_TABULAR_ROWS = 40
+"""LaTeX tables with more rows use the environment longtable, which spans pages."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -26,15 +26,15 @@ _LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    # After the end of a row these two would be an option of it.
+    # After the end of a row LaTeX reads these two as an option of the row.
     "[": "{[}",
     "*": "{*}",
-    # In the fonts that LaTeX begins with these are other signs.
+    # The default fonts of LaTeX have other signs in the places of these.
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\char34{}",
-    # Two make another sign.
+    # Two of these in a row are a ligature.
     "-": "-{}",
     "'": "'{}",
     "`": "`{}",
@@ -43,15 +43,25 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def latex_text(text: Any) -> str:
-    """Text that LaTeX sets as it is, in one line."""
+    """Escape text for LaTeX, in one line."""
     line = _CONTROL.sub(" ", str(text))
     return "".join(_LATEX.get(character, character) for character in line)
 
 
 def latex_fraction(fraction: float, low: float, high: float) -> str:
-    r"""``$0.21^{+0.04}_{-0.03}$``: a fraction and how far its interval goes to either side.
+    r"""Format a fraction with its interval as ``$0.21^{+0.04}_{-0.03}$``.
 
-    With two digits after the point, or as many more as the interval deserves.
+    Parameters
+    ----------
+    fraction : float
+        Estimate, 0 to 1.
+    low, high : float
+        Ends of the interval.
+
+    Returns
+    -------
+    str
+        With two decimals, or up to four if the interval is narrow; "--" for NaN.
     """
     if not math.isfinite(fraction):
         return "--"
@@ -64,77 +74,95 @@ def latex_fraction(fraction: float, low: float, high: float) -> str:
 
 
 def latex_table(ratios: pd.DataFrame) -> str:
-    """Class ratios as a LaTeX table for the packages booktabs and, if it is long, longtable.
+    """Format class ratios as a LaTeX table for the packages booktabs and longtable.
 
     Parameters
     ----------
-    ratios
-        From `statistics.ratios.class_ratios`; if of several scopes, these get a column.
+    ratios : pandas.DataFrame
+        Class ratios from `statistics.ratios.class_ratios`. Several scopes are a column.
 
     Returns
     -------
     str
-        With the methods as comments.
+        The table, with the methods as comments. Long tables use longtable.
     """
-    scopes = list(dict.fromkeys(ratios["scope"]))
-    several, long = len(scopes) > 1, len(ratios) > LONG
-    kind = "longtable" if long else "tabular"
-    head = [*(["Scope"] if several else []), "Class", "Clusters", "Fraction"]
-    lines = [
+    # Rows of a scope stay together, in the order in which scopes first occur.
+    ratios = ratios.iloc[np.argsort(pd.factorize(ratios["scope"])[0], kind="stable")]
+    several, long = len(set(ratios["scope"])) > 1, len(ratios) > MAX_TABULAR_ROWS
+    cells = pd.DataFrame(
+        {
+            "Scope": ratios["scope"].map(latex_text).where(~ratios["scope"].duplicated(), ""),
+            "Class": ratios["class"].map(latex_text),
+            "Clusters": ratios["count"].astype(str),
+            "Fraction": [
+                latex_fraction(*row)
+                for row in ratios[["fraction", "fraction_low", "fraction_high"]].to_numpy(float)
+            ],
+        }
+    )
+    cells = cells if several else cells.drop(columns="Scope")
+    table = cells.style.hide(axis="index").to_latex(
+        column_format="l" * (cells.shape[1] - 2) + "rl",
+        hrules=True,
+        environment="longtable" if long else None,
+    )
+    comments = [
         "% Needs \\usepackage{booktabs}" + (" and \\usepackage{longtable}" if long else ""),
         *(f"% {_CONTROL.sub(' ', str(m))}" for m in dict.fromkeys(ratios["method"])),
-        f"\\begin{{{kind}}}{{{'l' * (len(head) - 2)}rl}}",
-        "\\toprule",
-        f"{' & '.join(head)} \\\\",
-        "\\midrule",
-        *(["\\endhead"] if long else []),
     ]
-    for i, scope in enumerate(scopes):
-        if i:
-            lines.append("\\addlinespace")
-        rows: list[Any] = ratios[ratios["scope"] == scope].to_dict("records")
-        for j, row in enumerate(rows):
-            cells = [
-                *([latex_text(scope) if j == 0 else ""] if several else []),
-                latex_text(row["class"]),
-                str(row["count"]),
-                latex_fraction(row["fraction"], row["fraction_low"], row["fraction_high"]),
-            ]
-            lines.append(f"{' & '.join(cells)} \\\\")
-    return "\n".join([*lines, "\\bottomrule", f"\\end{{{kind}}}", ""])
+    return "\n".join([*comments, _space_scopes(table, ratios["scope"])])
+
+
+def _space_scopes(table: str, scope: pd.Series) -> str:
+    r"""Insert ``\addlinespace`` before the first row of each scope but the first."""
+    lines = table.splitlines()
+    last = max(i for i, line in enumerate(lines) if line.endswith(r"\\"))
+    first_row = last - len(scope) + 1
+    starts = np.flatnonzero(~scope.duplicated())[1:]
+    for row in starts[::-1]:
+        lines.insert(first_row + int(row), r"\addlinespace")
+    return "\n".join([*lines, ""])
 
 
 def tab_separated(table: pd.DataFrame) -> str:
-    """A table as spreadsheets take it from the clipboard; no text of it is a formula there."""
-    return each_text(table, escape_formula).to_csv(sep="\t", index=False, lineterminator="\n")
+    """Format a table for spreadsheets, with text that can not run as a formula."""
+    return map_text(table, escape_formula).to_csv(sep="\t", index=False, lineterminator="\n")
 
 
 def html_table(ratios: pd.DataFrame) -> str:
-    """Class ratios as word processors and spreadsheets take them from the clipboard.
+    """Format class ratios as an HTML table for word processors and spreadsheets.
 
-    One table with figures in per cent, which are numbers to a spreadsheet; the methods are its
-    last row.
+    Parameters
+    ----------
+    ratios : pandas.DataFrame
+        Class ratios from `statistics.ratios.class_ratios`.
+
+    Returns
+    -------
+    str
+        One table with fractions in per cent, which spreadsheets read as numbers; the methods are
+        the last rows.
     """
-    head = ("Scope", "Class", "Clusters", "Share / %", "Low / %", "High / %")
-    cell = Markup('<td align="{}">{}</td>')
-    # Text is said to be text a second time, in the words of Excel.
+    # Not by pandas, whose styles are in a separate element that programs ignore when they paste.
+    head = ("Scope", "Class", "Clusters", "Fraction / %", "Low / %", "High / %")
+    number = Markup('<td align="right">{}</td>')
+    # In the notation of Excel: the cell holds text.
     text = Markup("<td style=\"mso-number-format:'\\@'\">{}</td>")
-    rows = [
-        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<th>{}</th>").format(h) for h in head))
-    ]
+    row_of = Markup("<tr>{}</tr>")
+    rows = [row_of.format(Markup("").join(Markup("<th>{}</th>").format(h) for h in head))]
     records: list[Any] = ratios.to_dict("records")
     for row in records:
-        figures = [row["fraction"], row["fraction_low"], row["fraction_high"]]
+        fractions = [row["fraction"], row["fraction_low"], row["fraction_high"]]
         cells = [
             text.format(escape_formula(str(row["scope"]))),
             text.format(escape_formula(str(row["class"]))),
-            cell.format("right", row["count"]),
-            *(cell.format("right", _per_cent(x)) for x in figures),
+            number.format(row["count"]),
+            *(number.format(_per_cent(x)) for x in fractions),
         ]
-        rows.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
-    said = [x for name in ("method", "note") for x in dict.fromkeys(ratios[name]) if x]
+        rows.append(row_of.format(Markup("").join(cells)))
+    notes = [x for name in ("method", "note") for x in dict.fromkeys(ratios[name]) if x]
     foot = Markup('<tr><td colspan="{}" style="mso-number-format:\'\\@\'">{}</td></tr>')
-    rows += [foot.format(len(head), escape_formula(f"{x[:1].upper()}{x[1:]}.")) for x in said]
+    rows += [foot.format(len(head), escape_formula(f"{x[:1].upper()}{x[1:]}.")) for x in notes]
     return str(
         Markup('<meta charset="utf-8"><table border="1" cellspacing="0">{}</table>').format(
             Markup("\n").join(rows)

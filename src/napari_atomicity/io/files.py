@@ -1,4 +1,4 @@
-"""Files out: whole or not at all."""
+"""Atomic writing of files, and JSON."""
 
 from __future__ import annotations
 
@@ -16,22 +16,32 @@ from ..core.errors import AtomicityError
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write to the path that is yielded; it takes the place of ``path`` once all went well.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write to a temporary file that replaces ``path`` after success.
 
-    Whoever reads ``path`` meanwhile, or after a crash, sees the old file or the new one, never a
-    part. The folder is made if need be.
+    Other processes see the old file or the complete new file, also after a crash. The folder is
+    created if it does not exist.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write.
+
+    Yields
+    ------
+    pathlib.Path
+        The temporary file.
 
     Raises
     ------
     AtomicityError
-        If the file can't be written: it says which and why.
+        If the file can not be written.
     """
     path = Path(path)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix stays: some writers choose the format by it.
+        # Some writers choose the format by the suffix.
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix
         )
@@ -45,7 +55,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise AtomicityError(
             f"could not be written ({error.strerror or error})",
             path,
-            f"Check the folder {path.parent}: that it exists, may be written to and has space",
+            f"Check that the folder {path.parent} exists, is writable and has free space",
         ) from error
     finally:
         if temporary is not None:
@@ -53,7 +63,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _permissions(path: Path) -> int:
-    """Those of the file that is replaced, else what a new file would get."""
+    """Return the permissions of the replaced file, or those of a new file."""
     if path.exists():
         return path.stat().st_mode & 0o777
     mask = os.umask(0)
@@ -62,24 +72,24 @@ def _permissions(path: Path) -> int:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write UTF-8 text, whole or not at all; characters that UTF-8 lacks are escaped."""
-    with replacing(path) as temporary:
+    """Write UTF-8 text atomically; characters that are not valid in UTF-8 are escaped."""
+    with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
     return Path(path)
 
 
 def write_json(path: str | os.PathLike[str], values: Any) -> Path:
-    """Write JSON that any parser reads: no NaN, numpy numbers and paths as plain ones."""
+    """Write JSON atomically: NaN becomes null, values of NumPy and paths are converted."""
     return write_text(path, to_json(values) + "\n")
 
 
 def to_json(values: Any) -> str:
-    """JSON text of values as they come from numpy, pandas and dataclasses."""
+    """Return values of NumPy, pandas and dataclasses as JSON text."""
     return json.dumps(plain(values), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def plain(value: Any) -> Any:
-    """The same made of what JSON knows; numbers that are not finite become null."""
+    """Return a value as types of JSON; numbers that are not finite become None."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

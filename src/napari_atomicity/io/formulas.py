@@ -1,4 +1,4 @@
-"""Text of tables that a spreadsheet must not run as a formula."""
+"""Escape text that a spreadsheet would run as a formula."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 
 
 def escape_formula(value: Any) -> Any:
-    """Text that no spreadsheet takes for a formula; anything else as it is."""
+    """Escape text that a spreadsheet would run as a formula; other values are unchanged."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def unescape_formula(value: Any) -> Any:
-    """What `escape_formula` made harmless: the inverse of it."""
+    """Undo `escape_formula`."""
     marked = isinstance(value, str) and value.startswith("'") and _FORMULA.match(value)
     return value[1:] if marked else value
 
 
-def each_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
-    """A copy with every text and every name of a column changed."""
+def map_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+    """Return a copy with a function applied to every text and every column name."""
     changed = {
         i: pd.Series([change(v) for v in values], index=table.index, dtype=object)
         for i, (_, values) in enumerate(table.items())
-        if _holds_text(values)
+        if has_text(values)
     }
     columns = [changed.get(i, values) for i, (_, values) in enumerate(table.items())]
     out = pd.concat(columns, axis=1) if columns else table.copy()
@@ -35,5 +35,6 @@ def each_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame
     return out
 
 
-def _holds_text(values: pd.Series) -> bool:
+def has_text(values: pd.Series) -> bool:
+    """Return whether a column contains text."""
     return not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values))

@@ -1,4 +1,4 @@
-"""Images in: a readable file becomes a `Micrograph` in nm per pixel, else an error says why."""
+"""Read images of any supported format as `Micrograph`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,29 @@ from ..core.errors import AtomicityError, ReadError, UnsuitableImageError
 from ..core.micrograph import Micrograph
 from . import lazy, microscope, tiff
 from . import plain_formats as plain
-from .recording import Recording
+from .raw_image import RawImage
 from .units import pixel_size_nm as pixel_size_of
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A family of formats: its name for people, its suffixes, and the function that reads it.
+    """A supported format.
 
-    ``folder`` if such an image is a folder of files.
+    Parameters
+    ----------
+    name : str
+        Name for messages.
+    suffixes : tuple of str
+        Suffixes of its files, lower case with the dot.
+    read : callable
+        Function that reads a file.
+    folder : bool
+        Whether an image of this format is a folder.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Path], Recording]
+    read: Callable[[Path], RawImage]
     folder: bool = False
 
 
@@ -45,22 +54,22 @@ READERS: tuple[Reader, ...] = (
     Reader("Panta Rhei", (".prz",), microscope.read_prz),
     Reader("Zarr", (".zarr",), lazy.read_zarr, folder=True),
 )
-"""Every format that can be read; adding one is adding an entry."""
+"""All supported formats; a new format is a new entry."""
 
 
 def suffixes() -> tuple[str, ...]:
-    """Suffixes of readable files, lower case with the dot."""
+    """Return the suffixes of supported files, lower case with the dot."""
     return tuple(suffix for reader in READERS for suffix in reader.suffixes)
 
 
 def reader_of(path: str | PathLike[str]) -> Reader | None:
-    """The reader for this file, by its suffix; None if there is none."""
+    """Return the reader for the suffix of a file, None if there is none."""
     suffix = Path(path).suffix.lower()
     return next((reader for reader in READERS if suffix in reader.suffixes), None)
 
 
 def is_image_folder(path: Path) -> bool:
-    """Whether this folder is one image, as those of zarr are."""
+    """Return whether this folder is one image, such as a zarr array."""
     reader = reader_of(path)
     return reader is not None and reader.folder and path.is_dir()
 
@@ -75,27 +84,27 @@ def load(
 
     Parameters
     ----------
-    path
-        File of any readable format.
-    pixel_size_nm
-        Edge length of a pixel in nm; overrides what the file says.
-    name
-        Name of the image in tables and layers; the file's name if None.
+    path : path-like
+        File of a supported format.
+    pixel_size_nm : float, optional
+        Edge length of a pixel in nm; overrides the calibration in the file.
+    name : str, optional
+        Name of the image in tables and layers; by default the name of the file.
 
     Returns
     -------
     Micrograph
-        Shape (Y, X) or (T, Y, X); float32, or, with more than `micrograph.LARGE_PIXELS` pixels in
-        a TIFF, MRC, NumPy or zarr file, what reads its parts as they are needed. ``pixel_size_nm``
-        is None where neither the file nor the caller tells; ``metadata["calibration"]`` says where
-        it comes from.
+        Shape (Y, X) or (T, Y, X), float32. Images with more than `micrograph.LARGE_PIXELS` pixels
+        in TIFF, MRC, NumPy and zarr files are read in parts when they are needed.
+        ``pixel_size_nm`` is None if neither the file nor the caller gives it;
+        ``metadata["calibration"]`` names its origin.
 
     Raises
     ------
     ReadError
-        If the file is missing, damaged, or of a format that is not known.
+        If the file is missing, damaged, or of an unknown format.
     UnsuitableImageError
-        If it holds no greyscale image of real space with square pixels.
+        If it contains no greyscale image in real space with square pixels.
     CalibrationError
         If the pixel size is not plausible.
     DependencyError
@@ -113,49 +122,49 @@ def load(
         raise
     except PermissionError as error:
         raise ReadError(
-            "there is no permission to read it", path, "Change the file's permissions, or copy it"
+            "permission to read the file is denied", path, "Change its permissions, or copy it"
         ) from error
-    except Exception as error:  # libraries raise anything at all on damaged files
-        said = f"{type(error).__name__}: {error}".strip().rstrip(".")
+    except Exception as error:  # libraries raise any exception for damaged files
+        reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
         raise ReadError(
-            f"it can't be read as {reader.name} ({said[:200]})",
+            f"it can't be read as {reader.name} ({reason[:200]})",
             path,
             "The file may be damaged, incomplete or misnamed: copy or export it again",
         ) from error
 
 
 def _checked(path: Path) -> Reader:
-    """The reader for a file that is there and not empty."""
+    """Return the reader for a file after checking that it exists and is not empty."""
     try:
         reader = reader_of(path)
         if path.is_dir() and not is_image_folder(path):
-            raise ReadError("this is a folder", path, "Give the image files in it")
+            raise ReadError("this is a folder", path, "Select the image files in it")
         if not path.exists():
             raise ReadError("there is no such file", path, f"Check the path {path}")
         if reader is None:
             raise ReadError(
-                f"files of type {path.suffix or '(no suffix)'} can't be read",
+                f"files of type {path.suffix or '(no suffix)'} are not supported",
                 path,
                 f"Export the image as one of {' '.join(suffixes())}",
             )
         if not (path.is_file() or is_image_folder(path)):
-            raise ReadError("this is no regular file", path, "Give an image file")
+            raise ReadError("this is not a regular file", path, "Select an image file")
         if path.stat().st_size == 0:
             raise ReadError("the file is empty", path, "Copy or export it again")
     except OSError as error:
         raise ReadError(
-            f"the file can't be reached ({error.strerror or error})", path, "Check its permissions"
+            f"the file is not accessible ({error.strerror or error})", path, "Check its permissions"
         ) from error
     return reader
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file's content; of a folder's, with the names of its files.
+    """Return the hash of the content of a file, or of the files in a folder with their names.
 
     Raises
     ------
     OSError
-        If it can't be read.
+        If a file can not be read.
     """
     if path.is_dir():
         whole = hashlib.sha256()
@@ -169,13 +178,13 @@ def sha256_of(path: Path) -> str:
 
 
 def _micrograph(
-    recording: Recording, path: Path, given_nm: float | None, name: str, sha256: str
+    recording: RawImage, path: Path, given_nm: float | None, name: str, sha256: str
 ) -> Micrograph:
     if np.dtype(recording.data.dtype).kind not in "biufc":
         raise UnsuitableImageError(
             f"the data are not numbers ({recording.data.dtype})", path, "Export a greyscale image"
         )
-    # Also when a size is given: it can't make a diffraction pattern or oblong pixels right.
+    # Also checked for a given pixel size: diffraction patterns and non-square pixels are errors.
     found_nm = pixel_size_of(recording.y, recording.x)
     metadata = dict(recording.metadata)
     if given_nm is not None:
@@ -196,22 +205,32 @@ def _micrograph(
 
 
 def valid_text(name: str) -> str:
-    """A file name as tables can hold it: names need not be valid text, tables must be."""
+    """Return a file name as valid text: names of files may contain invalid characters."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 # ---- many files
 def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
-    """Image files in the order given; folders are searched, with their subfolders.
+    """Return image files in the given order; folders are searched with their subfolders.
 
-    Files that are given by name are kept whatever they are, so that `load` can say what is wrong
-    with them. In folders only readable suffixes count, sorted by path, hidden ones left out. A
-    .emi whose .ser is there too is left out: they are one recording.
+    Files that are given by name are always kept, so that `load` can report errors. In folders,
+    only visible files with supported suffixes are found, sorted by path. A .emi file with a .ser
+    file is skipped: both belong to the same image.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        Files and folders.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Image files, each once.
 
     Raises
     ------
     ReadError
-        If a path does not exist, or there is no image at all.
+        If a path does not exist, or no image is found.
     """
     given = [Path(path) for path in paths]
     found: dict[Path, Path] = {}
@@ -222,9 +241,9 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
             found.setdefault(file.resolve(), file)
     if given and not found:
         raise ReadError(
-            "there is no image in this folder",
+            "this folder contains no images",
             given[0],
-            f"Readable are {' '.join(suffixes())}",
+            f"Supported formats are {' '.join(suffixes())}",
         )
     described = {
         emi.resolve()
@@ -246,9 +265,9 @@ def _images_in(folder: Path) -> Iterator[Path]:
 
 
 def unique_names(paths: Sequence[str | PathLike[str]]) -> list[str]:
-    """A name for each image, as the column ``image`` holds it.
+    """Return a unique name for each image, for the column ``image``.
 
-    The file's name where that is unique, else its path from the folder that all have in common,
+    The name is that of the file if it is unique, otherwise the path relative to the common folder,
     with "/" on every system.
 
     Examples
@@ -262,7 +281,7 @@ def unique_names(paths: Sequence[str | PathLike[str]]) -> list[str]:
     def below_common(file: Path) -> str:
         try:
             common = os.path.commonpath([other.parent for other in files])
-        except ValueError:  # they lie on different drives
+        except ValueError:  # different drives
             return file.as_posix()
         return file.relative_to(common).as_posix()
 

@@ -1,4 +1,4 @@
-"""The images of a run by name, and the folder of its results."""
+"""Input images of a run, and the folder of its results."""
 
 from __future__ import annotations
 
@@ -17,17 +17,56 @@ from .provenance import Outcome
 
 @dataclass(frozen=True)
 class Input:
-    """An image that was asked for, or a path that leads to none."""
+    """An input image, or a path without an image.
+
+    Parameters
+    ----------
+    name : str
+        Unique name of the image.
+    path : pathlib.Path
+        Its file.
+    error : str, optional
+        Why there is no image.
+    """
 
     name: str
     path: Path
     error: str | None = None
 
     def outcome(self, status: str, error: str | None = None, **known: Any) -> Outcome:
+        """Return the record of this image.
+
+        Parameters
+        ----------
+        status : str
+            "done", "failed" or "not reached".
+        error : str, optional
+            What went wrong.
+        **known : object
+            Further fields of `Outcome`.
+
+        Returns
+        -------
+        Outcome
+            The record.
+        """
         return Outcome(self.name, valid_text(str(self.path)), status, error, **known)
 
     def failed(self, error: Exception, known: Mapping[str, Any]) -> Outcome:
-        """What went wrong with it: one image must not end the run."""
+        """Return the record of a failed image; the run continues with the next image.
+
+        Parameters
+        ----------
+        error : Exception
+            The error.
+        known : mapping of str to object
+            Further fields of `Outcome`.
+
+        Returns
+        -------
+        Outcome
+            The record.
+        """
         if isinstance(error, AtomicityError):
             return self.outcome("failed", str(error), **known)
         what = f"unexpected {type(error).__name__}: {error}"
@@ -36,12 +75,12 @@ class Input:
 
 
 def make_folder(path: Path) -> None:
-    """Make it and write to it now, rather than fail when all is computed.
+    """Create a folder and check that it is writable, before the computation starts.
 
     Raises
     ------
     AtomicityError
-        If it can't be made or written to.
+        If it can not be created or is not writable.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -56,7 +95,7 @@ def make_folder(path: Path) -> None:
 
 
 def named_inputs(paths: Iterable[str | PathLike[str]]) -> list[Input]:
-    """The images under unique names; what leads to none stays, with the reason."""
+    """Return the images with unique names; paths without an image are kept with the reason."""
     good: list[Path] = []
     errors: dict[Path, str] = {}
     for path in map(Path, paths):

@@ -1,4 +1,4 @@
-"""Files of microscope makers, by RosettaSciIO (the extra ``microscopes``)."""
+"""Files of microscope manufacturers, read by RosettaSciIO (the extra ``microscopes``)."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DependencyError, ReadError, UnsuitableImageError
-from .recording import Recording, recorded
+from .raw_image import RawImage, known_entries
 from .units import AxisScale, is_reciprocal, seconds
 
 EXTRA = 'pip install "napari-atomicity[microscopes]"'
 
 
-def read_dm(path: Path) -> Recording:
-    """DigitalMicrograph, .dm3 and .dm4."""
+def read_dm(path: Path) -> RawImage:
+    """Read a DigitalMicrograph file (.dm3, .dm4)."""
     return _best_image(_signals("digitalmicrograph", path), path)
 
 
-def read_emd(path: Path) -> Recording:
-    """EMD of Velox and of Berkeley; of Velox only the images, not the spectra."""
+def read_emd(path: Path) -> RawImage:
+    """Read an EMD file of Velox (images only, no spectra) or of Berkeley Lab."""
     return _best_image(_signals("emd", path, select_type="images"), path)
 
 
-def read_hspy(path: Path) -> Recording:
-    """What hyperspy saves."""
+def read_hspy(path: Path) -> RawImage:
+    """Read a file of hyperspy."""
     return _best_image(_signals("hspy", path), path)
 
 
-def read_prz(path: Path) -> Recording:
-    """Panta Rhei."""
+def read_prz(path: Path) -> RawImage:
+    """Read a file of Panta Rhei."""
     return _best_image(_signals("pantarhei", path), path)
 
 
-def read_tia(path: Path) -> Recording:
-    """TIA: the pixels lie in .ser files, the instrument is described in the .emi beside them."""
+def read_tia(path: Path) -> RawImage:
+    """Read a TIA image: .ser files contain the pixels, the .emi file describes the instrument."""
     if path.suffix.lower() == ".ser":
         return _best_image(_with_description(path, _signals("tia", path)), path)
     signals = _signals("tia", path)
     if not signals:
         raise ReadError(
-            "no image lies beside this description",
+            "the .ser file of this .emi file is missing",
             path,
-            f"Put its .ser file ({path.stem}_1.ser) into the same folder",
+            f"Copy {path.stem}_1.ser into the same folder",
         )
     return _best_image(signals, path)
 
 
 def emi_of(ser: Path) -> Path | None:
-    """Where the description of a .ser file would lie."""
+    """Return the path of the .emi file of a .ser file, None if the name has no such form."""
     match = re.fullmatch(r"(.+)_\d+", ser.stem)
     return ser.with_name(match[1] + ".emi") if match else None
 
@@ -62,7 +62,7 @@ def _with_description(path: Path, signals: Sequence[dict[str, Any]]) -> Sequence
     emi = emi_of(path)
     if emi is None or not emi.is_file():
         return signals
-    # The pixels are complete without it, so a damaged description is no reason to refuse them.
+    # The pixels are complete without the .emi file, which may be damaged.
     with suppress(Exception):
         for described in _signals("tia", emi):
             if _get(described["metadata"], "General.original_filename") == path.name:
@@ -77,24 +77,24 @@ def _signals(plugin: str, path: Path, **options: Any) -> list[dict[str, Any]]:
     except ImportError as error:
         missing = error.name or "rosettasciio"
         raise DependencyError(
-            f"reading {path.suffix} files needs a package that is not installed "
+            f"reading {path.suffix} files requires a package that is not installed "
             f"({'rosettasciio' if missing.startswith('rsciio') else missing})",
             path,
             f"Install it: {EXTRA if missing != 'sparse' else 'pip install sparse'}",
         ) from error
 
 
-# ---- which of the signals
-def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> Recording:
-    """The HAADF image if a title says so, else the first image, else a refusal with the reason."""
+# ---- selection of the signal
+def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> RawImage:
+    """Return the image with HAADF in its title, otherwise the first image."""
     if not signals:
-        raise UnsuitableImageError("the file holds no image", path)
+        raise UnsuitableImageError("the file contains no image", path)
     images = [(s, axes) for s in signals if (axes := _image_axes(s)) is not None]
-    images.sort(key=lambda image: (_oddity(*image), "haadf" not in _title(image[0]).lower()))
+    images.sort(key=lambda image: (_is_reciprocal(*image), "haadf" not in _title(image[0]).lower()))
     if not images:
         shapes = ", ".join(str(np.shape(s["data"])) for s in signals)
         raise UnsuitableImageError(
-            f"the file holds spectra or diffraction data (shape {shapes}), not an image",
+            f"the file contains spectra or diffraction data (shape {shapes}), not an image",
             path,
             "Open the HAADF image that was recorded with it",
         )
@@ -105,9 +105,9 @@ def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> Recording:
     if len(signals) > 1:
         metadata["image_in_file"] = f"{_index(signals, signal) + 1} of {len(signals)}"
     for axis in (axes[i] for i in frames if np.shape(signal["data"])[i] > 1):
-        metadata |= recorded(frame_time_s=seconds(axis.get("scale"), str(axis.get("units"))))
+        metadata |= known_entries(frame_time_s=seconds(axis.get("scale"), str(axis.get("units"))))
     scales = _scale(axes[y]), _scale(axes[x])
-    return Recording(data, *scales, f"{path.suffix[1:]} axes ({scales[1].unit})", metadata)
+    return RawImage(data, *scales, f"{path.suffix[1:]} axes ({scales[1].unit})", metadata)
 
 
 def _index(signals: Sequence[dict[str, Any]], signal: dict[str, Any]) -> int:
@@ -115,14 +115,14 @@ def _index(signals: Sequence[dict[str, Any]], signal: dict[str, Any]) -> int:
 
 
 def _image_axes(signal: dict[str, Any]) -> tuple[list[int], int, int] | None:
-    """Indices of the axes of frames (none or one), y and x; None if it is no image."""
+    """Return the indices of the axes of frames, y and x; None if the signal is no image."""
     data, axes = signal["data"], signal["axes"]
     if len(axes) != np.ndim(data):
         return None
     used = [i for i in range(len(axes)) if np.shape(data)[i] > 1]
     navigation = [i for i in used if axes[i].get("navigate")]
     image = [i for i in used if not axes[i].get("navigate")]
-    if not image:  # a map: one value at each position of the beam
+    if not image:  # a map with one value per beam position
         navigation, image = [], navigation
     if len(image) != 2 or len(navigation) > 1:
         return None
@@ -132,8 +132,8 @@ def _image_axes(signal: dict[str, Any]) -> tuple[list[int], int, int] | None:
     return [*single, *navigation], image[0], image[1]
 
 
-def _oddity(signal: dict[str, Any], axes: tuple[list[int], int, int]) -> bool:
-    """Whether it is an image of something else, such as the Fourier transform of one."""
+def _is_reciprocal(signal: dict[str, Any], axes: tuple[list[int], int, int]) -> bool:
+    """Return whether the signal is not in real space, such as a Fourier transform."""
     units = [signal["axes"][i].get("units") for i in axes[1:]]
     return np.iscomplexobj(signal["data"]) or any(map(is_reciprocal, units))
 
@@ -149,7 +149,7 @@ def _scale(axis: Mapping[str, Any]) -> AxisScale:
 
 # ---- instrument
 def _get(tree: Any, path: str) -> Any:
-    """An entry of nested mappings by its dotted path; None if there is none."""
+    """Return an entry of nested mappings by its dotted path, None if there is none."""
     for key in path.split("."):
         if not isinstance(tree, Mapping) or key not in tree:
             return None
@@ -158,13 +158,13 @@ def _get(tree: Any, path: str) -> Any:
 
 
 def _mapped(signal: dict[str, Any]) -> dict[str, Any]:
-    """Dotted path → value of what the reader can translate from the maker's own metadata."""
+    """Return the entries, dotted path → value, that the reader translates from raw metadata."""
     original = signal.get("original_metadata", {})
     found = {}
     for source, (target, translate) in signal.get("mapping", {}).items():
         value = _get(original, source)
         if value is not None:
-            with suppress(Exception):  # an entry of an unforeseen form tells nothing
+            with suppress(Exception):  # entries of an unknown form are skipped
                 found[target] = translate(value) if translate else value
     return found
 
@@ -178,14 +178,14 @@ def _instrument(signal: dict[str, Any]) -> dict[str, Any]:
 
     def number(value: Any, factor: float = 1.0) -> float | None:
         with suppress(TypeError, ValueError):
-            return float(value) * factor or None  # zero is how many programs say "not known"
+            return float(value) * factor or None  # many programs write zero for unknown values
         return None
 
     tem = "Acquisition_instrument.TEM."
     dwell_s = entry(tem + "dwell_time") or _get(
         signal.get("original_metadata", {}), "Scan.DwellTime"
     )
-    return recorded(
+    return known_entries(
         title=_title(signal),
         date=entry("General.date"),
         time=entry("General.time"),

@@ -8,14 +8,14 @@ import numpy as np
 
 from ..core.errors import ReadError, UnsuitableImageError
 from .lazy import is_large
-from .recording import Recording, recorded
+from .raw_image import RawImage, known_entries
 from .units import AxisScale
 
-GREY = "Save it as a greyscale image of 8 or 16 bits, without colours, overlays or scale bar"
+GREY = "Save it as an 8- or 16-bit greyscale image without overlays or scale bar"
 
 
-def read_png(path: Path) -> Recording:
-    """Greyscale PNG of any bit depth; PNG knows no pixel size in nm."""
+def read_png(path: Path) -> RawImage:
+    """Read a greyscale PNG file of any bit depth; the format has no pixel size in nm."""
     import imagecodecs
 
     data = imagecodecs.png_decode(path.read_bytes())
@@ -25,11 +25,11 @@ def read_png(path: Path) -> Recording:
         data = data[..., 0]
     if data.ndim != 2:
         raise UnsuitableImageError("the image is in colour", path, GREY)
-    return Recording(data)
+    return RawImage(data)
 
 
-def read_npy(path: Path) -> Recording:
-    """A NumPy array (Y, X) or (T, Y, X)."""
+def read_npy(path: Path) -> RawImage:
+    """Read a NumPy array (Y, X) or (T, Y, X)."""
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             raise ReadError("the file is not a NumPy array", path, "Write it with numpy.save")
@@ -37,25 +37,25 @@ def read_npy(path: Path) -> Recording:
     data = data if is_large(data.shape) else np.array(data)
     if data.ndim == 3 and data.shape[-1] in (3, 4) and min(data.shape[:2]) > 4:
         raise UnsuitableImageError(f"an array of shape {data.shape} is in colour", path, GREY)
-    return Recording(data)
+    return RawImage(data)
 
 
-def read_mrc(path: Path) -> Recording:
-    """An image or a stack in MRC2014; its voxel size is in ångström."""
+def read_mrc(path: Path) -> RawImage:
+    """Read an image or a stack in MRC2014 format."""
     import mrcfile
 
     with mrcfile.mmap(path, "r", permissive=False) as file:
-        data = file.data  # goes on to be mapped after the file is closed
+        data = file.data  # stays mapped after the file is closed
         data = np.asarray(data) if is_large(data.shape) else np.array(data)
         voxel = file.voxel_size
         label = b" ".join(file.header.label[: max(int(file.header.nlabl), 0)])
         size_y, size_x = float(voxel.y), float(voxel.x)
-    # Zero is how MRC says that the size is not known, and nothing sensible is negative.
+    # In MRC files zero means unknown; negative values are invalid.
     known = size_y > 0 and size_x > 0
-    return Recording(
+    return RawImage(
         data,
         AxisScale(size_y, "Å") if known else None,
         AxisScale(size_x, "Å") if known else None,
         "MRC voxel size" if known else "",
-        recorded(title=label),
+        known_entries(title=label),
     )

@@ -1,4 +1,4 @@
-"""Tables of points, in: atom tables, and lists of positions as others keep them."""
+"""Read tables of points: atom tables, and lists of positions of other programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tables import read_table
 
 
 class Points(NamedTuple):
-    """A table of points, and the images that its files stand for, also those without points."""
+    """A table of points, and the names of its images including those without points."""
 
     table: pd.DataFrame
     images: tuple[str, ...] = ()
@@ -24,27 +24,27 @@ def read_points(path: str | os.PathLike[str]) -> Points:
 
     Parameters
     ----------
-    path
-        .csv, .parquet or .xlsx, or a folder with a CSV for each image. An empty file, or one with
-        a header only, has no points.
+    path : path-like
+        .csv, .parquet or .xlsx file, or a folder with a CSV file for each image. An empty file, or
+        one with a header only, has no points.
 
     Returns
     -------
     Points
-        The table has the columns of the file. That of a folder has ``image`` as well, by the names
-        of the files where these don't say it: ``field1_atoms`` is of ``field1.tif``.
+        The table has the columns of the file. That of a folder also has the column ``image``,
+        derived from the names of files if they lack it: ``field1_atoms`` is of ``field1.tif``.
 
     Raises
     ------
     ReadError
-        If there is no such file, or it is no table.
+        If the file does not exist or is not a table.
     """
     path = Path(path)
     if not path.is_dir():
         return Points(_one(path))
     files = sorted(f for f in path.iterdir() if f.suffix.lower() == ".csv" and f.name[0] != ".")
     if not files:
-        raise ReadError("there is no .csv file in this folder", path)
+        raise ReadError("this folder contains no .csv files", path)
     parts = [_one(file) for file in files]
     for i, file in enumerate(files):
         if "image" not in parts[i].columns:
@@ -58,12 +58,14 @@ def read_points(path: str | os.PathLike[str]) -> Points:
 def read_predicted_and_true(
     predicted: str | os.PathLike[str], truth: str | os.PathLike[str]
 ) -> tuple[pd.DataFrame, Points]:
-    """Two tables of points; a truth that names no image is of the one its file is named after.
+    """Read predicted and true points.
+
+    A table of true points without the column ``image`` belongs to the image of its file name.
 
     Raises
     ------
     ReadError
-        As `read_points`.
+        See `read_points`.
     """
     found, true = read_points(predicted).table, read_points(truth)
     several = "image" in found.columns and len(set(found["image"])) > 1

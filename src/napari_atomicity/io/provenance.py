@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, machine, settings, files and times."""
+"""Provenance of results: versions, machine, settings, files and times."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ PACKAGES = (
 
 
 def now() -> str:
-    """The time, in UTC, to the second: 2026-05-01T09:30:00+00:00."""
+    """Return the time in UTC to the second: 2026-05-01T09:30:00+00:00."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine; nothing heavy is imported for it, nothing names a person.
+    """Return versions and machine, without personal data and without slow imports.
 
     Returns
     -------
     dict
         ``napari-atomicity``, ``python``, ``platform``, ``machine``, ``cpu_count`` and
-        ``packages`` (name → version, None where it is not installed).
+        ``packages`` (name → version, None if it is not installed).
     """
     return {
         "napari-atomicity": __version__,
@@ -68,34 +68,34 @@ def _version(package: str) -> str | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image.
+    """Outcome of the analysis of one image.
 
     Parameters
     ----------
-    image
-        Its name in the tables.
-    path
-        Where it was sought.
-    status
-        "done", "failed", or "not reached" when the run was interrupted before.
-    error
+    image : str
+        Name of the image in tables.
+    path : str
+        Path of the file.
+    status : str
+        "done", "failed", or "not reached" if the run was interrupted before.
+    error : str, optional
         What went wrong and what to do, one line.
-    traceback
-        Of an error that nobody foresaw.
-    sha256
+    traceback : str, optional
+        Traceback of an unexpected error.
+    sha256 : str, optional
         Hash of the file.
-    pixel_size_nm
-        As used.
-    calibration
-        Where the pixel size comes from.
-    clusters, atoms
-        How many were found, of what was looked for.
-    parameters
-        Settings, model and device, as used.
-    seconds
-        Stage → seconds.
-    warnings
-        What a reader of the results should know.
+    pixel_size_nm : float, optional
+        Pixel size used.
+    calibration : str, optional
+        Origin of the pixel size.
+    clusters, atoms : int, optional
+        Numbers of detected clusters and atoms.
+    parameters : dict
+        Settings, model and device used.
+    seconds : dict of str to float
+        Stage → time in s.
+    warnings : tuple of str
+        Warnings about the results.
     """
 
     image: str
@@ -125,26 +125,31 @@ def run_record(
     interrupted: bool = False,
     command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Everything needed to repeat a run or to explain it, as it goes into ``run.json``.
+    """Return the record of a run for ``run.json``, sufficient to repeat it.
 
     Parameters
     ----------
-    outcomes
-        One for each image.
-    started, finished
-        As `now` gives them.
-    parameters
-        As asked for.
-    model
-        Provenance of the model (`ModelCard.provenance`); None if none was loaded.
-    device
-        That the network ran on.
-    outputs
+    outcomes : sequence of Outcome
+        Outcome of each image.
+    started, finished : str
+        Times as returned by `now`.
+    parameters : dict
+        Requested parameters.
+    model : dict or None
+        Provenance of the model (`ModelCard.provenance`); None without a model.
+    device : str or None
+        Device of the network.
+    outputs : sequence of pathlib.Path
         Files written.
-    interrupted
-        Whether somebody stopped it.
-    command
-        The command line; that of this process if None.
+    interrupted : bool
+        Whether the user stopped the run.
+    command : sequence of str, optional
+        Command line; by default that of this process.
+
+    Returns
+    -------
+    dict
+        The record, with types of JSON.
     """
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     return {

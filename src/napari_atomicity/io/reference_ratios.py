@@ -1,4 +1,4 @@
-"""Reference ratios as they are typed and as tables."""
+"""Reference ratios as text and as tables."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ import pandas as pd
 from ..core.cluster_table import ALL
 from ..core.errors import TableError
 
-# What people round their fractions to.
+EXAMPLE = "Pt19:Pt41:Pt70 = 1:1:1"
+# Tolerance for rounded fractions.
 _SUM_TOLERANCE = 0.02
 
 
 def normalise_reference(reference: pd.DataFrame) -> pd.DataFrame:
-    """A reference whose fractions sum to 1 in each scope, from fractions, per cent or parts.
+    """Normalise fractions, per cent or parts to fractions that sum to 1 in each scope.
 
     Parameters
     ----------
-    reference
-        Columns ``class`` and ``fraction`` and, where it is not about all images, ``scope``.
+    reference : pandas.DataFrame
+        Columns ``class`` and ``fraction``, and ``scope`` for references of single images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``scope, class, fraction``.
 
     Raises
     ------
     TableError
-        If columns are missing, a value is no share, a class occurs twice in a scope, or
-        fractions do not sum to 1.
+        If columns are missing, a value is negative or not a number, a class occurs twice in a
+        scope, or fractions do not sum to 1.
     """
     missing = [c for c in ("class", "fraction") if c not in reference.columns]
     if missing:
@@ -48,8 +54,8 @@ def normalise_reference(reference: pd.DataFrame) -> pd.DataFrame:
     bad = ~np.isfinite(values) | (values < 0)
     if bad.any():
         row = out[bad].iloc[0]
-        said = str(reference["fraction"].iloc[int(np.flatnonzero(bad)[0])])
-        raise TableError(f"the reference of {row['class']} ({row['scope']}) is no share: {said}")
+        value = str(reference["fraction"].iloc[int(np.flatnonzero(bad)[0])])
+        raise TableError(f"the fraction of {row['class']} ({row['scope']}) is not valid: {value}")
     if out.duplicated(["scope", "class"]).any():
         row = out[out.duplicated(["scope", "class"])].iloc[0]
         raise TableError(f"the reference names {row['class']} twice in {row['scope']}")
@@ -62,30 +68,25 @@ def normalise_reference(reference: pd.DataFrame) -> pd.DataFrame:
 def _check_sum(scope: str, shares: np.ndarray) -> None:
     total = shares.sum()
     if total <= 0:
-        raise TableError(f"the reference of {scope} has no share above 0")
+        raise TableError(f"the reference of {scope} has no fraction above 0")
     are_fractions = shares.max() <= 1 and (shares % 1 > 0).any()
     if are_fractions and abs(total - 1) > _SUM_TOLERANCE:
         raise TableError(
             f"the reference fractions of {scope} sum to {total:.3g}, not to 1",
-            advice="Name all classes; per cent or parts such as 5, 2 and 3 will do as well",
+            advice="List all classes; per cent or parts such as 5, 2 and 3 are also possible",
         )
 
 
 def parse_reference(line: str, scope: str = ALL) -> pd.DataFrame:
-    """A reference typed as ``Pt19:Pt41:Pt70 = 1:1:1``.
+    """Parse a reference such as ``Pt19:Pt41:Pt70 = 1:1:1``.
 
     Raises
     ------
     TableError
-        If it can't be understood.
+        If the text does not have this form.
     """
     names, equals, shares = line.partition("=")
     classes, values = (re.split(r"\s*[:,;]\s*", part.strip()) for part in (names, shares))
     if not equals or len(classes) != len(values) or not all([*classes, *values]):
-        raise TableError(
-            f"{line.strip()!r} is no ratio", advice="Write it like Pt19:Pt41:Pt70 = 1:1:1"
-        )
+        raise TableError(f"{line.strip()!r} is not a ratio", advice=f"Example: {EXAMPLE}")
     return normalise_reference(pd.DataFrame({"scope": scope, "class": classes, "fraction": values}))
-
-
-EXAMPLE = "Pt19:Pt41:Pt70 = 1:1:1"

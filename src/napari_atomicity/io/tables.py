@@ -1,10 +1,10 @@
-"""Cluster tables and ratios, in and out, as CSV, Parquet or XLSX by the suffix of the file.
+"""Read and write tables as CSV, Parquet or XLSX, by the suffix of the file.
 
-A spreadsheet runs text that begins like a formula (``=HYPERLINK(…)``), and names of images and
-labels come from anybody. So in CSV and XLSX, text that begins with ``= + - @``, their full-width
-forms, a tab or the end of a line gets an apostrophe before it, as a person would type it; text of
-apostrophes and then one of these gets one more. `read_table` takes one off again, so every text
-comes back as it was. Numbers are numbers: -1.5 stays -1.5. Parquet holds everything as it is.
+Spreadsheets run text that begins like a formula (``=HYPERLINK(…)``), and names of images and labels
+come from other people. In CSV and XLSX, text that begins with ``= + - @``, their full-width forms,
+a tab or the end of a line therefore gets an apostrophe as prefix; text of apostrophes followed by
+one of these gets one more. `read_table` removes one, and every text is restored. Numbers are not
+changed: -1.5 stays -1.5. Parquet stores all values unchanged.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import pandas as pd
 
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, ReadError, TableError
-from .files import replacing, write_text
-from .formulas import _holds_text, each_text, escape_formula, unescape_formula
+from .files import atomic_write, write_text
+from .formulas import escape_formula, has_text, map_text, unescape_formula
 from .reference_ratios import normalise_reference
 
 
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One cluster table of several, whose models may know different classes.
+    """Concatenate cluster tables whose models may have different classes.
 
-    The classes keep the order in which they are first met; a probability that a model could not
-    give is NaN.
+    Classes keep the order of their first occurrence. Probabilities of classes that a model does
+    not have are NaN.
     """
     filled = [part for part in parts if len(part)]
     classes = dict.fromkeys(name for part in parts for name in tables.classes_of(part))
@@ -38,25 +38,25 @@ def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def write_clusters(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write a cluster table with the columns of the contract, whole or not at all.
+    """Write a cluster table with all columns of the schema, atomically.
 
     Raises
     ------
     AtomicityError
-        If the suffix is not .csv, .parquet or .xlsx, or the file can't be written.
+        If the suffix is not .csv, .parquet or .xlsx, or the file can not be written.
     """
     return write_table(tables.conform(table), path)
 
 
 def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write class ratios (`statistics.ratios.class_ratios`), whole or not at all.
+    """Write class ratios (`statistics.ratios.class_ratios`) atomically.
 
-    As a table, or as LaTeX (`io.clipboard.latex_table`) if the suffix is .tex.
+    The format is a table, or LaTeX (`io.clipboard.latex_table`) for the suffix .tex.
 
     Raises
     ------
     AtomicityError
-        If the suffix is not .csv, .parquet, .xlsx or .tex, or the file can't be written.
+        If the suffix is not .csv, .parquet, .xlsx or .tex, or the file can not be written.
     """
     if Path(path).suffix.lower() == ".tex":
         from .clipboard import latex_table
@@ -66,24 +66,24 @@ def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write any table, whole or not at all; see `write_clusters` for what it raises.
+    """Write any table atomically; raises the errors of `write_clusters`.
 
-    Text that a spreadsheet would run gets an apostrophe: see the top of this module.
+    Text that a spreadsheet would run is escaped: see the top of this module.
     """
     path = Path(path)
     write = _of_suffix(_WRITERS, path)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         write(table, temporary)
     return path
 
 
 def read_clusters(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a cluster table that `write_clusters` wrote; every number is what it was.
+    """Read a cluster table written by `write_clusters`; numbers are restored exactly.
 
     Raises
     ------
     ReadError
-        If the file is missing or not such a file.
+        If the file is missing or not a table.
     TableError
         If columns are missing or values are impossible.
     """
@@ -91,7 +91,7 @@ def read_clusters(path: str | os.PathLike[str]) -> pd.DataFrame:
     table = read_table(path)
     if "atom_id" in table.columns:
         raise TableError("this is a table of atoms, not of clusters", path)
-    # An empty CSV has no types, and a table without positions is not a cluster table.
+    # Columns of an empty CSV file have no types.
     try:
         if "image" in table.columns and "cluster_id" in table.columns:
             table = tables.conform(table)
@@ -102,7 +102,7 @@ def read_clusters(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def read_reference(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read reference ratios: columns class, fraction and, where they are not of all, scope.
+    """Read reference ratios with the columns class, fraction and optionally scope.
 
     Returns
     -------
@@ -113,9 +113,9 @@ def read_reference(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises
     ------
     ReadError
-        If the file is missing or not such a file.
+        If the file is missing or not a table.
     TableError
-        If it is no reference.
+        If the table is not a valid reference.
     """
     path = Path(path)
     try:
@@ -125,12 +125,12 @@ def read_reference(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read any table by its suffix; columns that hold text in a cluster table stay text.
+    """Read any table by its suffix; text columns of the cluster table stay text.
 
     Raises
     ------
     ReadError
-        If the file is missing or not such a file.
+        If the file is missing or not a table.
     """
     path = Path(path)
     read = _of_suffix(_READERS, path)
@@ -142,9 +142,9 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ReadError("this is a folder, not a table", path) from error
     except OSError as error:
         raise ReadError(f"could not be read ({error.strerror or error})", path) from error
-    except Exception as error:  # parsers raise what they like
+    except Exception as error:  # parsers raise any exception
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ReadError(f"this is no {path.suffix[1:]} table ({reason})", path) from error
+        raise ReadError(f"this is not a {path.suffix[1:]} table ({reason})", path) from error
 
 
 _TEXT = ("scope", "class", "method", "note", "sample", *(
@@ -153,25 +153,25 @@ _TEXT = ("scope", "class", "method", "note", "sample", *(
 
 
 def _is_text(name: Any) -> bool:
-    """Whether a column holds text; what single estimators say is in ``label_<estimator>``."""
+    """Return whether a column contains text, such as ``label_<estimator>``."""
     return name in _TEXT or str(name).startswith("label_")
 
 
 def _missing_numbers(header: Iterable[Any]) -> dict[Any, Any]:
-    """What stands for no number: "NA" may be the name of an image; an empty number is not zero."""
+    """Return the missing values of number columns; "NA" in a text column may be a name."""
     return {name: ["", "nan", "NaN", "NA"] for name in header if not _is_text(name)}
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
     header = pd.read_csv(path, nrows=0).columns
     numbers = _missing_numbers(header)
-    # From version 3 on pandas reads every digit by itself, and says so when told to.
+    # pandas 3 reads numbers exactly and warns if this option is set.
     exact: dict[str, Any] = (
         {"float_precision": "round_trip"} if int(pd.__version__.partition(".")[0]) < 3 else {}
     )
     text = {name: str for name in header if _is_text(name)}
     table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=numbers, **exact)
-    return each_text(table, unescape_formula)
+    return map_text(table, unescape_formula)
 
 
 def _read_xlsx(path: Path) -> pd.DataFrame:
@@ -181,21 +181,19 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
     table = pd.read_excel(
         path, dtype=text, keep_default_na=False, na_values=numbers, engine="openpyxl"
     )
-    # An empty cell of text is the empty text that was written.
-    return each_text(table.fillna(dict.fromkeys(text, "")), unescape_formula)
+    # Empty text cells are empty text.
+    return map_text(table.fillna(dict.fromkeys(text, "")), unescape_formula)
 
 
 def append_csv(table: pd.DataFrame, path: Path) -> None:
-    """Rows of the same columns below those of a CSV file that `write_table` wrote."""
+    """Append rows with the same columns to a CSV file written by `write_table`."""
     _write_csv(table, path, append=True)
 
 
 def _write_csv(table: pd.DataFrame, path: Path, append: bool = False) -> None:
-    text = each_text(table, escape_formula)
-    # Of what ends a line only the kind that ends lines of this file is quoted by itself.
-    returns = any(
-        "\r" in str(v) for _, column in text.items() if _holds_text(column) for v in column
-    )
+    text = map_text(table, escape_formula)
+    # pandas quotes only the line terminator of the file, not the carriage return.
+    returns = any("\r" in str(v) for _, column in text.items() if has_text(column) for v in column)
     quoting: Any = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
     text.to_csv(
         path,
@@ -222,18 +220,18 @@ def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
         value = escape_formula(value)
         return ILLEGAL_CHARACTERS_RE.sub("�", value) if isinstance(value, str) else value
 
-    # Row by row: the way of pandas takes nearly three times as long.
-    book = Workbook(write_only=True)
-    sheet = book.create_sheet("atomicity")
+    # Row by row: three times as fast as pandas.
+    workbook = Workbook(write_only=True)
+    sheet = workbook.create_sheet("atomicity")
     sheet.freeze_panes = "A2"
-    cleaned = each_text(table, clean)
+    cleaned = map_text(table, clean)
     heads = [WriteOnlyCell(sheet, name) for name in cleaned.columns]
     for head in heads:
         head.font = Font(bold=True)
     sheet.append(heads)
 
     def as_text(value: Any) -> Any:
-        """Text such as #N/A, which would be an error, in a cell of text; anything else as it is."""
+        """Return a text cell for text such as #N/A, which would be an error value."""
         if not (isinstance(value, str) and value in ERROR_CODES):
             return value
         cell = WriteOnlyCell(sheet, value)
@@ -243,7 +241,7 @@ def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
     columns = [c.astype(object).where(c.notna(), None).tolist() for _, c in cleaned.items()]
     for row in zip(*columns, strict=True):
         sheet.append([as_text(value) for value in row])
-    book.save(path)
+    workbook.save(path)
 
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
@@ -263,7 +261,7 @@ def _of_suffix(registry: dict[str, Any], path: Path) -> Any:
         return registry[path.suffix.lower()]
     except KeyError:
         raise AtomicityError(
-            f"tables can't be {path.suffix or 'without suffix'}",
+            f"tables can't be {path.suffix or 'files without suffix'}",
             path,
             f"Use one of {', '.join(registry)}",
         ) from None

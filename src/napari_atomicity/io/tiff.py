@@ -1,4 +1,4 @@
-"""TIFF: plain ones, and those of ImageJ, OME, Gatan and hyperspy, Thermo Fisher (FEI) and Zeiss."""
+"""TIFF files, also of ImageJ, OME, Gatan, hyperspy, Thermo Fisher (FEI) and Zeiss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from ..core.errors import ReadError, UnsuitableImageError
 from .lazy import inverted, is_large, tiff_pixels
 from .plain_formats import GREY
-from .recording import Recording, recorded
+from .raw_image import RawImage, known_entries
 from .units import AxisScale, seconds
 
 if TYPE_CHECKING:
@@ -29,24 +29,23 @@ _COLOUR_MAP = 320
 _X_UNIT, _Y_UNIT, _X_SCALE, _Y_SCALE = 65003, 65004, 65009, 65010
 _NM_PER_PRINT_UNIT = {"inch": 2.54e7, "in": 2.54e7, "cm": 1e7}
 _TAG_UNIT = {2: "inch", 3: "cm"}
-# Dots per inch are about paper, but nobody prints dots as fine as this: such a figure is a
-# microscope's.
+# Resolutions in dots per inch refer to printing; finer ones are calibrations of a microscope.
 _FINEST_PRINT_NM = 1000.0
 
 
-def read_tiff(path: Path) -> Recording:
-    """An image or a stack of frames of any integer or float depth."""
+def read_tiff(path: Path) -> RawImage:
+    """Read an image or a stack of frames of any integer or float type."""
     from tifffile import TiffFile
 
     with TiffFile(path) as file:
         series = _first_image(file)
         page = series.keyframe
-        _refuse_colour(page, path)
-        _refuse_incomplete(file, series, path)
+        _check_greyscale(page, path)
+        _check_complete(file, series, path)
         data = _frames(series, list(file.series).index(series), path)
         metadata = _instrument(file)
         if page.photometric == _MINISWHITE and data.dtype.kind in "bu" and not file.is_imagej:
-            # In ImageJ's files this only inverts the display.
+            # In files of ImageJ this inverts only the display.
             if is_large(data.shape):
                 data = inverted(data)
             else:
@@ -55,13 +54,13 @@ def read_tiff(path: Path) -> Recording:
         for name, find in CALIBRATIONS.items():
             scales = find(file, page)
             if scales is not None:
-                return Recording(data, *scales, f"{name} ({scales[1].unit})", metadata)
-    return Recording(data, metadata=metadata)
+                return RawImage(data, *scales, f"{name} ({scales[1].unit})", metadata)
+    return RawImage(data, metadata=metadata)
 
 
 # ---- pixels
 def _first_image(file: TiffFile) -> TiffPageSeries:
-    """The first series that is no thumbnail."""
+    """Return the first series that is not a thumbnail."""
     series = list(file.series)
     return next((s for s in series if not s.keyframe.is_reduced), series[0])
 
@@ -69,9 +68,9 @@ def _first_image(file: TiffFile) -> TiffPageSeries:
 def _frames(series: TiffPageSeries, number: int, path: Path) -> Any:
     if sum(n > 1 for n in series.shape[:-2]) > 1:
         raise UnsuitableImageError(
-            f"the file holds {len(series.shape)} dimensions ({series.axes}, {series.shape})",
+            f"the file has {len(series.shape)} dimensions ({series.axes}, {series.shape})",
             path,
-            "Save the image, or one stack of frames, alone",
+            "Save one image, or one stack of frames",
         )
     return (
         tiff_pixels(series, number, path)
@@ -80,18 +79,18 @@ def _frames(series: TiffPageSeries, number: int, path: Path) -> Any:
     )
 
 
-def _refuse_colour(page: TiffPage, path: Path) -> None:
+def _check_greyscale(page: TiffPage, path: Path) -> None:
     grey = page.photometric in (_MINISWHITE, _MINISBLACK)
     if page.photometric == _PALETTE:
-        # Gatan writes grey images with a grey palette: the indices are the intensities.
+        # Gatan writes grey images with a grey palette: indices are intensities.
         palette = page.tags.valueof(_COLOUR_MAP)
         grey = palette is not None and bool((np.asarray(palette) == palette[0]).all())
     if not grey or page.samplesperpixel > 1:
         raise UnsuitableImageError("the image is in colour", path, GREY)
 
 
-def _refuse_incomplete(file: TiffFile, series: TiffPageSeries, path: Path) -> None:
-    """Stop before missing data would silently be read as zeros, or missing frames left out."""
+def _check_complete(file: TiffFile, series: TiffPageSeries, path: Path) -> None:
+    """Check that no data are missing, which would be read as zeros or skipped."""
     handle = file.filehandle
     if series.dataoffset is not None:
         complete = series.dataoffset + series.nbytes <= handle.size
@@ -99,7 +98,7 @@ def _refuse_incomplete(file: TiffFile, series: TiffPageSeries, path: Path) -> No
         complete = all(page is not None and _has_its_data(page, handle.size) for page in series)
     if not complete or not _chain_ends(file):
         raise ReadError(
-            "the file ends before its image does: it is damaged or was copied in part",
+            "the file is incomplete: it is damaged or was copied only in part",
             path,
             "Copy or export it again",
         )
@@ -113,7 +112,7 @@ def _has_its_data(page: Any, size: int) -> bool:
 
 
 def _chain_ends(file: TiffFile) -> bool:
-    """Whether the chain of pages ends with the mark that says so."""
+    """Return whether the list of pages ends with an end mark."""
     position = file.pages.next_page_offset
     if position is None:
         return True
@@ -142,7 +141,7 @@ def _ome(file: TiffFile, page: TiffPage) -> Scales | None:
 
 
 def _gatan(file: TiffFile, page: TiffPage) -> Scales | None:
-    """Private tags of DigitalMicrograph, which hyperspy writes too."""
+    """Read private tags of DigitalMicrograph, also written by hyperspy."""
     x, y = page.tags.valueof(_X_SCALE), page.tags.valueof(_Y_SCALE)
     unit_x, unit_y = page.tags.valueof(_X_UNIT), page.tags.valueof(_Y_UNIT)
     if x is None or y is None or not (unit_x and unit_y):
@@ -171,7 +170,7 @@ def _zeiss(file: TiffFile, page: TiffPage) -> Scales | None:
 
 
 def _imagej(file: TiffFile, page: TiffPage) -> Scales | None:
-    """ImageJ says pixels per unit in the resolution tags, and the unit in the description."""
+    """Read pixels per unit from the resolution tags, and the unit from the description."""
     if not file.is_imagej:
         return None
     metadata = file.imagej_metadata or {}
@@ -194,7 +193,7 @@ def _resolution_tags(file: TiffFile, page: TiffPage) -> Scales | None:
 
 
 def _resolution(page: TiffPage) -> tuple[float, float] | None:
-    """Pixels per unit along y and x."""
+    """Return pixels per unit along y and x."""
     values = []
     for code in (_Y_RESOLUTION, _X_RESOLUTION):
         value = page.tags.valueof(code)
@@ -219,13 +218,13 @@ CALIBRATIONS: dict[str, Callable[[TiffFile, TiffPage], Scales | None]] = {
     "ImageJ unit": _imagej,
     "TIFF resolution": _resolution_tags,
 }
-"""Where a TIFF may say its pixel size; the first that does is believed."""
+"""Calibrations of a TIFF file in order of priority."""
 
 
 # ---- instrument
 def _instrument(file: TiffFile) -> dict[str, Any]:
     page = file.pages.first
-    metadata = recorded(
+    metadata = known_entries(
         software=page.tags.valueof("Software"),
         date=page.tags.valueof("DateTime"),
         instrument=page.tags.valueof("Model"),
@@ -234,18 +233,18 @@ def _instrument(file: TiffFile) -> dict[str, Any]:
         fei = file.fei_metadata or {}
         volts = fei.get("Beam", {}).get("HV")
         dwell = fei.get("Scan", {}).get("Dwelltime")
-        metadata |= recorded(
+        metadata |= known_entries(
             instrument=fei.get("System", {}).get("SystemType"),
             voltage_kv=volts / 1e3 if isinstance(volts, (int, float)) else None,
             dwell_time_us=dwell * 1e6 if isinstance(dwell, (int, float)) else None,
         )
-    return metadata | recorded(frame_time_s=_frame_time_s(file))
+    return metadata | known_entries(frame_time_s=_frame_time_s(file))
 
 
 def _frame_time_s(file: TiffFile) -> float | None:
-    """Seconds from frame to frame, as ImageJ and OME say it."""
+    """Return the time between frames in s from metadata of ImageJ or OME."""
     if file.is_imagej:
-        # Its "fps" is how fast the stack is played, not how it was recorded.
+        # The entry "fps" is the display rate, not the recording rate.
         return seconds((file.imagej_metadata or {}).get("finterval"), "s")
     if file.is_ome and file.ome_metadata is not None:
         for element in ElementTree.fromstring(file.ome_metadata).iter():

@@ -1,4 +1,4 @@
-"""Units of length as microscopes and programs write them, and the pixel size in nm they give."""
+"""Units of length in files of microscopes and programs, and pixel sizes in nm."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ..core.errors import UnsuitableImageError
 
 MAX_INEQUALITY = 0.005
-"""Relative difference of the x and y scales up to which it is rounding."""
+"""Maximum relative difference of the scales along x and y."""
 
-# As `normalised` spells them.
+# In the spelling of `normalised`.
 _NM = {
     **dict.fromkeys(("m", "meter"), 1e9),
     **dict.fromkeys(("mm", "millimeter"), 1e6),
@@ -32,7 +32,7 @@ _ENERGIES = {"ev", "kev", "mev"}
 
 @dataclass(frozen=True)
 class AxisScale:
-    """Length of one pixel along one axis, in the file's own unit."""
+    """Length of one pixel along one axis, in the unit of the file."""
 
     value: float
     unit: str
@@ -42,15 +42,15 @@ class AxisScale:
 
 
 def normalised(unit: object) -> str:
-    """One spelling per unit.
+    r"""Return a unit in a common spelling.
 
     Examples
     --------
-    >>> [normalised(unit) for unit in ("\\u00B5m", "[n_m]", "Ångström", "nanometres")]
+    >>> [normalised(unit) for unit in (r"\u00B5m", "[n_m]", "Ångström", "nanometres")]
     ['μm', 'nm', 'angstrom', 'nanometer']
     """
     text = "" if unit is None else str(unit).strip().strip("\x00")
-    # ImageJ escapes what is not ASCII; UTF-8 that was read as Latin-1 gains an "Â".
+    # ImageJ escapes non-ASCII characters; UTF-8 read as Latin-1 contains an additional "Â".
     for escaped, character in (("\\u00B5", "µ"), ("\\u00b5", "µ"), ("\\u00C5", "Å"), ("Âµ", "µ")):
         text = text.replace(escaped, character)
     # Compatibility decomposition: one letter mu, superscripts as digits, accents apart.
@@ -61,7 +61,7 @@ def normalised(unit: object) -> str:
 
 
 def nm_per(unit: object) -> float | None:
-    """How many nm the unit is; None if it is not known as a length.
+    """Return the length of a unit in nm, None if it is not a known length.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def nm_per(unit: object) -> float | None:
 
 
 def seconds(value: object, unit: object) -> float | None:
-    """A time in seconds; None if it is none, or not positive.
+    """Return a time in seconds, None if it is not valid or not positive.
 
     Examples
     --------
@@ -90,14 +90,14 @@ def seconds(value: object, unit: object) -> float | None:
 
 
 def is_reciprocal(unit: object) -> bool:
-    """Whether the unit is of reciprocal space: one over a length, or a scattering angle."""
+    """Return whether a unit is of reciprocal space: inverse length or scattering angle."""
     text = normalised(unit)
     inverse = text.startswith(("1/", "/")) or text.endswith(("-1", "\u22121"))
     return inverse or text in _ANGLES
 
 
 def pixel_size_nm(y: AxisScale | None, x: AxisScale | None) -> float | None:
-    """Edge length of a pixel in nm; None if the scales do not tell.
+    """Return the edge length of a pixel in nm, None if the scales are not known.
 
     Raises
     ------
@@ -109,12 +109,12 @@ def pixel_size_nm(y: AxisScale | None, x: AxisScale | None) -> float | None:
     for scale in (y, x):
         if is_reciprocal(scale.unit):
             raise UnsuitableImageError(
-                f"the axes are in {scale.unit}: a diffraction pattern, not an image",
+                f"the axes are in {scale.unit}: this is a diffraction pattern",
                 advice="Open the real-space image",
             )
         if normalised(scale.unit) in _ENERGIES:
             raise UnsuitableImageError(
-                f"an axis is in {scale.unit}: a spectrum, not an image",
+                f"an axis is in {scale.unit}: this is a spectrum",
                 advice="Open the HAADF image that was recorded with it",
             )
     sizes = [_in_nm(scale) for scale in (y, x)]
@@ -123,15 +123,15 @@ def pixel_size_nm(y: AxisScale | None, x: AxisScale | None) -> float | None:
     if abs(sizes[0] - sizes[1]) > MAX_INEQUALITY * max(sizes[0], sizes[1]):
         raise UnsuitableImageError(
             f"the pixels are not square: {sizes[1]:.6g} nm wide (x), {sizes[0]:.6g} nm high (y)",
-            advice="Correct the scale, or resample the image to square pixels, "
-            "in the program that wrote it",
+            advice="Correct the scale in the program that wrote the file, or resample the image to "
+            "square pixels",
         )
     return (sizes[0] + sizes[1]) / 2
 
 
 def _in_nm(scale: AxisScale) -> float | None:
     factor = nm_per(scale.unit)
-    # A negative scale is an axis that runs the other way.
+    # A negative scale is an inverted axis.
     size = abs(scale.value)
     if factor is None or not math.isfinite(size) or size == 0:
         return None

@@ -20,28 +20,28 @@ class Analysis:
 
     Parameters
     ----------
-    micrograph
+    micrograph : Micrograph
         The image.
-    table
+    table : DataFrame
         The cluster table (`napari_atomicity.core.cluster_table`), N rows.
-    outlines
+    outlines : list of ndarray
         N closed polygons, each (M, 2) in pixels (y, x).
-    patches
+    patches : dict of str to ndarray, optional
         Channel name → (N, P, P) float32: what the network saw.
-    embedding
-        (N, D) float32: the features before the last layer; D = 0 before classification.
-    class_maps
+    embedding : ndarray of shape (N, D), optional
+        Float32: the features before the last layer; D = 0 before classification.
+    class_maps : dict of str to ndarray, optional
         Channel name → (N, h, w) float32: Grad-CAM of the predicted class.
-    field_of_view_nm
+    field_of_view_nm : float, optional
         Edge length of patches and class maps.
-    scale
+    scale : ConstrainedMixture, optional
         The intensity of one atom in this image, as its clusters tell it; None before
         classification, and if the model does not ask for it.
-    parameters
+    parameters : dict of str to Any, optional
         Settings, model and device that led here.
-    seconds
+    seconds : dict of str to float, optional
         Stage → seconds it took.
-    regions
+    regions : tuple[ndarray, ...], optional
         Polygons, each (M, 2) in pixels (y, x): clusters in them do not count.
     """
 

@@ -14,19 +14,19 @@ from torch import Tensor
 from ..core.devices import (
     DeviceLostError,
     choose_device,
-    give_back,
     half_precision,
-    is_loss,
-    lacks_memory,
-    note_loss,
-    wait_for,
+    is_device_loss,
+    is_out_of_memory,
+    release_memory,
+    report_device_loss,
+    synchronize,
 )
 from ..core.devices import batch_size as usual_batch_size
 from ..core.errors import ModelError
 from ..core.model_card import ModelCard
 from ..core.patches import Patches
 from ..core.progress import Progress, Stop, check, report
-from ..core.threads import side_by_side
+from ..core.threads import parallel_map
 from .files import find_model, model_files, read_card, read_model
 from .network import AtomicityNet
 
@@ -41,15 +41,15 @@ _CLOSE = 0.03
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the network says of N patches and C classes.
+    """Prediction of the network for N patches and C classes.
 
     Parameters
     ----------
-    probabilities
-        (N, C), calibrated; NaN where the patch has no finite values.
-    embedding
-        (N, D) float32.
-    class_maps
+    probabilities : ndarray of shape (N, C)
+        Calibrated; NaN where the patch has no finite values.
+    embedding : ndarray of shape (N, D)
+        Float32.
+    class_maps : dict of str to ndarray
         Channel → (N, h, w) float32, of the most probable class.
     """
 
@@ -63,14 +63,14 @@ class Classifier:
 
     Parameters
     ----------
-    card
+    card : ModelCard
         Of the model.
-    tensors
+    tensors : dict of str to ndarray
         Name → array: ``network.*``, the references ``reference.*``, and what
         `models.out_of_distribution` needs, ``ood.*`` and ``outside.*``.
-    device
+    device : torch.device
         Where to compute.
-    batch_size
+    batch_size : int, optional
         Patches at a time, None for what suits the device; halved by itself when the device's
         memory does not suffice.
 
@@ -133,12 +133,12 @@ class Classifier:
 
         Parameters
         ----------
-        patches
+        patches : mapping of str to ndarray
             Channel → (N, P, P) float32, as of `detection.patches.extract_patches`; arrays, or
             tensors on any device.
-        progress, stop
+        progress, stop : callable, optional
             Called between batches.
-        symmetries
+        symmetries : bool, optional
             Whether to average over the eight symmetries of the square, at eight times the cost:
             how a cluster lies then makes no difference.
 
@@ -170,7 +170,7 @@ class Classifier:
                     parts += found
                     done += count
         finally:
-            give_back(self.device)
+            release_memory(self.device)
         report(progress, n, n, "Classifying")
         probabilities = torch.cat([p for p, _, _ in parts]).numpy().astype(np.float64)
         embedding = torch.cat([e for _, e, _ in parts]).numpy()
@@ -191,13 +191,13 @@ class Classifier:
         try:
             return self._forward(patches, rows, of_class, symmetries)
         except RuntimeError as error:
-            if lacks_memory(error):
+            if is_out_of_memory(error):
                 self._take_less(rows.stop - rows.start)
                 return None
             lost = self.device
-            if not is_loss(error, lost):
+            if not is_device_loss(error, lost):
                 raise
-            note_loss(lost, error)
+            report_device_loss(lost, error)
             self._go_on_without(torch.device("cpu"))
             if any(isinstance(x, Tensor) and x.device.type == lost.type for x in patches.values()):
                 raise DeviceLostError("the patches went with the device") from error
@@ -210,12 +210,12 @@ class Classifier:
                 "the GPU has no memory left for a single patch",
                 advice="Close other programs that use it, or choose the device cpu",
             )
-        give_back(self.device)
+        release_memory(self.device)
         self.batch_size = (min(self.batch_size, count) + 1) // 2
         _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
 
     def _go_on_without(self, device: torch.device) -> None:
-        """The same network on another device, from what is kept of it beside the lost one."""
+        """Move the network to another device, from the copy of its weights."""
         fresh = AtomicityNet(self.card.patches.channels, len(self.card.classes), self.card.width)
         fresh.load_state_dict(self._weights)
         self.network = fresh.eval()
@@ -225,7 +225,21 @@ class Classifier:
     def class_maps(
         self, patches: Patches, label: str, *, symmetries: bool = False
     ) -> dict[str, np.ndarray]:
-        """Grad-CAM of a chosen class: channel → (N, h, w) float32; ``symmetries`` as in `predict`.
+        """Compute Grad-CAM of a chosen class.
+
+        Parameters
+        ----------
+        patches : mapping of str to ndarray
+            Channel → (N, P, P) float32.
+        label : str
+            Class.
+        symmetries : bool, optional
+            As in `predict`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Channel → (N, h, w) float32.
 
         Raises
         ------
@@ -248,7 +262,7 @@ class Classifier:
             if found is not None:
                 parts += [maps for _, _, maps in found]
                 done += count
-        give_back(self.device)
+        release_memory(self.device)
         return {c: torch.cat([m[c] for m in parts]).numpy() for c in self.network.channels}
 
     def _check(self, patches: Patches) -> int:
@@ -272,7 +286,7 @@ class Classifier:
             slice(start, min(start + _PIECE, rows.stop))
             for start in range(rows.start, max(rows.stop, rows.start + 1), _PIECE)
         ]
-        return side_by_side(lambda own: self._part(patches, own, of_class, symmetries), pieces)
+        return parallel_map(lambda own: self._part(patches, own, of_class, symmetries), pieces)
 
     @torch.inference_mode()
     def _part(self, patches: Patches, rows: slice, of_class: int | None, symmetries: bool) -> _Part:
@@ -286,7 +300,7 @@ class Classifier:
             x.to("cpu", non_blocking=True)
             for x in (probabilities, embedding, *(maps[c] for c in self.network.channels))
         ]
-        wait_for(self.device)
+        synchronize(self.device)
         return back[0], back[1], dict(zip(self.network.channels, back[2:], strict=True))
 
     def _on_device(self, patches: np.ndarray | Tensor) -> Tensor:
@@ -323,7 +337,7 @@ class Classifier:
         of_class: int | None,
         symmetries: bool,
     ) -> _Part:
-        """What short numbers found, with float32 where they might have found another label."""
+        """Recompute with float32 where half precision might change the label."""
         probabilities, embedding, maps = found
         if probabilities.shape[1] < 2 or not len(probabilities):
             return found
@@ -340,14 +354,14 @@ class Classifier:
 
 
 def load_classifier(model: str | Path = "default", device: str = "auto") -> Classifier:
-    """A model, ready to predict; kept in memory for the next call.
+    """Load a model; it is cached for the next call.
 
     Parameters
     ----------
-    model
+    model : str or Path, optional
         "default" (dual channel), "raw" (single channel), another name that `atomicity models`
         lists, or the path of a .safetensors file.
-    device
+    device : str, optional
         "auto", "cpu", "cuda" or "mps".
 
     Raises
@@ -360,9 +374,9 @@ def load_classifier(model: str | Path = "default", device: str = "auto") -> Clas
     try:
         return _load(path, modified, str(where))
     except RuntimeError as error:
-        if not is_loss(error, where):
+        if not is_device_loss(error, where):
             raise
-        note_loss(where, error)
+        report_device_loss(where, error)
         return _load(path, modified, str(choose_device("auto" if device == "auto" else "cpu")))
 
 
@@ -373,8 +387,7 @@ def _load(path: Path, _modified: int, device: str) -> Classifier:
 
 
 def available_models() -> list[ModelCard]:
-    """Cards of the shipped models and of those in the user's model folder; damaged ones are left
-    out with a warning."""
+    """Return the cards of the shipped and user models; damaged ones are left out with a warning."""
     cards = []
     for path in model_files():
         try:

@@ -27,13 +27,13 @@ class Shift:
 
     Parameters
     ----------
-    p_value
+    p_value : float
         Of the two-sample test on the embeddings, by permutation.
-    distance
+    distance : float
         Maximum mean discrepancy, in units of its mean under permutation.
-    figures
+    figures : dict of str to tuple[float, float, float]
         Name → (here, low, high): a figure of the images, and the central 95 % of the reference.
-    drifted
+    drifted : bool, optional
         Whether most of the images drift beyond the limit of the model; None if it has none.
     """
 
@@ -55,7 +55,17 @@ class Shift:
 def residuals(
     embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Whitened embeddings (N, D) about the mean of each one's class."""
+    """Compute whitened residuals (N, D) of embeddings from their class means.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (N, D)
+        Embeddings.
+    label : ndarray of shape (N,)
+        Indices of the classes.
+    tensors : mapping of str to ndarray
+        With ``ood.mean`` and ``ood.whitening``.
+    """
     about = embedding.astype(np.float64) - tensors["ood.mean"][label]
     return np.asarray(about @ tensors["ood.whitening"].astype(np.float64))
 
@@ -67,11 +77,11 @@ def domain_shift(
 
     Parameters
     ----------
-    embedding
+    embedding : ndarray of shape (N, D)
         (N, D).
-    label
-        (N,) indices of the most probable classes.
-    tensors
+    label : ndarray of shape (N,)
+        Indices of the most probable classes.
+    tensors : mapping of str to ndarray
         With ``ood.mean`` and ``ood.whitening``.
 
     Returns
@@ -91,9 +101,9 @@ def two_sample_test(reference: np.ndarray, here: np.ndarray, seed: int = 0) -> t
 
     Parameters
     ----------
-    reference, here
-        (M, D) and (N, D).
-    seed
+    reference, here : ndarray of shape (M, D)
+        And (N, D).
+    seed : int, optional
         Of the permutations, and of the choice where there are many.
 
     Returns
@@ -129,13 +139,13 @@ def compare(
 
     Parameters
     ----------
-    embedding, label
-        (N, D) and (N,) indices of the most probable classes.
-    patches
+    embedding, label : ndarray of shape (N, D)
+        And (N,) indices of the most probable classes.
+    patches : mapping of str to ndarray
         Channel → (N, P, P); raw in atoms per nm².
-    tensors
+    tensors : mapping of str to ndarray
         Of the model.
-    patch_nm
+    patch_nm : float
         Edge length of a patch.
     """
     good = np.isfinite(embedding).all(axis=1)

@@ -31,14 +31,14 @@ class Measured:
 
     Parameters
     ----------
-    table
+    table : DataFrame
         The cluster table with its measured columns.
-    card
+    card : ModelCard
         Of the model.
-    scale
+    scale : ConstrainedMixture or None
         The intensity of one atom; None if the model does not know how to find it.
-    network
-        (N, C) calibrated probabilities; NaN where a patch could not be read.
+    network : ndarray of shape (N, C)
+        Calibrated probabilities; NaN where a patch could not be read.
     """
 
     table: pd.DataFrame
@@ -48,10 +48,12 @@ class Measured:
 
     @property
     def intensity(self) -> np.ndarray:
+        """Integrated intensity (N,)."""
         return self.table["integrated_intensity"].to_numpy(float)
 
     @property
     def diameter_nm(self) -> np.ndarray:
+        """Diameter (N,) in nm."""
         return self.table["diameter_nm"].to_numpy(float)
 
 
@@ -113,7 +115,7 @@ def network(known: Measured) -> np.ndarray:
 
 @_registered("combination")
 def combination(known: Measured) -> np.ndarray:
-    """The calibrated pool of network and locked mixture: (N, C).
+    """Combine network and constrained mixture in a calibrated pool: (N, C).
 
     It is as unsure as the scale of the image is. Where the mixture is silent, the network speaks
     alone.
@@ -132,17 +134,17 @@ def combination(known: Measured) -> np.ndarray:
 def pooled(
     network: np.ndarray, mixture: np.ndarray, certainty: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """A log-linear pool (N, C) of two sets of probabilities (N, C).
+    """Compute a log-linear pool (N, C) of two sets of probabilities (N, C).
 
     The second may hold rows of NaN: nothing is said.
 
     Parameters
     ----------
-    network, mixture
+    network, mixture : ndarray
         Probabilities.
-    certainty
-        (N,) of the scale.
-    weights
+    certainty : ndarray of shape (N,)
+        Of the scale.
+    weights : ndarray
         (3 + C,): of the network, of the mixture, doubt, and the biases of the classes.
     """
     log_network = np.log(np.clip(network, LEAST**2, 1))
@@ -221,7 +223,7 @@ def class_sizes(classes: Sequence[str]) -> np.ndarray | None:
 
 
 def opinions(known: Measured, label: np.ndarray) -> pd.DataFrame:
-    """What each estimator says of each cluster, and how many of them say otherwise than ``label``.
+    """Return the label of each estimator, and the fraction of them that disagree with ``label``.
 
     Returns
     -------

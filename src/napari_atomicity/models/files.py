@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.errors import ModelError
 from ..core.model_card import ModelCard
-from ..io.files import replacing, write_json
+from ..io.files import atomic_write, write_json
 
 CLUSTERS, ATOMS = "clusters", "atoms"
 """Kinds of models: what they find or classify. A card that does not say is of clusters."""
@@ -28,9 +28,13 @@ class AnyCard(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """Hash of the weights."""
+        ...
 
-    def to_dict(self) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain values."""
+        ...
 
 
 Card = TypeVar("Card", bound=AnyCard)
@@ -46,12 +50,12 @@ def user_folder() -> Path:
 
 
 def shipped_folder() -> Path:
-    """The weights that come with the package."""
+    """Return the folder of the shipped weights."""
     return Path(str(resources.files("napari_atomicity.models") / "weights"))
 
 
 def find_model(model: str | Path) -> Path:
-    """The weights file of a model that is named or given by its path.
+    """Find the weights file of a model by its name or path.
 
     Raises
     ------
@@ -70,12 +74,27 @@ def find_model(model: str | Path) -> Path:
             return candidate
     raise ModelError(
         f"there is no model {str(model)!r}",
-        advice="`atomicity models` lists those at hand; a path of a .safetensors file will do",
+        advice="`atomicity models` lists the available models; a path of a .safetensors file is "
+        "also accepted",
     )
 
 
 def save_model(path: Path, card: Card, tensors: dict[str, np.ndarray]) -> Card:
-    """Write weights and card, each whole or not at all; returns the card with its hash.
+    """Write weights and card, each completely or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        File of the weights; the card is a .json with the same name.
+    card : Card
+        Card.
+    tensors : dict of str to ndarray
+        Weights.
+
+    Returns
+    -------
+    Card
+        The card with the hash of the weights.
 
     Raises
     ------
@@ -85,14 +104,14 @@ def save_model(path: Path, card: Card, tensors: dict[str, np.ndarray]) -> Card:
     path = path.with_suffix(".safetensors")
     data = _packed(tensors)
     card = replace(card, sha256=hashlib.sha256(data).hexdigest())
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     write_json(path.with_suffix(".json"), card.to_dict())
     return card
 
 
 def hashed(card: ModelCard, tensors: dict[str, np.ndarray]) -> ModelCard:
-    """The card with the hash that these weights have, on disk or not."""
+    """Return the card with the hash of these weights."""
     return replace(card, sha256=hashlib.sha256(_packed(tensors)).hexdigest())
 
 
@@ -103,7 +122,7 @@ def _packed(tensors: dict[str, np.ndarray]) -> bytes:
 
 
 def card_values(path: Path, kind: str = CLUSTERS) -> dict[str, Any]:
-    """What the card beside a weights file says, of a model of this kind.
+    """Read the card of a weights file of this kind.
 
     Raises
     ------
@@ -116,7 +135,7 @@ def card_values(path: Path, kind: str = CLUSTERS) -> dict[str, Any]:
         found = str(values.get("kind", CLUSTERS))
     except FileNotFoundError:
         raise ModelError(
-            "the model has no card", card_path, "Keep the .json beside the .safetensors"
+            "the model has no card", card_path, "Keep the .json in the folder of the .safetensors"
         ) from None
     except (OSError, ValueError, AttributeError) as error:
         raise _damaged(card_path, error) from error
@@ -134,7 +153,7 @@ def _damaged(card_path: Path, error: Exception) -> ModelError:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card beside the weights file of a model of clusters.
+    """Read the card of a cluster model.
 
     Raises
     ------
@@ -161,7 +180,7 @@ def read_model(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
 
 
 def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    """The tensors of a weights file whose card says this hash; "" for any.
+    """Read the tensors of a weights file and check their hash; "" for any.
 
     Raises
     ------

@@ -36,9 +36,9 @@ MIN_MEMBERS = 8
 MAX_SCATTERS = 4.0
 """Standard deviations beyond which a cluster is an outlier."""
 TIE = 25.0
-"""Clusters of a class that weigh as much as what was known of it before."""
+"""Number of clusters of a class with the weight of the earlier estimate."""
 DIRICHLET = 0.5
-"""Pseudo-count of every class: none is ever ruled out."""
+"""Pseudo-count of every class, so that every class remains possible."""
 LOG_OUTLIER = float(np.log(0.02 / 4.0))
 """A flat component over some decades of both quantities, with 2 % of the clusters."""
 
@@ -49,16 +49,16 @@ class ConstrainedMixture:
 
     Parameters
     ----------
-    reference
+    reference : ScaleReference
         What was fitted.
-    weight
-        (K,) of the solutions, by their posteriors; sums to 1, or is 0 if there was no cluster.
-    shift
-        (K, 2) of log intensity and log diameter against the reference.
-    shares
-        (K, C) of the classes.
-    spread
-        (K, 2) variances within the classes relative to the reference's.
+    weight : ndarray of shape (K,)
+        Of the solutions, by their posteriors; sums to 1, or is 0 if there was no cluster.
+    shift : ndarray of shape (K, 2)
+        Of log intensity and log diameter against the reference.
+    shares : ndarray of shape (K, C)
+        Of the classes.
+    spread : ndarray of shape (K, 2)
+        Variances within the classes relative to the reference's.
     """
 
     reference: ScaleReference
@@ -84,9 +84,9 @@ class ConstrainedMixture:
 
         Parameters
         ----------
-        intensity, diameter_nm
-            (N,); rows that are not positive come out as NaN.
-        with_shares
+        intensity, diameter_nm : ndarray of shape (N,)
+            Rows that are not positive come out as NaN.
+        with_shares : bool, optional
             Whether a class that is common in the image is likelier beforehand.
         """
         good = (intensity > 0) & (diameter_nm > 0)
@@ -122,11 +122,11 @@ def fit_constrained_mixture(
 
     Parameters
     ----------
-    intensity
-        (N,) integrated intensities in counts nm², positive.
-    diameter_nm
+    intensity : ndarray of shape (N,)
+        Integrated intensities in counts nm², positive.
+    diameter_nm : ndarray of shape (N,)
         (N,).
-    reference
+    reference : ScaleReference
         The locked class means and covariances.
     """
     n, c = len(intensity), len(reference.log_intensity)
@@ -159,8 +159,12 @@ def fit_constrained_mixture(
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Of S starts: shifts (S, 2) of log intensity and log diameter, shares (S, C), and by how
-    much (S, 2) the variances of this image differ from those of the reference."""
+    """State of S starts of expectation-maximisation.
+
+    Shifts (S, 2) of log intensity and log diameter, shares (S, C), and variances (S, 2) of this
+    image relative to those of the reference.
+
+    """
 
     shift: np.ndarray
     shares: np.ndarray
@@ -171,7 +175,7 @@ class _State:
 
 
 def _distinct(shift: np.ndarray, posterior: np.ndarray) -> np.ndarray:
-    """Indices of the starts that ended in different places, the best first."""
+    """Return the indices of the starts with different solutions, the best first."""
     kept: list[int] = []
     for k in np.argsort(-posterior, kind="stable"):
         if all(abs(shift[k] - shift[j]) > SAME_SOLUTION for j in kept):
@@ -180,14 +184,17 @@ def _distinct(shift: np.ndarray, posterior: np.ndarray) -> np.ndarray:
 
 
 def _statistics(x: np.ndarray) -> np.ndarray:
-    """What a normal density of log intensity and log diameter (2, N) is linear in: (6, N)."""
+    """Compute the terms (6, N) in which a normal density of the logarithms (2, N) is linear."""
     u, v = x
     return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v])
 
 
 class _Classes(NamedTuple):
-    """The classes of S solutions: means of both logarithms and their standard deviations (S, C),
-    and the correlations (C,)."""
+    """Classes of S solutions.
+
+    Means of both logarithms and their standard deviations (S, C), and the correlations (C,).
+
+    """
 
     mu: np.ndarray
     mv: np.ndarray
@@ -275,7 +282,7 @@ def _step(
 
 
 def fit_image(table: pd.DataFrame, reference: ScaleReference) -> ConstrainedMixture:
-    """The mixture of an image, fitted to its usable clusters but for the faintest (`FAINTEST`).
+    """Fit the mixture to the usable clusters of an image without the faintest (`FAINTEST`).
 
     If there are none, to all that have been measured.
     """
@@ -297,7 +304,7 @@ def _bright(intensity: np.ndarray, reference: ScaleReference) -> np.ndarray:
 
 
 def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleReference:
-    """A reference re-estimated for other conditions, without labels.
+    """Re-estimate a reference for other conditions, without labels.
 
     Blur and sampling shift the diameters and the share of the intensity that an outline catches,
     and not alike for all classes. The clusters of all images whose scale is beyond doubt give new
@@ -306,9 +313,9 @@ def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleR
 
     Parameters
     ----------
-    tables
+    tables : sequence of DataFrame
         A cluster table per image.
-    reference
+    reference : ScaleReference
         The old one; it comes back if no image is sure.
     """
     old_mean = np.stack([reference.log_intensity, reference.log_diameter], axis=1)
@@ -347,8 +354,11 @@ def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleR
 def _members(
     table: pd.DataFrame, reference: ScaleReference
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """(log intensity in atoms, log diameter) (N, 2) of an image's usable clusters, and their class
-    probabilities (N, C); None if the image leaves doubt."""
+    """Return log intensity in atoms and log diameter (N, 2), and class probabilities (N, C).
+
+    None if the scale of the image is uncertain.
+
+    """
     rows = usable(table)
     mixture = fit_image(table, reference)
     if rows.sum() < MIN_MEMBERS or mixture.certainty < SURE:

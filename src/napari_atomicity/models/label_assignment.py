@@ -1,4 +1,4 @@
-"""From what is measured and what the network says to what is said of each cluster."""
+"""Assign labels to clusters from measurements and network predictions."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def assign_labels(
     prediction: Prediction,
     scale: ConstrainedMixture | None,
 ) -> pd.DataFrame:
-    """The cluster table of an image with its prediction columns filled; corrections stay.
+    """Fill the prediction columns of a cluster table; corrections remain.
 
     A cluster whose ``ood_score`` exceeds 1 is `table.UNKNOWN` or `table.AGGREGATE`. Its
     probabilities are kept, but they hold among the classes only, so they give no confidence.
 
     Parameters
     ----------
-    table
+    table : DataFrame
         N rows.
-    classifier
+    classifier : Classifier
         That made the prediction.
-    prediction
+    prediction : Prediction
         Of the same N clusters.
-    scale
+    scale : ConstrainedMixture or None
         Of the image.
     """
     card = classifier.card
@@ -71,15 +71,15 @@ def assign_labels(
 
 
 def prediction_sets(p: np.ndarray, threshold: float, classes: Sequence[str]) -> np.ndarray:
-    """The classes of at least the threshold, the best one always, without gaps between them.
+    """Determine the classes above a threshold, with the best one and without gaps.
 
     Parameters
     ----------
-    p
-        (N, C) probabilities; rows with NaN get "".
-    threshold
+    p : ndarray of shape (N, C)
+        Probabilities; rows with NaN get "".
+    threshold : float
         Conformal, 0 to 1.
-    classes
+    classes : sequence of str
         C names.
 
     Returns

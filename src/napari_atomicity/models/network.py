@@ -61,6 +61,7 @@ class Branch(nn.Module):
         self.last = nn.Conv2d(4 * w + (1 if absolute else 0), 4 * w, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the feature maps of one channel."""
         brightness = functional.avg_pool2d(x, 4)
         if self.absolute:
             levels = [torch.tanh(x / level) for level in _LEVELS]
@@ -84,11 +85,11 @@ class AtomicityNet(nn.Module):
 
     Parameters
     ----------
-    channels
+    channels : sequence of str
         Names of the channels, "raw" and "LCN".
-    n_classes
+    n_classes : int
         Number of classes.
-    width
+    width : int, optional
         Features of the first layer; the embedding has 4 × width per channel.
     """
 
@@ -100,8 +101,17 @@ class AtomicityNet(nn.Module):
         self.head = nn.Linear(4 * width * len(self.channels), n_classes)
 
     def forward(self, patches: dict[str, Tensor], symmetries: bool = False) -> Output:
-        """Patches: channel → (N, P, P).
+        """Compute logits, embedding and feature maps.
 
+        Parameters
+        ----------
+        patches : dict of str to torch.Tensor
+            Channel → (N, P, P).
+        symmetries : bool, optional
+            Whether to average over the symmetries of the square.
+
+        Notes
+        -----
         With ``symmetries`` the feature maps are averaged over the symmetries of the square, each
         turned back. Embedding and logits are linear in them, so they are averages too. A class map
         is what is positive of a sum of the averaged maps, which the average of eight is not.
@@ -123,9 +133,9 @@ class AtomicityNet(nn.Module):
 
         Parameters
         ----------
-        maps
+        maps : dict of str to Tensor
             Of the forward pass.
-        classes
+        classes : torch.Tensor
             (N,) class indices.
         """
         out, start = {}, 0

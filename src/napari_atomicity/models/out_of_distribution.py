@@ -21,21 +21,24 @@ COMPONENTS = 16
 """Principal components of the whitened embedding that the second network sees."""
 OUTCOMES = ("class", "unknown", "aggregate")
 QUANTILE = 0.995
-"""Of the clusters of the classes that lie within a limit: one in two hundred is turned away."""
+"""Quantile of the clusters of the classes within a limit: one in two hundred is rejected."""
 _FAR = 5.0
 MAX_WIDER = 2.0
 
 
 class Place(NamedTuple):
-    """Where N clusters lie in embedding space: whitened embeddings (N, D), and distances (N, C) to
-    the classes."""
+    """Positions of N clusters in embedding space.
+
+    Whitened embeddings (N, D), and distances (N, C) to the classes.
+
+    """
 
     white: np.ndarray
     to_classes: np.ndarray
 
 
 def placed(embedding: np.ndarray, tensors: Mapping[str, np.ndarray]) -> Place:
-    """The place of embeddings (N, D) among the classes, by Mahalanobis distances [1]_.
+    """Compute Mahalanobis distances [1]_ of embeddings (N, D) to the classes.
 
     One covariance is shared by the classes.
 
@@ -50,15 +53,15 @@ def placed(embedding: np.ndarray, tensors: Mapping[str, np.ndarray]) -> Place:
 
 
 def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What the second network sees: (N, F).
+    """Compute the input (N, F) of the second network.
 
     Parameters
     ----------
-    known
+    known : Measured
         The clusters of one image; their model has a scale and sizes.
-    place
+    place : Place
         Theirs.
-    tensors
+    tensors : mapping of str to ndarray
         With ``outside.centre`` (D,) and ``outside.axes`` (D, `COMPONENTS`).
     """
     sizes = class_sizes(known.card.classes)
@@ -143,7 +146,16 @@ def margins(x: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
 def out_of_distribution(
     known: Measured, embedding: np.ndarray, tensors: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far clusters are from anything learnt, and which of those are aggregates.
+    """Compute out-of-distribution scores of clusters, and detect aggregates.
+
+    Parameters
+    ----------
+    known : Measured
+        Clusters of one image.
+    embedding : ndarray of shape (N, D)
+        Their embeddings.
+    tensors : mapping of str to ndarray
+        Of the model.
 
     Returns
     -------

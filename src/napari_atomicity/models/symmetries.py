@@ -8,12 +8,12 @@ NUMBER = 8
 
 
 def apply_symmetry(image: Tensor, view: int) -> Tensor:
-    """The image (..., Y, X) in one of the symmetries: quarter turns + 4 if mirrored first."""
+    """Transform an image (..., Y, X) by one of the symmetries: quarter turns, + 4 if mirrored."""
     image = image.flip(-1) if view >= 4 else image
     return image.rot90(view % 4, (-2, -1))
 
 
 def undo_symmetry(image: Tensor, view: int) -> Tensor:
-    """What `apply_symmetry` did, undone."""
+    """Invert `apply_symmetry`."""
     image = image.rot90(-(view % 4), (-2, -1))
     return image.flip(-1) if view >= 4 else image

@@ -14,7 +14,7 @@ from .intensity_scale import usable
 
 
 def quantities(table: pd.DataFrame, intensity_per_atom: float) -> dict[str, np.ndarray]:
-    """What thresholds are put on, for the clusters of one image: name → (N,).
+    """Compute the quantities for thresholds of the clusters of one image: name → (N,).
 
     The intensity in three units: counts nm² as recorded; relative to the median of the image's
     whole clusters; and in atoms, by the scale that the locked mixture finds.
@@ -35,11 +35,11 @@ def fit_thresholds(value: np.ndarray, label: np.ndarray, n_classes: int) -> tupl
 
     Parameters
     ----------
-    value
-        (N,) measured quantity, growing with the class on the whole.
-    label
-        (N,) class indices.
-    n_classes
+    value : ndarray of shape (N,)
+        Measured quantity, growing with the class on the whole.
+    label : ndarray of shape (N,)
+        Class indices.
+    n_classes : int
         C; C - 1 thresholds come back, in ascending order.
     """
     cuts = []

@@ -1,7 +1,7 @@
-"""A model adapted to files, or to what a window has analysed; and what came of it, in words.
+"""Adapt a model to image files, or to analysed images in memory.
 
-The science is in `adaptation`. Torch is loaded inside the functions that need it, so that a window
-opens without the seconds that this takes.
+`pipeline.fine_tuning` contains the method. Torch is imported inside the functions that need it, so
+that a window opens without this delay.
 """
 
 from __future__ import annotations
@@ -9,47 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from ..core import cluster_table as tables
-from ..core.cluster_table import ALL
-from ..core.errors import AtomicityError, Cancelled, ReadError, TableError
+from ..core.errors import ReadError, TableError
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, check, report
-from ..io.images import load
+from ..core.progress import Progress, Stop, check, prefixed, report
 from ..io.provenance import Outcome
-from ..io.tables import concatenate, read_table
 from ..models.analysis import Analysis
 from ..models.files import find_model, hashed, read_model, save_model
-from ..reporting.report import warnings
-from ..statistics.ratios import class_ratios
-from ..statistics.scores import match_nearest
+from ..reporting.image_warnings import image_warnings
+from .adaptation_text import summarise_analyses
 from .analysis import analyse, classify_clusters, embed_clusters
+from .corrections import read_corrections, with_corrections
 
 if TYPE_CHECKING:
     from ..io.inputs import Input
     from ..models.classifier import Classifier
-    from ..models.domain_shift import Shift
     from .fine_tuning import Adaptation
-
-_POSITION = ["y_px", "x_px"]
-_MIN_TOLERANCE_NM = 0.3
-"""A correction is of the nearest cluster within half its diameter, or this."""
-
-_FIGURES = {
-    "noise_atoms_per_nm2": ("noise", "atoms/nm²"),
-    "texture_atoms_per_nm2": ("texture of the support", "atoms/nm²"),
-    "sharpness_per_nm": ("sharpness", "per nm"),
-}
-"""What people call the figures of `models.domain_shift.figures_of`, and their units."""
-
-
-# ---- in memory: for a window and a notebook
 
 
 def adapt_images(
@@ -64,15 +44,15 @@ def adapt_images(
 
     Parameters
     ----------
-    analyses
+    analyses : sequence of Analysis
         With the labels that a person gave; those of another model are classified first.
-    model
+    model : str, optional
         Name of a model at hand, or path of a model file.
-    name
+    name : str, optional
         Of the adapted model.
-    device
+    device : str, optional
         "auto", "cpu", "cuda" or "mps".
-    progress, stop
+    progress, stop : callable, optional
         As elsewhere.
 
     Returns
@@ -105,7 +85,17 @@ def classified_by(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """An analysis by this model: the same one, if it is, with all its clusters and their scale."""
+    """Classify an analysis with this model, unless it is already classified by it.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Detected clusters.
+    classifier : Classifier
+        Model.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    """
     own = analysis.parameters.get("model", {}).get("model_id") == classifier.card.model_id
     if own and analysis.scale is not None and (analysis.table["label_predicted"] != "").all():
         return analysis
@@ -115,7 +105,7 @@ def classified_by(
 
 
 def named(found: Adaptation, name: str) -> Adaptation:
-    """An accepted adaptation whose model has a name, in its card and in what it says."""
+    """Name the model of an accepted adaptation, in its card and its analyses."""
     if not found.accepted:
         return found
     card = hashed(replace(found.card, name=name), found.tensors)
@@ -137,7 +127,17 @@ def placed(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Adaptation:
-    """An accepted adaptation whose clusters have their places in the map, before and after."""
+    """Place the clusters of an accepted adaptation in the map, before and after.
+
+    Parameters
+    ----------
+    found : Adaptation
+        Adaptation.
+    old, new : Classifier
+        Models before and after.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    """
     if not found.accepted:
         return found
     report(progress, 0, 0, "Placing the clusters in the map")
@@ -152,24 +152,21 @@ def _has_places(analysis: Analysis) -> bool:
     return bool(np.isfinite(analysis.table[["umap_1", "umap_2"]].to_numpy(float)).all())
 
 
-# ---- files: for the command line
-
-
 @dataclass(frozen=True)
 class AdaptRequest:
     """All that decides what an adaptation to files gives.
 
     Parameters
     ----------
-    out
+    out : Path
         The .safetensors file to write; its card lies beside it.
-    model
+    model : str, optional
         Name of a model at hand, or path of a model file.
-    corrections
+    corrections : Path, optional
         A cluster table with labels that a person gave.
-    pixel_size_nm
+    pixel_size_nm : float, optional
         Overrides what the files say; None to believe them.
-    device
+    device : str, optional
         "auto", "cpu", "cuda" or "mps".
     """
 
@@ -195,8 +192,8 @@ class AdaptRun:
             **found.summary(),
             "model_id": found.card.model_id if found.accepted else None,
             "corrections_lost": self.corrections_lost,
-            "before": _figures(found.before),
-            "after": _figures(found.after),
+            "before": summarise_analyses(found.before),
+            "after": summarise_analyses(found.after),
             "images": [
                 {"image": o.image, "path": o.path, "status": o.status, "error": o.error}
                 for o in self.outcomes
@@ -211,35 +208,37 @@ def adapt_files(
     stop: Stop | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> AdaptRun:
-    """Analyse files, adapt the model to them, and write what it has become if that helps.
+    """Analyse files, adapt the model to them, and write it if it improves.
 
     Parameters
     ----------
-    paths
-        Image files, and folders that are searched for them. Those that can't be analysed are
-        left out, and named in the outcomes.
-    request
-        Model, corrections and where the result goes; nothing is written there if the adaptation is
-        rolled back.
-    progress, stop
-        As elsewhere.
-    on_outcome
+    paths : iterable of str or path-like
+        Image files, and folders of images.
+    request : AdaptRequest
+        Model, corrections and output file.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    on_outcome : callable, optional
         Called after each image.
+
+    Returns
+    -------
+    AdaptRun
+        Result; no file is written if the adaptation is rolled back.
 
     Raises
     ------
     ModelError
-        If the model can't be loaded or adapted.
+        If the model cannot be loaded or adapted.
     TableError
-        If the corrections are none, or of none of the images.
+        If there are no corrections, or they match no cluster of the images.
     ReadError
-        If no image could be analysed, or the corrections can't be read.
+        If no image can be analysed, or the corrections cannot be read.
     AtomicityError
-        If the result can't be written.
+        If the result cannot be written.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
-    from ..io.inputs import named_inputs
     from ..models.classifier import load_classifier
     from .fine_tuning import refuse_unadaptable
 
@@ -247,23 +246,13 @@ def adapt_files(
     refuse_unadaptable(card, tensors)
     given = None if request.corrections is None else read_corrections(request.corrections, card)
     classifier = load_classifier(request.model, request.device)
-    outcomes, analyses = [], []
-    for item in named_inputs(paths):
-        check(stop)
-        outcome, analysis = _one(item, classifier, request.pixel_size_nm, progress, stop)
-        outcomes.append(outcome)
-        if analysis is not None:
-            analyses.append(analysis)
-        if on_outcome is not None:
-            on_outcome(outcome)
-    if not analyses:
-        raise ReadError("none of the images could be analysed")
-    lost = 0
+    outcomes, analyses = _analyse_files(paths, classifier, request, progress, stop, on_outcome)
+    n_unmatched = 0
     if given is not None:
-        analyses, lost = with_corrections(analyses, given)
-        if lost == len(given):
+        analyses, n_unmatched = with_corrections(analyses, given)
+        if n_unmatched == len(given):
             raise TableError(
-                "none of these corrections is of a cluster of the images",
+                "the corrections match no cluster of the images",
                 request.corrections,
                 "The table must name the images as their files are called",
             )
@@ -271,195 +260,45 @@ def adapt_files(
     check(stop)
     if found.accepted:
         save_model(request.out, found.card, found.tensors)
-    return AdaptRun(found, outcomes, lost)
+    return AdaptRun(found, outcomes, n_unmatched)
 
 
-def _one(
-    item: Input,
+def _analyse_files(
+    paths: Iterable[str | PathLike[str]],
     classifier: Classifier,
-    pixel_size_nm: float | None,
+    request: AdaptRequest,
     progress: Progress | None,
     stop: Stop | None,
-) -> tuple[Outcome, Analysis | None]:
-    """Read and analyse one image; whatever goes wrong with it becomes its outcome."""
-    if item.error is not None:
-        return item.outcome("failed", item.error), None
+    on_outcome: Callable[[Outcome], None] | None,
+) -> tuple[list[Outcome], list[Analysis]]:
+    from ..io.inputs import named_inputs
+    from .image_loop import process_image, serial
 
-    def told(done: int, total: int, message: str) -> None:
-        report(progress, done, total, f"{item.name}: {message}")
+    def step(item: Input) -> tuple[Outcome, Analysis | None, None]:
+        shown = prefixed(progress, f"{item.name}: ")
 
-    try:
-        told(0, 0, "Reading")
-        micrograph = load(item.path, pixel_size_nm, name=item.name)
-        analysis = analyse(micrograph, classifier, progress=told, stop=stop, umap=False)
-    except Cancelled:
-        raise
-    except AtomicityError as error:
-        return item.outcome("failed", str(error)), None
-    except Exception as error:  # one image must not end the run
-        return item.outcome("failed", f"unexpected {type(error).__name__}: {error}"), None
-    outcome = item.outcome(
-        "done",
-        clusters=len(analysis.table),
-        seconds=analysis.seconds,
-        warnings=warnings(analysis.table),
-    )
-    return outcome, analysis
-
-
-def read_corrections(path: Path, card: ModelCard) -> pd.DataFrame:
-    """The rows of a cluster table that a person has corrected.
-
-    Raises
-    ------
-    ReadError
-        If the file is missing or no table.
-    TableError
-        If columns are missing, nothing is corrected, or a label is none that the model can give.
-    """
-    table = read_table(path)
-    missing = [c for c in ("image", *_POSITION, "label_corrected") if c not in table.columns]
-    if missing:
-        raise TableError(
-            f"the corrections lack the columns {', '.join(missing)}",
-            path,
-            "Give a cluster table, as Ratios exports it",
-        )
-    table = table.assign(label_corrected=table["label_corrected"].fillna(""))
-    table = table[table["label_corrected"] != ""].reset_index(drop=True)
-    if table.empty:
-        raise TableError("no cluster of this table is corrected", path, "Correct some first")
-    strange = set(table["label_corrected"]) - {*card.classes, *tables.NON_CLASS_LABELS}
-    if strange:
-        raise TableError(
-            f"{card.name!r} has no class {sorted(strange)[0]!r}",
-            path,
-            f"Its classes are {', '.join(card.classes)}",
-        )
-    return table if "frame" in table.columns else table.assign(frame=0)
-
-
-def with_corrections(
-    analyses: Sequence[Analysis], given: pd.DataFrame
-) -> tuple[list[Analysis], int]:
-    """The analyses with the labels of a table, and how many of those found no cluster.
-
-    A row is of the image that bears its name, or the name of its file with or without suffix, if
-    that is one image only; and of the nearest cluster of the frame, within half its diameter.
-
-    Parameters
-    ----------
-    analyses
-        Of the images.
-    given
-        Columns ``image, frame, y_px, x_px, label_corrected``.
-    """
-    called = [_names_of(a.micrograph) for a in analyses]
-    owner: dict[str, int] = {}
-    for name in given["image"].unique():
-        exact = [i for i, a in enumerate(analyses) if a.micrograph.name == name]
-        candidates = exact or [i for i, names in enumerate(called) if name in names]
-        if len(candidates) == 1:
-            owner[name] = candidates[0]
-    of_image = given["image"].map(owner)
-    found, out = 0, []
-    for i, analysis in enumerate(analyses):
-        own = given[of_image == i]
-        table = analysis.table
-        corrected = table["label_corrected"].to_numpy(object).copy()
-        for frame in np.intersect1d(own["frame"], table["frame"]):
-            here = np.flatnonzero(table["frame"] == frame)
-            there = table.iloc[here]
-            rows = own[own["frame"] == frame]
-            limit_nm = np.maximum(there["diameter_nm"].to_numpy(float) / 2, _MIN_TOLERANCE_NM)
-            partner = match_nearest(
-                rows[_POSITION].to_numpy(float),
-                there[_POSITION].to_numpy(float),
-                limit_nm / analysis.micrograph.calibrated(),
+        def analyse_clusters(
+            micrograph: Micrograph, known: dict[str, Any]
+        ) -> tuple[Outcome, Analysis, None]:
+            analysis = analyse(micrograph, classifier, progress=shown, stop=stop, umap=False)
+            outcome = item.outcome(
+                "done",
+                **known,
+                clusters=len(analysis.table),
+                seconds=analysis.seconds,
+                warnings=image_warnings(analysis.table),
             )
-            good = partner >= 0
-            corrected[here[partner[good]]] = rows["label_corrected"].to_numpy(object)[good]
-            found += int(good.sum())
-        table = tables.settle_labels(table.assign(label_corrected=corrected))
-        out.append(replace(analysis, table=table))
-    return out, len(given) - found
+            return outcome, analysis, None
 
+        return process_image(item, analyse_clusters, request.pixel_size_nm, shown)
 
-def _names_of(micrograph: Micrograph) -> set[str]:
-    """What a table may call an image: "a.tif", "day1/a.tif"; a window leaves the suffix out."""
-    names = {micrograph.name}
-    if micrograph.path is not None:
-        parts = micrograph.path.absolute().parts
-        names |= {"/".join(parts[i:]) for i in range(1, len(parts))}
-    return names | {PurePosixPath(name).with_suffix("").as_posix() for name in names}
-
-
-# ---- in numbers
-
-
-def shares(analyses: Sequence[Analysis]) -> pd.DataFrame:
-    """Class ratios over all images, as `statistics.ratios.class_ratios` gives them."""
-    names = [a.micrograph.name for a in analyses]
-    return class_ratios(concatenate([a.table for a in analyses]), scope=ALL, images=names)
-
-
-def mean_confidence(analyses: Sequence[Analysis]) -> float:
-    """Of all clusters that have one; NaN where none has."""
-    confidence = np.concatenate([a.table["confidence"].to_numpy(float) for a in analyses])
-    return float(np.nanmean(confidence)) if np.isfinite(confidence).any() else float("nan")
-
-
-def _figures(analyses: Sequence[Analysis]) -> dict[str, Any]:
-    found = shares(analyses)
-    return {
-        "ratios": dict(zip(found["class"], found["fraction"], strict=True)),
-        "mean_confidence": mean_confidence(analyses),
-    }
-
-
-# ---- in words
-
-
-def format_shift(shift: Shift | None) -> str:
-    """Whether the conditions are others than those of the training, and in what."""
-    if shift is None:
-        return "Too few clusters to tell whether the conditions differ from those of the training."
-    if shift.found:
-        words = f"The conditions differ from those of the training (p = {shift.p_value:.2g})"
-    else:
-        words = "The conditions lie within those of the training"
-    outside = []
-    for figure, (here, low, high) in shift.figures.items():
-        name, unit = _FIGURES.get(figure, (figure, ""))
-        if not low <= here <= high:
-            side = "above" if here > high else "below"
-            outside.append(f"{name} {here:.3g} {unit}, {side} {low:.3g}–{high:.3g}")
-    return words + (f": {'; '.join(outside)}." if outside else ".")
-
-
-def format_learnt(found: Adaptation) -> str:
-    """How many clusters of which class were learnt from."""
-    n = sum(found.pseudo_labels.values())
-    by_class = ", ".join(f"{count} {name}" for name, count in found.pseudo_labels.items())
-    corrections = found.corrections
-    own = f"; {corrections} of them corrected by a person" if corrections else ""
-    return f"Learnt from {n} clusters beyond doubt: {by_class}{own}."
-
-
-def format_verdict(found: Adaptation) -> str:
-    """Whether the model was changed, and why."""
-    words = "Accepted" if found.accepted else "Rolled back, the model stays what it was"
-    return f"{words}: {'; '.join(found.reasons)}."
-
-
-def format_checks(found: Adaptation) -> list[str]:
-    """A line for each figure that decided, before and after: shares, and how surprised it is."""
-    return [
-        f"{name}: " + " → ".join(_figure(name, value) for value in pair)
-        for name, pair in found.checks.items()
-        if np.isfinite(pair).all()  # nothing of that kind was left out
-    ]
-
-
-def _figure(name: str, value: float) -> str:
-    return f"{value:.2f}" if name.startswith("surprise") else f"{100 * value:.1f} %"
+    outcomes, analyses = [], []
+    for outcome, analysis, _ in serial(step, named_inputs(paths), stop):
+        outcomes.append(outcome)
+        if analysis is not None:
+            analyses.append(analysis)
+        if on_outcome is not None:
+            on_outcome(outcome)
+    if not analyses:
+        raise ReadError("no image could be analysed")
+    return outcomes, analyses

@@ -1,4 +1,4 @@
-"""The whole pipeline: from a micrograph to atomicities and ratios."""
+"""Analysis of one image: from a micrograph to atomicities and ratios."""
 
 from __future__ import annotations
 
@@ -32,14 +32,28 @@ def detect_clusters(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Find, outline and measure the clusters of an image by the CPU; nothing is classified yet.
+    """Detect, outline and measure the clusters of an image on the CPU, without classification.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        Calibrated image or stack.
+    settings : DetectionSettings, optional
+        Settings in nm and in multiples of the noise.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+
+    Returns
+    -------
+    Analysis
+        With the measured columns of the table.
 
     Raises
     ------
     CalibrationError
         If the pixel size is not known.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
     settings = settings or DetectionSettings()
     seconds: dict[str, float] = {}
@@ -64,63 +78,88 @@ def classify_clusters(
     scale: ConstrainedMixture | None = None,
     symmetries: bool | None = None,
 ) -> Analysis:
-    """Give every cluster of the table its atomicity; corrections of a person stay.
+    """Classify every cluster of the table by atomicity; corrections of a person remain.
 
-    With ``symmetries`` the network is averaged over the eight symmetries of the square; None: as
-    the analysis was classified before, which is False at first. ``scale`` tells the integrated
-    intensity of one atom where it is known already, as for a few clusters of an image whose others
-    have been classified; else it is read from the table.
+    Parameters
+    ----------
+    analysis : Analysis
+        Detected clusters.
+    model : str or Classifier, optional
+        Name of an available model, path of a model file, or a loaded classifier.
+    device : str, optional
+        "auto", "cpu", "cuda" or "mps".
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    scale : ConstrainedMixture, optional
+        Intensity of one atom, if it is known, as for a few clusters of a classified image.
+        Default: fitted to the table.
+    symmetries : bool, optional
+        Whether to average over the eight symmetries of the square. Default: as the analysis was
+        classified before.
+
+    Returns
+    -------
+    Analysis
+        With predictions, embedding, patches and class maps.
 
     Raises
     ------
     ModelError
-        If the model can't be loaded or lacks the device.
+        If the model cannot be loaded or lacks the device.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
-    import torch
-
-    from ..core.devices import DeviceLostError, give_back
-    from ..core.patches import Patches
-    from ..detection.device_patches import as_arrays, patches_for_device
     from ..models.classifier import Classifier, load_classifier
     from ..models.intensity_scale import fit_image
-    from ..models.label_assignment import assign_labels
 
     symmetries = analysis.symmetries if symmetries is None else symmetries
     seconds = dict(analysis.seconds)
     with _timed(seconds, "load model"):
         classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
     check(stop)
-
-    def cut(device: torch.device) -> Patches:
-        return patches_for_device(
-            device,
-            analysis.micrograph,
-            analysis.table,
-            classifier.card.patches,
-            per_atom,
-            stop,
-            progress,
-        )
-
     reference = classifier.card.scale
     with _timed(seconds, "scale"):
         if scale is None and reference is not None:
             scale = fit_image(analysis.table, reference)
+    return _predict(analysis, classifier, scale, symmetries, seconds, progress, stop)
+
+
+def _predict(
+    analysis: Analysis,
+    classifier: Classifier,
+    scale: ConstrainedMixture | None,
+    symmetries: bool,
+    seconds: dict[str, float],
+    progress: Progress | None,
+    stop: Stop | None,
+) -> Analysis:
+    """Extract patches, run the network, and assign labels."""
+    import torch
+
+    from ..core.devices import DeviceLostError, release_memory
+    from ..core.patches import Patches
+    from ..detection.device_patches import as_arrays, patches_for_device
+    from ..models.label_assignment import assign_labels
+
     per_atom = 1.0 if scale is None else scale.intensity_per_atom
+    settings = classifier.card.patches
+
+    def extract(device: torch.device) -> Patches:
+        image, table = analysis.micrograph, analysis.table
+        return patches_for_device(device, image, table, settings, per_atom, stop, progress)
+
     report(progress, 0, len(analysis.table), "Cutting patches")
     with _timed(seconds, "patches"):
-        patches = cut(classifier.device)
+        patches = extract(classifier.device)
     with _timed(seconds, "network"):
         try:
             result = classifier.predict(patches, progress, stop, symmetries=symmetries)
             in_memory = as_arrays(patches)
-        except DeviceLostError:  # with all that lay on it: once more, with the CPU
-            in_memory = as_arrays(cut(torch.device("cpu")))
+        except DeviceLostError:  # the patches are lost as well: repeat on the CPU
+            in_memory = as_arrays(extract(torch.device("cpu")))
             result = classifier.predict(in_memory, progress, stop, symmetries=symmetries)
         del patches
-        give_back(classifier.device)
+        release_memory(classifier.device)
     with _timed(seconds, "labels"):
         table = assign_labels(analysis.table, classifier, result, scale)
         tables.validate(table)
@@ -130,7 +169,7 @@ def classify_clusters(
         patches=in_memory,
         embedding=result.embedding,
         class_maps=result.class_maps,
-        field_of_view_nm=classifier.card.patches.field_of_view_nm,
+        field_of_view_nm=settings.field_of_view_nm,
         scale=scale,
         parameters={
             **analysis.parameters,
@@ -147,7 +186,22 @@ def classify_clusters(
 def embed_clusters(
     analysis: Analysis, model: str | Classifier = "default", stop: Stop | None = None
 ) -> Analysis:
-    """Place every classified cluster in the UMAP of the model's reference embeddings."""
+    """Place every classified cluster in the map of the model.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Classified clusters.
+    model : str or Classifier, optional
+        Model that classified them.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    Analysis
+        With the columns ``umap_1`` and ``umap_2``.
+    """
     from ..models.embedding import place
 
     seconds = dict(analysis.seconds)
@@ -170,26 +224,25 @@ def analyse(
     umap: bool = True,
     symmetries: bool = False,
 ) -> Analysis:
-    """Detection, classification, explanation and embedding of one image.
+    """Detect, classify, explain and embed the clusters of one image.
 
     Parameters
     ----------
-    micrograph
+    micrograph : Micrograph
         A calibrated image or stack.
-    model
-        Name of a model at hand, path of a model file, or a loaded classifier.
-    device
-        "auto", "cpu", "cuda" or "mps": where the patches are cut (CUDA, else the CPU) and the
-        network runs. Clusters are found by the CPU.
-    progress, stop
+    model : str or Classifier, optional
+        Name of an available model, path of a model file, or a loaded classifier.
+    device : str, optional
+        "auto", "cpu", "cuda" or "mps": device of the network, and with CUDA of the patch
+        extraction. Detection runs on the CPU.
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
-    settings
-        Of the detection, in nm and in units of the noise.
-    umap
-        Whether to place the clusters in the UMAP, which takes seconds the first time.
-    symmetries
-        Whether to average the network over the eight symmetries of the square, at eight times its
-        cost.
+    settings : DetectionSettings, optional
+        Settings of the detection in nm and in multiples of the noise.
+    umap : bool, optional
+        Whether to place the clusters in the map.
+    symmetries : bool, optional
+        Whether to average over the eight symmetries of the square; eight times slower.
 
     Returns
     -------

@@ -24,12 +24,12 @@ SETTLE_S = 0.1
 PATIENCE_S = 10.0
 """So long after its last change a file that can't be read may still be on its way."""
 RESCAN_S = 5.0
-"""So often the whole folder is looked through, whatever the system has told of it."""
+"""Interval of complete scans in seconds, in addition to notifications."""
 POLL_S = 0.5
 """So often if the system tells nothing, as on network drives."""
 REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "afpfs", "webdav", "fuse.sshfs",
           "fuse.rclone", "lustre", "beegfs", "vboxsf", "drvfs", "virtiofs")  # fmt: skip
-"""File systems on which changes made elsewhere are not told."""
+"""File systems without notifications of changes by other machines."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _of_folder(folder: Path, inode: int) -> FileFingerprint:
 
 
 def _described(folder: Path, names: Iterable[str]) -> set[Path]:
-    """The .emi of the .ser files among these: what one describes is one recording with it."""
+    """Return the .emi files of .ser files, which are one recording together."""
     sers = (folder / name for name in names if name.lower().endswith(".ser"))
     return {emi for ser in sers if (emi := microscope.emi_of(ser)) is not None}
 
@@ -98,15 +98,15 @@ class Arrivals:
 
     Parameters
     ----------
-    folder
+    folder : Path
         Searched with its subfolders.
-    taken
+    taken : mapping of Path to tuple[int, int], optional
         Files of an earlier session: path → size and time in ns, as they were taken.
-    leave_out
+    leave_out : Path, optional
         A folder that is not looked into, where results are written.
-    settle_s, patience_s
+    settle_s, patience_s : float, optional
         See `SETTLE_S` and `PATIENCE_S`.
-    clock
+    clock : callable, optional
         Seconds.
     """
 
@@ -208,7 +208,7 @@ class Arrivals:
         return self._leave_out is None or not any(self._out(p) for p in path.parents)
 
     def take(self) -> tuple[Path, FileFingerprint] | None:
-        """The oldest complete file, which is then taken; None if there is none."""
+        """Take the oldest complete file; None if there is none."""
         now = self._clock()
         ready = [
             (one.signature.mtime_ns, path)
@@ -232,7 +232,19 @@ class Arrivals:
         return None
 
     def give_back(self, path: Path, taken: FileFingerprint) -> bool:
-        """It could not be read: whether it is tried again later, as it may not be complete.
+        """Return a file that could not be read; it may not be complete.
+
+        Parameters
+        ----------
+        path : Path
+            File.
+        taken : FileFingerprint
+            Fingerprint when it was taken.
+
+        Returns
+        -------
+        bool
+            Whether it is tried again later.
 
         One that has changed meanwhile, or has gone, is dealt with as that; so is it if it was read.
         """
@@ -255,7 +267,15 @@ class Arrivals:
         return True
 
     def changed(self, path: Path, taken: FileFingerprint) -> bool:
-        """Whether a file that was read has changed meanwhile; it then waits again."""
+        """Return whether a file has changed since it was taken; it then waits again.
+
+        Parameters
+        ----------
+        path : Path
+            File.
+        taken : FileFingerprint
+            Fingerprint when it was taken.
+        """
         found = signature(path)
         if found is None or found == taken:  # one that has gone was there
             return False
@@ -292,11 +312,11 @@ class FileWatcher:
 
     Parameters
     ----------
-    folder
+    folder : Path
         With its subfolders.
-    listen
+    listen : bool
         Whether to; else only the time passes.
-    on_deaf
+    on_deaf : callable, optional
         Told why, if the system does not tell.
     """
 
@@ -345,13 +365,13 @@ class FileWatcher:
             self._wake.set()
 
     def wait(self, seconds: float) -> list[Path]:
-        """The files that something has happened to, after so many seconds at most."""
+        """Wait at most this time, and return the files that have changed."""
         self._wake.wait(seconds)
         self._wake.clear()
         return self.now()
 
     def now(self) -> list[Path]:
-        """The files that something has happened to since last asked."""
+        """Return the files that have changed since the last call."""
         found: dict[Path, None] = {}
         while True:
             try:

@@ -1,10 +1,10 @@
-"""A batch: many images on many workers, and only what is missing is done."""
+"""Batch: analyse many images on many workers; only missing images are analysed."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from os import PathLike
@@ -13,50 +13,67 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.errors import AtomicityError, Cancelled
+from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..io.images import sha256_of
 from ..io.inputs import Input, named_inputs
+from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import Outcome, now
-from ..io.stored_micrograph import LazyMicrograph
-from ..io.tables import read_reference
 from ..models.analysis import Analysis
 from ..reporting.report import MANY_IMAGES
-from ..statistics.ratios import refuse_unavailable
-from ..statistics.reference import check_reference
-from .dask_workers import PATIENCE_S, Failed, Notice, SentModel, Workers, classifier_of
-from .finalize import finalize_batch
-from .part_store import Failure, Part, PartStore, key_of, model_hash, part_of, stem_of
-from .runs import Run, RunRequest, analyse_one
+from .dask_workers import PATIENCE_S, Failed, Notice, Workers
+from .failures import Failure
+from .finalize import BatchResults, finalize_batch
+from .image_loop import for_each_image
+from .part_store import PartStore
+from .parts import Part, key_of, make_part, model_hash, stem_of
+from .run_files import Run, RunInfo
+from .run_request import RunRequest
+from .runs import analyse_one, read_checked_reference
+from .sent_model import SentModel, classifier_of
 
 SHOWN = MANY_IMAGES
-"""So many images have a section in the report: all, or as many evenly among them."""
+"""Maximum number of images with a section in the report, evenly distributed."""
 
 
 @dataclass(frozen=True, eq=False)
 class BatchRun(Run):
-    """What came of a batch.
+    """Result of a batch.
 
     Parameters
     ----------
-    reused
-        Images that an earlier run had done.
-    problem
-        Why it ended early, if nobody stopped it: the scheduler is lost.
+    reused : int, optional
+        Number of images that an earlier run had analysed.
+    problem : str, optional
+        Reason why the batch ended early other than an interruption: the scheduler is lost.
     """
 
     reused: int = 0
     problem: str | None = None
 
     def summary(self) -> dict[str, Any]:
-        """In a few words, ready for JSON."""
+        """Summarise the batch as plain values for JSON."""
         return {**super().summary(), "reused": self.reused, "problem": self.problem}
 
 
 @dataclass(frozen=True)
 class ImageTask:
-    """What a worker is asked: an image, what to do to it, and the key of the model it has."""
+    """Task of a worker: an image, the settings, and the key of the model.
+
+    Parameters
+    ----------
+    number : int
+        Number of the image.
+    item : Input
+        Image.
+    request : RunRequest
+        Settings.
+    model : str
+        Key of the model on the worker.
+    small, draw : bool
+        Whether to draw the image for the report, and whether with small pictures.
+    """
 
     number: int
     item: Input
@@ -67,20 +84,20 @@ class ImageTask:
 
 
 def analyse_part(task: ImageTask) -> Part:
-    """On a worker: one image, ready to be stored."""
+    """Analyse one image on a worker and return its part."""
     classifier = classifier_of(task.model)
 
-    def kept(analysis: Analysis, outcome: Outcome) -> Part:
-        return part_of(analysis, outcome, classifier.card, task.draw, task.small)
+    def pack(analysis: Analysis, outcome: Outcome) -> Part:
+        return make_part(analysis, outcome, classifier.card, task.draw, task.small)
 
     outcome, _, part = analyse_one(
-        task.item, classifier, task.request, stop=lambda: False, then=kept
+        task.item, classifier, task.request, stop=lambda: False, then=pack
     )
     return Part(outcome) if part is None else part
 
 
 def analyse_whole(task: ImageTask) -> tuple[Outcome, Analysis | None]:
-    """On a worker: one image, with all that a window shows of it but its pixels."""
+    """Analyse one image on a worker and return the whole analysis without the pixels."""
     outcome, analysis, _ = analyse_one(
         task.item, classifier_of(task.model), task.request, stop=lambda: False
     )
@@ -90,7 +107,7 @@ def analyse_whole(task: ImageTask) -> tuple[Outcome, Analysis | None]:
 
 
 def _without_pixels(analysis: Analysis, path: Path) -> Analysis:
-    """Its micrograph reads them when they are asked for: GiB, or an open file, do not travel."""
+    """Replace the micrograph by one that reads its pixels on demand; it is small to transfer."""
     whole = analysis.micrograph
     stored = LazyMicrograph(
         path,
@@ -106,28 +123,28 @@ def _without_pixels(analysis: Analysis, path: Path) -> Analysis:
 def analyse_on(
     workers: Workers, items: Sequence[Input], request: RunRequest, stop: Stop | None = None
 ) -> Iterator[tuple[Input, Outcome, Analysis | None]]:
-    """Analyse images on workers and get each whole result as it comes, for who keeps it himself.
+    """Analyse images on workers and yield each whole analysis; nothing is stored.
 
     Parameters
     ----------
-    workers
+    workers : Workers
         In their context, with the model of the request.
-    items
-        From `runs.named_inputs`.
-    request
+    items : sequence of Input
+        From `io.inputs.named_inputs`.
+    request : RunRequest
         Settings.
-    stop
+    stop : callable, optional
         ``stop() -> bool``.
 
     Yields
     ------
     item, outcome, analysis
-        The analysis is None of an image that failed; its pixels are read once they are asked for.
+        The analysis is None for an image that failed; its pixels are read on demand.
 
     Raises
     ------
     Cancelled, SchedulerLost
-        As of `Workers.each`.
+        See `Workers.each`.
     """
     tasks = (ImageTask(i, x, request, workers.model.key, True, False) for i, x in enumerate(items))
     for task, result in workers.each(analyse_whole, tasks, stop):
@@ -150,195 +167,216 @@ def run_batch(
     command: Sequence[str] | None = None,
     patience_s: float = PATIENCE_S,
 ) -> BatchRun:
-    """Analyse many images on many workers; what an earlier run has done is not done again.
+    """Analyse many images on many workers; images of an earlier run are not analysed again.
 
     Parameters
     ----------
-    paths
-        Image files, and folders that are searched for them; the workers must see them too.
-    out_dir
-        Folder that gets ``clusters/`` with a part for each image, the files of
-        `runs.analyse_images`, and ``failures.csv``.
-    request
+    paths : iterable of str or path-like
+        Image files, and folders of images; the workers must have access to them.
+    out_dir : str or path-like
+        Folder for ``clusters/`` with a part for each image, ``failures.csv``, and the files of
+        `runs.analyse_images`.
+    request : RunRequest, optional
         Model, device and settings.
-    workers
-        Number of processes on this machine; as many as it has cores if None.
-    scheduler
-        Address of a running dask scheduler, or its JSON file; its workers are used instead.
-    progress, stop
-        ``progress(done, total, message)`` of all images, with rate and remaining time in words,
-        and ``stop() -> bool``.
-    on_outcome
-        Called after each image that was worked on, with its outcome and the file of its part.
-    notice
-        Told in words what a person should know: the address of the dashboard, who is waited for.
-    command
-        For the record; the command line of this process if None.
-    patience_s
-        How long a scheduler that does not answer, or that has no worker, is waited for.
+    workers : int, optional
+        Number of processes on this machine. Default: number of cores.
+    scheduler : str, optional
+        Address of a dask scheduler, or its JSON file; its workers are used instead.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` of all images, and ``stop() -> bool``.
+    on_outcome : callable, optional
+        Called after each analysed image with its outcome and the file of its part.
+    notice : callable, optional
+        Called with messages for the user, such as the address of the dashboard.
+    command : sequence of str, optional
+        Command line for the record; that of this process if None.
+    patience_s : float, optional
+        Timeout in seconds for a worker or the scheduler.
 
     Returns
     -------
     BatchRun
-        Also after an interruption or if the scheduler is lost, with what was done until then. Its
-        table lacks `ending.NEITHER_COUNTED_NOR_DRAWN`; the files hold all.
+        Completed images, without the columns `finalize.DROPPED_COLUMNS` of the table.
 
     Raises
     ------
-    ModelError
-        If the model can't be loaded or lacks what the ratios need: before any image is read.
-    TableError
-        If the reference makes no sense: before as well.
+    ModelError, TableError
+        If the model cannot be loaded, or the reference does not match.
     AtomicityError
-        If the folder can't be made or written to, another run writes to it, or no worker can be
-        started.
+        If the folder cannot be written, another run writes to it, or no worker can be started.
 
     Notes
     -----
-    Workers are started by spawning: a script that calls this needs ``if __name__ == "__main__":``.
+    Workers are spawned: a script that calls this needs ``if __name__ == "__main__":``.
     """
-    request = request or RunRequest()
-    store = PartStore(out_dir)
+    request, store = request or RunRequest(), PartStore(out_dir)
     with store.locked():
-        started = now()
-        report(progress, 0, 0, "Reading the model")
-        model = SentModel.of(request.model, request.device)
-        card = ModelCard.from_dict(model.card)
-        refuse_unavailable(request.ratios, card)
-        report(progress, 0, 0, "Looking for images")
-        # Workers have a working folder of their own.
-        inputs = [replace(item, path=item.path.absolute()) for item in named_inputs(paths)]
-        reference = None
-        if request.reference is not None:
-            reference = read_reference(request.reference)
-            check_reference(reference, [item.name for item in inputs], card.classes)
-        batch = _Batch(store, inputs, request, model, card, progress, stop, on_outcome)
-        try:
-            tasks = batch.missing()
-            first = next(tasks, None)
-            if first is not None:
-                most = max(1, len(inputs) - batch.reused)
-                waits = "Starting the workers" if scheduler is None else "Calling the scheduler"
-                report(progress, 0, 0, waits)
-                hands = Workers(model, workers, scheduler, notice, patience_s, most, stop)
-                with hands:
-                    for task, result in hands.each(analyse_part, chain([first], tasks), stop):
-                        batch.take(task, result)
-        except (KeyboardInterrupt, Cancelled):
-            batch.interrupted = True
-        except AtomicityError as error:
-            # What is done is worth its tables; nothing is if nothing was done.
-            if not batch.stems:
-                raise
-            batch.problem = str(error)
-        return batch.conclude(started, reference, command)
+        batch = _Batch.prepare(store, paths, request, progress, stop, on_outcome)
+        batch.run(workers, scheduler, notice, patience_s)
+        return batch.finalize(command)
 
 
 @dataclass(eq=False)
 class _Batch:
-    """A batch under way: what is done and what is not."""
+    """A batch in progress; a sink of `for_each_image` that stores the parts."""
 
     store: PartStore
-    inputs: Sequence[Input]
+    results: BatchResults
     request: RunRequest
     model: SentModel
     card: ModelCard
+    reference: pd.DataFrame | None
+    started: str
     progress: Progress | None
     stop: Stop | None
     on_outcome: Callable[[Outcome, Path | None], None] | None
-    stems: dict[int, str] = field(default_factory=dict)
-    failed: dict[int, Failure] = field(default_factory=dict)
     reused: int = 0
     interrupted: bool = False
     problem: str | None = None
+    throughput: Throughput = field(init=False)
 
     def __post_init__(self) -> None:
-        self._pace = Throughput(len(self.inputs))
+        self.throughput = Throughput(len(self.results.inputs))
         self._hash = model_hash(self.card)
-        n = len(self.inputs)
-        self._shown = {round(i * (n - 1) / max(1, SHOWN - 1)) for i in range(SHOWN)}
-        self._shown = set(range(n)) if n <= SHOWN else self._shown
+
+    @classmethod
+    def prepare(
+        cls,
+        store: PartStore,
+        paths: Iterable[str | PathLike[str]],
+        request: RunRequest,
+        progress: Progress | None,
+        stop: Stop | None,
+        on_outcome: Callable[[Outcome, Path | None], None] | None,
+    ) -> _Batch:
+        """Read model and reference, and find the images."""
+        started = now()
+        report(progress, 0, 0, "Reading the model")
+        model = SentModel.of(request.model, request.device)
+        card = ModelCard.from_dict(model.card)
+        report(progress, 0, 0, "Looking for images")
+        # Workers have a different working folder.
+        inputs = [replace(item, path=item.path.absolute()) for item in named_inputs(paths)]
+        reference = read_checked_reference(request, inputs, card)
+        results = BatchResults(inputs, shown=_evenly_distributed(len(inputs), SHOWN))
+        return cls(
+            store, results, request, model, card, reference, started, progress, stop, on_outcome
+        )
+
+    def run(
+        self, workers: int | None, scheduler: str | None, notice: Notice | None, patience_s: float
+    ) -> None:
+        """Analyse the missing images; keep the completed images if the scheduler is lost."""
+
+        def on_workers(
+            step: Callable[[ImageTask], Part], tasks: Iterable[ImageTask], stop: Stop | None
+        ) -> Generator[tuple[ImageTask, Part | Failed], None, None]:
+            tasks = iter(tasks)
+            first = next(tasks, None)
+            if first is None:
+                return
+            n_most = max(1, len(self.results.inputs) - self.reused)
+            starting = "Starting the workers" if scheduler is None else "Calling the scheduler"
+            report(self.progress, 0, 0, starting)
+            with Workers(
+                self.model, workers, scheduler, notice, patience_s, n_most, stop
+            ) as running:
+                yield from running.each(step, chain([first], tasks), stop)
+
+        try:
+            self.interrupted = for_each_image(
+                self.missing(), analyse_part, on_workers, [self.add], self.stop
+            )
+        except AtomicityError as error:
+            if not self.results.stems:
+                raise
+            self.problem = str(error)
 
     def missing(self) -> Iterator[ImageTask]:
-        """What is to be done; what is there already is found on the way."""
-        for number, item in enumerate(self.inputs):
+        """Yield the tasks of missing images; register existing parts on the way."""
+        small = len(self.results.inputs) > MANY_IMAGES
+        for number, item in enumerate(self.results.inputs):
             check(self.stop)
-            stem = self._there(item)
+            stem = self._existing_part(item)
             if stem is not None:
-                self.stems[number] = stem
+                self.results.stems[number] = stem
                 self.reused += 1
-                self._tell()
+                self._report()
             elif item.error is not None:
                 self._fail(number, item.outcome("failed", item.error))
             else:
-                small = len(self.inputs) > MANY_IMAGES
-                draw = number in self._shown
+                draw = number in self.results.shown
                 yield ImageTask(number, item, self.request, self.model.key, small, draw)
 
-    def _there(self, item: Input) -> str | None:
-        """The part of an image, if an earlier run has made it."""
+    def _existing_part(self, item: Input) -> str | None:
+        """Return the part of an image, if an earlier run has written it."""
         if item.error is not None or not self.store.stems:
             return None
         try:
             sha256 = sha256_of(item.path)
-        except OSError:  # the reader has better words for it
+        except OSError:  # the reader has a better message
             return None
         return self.store.adopt(key_of(sha256, self._hash, self.request), item)
 
-    def take(self, task: ImageTask, result: Part | Failed) -> None:
-        """Keep what a worker has found."""
-        if isinstance(result, Failed):
-            self._fail(task.number, task.item.outcome("failed", str(result)))
+    def add(self, result: tuple[ImageTask, Part | Failed]) -> None:
+        """Store the result of a worker."""
+        task, part = result
+        if isinstance(part, Failed):
+            self._fail(task.number, task.item.outcome("failed", str(part)))
             return
-        outcome = result.outcome
-        if result.parquet is None or outcome.sha256 is None:
+        outcome = part.outcome
+        if part.parquet is None or outcome.sha256 is None:
             self._fail(task.number, outcome)
             return
         stem = stem_of(key_of(outcome.sha256, self._hash, self.request), outcome.image)
-        self.store.write(stem, result)
-        self.stems[task.number] = stem
-        self._pace.step()
-        self._tell(outcome, self.store.path(stem))
+        self.store.write(stem, part)
+        self.results.stems[task.number] = stem
+        self.throughput.add_image()
+        self._report(outcome, self.store.path(stem))
 
     def _fail(self, number: int, outcome: Outcome) -> None:
-        self.failed[number] = Failure.of(outcome)
-        self._tell(outcome)
+        self.results.failed[number] = Failure.of(outcome)
+        self._report(outcome)
 
-    def _tell(self, outcome: Outcome | None = None, path: Path | None = None) -> None:
+    def _report(self, outcome: Outcome | None = None, path: Path | None = None) -> None:
         if outcome is not None and self.on_outcome is not None:
             self.on_outcome(outcome, path)
-        done = len(self.stems) + len(self.failed)
-        report(self.progress, done, len(self.inputs), self._pace.words(done))
+        n, done = len(self.results.inputs), len(self.results.stems) + len(self.results.failed)
+        report(self.progress, done, n, self.throughput.format(done))
 
-    def conclude(
-        self, started: str, reference: pd.DataFrame | None, command: Sequence[str] | None
-    ) -> BatchRun:
-        """Tables, report and record of all that is there; parts of nothing any more go."""
+    def finalize(self, command: Sequence[str] | None) -> BatchRun:
+        """Write tables, report and record; remove parts that belong to no image any more."""
         report(self.progress, 0, 0, "Writing tables and report")
         stopped = self.interrupted or self.problem is not None
         if not stopped:
-            done = [self.inputs[number].path for number in self.stems]
-            self.store.tidy(self.stems.values(), done, all_done=not self.failed)
+            done = [self.results.inputs[number].path for number in self.results.stems]
+            self.store.tidy(self.results.stems.values(), done, all_done=not self.results.failed)
+        info = RunInfo(self.started, self.request.device, stopped, command)
         run = finalize_batch(
-            self.store,
-            self.request,
-            self.card,
-            self.inputs,
-            self.stems,
-            self.failed,
-            self._shown,
-            started=started,
-            reference=reference,
-            interrupted=stopped,
-            command=command,
+            self.store, self.request, self.card, self.results, info, self.reference
         )
         fields = {name: getattr(run, name) for name in Run.__dataclass_fields__}
         fields["interrupted"] = self.interrupted
         return BatchRun(**fields, reused=self.reused, problem=self.problem)
 
 
+def _evenly_distributed(n: int, n_chosen: int) -> set[int]:
+    """Return at most ``n_chosen`` of the numbers below ``n``, evenly distributed."""
+    if n <= n_chosen:
+        return set(range(n))
+    return {round(i * (n - 1) / max(1, n_chosen - 1)) for i in range(n_chosen)}
+
+
 class Throughput:
-    """How fast it goes, over the last minute, and how long it still takes."""
+    """Rate over the last minute, and remaining time.
+
+    Parameters
+    ----------
+    total : int
+        Number of images.
+    clock : callable, optional
+        Time in seconds.
+    """
 
     window_s = 60.0
 
@@ -346,27 +384,27 @@ class Throughput:
         self._total, self._clock = total, clock
         self._times: deque[float] = deque()
 
-    def step(self) -> None:
-        """Another image is done."""
+    def add_image(self) -> None:
+        """Count a completed image."""
         now = self._clock()
         self._times.append(now)
         while len(self._times) > 3 and now - self._times[0] > self.window_s:
             self._times.popleft()
 
-    def words(self, done: int) -> str:
-        """``12 of 40 images, 2.1 per s, 13 s left``."""
-        said = f"{done} of {self._total} images"
+    def format(self, done: int) -> str:
+        """Format as ``12 of 40 images, 2.1 per s, 13 s left``."""
+        text = f"{done} of {self._total} images"
         span = self._times[-1] - self._times[0] if len(self._times) > 1 else 0.0
         if span <= 0:
-            return said
+            return text
         rate = (len(self._times) - 1) / span
         left = (self._total - done) / rate
         speed = f"{rate:.1f} per s" if rate >= 0.5 else f"{60 * rate:.1f} per min"
-        return f"{said}, {speed}" + (f", {duration(left)} left" if left else "")
+        return f"{text}, {speed}" + (f", {duration(left)} left" if left else "")
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3 h 20 min``."""
+    """Format a duration as ``45 s``, ``12 min`` or ``3 h 20 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

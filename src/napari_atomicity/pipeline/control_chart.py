@@ -44,9 +44,9 @@ class FeatureSummary:
 
     Parameters
     ----------
-    residual
-        (D,) mean of the whitened residuals (`models.domain_shift.residuals`).
-    scatter
+    residual : ndarray of shape (D,)
+        Mean of the whitened residuals (`models.domain_shift.residuals`).
+    scatter : float
         What scatter alone adds to its squared length.
     """
 
@@ -57,8 +57,18 @@ class FeatureSummary:
     def of(
         cls, embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
     ) -> FeatureSummary | None:
-        """Of clusters as for `models.domain_shift.domain_shift`; None for fewer than
-        `MIN_CLUSTERS`."""
+        """Summarise clusters; None for fewer than `MIN_CLUSTERS`.
+
+        Parameters
+        ----------
+        embedding : ndarray of shape (N, D)
+            Embeddings.
+        label : ndarray of shape (N,)
+            Class indices.
+        tensors : mapping of str to ndarray
+            See `models.domain_shift.domain_shift`.
+
+        """
         good = np.isfinite(embedding).all(axis=1)
         if good.sum() < MIN_CLUSTERS:
             return None
@@ -76,7 +86,7 @@ class FeatureSummary:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSummary:
-        """The inverse of `to_dict`."""
+        """Invert `to_dict`."""
         return cls(np.array(values["residual"], float), float(values["scatter"]))
 
 
@@ -86,16 +96,16 @@ class Reading:
 
     Parameters
     ----------
-    drift
+    drift : float, optional
         Squared distance of the image from the session's reference, scatter taken off; in the units
         of `models.domain_shift.domain_shift`. NaN while the reference is gathered, or of too few
         clusters.
-    change
+    change : float, optional
         The running mean in units of its limit, 0 to `MOST`: above 1 the conditions have changed.
         NaN while the reference is gathered.
-    reference
+    reference : int, optional
         How many images the reference holds.
-    joined
+    joined : bool, optional
         Whether this one is like it.
     """
 
@@ -106,6 +116,7 @@ class Reading:
 
     @property
     def rings(self) -> bool:
+        """Whether the conditions have changed."""
         return self.change > 1
 
 
@@ -123,9 +134,9 @@ class Chart:
 
     Parameters
     ----------
-    first
+    first : int, optional
         How many images are the reference before anything is judged; 0: nothing ever is.
-    weight, limit
+    weight, limit : float, optional
         See `WEIGHT` and `LIMIT`.
 
     References
@@ -161,11 +172,11 @@ class Chart:
         return 0 < self.first <= self.images
 
     def begin_anew(self) -> None:
-        """What comes next is the reference."""
+        """Start a new reference with the next image."""
         self._residuals, self._scatters, self._mean = [], [], 0.0
 
     def add(self, image: FeatureSummary | None) -> Reading:
-        """The next image; None if it has too few clusters to say anything."""
+        """Add the next image; None if it has too few clusters."""
         if self.first == 0:
             return Reading()
         drift, joins = np.nan, image is not None
@@ -209,7 +220,7 @@ def _like(squared: np.ndarray, m: int) -> np.ndarray:
 
 
 def _log(squared: np.ndarray, usual: float) -> np.ndarray:
-    """What scatter usually adds is added again: nearly normal, and there is a logarithm."""
+    """Compute the logarithm after adding the usual scatter, which makes it nearly normal."""
     return np.log(np.maximum(squared + usual, 0.05 * usual))
 
 

@@ -8,32 +8,24 @@ the scheduler, a scheduler that comes back by us.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
-import os
 import queue
-import socket
-import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from distributed import Client, Future, KilledWorker, LocalCluster
-from distributed.diagnostics.plugin import WorkerPlugin
 
-from .._version import __version__
-from ..core.errors import AtomicityError, ModelError
+from ..core.errors import AtomicityError
 from ..core.progress import Stop, check
-from ..models.files import find_model, read_card, read_tensors
+from .dask_cluster import POLL_S, address_of, available_cores, has_bokeh, is_file, silence_dask_log
+from .sent_model import ModelSender, SentModel
 
 if TYPE_CHECKING:
-    from ..models.classifier import Classifier
+    pass
 
 PATIENCE_S = 600.0
 """How long no worker or no scheduler is waited for."""
@@ -41,11 +33,8 @@ AHEAD = 2
 """Tasks given out for each thread of the workers: one that runs and one that waits."""
 DEATHS = 2
 """A task that so many workers of this machine have died with is not tried again."""
-_LOOK_S = 0.5
 _COUNT_S = 2.0
-_LEAVE_S = 0.3
 _GONE = ("cancelled", "lost")
-
 T = TypeVar("T")
 R = TypeVar("R")
 Notice = Callable[[str], None]
@@ -55,112 +44,6 @@ class SchedulerLost(AtomicityError):  # noqa: N818  (it says what happened)
     """The scheduler has gone, or nobody works for it."""
 
 
-# ---- the model on the workers
-@dataclass(frozen=True, eq=False)
-class SentModel:
-    """A model as it travels: its card, and the bytes of its weights."""
-
-    card: dict[str, Any]
-    weights: bytes
-    device: str
-
-    @classmethod
-    def of(cls, model: str | Path, device: str) -> SentModel:
-        """Read from its files and checked.
-
-        Raises
-        ------
-        ModelError
-            If it is missing or damaged.
-        """
-        path = find_model(model)
-        card = read_card(path)
-        read_tensors(path, card.sha256)
-        return cls(card.to_dict(), path.read_bytes(), device)
-
-    @property
-    def key(self) -> str:
-        """Of card, weights and device."""
-        from ..io.files import to_json
-
-        said = to_json([self.card, self.device]).encode() + self.weights
-        return hashlib.sha256(said).hexdigest()[:16]
-
-
-_models: dict[str, SentModel] = {}
-_wanted_by: dict[str, set[str]] = {}
-_loading = threading.Lock()
-
-
-@lru_cache(maxsize=2)
-def _load(key: str) -> Classifier:
-    from safetensors.numpy import load
-
-    from ..core.devices import choose_device
-    from ..core.model_card import ModelCard
-    from ..models.classifier import Classifier
-
-    model = _models[key]
-    return Classifier(
-        ModelCard.from_dict(model.card), load(model.weights), choose_device(model.device)
-    )
-
-
-def classifier_of(key: str) -> Classifier:
-    """On a worker: the model that was sent under this key.
-
-    Raises
-    ------
-    ModelError
-        If none was, or the device is not there.
-    """
-    if key not in _models:
-        raise ModelError("the model did not reach this worker", advice="Start the run again")
-    with _loading:
-        return _load(key)
-
-
-class _Sender(WorkerPlugin):
-    """Brings the model to each worker once, also to those that come later."""
-
-    def __init__(self, model: SentModel, threads: int | None, run: str) -> None:
-        self.name = f"atomicity-{run}"
-        self._key, self._model, self._threads = model.key, model, threads
-        self._version = __version__
-
-    def setup(self, worker: Any) -> None:
-        if self._version != __version__:
-            raise RuntimeError(
-                f"napari-atomicity {__version__} is on this worker ({socket.gethostname()}), "
-                f"{self._version} where the run was started: install the same version"
-            )
-        _models[self._key] = self._model
-        _wanted_by.setdefault(self._key, set()).add(self.name)
-        if self._threads is None:
-            return
-        # A worker of this machine: Ctrl-C reaches it too, but who ends it is the run.
-        import signal
-
-        import torch
-
-        with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        torch.set_num_threads(self._threads)
-
-    def teardown(self, worker: Any) -> None:
-        others = _wanted_by.get(self._key, set())
-        others.discard(self.name)
-        if not others:  # no other run on these workers needs it
-            _models.pop(self._key, None)
-            _load.cache_clear()
-        if self._threads is not None:
-            # Nothing is left to do there, and an interpreter with torch takes seconds to go.
-            leave = threading.Timer(_LEAVE_S, os._exit, (0,))
-            leave.daemon = True
-            leave.start()
-
-
-# ---- giving out and taking back
 class Failed(Exception):  # noqa: N818  (it is a result)
     """A task that can't be done, whoever tries; the words say why."""
 
@@ -177,19 +60,19 @@ class Workers:
 
     Parameters
     ----------
-    model
+    model : SentModel
         Sent to each worker once.
-    workers
+    workers : int, optional
         Number of processes on this machine; as many as cores if None.
-    scheduler
+    scheduler : str, optional
         Address of a running dask scheduler instead, or the JSON file that it was told to write.
-    notice
+    notice : callable, optional
         Told in words what a person should know.
-    patience_s
+    patience_s : float, optional
         How long a scheduler that does not answer, or that has no worker, is waited for.
-    most
+    most : int, optional
         No more processes than this are of use.
-    stop
+    stop : callable, optional
         ``stop() -> bool``, asked while a scheduler is called.
 
     Raises
@@ -240,7 +123,7 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         client, cluster = self._client, self._cluster
         self._client = self._cluster = None
-        with _quiet(), contextlib.suppress(Exception):
+        with silence_dask_log(), contextlib.suppress(Exception):
             if client is not None:
                 if cluster is None and client.status == "running":
                     client.unregister_worker_plugin(f"atomicity-{self._run}")
@@ -280,14 +163,14 @@ class Workers:
         return Client(self._cluster, set_as_default=False)
 
     def _connect(self, stop: Stop | None = None) -> Client:
-        """Raises `SchedulerLost` if nobody answers in time, `Cancelled` if ``stop()`` says so."""
+        """Connect; raise `SchedulerLost` after the timeout, `Cancelled` if ``stop()`` is True."""
         assert self._address is not None
         first = self._client is None
         until = time.monotonic() + (min(30.0, self._patience_s) if first else self._patience_s)
         while True:
             check(stop)
             try:
-                with _quiet():
+                with silence_dask_log():
                     return Client(address_of(self._address), timeout=5, set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
                 nonsense = isinstance(error, ValueError) and not is_file(self._address)
@@ -297,13 +180,13 @@ class Workers:
                         advice="Check the address, and that it runs; the same command goes on "
                         "where this run stopped",
                     ) from error
-                time.sleep(_LOOK_S)
+                time.sleep(POLL_S)
 
     def _send(self) -> None:
         assert self._client is not None
         threads = self._threads if self._cluster is not None else None
         try:
-            self._client.register_plugin(_Sender(self.model, threads, self._run))
+            self._client.register_plugin(ModelSender(self.model, threads, self._run))
         except Exception as error:
             raise AtomicityError(
                 f"the model could not be sent to the workers ({error})",
@@ -313,33 +196,34 @@ class Workers:
     # ---- tasks
     def each(
         self, function: Callable[[T], R], tasks: Iterable[T], stop: Stop | None = None
-    ) -> Iterator[tuple[T, R | Failed]]:
-        """Do something with each; results in the order in which they come.
+    ) -> Generator[tuple[T, R | Failed], None, None]:
+        """Apply a function to each task on the workers; an executor of `image_loop.for_each_image`.
 
         Parameters
         ----------
-        function
-            Of a module, and of nothing but the task; what it raises ends that task only.
-        tasks
-            Taken one by one when there is room.
-        stop
+        function : callable
+            Module-level function of the task; an exception is the result of this task only.
+        tasks : iterable
+            Taken one by one when a worker is free.
+        stop : callable, optional
             ``stop() -> bool``.
 
         Yields
         ------
         task, result
-            Each task once. `Failed` where ``function`` raised, or where workers died of it.
+            Each task once, in the order of completion. `Failed` if ``function`` raised, or if
+            workers died of the task.
 
         Raises
         ------
         Cancelled
-            If ``stop()`` says so.
+            If ``stop()`` returns True.
         SchedulerLost
-            If there is nobody left to work.
+            If there are no workers any more.
         """
         given: dict[Any, _Given[T]] = {}
         back: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        waiting: deque[tuple[T, bool]] = deque()  # to be given out again; whether alone
+        waiting: deque[tuple[T, bool]] = deque()  # tasks to submit again, and whether alone
         more = iter(tasks)
         try:
             while True:
@@ -348,31 +232,40 @@ class Workers:
                     return
                 check(stop)
                 try:
-                    future = back.get(timeout=_LOOK_S)
+                    future = back.get(timeout=POLL_S)
                 except queue.Empty:
                     self._look_after(given, waiting, stop)
                     continue
                 one = given.get(future.key)
-                if one is None or one.future is not future:
-                    continue
-                result = self._result(one, stop)
-                del given[future.key]
-                with contextlib.suppress(Exception):
-                    future.release()
-                if isinstance(result, _Lost):
-                    waiting.append((one.task, one.alone))
-                    self._recover(stop)
-                elif isinstance(result, KilledWorker) and not one.alone:
-                    # Perhaps it only stood beside the one that killed them.
-                    waiting.append((one.task, True))
-                elif isinstance(result, KilledWorker):
-                    yield one.task, Failed(_died_of(result))
-                elif isinstance(result, Exception):
-                    yield one.task, Failed(f"unexpected {type(result).__name__}: {result}")
-                else:
-                    yield one.task, result
+                if one is not None and one.future is future:
+                    yield from self._take(one, given, waiting, stop)
         finally:
             self._take_back(given)
+
+    def _take(
+        self,
+        one: _Given[T],
+        given: dict[Any, _Given[T]],
+        waiting: deque[tuple[T, bool]],
+        stop: Stop | None,
+    ) -> Iterator[tuple[T, Any]]:
+        """Yield the result of a completed task; nothing if the task must run again."""
+        result = self._result(one, stop)
+        del given[one.future.key]
+        with contextlib.suppress(Exception):
+            one.future.release()
+        if isinstance(result, _Lost):
+            waiting.append((one.task, one.alone))
+            self._recover(stop)
+        elif isinstance(result, KilledWorker) and not one.alone:
+            # Another task on the same worker may be the cause.
+            waiting.append((one.task, True))
+        elif isinstance(result, KilledWorker):
+            yield one.task, Failed(_died_of(result))
+        elif isinstance(result, Exception):
+            yield one.task, Failed(f"unexpected {type(result).__name__}: {result}")
+        else:
+            yield one.task, result
 
     def _give_out(
         self,
@@ -406,13 +299,13 @@ class Workers:
             future.add_done_callback(back.put)
 
     def _result(self, one: _Given[T], stop: Stop | None) -> Any:
-        """What came of it: a result, an exception, or `_Lost`."""
+        """Return the result, an exception, or `_Lost`."""
         while True:
             check(stop)
             if one.future.status in _GONE:
                 return _Lost()
             try:
-                return one.future.result(timeout=_LOOK_S)
+                return one.future.result(timeout=POLL_S)
             except TimeoutError:  # whoever held it died: it is being done again
                 if self._client is None or self._client.status != "running":
                     return _Lost()
@@ -438,7 +331,7 @@ class Workers:
         waiting: deque[tuple[T, bool]],
         stop: Stop | None = None,
     ) -> None:
-        """Nothing came back for a while: is anybody there?"""
+        """Check scheduler and workers after a time without results."""
         if self._client is None or self._client.status != "running":
             waiting.extend((one.task, one.alone) for one in given.values())
             given.clear()
@@ -485,7 +378,7 @@ class Workers:
             f"the scheduler at {self._address} does not answer: waiting up to "
             f"{self._patience_s:.0f} s for it"
         )
-        with _quiet(), contextlib.suppress(Exception):
+        with silence_dask_log(), contextlib.suppress(Exception):
             if self._client is not None:
                 self._client.close(timeout=2)
         self._client = self._connect(stop)
@@ -502,11 +395,11 @@ class Workers:
         return True
 
     def _take_back(self, given: dict[Any, _Given[T]]) -> None:
-        """What nobody waits for any more need not be done."""
+        """Cancel tasks whose results are not needed any more."""
         client = self._client
         if client is None or not given:
             return
-        with _quiet(), contextlib.suppress(Exception):
+        with silence_dask_log(), contextlib.suppress(Exception):
             if client.status == "running":
                 client.cancel([one.future for one in given.values()], force=True)
 
@@ -521,54 +414,3 @@ def _died_of(error: KilledWorker) -> str:
         f"the worker that analysed it died, {times} times: it may need more memory than there is, "
         "or crash a library"
     )
-
-
-def is_file(scheduler: str) -> bool:
-    """Whether this names a file that a scheduler writes, not an address."""
-    return scheduler.endswith(".json")
-
-
-def address_of(scheduler: str) -> str:
-    """The address itself, or the one in the file of a scheduler.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the file is not there yet, or not whole.
-    """
-    if not is_file(scheduler):
-        return scheduler
-    try:
-        return str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{scheduler} names no scheduler") from error
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return max(1, len(os.sched_getaffinity(0)))
-    except AttributeError:  # not on every system
-        return max(1, os.cpu_count() or 1)
-
-
-def has_bokeh() -> bool:
-    """Whether dask can show its dashboard."""
-    from importlib.util import find_spec
-
-    return find_spec("bokeh") is not None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Dask's own words on what we report ourselves."""
-    names = ("distributed", "distributed.client", "tornado.application")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -16,14 +16,14 @@ import pandas as pd
 from ..core.cluster_table import ALL, empty, probability_columns
 from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
-from ..io.formulas import each_text, escape_formula
+from ..io.formulas import escape_formula, map_text
 from ..io.provenance import now
 from ..models.analysis import Analysis
 from ..models.domain_shift import MIN_CLUSTERS
-from ..reporting.report import LOW_CONFIDENCE
+from ..reporting.image_warnings import LOW_CONFIDENCE
 from ..statistics.ratios import class_ratios, counted
 from .control_chart import SESSION_CHANGED, FeatureSummary, Reading
-from .finalize import slim
+from .finalize import drop_columns
 
 N_BOOTSTRAP = 200
 """Resamples of running ratios: their intervals move by less than from image to image."""
@@ -40,22 +40,22 @@ class Conditions:
 
     Parameters
     ----------
-    clusters, counted
+    clusters, counted : int
         How many were found, and how many count in ratios.
-    mean_confidence
+    mean_confidence : float
         Of what was classified; 0 for what is no class, as in the report's warnings.
-    ood_share
+    ood_share : float
         Share of whole clusters that are like nothing the model has learnt (``ood_score`` > 1).
-    drift, drift_limit
+    drift, drift_limit : float
         Of the shift test (`models.domain_shift.domain_shift`), and the limit on the model's card;
         NaN where there are too few clusters, or no limit.
-    conditions_differ
+    conditions_differ : bool
         Whether the drift exceeds it.
-    alarms
+    alarms : tuple of str, optional
         What a person should act on.
-    where
+    where : FeatureSummary, optional
         In the embedding; None where there are too few clusters, or the model tells nothing.
-    reading
+    reading : Reading, optional
         Of the chart of the session (`pipeline.control_chart.Chart`), once it has seen the image.
     """
 
@@ -71,7 +71,7 @@ class Conditions:
     reading: Reading = field(default_factory=Reading)
 
     def read(self, reading: Reading) -> Conditions:
-        """The same with what the chart of the session says, and its alarm."""
+        """Add the reading of the session's chart and its alarm."""
         alarms = (*self.alarms, SESSION_CHANGED) if reading.rings else self.alarms
         return replace(self, reading=reading, alarms=alarms)
 
@@ -79,11 +79,11 @@ class Conditions:
 def conditions_of(
     analysis: Analysis, card: ModelCard, tensors: Mapping[str, np.ndarray]
 ) -> Conditions:
-    """What an analysed image tells of its conditions.
+    """Determine the conditions of an analysed image.
 
     Parameters
     ----------
-    analysis
+    analysis : Analysis
         Classified.
     card, tensors
         Of the model; `models.classifier.Classifier.beside`.
@@ -111,8 +111,7 @@ def conditions_of(
 def _feature_summary(
     analysis: Analysis, ours: np.ndarray, card: ModelCard, tensors: Mapping[str, np.ndarray]
 ) -> FeatureSummary | None:
-    """As `models.label_assignment.assign_labels` finds the drift: of clusters that are whole and
-    known."""
+    """Summarise whole and known clusters, as `models.label_assignment.assign_labels` does."""
     if "ood.mean" not in tensors or len(analysis.embedding) != len(analysis.table):
         return None
     p = analysis.table[probability_columns(card.classes)].to_numpy(float)
@@ -138,9 +137,9 @@ class Running:
 
     Parameters
     ----------
-    card
+    card : ModelCard
         Of the model.
-    method
+    method : str, optional
         How ratios are found, a name in `statistics.prevalence.METHODS`.
     """
 
@@ -153,19 +152,20 @@ class Running:
 
     @property
     def images(self) -> int:
+        """Number of images."""
         return len(self._tables)
 
     def set(self, image: str, table: pd.DataFrame) -> None:
         """Another image, or the same one anew."""
         again = image in self._tables
-        self._tables[image] = slim(table)
+        self._tables[image] = drop_columns(table)
         if again or self._together is None or not len(table):
             self._together = None if again else self._together
         else:
             self._together = pd.concat([self._together, self._tables[image]], ignore_index=True)
 
     def remove(self, image: str) -> None:
-        """It does not count any more."""
+        """Remove an image."""
         if self._tables.pop(image, None) is not None:
             self._together = None
 
@@ -213,23 +213,23 @@ def row_of(
     analysis_s: float,
     latency_s: float,
 ) -> dict[str, Any]:
-    """A row of ``live.csv``.
+    """Create a row of ``live.csv``.
 
     Parameters
     ----------
     image, sha256
         Of the file.
-    found
+    found : Conditions
         Its conditions.
-    classes
+    classes : tuple of str
         Of the model.
-    ratios
+    ratios : DataFrame or None
         Running ones, of all images so far; NaN in the row where they were not found.
-    images
+    images : int
         How many there are so far.
-    waiting
+    waiting : int
         Files that are there and were not taken yet.
-    analysis_s, latency_s
+    analysis_s, latency_s : float
         Seconds it took, and from the last change of the file to the result.
     """
     row: dict[str, Any] = {
@@ -272,8 +272,8 @@ class Log:
         self._columns: list[str] | None = None
 
     def add(self, row: dict[str, Any]) -> None:
-        """Raises `AtomicityError` if it can't be written."""
-        line = each_text(pd.DataFrame([row]), escape_formula)
+        """Add a row; raise `AtomicityError` if it cannot be written."""
+        line = map_text(pd.DataFrame([row]), escape_formula)
         try:
             if self._columns is None:
                 self._begin(list(row))
@@ -308,7 +308,7 @@ class Log:
 
 
 def read_log(path: Path) -> pd.DataFrame:
-    """The rows of ``live.csv``.
+    """Read the rows of ``live.csv``.
 
     Raises
     ------

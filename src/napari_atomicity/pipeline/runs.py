@@ -1,13 +1,13 @@
-"""A run: many images in, a folder of tables, report and record out.
+"""Run: analyse images one by one and write tables, report and record.
 
-One bad file is a row in the report and in the record, not the end of the run. Whatever ends it
-early, what is done is written.
+A file that cannot be analysed is a row in the report and in the record; it does not end the run. If
+the run is interrupted, the completed images are written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,108 +15,37 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from ..core.cluster_table import empty
-from ..core.errors import Cancelled
+from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, check, prefixed, report
-from ..detection import DetectionSettings
-from ..io.files import write_json
-from ..io.images import load
+from ..core.progress import Progress, Stop, report
 from ..io.inputs import Input, make_folder, named_inputs
-from ..io.provenance import Outcome, now, run_record
-from ..io.tables import concatenate, read_reference, write_clusters, write_ratios
+from ..io.provenance import Outcome, now
+from ..io.tables import concatenate, read_reference, write_clusters
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
-from ..reporting.examples import ClusterExample, gathered
+from ..reporting.examples import ClusterExample, select_examples
+from ..reporting.image_section import Section, image_section
+from ..reporting.image_warnings import image_warnings
 from ..reporting.plots import scales_of
-from ..reporting.report import MANY_IMAGES, Section, image_section, warnings, write_report
-from ..statistics.ratios import class_ratios, refuse_unavailable
-from ..statistics.reference import Comparison, check_reference, compare
+from ..reporting.report import MANY_IMAGES
+from ..statistics.ratios import refuse_unavailable
+from ..statistics.reference import check_reference
 from ..tracking.files import FILES as MOVIE_FILES
-from ..tracking.files import averaged, followed, found_in, write_movies
+from ..tracking.files import (
+    analyse_if_tracked,
+    average_if_stack,
+    track_if_stack,
+    write_movies,
+)
 from ..tracking.following import TrackedMovie
 from .analysis import analyse
+from .image_loop import add_unreached, for_each_image, numbered, process_image
+from .run_files import ReportContent, Run, RunInfo, finalize_run
+from .run_request import RunRequest
 
-TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
+__all__ = ["Run", "RunRequest", "analyse_images", "analyse_one"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What is asked of a run.
-
-    Parameters
-    ----------
-    model
-        Name of a model at hand, or path of a model file.
-    device
-        "auto", "cpu", "cuda" or "mps".
-    pixel_size_nm
-        Overrides what the files say; None to believe them.
-    umap
-        Whether to place the clusters in the model's map.
-    symmetries
-        Whether to average the network over the eight symmetries of the square.
-    detection
-        Settings in nm and in units of the noise.
-    ratios
-        How ratios are found, a name in `statistics.prevalence.METHODS`.
-    reference
-        Table of reference ratios to set beside those that are found: see `statistics.reference`.
-    average_frames
-        Of stacks: how many registered frames are averaged before clusters are looked for, a number
-        or "all"; None: none.
-    """
-
-    model: str = "default"
-    device: str = "auto"
-    pixel_size_nm: float | None = None
-    umap: bool = True
-    symmetries: bool = False
-    detection: DetectionSettings = field(default_factory=DetectionSettings)
-    ratios: str = "counted"
-    reference: str | None = None
-    average_frames: int | str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """What came of it: the table and ratios of all images, an outcome for each, files written;
-    and how the ratios compare with a reference, if there was one."""
-
-    table: pd.DataFrame
-    ratios: pd.DataFrame
-    outcomes: list[Outcome]
-    files: list[Path]
-    interrupted: bool
-    comparison: Comparison | None = None
-
-    @property
-    def failed(self) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
-
-    def summary(self) -> dict[str, Any]:
-        """In a few words, ready for JSON."""
-        return {
-            "out": str(self.files[0].parent) if self.files else None,
-            "files": [path.name for path in self.files],
-            "interrupted": self.interrupted,
-            "clusters": len(self.table),
-            "images": [
-                {
-                    "image": outcome.image,
-                    "path": outcome.path,
-                    "status": outcome.status,
-                    "error": outcome.error,
-                    "clusters": outcome.clusters,
-                    "warnings": list(outcome.warnings),
-                    "seconds": sum(outcome.seconds.values()),
-                }
-                for outcome in self.outcomes
-            ],
-            "ratios": self.ratios.to_dict("records"),
-            "reference": None if self.comparison is None else self.comparison.to_dict(),
-        }
 
 
 def analyse_images(
@@ -132,186 +61,93 @@ def analyse_images(
 
     Parameters
     ----------
-    paths
-        Image files, and folders that are searched for them.
-    out_dir
-        Folder that gets ``clusters.csv``, ``clusters.parquet``, ``ratios.csv``, ``report.html``
-        and ``run.json``, and ``reference.json`` if there is a reference; of stacks also those of
-        `tracking.files`; those of an earlier run are replaced, each as a whole.
-    request
+    paths : iterable of str or path-like
+        Image files, and folders of images.
+    out_dir : str or path-like
+        Folder for ``clusters.csv``, ``clusters.parquet``, ``ratios.csv``, ``report.html``,
+        ``run.json``, ``reference.json`` if there is a reference, and the files of
+        `tracking.files` for stacks. Replaces the files of an earlier run.
+    request : RunRequest, optional
         Model, device and settings.
-    progress, stop
-        ``progress(done, total, message)`` of the image at hand, and ``stop() -> bool``.
-    on_outcome
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` of the current image, and ``stop() -> bool``.
+    on_outcome : callable, optional
         Called after each image with its outcome and, if it was analysed, the analysis.
-    command
-        For the record; the command line of this process if None.
+    command : sequence of str, optional
+        Command line for the record; that of this process if None.
 
     Returns
     -------
     Run
-        Also after an interruption (``stop`` or Ctrl-C), with what was done until then.
+        After an interruption (``stop`` or Ctrl-C), with the completed images.
 
     Raises
     ------
     ModelError
-        If the model can't be loaded, or lacks the device or what the ratios need: before any
-        image is read.
+        If the model cannot be loaded, or lacks the device or the data for the ratios.
     TableError
-        If the reference makes no sense for these images and this model: before as well.
+        If the reference does not match the images and the model.
     AtomicityError
-        If the folder can't be made or a file can't be written.
+        If the folder or a file cannot be written.
     """
-    request = request or RunRequest()
-    out_dir = Path(out_dir)
+    request, out_dir = request or RunRequest(), Path(out_dir)
     make_folder(out_dir)
     started = now()
     report(progress, 0, 0, "Loading the model")
     classifier = load_classifier(request.model, request.device)
-    refuse_unavailable(request.ratios, classifier.card)
     inputs = named_inputs(paths)
-    reference = None
-    if request.reference is not None:
-        reference = read_reference(request.reference)
-        check_reference(reference, [item.name for item in inputs], classifier.card.classes)
-    small = len(inputs) > MANY_IMAGES
-
-    done: list[_Result] = []
-    found: Sequence[ClusterExample] = ()
-
-    def one(item: Input, progress: Progress) -> None:
-        nonlocal found
-        result, analysis = _one(item, classifier, request, progress, stop, small, found)
-        found = result.examples or found
-        done.append(replace(result, examples=()))
-        if on_outcome is not None:
-            on_outcome(result.outcome, analysis)
-
-    interrupted = one_by_one(inputs, one, progress, stop)
-    outcomes = with_unreached([result.outcome for result in done], inputs)
-
+    reference = read_checked_reference(request, inputs, classifier.card)
+    results = _Results(classifier, request, len(inputs) > MANY_IMAGES, stop)
+    step = numbered(results.analyse, len(inputs), progress)
+    sinks = [results.add]
+    if on_outcome is not None:
+        sinks.append(lambda result: on_outcome(result.outcome, result.analysis))
+    interrupted = for_each_image(inputs, step, sinks=sinks, stop=stop)
     report(progress, 0, 0, "Writing tables and report")
-    nothing = empty(classifier.card.classes)
-    table = concatenate([nothing, *(r.table for r in done if r.table is not None)])
-
-    def write_tables(csv: Path, parquet: Path) -> None:
-        write_clusters(table, csv)
-        write_clusters(table, parquet)
-        write_movies(movies, out_dir)
-
-    movies = [result.movie for result in done if result.movie is not None]
-    return finalize_run(
-        out_dir,
-        request,
-        classifier.card,
-        table,
-        outcomes,
-        write_tables,
-        started=started,
-        device=str(classifier.device),
-        reference=reference,
-        interrupted=interrupted,
-        command=command,
-        more=MOVIE_FILES if movies else (),
-        sections=[result.section for result in done if result.section is not None],
-        examples=found,
-        scales={image: scale for result in done for image, scale in result.scales.items()},
-    )
+    info = RunInfo(started, str(classifier.device), interrupted, command)
+    return results.finalize(out_dir, inputs, reference, info)
 
 
-def finalize_run(
-    out_dir: Path,
-    request: RunRequest,
-    card: ModelCard,
-    table: pd.DataFrame,
-    outcomes: list[Outcome],
-    write_tables: Callable[[Path, Path], None],
-    *,
-    started: str,
-    device: str,
-    reference: pd.DataFrame | None = None,
-    interrupted: bool = False,
-    command: Sequence[str] | None = None,
-    more: Sequence[str] = (),
-    sections: Sequence[Section] = (),
-    examples: Sequence[ClusterExample] = (),
-    scales: Mapping[str, float] | None = None,
-) -> Run:
-    """Ratios of all that was analysed, and the files of a run: tables, report and, last, record.
+def read_checked_reference(
+    request: RunRequest, inputs: Sequence[Input], card: ModelCard
+) -> pd.DataFrame | None:
+    """Read the reference ratios of a request and check that they match.
 
     Parameters
     ----------
-    out_dir
-        Folder, which is there.
-    request, card
-        What was asked for, and of which model.
-    table
-        Clusters of all images; of columns that neither ratios nor plots need it may have none.
-    outcomes
-        One for each image.
-    write_tables
-        Writes all clusters to a CSV and a Parquet file.
-    started, device, interrupted, command
-        For the record.
-    reference
-        From `io.tables.read_reference`.
-    more
-        Names of further files that ``write_tables`` writes.
-    sections, examples, scales
-        For the report: see `reporting.report.write_report`.
+    request : RunRequest
+        Request.
+    inputs : sequence of Input
+        Images.
+    card : ModelCard
+        Model.
+
+    Returns
+    -------
+    DataFrame or None
+        None if the request has no reference.
 
     Raises
     ------
-    AtomicityError
-        If a file can't be written.
+    ModelError
+        If the model lacks the data for the ratios.
+    TableError
+        If the reference does not match the images and the model.
     """
-    analysed = [o.image for o in outcomes if o.status == "done"]
-    method: dict[str, Any] = {"method": request.ratios, "card": card}
-    ratios = class_ratios(table, images=analysed, **method)
-    comparison = None
-    if reference is not None:
-        # Images that failed are named, so that their scope has nothing rather than being unknown.
-        comparison = compare(table, reference, [o.image for o in outcomes], **method)
-    # The record comes last: where it lies, the rest lies too.
-    beside = [*more, *(["reference.json"] if comparison else [])]
-    files = [out_dir / name for name in [*TABLES, "report.html", *beside, "run.json"]]
-    record = run_record(
-        outcomes,
-        started=started,
-        finished=now(),
-        parameters=asdict(request),
-        model=card.provenance(),
-        device=device,
-        outputs=files,
-        interrupted=interrupted,
-        command=command,
-    )
-    write_tables(files[0], files[1])
-    write_ratios(ratios, files[2])
-    write_report(
-        files[3],
-        sections,
-        table,
-        ratios,
-        record,
-        comparison,
-        card=card,
-        examples=examples,
-        scales=scales,
-    )
-    if comparison is not None:
-        write_json(out_dir / "reference.json", comparison.to_dict())
-    else:  # one of an earlier run would seem to be of this
-        (out_dir / "reference.json").unlink(missing_ok=True)
-    write_json(files[-1], record)
-    return Run(table, ratios, outcomes, files, interrupted, comparison)
+    refuse_unavailable(request.ratios, card)
+    if request.reference is None:
+        return None
+    reference = read_reference(request.reference)
+    check_reference(reference, [item.name for item in inputs], card.classes)
+    return reference
 
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    """All that is kept of an image once it is done; examples are those of all images so far."""
+    """Result of one image; the run keeps all but the analysis."""
 
     outcome: Outcome
+    analysis: Analysis | None = None
     table: pd.DataFrame | None = None
     section: Section | None = None
     examples: Sequence[ClusterExample] = ()
@@ -319,28 +155,79 @@ class _Result:
     movie: TrackedMovie | None = None
 
 
-def one_by_one(
-    inputs: Sequence[Input],
-    one: Callable[[Input, Progress], None],
-    progress: Progress | None,
-    stop: Stop | None,
-) -> bool:
-    """Do something with each image; whether it was interrupted, by ``stop`` or Ctrl-C."""
-    try:
-        for number, item in enumerate(inputs, 1):
-            check(stop)
-            where = f"[{number}/{len(inputs)}] {item.name}"
-            report(progress, 0, 0, where)
-            one(item, prefixed(progress, f"{where}: "))
-    except (KeyboardInterrupt, Cancelled):
-        return True
-    return False
+@dataclass(eq=False)
+class _Results:
+    """Step and sink of a run: analyses an image, and keeps its tables and drawings."""
 
+    classifier: Classifier
+    request: RunRequest
+    small: bool
+    stop: Stop | None
+    outcomes: list[Outcome] = field(default_factory=list)
+    tables: list[pd.DataFrame] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    movies: list[TrackedMovie] = field(default_factory=list)
+    examples: Sequence[ClusterExample] = ()
+    scales: dict[str, float] = field(default_factory=dict)
 
-def with_unreached(outcomes: Sequence[Outcome], inputs: Sequence[Input]) -> list[Outcome]:
-    """Those that there are, and that nobody came to the rest."""
-    rest = inputs[len(outcomes) :]
-    return [*outcomes, *(item.outcome("not reached", "stopped before") for item in rest)]
+    def analyse(self, item: Input, progress: Progress) -> _Result:
+        """Analyse and draw an image."""
+        card = self.classifier.card
+
+        def draw(analysis: Analysis, outcome: Outcome) -> _Result:
+            movie = analyse_if_tracked(analysis, progress, self.stop)
+            report(progress, 0, 0, "Drawing")
+            section = image_section(
+                analysis, outcome, self.small, self.request.ratios, card, movie=movie
+            )
+            examples = select_examples(self.examples, analysis, card.classes)
+            scales = scales_of([analysis])
+            return _Result(outcome, analysis, analysis.table, section, examples, scales, movie)
+
+        outcome, _, result = analyse_one(
+            item, self.classifier, self.request, progress, self.stop, draw
+        )
+        return _Result(outcome) if result is None else result
+
+    def add(self, result: _Result) -> None:
+        """Keep the result of an image."""
+        self.outcomes.append(result.outcome)
+        if result.table is None or result.section is None:
+            return
+        self.tables.append(result.table)
+        self.sections.append(result.section)
+        self.examples = result.examples or self.examples
+        self.scales.update(result.scales)
+        if result.movie is not None:
+            self.movies.append(result.movie)
+
+    def finalize(
+        self,
+        out_dir: Path,
+        inputs: Sequence[Input],
+        reference: pd.DataFrame | None,
+        info: RunInfo,
+    ) -> Run:
+        """Write the files of the run."""
+        table = concatenate([empty(self.classifier.card.classes), *self.tables])
+
+        def write_tables(csv: Path, parquet: Path) -> None:
+            write_clusters(table, csv)
+            write_clusters(table, parquet)
+            write_movies(self.movies, out_dir)
+
+        return finalize_run(
+            out_dir,
+            self.request,
+            self.classifier.card,
+            table,
+            add_unreached(self.outcomes, inputs),
+            write_tables,
+            info,
+            ReportContent(self.sections, self.examples, self.scales),
+            reference,
+            MOVIE_FILES if self.movies else (),
+        )
 
 
 def analyse_one(
@@ -351,90 +238,62 @@ def analyse_one(
     stop: Stop | None = None,
     then: Callable[[Analysis, Outcome], T] | None = None,
 ) -> tuple[Outcome, Analysis | None, T | None]:
-    """Read and analyse one image; whatever goes wrong with it becomes its outcome.
+    """Read and analyse one image; convert any error to its outcome.
 
     Parameters
     ----------
-    item
-        The image.
-    classifier, request
-        What is done to it.
-    progress, stop
+    item : Input
+        Image.
+    classifier : Classifier
+        Model.
+    request : RunRequest
+        Settings.
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
-    then
-        What is made of the result, such as drawings; if it fails, the image has.
+    then : callable, optional
+        ``then(analysis, outcome)``, for example draws the image; if it fails, the image failed.
 
     Returns
     -------
-    outcome, analysis, made
-        The last two are None of an image that failed.
+    outcome, analysis, output
+        Outcome, analysis, and result of ``then``. The last two are None for an image that failed.
 
     Raises
     ------
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
-    if item.error is not None:
-        return item.outcome("failed", item.error), None, None
-    known: dict[str, Any] = {}
-    try:
-        report(progress, 0, 0, "Reading")
-        micrograph = load(item.path, request.pixel_size_nm, name=item.name)
-        known = {
-            "sha256": micrograph.sha256,
-            "pixel_size_nm": micrograph.pixel_size_nm,
-            "calibration": micrograph.metadata.get("calibration"),
-        }
-        micrograph = averaged(micrograph, request.average_frames, progress, stop)
-        analysis = analyse(
-            micrograph,
-            classifier,
-            progress=progress,
-            stop=stop,
-            settings=request.detection,
-            umap=request.umap,
-            symmetries=request.symmetries,
-        )
-        analysis = followed(analysis, progress, stop)
+
+    def step(micrograph: Micrograph, known: dict[str, Any]) -> tuple[Outcome, Analysis, T | None]:
+        analysis = _analyse_micrograph(micrograph, classifier, request, progress, stop)
         outcome = item.outcome(
             "done",
             **known,
             clusters=len(analysis.table),
             parameters=analysis.parameters,
             seconds=analysis.seconds,
-            warnings=warnings(analysis.table),
+            warnings=image_warnings(analysis.table),
         )
         return outcome, analysis, None if then is None else then(analysis, outcome)
-    except Cancelled:
-        raise
-    except Exception as error:
-        return item.failed(error, known), None, None
+
+    return process_image(item, step, request.pixel_size_nm, progress)
 
 
-def _one(
-    item: Input,
+def _analyse_micrograph(
+    micrograph: Micrograph,
     classifier: Classifier,
     request: RunRequest,
-    progress: Progress,
+    progress: Progress | None,
     stop: Stop | None,
-    small: bool,
-    found: Sequence[ClusterExample] = (),
-) -> tuple[_Result, Analysis | None]:
-    """What a run keeps of one image."""
-
-    def drawn(
-        analysis: Analysis, outcome: Outcome
-    ) -> tuple[Section, Sequence[ClusterExample], TrackedMovie | None]:
-        movie = found_in(analysis, progress, stop)
-        report(progress, 0, 0, "Drawing")
-        section = image_section(
-            analysis, outcome, small, request.ratios, classifier.card, movie=movie
-        )
-        return section, gathered(found, analysis, classifier.card.classes), movie
-
-    outcome, analysis, made = analyse_one(item, classifier, request, progress, stop, drawn)
-    if analysis is None or made is None:
-        return _Result(outcome), None
-    section, examples, movie = made
-    scales = scales_of([analysis])
-    return _Result(outcome, analysis.table, section, examples, scales, movie), analysis
+) -> Analysis:
+    micrograph = average_if_stack(micrograph, request.average_frames, progress, stop)
+    analysis = analyse(
+        micrograph,
+        classifier,
+        progress=progress,
+        stop=stop,
+        settings=request.detection,
+        umap=request.umap,
+        symmetries=request.symmetries,
+    )
+    return track_if_stack(analysis, progress, stop)

@@ -1,15 +1,21 @@
-"""The project: one durable file that holds what was found in many images, and who said what."""
+"""The project: a durable file with the analyses of many images and all corrections."""
 
+from .connection import SUFFIX
+from .contents import MergeReport, ProjectContents, ProjectImage
+from .edit_kind import EditKind, ImageEdit, RecordableEdit
 from .opening import Opened, open_any, project_file, survey
-from .project import SUFFIX, MergeReport, Project, ProjectContents, ProjectImage
+from .project import Project
 
 __all__ = [
     "SUFFIX",
+    "EditKind",
+    "ImageEdit",
     "MergeReport",
     "Opened",
     "Project",
     "ProjectContents",
     "ProjectImage",
+    "RecordableEdit",
     "open_any",
     "project_file",
     "survey",

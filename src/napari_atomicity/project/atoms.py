@@ -24,7 +24,7 @@ from ..io.files import plain
 from ..io.provenance import now
 
 ATOM, NONE, WITHDRAWN = "atom", "none", "withdrawn"
-"""What an entry of the log says: here is an atom; here is none; I say nothing any more."""
+"""What an entry of the log says: there is an atom; there is no atom; the mark is withdrawn."""
 
 _MEASURED = ("intensity", "amplitude", "background", "sigma_nm")
 _STATE = (
@@ -41,7 +41,21 @@ def write_atoms(
     annotator: str,
     blind: bool,
 ) -> None:
-    """Write how the atoms of an image have changed, within a transaction of the caller."""
+    """Write how the atoms of an image have changed.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_id : int
+        Id of the image in the file.
+    before, after : ImageAtoms or None
+        The atoms before and after the change.
+    annotator : str
+        Who changed them.
+    blind : bool
+        Whether the annotator saw neither predictions nor others' marks: only the log is written.
+    """
     stamp = now()
     if not blind and not _same_state(before, after):
         _write_state(db, image_id, before, after, stamp)
@@ -125,7 +139,24 @@ def _write_state(
 def read_atoms(
     db: sqlite3.Connection, image_id: int, micrograph: Micrograph
 ) -> tuple[ImageAtoms | None, int]:
-    """The atoms of an image, if anybody has looked for them, and an id that none ever had."""
+    """Read the atoms of an image.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    image_id : int
+        Id of the image in the file.
+    micrograph : Micrograph
+        The image.
+
+    Returns
+    -------
+    atoms : ImageAtoms or None
+        None if atoms were neither detected nor marked.
+    next_id : int
+        An id that no atom of the image ever had.
+    """
     row = db.execute(
         f"SELECT {', '.join(_STATE)}, model_id, parameters, candidates, support FROM atoms "
         "WHERE image_id = ?",
@@ -162,15 +193,22 @@ def read_atoms(
 def last_marks(
     db: sqlite3.Connection, image_id: int, blind_annotator: str | None = None
 ) -> dict[int, Mark]:
-    """What counts of what people say of an image: the last word on each atom.
+    """Return the last mark of each atom of an image.
 
     Parameters
     ----------
-    db, image_id
-        Where.
-    blind_annotator
-        Only what this one has said blind, here or elsewhere; None: what anybody has said openly
-        in this project.
+    db : sqlite3.Connection
+        A connection to the project file.
+    image_id : int
+        Id of the image in the file.
+    blind_annotator : str, optional
+        Only blind marks of this annotator, made here or elsewhere; None: open marks of all
+        annotators, made in this project.
+
+    Returns
+    -------
+    dict of int to Mark
+        By atom id.
     """
     condition, values = "NOT blind AND source IS NULL", (image_id,)
     if blind_annotator is not None:
@@ -191,7 +229,7 @@ def last_marks(
 
 
 def log_of_marks(db: sqlite3.Connection, names: Mapping[str, int]) -> pd.DataFrame:
-    """The whole log, oldest first, with the names of images."""
+    """Return the whole log of marks, oldest first, with the names of images."""
     log = pd.read_sql_query("SELECT * FROM marks ORDER BY mark_id", db)
     image = {image_id: name for name, image_id in names.items()}
     log.insert(0, "image", log.pop("image_id").map(image).astype(object))
@@ -204,15 +242,15 @@ def log_of_marks(db: sqlite3.Connection, names: Mapping[str, int]) -> pd.DataFra
 def blind_annotations(
     db: sqlite3.Connection, names: Mapping[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What each annotator has marked without seeing what others and the model say.
+    """Return the blind marks of all annotators.
 
     Returns
     -------
     marks : pandas.DataFrame
-        Columns image, annotator, frame, y_px, x_px, y_nm, x_nm, uncertain: as a pack gives them.
+        Columns image, annotator, frame, y_px, x_px, y_nm, x_nm, uncertain: as in a pack.
     looked : pandas.DataFrame
-        Columns image, annotator: who has gone through which image. Who has marked atoms has; who
-        has taken all of them away again has not, unless he or she said so.
+        Columns image, annotator: which annotator has viewed which image completely. Annotators with
+        marks in an image have; those who took all marks back have only if they stored it.
     """
     log = log_of_marks(db, names)
     own = log[log["blind"]].drop_duplicates(["image", "annotator", "atom_id"], keep="last")
@@ -234,25 +272,27 @@ def take_in(
     source: str,
     next_id: int,
 ) -> int:
-    """What somebody has marked elsewhere, blind; twice adds nothing.
+    """Add blind marks that were made elsewhere; adding them twice adds nothing.
 
     Parameters
     ----------
-    db, image_id
-        Where to.
-    annotator
-        Whose they are.
-    marks
-        Columns y_px, x_px, y_nm, x_nm, uncertain and, of stacks, frame.
-    source
-        Where from: with the number of the row it is the name of an entry.
-    next_id
-        Ids from here on are free.
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_id : int
+        Id of the image in the file.
+    annotator : str
+        Who made the marks.
+    marks : pandas.DataFrame
+        Columns y_px, x_px, y_nm, x_nm, uncertain and, for stacks, frame.
+    source : str
+        Address of the marks; with the number of the row it is the address of an entry.
+    next_id : int
+        The first free atom id.
 
     Returns
     -------
     int
-        How many were new.
+        Number of new entries.
     """
     stamp = now()
     frames = marks["frame"] if "frame" in marks.columns else np.zeros(len(marks), int)
@@ -279,7 +319,7 @@ def take_in(
 
 
 def free_id(db: sqlite3.Connection, image_id: int) -> int:
-    """From this number on no atom of an image ever had one."""
+    """Return the first id that no atom of an image ever had."""
     last = db.execute(
         "SELECT max((SELECT coalesce(max(atom_id), 0) FROM marks WHERE image_id = :i), "
         "(SELECT coalesce(max(next_id), 1) - 1 FROM atoms WHERE image_id = :i))",
@@ -289,7 +329,7 @@ def free_id(db: sqlite3.Connection, image_id: int) -> int:
 
 
 def marks_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
-    """The log by an address that is an entry's own in whichever project it comes to lie."""
+    """Return the log by an address that an entry keeps in every project it is merged into."""
     own = db.execute("SELECT uuid FROM identity").fetchone()[0]
     cursor = db.execute("SELECT * FROM marks ORDER BY mark_id")
     names = [column[0] for column in cursor.description]
@@ -305,21 +345,21 @@ def marks_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
 def merge_marks(
     db: sqlite3.Connection, theirs: sqlite3.Connection, same: Mapping[int, int]
 ) -> tuple[int, int, tuple[str, ...]]:
-    """Bring in what people have marked blind in another project; twice adds nothing.
+    """Merge the blind marks of another project; merging twice adds nothing.
 
     Parameters
     ----------
-    db, theirs
+    db, theirs : sqlite3.Connection
         This project, and the other.
-    same
-        Their image ids → ours, of the images that both have.
+    same : mapping of int to int
+        Other image id → own image id, of the images that both have.
 
     Returns
     -------
     n_new, n_lost : int
-        Entries that were not known, and those of images that are not here.
+        Entries that were new, and entries of images that are not here.
     annotators : tuple of str
-        Whose the new ones are.
+        Annotators of the new entries.
     """
     known = marks_by_source(db)
     new = {
@@ -357,9 +397,18 @@ def merge_marks(
 def mark_as_viewed(
     db: sqlite3.Connection, image_ids: Iterable[int], annotator: str, looked: bool = True
 ) -> None:
-    """Somebody has gone through these images: what is not marked there, is no atom to them.
+    """Store that an annotator has viewed images completely: what is not marked is no atom.
 
-    If not ``looked``, they take that back.
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_ids : iterable of int
+        Ids of the images in the file.
+    annotator : str
+        Who has viewed them.
+    looked : bool, optional
+        False takes it back.
     """
     if not looked:
         db.executemany(

@@ -1,6 +1,6 @@
-"""What models see and say is written by a thread behind the window.
+"""Write predictions and arrays of models in a background thread.
 
-All of it can be computed again, so that a process that is killed loses nothing that a person did.
+All of it can be computed again: a process that is killed loses no correction.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from .rows import write_predictions
 
 logger = logging.getLogger(__name__)
 
-# Short transactions: whoever corrects meanwhile waits for one of them at most.
+# Short transactions: a correction waits for one of them at most.
 _PER_TRANSACTION = 64
 
 
 @dataclass(frozen=True, eq=False)
-class _Said:
+class _Predictions:
     image_id: int
     analysis: Analysis
     cluster_ids: frozenset[int] | None
 
 
 class BackgroundWriter:
-    """Writes what models see and say in a thread of its own.
+    """Writes predictions and arrays of models in a thread of its own.
 
     Parameters
     ----------
-    connect
-        Gives a connection of the thread that asks.
+    connect : callable
+        Returns the connection of the calling thread.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
-        self._jobs: queue.Queue[NetworkArrays | _Said | None] = queue.Queue()
+        self._jobs: queue.Queue[NetworkArrays | _Predictions | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
     def submit(
@@ -50,20 +50,29 @@ class BackgroundWriter:
         before: Analysis | None,
         after: Analysis,
         cluster_ids: frozenset[int] | None,
-        said: bool,
+        with_predictions: bool,
     ) -> None:
-        """Have written what a model sees in these clusters and, with ``said``, says of them.
+        """Write the arrays of some clusters and, if wanted, their predictions, in the background.
 
-        Pictures only if they are others than before.
+        Parameters
+        ----------
+        image_id : int
+            Id of the image in the file.
+        before, after : Analysis
+            The analysis before and after the change. Arrays that are the same are not written.
+        cluster_ids : frozenset of int or None
+            Clusters that may have changed; None: any.
+        with_predictions : bool
+            Whether to write the predictions too.
         """
-        if said:
-            self._put(_Said(image_id, after, cluster_ids))
+        if with_predictions:
+            self._put(_Predictions(image_id, after, cluster_ids))
         if before is None or not same_pictures(before, after):
-            seen = arrays_of(image_id, after, cluster_ids)
-            if seen is not None:
-                self._put(seen)
+            arrays = arrays_of(image_id, after, cluster_ids)
+            if arrays is not None:
+                self._put(arrays)
 
-    def _put(self, job: NetworkArrays | _Said) -> None:
+    def _put(self, job: NetworkArrays | _Predictions) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="project", daemon=True)
             self._thread.start()
@@ -87,19 +96,19 @@ class BackgroundWriter:
             try:
                 if job is None:
                     return
-                if isinstance(job, _Said):
+                if isinstance(job, _Predictions):
                     with self._transaction() as db:
                         write_predictions(db, job.image_id, job.analysis, job.cluster_ids)
                 else:
                     self._write_arrays(job)
-            except Exception:  # all of it can be computed again: the work must go on
-                logger.exception("what a model sees could not be written")
+            except Exception:  # all of it can be computed again: the thread must continue
+                logger.exception("arrays or predictions could not be written")
             finally:
                 self._jobs.task_done()
 
     def _write_arrays(self, job: NetworkArrays) -> None:
         for start in range(0, len(job.ids), _PER_TRANSACTION):
-            # Made before the file is locked: whoever corrects meanwhile should not wait for it.
+            # Made before the file is locked, so that a correction does not wait for it.
             rows = list(
                 picture_rows(job, range(start, min(start + _PER_TRANSACTION, len(job.ids))))
             )
@@ -111,7 +120,7 @@ class BackgroundWriter:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         db = self._connect()
-        # This can be had again, so the system may write it when it likes.
+        # This can be computed again, so it need not be synced to the disk at once.
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("BEGIN IMMEDIATE")
         try:

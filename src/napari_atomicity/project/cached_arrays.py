@@ -30,7 +30,22 @@ class NetworkArrays:
 def arrays_of(
     image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | None
 ) -> NetworkArrays | None:
-    """Of these clusters what there is; None if there is nothing."""
+    """Collect the arrays of some clusters.
+
+    Parameters
+    ----------
+    image_id : int
+        Id of the image in the file.
+    analysis : Analysis
+        The analysis of the image.
+    cluster_ids : frozenset of int or None
+        Clusters; None: all.
+
+    Returns
+    -------
+    NetworkArrays or None
+        None if the network has seen none of these clusters.
+    """
     if not analysis.patches:
         return None
     ids = analysis.table["cluster_id"].to_numpy()
@@ -52,7 +67,24 @@ def arrays_of(
 def read_pictures(
     db: sqlite3.Connection, image_id: int, ids: Sequence[int]
 ) -> tuple[Arrays, Arrays, np.ndarray]:
-    """Patches, class maps and embedding of clusters, in this order; NaN if there are none."""
+    """Read patches, class maps and embedding of clusters.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    image_id : int
+        Id of the image in the file.
+    ids : sequence of int
+        Clusters, in the order of the result.
+
+    Returns
+    -------
+    patches, class_maps : dict of str to ndarray of shape (n, h, w)
+        By channel; NaN for clusters without arrays.
+    embedding : ndarray of shape (n, n_features)
+        NaN for clusters without arrays.
+    """
     none = np.empty((0, 0), np.float32)
     rows = {
         row[0]: row[1:]
@@ -85,6 +117,7 @@ def read_pictures(
 
 
 def picture_rows(job: NetworkArrays, rows: range) -> Iterator[tuple]:
+    """Yield rows of the table `pictures` for some of the clusters."""
     channels = list(job.patches)
     patch_px = job.patches[channels[0]].shape[-1]
     map_px = next(iter(job.maps.values())).shape[-1] if job.maps else 0
@@ -103,6 +136,7 @@ def picture_rows(job: NetworkArrays, rows: range) -> Iterator[tuple]:
 
 
 def same_pictures(before: Analysis, after: Analysis) -> bool:
+    """Return whether two analyses share their arrays."""
     return before.embedding is after.embedding and all(
         before.patches.get(k) is v for k, v in after.patches.items()
     )

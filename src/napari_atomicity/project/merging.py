@@ -1,45 +1,112 @@
-"""Two people's projects of the same images become one, and where they disagree is listed."""
+"""Merge the corrections of another project of the same images, and list disagreements."""
 
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
 from .atoms import merge_marks
+from .contents import MergeReport, ProjectImage
+from .corrections import corrections_by_source
+from .label_rules import settle
+from .read_rows import read_positions
 from .rows import ADD, LABEL
 
-if TYPE_CHECKING:
-    from .project import MergeReport, Project
-
-_WITHIN_DIAMETERS = 0.5
+_MAX_DISTANCE_DIAMETERS = 0.5
 
 
-def merge(project: Project, db: sqlite3.Connection, other: Project) -> MergeReport:
-    """Write the corrections of another project into this one: see `Project.merge`."""
-    from .project import MergeReport
+@dataclass(frozen=True, eq=False)
+class _Other:
+    """The project that is merged into this one."""
 
-    # A copy holds what was said here before it was made.
-    known = project.corrections_by_source().keys()
-    theirs = {k: row for k, row in other.corrections_by_source().items() if k not in known}
+    db: sqlite3.Connection
+    ids: Mapping[str, int]
+    images: Sequence[ProjectImage]
+
+
+def merge(
+    db: sqlite3.Connection,
+    other_db: sqlite3.Connection,
+    other_ids: Mapping[str, int],
+    other_images: Sequence[ProjectImage],
+) -> MergeReport:
+    """Write the corrections of another project into this one; see `Project.merge`.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        This project, in a transaction of the caller.
+    other_db : sqlite3.Connection
+        The other project.
+    other_ids : mapping of str to int
+        Name of each image of the other project and its id there.
+    other_images : sequence of ProjectImage
+        Images of the other project.
+
+    Returns
+    -------
+    MergeReport
+        What was new, and where the annotators disagree.
+    """
+    other = _Other(other_db, other_ids, other_images)
+    # A copy contains the corrections that were made here before it was copied.
+    known = corrections_by_source(db).keys()
+    new_rows = {k: row for k, row in corrections_by_source(other_db).items() if k not in known}
     same = _same_images(db, other)
-    twins: dict[int, dict[int, int]] = {}
-    new, unmatched = 0, []
-    touched: dict[tuple[int, int], None] = {}
-    undone = {row["undoes"] for row in theirs.values() if row["undoes"] is not None}
-    for source, row in theirs.items():
+    n_new, changed, unmatched = _insert_corrections(db, other, new_rows, same)
+    disagreements = []
+    for image_id, cluster_id in changed:
+        disagreements += settle(db, image_id, cluster_id)
+    ids = {other_ids[name]: image_id for name, image_id in same.items()}
+    n_marks, n_marks_lost, mark_annotators = merge_marks(db, other_db, ids)
+    columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
+    lost = [
+        (r["image"], r["cluster_id"], r["label"], r["annotator"], why)
+        for r, why in unmatched
+        if r["what"] in (LABEL, ADD)
+    ]
+    return MergeReport(
+        len(same),
+        n_new,
+        tuple(dict.fromkeys([*(row["annotator"] for row in new_rows.values()), *mark_annotators])),
+        pd.DataFrame(disagreements, columns=columns),
+        pd.DataFrame(lost, columns=["image", "cluster_id", "label", "annotator", "why"]),
+        n_marks,
+        n_marks_lost,
+    )
+
+
+def _insert_corrections(
+    db: sqlite3.Connection,
+    other: _Other,
+    rows: Mapping[str, dict[str, Any]],
+    same: Mapping[str, int],
+) -> tuple[int, list[tuple[int, int]], list[tuple[dict[str, Any], str]]]:
+    """Insert new corrections of clusters that both projects have.
+
+    Returns their number, the clusters whose label may change, and the corrections that match no
+    cluster, with the reason.
+    """
+    matched: dict[int, dict[int, int]] = {}
+    n_new, unmatched = 0, []
+    changed: dict[tuple[int, int], None] = {}
+    undone = {row["undoes"] for row in rows.values() if row["undoes"] is not None}
+    for source, row in rows.items():
         if row["correction_id"] in undone and not _has(db, source):
-            continue  # it was taken back before anybody heard of it
+            continue  # undone before it was merged
         image_id = same.get(row["image"])
         if image_id is None:
             unmatched.append((row, "this project has no such image"))
             continue
-        if image_id not in twins:
-            twins[image_id] = _twins(db, image_id, other, row["image"])
-        cluster_id = twins[image_id].get(row["cluster_id"])
+        if image_id not in matched:
+            matched[image_id] = _matched_clusters(db, image_id, other, row["image"])
+        cluster_id = matched[image_id].get(row["cluster_id"])
         if cluster_id is None:
             unmatched.append((row, "this project has no cluster at that place"))
             continue
@@ -53,58 +120,33 @@ def merge(project: Project, db: sqlite3.Connection, other: Project) -> MergeRepo
                 row["blind"], source,
             ),
         )  # fmt: skip
-        new += done.rowcount
+        n_new += done.rowcount
         if row["what"] == LABEL:
-            touched[image_id, cluster_id] = None
-    disagreements = []
-    for image_id, cluster_id in touched:
-        disagreements += settle(db, image_id, cluster_id)
-    with other._reading() as their_db:
-        ids = {other._names[name]: image_id for name, image_id in same.items()}
-        n_marks, n_marks_lost, who_marked = merge_marks(db, their_db, ids)
-    columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
-    lost = [
-        (r["image"], r["cluster_id"], r["label"], r["annotator"], why)
-        for r, why in unmatched
-        if r["what"] in (LABEL, ADD)
-    ]
-    return MergeReport(
-        len(same),
-        new,
-        tuple(dict.fromkeys([*(row["annotator"] for row in theirs.values()), *who_marked])),
-        pd.DataFrame(disagreements, columns=columns),
-        pd.DataFrame(lost, columns=["image", "cluster_id", "label", "annotator", "why"]),
-        n_marks,
-        n_marks_lost,
-    )
+            changed[image_id, cluster_id] = None
+    return n_new, list(changed), unmatched
 
 
-def _same_images(db: sqlite3.Connection, other: Project) -> dict[str, int]:
-    """Their names → our ids, of images with the same content."""
+def _same_images(db: sqlite3.Connection, other: _Other) -> dict[str, int]:
+    """Return other name → own id of images with the same content."""
     ours: dict[str, dict[str, int]] = {}
     for image_id, name, digest in db.execute("SELECT image_id, name, sha256 FROM images"):
         if digest:
             ours.setdefault(digest, {})[name] = image_id
     found = {}
-    for image in other.images():
+    for image in other.images:
         same = ours.get(image.sha256 or "", {})
         if same:  # of several with the same content the one of that name
             found[image.name] = same.get(image.name, next(iter(same.values())))
     return found
 
 
-def _twins(
-    db: sqlite3.Connection, image_id: int, other: Project, their_image: str
+def _matched_clusters(
+    db: sqlite3.Connection, image_id: int, other: _Other, other_image: str
 ) -> dict[int, int]:
-    """Their cluster ids → ours, of the clusters that are the same in an image."""
-    columns = "cluster_id, frame, y_px, x_px, y_nm, diameter_nm"
-    mine = pd.read_sql_query(
-        f"SELECT {columns} FROM clusters WHERE image_id = ?", db, params=(image_id,)
-    )
-    theirs = other.places(their_image)
-    mine = _with_removed(mine, db, image_id)
-    with other._reading() as their_db:
-        theirs = _with_removed(theirs, their_db, other._names[their_image])
+    """Return other id → own id of the clusters of an image that both projects have."""
+    mine = _with_removed(read_positions(db, image_id), db, image_id)
+    other_id = other.ids[other_image]
+    theirs = _with_removed(read_positions(other.db, other_id), other.db, other_id)
     found: dict[int, int] = {}
     for frame in np.intersect1d(mine["frame"], theirs["frame"]):
         a, b = (t[t["frame"] == frame].reset_index(drop=True) for t in (mine, theirs))
@@ -112,7 +154,7 @@ def _twins(
         distance, nearest = cKDTree(at_a).query(at_b)
         _, back = cKDTree(at_b).query(at_a)
         per_nm = _px_per_nm(b)
-        limit = _WITHIN_DIAMETERS * b["diameter_nm"].fillna(0).to_numpy(float) * per_nm
+        limit = _MAX_DISTANCE_DIAMETERS * b["diameter_nm"].fillna(0).to_numpy(float) * per_nm
         same = (back[nearest] == np.arange(len(b))) & (distance <= np.maximum(limit, 1.0))
         pairs = zip(b["cluster_id"][same], a["cluster_id"].to_numpy()[nearest[same]], strict=True)
         found |= {int(i): int(j) for i, j in pairs}
@@ -120,69 +162,24 @@ def _twins(
 
 
 def _with_removed(places: pd.DataFrame, db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
-    """Also where those lay of which somebody said that they are no clusters: the log knows it."""
-    gone = pd.read_sql_query(
+    """Add the positions of removed clusters, from the log."""
+    removed = pd.read_sql_query(
         "SELECT max(correction_id) AS last, cluster_id, frame, y_nm, x_nm FROM corrections "
         "WHERE image_id = ? AND what = 'remove' GROUP BY cluster_id",
         db,
         params=(image_id,),
     )
-    gone = gone[~gone["cluster_id"].isin(places["cluster_id"])]
-    if not len(gone) or not len(places):
+    removed = removed[~removed["cluster_id"].isin(places["cluster_id"])]
+    if not len(removed) or not len(places):
         return places
     per_nm = _px_per_nm(places)
-    gone = gone.assign(y_px=gone["y_nm"] * per_nm, x_px=gone["x_nm"] * per_nm)
-    return pd.concat([places, gone.drop(columns=["x_nm", "last"])], ignore_index=True)
+    removed = removed.assign(y_px=removed["y_nm"] * per_nm, x_px=removed["x_nm"] * per_nm)
+    return pd.concat([places, removed.drop(columns=["x_nm", "last"])], ignore_index=True)
 
 
 def _px_per_nm(table: pd.DataFrame) -> float:
     ratio = (table["y_px"] / table["y_nm"]).replace([np.inf, -np.inf], np.nan).dropna()
     return float(ratio.median()) if len(ratio) else 1.0
-
-
-def settle(
-    db: sqlite3.Connection, image_id: int, cluster_id: int
-) -> list[tuple[str, int, str, str, str, str]]:
-    """Let the label that counts be the one of today's log; where people differ, say so."""
-    log = db.execute(
-        "SELECT annotator, label, blind, source, label_predicted FROM corrections c "
-        "WHERE image_id = ? AND cluster_id = ? AND what = 'label' AND undoes IS NULL AND "
-        "NOT EXISTS (SELECT 1 FROM corrections u WHERE u.undoes = c.correction_id) "
-        "ORDER BY correction_id",
-        (image_id, cluster_id),
-    ).fetchall()
-    label = label_that_counts(
-        [(label, bool(blind), bool(source)) for _, label, blind, source, _ in log]
-    )
-    db.execute(
-        "UPDATE clusters SET label_corrected = ? WHERE image_id = ? AND cluster_id = ?",
-        (label, image_id, cluster_id),
-    )
-    last = {annotator: said for annotator, said, *_ in log if said}
-    others = {a: said for a, said in last.items() if said != label}
-    name = db.execute("SELECT name FROM images WHERE image_id = ?", (image_id,)).fetchone()[0]
-    predicted = next((row[4] for row in reversed(log) if row[4]), "")
-    return [(name, cluster_id, label, said, a, predicted) for a, said in others.items()]
-
-
-def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
-    """Of what was said of a cluster, in order, the label that counts.
-
-    Parameters
-    ----------
-    said
-        Tuples of the label ("" takes one back), whether it was said blind, and whether it came
-        from another project.
-
-    Returns
-    -------
-    str
-        The last that was said here openly, "" included; where nothing was, the last of the others.
-    """
-    own = [label for label, blind, merged in said if not blind and not merged]
-    if own:
-        return own[-1]
-    return said[-1][0] if said else ""
 
 
 def _has(db: sqlite3.Connection, source: str) -> bool:

@@ -1,4 +1,4 @@
-"""From a folder or a project file to an open project; and what its images look like."""
+"""Open a folder or a project file, and read what its images look like."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.table_cache import TableCache
 from ..io.images import find_images, load
-from ..io.stored_micrograph import PIXELS
+from ..io.lazy_micrograph import PIXELS
 from ..models.analysis import Analysis
-from .project import SUFFIX, Project, ProjectContents
+from .connection import SUFFIX
+from .contents import ProjectContents
+from .project import Project
 
 THUMBNAIL_PX = 96
 _COPY = re.compile(r"-(backup|copy)(-\d+)?$")
@@ -27,19 +29,19 @@ _COPY = re.compile(r"-(backup|copy)(-\d+)?$")
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """An open project, what it holds, and what a person should know of it.
+    """An open project, its contents, and notes for the user.
 
     Parameters
     ----------
-    project
+    project : Project
         Open.
-    stored
-        Image → what is known of it, in order.
-    added
-        Images that were not known before.
-    notes
+    stored : dict of str to ProjectContents
+        What the project holds of each image, in order.
+    added : tuple of str
+        Names of new images.
+    notes : tuple of str
         Sentences.
-    catalogue
+    catalogue : TableCache
         The cluster tables of all images as one.
     """
 
@@ -50,12 +52,12 @@ class Opened:
     catalogue: TableCache
 
     def close(self) -> None:
-        """Nobody wants it any more."""
+        """Close the project."""
         self.project.close()
 
 
 def project_file(folder: str | os.PathLike[str]) -> Path:
-    """Where the project of a folder is: the one that lies in it, else one named after it."""
+    """Return the project file of a folder: the one in it, else one named after it."""
     folder = Path(folder).absolute()
     own = folder / f"{folder.name or 'project'}{SUFFIX}"
     there = [p for p in sorted(folder.glob(f"*{SUFFIX}")) if not _COPY.search(p.stem)]
@@ -70,51 +72,41 @@ def open_any(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Opened:
-    """Open a project file, or the project of a folder, which is made if there is none.
+    """Open a project file, or the project of a folder, which is created if there is none.
 
     Parameters
     ----------
-    path
+    path : path-like
         A ``*.atomicity`` file, or a folder with images.
-    file
-        Where the project of a folder shall be, if not in it.
+    file : path-like, optional
+        Where to create the project of a folder, if not in it.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    Opened
+        The project and its contents.
 
     Raises
     ------
     ReadError
         If there is no image in the folder, or the file is no project or can't be read.
     AtomicityError
-        If the project file can't be made there.
+        If the project file can't be created there.
     """
     path = Path(path)
-    if path.is_dir():
-        find_images([path])  # before anything is made
-        project = Project(file or project_file(path))
-        folder: Path | None = path
-    else:
-        if not path.exists():
-            raise ReadError("there is no such project", path, "Check the path")
-        project, folder = Project(path), None
+    folder = path if path.is_dir() else None
+    if folder is not None:
+        find_images([path])  # raise before a file is created
+    elif not path.exists():
+        raise ReadError("the project file does not exist", path, "Check the path")
+    project = Project(path if folder is None else file or project_file(folder))
     try:
-        notes = _notes(project)
         known = project.names
-        others = [] if folder is None else sorted(folder.glob(f"*{SUFFIX}"))
-        if len(others) > 1:
-            notes.append(f"Of {len(others)} projects in this folder this is {project.path.name}.")
-        missing = project.missing()
-        if missing and not project.read_only:
-            report(progress, 0, 0, "Looking for images that were moved")
-            found = project.find_moved(folder or project.path.parent, progress, stop)
-            missing = [image for image in missing if image.name not in found]
-            if found:
-                notes.append(f"{_images(len(found))} had been moved, and were found again.")
-        # After that: what was renamed is no new image.
-        if folder is not None and not project.read_only:
-            project.add_paths([folder])
-        if missing:
-            names = ", ".join(image.name for image in missing[:3])
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            notes.append(f"Not where they were: {names}{more}. Say where they are now.")
+        notes = [*_notes(project), *_update_paths(project, folder, progress, stop)]
         stored = project.load_all(progress, stop)
     except BaseException:
         project.close()
@@ -122,6 +114,32 @@ def open_any(
     added = tuple(name for name in project.names if name not in known)
     columns = {image: s.columns for image, s in stored.items() if s.columns is not None}
     return Opened(project, stored, added, tuple(notes), TableCache.of(columns))
+
+
+def _update_paths(
+    project: Project, folder: Path | None, progress: Progress | None, stop: Stop | None
+) -> list[str]:
+    """Find moved images and add new ones; return notes for the user."""
+    notes = []
+    others = [] if folder is None else sorted(folder.glob(f"*{SUFFIX}"))
+    if len(others) > 1:
+        notes.append(f"Of {len(others)} projects in this folder this is {project.path.name}.")
+    missing = project.image_files.missing()
+    if missing and not project.read_only:
+        report(progress, 0, 0, "Looking for images that were moved")
+        where = folder or project.path.parent
+        found = project.image_files.find_moved(where, progress, stop)
+        missing = [image for image in missing if image.name not in found]
+        if found:
+            notes.append(f"{_images(len(found))} had been moved, and were found again.")
+    # After that: an image that was renamed is not a new one.
+    if folder is not None and not project.read_only:
+        project.add_paths([folder])
+    if missing:
+        names = ", ".join(image.name for image in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        notes.append(f"Not where they were: {names}{more}. Say where they are now.")
+    return notes
 
 
 def _notes(project: Project) -> list[str]:
@@ -150,14 +168,25 @@ def survey(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> dict[str, ProjectContents]:
-    """Read images that the project knows by path only: content, calibration, thumbnail.
+    """Read images of which the project knows only the path: content, calibration, thumbnail.
 
-    One that can't be read is noted with the reason.
+    The error of an image that can't be read is stored.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    names : iterable of str
+        Names of images.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
 
     Returns
     -------
-    dict
-        Image → what is known of it now, of those that could be read.
+    dict of str to ProjectContents
+        Of the images that could be read.
     """
     names = list(names)
     places = {image.name: image.path for image in project.images()}
@@ -168,11 +197,11 @@ def survey(
         try:
             micrograph = load(places[name], name=name)
         except AtomicityError as error:
-            project.fail(name, str(error))
+            project.image_files.set_error(name, str(error))
             continue
         if len(found) < 3:  # the first ones will be looked at
             PIXELS.put(micrograph)
-        project.describe(micrograph, thumbnail(micrograph), keep_size=True)
+        project.image_files.update_metadata(micrograph, thumbnail(micrograph), True)
         found[name] = project.load(name)
     return found
 
@@ -183,13 +212,25 @@ def take_in_analysed(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[ProjectContents, Analysis]:
-    """Take in an image that was analysed elsewhere, under the name that the project has for it.
+    """Add an image that was analysed elsewhere, under its name in the project.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    analysis : Analysis
+        Analysis of an image that has a file.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
 
     Returns
     -------
-    tuple
-        What the project knows of it now, and the analysis under that name; its pixels are read
-        again when they are asked for. Nothing is written of the analysis.
+    contents : ProjectContents
+        What the project holds of the image now; nothing of the analysis is written.
+    analysis : Analysis
+        The analysis under that name; its pixels are read again when they are used.
 
     Raises
     ------
@@ -199,18 +240,18 @@ def take_in_analysed(
     path = analysis.micrograph.path
     if path is None:
         raise ReadError("this image has no file", analysis.micrograph.name)
-    names = project.add_paths([path]) or [project.name_at(path)]
+    names = project.add_paths([path]) or [project.image_files.name_at(path)]
     micrograph = replace(analysis.micrograph, name=names[0])
     PIXELS.put(micrograph)
-    project.describe(micrograph, thumbnail(micrograph))
+    project.image_files.update_metadata(micrograph, thumbnail(micrograph))
     stored = project.load(micrograph.name)
     table = analysis.table.assign(image=micrograph.name)
     return stored, replace(analysis, micrograph=stored.micrograph, table=table)
 
 
 def thumbnail(micrograph: Micrograph, edge_px: int = THUMBNAIL_PX) -> bytes:
-    """A PNG of the (first) frame, its longer edge of so many pixels."""
-    from ..io.preview import to_8_bit
+    """Return a PNG of the first frame, with a longer edge of `edge_px` pixels."""
+    from ..io.contrast import to_8_bit
 
     shape = micrograph.shape_px
     step = max(1, min(max(shape) // (4 * edge_px), *shape))

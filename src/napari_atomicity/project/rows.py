@@ -1,23 +1,19 @@
-"""Between an analysis and the rows of a project's tables."""
+"""Write an analysis as rows of a project's tables."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from ..core import cluster_table as tables
 from ..io.files import plain
 from ..io.provenance import now
-from ..io.stored_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
-from .cached_arrays import read_pictures
 
 MEASURED = (
     "frame", "y_px", "x_px", "y_nm", "x_nm", "diameter_nm", "integrated_intensity",
@@ -31,7 +27,7 @@ LOGGED = (
 """Columns that the log of corrections needs."""
 PREDICTED = (
     "label_predicted", "confidence", "prediction_set", "ood_score", "umap_1", "umap_2",
-    *(name for name in tables.ADDED if name not in ("excluded", "track_id")),
+    *(name for name in tables.OPTIONAL if name not in ("excluded", "track_id")),
 )  # fmt: skip
 """Columns that a model gives."""
 
@@ -47,6 +43,21 @@ def write_rows(
     new: dict[int, dict[str, Any]],
     cluster_ids: frozenset[int] | None,
 ) -> None:
+    """Write the clusters of an image, and what the analysis says of the image.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_id : int
+        Id of the image in the file.
+    before, after : Analysis or None
+        The analysis before and after the change.
+    old, new : dict of int to dict
+        Rows of the tables by cluster id, as from `rows_of`.
+    cluster_ids : frozenset of int or None
+        Clusters that may have changed; None: any.
+    """
     if after is None or cluster_ids is None:
         db.execute("DELETE FROM clusters WHERE image_id = ?", (image_id,))
     else:
@@ -59,6 +70,29 @@ def write_rows(
             (image_id,),
         )
         return
+    whole = _write_clusters(db, image_id, after, old, new, cluster_ids)
+    classes = tables.classes_of(after.table)
+    _insert_predictions(db, image_id, {i: new[i] for i in whole}, classes)
+    if before is None or before.parameters is not after.parameters or cluster_ids is None:
+        _write_analysis(db, image_id, after, classes)
+    if before is None or before.regions is not after.regions:
+        regions = json.dumps([np.asarray(r).tolist() for r in after.regions])
+        db.execute("UPDATE images SET regions = ? WHERE image_id = ?", (regions, image_id))
+    db.execute(
+        "UPDATE images SET next_id = max(next_id, ?) WHERE image_id = ?",
+        (max(new, default=0) + 1, image_id),
+    )
+
+
+def _write_clusters(
+    db: sqlite3.Connection,
+    image_id: int,
+    after: Analysis,
+    old: dict[int, dict[str, Any]],
+    new: dict[int, dict[str, Any]],
+    cluster_ids: frozenset[int] | None,
+) -> list[int]:
+    """Write clusters that changed; return the ids of those of which more than a label changed."""
     outlines = _outlines_of(after, new)
     changed = [i for i, row in new.items() if cluster_ids is None or row != old.get(i)]
     only_label = [i for i in changed if cluster_ids is not None and _same_but(old, new, i)]
@@ -80,17 +114,7 @@ def write_rows(
             for i in whole
         ],
     )  # fmt: skip
-    classes = tables.classes_of(after.table)
-    _insert_predictions(db, image_id, {i: new[i] for i in whole}, classes)
-    if before is None or before.parameters is not after.parameters or cluster_ids is None:
-        _write_analysis(db, image_id, after, classes)
-    if before is None or before.regions is not after.regions:
-        regions = json.dumps([np.asarray(r).tolist() for r in after.regions])
-        db.execute("UPDATE images SET regions = ? WHERE image_id = ?", (regions, image_id))
-    db.execute(
-        "UPDATE images SET next_id = max(next_id, ?) WHERE image_id = ?",
-        (max(new, default=0) + 1, image_id),
-    )
+    return whole
 
 
 def _write_analysis(
@@ -120,7 +144,22 @@ def rows_of(
     cluster_ids: frozenset[int] | None,
     columns: Iterable[str] | None = None,
 ) -> dict[int, dict[str, Any]]:
-    """Rows of the table as dictionaries, by cluster_id; of some columns, or of all."""
+    """Return rows of a cluster table as dictionaries.
+
+    Parameters
+    ----------
+    analysis : Analysis or None
+        None has no rows.
+    cluster_ids : frozenset of int or None
+        Clusters; None: all.
+    columns : iterable of str, optional
+        Columns; all by default.
+
+    Returns
+    -------
+    dict of int to dict
+        By cluster id.
+    """
     if analysis is None:
         return {}
     table = analysis.table
@@ -136,7 +175,17 @@ def rows_of(
 
 
 def write_labels(db: sqlite3.Connection, image_id: int, new: dict[int, dict[str, Any]]) -> None:
-    """Let these be what people say of some clusters of an image."""
+    """Write the labels of some clusters of an image.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_id : int
+        Id of the image in the file.
+    new : dict of int to dict
+        Rows by cluster id.
+    """
     db.executemany(
         "UPDATE clusters SET label_corrected = ? WHERE image_id = ? AND cluster_id = ?",
         [(row["label_corrected"], image_id, i) for i, row in new.items()],
@@ -144,7 +193,7 @@ def write_labels(db: sqlite3.Connection, image_id: int, new: dict[int, dict[str,
 
 
 def same_clusters(before: Analysis | None, after: Analysis | None) -> bool:
-    """Whether clusters, measurements, tracks and a person's labels are the same in two analyses."""
+    """Return whether clusters, measurements, tracks and labels are equal in two analyses."""
     if before is None or after is None or before.regions is not after.regions:
         return False
     a, b = before.table, after.table
@@ -158,7 +207,7 @@ def same_clusters(before: Analysis | None, after: Analysis | None) -> bool:
 
 
 def same_labels(before: Analysis | None, after: Analysis) -> bool:
-    """Whether a person's labels are the same in two analyses of the same clusters."""
+    """Return whether labels are equal in two analyses of the same clusters."""
     if before is None or len(before.table) != len(after.table):
         return False
     a, b = (t["label_corrected"].to_numpy() for t in (before.table, after.table))
@@ -168,7 +217,19 @@ def same_labels(before: Analysis | None, after: Analysis) -> bool:
 def write_predictions(
     db: sqlite3.Connection, image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | None
 ) -> None:
-    """What a model says of clusters that are there already; nothing else is touched."""
+    """Write the predictions of known clusters; nothing else is changed.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_id : int
+        Id of the image in the file.
+    analysis : Analysis
+        With the predictions.
+    cluster_ids : frozenset of int or None
+        Clusters; None: all.
+    """
     rows = rows_of(analysis, cluster_ids)
     classes = tables.classes_of(analysis.table)
     _insert_predictions(db, image_id, rows, classes)
@@ -226,11 +287,27 @@ def log_entries(
     old: dict[int, dict[str, Any]],
     new: dict[int, dict[str, Any]],
     by_person: bool,
-    spoken: bool = False,
+    is_label: bool = False,
 ) -> list[tuple[Any, ...]]:
-    """What a person did to get from the old rows to the new ones."""
+    """Return entries of the log for what a person changed between old and new rows.
 
-    def entry(row: dict[str, Any], what: str, label: str = "") -> tuple[Any, ...]:
+    Parameters
+    ----------
+    old, new : dict of int to dict
+        Rows by cluster id.
+    by_person : bool
+        Whether new and removed clusters are a person's edit.
+    is_label : bool, optional
+        Whether each of these clusters was labelled; logged even where the label stays the same, for
+        it may be another annotator's.
+
+    Returns
+    -------
+    list of tuple
+        Values of the table `corrections`.
+    """
+
+    def _entry(row: dict[str, Any], what: str, label: str = "") -> tuple[Any, ...]:
         return (
             row["cluster_id"], row["frame"], _cell(row["y_nm"]), _cell(row["x_nm"]), what, label,
             row["label_predicted"], row["model_id"], None,
@@ -240,14 +317,14 @@ def log_entries(
     for i, row in new.items():
         was = old.get(i)
         said = row["label_corrected"]
-        if was is None and by_person and not spoken:
-            entries.append(entry(row, ADD))
+        if was is None and by_person and not is_label:
+            entries.append(_entry(row, ADD))
         elif was is not None and by_person and _moved(was, row):
-            entries.append(entry(row, MOVE))
-        if spoken or (by_person and said != ("" if was is None else was["label_corrected"])):
-            entries.append(entry(row, LABEL, said))
+            entries.append(_entry(row, MOVE))
+        if is_label or (by_person and said != ("" if was is None else was["label_corrected"])):
+            entries.append(_entry(row, LABEL, said))
     if by_person:
-        entries += [entry(row, REMOVE) for i, row in old.items() if i not in new]
+        entries += [_entry(row, REMOVE) for i, row in old.items() if i not in new]
     return entries
 
 
@@ -258,9 +335,27 @@ def taken_back(
     blind: bool,
     entries: list[tuple[Any, ...]],
 ) -> list[tuple[Any, ...]]:
-    """Entries of an undo: each says what the annotator had said before what is undone.
+    """Return the entries of an undo: the author's statement before the one that is undone.
 
-    Statements of others are not his or hers, though their label may count again.
+    Statements of others are not the author's, though their label may count again.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_id : int
+        Id of the image in the file.
+    annotator : str
+        The author.
+    blind : bool
+        Whether the statements were blind.
+    entries : list of tuple
+        As from `log_entries`.
+
+    Returns
+    -------
+    list of tuple
+        The entries, with the id of the entry that each of them undoes.
     """
     said: dict[int, list[tuple[int, str]]] = {}
     undone = set()
@@ -299,102 +394,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float) and value != value:
         return None
     return value
-
-
-# ---- and back
-def read_image(
-    db: sqlite3.Connection, image: str, place: Callable[[str, str], Path]
-) -> tuple[LazyMicrograph, Analysis | None, int]:
-    """Micrograph, analysis if there is one, and next id of an image.
-
-    ``place(path, relative_path)`` tells where a file is now.
-    """
-    row = db.execute(
-        "SELECT image_id, path, relative_path, sha256, frames, height, width, is_stack, "
-        "pixel_size_nm, analysed, metadata, parameters, scale, field_of_view_nm, regions, "
-        "next_id, seconds FROM images WHERE name = ?",
-        (image,),
-    ).fetchone()
-    (image_id, path, relative, digest, frames, height, width, is_stack, size, analysed, metadata,
-     parameters, scale, field_of_view, regions, next_id, seconds) = row  # fmt: skip
-    micrograph = LazyMicrograph(
-        place(path, relative),
-        None if height is None else ((frames,) if is_stack else ()) + (height, width),
-        size,
-        name=image,
-        sha256=digest,
-        metadata=json.loads(metadata),
-    )
-    if not analysed:
-        return micrograph, None, next_id
-    table, outlines = _read_table(db, image_id, image)
-    patches, maps, embedding = read_pictures(db, image_id, table["cluster_id"].tolist())
-    analysis = Analysis(
-        micrograph,
-        table,
-        outlines,
-        patches,
-        embedding,
-        maps,
-        field_of_view or 0.0,
-        _scale(scale),
-        json.loads(parameters),
-        json.loads(seconds),
-        tuple(np.asarray(r, float) for r in json.loads(regions)),
-    )
-    return micrograph, analysis, next_id
-
-
-def _read_table(
-    db: sqlite3.Connection, image_id: int, image: str
-) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    clusters = pd.read_sql_query(
-        f"SELECT cluster_id, {', '.join(MEASURED)}, label_corrected, track_id, "
-        "coalesce(model_id, '') AS model_id, outline FROM clusters WHERE image_id = ? "
-        "ORDER BY cluster_id",
-        db,
-        params=(image_id,),
-    )
-    predicted = pd.read_sql_query(
-        f"SELECT p.cluster_id, p.model_id, {', '.join('p.' + name for name in PREDICTED)}, "
-        "probabilities FROM predictions p JOIN clusters c ON c.image_id = p.image_id AND "
-        "c.cluster_id = p.cluster_id AND c.model_id = p.model_id WHERE p.image_id = ?",
-        db,
-        params=(image_id,),
-    )
-    predicted = with_probabilities(db, predicted)
-    if clusters["track_id"].isna().all():  # nobody has linked them
-        clusters = clusters.drop(columns="track_id")
-    # Columns that no model of this image gives are not there, rather than empty.
-    added = [n for n in tables.ADDED if n in predicted and predicted[n].isna().all()]
-    predicted = predicted.drop(columns=added)
-    table = clusters.drop(columns="outline").merge(
-        predicted.drop(columns="model_id"), on="cluster_id", how="left"
-    )
-    table = tables.conform(table.assign(image=image))
-    outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in clusters["outline"]]
-    return tables.settle_labels(table), outlines
-
-
-def with_probabilities(db: sqlite3.Connection, predicted: pd.DataFrame) -> pd.DataFrame:
-    """Probabilities as columns, by the classes of the models that gave them."""
-    parts = []
-    for model_id, rows in predicted.groupby("model_id", sort=False):
-        found = db.execute("SELECT classes FROM models WHERE model_id = ?", (model_id,)).fetchone()
-        names = [f"p_{c}" for c in (json.loads(found[0]) if found else [])]
-        values = np.array([json.loads(v) for v in rows["probabilities"]], float)
-        values = values.reshape(len(rows), -1)[:, : len(names)]
-        parts.append(pd.DataFrame(values, columns=names[: values.shape[1]], index=rows.index))
-    out = predicted.drop(columns="probabilities")
-    return out if not parts else out.join(pd.concat(parts))
-
-
-def _scale(text: str | None) -> Any:
-    if text is None:
-        return None
-    from ..core.scale_reference import ScaleReference
-    from ..models.intensity_scale import ConstrainedMixture
-
-    values = json.loads(text)
-    arrays = {k: np.asarray(v, float) for k, v in values.items() if k != "reference"}
-    return ConstrainedMixture(ScaleReference.from_dict(values["reference"]), **arrays)

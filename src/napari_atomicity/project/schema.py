@@ -1,4 +1,4 @@
-"""The tables of a project file, and how older forms become the one of today."""
+"""The tables of a project file, and the upgrade of older files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 
 APPLICATION_ID = 0x41746F6D
-"""``Atom``: by this mark SQLite files of ours are told from others."""
+"""``Atom``: identifies SQLite files of this program."""
 
 _FIRST = """
 CREATE TABLE images (
@@ -200,14 +200,14 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_THIRD),
     _script(_FOURTH),
 )
-"""Step i brings a file of form i to form i + 1; form 0 is an empty file."""
+"""Step i upgrades a file of schema i to schema i + 1; schema 0 is an empty file."""
 
 SCHEMA = len(STEPS)
-"""The form of today."""
+"""The current schema."""
 
 
 def upgrade(db: sqlite3.Connection, version: int) -> None:
-    """Bring a file to the form of today, within a transaction of the caller."""
+    """Upgrade a file to the current schema, in a transaction of the caller."""
     for step in STEPS[version:]:
         step(db)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

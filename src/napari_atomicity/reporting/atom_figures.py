@@ -1,4 +1,4 @@
-"""Figures of single atoms for files: the atoms in their image, and how they are spread."""
+"""Figures of single atoms for files: the atoms in their image, and their dispersion."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ..detection.background import block_mean
-from ..io.preview import to_8_bit
+from ..io.contrast import to_8_bit
 from .charts import INK, printable
-from .plot_base import Look, dress
+from .plot_base import Look, style_axes
 from .plots import style
 
 if TYPE_CHECKING:
@@ -20,26 +20,31 @@ if TYPE_CHECKING:
     from ..statistics.dispersion import DispersionStatistics
 
 LONGEST_PX = 1200
-"""Longest edge of the image in a figure."""
+"""Longest edge of the image in a figure in pixels."""
 _CURVES = {
     "g": ("Distance / nm", "Pair correlation g(r)"),
     "L": ("Distance / nm", "L(r) - r / nm"),
-    "G": ("Distance to the nearest neighbour / nm", "Share of atoms"),
+    "G": ("Distance to the nearest neighbour / nm", "Fraction of atoms"),
 }
 _BLUE = "#0072b2"
-_FLATTEST = 0.25
-"""Least height of a page per width, and width per height."""
+_MIN_ASPECT = 0.25
+"""Minimum ratio of the shorter to the longer edge of a figure."""
 
 
-def overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
-    """The first frame with a ring around each atom, its colour the probability.
+def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
+    """Plot the first frame with a ring around each atom in the colour of its probability.
 
     Parameters
     ----------
-    analysis
-        Of the image.
-    table
-        The atoms to draw, some of its candidates.
+    analysis : AtomAnalysis
+        Result of the image.
+    table : pandas.DataFrame
+        Atoms to draw, a selection of the candidates.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -52,11 +57,11 @@ def overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     half = analysis.pixel_size_nm / 2
     rows = table[table["frame"] == 0]
     with style():
-        # Of a strip the page stays a page.
-        tall = 6.4 * min(max(height / width, _FLATTEST), 1 / _FLATTEST)
+        # The aspect ratio is limited for narrow images.
+        tall = 6.4 * min(max(height / width, _MIN_ASPECT), 1 / _MIN_ASPECT)
         figure = Figure((6.4, tall + 0.3), layout="constrained")
         axes = figure.subplots()
-        # Pixel coordinates are of centres, so the image begins half a pixel before the origin.
+        # Pixel coordinates refer to centres: the image starts half a pixel before the origin.
         extent = (-half, width - half, height - half, -half)
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="none")
         colours = ScalarMappable(Normalize(0, 1), "plasma")
@@ -67,12 +72,23 @@ def overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
         figure.colorbar(colours, ax=axes, label="Probability", fraction=0.04, pad=0.01)
         axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
         n = "1 atom" if len(rows) == 1 else f"{len(rows)} atoms"
-        dress(axes, Look(), f"{printable(analysis.micrograph.name)}: {n}")
+        style_axes(axes, Look(), f"{printable(analysis.micrograph.name)}: {n}")
     return figure
 
 
 def dispersion_chart(found: DispersionStatistics) -> Figure | None:
-    """Pair correlation, L and nearest neighbours beside random atoms; None without curves."""
+    """Plot g(r), L(r) and nearest neighbours with those of random atoms.
+
+    Parameters
+    ----------
+    found : DispersionStatistics
+        Statistics of the atoms.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None without curves.
+    """
     from matplotlib.figure import Figure
 
     curves = {name: found.curves[name] for name in _CURVES if name in found.curves}
@@ -90,7 +106,7 @@ def dispersion_chart(found: DispersionStatistics) -> Figure | None:
             axes.plot(curve["r_nm"], expected, color="#667085", linewidth=1, linestyle="--")
             axes.plot(curve["r_nm"], observed, color=_BLUE, linewidth=1.4)
             axes.set(xlabel=_CURVES[name][0], ylabel=_CURVES[name][1])
-            dress(axes, Look())
+            style_axes(axes, Look())
         panels[0].set_title(
             f"{found.n_atoms} atoms; grey: {100 * found.level:.0f} % of random patterns",
             loc="left", fontsize=9, color=INK,

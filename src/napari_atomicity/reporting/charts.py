@@ -1,7 +1,7 @@
-"""Charts for the report and for files: those of `plots`, and those of ratios and corrections.
+"""Charts for the report and for files: plots of `plots`, class ratios and corrections.
 
-A chart is a matplotlib figure, made without pyplot; `as_image` puts it into the report and
-`write_figure` into files.
+A chart is a matplotlib figure. `as_image` embeds it into the report, `write_figure` writes it to
+files.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
-from ..io.files import replacing
-from .plot_base import Look, dress, marker
-from .plots import PLOTS, figure_of, style
+from ..io.files import atomic_write
+from .plot_base import Look, marker, style_axes
+from .plots import PLOTS, plot_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,22 +29,41 @@ INK = "#1d2433"
 _NOT_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
-def plot(
+def draw_chart(
     name: str,
     table: pd.DataFrame,
     classes: Sequence[str],
     size_inch: tuple[float, float] = (6.4, 3.8),
     **context: Any,
 ) -> Figure | None:
-    """A chart of `plots.PLOTS` by name, with the context that its data take; None if empty."""
+    """Draw a plot of `plots.PLOTS`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the plot.
+    table : pandas.DataFrame
+        The cluster table.
+    classes : sequence of str
+        All classes, in order.
+    size_inch : tuple of float
+        Width and height.
+    **context : object
+        Context of the data: see `plots`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None without data.
+    """
     data = PLOTS[name].data(table, classes=classes, **context)
     if not len(data):
         return None
-    return figure_of(PLOTS[name], data, Look(classes), size_inch)
+    return plot_figure(PLOTS[name], data, Look(classes), size_inch)
 
 
 def ratio_chart(ratios: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
-    """Fractions of one scope with their intervals; None where nothing was counted."""
+    """Plot the fractions of one scope with their intervals; None without counted clusters."""
     from matplotlib.figure import Figure
 
     rows = ratios[ratios["fraction"].notna()]
@@ -63,15 +82,15 @@ def ratio_chart(ratios: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
             error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 3},
         )
         axes.set_xticks(np.arange(len(rows)), [printable(name) for name in rows["class"]])
-        axes.set(ylabel="Share / %", ylim=(0, None))
-        dress(axes, Look(classes))
+        axes.set(ylabel="Fraction / %", ylim=(0, None))
+        style_axes(axes, Look(classes))
     return figure
 
 
 def confusion_chart(confusion: pd.DataFrame) -> Figure | None:
-    """Counts (rows: the person, columns: the machine), shaded by their share of the row.
+    """Plot a confusion matrix (rows: labels by people, columns: predicted labels).
 
-    None where there is nothing.
+    Cells are shaded by their fraction of the row. Returns None for an empty matrix.
     """
     from matplotlib.figure import Figure
 
@@ -90,28 +109,33 @@ def confusion_chart(confusion: pd.DataFrame) -> Figure | None:
         names = [[printable(x) for x in axis] for axis in (confusion.columns, confusion.index)]
         axes.set_xticks(range(counts.shape[1]), names[0])
         axes.set_yticks(range(counts.shape[0]), names[1])
-        axes.set(xlabel="The machine says", ylabel="The person says")
+        axes.set(xlabel="Predicted label", ylabel="Label by a person")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     return figure
 
 
-def parity(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
-    """Fractions found against their references, with intervals; None without any.
+def parity_chart(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
+    """Plot measured fractions against reference fractions, with intervals.
 
     Parameters
     ----------
-    pairs
-        From `statistics.reference.Comparison`.
-    classes
+    pairs : pandas.DataFrame
+        Pairs of `statistics.reference.Comparison`.
+    classes : sequence of str
         All classes, in order.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None without pairs.
     """
     from matplotlib.figure import Figure
 
     if not len(pairs):
         return None
     colour, symbol = colours(classes), symbols(classes)
-    # Classes with the same reference would hide each other.
+    # Shift classes, which would otherwise overlap at the same reference.
     order = pairs["class"].map({name: i for i, name in enumerate(classes)})
     aside = 0.8 * (order - order.mean())
     with style():
@@ -143,7 +167,7 @@ def parity(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
             ylim=(-0.03 * top, 1.03 * top), aspect="equal",
         )  # fmt: skip
         _legend(axes, handles, names)
-        dress(axes, Look(classes))
+        style_axes(axes, Look(classes))
     return figure
 
 
@@ -162,38 +186,58 @@ def _legend(axes: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
         text.set_text(name)
 
 
-def as_image(figure: Figure | None, css_class: str, words: str) -> Markup:
-    """A chart for the report, with words for those who do not see it; "" of none."""
+def as_image(figure: Figure | None, css_class: str, alt_text: str) -> Markup:
+    """Embed a chart into HTML as SVG.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure or None
+        The chart.
+    css_class : str
+        Class of the element.
+    alt_text : str
+        Alternative text.
+
+    Returns
+    -------
+    markupsafe.Markup
+        The image; "" without a chart.
+    """
     if figure is None:
         return Markup("")
     stream = io.BytesIO()
     _save(figure, stream, "svg")
-    # What XML does not hold may stand in a name; the picture would not show at all.
+    # Names may contain characters that are not valid in XML, which would make the image invalid.
     whole = _NOT_XML.sub(b"?", stream.getvalue())
     return Markup('<img class="{}" alt="{}" src="data:image/svg+xml;base64,{}">').format(
-        css_class, words, base64.b64encode(whole).decode()
+        css_class, alt_text, base64.b64encode(whole).decode()
     )
 
 
 def write_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write a chart as PNG and SVG, each whole or not at all.
+    """Write a chart as PNG and SVG atomically.
 
     Parameters
     ----------
-    figure
+    figure : matplotlib.figure.Figure
         The chart.
-    path
-        Of the files, without suffix.
+    path : pathlib.Path
+        Path of the files, without suffix.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files.
     """
     paths = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
     for to in paths:
-        with replacing(to) as temporary:
+        with atomic_write(to) as temporary:
             _save(figure, temporary, to.suffix[1:])
     return paths
 
 
 def _save(figure: Figure, to: Any, kind: str) -> None:
-    # Of an SVG the time would be part, and the same data would not give the same file.
+    # Without the date, the same data give the same SVG file.
     options: dict[str, Any] = (
         {"metadata": {"Date": None}, "transparent": True} if kind == "svg" else {}
     )

@@ -1,4 +1,4 @@
-"""Clusters worth showing: the surest and the most doubtful of each label, out of many images."""
+"""Examples for the report: the clusters with highest and lowest confidence of each label."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ..models.analysis import Analysis
 from .figures import patch_strip
 
 SURE, DOUBTFUL = "sure", "doubtful"
-MOST = 2
-"""Of each label so many of either kind."""
+MAX_EXAMPLES = 2
+"""Maximum number of examples of each label and kind."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClusterExample:
-    """A cluster and its pictures.
+    """An example cluster and its pictures.
 
     Parameters
     ----------
-    image, cluster_id, label, label_predicted, confidence, diameter_nm
+    image, cluster_id, label, label_predicted, confidence, diameter_nm : str, int or float
         As in the cluster table.
-    kind
+    kind : str
         `SURE` or `DOUBTFUL`.
-    rank
-        The smaller, the more so.
-    strip, names
-        From `figures.patch_strip`, once it is drawn.
+    rank : float
+        Examples with small values come first.
+    strip, names : str, tuple of str
+        Pictures from `figures.patch_strip`, once they are drawn.
     """
 
     image: str
@@ -46,26 +46,37 @@ class ClusterExample:
     names: tuple[str, ...] = ()
 
 
-def gathered(
-    found: Sequence[ClusterExample], analysis: Analysis, classes: Sequence[str], most: int = MOST
+def select_examples(
+    found: Sequence[ClusterExample],
+    analysis: Analysis,
+    classes: Sequence[str],
+    max_examples: int = MAX_EXAMPLES,
 ) -> list[ClusterExample]:
-    """The foremost of what was found so far and of another image; only these are drawn.
+    """Select examples among those found so far and the clusters of another image.
 
-    The sure ones are whole and stand alone. What is no class has no confidence: of it those are
-    shown that are farthest from all that the model has learnt, and none is doubtful.
+    Only selected examples are drawn. Typical examples are complete and isolated clusters. Labels
+    that are no class have no confidence: their examples are those farthest from the training data,
+    and there are no doubtful ones.
 
     Parameters
     ----------
-    found
-        Of the images before.
-    analysis, classes
-        The image, and the classes in order.
-    most
-        Of each label so many of either kind.
+    found : sequence of ClusterExample
+        Examples of the images so far.
+    analysis : Analysis
+        Result of the next image.
+    classes : sequence of str
+        All classes, in order.
+    max_examples : int
+        Maximum number of examples of each label and kind.
+
+    Returns
+    -------
+    list of ClusterExample
+        Selected examples with their pictures.
     """
     new, index_of = [], {}
     for label, kind, rank in _ranked(analysis, classes):
-        for index in rank.index[: 2 * most]:  # some may be sure and doubtful at once
+        for index in rank.index[: 2 * max_examples]:  # a cluster may be both typical and doubtful
             row: Any = analysis.table.iloc[index]
             example = ClusterExample(
                 str(row["image"]),
@@ -79,7 +90,7 @@ def gathered(
             )
             index_of[id(example)] = int(index)
             new.append(example)
-    chosen = foremost([*found, *new], most)
+    chosen = top_examples([*found, *new], max_examples)
     return [_drawn(e, analysis, index_of[id(e)]) if id(e) in index_of else e for e in chosen]
 
 
@@ -88,8 +99,10 @@ def _drawn(example: ClusterExample, analysis: Analysis, index: int) -> ClusterEx
     return replace(example, strip=strip, names=tuple(names))
 
 
-def foremost(found: Iterable[ClusterExample], most: int = MOST) -> list[ClusterExample]:
-    """Of the examples of many images the first of each label and kind, no cluster twice."""
+def top_examples(
+    found: Iterable[ClusterExample], max_examples: int = MAX_EXAMPLES
+) -> list[ClusterExample]:
+    """Return the first examples of each label and kind, each cluster only once."""
     groups: dict[tuple[str, str], list[ClusterExample]] = {}
     for example in found:
         groups.setdefault((example.label, example.kind), []).append(example)
@@ -98,13 +111,13 @@ def foremost(found: Iterable[ClusterExample], most: int = MOST) -> list[ClusterE
         for (_, of_kind), members in groups.items():
             new = [m for m in members if (m.image, m.cluster_id) not in chosen]
             if of_kind == kind:
-                first = sorted(new, key=lambda m: m.rank)[:most]
+                first = sorted(new, key=lambda m: m.rank)[:max_examples]
                 chosen |= {(m.image, m.cluster_id): m for m in first}
     return list(chosen.values())
 
 
-def example_of(analysis: Analysis) -> np.ndarray:
-    """(N,) which clusters have patches that can be shown."""
+def has_patches(analysis: Analysis) -> np.ndarray:
+    """Return which clusters have patches in all channels, as a bool array (n_clusters,)."""
     out = np.full(len(analysis.table), bool(analysis.patches))
     for patches in analysis.patches.values():
         out &= np.isfinite(patches).any(axis=(1, 2))
@@ -112,10 +125,10 @@ def example_of(analysis: Analysis) -> np.ndarray:
 
 
 def _ranked(analysis: Analysis, classes: Sequence[str]) -> list[tuple[str, str, pd.Series]]:
-    """Label, kind, and the rank of its rows with the first in front."""
+    """Return for each label and kind the ranks of the rows, sorted."""
     table = analysis.table.reset_index(drop=True)
-    table = table[example_of(analysis) & ~table["touches_border"].to_numpy(bool)]
-    alone = ~table["touches_neighbour"].astype(bool)
+    table = table[has_patches(analysis) & ~table["touches_border"].to_numpy(bool)]
+    isolated = ~table["touches_neighbour"].astype(bool)
     out = []
     for label in dict.fromkeys([*classes, *NON_CLASS_LABELS]):
         own = table["label"] == label
@@ -123,6 +136,6 @@ def _ranked(analysis: Analysis, classes: Sequence[str]) -> list[tuple[str, str, 
             out.append((label, SURE, -table.loc[own, "ood_score"].fillna(0.0)))
             continue
         confidence = table.loc[own, "confidence"].dropna()
-        sure = confidence[alone.loc[confidence.index]]
+        sure = confidence[isolated.loc[confidence.index]]
         out += [(label, SURE, -sure), (label, DOUBTFUL, confidence)]
     return [(name, kind, rank.sort_values(kind="stable")) for name, kind, rank in out]

@@ -1,4 +1,4 @@
-"""Pictures for the report: images as data URIs, outlines and marks as SVG."""
+"""Pictures of the report: images as data URIs, outlines and symbols as SVG."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from PIL import Image
 from ..core.cluster_table import NON_CLASS_LABELS, UNKNOWN, format_rows
 from ..core.palette import colours, symbols
 from ..detection.background import block_mean
-from ..io.preview import to_8_bit
+from ..io.contrast import to_8_bit
 from ..models.analysis import Analysis
 
 PREVIEW_PX = 1200
-"""Longest edge of a micrograph in the report."""
+"""Longest edge of a micrograph in the report in pixels."""
 MANY_CLUSTERS = 300
-"""More clusters of an image are drawn without words."""
+"""Number of clusters of an image above which they are drawn without tooltips."""
 
-# Glyphs in a box from -1 to 1, by the names that napari gives its symbols.
+# Symbols in a box from -1 to 1, by their names in napari.
 _GLYPHS = {
     "disc": "M-.85 0a.85.85 0 1 0 1.7 0a.85.85 0 1 0-1.7 0z",
     "ring": "M-.85 0a.85.85 0 1 0 1.7 0a.85.85 0 1 0-1.7 0zM-.5 0a.5.5 0 1 1 1 0a.5.5 0 1 1-1 0z",
@@ -39,16 +39,21 @@ _GLYPHS = {
 
 
 def data_uri(pixels: np.ndarray, kind: str = "png", longest_px: int | None = None) -> str:
-    """An 8-bit grey (Y, X) or RGB (Y, X, 3) image as a ``data:`` address.
+    """Encode an image as a ``data:`` URI.
 
     Parameters
     ----------
-    pixels
-        uint8.
-    kind
+    pixels : ndarray of uint8, shape (Y, X) or (Y, X, 3)
+        Grey or RGB image.
+    kind : str
         "png" or "jpeg".
-    longest_px
+    longest_px : int, optional
         Larger images are reduced to this edge length.
+
+    Returns
+    -------
+    str
+        The URI.
     """
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if longest_px and max(image.size) > longest_px:
@@ -59,7 +64,7 @@ def data_uri(pixels: np.ndarray, kind: str = "png", longest_px: int | None = Non
 
 
 def glyph(label: str, classes: Sequence[str]) -> Markup:
-    """The symbol of a label in its colour, as a small inline SVG."""
+    """Return the symbol of a label in its colour as inline SVG."""
     path, fill = _GLYPHS[symbols(classes).get(label, "x")], colours(classes).get(label, "#8c8c8c")
     return Markup(
         '<svg class="glyph" viewBox="-1.1 -1.1 2.2 2.2" aria-hidden="true">'
@@ -68,14 +73,14 @@ def glyph(label: str, classes: Sequence[str]) -> Markup:
 
 
 def shown_frame(analysis: Analysis) -> int:
-    """Of a stack the first frame that holds clusters."""
+    """Return the index of the first frame that contains clusters."""
     return int(analysis.table["frame"].iloc[0]) if len(analysis.table) else 0
 
 
 def pixels_of(analysis: Analysis) -> np.ndarray:
-    """The frame (Y, X) that `overview` shows; it may have to be read from its file.
+    """Return the frame (Y, X) that `overview` shows, read from its file if necessary.
 
-    Of a large image means over blocks, still finer than the picture: it is never held as a whole.
+    Large images are averaged over blocks while they are read.
     """
     micrograph, shown = analysis.micrograph, shown_frame(analysis)
     if not micrograph.is_large:
@@ -93,22 +98,28 @@ def overview(
     pixels: np.ndarray | None = None,
     plain: bool | None = None,
 ) -> Markup:
-    """The micrograph with every outline and mark in its class's colour, and a scale bar.
+    """Draw the micrograph with outlines and symbols of the clusters, and a scale bar.
 
-    Of a stack, the first frame that holds clusters. Resting on a cluster shows what is known of
-    it.
+    For a stack, this is the first frame that contains clusters.
 
     Parameters
     ----------
-    analysis, classes
-        What is drawn.
-    longest_px
+    analysis : Analysis
+        Result of the image.
+    classes : sequence of str
+        All classes, in order.
+    longest_px : int
         Edge length to which the micrograph is reduced.
-    pixels
-        The frame (Y, X), from `pixels_of`; without it the clusters lie on black ground.
-    plain
-        Whether to leave out what is said at rest, which makes the picture several times
-        smaller; None to do so with many clusters.
+    pixels : ndarray of shape (Y, X), optional
+        The frame from `pixels_of`; without it the background is black.
+    plain : bool, optional
+        Whether to omit tooltips, which makes the picture several times smaller; by default for
+        many clusters.
+
+    Returns
+    -------
+    markupsafe.Markup
+        SVG.
     """
     micrograph, table = analysis.micrograph, analysis.table
     height, width = micrograph.shape_px
@@ -116,7 +127,7 @@ def overview(
     plain = len(in_frame) > MANY_CLUSTERS if plain is None else plain
     parts = []
     if pixels is not None:
-        # Averaged first: of large images most of the time goes into sorting grey levels.
+        # Averaged first: percentiles of large images are slow.
         coarse = block_mean(pixels, max(1, max(pixels.shape) // longest_px))
         parts.append(
             Markup('<image href="{}" width="{}" height="{}" x="-0.5" y="-0.5"/>').format(
@@ -142,11 +153,11 @@ def overview(
 def _marks(
     analysis: Analysis, rows: np.ndarray, classes: Sequence[str], mark: float
 ) -> list[Markup]:
-    """Outline and symbol of each of these clusters, with what is known of it."""
+    """Draw outline, symbol and tooltip of each of these clusters."""
     table = analysis.table
     colour, symbol = colours(classes), symbols(classes)
     records: list[Any] = table.to_dict("records")
-    numbers, otherwise = format_rows(table)
+    counts, disagreements = format_rows(table)
     parts = []
     for i in rows:
         row, outline = records[i], analysis.outlines[i]
@@ -154,10 +165,10 @@ def _marks(
         facts = [
             row["label"] or "not classified",
             *([] if row["label"] in NON_CLASS_LABELS else [f"confidence {row['confidence']:.2f}"]),
-            *filter(None, (numbers[i], otherwise[i])),
+            *filter(None, (counts[i], disagreements[i])),
             f"{row['diameter_nm']:.2f} nm (cluster {row['cluster_id']})",
         ]
-        x, y = _beside(row, outline, mark)
+        x, y = _symbol_position(row, outline, mark)
         parts.append(
             Markup(
                 '<g><title>{}</title><path d="{}" fill="{}" fill-opacity=".08" stroke="{}"'
@@ -182,10 +193,10 @@ def _marks(
 def _plain_marks(
     analysis: Analysis, rows: np.ndarray, classes: Sequence[str], mark: float
 ) -> list[Markup]:
-    """The same without words: of each label one path of all outlines, and its symbol once."""
+    """Draw outlines and symbols without tooltips, with one path for each label."""
     table = analysis.table
     colour, symbol = colours(classes), symbols(classes)
-    # Symbols are referred to by names that no other picture of the report has.
+    # Identifiers of symbols are unique in the report.
     name = f"m{hashlib.sha256(analysis.micrograph.name.encode()).hexdigest()[:8]}"
     labels = table["label"].to_numpy(object)[rows]
     corrected = (table["label_corrected"] != "").to_numpy(bool)[rows]
@@ -194,15 +205,15 @@ def _plain_marks(
     for number, label in enumerate(dict.fromkeys(labels)):
         fill = colour.get(label, colour[UNKNOWN])
         of_label = labels == label
-        for said, css_class in ((False, "outline"), (True, "outline corrected")):
-            own = rows[of_label & (corrected == said)]
+        for is_corrected, css_class in ((False, "outline"), (True, "outline corrected")):
+            own = rows[of_label & (corrected == is_corrected)]
             if len(own):
                 parts.append(
                     Markup('<path class="{}" fill="none" stroke="{}" d="{}"/>').format(
                         css_class, fill, "".join(_thin_path(analysis.outlines[i]) for i in own)
                     )
                 )
-        places = [_beside(records[i], analysis.outlines[i], mark) for i in rows[of_label]]
+        places = [_symbol_position(records[i], analysis.outlines[i], mark) for i in rows[of_label]]
         parts.append(
             Markup(
                 '<defs><path id="{}-{}" d="{}" fill="{}" fill-rule="evenodd"'
@@ -214,14 +225,16 @@ def _plain_marks(
     return parts
 
 
-def _beside(row: Mapping[Any, Any], outline: np.ndarray, mark: float) -> tuple[float, float]:
-    """Where the symbol of a cluster goes: not over it, for it should be seen."""
-    reach = _reach_px(outline)
-    return row["x_px"] + reach + mark, row["y_px"] - reach
+def _symbol_position(
+    row: Mapping[Any, Any], outline: np.ndarray, mark: float
+) -> tuple[float, float]:
+    """Return the position (x, y) of the symbol of a cluster, next to its outline."""
+    half_width = _half_width_px(outline)
+    return row["x_px"] + half_width + mark, row["y_px"] - half_width
 
 
 def _thin_path(outline: np.ndarray) -> str:
-    """A path of at most sixteen points, on whole pixels, each relative to the one before."""
+    """Return an SVG path of at most sixteen points in relative integer coordinates."""
     points = np.asarray(outline)
     if not len(points):
         return ""
@@ -236,13 +249,13 @@ def _path(outline: np.ndarray) -> str:
     return f"M{points}Z" if points else ""
 
 
-def _reach_px(outline: np.ndarray) -> float:
-    """How far the outline goes to the right of its centre."""
+def _half_width_px(outline: np.ndarray) -> float:
+    """Return half the width of an outline."""
     return float(np.ptp(outline[:, 1])) / 2 if len(outline) else 0.0
 
 
 def _scale_bar(width: int, height: int, pixel_size_nm: float) -> Markup:
-    """A bar of 1, 2 or 5 times a power of ten nm, between an eighth and a third of the width."""
+    """Draw a scale bar of 1, 2 or 5 times a power of ten nm."""
     wanted = width * pixel_size_nm / 4
     power = 10 ** np.floor(np.log10(wanted))
     length_nm = max(n * power for n in (1, 2, 5) if n * power <= wanted)
@@ -264,7 +277,24 @@ def interval_bar(
     width: int = 220,
     reference: float | None = None,
 ) -> Markup:
-    """A bar for a fraction with a whisker for its interval and a mark for its reference, 0 to 1."""
+    """Draw a bar for a fraction with its interval and its reference.
+
+    Parameters
+    ----------
+    fraction, low, high : float
+        Fraction and ends of its interval, 0 to 1.
+    colour : str
+        Colour of the bar.
+    width : int
+        Width for the fraction 1 in pixels.
+    reference : float, optional
+        Reference fraction.
+
+    Returns
+    -------
+    markupsafe.Markup
+        SVG; "" for NaN.
+    """
     if not np.isfinite(fraction):
         return Markup("")
     mark = Markup("")
@@ -279,24 +309,24 @@ def interval_bar(
 
 
 def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, list[str]]:
-    """What the network saw of one cluster and where it looked, side by side.
+    """Draw patches and class maps of one cluster next to each other.
 
     Parameters
     ----------
-    analysis
+    analysis : Analysis
         A classified image.
-    index
+    index : int
         Row of the cluster in the table.
-    zoom
-        By how much pixels are enlarged.
+    zoom : int
+        Magnification.
 
     Returns
     -------
     str
-        ``data:`` address of the strip: for each channel the patch, then for each channel the
-        patch under its class map.
+        ``data:`` URI of the strip: the patch of each channel, then the patch of each channel with
+        its class map.
     list of str
-        What the pictures are, from left to right.
+        Names of the pictures from left to right.
     """
     tiles, names = [], []
     for channel, patches in analysis.patches.items():
@@ -304,7 +334,7 @@ def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, lis
         names.append(channel)
     for channel, maps in analysis.class_maps.items():
         grey = to_8_bit(analysis.patches[channel][index])
-        tiles.append(_under_map(_enlarged(grey, zoom), maps[index]))
+        tiles.append(_with_class_map(_enlarged(grey, zoom), maps[index]))
         names.append(f"class map {channel}")
     gap = np.full((tiles[0].shape[0], 2 * zoom, 3), 255, np.uint8)
     strip = [part for tile in tiles for part in (tile, gap)][:-1]
@@ -315,8 +345,8 @@ def _enlarged(pixels: np.ndarray, zoom: int) -> np.ndarray:
     return np.repeat(np.repeat(pixels, zoom, axis=0), zoom, axis=1)
 
 
-def _under_map(grey: np.ndarray, class_map: np.ndarray) -> np.ndarray:
-    """A patch with a class map over it: the stronger the map, the less of the patch is seen."""
+def _with_class_map(grey: np.ndarray, class_map: np.ndarray) -> np.ndarray:
+    """Return a patch with a class map as overlay; its opacity increases with the value."""
     import matplotlib as mpl
 
     values = np.clip(np.nan_to_num(class_map.astype(np.float32)), 0, None)

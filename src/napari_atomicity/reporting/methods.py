@@ -1,7 +1,7 @@
-"""The methods paragraph of a report, ready for a supplement: written from the record, not by hand.
+"""The methods section of a report, written from the record of the run.
 
-Every sentence is there because the record, the model card or the table says so; what was not done
-or is not known is not mentioned.
+Every sentence follows from the record, the model card or the cluster table. Steps that were not
+done and values that are not known are not mentioned.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from .._version import __version__
 from ..core.cluster_table import AGGREGATE, UNKNOWN
 from ..models.embedding import MIN_DIST, NEIGHBOURS
-from ..statistics.agreement import CONSENSUS, taken_out
+from ..statistics.agreement import CONSENSUS, removed_clusters
 from ..statistics.ratios import counted
 from ..tracking.tracks import MOVIE
 
@@ -50,14 +50,22 @@ CITATIONS = {
 
 @dataclass(frozen=True)
 class Methods:
-    """Paragraphs of plain text, with numbers in brackets for the references."""
+    """Paragraphs of the methods section and the references that they cite.
+
+    Parameters
+    ----------
+    paragraphs : tuple of str
+        Plain text with numbers of references in brackets.
+    references : tuple of str
+        The references in order.
+    """
 
     paragraphs: tuple[str, ...]
     references: tuple[str, ...]
 
 
-class _Citing:
-    """Numbers what is cited in the order in which it is."""
+class _Citations:
+    """Numbers references in the order of their first citation."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -67,10 +75,11 @@ class _Citing:
 
     @property
     def references(self) -> tuple[str, ...]:
+        """The cited references in order."""
         return tuple(CITATIONS[name] for name in self._numbers)
 
 
-def methods(
+def describe_methods(
     record: dict[str, Any],
     table: pd.DataFrame,
     ratios: pd.DataFrame,
@@ -81,33 +90,40 @@ def methods(
     sample: Accuracy | None = None,
     comparison: Comparison | None = None,
 ) -> Methods:
-    """Say how the results of a run came about.
+    """Describe how the results of a run were obtained.
 
     Parameters
     ----------
-    record
-        From `provenance.run_record`.
-    table, ratios
-        The cluster table of all images, and their ratios together.
-    card
-        Of the model that classified; without it only what the record says of the model is told.
-    corrected
-        From `statistics.corrected_accuracy.on_corrected`.
-    corrections
-        Log of what people did (`Project.corrections`), with the columns ``annotator``, ``image``,
+    record : dict
+        Record of the run from `provenance.run_record`.
+    table : pandas.DataFrame
+        Cluster table of all images.
+    ratios : pandas.DataFrame
+        Class ratios of all images together.
+    card : ModelCard, optional
+        Card of the model; without it the text uses the entries of the record.
+    corrected : OnCorrected, optional
+        Accuracy on corrected clusters from `statistics.corrected_accuracy.on_corrected`.
+    corrections : pandas.DataFrame, optional
+        Log of corrections (`Project.corrections`), with the columns ``annotator``, ``image``,
         ``cluster_id`` and ``what``.
-    sample
-        What follows from the review of a stratified sample.
-    comparison
-        With reference ratios.
+    sample : Accuracy, optional
+        Accuracy from the review of a stratified sample.
+    comparison : Comparison, optional
+        Comparison with reference ratios.
+
+    Returns
+    -------
+    methods : Methods
+        Paragraphs and references.
     """
-    cite = _Citing()
+    cite = _Citations()
     done = [i for i in record["images"] if i["status"] == "done"]
     paragraphs = [
         _images(record, done, table, cite),
         _detection(done),
         _classification(record, done, table, card, cite),
-        _over_time(done, cite),
+        _tracking(done, cite),
         _counting(table, ratios, comparison, cite),
         _people(table, corrected, corrections),
         _sample(sample),
@@ -117,47 +133,47 @@ def methods(
 
 
 def _images(
-    record: dict[str, Any], done: list[dict[str, Any]], table: pd.DataFrame, cite: _Citing
+    record: dict[str, Any], done: list[dict[str, Any]], table: pd.DataFrame, cite: _Citations
 ) -> str:
-    said = (
+    text = (
         f"{_number(len(done), 'image')} with {_number(len(table), 'cluster')} "
         f"{'was' if len(done) == 1 else 'were'} analysed with napari-atomicity "
         f"{record['version']} {cite('software')}, which follows the approach of Tsukamoto et al. "
-        f"{cite('study')}: a compact convolutional network classifies patches of single clusters."
+        f"{cite('study')}: a compact convolutional network classifies patches of clusters."
     )
     sizes = [i["pixel_size_nm"] for i in done if i.get("pixel_size_nm")]
     if sizes:
-        said += f" The pixels had an edge of {_span(sizes, '{:.4g}')} nm."
+        text += f" The pixel size was {_span(sizes, '{:.4g}')} nm."
     failed = record["images_failed"]
     if failed:
-        said += f" {_number(failed, 'further image')} could not be analysed."
-    return said
+        text += f" {_number(failed, 'further image')} could not be analysed."
+    return text
 
 
 def _detection(done: list[dict[str, Any]]) -> str:
-    """The settings as used; where images differ, each kind with its number of images."""
+    """Describe the detection; different settings are listed with their numbers of images."""
     kinds: dict[str, int] = {}
     for image in done:
         settings = image["parameters"].get("detection")
         if settings:
-            words = _detection_settings(settings)
-            kinds[words] = kinds.get(words, 0) + 1
+            described = _detection_settings(settings)
+            kinds[described] = kinds.get(described, 0) + 1
     if not kinds:
         return ""
     n = sum(kinds.values())
-    first, *others = sorted(kinds, key=lambda words: -kinds[words])
-    said = (
-        "After subtraction of the background, clusters were found as maxima of a scale-normalised "
+    first, *others = sorted(kinds, key=lambda kind: -kinds[kind])
+    text = (
+        "After background subtraction, clusters were detected as maxima of a scale-normalised "
         f"Laplacian-of-Gaussian scale space, {first}"
         + (f" (in {kinds[first]} of {n} images)" if others else "")
-        + "; their outlines, found by a watershed, gave the equivalent diameter and the "
-        "intensity above the local background."
+        + ". Outlines from a watershed transform gave the equivalent diameter and the "
+        "integrated intensity above the local background."
     )
-    return said + "".join(f" In {_number(kinds[o], 'image')} otherwise: {o}." for o in others)
+    return text + "".join(f" Other settings in {_number(kinds[o], 'image')}: {o}." for o in others)
 
 
 def _detection_settings(settings: dict[str, Any]) -> str:
-    """What `DetectionSettings` holds, in words; what an older one lacks is left out."""
+    """Describe detection settings, without entries that older records lack."""
     parts = []
     if {"diameter_min_nm", "diameter_max_nm"} <= settings.keys():
         parts.append(
@@ -169,15 +185,13 @@ def _detection_settings(settings: dict[str, Any]) -> str:
     if "split_touching" in settings:
         depth = settings.get("split_depth")
         parts.append(
-            "touching clusters parted"
-            + (f" where the saddle lies below {depth:g} of the lower summit" if depth else "")
+            "touching clusters split"
+            + (f" where the saddle is below {depth:g} times the lower peak" if depth else "")
             if settings["split_touching"]
-            else "touching clusters not parted"
+            else "touching clusters not split"
         )
     if settings.get("faintest"):
-        parts.append(
-            f"objects of less than {settings['faintest']:g} of the median intensity left out"
-        )
+        parts.append(f"objects below {settings['faintest']:g} times the median intensity excluded")
     return ", ".join(parts)
 
 
@@ -186,7 +200,7 @@ def _classification(
     done: list[dict[str, Any]],
     table: pd.DataFrame,
     card: ModelCard | None,
-    cite: _Citing,
+    cite: _Citations,
 ) -> str:
     ids = [m for m in dict.fromkeys(table["model_id"].astype(str)) if m]
     if not ids:
@@ -194,27 +208,27 @@ def _classification(
     model = record["model"] or {}
     names = " and ".join(ids)
     hashed = f" (SHA-256 of the weights {model['sha256']})" if model.get("sha256") else ""
-    said = f"The clusters were classified by the model{'s' * (len(ids) > 1)} {names}{hashed}"
+    text = f"The clusters were classified by the model{'s' * (len(ids) > 1)} {names}{hashed}"
     classes = card.classes if card is not None else model.get("classes", ())
-    said += f" into {', '.join(classes)}." if classes else "."
-    said += _symmetries(done)
+    text += f" into {', '.join(classes)}." if classes else "."
+    text += _symmetries(done)
     if card is not None:
-        said += _card(card)
-    said += (
-        f" What the model has not learnt is called “{UNKNOWN}”, what looks like several clusters "
-        f"on top of each other “{AGGREGATE}”."
+        text += _card(card)
+    text += (
+        f" Clusters that are out of distribution are labelled “{UNKNOWN}”, overlapping clusters "
+        f"“{AGGREGATE}”."
     )
-    said += f" Class maps are Grad-CAM {cite('grad-cam')}."
+    text += f" Class maps were computed by Grad-CAM {cite('grad-cam')}."
     if table[["umap_1", "umap_2"]].notna().all(axis=1).any():
-        said += (
-            f" The embedding was placed in the UMAP {cite('umap')} of the model's references "
-            f"({NEIGHBOURS} neighbours, minimal distance {MIN_DIST:g})."
+        text += (
+            f" The map of the embedding is the UMAP {cite('umap')} of the reference clusters "
+            f"of the model ({NEIGHBOURS} neighbours, minimum distance {MIN_DIST:g})."
         )
-    return said
+    return text
 
 
 def _symmetries(done: list[dict[str, Any]]) -> str:
-    """Whether the network was averaged; where images differ, in how many of the classified."""
+    """Describe the averaging over symmetries, with the number of images if they differ."""
     averaged = [
         bool(i["parameters"].get("symmetries")) for i in done if i["parameters"].get("model")
     ]
@@ -227,95 +241,104 @@ def _symmetries(done: list[dict[str, Any]]) -> str:
 def _card(card: ModelCard) -> str:
     patches = card.patches
     channels = " and ".join(patches.channels)
-    said = (
-        f" It sees patches of {patches.field_of_view_nm:g} nm ({patches.size_px} × "
+    text = (
+        f" Its input is patches of {patches.field_of_view_nm:g} nm ({patches.size_px} × "
         f"{patches.size_px} pixels), channel{'s' * (len(patches.channels) > 1)} {channels}"
     )
     if "LCN" in patches.channels:
-        said += (
+        text += (
             ", the latter after local contrast normalisation with Gaussian windows of "
             f"{patches.lcn_window_nm:g} nm standard deviation"
         )
-    said += "."
+    text += "."
     if card.combination is not None:
-        said += (
+        text += (
             " Its probabilities are pooled with those of a mixture model of intensity and "
-            "diameter whose intensity scale is found from the clusters of each image."
+            "diameter, whose intensity scale is estimated from the clusters of each image."
         )
-    said += (
-        " Prediction sets are made to hold the true class in "
+    text += (
+        " Prediction sets are calibrated to contain the true class in "
         f"{100 * card.conformal_level:g} % of the cases."
     )
     source = str(card.data.get("source", ""))
     of = " simulated" if source.endswith("simulation") else ""
     known = card.scores.get("test") or card.scores.get("held_out") or {}
     if {"accuracy", "clusters"} <= known.keys():
-        said += (
-            f" On {known['clusters']}{of} clusters of images that it was not trained on, its "
-            f"accuracy is {known['accuracy']:.3f}."
+        text += (
+            f" Its accuracy on {known['clusters']}{of} clusters of held-out images is "
+            f"{known['accuracy']:.3f}."
         )
-    said += f" Intended use: {card.intended_use.rstrip('.')}." if card.intended_use else ""
-    return said + (f" Limits: {card.limits.rstrip('.')}." if card.limits else "")
+    text += f" Intended use: {card.intended_use.rstrip('.')}." if card.intended_use else ""
+    return text + (f" Limits: {card.limits.rstrip('.')}." if card.limits else "")
 
 
-def _over_time(done: list[dict[str, Any]], cite: _Citing) -> str:
-    """How clusters were followed; where stacks differ, each setting with its range."""
+def _tracking(done: list[dict[str, Any]], cite: _Citations) -> str:
+    """Describe the tracking; settings that differ between stacks are given as a range."""
     kept = [i["parameters"][MOVIE]["settings"] for i in done if MOVIE in i["parameters"]]
     if not kept:
         return ""
     ranges, memories = ([s[name] for s in kept] for name in ("search_range_nm", "memory_frames"))
     smoothed = (
-        f" Their labels were smoothed by a hidden Markov model {cite('hmm')} in which all changes "
-        "of the class are alike"
+        f" The labels were smoothed by a hidden Markov model {cite('hmm')} with equal rates for "
+        "all changes of class"
     )
     rate = (
-        ", with a rate found by expectation–maximisation."
-        if all(s["rate"] is None for s in kept)
-        else "."
+        ", estimated by expectation–maximisation." if all(s["rate"] is None for s in kept) else "."
     )
     return (
-        f"In {_number(len(kept), 'stack')} the drift of the stage was removed and clusters were "
-        f"linked over the frames {cite('trackpy')}, within {_span(ranges, '{:g}')} nm from frame "
-        f"to frame and missed in at most {_span(memories, '{:g}')}.{smoothed}{rate} Rates at which "
-        "classes are left have the exact intervals of Poisson counts; stretches that begin or end "
-        "with their track are censored."
+        f"In {_number(len(kept), 'stack')}, stage drift was corrected and clusters were linked "
+        f"over the frames {cite('trackpy')}, with a search range of {_span(ranges, '{:g}')} nm "
+        f"and a memory of {_span(memories, '{:g}')} frames.{smoothed}{rate} Rates of "
+        "leaving a class have exact Poisson intervals. Dwells at the start or end of a track are "
+        "treated as censored."
     )
 
 
 def _counting(
-    table: pd.DataFrame, ratios: pd.DataFrame, comparison: Comparison | None, cite: _Citing
+    table: pd.DataFrame, ratios: pd.DataFrame, comparison: Comparison | None, cite: _Citations
 ) -> str:
     of_all = ratios[ratios["fraction"].notna()]
     if not len(of_all):
         return ""
     n = int(counted(table).sum())
-    left_out = [f"{_number(k, 'cluster')} {why}" for why, k in not_counted(table).items()]
-    said = (
-        f"Class ratios are those of {_number(n, 'cluster')}"
-        + (f"; not counted were {_listed(left_out)}" if left_out else "")
-        + f". Method: {of_all['method'].iloc[0]}. Intervals have the form of Wilson's "
-        f"{cite('wilson')} for an effective number of clusters, which the scatter between images "
-        "in the bootstrap makes smaller than their number."
+    left_out = [f"{_number(k, 'cluster')} {why}" for why, k in count_excluded(table).items()]
+    text = (
+        f"Class ratios include {_number(n, 'cluster')}"
+        + (f" and exclude {_listed(left_out)}" if left_out else "")
+        + f". Method: {of_all['method'].iloc[0]}. Intervals are Wilson score intervals "
+        f"{cite('wilson')} for an effective number of clusters, which accounts for the scatter "
+        "between images in the bootstrap."
     )
     if str(of_all["method"].iloc[0]).startswith("counted"):
-        said += " They also hold the labels that are wrong according to their probabilities."
+        text += " They also include the classification error estimated from the probabilities."
     notes = [str(note) for note in dict.fromkeys(of_all["note"]) if note]
-    said += "".join(f" {note[:1].upper()}{note[1:]}." for note in notes)
+    text += "".join(f" {note[:1].upper()}{note[1:]}." for note in notes)
     if comparison is not None and comparison.mean_absolute_error is not None:
         r2 = (
             f"R² is not defined ({comparison.why_no_r2})"
             if comparison.r2 is None
             else f"R² = {comparison.r2:.3f}"
         )
-        said += (
-            f" Against {_number(len(comparison.pairs), 'reference fraction')}, {r2} and the mean "
-            f"absolute error is {comparison.mean_absolute_error:.3f}."
+        text += (
+            f" Compared with {_number(len(comparison.pairs), 'reference fraction')}, {r2} and the "
+            f"mean absolute error is {comparison.mean_absolute_error:.3f}."
         )
-    return said
+    return text
 
 
-def not_counted(table: pd.DataFrame) -> dict[str, int]:
-    """Why clusters do not count in the ratios → how many; each counts under its first reason."""
+def count_excluded(table: pd.DataFrame) -> dict[str, int]:
+    """Count the clusters that do not count in the ratios, by the first reason of each.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The cluster table.
+
+    Returns
+    -------
+    dict of str to int
+        Reason → number of clusters.
+    """
     label = table["label"].astype(str)
     reasons = {
         "in regions that a person has excluded": table["excluded"].astype(bool)
@@ -340,22 +363,22 @@ def _people(
     n = int((table["label_corrected"] != "").sum())
     columns = ["annotator", "image", "cluster_id", "what"]
     log = pd.DataFrame(columns=columns) if corrections is None else corrections
-    there = set(zip(table["image"].astype(str), table["cluster_id"].tolist(), strict=True))
-    removed = len(taken_out(log) - there)
+    present = set(zip(table["image"].astype(str), table["cluster_id"].tolist(), strict=True))
+    removed = len(removed_clusters(log) - present)
     if not n and not removed:
         return ""
     people = len(annotators(log))
     who = f"{_number(people, 'person', 'people')}" if people else "a person"
-    said = f"{_number(n, 'cluster')} {'has' if n == 1 else 'have'} a label given by {who}"
+    text = f"{_number(n, 'cluster')} {'has' if n == 1 else 'have'} a label given by {who}"
     if len(log):
-        said += f" ({_number(len(log), 'entry', 'entries')} in the log)"
-    said += ", which counts instead of the model's."
+        text += f" ({_number(len(log), 'entry', 'entries')} in the log)"
+    text += ", which replaces the label of the model."
     if corrected is not None and corrected.by_hand:
-        said += f" The model had no label for {corrected.by_hand} of them."
+        text += f" The model had no label for {corrected.by_hand} of them."
     if removed:
-        said += f" {_number(removed, 'cluster')} {'was' if removed == 1 else 'were'} taken out by "
-        said += "hand."
-    return said
+        text += f" {_number(removed, 'cluster')} {'was' if removed == 1 else 'were'} removed "
+        text += "manually."
+    return text
 
 
 def _sample(sample: Accuracy | None) -> str:
@@ -363,19 +386,19 @@ def _sample(sample: Accuracy | None) -> str:
         return ""
     share = sample.overall
     return (
-        f"From {share.n} answers to a stratified sample of {sample.n_wanted} of "
+        f"Based on {share.n} reviewed clusters of a stratified sample of {sample.n_wanted} of "
         f"{sample.n_population} clusters, drawn at random within predicted label and confidence, "
         f"the accuracy of the model's labels is {share.value:.3f} (95 % interval {share.low:.3f} "
-        f"to {share.high:.3f}); clusters that are none count as wrong."
+        f"to {share.high:.3f}); false detections count as errors."
     )
 
 
 def annotators(corrections: pd.DataFrame) -> list[str]:
-    """Who gave labels, without the consensus, which is nobody's opinion."""
+    """Return the names of the annotators, without the consensus."""
     return [name for name in corrections["annotator"].unique() if name != CONSENSUS]
 
 
-def _software(record: dict[str, Any], cite: _Citing) -> str:
+def _software(record: dict[str, Any], cite: _Citations) -> str:
     environment = record["environment"]
     packages = [
         f"{name} {version}"
@@ -383,10 +406,10 @@ def _software(record: dict[str, Any], cite: _Citing) -> str:
         if version is not None and name in _NAMED
     ]
     napari = environment["packages"].get("napari")
-    said = f"Software: Python {environment['python']}, {', '.join(packages)}"
-    said += f"; napari {napari} {cite('napari')}" if napari else ""
-    device = f" The network ran on: {record['device']}." if record.get("device") else ""
-    return f"{said}.{device} Colours are those of Okabe and Ito {cite('okabe-ito')}."
+    text = f"Software: Python {environment['python']}, {', '.join(packages)}"
+    text += f"; napari {napari} {cite('napari')}" if napari else ""
+    device = f" Device: {record['device']}." if record.get("device") else ""
+    return f"{text}.{device} Colours are from the palette of Okabe and Ito {cite('okabe-ito')}."
 
 
 _NAMED = ("torch", "numpy", "scipy", "scikit-image", "pandas", "umap-learn")

@@ -1,4 +1,4 @@
-"""What the report shows of a stack over time: classes of its tracks, dwell times, events, drift."""
+"""Tracks of a stack in the report: classes over time, dwell times, events and drift."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..tracking.smoothing import Track
 from ..tracking.text import DWELL_HEADERS, EVENT_HEADERS, dwell_lines, event_lines, summary
 from .charts import as_image
 from .figures import glyph
-from .plot_base import Look, dress, weight
+from .plot_base import Look, marker_scale, style_axes
 from .plots import style
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_TRACKS = 60
-"""So many tracks have a row in the chart: of more they could not be told apart."""
+"""Maximum number of tracks in the chart."""
 MAX_EVENTS = 40
-"""So many events are listed; all of them are in events.csv."""
+"""Maximum number of events in the list; events.csv contains all events."""
 _ROW_INCH = 0.12
 _PLURALS = {
     "appearance": "appearances",
@@ -35,21 +35,28 @@ _PLURALS = {
 }
 
 
-def over_time(movie: TrackedMovie, classes: Sequence[str], small: bool = False) -> dict[str, Any]:
-    """What the template shows of a movie.
+def movie_context(
+    movie: TrackedMovie, classes: Sequence[str], small: bool = False
+) -> dict[str, Any]:
+    """Return the context of the template for a stack with tracks.
 
     Parameters
     ----------
-    movie
-        From `movies.movie_of`.
-    classes
+    movie : TrackedMovie
+        Tracks from `tracking.following.analyse_movie`.
+    classes : sequence of str
         All classes, in order.
-    small
-        Numbers only.
+    small : bool
+        Whether to omit charts and events.
+
+    Returns
+    -------
+    dict
+        Context of the template.
     """
     counts = movie.events["event"].value_counts()
     events = event_lines(movie.events.iloc[:MAX_EVENTS])
-    shown = chosen(movie.tracks)
+    shown = select_tracks(movie.tracks)
     return {
         "summary": summary(movie),
         "counts": [
@@ -75,9 +82,11 @@ def over_time(movie: TrackedMovie, classes: Sequence[str], small: bool = False) 
     }
 
 
-def chosen(tracks: Sequence[Track]) -> list[Track]:
-    """The tracks that have a row: those that change most often, then the longest; in the order of
-    their numbers."""
+def select_tracks(tracks: Sequence[Track]) -> list[Track]:
+    """Select the tracks of the chart: those with most changes, then the longest.
+
+    They are in the order of their numbers.
+    """
     ranked = sorted(tracks, key=lambda t: (-_changes(t), -len(t.rows), t.track_id))
     return sorted(ranked[:MAX_TRACKS], key=lambda t: t.track_id)
 
@@ -89,9 +98,23 @@ def _changes(track: Track) -> int:
 def tracks_chart(
     tracks: Sequence[Track], movie: TrackedMovie, classes: Sequence[str]
 ) -> Figure | None:
-    """A row per track: the smoothed class as colour, its symbol where a stretch begins.
+    """Plot a row per track with the smoothed class as colour and a symbol at its start.
 
-    Frames in which a cluster was missed are pale. None without any track.
+    Frames without a detection are pale.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        Tracks to plot.
+    movie : TrackedMovie
+        The stack.
+    classes : sequence of str
+        All classes, in order.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None without tracks.
     """
     from matplotlib.colors import to_rgba
     from matplotlib.figure import Figure
@@ -103,7 +126,7 @@ def tracks_chart(
     cells = np.zeros((len(tracks), movie.drift.n_frames, 4))
     for row, track in enumerate(tracks):
         cells[row, track.frames] = [to_rgba(look.colour(str(label))) for label in track.label]
-        cells[row, track.frames[~track.seen], 3] = 0.35
+        cells[row, track.frames[~track.detected], 3] = 0.35
     with style():
         height = 0.8 + _ROW_INCH * max(len(tracks), 6)
         figure = Figure(figsize=(6.4, height), layout="constrained")
@@ -112,33 +135,36 @@ def tracks_chart(
         extent = (-step / 2, width - step / 2, len(tracks) - 0.5, -0.5)
         axes.imshow(cells, extent=extent, aspect="auto", interpolation="nearest")
         for row, track in enumerate(tracks):
-            begins = np.flatnonzero(np.append(True, track.label[1:] != track.label[:-1]))
-            for i in begins:
-                label = str(track.label[i])
-                axes.scatter(
-                    track.frames[i] * step,
-                    row,
-                    s=14 * weight(look.symbol(label)),
-                    marker=look.marker(label),
-                    color=look.colour(label),
-                    edgecolor=look.ink,
-                    linewidth=0.6,
-                    clip_on=False,
-                    zorder=3,
-                )
+            _draw_changes(axes, look, track, row, step)
         between = np.arange(1, len(tracks)) - 0.5
         axes.hlines(between, extent[0], extent[1], color=look.paper, linewidth=0.8)
         ticks = range(0, len(tracks), max(1, len(tracks) // 12))
         axes.set_yticks(list(ticks), [str(tracks[i].track_id) for i in ticks])
         axes.set_ylabel("Track")
         _time_axis(axes, movie)
-        dress(axes, look)
+        style_axes(axes, look)
     return figure
 
 
+def _draw_changes(axes: Axes, look: Look, track: Track, row: int, step: float) -> None:
+    """Draw a symbol at the start of each dwell of a track."""
+    for i in np.flatnonzero(np.append(True, track.label[1:] != track.label[:-1])):
+        label = str(track.label[i])
+        axes.scatter(
+            track.frames[i] * step,
+            row,
+            s=14 * marker_scale(look.symbol(label)),
+            marker=look.marker(label),
+            color=look.colour(label),
+            edgecolor=look.ink,
+            linewidth=0.6,
+            clip_on=False,
+            zorder=3,
+        )
+
+
 def drift_chart(movie: TrackedMovie) -> Figure | None:
-    """How far the stage has gone since the first frame, down and to the right; None if nothing was
-    found."""
+    """Plot the drift of the stage since the first frame; None if it is not known."""
     from matplotlib.figure import Figure
 
     if (movie.drift.source == "assumed").all():
@@ -155,7 +181,7 @@ def drift_chart(movie: TrackedMovie) -> Figure | None:
         axes.set_ylabel("Drift / nm")
         axes.legend(frameon=False)
         _time_axis(axes, movie)
-        dress(axes, Look())
+        style_axes(axes, Look())
     return figure
 
 

@@ -1,6 +1,6 @@
-"""What all plots have in common: how one is described, its looks, how selected clusters show.
+"""Common parts of all plots: description, style, and drawing of selected clusters.
 
-No figure is made here and nothing of a window is known: a plot draws into axes that it is given.
+Plots draw into given axes, independent of figures and windows.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from matplotlib.path import Path
 
 RASTER_FROM = 5000
-"""Points in a plot from which on an SVG holds them as pixels: as shapes they take seconds."""
+"""Number of points above which an SVG file contains pixels: shapes are slow to draw."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a plot looks like wherever it is drawn.
+    """Colours, symbols and font size of a plot.
 
     Parameters
     ----------
-    classes
-        All classes in order: they decide on colours and symbols.
-    ink, paper
-        Colours of lines and words, and of the ground.
-    font_pt
-        Size of the words.
+    classes : sequence of str
+        All classes in order, which define colours and symbols.
+    ink, paper : str
+        Colours of lines and text, and of the background.
+    font_pt : float
+        Font size in points.
     """
 
     classes: Sequence[str] = ()
@@ -46,12 +46,15 @@ class Look:
     font_pt: float = 9.0
 
     def colour(self, label: str) -> str:
+        """Return the colour of a label."""
         return colours(self.classes).get(label, UNKNOWN_COLOUR)
 
     def symbol(self, label: str) -> str:
+        """Return the napari symbol of a label."""
         return symbols(self.classes).get(label, UNKNOWN_SYMBOL)
 
     def marker(self, label: str) -> str | Path:
+        """Return the matplotlib marker of a label."""
         return marker(self.symbol(label))
 
 
@@ -61,32 +64,32 @@ def _no_text(row: Any) -> str:
 
 @dataclass(frozen=True)
 class Plot:
-    """One kind of plot, as data and as a picture.
+    """One kind of plot: its data and how to draw them.
 
     Parameters
     ----------
-    title, explanation
-        Its name, and what it shows in a sentence.
-    data
-        ``data(table, **context)``: what is drawn, one row per mark (a bar, a point), with units in
-        the names of the columns. The context is that of `PLOTS`; what a plot has no use for is
-        ignored.
-    draw
-        ``draw(axes, data, look)``: into empty axes, data without rows too.
-    members
-        ``members(table, data)``: of each cluster, (N,), the row of data that it is part of, or -1.
-    places
-        ``places(data)``: where the marks are, (rows, 4) as x from, x to, y from, y to in the units
-        of the axes; a point has no extent.
-    words
-        ``words(row)``: one row of data, as a person reads it.
-    column
-        The column of the data whose values hold together what lies above each other: all bars of
-        a bin, all points of an image; "" where nothing does.
-    slow
-        Whether ``data`` may take longer than a window can wait.
-    nothing
-        What to do where there is nothing to draw.
+    title, explanation : str
+        Title, and a sentence about the plot.
+    data : callable
+        ``data(table, **context)`` returns a DataFrame with one row per mark (a bar or a point) and
+        units in the names of the columns. The context is described in `plots`; plots ignore
+        arguments that they do not need.
+    draw : callable
+        ``draw(axes, data, look)`` draws into empty axes, also for data without rows.
+    members : callable
+        ``members(table, data)`` returns the row of the data of each cluster, -1 for none.
+    places : callable
+        ``places(data)`` returns the extents of the marks in axes units, (n_rows, 4) as x from,
+        x to, y from, y to; those of a point are equal.
+    words : callable
+        ``words(row)`` describes one row of the data as text.
+    column : str
+        Column of the data that groups marks, such as the bars of a bin or the points of an image;
+        "" without groups.
+    slow : bool
+        Whether ``data`` is too slow for the main thread of a window.
+    nothing : str
+        Message for data without rows.
     """
 
     title: str
@@ -98,40 +101,49 @@ class Plot:
     words: Callable[[Any], str] = field(default=_no_text)
     column: str = ""
     slow: bool = False
-    nothing: str = "Analyse an image first: there is nothing to draw yet."
+    nothing: str = "No data: analyse an image first."
 
 
 # ---- clusters
-def whole(table: pd.DataFrame) -> pd.Series:
-    """Clusters that are not cut by the border and not in an excluded region: (N,) bool."""
+def is_complete(table: pd.DataFrame) -> pd.Series:
+    """Return which clusters are neither cut by the border nor in an excluded region."""
     keep = ~table["touches_border"].astype(bool)
     return keep & ~table["excluded"].astype(bool) if "excluded" in table.columns else keep
 
 
 def labels_in_order(labels: pd.Series, classes: Sequence[str]) -> list[str]:
-    """The labels that occur: classes in order, others, those that are no class, none."""
+    """Return the labels that occur: classes in order, others, non-class labels, no label."""
     found = set(labels.unique())
     known = [*classes, *NON_CLASS_LABELS, ""]
     others = sorted(found - set(known))
     return [name for name in [*classes, *others, *NON_CLASS_LABELS, ""] if name in found]
 
 
-def row_numbers(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
-    """`Plot.members` where a row of data is a cluster: its index is that of the table's row."""
+def row_of_cluster(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
+    """Return `Plot.members` for data with one row per cluster and the index of the table."""
     member = np.full(len(table), -1)
     member[data.index.to_numpy()] = np.arange(len(data))
     return member
 
 
-def rows_by(table: Mapping[str, Any] | pd.DataFrame, data: pd.DataFrame, **same: str) -> np.ndarray:
-    """The row of data, or -1, in which these columns say the same as in the table.
+def matching_row(
+    table: Mapping[str, Any] | pd.DataFrame, data: pd.DataFrame, **same: str
+) -> np.ndarray:
+    """Return the row of the data with equal values for each row of a table.
 
     Parameters
     ----------
-    table, data
-        Any tables.
-    same
+    table : mapping or pandas.DataFrame
+        A table.
+    data : pandas.DataFrame
+        The data.
+    **same : str
         Column of the data → column of the table.
+
+    Returns
+    -------
+    ndarray of int, shape (n_table_rows,)
+        Row of the data, -1 without a match.
     """
     wanted = pd.DataFrame({ours: np.asarray(table[theirs]) for ours, theirs in same.items()})
     numbered = data[list(same)].assign(_row=np.arange(len(data)))
@@ -144,10 +156,10 @@ def rows_by(table: Mapping[str, Any] | pd.DataFrame, data: pd.DataFrame, **same:
 def _markers() -> dict[str, str | Path]:
     from matplotlib.path import Path
 
-    # Three discs round a middle, as napari draws its clobber; matplotlib has none.
+    # Three overlapping discs, the symbol clobber of napari, which matplotlib does not have.
     angle = np.linspace(0, 2 * np.pi, 91)
     away = angle[:, None] - np.pi / 2 - 2 * np.pi / 3 * np.arange(3)
-    shift = 0.65  # of each disc from the middle, in radii
+    shift = 0.65  # distance of each disc from the centre in radii
     reach = (shift * np.cos(away) + np.sqrt(1 - (shift * np.sin(away)) ** 2)).max(axis=1)
     discs = Path(reach[:, None] * np.column_stack([np.cos(angle), np.sin(angle)]))
     return {
@@ -165,17 +177,27 @@ def _markers() -> dict[str, str | Path]:
 
 
 def marker(symbol: str) -> str | Path:
-    """What matplotlib draws for a symbol of napari; a disc for one that is not known."""
+    """Return the matplotlib marker for a symbol of napari, a disc for unknown symbols."""
     return _markers().get(symbol, "o")
 
 
-def weight(symbol: str) -> float:
-    """By how much larger a symbol is drawn that covers little of its box."""
+def marker_scale(symbol: str) -> float:
+    """Return the scale factor of a symbol, so that all symbols look equally large."""
     return {"star": 1.5, "cross": 1.15, "triangle_up": 1.15, "triangle_down": 1.15}.get(symbol, 1.0)
 
 
-def dress(axes: Axes, look: Look, said: str = "") -> None:
-    """Ink on paper, two spines, and a line or two above the axes that say what is seen."""
+def style_axes(axes: Axes, look: Look, title: str = "") -> None:
+    """Apply the style to axes: colours, two spines and a title.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        The axes.
+    look : Look
+        Colours and sizes.
+    title : str
+        Text above the axes.
+    """
     axes.set_facecolor(look.paper)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -185,16 +207,28 @@ def dress(axes: Axes, look: Look, said: str = "") -> None:
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(look.ink)
         label.set_fontsize(look.font_pt)
-    if said:
-        # It begins where the axes do, some five letters from the edge.
-        lines = textwrap.wrap(said, max(20, int(_width_pt(axes) / (0.57 * look.font_pt)) - 6))
+    if title:
+        # The title starts at the axes, about five letters from the edge.
+        lines = textwrap.wrap(title, max(20, int(_width_pt(axes) / (0.57 * look.font_pt)) - 6))
         axes.set_title(
             "\n".join(lines), loc="left", fontsize=look.font_pt, color=look.ink, wrap=False
         )
 
 
 def legend(axes: Axes, look: Look, above: bool = False, **options: Any) -> None:
-    """Names of what has a label, without a frame; above the axes in as many lines as it takes."""
+    """Draw the legend without a frame.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        The axes.
+    look : Look
+        Colours and sizes.
+    above : bool
+        Whether the legend is above the axes, in as many lines as necessary.
+    **options : object
+        Options of `matplotlib.axes.Axes.legend`.
+    """
     from matplotlib.lines import Line2D
 
     handles, names = axes.get_legend_handles_labels()
@@ -210,10 +244,10 @@ def legend(axes: Axes, look: Look, above: bool = False, **options: Any) -> None:
             "borderaxespad": 0.2, "columnspacing": 0.8, "handlelength": 1.2,
         }  # fmt: skip
     drawn = axes.legend(handles, names, frameon=False, handletextpad=0.3, **options)
-    drawn.set_in_layout(above)  # within the axes it takes no room, and its size takes time
+    drawn.set_in_layout(above)  # inside the axes it needs no space, and its size is slow to compute
     for handle, name in zip(drawn.legend_handles, names, strict=True):
-        if isinstance(handle, Line2D):  # of one size, however small the points are
-            handle.set_markersize(0.65 * look.font_pt * weight(look.symbol(name)))
+        if isinstance(handle, Line2D):  # one size for all symbols
+            handle.set_markersize(0.65 * look.font_pt * marker_scale(look.symbol(name)))
 
 
 def _width_pt(axes: Axes) -> float:
@@ -221,10 +255,20 @@ def _width_pt(axes: Axes) -> float:
     return 432.0 if figure is None else 72 * figure.get_figwidth()
 
 
-def say(axes: Axes, look: Look, words: str) -> None:
-    """Words in the middle of axes that have nothing to show."""
+def draw_message(axes: Axes, look: Look, message: str) -> None:
+    """Draw a message in the centre of axes without data.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        The axes.
+    look : Look
+        Colours and sizes.
+    message : str
+        The message.
+    """
     axes.text(
-        0.5, 0.5, textwrap.fill(words, 44), transform=axes.transAxes, ha="center", va="center",
+        0.5, 0.5, textwrap.fill(message, 44), transform=axes.transAxes, ha="center", va="center",
         color=look.ink, fontsize=look.font_pt,
     )  # fmt: skip
 
@@ -237,20 +281,26 @@ def draw_points(
     label: pd.Series,
     face: np.ndarray | None = None,
 ) -> None:
-    """Very many points in the colours and symbols of their labels, with these in the legend.
+    """Draw points in the colours and symbols of their labels; fast for many points.
 
     Parameters
     ----------
-    x, y, label
-        N places and labels.
-    face
-        N colours as text where they don't mean the label; the legend is left to the caller.
+    axes : matplotlib.axes.Axes
+        The axes.
+    look : Look
+        Colours and sizes.
+    x, y : ndarray of shape (n_points,)
+        Positions.
+    label : pandas.Series of str
+        Labels of the points, which get entries in the legend.
+    face : ndarray of str, optional
+        Colours that replace those of the labels; the legend then has no entries.
     """
     size = float(np.clip(7.5 - 1.2 * np.log10(max(len(x), 1)), 2.0, 6.0))
     edge = 0.4 if len(x) < RASTER_FROM else 0.15
     for name in labels_in_order(label, look.classes):
         own = np.flatnonzero(label.to_numpy() == name)
-        # One call per colour: matplotlib stamps equal marks ten times as fast.
+        # One call per colour: matplotlib draws equal markers ten times as fast.
         parts = (
             {look.colour(name): own}
             if face is None
@@ -259,7 +309,7 @@ def draw_points(
         for colour, rows in parts.items():
             axes.plot(
                 x[rows], y[rows], linestyle="", marker=look.marker(name),
-                markersize=size * weight(look.symbol(name)),
+                markersize=size * marker_scale(look.symbol(name)),
                 markerfacecolor=colour, markeredgecolor=(0, 0, 0, 0.6), markeredgewidth=edge,
                 rasterized=len(x) > RASTER_FROM,
                 label=(name or "no label") if face is None else "_",
@@ -269,7 +319,21 @@ def draw_points(
 def draw_bars(
     axes: Axes, look: Look, boxes: np.ndarray, label: Iterable[str], hollow: bool = False
 ) -> None:
-    """Bars (rows, 4) as x from, x to, y from, y to, in the colours of their labels."""
+    """Draw bars in the colours of their labels.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        The axes.
+    look : Look
+        Colours and sizes.
+    boxes : ndarray of shape (n_bars, 4)
+        x from, x to, y from, y to of each bar.
+    label : iterable of str
+        Labels of the bars.
+    hollow : bool
+        Whether to draw outlines only.
+    """
     from matplotlib.collections import PolyCollection
 
     tints = [look.colour(name) for name in label]
@@ -280,26 +344,30 @@ def draw_bars(
 
 
 def _corners(boxes: np.ndarray) -> list[np.ndarray]:
-    """The (4, 2) corners of each box given as x from, x to, y from, y to."""
+    """Return the corners (4, 2) of each box."""
     left, right, low, high = np.asarray(boxes, float).reshape(-1, 4).T
     x, y = np.stack([left, right, right, left], 1), np.stack([low, low, high, high], 1)
     return list(np.stack([x, y], axis=2))
 
 
-def mark(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[Artist]:
-    """Show how much of each mark is selected: bars are filled with ink, points are ringed.
+def draw_selection(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[Artist]:
+    """Highlight selected clusters: bars are partly filled, points get rings.
 
     Parameters
     ----------
-    boxes
-        (rows, 4) of `Plot.places`.
-    share
-        (rows,) of the clusters of each mark that are selected, 0 to 1.
+    axes : matplotlib.axes.Axes
+        The axes.
+    look : Look
+        Colours and sizes.
+    boxes : ndarray of shape (n_rows, 4)
+        Extents of the marks from `Plot.places`.
+    share : ndarray of shape (n_rows,)
+        Fraction of the clusters of each mark that is selected, 0 to 1.
 
     Returns
     -------
     list of matplotlib.artist.Artist
-        What was added to the axes.
+        Artists added to the axes.
     """
     from matplotlib.collections import PolyCollection
 
@@ -319,7 +387,7 @@ def mark(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[A
         axes.add_collection(marks, autolim=False)
         added.append(marks)
     if flat.any():
-        # Many rings must leave something of the points to be seen.
+        # Many rings are thin, so that points stay visible.
         thin = float(np.clip(1.4 - 0.25 * np.log10(flat.sum()), 0.6, 1.4))
         for width, colour in ((2.2 * thin, look.paper), (thin, look.ink)):
             added += axes.plot(
@@ -331,6 +399,11 @@ def mark(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[A
 
 
 def per_cent(share: float) -> str:
-    """``3.4 %``, ``28 %``: two digits are enough. No line ends before the sign."""
+    """Format a fraction with two digits as ``3.4 %`` or ``28 %``, with a no-break space."""
     digits = f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
     return f"{digits}\N{NO-BREAK SPACE}%"
+
+
+def format_p_value(p: float) -> str:
+    """Format a p-value; NaN is unknown."""
+    return "p unknown" if np.isnan(p) else f"p = {p:.3g}"

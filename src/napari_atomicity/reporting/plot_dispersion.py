@@ -1,8 +1,9 @@
-"""How atoms are spread: nearest neighbours, g(r), L(r), quadrats, sizes of groups.
+"""Plots of the dispersion of atoms: nearest neighbours, g(r), L(r), quadrats, sizes of groups.
 
-As the plots of clusters (`reporting.plots`), but of an atom table: of one image, or of a pool. The
-context that ``data`` takes: ``dispersion``, the `statistics.dispersion.DispersionStatistics` of
-the same atoms. A bar of the histogram, a quadrat and a size hold atoms, which ``members`` names.
+They are used like the plots of clusters (`reporting.plots`), with an atom table of one image or of
+several images. The context of ``data`` is ``dispersion``, the
+`statistics.dispersion.DispersionStatistics` of the same atoms. Marks are bars, quadrats and sizes,
+and ``members`` returns the mark of each atom.
 
 >>> data = DISPERSION_PLOTS["nearest_neighbours"].data(atoms, dispersion=found)
 >>> save_plot(DISPERSION_PLOTS["nearest_neighbours"], data, "nearest_neighbours.svg")
@@ -18,7 +19,23 @@ import pandas as pd
 
 from ..statistics.atom_groups import kind_of
 from ..statistics.dispersion import DispersionStatistics
-from .plot_base import Look, Plot, draw_bars, dress, legend, per_cent, say
+from .plot_base import (
+    Look,
+    Plot,
+    draw_bars,
+    draw_message,
+    format_p_value,
+    legend,
+    per_cent,
+    style_axes,
+)
+from .plot_quadrats import (
+    describe_quadrat,
+    draw_quadrats,
+    quadrat_data,
+    quadrat_members,
+    quadrat_places,
+)
 from .plot_sizes import bin_width
 
 if TYPE_CHECKING:
@@ -26,33 +43,28 @@ if TYPE_CHECKING:
 
 _BINS = 40
 BAR = "atoms"
-"""What bars are drawn as: a label of its own, so that the look decides on the colour."""
-NOTHING = "Find atoms first: there is nothing to draw yet."
+"""Label of all bars, which defines their colour."""
+EMPTY_MESSAGE = "No data: detect atoms first."
 
 
-def _of_atoms(look: Look | None) -> Look:
-    """The look of other plots, but with one class, `BAR`, instead of those of clusters."""
+def _atom_look(look: Look | None) -> Look:
+    """Return the look with the single class `BAR`."""
     return replace(look or Look(), classes=(BAR,))
-
-
-def _p(value: float) -> str:
-    return "p not known" if np.isnan(value) else f"p = {value:.3g}"
 
 
 # ---- nearest neighbours
 def neighbour_data(
     table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
 ) -> pd.DataFrame:
-    """Numbers of atoms by distance to the nearest neighbour, and what randomness would give.
+    """Count atoms and random atoms by the distance to the nearest neighbour.
 
-    Distances are those of the table, not corrected for the edge; the random atoms have the same
-    support and so the same edge.
+    Distances are not corrected for the edge; random atoms have the same support and edge.
 
     Returns
     -------
     pandas.DataFrame
         Columns ``distance_from_nm, distance_to_nm, count, random, random_low, random_high``: a row
-        per bin. The last two hold 95 % of the random patterns, bin by bin; NaN without any.
+        per bin. The last two are the 95 % range of random patterns in each bin; NaN without them.
     """
     columns = ["distance_from_nm", "distance_to_nm", "count", "random", "random_low", "random_high"]
     distance = _distances(table)
@@ -81,7 +93,7 @@ def _distances(table: pd.DataFrame) -> np.ndarray:
 
 
 def _bins(distance: np.ndarray, width: float) -> np.ndarray:
-    # Rounding must not put the lower edge of a bin into the one before.
+    # The offset prevents rounding errors at the lower edges of bins.
     return np.floor(distance / width + 1e-9).astype(int)
 
 
@@ -103,11 +115,21 @@ def _neighbour_places(data: pd.DataFrame) -> np.ndarray:
 
 
 def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """Bars of the atoms, a line and a band of random ones."""
-    look = _of_atoms(look)
+    """Draw bars for the atoms, and a line and a band for random atoms.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
+    look = _atom_look(look)
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "Fewer than two atoms")
+        style_axes(axes, look)
+        draw_message(axes, look, "Fewer than two atoms")
         return
     draw_bars(axes, look, _neighbour_places(data), [BAR] * len(data))
     middle = (data["distance_from_nm"] + data["distance_to_nm"]) / 2
@@ -124,14 +146,14 @@ def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
         xlim=(0, float(data["distance_to_nm"].iloc[-1])), ylim=(0, 1.08 * top),
         xlabel="Distance to the nearest neighbour / nm", ylabel="Atoms",
     )  # fmt: skip
-    dress(axes, look)
+    style_axes(axes, look)
     legend(axes, look, loc="upper right")
 
 
 def _neighbour_row(row: Any) -> str:
     n = int(row["count"])
-    said = f"{row['distance_from_nm']:g} to {row['distance_to_nm']:g} nm: {n} atom{'s' * (n != 1)}"
-    return said if np.isnan(row["random"]) else f"{said}, {row['random']:.1f} if random"
+    text = f"{row['distance_from_nm']:g} to {row['distance_to_nm']:g} nm: {n} atom{'s' * (n != 1)}"
+    return text if np.isnan(row["random"]) else f"{text}, {row['random']:.1f} for random atoms"
 
 
 # ---- curves
@@ -139,7 +161,7 @@ def _curve_data(name: str) -> Any:
     def data(
         table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
     ) -> pd.DataFrame:
-        """Columns ``r_nm, observed, expected, low, high, p``; of L, all of these minus r."""
+        """Return columns ``r_nm, observed, expected, low, high, p``; r is subtracted from L."""
         columns = ["r_nm", "observed", "expected", "low", "high", "p"]
         if dispersion is None or name not in dispersion.curves:
             return pd.DataFrame(columns=columns)
@@ -155,10 +177,10 @@ def _curve_data(name: str) -> Any:
 
 
 def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look | None, label: str) -> None:
-    look = _of_atoms(look)
+    look = _atom_look(look)
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "Fewer than two atoms")
+        style_axes(axes, look)
+        draw_message(axes, look, "Fewer than two atoms")
         return
     r = data["r_nm"]
     if data["low"].notna().any():
@@ -172,16 +194,38 @@ def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look | None, label: str) -
     axes.set(xlim=(0, float(r.iloc[-1])), xlabel="Distance r / nm", ylabel=label)
     legend(axes, look, loc="best")
     p = float(data["p"].iloc[0])
-    dress(axes, look, f"Against complete spatial randomness on the same support: {_p(p)}.")
+    style_axes(
+        axes, look, f"Test of complete spatial randomness on the same support: {format_p_value(p)}."
+    )
 
 
 def draw_pair_correlation(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """g(r) with its envelope."""
+    """Draw g(r) with its envelope.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
     _draw_curve(axes, data, look, "g(r)")
 
 
 def draw_ripley(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """L(r) - r with its envelope."""
+    """Draw L(r) - r with its envelope.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
     _draw_curve(axes, data, look, "L(r) − r / nm")
 
 
@@ -194,131 +238,15 @@ def _curve_places(data: pd.DataFrame) -> np.ndarray:
 
 
 def _curve_row(row: Any) -> str:
-    said = f"r = {row['r_nm']:.3g} nm: {row['observed']:.3g}"
-    return said if np.isnan(row["low"]) else f"{said} ({row['low']:.3g} to {row['high']:.3g})"
-
-
-# ---- quadrats
-def quadrat_data(
-    table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
-) -> pd.DataFrame:
-    """Numbers of atoms in each quadrat of an image; nothing of a pool.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``y_from_nm, y_to_nm, x_from_nm, x_to_nm, support_nm2, count, expected,
-        density_per_nm2, used, index, p``: a row per quadrat with any support. ``expected`` is that
-        of its support at the density of those in use.
-    """
-    columns = ["y_from_nm", "y_to_nm", "x_from_nm", "x_to_nm", "support_nm2", "count", "expected",
-               "density_per_nm2", "used", "index", "p"]  # fmt: skip
-    if dispersion is None or dispersion.quadrats is None:
-        return pd.DataFrame(columns=columns)
-    q = dispersion.quadrats
-    rows, cols = (i.ravel() for i in np.indices(q.count.shape))
-    area, count, used = q.area_nm2.ravel(), q.count.ravel(), q.used.ravel()
-    density = count[used].sum() / area[used].sum() if used.any() else np.nan
-    out = pd.DataFrame(
-        {
-            "y_from_nm": q.edges_y_nm[rows],
-            "y_to_nm": q.edges_y_nm[rows + 1],
-            "x_from_nm": q.edges_x_nm[cols],
-            "x_to_nm": q.edges_x_nm[cols + 1],
-            "support_nm2": area,
-            "count": count.astype(int),
-            "expected": area * density,
-            "density_per_nm2": count / np.where(area > 0, area, np.nan),
-            "used": used,
-            "index": dispersion.quadrat_index,
-            "p": dispersion.quadrat_p,
-        }
-    )
-    return out[out["support_nm2"] > 0].reset_index(drop=True)[columns]
-
-
-def _quadrat_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
-    member = np.full(len(table), -1)
-    y, x = table["y_nm"].to_numpy(float), table["x_nm"].to_numpy(float)
-    for i, (low_y, high_y, low_x, high_x) in enumerate(data.iloc[:, :4].to_numpy(float)):
-        member[(y >= low_y) & (y < high_y) & (x >= low_x) & (x < high_x)] = i
-    return member
-
-
-def _quadrat_places(data: pd.DataFrame) -> np.ndarray:
-    return data[["x_from_nm", "x_to_nm", "y_from_nm", "y_to_nm"]].to_numpy(float)
-
-
-def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """Density by place, as the image lies; hatched where there is too little support."""
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Rectangle
-    from matplotlib.ticker import MaxNLocator
-
-    look = _of_atoms(look)
-    if not len(data):
-        dress(axes, look)
-        say(axes, look, "Quadrats are of one image")
-        return
-    boxes, used = _quadrat_places(data), data["used"].to_numpy(bool)
-    patches = [Rectangle((a, c), b - a, d - c) for a, b, c, d in boxes]
-    shown = PatchCollection(
-        [p for p, use in zip(patches, used, strict=True) if use], cmap="viridis",
-        edgecolors=look.paper, linewidths=0.8,
-    )  # fmt: skip
-    shown.set_array(data["density_per_nm2"].to_numpy(float)[used])
-    shown.set_clim(0, max(1e-9, float(data["density_per_nm2"][used].max()) if used.any() else 1.0))
-    axes.add_collection(shown)
-    axes.add_collection(
-        PatchCollection(
-            [p for p, use in zip(patches, used, strict=True) if not use], facecolors="none",
-            edgecolors=look.ink, hatch="////", alpha=0.3, linewidths=0.5,
-        )
-    )  # fmt: skip
-    for (a, b, c, d), n in zip(boxes, data["count"], strict=True):
-        axes.text(
-            (a + b) / 2, (c + d) / 2, str(n), ha="center", va="center", color="#ffffff",
-            fontsize=0.9 * look.font_pt, path_effects=_outlined(), in_layout=False,
-        )  # fmt: skip
-    axes.set(
-        xlim=(boxes[:, 0].min(), boxes[:, 1].max()), ylim=(boxes[:, 3].max(), boxes[:, 2].min()),
-        xlabel="x / nm", ylabel="y / nm", aspect="equal",
-    )  # fmt: skip
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
-    figure = axes.get_figure(root=True)
-    if figure is not None:
-        # A child of the axes, so that clearing these takes it along.
-        bar = figure.colorbar(shown, cax=axes.inset_axes((1.03, 0.0, 0.04, 1.0)))
-        bar.ax.yaxis.set_major_locator(MaxNLocator(4))
-        bar.set_label("Atoms / nm² of support", color=look.ink, fontsize=look.font_pt)
-        bar.ax.tick_params(colors=look.ink, labelsize=0.9 * look.font_pt)
-    index, p = float(data["index"].iloc[0]), float(data["p"].iloc[0])
-    if np.isfinite(index):
-        dress(axes, look, f"Index of dispersion {index:.2f} (1 is random), {_p(p)}.")
-    else:
-        dress(axes, look)
-
-
-def _outlined() -> list[Any]:
-    from matplotlib.patheffects import withStroke
-
-    return [withStroke(linewidth=2, foreground="#1d2433")]
-
-
-def _quadrat_row(row: Any) -> str:
-    n = int(row["count"])
-    return (
-        f"{n} atom{'s' * (n != 1)} on {row['support_nm2']:.3g} nm² of support, "
-        f"{row['expected']:.1f} expected"
-    )
+    text = f"r = {row['r_nm']:.3g} nm: {row['observed']:.3g}"
+    return text if np.isnan(row["low"]) else f"{text} ({row['low']:.3g} to {row['high']:.3g})"
 
 
 # ---- sizes of groups
 def group_data(
     table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
 ) -> pd.DataFrame:
-    """Numbers of groups by their number of atoms, as linked in the table.
+    """Count groups by their number of atoms.
 
     Returns
     -------
@@ -349,13 +277,23 @@ def _group_places(data: pd.DataFrame) -> np.ndarray:
 
 
 def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """A bar per size."""
+    """Draw a bar per group size.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    look = _of_atoms(look)
+    look = _atom_look(look)
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No atoms")
+        style_axes(axes, look)
+        draw_message(axes, look, "No atoms")
         return
     boxes = _group_places(data)
     draw_bars(axes, look, boxes, [BAR] * len(data))
@@ -365,8 +303,8 @@ def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
         xlabel="Atoms in a group", ylabel="Groups",
     )  # fmt: skip
     shares = data.groupby("kind", sort=False)["share_of_atoms"].sum()
-    said = ", ".join(f"{kind} {per_cent(float(share))}" for kind, share in shares.items())
-    dress(axes, look, f"Of the atoms: {said}.")
+    shares_text = ", ".join(f"{kind} {per_cent(float(share))}" for kind, share in shares.items())
+    style_axes(axes, look, f"Fractions of atoms: {shares_text}.")
 
 
 def _group_row(row: Any) -> str:
@@ -377,56 +315,55 @@ def _group_row(row: Any) -> str:
 DISPERSION_PLOTS: dict[str, Plot] = {
     "nearest_neighbours": Plot(
         "Nearest neighbours",
-        "How far it is from an atom to the nearest other one, beside as many atoms that are "
-        "strewn at random on the same support.",
+        "Distances to the nearest neighbour, compared with random atoms on the same support.",
         neighbour_data,
         draw_neighbours,
         _neighbour_members,
         _neighbour_places,
         _neighbour_row,
-        nothing=NOTHING,
+        nothing=EMPTY_MESSAGE,
     ),
     "pair_correlation": Plot(
         "Pair correlation",
-        "How much denser than on average it is at a distance from an atom: 1 where atoms know "
-        "nothing of each other. A curve that leaves the band anywhere is not random.",
+        "Density at a distance from an atom relative to the mean density; 1 for independent atoms. "
+        "A curve that leaves the band at any distance is not random.",
         _curve_data("g"),
         draw_pair_correlation,
         _no_members,
         _curve_places,
         _curve_row,
-        nothing=NOTHING,
+        nothing=EMPTY_MESSAGE,
     ),
     "ripley_l": Plot(
         "Ripley's L",
-        "Atoms within a distance of an atom, as the radius that random ones would need, minus "
-        "the distance: above 0 they gather, below it they keep apart.",
+        "Number of atoms within a distance r of an atom, transformed to L(r) − r: positive values "
+        "indicate clustering, negative values regularity.",
         _curve_data("L"),
         draw_ripley,
         _no_members,
         _curve_places,
         _curve_row,
-        nothing=NOTHING,
+        nothing=EMPTY_MESSAGE,
     ),
     "quadrats": Plot(
         "Quadrats",
-        "Atoms in the squares of a grid, weighed by their support: are they spread evenly?",
+        "Numbers of atoms in the squares of a grid relative to their support.",
         quadrat_data,
         draw_quadrats,
-        _quadrat_members,
-        _quadrat_places,
-        _quadrat_row,
-        nothing=NOTHING,
+        quadrat_members,
+        quadrat_places,
+        describe_quadrat,
+        nothing=EMPTY_MESSAGE,
     ),
     "groups": Plot(
         "Groups of atoms",
-        "How many atoms lie together, linked at a stated distance.",
+        "Sizes of groups of atoms linked within a given distance.",
         group_data,
         draw_groups,
         _group_members,
         _group_places,
         _group_row,
-        nothing=NOTHING,
+        nothing=EMPTY_MESSAGE,
     ),
 }
-"""Every plot of the dispersion by its name, which is that of its files too."""
+"""All plots of the dispersion by name, which is also the name of their files."""

@@ -1,4 +1,4 @@
-"""The embedding's map as a figure."""
+"""Plot of the map of the embedding."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .plot_base import Look, Plot, draw_points, dress, legend, row_numbers, say
+from .plot_base import Look, Plot, draw_message, draw_points, legend, row_of_cluster, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def map_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """The place of each cluster in the map.
+    """Return the position of each cluster in the map.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``image, cluster_id, label, confidence, umap_1, umap_2`` (the map has no unit): a
-        row per placed cluster, with the index of the table.
+        Columns ``image, cluster_id, label, confidence, umap_1, umap_2`` (without unit): a row per
+        cluster with a position, with the index of the table.
     """
     placed = np.isfinite(table[["umap_1", "umap_2"]].to_numpy(float)).all(axis=1)
     return table.loc[placed, ["image", "cluster_id", "label", "confidence", "umap_1", "umap_2"]]
@@ -32,17 +32,27 @@ def _map_places(data: pd.DataFrame) -> np.ndarray:
 
 
 def draw_map(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """A point per cluster; a column ``colour`` (#rrggbb), where there is one, wins over labels."""
+    """Draw a point per cluster in the colour of its label.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data from `map_data`; an optional column ``colour`` (#rrggbb) overrides the labels.
+    look : Look, optional
+        Colours and sizes.
+    """
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No cluster has a place in the map")
+        style_axes(axes, look)
+        draw_message(axes, look, "No cluster has a position in the map")
         return
     face = data["colour"].to_numpy(object) if "colour" in data.columns else None
     x, y = data["umap_1"].to_numpy(float), data["umap_2"].to_numpy(float)
     draw_points(axes, look, x, y, data["label"], face)
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2", aspect="equal")
-    dress(axes, look)
+    style_axes(axes, look)
     legend(axes, look, above=True)
 
 
@@ -52,11 +62,11 @@ def _map_row(row: Any) -> str:
 
 EMBEDDING = Plot(
     "Map of the embedding",
-    "UMAP of what the network feels to be alike, by label.",
+    "UMAP of the features of the network, coloured by label.",
     map_data,
     draw_map,
-    row_numbers,
+    row_of_cluster,
     _map_places,
     _map_row,
-    nothing="No cluster has a place in the map yet: classify, then place them in Embedding.",
+    nothing="No cluster has a position in the map: classify, then compute the map in Embedding.",
 )

@@ -1,4 +1,4 @@
-"""Class ratios from image to image: in the order of names, of recording, or as opened."""
+"""Plot of class ratios over images, ordered by name, recording time or opening."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.progress import Stop
 from ..statistics.ratios import class_ratios, counted
-from .plot_base import Look, Plot, dress, legend, rows_by, say
+from .plot_base import Look, Plot, draw_message, legend, matching_row, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,28 +23,28 @@ ORDERS = {
     "time": "by recording time",
     "opened": "as opened",
 }
-"""In which order the images can be shown."""
+"""Possible orders of the images."""
 
 _COLUMNS = ["image", "position", "recorded", "minutes", "class", "count", "fraction",
             "fraction_low", "fraction_high"]  # fmt: skip
 _NAMES_UP_TO = 12
 _BANDS_FROM = 30
-"""Images from which on intervals are drawn as bands: bars would be a thicket."""
+"""Number of images above which intervals are drawn as bands instead of bars."""
 _FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%m/%d/%Y %H:%M:%S")
 
 
 def recording_time(metadata: Mapping[str, Any]) -> datetime | None:
-    """When an image was recorded, as far as its metadata (``date`` and ``time``) tell.
+    """Return the recording time from the metadata ``date`` and ``time``, None if it is unknown.
 
-    A time without a zone is taken as it is: the images of one microscope have one zone.
+    Times without a time zone are treated as UTC: images of one microscope have the same zone.
     """
-    words = " ".join(str(metadata[key]) for key in ("date", "time") if metadata.get(key))
+    text = " ".join(str(metadata[key]) for key in ("date", "time") if metadata.get(key))
     try:
-        when = datetime.fromisoformat(words)
+        when = datetime.fromisoformat(text)
     except ValueError:
         for form in _FORMATS:
             try:
-                when = datetime.strptime(words, form)
+                when = datetime.strptime(text, form)
             except ValueError:
                 continue
             break
@@ -53,19 +53,34 @@ def recording_time(metadata: Mapping[str, Any]) -> datetime | None:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key to sort by in which image 10 comes after image 9."""
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that puts image 10 after image 9."""
     parts = re.findall(r"\d+|\D+", name.casefold())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
-def in_order(
+def order_images(
     images: Sequence[str], order: str = "name", times: Mapping[str, datetime | None] | None = None
 ) -> list[str]:
-    """The images in the order of `ORDERS`; those without a time come last."""
+    """Return the images in an order of `ORDERS`.
+
+    Parameters
+    ----------
+    images : sequence of str
+        Names of the images in the order of opening.
+    order : str
+        A key of `ORDERS`.
+    times : mapping of str to datetime, optional
+        Image → recording time; images without a time come last.
+
+    Returns
+    -------
+    list of str
+        The ordered names.
+    """
     if order == "opened":
         return list(images)
-    by_name = sorted(images, key=natural)
+    by_name = sorted(images, key=natural_key)
     if order == "name":
         return by_name
     never = datetime.max.replace(tzinfo=UTC)
@@ -82,31 +97,37 @@ def ratios_data(
     stop: Stop | None = None,
     **_: Any,
 ) -> pd.DataFrame:
-    """Fractions of the classes in each image as counted, with 95 % intervals.
+    """Compute the fractions of the classes in each image with 95 % intervals.
 
     Parameters
     ----------
-    images
-        Those that are open, in their order; those of the table if None.
-    order
+    table : pandas.DataFrame
+        The cluster table.
+    classes : sequence of str
+        All classes, in order.
+    images : sequence of str, optional
+        Open images in order; by default those of the table.
+    order : str
         A key of `ORDERS`.
-    times
-        Image → when it was recorded, where known.
-    n_bootstrap, stop
-        As for `statistics.ratios.class_ratios`.
+    times : mapping of str to datetime, optional
+        Image → recording time.
+    n_bootstrap : int, optional
+        See `statistics.ratios.class_ratios`.
+    stop : callable, optional
+        See `statistics.ratios.class_ratios`.
 
     Returns
     -------
     pandas.DataFrame
         Columns ``image, position, recorded, minutes, class, count, fraction, fraction_low,
-        fraction_high``: a row per image and class, images without counted clusters left out.
-        ``position`` is 1, 2, …; ``recorded`` is a time in ISO 8601 or "", ``minutes`` the time
-        since the first image, NaN where not known.
+        fraction_high``: a row per image and class, without images that have no counted clusters.
+        ``position`` is 1, 2, …; ``recorded`` is a time in ISO 8601 or ""; ``minutes`` is the time
+        since the first image, NaN if unknown.
 
     Raises
     ------
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` is true.
     """
     names = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
     if not len(table):
@@ -114,12 +135,19 @@ def ratios_data(
     found = class_ratios(
         table, list(classes) or None, n_bootstrap=n_bootstrap, images=names, stop=stop
     )
-    # All images together come last, with as many rows as each.
+    # The rows of all images together are last, as many as for each image.
     found = found.iloc[: len(found) * len(names) // (len(names) + 1)]
     found = found[~found["class"].isin(NON_CLASS_LABELS) & found["fraction"].notna()]
-    shown = in_order([n for n in names if n in set(found["scope"])], order, times)
+    return _with_positions(found, names, order, times or {})
+
+
+def _with_positions(
+    found: pd.DataFrame, names: Sequence[str], order: str, times: Mapping[str, datetime | None]
+) -> pd.DataFrame:
+    """Return ratios of images with their positions and times along the axis."""
+    shown = order_images([n for n in names if n in set(found["scope"])], order, times)
     position = {name: i + 1 for i, name in enumerate(shown)}
-    known = {name: when for name, when in (times or {}).items() if when and name in position}
+    known = {name: when for name, when in times.items() if when and name in position}
     first = min(known.values(), default=None)
     out = found.rename(columns={"scope": "image"}).assign(
         position=found["scope"].map(position),
@@ -133,10 +161,10 @@ def ratios_data(
 
 
 def _along(data: pd.DataFrame) -> tuple[np.ndarray, bool]:
-    """Where each row lies along the axis, and whether this is time."""
+    """Return the position of each row along the axis, and whether the axis is time."""
     minutes = data["minutes"].to_numpy(float)
     ordered = data.sort_values("position")["minutes"].to_numpy(float)
-    # Only where the images come in the order of their times.
+    # Only if the images are in the order of their times.
     timed = bool(len(minutes)) and bool(
         np.isfinite(minutes).all() and (np.diff(ordered) >= 0).all()
     )
@@ -151,7 +179,7 @@ def _ratio_places(data: pd.DataFrame) -> np.ndarray:
     step = float(np.median(steps)) if len(steps) else 1.0
     if _crowded(data):
         step = 0.0
-    # Side by side, lest the intervals of one image hide each other.
+    # Shifted, so that intervals of one image do not overlap.
     aside = data["class"].map({n: i for i, n in enumerate(names)}).to_numpy(float)
     x = x + 0.5 * step * (aside - (len(names) - 1) / 2) / max(len(names), 1)
     y = 100 * data["fraction"].to_numpy(float)
@@ -163,11 +191,21 @@ def _crowded(data: pd.DataFrame) -> bool:
 
 
 def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """A line per class over the images, with intervals."""
+    """Draw a line per class over the images, with intervals.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No image has counted clusters")
+        style_axes(axes, look)
+        draw_message(axes, look, "No image has counted clusters")
         return
     places = _ratio_places(data)
     _, timed = _along(data)
@@ -196,14 +234,16 @@ def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
     else:
         axes.set_xlabel("Image")
         axes.locator_params(axis="x", integer=True)
-    dress(axes, look)
+    style_axes(axes, look)
     legend(axes, look, above=True)
 
 
-def _short(name: str, most: int = 16) -> str:
-    """The name without its suffix, its middle left out where it is long."""
+def _short(name: str, max_length: int = 16) -> str:
+    """Return the name without its suffix, abbreviated in the middle if it is long."""
     stem = name.rsplit(".", 1)[0] if "." in name else name
-    return stem if len(stem) <= most else f"{stem[: most // 2]}…{stem[-most // 2 + 1 :]}"
+    if len(stem) <= max_length:
+        return stem
+    return f"{stem[: max_length // 2]}…{stem[-max_length // 2 + 1 :]}"
 
 
 def _ratio_row(row: Any) -> str:
@@ -219,14 +259,15 @@ def _ratio_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
     if len(data) and len(table):
         shown = np.flatnonzero(counted(table))
-        member[shown] = rows_by(table.iloc[shown], data, **{"image": "image", "class": "label"})
+        member[shown] = matching_row(
+            table.iloc[shown], data, **{"image": "image", "class": "label"}
+        )
     return member
 
 
 RATIOS = Plot(
     "Ratios over images",
-    "Class ratios of each image with 95 % intervals: whether they drift in the course of a "
-    "session.",
+    "Class ratios of each image with 95 % intervals, to detect drift during a session.",
     ratios_data,
     draw_ratios,
     _ratio_members,
@@ -234,5 +275,5 @@ RATIOS = Plot(
     _ratio_row,
     column="image",
     slow=True,
-    nothing="Analyse images first: none has clusters that count.",
+    nothing="No counted clusters: analyse images first.",
 )

@@ -1,4 +1,4 @@
-"""Diameters by class, and integrated intensity against the number of atoms."""
+"""Plots of diameters by class, and of integrated intensity against the number of atoms."""
 
 from __future__ import annotations
 
@@ -16,57 +16,69 @@ from .plot_base import (
     Look,
     Plot,
     draw_bars,
+    draw_message,
     draw_points,
-    dress,
+    is_complete,
     labels_in_order,
     legend,
+    marker_scale,
+    matching_row,
     per_cent,
-    row_numbers,
-    rows_by,
-    say,
-    weight,
-    whole,
+    row_of_cluster,
+    style_axes,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BINS = 32
-_NARROWEST = 0.2
-_ROW = 0.82
-"""Height of the tallest bar of a class; classes are 1 apart."""
+_MIN_RANGE = 0.2
+_ROW_HEIGHT = 0.82
+"""Height of the tallest bar of a class; the distance of classes is 1."""
 _GOLDEN = 0.618033988749895
 
 
 # ---- diameters
-def bin_width(low: float, high: float, most: int) -> float:
-    """1, 2 or 5 times a power of ten, so that at most so many bins lie between two values."""
-    least = max(high - low, _NARROWEST) / most
-    power = 10.0 ** np.floor(np.log10(least))
-    return float(next(n * power for n in (1, 2, 5, 10) if n * power >= least))
+def bin_width(low: float, high: float, max_bins: int) -> float:
+    """Return a bin width of 1, 2 or 5 times a power of ten.
+
+    Parameters
+    ----------
+    low, high : float
+        Range of the values.
+    max_bins : int
+        Maximum number of bins in this range.
+
+    Returns
+    -------
+    float
+        The width.
+    """
+    min_width = max(high - low, _MIN_RANGE) / max_bins
+    power = 10.0 ** np.floor(np.log10(min_width))
+    return float(next(n * power for n in (1, 2, 5, 10) if n * power >= min_width))
 
 
 def _bins(values: np.ndarray, width: float) -> np.ndarray:
-    """Number of the bin of each value."""
-    # Rounding must not put the lower edge of a bin into the one before.
+    """Return the bin index of each value."""
+    # The offset prevents rounding errors at the lower edges of bins.
     return np.floor(values / width + 1e-9).astype(int)
 
 
 def diameter_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) -> pd.DataFrame:
-    """Numbers of whole clusters by label and diameter, and how a diameter would have called them.
+    """Count complete clusters by label and diameter, and errors of a classification by diameter.
 
-    The cuts are those between neighbouring classes with the least balanced error, fitted on these
-    very clusters: no other cuts on a diameter do better by that measure.
+    The thresholds between neighbouring classes minimise the balanced error on these clusters.
 
     Returns
     -------
     pandas.DataFrame
         Columns ``class, diameter_from_nm, diameter_to_nm, count, misclassified, cut_from_nm,
-        cut_to_nm``: a row per class and bin. ``misclassified`` is how many of these the cuts would
-        call otherwise; between the cuts of a class they call it so (NaN for what is no class, and
-        where there is only one).
+        cut_to_nm``: a row per class and bin. ``misclassified`` is the number of clusters in
+        the bin that the thresholds assign to another class. ``cut_from_nm`` and ``cut_to_nm`` are
+        the thresholds of the class (NaN for non-class labels, and for a single class).
     """
-    shown = table[whole(table) & np.isfinite(table["diameter_nm"])]
+    shown = table[is_complete(table) & np.isfinite(table["diameter_nm"])]
     columns = ["class", "diameter_from_nm", "diameter_to_nm", "count", "misclassified",
                "cut_from_nm", "cut_to_nm"]  # fmt: skip
     if not len(shown):
@@ -97,12 +109,12 @@ def diameter_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) ->
 
 
 def _cuts(value: np.ndarray, code: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each label the range (labels, 2) in which the cuts give it; which clusters they miss."""
+    """Return the diameter range of each label (n_labels, 2), and the misclassified clusters."""
     ranges, wrong = np.full((len(names), 2), np.nan), np.zeros(len(value), bool)
     known = [i for i, name in enumerate(names) if name not in (*NON_CLASS_LABELS, "")]
     if len(known) < 2:
         return ranges, wrong
-    # Alloys need not come in the order of their sizes.
+    # The order of classes of alloys may not be that of their sizes.
     order = sorted(known, key=lambda i: float(np.median(value[code == i])))
     rank = np.full(len(names), -1)
     rank[order] = np.arange(len(order))
@@ -115,13 +127,13 @@ def _cuts(value: np.ndarray, code: np.ndarray, names: list[str]) -> tuple[np.nda
 
 
 def misclassified(data: pd.DataFrame) -> tuple[int, int]:
-    """How many clusters the cuts miss, and of how many."""
+    """Return the number of misclassified clusters, and of all clusters with a class."""
     rows = data[data["cut_from_nm"].notna()]
     return int(rows["misclassified"].sum()), int(rows["count"].sum())
 
 
 def cuts_nm(data: pd.DataFrame) -> list[float]:
-    """The cuts, ascending."""
+    """Return the thresholds in ascending order."""
     ends = data["cut_to_nm"].to_numpy(float)
     return np.unique(ends[np.isfinite(ends)]).tolist()
 
@@ -130,7 +142,7 @@ def _diameter_places(data: pd.DataFrame) -> np.ndarray:
     names = list(dict.fromkeys(data["class"]))
     base = data["class"].map({n: len(names) - 1 - i for i, n in enumerate(names)}).to_numpy(float)
     tallest = data.groupby("class", sort=False)["count"].transform("max").to_numpy(float)
-    high = base + _ROW * data["count"].to_numpy(float) / np.maximum(tallest, 1)
+    high = base + _ROW_HEIGHT * data["count"].to_numpy(float) / np.maximum(tallest, 1)
     return np.stack(
         [data["diameter_from_nm"].to_numpy(float), data["diameter_to_nm"].to_numpy(float), base,
          high], axis=1,
@@ -138,11 +150,21 @@ def _diameter_places(data: pd.DataFrame) -> np.ndarray:
 
 
 def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """A histogram per class, one above the other; hollow is what the best cuts miss."""
+    """Draw a histogram per class; misclassified clusters are hollow.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No diameters")
+        style_axes(axes, look)
+        draw_message(axes, look, "No diameters")
         return
     names, boxes = list(dict.fromkeys(data["class"])), _diameter_places(data)
     bars = boxes[data["count"] > 0]
@@ -162,7 +184,7 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
             [0.012], [len(names) - 1 - i + 0.62], transform=axes.get_yaxis_transform(),
             marker=look.marker(name), color=look.colour(name), markeredgecolor=(0, 0, 0, 0.6),
             markeredgewidth=0.4, linestyle="", clip_on=False,
-            markersize=0.65 * look.font_pt * weight(look.symbol(name)),
+            markersize=0.65 * look.font_pt * marker_scale(look.symbol(name)),
         )  # fmt: skip
     axes.set_yticks(
         [len(names) - 1 - i + 0.4 for i in range(len(names))],
@@ -174,7 +196,7 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
         xlim=(bars[:, 0].min() - 2 * width, bars[:, 1].max() + width), ylim=(-0.05, len(names)),
         xlabel="Diameter / nm",
     )  # fmt: skip
-    dress(axes, look, _describe_diameter(data))
+    style_axes(axes, look, _describe_diameter(data))
 
 
 def _describe_diameter(data: pd.DataFrame) -> str:
@@ -183,8 +205,8 @@ def _describe_diameter(data: pd.DataFrame) -> str:
         return ""
     cuts = ", ".join(f"{cut:.2f}" for cut in cuts_nm(data))
     return (
-        f"The best cuts on the diameter ({cuts} nm) misclassify {per_cent(wrong / of)} "
-        f"({wrong} of {of}), hollow."
+        f"The best thresholds ({cuts} nm) misclassify {per_cent(wrong / of)} "
+        f"({wrong} of {of}), shown hollow."
     )
 
 
@@ -193,19 +215,19 @@ def _diameter_row(row: Any) -> str:
     return (
         f"{row['class'] or 'no label'}, {row['diameter_from_nm']:g} to "
         f"{row['diameter_to_nm']:g} nm: {n} cluster{'s' * (n != 1)}, "
-        f"{int(row['misclassified'])} misclassified by the best cuts"
+        f"{int(row['misclassified'])} misclassified by the best thresholds"
     )
 
 
 def _diameter_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
-    shown = np.flatnonzero(whole(table) & np.isfinite(table["diameter_nm"]))
+    shown = np.flatnonzero(is_complete(table) & np.isfinite(table["diameter_nm"]))
     if not len(data) or not len(shown):
         return member
     start = data["diameter_from_nm"].to_numpy(float)
     width = float(data["diameter_to_nm"].iloc[0]) - start[0]
     first = round(start[0] / width)
-    found = rows_by(
+    found = matching_row(
         {
             "label": table["label"].to_numpy(object)[shown],
             "bin": _bins(table["diameter_nm"].to_numpy(float)[shown], width) - first,
@@ -219,8 +241,8 @@ def _diameter_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
 
 DIAMETER = Plot(
     "Diameter by class",
-    "How far the diameters of the classes overlap, and how many clusters the best cuts on the "
-    "diameter alone would call wrongly.",
+    "Overlap of the diameters of the classes, and clusters that the best thresholds on the "
+    "diameter alone misclassify.",
     diameter_data,
     draw_diameter,
     _diameter_members,
@@ -233,13 +255,15 @@ DIAMETER = Plot(
 def intensity_data(
     table: pd.DataFrame, scales: Mapping[str, float] | None = None, **_: Any
 ) -> pd.DataFrame:
-    """Integrated intensity of each whole, lone cluster against the number of atoms of its label.
+    """Return integrated intensities and numbers of atoms of complete, isolated clusters.
 
     Parameters
     ----------
-    scales
-        Image → integrated intensity of one atom in counts nm² (`Analysis.scale`). Where any image
-        has one, clusters of images without are left out: their unit is another.
+    table : pandas.DataFrame
+        The cluster table.
+    scales : mapping of str to float, optional
+        Image → integrated intensity of one atom in counts nm² (`Analysis.scale`). If one image has
+        a scale, clusters of images without a scale are excluded.
 
     Returns
     -------
@@ -250,7 +274,9 @@ def intensity_data(
     atoms = table["label"].map({n: atoms_of(n) for n in table["label"].unique()})
     scales = scales or {}
     per_atom = table["image"].map(scales).astype(float)
-    keep = usable(table) & whole(table) & atoms.notna() & ~table["label"].isin(NON_CLASS_LABELS)
+    keep = (
+        usable(table) & is_complete(table) & atoms.notna() & ~table["label"].isin(NON_CLASS_LABELS)
+    )
     if scales:
         keep &= per_atom > 0
     out = pd.DataFrame(
@@ -267,16 +293,16 @@ def intensity_data(
 
 
 def _unit(data: pd.DataFrame) -> str:
-    """The column that is drawn."""
+    """Return the column to draw."""
     known = data["intensity_atoms"].notna().any()
     return "intensity_atoms" if known else "intensity_counts_nm2"
 
 
 def intensity_line(data: pd.DataFrame) -> tuple[float, float]:
-    """Slope of the proportional line, in the unit drawn per atom, and the scatter about it.
+    """Return the slope of the proportional line, per atom, and the relative scatter.
 
-    The slope is the median of intensity over number of atoms, the scatter 1.4826 times the median
-    absolute deviation of its logarithm: a share of the intensity.
+    The slope is the median of intensity divided by number of atoms, the scatter is 1.4826 times
+    the median absolute deviation of its logarithm.
     """
     if not len(data):
         return np.nan, np.nan
@@ -288,18 +314,28 @@ def intensity_line(data: pd.DataFrame) -> tuple[float, float]:
 def _intensity_places(data: pd.DataFrame) -> np.ndarray:
     atoms, y = data["atoms"].to_numpy(float), data[_unit(data)].to_numpy(float)
     gaps = np.diff(np.unique(atoms))
-    # Spread about the number, the same for the same cluster every time.
+    # Reproducible shift of each cluster around its number of atoms.
     aside = (data["cluster_id"].to_numpy(float) * _GOLDEN) % 1 - 0.5
     x = atoms + 0.55 * float(gaps.min() if len(gaps) else 4.0) * aside
     return np.stack([x, x, y, y], axis=1)
 
 
 def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """A point per cluster, and the line of the intensity of one atom."""
+    """Draw a point per cluster, and the line of the intensity of one atom.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No lone, whole cluster has a label with a number of atoms")
+        style_axes(axes, look)
+        draw_message(axes, look, "No complete, isolated cluster has a label with a number of atoms")
         return
     x, _, y, _ = _intensity_places(data).T
     draw_points(axes, look, x, y, data["class"])
@@ -318,34 +354,34 @@ def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> 
         xlabel="Atoms of the label",
     )  # fmt: skip
     legend(axes, look, loc="upper left", ncols=1 + (len(look.classes) > 6))
-    dress(axes, look, _describe_intensity(data))
+    style_axes(axes, look, _describe_intensity(data))
 
 
 def _describe_intensity(data: pd.DataFrame) -> str:
     slope, scatter = intensity_line(data)
     if _unit(data) == "intensity_atoms":
-        said = f"Slope {slope:.3f} (1 is the scale that the image's own clusters give)"
+        text = f"Slope {slope:.3f} (1 for the scale estimated from the image)"
     else:
-        said = f"Slope {slope:.4g} counts nm² per atom"
-    return f"{said}, scatter {per_cent(scatter)}, {len(data)} lone, whole clusters."
+        text = f"Slope {slope:.4g} counts nm² per atom"
+    return f"{text}, scatter {per_cent(scatter)}, {len(data)} complete, isolated clusters."
 
 
 def _intensity_row(row: Any) -> str:
     n = row["intensity_atoms"]
-    said = f"{n:.1f} times one atom" if np.isfinite(n) else (
+    text = f"{n:.1f} times one atom" if np.isfinite(n) else (
         f"{row['intensity_counts_nm2']:.4g} counts nm²"
     )  # fmt: skip
-    return f"{row['class']}: {said}\n{row['image']}, cluster {row['cluster_id']}"
+    return f"{row['class']}: {text}\n{row['image']}, cluster {row['cluster_id']}"
 
 
 INTENSITY = Plot(
     "Intensity and atoms",
-    "Integrated intensity against the number of atoms that the label stands for: points on the "
-    "line agree with it.",
+    "Integrated intensity against the number of atoms of the label; points on the line agree with "
+    "the label.",
     intensity_data,
     draw_intensity,
-    row_numbers,
+    row_of_cluster,
     _intensity_places,
     _intensity_row,
-    nothing="Classify an image first: no lone, whole cluster has a label with a number of atoms.",
+    nothing="No complete, isolated cluster has a label with a number of atoms: classify an image.",
 )

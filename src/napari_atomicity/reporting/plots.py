@@ -1,13 +1,13 @@
-"""The plots of a cluster table, by name, and how they are saved.
+"""The plots of a cluster table by name, and how to save them.
 
-Each is data with units in the names of its columns, and a function that draws these into axes:
+Each plot has data with units in the names of the columns, and a function that draws into axes:
 
 >>> data = PLOTS["diameter"].data(table, classes=classes)
 >>> PLOTS["diameter"].draw(axes, data, Look(classes))
 
-The context that ``data`` takes, all of it by name and none of it needed: ``classes`` in order;
-``scales``, image → intensity of one atom in counts nm²; ``images`` in the order of the session;
-``order`` (`plot_ratios.ORDERS`) and ``times``, image → datetime; ``stop``.
+The context of ``data`` consists of optional keyword arguments: ``classes`` in order; ``scales``,
+image → intensity of one atom in counts nm²; ``images`` in the order of the window; ``order``
+(`plot_ratios.ORDERS`) and ``times``, image → datetime; ``stop``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..core.errors import AtomicityError
-from ..io.files import replacing
+from ..io.files import atomic_write
 from ..io.tables import write_table
 from ..models.analysis import Analysis
 from .plot_base import Look, Plot
+from .plot_confidence import CONFIDENCE, RELIABILITY
 from .plot_map import EMBEDDING
 from .plot_ratios import RATIOS
 from .plot_sizes import DIAMETER, INTENSITY
-from .plot_trust import CONFIDENCE, RELIABILITY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,33 +41,33 @@ PLOTS: dict[str, Plot] = {
     "ratios": RATIOS,
     "embedding": EMBEDDING,
 }
-"""Every plot by its name, which is that of its files too: another plot is one more entry."""
+"""All plots by name, which is also the name of their files; a new plot is a new entry."""
 
 SIZE_INCH = (6.0, 4.2)
 PNG_DPI = 300
 SUFFIXES = {".png": "Picture", ".svg": "Drawing", ".csv": "Data"}
-"""What a plot can be saved as."""
+"""File formats of plots."""
 
 
 def scales_of(analyses: Sequence[Analysis]) -> dict[str, float]:
-    """Image → integrated intensity of one atom in counts nm², of images that know it."""
+    """Return image → integrated intensity of one atom in counts nm², where it is known."""
     found = {a.micrograph.name: a.parameters for a in analyses}
     return {
         image: float(known["intensity_per_atom"])
         for image, known in found.items()
-        # Without a certainty the model did not ask for a scale, and 1 stands for it.
+        # Without a certainty no intensity scale was estimated, and the entry is 1.
         if known.get("certainty_of_scale") and known.get("intensity_per_atom")
     }
 
 
 def style() -> AbstractContextManager[None]:
-    """matplotlib's settings while a plot is made or saved, whatever a user's are."""
+    """Return a context with the matplotlib settings for plots, independent of those of the user."""
     import matplotlib as mpl
 
     return mpl.rc_context(
         {
             **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
-            # Names of classes and images are text, also where they look like formulas.
+            # Names of classes and images are text, even if they look like formulas.
             "text.parse_math": False,
             "svg.fonttype": "none",
             "svg.hashsalt": "atomicity",
@@ -78,7 +78,7 @@ def style() -> AbstractContextManager[None]:
     )
 
 
-def figure_of(
+def plot_figure(
     plot: Plot,
     data: pd.DataFrame,
     look: Look | None = None,
@@ -86,7 +86,28 @@ def figure_of(
     dpi: float = 100.0,
     draw: Callable[..., None] | None = None,
 ) -> Figure:
-    """A figure with one plot; ``draw`` instead of the plot's own where the looks are others."""
+    """Draw one plot into a new figure.
+
+    Parameters
+    ----------
+    plot : Plot
+        The plot.
+    data : pandas.DataFrame
+        Its data.
+    look : Look, optional
+        Colours and sizes.
+    size_inch : tuple of float
+        Width and height.
+    dpi : float
+        Resolution.
+    draw : callable, optional
+        Function that draws instead of that of the plot.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
     from matplotlib.figure import Figure
 
     look = look or Look()
@@ -103,12 +124,30 @@ def save_plot(
     look: Look | None = None,
     draw: Callable[..., None] | None = None,
 ) -> Path:
-    """Write a plot as .png or .svg, or its data as .csv, whole or not at all.
+    """Write a plot as .png or .svg, or its data as .csv, atomically.
+
+    Parameters
+    ----------
+    plot : Plot
+        The plot.
+    data : pandas.DataFrame
+        Its data.
+    path : path-like
+        The file.
+    look : Look, optional
+        Colours and sizes.
+    draw : callable, optional
+        Function that draws instead of that of the plot.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
 
     Raises
     ------
     AtomicityError
-        If the suffix is none of these, or the file can't be written.
+        If the suffix is not supported, or the file can not be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -120,9 +159,9 @@ def save_plot(
         )
     if suffix == ".csv":
         return write_table(data, path)
-    figure = figure_of(plot, data, look, draw=draw)
-    # No date in it: the same plot is the same file.
+    figure = plot_figure(plot, data, look, draw=draw)
+    # Without a date, the same plot gives the same file.
     options = {"dpi": PNG_DPI} if suffix == ".png" else {"metadata": {"Date": None}, "dpi": 200}
-    with style(), replacing(path) as temporary:
+    with style(), atomic_write(path) as temporary:
         figure.savefig(temporary, format=suffix[1:], **options)
     return path

@@ -1,16 +1,16 @@
-"""Fields of single atoms on a support, with known positions: strewn, clustered or apart.
+"""Fields of single atoms on a support, with known positions: random, clustered or inhibited.
 
 The image is formed as in `fields`: amorphous carbon atom by atom, a probe for every metal atom,
-counted electrons, lag, rows that jitter. Compared with clusters on thin carbon, single atoms in
+counting noise, detector lag and row jitter. Compared with clusters on thin carbon, single atoms in
 real images are faint: their peaks are 7 to 21 % above the local level, their width at half maximum
-is 0.21 nm, and the intensities of equal atoms scatter by 35 %. Thick carbon and this contrast are
-therefore given, instead of being computed from cross-sections.
+is 0.21 nm, and the intensities of equal atoms scatter by 35 %. The thickness of the carbon and the
+contrast are therefore settings, and not computed from cross-sections.
 
 Patterns are samples of stationary processes with known K and g, which `ripley_k` and
 `pair_correlation` of this module give in closed form [1]_:
 
 - ``random``: independent and uniform (Poisson);
-- ``clustered``: Thomas' process, offspring around parents that are not seen;
+- ``clustered``: Thomas process, offspring around unobserved parents;
 - ``inhibited``: Matérn's second hard-core process, no two nearer than a distance.
 
 References
@@ -32,8 +32,7 @@ from scipy.spatial.transform import Rotation
 
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
-from ..statistics.point_patterns import ObservationWindow
-from .fields import _waves
+from ..statistics.windows import ObservationWindow
 from .imaging import (
     Microscope,
     Scan,
@@ -43,6 +42,8 @@ from .imaging import (
     scatter_atoms,
     scatter_carbon,
 )
+from .point_processes import clustered_points, inhibited_points, random_points
+from .support import smooth_noise
 
 PATTERNS = ("random", "clustered", "inhibited")
 FWHM = 2.3548
@@ -52,36 +53,40 @@ BOND_NM = 0.277
 
 @dataclass(frozen=True)
 class AtomFieldSettings:
-    """Everything that decides a field of atoms but its seed.
+    """All settings of a field of atoms except its seed.
 
     Parameters
     ----------
-    shape_px, pixel_size_nm
-        Size and sampling.
-    pattern
+    shape_px : tuple of int
+        Height and width in pixels.
+    pixel_size_nm : float
+        Edge length of a pixel.
+    pattern : str
         One of `PATTERNS`.
-    atoms_per_nm2
-        Mean number of lone atoms on a nm² of support.
-    parents_per_nm2, spread_nm
+    atoms_per_nm2 : float
+        Mean number of lone atoms per nm² of support.
+    parents_per_nm2, spread_nm : float
         Of ``clustered``: density of the parents, and standard deviation of offspring along an axis.
-    apart_nm
-        Of ``inhibited``: the least distance.
-    clusters
-        Nanoclusters: number of atoms of each.
-    atom_scatter
-        Relative standard deviation of the intensity of an atom, the same atom in clusters.
-    atom_fwhm_nm
+    apart_nm : float
+        Of ``inhibited``: smallest distance of two atoms.
+    clusters : tuple of int
+        Number of atoms of each nanocluster.
+    atom_scatter : float
+        Relative standard deviation of the intensity of an atom, alone or in a cluster.
+    atom_fwhm_nm : float
         Full width at half maximum of an atom.
-    contrast
+    contrast : float
         Peak of a mean atom over the mean level of the support.
-    carbon_nm, roughness, order
-        Support, see `fields.FieldSettings`.
-    step
+    carbon_nm, roughness, order : float
+        Support, see `field_settings.FieldSettings`.
+    step : float
         Relative height of a thickness step across the field.
-    vacuum
+    vacuum : float
         Share of the field that a corner without support takes up.
-    microscope, scan
+    microscope : Microscope
         Imaging conditions; the source size follows from ``atom_fwhm_nm``.
+    scan : Scan
+        Scan conditions.
     """
 
     shape_px: tuple[int, int] = (512, 512)
@@ -112,17 +117,19 @@ class AtomField:
 
     Parameters
     ----------
-    micrograph
+    micrograph : Micrograph
         The image.
-    truth
+    truth : DataFrame
         A row per object: ``y_px, x_px, y_nm, x_nm``, ``n`` (number of atoms), ``which`` ("lone" or
         "cluster") and ``intensity_atoms``, its scattering in units of a mean atom.
-    support
-        (Y, X) bool, where carbon is.
-    intensity_per_atom
+    support : ndarray of shape (Y, X)
+        True on carbon.
+    intensity_per_atom : float
         Integrated intensity of a mean atom in counts nm².
-    settings, seed
-        How it was made.
+    settings : AtomFieldSettings
+        Settings of the field.
+    seed : int
+        Seed of the field.
     """
 
     micrograph: Micrograph
@@ -134,74 +141,13 @@ class AtomField:
 
     @property
     def lone_nm(self) -> np.ndarray:
-        """(N, 2) positions of the lone atoms."""
+        """Positions (N, 2) of the lone atoms in nm."""
         lone = self.truth[self.truth["which"] == "lone"]
         return lone[["y_nm", "x_nm"]].to_numpy(float)
 
 
-# ---- patterns
-def random_points(
-    window: ObservationWindow, per_nm2: float, rng: np.random.Generator
-) -> np.ndarray:
-    """(N, 2) of a Poisson process on the support."""
-    return window.random(rng.poisson(per_nm2 * window.area_nm2), rng)
-
-
-def clustered_points(
-    window: ObservationWindow,
-    per_nm2: float,
-    parents_per_nm2: float,
-    spread_nm: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """(N, 2) of Thomas' process: a Poisson number of offspring, normal around each parent.
-
-    Parents beyond the support have offspring on it, too.
-    """
-    parents = poisson_points(window, parents_per_nm2, 5 * spread_nm, rng)
-    times = rng.poisson(per_nm2 / parents_per_nm2, len(parents))
-    points = np.repeat(parents, times, axis=0)
-    points = points + rng.normal(0, spread_nm, points.shape)
-    return points[window.contains(points)]
-
-
-def inhibited_points(
-    window: ObservationWindow, per_nm2: float, apart_nm: float, rng: np.random.Generator
-) -> np.ndarray:
-    """(N, 2) of Matérn's second process: of two random points too near, the older one stays.
-
-    Raises
-    ------
-    AtomicityError
-        If so many don't find room: at most one on a disc of this radius.
-    """
-    disc = np.pi * apart_nm**2
-    if per_nm2 * disc >= 1:
-        raise AtomicityError(
-            f"{per_nm2:g} atoms on a nm² can't all be {apart_nm:g} nm apart",
-            advice=f"With this process there is room for less than {1 / disc:.2g}",
-        )
-    points = poisson_points(window, -np.log(1 - per_nm2 * disc) / disc, apart_nm, rng)
-    age = rng.random(len(points))
-    pairs = KDTree(points).query_pairs(apart_nm, output_type="ndarray")
-    one, other = pairs.T
-    goes = np.where(age[one] < age[other], one, other)
-    points = np.delete(points, np.unique(goes), axis=0)
-    return points[window.contains(points)]
-
-
-def poisson_points(
-    window: ObservationWindow, per_nm2: float, margin_nm: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Poisson points on the rectangle around the support and a margin."""
-    low_y, high_y, low_x, high_x = window.bounds_nm
-    low = np.array([low_y, low_x]) - margin_nm
-    side = np.array([high_y, high_x]) + margin_nm - low
-    return np.asarray(low + side * rng.random((rng.poisson(per_nm2 * side.prod()), 2)))
-
-
 def ripley_k(settings: AtomFieldSettings, r_nm: np.ndarray) -> np.ndarray:
-    """K(r) of the process that the lone atoms are a sample of, in nm²."""
+    """Return K(r) of the process of which the lone atoms are a sample, in nm²."""
     r = np.asarray(r_nm, float)
     if settings.pattern == "inhibited":
         fine = np.linspace(0, max(float(r.max(initial=0)), 1e-9), 4001)
@@ -214,7 +160,7 @@ def ripley_k(settings: AtomFieldSettings, r_nm: np.ndarray) -> np.ndarray:
 
 
 def pair_correlation(settings: AtomFieldSettings, r_nm: np.ndarray) -> np.ndarray:
-    """g(r) of the process that the lone atoms are a sample of."""
+    """Return g(r) of the process of which the lone atoms are a sample."""
     r = np.asarray(r_nm, float)
     if settings.pattern == "clustered":
         width = 4 * settings.spread_nm**2
@@ -234,21 +180,26 @@ def pair_correlation(settings: AtomFieldSettings, r_nm: np.ndarray) -> np.ndarra
 def simulate_atoms(
     settings: AtomFieldSettings, seed: int = 0, name: str = "atoms.tif"
 ) -> AtomField:
-    """One field; the same settings and seed give the same pixels.
+    """Simulate a field of atoms; the same settings and seed give the same pixels.
 
     Parameters
     ----------
-    settings
-        All that decides the field.
-    seed
-        Of every random number in it.
-    name
-        Of the micrograph.
+    settings : AtomFieldSettings
+        Settings of the field.
+    seed : int, optional
+        Seed of all random numbers.
+    name : str, optional
+        Name of the micrograph.
+
+    Returns
+    -------
+    AtomField
+        The image and the truth.
 
     Raises
     ------
     AtomicityError
-        If the pattern is not known, or can't be had at this density.
+        If the pattern is unknown, or impossible at this density.
     """
     rng = np.random.default_rng(seed)
     shape, pixel = settings.shape_px, settings.pixel_size_nm
@@ -268,15 +219,31 @@ def simulate_atoms(
     image += scatter_atoms(shape, pixel, atoms, weight * bright, microscope, displacement, 0.8)
     pixels = record(image, pixel, microscope, settings.scan, rng)
 
+    truth = _truth(settings, lone, centres, owner, bright)
+    per_electron = microscope.dose_e_per_a2 * 100 * pixel**2 * microscope.gain
+    metadata = {"simulated": True, "seed": seed, "settings": asdict(settings)}
+    micrograph = Micrograph(pixels, pixel, name=name, metadata=metadata)
+    return AtomField(micrograph, truth, window.mask, weight * per_electron, settings, seed)
+
+
+def _truth(
+    settings: AtomFieldSettings,
+    lone: np.ndarray,
+    centres: np.ndarray,
+    owner: np.ndarray,
+    bright: np.ndarray,
+) -> pd.DataFrame:
+    """Return the truth: a row per lone atom, then one per nanocluster."""
+    pixel = settings.pixel_size_nm
     n_lone, n_clusters = len(lone), len(centres)
-    where = np.concatenate([lone, centres]) / pixel
-    where = where - np.array(settings.scan.drift_px_per_row) * where[:, :1]
-    truth = pd.DataFrame(
+    place = np.concatenate([lone, centres]) / pixel
+    place = place - np.array(settings.scan.drift_px_per_row) * place[:, :1]
+    return pd.DataFrame(
         {
-            "y_px": where[:, 0],
-            "x_px": where[:, 1],
-            "y_nm": where[:, 0] * pixel,
-            "x_nm": where[:, 1] * pixel,
+            "y_px": place[:, 0],
+            "x_px": place[:, 1],
+            "y_nm": place[:, 0] * pixel,
+            "x_nm": place[:, 1] * pixel,
             "n": np.append(np.ones(n_lone, int), np.bincount(owner, minlength=n_clusters)),
             "which": ["lone"] * n_lone + ["cluster"] * n_clusters,
             "intensity_atoms": np.append(
@@ -284,16 +251,12 @@ def simulate_atoms(
             ),
         }
     )
-    per_electron = microscope.dose_e_per_a2 * 100 * pixel**2 * microscope.gain
-    metadata = {"simulated": True, "seed": seed, "settings": asdict(settings)}
-    micrograph = Micrograph(pixels, pixel, name=name, metadata=metadata)
-    return AtomField(micrograph, truth, window.mask, weight * per_electron, settings, seed)
 
 
 def _support(settings: AtomFieldSettings, rng: np.random.Generator) -> np.ndarray:
-    """Thickness (Y, X) of the carbon in nm; 0 is vacuum."""
+    """Return the thickness (Y, X) of the carbon in nm; 0 is vacuum."""
     shape, pixel = settings.shape_px, settings.pixel_size_nm
-    relief = sum(_waves(shape, pixel, s, rng) * (s / 10) ** 0.5 for s in (1.5, 4.0, 10.0))
+    relief = sum(smooth_noise(shape, pixel, s, rng) * (s / 10) ** 0.5 for s in (1.5, 4.0, 10.0))
     relief = np.asarray(relief) * settings.roughness / max(float(np.std(relief)), 1e-9)
     thickness = settings.carbon_nm * np.clip(1 + relief, 0.05, None)
     angle = rng.uniform(0, 2 * np.pi)
@@ -315,12 +278,26 @@ def _support(settings: AtomFieldSettings, rng: np.random.Generator) -> np.ndarra
 def lone_atoms(
     settings: AtomFieldSettings, window: ObservationWindow, rng: np.random.Generator
 ) -> np.ndarray:
-    """(N, 2) lone atoms of the pattern of these settings.
+    """Draw lone atoms of the pattern of the settings.
+
+    Parameters
+    ----------
+    settings : AtomFieldSettings
+        Settings of the field.
+    window : ObservationWindow
+        Support on which the atoms are.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (N, 2)
+        Positions (y, x) in nm.
 
     Raises
     ------
     AtomicityError
-        If the pattern is not known, or can't be had at this density.
+        If the pattern is unknown, or impossible at this density.
     """
     if settings.pattern == "random":
         return random_points(window, settings.atoms_per_nm2, rng)
@@ -341,10 +318,10 @@ def _clusters(
     lone: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres (M, 2) of the nanoclusters, their atoms (A, 2), and which one each belongs to.
+    """Draw nanoclusters: centres (M, 2), atoms (A, 2), and the index of the cluster of each atom.
 
-    Each is a compact piece of fcc metal, turned at random, a nanometre from the edge and from
-    others where there is room within 200 tries.
+    Each is a compact piece of fcc metal in random orientation, a nanometre from the edge and from
+    others where there is room within 200 attempts.
     """
     centres: list[np.ndarray] = []
     members: list[np.ndarray] = [np.empty((0, 2))]
@@ -366,7 +343,7 @@ def _clusters(
 
 
 def _compact(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Projection (n, 2) about the centre of the n sites of an fcc lattice nearest to a point."""
+    """Return the projection (n, 2) of the n sites of an fcc lattice nearest to a random point."""
     half = int(np.ceil(n ** (1 / 3))) + 2
     cube = np.stack(np.meshgrid(*[np.arange(-half, half + 1)] * 3), axis=-1).reshape(-1, 3)
     sites = cube[cube.sum(axis=1) % 2 == 0] * (BOND_NM / np.sqrt(2))
@@ -377,13 +354,13 @@ def _compact(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _scattered(relative: float, n: int, rng: np.random.Generator) -> np.ndarray:
-    """(n,) log-normal factors of mean 1 and this standard deviation."""
+    """Draw (n,) log-normal factors of mean 1 and this standard deviation."""
     sigma = np.sqrt(np.log1p(relative**2))
     return np.asarray(np.exp(rng.normal(-(sigma**2) / 2, sigma, n)))
 
 
 def _with_width(settings: AtomFieldSettings) -> Microscope:
-    """The microscope with the source that makes an atom as wide as it is said to be."""
+    """Return the microscope with the source size that gives atoms of the width of the settings."""
     step, half = 0.01, 80
     without = replace(settings.microscope, source_nm=1e-3)
     line = probe(without, step, half)
@@ -398,6 +375,6 @@ def _with_width(settings: AtomFieldSettings) -> Microscope:
 
 
 def _weight_of_atom(settings: AtomFieldSettings, microscope: Microscope, level: float) -> float:
-    """Cross-section in nm² of a mean atom, so that its peak has the contrast."""
+    """Return the cross-section in nm² of a mean atom, from the contrast of its peak."""
     peak = float(probe(microscope, 0.01, 80).max())
     return settings.contrast * level / peak

@@ -1,6 +1,6 @@
-"""The bundled examples, with their truth: simulated fields of Pt clusters, and of single atoms.
+"""Bundled examples with their truth: simulated fields of Pt clusters, and of single atoms.
 
-``python -m napari_atomicity.simulation.examples`` makes it again.
+``python -m napari_atomicity.simulation.examples`` makes them again.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ def _folder() -> Path:
 
 
 def example_path() -> Path:
-    """The example image, a calibrated TIFF."""
+    """Return the path of the example image, a calibrated TIFF."""
     return _folder() / "example.tif"
 
 
 def example_truth_path() -> Path:
-    """What is in it: the columns of the cluster table."""
+    """Return the path of its truth, with the columns of the cluster table."""
     return _folder() / "example_truth.csv"
 
 
 def atom_example_path() -> Path:
-    """The example of single atoms beside a few clusters on carbon, a calibrated TIFF."""
+    """Return the path of the example of single atoms and a few clusters, a calibrated TIFF."""
     return _folder() / "example_atoms.tif"
 
 
 def atom_example_truth_path() -> Path:
-    """What is in it: a row per atom or cluster, with its number of atoms ``n``."""
+    """Return the path of its truth: a row per atom or cluster, with its number of atoms ``n``."""
     return _folder() / "example_atoms_truth.csv"
 
 
@@ -51,7 +51,8 @@ def make_example() -> None:
     DependencyError
         If ASE is not installed.
     """
-    from .fields import FieldSettings, simulate_field
+    from .field_settings import FieldSettings
+    from .fields import simulate_field
     from .imaging import Microscope, Scan
     from .structures import isomer_library
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage, signal
 from scipy.constants import c, e, h, m_e
+
+from .sampling import atom_windows, sample_on_cpu, sample_on_device
 
 HAADF_CROSS_SECTION_NM2 = {"C": 1.6e-6, "Pt": 2.2e-4}
 """Scattering into 68-280 mrad at 200 kV, screened Rutherford; other elements by Z^1.7."""
@@ -28,29 +29,29 @@ class Microscope:
 
     Parameters
     ----------
-    voltage_kv
+    voltage_kv : float
         Acceleration voltage.
-    convergence_mrad
+    convergence_mrad : float
         Semi-angle of the probe.
-    defocus_nm, astigmatism_nm, astigmatism_rad
+    defocus_nm, astigmatism_nm, astigmatism_rad : float
         First-order aberrations; the rest is corrected but for ``cs_um``.
-    cs_um
+    cs_um : float
         Residual spherical aberration.
-    source_nm
+    source_nm : float
         Full width at half maximum of the demagnified source.
-    thermal_nm
+    thermal_nm : float
         Root mean square displacement of an atom along one axis.
-    dose_e_per_a2
+    dose_e_per_a2 : float
         Electrons per Å².
-    gain
+    gain : float
         Detector counts per scattered electron.
-    black_level
+    black_level : float
         Counts without electrons.
-    read_noise
+    read_noise : float
         Standard deviation in counts.
-    lag
+    lag : float
         Share of a pixel's signal that the detector gives to the next one in the row.
-    afterglow, afterglow_px
+    afterglow, afterglow_px : float
         Share of the signal that the scintillator gives off slowly, and the dwell times within
         which it falls to 1/e. What is left at the end of a row shines into the next.
     """
@@ -74,7 +75,19 @@ class Microscope:
 
 @dataclass(frozen=True)
 class Scan:
-    """How the beam strays: per row, in pixels and in parts of the level."""
+    """Errors of the scan.
+
+    Parameters
+    ----------
+    row_jitter_px : float
+        Standard deviation of the displacement of a row in pixels.
+    drift_px_per_row : tuple of float
+        Drift (y, x) from row to row in pixels.
+    row_noise : float
+        Standard deviation of the offset of a row, relative to the mean level.
+    streaks : float
+        Share of rows with a bright streak.
+    """
 
     row_jitter_px: float = 0.1
     drift_px_per_row: tuple[float, float] = (0.0, 0.0)
@@ -83,7 +96,7 @@ class Scan:
 
 
 def cross_section_nm2(element: str) -> float:
-    """HAADF cross-section of an atom."""
+    """Return the HAADF cross-section of an atom in nm²."""
     if element in HAADF_CROSS_SECTION_NM2:
         return HAADF_CROSS_SECTION_NM2[element]
     ratio = _ATOMIC_NUMBER[element] / _ATOMIC_NUMBER["Pt"]
@@ -91,30 +104,33 @@ def cross_section_nm2(element: str) -> float:
 
 
 def wavelength_nm(voltage_kv: float) -> float:
-    """Relativistic wavelength of the electrons."""
+    """Return the relativistic wavelength of the electrons in nm."""
     energy = e * voltage_kv * 1e3
     return float(h / np.sqrt(2 * m_e * energy * (1 + energy / (2 * m_e * c**2))) * 1e9)
 
 
 def probe(microscope: Microscope, pixel_nm: float, half_px: int) -> np.ndarray:
-    """Intensity of the probe, source size and thermal motion included, per nm².
+    """Compute the intensity of the probe, source size and thermal motion included, per nm².
 
-    The wave is the inverse Fourier transform of the aperture with the phase of its aberrations
-    (Kirkland, Advanced Computing in Electron Microscopy, chapter 3).
+    The wave is the inverse Fourier transform of the aperture with its aberrations as phase [1]_.
 
     Parameters
     ----------
-    microscope
+    microscope : Microscope
         Voltage, aperture, aberrations, source size, thermal motion.
-    pixel_nm
+    pixel_nm : float
         Sampling of the result.
-    half_px
+    half_px : int
         The result has 2 × half_px + 1 pixels along each edge, the probe in the centre.
 
     Returns
     -------
-    ndarray
-        Sums to 1 / pixel_nm² but for the tails outside.
+    ndarray of shape (2 × half_px + 1, 2 × half_px + 1)
+        Sums to 1 / pixel_nm², without the tails beyond the edge.
+
+    References
+    ----------
+    .. [1] E. J. Kirkland, "Advanced Computing in Electron Microscopy", Springer (2010), chapter 3.
     """
     n = fft.next_fast_len(4 * half_px + 2)
     wavelength = wavelength_nm(microscope.voltage_kv)
@@ -145,7 +161,22 @@ def probe(microscope: Microscope, pixel_nm: float, half_px: int) -> np.ndarray:
 def scan_positions(
     shape: tuple[int, int], scan: Scan, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the beam really is in each row: displacements (y, x) in pixels, each (Y,)."""
+    """Draw the displacement of the beam in each row from jitter and drift.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width in pixels.
+    scan : Scan
+        Jitter and drift.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    dy, dx : ndarray of shape (Y,)
+        Displacements in pixels.
+    """
     rows = np.arange(shape[0])
     wander = rng.normal(0, scan.row_jitter_px, (2, shape[0]))
     wander = 0.6 * wander + 0.4 * ndimage.gaussian_filter1d(wander, 3, axis=1) * 2
@@ -165,32 +196,34 @@ def scatter_atoms(
     reach_nm: float = 0.6,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Share of the beam scattered by heavy atoms at every pixel.
+    """Compute the share of the beam that heavy atoms scatter at every pixel.
 
-    Every atom adds its cross-section times the probe, sampled where the displaced beam really is
+    Every atom adds its cross-section times the probe, sampled at the displaced position of the beam
     (not convolved on the pixel grid, which would round positions).
 
     Parameters
     ----------
-    shape, pixel_nm
-        Grid of the field.
-    positions_nm
-        (N, 2) positions (y, x).
-    cross_sections_nm2
-        (N,).
-    microscope
+    shape : tuple of int
+        Height and width in pixels.
+    pixel_nm : float
+        Edge length of a pixel.
+    positions_nm : ndarray of shape (N, 2)
+        Positions (y, x).
+    cross_sections_nm2 : ndarray of shape (N,)
+        Cross-section of each atom.
+    microscope : Microscope
         The probe.
-    displacement_px
-        Of `scan_positions`.
-    reach_nm
+    displacement_px : tuple of ndarray
+        Displacements of the beam, see `scan_positions`.
+    reach_nm : float, optional
         Half width of the window around each atom.
-    device
+    device : str, optional
         "cpu", or a device of PyTorch: faster on a GPU, and the same to 1 in 10⁵ of the peak.
 
     Returns
     -------
-    ndarray
-        (Y, X) float32.
+    ndarray of shape (Y, X)
+        Share of the beam, float32.
     """
     image = np.zeros(shape, np.float32)
     if len(positions_nm) == 0:
@@ -199,86 +232,16 @@ def scatter_atoms(
     table = probe(microscope, fine_nm, int(np.ceil((reach_nm * 1.5) / fine_nm)))
     middle = table.shape[0] // 2
     half = int(np.ceil(reach_nm / pixel_nm)) + 1
-    window = np.arange(-half, half + 1)
-    dy, dx = displacement_px
-    sample = _sample_on_cpu if device == "cpu" else partial(_sample_on, device)
+    sample = sample_on_cpu if device == "cpu" else partial(sample_on_device, device)
     flat = image.ravel()
     for start in range(0, len(positions_nm), 2048):  # bounded memory
         place = positions_nm[start : start + 2048] / pixel_nm
         weight = cross_sections_nm2[start : start + 2048]
-        # the window lies where the drifting beam meets the atom
-        nominal = np.clip(np.round(place[:, 0]).astype(int), 0, shape[0] - 1)
-        centre = np.round(place[:, 0] - dy[nominal]).astype(int)
-        iy = centre[:, None] + window
-        row = np.clip(iy, 0, shape[0] - 1)
-        off_y = (iy + dy[row] - place[:, :1]) * pixel_nm / fine_nm + middle
-        strayed = dx[np.clip(centre, 0, shape[0] - 1)]
-        ix = np.round(place[:, 1] - strayed).astype(int)[:, None] + window
-        column = np.clip(ix, 0, shape[1] - 1)
-        off_x = (ix - place[:, 1:]) * pixel_nm / fine_nm + middle
-        stray = dx[row] * pixel_nm / fine_nm
-        inside = (iy == row)[:, :, None] & (ix == column)[:, None]
-        index = row[:, :, None] * shape[1] + column[:, None]
-        flat += sample(table, off_y, off_x, stray, weight, inside, index, flat.size)
+        rows, columns, shift, inside, index = atom_windows(place, shape, half, displacement_px)
+        off_y, off_x = (d * pixel_nm / fine_nm + middle for d in (rows, columns))
+        shift = shift * pixel_nm / fine_nm
+        flat += sample(table, off_y, off_x, shift, weight, inside, index, flat.size)
     return image
-
-
-def _sample_on_cpu(
-    table: np.ndarray,
-    off_y: np.ndarray,
-    off_x: np.ndarray,
-    stray: np.ndarray,
-    weight: np.ndarray,
-    inside: np.ndarray,
-    index: np.ndarray,
-    size: int,
-) -> np.ndarray:
-    """Sum over atoms of weight times probe, (size,) float32.
-
-    Parameters
-    ----------
-    table
-        The probe, finely sampled.
-    off_y, off_x, stray
-        (N, W) coordinates in it of the rows and columns of a window around each atom, and what is
-        to be added to all columns of a row.
-    weight
-        (N,).
-    inside, index
-        (N, W, W) whether a pixel of the window lies in the image, and which it is there.
-    size
-        Number of pixels of the image.
-    """
-    xx = off_x[:, None, :] + stray[:, :, None]
-    yy = np.broadcast_to(off_y[:, :, None], xx.shape)
-    value = ndimage.map_coordinates(table, [yy, xx], order=1, mode="constant")
-    value *= weight[:, None, None]
-    value = np.where(inside, value, 0)
-    return np.bincount(index.ravel(), value.ravel(), minlength=size).astype(np.float32)
-
-
-def _sample_on(device: str, table: np.ndarray, *arrays: Any) -> np.ndarray:
-    """As `_sample_on_cpu`, by PyTorch."""
-    import torch
-
-    *coordinates, weight, inside, index, size = arrays
-    height, width = table.shape
-    flat = torch.from_numpy(table.ravel()).to(device)
-    off_y, off_x, stray, weight = (
-        torch.from_numpy(np.asarray(a, np.float32)).to(device) for a in (*coordinates, weight)
-    )
-    yy, xx = off_y[:, :, None], off_x[:, None, :] + stray[:, :, None]
-    y0, x0 = yy.floor(), xx.floor()
-    ty, tx = yy - y0, xx - x0
-    on_table = (y0 >= 0) & (y0 < height - 1) & (x0 >= 0) & (x0 < width - 1)
-    corner = y0.long().clamp(0, height - 2) * width + x0.long().clamp(0, width - 2)
-    near = flat[corner] * (1 - tx) + flat[corner + 1] * tx
-    far = flat[corner + width] * (1 - tx) + flat[corner + width + 1] * tx
-    value = (near * (1 - ty) + far * ty) * weight[:, None, None]
-    value = value * (on_table & torch.from_numpy(inside).to(device))
-    image = torch.zeros(size, dtype=torch.float32, device=device)
-    image.index_add_(0, torch.from_numpy(index.ravel()).to(device), value.ravel())
-    return np.asarray(image.cpu().numpy())
 
 
 def scatter_carbon(
@@ -289,23 +252,28 @@ def scatter_carbon(
     order: float = 0.5,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Share of the beam scattered by amorphous carbon, placed atom by atom.
+    """Compute the share of the beam that amorphous carbon scatters, placed atom by atom.
 
     Parameters
     ----------
-    thickness_nm
-        (Y, X) local thickness.
-    pixel_nm
+    thickness_nm : ndarray of shape (Y, X)
+        Local thickness.
+    pixel_nm : float
         Edge length of a pixel.
-    microscope
+    microscope : Microscope
         The probe.
-    rng
+    rng : numpy.random.Generator
         Source of the positions.
-    order
-        0: atoms fall anywhere (Poisson); towards 1 they avoid each other, so that large areas
-        hold more nearly equal numbers of them, as in a real solid.
-    device
+    order : float, optional
+        0: positions are independent (Poisson); towards 1 atoms avoid each other, so that large
+        areas hold more nearly equal numbers of them, as in a real solid.
+    device : str, optional
         "cpu", or a device of PyTorch. The positions are drawn on the CPU in any case.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+        Share of the beam, float32.
     """
     expected = np.clip(thickness_nm, 0, None) * CARBON_PER_NM3 * pixel_nm**2
     atoms = rng.poisson(expected).astype(np.float32)
@@ -330,7 +298,7 @@ def scatter_carbon(
 
 
 def _convolved(image: np.ndarray, kernel: np.ndarray, device: str) -> np.ndarray:
-    """Circular convolution of two arrays (Y, X) of one shape."""
+    """Return the circular convolution of two arrays (Y, X) of one shape."""
     if device == "cpu":
         return np.asarray(fft.irfft2(fft.rfft2(image) * fft.rfft2(kernel), s=image.shape))
     import torch
@@ -346,18 +314,23 @@ def record(
     scan: Scan,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """What the detector writes, 16 bit: counting noise, lag, gain, black level, row noise.
+    """Simulate the recorded image: counting noise, lag, gain, black level and row noise.
 
     Parameters
     ----------
-    scattered
-        (Y, X) share of the beam that reaches the detector.
-    pixel_nm
+    scattered : ndarray of shape (Y, X)
+        Share of the beam that reaches the detector.
+    pixel_nm : float
         Edge length of a pixel.
-    microscope, scan
-        Conditions.
-    rng
+    microscope, scan : Microscope, Scan
+        Imaging conditions.
+    rng : numpy.random.Generator
         Source of the noise.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+        Counts, 16 bit.
     """
     per_pixel = microscope.dose_e_per_a2 * (pixel_nm * 10) ** 2
     counts = rng.poisson(np.clip(scattered, 0, 1) * per_pixel).astype(np.float32)
@@ -380,7 +353,7 @@ def record(
 
 
 def _with_afterglow(counts: np.ndarray, share: float, length_px: float) -> np.ndarray:
-    """A share of the signal decays exponentially with time, that is, along row after row."""
+    """Let a share of the signal decay exponentially with time, that is, along row after row."""
     keeps = np.exp(-1 / length_px)
     before = float(counts[0].mean())  # the beam has been somewhere like here
     slow, _ = signal.lfilter([1 - keeps], [1, -keeps], counts.ravel(), zi=[keeps * before])

@@ -1,6 +1,6 @@
-"""One isomer by multislice, to check the incoherent images against. Needs the extra `multislice`.
+"""Multislice image of one isomer, for comparison with incoherent images.
 
-Nothing else in the package uses this module.
+Needs the extra `multislice`. Nothing else in the package uses this module.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import numpy as np
 from scipy import fft, ndimage
 
 from ..core.errors import DependencyError
-from .fields import _in_line_above, _sigma
+from .deposits import count_atoms_above, cross_sections_nm2
 from .imaging import Microscope, scatter_atoms, wavelength_nm
-from .structures import Isomer, _ase
+from .metals import import_ase
+from .structures import Isomer
 
 MARGIN_NM = 0.35
 """Between the atoms and the edge of the cell: most of the probe's tails."""
@@ -31,7 +32,7 @@ def _abtem() -> Any:
 
 
 def cell_of(isomer: Isomer, pixel_nm: float = 0.05) -> tuple[int, np.ndarray]:
-    """Pixels along the edge of a square cell around an isomer, and its atoms (n, 3) in it in nm."""
+    """Return the edge in pixels of a square cell around an isomer, and its atoms (n, 3) in nm."""
     low, high = isomer.positions_nm.min(axis=0), isomer.positions_nm.max(axis=0)
     n = int(np.ceil(((high - low)[:2].max() + 2 * MARGIN_NM) / pixel_nm))
     return n, isomer.positions_nm - (low + high) / 2 + [n * pixel_nm / 2, n * pixel_nm / 2, 0]
@@ -43,21 +44,28 @@ def incoherent_image(
     pixel_nm: float = 0.05,
     channelling: float = 0.03,
 ) -> np.ndarray:
-    """Share of the beam that an isomer scatters, as in simulated fields, on the cell of `cell_of`.
+    """Compute the share of the beam that an isomer scatters, as in simulated fields.
 
     Parameters
     ----------
-    isomer
-        As it lies: z points against the beam.
-    microscope
-        Voltage and probe; dose and detector don't enter.
-    pixel_nm
+    isomer : Isomer
+        Oriented isomer: z points against the beam.
+    microscope : Microscope
+        Voltage and probe; dose and detector have no effect.
+    pixel_nm : float, optional
         Step of the scan.
-    channelling
+    channelling : float, optional
         Gain in weight of an atom per atom in line above it.
+
+    Returns
+    -------
+    ndarray of shape (n, n)
+        Share of the beam, on the cell of `cell_of`.
     """
     n, atoms = cell_of(isomer, pixel_nm)
-    weights = _sigma(isomer) * (1 + channelling * np.minimum(_in_line_above(atoms), 4))
+    weights = cross_sections_nm2(isomer) * (
+        1 + channelling * np.minimum(count_atoms_above(atoms), 4)
+    )
     still = (np.zeros(n), np.zeros(n))
     return scatter_atoms((n, n), pixel_nm, atoms[:, :2], weights, microscope, still)
 
@@ -71,60 +79,96 @@ def multislice_image(
     slice_nm: float = 0.24,
     seed: int = 0,
 ) -> np.ndarray:
-    """Share of the beam that an isomer scatters into a ring, by abTEM's multislice.
+    """Compute the share of the beam that an isomer scatters into a ring, by abTEM's multislice.
 
-    Independent-atom potentials (Lobato and van Dyck, Acta Cryst. A 70, 636 (2014)), frozen
-    phonons, the source by convolution.
+    Independent-atom potentials [1]_, frozen phonons, the source by convolution.
 
     Parameters
     ----------
-    isomer, microscope, pixel_nm
-        As in `incoherent_image`, which gives the same grid.
-    angles_mrad
+    isomer : Isomer
+        Oriented isomer, as in `incoherent_image`.
+    microscope : Microscope
+        Voltage and probe.
+    pixel_nm : float, optional
+        Step of the scan; the grid is that of `incoherent_image`.
+    angles_mrad : tuple of float, optional
         Inner and outer angle of the detector. The sampling of the waves goes with the outer one,
         and the time with its square.
-    configurations
-        Of the displaced atoms, averaged.
-    slice_nm
+    configurations : int, optional
+        Number of configurations of displaced atoms that are averaged.
+    slice_nm : float, optional
         Thickness of a slice.
-    seed
-        Of the displacements.
+    seed : int, optional
+        Seed of the displacements.
+
+    Returns
+    -------
+    ndarray of shape (n, n)
+        Share of the beam.
 
     Raises
     ------
     DependencyError
         If abTEM or ASE is not installed.
+
+    References
+    ----------
+    .. [1] I. Lobato and D. Van Dyck, Acta Cryst. A 70, 636 (2014).
     """
     abtem = _abtem()
     n, atoms = cell_of(isomer, pixel_nm)
-    edge, height = n * pixel_nm * 10, 10 * np.ptp(atoms[:, 2]) + 2  # abTEM's unit is Å
-    depth = 10 * (atoms[:, 2].max() - atoms[:, 2]) + 1  # the beam comes from where z is largest
-    symbols = [isomer.element] * isomer.n if isomer.symbols is None else list(isomer.symbols)
-    structure = _ase("atoms").Atoms(
-        symbols, np.column_stack([atoms[:, :2] * 10, depth]), cell=(edge, edge, height)
-    )
+    edge = n * pixel_nm * 10  # abTEM's unit is Å
+    finest = _sampling(microscope, angles_mrad[1])
+    configuration = {"device": "cpu", "diagnostics.progress_bar": False, "precision": "float32"}
+    with abtem.config.set(configuration):
+        structure, sigmas = _structure(isomer, atoms, edge), 10 * microscope.thermal_nm
+        moving = abtem.FrozenPhonons(structure, configurations, sigmas=sigmas, seed=seed)
+        points = fft.next_fast_len(int(np.ceil(edge / finest)) + 1)
+        potential = abtem.Potential(moving, gpts=points, slice_thickness=10 * slice_nm)
+        detector, scan = abtem.AnnularDetector(*angles_mrad), _scan(abtem, edge, n)
+        waves = _probe(abtem, microscope)
+        image = waves.scan(potential, scan, detector, max_batch=32, lazy=False).array
+    blur = microscope.source_nm / 2.3548 / pixel_nm
+    return np.asarray(ndimage.gaussian_filter(image, blur, mode="wrap"), np.float32)
+
+
+def _sampling(microscope: Microscope, outer_mrad: float) -> float:
+    """Return the sampling of the waves in Å that a detector of this outer angle needs."""
     # two thirds of the waves' band are kept from aliasing, and its rim fades: a fifth to spare
-    finest = 10 * wavelength_nm(microscope.voltage_kv) / (3 * 1.2 * angles_mrad[1] * 1e-3)
-    aberrations = {
+    return 10 * wavelength_nm(microscope.voltage_kv) / (3 * 1.2 * outer_mrad * 1e-3)
+
+
+def _structure(isomer: Isomer, atoms_nm: np.ndarray, edge_angstrom: float) -> Any:
+    """Return the isomer as ASE's Atoms in a cell with the beam along the third axis."""
+    height = 10 * np.ptp(atoms_nm[:, 2]) + 2
+    depth = 10 * (atoms_nm[:, 2].max() - atoms_nm[:, 2]) + 1  # the beam enters at the largest z
+    symbols = [isomer.element] * isomer.n if isomer.symbols is None else list(isomer.symbols)
+    return import_ase("atoms").Atoms(
+        symbols,
+        np.column_stack([atoms_nm[:, :2] * 10, depth]),
+        cell=(edge_angstrom, edge_angstrom, height),
+    )
+
+
+def _probe(abtem: Any, microscope: Microscope) -> Any:
+    """Return abTEM's probe of a microscope."""
+    return abtem.Probe(
+        energy=microscope.voltage_kv * 1e3,
+        semiangle_cutoff=microscope.convergence_mrad,
+        aberrations=_aberrations(microscope),
+    )
+
+
+def _scan(abtem: Any, edge_angstrom: float, n: int) -> Any:
+    """Return abTEM's scan of n × n points over the cell."""
+    return abtem.GridScan((0, 0), (edge_angstrom, edge_angstrom), gpts=n)
+
+
+def _aberrations(microscope: Microscope) -> dict[str, float]:
+    """Return the aberrations of a microscope in abTEM's notation, lengths in Å."""
+    return {
         "C10": 10 * microscope.defocus_nm,
         "C12": 10 * microscope.astigmatism_nm,
         "phi12": np.pi / 2 - microscope.astigmatism_rad,  # abTEM's first axis is our second
         "C30": 1e4 * microscope.cs_um,
     }
-    quiet = {"device": "cpu", "diagnostics.progress_bar": False, "precision": "float32"}
-    with abtem.config.set(quiet):
-        moving = abtem.FrozenPhonons(
-            structure, configurations, sigmas=10 * microscope.thermal_nm, seed=seed
-        )
-        points = fft.next_fast_len(int(np.ceil(edge / finest)) + 1)
-        potential = abtem.Potential(moving, gpts=points, slice_thickness=10 * slice_nm)
-        probe = abtem.Probe(
-            energy=microscope.voltage_kv * 1e3,
-            semiangle_cutoff=microscope.convergence_mrad,
-            aberrations=aberrations,
-        )
-        detector = abtem.AnnularDetector(*angles_mrad)
-        scan = abtem.GridScan((0, 0), (edge, edge), gpts=n)
-        image = probe.scan(potential, scan, detector, max_batch=32, lazy=False).array
-    blur = microscope.source_nm / 2.3548 / pixel_nm
-    return np.asarray(ndimage.gaussian_filter(image, blur, mode="wrap"), np.float32)

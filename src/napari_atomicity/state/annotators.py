@@ -1,4 +1,4 @@
-"""Several people's marks in a project: how they come in, what they come to, and how they go out.
+"""The marks of several annotators in a project: agreement and consensus.
 
 Between the project, which keeps what each annotator has marked blind, the packs that come back
 from others (`annotation_packs`), and what can be said of it all (`statistics.consensus`,
@@ -8,34 +8,24 @@ stack.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..atoms.marks import SAME_NM, Mark, mark_at
-from ..core.errors import AtomicityError, ReadError
-from ..core.micrograph import Micrograph
+from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check, report
-from ..io.files import write_json
-from ..io.images import find_images, sha256_of, unique_names, valid_text
-from ..io.tables import write_table
 from ..project import Project, ProjectImage
-from ..project.annotation_packs import Filled, export_pack, read_pack
 from ..statistics.annotation_sites import TOLERANCE_NM
 from ..statistics.consensus import CONSENSUS_THRESHOLD, Consensus, consensus
 from ..statistics.human_parity import compare_with_annotators
 from ..statistics.matching import match
-from .atom_edits import SetMarks
-from .atom_store import AtomStore, marks_of
+from .annotator_packs import PROPOSED_SETTING
 
 UNDECIDED = (0.25, 0.75)
-"""Posteriors between which a site is neither taken for an atom nor for none."""
-_PROPOSED = "annotations/with proposals"
+"""Posteriors between which a site is undecided."""
 # Fields of stacks; no image can have a line break in its name.
 _OF_STACK = "{}\n{}"
 
@@ -46,21 +36,21 @@ Field = tuple[str, int]
 # ---- what there is
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """What each annotator has marked blind in the images of a project.
+    """The blind marks of all annotators in the images of a project.
 
     Attributes
     ----------
-    counts
-        A row per image and annotator who has gone through it: ``image, annotator, marks,
+    counts : pandas.DataFrame
+        A row for each image and annotator who has viewed it: ``image, annotator, marks,
         uncertain``.
-    marks, looked
-        As `consensus` wants them, of the images whose size is known; ``image`` names a field.
-    fields
+    marks, looked : pandas.DataFrame
+        As `consensus` needs them, of images with a known pixel size; ``image`` names a field.
+    fields : mapping of str to tuple of (str, int)
         Name of each field → image and frame.
-    unmeasured
-        Images whose size in nm is not known: they can't be compared.
-    with_proposals
-        (image, annotator) of those who began from what a model had found.
+    unmeasured : tuple of str
+        Images without a known pixel size: they can't be compared.
+    with_proposals : tuple of tuple of (str, str)
+        (image, annotator) of those who began from the atoms of a model.
     """
 
     counts: pd.DataFrame
@@ -72,19 +62,33 @@ class Annotations:
 
     @property
     def annotators(self) -> list[str]:
-        """Who has gone through anything, by name."""
+        """Names of the annotators, sorted."""
         return sorted(set(self.counts["annotator"]))
 
 
 def annotations_in(
     project: Project, progress: Progress | None = None, stop: Stop | None = None
 ) -> Annotations:
-    """Read what each annotator has marked blind, here or elsewhere.
+    """Read the blind marks of all annotators of a project.
 
-    Of a stack, each frame in which anybody has marked something is a field that all looked at who
-    went through the image. Lengths follow from pixels by today's pixel size.
+    Of a stack, each frame with a mark is a field, viewed by all who viewed the image. Lengths
+    follow from pixels by the current pixel size.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    Annotations
+        Marks, and who has viewed which field.
     """
-    marks, looked = project.annotations()
+    marks, looked = project.atoms.annotations()
     groups = marks.groupby(["image", "annotator"])["uncertain"].agg(["size", "sum"])
     keys = pd.MultiIndex.from_frame(looked[["image", "annotator"]])
     counts = looked.assign(
@@ -94,19 +98,8 @@ def annotations_in(
         }
     )
     images = {image.name: image for image in project.images(counts=False)}
-    fields: dict[str, Field] = {}
-    names: dict[Field, str] = {}
-    unmeasured = []
-    for name in dict.fromkeys(looked["image"]):
-        image = images[name]
-        if image.shape is None or not image.pixel_size_nm:
-            unmeasured.append(name)
-            continue
-        stack = len(image.shape) == 3
-        frames = sorted(set(marks.loc[marks["image"] == name, "frame"])) if stack else [0]
-        for frame in frames:
-            field = _OF_STACK.format(name, frame) if stack else name
-            fields[field], names[name, int(frame)] = (name, int(frame)), field
+    fields, unmeasured = _fields_of(images, marks, looked)
+    names = {at: field for field, at in fields.items()}
     area = {f: _area_nm2(images[image]) for f, (image, _) in fields.items()}
     seen = [
         (field, annotator, area[field])
@@ -126,8 +119,27 @@ def annotations_in(
         pd.DataFrame(seen, columns=["image", "annotator", "area_nm2"]),
         fields,
         tuple(unmeasured),
-        tuple((image, who) for image, who in project.setting(_PROPOSED, [])),
+        tuple((image, who) for image, who in project.setting(PROPOSED_SETTING, [])),
     )
+
+
+def _fields_of(
+    images: Mapping[str, ProjectImage], marks: pd.DataFrame, looked: pd.DataFrame
+) -> tuple[dict[str, Field], list[str]]:
+    """Return the fields of all viewed images, and the images without a known pixel size."""
+    fields: dict[str, Field] = {}
+    unmeasured = []
+    for name in dict.fromkeys(looked["image"]):
+        image = images[name]
+        if image.shape is None or not image.pixel_size_nm:
+            unmeasured.append(name)
+            continue
+        stack = len(image.shape) == 3
+        frames = sorted(set(marks.loc[marks["image"] == name, "frame"])) if stack else [0]
+        for frame in frames:
+            field = _OF_STACK.format(name, frame) if stack else name
+            fields[field] = (name, int(frame))
+    return fields, unmeasured
 
 
 def _area_nm2(image: ProjectImage) -> float:
@@ -136,220 +148,25 @@ def _area_nm2(image: ProjectImage) -> float:
     return float(height * width * image.pixel_size_nm**2)
 
 
-# ---- packs
-def pack_images(
-    images: Sequence[ProjectImage],
-    directory: str | os.PathLike[str],
-    annotator: str | None = None,
-    atoms: pd.DataFrame | None = None,
-    tolerance_nm: float = TOLERANCE_NM,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Path:
-    """Make a pack of images of a project: see `annotation_packs.export_pack`.
-
-    Parameters
-    ----------
-    images
-        Which ones.
-    directory
-        The folder to make; a .zip is made beside it.
-    annotator
-        For whom it is, if for one.
-    atoms
-        What a model has found in them, for a pack that is not blind.
-    tolerance_nm
-        Within which marks of several people are to be one.
-
-    Returns
-    -------
-    Path
-        The .zip.
-    """
-    files = find_images([image.path for image in images])
-    named = dict(zip(files, map(valid_text, unique_names(files)), strict=True))
-    sizes = {i.path: i.pixel_size_nm for i in images if i.pixel_size_nm is not None}
-    if atoms is not None:
-        packed = {i.name: named[i.path] for i in images if i.path in named}
-        atoms = atoms.assign(image=atoms["image"].map(packed))
-    return export_pack(
-        files, directory, annotator, atoms is None, sizes, atoms, tolerance_nm, progress, stop
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class TakenIn:
-    """What came of reading packs.
-
-    Attributes
-    ----------
-    came
-        A row per image and annotator whose marks are in the project now: ``image, annotator,
-        marks, new, by_name`` (whether the image could only be told by its name).
-    refused
-        What was not taken in: ``what, why``.
-    tolerance_nm
-        The smallest that a pack proposes.
-    """
-
-    came: pd.DataFrame
-    refused: pd.DataFrame
-    tolerance_nm: float = TOLERANCE_NM
-
-    @property
-    def n_new(self) -> int:
-        """Images of an annotator that were not known before."""
-        return int(self.came["new"].sum())
-
-
-def take_in_packs(
-    project: Project,
-    paths: Iterable[str | os.PathLike[str]],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> TakenIn:
-    """Take what people have marked in packs into a project; twice adds nothing.
-
-    Images are the same if their files have the same content; one whose file was never read here,
-    and can't be, if its name is the same. What somebody has said of an image in another way here
-    already is not mixed with what a pack says.
-
-    Raises
-    ------
-    AtomicityError
-        If the project can't be written.
-    """
-    came: list[tuple[str, str, int, bool, bool]] = []
-    refused: list[tuple[str, str]] = []
-    tolerance = []
-    given = [Path(path) for path in paths]
-    for i, path in enumerate(given):
-        check(stop)
-        report(progress, i, len(given), f"Reading {path.name}")
-        try:
-            filled = read_pack(path)
-        except AtomicityError as error:
-            refused.append((path.name, str(error)))
-            continue
-        if not len(filled.looked):
-            refused.append((path.name, "no table in it is filled in"))
-            continue
-        tolerance.append(filled.tolerance_nm)
-        with project.together():
-            _take_in(project, filled, came, refused)
-    return TakenIn(
-        pd.DataFrame(came, columns=["image", "annotator", "marks", "new", "by_name"]),
-        pd.DataFrame(refused, columns=["what", "why"]),
-        min(tolerance, default=TOLERANCE_NM),
-    )
-
-
-def _take_in(
-    project: Project,
-    filled: Filled,
-    came: list[tuple[str, str, int, bool, bool]],
-    refused: list[tuple[str, str]],
-) -> None:
-    """One pack, into the lists of what came and what did not."""
-    images = project.images(counts=False)
-    known, looked = project.annotations()
-    seen = set(zip(looked["image"], looked["annotator"], strict=True))
-    proposed = [tuple(pair) for pair in project.setting(_PROPOSED, [])]
-    before = len(proposed)
-    for row in filled.looked.itertuples():
-        name, who = str(row.image), str(row.annotator)
-        said = f"{name} by {who}"
-        image, why, by_name = _twin(images, name, filled.hashes[name])
-        if image is None:
-            refused.append((said, why))
-            continue
-        marks = filled.marks[(filled.marks["image"] == name) & (filled.marks["annotator"] == who)]
-        if _outside(marks, image):
-            refused.append((said, "marks lie outside of the image of that name"))
-            continue
-        if image.pixel_size_nm:
-            of_px = {axis: marks[f"{axis}_px"] * image.pixel_size_nm for axis in "yx"}
-            marks = marks.assign(y_nm=of_px["y"], x_nm=of_px["x"])
-        new = (image.name, who) not in seen
-        if not new:
-            own = known[(known["image"] == image.name) & (known["annotator"] == who)]
-            if _places(own) != _places(marks):
-                refused.append(
-                    (said, f"{who} has said something else of it here: {len(own)} marks, "
-                     f"{len(marks)} in the pack")
-                )  # fmt: skip
-                continue
-        if new:
-            # A number of its own for each table: the next one of this name is another.
-            source = f"pack/{filled.hashes[name]}/{who}/{hash_of_places(marks)}"
-            project.take_in_marks(image.name, who, marks, source)
-        if not row.blind and (image.name, who) not in proposed:
-            proposed.append((image.name, who))
-        came.append((image.name, who, len(marks), new, by_name))
-    if len(proposed) > before:
-        project.set_setting(_PROPOSED, proposed)
-
-
-def _twin(
-    images: Sequence[ProjectImage], name: str, digest: str
-) -> tuple[ProjectImage | None, str, bool]:
-    """The image of a project that one of a pack is; else why not. And whether only by its name."""
-    same = [image for image in images if image.sha256 == digest]
-    if same:
-        return next((i for i in same if i.name == name), same[0]), "", False
-    named = next((i for i in images if i.name == name), None)
-    if named is None:
-        return None, "this project has no such image", False
-    content = named.sha256
-    if content is None:
-        try:
-            content = sha256_of(named.path)
-        except (OSError, ReadError):
-            return named, "", True
-    if content == digest:
-        return named, "", False
-    return None, "the image of that name has another content here", False
-
-
-def _outside(marks: pd.DataFrame, image: ProjectImage) -> bool:
-    if image.shape is None:
-        return False
-    limit = np.array(image.shape[-2:]) - 0.5
-    places = marks[["y_px", "x_px"]].to_numpy(float)
-    return bool((places > limit).any())
-
-
-def _places(marks: pd.DataFrame) -> list[tuple[float, float, bool]]:
-    """In an order, to be compared."""
-    rows = marks[["y_px", "x_px", "uncertain"]].itertuples(index=False, name=None)
-    return sorted((float(y), float(x), bool(unsure)) for y, x, unsure in rows)
-
-
-def hash_of_places(marks: pd.DataFrame) -> str:
-    """A short name of what a table of marks says."""
-    from hashlib import sha256
-
-    return sha256(repr(_places(marks)).encode()).hexdigest()[:16]
-
-
 # ---- what they come to
 @dataclass(frozen=True, eq=False)
 class AnnotatorComparison:
-    """How far people agree, what they come to, and the model beside them.
+    """Agreement of annotators, their consensus, and the model compared with them.
 
     Attributes
     ----------
-    annotations
+    annotations : Annotations
         What was compared.
-    consensus
+    consensus : Consensus
         See `statistics.consensus`.
-    beside
-        See `one_more_expert.compare_with_annotators`, over the fields that the model has looked
-        at; None if it has looked at none.
-    disputes
-        Places on which people, or model and people, disagree, the least decided first: ``image,
-        frame, y_px, x_px, y_nm, x_nm, posterior, n_looked, n_marked, model`` (whether it has an
-        atom there; None where it has not looked), ``undecided, people, against`` (why it is here).
+    beside : dict or None
+        See `human_parity.compare_with_annotators`, over the fields that the model has analysed;
+        None if it has analysed none.
+    disputes : pandas.DataFrame
+        Positions on which annotators, or model and annotators, disagree, the least decided first:
+        ``image, frame, y_px, x_px, y_nm, x_nm, posterior, n_looked, n_marked, model`` (whether the
+        model has an atom there; None where it was not applied), ``undecided, people, against`` (the
+        reason).
     """
 
     annotations: Annotations
@@ -359,7 +176,7 @@ class AnnotatorComparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know."""
+        """Notes on the comparison for the reader."""
         said = self.annotations
         there = set(said.looked["image"])
         began = sorted({who for image, who in said.with_proposals if image in there})
@@ -384,34 +201,43 @@ def compare(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AnnotatorComparison:
-    """Merge what several people have marked, and set the model beside them.
+    """Merge the marks of several annotators, and compare the model with them.
 
     Parameters
     ----------
-    annotations
+    annotations : Annotations
         As from `annotations_in`.
-    atoms
-        Image → atoms that the model has found in it; images without an entry it has not seen.
-    tolerance_nm
-        Within which marks are one site.
-    seed
-        Of bootstrap and draws.
+    atoms : mapping of str to pandas.DataFrame
+        Image → atoms that the model has found; it was not applied to images without an entry.
+    tolerance_nm : float, optional
+        Marks within this distance are one site.
+    seed : int, optional
+        Of bootstrap and random draws.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    AnnotatorComparison
+        Consensus, agreement and disputes.
 
     Raises
     ------
     AtomicityError
-        If nobody has gone through an image whose size is known.
+        If no image with a known pixel size has been annotated.
     """
     marks, looked = annotations.marks, annotations.looked
     if not len(looked):
         raise AtomicityError(
-            "nobody has gone through an image whose size in nm is known",
+            "no image with a known pixel size has been annotated",
             advice="Mark atoms blind, or import packs",
         )
     report(progress, 0, 2, "Merging marks")
     found = consensus(marks, looked, tolerance_nm, seed)
     check(stop)
-    report(progress, 1, 2, "Setting the model beside people")
+    report(progress, 1, 2, "Comparing the model with annotators")
     seen = {name: at for name, at in annotations.fields.items() if at[0] in atoms}
     model = _in_fields(atoms, seen)
     beside = None
@@ -469,109 +295,3 @@ def _disputes(
     order = (table["posterior"] - 0.5).abs().sort_values(kind="stable").index
     table = table.loc[order].reset_index(drop=True)
     return table[["image", "frame", *table.columns.drop(["image", "frame"])]]
-
-
-def write_agreement(
-    folder: str | os.PathLike[str],
-    marks: pd.DataFrame,
-    found: Consensus,
-    beside: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write ``marks.csv``, ``consensus.csv`` and ``agreement.json``; what the last one says."""
-    folder = Path(folder)
-    said = found.to_dict()
-    if beside is not None:
-        said["model"] = dict(beside)
-    write_table(marks, folder / "marks.csv")
-    write_table(found.sites, folder / "consensus.csv")
-    write_json(folder / "agreement.json", said)
-    return said
-
-
-def write_comparison(
-    compared: AnnotatorComparison,
-    folder: str | os.PathLike[str],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Path:
-    """The same of a comparison; images of stacks are named with their frame."""
-    marks, found = compared.annotations.marks, compared.consensus
-    names = {name: name.replace("\n", " frame ") for name in compared.annotations.fields}
-    tables = [table.assign(image=table["image"].map(names)) for table in (marks, found.sites)]
-    write_agreement(folder, tables[0], replace(found, sites=tables[1]), compared.beside)
-    return Path(folder)
-
-
-# ---- back into the project
-def measured_sites(
-    compared: AnnotatorComparison,
-    micrographs: Mapping[str, Micrograph],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> dict[str, dict[int, list[Mark]]]:
-    """Image → frame → marks where the consensus has atoms, measured there.
-
-    A site counts from a posterior of 0.25 on, and is uncertain up to 0.75.
-    """
-    low, high = UNDECIDED
-    found: dict[str, dict[int, list[Mark]]] = {}
-    sites = compared.consensus.sites
-    for i, (name, (image, frame)) in enumerate(compared.annotations.fields.items()):
-        check(stop)
-        report(progress, i, len(compared.annotations.fields), f"Measuring in {image}")
-        micrograph = micrographs[image]
-        pixels: Any = micrograph.frame(frame)
-        here = sites[(sites["image"] == name) & (sites["posterior"] >= low)]
-        size = micrograph.calibrated()
-        found.setdefault(image, {})[frame] = [
-            replace(mark_at(pixels, y, x, size, frame), uncertain=bool(posterior <= high))
-            for y, x, posterior in here[["y_px", "x_px", "posterior"]].to_numpy(float).tolist()
-        ]
-    return found
-
-
-def consensus_edit(
-    book: AtomStore, image: str, marks: Mapping[int, Sequence[Mark]]
-) -> SetMarks | None:
-    """What makes these marks, and nothing else, the atoms of these frames of an image.
-
-    Parameters
-    ----------
-    book
-        The atoms of the session.
-    image
-        Which image.
-    marks
-        Frame → marks. One within half the distance of neighbours from an atom or candidate is
-        that one.
-
-    Returns
-    -------
-    SetMarks or None
-        None if they are that already.
-    """
-    atoms = book.begin(image)
-    table, size = atoms.table, atoms.pixel_size_nm
-    columns = ["atom_id", "frame", "y_nm", "x_nm"]
-    rows = table[columns]
-    if atoms.analysis is not None:
-        others = atoms.analysis.candidates
-        others = others.loc[~others["atom_id"].isin(rows["atom_id"]), columns]
-        rows = pd.concat([rows, others], ignore_index=True) if len(rows) else others
-    after: dict[int, Mark] = {}
-    for frame, mine in marks.items():
-        there = rows[rows["frame"] == frame]
-        places = np.array([(m.y_px * size, m.x_px * size) for m in mine]).reshape(-1, 2)
-        pairs = match(places, there[["y_nm", "x_nm"]].to_numpy(float), SAME_NM)
-        ids = dict(zip(pairs.first, there["atom_id"].to_numpy()[pairs.second], strict=True))
-        after |= {
-            int(ids[i]) if i in ids else book.next_id(image): mark for i, mark in enumerate(mine)
-        }
-        gone = table.loc[table["frame"] == frame, "atom_id"]
-        gone = gone[~gone.isin(list(after))]
-        after |= {i: replace(m, present=False) for i, m in marks_of(table, gone).items()}
-    changed: dict[int, Mark | None] = {i: m for i, m in after.items() if atoms.marks.get(i) != m}
-    if not changed:
-        return None
-    before = {i: atoms.marks.get(i) for i in changed}
-    return SetMarks(image, before, changed, f"take the consensus in {image}")

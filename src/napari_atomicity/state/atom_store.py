@@ -16,9 +16,9 @@ from psygnal import Signal
 
 from ..atoms.analysis import AtomAnalysis
 from ..atoms.injection import InjectedAtoms
-from ..atoms.marks import ImageAtoms, Mark, known
+from ..atoms.marks import ImageAtoms, Mark, finite_or_none
 from ..atoms.species import Species
-from ..atoms.table import empty_table, joined
+from ..atoms.table import concat_atom_tables, empty_table
 from ..core.micrograph import Micrograph
 from .atom_edits import AtomEdit, SetAtoms, SetMarks
 
@@ -26,12 +26,29 @@ AtomKey = tuple[str, int]
 """An atom everywhere in the session: (image name, atom_id)."""
 
 
-class _Doing(Protocol):
-    """What a session does with edits."""
+class _History(Protocol):
+    """What applies edits."""
 
-    def do(
-        self, *edits: AtomEdit, description: str | None = None, group: object = None
-    ) -> None: ...
+    def do(self, *edits: AtomEdit, description: str | None = None, group: object = None) -> None:
+        """Apply edits as one step.
+
+        Parameters
+        ----------
+        *edits : AtomEdit
+            In order.
+        description : str, optional
+            Text for the history.
+        group : object, optional
+            Edits of one group are one step.
+        """
+        ...
+
+
+class _Owner(Protocol):
+    """What the store uses of the state of a window."""
+
+    @property
+    def history(self) -> _History: ...
 
     def finish(self) -> None: ...
 
@@ -39,19 +56,18 @@ class _Doing(Protocol):
 
 
 class AtomStore:
-    """The atoms of all images of a session.
+    """The atoms of all images of a window.
 
     Signals: ``changed(image name)`` after any change of its atoms, marks or support;
-    ``selection_changed(frozenset of keys)``; ``focus_requested(key)``: somebody wants to see this
-    atom in the image.
+    ``selection_changed(frozenset of keys)``; ``focus_requested(key)``: show this atom in the image.
     """
 
     changed = Signal(str)
     selection_changed = Signal(frozenset)
     focus_requested = Signal(tuple)
 
-    def __init__(self, state: _Doing) -> None:
-        self._session = state
+    def __init__(self, state: _Owner) -> None:
+        self._state = state
         self._of: dict[str, ImageAtoms] = {}
         self._next_id: dict[str, int] = {}
         self._selection: frozenset[AtomKey] = frozenset()
@@ -59,23 +75,23 @@ class AtomStore:
 
     # ---- what there is
     def of(self, image: str | None) -> ImageAtoms | None:
-        """Atoms of an image; None if nobody has looked for any."""
+        """Return the atoms of an image; None if it was neither analysed for atoms nor marked."""
         return None if image is None else self._of.get(image)
 
     @property
     def images(self) -> list[str]:
-        """Images in which somebody has looked for atoms."""
+        """Images that have atoms or marks."""
         return list(self._of)
 
     def table(self, image: str | None = None) -> pd.DataFrame:
-        """The atom table of one image, or of all."""
+        """Return the atom table of one image, or of all."""
         if image is not None:
             found = self._of.get(image)
             return empty_table() if found is None else found.table
-        return joined(atoms.table for atoms in self._of.values())
+        return concat_atom_tables(atoms.table for atoms in self._of.values())
 
     def next_id(self, image: str) -> int:
-        """An id that no atom of this image ever had."""
+        """Return an id that no atom of this image ever had."""
         atoms = self._of.get(image)
         value = max(self._next_id.get(image, 1), 1 if atoms is None else atoms.next_id)
         self._next_id[image] = value + 1
@@ -85,17 +101,35 @@ class AtomStore:
     def set_analysis(
         self, analysis: AtomAnalysis, description: str = "find atoms", group: object = None
     ) -> None:
-        """A new result; what people say stays, and what was there before keeps its number."""
+        """Replace the atoms found by a model; marks stay, and known atoms keep their ids.
+
+        Parameters
+        ----------
+        analysis : AtomAnalysis
+            The new result.
+        description : str, optional
+            Text for the history.
+        group : object, optional
+            Results of one group are one step.
+        """
         image = analysis.micrograph.name
-        self._session.finish()
+        self._state.finish()
         before = self._of.get(image)
         start = before or ImageAtoms(image, analysis.pixel_size_nm)
         after = start.with_analysis(analysis, self._next_id.get(image, 1))
-        self._session.do(SetAtoms(image, before, after, description), group=group)
+        self._state.history.do(SetAtoms(image, before, after, description), group=group)
 
     def set_threshold(self, image: str, threshold: float) -> None:
-        """Another operating point; a slider that moves is one step of undo."""
-        self._session.finish()
+        """Set the operating point; all values of one slider movement are one step.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        threshold : float
+            Minimum probability of an atom.
+        """
+        self._state.finish()
         before = self._of.get(image)
         if before is None or before.analysis is None or before.threshold == threshold:
             return
@@ -104,65 +138,109 @@ class AtomStore:
         edit = SetAtoms(
             image, before, before.with_threshold(threshold), f"threshold of atoms in {image}"
         )
-        self._session.do(edit, group=self._sliding[1])
+        self._state.history.do(edit, group=self._sliding[1])
 
     def end_sliding(self) -> None:
-        """The slider was let go: the next movement is another step."""
+        """End the slider movement: the next one is another step."""
         self._sliding = None
 
     def set_group_distance(self, image: str, distance_nm: float) -> None:
-        """Atoms no further apart than this are linked."""
+        """Set the maximum distance of linked atoms.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        distance_nm : float
+            In nm.
+        """
         self._set(
             image, lambda a: replace(a, group_distance_nm=distance_nm), "linking distance of atoms"
         )
 
     def set_species(self, image: str, species: Species | None) -> None:
-        """Name the atoms by the components of their intensities, or not any more."""
+        """Name atoms by the components of their intensities, or remove the names.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        species : Species or None
+            None removes the names.
+        """
         self._set(image, lambda a: a.with_species(species), f"species of atoms in {image}")
 
     def set_added(self, image: str, added: InjectedAtoms | None) -> None:
-        """Keep what became of atoms that were put into the image."""
-        self._set(image, lambda a: a.with_added(added), f"atoms missed in {image}")
+        """Set the result of an injection-recovery test.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        added : InjectedAtoms or None
+            The injected atoms; None removes the result.
+        """
+        self._set(image, lambda a: a.with_injected(added), f"atoms missed in {image}")
 
     def set_support(
         self, image: str, added: Iterable[np.ndarray], removed: Iterable[np.ndarray]
     ) -> None:
-        """Correct the support by these polygons, (M, 2) in pixels (y, x), and no others."""
+        """Correct the support by these polygons, (M, 2) in pixels (y, x), and no others.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        added : iterable of ndarray of shape (m, 2)
+            Polygons that belong to the support.
+        removed : iterable of ndarray of shape (m, 2)
+            Polygons that do not.
+        """
         added, removed = (tuple(np.asarray(p, float) for p in ps) for ps in (added, removed))
         self._set(
             image,
             # what is missed was told for another support
-            lambda a: replace(a, support_added=added, support_removed=removed).with_added(None),
+            lambda a: replace(a, support_added=added, support_removed=removed).with_injected(None),
             f"support of {image}",
         )
 
     def _set(
         self, image: str, change: Callable[[ImageAtoms], ImageAtoms], description: str
     ) -> None:
-        self._session.finish()
+        self._state.finish()
         before = self._of.get(image)
         if before is not None:
-            self._session.do(SetAtoms(image, before, change(before), description))
+            self._state.history.do(SetAtoms(image, before, change(before), description))
 
     def begin(self, image: str) -> ImageAtoms:
-        """Atoms of an image, none at first, to be marked by hand.
+        """Return the atoms of an image to be marked by hand; there are none at first.
 
         Raises
         ------
         CalibrationError
             If the pixel size is not known.
         """
-        self._session.finish()
+        self._state.finish()
         found = self._of.get(image)
         if found is None:
-            found = ImageAtoms(image, self._session.micrograph(image).calibrated())
+            found = ImageAtoms(image, self._state.micrograph(image).calibrated())
             self.install(image, found)
         return found
 
     def add(self, image: str, marks: Iterable[Mark]) -> list[int]:
-        """Atoms that a person points to; their ids.
+        """Add atoms that a person points to.
 
-        They are new, but where a candidate lies that does not count so far: it is that atom.
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        marks : iterable of Mark
+            A mark on a hidden candidate confirms it.
+
+        Returns
+        -------
+        list of int
+            Their ids.
         """
         atoms = self.begin(image)
         new: dict[int, Mark | None] = {}
@@ -173,24 +251,40 @@ class AtomStore:
         return list(new)
 
     def move(self, image: str, marks: Mapping[int, Mark]) -> None:
-        """Atoms that a person puts elsewhere."""
+        """Move atoms.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        marks : mapping of int to Mark
+            New marks by atom id.
+        """
         self._mark(image, marks, f"move {_atoms(len(marks))}")
 
     def remove(self, keys: Iterable[AtomKey]) -> None:
-        """A person says that there is no atom; one step, however many images."""
+        """Remove atoms, as one step."""
         self._change(keys, lambda mark: replace(mark, present=False), "delete")
 
     def set_uncertain(self, keys: Iterable[AtomKey], uncertain: bool = True) -> None:
-        """A person is not sure of these atoms, or is."""
+        """Mark atoms as uncertain or certain.
+
+        Parameters
+        ----------
+        keys : iterable of AtomKey
+            The atoms.
+        uncertain : bool, optional
+            False marks them as certain.
+        """
         verb = "doubt" if uncertain else "be sure of"
         self._change(keys, lambda mark: replace(mark, uncertain=uncertain), verb)
 
     def confirm(self, keys: Iterable[AtomKey]) -> None:
-        """A person says that these are atoms: no threshold takes them away."""
+        """Confirm atoms: they stay at every threshold."""
         self._change(keys, lambda mark: replace(mark, present=True), "confirm")
 
     def _change(self, keys: Iterable[AtomKey], change: Callable[[Mark], Mark], verb: str) -> None:
-        self._session.finish()
+        self._state.finish()
         by_image: dict[str, list[int]] = {}
         for image, atom_id in keys:
             by_image.setdefault(image, []).append(atom_id)
@@ -203,12 +297,12 @@ class AtomStore:
                 edits.append(self._edit(image, after, ""))
         n = sum(len(edit.after) for edit in edits)
         if edits:
-            self._session.do(*edits, description=f"{verb} {_atoms(n)}")
+            self._state.history.do(*edits, description=f"{verb} {_atoms(n)}")
 
     def _mark(self, image: str, marks: Mapping[int, Mark | None], description: str) -> None:
-        self._session.finish()
+        self._state.finish()
         if marks and image in self._of:
-            self._session.do(self._edit(image, marks, description))
+            self._state.history.do(self._edit(image, marks, description))
 
     def _edit(self, image: str, after: Mapping[int, Mark | None], description: str) -> SetMarks:
         before = self._of[image].marks
@@ -217,36 +311,58 @@ class AtomStore:
     # ---- selection
     @property
     def selection(self) -> frozenset[AtomKey]:
+        """Keys of the selected atoms."""
         return self._selection
 
     def select(self, keys: Iterable[AtomKey]) -> None:
-        """Select exactly these atoms; every view follows."""
+        """Select these atoms and no others."""
         selection = frozenset((image, int(i)) for image, i in keys)
         if selection != self._selection:
             self._selection = selection
             self.selection_changed.emit(selection)
 
     def request_focus(self, key: AtomKey) -> None:
-        """Ask the view of the image to go to an atom."""
+        """Ask the image view to show an atom."""
         self.focus_requested.emit(key)
 
     # ---- for the session
     def install(self, image: str, atoms: ImageAtoms | None) -> None:
-        """The one place where atoms change; who calls it says so."""
+        """Replace the atoms of an image; the one place where atoms change. Emits no signal.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        atoms : ImageAtoms or None
+            None removes them.
+        """
         if atoms is None:
             self._of.pop(image, None)
         else:
             self._of[image] = atoms
             self._next_id[image] = max(self._next_id.get(image, 1), atoms.next_id)
 
-    def tell(self, image: str) -> None:
-        """Views hear of a change; an atom that is gone is not selected any more."""
+    def notify(self, image: str) -> None:
+        """Emit signals of a change; deselect atoms that were removed."""
         self.changed.emit(image)
         there = set(self.table(image)["atom_id"].tolist())
         self.select(k for k in self._selection if k[0] != image or k[1] in there)
 
     def put_all(self, atoms: Mapping[str, ImageAtoms], next_ids: Mapping[str, int]) -> list[str]:
-        """These and no others; who calls it says so, of the images that are returned."""
+        """Hold these atoms and no others; emits no signal.
+
+        Parameters
+        ----------
+        atoms : mapping of str to ImageAtoms
+            By name of the image.
+        next_ids : mapping of str to int
+            First free ids by name of the image.
+
+        Returns
+        -------
+        list of str
+            Images whose atoms have changed.
+        """
         before = list(self._of)
         self._of = dict(atoms)
         self._next_id = {
@@ -258,33 +374,35 @@ class AtomStore:
         return list(dict.fromkeys([*before, *atoms]))
 
     def outdated(self, image: str) -> bool:
-        """Whether the pixel size has changed since atoms were found or marked: lengths are of the
-        old one, and atoms want to be found again."""
+        """Return whether the pixel size has changed since atoms were found or marked.
+
+        Lengths then refer to the old pixel size, and atoms need to be found again.
+        """
         atoms = self._of.get(image)
         if atoms is None:
             return False
-        now = self._session.micrograph(image).pixel_size_nm
+        now = self._state.micrograph(image).pixel_size_nm
         return now is not None and not math.isclose(now, atoms.pixel_size_nm, rel_tol=1e-6)
 
     def skip_to(self, next_ids: Mapping[str, int]) -> None:
-        """Numbers below these have been given away elsewhere."""
+        """Use no ids below these: they are used elsewhere."""
         for image, number in next_ids.items():
             self._next_id[image] = max(self._next_id.get(image, 1), number)
 
     def next_ids(self) -> dict[str, int]:
-        """Of each image an id that none of its atoms ever had."""
+        """Return for each image an id that none of its atoms ever had."""
         return dict(self._next_id)
 
 
 def marks_of(table: pd.DataFrame, atom_ids: Iterable[int]) -> dict[int, Mark]:
-    """Marks that say of these atoms what the table says."""
+    """Return marks that state what the table says of these atoms."""
     rows = table[table["atom_id"].isin(list(atom_ids))]
     names = [
         "atom_id", "y_px", "x_px", "uncertain", "frame", "intensity", "amplitude", "background",
         "sigma_nm",
     ]  # fmt: skip
     return {
-        i: Mark(y, x, True, uncertain, frame, *map(known, measured))
+        i: Mark(y, x, True, uncertain, frame, *map(finite_or_none, measured))
         for i, y, x, uncertain, frame, *measured in zip(
             *(rows[name].tolist() for name in names), strict=True
         )

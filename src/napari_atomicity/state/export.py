@@ -24,33 +24,24 @@ from ..io.provenance import Outcome, now, run_record
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis
 from ..models.files import model_files, read_card
-from ..project import Project
-from ..reporting.charts import confusion_chart, parity, ratio_chart, write_figure
-from ..reporting.examples import ClusterExample, gathered
+from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
+from ..reporting.examples import ClusterExample, select_examples
+from ..reporting.image_section import Section, failed_section, image_section
+from ..reporting.image_warnings import image_warnings
 from ..reporting.plot_base import Look
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
-from ..reporting.report import (
-    MANY_IMAGES,
-    Section,
-    failed_section,
-    image_section,
-    ratios_of,
-    warnings,
-    write_report,
-)
-from ..statistics.agreement import CONSENSUS, agreement, last_labels, taken_out
+from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
 from ..statistics.corrected_accuracy import on_corrected
 from ..statistics.ratios import class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
 from ..statistics.stratified_accuracy import Accuracy
-from ..tracking.files import found_in, write_movies
-from .review_queue import Queue, accuracy
+from ..tracking.files import analyse_if_tracked, write_movies
+from .agreement_table import agreement_table
+from .export_contents import Contents, Snapshot, sampled_accuracy, snapshot
 from .window_state import WindowState
 
-SAMPLE_SETTING = "review/sample"
-"""Under this key a project notes its stratified sample."""
 CHARTS = ("fractions", "parity", "confusion")
-"""Figures beside those of `reporting.plots.PLOTS`, by the names of their files."""
+"""File names of figures that are not in `reporting.plots.PLOTS`."""
 
 
 @dataclass(frozen=True)
@@ -80,125 +71,8 @@ class Choices:
     title: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Contents:
-    """What is exported; edits that come later do not touch it.
-
-    Parameters
-    ----------
-    analyses
-        In the order in which they are shown.
-    others
-        Outcomes of the images that have no analysis.
-    corrections
-        Log of what people did (`Project.corrections`); None if none is kept.
-    sample
-        The stratified sample that is reviewed, from which the accuracy of all labels follows.
-    name
-        Of the project; "" without one.
-    """
-
-    analyses: tuple[Analysis, ...]
-    others: tuple[Outcome, ...] = ()
-    corrections: pd.DataFrame | None = None
-    sample: Queue | None = None
-    name: str = ""
-
-
-def _failed(project: Project) -> dict[str, str]:
-    """Image → why it could not be analysed."""
-    return {image.name: image.error for image in project.images() if image.error}
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """A session at one moment, taken without reading anything: see `snapshot`.
-
-    Parameters
-    ----------
-    analyses
-        In the order of the images.
-    missing
-        Name and path of the images that have no analysis.
-    project
-        Where the log is kept; None without a project.
-    blind
-        The annotator who may see nothing of the others; None outside blind mode.
-    """
-
-    analyses: tuple[Analysis, ...]
-    missing: tuple[tuple[str, str], ...] = ()
-    project: Project | None = None
-    blind: str | None = None
-
-    def contents(self) -> Contents:
-        """With what the project holds beside; it is read here, in any thread.
-
-        Raises
-        ------
-        AtomicityError
-            If the project can't be read.
-        """
-        project = self.project
-        failed = {} if project is None or not self.missing else _failed(project)
-        others = [
-            Outcome(image, path, "failed", failed[image])
-            if image in failed
-            else Outcome(image, path, "not reached", "not analysed yet")
-            for image, path in self.missing
-        ]
-        if project is None:
-            return Contents(self.analyses, tuple(others))
-        log, sample = project.corrections(), None
-        if self.blind is not None:
-            log = log[(log["annotator"] == self.blind) & log["blind"]]
-        elif noted := project.setting(SAMPLE_SETTING):
-            sample = Queue.from_json(noted)
-        return Contents(self.analyses, tuple(others), log, sample, project.path.stem)
-
-
-def snapshot(state: WindowState) -> Snapshot:
-    """What a session holds now, for a worker; to be called in the thread that owns the session.
-
-    Nothing is copied and nothing is read. In blind mode only what the annotator may see will be
-    exported.
-    """
-    analyses, missing = [], []
-    for image in state.images:
-        analysis = state.analysis(image)
-        if analysis is None:
-            missing.append((image, str(state.micrograph(image).path or "")))
-        else:
-            analyses.append(analysis)
-    blind = state.annotator if state.blind else None
-    return Snapshot(tuple(analyses), tuple(missing), state.project, blind)
-
-
-def sampled_accuracy(
-    sample: Queue, table: pd.DataFrame, corrections: pd.DataFrame
-) -> Accuracy | None:
-    """The accuracy of all labels that follows from a stratified sample, if anything does.
-
-    Nothing does where other models speak now than when the sample was drawn.
-    """
-    if set(table["model_id"].astype(str)) - {"", *sample.models}:
-        return None
-    wanted = pd.MultiIndex.from_arrays([sample.images.astype(str), sample.ids])
-    labels = table.set_index([table["image"].astype(str), table["cluster_id"]])
-    labels = labels[["label_predicted", "label_corrected"]].astype(object)
-    there = wanted.isin(labels.index)
-    labels = labels.reindex(wanted).fillna("")
-    removed = wanted.isin(list(taken_out(corrections[~corrections["blind"].astype(bool)])))
-    return accuracy(
-        sample,
-        labels["label_predicted"].to_numpy(object),
-        labels["label_corrected"].to_numpy(object),
-        removed & ~there,
-    )
-
-
 def card_of(table: pd.DataFrame) -> ModelCard | None:
-    """The card of the model that classified most of the clusters, if it is at hand."""
+    """Return the card of the model that classified most clusters, if the model is installed."""
     ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
     for path in model_files() if len(ids) else ():
         try:
@@ -208,53 +82,6 @@ def card_of(table: pd.DataFrame) -> ModelCard | None:
         if card.model_id == ids.index[0]:
             return card
     return None
-
-
-def agreement_table(corrections: pd.DataFrame) -> pd.DataFrame:
-    """How far annotators agree, for a report: a row for all labels and one for each.
-
-    Parameters
-    ----------
-    corrections
-        The log, with the columns that `statistics.agreement.last_labels` needs.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Figures as text; without rows where no cluster was judged by two people or more.
-    """
-    labels = last_labels(corrections[corrections["annotator"] != CONSENSUS])
-    found = agreement(labels)
-    if not found.n_items:
-        return pd.DataFrame()
-    of_all = {
-        "label": f"all labels, {found.n_items} clusters, {len(found.annotators)} people",
-        "share": found.share.value,
-        **_ends("alpha", found.alpha),
-        **_ends("kappa", found.kappa),
-    }
-    rows: list[Any] = [of_all, *found.by_label.to_dict("records")]
-    return pd.DataFrame(
-        {
-            "Label": [row["label"] for row in rows],
-            "Same": [_share(row["share"]) for row in rows],
-            "Krippendorff's α": [_interval(row, "alpha") for row in rows],
-            "Cohen's κ": [_interval(row, "kappa") for row in rows],
-        }
-    )
-
-
-def _ends(name: str, figure: Any) -> dict[str, float]:
-    return {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %" if value == value else "–"
-
-
-def _interval(row: dict[str, Any], name: str) -> str:
-    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    return f"{value:.2f} ({low:.2f} to {high:.2f})" if value == value else "–"
 
 
 @dataclass(eq=False)
@@ -287,6 +114,15 @@ class _Export:
             self.comparison = compare(self.table, choices.reference, self.images, **method)
 
     def say(self, message: str, done: int = 0, total: int = 0) -> None:
+        """Report progress; raise `Cancelled` if the export was stopped.
+
+        Parameters
+        ----------
+        message : str
+            What is being done.
+        done, total : int, optional
+            Progress.
+        """
         check(self.stop)
         report(self.progress, done, total, message)
 
@@ -304,7 +140,7 @@ class _Export:
         log = self.contents.corrections
         if log is not None and len(log):
             self.files.append(write_table(log, self.out_dir / "corrections.csv"))
-        found = (found_in(a, self.progress, self.stop) for a in self.contents.analyses)
+        found = (analyse_if_tracked(a, self.progress, self.stop) for a in self.contents.analyses)
         self.files += write_movies([movie for movie in found if movie is not None], self.out_dir)
 
     def figures(self) -> None:
@@ -323,11 +159,11 @@ class _Export:
                 self.files += [
                     save_plot(plot, data, folder / f"{name}{suffix}", look) for suffix in SUFFIXES
                 ]
-        of_all = ratios_of(self.ratios, None, self.images)
+        of_all = ratios_of_scope(self.ratios, None, self.images)
         pairs = None if self.comparison is None else self.comparison.pairs
         drawn = (
             ratio_chart(of_all, self.classes),
-            None if pairs is None else parity(pairs, self.classes),
+            None if pairs is None else parity_chart(pairs, self.classes),
             confusion_chart(on_corrected(self.table, self.classes).confusion),
         )
         for name, figure in zip(CHARTS, drawn, strict=True):
@@ -349,7 +185,7 @@ class _Export:
                     clusters=len(analysis.table),
                     parameters=analysis.parameters,
                     seconds=analysis.seconds,
-                    warnings=warnings(analysis.table),
+                    warnings=image_warnings(analysis.table),
                 )
             )
         return [*done, *self.contents.others]
@@ -384,10 +220,10 @@ class _Export:
         found: list[ClusterExample] = []
         for i, (analysis, outcome) in enumerate(zip(analyses, outcomes, strict=False)):
             self.say(f"Drawing {outcome.image}", i, len(analyses))
-            ratios = ratios_of(self.ratios, outcome.image, self.images)
+            ratios = ratios_of_scope(self.ratios, outcome.image, self.images)
             try:
                 section = image_section(analysis, outcome, small, ratios=ratios)
-                found = gathered(found, analysis, classes_of(analysis.table))
+                found = select_examples(found, analysis, classes_of(analysis.table))
             except Cancelled:
                 raise
             except Exception as error:  # one image must not end the report
@@ -417,21 +253,20 @@ class _Export:
         if self.choices.report:
             self.say("Writing the report")
             log = self.contents.corrections
-            write_report(
-                path,
-                sections,
+            data = ReportData(
                 self.table,
                 self.ratios,
                 record,
                 self.comparison,
                 card=self.card,
-                examples=found,
+                examples=list(found),
                 corrections=log,
                 agreement=None if log is None else agreement_table(log),
                 sample=self.sample(),
                 scales=scales_of(self.contents.analyses),
                 title=self.choices.title or self.contents.name,
             )
+            write_report(path, sections, data)
         self._remove_stale()
         self.files.append(write_json(self.out_dir / "run.json", record))
         return self.files
@@ -458,20 +293,20 @@ def export(
 
     Parameters
     ----------
-    source
-        A session in the thread that owns it; in any thread a `snapshot` of one, `Contents`, or
+    source : WindowState, Snapshot, Contents or sequence of Analysis
+        A window in its own thread; in any thread a `snapshot` of one, `Contents`, or
         analyses.
-    out_dir
+    out_dir : path-like
         Folder that gets ``clusters.csv``, ``.parquet`` and ``.xlsx``, ``ratios.csv``,
         ``.parquet``, ``.xlsx`` and ``.tex``, ``figures/`` with each plot as PNG, SVG and CSV,
         ``corrections.csv`` where a log is kept, ``reference.json`` if there is a reference,
         ``report.html`` and, last, ``run.json``. Those of an earlier export are replaced.
-    choices
-        What is written, and how ratios are found.
-    progress, stop
+    choices : Choices, optional
+        What is written, and how ratios are computed.
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
-    card
-        Of the model, where it is not among those at hand.
+    card : ModelCard, optional
+        Of the model, if it is not installed.
 
     Returns
     -------

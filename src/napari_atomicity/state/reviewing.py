@@ -14,7 +14,8 @@ from ..core.cluster_table import Key
 from ..statistics.agreement import NOT_A_CLUSTER
 from ..statistics.stratified_accuracy import Accuracy
 from .edits import RemoveClusters
-from .review_queue import Queue, accuracy
+from .review_accuracy import accuracy
+from .review_queue import Queue
 from .window_state import WindowState
 
 # A pause longer than this is no thinking about a cluster.
@@ -85,7 +86,7 @@ class Reviewing:
         state.selection_changed.connect(self._on_selection)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Disconnect from all signals."""
         self.state.analysis_changed.disconnect(self._on_analysis, missing_ok=True)
         self.state.history_changed.disconnect(self._on_history, missing_ok=True)
         self.state.selection_changed.disconnect(self._on_selection, missing_ok=True)
@@ -109,6 +110,7 @@ class Reviewing:
 
     @property
     def n_done(self) -> int:
+        """Number of clusters with an answer."""
         return int(self.answered.sum())
 
     @property
@@ -126,6 +128,7 @@ class Reviewing:
 
     @property
     def finished(self) -> bool:
+        """Whether all clusters have an answer."""
         return self.n_done == self.n
 
     @property
@@ -148,7 +151,7 @@ class Reviewing:
         return float(np.median(self._times[-_N_TIMES:])) if len(self._times) >= 3 else None
 
     def accuracy(self) -> Accuracy | None:
-        """What follows from the answers; None if nothing does."""
+        """Return the estimate that follows from the answers; None if none is possible."""
         return accuracy(self.queue, self._predicted, np.where(
             self.answered, self._said, ""
         ), self.removed)  # fmt: skip
@@ -165,32 +168,32 @@ class Reviewing:
 
     # ---- answers
     def answer(self, label: str) -> None:
-        """The cluster that is shown is this; the next one comes."""
+        """Label the cluster that is shown, and go to the next one."""
         position = self.position
         with self._in_whose_name():
-            self.state.relabel([self.key], label)
+            self.state.clusters.relabel([self.key], label)
         self._answered(position)
 
     def agree(self) -> bool:
-        """The machine is right; False if it has said nothing."""
+        """Confirm the prediction; return False if there is none."""
         if not self.predicted or not self._there[self.position]:
             return False
         self.answer(self.predicted)
         return True
 
     def not_a_cluster(self) -> None:
-        """The cluster that is shown is none: it leaves the table, and was a false detection."""
+        """Remove the cluster that is shown: it was a false detection."""
         position = self.position
         with self._in_whose_name():
-            self.state.remove([self.key])
+            self.state.clusters.remove([self.key])
         self._answered(position)
 
     def take_back(self) -> bool:
-        """No label after all; False if there was none."""
+        """Take the label back; return False if there was none."""
         if not self.said:
             return False
         with self._in_whose_name():
-            self.state.relabel([self.key], "")
+            self.state.clusters.relabel([self.key], "")
         self._touched[self.position] = False
         self.moved.emit()
         return True
@@ -206,8 +209,10 @@ class Reviewing:
         """Answers to several clusters in one step; `NOT_A_CLUSTER` takes one out, in another."""
         none = [key for key, label in labels.items() if label == NOT_A_CLUSTER]
         with self._in_whose_name():
-            self.state.relabel_each({k: v for k, v in labels.items() if v != NOT_A_CLUSTER})
-            self.state.remove(none)
+            self.state.clusters.relabel_each(
+                {k: v for k, v in labels.items() if v != NOT_A_CLUSTER}
+            )
+            self.state.clusters.remove(none)
 
     @contextmanager
     def _in_whose_name(self) -> Iterator[None]:
@@ -263,7 +268,7 @@ class Reviewing:
         self.show()
 
     def _open_from(self, position: int) -> int | None:
-        """The next one without an answer, from the start again after the end."""
+        """Return the next cluster without an answer, from the start again after the end."""
         waiting = np.flatnonzero(self._there & ~self.answered)
         later = waiting[waiting > position]
         found = later if len(later) else waiting
@@ -346,7 +351,7 @@ class Reviewing:
             self._crossed[position] = True
 
     def _on_selection(self, keys: frozenset[Key]) -> None:
-        """A click on another cluster of the queue goes there."""
+        """Go to a cluster of the queue that was clicked."""
         if self._showing or len(keys) != 1:
             return
         position = self.position_of(next(iter(keys)))

@@ -1,1 +1,1 @@
-"""Class ratios with intervals, and scores against a ground truth."""
+"""Statistics: class ratios, agreement, scores against ground truth, and point patterns."""

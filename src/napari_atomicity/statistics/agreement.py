@@ -1,33 +1,19 @@
-"""Agreement of annotators: how often they say the same, and how much more often than by chance.
+"""Agreement of annotators: how often their labels agree, and how far beyond chance.
 
 Three figures, each for all labels and for each label against the rest:
 
-- the *share* of clusters of which all say the same, or of pairs of answers that are equal;
-- Cohen's kappa [1]_ of each two annotators: (p - e) / (1 - e), with p the share of clusters of
-  which they say the same and e what two people with their habits would reach by chance;
-- Krippendorff's alpha [2]_ for nominal labels, of any number of annotators, who need not all have
-  seen all clusters. Chance is that of the labels of all together.
+- the *share* of clusters with equal labels of all annotators, or of equal pairs of labels;
+- Cohen's kappa of each pair of annotators, whose chance agreement follows from the label
+  frequencies of both;
+- Krippendorff's alpha for nominal labels, for any number of annotators, who need not label all
+  clusters. Its chance agreement follows from the pooled labels.
 
-Kappa and alpha are 1 where all agree, 0 where chance would do as well, and not defined where only
-one label was ever given.
-
-The 95 % intervals are the percentiles of a bootstrap over clusters, or Wilson's interval of the
-share, chance being as it was found, where that reaches further. A bootstrap alone says of ten
-clusters of which two people say the same that they always will.
-
-References
-----------
-.. [1] J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological
-   Measurement 20, 37-46 (1960).
-.. [2] K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011),
-   https://repository.upenn.edu/asc_papers/43; A. F. Hayes and K. Krippendorff, Communication
-   Methods and Measures 1, 77-89 (2007).
+See `agreement_coefficients` for the definitions and their intervals.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -35,54 +21,45 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import Key
-from .ratios import wilson_interval
+from .agreement_coefficients import (
+    AgreementFigure,
+    agreement_share,
+    cohen_kappa,
+    krippendorff_alpha,
+)
 
 NOT_A_CLUSTER = "not a cluster"
-"""What a person says who takes a cluster out of the table."""
+"""Label of a cluster that an annotator removed from the table."""
 CONSENSUS = "consensus"
-"""The annotator to whom resolved disagreements belong; no opinion of its own."""
-
-_N_BOOTSTRAP = 1000
-_LEVEL = 0.95
-
-_Chance = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class AgreementFigure:
-    """A number with its 95 % interval; NaN where it is not defined."""
-
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
+"""Annotator name of resolved disagreements."""
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """How far annotators agree.
+    """Agreement of annotators.
 
     Attributes
     ----------
-    annotators
-        Who gave labels, in order of appearance.
-    labels
-        All labels that were given to what two or more have judged.
-    n_items
-        How many clusters two or more annotators have judged.
-    share
-        Share of these of which all say the same.
-    alpha
-        Krippendorff's.
-    by_label
-        A row per label: ``label, n`` (answers), ``share`` (of the pairs of answers with this label
-        in them that are equal), ``alpha, alpha_low, alpha_high, kappa, kappa_low, kappa_high``;
-        kappa is NaN unless there are two annotators.
-    pairs
-        A row per two annotators: ``a, b, n`` (clusters that both judged), ``share, share_low,
+    annotators : tuple of str
+        Names in order of appearance.
+    labels : tuple of str
+        All labels of clusters that two or more annotators labelled.
+    n_items : int
+        Number of clusters that two or more annotators labelled.
+    share : AgreementFigure
+        Fraction of these with equal labels of all annotators.
+    alpha : AgreementFigure
+        Krippendorff's alpha.
+    by_label : pandas.DataFrame
+        A row per label: ``label, n`` (number of answers), ``share`` (of the pairs of answers that
+        include the label, the fraction that is equal), ``alpha, alpha_low, alpha_high, kappa,
+        kappa_low, kappa_high``; kappa is NaN unless there are two annotators.
+    pairs : pandas.DataFrame
+        A row per pair of annotators: ``a, b, n`` (clusters that both labelled), ``share, share_low,
         share_high, kappa, kappa_low, kappa_high``.
-    disagreements
-        A row per cluster of which not all say the same: ``item``, and a column per annotator with
-        the label; "" where one has not judged.
+    disagreements : pandas.DataFrame
+        A row per cluster with different labels: ``item``, and a column per annotator with the
+        label; "" without a label.
     """
 
     annotators: tuple[str, ...]
@@ -96,7 +73,7 @@ class Agreement:
 
     @property
     def kappa(self) -> AgreementFigure:
-        """Cohen's, where there are two annotators with clusters in common."""
+        """Cohen's kappa, if two annotators have clusters in common."""
         if len(self.pairs) != 1:
             return AgreementFigure()
         row = self.pairs.iloc[0]
@@ -104,30 +81,31 @@ class Agreement:
 
 
 def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
-    """What each annotator says of each cluster now, from a log in which later lines count.
+    """Return the current label of each cluster by each annotator, from a log of corrections.
 
     Parameters
     ----------
-    corrections
-        Columns ``annotator, image, cluster_id, label, what``; ``what`` is "label", "remove", or
-        "restore" or "add" for what is a cluster again. Anything else is passed over.
+    corrections : pandas.DataFrame
+        Columns ``annotator, image, cluster_id, label, what``, in order of time; ``what`` is "label"
+        or "remove", or "restore" or "add" for a cluster that is present again. Other rows are
+        ignored.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``item, annotator, label`` with ``item`` the key (image, cluster_id). Who took a
-        cluster out says `NOT_A_CLUSTER`; who took all back says nothing and has no row.
+        Columns ``item, annotator, label`` with ``item`` the key (image, cluster_id). A removed
+        cluster has the label `NOT_A_CLUSTER`; a cluster whose label was reset has no row.
     """
     who = ["annotator", "image", "cluster_id"]
-    corrections = without_replaced(corrections)
+    corrections = drop_replaced(corrections)
     what = corrections["what"]
-    said = corrections[what == "label"].drop_duplicates(who, keep="last").set_index(who)["label"]
-    came_or_went = corrections[what.isin(["remove", "restore", "add"])]
-    taken = came_or_went.drop_duplicates(who, keep="last").set_index(who)["what"]
-    out = pd.Series(NOT_A_CLUSTER, taken.index[taken == "remove"], dtype=object)
-    out = out.combine_first(said.astype(object))
+    given = corrections[what == "label"].drop_duplicates(who, keep="last").set_index(who)["label"]
+    presence = corrections[what.isin(["remove", "restore", "add"])]
+    last = presence.drop_duplicates(who, keep="last").set_index(who)["what"]
+    out = pd.Series(NOT_A_CLUSTER, last.index[last == "remove"], dtype=object)
+    out = out.combine_first(given.astype(object))
     out = out[out != ""]
-    # As they first appear in the log, not sorted: the order of annotators means something.
+    # In the order of the log, because the order of annotators matters.
     order = corrections.drop_duplicates(who).set_index(who).index
     out = out.reindex(order[order.isin(out.index)])
     index = out.index.to_frame(index=False)
@@ -140,39 +118,39 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def without_replaced(corrections: pd.DataFrame) -> pd.DataFrame:
-    """A log without the lines of clusters that left because others took their place.
+def drop_replaced(corrections: pd.DataFrame) -> pd.DataFrame:
+    """Return a log without the removal of clusters that others replaced.
 
-    Splitting and merging take clusters out and add new ones in one go; nobody says by that that
-    there is none. Where the log has no ``time``, nothing is known of this.
+    Splitting and merging remove clusters and add new ones at the same time, which is not a
+    statement that there is no cluster. A log without the column ``time`` is returned unchanged.
     """
     if "time" not in corrections.columns or not len(corrections):
         return corrections
     first = ~corrections.duplicated(["image", "cluster_id"])
-    born = corrections[first & (corrections["what"] == "add")]
-    at_once = pd.MultiIndex.from_frame(corrections[["image", "time"]]).isin(
-        pd.MultiIndex.from_frame(born[["image", "time"]])
+    added = corrections[first & (corrections["what"] == "add")]
+    simultaneous = pd.MultiIndex.from_frame(corrections[["image", "time"]]).isin(
+        pd.MultiIndex.from_frame(added[["image", "time"]])
     )
-    return corrections[~(at_once & (corrections["what"] == "remove").to_numpy())]
+    return corrections[~(simultaneous & (corrections["what"] == "remove").to_numpy())]
 
 
 @dataclass(frozen=True, eq=False)
 class Opinions:
-    """What the log of a project says of its annotators.
+    """Labels of all annotators of a project, and their agreement.
 
     Attributes
     ----------
-    labels
-        As from `last_labels`, without what was settled.
-    agreement
-        Of these.
-    annotators
-        A row per annotator: ``annotator, n`` (clusters), ``n_blind`` (of these, said without
-        seeing what others and the machine say).
-    machine
-        A label per row of ``agreement.disagreements``: what the model said last.
-    settled
-        The same, what was settled on; "" where nothing was.
+    labels : pandas.DataFrame
+        Labels as from `last_labels`, without resolved disagreements.
+    agreement : Agreement
+        Agreement of these labels.
+    annotators : pandas.DataFrame
+        A row per annotator: ``annotator, n`` (clusters), ``n_blind`` (of these, labelled without
+        seeing the labels of others and of the model).
+    machine : tuple of str
+        Last predicted label for each row of ``agreement.disagreements``.
+    settled : tuple of str
+        Resolved label for each row of ``agreement.disagreements``; "" if unresolved.
     """
 
     labels: pd.DataFrame
@@ -183,12 +161,16 @@ class Opinions:
 
 
 def opinions(corrections: pd.DataFrame) -> Opinions:
-    """Who said what, how far they agree, and what of that is settled.
+    """Collect the labels of all annotators, their agreement, and resolved disagreements.
 
     Parameters
     ----------
-    corrections
+    corrections : pandas.DataFrame
         The log of a project: the columns of `last_labels`, ``label_predicted`` and ``blind``.
+
+    Returns
+    -------
+    Opinions
     """
     is_settled = corrections["annotator"] == CONSENSUS
     labels = last_labels(corrections[~is_settled])
@@ -196,7 +178,7 @@ def opinions(corrections: pd.DataFrame) -> Opinions:
     items = pd.Series(found.disagreements["item"].to_numpy(), dtype=object)
     predicted = corrections[corrections["label_predicted"].fillna("") != ""]
     machine = predicted.drop_duplicates(["image", "cluster_id"], keep="last")
-    said = last_labels(corrections[is_settled])
+    resolved = last_labels(corrections[is_settled])
     n = labels.groupby("annotator", sort=False).size()
     blind = corrections[corrections["blind"].astype(bool) & corrections["what"].isin(_OPINIONS)]
     who = ["annotator", "image", "cluster_id"]
@@ -206,7 +188,7 @@ def opinions(corrections: pd.DataFrame) -> Opinions:
         found,
         pd.DataFrame({"annotator": n.index, "n": n.to_numpy(), "n_blind": n_blind.astype(int)}),
         _lookup(items, _keys(machine), machine["label_predicted"]),
-        _lookup(items, said["item"], said["label"]),
+        _lookup(items, resolved["item"], resolved["label"]),
     )
 
 
@@ -224,20 +206,20 @@ def _lookup(items: pd.Series, keys: pd.Series, values: pd.Series) -> tuple[str, 
 
 
 def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
-    """Compare what annotators say of the same clusters.
+    """Compare the labels of several annotators.
 
     Parameters
     ----------
-    labels
-        Columns ``item`` (anything hashable), ``annotator``, ``label``; one row per annotator and
-        item. Labels "" are no answer.
-    seed
-        Of the bootstrap.
+    labels : pandas.DataFrame
+        Columns ``item`` (hashable), ``annotator``, ``label``; one row per annotator and item. Empty
+        labels are ignored.
+    seed : int
+        Seed of the bootstrap.
 
     Returns
     -------
     Agreement
-        Figures are NaN where nobody has anything in common.
+        Figures are NaN if no two annotators have an item in common.
 
     Raises
     ------
@@ -248,7 +230,7 @@ def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
     if labels.duplicated(["item", "annotator"]).any():
         raise ValueError("an annotator has two labels for one item")
     annotators = tuple(dict.fromkeys(labels["annotator"].astype(str)))
-    # Codes: -1 where somebody has not judged.
+    # Codes: -1 without a label.
     item, items = pd.factorize(pd.Series(labels["item"].to_numpy(), dtype=object))
     person = pd.Categorical(labels["annotator"].astype(str), annotators).codes
     code, names = pd.factorize(labels["label"].astype(str), sort=True)
@@ -271,8 +253,8 @@ def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
         annotators,
         tuple(str(n) for n in names),
         len(items),
-        _share(int((~differ).sum()), len(items)),
-        _alpha(answers, len(names), rng),
+        agreement_share(int((~differ).sum()), len(items)),
+        krippendorff_alpha(answers, len(names), rng),
         pd.DataFrame(
             [_of_label(answers, k, str(name), rng) for k, name in enumerate(names)],
             columns=_LABEL_COLUMNS,
@@ -283,16 +265,21 @@ def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
 
 
 def confusion(labels: pd.DataFrame, a: str, b: str, order: Sequence[str] = ()) -> pd.DataFrame:
-    """What ``b`` says where ``a`` says something: counts, a row per label of ``a``.
+    """Count the labels of one annotator for each label of another.
 
     Parameters
     ----------
-    labels
-        As for `agreement`.
-    a, b
+    labels : pandas.DataFrame
+        Labels as for `agreement`.
+    a, b : str
         Names of two annotators.
-    order
+    order : sequence of str
         Labels that come first, in this order; the others follow, sorted.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Counts; a row per label of ``a`` and a column per label of ``b``.
     """
     of_a, of_b = (
         labels[labels["annotator"] == who].set_index("item")["label"].astype(str) for who in (a, b)
@@ -314,20 +301,14 @@ _PAIR_COLUMNS = [
 ]  # fmt: skip
 
 
-def _share(same: int, n: int) -> AgreementFigure:
-    if not n:
-        return AgreementFigure()
-    value = same / n
-    low, high = wilson_interval(np.asarray(value), n, _LEVEL)
-    # none and all of them lie in the interval but for rounding
-    return AgreementFigure(value, min(float(low), value), max(float(high), value))
-
-
 def _pair(
     answers: np.ndarray, a: int, b: int, annotators: Sequence[str], rng: np.random.Generator
 ) -> dict[str, object]:
     both = answers[(answers[:, [a, b]] >= 0).all(axis=1)][:, [a, b]]
-    share, kappa = _share(int((both[:, 0] == both[:, 1]).sum()), len(both)), _kappa(both, rng)
+    share, kappa = (
+        agreement_share(int((both[:, 0] == both[:, 1]).sum()), len(both)),
+        cohen_kappa(both, rng),
+    )
     return dict(
         zip(
             _PAIR_COLUMNS,
@@ -340,14 +321,15 @@ def _pair(
 def _of_label(
     answers: np.ndarray, code: int, name: str, rng: np.random.Generator
 ) -> dict[str, object]:
-    """This label against the rest."""
+    """Compare one label against the rest."""
     one = np.where(answers < 0, -1, answers == code)
     given, judged = (one == 1).sum(axis=1), (one >= 0).sum(axis=1)
-    # Of each answer with this label, the share of the others that have it too.
+    # For each answer with this label, the fraction of the other answers that agree.
     equal = (given * (given - 1) / (judged - 1)).sum() / given.sum()
     two = one.shape[1] == 2
-    kappa = _kappa(one, rng) if two else AgreementFigure()
-    values = (name, int(given.sum()), float(equal), *_ends(_alpha(one, 2, rng)), *_ends(kappa))
+    kappa = cohen_kappa(one, rng) if two else AgreementFigure()
+    alpha = krippendorff_alpha(one, 2, rng)
+    values = (name, int(given.sum()), float(equal), *_ends(alpha), *_ends(kappa))
     return dict(zip(_LABEL_COLUMNS, values, strict=True))
 
 
@@ -358,107 +340,25 @@ def _ends(figure: AgreementFigure) -> tuple[float, float, float]:
 def _disagreements(
     items: np.ndarray, answers: np.ndarray, annotators: Sequence[str], names: np.ndarray
 ) -> pd.DataFrame:
-    words = np.append(names, "").astype(object)[answers]
-    columns = {who: words[:, i] for i, who in enumerate(annotators)}
+    text = np.append(names, "").astype(object)[answers]
+    columns = {who: text[:, i] for i, who in enumerate(annotators)}
     return pd.DataFrame({"item": pd.Series(items, dtype=object), **columns})
 
 
-# ---- figures beyond chance
-def _kappa(both: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
-    """Cohen's kappa of two columns of codes, (N, 2)."""
-
-    def reached(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        shares = counts / counts.sum(axis=(1, 2), keepdims=True)
-        chance = (shares.sum(axis=1) * shares.sum(axis=2)).sum(axis=1)
-        return np.trace(shares, axis1=1, axis2=2), chance
-
-    k = int(both.max(initial=0)) + 1
-    patterns, n = np.unique(both, axis=0, return_counts=True)
-    tables = np.zeros((len(patterns), k, k))
-    tables[np.arange(len(patterns)), patterns[:, 0], patterns[:, 1]] = 1
-    return _beyond_chance(tables, n, reached, rng)
-
-
-def _alpha(answers: np.ndarray, n_labels: int, rng: np.random.Generator) -> AgreementFigure:
-    """Krippendorff's alpha of nominal codes, (items, annotators), -1 where one has not judged."""
-    given = (answers[:, :, None] == np.arange(n_labels)).sum(axis=1)
-    # Few kinds of items: two people and six labels make 36.
-    return alpha_of_counts(*np.unique(given, axis=0, return_counts=True), rng)
-
-
-def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
-    """Krippendorff's alpha of nominal labels, from kinds of items.
+def removed_clusters(corrections: pd.DataFrame) -> set[Key]:
+    """Return the clusters that annotators removed, from the log of a project.
 
     Parameters
     ----------
-    given
-        (P, L): how many annotators give each of the labels to an item of each kind.
-    n
-        (P,): how many items there are of each kind.
-    rng
-        Of the bootstrap over items.
+    corrections : pandas.DataFrame
+        Columns ``image, cluster_id, what`` and, if known, ``time``; in order of time.
+
+    Returns
+    -------
+    set of Key
     """
-
-    def reached(coincidences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        of_label = coincidences.sum(axis=2)
-        total = of_label.sum(axis=1)
-        same = np.trace(coincidences, axis1=1, axis2=2) / total
-        return same, (of_label * (of_label - 1)).sum(axis=1) / (total * (total - 1))
-
-    judged = given.sum(axis=1)[:, None, None]
-    diagonal = given[:, :, None] * np.eye(given.shape[1])
-    tables = (given[:, :, None] * given[:, None, :] - diagonal) / np.maximum(judged - 1, 1)
-    return _beyond_chance(tables, n, reached, rng)
-
-
-def _beyond_chance(
-    tables: np.ndarray, n: np.ndarray, reached: _Chance, rng: np.random.Generator
-) -> AgreementFigure:
-    """(p - e) / (1 - e) and its interval.
-
-    Parameters
-    ----------
-    tables
-        (P, K, K): what an item of each kind adds to the table of coincidences.
-    n
-        (P,): how many items there are of each kind.
-    reached
-        From tables (B, K, K) to the shares p and the chances e, (B,) each.
-    """
-    total = int(n.sum())
-    if not total:
-        return AgreementFigure()
-    flat = tables.reshape(len(tables), -1)
-
-    def of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return reached((counts @ flat).reshape(-1, *tables.shape[1:]))
-
-    p, e = (float(v[0]) for v in of(n[None].astype(float)))
-    if 1 - e < 1e-12:
-        return AgreementFigure()
-    draws = rng.multinomial(total, n / total, size=_N_BOOTSTRAP).astype(float)
-    again, chance = of(draws)
-    known = 1 - chance > 1e-12  # a resample may hold one label only
-    values = (again[known] - chance[known]) / (1 - chance[known])
-    tail = 50 * (1 - _LEVEL)
-    ends = np.percentile(values, [tail, 100 - tail]) if len(values) else np.full(2, np.nan)
-    low, high = ((float(w) - e) / (1 - e) for w in wilson_interval(np.asarray(p), total, _LEVEL))
-    value = (p - e) / (1 - e)
-    return AgreementFigure(
-        value, float(np.nanmin([ends[0], low, value])), float(np.nanmax([ends[1], high, value]))
-    )
-
-
-def taken_out(corrections: pd.DataFrame) -> set[Key]:
-    """Clusters that people have said are none, from the log of a project.
-
-    Parameters
-    ----------
-    corrections
-        Columns ``image, cluster_id, what`` and, if known, ``time``; in order.
-    """
-    log = without_replaced(corrections)
+    log = drop_replaced(corrections)
     log = log[log["what"].isin(["remove", "restore", "add"])]
     last = log.drop_duplicates(["image", "cluster_id"], keep="last")
-    gone = last[last["what"] == "remove"]
-    return {(str(i), int(c)) for i, c in zip(gone["image"], gone["cluster_id"], strict=True)}
+    removed = last[last["what"] == "remove"]
+    return {(str(i), int(c)) for i, c in zip(removed["image"], removed["cluster_id"], strict=True)}

@@ -1,11 +1,11 @@
-"""Sites: where several people's marks mean the same atom.
+"""Sites: merging the marks of several annotators that belong to the same atom.
 
-Of each two people, marks are matched one to one within a tolerance (`matching.match`). Pairs,
-nearest first, are then joined to sites, as long as no person has two marks on a site and no two
-marks of a site are further apart than the tolerance; what is left over is joined by the same rule.
-Of two people this is the best matching itself. The tolerance, 0.13 nm, is less than half the
-distance of neighbours in platinum (0.277 nm), so that no site can reach two atoms of a lattice.
-The position of a site is the mean of its marks.
+For each pair of annotators, marks are matched one to one within a tolerance (`matching.match`).
+Matched pairs, nearest first, are joined to sites, provided that no annotator has two marks in a
+site and no two marks of a site are further apart than the tolerance; remaining marks are joined by
+the same rule. For two annotators the result is the optimal matching. The tolerance, 0.13 nm, is
+less than half the nearest-neighbour distance in platinum (0.277 nm), so that no site can include
+two atoms of a lattice. The position of a site is the mean of its marks.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from ..core.errors import TableError
 from .matching import match
 
 NEIGHBOURS_NM = 0.277
-"""Distance of neighbours in platinum."""
+"""Nearest-neighbour distance in platinum in nm."""
 TOLERANCE_NM = 0.13
-"""Marks of one site are no further apart: less than half the distance of neighbours."""
+"""Maximum distance in nm of the marks of a site."""
 MARKED = "marked_by_"
-"""Before the name of an annotator: the column of what he said of a site."""
+"""Prefix of the column with the answers of an annotator."""
 
 
 def merge(points: Sequence[np.ndarray], tolerance: float) -> list[np.ndarray]:
-    """Join the marks of several people in one image to sites.
+    """Join the marks of several annotators in one image to sites.
 
     Parameters
     ----------
-    points
-        For each person (N, 2) positions.
-    tolerance
-        Largest distance of two marks of a site, in the unit of the positions.
+    points : sequence of ndarray of shape (N, 2)
+        Positions (y, x), one array per annotator.
+    tolerance : float
+        Maximum distance of two marks of a site, in the unit of the positions.
 
     Returns
     -------
-    list of ndarray
-        For each person (N,) the site of each mark, numbered from 0 in the order of y, then x, of
-        the sites' means.
+    list of ndarray of shape (N,)
+        Site of each mark of each annotator, numbered from 0 in the order of y, then x, of the mean
+        positions.
 
     Raises
     ------
     ValueError
-        As `matching.match`.
+        See `matching.match`.
     """
     points = [np.asarray(p, float).reshape(-1, 2) for p in points]
     where = np.concatenate([np.zeros((0, 2)), *points])
@@ -79,7 +79,7 @@ def _join(
     site: list[int],
     members: list[list[int]],
 ) -> None:
-    """Join sites along pairs, nearest first, where they may be one; changes site and members."""
+    """Join sites along pairs, nearest first, where permitted; changes ``site`` and ``members``."""
     distance = np.linalg.norm(where[pairs[:, 0]] - where[pairs[:, 1]], axis=1)
     for i, j in pairs[np.lexsort((pairs[:, 1], pairs[:, 0], distance))].tolist():
         one, other = site[i], site[j]
@@ -97,24 +97,25 @@ def _join(
 def merge_annotations(
     marks: pd.DataFrame, looked: pd.DataFrame, tolerance_nm: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sites of all images.
+    """Merge the marks of all images to sites.
 
     Parameters
     ----------
-    marks, looked
-        As from `checked`.
-    tolerance_nm
-        Within which marks are one site.
+    marks, looked : pandas.DataFrame
+        Tables as from `check_annotations`.
+    tolerance_nm : float
+        Maximum distance in nm of the marks of a site.
 
     Returns
     -------
     sites : pandas.DataFrame
-        A row per site: ``image, site`` (from 1 in an image), ``y_nm, x_nm``, ``y_px, x_px`` where
-        the marks have them, ``scatter_nm`` (r.m.s. of its marks about their mean along an axis,
-        n - 1; NaN for one mark), ``n_looked, n_marked, n_uncertain``, and for each annotator
-        ``marked_by_<name>``: 1, 0.5 if uncertain, 0, or NaN if he has not looked.
+        A row per site: ``image, site`` (from 1 in an image), ``y_nm, x_nm``, ``y_px, x_px`` if the
+        marks have them, ``scatter_nm`` (r.m.s. deviation of its marks from their mean along an
+        axis, n - 1; NaN for one mark), ``n_looked, n_marked, n_uncertain``, and for each annotator
+        ``marked_by_<name>``: 1, 0.5 if uncertain, 0, or NaN if the annotator did not examine the
+        image.
     marks : pandas.DataFrame
-        With the number of their ``site``.
+        Marks with the number of their ``site``.
     """
     images, people = (list(dict.fromkeys(looked[c])) for c in ("image", "annotator"))
     number = np.zeros(len(marks), int)
@@ -126,7 +127,7 @@ def merge_annotations(
             number[at] = site + 1
     rank = marks["image"].map({image: i for i, image in enumerate(images)})
     marks = marks.assign(site=number, _rank=rank.astype(int))
-    said = marks.assign(said=np.where(marks["uncertain"], 0.5, 1.0))
+    answers = marks.assign(answer=np.where(marks["uncertain"], 0.5, 1.0))
     groups = marks.groupby(["_rank", "image", "site"])
     places = ["y_nm", "x_nm", *(c for c in ("y_px", "x_px") if c in marks.columns)]
     sites = groups[places].mean()
@@ -136,27 +137,40 @@ def merge_annotations(
     sites["n_uncertain"] = groups["uncertain"].sum().astype(int)
     keys = ["_rank", "image", "site"]
     for name in people:
-        own = said[said["annotator"] == name].set_index(keys)["said"].reindex(sites.index)
-        seen = set(looked.loc[looked["annotator"] == name, "image"])
-        has = sites.index.get_level_values("image").isin(seen)
+        own = answers[answers["annotator"] == name].set_index(keys)["answer"].reindex(sites.index)
+        examined = set(looked.loc[looked["annotator"] == name, "image"])
+        has = sites.index.get_level_values("image").isin(examined)
         sites[MARKED + name] = own.fillna(0.0).where(has, np.nan)
     columns = [MARKED + name for name in people]
     sites["n_looked"] = sites[columns].notna().sum(axis=1).astype(int)
     return sites.reset_index().drop(columns="_rank"), marks.drop(columns="_rank")
 
 
-def checked(marks: pd.DataFrame, looked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Copies with names as text and ``uncertain`` filled in.
+def check_annotations(
+    marks: pd.DataFrame, looked: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return copies of the tables with names as text and ``uncertain`` completed.
+
+    Parameters
+    ----------
+    marks : pandas.DataFrame
+        A row per mark: ``image, annotator, y_nm, x_nm``.
+    looked : pandas.DataFrame
+        A row per image and annotator who examined it: ``image, annotator, area_nm2``.
+
+    Returns
+    -------
+    marks, looked : pandas.DataFrame
 
     Raises
     ------
     TableError
-        If columns are missing, somebody has marks in an image that he has not looked at, or an
-        area is not known.
+        If columns are missing, marks are in an image that the annotator did not examine, or an area
+        is unknown.
     """
     for table, needed, what in (
         (marks, ("image", "annotator", "y_nm", "x_nm"), "the table of marks"),
-        (looked, ("image", "annotator", "area_nm2"), "the table of who looked at what"),
+        (looked, ("image", "annotator", "area_nm2"), "the table of examined images"),
     ):
         missing = [name for name in needed if name not in table.columns]
         if missing:
@@ -169,24 +183,36 @@ def checked(marks: pd.DataFrame, looked: pd.DataFrame) -> tuple[pd.DataFrame, pd
         raise TableError("the table of marks has rows without a position")
     area = looked["area_nm2"].to_numpy(float)
     if not (np.isfinite(area) & (area > 0)).all():
-        raise TableError("the area of an image is not known, or not positive")
+        raise TableError("the area of an image is unknown, or not positive")
     keys = ["image", "annotator"]
     twice = looked[looked.duplicated(keys)]
     if len(twice):
         raise TableError(
-            f"{twice['annotator'].iloc[0]} has looked at {twice['image'].iloc[0]} twice",
-            advice="Each person needs a name of his own, and one table for an image",
+            f"{twice['annotator'].iloc[0]} has two tables for {twice['image'].iloc[0]}",
+            advice="Each annotator needs a unique name, and one table per image",
         )
     known = pd.MultiIndex.from_frame(marks[keys]).isin(pd.MultiIndex.from_frame(looked[keys]))
     if not known.all():
         image, name = marks.loc[~known, keys].iloc[0]
-        raise TableError(f"{name} has marks in {image}, but has not looked at it")
+        raise TableError(f"{name} has marks in {image}, but did not examine it")
     uncertain = marks["uncertain"].astype(bool) if "uncertain" in marks.columns else False
     return marks.assign(uncertain=uncertain), looked
 
 
 def both_annotated(looked: pd.DataFrame, a: str, b: str) -> list[str]:
-    """Images that both have looked at."""
+    """Return the images that both annotators examined.
+
+    Parameters
+    ----------
+    looked : pandas.DataFrame
+        A row per image and annotator: ``image, annotator``.
+    a, b : str
+        Names of the annotators.
+
+    Returns
+    -------
+    list of str
+    """
     of = {name: looked.loc[looked["annotator"] == name, "image"] for name in (a, b)}
     others = set(of[b])
     return [image for image in of[a] if image in others]

@@ -1,21 +1,21 @@
-"""Groups of atoms: isolated, dimer, multimer, cluster; and which cluster holds which atoms.
+"""Groups of atoms (isolated, dimer, multimer, cluster), and the cluster that contains each atom.
 
-Atoms belong together if a chain of steps of at most a stated distance joins them (single linkage).
-The default, 0.3 nm, is 8 % above the distance of neighbours in platinum (0.277 nm), as much as
-their positions are uncertain. Distances are those of the projection: two atoms that lie far apart
-in height pass for neighbours. And chance makes neighbours as well: of atoms strewn at random,
-λ of them on a nm², only exp(-π λ d²) have none within d, so a share of isolated atoms says
-something only beside what chance gives at that density.
+Atoms belong to one group if a chain of steps of at most a given distance connects them (single
+linkage). The default, 0.3 nm, exceeds the nearest-neighbour distance in platinum (0.277 nm) by 8 %,
+the uncertainty of positions. Distances are those of the projection: two atoms at different heights
+may appear as neighbours. Chance produces neighbours as well: of atoms at random positions with a
+density λ, a fraction exp(-π λ d²) has no neighbour within d. The fraction of isolated atoms must be
+compared with that expected by chance at the same density.
 
 ============  ========  ==============================================================
-kind          atoms     why
+kind          atoms     reason
 ============  ========  ==============================================================
 isolated      1
 dimer         2
-multimer      3 to 6    every atom lies at the rim
-cluster       7 or more the least close-packed layer with an atom inside: one and its
-                        six neighbours. It covers 0.47 nm², a disc of 0.77 nm, which
-                        is where the detection of clusters begins (0.6 nm)
+multimer      3 to 6    every atom is at the edge
+cluster       7 or more the smallest close-packed layer with an inner atom: one and its
+                        six neighbours. It covers 0.47 nm², a disc of 0.77 nm, near the
+                        minimum diameter of cluster detection (0.6 nm)
 ============  ========  ==============================================================
 """
 
@@ -31,27 +31,27 @@ from scipy.spatial import KDTree
 from skimage.measure import points_in_poly
 
 LINK_NM = 0.3
-"""Atoms no further apart than this belong to one group."""
+"""Maximum distance in nm of linked atoms."""
 KINDS = {"isolated": 1, "dimer": 2, "multimer": 3, "cluster": 7}
-"""Kind of group and the least number of its atoms."""
+"""Kind of group, and its minimum number of atoms."""
 
 
 def link(points_nm: np.ndarray, distance_nm: float = LINK_NM) -> tuple[np.ndarray, np.ndarray]:
-    """Single linkage: the group of every atom, and how many atoms it has.
+    """Group atoms by single linkage.
 
     Parameters
     ----------
-    points_nm
-        (N, 2) positions (y, x). Those that are not finite belong to no group.
-    distance_nm
-        Atoms no further apart than this are linked.
+    points_nm : ndarray of shape (N, 2)
+        Positions (y, x) in nm. Positions that are not finite belong to no group.
+    distance_nm : float
+        Maximum distance in nm of linked atoms.
 
     Returns
     -------
-    group_id : ndarray of int64
-        (N,) from 1, numbered in the order in which the groups first occur; 0 for none.
-    group_size : ndarray of int64
-        (N,) number of atoms of the group; 0 for none.
+    group_id : ndarray of shape (N,), int64
+        Group of each atom, from 1 in order of first occurrence; 0 for no group.
+    group_size : ndarray of shape (N,), int64
+        Number of atoms of that group; 0 for no group.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def link(points_nm: np.ndarray, distance_nm: float = LINK_NM) -> tuple[np.ndarra
         If the distance is not a positive number.
     """
     if not (np.isfinite(distance_nm) and distance_nm > 0):
-        raise ValueError(f"a distance of {distance_nm} nm links nothing")
+        raise ValueError(f"a linking distance of {distance_nm} nm is not positive")
     points = np.asarray(points_nm, float).reshape(-1, 2)
     group_id = np.zeros(len(points), np.int64)
     group_size = np.zeros(len(points), np.int64)
@@ -79,16 +79,16 @@ def link(points_nm: np.ndarray, distance_nm: float = LINK_NM) -> tuple[np.ndarra
 
 
 def kind_of(group_size: np.ndarray) -> np.ndarray:
-    """The kind (N,) of groups of these sizes: a name in `KINDS`, "" for a size of 0."""
+    """Return the kind (N,) of groups of these sizes: a name in `KINDS`, "" for a size of 0."""
     names = np.array(["", *KINDS], dtype=object)
     kinds = names[np.searchsorted(list(KINDS.values()), np.asarray(group_size), side="right")]
     return np.asarray(kinds, dtype=object)
 
 
 def grouped(table: pd.DataFrame, distance_nm: float = LINK_NM) -> pd.DataFrame:
-    """A copy of an atom table with ``group_id`` and ``group_size``, frame by frame.
+    """Return a copy of an atom table with ``group_id`` and ``group_size``, frame by frame.
 
-    Numbers go on from frame to frame of an image, so that ``group_id`` is unique in an image.
+    Numbers continue from frame to frame, so that ``group_id`` is unique in an image.
     """
     table = table.copy()
     group_id = np.zeros(len(table), np.int64)
@@ -105,24 +105,23 @@ def grouped(table: pd.DataFrame, distance_nm: float = LINK_NM) -> pd.DataFrame:
 
 
 def sizes(group_id: np.ndarray) -> np.ndarray:
-    """Sizes of the groups, one value a group, in the order of their numbers (0 is no group)."""
+    """Return the size of each group, in the order of their numbers (0 is no group)."""
     ids, count = np.unique(np.asarray(group_id), return_counts=True)
     return np.asarray(count[ids > 0], np.int64)
 
 
 def size_distribution(group_size: np.ndarray) -> pd.DataFrame:
-    """How many groups of each size there are.
+    """Count the groups of each size.
 
     Parameters
     ----------
-    group_size
-        Sizes of the groups, one value a group, as from `sizes`.
+    group_size : ndarray of int
+        Sizes of the groups, one value per group, as from `sizes`.
 
     Returns
     -------
     pandas.DataFrame
-        A row per size that occurs: ``size, kind, groups, atoms, share_of_groups,
-        share_of_atoms``.
+        A row per size that occurs: ``size, kind, groups, atoms, share_of_groups, share_of_atoms``.
     """
     size, groups = np.unique(np.asarray(group_size, np.int64), return_counts=True)
     atoms = size * groups
@@ -139,7 +138,7 @@ def size_distribution(group_size: np.ndarray) -> pd.DataFrame:
 
 
 def kinds(group_size: np.ndarray) -> pd.DataFrame:
-    """As `size_distribution`, but a row for each of `KINDS`, in order, zeros included."""
+    """Count groups and atoms of each of `KINDS`, in order, including zeros."""
     by_size = size_distribution(group_size)
     counts = by_size.groupby("kind")[["groups", "atoms"]].sum().reindex(list(KINDS), fill_value=0)
     shares = counts / counts.sum().clip(lower=1)
@@ -158,32 +157,32 @@ def clusters_of_atoms(
     outlines: Sequence[np.ndarray] | None = None,
     margin_nm: float = 0.0,
 ) -> pd.Series:
-    """The cluster that holds each atom.
+    """Find the cluster that contains each atom.
 
     Parameters
     ----------
-    atoms
+    atoms : pandas.DataFrame
         Atom table.
-    clusters
+    clusters : pandas.DataFrame
         Cluster table of the same images.
-    outlines
-        Closed polygons (M, 2) in pixels (y, x), one for each cluster in table order, as of
-        `detection.clusters.Detection`. Without them, and where one has fewer than three corners,
-        a cluster is a disc of its diameter.
-    margin_nm
-        How far beyond its disc a cluster reaches. Outlines are taken as they are: they follow the
-        image after a blur of 0.12 nm, so the centres of its outer atoms lie inside.
+    outlines : sequence of ndarray of shape (M, 2), optional
+        Closed polygons (y, x) in pixels, one per cluster in table order, as in
+        `detection.clusters.Detection`. A cluster without one, or with fewer than three corners, is
+        a disc of its diameter.
+    margin_nm : float
+        Margin of a disc in nm. Outlines have no margin: they follow the image after a blur of 0.12
+        nm, so the centres of outer atoms are inside.
 
     Returns
     -------
     pandas.Series
-        ``cluster_id``, Int64, missing where an atom lies in no cluster; index of ``atoms``. Where
-        two clusters claim an atom, the one with the nearer centre has it.
+        ``cluster_id``, Int64, missing for atoms outside all clusters; index of ``atoms``. An atom
+        in two clusters belongs to the one with the nearer centre.
 
     Raises
     ------
     ValueError
-        If there are not as many outlines as clusters.
+        If the numbers of outlines and clusters differ.
     """
     if outlines is not None and len(outlines) != len(clusters):
         raise ValueError(f"{len(outlines)} outlines for {len(clusters)} clusters")
@@ -214,20 +213,20 @@ def clusters_of_atoms(
 
 
 def atoms_of_clusters(atoms: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
-    """What atoms each cluster holds: the other way round.
+    """List the atoms that each cluster contains.
 
     Parameters
     ----------
-    atoms
+    atoms : pandas.DataFrame
         Atom table with its ``cluster_id``.
-    clusters
+    clusters : pandas.DataFrame
         Cluster table.
 
     Returns
     -------
     pandas.DataFrame
         Rows and index of ``clusters``: ``atom_ids`` (a list) and ``n_atoms_found`` (int64). The
-        latter is no count of the cluster's atoms: many are not resolved.
+        latter is not the number of atoms in the cluster, because many atoms are not resolved.
     """
     inside = atoms[atoms["cluster_id"].notna()]
     held: dict[tuple, list[int]] = {}
@@ -245,6 +244,6 @@ def atoms_of_clusters(atoms: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFra
 
 
 def _by_frame(table: pd.DataFrame) -> list[tuple[tuple[str, int], np.ndarray]]:
-    """(image, frame) and the positions of its rows, in the order in which they occur."""
+    """Return (image, frame) and the positions of its rows, in order of occurrence."""
     groups = table.groupby(["image", "frame"], sort=False).indices
     return [(key, np.asarray(rows)) for key, rows in groups.items()]  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What a bootstrap of points draws: images, or with few of them, parts of images."""
+"""Units of the bootstrap of points: images, or parts of images if there are few."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ import pandas as pd
 
 from .matching import f1_of, match
 
-ENOUGH_IMAGES = 5
-"""With fewer, tiles of them are drawn, which know nothing of how images differ."""
+MIN_IMAGES = 5
+"""Minimum number of images to draw; with fewer, tiles of them are drawn instead."""
 _TILES = 4
 _N_BOOTSTRAP = 500
 _LEVEL = 0.95
 
 
 class Units:
-    """Units to draw, and how often each is drawn.
+    """Bootstrap units, and how often each is drawn.
 
     Parameters
     ----------
-    images
-        Names.
-    points
-        ``image, y_nm, x_nm``: their extent is what is divided into 4 × 4 tiles.
-    seed
-        Of the draws.
+    images : iterable of str
+        Names of the images.
+    points : pandas.DataFrame
+        Columns ``image, y_nm, x_nm``; their extent is divided into 4 × 4 tiles.
+    seed : int
+        Seed of the draws.
 
     Attributes
     ----------
-    n
+    n : int
         Number of units.
-    what
+    what : str
         "images" or "tiles".
-    draws
-        (B, n) how often each unit is in each draw.
+    draws : ndarray of shape (B, n), int
+        Number of times that each unit occurs in each draw.
     """
 
     def __init__(self, images: Iterable[str], points: pd.DataFrame, seed: int = 0) -> None:
         self.images = list(images)
-        tiled = len(self.images) < ENOUGH_IMAGES
+        tiled = len(self.images) < MIN_IMAGES
         self.what = "tiles" if tiled else "images"
         self.per_image = _TILES**2 if tiled else 1
         self.n = len(self.images) * self.per_image
@@ -51,7 +51,19 @@ class Units:
         self.draws = rng.multinomial(self.n, np.full(self.n, 1 / max(self.n, 1)), _N_BOOTSTRAP)
 
     def of(self, image: str, points: np.ndarray) -> np.ndarray:
-        """The unit of each point (N, 2) of an image."""
+        """Return the unit of each point of an image.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        points : ndarray of shape (N, 2)
+            Positions (y, x) in nm.
+
+        Returns
+        -------
+        ndarray of shape (N,), int
+        """
         first = self._number[image] * self.per_image
         if self.per_image == 1 or not len(points):
             return np.full(len(points), first)
@@ -63,7 +75,22 @@ class Units:
     def counts(
         self, a: pd.DataFrame, b: pd.DataFrame, images: Iterable[str], tolerance_nm: float
     ) -> np.ndarray:
-        """(n, 3): points of each unit that are matched, those of ``a``, those of ``b``."""
+        """Count matched points, and all points, in each unit.
+
+        Parameters
+        ----------
+        a, b : pandas.DataFrame
+            Points to match: ``image, y_nm, x_nm``.
+        images : iterable of str
+            Names of the images.
+        tolerance_nm : float
+            Maximum distance of a pair in nm.
+
+        Returns
+        -------
+        ndarray of shape (n, 3)
+            Matched points, points of ``a``, points of ``b``.
+        """
         out = np.zeros((self.n, 3))
         for image in images:
             p, q = (positions(table, image) for table in (a, b))
@@ -73,17 +100,32 @@ class Units:
         return out
 
     def f1(self, counts: np.ndarray) -> dict[str, float]:
-        """``f1, f1_low, f1_high`` of counts."""
+        """Return ``f1, f1_low, f1_high`` of counts."""
         return with_ends("f1", f1_of(*counts.sum(axis=0)), self.drawn_f1(counts))
 
     def drawn_f1(self, counts: np.ndarray) -> np.ndarray:
-        """(B,); NaN where a draw has no points."""
+        """Return F1 (B,) of each draw; NaN for draws without points."""
         drawn = self.draws @ counts
         whole = drawn[:, 1] + drawn[:, 2]
         return np.divide(2 * drawn[:, 0], whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
     def share(self, name: str, counts: np.ndarray, of: int) -> dict[str, float]:
-        """Matched points as a share of those of ``a`` (1) or ``b`` (2)."""
+        """Compute matched points as a fraction of all points, with its interval.
+
+        Parameters
+        ----------
+        name : str
+            Name of the figure.
+        counts : ndarray of shape (n, 3)
+            Counts from `counts`.
+        of : int
+            1 for the fraction of ``a``, 2 for that of ``b``.
+
+        Returns
+        -------
+        dict of str to float
+            See `with_ends`.
+        """
         matched, whole = counts[:, 0].sum(), counts[:, of].sum()
         drawn = self.draws @ counts
         there = drawn[:, of] > 0
@@ -92,12 +134,27 @@ class Units:
 
 
 def positions(table: pd.DataFrame, image: str) -> np.ndarray:
-    """(N, 2) in nm, of one image."""
+    """Return the positions (N, 2) in nm of one image."""
     return table.loc[table["image"] == image, ["y_nm", "x_nm"]].to_numpy(float)
 
 
 def with_ends(name: str, value: float, drawn: np.ndarray) -> dict[str, float]:
-    """A figure under its name, and the ends of its 95 % interval, which has the figure in it."""
+    """Return a figure and the ends of its 95 % interval, which includes the figure.
+
+    Parameters
+    ----------
+    name : str
+        Name of the figure.
+    value : float
+        Its value.
+    drawn : ndarray of shape (B,)
+        Its values in bootstrap draws.
+
+    Returns
+    -------
+    dict of str to float
+        ``name``, ``name_low`` and ``name_high``.
+    """
     value, (low, high) = float(value), percentiles(drawn)
     return {
         name: value,
@@ -107,7 +164,7 @@ def with_ends(name: str, value: float, drawn: np.ndarray) -> dict[str, float]:
 
 
 def percentiles(drawn: np.ndarray) -> tuple[float, float]:
-    """Ends of the 95 % interval; NaN without draws."""
+    """Return the ends of the 95 % interval; NaN without draws."""
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return np.nan, np.nan

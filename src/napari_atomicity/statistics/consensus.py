@@ -1,29 +1,28 @@
-"""What several people say of where atoms are: how far they agree, and what to believe.
+"""Consensus of several annotators about the positions of atoms, and their agreement.
 
-**Sites.** Marks within 0.13 nm are one site: `mark_sites`.
+**Sites.** Marks within 0.13 nm belong to one site: see `annotation_sites`.
 
-**Presence.** Who has looked at an image and left a site unmarked has said that there is no atom.
-But people also agree that there is none where nobody marks anything, and how many such places
-there are is a matter of counting: here an image holds as many places as platinum atoms fit side by
-side, 0.0665 nm² each, that of a (111) plane. Krippendorff's alpha is given twice: of the marked
-sites alone, where it is low or negative by construction, since no site is left on which all say
-no; and of all places, where it comes near the F1 of two people, as kappa does for anything rare
-[1]_. F1 needs no absences and is the figure to look at.
+**Presence.** An annotator who examined an image and did not mark a site answered that there is no
+atom. Annotators also agree that there is no atom at unmarked places, whose number must be defined:
+an image has one place per 0.0665 nm², the area of a platinum atom in a (111) plane. Krippendorff's
+alpha is given twice: for the marked sites alone, where it is low or negative by construction,
+because no site has only negative answers; and for all places, where it is close to the F1 of two
+annotators, as kappa is for rare events [1]_. F1 does not depend on absences and is the recommended
+figure.
 
-**Consensus.** Dawid and Skene's model (`dawid_skene`) on all places, with a sensitivity and a rate
-of false marks for each person. A mark that its author calls uncertain is an answer of its own
-there, whose worth is learnt, and counts as a mark everywhere else. A site with a posterior of at
-least ½ belongs to the consensus. Two people are given the same rates, so that a lone mark is worth
-the same whoever made it; where nobody looked at what another did, the consensus is what each one
-marked, and there are no rates.
+**Consensus.** The model of Dawid and Skene (`dawid_skene`) for all places, with a sensitivity and a
+false-positive rate for each annotator. An uncertain mark is a separate answer there, whose weight
+is estimated, and counts as a mark elsewhere. Sites with a posterior of at least ½ belong to the
+consensus. Two annotators have the same rates, so a single mark has the same weight for either. If
+no image has several annotators, the consensus consists of all marks, and there are no rates.
 
-**Effect.** Density and mean distance of nearest neighbours by the marks of each person, and by the
-consensus: sites are drawn with their posteriors, again and again. The interval is that of what
-people can't agree on, not of sampling.
+**Effect.** Density and mean nearest-neighbour distance by the marks of each annotator and by the
+consensus, for which sites are drawn repeatedly from their posteriors. The interval is that of the
+disagreement, not of sampling.
 
 Intervals (95 %) of F1 and rates are percentiles of a bootstrap over images; with fewer than five
-images, over 4 × 4 tiles of them, which know nothing of how images differ. Those of alpha are over
-sites or places.
+images, over 4 × 4 tiles of them, which do not include differences between images. Intervals of
+alpha are over sites or places.
 
 References
 ----------
@@ -42,57 +41,56 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from .agreement import AgreementFigure, alpha_of_counts
+from .agreement_coefficients import AgreementFigure
 from .annotation_sites import (
-    MARKED,
     NEIGHBOURS_NM,
     TOLERANCE_NM,
     both_annotated,
-    checked,
+    check_annotations,
     merge_annotations,
 )
-from .bootstrap_units import ENOUGH_IMAGES, Units, positions, with_ends
-from .dawid_skene import IDENTIFIABLE, NO, NOT_LOOKED, YES, Fitted, fit
+from .answers import PLACE_NM2, Places
+from .bootstrap_units import MIN_IMAGES, Units, positions, with_ends
+from .dawid_skene import IDENTIFIABLE, Fitted, fit
 from .matching import f1_of, match
 
-PLACE_NM2 = 0.0665
-"""Area of an atom in a (111) plane of platinum."""
 CONSENSUS_THRESHOLD = 0.5
-"""Least posterior of a site of the consensus."""
+"""Minimum posterior of a site of the consensus."""
 _N_DRAWS = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """What several people's marks come to.
+    """Consensus of several annotators.
 
     Attributes
     ----------
-    annotators
-        Who looked, in order of appearance.
-    tolerance_nm
-        Within which marks are one site.
-    sites
-        A row per site, as from `mark_sites.sites_of`, with its ``posterior``.
-    raters
-        A row per annotator: ``annotator, images, marks, uncertain``; ``sensitivity`` and
-        ``false_share`` (of his marks, those that are no atom) and ``false_per_nm2``, each with
-        ``_low`` and ``_high``; ``offset_y_nm, offset_x_nm`` of his marks from those of the others
-        and ``scatter_nm`` about that, along an axis.
-    pairs
-        A row per two annotators with images in common: ``a, b, images, marks_a, marks_b, matched,
-        f1, f1_low, f1_high, f1_certain`` (without uncertain marks) and ``rms_distance_nm``.
-    alpha_sites, alpha_places
-        Krippendorff's alpha, of marked sites and of all places.
-    missed_by_all
-        Atoms that nobody marked, by the model. Too few if faint atoms are faint for all; NaN of
-        one person an image.
-    effect
-        What disagreement does: a row per annotator and one of the ``consensus``, over the images
-        that all have looked at: ``who, atoms, density_per_nm2, nearest_neighbour_nm`` (mean), of
+    annotators : tuple of str
+        Names in order of appearance.
+    tolerance_nm : float
+        Maximum distance in nm of the marks of a site.
+    sites : pandas.DataFrame
+        A row per site, as from `annotation_sites.merge_annotations`, with its ``posterior``.
+    raters : pandas.DataFrame
+        A row per annotator: ``annotator, images, marks, uncertain``; ``sensitivity``,
+        ``false_share`` (fraction of the marks that are not atoms) and ``false_per_nm2``, each with
+        ``_low`` and ``_high``; ``offset_y_nm, offset_x_nm`` of the marks from those of the others,
+        and ``scatter_nm`` about that along an axis.
+    pairs : pandas.DataFrame
+        A row per pair of annotators with images in common: ``a, b, images, marks_a, marks_b,
+        matched, f1, f1_low, f1_high, f1_certain`` (without uncertain marks) and
+        ``rms_distance_nm``.
+    alpha_sites, alpha_places : AgreementFigure
+        Krippendorff's alpha of marked sites and of all places.
+    missed_by_all : float
+        Estimated number of atoms that no annotator marked. Too low if faint atoms are faint for
+        everyone; NaN with one annotator per image.
+    effect : pandas.DataFrame
+        Effect of disagreement: a row per annotator and one of the ``consensus``, for images that
+        all annotators examined: ``who, atoms, density_per_nm2, nearest_neighbour_nm`` (mean), for
         the consensus with ``_low`` and ``_high``.
-    notes
-        What a reader should know.
+    notes : tuple of str
+        Assumptions and limitations.
     """
 
     annotators: tuple[str, ...]
@@ -112,7 +110,7 @@ class Consensus:
         return self.sites[self.sites["posterior"] >= CONSENSUS_THRESHOLD].reset_index(drop=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the sites, ready for JSON."""
+        """Return everything except the sites, ready for JSON."""
         return {
             "annotators": list(self.annotators),
             "tolerance_nm": self.tolerance_nm,
@@ -134,33 +132,36 @@ def consensus(
     tolerance_nm: float = TOLERANCE_NM,
     seed: int = 0,
 ) -> Consensus:
-    """Merge what several people marked, and say how far they agree.
+    """Merge the marks of several annotators, and compute their agreement.
 
     Parameters
     ----------
-    marks
-        A row per mark: ``image, annotator, y_nm, x_nm``; where known ``y_px, x_px`` and
-        ``uncertain``.
-    looked
-        A row per image and annotator who has looked at it, also if he marked nothing:
-        ``image, annotator, area_nm2``.
-    tolerance_nm
-        Within which marks are one site.
-    seed
-        Of bootstrap and draws.
+    marks : pandas.DataFrame
+        A row per mark: ``image, annotator, y_nm, x_nm``; if known ``y_px, x_px`` and ``uncertain``.
+    looked : pandas.DataFrame
+        A row per image and annotator who examined it, also without marks: ``image, annotator,
+        area_nm2``.
+    tolerance_nm : float
+        Maximum distance in nm of the marks of a site.
+    seed : int
+        Seed of the bootstrap and of the draws.
+
+    Returns
+    -------
+    Consensus
 
     Raises
     ------
     TableError
-        If columns are missing, somebody has marks in an image that he has not looked at, or an
-        area is not known.
+        If columns are missing, marks are in an image that the annotator did not examine, or an area
+        is unknown.
     ValueError
         If the tolerance is not positive.
     """
-    marks, looked = checked(marks, looked)
+    marks, looked = check_annotations(marks, looked)
     sites, marks = merge_annotations(marks, looked, tolerance_nm)
     units = Units(dict.fromkeys(looked["image"]), marks, seed)
-    places = _Places(sites, looked)
+    places = Places(sites, looked)
     per_unit = places.per_unit(units, sites)
     fitted = fit(places.kinds, per_unit.sum(axis=0))
     sites["posterior"] = places.posterior(fitted)
@@ -180,70 +181,6 @@ def consensus(
     )
 
 
-def posterior_of(sites: pd.DataFrame, looked: pd.DataFrame) -> np.ndarray:
-    """The probability that each site (`mark_sites.sites_of`) is an atom."""
-    places = _Places(sites, looked)
-    return places.posterior(fit(places.kinds, places.weights))
-
-
-# ---- Dawid and Skene on all places
-class _Places:
-    """Sites and empty places of all images, by the kind of answers that they got.
-
-    Attributes
-    ----------
-    kinds
-        (P, K) answers, as of `dawid_skene.fit`.
-    weights
-        (P,) places of each kind, empty ones included.
-    """
-
-    def __init__(self, sites: pd.DataFrame, looked: pd.DataFrame) -> None:
-        area = looked.groupby("image", sort=False)["area_nm2"].median()
-        self._images = list(area.index)
-        held = sites.groupby("image").size().reindex(area.index, fill_value=0)
-        self._n_empty = (area / PLACE_NM2 - held).clip(lower=0).to_numpy(float)
-        people = list(dict.fromkeys(looked["annotator"]))
-        who = pd.crosstab(looked["image"], looked["annotator"]).loc[self._images, people]
-        empty = np.where(who.to_numpy() > 0, NO, NOT_LOOKED)
-        said = YES * sites[[MARKED + name for name in people]].to_numpy(float)
-        answers = np.concatenate([np.nan_to_num(said, nan=NOT_LOOKED).astype(int), empty])
-        self.kinds, kind = np.unique(answers, axis=0, return_inverse=True)
-        self._of_site, self._of_empty = np.split(kind.ravel(), [len(sites)])
-        self._marked = np.bincount(self._of_site, minlength=len(self.kinds)).astype(float)
-        self.weights = self._marked + np.bincount(self._of_empty, self._n_empty, len(self.kinds))
-
-    def per_unit(self, units: Units, sites: pd.DataFrame) -> np.ndarray:
-        """(units, P) places of each kind in each unit; empty ones lie evenly in an image."""
-        out = np.zeros((units.n, len(self.kinds)))
-        for i, image in enumerate(self._images):
-            here = np.flatnonzero(sites["image"] == image)
-            unit = units.of(image, sites[["y_nm", "x_nm"]].to_numpy(float)[here])
-            np.add.at(out, (unit, self._of_site[here]), 1.0)
-            first = units.images.index(image) * units.per_image
-            share = self._n_empty[i] / units.per_image
-            out[first : first + units.per_image, self._of_empty[i]] += share
-        return out
-
-    def posterior(self, fitted: Fitted) -> np.ndarray:
-        """Of each site."""
-        return np.asarray(fitted.posterior[self._of_site], float)
-
-    def missed(self, fitted: Fitted) -> float:
-        """Atoms in empty places; one person an image can't tell."""
-        if np.isnan(fitted.sensitivity).all():
-            return np.nan
-        return float((self._n_empty * fitted.posterior[self._of_empty]).sum())
-
-    def alpha(self, rng: np.random.Generator, empty: bool) -> AgreementFigure:
-        """Of yes and no, with or without empty places; an uncertain mark is a yes."""
-        n = np.round(self.weights if empty else self._marked).astype(int)
-        given = np.stack([(self.kinds == NO).sum(axis=1), (self.kinds > NO).sum(axis=1)], axis=1)
-        shared = (given.sum(axis=1) >= 2) & (n > 0)
-        return alpha_of_counts(given[shared], n[shared], rng) if shared.any() else AgreementFigure()
-
-
-# ---- what comes out
 def _raters(
     marks: pd.DataFrame, looked: pd.DataFrame, fitted: Fitted, drawn: Fitted
 ) -> pd.DataFrame:
@@ -264,7 +201,7 @@ def _raters(
 
 
 def _rates_of(fitted: Fitted, k: int) -> dict[str, np.ndarray]:
-    """Of one person, with the leading axis of draws if there is one."""
+    """Return the rates of one annotator, with the leading axis of draws if there is one."""
     sensitivity, f = fitted.sensitivity[..., k], fitted.false_positive[..., k]
     false, true = (1 - fitted.prevalence) * f, fitted.prevalence * sensitivity
     return {
@@ -275,7 +212,7 @@ def _rates_of(fitted: Fitted, k: int) -> dict[str, np.ndarray]:
 
 
 def _offset(own: pd.DataFrame, marks: pd.DataFrame) -> dict[str, float]:
-    """Mean of own marks about the mean of the others' on the same site, and scatter about that."""
+    """Compute the mean offset of marks from those of the others on a site, and the scatter."""
     unknown = dict.fromkeys(("offset_y_nm", "offset_x_nm", "scatter_nm"), np.nan)
     others = marks.drop(index=own.index).groupby(["image", "site"])[["y_nm", "x_nm"]]
     keys = pd.MultiIndex.from_frame(own[["image", "site"]])
@@ -286,7 +223,7 @@ def _offset(own: pd.DataFrame, marks: pd.DataFrame) -> dict[str, float]:
         return unknown
     step, m = step[there], m[there]
     mean = step.mean(axis=0)
-    # The mean of m others scatters as well: as if all were alike, by 1/m of one's own variance.
+    # The mean of m others has 1/m of the variance of one annotator, if all are equal.
     variance = (((step - mean) ** 2).mean(axis=1) / (1 + 1 / m)).sum() / (len(step) - 1)
     return {
         "offset_y_nm": float(mean[0]),
@@ -344,7 +281,7 @@ _EFFECT_COLUMNS = [
 def _effect(
     marks: pd.DataFrame, looked: pd.DataFrame, sites: pd.DataFrame, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Density and distance by person, and by draws of which sites are atoms."""
+    """Compute density and distance for each annotator, and for draws of the consensus."""
     people = dict.fromkeys(looked["annotator"])
     by_image = looked.groupby("image", sort=False)
     images = [image for image, n in by_image.size().items() if n == len(people)]
@@ -368,7 +305,7 @@ def _effect(
 
 
 def _density(points: Sequence[np.ndarray], area_nm2: float) -> dict[str, float]:
-    """Number, density, and mean distance of nearest neighbours, not corrected for the edge."""
+    """Compute number, density, and mean nearest-neighbour distance without edge correction."""
     n = sum(map(len, points))
     near = [KDTree(p).query(p, 2)[0][:, 1] for p in points if len(p) > 1]
     return {
@@ -386,39 +323,39 @@ def _notes(
     marks: pd.DataFrame,
 ) -> tuple[str, ...]:
     notes = [
-        "Absence: who looked and did not mark a site said no; an image has a place for each "
-        f"{PLACE_NM2} nm². alpha_sites leaves out places that nobody marked and is low by "
-        "construction; alpha_places has them in."
+        "Absence: an annotator who examined an image and did not mark a site answered no; an image "
+        f"has one place per {PLACE_NM2} nm². alpha_sites excludes unmarked places and is low by "
+        "construction; alpha_places includes them."
     ]
     if not looked["image"].duplicated().any():
         notes.append(
-            "One person has looked at each image: the consensus is what he or she marked there, an "
-            "uncertain mark worth a half, and how good these marks are can't be known."
+            "Each image has one annotator: the consensus consists of the marks, uncertain ones "
+            "with probability 0.5, and error rates can't be estimated."
         )
     elif len(annotators) < IDENTIFIABLE:
         notes.append(
-            "With two people, sensitivities and false marks are not fixed by what they say, and "
-            "are taken to be the same of both: a site that one of the two marked is worth the same "
-            "whoever it was, about a half, by assumption."
+            "Two annotators: sensitivities and false marks are not identifiable, and are assumed "
+            "equal for both. A site that only one of them marked has a probability of about 0.5 by "
+            "assumption."
         )
     else:
         notes.append(
-            "People are taken to err independently. Atoms that are faint for all make the "
+            "Errors are assumed to be independent. Atoms that are faint for everyone make the "
             "sensitivities too high, and missed_by_all too low."
         )
     if tolerance_nm >= NEIGHBOURS_NM / 2:
         notes.append(
-            f"The tolerance of {tolerance_nm:g} nm is no less than half the distance of neighbours "
+            f"The tolerance of {tolerance_nm:g} nm is at least half the nearest-neighbour distance "
             f"in platinum ({NEIGHBOURS_NM} nm): marks of two atoms may become one site."
         )
     if marks["uncertain"].any():
         notes.append(
-            "Uncertain marks are an answer of their own for the posterior, and count as marks "
-            "elsewhere; f1_certain leaves them out."
+            "Uncertain marks are a separate answer for the posterior, and count as marks "
+            "elsewhere; f1_certain excludes them."
         )
     if units.what == "tiles":
         notes.append(
-            f"Fewer than {ENOUGH_IMAGES} images: intervals are over parts of them, and know "
-            "nothing of how images differ."
+            f"Fewer than {MIN_IMAGES} images: intervals are over parts of them, and do not include "
+            "differences between images."
         )
     return tuple(notes)

@@ -1,7 +1,7 @@
-"""What a person's labels say of the machine's: confusion and accuracy on corrected clusters.
+"""Comparison of manual and predicted labels: confusion and accuracy on corrected clusters.
 
-A person corrects what looks wrong, so the corrected clusters are as a rule no random sample, and
-the accuracy on them is not that on all; a stratified sample is what estimates that.
+Annotators correct labels that look wrong, so corrected clusters are usually not a random sample,
+and the accuracy on them is not that on all clusters. A stratified sample estimates the latter.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import NON_CLASS_LABELS
-from .ratios import wilson_interval
+from .intervals import wilson_interval
 
 
 @dataclass(frozen=True, eq=False)
 class OnCorrected:
-    """Both labels of the clusters that have both.
+    """Confusion of clusters with both a manual and a predicted label.
 
     Parameters
     ----------
-    confusion
-        Counts; the index is what the person says, the columns are what the machine says, both in
-        the order of the classes.
-    by_hand
-        Number of clusters that a person has labelled and the machine has not.
+    confusion : pandas.DataFrame
+        Counts; the index is the manual label, the columns are the predicted label, both in the
+        order of the classes.
+    by_hand : int
+        Number of clusters with a manual label only.
     """
 
     confusion: pd.DataFrame
@@ -34,11 +34,12 @@ class OnCorrected:
 
     @property
     def clusters(self) -> int:
+        """Number of clusters with both labels."""
         return int(self.confusion.to_numpy().sum())
 
     @property
     def right(self) -> int:
-        """Number of clusters of which both say the same."""
+        """Number of clusters with equal labels."""
         return sum(
             int(self.confusion.loc[name, name])
             for name in self.confusion.index
@@ -47,31 +48,35 @@ class OnCorrected:
 
     @property
     def accuracy(self) -> float:
-        """Share of the clusters of which both say the same; NaN without any."""
+        """Fraction of the clusters with equal labels; NaN without clusters."""
         return self.right / self.clusters if self.clusters else float("nan")
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Wilson's interval of the accuracy, as if the clusters were drawn at random."""
+        """Return Wilson's interval of the accuracy, as if the clusters were drawn at random."""
         if not self.clusters:
             return float("nan"), float("nan")
         low, high = wilson_interval(np.array([self.accuracy]), self.clusters, level)
         return float(low[0]), float(high[0])
 
     def shares(self) -> pd.DataFrame:
-        """Of each row of the confusion which part is in which column."""
+        """Return the confusion with each row divided by its sum."""
         counts = self.confusion
         return counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
 
 
 def on_corrected(table: pd.DataFrame, classes: Sequence[str]) -> OnCorrected:
-    """Set a person's labels beside the machine's, wherever there are both.
+    """Compare manual with predicted labels.
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         A cluster table.
-    classes
-        In the order that is wanted; labels that are none of them follow.
+    classes : sequence of str
+        Classes in order; other labels follow.
+
+    Returns
+    -------
+    OnCorrected
     """
     by_person = table[table["label_corrected"] != ""]
     both = by_person[by_person["label_predicted"] != ""]

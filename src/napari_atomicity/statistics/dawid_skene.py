@@ -1,23 +1,23 @@
-"""What is true of places of which several people say something, and how good each of them is.
+"""The model of Dawid and Skene: true classes and annotator error rates from repeated annotations.
 
-The model of Dawid and Skene [1]_: each place holds an atom with the probability π; of a place with
-an atom, person k says *no*, *uncertain* or *yes* with probabilities of his own, of a place without
-one with others, and each independently of the rest. Expectation and maximisation in turn give the
-largest posterior of all of them, and for each place the probability that it holds an atom. So what
-an *uncertain* is worth is learnt, for each person. Who has not looked says nothing.
+Each place contains an atom with the probability π [1]_. For a place with an atom, annotator k
+answers *no*, *uncertain* or *yes* with individual probabilities, for a place without one with
+others, and independently of the other annotators. Expectation-maximisation gives the maximum of the
+posterior, and the probability that each place contains an atom. So the weight of an *uncertain*
+answer is estimated for each annotator. Annotators who did not examine a place do not contribute.
 
-Priors are weak, and there to keep rates off 0 and 1: each counts like a few places that somebody
-had known (`PRIOR`). There is no chance in it: the first guess for a place is the share of those
-who looked and said yes, an uncertain one being half a yes.
+Weak priors keep rates away from 0 and 1: each counts like a few known places (`PRIOR`). The result
+is deterministic: the initial probability of a place is the fraction of *yes* answers, with an
+uncertain one as half a *yes*.
 
-With one or two people the rates can't be told from what they say: three shares of patterns
-(yes-yes, yes-no, no-yes; the fourth follows) don't fix five numbers. Of two, nothing tells whether
-one overlooks atoms or the other sees some that are not there, so both are given the same rates: a
-lone mark is worth the same whoever made it. How much that is, is then as good as the first guess
-and the priors. Where nobody says anything of a place that another looked at, nothing at all is
-known of them: what each one marks is believed, an uncertain mark by a half, and the rates are NaN.
-From three on they are fixed, if people err independently of each other. They don't quite, since a
-faint atom is faint for all: then the sensitivities are too high, and so is the certainty.
+With one or two annotators the rates are not identifiable: three pattern frequencies (yes-yes,
+yes-no, no-yes; the fourth follows) do not determine five numbers. For two, the data do not show
+whether one of them misses atoms or the other marks false ones, so both have the same rates, and a
+single mark has the same weight for either; that weight depends on the initial values and priors. If
+every place has only one answer, nothing is known about the rates: the marks are taken as they are,
+uncertain ones with probability ½, and the rates are NaN. With three or more annotators the rates
+are identifiable if errors are independent. They are not entirely, because faint atoms are faint for
+everyone: then sensitivities and certainty are too high.
 
 References
 ----------
@@ -33,28 +33,29 @@ import numpy as np
 from scipy.special import expit
 
 NO, UNCERTAIN, YES, NOT_LOOKED = 0, 1, 2, -1
-"""Answers."""
+"""Codes of the answers."""
 PRIOR = {"prevalence": (0.5, 0.5), "atom": (1.0, 0.5, 1.5), "none": (0.5, 0.25, 0.25)}
-"""Places thought to have been seen before: without atom and with; with each of the answers."""
+"""Pseudo-counts of places: without and with an atom; with each of the answers."""
 IDENTIFIABLE = 3
-"""As many people are needed for the answers to fix the rates."""
-_STEPS = 1000
-_ENOUGH = 1e-7
-_LARGEST = 2_000_000
+"""Minimum number of annotators for identifiable rates."""
+_MAX_STEPS = 1000
+_TOLERANCE = 1e-7
+_MAX_VALUES = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Rates, and what they say of each kind of place; a first axis B where weights had one.
+    """Estimated rates and posteriors, with a leading axis B if the weights have one.
 
     Attributes
     ----------
-    prevalence
-        () share of places that hold an atom.
-    of_atom, of_none
-        (K, 3) probabilities of *no*, *uncertain* and *yes* of each person.
-    posterior
-        (P,) probability of an atom, given the answers.
+    prevalence : ndarray of shape ()
+        Fraction of places with an atom.
+    of_atom, of_none : ndarray of shape (K, 3)
+        Probabilities of *no*, *uncertain* and *yes* of each annotator, for places with and without
+        an atom.
+    posterior : ndarray of shape (P,)
+        Probability of an atom, given the answers.
     """
 
     prevalence: np.ndarray
@@ -64,79 +65,83 @@ class Fitted:
 
     @property
     def sensitivity(self) -> np.ndarray:
-        """(K,) share of the atoms that each person marks, surely or not."""
+        """Fraction (K,) of the atoms that each annotator marks, including uncertain marks."""
         return np.asarray(1 - self.of_atom[..., NO])
 
     @property
     def false_positive(self) -> np.ndarray:
-        """(K,) share of the places without an atom that each person marks, surely or not."""
+        """Fraction (K,) of the places without an atom that each annotator marks."""
         return np.asarray(self.of_none[..., UNCERTAIN] + self.of_none[..., YES])
 
 
 def fit(answers: np.ndarray, weights: np.ndarray) -> Fitted:
-    """Rates and posteriors from answers; of two people the same rates, of single ones none.
+    """Estimate rates and posteriors from answers.
 
     Parameters
     ----------
-    answers
-        (P, K): what each of K people says of each kind of place: `NO`, `UNCERTAIN`, `YES` or
-        `NOT_LOOKED`.
-    weights
-        (P,) number of places of each kind, or (B, P) for B sets of places at once.
+    answers : ndarray of shape (P, K), int
+        Answers of K annotators to each kind of place: `NO`, `UNCERTAIN`, `YES` or `NOT_LOOKED`.
+    weights : ndarray of shape (P,) or (B, P)
+        Number of places of each kind, also for B sets of places at once.
+
+    Returns
+    -------
+    Fitted
+        Two annotators have the same rates; the rates of one are NaN.
 
     Raises
     ------
     ValueError
-        If there are other answers or negative weights, or shapes don't agree.
+        If there are other answers or negative weights, or shapes differ.
     """
     answers, weights = np.asarray(answers), np.asarray(weights, float)
     if answers.ndim != 2 or weights.shape[-1:] != answers.shape[:1]:
-        raise ValueError(f"answers {answers.shape} and weights {weights.shape} don't agree")
+        raise ValueError(f"answers {answers.shape} and weights {weights.shape} differ in length")
     if not np.isin(answers, (NO, UNCERTAIN, YES, NOT_LOOKED)).all() or (weights < 0).any():
-        raise ValueError("answers are no, uncertain, yes or none, and weights not negative")
+        raise ValueError("answers must be NO, UNCERTAIN, YES or NOT_LOOKED; weights not negative")
     if (answers != NOT_LOOKED).sum(axis=1).max(initial=0) <= 1:
         return _alone(answers, weights)
     batch = np.atleast_2d(weights)
-    step = max(1, _LARGEST // max(answers.size, 1))
+    step = max(1, _MAX_VALUES // max(answers.size, 1))
     parts = [_fit(answers, batch[i : i + step]) for i in range(0, len(batch), step)]
     joined = [np.concatenate(values) for values in zip(*parts, strict=True)]
     return Fitted(*(joined if weights.ndim == 2 else (values[0] for values in joined)))
 
 
 def _alone(answers: np.ndarray, weights: np.ndarray) -> Fitted:
-    """What the only person who looked at a place says of it is taken for the truth."""
+    """Take the answer of the only annotator who examined a place as the truth."""
     looked = (answers != NOT_LOOKED).any(axis=1)
-    said = answers.max(axis=1, initial=NO) / YES
+    given = answers.max(axis=1, initial=NO) / YES
     total = (weights * looked).sum(axis=-1)
-    prevalence = (weights * said).sum(axis=-1) / np.where(total > 0, total, np.nan)
-    posterior = np.where(looked, said, np.expand_dims(prevalence, -1))
+    prevalence = (weights * given).sum(axis=-1) / np.where(total > 0, total, np.nan)
+    posterior = np.where(looked, given, np.expand_dims(prevalence, -1))
     rates = np.full((*weights.shape[:-1], answers.shape[1], 3), np.nan)
     return Fitted(np.asarray(prevalence), rates, rates, posterior)
 
 
 def _fit(answers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-    n, people = answers.shape
-    said = (answers[:, :, None] == np.arange(3)).astype(float)
-    flat = said.reshape(n, people * 3)
-    share = (said @ [0, 0.5, 1]).sum(axis=1) / np.maximum(said.sum(axis=(1, 2)), 1)
+    n, annotators = answers.shape
+    given = (answers[:, :, None] == np.arange(3)).astype(float)
+    flat = given.reshape(n, annotators * 3)
+    share = (given @ [0, 0.5, 1]).sum(axis=1) / np.maximum(given.sum(axis=(1, 2)), 1)
     q = np.broadcast_to(share, weights.shape)
-    for _ in range(_STEPS):
+    for _ in range(_MAX_STEPS):
         counts = np.stack([(weights * (1 - q)).sum(axis=1), (weights * q).sum(axis=1)], axis=1)
         prevalence = _shares(counts, "prevalence")[:, 1]
         of_atom, of_none = (
-            _rates((w @ flat).reshape(-1, people, 3), of)
+            _rates((w @ flat).reshape(-1, annotators, 3), of)
             for w, of in ((weights * q, "atom"), (weights * (1 - q), "none"))
         )
         evidence = np.log(of_atom / of_none).reshape(len(weights), -1)
         logit = np.log(prevalence / (1 - prevalence))[:, None] + evidence @ flat.T
         before, q = q, expit(logit)
-        if np.abs(q - before).max(initial=0) < _ENOUGH:
+        if np.abs(q - before).max(initial=0) < _TOLERANCE:
             break
     return prevalence, of_atom, of_none, q
 
 
 def _rates(counts: np.ndarray, of: str) -> np.ndarray:
-    """(B, K, 3) of each person; of two, those of both together."""
+    """Return the rates (B, K, 3) of each annotator; of two, those of both together."""
     if counts.shape[1] < IDENTIFIABLE:
         counts = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)
     return _shares(counts, of)

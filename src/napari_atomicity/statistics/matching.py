@@ -1,14 +1,14 @@
-"""One-to-one matching of points: of found atoms to labelled ones, of one person's to another's.
+"""One-to-one matching of points: detected with labelled atoms, or marks of two annotators.
 
-Two rules. `match` pairs points that are no further apart than a tolerance, as many as can be, and
-among the ways to do that takes the one with the least total distance. `match_boxes` is the rule by
-which published figures were made [1]_: boxes of 21 pixels around the points, paired such that the
-sum of their intersections over unions is largest, after which pairs count if theirs is above 0.5.
+Two rules. `match` pairs points within a tolerance: the maximum number of pairs, and among those
+solutions the minimum total distance. `match_boxes` is the rule of published figures [1]_: boxes of
+21 pixels around the points, paired so that the sum of their intersections over unions (IoU) is
+maximal, after which pairs with an IoU above 0.5 count.
 
 Both are linear assignments with forbidden pairs, solved on the graph of allowed pairs with the
-sparse algorithm of Jonker and Volgenant [2]_: each point of the one set also has a stand-in of its
-own, whose price says what it costs to stay alone. So the time goes with the number of allowed
-pairs, not with the product of the numbers of points.
+sparse algorithm of Jonker and Volgenant [2]_. Each point of the first set also has a dummy partner,
+whose cost is that of remaining unmatched. So the time depends on the number of allowed pairs, not
+on the product of the numbers of points.
 
 References
 ----------
@@ -29,9 +29,9 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import KDTree
 
 TOLERANCE_NM = 0.15
-"""Of a found atom from a labelled one, unless said otherwise."""
+"""Default maximum distance in nm of a detected atom from a labelled one."""
 BOX_PX, BOX_IOU = 21, 0.5
-"""Edge of the boxes of the published rule, and what their IoU must exceed."""
+"""Edge length of the boxes of the published rule, and the IoU that pairs must exceed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +40,10 @@ class Pairs:
 
     Attributes
     ----------
-    first, second
-        (K,) indices into the two sets, in order of ``first``.
-    distance
-        (K,) in the unit of the points.
+    first, second : ndarray of shape (K,), int
+        Indices into the two sets, in order of ``first``.
+    distance : ndarray of shape (K,)
+        Distances in the unit of the points.
     """
 
     first: np.ndarray
@@ -55,14 +55,20 @@ class Pairs:
 
 
 def match(first: np.ndarray, second: np.ndarray, tolerance: float) -> Pairs:
-    """Pair points within a tolerance: the most pairs, and of those the least total distance.
+    """Pair points within a tolerance: the maximum number of pairs with the minimum total distance.
 
     Parameters
     ----------
-    first, second
-        (N, 2) and (M, 2) positions.
-    tolerance
-        Largest distance of a pair, included, in the unit of the positions.
+    first : ndarray of shape (N, 2)
+        Positions.
+    second : ndarray of shape (M, 2)
+        Positions.
+    tolerance : float
+        Maximum distance of a pair, inclusive, in the unit of the positions.
+
+    Returns
+    -------
+    Pairs
 
     Raises
     ------
@@ -76,11 +82,11 @@ def match(first: np.ndarray, second: np.ndarray, tolerance: float) -> Pairs:
     ([0, 1], [0, 1])
     """
     if not (np.isfinite(tolerance) and tolerance > 0):
-        raise ValueError(f"a tolerance of {tolerance} matches nothing")
+        raise ValueError(f"a tolerance of {tolerance} is not positive")
     first, second = _points(first), _points(second)
     i, j = _near(first, second, tolerance * (1 + 1e-9))
     distance = np.linalg.norm(first[i] - second[j], axis=1)
-    # To stay alone costs more than any rearrangement of the pairs can save, which cost 1 to 2.
+    # An unmatched point costs more than any rearrangement of pairs, of cost 1 to 2, can save.
     alone = min(len(first), len(second)) + 3.0
     kept = _assigned(i, j, 1 + distance / tolerance, alone, len(first), len(second))
     return Pairs(i[kept], j[kept], distance[kept])
@@ -89,16 +95,22 @@ def match(first: np.ndarray, second: np.ndarray, tolerance: float) -> Pairs:
 def match_boxes(
     first: np.ndarray, second: np.ndarray, size: float = BOX_PX, iou: float = BOX_IOU
 ) -> Pairs:
-    """Pair square boxes around points: the largest sum of IoU; then only those above a limit.
+    """Pair square boxes around points: the maximum sum of IoU, restricted to pairs above a limit.
 
     Parameters
     ----------
-    first, second
-        (N, 2) and (M, 2) positions in pixels.
-    size
-        Edge of the boxes, in pixels.
-    iou
-        What the intersection over union of a pair must exceed.
+    first : ndarray of shape (N, 2)
+        Positions in pixels.
+    second : ndarray of shape (M, 2)
+        Positions in pixels.
+    size : float
+        Edge length of the boxes in pixels.
+    iou : float
+        Intersection over union that a pair must exceed.
+
+    Returns
+    -------
+    Pairs
 
     Raises
     ------
@@ -106,7 +118,7 @@ def match_boxes(
         If the size is not positive, or positions are not finite or of the wrong shape.
     """
     if not (np.isfinite(size) and size > 0):
-        raise ValueError(f"boxes of {size} pixels hold nothing")
+        raise ValueError(f"a box size of {size} pixels is not positive")
     first, second = _points(first), _points(second)
     i, j = _near(first, second, size * np.sqrt(2))
     common = np.prod(np.clip(size - np.abs(first[i] - second[j]), 0, None), axis=1)
@@ -119,7 +131,20 @@ def match_boxes(
 
 
 def f1_of(matched: float, first: float, second: float) -> float:
-    """2 · pairs / (points of the one + points of the other); NaN if there are no points."""
+    """Compute F1 = 2 · pairs / (points of one set + points of the other).
+
+    Parameters
+    ----------
+    matched : float
+        Number of pairs.
+    first, second : float
+        Numbers of points.
+
+    Returns
+    -------
+    float
+        NaN without points.
+    """
     return 2 * matched / (first + second) if first + second else float("nan")
 
 
@@ -135,7 +160,7 @@ def _points(points: np.ndarray) -> np.ndarray:
 
 
 def _near(first: np.ndarray, second: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of all pairs no further apart than the radius, sorted."""
+    """Return the indices of all pairs within the radius, sorted."""
     if not len(first) or not len(second):
         return np.zeros(0, int), np.zeros(0, int)
     found = KDTree(first).sparse_distance_matrix(KDTree(second), radius, output_type="ndarray")
@@ -146,10 +171,10 @@ def _near(first: np.ndarray, second: np.ndarray, radius: float) -> tuple[np.ndar
 def _assigned(
     i: np.ndarray, j: np.ndarray, cost: np.ndarray, alone: float, n: int, m: int
 ) -> np.ndarray:
-    """Which of the allowed pairs (i, j) make the cheapest assignment.
+    """Return which of the allowed pairs (i, j) form the cheapest assignment.
 
-    ``cost`` is that of each pair, ``alone`` that of a point of the first set without a partner;
-    both positive.
+    ``cost`` is that of each pair, ``alone`` that of an unmatched point of the first set; both are
+    positive.
     """
     if not len(i):
         return np.zeros(0, int)

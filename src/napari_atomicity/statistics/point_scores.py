@@ -1,19 +1,19 @@
-"""Scores of found points against labelled ones: precision, recall, F1, distances, accuracy.
+"""Scores of detected points against labelled ones: precision, recall, F1, distances, accuracy.
 
-Points are matched one to one within a tolerance, the most pairs and then the least total distance
-(`matching.match`); what is found and has no partner counts as wrong, what is labelled and has none
-as missed. Counts of all images are added up before anything is divided.
+Points are matched one to one within a tolerance, with the maximum number of pairs and then the
+minimum total distance (`matching.match`). Detected points without a partner are false positives,
+labelled ones without a partner are missed. Counts of all images are added before any division.
 
-The 95 % intervals are percentiles of a bootstrap over images, or Wilson's interval of the pooled
-counts where that reaches further; of one image it is Wilson's alone. For F1 it is that of Jaccard's
-index J, the share of pairs among all that was found or labelled, brought over by F1 = 2J / (1 + J).
-Wilson's knows nothing of what the atoms of an image have in common, and a few images say little of
-how images differ: less than about ten, and the interval is too narrow rather than too wide.
+The 95 % intervals are percentiles of a bootstrap over images, extended to Wilson's interval of the
+pooled counts where that is wider; for one image it is Wilson's alone. For F1 it is that of
+Jaccard's index J, the fraction of pairs among all detected or labelled points, converted by F1 = 2J
+/ (1 + J). Wilson's interval ignores correlations within an image, and a few images hardly determine
+the differences between images: with fewer than about ten, intervals tend to be too narrow.
 
-Where nobody has labelled what is *no* atom, there are no true negatives, and accuracy means
-nothing. If the truth has a column ``atom``, its rows with 0 are places that were looked at and
-found empty. They take no part in precision, recall and F1; a prediction that is left over and lies
-on one, within the tolerance, makes that place wrong.
+If no absences are labelled, there are no true negatives, and accuracy is undefined. If the truth
+has a column ``atom``, its rows with 0 are examined places without an atom. They do not contribute
+to precision, recall and F1; an unmatched prediction within the tolerance of such a place is a false
+positive there.
 """
 
 from __future__ import annotations
@@ -26,23 +26,31 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import TableError
+from .intervals import wilson_interval
 from .matching import BOX_IOU, BOX_PX, TOLERANCE_NM, f1_of, match, match_boxes
-from .ratios import wilson_interval
-from .scores import pixel_sizes, truth_names
+from .point_tables import (
+    PointField,
+    collect_fields,
+    lower_case_columns,
+    match_image_names,
+    prepare_points,
+)
 
 TOLERANCES_NM = (0.05, 0.1, 0.15, 0.2, 0.3)
-"""At which scores are given beside the one that was asked for."""
+"""Additional tolerances in nm at which scores are given."""
 _N_BOOTSTRAP = 2000
 _LEVEL = 0.95
-_NAMES_NM = (("y_nm", "x_nm"),)
-_NAMES_PX = (("y_px", "x_px"), ("y", "x"), ("row", "col"), ("axis-0", "axis-1"))
-_YES = {"1", "1.0", "true", "yes", "y", "x"}
-_NO = {"0", "0.0", "false", "no", "n", "", "nan", "none", "<na>"}
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Matched, found and labelled points, (I,) each: an entry per image."""
+    """Numbers of points per image.
+
+    Parameters
+    ----------
+    matched, predicted, truth : ndarray of shape (I,)
+        Matched, detected and labelled points of each image.
+    """
 
     matched: np.ndarray
     predicted: np.ndarray
@@ -50,26 +58,17 @@ class Counts:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[int, int, int]]) -> Counts:
+        """Collect rows (matched, predicted, truth), one per image."""
         table = np.array(list(rows), float).reshape(-1, 3)
         return cls(*table.T)
 
     def weighted(self, weights: np.ndarray) -> Counts:
-        """Sums over images, an entry per row of weights (B, I)."""
+        """Return weighted sums over images, one per row of weights (B, I)."""
         return Counts(weights @ self.matched, weights @ self.predicted, weights @ self.truth)
 
     def f1(self) -> np.ndarray:
+        """Return F1 of each entry; NaN without points."""
         return _divided(2 * self.matched, self.predicted + self.truth)
-
-
-def is_points(predicted: pd.DataFrame, truth: pd.DataFrame) -> bool:
-    """Whether two tables are of points and not of clusters.
-
-    An atom table has ``atom_id``, a cluster table ``label`` or ``diameter_nm``; other tables of
-    positions are points if neither of the two speaks of clusters.
-    """
-    if "atom_id" in predicted.columns:
-        return True
-    return not {"label", "diameter_nm"} & {*predicted.columns, *truth.columns}
 
 
 def evaluate_points(
@@ -80,77 +79,94 @@ def evaluate_points(
     images: Sequence[str] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Score found points against labelled ones.
+    """Score detected points against labelled ones.
 
     Parameters
     ----------
-    predicted, truth
+    predicted, truth : pandas.DataFrame
         Tables of points: ``y_nm, x_nm``, or in pixels ``y_px, x_px`` (also ``Y, X``; ``row,
-        col``; ``axis-0, axis-1``), in any case of letters; nm count where both are there. Columns
-        ``image`` and ``frame`` where there are several; names of images agree if they are equal,
-        but for the suffix, or if that of the truth goes on with something that is neither letter
-        nor digit. Tables of one image each belong together if one of them does not name it.
-        Optional in the truth: ``atom`` (0: looked at, and no atom) and ``uncertain``.
-    tolerance_nm
-        Largest distance of a match.
-    pixel_size_nm
-        Of tables in pixels; else from rows that are given in both units.
-    images
-        Names of images that belong to the truth, also if no atom is labelled in them.
-    seed
-        Of the bootstrap.
+        col``; ``axis-0, axis-1``), in upper or lower case; nm take precedence. Columns ``image``
+        and ``frame`` if there are several; names of images match without their suffix, or if that
+        of the truth continues with a character that is neither letter nor digit. Tables of one
+        image match if one of them does not name it. Optional in the truth: ``atom`` (0: examined,
+        no atom) and ``uncertain``.
+    tolerance_nm : float
+        Maximum distance of a match in nm.
+    pixel_size_nm : float, optional
+        Pixel size in nm of tables in pixels; from rows given in both units if None.
+    images : sequence of str
+        Names of images of the truth, including those without labelled atoms.
+    seed : int
+        Seed of the bootstrap.
 
     Returns
     -------
     dict
-        Ready for JSON: ``detection`` at the tolerance (truth, predicted, matched, precision,
-        recall, f1, each of the three with ``_low`` and ``_high``, mean and r.m.s. distance),
-        ``by_tolerance`` the same at others, ``published_rule`` (boxes; also the mean over images,
-        as published), ``negatives`` (accuracy; None if the truth has none), ``uncertain`` and
-        ``per_image``. A score that is not defined is None.
+        Ready for JSON: ``detection`` at the tolerance (counts, precision, recall and f1 with
+        ``_low`` and ``_high``, mean and r.m.s. distance), ``by_tolerance``, ``published_rule``
+        (boxes), ``negatives`` (accuracy), ``uncertain`` and ``per_image``. Undefined scores are
+        None.
 
     Raises
     ------
     TableError
-        If positions, names of images or frames are missing, names are ambiguous, or the pixel size
-        is needed and not known.
+        If positions, names of images, frames or a required pixel size are missing, or names are
+        ambiguous.
     """
     if not (np.isfinite(tolerance_nm) and tolerance_nm > 0):
-        raise TableError(f"a tolerance of {tolerance_nm:g} nm matches nothing")
-    found, labelled = _prepared(predicted, "the table of predictions"), _prepared(truth, "truth")
-    known = list(dict.fromkeys([*labelled["image"], *images]))
-    both_named = "image" in _lower(predicted) and ("image" in _lower(truth) or bool(images))
-    names = _partners(list(dict.fromkeys(found["image"])), known, both_named)
-    foreign = sorted(name for name, partner in names.items() if partner is None)
-    found = found.assign(image=found["image"].map(names).astype(object))
-    found = found[found["image"].notna()].reset_index(drop=True)
-    labelled, empty = labelled[labelled["atom"]], labelled[~labelled["atom"]]
-    fields = _fields(known, found, labelled, empty, pixel_size_nm)
-
+        raise TableError(f"a tolerance of {tolerance_nm:g} nm is not positive")
+    fields, known, foreign = _matched_fields(predicted, truth, images, pixel_size_nm)
     tolerances = sorted({*TOLERANCES_NM, float(tolerance_nm)})
-    by_tolerance = [_at(fields, tolerance, seed) for tolerance in tolerances]
+    by_tolerance = {tolerance: _at(fields, tolerance, seed) for tolerance in tolerances}
+    columns = lower_case_columns(truth)
     return {
         "kind": "points",
         "images": len(known),
         "images_not_in_truth": foreign,
         "tolerance_nm": float(tolerance_nm),
-        "detection": next(s for s in by_tolerance if s["tolerance_nm"] == float(tolerance_nm)),
-        "by_tolerance": by_tolerance,
+        "detection": by_tolerance[float(tolerance_nm)],
+        "by_tolerance": list(by_tolerance.values()),
         "published_rule": _published(fields, seed),
-        "negatives": _negatives(fields, tolerance_nm) if "atom" in _lower(truth) else None,
-        "uncertain": _uncertain(fields, tolerance_nm) if "uncertain" in _lower(truth) else None,
+        "negatives": _negatives(fields, tolerance_nm) if "atom" in columns else None,
+        "uncertain": _uncertain(fields, tolerance_nm) if "uncertain" in columns else None,
         "per_image": _per_image(fields, tolerance_nm),
     }
 
 
+def _matched_fields(
+    predicted: pd.DataFrame,
+    truth: pd.DataFrame,
+    images: Sequence[str],
+    pixel_size_nm: float | None,
+) -> tuple[list[PointField], list[str], list[str]]:
+    """Return the fields of the truth, its images, and predicted images that are not in it."""
+    found = prepare_points(predicted, "the table of predictions")
+    labelled = prepare_points(truth, "truth")
+    known = list(dict.fromkeys([*labelled["image"], *images]))
+    truth_named = "image" in lower_case_columns(truth) or bool(images)
+    both_named = "image" in lower_case_columns(predicted) and truth_named
+    names = match_image_names(list(dict.fromkeys(found["image"])), known, both_named)
+    foreign = sorted(name for name, partner in names.items() if partner is None)
+    found = found.assign(image=found["image"].map(names).astype(object))
+    found = found[found["image"].notna()].reset_index(drop=True)
+    labelled, empty = labelled[labelled["atom"]], labelled[~labelled["atom"]]
+    return collect_fields(known, found, labelled, empty, pixel_size_nm), known, foreign
+
+
 def rates(counts: Counts, seed: int = 0) -> dict[str, float | None]:
-    """Precision, recall and F1 of all images together, with their intervals.
+    """Compute precision, recall and F1 of all images together, with their intervals.
+
+    Parameters
+    ----------
+    counts : Counts
+        Numbers of points per image.
+    seed : int
+        Seed of the bootstrap.
 
     Returns
     -------
-    dict
-        ``precision, precision_low, precision_high`` and so on; None where there is nothing to
-        divide by.
+    dict of str to (float or None)
+        ``precision, precision_low, precision_high`` and so on; None if undefined.
     """
     matched, predicted, truth = (
         float(v.sum()) for v in (counts.matched, counts.predicted, counts.truth)
@@ -188,138 +204,8 @@ def _drawn(drawn: Counts, name: str) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-# ---- one table, one image
-@dataclass(frozen=True, eq=False)
-class _Field:
-    """The points of one frame, in nm; and in pixels where the pixel size is known."""
-
-    image: str
-    pixel_size_nm: float
-    found: np.ndarray
-    labelled: np.ndarray
-    uncertain: np.ndarray
-    empty: np.ndarray
-
-
-def _lower(table: pd.DataFrame) -> dict[str, Any]:
-    """Columns by their names in lower case without blanks; the first of several."""
-    columns: dict[str, Any] = {}
-    for name in table.columns:
-        columns.setdefault(str(name).strip().lower(), name)
-    return columns
-
-
-def _prepared(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Columns image, frame, y_nm, x_nm, y_px, x_px (NaN where not given), atom, uncertain."""
-    columns = _lower(table)
-    out = pd.DataFrame(index=range(len(table)))
-    out["image"] = _names(table[columns["image"]], what) if "image" in columns else ""
-    out["image"] = out["image"].astype(object)
-    out["frame"] = _frames(table[columns["frame"]], what) if "frame" in columns else 0
-    placed = np.zeros(len(table), bool)
-    for choices, unit in ((_NAMES_NM, "nm"), (_NAMES_PX, "px")):
-        given = next((pair for pair in choices if set(pair) <= columns.keys()), None)
-        for i, axis in enumerate("yx"):
-            values = pd.to_numeric(table[columns[given[i]]], errors="coerce") if given else np.nan
-            out[f"{axis}_{unit}"] = np.asarray(values, float)
-        placed |= np.isfinite(out[[f"y_{unit}", f"x_{unit}"]].to_numpy(float)).all(axis=1)
-    if not placed.all():
-        raise TableError(
-            f"{what} has no position in row {np.flatnonzero(~placed)[0] + 1}",
-            advice="Columns y_nm and x_nm, y_px and x_px, or Y and X in pixels are needed",
-        )
-    for name, usual in (("atom", True), ("uncertain", False)):
-        out[name] = _flags(table[columns[name]], what) if name in columns else usual
-        out[name] = out[name].astype(bool)
-    return out
-
-
-def _names(values: pd.Series, what: str) -> np.ndarray:
-    names = values.astype(object).where(values.notna(), "").astype(str)
-    blank = (names.str.strip() == "").to_numpy(bool)
-    if blank.any():
-        raise TableError(
-            f"{what} does not say of which image row {np.flatnonzero(blank)[0] + 1} is",
-            advice="Fill in the column image, or leave it out if all rows are of one image",
-        )
-    return names.to_numpy(object)
-
-
-def _frames(values: pd.Series, what: str) -> np.ndarray:
-    number = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
-    wrong = ~((number >= 0) & (number == np.floor(number)))
-    if wrong.any():
-        raise TableError(
-            f"{what} has no number of a frame in row {np.flatnonzero(wrong)[0] + 1}",
-            advice="Count frames from 0, or leave the column out if there is only one",
-        )
-    return number.astype(int)
-
-
-def _flags(values: pd.Series, what: str) -> np.ndarray:
-    words = values.astype(str).str.strip().str.lower()
-    wrong = sorted(set(words) - _YES - _NO)
-    if wrong:
-        raise TableError(f"{what}: {values.name} is {wrong[0]}, neither 1 nor 0")
-    return words.isin(_YES).to_numpy(bool)
-
-
-def _partners(found: list[str], known: list[str], both_named: bool) -> dict[str, str | None]:
-    """For each image of the predictions its name in the truth."""
-    if not both_named and len(found) == len(known) == 1:
-        return {found[0]: known[0]}
-    if not both_named and found and known:
-        raise TableError(
-            "the tables are of several images, and one of them does not say of which",
-            advice="A column image is needed in both",
-        )
-    return truth_names(found, known, begins=True)
-
-
-def _fields(
-    known: list[str],
-    found: pd.DataFrame,
-    labelled: pd.DataFrame,
-    empty: pd.DataFrame,
-    pixel_size_nm: float | None,
-) -> list[_Field]:
-    """Every frame of the truth's images that has points of either kind."""
-    sizes = pd.concat([t.assign(px_nm=pixel_sizes(t)) for t in (found, labelled, empty)])
-    size_of = sizes.groupby("image")["px_nm"].median().to_dict()
-    fields = []
-    for image in known:
-        size = pixel_size_nm or size_of.get(image, np.nan)
-        parts = [t[t["image"] == image] for t in (found, labelled, empty)]
-        for frame in sorted({0, *(f for part in parts for f in part["frame"])}):
-            here = [part[part["frame"] == frame] for part in parts]
-            if frame == 0 and not any(map(len, here)) and any(map(len, parts)):
-                continue
-            # Without points on both sides nothing is measured.
-            needed = len(here[0]) > 0 and len(here[1]) + len(here[2]) > 0
-            points = [_in_nm(part, size, image, needed) for part in here]
-            fields.append(
-                _Field(image, size, points[0], points[1], here[1]["uncertain"].to_numpy(bool),
-                       points[2])
-            )  # fmt: skip
-    return fields
-
-
-def _in_nm(points: pd.DataFrame, size: float, image: str, needed: bool) -> np.ndarray:
-    nm = points[["y_nm", "x_nm"]].to_numpy(float)
-    if np.isfinite(nm).all():
-        return nm
-    if not np.isfinite(size):
-        if needed:
-            raise TableError(
-                f"the pixel size of {image or 'the image'} is in neither table",
-                advice="Give it (--pixel-size-nm), or positions in nm beside those in pixels",
-            )
-        return np.zeros_like(nm)
-    return np.where(np.isfinite(nm), nm, points[["y_px", "x_px"]].to_numpy(float) * size)
-
-
-# ---- scores
-def _at(fields: list[_Field], tolerance_nm: float, seed: int) -> dict[str, Any]:
+def _at(fields: list[PointField], tolerance_nm: float, seed: int) -> dict[str, Any]:
+    """Compute the scores at one tolerance."""
     pairs = [match(f.found, f.labelled, tolerance_nm) for f in fields]
     counts = _counts(fields, [len(p) for p in pairs])
     distance = np.concatenate([np.zeros(0), *(p.distance for p in pairs)])
@@ -332,8 +218,8 @@ def _at(fields: list[_Field], tolerance_nm: float, seed: int) -> dict[str, Any]:
     }
 
 
-def _counts(fields: list[_Field], matched: list[int]) -> Counts:
-    """An entry per image, its frames added up."""
+def _counts(fields: list[PointField], matched: list[int]) -> Counts:
+    """Collect the counts of each image, summed over its frames."""
     rows: dict[str, np.ndarray] = {}
     for field, m in zip(fields, matched, strict=True):
         row = np.array([m, len(field.found), len(field.labelled)])
@@ -349,8 +235,8 @@ def _totals(counts: Counts) -> dict[str, int]:
     }
 
 
-def _published(fields: list[_Field], seed: int) -> dict[str, Any] | None:
-    """By boxes; None where a pixel size is not known."""
+def _published(fields: list[PointField], seed: int) -> dict[str, Any] | None:
+    """Compute the scores by boxes; None if a pixel size is unknown."""
     if not all(np.isfinite(f.pixel_size_nm) for f in fields if len(f.found) and len(f.labelled)):
         return None
     matched = [
@@ -371,7 +257,7 @@ def _published(fields: list[_Field], seed: int) -> dict[str, Any] | None:
         "iou_above": BOX_IOU,
         **_totals(counts),
         **rates(counts, seed),
-        # As published: an image in which nothing was found has a precision of 0.
+        # As published: an image without detections has a precision of 0.
         "mean_over_images": {
             name: float(np.nan_to_num(values[there]).mean()) if there.any() else None
             for name, values in shares.items()
@@ -379,8 +265,8 @@ def _published(fields: list[_Field], seed: int) -> dict[str, Any] | None:
     }
 
 
-def _negatives(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
-    """Accuracy over the places that were labelled as atom or as none."""
+def _negatives(fields: list[PointField], tolerance_nm: float) -> dict[str, Any]:
+    """Compute the accuracy over places labelled as atom or as no atom."""
     right_atoms = right_empty = atoms = empty = 0
     for field in fields:
         pairs = match(field.found, field.labelled, tolerance_nm)
@@ -401,8 +287,8 @@ def _negatives(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
     return out
 
 
-def _uncertain(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
-    """What became of labels of which the annotator was not sure; they count as any other."""
+def _uncertain(fields: list[PointField], tolerance_nm: float) -> dict[str, Any]:
+    """Compute the recall of uncertain labels, which count as any other."""
     unsure = sure = found_unsure = found_sure = 0
     for field in fields:
         found = np.zeros(len(field.labelled), bool)
@@ -417,7 +303,7 @@ def _uncertain(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
     }
 
 
-def _per_image(fields: list[_Field], tolerance_nm: float) -> list[dict[str, Any]]:
+def _per_image(fields: list[PointField], tolerance_nm: float) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(f.image for f in fields))
     counts = _counts(fields, [len(match(f.found, f.labelled, tolerance_nm)) for f in fields])
     rows = zip(names, counts.matched, counts.predicted, counts.truth, strict=True)

@@ -1,31 +1,32 @@
-"""Shares of the classes among counted clusters, as they are labelled or adjusted for wrong labels.
+"""Class fractions of counted clusters, from labels or adjusted for classification errors.
 
 Three methods, in `METHODS`:
 
 counted
-    The share of the labels. If a model mistakes Pt55 for Pt70 more often than the reverse, so
-    will the shares.
+    The fractions of the labels. If a model confuses Pt55 with Pt70 more often than the reverse, the
+    fractions are biased accordingly.
 confusion
-    Of held-out clusters it is known how often class k is called class j, M[k, j]. The shares q
-    are those under which the labels are most likely: they maximise Σ_j n_j log Σ_k q_k M[k, j]
-    for n_j clusters called j. Where q = n M⁻¹ / N is a mixture, the two are the same ("adjusted
-    count" [1]_); where inversion would give negative shares, likelihood stays within the simplex.
+    Held-out clusters show how often class k is labelled j, M[k, j]. The fractions q are those that
+    maximise the likelihood of the labels, Σ_j n_j log Σ_k q_k M[k, j], for n_j clusters with label
+    j. If q = n M⁻¹ / N is a mixture, both are equal ("adjusted count" [1]_); where inversion would
+    give negative fractions, maximum likelihood remains within the simplex.
 em
-    Each cluster's calibrated probabilities p_k (for classes that are equally frequent) say more
-    than its label. The shares maximise Σ_i log Σ_k q_k p_ik; expectation-maximisation [2]_
-    multiplies each cluster's probabilities by the shares, normalises, and takes the mean as the
-    new shares. With bias-corrected calibration this is hard to beat [3]_.
+    The calibrated probabilities p_k of each cluster (for equally frequent classes) contain more
+    information than its label. The fractions maximise Σ_i log Σ_k q_k p_ik.
+    Expectation-maximisation [2]_ multiplies the probabilities of each cluster by the fractions,
+    normalises, and takes the mean as the new fractions. With bias-corrected calibration this is
+    hard to beat [3]_.
 
-The last two rest on an assumption, *label shift*: the mixture may be another than in training, but
-a cluster of a class must look as it did there. Where the imaging has changed they mislead as
-the labels do. What a person has said is certain in all three: corrected clusters are counted, the
-others adjusted, and both added up by their numbers, so that it does not matter whether somebody
-corrected at random or just one class.
+The last two assume *label shift*: the class frequencies may differ from training, but clusters of a
+class must look as they did there. If the imaging conditions differ, they are as wrong as the
+labels. Manual labels are certain in all three methods: corrected clusters are counted, the others
+adjusted, and both are added according to their numbers. So it does not matter whether corrections
+were made at random or in one class only.
 
-Resamples draw images and clusters anew, and in the two adjusted methods the calibration set too:
+Resamples draw images and clusters, and in the two adjusted methods the calibration set as well:
 rows of the confusion matrix from their Dirichlet posterior (Jeffreys prior), or one of the
-replicates of the calibration that the card of the model holds. Without this the intervals would
-take the calibration for exact.
+calibration replicates in the model card. Otherwise the intervals would treat the calibration as
+exact.
 
 References
 ----------
@@ -35,8 +36,6 @@ References
    priori probabilities: a simple procedure", Neural Comput. 14, 21-41 (2002).
 .. [3] A. M. Alexandari, A. Kundaje and A. Shrikumar, "Maximum likelihood with bias-corrected
    calibration is hard-to-beat at label shift adaptation", ICML (2020).
-.. [4] R. Varadhan and C. Roland, "Simple and globally convergent methods for accelerating the
-   convergence of any EM algorithm", Scand. J. Stat. 35, 335-353 (2008).
 """
 
 from __future__ import annotations
@@ -49,6 +48,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import probability_columns
+from .cluster_bootstrap import bootstrap_fractions, resample_counts, resample_weights
+from .mixture_shares import mixture_shares
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
@@ -56,27 +57,27 @@ if TYPE_CHECKING:
 _TINY = 1e-12
 _JEFFREYS = 0.5
 _CHUNK = 400_000
-"""Numbers that are worked on at once: what fits into a cache."""
+"""Number of values processed at a time, which fits into a cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is known of the N counted clusters of one scope, in an order that is always the same.
+    """The counted clusters of one scope, in a reproducible order.
 
     Parameters
     ----------
-    image
-        (N,) number of its image, from 0, by name.
-    label
-        (N,) its label, an index of the K classes of the ratios.
-    certain
-        (N,) whether a person has said so.
-    probabilities
-        (N, C) of the classes that the model knows; NaN where it was not asked.
-    known
-        (C,) where these are among the K classes.
-    n_classes
-        K.
+    image : ndarray of shape (N,), int
+        Index of the image, from 0, sorted by name.
+    label : ndarray of shape (N,), int
+        Label, an index of the K classes of the ratios.
+    certain : ndarray of shape (N,), bool
+        Whether the label is manual.
+    probabilities : ndarray of shape (N, C)
+        Probabilities of the classes of the model; NaN without a prediction.
+    known : ndarray of shape (C,), int
+        Indices of the classes of the model among the K classes.
+    n_classes : int
+        Number of classes K.
     """
 
     image: np.ndarray
@@ -87,10 +88,24 @@ class Evidence:
     n_classes: int
 
     @classmethod
-    def of(
+    def from_table(
         cls, counted: pd.DataFrame, classes: Sequence[str], model_classes: Sequence[str]
     ) -> Evidence:
-        """Of the counted rows of a cluster table; the order of rows and images is lost."""
+        """Collect the counted rows of a cluster table; the order of rows and images is discarded.
+
+        Parameters
+        ----------
+        counted : pandas.DataFrame
+            Counted rows of a cluster table.
+        classes : sequence of str
+            Classes of the ratios.
+        model_classes : sequence of str
+            Classes of the model.
+
+        Returns
+        -------
+        Evidence
+        """
         columns = probability_columns(model_classes)
         p = counted.reindex(columns=columns).to_numpy(float)
         place = {name: i for i, name in enumerate(classes)}
@@ -102,8 +117,8 @@ class Evidence:
         return cls(image[order], label[order], certain[order], p[order], known, len(classes))
 
     def of_image(self, number: int) -> Evidence:
-        """That of one image; of none if the number is that of none."""
-        # They are in the order of the images: looking through all for each would take N² steps.
+        """Return the clusters of one image; none if the index does not occur."""
+        # Clusters are sorted by image, so a binary search suffices.
         first, last = np.searchsorted(self.image, [number, number + 1])
         here = slice(int(first), int(last))
         return replace(
@@ -115,7 +130,13 @@ class Evidence:
         )
 
     def counts(self) -> np.ndarray:
-        """(images, 2 K) numbers of clusters: the uncertain by label, then the certain."""
+        """Return the numbers of clusters per image and class.
+
+        Returns
+        -------
+        ndarray of shape (images, 2 K)
+            Numbers of uncertain labels, then of certain ones.
+        """
         group = self.label + self.n_classes * self.certain
         n_images = int(self.image.max(initial=-1)) + 1
         size = (n_images, 2 * self.n_classes)
@@ -125,29 +146,29 @@ class Evidence:
 Estimate = Callable[
     [Evidence, "ModelCard | None", int, np.random.Generator], tuple[np.ndarray, np.ndarray]
 ]
-"""Evidence, card, B, randomness → (K,) shares and (B, K) shares of resamples."""
+"""From evidence, card, B and generator to fractions (K,) and fractions (B, K) of resamples."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to the shares.
+    """A method of estimating class fractions.
 
     Parameters
     ----------
-    title
-        A few words for a list.
-    description
-        What the tables say of it.
-    explanation
+    title : str
+        Short name for a list.
+    description : str
+        Text for the column ``method`` of tables.
+    explanation : str
         A sentence on when to use it.
-    estimate
-        Does it.
-    missing
-        Why a card does not do, None if it does.
-    sources
-        What is resampled beside clusters and images.
-    n_bootstrap
-        Resamples, unless somebody wants another number.
+    estimate : Estimate
+        The function that estimates.
+    missing : callable, optional
+        Returns what a model card lacks, or None if it is sufficient.
+    sources : tuple of str
+        What is resampled in addition to clusters and images.
+    n_bootstrap : int
+        Default number of resamples.
     """
 
     title: str
@@ -162,22 +183,26 @@ class Method:
 def unavailable(
     method: str, card: ModelCard | None, counted: pd.DataFrame | None = None
 ) -> str | None:
-    """Why a method can't be used, in words for a person; None if it can.
+    """Return why a method can't be used, as text; None if it can.
 
     Parameters
     ----------
-    method
+    method : str
         A name in `METHODS`.
-    card
-        Of the model that classified the clusters, if it is at hand.
-    counted
-        The counted rows of the cluster table, to see whether they are that model's.
+    card : ModelCard, optional
+        Card of the model that classified the clusters, if available.
+    counted : pandas.DataFrame, optional
+        Counted rows of the cluster table, to check that they are from that model.
+
+    Returns
+    -------
+    str or None
     """
     missing = METHODS[method].missing
     if missing is None:
         return None
     if card is None:
-        return "the card of the model is not at hand"
+        return "the card of the model is not available"
     reason = missing(card)
     if reason is not None or counted is None:
         return reason
@@ -209,18 +234,18 @@ def _by_confusion(
     assert card is not None
     confusion = np.asarray(card.confusion, float)
     counts, k = evidence.counts(), evidence.n_classes
-    drawn = resampled_counts(counts, n_bootstrap, rng)
+    drawn = resample_counts(counts, n_bootstrap, rng)
     rows = np.stack([rng.dirichlet(row + _JEFFREYS, n_bootstrap) for row in confusion], axis=1)
     known = evidence.known
 
-    def shares(rates: np.ndarray, counted: np.ndarray, tolerance: float) -> np.ndarray:
+    def _adjust(rates: np.ndarray, counted: np.ndarray, tolerance: float) -> np.ndarray:
         likelihood = np.maximum(rates.swapaxes(1, 2), _TINY)
         adjusted = mixture_shares(likelihood, counted[:, known], tolerance=tolerance)
         return _with_certain(adjusted, counted[:, :k].sum(axis=1), counted[:, k:], known)
 
     rates = confusion / confusion.sum(axis=1, keepdims=True)
     whole = counts.sum(axis=0, keepdims=True).astype(float)
-    return shares(rates[None], whole, 1e-9)[0], shares(rows, drawn, 1e-6)
+    return _adjust(rates[None], whole, 1e-9)[0], _adjust(rows, drawn, 1e-6)
 
 
 def _by_em(
@@ -236,10 +261,10 @@ def _by_em(
         certain.sum(axis=0, keepdims=True),
         evidence.known,
     )[0]
-    weights = resampled_weights(evidence.image, n_bootstrap, rng)
+    weights = resample_weights(evidence.image, n_bootstrap, rng)
     calibration = np.asarray(card.recalibration, float)
     calibration = calibration[rng.integers(len(calibration), size=n_bootstrap)]
-    # certain ones by class: (N, K) indicators
+    # indicators (N, K) of the certain labels
     indicator = np.eye(evidence.n_classes)[evidence.label] * evidence.certain[:, None]
     step = max(1, _CHUNK // max(1, log_p.size))
     parts = []
@@ -263,7 +288,23 @@ def _by_em(
 def _with_certain(
     adjusted: np.ndarray, n_uncertain: np.ndarray, certain: np.ndarray, known: np.ndarray
 ) -> np.ndarray:
-    """(B, K) shares of (B, C) adjusted shares of (B,) clusters and of (B, K) certain ones."""
+    """Add certain labels to adjusted fractions.
+
+    Parameters
+    ----------
+    adjusted : ndarray of shape (B, C)
+        Fractions of the uncertain clusters.
+    n_uncertain : ndarray of shape (B,)
+        Numbers of uncertain clusters.
+    certain : ndarray of shape (B, K)
+        Numbers of certain clusters of each class.
+    known : ndarray of shape (C,), int
+        Indices of the classes of the model among the K classes.
+
+    Returns
+    -------
+    ndarray of shape (B, K)
+    """
     total = certain.astype(float)
     total[:, known] += adjusted * n_uncertain[:, None]
     return total / total.sum(axis=1, keepdims=True)
@@ -272,7 +313,7 @@ def _with_certain(
 def _without_confusion(card: ModelCard) -> str | None:
     confusion = np.asarray(card.confusion, float)
     if confusion.shape != (len(card.classes),) * 2:
-        return f"the card of the model {card.name} holds no confusion matrix: train it again"
+        return f"the card of the model {card.name} has no confusion matrix: train the model again"
     empty = [c for c, n in zip(card.classes, confusion.sum(axis=1), strict=True) if not n]
     if empty:
         return f"the model {card.name} was tested on no cluster of {', '.join(empty)}"
@@ -282,8 +323,8 @@ def _without_confusion(card: ModelCard) -> str | None:
 def _without_recalibration(card: ModelCard) -> str | None:
     if np.asarray(card.recalibration, float).shape[1:] != (len(card.classes) + 1,):
         return (
-            f"the card of the model {card.name} holds no replicates of its calibration, without "
-            "which the intervals would be too narrow: train it again"
+            f"the card of the model {card.name} has no replicates of its calibration, without "
+            "which the intervals would be too narrow: train the model again"
         )
     return None
 
@@ -292,14 +333,14 @@ METHODS: dict[str, Method] = {
     "counted": Method(
         "as counted",
         "counted",
-        "The share of the labels: for labels that are mostly right, or corrected by hand.",
+        "Fractions of the labels: for labels that are mostly right, or corrected manually.",
         _counted,
         n_bootstrap=2000,
     ),
     "confusion": Method(
         "confusion matrix",
         "adjusted by the confusion matrix",
-        "Takes back the mistakes that the model made on held-out clusters.",
+        "Corrects for the errors that the model made on held-out clusters.",
         _by_confusion,
         _without_confusion,
         ("calibration",),
@@ -307,140 +348,10 @@ METHODS: dict[str, Method] = {
     "em": Method(
         "expectation–maximisation",
         "expectation-maximisation of calibrated probabilities",
-        "Finds the mixture under which the probabilities of all clusters fit best.",
+        "Finds the mixture that best explains the probabilities of all clusters.",
         _by_em,
         _without_recalibration,
         ("calibration",),
     ),
 }
-"""Ways to the shares, by name; `class_ratios` takes each."""
-
-
-# ---- the mixture of greatest likelihood
-def mixture_shares(
-    likelihood: np.ndarray,
-    weight: np.ndarray,
-    tolerance: float = 1e-9,
-    max_cycles: int = 2000,
-) -> np.ndarray:
-    """Shares q that maximise Σ_i w_i log Σ_k q_k L_ik, by accelerated expectation-maximisation.
-
-    The problem is concave. A step of expectation-maximisation multiplies q_k by its gradient,
-    whose largest component exceeds 1 by at least as much as the mean log-likelihood can still
-    gain: that is what ``tolerance`` bounds. Steps are extrapolated by SQUAREM [4]_.
-
-    Parameters
-    ----------
-    likelihood
-        (B, N, C): of each of B problems, of each observation, under each class; up to a factor
-        per observation.
-    weight
-        (B, N) how often each was observed.
-    tolerance
-        Of the mean log-likelihood.
-    max_cycles
-        Of two steps each.
-
-    Returns
-    -------
-    ndarray
-        (B, C); equal shares where nothing was observed.
-    """
-    n_problems, _, n_classes = likelihood.shape
-    total = weight.sum(axis=1, keepdims=True)
-    q = np.full((n_problems, n_classes), 1 / n_classes)
-    active = np.flatnonzero(total[:, 0] > 0)
-    weight = weight[active] / total[active]
-    transposed = np.ascontiguousarray(likelihood[active].swapaxes(1, 2))
-    for _ in range(max_cycles):
-        start = q[active]
-        gradient = _gradient(transposed, weight, start)
-        unfinished = gradient.max(axis=1, initial=0) > 1 + tolerance
-        if not unfinished.any():
-            break
-        one = start * gradient
-        two = one * _gradient(transposed, weight, one)
-        q[active] = _leapt(start, one, two)
-        if unfinished.mean() < 0.5:  # copying costs as much as a step
-            active = active[unfinished]
-            transposed, weight = transposed[unfinished], weight[unfinished]
-    return q
-
-
-def _gradient(transposed: np.ndarray, weight: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """(B, C) derivative of the mean log-likelihood, from (B, C, N) likelihoods."""
-    mixed = (q[:, None, :] @ transposed)[:, 0, :]
-    return (transposed @ (weight / mixed)[..., None])[..., 0]
-
-
-def _leapt(start: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Extrapolation of two steps; shares stay positive, or they could never grow again."""
-    first = one - start
-    change = two - one - first
-    length = np.linalg.norm(first, axis=1, keepdims=True)
-    bend = np.linalg.norm(change, axis=1, keepdims=True)
-    far = np.maximum(1.0, np.divide(length, bend, out=np.ones_like(bend), where=bend > 0))
-    leap = np.maximum(start + 2 * far * first + far**2 * change, 0.01 * two)
-    return leap / leap.sum(axis=1, keepdims=True)
-
-
-# ---- resampling
-def bootstrap_fractions(
-    counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Pooled class fractions of resampled images and, within them, resampled clusters.
-
-    Parameters
-    ----------
-    counts
-        (images, classes) numbers of clusters, at least one in all.
-    n_bootstrap
-        Number of resamples B.
-    rng
-        Source of randomness.
-
-    Returns
-    -------
-    ndarray
-        (B, classes); each row sums to 1.
-    """
-    drawn = resampled_counts(counts, n_bootstrap, rng)
-    return drawn / drawn.sum(axis=1, keepdims=True)
-
-
-def resampled_counts(counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, classes) numbers, times the number of images, in resampled images and clusters."""
-    counts = counts[counts.sum(axis=1) > 0]
-    # The draws must not depend on the order in which the images came.
-    counts = counts[np.lexsort(counts.T[::-1])]
-    n_images, n_classes = counts.shape
-    copies = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_bootstrap)
-    drawn = np.zeros((n_bootstrap, n_classes))
-    for of_image, times in zip(counts, copies.T, strict=True):
-        n = of_image.sum()
-        drawn += rng.multinomial(times * n * n_images, of_image / n)
-    return drawn
-
-
-def resampled_weights(image: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, N) how often each cluster is drawn, times the number of images; as `resampled_counts`.
-
-    Parameters
-    ----------
-    image
-        (N,) number of each cluster's image, from 0, in ascending order.
-    n_bootstrap
-        Number of resamples B.
-    rng
-        Source of randomness.
-    """
-    sizes = np.bincount(image)
-    n_images = len(sizes)
-    copies = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_bootstrap)
-    return np.concatenate(
-        [
-            rng.multinomial(times * n * n_images, np.full(n, 1 / n)).astype(float)
-            for n, times in zip(sizes, copies.T, strict=True)
-        ],
-        axis=1,
-    )
+"""Methods by name, as accepted by `ratios.class_ratios`."""

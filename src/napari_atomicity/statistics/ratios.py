@@ -1,35 +1,34 @@
-"""Class ratios: how many clusters of each class, which fraction, and how sure of it we are.
+"""Class ratios: counts and fractions of the classes of clusters, with intervals.
 
-What counts: clusters whose ``label`` is a class. So a person's corrections count, and these do
-not:
+A cluster counts if its ``label`` is a class; manual corrections are included. These do not count:
 
-- clusters cut by the border of the image, whose size can't be known (large clusters meet the
-  border more often than small ones, so their share comes out low by about the ratio of
-  diameter to field of view: 2 to 4 % of itself in a field of 40 nm);
-- clusters labelled ``unknown`` or ``aggregate``, which are none of the classes: where there are
-  any, they get a row with their count and no fraction;
+- clusters cut by the image border, whose size is unknown. Large clusters touch the border more
+  often than small ones, so their fraction is too low by about the ratio of diameter to field of
+  view: relative errors of 2 to 4 % in a field of 40 nm;
+- clusters labelled ``unknown`` or ``aggregate``, which are not classes. If there are any, they have
+  a row with their count and no fraction;
 - clusters without a label;
-- clusters in regions that a person has excluded, such as contamination.
+- clusters in excluded regions, for example contamination.
 
-The fractions are those of the labels, or adjusted for wrong labels: see `statistics.prevalence`.
+The fractions are those of the labels, or adjusted for classification errors: see
+`statistics.prevalence`.
 
 The interval is Wilson's [1]_ for an effective number of clusters. The variance of each fraction
-is found by a *bootstrap*: counted clusters are drawn anew from each image with replacement, and for
-the scope ``all`` the images are drawn first. A variance f times that of counting makes n clusters
-worth n/f [2]_; f is never taken below 1, so the interval is never narrower than that of counting.
-The form of Wilson keeps what percentiles of resamples lose: a class that was never seen may exist
-(0 of 20 does not mean "none"), and one that was seen is not absent. Of such a class all resamples
-say the same; f is then that of all classes together.
+comes from a *bootstrap*: counted clusters are drawn from each image with replacement, and for the
+scope ``all`` images are drawn first. With a variance f times the binomial one, n clusters count as
+n/f [2]_; f is at least 1, so the interval is never narrower than the binomial one. Wilson's form
+avoids two errors of bootstrap percentiles: a class that did not occur may exist (0 of 20 does not
+mean "none"), and one that occurred is not absent. All resamples of such a class are equal; it gets
+the f of all classes together.
 
-A plain two-level bootstrap counts the scatter within images twice, because drawing images already
-carries it [3]_. Of J images, each drawn image therefore has its clusters drawn J times over, with
-a weight of 1/J. This makes the variance right for images that differ by chance alone, whatever
-their number.
+A plain two-level bootstrap counts the variance within images twice, because drawing images already
+includes it [3]_. Therefore, of J images, the clusters of each drawn image are drawn J times, with a
+weight of 1/J. Then the variance is right for images that differ by chance alone, for any J.
 
-The interval of counted labels says nothing of wrong ones; those of the adjusted fractions do,
-because their resamples draw the calibration of the model as well. And no bootstrap knows how
-different an image that was not recorded would have been: with fewer than about five images that
-differ by more than chance, the interval of ``all`` is too narrow.
+The interval of counted labels includes expected classification errors (`classification_error`);
+resamples of adjusted fractions draw the calibration of the model as well. No bootstrap includes
+images that were not recorded: with fewer than about five images that differ by more than chance,
+the interval of ``all`` is too narrow.
 
 References
 ----------
@@ -44,15 +43,16 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from ..core.cluster_table import ALL, NON_CLASS_LABELS, classes_of
 from ..core.errors import ModelError
 from ..core.progress import Stop, check
+from .intervals import adjusted_interval, variance_factor, widen_interval, wilson_interval
 from .prevalence import METHODS, Evidence, unavailable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 CONDITIONS_DIFFER = (
     "conditions differ from the training of the model: adapt before trusting these ratios"
 )
-"""The note of ratios of images that a test of their conditions has marked."""
+"""Note on ratios of images whose conditions differ from the training of the model."""
 
 _DTYPES = {
     "scope": "object",
@@ -75,6 +75,7 @@ _DTYPES = {
     "note": "object",
 }
 COLUMNS = list(_DTYPES)
+"""Columns of a table of ratios."""
 
 
 def class_ratios(
@@ -89,123 +90,222 @@ def class_ratios(
     card: ModelCard | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
-    """Counts and fractions of the classes, per image and over all images, with intervals.
+    """Compute counts and fractions of the classes per image and for all images, with intervals.
 
     Parameters
     ----------
-    table
-        A cluster table of one image or of many. A column ``conditions_differ`` marks clusters of
-        images whose conditions are not those that the model was trained for.
-    classes
-        The classes, in order; those of the table's probabilities if None. Labels that are in the
-        table and not among them follow at the end, so that nothing goes uncounted.
-    level
+    table : pandas.DataFrame
+        A cluster table. A column ``conditions_differ`` marks clusters of images whose conditions
+        differ from the training of the model.
+    classes : sequence of str, optional
+        The classes, in order; those of the table's probabilities if None. Other labels follow.
+    level : float
         Coverage of the intervals, between 0 and 1.
-    n_bootstrap
-        Number of resamples; 2000 of counted labels and 500 of adjusted ones if None.
-    seed
-        Of the resampling: the same table and seed give the same interval, in whatever order the
-        rows and the images come.
-    scope
-        One image, or "all", to get its rows only; None for every image and "all".
-    images
-        All images that were analysed, in order, so that those without clusters have rows too.
-    method
+    n_bootstrap : int, optional
+        Number of resamples; 2000 for counted labels and 500 for adjusted ones if None.
+    seed : int
+        Seed of the resampling; the order of rows and images does not matter.
+    scope : str, optional
+        One image, or "all", for its rows only; None for every image and "all".
+    images : iterable of str, optional
+        All analysed images, in order, so that those without clusters have rows.
+    method : str
         A name in `prevalence.METHODS`: "counted", "confusion" or "em".
-    card
-        Of the model that classified the clusters; the adjusted methods need it.
-    stop
-        ``stop() -> bool``, asked before each scope.
+    card : ModelCard, optional
+        Card of the model that classified the clusters; the adjusted methods require it.
+    stop : callable, optional
+        Called before each scope.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``scope, class, count, fraction, fraction_low, fraction_high, method, note``: a
-        row per class for each image, in table order, then for "all". Every class has its row,
-        with count 0 where there is none. Counts are those of the labels, whatever the method.
-        Fractions are NaN where nothing was counted. The note is empty or `CONDITIONS_DIFFER`.
+        Columns `COLUMNS`; a row per class for each image, then for "all". Counts are those of the
+        labels for any method. Fractions are NaN where no cluster counts.
 
     Raises
     ------
-    ValueError
-        If ``level`` is not between 0 and 1, ``n_bootstrap`` is not positive or there is no such
-        method.
-    ModelError
-        If the method can't be used with this card and table.
-    Cancelled
-        If ``stop()`` says so.
+    ValueError, ModelError, Cancelled
+        If an argument is invalid, the method is unavailable, or ``stop()`` is true.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")
-    if n_bootstrap is not None and n_bootstrap < 1:
-        raise ValueError(f"n_bootstrap must be positive, not {n_bootstrap}")
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method}")
-    of_table = table[counted(table)]
-    refuse_unavailable(method, card, of_table)
-    model_classes = _model_classes(method, card)
-    wanted_classes = classes_of(table) if classes is None else classes
-    classes = _all_classes(table["label"].astype(str), [*wanted_classes, *model_classes])
-    names = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
-    counts = _counts(table, names, [*classes, *NON_CLASS_LABELS])
-    outside = [name for name in NON_CLASS_LABELS if (table["label"] == name).any()]
-    differing = images_that_differ(table)
-    given = [c for c in classes_of(table) if c in classes]
-    of_all = Evidence.of(of_table, classes, model_classes or given)
-    number_of = {name: i for i, name in enumerate(sorted(set(of_table["image"].astype(str))))}
-    row_of = {name: i for i, name in enumerate(names)}
+    source = _RatioSource(table, classes, images, _Method(method, card, level, n_bootstrap, seed))
+    return source.compute([*source.images, ALL] if scope is None else [scope], stop)
 
-    blocks = []
-    for name in [*names, ALL] if scope is None else [scope]:
-        check(stop)
-        is_all = name == ALL
-        here = row_of.get(name)
-        of_scope = counts if is_all else counts[:0] if here is None else counts[here : here + 1]
-        number = pd.Series(of_scope.sum(axis=0), index=[*classes, *NON_CLASS_LABELS])
-        evidence = of_all if is_all else of_all.of_image(number_of.get(name, -1))
-        fractions = _fractions(evidence, method, card, level, n_bootstrap, seed)
-        without = np.full(len(outside), np.nan)
-        block = pd.DataFrame(
+
+@dataclass(frozen=True)
+class _Method:
+    """How fractions and intervals are computed; see `class_ratios`."""
+
+    name: str
+    card: ModelCard | None
+    level: float
+    n_bootstrap: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise ValueError(f"level must be between 0 and 1, not {self.level}")
+        if self.n_bootstrap is not None and self.n_bootstrap < 1:
+            raise ValueError(f"n_bootstrap must be positive, not {self.n_bootstrap}")
+        if self.name not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.name}")
+
+    @property
+    def model_classes(self) -> tuple[str, ...]:
+        """Classes whose probabilities or confusion are used; none for counting."""
+        uses_card = self.card is not None and METHODS[self.name].missing is not None
+        return self.card.classes if self.card is not None and uses_card else ()
+
+    def describe(self, is_all: bool) -> str:
+        """Return the text of the column ``method``."""
+        known, card = METHODS[self.name], self.card
+        sources = [*(["images"] if is_all else []), "clusters", *known.sources]
+        over = " and ".join(filter(None, [", ".join(sources[:-1]), sources[-1]]))
+        of_model = f" of {card.name}" if card is not None and known.missing is not None else ""
+        interval = f"Wilson with bootstrap over {over}, {100 * self.level:g} %"
+        return f"{known.description}{of_model}; {interval}"
+
+    def estimate(self, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+        """Return fractions (classes,) and fractions (B, classes) of resamples."""
+        known = METHODS[self.name]
+        number = self.n_bootstrap or known.n_bootstrap
+        return known.estimate(evidence, self.card, number, np.random.default_rng(self.seed))
+
+    def fractions(self, evidence: Evidence) -> dict[str, np.ndarray]:
+        """Compute the fraction and interval of each class from the counted clusters of a scope."""
+        n = len(evidence.label)
+        if n == 0:
+            nothing = np.full(evidence.n_classes, np.nan)
+            return {"fraction": nothing, "fraction_low": nothing, "fraction_high": nothing}
+        fraction, resampled = replace(self, name="counted").estimate(evidence)
+        factor = variance_factor(fraction, n, resampled)
+        low, high = wilson_interval(fraction, n / factor, self.level)
+        if self.name == "counted":
+            errors = classification_error(evidence)
+            low, high = widen_interval(fraction, low, high, errors, self.level)
+        else:
+            fraction, resampled = self.estimate(evidence)
+            min_factor = float(np.median(factor))
+            low, high = adjusted_interval(fraction, n, resampled, self.level, min_factor)
+        return {
+            "fraction": fraction,
+            # Rounding must not put a fraction outside its interval.
+            "fraction_low": np.minimum(low, fraction),
+            "fraction_high": np.maximum(high, fraction),
+        }
+
+
+class _RatioSource:
+    """The clusters of a table by image, from which the ratios of any scope follow."""
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        classes: Sequence[str] | None,
+        images: Iterable[str] | None,
+        method: _Method,
+    ) -> None:
+        in_ratios = table[counted(table)]
+        refuse_unavailable(method.name, method.card, in_ratios)
+        self.method = method
+        wanted = [*(classes_of(table) if classes is None else classes), *method.model_classes]
+        self.classes = _all_classes(table["label"].astype(str), wanted)
+        self.images = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
+        self._row = {name: i for i, name in enumerate(self.images)}
+        self._counts = _counts(table, self.images, [*self.classes, *NON_CLASS_LABELS])
+        self._other_labels = [n for n in NON_CLASS_LABELS if (table["label"] == n).any()]
+        self._differing = images_that_differ(table)
+        probable = [c for c in classes_of(table) if c in self.classes]
+        self._evidence = Evidence.from_table(
+            in_ratios, self.classes, method.model_classes or probable
+        )
+        with_evidence = sorted(set(in_ratios["image"].astype(str)))
+        self._number = {name: i for i, name in enumerate(with_evidence)}
+
+    def compute(self, scopes: Sequence[str], stop: Stop | None) -> pd.DataFrame:
+        """Compute the rows of several scopes.
+
+        Parameters
+        ----------
+        scopes : sequence of str
+            Names of images, or "all".
+        stop : callable, optional
+            Called before each scope.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        blocks = []
+        for scope in scopes:
+            check(stop)
+            blocks.append(self._rows(scope))
+        frames = [b for b in blocks if len(b)]
+        if not frames:
+            return pd.DataFrame({c: pd.Series(dtype=d) for c, d in _DTYPES.items()})
+        return pd.concat(frames, ignore_index=True)[COLUMNS].astype(_DTYPES)
+
+    def _rows(self, scope: str) -> pd.DataFrame:
+        is_all = scope == ALL
+        labels = [*self.classes, *self._other_labels]
+        counts = self._counts_of(scope)
+        number = pd.Series(counts, index=[*self.classes, *NON_CLASS_LABELS])
+        evidence = self._evidence
+        if not is_all:
+            evidence = evidence.of_image(self._number.get(scope, -1))
+        fractions = self.method.fractions(evidence)
+        without = np.full(len(self._other_labels), np.nan)
+        description = self.method.describe(is_all)
+        differs = bool(self._differing) if is_all else scope in self._differing
+        return pd.DataFrame(
             {
-                "scope": name,
-                "class": [*classes, *outside],
-                "count": number[[*classes, *outside]].to_numpy(),
+                "scope": scope,
+                "class": labels,
+                "count": number[labels].to_numpy(),
                 **{which: np.append(values, without) for which, values in fractions.items()},
-                "method": [_described(method, card, level, is_all)] * len(classes)
-                + ["counted"] * len(outside),
+                "method": [description] * len(self.classes) + ["counted"] * len(self._other_labels),
+                "note": CONDITIONS_DIFFER if differs else "",
             }
         )
-        differs = bool(differing) if is_all else name in differing
-        block["note"] = CONDITIONS_DIFFER if differs else ""
-        blocks.append(block)
-    frames = [b for b in blocks if len(b)]
-    if not frames:
-        return pd.DataFrame({c: pd.Series(dtype=d) for c, d in _DTYPES.items()})
-    return pd.concat(frames, ignore_index=True)[COLUMNS].astype(_DTYPES)
+
+    def _counts_of(self, scope: str) -> np.ndarray:
+        if scope == ALL:
+            return np.asarray(self._counts.sum(axis=0))
+        row = self._row.get(scope)
+        return np.zeros(self._counts.shape[1], np.int64) if row is None else self._counts[row]
 
 
 def refuse_unavailable(
     method: str, card: ModelCard | None, counted: pd.DataFrame | None = None
 ) -> None:
-    """Raise ModelError, with the reason, if the method can't be used."""
+    """Raise an error if a method can't be used.
+
+    Parameters
+    ----------
+    method : str
+        A name in `prevalence.METHODS`.
+    card : ModelCard, optional
+        Card of the model that classified the clusters.
+    counted : pandas.DataFrame, optional
+        Counted rows of the cluster table.
+
+    Raises
+    ------
+    ModelError
+        If the method can't be used, with the reason.
+    """
     reason = unavailable(method, card, counted)
     if reason is not None:
         raise ModelError(
-            f"ratios can't be found by {METHODS[method].title}: {reason}",
-            advice="Ratios as counted need nothing but the labels",
+            f"the method {METHODS[method].title} is not available: {reason}",
+            advice="Counted ratios require labels only",
         )
 
 
 def counted(table: pd.DataFrame) -> pd.Series:
-    """Which clusters count in the fractions: whole ones, not excluded, whose label is a class."""
+    """Return which clusters count: whole ones that are not excluded, whose label is a class."""
     labels = table["label"].astype(str)
     counts = ~table["touches_border"].astype(bool) & ~labels.isin(["", *NON_CLASS_LABELS])
     return counts & ~table["excluded"].astype(bool) if "excluded" in table.columns else counts
-
-
-def _model_classes(method: str, card: ModelCard | None) -> tuple[str, ...]:
-    """The classes whose probabilities or confusion enter; none for counting."""
-    return card.classes if card is not None and METHODS[method].missing is not None else ()
 
 
 def _all_classes(labels: pd.Series, classes: Sequence[str]) -> list[str]:
@@ -214,16 +314,16 @@ def _all_classes(labels: pd.Series, classes: Sequence[str]) -> list[str]:
 
 
 def images_that_differ(table: pd.DataFrame) -> set[str]:
-    """Images whose conditions are said to differ; where nothing is said, none does."""
+    """Return the images that the column ``conditions_differ`` marks; none without the column."""
     if "conditions_differ" not in table.columns:
         return set()
-    # Text after a detour through a file in which other rows were empty.
-    said = table["conditions_differ"].astype(str).str.lower().isin(["true", "1", "1.0"])
-    return set(table.loc[said, "image"].astype(str))
+    # Text if the table was read from a file in which other rows are empty.
+    differs = table["conditions_differ"].astype(str).str.lower().isin(["true", "1", "1.0"])
+    return set(table.loc[differs, "image"].astype(str))
 
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:
-    """(images, labels) numbers of whole clusters that are not excluded."""
+    """Count whole clusters that are not excluded: (images, labels)."""
     whole = table[~table["touches_border"].astype(bool)]
     if "excluded" in whole.columns:
         whole = whole[~whole["excluded"].astype(bool)]
@@ -231,51 +331,12 @@ def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.nda
     return crossed.reindex(index=images, columns=labels, fill_value=0).to_numpy(np.int64)
 
 
-def _described(method: str, card: ModelCard | None, level: float, is_all: bool) -> str:
-    """What was done, for a reader of the table."""
-    known = METHODS[method]
-    sources = [*(["images"] if is_all else []), "clusters", *known.sources]
-    over = " and ".join(filter(None, [", ".join(sources[:-1]), sources[-1]]))
-    of_model = f" of {card.name}" if card is not None and known.missing is not None else ""
-    return f"{known.description}{of_model}; Wilson with bootstrap over {over}, {100 * level:g} %"
+def classification_error(evidence: Evidence) -> np.ndarray:
+    """Estimate the mean squared error (classes,) of the fractions due to classification errors.
 
-
-def _fractions(
-    evidence: Evidence,
-    method: str,
-    card: ModelCard | None,
-    level: float,
-    n_bootstrap: int | None,
-    seed: int,
-) -> dict[str, Any]:
-    """Fraction and interval of each class, from the counted clusters of a scope."""
-    n = len(evidence.label)
-    if n == 0:
-        nothing = np.full(evidence.n_classes, np.nan)
-        return {"fraction": nothing, "fraction_low": nothing, "fraction_high": nothing}
-    fraction, resampled = _estimate("counted", evidence, card, n_bootstrap, seed)
-    factor = variance_factor(fraction, n, resampled)
-    low, high = wilson_interval(fraction, n / factor, level)
-    if method == "counted":
-        low, high = _widened(fraction, low, high, mistakes(evidence), level)
-    else:
-        fraction, resampled = _estimate(method, evidence, card, n_bootstrap, seed)
-        low, high = _adjusted_interval(fraction, n, resampled, level, float(np.median(factor)))
-    return {
-        "fraction": fraction,
-        # Rounding must not put a fraction outside its interval.
-        "fraction_low": np.minimum(low, fraction),
-        "fraction_high": np.maximum(high, fraction),
-    }
-
-
-def mistakes(evidence: Evidence) -> np.ndarray:
-    """Mean square (classes,) by which wrong labels may put the fractions off.
-
-    From the calibrated probabilities: the variance of labels drawn from them, and the square of the
-    difference between the shares of the probabilities and those of the labels, which mistakes that
-    all go one way make. Labels that a person gave are right; of clusters without probabilities
-    nothing is known.
+    From the calibrated probabilities: the variance of labels drawn from them, and the squared
+    difference between the fractions of the probabilities and of the labels, which includes
+    systematic errors. Manual labels are certain; clusters without probabilities do not contribute.
     """
     n, known = len(evidence.label), evidence.known
     out = np.zeros(evidence.n_classes)
@@ -283,88 +344,6 @@ def mistakes(evidence: Evidence) -> np.ndarray:
     if not rows.any() or not len(known):
         return out
     p = evidence.probabilities[rows]
-    said = evidence.label[rows, None] == known
-    out[known] = (p * (1 - p)).sum(axis=0) / n**2 + ((p - said).sum(axis=0) / n) ** 2
+    labelled = evidence.label[rows, None] == known
+    out[known] = (p * (1 - p)).sum(axis=0) / n**2 + ((p - labelled).sum(axis=0) / n) ** 2
     return out
-
-
-def _widened(
-    fraction: np.ndarray, low: np.ndarray, high: np.ndarray, mean_square: np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """An interval with another error of the fraction added in quadrature to either side."""
-    other = norm.ppf(0.5 + level / 2) ** 2 * mean_square
-    return (
-        np.clip(fraction - np.sqrt((fraction - low) ** 2 + other), 0, 1),
-        np.clip(fraction + np.sqrt((high - fraction) ** 2 + other), 0, 1),
-    )
-
-
-def _adjusted_interval(
-    fraction: np.ndarray, n: int, resampled: np.ndarray, level: float, least_factor: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval for an effective number, and the percentiles of the resamples.
-
-    Both, because each lacks something: percentiles say that what no resample holds is impossible;
-    and Wilson's interval never reaches 0 if the fraction does not, but here a class may have a
-    share by a mistake of the adjustment alone. ``least_factor`` is that of the labels: adjusting
-    does not make images more alike.
-    """
-    # Adjusted to 0 a class has no variance of counting, but its resamples have one.
-    typical = np.clip(resampled.mean(axis=0), 1 / (n + 1), n / (n + 1))
-    factor = np.maximum(variance_factor(typical, n, resampled), least_factor)
-    low, high = wilson_interval(fraction, n / factor, level)
-    tail = (1 - level) / 2
-    lowest, highest = np.quantile(resampled, [tail, 1 - tail], axis=0)
-    low = np.minimum(low, lowest)
-    # Likelihood creeps up on its bound: less than a tenth of a cluster is none.
-    return np.where(low < 0.1 / n, 0.0, low), np.maximum(high, highest)
-
-
-def _estimate(
-    method: str, evidence: Evidence, card: ModelCard | None, n_bootstrap: int | None, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(classes,) fractions and (B, classes) fractions of resamples."""
-    known = METHODS[method]
-    number = n_bootstrap or known.n_bootstrap
-    return known.estimate(evidence, card, number, np.random.default_rng(seed))
-
-
-def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.ndarray:
-    """By how much each class's resamples scatter more than n independent clusters would.
-
-    Parameters
-    ----------
-    fraction
-        (classes,) fractions, for the variance of independent clusters.
-    n
-        Number of clusters.
-    resampled
-        (B, classes) fractions of resamples.
-
-    Returns
-    -------
-    ndarray
-        (classes,) factors, at least 1; for classes that are absent or alone, which do not scatter,
-        that of all classes together.
-    """
-    of_counting = fraction * (1 - fraction) / n
-    scatter = resampled.var(axis=0)
-    together = scatter.sum() / of_counting.sum() if of_counting.any() else 1.0
-    factor = np.full(len(fraction), together)
-    np.divide(scatter, of_counting, out=factor, where=of_counting > 0)
-    return np.maximum(factor, 1.0)
-
-
-def wilson_interval(
-    fraction: np.ndarray, n: float | np.ndarray, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval of a fraction of ``n`` trials, which need not be a whole number."""
-    z = norm.ppf(0.5 + level / 2)
-    p = np.asarray(fraction, float)
-    centre = p + z**2 / (2 * n)
-    half_width = z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    scale = 1 + z**2 / n
-    return (
-        np.clip((centre - half_width) / scale, 0, 1),
-        np.clip((centre + half_width) / scale, 0, 1),
-    )

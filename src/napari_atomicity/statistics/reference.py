@@ -1,15 +1,15 @@
-"""Class ratios beside ratios that are known by other means, such as the deposit of a sample.
+"""Comparison of class ratios with reference ratios, such as the deposited composition of a sample.
 
-A reference is a table with the columns ``scope``, ``class`` and ``fraction``. Its scope is the
-name of an image, a shell pattern of such names (``A_m3a_*``), whose images are pooled, or "all".
-Classes that it does not name are taken to be absent. Each pair of fractions counts the same in
+A reference is a table with the columns ``scope``, ``class`` and ``fraction``. A scope is the name
+of an image, a shell pattern of such names (``A_m3a_*``), whose images are pooled, or "all". Classes
+that a scope does not list have a fraction of 0. Each pair of fractions has equal weight in
 
-- R² = 1 - Σ (found - reference)² / Σ (reference - mean of references)². It compares the errors
-  with the spread of the references, so it is undefined where these are all equal and weak where
-  they are few;
+- R² = 1 - Σ (found - reference)² / Σ (reference - mean of references)². It compares the errors with
+  the variance of the references, so it is undefined if these are equal and unreliable if there are
+  few;
 - the mean absolute error, in fractions;
 - the bias of each class, mean of found - reference;
-- the coverage: which part of the references lies in the intervals of what was found.
+- the coverage: the fraction of references inside the intervals.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ PAIRS = [
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Fractions beside their references.
+    """Fractions with their references.
 
     Parameters
     ----------
-    pairs
+    pairs : pandas.DataFrame
         A row per scope and class, with the columns `PAIRS`.
-    method
-        How the fractions were found.
-    not_compared
-        Scopes without images, or in which nothing was counted.
+    method : str
+        Description of how the fractions were computed.
+    not_compared : tuple of str
+        Scopes without images or without counted clusters.
     """
 
     pairs: pd.DataFrame
@@ -55,7 +55,7 @@ class Comparison:
 
     @property
     def r2(self) -> float | None:
-        """None where it is not defined: see `why_no_r2`."""
+        """Coefficient of determination; None if undefined, see `why_no_r2`."""
         reference = self.pairs["reference"].to_numpy(float)
         if self.why_no_r2 is not None:
             return None
@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def why_no_r2(self) -> str | None:
-        """Why R² is not defined, in words; None where it is."""
+        """Why R² is undefined, as text; None if it is defined."""
         if not len(self.pairs):
             return "nothing was counted"
         if np.ptp(self.pairs["reference"].to_numpy(float)) < 1e-9:
@@ -73,25 +73,26 @@ class Comparison:
 
     @property
     def mean_absolute_error(self) -> float | None:
+        """Mean absolute error of the fractions; None without pairs."""
         return float(np.abs(self._errors).mean()) if len(self.pairs) else None
 
     @property
     def bias_per_class(self) -> dict[str, float]:
-        """Class → mean of found - reference."""
+        """Class to the mean of found - reference."""
         classes = self.pairs["class"]
         bias = pd.Series(self._errors, index=classes.index).groupby(classes, sort=False).mean()
         return {str(name): float(value) for name, value in bias.items()}
 
     @property
     def covered(self) -> np.ndarray:
-        """(pairs,) whether the reference lies in the interval."""
+        """Whether each interval (pairs,) includes the reference."""
         pairs, margin = self.pairs, 1e-9
         low, high = pairs["fraction_low"] - margin, pairs["fraction_high"] + margin
         return pairs["reference"].between(low, high).to_numpy(bool)
 
     @property
     def coverage(self) -> float | None:
-        """Share of the references that lie in their intervals."""
+        """Fraction of the references inside their intervals."""
         return float(self.covered.mean()) if len(self.pairs) else None
 
     @property
@@ -99,7 +100,7 @@ class Comparison:
         return (self.pairs["fraction"] - self.pairs["reference"]).to_numpy(float)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the comparison, ready for JSON."""
         return {
             "method": self.method,
             "scopes": int(self.pairs["scope"].nunique()),
@@ -126,72 +127,86 @@ def compare(
     seed: int = 0,
     stop: Stop | None = None,
 ) -> Comparison:
-    """Find the class ratios of every scope of a reference and set them beside it.
+    """Compare the class ratios of every scope with a reference.
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         A cluster table.
-    reference
-        Columns ``scope, class, fraction``: from `io.tables.read_reference`, `parse_reference` or
-        `normalised`.
-    images
-        All images that were analysed, those without clusters too.
-    method, card, level, n_bootstrap, seed, stop
-        As of `ratios.class_ratios`.
+    reference : pandas.DataFrame
+        Columns ``scope, class, fraction``, for example from `io.tables.read_reference`.
+    images : iterable of str
+        All analysed images, including those without clusters.
+    method : str
+        See `ratios.class_ratios`, also for the following.
+    card : ModelCard, optional
+        Card of the model that classified the clusters.
+    level : float
+        Coverage of the intervals.
+    n_bootstrap, seed : int, optional
+        Number of resamples, and their seed.
+    stop : callable, optional
+        Called before each scope.
+
+    Returns
+    -------
+    Comparison
 
     Raises
     ------
     TableError
-        If no scope fits an image, or the reference names a class that nobody knows.
-    ModelError, Cancelled
-        As `ratios.class_ratios`.
+        If no scope matches an image, or the reference contains an unknown class.
     """
+    names, classes = _names_and_classes(table, images, card)
+    check_reference(reference, names, classes)
+    found: dict[str, pd.DataFrame] = {}
+    done = ""
+    for scope, rows in reference.groupby("scope", sort=False):
+        found[str(scope)] = pd.DataFrame()
+        if not (members := images_of(str(scope), names)):
+            continue
+        own = table[table["image"].astype(str).isin(members)]
+        one = members[0] if str(scope) in names else ALL
+        ratios = class_ratios(
+            own, classes, level, n_bootstrap, seed, one, members, method, card, stop
+        )
+        done = str(ratios["method"].iloc[0]) if len(ratios) else done
+        shares = dict(zip(rows["class"], rows["fraction"], strict=True))
+        found[str(scope)] = pair(ratios, shares, str(scope))
+    empty = tuple(scope for scope, pairs in found.items() if not len(pairs))
+    return Comparison(_join([pairs for pairs in found.values() if len(pairs)]), done, empty)
+
+
+def _names_and_classes(
+    table: pd.DataFrame, images: Iterable[str], card: ModelCard | None
+) -> tuple[list[str], list[str]]:
+    """Return all images, and all classes of the table, of the model and of the labels."""
     names = list(dict.fromkeys([*images, *table["image"].astype(str)]))
     known = classes_of(table) if card is None else [*classes_of(table), *card.classes]
-    classes = [*dict.fromkeys([*known, *sorted(set(table["label"]) - {"", *NON_CLASS_LABELS})])]
-    check_reference(reference, names, classes)
-    parts, empty, done = [], [], ""
-    for scope, rows in reference.groupby("scope", sort=False):
-        members = images_of(str(scope), names)
-        if not members:
-            empty.append(str(scope))
-            continue
-        one = str(scope) in names
-        ratios = class_ratios(
-            table[table["image"].astype(str).isin(members)],
-            classes,
-            level,
-            n_bootstrap,
-            seed,
-            members[0] if one else ALL,
-            members,
-            method,
-            card,
-            stop,
-        )
-        shares = dict(zip(rows["class"], rows["fraction"], strict=True))
-        pairs = pair(ratios, shares, str(scope))
-        done = str(ratios["method"].iloc[0]) if len(ratios) else done
-        if len(pairs):
-            parts.append(pairs)
-        else:
-            empty.append(str(scope))
-    nothing = pd.DataFrame(columns=PAIRS)
-    return Comparison(pd.concat(parts, ignore_index=True) if parts else nothing, done, tuple(empty))
+    labels = sorted(set(table["label"]) - {"", *NON_CLASS_LABELS})
+    return names, [*dict.fromkeys([*known, *labels])]
+
+
+def _join(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=PAIRS)
 
 
 def pair(ratios: pd.DataFrame, reference: Mapping[str, float], scope: str) -> pd.DataFrame:
-    """The ratios of one scope beside their references, in the columns `PAIRS`.
+    """Pair the ratios of one scope with their references.
 
     Parameters
     ----------
-    ratios
+    ratios : pandas.DataFrame
         Rows of one scope, from `ratios.class_ratios`.
-    reference
-        Class → fraction; classes that are not named are absent.
-    scope
-        What the rows are called.
+    reference : mapping of str to float
+        Class to fraction; other classes have a fraction of 0.
+    scope : str
+        Name of the scope in the result.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `PAIRS`.
     """
     rows = ratios[~ratios["class"].isin(NON_CLASS_LABELS) & ratios["fraction"].notna()]
     found = rows.assign(scope=scope, reference=[reference.get(c, 0.0) for c in rows["class"]])
@@ -199,14 +214,17 @@ def pair(ratios: pd.DataFrame, reference: Mapping[str, float], scope: str) -> pd
 
 
 def images_of(scope: str, images: Sequence[str]) -> list[str]:
-    """The images that a scope of a reference means."""
+    """Return the images that belong to a scope of a reference."""
     if scope in images:
         return [scope]
     return [name for name in images if scope == ALL or fnmatchcase(name, scope)]
 
 
 def reference_for(reference: pd.DataFrame, scope: str) -> dict[str, float]:
-    """Class → fraction of an image or of "all": by name or by the first pattern, else nothing."""
+    """Return the reference fractions by class of an image or of "all".
+
+    By name or by the first matching pattern; empty if there is none.
+    """
     scopes = list(dict.fromkeys(reference["scope"]))
     for name in [s for s in scopes if s == scope] or scopes:
         if name == scope or (scope != ALL and name != ALL and fnmatchcase(scope, name)):
@@ -216,20 +234,34 @@ def reference_for(reference: pd.DataFrame, scope: str) -> dict[str, float]:
 
 
 def check_reference(reference: pd.DataFrame, images: Sequence[str], classes: Sequence[str]) -> None:
-    """Raise TableError if no scope fits an image, or a class of those that do is none of these.
+    """Check that a reference applies to these images and classes.
 
-    One file may be kept for many samples, so scopes without images are no error.
+    One file may serve many samples, so scopes without images are permitted.
+
+    Parameters
+    ----------
+    reference : pandas.DataFrame
+        Columns ``scope, class, fraction``.
+    images : sequence of str
+        Names of the images.
+    classes : sequence of str
+        Names of the classes.
+
+    Raises
+    ------
+    TableError
+        If no scope matches an image, or a class of the matching scopes is unknown.
     """
     scopes = dict.fromkeys(map(str, reference["scope"]))
     fitting = [scope for scope in scopes if scope == ALL or images_of(scope, images)]
     if not fitting:
         raise TableError(
-            f"the reference speaks of {', '.join(scopes)}, and no image is called so",
+            f"the reference is for {', '.join(scopes)}, and no image has such a name",
             advice='A scope is the name of an image, a pattern such as "sample_1_*", or "all"',
         )
     strange = sorted(set(reference.loc[reference["scope"].isin(fitting), "class"]) - set(classes))
     if strange:
         raise TableError(
-            f"the reference names {', '.join(strange)}, which can't be found",
+            f"the reference contains unknown classes: {', '.join(strange)}",
             advice=f"The classes are {', '.join(classes)}",
         )

@@ -1,13 +1,12 @@
 """Scores of a cluster table against a ground truth: detection, classification, ratios.
 
-Predictions are matched to truths one to one, nearest pair first, within half the diameter of the
-true cluster but at least 0.35 nm, unless a tolerance is given. Nearest first is used rather than
-the assignment of least total distance, because that may give up an exact match to make two poor
-ones.
+Predictions are matched to true clusters one to one, nearest pair first, within half the diameter
+of the true cluster but at least 0.35 nm, unless a tolerance is given. The assignment of minimum
+total distance is not used, because it may replace an exact match by two poor ones.
 
-Clusters that the border of the image cuts are not scored: neither the true ones nor the
-predictions that match them. What in truth is none of the classes (`table.NON_CLASS_LABELS`) counts
-in the detection only; what a prediction says is none has no label.
+Clusters cut by the image border are not scored: neither true ones nor predictions that match them.
+True labels that are not classes (`cluster_table.NON_CLASS_LABELS`) contribute to detection only; a
+prediction with such a label counts as unlabelled.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.errors import TableError
 
 MIN_TOLERANCE_NM = 0.35
+"""Minimum tolerance of a match in nm."""
 _NO_CLASS = ("", *NON_CLASS_LABELS, "nan")
 
 
@@ -38,88 +38,96 @@ def evaluate(
 
     Parameters
     ----------
-    predicted
-        A cluster table; only ``image, y_px, x_px, label`` are needed, and ``frame`` of stacks.
-        Images that the truth does not know are left out.
-    truth
-        A cluster table, or one with ``image, y_px, x_px, label`` and, where known,
-        ``diameter_nm`` and ``border`` (or ``touches_border``). A truth image without predictions
-        counts as all missed.
-    tolerance_nm
-        Largest distance of a match; by diameter if None.
-    images
-        What is known of the truth's images: ``image`` and, where known, ``px_nm`` and ``sample``.
-        Images listed here without true clusters are scored too. Without it the pixel size comes
-        from positions given in both nm and pixels, and all images are one sample.
+    predicted : pandas.DataFrame
+        A cluster table; only ``image, y_px, x_px, label`` are required, and ``frame`` for stacks.
+        Images that are not in the truth are ignored.
+    truth : pandas.DataFrame
+        A cluster table, or one with ``image, y_px, x_px, label`` and, if known, ``diameter_nm`` and
+        ``border`` (or ``touches_border``). All clusters of an image without predictions are missed.
+    tolerance_nm : float, optional
+        Maximum distance of a match in nm; by diameter if None.
+    images : pandas.DataFrame, optional
+        Images of the truth: ``image`` and, if known, ``px_nm`` and ``sample``, including images
+        without true clusters. Without it the pixel size follows from positions in both nm and
+        pixels, and all images belong to one sample.
 
     Returns
     -------
     dict
-        Ready for JSON: ``detection`` (truth, predicted, matched, recall, precision, f1),
-        ``classification`` of the matched and labelled (n, accuracy, macro_f1, mean errors in
-        atoms, per_class, confusion with truths in rows), ``labelled_fraction``,
-        ``end_to_end_accuracy`` (right among all truths of a class) and ``ratios`` over samples
-        (r2, mean absolute error, bias per class, table). A score that is not defined is None.
+        Ready for JSON: ``detection``, ``classification`` of the matched and labelled clusters,
+        ``labelled_fraction``, ``end_to_end_accuracy`` (right labels among all true clusters of a
+        class) and ``ratios`` over samples. Undefined scores are None.
 
     Raises
     ------
     TableError
-        If columns are missing, names are ambiguous, or the tolerance can't be turned into
-        pixels.
+        If columns are missing, names are ambiguous, or a pixel size is unknown.
     """
     truth = _prepared(truth, "the truth")
     predicted = _prepared(predicted, "the table of predictions")
     info = _image_information(truth, images)
-    known = list(info.index)
+    predicted, foreign = _restrict_to(predicted, list(info.index))
+    truth["label"] = truth["label"].where(~truth["label"].str.lower().isin(_NO_CLASS), "")
+    predicted["label"] = _canonical(predicted["label"], _ordered(truth["label"]))
+    partner = _match_all(predicted, truth, info["px_nm"], tolerance_nm)
+    return {
+        "images": len(info),
+        "images_not_in_truth": foreign,
+        "tolerance_nm": tolerance_nm,
+        **_scores(predicted, truth, partner, info["sample"]),
+    }
+
+
+def _restrict_to(predicted: pd.DataFrame, known: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Keep the predictions of known images, under their names in the truth, and list the others."""
     names = truth_names(dict.fromkeys(predicted["image"]), known)
     foreign = sorted(name for name, found in names.items() if found is None)
     predicted = predicted.assign(image=predicted["image"].map(names))
-    predicted = predicted[predicted["image"].notna()].reset_index(drop=True)
+    return predicted[predicted["image"].notna()].reset_index(drop=True), foreign
 
-    truth["label"] = truth["label"].where(~truth["label"].str.lower().isin(_NO_CLASS), "")
-    predicted["label"] = _canonical(predicted["label"], _ordered(truth["label"]))
+
+def _scores(
+    predicted: pd.DataFrame, truth: pd.DataFrame, partner: np.ndarray, sample_of: pd.Series
+) -> dict[str, Any]:
+    """Compute the scores of predictions with these partners (rows of the truth, or -1)."""
     classes = _ordered(pd.concat([truth["label"], predicted["label"]]))
-    partner = _match_all(predicted, truth, info["px_nm"], tolerance_nm)
     cut = truth["border"].to_numpy(bool)
     matched = partner >= 0
     ignored = np.zeros(len(partner), bool)
     ignored[matched] = cut[partner[matched]]
     scored = matched & ~ignored
-
-    true_labels = truth["label"].to_numpy(object)[partner[scored]]
-    said = predicted["label"].to_numpy(object)[scored]
-    of_class = true_labels != ""
-    labelled = (said != "") & of_class
-    n_truth = int((~cut).sum())
+    true = truth["label"].to_numpy(object)[partner[scored]]
+    found = predicted["label"].to_numpy(object)[scored]
+    of_class = true != ""
+    labelled = (found != "") & of_class
     n_of_class = int((~cut & (truth["label"] != "").to_numpy()).sum())
     return {
-        "images": len(known),
-        "images_not_in_truth": foreign,
-        "tolerance_nm": tolerance_nm,
-        "detection": _detection(n_truth, int((~ignored).sum()), int(scored.sum())),
+        "detection": _detection(int((~cut).sum()), int((~ignored).sum()), int(scored.sum())),
         "labelled_fraction": _ratio(labelled.sum(), of_class.sum()),
-        "classification": _classification(true_labels[labelled], said[labelled], classes),
-        "end_to_end_accuracy": _ratio((true_labels == said)[of_class].sum(), n_of_class),
-        "ratios": _sample_ratios(truth[~cut], predicted[~ignored], info["sample"], classes),
+        "classification": _classification(true[labelled], found[labelled], classes),
+        "end_to_end_accuracy": _ratio((true == found)[of_class].sum(), n_of_class),
+        "ratios": _sample_ratios(truth[~cut], predicted[~ignored], sample_of, classes),
     }
 
 
 def match_nearest(
     predicted: np.ndarray, truth: np.ndarray, tolerance: np.ndarray | float
 ) -> np.ndarray:
-    """One-to-one partners, nearest pair first.
+    """Match points one to one, nearest pair first.
 
     Parameters
     ----------
-    predicted, truth
-        (N, 2) and (M, 2) positions, in the same unit as the tolerance.
-    tolerance
-        Largest distance, one for all or one for each truth.
+    predicted : ndarray of shape (N, 2)
+        Positions.
+    truth : ndarray of shape (M, 2)
+        Positions.
+    tolerance : float or ndarray of shape (M,)
+        Maximum distance, one for all or one per true position, in the unit of the positions.
 
     Returns
     -------
-    ndarray
-        (N,) index of the truth that each prediction is matched to, or -1.
+    ndarray of shape (N,), int
+        Index of the partner of each prediction in the truth, or -1.
     """
     partner = np.full(len(predicted), -1)
     if not len(predicted) or not len(truth):
@@ -138,7 +146,7 @@ def match_nearest(
 
 
 def atoms_of(label: str) -> int | None:
-    """The number of atoms that a label such as ``Pt41`` or ``Au24Pd1`` stands for."""
+    """Return the number of atoms in a label such as ``Pt41`` or ``Au24Pd1``."""
     numbers = re.findall(r"\d+", label)
     return sum(map(int, numbers)) if numbers else None
 
@@ -164,7 +172,7 @@ def _prepared(table: pd.DataFrame, what: str) -> pd.DataFrame:
 
 
 def _image_information(truth: pd.DataFrame, images: pd.DataFrame | None) -> pd.DataFrame:
-    """Pixel size and sample of each image of the truth, by name."""
+    """Return the pixel size and sample of each image of the truth, by name."""
     info = truth.groupby("image", sort=False)[["px_nm"]].first()
     if images is not None:
         if "image" not in images.columns:
@@ -185,7 +193,10 @@ def _column(table: pd.DataFrame, name: str, default: object) -> Any:
 
 
 def pixel_sizes(table: pd.DataFrame) -> np.ndarray:
-    """Per row, in nm, from positions of its image that are there in both units; else NaN."""
+    """Return the pixel size in nm per row, from positions of its image in both units.
+
+    Rows of images without both are NaN.
+    """
     if not {"y_nm", "x_nm"} <= set(table.columns) or not len(table):
         return np.full(len(table), np.nan)
     px = table[["y_px", "x_px"]].to_numpy(float).sum(axis=1)
@@ -201,20 +212,27 @@ def _stem(image: str) -> str:
 def truth_names(
     images: Iterable[str], known: list[str], begins: bool = False
 ) -> dict[str, str | None]:
-    """For each image its name in the truth: the same one, or the only one of the same stem.
+    """Find the name in the truth of each image: the same one, or the only one with the same stem.
 
     Parameters
     ----------
-    images, known
-        Names in the predictions and in the truth.
-    begins
-        Whether ``field1`` also stands for the only ``field1_labels``: a name that goes on with
-        something that is neither letter nor digit.
+    images : iterable of str
+        Image names of the predictions.
+    known : list of str
+        Image names of the truth.
+    begins : bool
+        Whether ``field1`` also matches the only ``field1_labels``: a name that continues with a
+        character that is neither letter nor digit.
+
+    Returns
+    -------
+    dict of str to (str or None)
+        None for images that are not in the truth.
 
     Raises
     ------
     TableError
-        If a name may be any of several, or several stand for one.
+        If a name matches several images, or several match one.
     """
     by_stem: dict[str, list[str]] = {}
     for name in known:
@@ -227,28 +245,31 @@ def truth_names(
             candidates = [name for stem, of in by_stem.items() if longer.match(stem) for name in of]
         if len(candidates) > 1:
             raise TableError(
-                f"{image} may be any of {', '.join(candidates)}",
-                advice="Name the images alike in both tables",
+                f"{image} matches several images: {', '.join(candidates)}",
+                advice="Use the same image names in both tables",
             )
         found[image] = candidates[0] if candidates else None
     named = [name for name in found.values() if name is not None]
     twice = sorted({name for name in named if named.count(name) > 1})
     if twice:
         raise TableError(
-            f"several images of the predictions stand for {', '.join(twice)} of the truth",
-            advice="Name the images alike in both tables",
+            f"several images of the predictions match {', '.join(twice)} of the truth",
+            advice="Use the same image names in both tables",
         )
     return found
 
 
 def _ordered(labels: pd.Series) -> list[str]:
-    """The labels, by number of atoms, then by name."""
+    """Return the labels, sorted by number of atoms, then by name."""
     names = set(labels) - {"", *NON_CLASS_LABELS}
     return sorted(names, key=lambda name: (atoms_of(name) or 0, name))
 
 
 def _canonical(labels: pd.Series, classes: list[str]) -> list[str]:
-    """Labels by their class: ``41`` is Pt41 if no other class has 41 atoms; "" is none."""
+    """Convert labels to classes; "" is no class.
+
+    ``41`` is Pt41 if no other class has 41 atoms.
+    """
     by_atoms: dict[str, list[str]] = {}
     for name in classes:
         by_atoms.setdefault(str(atoms_of(name)), []).append(name)
@@ -268,7 +289,7 @@ def _canonical(labels: pd.Series, classes: list[str]) -> list[str]:
 def _match_all(
     predicted: pd.DataFrame, truth: pd.DataFrame, px_nm: pd.Series, tolerance_nm: float | None
 ) -> np.ndarray:
-    """(N,) row of the truth for every prediction, or -1."""
+    """Return the row (N,) of the truth for each prediction, or -1."""
     partner = np.full(len(predicted), -1)
     rows = predicted.groupby(["image", "frame"]).indices
     for key, of_truth in truth.groupby(["image", "frame"]).indices.items():
@@ -281,7 +302,7 @@ def _match_all(
         if not sizes:
             raise TableError(
                 f"the pixel size of {image} is in neither table",
-                advice="Positions in nm are needed beside those in pixels",
+                advice="Add positions in nm",
             )
         limit = np.fmax(t["diameter_nm"].to_numpy(float) / 2, MIN_TOLERANCE_NM)
         if tolerance_nm is not None:
@@ -311,35 +332,35 @@ def _detection(n_truth: int, n_predicted: int, n_matched: int) -> dict[str, Any]
     }
 
 
-def _classification(true: np.ndarray, said: np.ndarray, classes: list[str]) -> dict[str, Any]:
+def _classification(true: np.ndarray, found: np.ndarray, classes: list[str]) -> dict[str, Any]:
     confusion = (
-        pd.crosstab(pd.Series(true, dtype=object), pd.Series(said, dtype=object))
+        pd.crosstab(pd.Series(true, dtype=object), pd.Series(found, dtype=object))
         .reindex(index=classes, columns=classes, fill_value=0)
         .to_numpy(int)
     )
     per_class = {}
     for i, name in enumerate(classes):
-        right, of_truth, of_said = confusion[i, i], confusion[i].sum(), confusion[:, i].sum()
+        right, of_truth, of_found = confusion[i, i], confusion[i].sum(), confusion[:, i].sum()
         per_class[name] = {
             "truth": int(of_truth),
             "recall": _ratio(right, of_truth),
-            "precision": _ratio(right, of_said),
-            "f1": _f1(right, of_truth, of_said),
+            "precision": _ratio(right, of_found),
+            "f1": _f1(right, of_truth, of_found),
         }
     f1 = [scores["f1"] for scores in per_class.values() if scores["f1"] is not None]
     return {
         "n": len(true),
-        "accuracy": _ratio((true == said).sum(), len(true)),
+        "accuracy": _ratio((true == found).sum(), len(true)),
         "macro_f1": float(np.mean(f1)) if f1 else None,
-        **_atom_errors(true, said),
+        **_atom_errors(true, found),
         "per_class": per_class,
         "confusion": {"classes": classes, "counts": confusion.tolist()},
     }
 
 
-def _atom_errors(true: np.ndarray, said: np.ndarray) -> dict[str, float | None]:
-    """Signed and absolute mean of (predicted - true) atoms, where both labels hold a number."""
-    pairs = [(atoms_of(t), atoms_of(s)) for t, s in zip(true, said, strict=True)]
+def _atom_errors(true: np.ndarray, found: np.ndarray) -> dict[str, float | None]:
+    """Compute the signed and absolute mean of (predicted - true) numbers of atoms."""
+    pairs = [(atoms_of(t), atoms_of(s)) for t, s in zip(true, found, strict=True)]
     errors = np.array([s - t for t, s in pairs if s is not None and t is not None], float)
     return {
         "mean_error_atoms": float(errors.mean()) if len(errors) else None,
@@ -350,7 +371,7 @@ def _atom_errors(true: np.ndarray, said: np.ndarray) -> dict[str, float | None]:
 def _sample_ratios(
     truth: pd.DataFrame, predicted: pd.DataFrame, sample_of: pd.Series, classes: list[str]
 ) -> dict[str, Any]:
-    """Class fractions of each sample, as detected and labelled, against the true ones."""
+    """Compare the class fractions of each sample with the true ones."""
     names = list(dict.fromkeys(truth["image"].map(sample_of)))
 
     def fractions(table: pd.DataFrame) -> np.ndarray:
@@ -360,21 +381,21 @@ def _sample_ratios(
         total = values.sum(axis=1, keepdims=True)
         return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
 
-    true, said = fractions(truth), fractions(predicted)
+    true, found = fractions(truth), fractions(predicted)
     scatter = float(((true - true.mean()) ** 2).sum()) if true.size else 0.0
-    residual = float(((true - said) ** 2).sum())
+    residual = float(((true - found) ** 2).sum())
     return {
         "samples": len(names),
-        # Meaningless where all true fractions are the same.
+        # Undefined if all true fractions are equal.
         "r2": 1 - residual / scatter if scatter > 0 else None,
-        "mean_absolute_error": float(np.abs(true - said).mean()) if true.size else None,
-        "bias_per_class": dict(zip(classes, (said - true).mean(axis=0).tolist(), strict=True))
+        "mean_absolute_error": float(np.abs(true - found).mean()) if true.size else None,
+        "bias_per_class": dict(zip(classes, (found - true).mean(axis=0).tolist(), strict=True))
         if len(names)
         else {},
         "table": {
             str(name): {
                 "true": dict(zip(classes, true[i].tolist(), strict=True)),
-                "predicted": dict(zip(classes, said[i].tolist(), strict=True)),
+                "predicted": dict(zip(classes, found[i].tolist(), strict=True)),
             }
             for i, name in enumerate(names)
         },

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .ratios import wilson_interval
+from .intervals import wilson_interval
 
 _PRIOR = 2.0
 
 
-# ---- what the answers say
 @dataclass(frozen=True)
 class Share:
-    """How many of how many answers were right, and what follows for all clusters.
+    """Accuracy estimated from answers, for all clusters.
 
     ``value`` is the estimate and ``low``, ``high`` its 95 % interval; NaN without answers.
-    ``effective`` is the number of answers drawn purely at random that would be worth as much.
+    ``effective`` is the number of answers to a simple random sample with the same precision.
     """
 
     right: int = 0
@@ -32,20 +31,20 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """How often the predicted labels are right, estimated from the answers to a queue.
+    """Accuracy of the predicted labels, estimated from the answers to a review queue.
 
     Parameters
     ----------
-    overall
-        Of all clusters that it was drawn from.
-    by_class
-        Predicted label → of the clusters that have it (the precision of the label).
-    n_wanted
+    overall : Share
+        Accuracy on all clusters from which the queue was drawn.
+    by_class : dict of str to Share
+        Predicted label to the accuracy on clusters with that label (its precision).
+    n_wanted : int
         Length of the queue.
-    n_population
-        Clusters that the estimate is about.
-    false_detections
-        Answers that it is no cluster; they count as wrong.
+    n_population : int
+        Number of clusters to which the estimate applies.
+    false_detections : int
+        Number of answers that there is no cluster; they count as wrong.
     """
 
     overall: Share
@@ -61,28 +60,32 @@ def stratified_share(
     right: Sequence[int] | np.ndarray,
     level: float = 0.95,
 ) -> Share:
-    """The share of right ones among all, from answers to a stratified sample.
+    """Estimate the fraction of right labels from answers to a stratified sample.
 
     Parameters
     ----------
-    size, n, right
-        Per stratum: clusters, answers, right answers. Strata without an answer are taken to be
-        like the others.
-    level
+    size, n, right : sequence of int or ndarray
+        Number of clusters, answers and right answers of each stratum. Strata without answers are
+        assumed to equal the others.
+    level : float
         Coverage of the interval.
+
+    Returns
+    -------
+    Share
     """
     size, n, right = (np.asarray(v, float) for v in (size, n, right))
     there = (n > 0) & (size > 0)
     if not there.any():
         return Share()
-    # What was not sampled at all has its weight spread over the rest, but no fewer are unknown.
-    seen = n.sum() / size.sum()
+    # The weight of strata without answers is spread over the others.
+    sampled = n.sum() / size.sum()
     size, n, right = size[there], n[there], right[there]
     weight = size / size.sum()
     mean = (right.sum() + 1) / (n.sum() + 2)
     q = (right + _PRIOR * mean) / (n + _PRIOR)
-    unseen = np.clip(1 - n / size, 0, 1) if there.all() else np.full(len(n), 1 - seen)
-    variance = float((weight**2 * unseen * q * (1 - q) / n).sum())
+    unsampled = np.clip(1 - n / size, 0, 1) if there.all() else np.full(len(n), 1 - sampled)
+    variance = float((weight**2 * unsampled * q * (1 - q) / n).sum())
     value = float(np.clip((weight * right / n).sum(), 0, 1))
     total, hits = int(n.sum()), int(right.sum())
     if variance <= 0:

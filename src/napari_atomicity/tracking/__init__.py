@@ -1,6 +1,6 @@
-"""Stacks over time: drift, tracks, atomicity against time, events, dwell times, averaging.
+"""Movies: drift, tracks, atomicity against time, events, dwell times, averaging.
 
-Nothing is loaded before it is used: a session knows of tracks without SciPy's statistics.
+Modules are loaded on first use, so that the tracks of a project need no SciPy statistics.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ _PUBLIC = {
     "MovieSettings": "settings",
     "Track": "smoothing",
     "average_frames": "averaging",
-    "drift_of_clusters": "drift",
+    "estimate_drift_from_clusters": "drift",
     "dwell_summary": "dwell",
     "dwell_times": "dwell",
-    "emissions_of": "smoothing",
+    "compute_emissions": "smoothing",
     "estimate_drift": "drift",
     "find_events": "events",
     "fit_rate": "hidden_markov",
     "frame_time_of": "settings",
     "is_tracked": "tracks",
     "link_clusters": "linking",
-    "movie_of": "following",
+    "analyse_movie": "following",
     "smooth": "hidden_markov",
     "smooth_tracks": "smoothing",
     "survival": "dwell",
@@ -37,18 +37,18 @@ __all__ = [
     "StageDrift",
     "Track",
     "TrackedMovie",
+    "analyse_movie",
     "average_frames",
-    "drift_of_clusters",
+    "compute_emissions",
     "dwell_summary",
     "dwell_times",
-    "emissions_of",
     "estimate_drift",
+    "estimate_drift_from_clusters",
     "find_events",
     "fit_rate",
     "frame_time_of",
     "is_tracked",
     "link_clusters",
-    "movie_of",
     "smooth",
     "smooth_tracks",
     "survival",
@@ -58,15 +58,15 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .averaging import average_frames
-    from .drift import StageDrift, drift_of_clusters, estimate_drift
+    from .drift import StageDrift, estimate_drift, estimate_drift_from_clusters
     from .dwell import dwell_summary, dwell_times, survival
     from .events import find_events
     from .files import write_movies
-    from .following import TrackedMovie, movie_of, track_clusters
+    from .following import TrackedMovie, analyse_movie, track_clusters
     from .hidden_markov import fit_rate, smooth
     from .linking import link_clusters
     from .settings import MovieSettings, frame_time_of
-    from .smoothing import Track, emissions_of, smooth_tracks
+    from .smoothing import Track, compute_emissions, smooth_tracks
     from .tracks import is_tracked
 
 

@@ -1,4 +1,4 @@
-"""How long clusters stay what they are."""
+"""Dwell times of clusters in their labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import CensoredData, chi2, ecdf
 
-from .smoothing import Track, _stretches
+from .smoothing import Track, find_dwells
 
 DWELL_COLUMNS = (
     "image", "track_id", "label", "first_frame", "last_frame", "frames", "duration_s",
@@ -19,21 +19,30 @@ DWELL_COLUMNS = (
 def dwell_times(
     tracks: Sequence[Track], image: str = "", frame_time_s: float | None = None
 ) -> pd.DataFrame:
-    """Every stretch of a track in one label.
+    """List the dwells of tracks: intervals of constant label.
 
-    ``beginning_seen`` and ``end_seen`` say whether it began and ended by a change of the label. If
-    not, the stretch was longer than it looks: it is censored on the left, because the track begins
-    with it, or on the right, because the track ends with it.
+    ``beginning_seen`` and ``end_seen`` state whether a dwell begins and ends with a change of the
+    label. Otherwise it is censored: on the left if the track begins with it, on the right if the
+    track ends with it.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        Smoothed tracks of an image.
+    image : str, optional
+        Name of the image.
+    frame_time_s : float, optional
+        Frame time.
 
     Returns
     -------
     pandas.DataFrame
-        `DWELL_COLUMNS`; ``frames`` counts first and last, ``duration_s`` is as many frame times.
+        `DWELL_COLUMNS`; ``frames`` includes the first and the last, ``duration_s`` is their number
+        times the frame time.
     """
     rows = []
     for track in tracks:
-        stretches = _stretches(track.label)
-        for part in stretches:
+        for part in find_dwells(track.label):
             frames = part.stop - part.start
             rows.append(
                 (
@@ -47,25 +56,36 @@ def dwell_times(
 
 
 def dwell_summary(dwells: pd.DataFrame, frame_time_s: float | None = None) -> pd.DataFrame:
-    """Of each label how often it was left, and how long it lasts.
+    """Estimate the rate at which each label ends, and its median duration.
 
-    The rate is that of an exponential distribution: ends seen over time at risk, with the exact
-    interval of a Poisson count (Garwood, 1936). It needs no beginning, since an exponential
-    forgets; a stretch without an end counts with the time for which it was watched. The median is
-    Kaplan's and Meier's over stretches whose beginning was seen, which assumes no distribution.
+    The rate is that of an exponential distribution: observed ends over time at risk, with the exact
+    interval of a Poisson count [1]_. Dwells without an observed beginning are included, since the
+    exponential distribution has no memory. The median is the Kaplan–Meier estimate over dwells with
+    an observed beginning, which assumes no distribution.
+
+    Parameters
+    ----------
+    dwells : pandas.DataFrame
+        From `dwell_times`.
+    frame_time_s : float, optional
+        Frame time.
 
     Returns
     -------
     pandas.DataFrame
         ``label, n, ends_seen, at_risk, rate, rate_low, rate_high, median, median_of, unit``:
-        ``unit`` is "s" if the time from frame to frame is known, else "frames"; ``median_of`` is
-        the number of stretches behind the median, which is NaN where fewer than half have ended.
+        ``unit`` is "s" if the frame time is known, else "frames"; ``median_of`` is the number of
+        dwells of the median, which is NaN if fewer than half have ended.
+
+    References
+    ----------
+    .. [1] F. Garwood, Biometrika 28, 437 (1936).
     """
     unit = 1.0 if frame_time_s is None else frame_time_s
     rows = []
     for label, mine in dwells.groupby("label", sort=True):
         ended = mine["end_seen"].to_numpy(bool)
-        # a stretch that was left has been at risk once more than one that was not
+        # a dwell with an observed end has been at risk in one more step
         steps = float((mine["frames"].to_numpy(int) - 1 + ended).sum()) * unit
         n = int(ended.sum())
         low = chi2.ppf(0.025, 2 * n) / 2 if n else 0.0
@@ -89,14 +109,21 @@ def dwell_summary(dwells: pd.DataFrame, frame_time_s: float | None = None) -> pd
 
 
 def survival(lasted: np.ndarray, ended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Kaplan's and Meier's share that lasts longer, after each time at which one ended.
+    """Compute the Kaplan–Meier survival function at the durations of observed ends.
 
     Parameters
     ----------
-    lasted
-        (N,) durations.
-    ended
-        (N,) bool; False: it went on when nobody watched any more.
+    lasted : ndarray of shape (N,)
+        Durations.
+    ended : ndarray of bool, shape (N,)
+        Whether the end was observed; False: censored.
+
+    Returns
+    -------
+    times : ndarray
+        Durations of observed ends.
+    survival : ndarray
+        Probability of a longer duration.
     """
     if not ended.any():
         return np.empty(0), np.empty(0)

@@ -1,4 +1,4 @@
-"""What happens to clusters over time: they come, go, join, part, and change their atomicity."""
+"""Events of tracks: appearance, loss, merge, split, and jumps of the atomicity."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ EVENT_COLUMNS = (
     "label_before", "label_after", "p", "at_border",
 )  # fmt: skip
 _AVERAGED = 5
-"""Frames before and after, over which intensities are compared."""
+"""Number of frames before and after an event over which intensities are compared."""
 _TAKEN_OVER = (0.4, 1.8)
-"""Of the intensity of the cluster that is gone: what the other one must have gained."""
+"""Limits of the gain of the other cluster, relative to the intensity of the ended one."""
 _SUM_WITHIN = 0.35
-"""How far the intensity of what two have become may be from their sum."""
+"""Maximum relative deviation of the intensity of a merged cluster from the sum."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Course:
-    """Where a track was seen, in the direction in which time is gone through."""
+    """Detections of a track, forward or backward in time."""
 
     index: int
     frames: np.ndarray
@@ -37,19 +37,21 @@ class _Course:
     rows: np.ndarray
 
     def reversed(self) -> _Course:
+        """Return the course backward in time."""
         arrays = (a[::-1] for a in (self.places, self.intensity, self.radius, self.rows))
         return _Course(self.index, -self.frames[::-1], *arrays)
 
-    def level(self, seen: np.ndarray) -> float:
-        return float(np.median(self.intensity[seen])) if len(seen) else float("nan")
+    def level(self, rows: np.ndarray) -> float:
+        """Return the median intensity of some detections; NaN without any."""
+        return float(np.median(self.intensity[rows])) if len(rows) else float("nan")
 
 
 @dataclass(frozen=True)
 class _Meeting:
-    """Tracks that were two and are one from a row of the table on."""
+    """Tracks that merge (or, backward in time, split) at a row of the table."""
 
-    gone: tuple[int, ...]
-    stays: int
+    ended: tuple[int, ...]
+    continues: int
     row: int
 
 
@@ -66,68 +68,93 @@ def find_events(
 ) -> pd.DataFrame:
     """List the events of the tracks of an image.
 
-    Two clusters have merged where a track ends beside another one that gains about its intensity,
-    or where two end beside one that begins with about their sum; a split is the same backwards in
-    time. What begins or ends without is an appearance or a loss, not counting the first and last
-    frame. A jump is a change of the smoothed label that no merge or split explains.
+    Two clusters merge where a track ends next to another one that gains about its intensity, or
+    where two tracks end next to one that begins with about the sum; a split is the same backward in
+    time. Other beginnings and ends are appearances and losses, except in the first and last frame.
+    A jump is a change of the smoothed label without merge or split.
 
     Parameters
     ----------
-    table
-        N clusters of one image.
-    places_nm
-        (N, 2) places, drift removed.
-    tracks
-        Smoothed.
-    n_frames
-        Of the stack.
-    search_range_nm, memory
-        Of the linking.
-    extent_nm
-        Height and width of a frame: to tell what may just have left the field.
-    image, frame_time_s
-        For the table.
+    table : pandas.DataFrame
+        Table of N clusters of one image.
+    places_nm : ndarray of shape (N, 2)
+        Positions (y, x), drift corrected.
+    tracks : sequence of Track
+        Smoothed tracks.
+    n_frames : int
+        Number of frames of the stack.
+    search_range_nm : float
+        Search range of the linking.
+    memory : int, default 0
+        Memory of the linking.
+    extent_nm : tuple of float, optional
+        Height and width of a frame, for ``at_border``.
+    image : str, optional
+        Name of the image.
+    frame_time_s : float, optional
+        Frame time.
 
     Returns
     -------
     pandas.DataFrame
-        `EVENT_COLUMNS`, by frame. ``frame`` and ``cluster_id`` are those of the first frame after
-        the event, but of a loss the last frame in which the cluster was seen; ``tracks`` are the
-        numbers of the tracks concerned, joined by "|", first those before. ``p`` is, for a jump,
-        the smaller of the probabilities of the two labels, each where it is surest.
+        `EVENT_COLUMNS`, by frame. ``frame`` and ``cluster_id`` belong to the first frame after the
+        event, or the last one before a loss; ``tracks`` are joined by "|", first those before;
+        ``p`` of a jump is the smaller of the maximum probabilities of the two labels.
     """
-    courses = [_course(i, t, table, places_nm) for i, t in enumerate(tracks)]
-    of_row = np.full(len(table), -1)
-    for course in courses:
-        of_row[course.rows] = course.index
-    merges = _meetings(courses, table, places_nm, of_row, search_range_nm, memory, True)
-    splits = _meetings(courses, table, places_nm, of_row, search_range_nm, memory, False)
-    ended = {i for m in merges for i in m.gone}
-    begun = {i for m in splits for i in m.gone}
-    # one that two have become has not appeared, nor is one lost that has become two
-    begun |= {m.stays for m in merges if len(m.gone) > 1}
-    ended |= {m.stays for m in splits if len(m.gone) > 1}
+    positions = np.asarray(places_nm, float)
+    courses = [_make_course(i, t, table, positions) for i, t in enumerate(tracks)]
+    finder = _MeetingFinder(courses, table, positions, search_range_nm, memory)
+    merges, splits = finder.find(forward=True), finder.find(forward=False)
+    rows = _EventRows(table, positions, tracks, image, frame_time_s)
+    found = [rows.meeting(MERGE, m, courses) for m in merges]
+    found += [rows.meeting(SPLIT, m, courses) for m in splits]
+    found += _track_ends(rows, courses, merges, splits, n_frames, (extent_nm, search_range_nm))
+    explained = _explained_changes(merges, splits, table)
+    for index, track in enumerate(tracks):
+        found += _jumps(rows, track, explained.get(index, ()), memory)
+    return _sort_events(pd.DataFrame(found, columns=list(EVENT_COLUMNS)))
 
-    known = _Known(table, np.asarray(places_nm, float), tracks, image, frame_time_s)
-    found: list[tuple[object, ...]] = []
-    for kind, meetings in ((MERGE, merges), (SPLIT, splits)):
-        for m in meetings:
-            found.append(known.meeting(kind, m, courses))
-    explained = _explained(merges, splits, table, memory)
-    for course, track in zip(courses, tracks, strict=True):
+
+def _track_ends(
+    rows: _EventRows,
+    courses: Sequence[_Course],
+    merges: Sequence[_Meeting],
+    splits: Sequence[_Meeting],
+    n_frames: int,
+    border: tuple[tuple[float, float] | None, float],
+) -> list[tuple[object, ...]]:
+    """Return appearances and losses: beginnings and ends without a merge or split."""
+    ended = {i for m in merges for i in m.ended}
+    begun = {i for m in splits for i in m.ended}
+    # a track that begins by a merge has not appeared; one that ends by a split is not lost
+    begun |= {m.continues for m in merges if len(m.ended) > 1}
+    ended |= {m.continues for m in splits if len(m.ended) > 1}
+    found = []
+    for course, track in zip(courses, rows.tracks, strict=True):
         first, last = course.rows[0], course.rows[-1]
         if track.first_frame > 0 and course.index not in begun:
-            edge = _at_border(first, table, extent_nm, search_range_nm)
-            found.append(known.row(APPEARANCE, first, [track], "", track.label[0], edge=edge))
+            edge = _at_border(first, rows.table, *border)
+            found.append(rows.row(APPEARANCE, first, [track], "", track.label[0], edge=edge))
         if track.last_frame < n_frames - 1 and course.index not in ended:
-            edge = _at_border(last, table, extent_nm, search_range_nm)
-            found.append(known.row(LOSS, last, [track], track.label[-1], "", edge=edge))
-        for at in np.flatnonzero(track.label[1:] != track.label[:-1]) + 1:
-            frame = track.first_frame + int(at)
-            if any(abs(frame - f) <= memory + 1 for f in explained.get(course.index, ())):
-                continue
-            found.append(known.jump(track, int(at)))
-    events = pd.DataFrame(found, columns=list(EVENT_COLUMNS))
+            edge = _at_border(last, rows.table, *border)
+            found.append(rows.row(LOSS, last, [track], track.label[-1], "", edge=edge))
+    return found
+
+
+def _jumps(
+    rows: _EventRows, track: Track, explained: Sequence[int], memory: int
+) -> list[tuple[object, ...]]:
+    """Return the label changes of a track that are not close to a merge or split."""
+    found = []
+    for at in np.flatnonzero(track.label[1:] != track.label[:-1]) + 1:
+        frame = track.first_frame + int(at)
+        if not any(abs(frame - f) <= memory + 1 for f in explained):
+            found.append(rows.jump(track, int(at)))
+    return found
+
+
+def _sort_events(events: pd.DataFrame) -> pd.DataFrame:
+    """Sort events by frame, kind and tracks."""
     order = events["event"].map({name: i for i, name in enumerate(EVENTS)})
     return (
         events.assign(_order=order)
@@ -137,125 +164,140 @@ def find_events(
     )
 
 
-def _course(index: int, track: Track, table: pd.DataFrame, places_nm: np.ndarray) -> _Course:
-    rows = track.rows[track.seen]
+def _make_course(index: int, track: Track, table: pd.DataFrame, positions: np.ndarray) -> _Course:
+    rows = track.rows[track.detected]
     return _Course(
         index,
-        track.frames[track.seen],
-        np.asarray(places_nm, float)[rows],
+        track.frames[track.detected],
+        positions[rows],
         table["integrated_intensity"].to_numpy(float)[rows],
         np.nan_to_num(table["diameter_nm"].to_numpy(float)[rows], nan=0.0) / 2,
         rows,
     )
 
 
-def _meetings(
-    courses: Sequence[_Course],
-    table: pd.DataFrame,
-    places_nm: np.ndarray,
-    of_row: np.ndarray,
-    search_range_nm: float,
-    memory: int,
-    forward: bool,
-) -> list[_Meeting]:
-    """Merges in the direction of time, splits against it."""
-    frames = table["frame"].to_numpy(int)
-    rows_at = {t: np.flatnonzero((frames == t) & (of_row >= 0)) for t in np.unique(frames)}
-    trees = {t: cKDTree(np.asarray(places_nm, float)[r]) for t, r in rows_at.items() if len(r)}
-    now = courses if forward else [c.reversed() for c in courses]
-    sign = 1 if forward else -1
-    largest = max((float(c.radius.max()) for c in courses), default=0.0)
-    found: list[_Meeting] = []
-    taken: set[int] = set()
-    ending: dict[int, list[_Course]] = {}
-    for course in now:
-        ending.setdefault(int(course.frames[-1]), []).append(course)
-    for course in now:
-        if course.index in taken:
-            continue
+class _MeetingFinder:
+    """Finds merges forward in time, and splits backward in time."""
+
+    def __init__(
+        self,
+        courses: Sequence[_Course],
+        table: pd.DataFrame,
+        positions: np.ndarray,
+        search_range_nm: float,
+        memory: int,
+    ) -> None:
+        self.courses, self.search_range_nm, self.memory = courses, search_range_nm, memory
+        self.of_row = np.full(len(table), -1)
+        for course in courses:
+            self.of_row[course.rows] = course.index
+        frames = table["frame"].to_numpy(int)
+        tracked = self.of_row >= 0
+        self.rows_at = {t: np.flatnonzero((frames == t) & tracked) for t in np.unique(frames)}
+        self.trees = {t: cKDTree(positions[r]) for t, r in self.rows_at.items() if len(r)}
+        self.max_radius = max((float(c.radius.max()) for c in courses), default=0.0)
+
+    def find(self, forward: bool) -> list[_Meeting]:
+        """Return the merges (forward) or the splits (backward)."""
+        courses = self.courses if forward else [c.reversed() for c in self.courses]
+        found: list[_Meeting] = []
+        taken: set[int] = set()
+        ending: dict[int, list[_Course]] = {}
+        for course in courses:
+            ending.setdefault(int(course.frames[-1]), []).append(course)
+        for course in courses:
+            if course.index in taken:
+                continue
+            level = course.level(np.arange(len(course.frames))[-_AVERAGED:])
+            candidates = self._neighbours(course, courses, 1 if forward else -1)
+            for _, index, row in sorted((d, i, r) for i, (d, r) in candidates.items()):
+                other = courses[index]
+                meeting = _merge_into(course, other, int(course.frames[-1]), level, row)
+                if meeting is None:
+                    meeting = self._merge_two(course, other, ending, taken, level, row)
+                if meeting is not None:
+                    found.append(meeting)
+                    taken |= set(meeting.ended)
+                    break
+        return found
+
+    def _neighbours(
+        self, course: _Course, courses: Sequence[_Course], sign: int
+    ) -> dict[int, tuple[float, int]]:
+        """Return distance and row of the other tracks next to the end of one, by index."""
         end, at, radius = int(course.frames[-1]), course.places[-1], float(course.radius[-1])
-        level = course.level(np.arange(len(course.frames))[-_AVERAGED:])
+        reach = radius + self.max_radius + self.search_range_nm
         candidates: dict[int, tuple[float, int]] = {}
-        for later in range(end + 1, end + memory + 2):
-            tree = trees.get(sign * later)
+        for later in range(end + 1, end + self.memory + 2):
+            tree = self.trees.get(sign * later)
             if tree is None:
                 continue
-            reach = radius + largest + search_range_nm
             for k in tree.query_ball_point(at, reach):
-                row = int(rows_at[sign * later][k])
-                other = now[of_row[row]]
+                row = int(self.rows_at[sign * later][k])
+                other = courses[self.of_row[row]]
                 here = int(np.searchsorted(other.frames, later))
                 distance = float(np.linalg.norm(other.places[here] - at))
-                near = distance <= radius + float(other.radius[here]) + search_range_nm
+                near = distance <= radius + float(other.radius[here]) + self.search_range_nm
                 if near and other.index != course.index and other.index not in candidates:
                     candidates[other.index] = (distance, row)
-        for _, index, row in sorted((d, i, r) for i, (d, r) in candidates.items()):
-            meeting = _joined(course, now[index], end, level, row)
-            if meeting is None:
-                meeting = _born_of_two(
-                    course, now[index], ending, taken, level, row, memory, search_range_nm
-                )
-            if meeting is not None:
-                found.append(meeting)
-                taken |= set(meeting.gone)
-                break
-    return found
+        return candidates
+
+    def _merge_two(
+        self,
+        ended: _Course,
+        begun: _Course,
+        ending: Mapping[int, Sequence[_Course]],
+        taken: set[int],
+        level: float,
+        row: int,
+    ) -> _Meeting | None:
+        """Return a merge if the other track begins here, and a second one ends next to it."""
+        begin = int(begun.frames[0])
+        if begin <= int(ended.frames[-1]):
+            return None
+        whole = begun.level(np.arange(len(begun.frames))[:_AVERAGED])
+        before = range(begin - self.memory - 1, begin)
+        for second in [c for t in before for c in ending.get(t, ())]:
+            if second.index in (ended.index, begun.index) or second.index in taken:
+                continue
+            distance = float(np.linalg.norm(second.places[-1] - begun.places[0]))
+            if distance > second.radius[-1] + begun.radius[0] + self.search_range_nm:
+                continue
+            both = level + second.level(np.arange(len(second.frames))[-_AVERAGED:])
+            if both > 0 and abs(whole / both - 1) <= _SUM_WITHIN:
+                return _Meeting((ended.index, second.index), begun.index, row)
+        return None
 
 
-def _joined(gone: _Course, other: _Course, end: int, level: float, row: int) -> _Meeting | None:
-    """The other one was there already, and gains what the first one had."""
+def _merge_into(
+    ended: _Course, other: _Course, end: int, level: float, row: int
+) -> _Meeting | None:
+    """Return a merge if the other track exists before, and gains the intensity of the first."""
     before = np.flatnonzero(other.frames <= end)[-_AVERAGED:]
     after = np.flatnonzero(other.frames > end)[:_AVERAGED]
     if not len(before):
         return None
     gained = (other.level(after) - other.level(before)) / level if level > 0 else np.nan
     low, high = _TAKEN_OVER
-    return _Meeting((gone.index,), other.index, row) if low <= gained <= high else None
+    return _Meeting((ended.index,), other.index, row) if low <= gained <= high else None
 
 
-def _born_of_two(
-    gone: _Course,
-    born: _Course,
-    ending: Mapping[int, Sequence[_Course]],
-    taken: set[int],
-    level: float,
-    row: int,
-    memory: int,
-    search_range_nm: float,
-) -> _Meeting | None:
-    """The other one begins here, and a second one has ended beside it."""
-    begin = int(born.frames[0])
-    if begin <= int(gone.frames[-1]):
-        return None
-    whole = born.level(np.arange(len(born.frames))[:_AVERAGED])
-    for second in [c for t in range(begin - memory - 1, begin) for c in ending.get(t, ())]:
-        if second.index in (gone.index, born.index) or second.index in taken:
-            continue
-        distance = float(np.linalg.norm(second.places[-1] - born.places[0]))
-        if distance > second.radius[-1] + born.radius[0] + search_range_nm:
-            continue
-        both = level + second.level(np.arange(len(second.frames))[-_AVERAGED:])
-        if both > 0 and abs(whole / both - 1) <= _SUM_WITHIN:
-            return _Meeting((gone.index, second.index), born.index, row)
-    return None
-
-
-def _explained(
-    merges: Sequence[_Meeting], splits: Sequence[_Meeting], table: pd.DataFrame, memory: int
+def _explained_changes(
+    merges: Sequence[_Meeting], splits: Sequence[_Meeting], table: pd.DataFrame
 ) -> dict[int, list[int]]:
-    """Frames of merges and splits, by the track that goes on."""
+    """Return the frames of merges and splits by the index of the continuing track."""
     out: dict[int, list[int]] = {}
     frames = table["frame"].to_numpy(int)
     for meetings, later in ((merges, 0), (splits, 1)):
         for m in meetings:
-            out.setdefault(m.stays, []).append(int(frames[m.row]) + later)
+            out.setdefault(m.continues, []).append(int(frames[m.row]) + later)
     return out
 
 
 def _at_border(
     row: int, table: pd.DataFrame, extent_nm: tuple[float, float] | None, reach_nm: float
 ) -> bool:
-    """Whether a cluster is cut by the border, or might have crossed it since."""
+    """Return whether a cluster is cut by the border, or may have crossed it."""
     if bool(table["touches_border"].to_numpy()[row]):
         return True
     if extent_nm is None:
@@ -269,8 +311,8 @@ def _at_border(
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
-    """What a line of the list is made of."""
+class _EventRows:
+    """Makes the rows of the table of events."""
 
     table: pd.DataFrame
     places: np.ndarray
@@ -289,6 +331,30 @@ class _Known:
         edge: bool = False,
         frame: int | None = None,
     ) -> tuple[object, ...]:
+        """Make the row of an event.
+
+        Parameters
+        ----------
+        event : str
+            Kind of the event.
+        row : int
+            Row of the cluster in the table.
+        tracks : sequence of Track
+            Tracks of the event.
+        before, after : str
+            Labels before and after the event.
+        p : float, optional
+            Probability of the event.
+        edge : bool, default False
+            Whether the cluster may have crossed the edge of the field.
+        frame : int, optional
+            Frame of the event; that of the cluster if None.
+
+        Returns
+        -------
+        tuple of object
+            Values of `EVENT_COLUMNS`.
+        """
         table = self.table
         frame = int(table["frame"].to_numpy()[row]) if frame is None else frame
         time = np.nan if self.frame_time_s is None else frame * self.frame_time_s
@@ -300,6 +366,20 @@ class _Known:
         )  # fmt: skip
 
     def jump(self, track: Track, at: int) -> tuple[object, ...]:
+        """Make the row of a jump.
+
+        Parameters
+        ----------
+        track : Track
+            Smoothed track.
+        at : int
+            Index in the track of the first frame after the jump.
+
+        Returns
+        -------
+        tuple of object
+            Values of `EVENT_COLUMNS`.
+        """
         before, after = track.label[at - 1], track.label[at]
         start = at
         while start > 0 and track.label[start - 1] == before:
@@ -308,18 +388,34 @@ class _Known:
         while end < len(track.label) and track.label[end] == after:
             end += 1
         p = min(float(track.p[start:at].max()), float(track.p[at:end].max()))
-        # the change may fall into a gap: then the first frame in which it is seen again
-        seen = np.flatnonzero(track.seen[at:])
-        row = int(track.rows[at + seen[0]]) if len(seen) else int(track.rows[track.seen][-1])
+        # for a change in a gap, the next detection
+        later = np.flatnonzero(track.detected[at:])
+        row = int(track.rows[at + later[0]]) if len(later) else int(track.rows[track.detected][-1])
         return self.row(JUMP, row, [track], before, after, p, frame=track.first_frame + at)
 
     def meeting(
         self, kind: str, meeting: _Meeting, courses: Sequence[_Course]
     ) -> tuple[object, ...]:
-        """Of a merge the row after it, of a split the first one of the part that is new."""
-        several, one = [self.tracks[i] for i in meeting.gone], self.tracks[meeting.stays]
+        """Make the row of a merge, or of a split.
+
+        Parameters
+        ----------
+        kind : str
+            `MERGE` or `SPLIT`.
+        meeting : _Meeting
+            Tracks of the event.
+        courses : sequence of _Course
+            Detections of all tracks, forward in time.
+
+        Returns
+        -------
+        tuple of object
+            Values of `EVENT_COLUMNS`: for a merge of the row after it, for a split of the first row
+            of the new track.
+        """
+        several, one = [self.tracks[i] for i in meeting.ended], self.tracks[meeting.continues]
         if kind == MERGE:
-            if len(several) == 1:  # the one that goes on was there before, too
+            if len(several) == 1:  # the continuing track exists before, too
                 several = [*several, one]
             frame = int(self.table["frame"].to_numpy()[meeting.row])
             before = "+".join(_label_before(t, frame) for t in several)
@@ -328,7 +424,7 @@ class _Known:
             return self.row(kind, meeting.row, ids, before, after)
         if len(several) == 1:
             several = [one, *several]
-        row = int(courses[meeting.gone[0]].rows[0])
+        row = int(courses[meeting.ended[0]].rows[0])
         frame = int(self.table["frame"].to_numpy()[meeting.row])
         before = one.label[frame - one.first_frame]
         after = "+".join(_label_from(t, frame + 1) for t in several)

@@ -1,4 +1,4 @@
-"""The files of movies: tracks, events, dwell times and drift as tables, rates as JSON."""
+"""Files of movies: tracks, events, dwell times and drift as tables, rates as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..core.progress import Progress, Stop
 from ..io.files import plain, write_json
 from ..io.tables import write_table
 from ..models.analysis import Analysis
-from .following import TrackedMovie, movie_of, track_clusters
+from .following import TrackedMovie, analyse_movie, track_clusters
 from .tracks import is_tracked
 
 TABLES = ("tracks.csv", "events.csv", "dwell_times.csv", "drift.csv")
@@ -23,13 +23,28 @@ SUMMARY = "movies.json"
 FILES = (*TABLES, SUMMARY)
 
 
-def averaged(
+def average_if_stack(
     micrograph: Micrograph,
     frames: int | str | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Micrograph:
-    """A stack with its frames averaged as asked for; anything else as it is."""
+    """Average the frames of a stack if requested.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        An image or stack.
+    frames : int, str or None
+        Number of frames, "all", or None.
+    progress, stop : callable, optional
+        As of `average_frames`.
+
+    Returns
+    -------
+    Micrograph
+        Unchanged for a single image or if ``frames`` is None.
+    """
     if frames is None or micrograph.n_frames < 2:
         return micrograph
     from .averaging import average_frames
@@ -37,38 +52,65 @@ def averaged(
     return average_frames(micrograph, frames, progress=progress, stop=stop)
 
 
-def followed(
+def track_if_stack(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> Analysis:
-    """A stack with its clusters linked over the frames; a single image as it is."""
+    """Track the clusters of a stack.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Analysis of an image or stack.
+    progress, stop : callable, optional
+        As of `track_clusters`.
+
+    Returns
+    -------
+    Analysis
+        Unchanged for a single image.
+    """
     if analysis.micrograph.n_frames < 2:
         return analysis
     return track_clusters(analysis, progress=progress, stop=stop)
 
 
-def found_in(
+def analyse_if_tracked(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> TrackedMovie | None:
-    """What is known over time; None of a single image."""
-    return movie_of(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
+    """Analyse a movie if its clusters are tracked.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Analysis of an image or stack.
+    progress, stop : callable, optional
+        As of `analyse_movie`.
+
+    Returns
+    -------
+    TrackedMovie or None
+        None if the clusters are not tracked.
+    """
+    return analyse_movie(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What is written of a movie: tables by the names of their files, and a summary."""
+class MovieResult:
+    """Output of a movie: tables by the names of their files, and a summary."""
 
     image: str
     tables: Mapping[str, pd.DataFrame]
     summary: Mapping[str, Any]
 
     @classmethod
-    def of(cls, movie: TrackedMovie) -> Found:
+    def of(cls, movie: TrackedMovie) -> MovieResult:
+        """Make the output of a movie."""
         drift = movie.drift.table(movie.image, movie.frame_time_s)
         tables = (movie.table, movie.events, movie.dwells, drift)
         return cls(movie.image, dict(zip(TABLES, tables, strict=True)), movie.summary())
 
     def to_json(self) -> str:
-        """All of it as text; every number comes back as it was."""
+        """Return the output as JSON, without loss of precision."""
         tables = {
             name: {
                 "types": [str(dtype) for dtype in table.dtypes],
@@ -79,8 +121,8 @@ class Found:
         return json.dumps({"image": self.image, "tables": tables, "summary": plain(self.summary)})
 
     @classmethod
-    def from_json(cls, text: str) -> Found:
-        """The inverse of `to_json`."""
+    def from_json(cls, text: str) -> MovieResult:
+        """Build from `to_json`."""
         values = json.loads(text)
         tables = {}
         for name, known in values["tables"].items():
@@ -91,24 +133,24 @@ class Found:
             tables[name] = pd.DataFrame(columns)
         return cls(values["image"], tables, values["summary"])
 
-    def renamed(self, image: str) -> Found:
-        """The same of an image under another name."""
+    def renamed(self, image: str) -> MovieResult:
+        """Return a copy with another name of the image."""
         tables = {
             name: table.assign(image=image) if "image" in table else table
             for name, table in self.tables.items()
         }
-        return Found(image, tables, self.summary)
+        return MovieResult(image, tables, self.summary)
 
 
 def movie_tables(movies: Sequence[TrackedMovie]) -> dict[str, pd.DataFrame]:
-    """File name → table of all movies below each other; nothing without any movie."""
-    return _together([Found.of(movie) for movie in movies])
+    """Concatenate the tables of movies, by file name; empty without any movie."""
+    return _concat_tables([MovieResult.of(movie) for movie in movies])
 
 
-def _together(found: Sequence[Found]) -> dict[str, pd.DataFrame]:
+def _concat_tables(found: Sequence[MovieResult]) -> dict[str, pd.DataFrame]:
     if not found:
         return {}
-    # empty tables would let columns forget what they hold
+    # empty tables would change the dtypes of columns
     parts = {name: [one.tables[name] for one in found] for name in TABLES}
     return {
         name: pd.concat([t for t in some if len(t)] or some[:1], ignore_index=True)
@@ -117,17 +159,17 @@ def _together(found: Sequence[Found]) -> dict[str, pd.DataFrame]:
 
 
 def write_movies(movies: Sequence[TrackedMovie], folder: Path) -> list[Path]:
-    """Write `FILES`; those of an earlier run go where there is no movie any more."""
-    return write_found([Found.of(movie) for movie in movies], folder)
+    """Write `FILES`; without any movie, delete those of an earlier run."""
+    return write_movie_results([MovieResult.of(movie) for movie in movies], folder)
 
 
-def write_found(found: Sequence[Found], folder: Path) -> list[Path]:
-    """The same of movies that were found before."""
+def write_movie_results(found: Sequence[MovieResult], folder: Path) -> list[Path]:
+    """Write `FILES` of earlier results; without any, delete those of an earlier run."""
     folder = Path(folder)
     if not found:
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         return []
-    files = [write_table(table, folder / name) for name, table in _together(found).items()]
+    files = [write_table(table, folder / name) for name, table in _concat_tables(found).items()]
     write_json(folder / SUMMARY, {one.image: one.summary for one in found})
     return [*files, folder / SUMMARY]

@@ -1,7 +1,7 @@
-"""From the clusters of every frame to clusters over time.
+"""Tracking of clusters and analysis of movies.
 
-`track_clusters` says which clusters are one, and is all that has to be kept; everything else is
-found again from the table by `movie_of`, so that labels a person corrects count at once.
+Only the result of `track_clusters` is stored. `analyse_movie` computes everything else from the
+table, so that corrected labels take effect immediately.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ TRACK_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class TrackedMovie:
-    """What is known of the clusters of a stack over time.
+    """Results of the analysis of a movie.
 
     Parameters
     ----------
-    image
-        Its name.
-    settings
-        That it was found with.
-    frame_time_s
-        Time from frame to frame; None: all times are in frames.
-    drift
-        Of the stage.
-    tracks
-        Smoothed courses, by number.
-    table
-        A row per cluster in a track (`TRACK_COLUMNS`): ``y_nm, x_nm`` with the drift removed,
-        ``y_px, x_px`` as in the frame; ``label_smoothed`` on the most probable course, with its
-        probability; ``n_smoothed`` the expected atomicity and the ends of its 90 % band.
-    events, dwells, dwell_rates
+    image : str
+        Name of the image.
+    settings : MovieSettings
+        Settings used.
+    frame_time_s : float or None
+        Frame time; None: all times are in frames.
+    drift : StageDrift
+        Drift of the stage.
+    tracks : list of Track
+        Smoothed tracks, sorted by number.
+    table : pandas.DataFrame
+        A row per cluster in a track (`TRACK_COLUMNS`): ``y_nm, x_nm`` with drift correction,
+        ``y_px, x_px`` without; ``label_smoothed`` of the most probable path, with its probability;
+        ``n_smoothed``, the expected atomicity, with the limits of its 90 % interval.
+    events, dwells, dwell_rates : pandas.DataFrame
         See `find_events`, `dwell_times` and `dwell_summary`.
-    change
-        How often clusters change their class.
-    notices
-        What a person should know.
+    change : RateFit
+        Rate of class changes.
+    notices : tuple of str, optional
+        Notices for the user.
     """
 
     image: str
@@ -76,16 +76,16 @@ class TrackedMovie:
 
     @property
     def unit(self) -> str:
-        """Of rates: "1/s" or "1/frame"."""
+        """Unit of rates: "1/s" or "1/frame"."""
         return "1/frame" if self.frame_time_s is None else "1/s"
 
     @property
     def rate(self) -> tuple[float, float, float]:
-        """Changes of class per cluster and `unit`, with the ends of the 95 % interval."""
+        """Changes of class per cluster and `unit`, with the limits of the 95 % interval."""
         return self.change.rate(self.n_states, self.frame_time_s or 1.0)
 
     def summary(self) -> dict[str, Any]:
-        """In a few numbers, ready for JSON."""
+        """Return the main results as plain values for JSON."""
         rate, low, high = self.rate
         return {
             "frames": self.drift.n_frames,
@@ -114,43 +114,43 @@ def track_clusters(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Find the drift of a stack and link its clusters over the frames.
+    """Estimate the drift of a stack and link its clusters between frames.
 
     Parameters
     ----------
-    analysis
-        Of a calibrated stack; labels play no part.
-    settings
-        Lengths in nm.
-    progress, stop
-        Called now and then.
+    analysis : Analysis
+        Analysis of a calibrated stack; labels are not used.
+    settings : MovieSettings, optional
+        Default settings if None.
+    progress, stop : callable, optional
+        Called for every frame.
 
     Returns
     -------
     Analysis
-        Its table has ``track_id``; its parameters have drift and settings under `MOVIE`.
+        With ``track_id`` in its table, and drift and settings under `MOVIE` in its parameters.
 
     Raises
     ------
     UnsuitableImageError
         If it is a single image.
     CalibrationError
-        If the pixel size is not known.
+        If the pixel size is unknown.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
     settings = settings or MovieSettings()
     micrograph, table = analysis.micrograph, analysis.table
     if micrograph.n_frames < 2:
         raise UnsuitableImageError(
-            "this is a single image: there is nothing to follow over time",
+            "this is a single image, which cannot be tracked",
             micrograph.path or micrograph.name,
             "Open a stack of frames (T, Y, X)",
         )
     drift = estimate_drift(micrograph, table, settings.drift, progress, stop)
     frames = table["frame"].to_numpy(int)
     track, notices = link_clusters(
-        drift.removed(table[["y_nm", "x_nm"]].to_numpy(float), frames),
+        drift.subtract(table[["y_nm", "x_nm"]].to_numpy(float), frames),
         frames,
         settings.search_range_nm,
         settings.memory_frames,
@@ -159,13 +159,30 @@ def track_clusters(
         stop,
     )
     numbers = dict(zip(table["cluster_id"].tolist(), track.tolist(), strict=True))
-    return with_tracking(analysis, Tracking(numbers, kept_tracking(settings, drift, notices)))
+    return with_tracking(
+        analysis, Tracking(numbers, make_tracking_parameters(settings, drift, notices))
+    )
 
 
-def kept_tracking(
+def make_tracking_parameters(
     settings: MovieSettings, drift: StageDrift, notices: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """All but the tracks themselves, as plain values that JSON can hold."""
+    """Return drift, settings and notices as plain values for JSON.
+
+    Parameters
+    ----------
+    settings : MovieSettings
+        Settings of the tracking.
+    drift : StageDrift
+        Drift of the stage.
+    notices : sequence of str, optional
+        Notices for the user.
+
+    Returns
+    -------
+    dict of str to object
+        Parameters to be kept under `MOVIE`.
+    """
     return {
         "settings": settings.to_dict(),
         "drift_nm": np.round(drift.shift_nm, 5).tolist(),
@@ -175,8 +192,8 @@ def kept_tracking(
     }
 
 
-def drift_of(analysis: Analysis) -> StageDrift:
-    """The drift that the tracks of an analysis rest on; none where it was not found."""
+def read_drift(analysis: Analysis) -> StageDrift:
+    """Return the drift of the tracking of an analysis; zero without any."""
     kept, n = analysis.parameters.get(MOVIE), analysis.micrograph.n_frames
     if kept is None or len(kept["drift_nm"]) != n:
         return no_drift(n)
@@ -185,73 +202,95 @@ def drift_of(analysis: Analysis) -> StageDrift:
     return StageDrift(np.array(kept["drift_nm"], float), np.array(error, float), source)
 
 
-def movie_of(
+def analyse_movie(
     analysis: Analysis,
     settings: MovieSettings | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> TrackedMovie:
-    """Atomicity against time, events and dwell times of an analysis whose clusters are linked.
+    """Compute atomicity against time, events and dwell times of a tracked analysis.
 
     Parameters
     ----------
-    analysis
-        From `track_clusters`; edited since, if a person did.
-    settings
-        Frame time, rate and weight of a frame; those of the linking are what they were. As kept
-        with the tracks, if None.
+    analysis : Analysis
+        From `track_clusters`, possibly edited.
+    settings : MovieSettings, optional
+        Frame time, rate and weight of a frame; those of the tracking if None. Settings of the
+        linking are always those of the tracking.
+    progress, stop : callable, optional
+        Called during smoothing.
+
+    Returns
+    -------
+    TrackedMovie
+        Smoothed tracks, tables and rates.
 
     Raises
     ------
     UnsuitableImageError
-        If its clusters have not been linked.
+        If the clusters are not linked.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
     if not is_tracked(analysis):
         raise UnsuitableImageError(
-            "the clusters have not been linked over the frames",
+            "the clusters are not linked between frames",
             analysis.micrograph.path or analysis.micrograph.name,
             "Press Track first",
         )
     kept = analysis.parameters[MOVIE]
     linked = MovieSettings.from_dict(kept["settings"])
     settings = linked if settings is None else settings
-    micrograph, table = analysis.micrograph, analysis.table
-    frame_time_s = settings.frame_time_s or frame_time_of(micrograph)
-    classes, drift = classes_of(table), drift_of(analysis)
-    places = drift.removed(table[["y_nm", "x_nm"]].to_numpy(float), table["frame"].to_numpy(int))
+    table, image = analysis.table, analysis.micrograph.name
+    frame_time_s = settings.frame_time_s or frame_time_of(analysis.micrograph)
+    classes, drift = classes_of(table), read_drift(analysis)
+    positions = drift.subtract(
+        table[["y_nm", "x_nm"]].to_numpy(float), table["frame"].to_numpy(int)
+    )
     n_states = len(classes) + 1
+    tracks, fit = _smooth(table, settings, frame_time_s, n_states, progress, stop)
+    check(stop)
+    report(progress, 0, 0, "Listing events")
+    events = _list_events(analysis, positions, tracks, linked, frame_time_s)
+    dwells = dwell_times(tracks, image, frame_time_s)
+    return TrackedMovie(
+        image, settings, frame_time_s, drift, tracks,
+        _make_table(table, positions, tracks, classes, image, frame_time_s),
+        events, dwells, dwell_summary(dwells, frame_time_s), fit, n_states,
+        (*kept.get("notices", ()), *_notices(table, drift)),
+    )  # fmt: skip
+
+
+def _smooth(
+    table: pd.DataFrame,
+    settings: MovieSettings,
+    frame_time_s: float | None,
+    n_states: int,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> tuple[list[Track], RateFit]:
+    """Smooth the tracks with the given or the estimated rate."""
     change = None
     if settings.rate is not None:
         change = change_of_rate(settings.rate * (frame_time_s or 1.0), n_states)
-    tracks, fit = smooth_tracks(
-        table, change, weight=settings.frame_weight, progress=progress, stop=stop
-    )
-    check(stop)
-    report(progress, 0, 0, "Listing events")
+    return smooth_tracks(table, change, weight=settings.frame_weight, progress=progress, stop=stop)
+
+
+def _list_events(
+    analysis: Analysis,
+    positions: np.ndarray,
+    tracks: Sequence[Track],
+    linked: MovieSettings,
+    frame_time_s: float | None,
+) -> pd.DataFrame:
+    """List the events with the settings of the linking."""
+    micrograph = analysis.micrograph
     pixel = micrograph.calibrated()
     height, width = micrograph.shape_px
-    image = micrograph.name
-    events = find_events(
-        table, places, tracks, micrograph.n_frames, linked.search_range_nm, linked.memory_frames,
-        (height * pixel, width * pixel), image, frame_time_s,
+    return find_events(
+        analysis.table, positions, tracks, micrograph.n_frames, linked.search_range_nm,
+        linked.memory_frames, (height * pixel, width * pixel), micrograph.name, frame_time_s,
     )  # fmt: skip
-    dwells = dwell_times(tracks, image, frame_time_s)
-    return TrackedMovie(
-        image,
-        settings,
-        frame_time_s,
-        drift,
-        tracks,
-        _table_of(table, places, tracks, classes, image, frame_time_s),
-        events,
-        dwells,
-        dwell_summary(dwells, frame_time_s),
-        fit,
-        n_states,
-        (*kept.get("notices", ()), *_notices(table, drift)),
-    )
 
 
 def _notices(table: pd.DataFrame, drift: StageDrift) -> list[str]:
@@ -259,51 +298,51 @@ def _notices(table: pd.DataFrame, drift: StageDrift) -> list[str]:
     assumed = int((drift.source == "assumed").sum())
     if assumed and assumed < drift.n_frames:
         out.append(
-            f"In {assumed} of {drift.n_frames} frames nothing could be matched: their drift is "
-            "that of their neighbours."
+            f"{assumed} of {drift.n_frames} frames could not be matched; their drift is "
+            "interpolated."
         )
     elif assumed:
-        out.append("No drift could be found: none is removed.")
+        out.append("The drift could not be estimated and is not corrected.")
     if len(table) and not classes_of(table):
-        out.append("The clusters are not classified: there is no atomicity against time.")
+        out.append("The clusters are not classified, so that there is no atomicity against time.")
     return out
 
 
-def _table_of(
+def _make_table(
     table: pd.DataFrame,
-    places: np.ndarray,
+    positions: np.ndarray,
     tracks: Sequence[Track],
     classes: list[str],
     image: str,
     frame_time_s: float | None,
 ) -> pd.DataFrame:
-    parts = [(t, t.rows[t.seen]) for t in tracks]
+    parts = [(t, t.rows[t.detected]) for t in tracks]
     rows = np.concatenate([r for _, r in parts]) if parts else np.zeros(0, int)
     mine = table.iloc[rows]
 
-    def over(values: Sequence[np.ndarray], width: int | None = None) -> np.ndarray:
+    def concatenate(values: Sequence[np.ndarray], width: int | None = None) -> np.ndarray:
         empty = np.zeros((0,) if width is None else (0, width))
         return np.concatenate(values) if values else empty
 
-    atoms = over([smoothed_atoms(t, classes)[t.seen] for t in tracks], 3)
+    atoms = concatenate([smoothed_atoms(t, classes)[t.detected] for t in tracks], 3)
     frame = mine["frame"].to_numpy(int)
-    number = np.full(len(rows), np.nan)
+    missing = np.full(len(rows), np.nan)
     columns = {
         "image": np.full(len(rows), image, object),
         "track_id": mine["track_id"].to_numpy(np.int64),
         "frame": frame,
         "time_s": frame * (np.nan if frame_time_s is None else frame_time_s),
         "cluster_id": mine["cluster_id"].to_numpy(),
-        "y_nm": places[rows, 0] if len(rows) else number,
-        "x_nm": places[rows, 1] if len(rows) else number,
+        "y_nm": positions[rows, 0] if len(rows) else missing,
+        "x_nm": positions[rows, 1] if len(rows) else missing,
         "y_px": mine["y_px"].to_numpy(float),
         "x_px": mine["x_px"].to_numpy(float),
         "label": mine["label"].to_numpy(object),
         "label_predicted": mine["label_predicted"].to_numpy(object),
-        "label_smoothed": over([t.label[t.seen] for t in tracks]).astype(object),
-        "p_smoothed": over([t.p[t.seen] for t in tracks]).astype(float),
+        "label_smoothed": concatenate([t.label[t.detected] for t in tracks]).astype(object),
+        "p_smoothed": concatenate([t.p[t.detected] for t in tracks]).astype(float),
         **{
-            name: mine[name].to_numpy(float) if name in mine.columns else number
+            name: mine[name].to_numpy(float) if name in mine.columns else missing
             for name in ("n_atoms", "n_atoms_low", "n_atoms_high")
         },
         "n_smoothed": atoms[:, 0],

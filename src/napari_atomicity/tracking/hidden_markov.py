@@ -1,16 +1,20 @@
-"""A hidden Markov model over classes: atoms do not come and go in every frame.
+"""Hidden Markov model of the classes of a cluster over time.
 
-Each track is a chain with one hidden class per frame. From one frame to the next the class stays
-with probability 1 - q and goes to any of the other K - 1 with q / (K - 1). In continuous time this
-is a process that leaves every class at the same rate λ (the equal-rates model of Jukes and Cantor,
-1969), so that over a time t
+Each track is a chain with one hidden class per frame. Between frames the class stays with
+probability 1 - q and changes to any of the other K - 1 with q / (K - 1). In continuous time this
+is a process that leaves every class at the same rate λ (the equal-rates model of Jukes and Cantor
+[1]_), so that over a time t
 
     P(stays) = 1/K + (1 - 1/K) exp(-λ t K / (K - 1)).
 
-What is seen in a frame enters by its likelihood ``emissions[..., k]``, any multiple of
-p(seen | class k); a frame in which nothing was seen has the same value in all classes, and so gaps
-need no rule of their own. Recursions are those of Rabiner, Proc. IEEE 77, 257 (1989), scaled; all
-tracks go through them together.
+The observation in a frame enters by its likelihood ``emissions[..., k]``, any multiple of
+p(observation | class k). Frames without a detection have equal values for all classes. The
+recursions are those of Rabiner [2]_ with scaling, vectorised over tracks.
+
+References
+----------
+.. [1] T. H. Jukes and C. R. Cantor, "Evolution of protein molecules" (1969).
+.. [2] L. R. Rabiner, Proc. IEEE 77, 257 (1989).
 """
 
 from __future__ import annotations
@@ -25,12 +29,13 @@ from ..core.progress import Progress, Stop, check, report
 
 PRIOR_CHANGES = 0.5
 PRIOR_STEPS = 20.0
-"""Before anything is seen, the rate counts as if half a change had been seen in 20 steps."""
+"""Prior of the rate: equivalent to half a change in 20 steps."""
 MIN_CHANGE, MAX_CHANGE = 1e-5, 0.4
-"""Limits of the probability of a change from one frame to the next."""
+"""Limits of the probability of a change per frame."""
 _GRID = 48
 _DROP = 0.5 * 3.841458820694124
-"""Of the log-likelihood at the ends of a 95 % interval: half the quantile of χ² with one degree."""
+"""Decrease of the log-likelihood at the limits of a 95 % interval: half the quantile of χ² with one
+degree of freedom."""
 _TOLERANCE = 1e-4
 _MAX_ROUNDS = 60
 _MAX_NUMBERS = 4_000_000
@@ -38,16 +43,16 @@ _MAX_NUMBERS = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    """What all frames together say of each frame of one track, T frames and K states.
+    """Posterior and most probable path of one track with T frames and K states.
 
     Parameters
     ----------
-    posterior
-        (T, K): probability of each state given the whole track.
-    path
-        (T,): states of the most probable path (Viterbi).
-    log_likelihood
-        Of the emissions of the track.
+    posterior : ndarray of shape (T, K)
+        Probability of each state given the whole track.
+    path : ndarray of shape (T,)
+        States of the most probable path (Viterbi).
+    log_likelihood : float
+        Log-likelihood of the emissions of the track.
     """
 
     posterior: np.ndarray
@@ -57,20 +62,20 @@ class Smoothed:
 
 @dataclass(frozen=True)
 class RateFit:
-    """How often a cluster changes its class.
+    """Rate of class changes.
 
     Parameters
     ----------
-    change
-        Probability of a change from one frame to the next.
-    low, high
-        Its 95 % interval, by the profile of the likelihood; 0 where no change at all is as good.
-    expected_changes
-        How many there were in all tracks, as the model sees it.
-    steps
-        From one frame to the next in all tracks together: what the estimate rests on.
-    estimated
-        Whether it was found in the tracks, or given.
+    change : float
+        Probability of a change per frame.
+    low, high : float
+        Limits of the 95 % profile-likelihood interval; 0 where no change is compatible.
+    expected_changes : float
+        Expected number of changes in all tracks.
+    steps : int
+        Number of steps between frames in all tracks.
+    estimated : bool, default True
+        Whether the rate was estimated or given.
     """
 
     change: float
@@ -81,9 +86,19 @@ class RateFit:
     estimated: bool = True
 
     def rate(self, n_states: int, frame_time: float = 1.0) -> tuple[float, float, float]:
-        """Changes per cluster and unit of time with the ends of the interval.
+        """Return changes per cluster and unit of time, with the limits of the interval.
 
-        Per second if the time from frame to frame is given in seconds; else per frame.
+        Parameters
+        ----------
+        n_states : int
+            Number of states.
+        frame_time : float, default 1.0
+            Frame time in s; 1 for rates per frame.
+
+        Returns
+        -------
+        tuple of float
+            Rate, lower and upper limit.
         """
         return tuple(  # type: ignore[return-value]
             rate_of_change(q, n_states) / frame_time for q in (self.change, self.low, self.high)
@@ -91,23 +106,23 @@ class RateFit:
 
 
 def rate_of_change(change: float, n_states: int) -> float:
-    """λ per frame of a process that has changed after a frame with this probability.
+    """Convert the probability of a change per frame to the rate λ per frame.
 
-    Changes that were taken back within a frame are in the rate and not in the probability. Infinite
-    where the probability is that of pure chance or above.
+    The rate includes changes that are reversed within a frame. Infinite where the probability is
+    that of chance or above.
     """
     if n_states < 2:
         return 0.0
-    most = (n_states - 1) / n_states
-    return float("inf") if change >= most else float(-most * np.log1p(-change / most))
+    chance = (n_states - 1) / n_states
+    return float("inf") if change >= chance else float(-chance * np.log1p(-change / chance))
 
 
 def change_of_rate(rate: float, n_states: int) -> float:
-    """Probability of another class after a frame, of a process that leaves a class at this rate."""
+    """Convert the rate λ per frame to the probability of a change per frame."""
     if n_states < 2:
         return 0.0
-    most = (n_states - 1) / n_states
-    return float(-most * np.expm1(-rate / most))
+    chance = (n_states - 1) / n_states
+    return float(-chance * np.expm1(-rate / chance))
 
 
 def smooth(
@@ -116,28 +131,37 @@ def smooth(
     initial: np.ndarray | None = None,
     stop: Stop | None = None,
 ) -> list[Smoothed]:
-    """Posteriors and most probable path of every track.
+    """Compute the posteriors and the most probable path of every track.
 
     Parameters
     ----------
-    emissions
+    emissions : sequence of ndarray of shape (T, K)
         Of each track (T, K), T ≥ 1: multiples of p(seen | state), not negative and with a positive
         one in every frame; the same in all states where nothing was seen.
-    change
-        Probability of another state in the next frame, 0 to (K - 1) / K.
-    initial
-        (K,) probabilities of the states in the first frame of a track; equal, if None.
+    change : float
+        Probability of a change per frame, 0 to (K - 1) / K.
+    initial : ndarray of shape (K,), optional
+        Probabilities of the states in the first frame of a track; equal if None.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    list of Smoothed
+        In the order of ``emissions``.
 
     Raises
     ------
     ValueError
-        If the emissions are no likelihoods, or a change is likelier than by pure chance.
+        If the emissions are not likelihoods, or a change is more probable than by chance.
     """
     out: list[Smoothed | None] = [None] * len(emissions)
     for members, stacked, lengths in _batches(emissions):
         check(stop)
         if not 0 <= change <= 1 - 1 / stacked.shape[2] + 1e-12:
-            raise ValueError("a change can't be likelier than by pure chance")
+            raise ValueError(
+                "the probability of a change must not exceed that of chance, (K - 1) / K"
+            )
         start = _initial(initial, stacked.shape[2])
         posterior, _, log_likelihood = _forward_backward(stacked, lengths, change, start)
         path = _viterbi(stacked, lengths, change, start)
@@ -150,7 +174,22 @@ def smooth(
 def log_likelihoods(
     emissions: Sequence[np.ndarray], changes: np.ndarray, initial: np.ndarray | None = None
 ) -> np.ndarray:
-    """(G, N) log-likelihood of each track for each of G probabilities of a change."""
+    """Compute the log-likelihood of each track for each probability of a change.
+
+    Parameters
+    ----------
+    emissions : sequence of ndarray of shape (T, K)
+        As in `smooth`.
+    changes : ndarray of shape (G,)
+        Probabilities of a change per frame.
+    initial : ndarray of shape (K,), optional
+        As in `smooth`.
+
+    Returns
+    -------
+    ndarray of shape (G, N)
+        Log-likelihoods.
+    """
     out = np.zeros((len(changes), len(emissions)))
     for members, stacked, lengths in _batches(emissions):
         start = _initial(initial, stacked.shape[2])
@@ -163,14 +202,14 @@ def fit_rate(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[RateFit, np.ndarray]:
-    """Rate of change and shares of the first frames, by expectation–maximisation over all tracks.
+    """Estimate the rate of changes and the initial shares by expectation–maximisation.
 
-    The rate has a weak prior (`PRIOR_CHANGES` in `PRIOR_STEPS`) and lies within `MIN_CHANGE` and
-    `MAX_CHANGE`; the shares have one cluster of each state beforehand.
+    The rate has a weak prior (`PRIOR_CHANGES` in `PRIOR_STEPS`) and is limited to `MIN_CHANGE` and
+    `MAX_CHANGE`; the prior of the shares is one cluster of each state.
 
     Parameters
     ----------
-    emissions
+    emissions : sequence of ndarray of shape (T, K)
         As in `smooth`.
 
     Returns
@@ -185,21 +224,21 @@ def fit_rate(
     initial = np.full(n_states, 1 / n_states)
     if n_states < 2 or steps == 0:
         return RateFit(0.0, 0.0, 0.0, 0.0, steps), initial
-    most = min(MAX_CHANGE, 0.95 * (n_states - 1) / n_states)
-    grid = np.geomspace(MIN_CHANGE, most, _GRID)
-    report(progress, 0, 0, "Finding how often clusters change")
+    max_change = min(MAX_CHANGE, 0.95 * (n_states - 1) / n_states)
+    grid = np.geomspace(MIN_CHANGE, max_change, _GRID)
+    report(progress, 0, 0, "Estimating the rate of class changes")
     change = float(grid[np.argmax(_profile(emissions, grid, initial, stop))])
     moves = 0.0
     for _ in range(_MAX_ROUNDS):
         check(stop)
         moves, first = _expected(emissions, change, initial)
         after = (moves + PRIOR_CHANGES) / (steps + PRIOR_STEPS)
-        after = float(np.clip(after, MIN_CHANGE, most))
+        after = float(np.clip(after, MIN_CHANGE, max_change))
         shares = (first + 1) / (first + 1).sum()
-        settled = abs(after - change) <= _TOLERANCE * change
-        settled &= bool(np.abs(shares - initial).max() <= _TOLERANCE)
+        has_converged = abs(after - change) <= _TOLERANCE * change
+        has_converged &= bool(np.abs(shares - initial).max() <= _TOLERANCE)
         change, initial = after, shares
-        if settled:
+        if has_converged:
             break
     low, high = _interval(emissions, grid, change, initial, stop)
     return RateFit(change, low, high, moves, steps), initial
@@ -208,7 +247,7 @@ def fit_rate(
 def _profile(
     emissions: Sequence[np.ndarray], grid: np.ndarray, initial: np.ndarray, stop: Stop | None
 ) -> np.ndarray:
-    """(G,) log posterior of the probabilities of a change."""
+    """Return the (G,) log posterior of probabilities of a change."""
     check(stop)
     prior = PRIOR_CHANGES * np.log(grid) + (PRIOR_STEPS - PRIOR_CHANGES) * np.log1p(-grid)
     return np.asarray(log_likelihoods(emissions, grid, initial).sum(axis=1) + prior)
@@ -221,7 +260,7 @@ def _interval(
     initial: np.ndarray,
     stop: Stop | None,
 ) -> tuple[float, float]:
-    """Where the log posterior, which has its summit at ``best``, has fallen by `_DROP`."""
+    """Return where the log posterior with the maximum ``best`` has decreased by `_DROP`."""
     at_best = float(_profile(emissions, np.array([best]), initial, stop)[0])
     above = _profile(emissions, grid, initial, stop) - at_best + _DROP
 
@@ -229,10 +268,10 @@ def _interval(
         at = _profile(emissions, np.exp([log_change]), initial, stop)
         return float(at[0]) - at_best + _DROP
 
-    def crossing(outside: float) -> float:
-        return float(np.exp(brentq(height, np.log(outside), np.log(best), xtol=_TOLERANCE)))
+    def crossing(below: float) -> float:
+        return float(np.exp(brentq(height, np.log(below), np.log(best), xtol=_TOLERANCE)))
 
-    # the nearest on either side that lies below
+    # the closest points below the level on both sides
     left = np.flatnonzero((grid < best) & (above < 0))
     right = np.flatnonzero((grid > best) & (above < 0))
     low = crossing(float(grid[left[-1]])) if len(left) else 0.0
@@ -243,7 +282,7 @@ def _interval(
 def _expected(
     emissions: Sequence[np.ndarray], change: float, initial: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Expected number of changes in all tracks, and of tracks that begin in each state (K,)."""
+    """Return the expected number of changes, and of tracks that begin in each state (K,)."""
     moves, first = 0.0, np.zeros(len(initial))
     for _, stacked, lengths in _batches(emissions):
         posterior, stays, _ = _forward_backward(stacked, lengths, change, initial)
@@ -256,7 +295,7 @@ def _expected(
 def _batches(
     emissions: Sequence[np.ndarray],
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Tracks of like lengths side by side, with their indices and lengths; bounded memory."""
+    """Yield batches of tracks of similar lengths, with their indices and lengths."""
     order = sorted(range(len(emissions)), key=lambda i: -len(emissions[i]))
     while order:
         longest, n_states = emissions[order[0]].shape
@@ -268,7 +307,9 @@ def _batches(
             stacked[row, : lengths[row]] = emissions[i]
         top = stacked.max(axis=2, keepdims=True)
         if not (np.isfinite(stacked).all() and (stacked >= 0).all() and (top > 0).all()):
-            raise ValueError("emissions must be finite, not negative, and positive in one state")
+            raise ValueError(
+                "emissions must be finite, not negative, and positive in at least one state"
+            )
         yield members, stacked / top, lengths
 
 
@@ -276,10 +317,10 @@ def _initial(initial: np.ndarray | None, n_states: int) -> np.ndarray:
     return np.full(n_states, 1 / n_states) if initial is None else np.asarray(initial, float)
 
 
-def _stepped(state: np.ndarray, change: np.ndarray | float) -> np.ndarray:
-    """(..., K) probabilities one frame later: all other states are alike, so no matrix is needed.
+def _propagate(state: np.ndarray, change: np.ndarray | float) -> np.ndarray:
+    """Propagate probabilities (..., K) by one frame, without a matrix.
 
-    The matrix is symmetric: backward in time it is the same.
+    All other states are equivalent, and the matrix is symmetric in time.
     """
     other = change / max(state.shape[-1] - 1, 1)
     total = state.sum(axis=-1, keepdims=True)
@@ -289,13 +330,13 @@ def _stepped(state: np.ndarray, change: np.ndarray | float) -> np.ndarray:
 def _forward_backward(
     emissions: np.ndarray, lengths: np.ndarray, change: float, initial: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Posteriors (N, T, K), expected steps without a change (N,), log-likelihood (N,)."""
+    """Return posteriors (N, T, K), expected steps without change (N,), log-likelihood (N,)."""
     n, longest, _ = emissions.shape
     forward, scale = np.empty_like(emissions), np.ones((n, longest))
     state = initial * emissions[:, 0]
     for t in range(longest):
         if t:
-            state = _stepped(forward[:, t - 1], change) * emissions[:, t]
+            state = _propagate(forward[:, t - 1], change) * emissions[:, t]
         scale[:, t] = state.sum(axis=1)
         forward[:, t] = state / scale[:, t, None]
     inside = np.arange(longest) < lengths[:, None]
@@ -308,7 +349,7 @@ def _forward_backward(
         alive = lengths > t + 1
         same = (1 - change) * (forward[:, t] * ahead).sum(axis=1)
         stays += np.where(alive, same, 0.0)
-        backward[:, t] = np.where(alive[:, None], _stepped(ahead, change), 1.0)
+        backward[:, t] = np.where(alive[:, None], _propagate(ahead, change), 1.0)
     posterior = forward * backward
     posterior /= posterior.sum(axis=2, keepdims=True)
     return posterior, stays, log_likelihood
@@ -317,12 +358,12 @@ def _forward_backward(
 def _forward_only(
     emissions: np.ndarray, lengths: np.ndarray, changes: np.ndarray, initial: np.ndarray
 ) -> np.ndarray:
-    """(G, N) log-likelihoods."""
+    """Return (G, N) log-likelihoods."""
     state = np.broadcast_to(initial * emissions[:, 0], (len(changes), *emissions[:, 0].shape))
     out = np.zeros((len(changes), len(lengths)))
     for t in range(emissions.shape[1]):
         if t:
-            state = _stepped(state, changes[:, None, None]) * emissions[:, t]
+            state = _propagate(state, changes[:, None, None]) * emissions[:, t]
         scale = state.sum(axis=2)
         out += np.where(lengths > t, np.log(scale), 0.0)
         state = state / scale[..., None]
@@ -332,7 +373,7 @@ def _forward_only(
 def _viterbi(
     emissions: np.ndarray, lengths: np.ndarray, change: float, initial: np.ndarray
 ) -> np.ndarray:
-    """(N, T) states of the most probable path; of equal ones that which changes last."""
+    """Return (N, T) states of the most probable path; of equal ones the last to change."""
     n, longest, n_states = emissions.shape
     with np.errstate(divide="ignore"):
         log_e, score = np.log(emissions), np.log(initial) + np.log(emissions[:, 0])

@@ -1,7 +1,10 @@
-"""Which clusters of different frames are one: linking by trackpy, drift removed first.
+"""Linking of clusters between frames by trackpy, after drift correction.
 
-trackpy (Crocker and Grier, J. Colloid Interface Sci. 179, 298 (1996)) finds the assignment between
-frames with the least sum of squared displacements.
+trackpy [1]_ finds the assignment between frames with the minimum sum of squared displacements.
+
+References
+----------
+.. [1] J. C. Crocker and D. G. Grier, J. Colloid Interface Sci. 179, 298 (1996).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from ..core.cluster_table import NO_TRACK
 from ..core.progress import Progress, Stop, check, report
 
 MIN_SHARE = 0.25
-"""Where clusters lie so close that the assignment takes too long, the range falls to this share."""
+"""Minimum share of the search range, to which it is reduced if the assignment is too large."""
 _STEP = 0.8
 
 
@@ -28,69 +31,80 @@ def link_clusters(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """Number the tracks that clusters belong to; the same input gives the same numbers.
+    """Link clusters to tracks; the result is deterministic.
 
     Parameters
     ----------
-    places_nm
-        (N, 2) places (y, x), drift removed.
-    frames
-        (N,) frame of each cluster.
-    search_range_nm
-        How far a cluster may go from one frame in which it is seen to the next.
-    memory
-        For how many frames it may be missed in between.
-    min_frames
-        In fewer frames seen, a cluster is in no track.
-    progress, stop
-        Called from frame to frame.
+    places_nm : ndarray of shape (N, 2)
+        Positions (y, x), drift corrected.
+    frames : ndarray of int, shape (N,)
+        Frame of each cluster.
+    search_range_nm : float
+        Maximum displacement of a cluster between frames.
+    memory : int, default 0
+        Maximum number of frames in which a cluster is not detected.
+    min_frames : int, default 1
+        Minimum number of frames of a track.
+    progress, stop : callable, optional
+        Called for every frame.
 
     Returns
     -------
     ndarray
-        (N,) int64: numbers from 0 on, by first frame and then from top to bottom; -1 for none.
+        (N,) int64: track numbers from 0, by first frame and then from top to bottom; -1 for none.
     list of str
-        What had to be done otherwise than asked for.
+        Notices, for example of a smaller search range.
 
     Raises
     ------
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
-    places = np.asarray(places_nm, float).reshape(-1, 2)
+    positions = np.asarray(places_nm, float).reshape(-1, 2)
     frames = np.asarray(frames, int)
     track = np.full(len(frames), NO_TRACK, np.int64)
     if not len(frames):
         return track, []
-    from trackpy.linking import SubnetOversizeException  # takes seconds to load
-
-    order = np.lexsort((places[:, 1], places[:, 0], frames))
+    order = np.lexsort((positions[:, 1], positions[:, 0], frames))
+    linked, used_nm = _link_adaptively(
+        positions[order], frames[order], search_range_nm, memory, progress, stop
+    )
     notices: list[str] = []
-    linked: np.ndarray | None = None
-    wanted = search_range_nm
-    while linked is None:
-        try:
-            linked = _linked(places[order], frames[order], wanted, memory, progress, stop)
-        except SubnetOversizeException:
-            smallest = MIN_SHARE * search_range_nm
-            if wanted > smallest:
-                wanted = max(_STEP * wanted, smallest)
-                continue
-            # trackpy's own way out: smaller ranges only where it is crowded, down to nothing
-            linked = _linked(
-                places[order], frames[order], wanted, memory, progress, stop, crowded=True
-            )
-    if wanted < search_range_nm:
+    if used_nm < search_range_nm:
         notices.append(
-            f"Clusters lie too close together for a search range of {search_range_nm:g} nm: "
-            f"{wanted:.2g} nm was used."
+            f"Clusters are too close together for a search range of {search_range_nm:g} nm: "
+            f"{used_nm:.2g} nm was used."
         )
-    track[order] = _renumbered(linked, min_frames)
+    track[order] = _renumber(linked, min_frames)
     return track, notices
 
 
-def _linked(
-    places: np.ndarray,
+def _link_adaptively(
+    positions: np.ndarray,
+    frames: np.ndarray,
+    search_range_nm: float,
+    memory: int,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> tuple[np.ndarray, float]:
+    """Link clusters, with a smaller search range if the assignment is too large."""
+    from trackpy.linking import SubnetOversizeException  # the import takes seconds
+
+    range_nm, smallest = search_range_nm, MIN_SHARE * search_range_nm
+    while True:
+        try:
+            return _link(positions, frames, range_nm, memory, progress, stop), range_nm
+        except SubnetOversizeException:
+            if range_nm <= smallest:
+                break
+            range_nm = max(_STEP * range_nm, smallest)
+    # trackpy reduces the range locally in crowded regions
+    linked = _link(positions, frames, range_nm, memory, progress, stop, crowded=True)
+    return linked, range_nm
+
+
+def _link(
+    positions: np.ndarray,
     frames: np.ndarray,
     search_range_nm: float,
     memory: int,
@@ -98,28 +112,28 @@ def _linked(
     stop: Stop | None,
     crowded: bool = False,
 ) -> np.ndarray:
-    """(N,) numbers as trackpy gives them, of clusters sorted by frame."""
+    """Return (N,) track numbers of trackpy, for clusters sorted by frame."""
     from trackpy.linking import link_iter
 
     n_frames = int(frames[-1]) + 1
     cuts = np.searchsorted(frames, np.arange(1, n_frames))
 
     def coordinates() -> Iterator[tuple[int, np.ndarray]]:
-        for t, points in enumerate(np.split(places, cuts)):
+        for t, points in enumerate(np.split(positions, cuts)):
             check(stop)
             report(progress, t, n_frames, "Linking clusters over the frames")
             yield t, points
 
     options = {"adaptive_stop": 1e-3 * search_range_nm, "adaptive_step": _STEP} if crowded else {}
-    with _quiet():
+    with _TrackpyLogSilencer():
         found: Iterable[tuple[int, list[int]]] = link_iter(
             coordinates(), search_range_nm, memory=memory, **options
         )
         return np.array([number for _, numbers in found for number in numbers], np.int64)
 
 
-class _quiet:  # noqa: N801
-    """trackpy prints a line per frame, and warns of what is handled here."""
+class _TrackpyLogSilencer:
+    """Suppresses the log of trackpy, which has a line per frame."""
 
     def __enter__(self) -> None:
         self._logger = logging.getLogger("trackpy")
@@ -130,8 +144,8 @@ class _quiet:  # noqa: N801
         self._logger.setLevel(self._level)
 
 
-def _renumbered(track: np.ndarray, min_frames: int) -> np.ndarray:
-    """Numbers without gaps in the order of the rows; tracks that are too short have none."""
+def _renumber(track: np.ndarray, min_frames: int) -> np.ndarray:
+    """Renumber tracks without gaps in the order of the rows; remove short ones."""
     _, first, of_row, count = np.unique(
         track, return_index=True, return_inverse=True, return_counts=True
     )

@@ -1,4 +1,4 @@
-"""What is asked of the analysis of a movie."""
+"""Settings of the analysis of a movie."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from ..core.micrograph import Micrograph
 
 DRIFT_METHODS = ("auto", "clusters", "image", "none")
 FRAME_TIME = "frame_time_s"
-"""Under this key of a micrograph's metadata lies the time from frame to frame in seconds."""
+"""Key of the metadata of a micrograph: frame time in seconds."""
 
 
 @dataclass(frozen=True)
 class MovieSettings:
-    """How clusters are followed over the frames of a stack.
+    """Settings of the tracking of clusters.
 
     Parameters
     ----------
-    search_range_nm
-        How far a cluster may go from one frame to the next, the drift of the stage apart.
-    memory_frames
-        For how many frames it may be missed.
-    min_frames
-        Clusters that are seen in fewer frames are in no track.
-    drift
+    search_range_nm : float, default 1.0
+        Maximum displacement of a cluster between frames, after drift correction.
+    memory_frames : int, default 2
+        Maximum number of frames in which a cluster is not detected.
+    min_frames : int, default 2
+        Minimum number of frames of a track.
+    drift : str, default "auto"
         "auto", "clusters", "image" or "none": see `estimate_drift`.
-    frame_time_s
-        Time from frame to frame; None: as the file says, and if it doesn't, times are in frames.
-    rate
-        How often a cluster leaves its class, per second, or per frame where the time of a frame is
-        not known; None: found in the movie.
-    frame_weight
-        What a frame is worth beside an independent one: successive frames show a cluster in the
-        same place and the same shape, and so the model errs alike in them.
+    frame_time_s : float, optional
+        Frame time; None: from the file, and if that has none, times are in frames.
+    rate : float, optional
+        Rate of class changes per cluster, per second or, if the frame time is unknown, per frame;
+        None: estimated from the movie.
+    frame_weight : float, default 1.0
+        Weight of a frame relative to an independent one: errors of the model in successive frames
+        are correlated, since a cluster has the same position and shape in them.
 
     Raises
     ------
     AtomicityError
-        If a value makes no sense.
+        If a value is invalid.
     """
 
     search_range_nm: float = 1.0
@@ -55,29 +55,30 @@ class MovieSettings:
     def __post_init__(self) -> None:
         problems = [
             (not _positive(self.search_range_nm), "the search range must be positive"),
-            (self.memory_frames < 0, "the memory can't be negative"),
-            (self.min_frames < 1, "a track has at least one frame"),
+            (self.memory_frames < 0, "the memory must not be negative"),
+            (self.min_frames < 1, "the minimum number of frames must be at least 1"),
             (
                 self.frame_time_s is not None and not _positive(self.frame_time_s),
-                "the time of a frame must be positive",
+                "the frame time must be positive",
             ),
             (self.rate is not None and not _positive(self.rate), "the rate must be positive"),
-            (not 0 < self.frame_weight <= 1, "the weight of a frame lies between 0 and 1"),
+            (not 0 < self.frame_weight <= 1, "the weight of a frame must be between 0 and 1"),
             (
                 self.drift not in DRIFT_METHODS,
-                f"the drift is found by one of {', '.join(DRIFT_METHODS)}",
+                f"the drift method must be one of {', '.join(DRIFT_METHODS)}",
             ),
         ]
-        for wrong, words in problems:
-            if wrong:
-                raise AtomicityError(words)
+        for is_invalid, message in problems:
+            if is_invalid:
+                raise AtomicityError(message)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MovieSettings:
-        """Settings as they were kept; those of another version are passed over."""
+        """Build from `to_dict`; ignore unknown settings."""
         known = cls.__dataclass_fields__
         return cls(**{name: value for name, value in values.items() if name in known})
 
@@ -87,7 +88,9 @@ def _positive(number: float) -> bool:
 
 
 def frame_time_of(micrograph: Micrograph) -> float | None:
-    """Seconds from frame to frame as the file says; None where it doesn't."""
-    told = micrograph.metadata.get(FRAME_TIME)
-    good = isinstance(told, int | float) and not isinstance(told, bool) and _positive(float(told))
-    return float(told) if good else None  # type: ignore[arg-type]
+    """Return the frame time (s) in the metadata; None without a valid one."""
+    value = micrograph.metadata.get(FRAME_TIME)
+    is_valid = (
+        isinstance(value, int | float) and not isinstance(value, bool) and _positive(float(value))
+    )
+    return float(value) if is_valid else None  # type: ignore[arg-type]

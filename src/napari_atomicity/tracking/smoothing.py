@@ -1,4 +1,4 @@
-"""Atomicity against time: what all frames of a track say of each of them."""
+"""Smoothing of the labels of tracks by a hidden Markov model."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from ..core.progress import Progress, Stop
 from ..models.estimators import class_sizes
 from .hidden_markov import MAX_CHANGE, MIN_CHANGE, RateFit, Smoothed, fit_rate, smooth
 
-OUTSIDE_SEEN = 0.8
-"""How often a thing that is no class is called ``unknown`` or ``aggregate``."""
-OUTSIDE_BY_MISTAKE = 0.03
-"""How often a cluster of a class is."""
+P_DETECTED_OUTLIER = 0.8
+"""Probability that an object of no class is predicted as ``unknown`` or ``aggregate``."""
+P_FALSE_OUTLIER = 0.03
+"""Probability that a cluster of a class is predicted as ``unknown`` or ``aggregate``."""
 _CERTAIN = 1e-6
-"""What a person's label leaves to all others."""
+"""Likelihood of all other classes for an annotated cluster."""
 _MIN_P = 1e-4
 BAND = (0.05, 0.95)
-"""Of the smoothed atomicity: between these quantiles of the posterior."""
+"""Quantiles of the posterior at the limits of the smoothed atomicity."""
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One cluster over time: T frames from where it is seen first to where it is seen last.
+    """One cluster over T frames, from the first to the last detection.
 
     Parameters
     ----------
-    track_id
-        Its number.
-    first_frame
+    track_id : int
+        Number of the track.
+    first_frame : int
         Frame of the first of the T rows.
-    rows
-        (T,) row of the table in each frame; -1 where the cluster was missed.
-    label
-        (T,) most probable course of labels, ``unknown`` and ``aggregate`` among them.
-    p
-        (T,) posterior probability of that label.
-    posterior
-        (T, C + 1): of each class, and last of being none.
+    rows : ndarray of shape (T,)
+        Row of the table in each frame; -1 where the cluster was not detected.
+    label : ndarray of shape (T,)
+        Most probable path of labels, including ``unknown`` and ``aggregate``.
+    p : ndarray of shape (T,)
+        Posterior probability of this label.
+    posterior : ndarray of shape (T, C + 1)
+        Posterior probability of each class, and last of no class.
     """
 
     track_id: int
@@ -60,42 +60,42 @@ class Track:
 
     @property
     def frames(self) -> np.ndarray:
-        """(T,) every frame, those in which it was missed too."""
+        """Indices (T,) of all frames, including those without detection."""
         return np.arange(self.first_frame, self.first_frame + len(self.rows))
 
     @property
     def last_frame(self) -> int:
+        """Frame of the last detection."""
         return self.first_frame + len(self.rows) - 1
 
     @property
-    def seen(self) -> np.ndarray:
-        """(T,) bool."""
+    def detected(self) -> np.ndarray:
+        """Whether the cluster was detected in each frame, (T,) bool."""
         return self.rows >= 0
 
 
-def emissions_of(
+def compute_emissions(
     table: pd.DataFrame, prior: np.ndarray | None = None, weight: float = 1.0
 ) -> np.ndarray:
-    """How likely what is known of each cluster is if it were of each class, or of none.
+    """Compute the likelihood of the observation of each cluster for each class and for no class.
 
-    Bayes' rule backwards: the calibrated probabilities divided by the shares that they assume. A
-    cluster that the model calls ``unknown`` or ``aggregate`` tells nothing of classes, and one that
-    the border cuts tells nothing at all. What a person says is taken for certain.
+    Inverse Bayes' rule: the calibrated probabilities divided by their prior. Clusters predicted as
+    ``unknown`` or ``aggregate`` contain no information about classes, and clusters cut by the
+    border none at all. Annotations are certain.
 
     Parameters
     ----------
-    table
-        N clusters of one image.
-    prior
-        (C,) shares of the classes that the probabilities assume; equal, as the estimators of this
-        package assume, if None.
-    weight
-        What a frame is worth beside an independent one, 0 to 1: the exponent of the likelihood.
+    table : pandas.DataFrame
+        Table of N clusters of one image.
+    prior : ndarray of shape (C,), optional
+        Prior of the probabilities; if None equal, as for the estimators of this package.
+    weight : float, default 1.0
+        Weight of a frame relative to an independent one, 0 to 1: the exponent of the likelihood.
 
     Returns
     -------
     ndarray
-        (N, C + 1): the classes, and last what is none; up to a factor per row.
+        (N, C + 1): the classes, and last no class; up to a factor per row.
     """
     classes = classes_of(table)
     n, k = len(table), len(classes)
@@ -108,21 +108,21 @@ def emissions_of(
     likelihood = np.clip(np.nan_to_num(p, nan=1 / k), _MIN_P, 1) / share
     likelihood /= likelihood.mean(axis=1, keepdims=True)
     predicted = table["label_predicted"].to_numpy(object)
-    outside = np.isin(predicted, NON_CLASS_LABELS)
-    # of what the border cuts, brightness and shape are not those of the whole
-    spoken = known & (predicted != "") & ~table["touches_border"].to_numpy(bool)
-    outside &= spoken
-    inside = spoken & ~outside
-    out[inside, :k] = (1 - OUTSIDE_BY_MISTAKE) * likelihood[inside] ** weight
-    out[inside, k] = 1 - OUTSIDE_SEEN
-    out[outside, :k] = OUTSIDE_BY_MISTAKE
-    out[outside, k] = OUTSIDE_SEEN
-    said = table["label_corrected"].to_numpy(object)
+    is_outlier = np.isin(predicted, NON_CLASS_LABELS)
+    # clusters cut by the border have incomplete brightness and shape
+    informative = known & (predicted != "") & ~table["touches_border"].to_numpy(bool)
+    is_outlier &= informative
+    is_class = informative & ~is_outlier
+    out[is_class, :k] = (1 - P_FALSE_OUTLIER) * likelihood[is_class] ** weight
+    out[is_class, k] = 1 - P_DETECTED_OUTLIER
+    out[is_outlier, :k] = P_FALSE_OUTLIER
+    out[is_outlier, k] = P_DETECTED_OUTLIER
+    corrected = table["label_corrected"].to_numpy(object)
     column = {name: i for i, name in enumerate(classes)} | dict.fromkeys(NON_CLASS_LABELS, k)
-    for row in np.flatnonzero(said != ""):
-        if said[row] in column:
+    for row in np.flatnonzero(corrected != ""):
+        if corrected[row] in column:
             out[row] = _CERTAIN
-            out[row, column[said[row]]] = 1.0
+            out[row, column[corrected[row]]] = 1.0
     return out
 
 
@@ -138,55 +138,67 @@ def smooth_tracks(
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         Clusters of one image with ``track_id`` and probabilities.
-    change
-        Probability of another class in the next frame; estimated from all tracks if None.
-    prior, weight
-        See `emissions_of`.
+    change : float, optional
+        Probability of a class change per frame; estimated from all tracks if None.
+    prior : ndarray of shape (C,), optional
+        See `compute_emissions`.
+    weight : float, default 1.0
+        See `compute_emissions`.
+    progress, stop : callable, optional
+        Called during the estimation.
 
     Returns
     -------
     list of Track
-        By number.
+        Smoothed tracks, sorted by number.
     RateFit
-        How often clusters change.
+        Rate of class changes.
     """
-    followed = np.flatnonzero(table["track_id"].to_numpy() != NO_TRACK)
-    numbers = table["track_id"].to_numpy()[followed]
-    frames = table["frame"].to_numpy(int)[followed]
-    order = np.lexsort((frames, numbers))
-    followed, numbers, frames = followed[order], numbers[order], frames[order]
-    cuts = np.flatnonzero(np.diff(numbers)) + 1
-    of_row = emissions_of(table, prior, weight)
-    members = np.split(followed, cuts) if len(followed) else []
-    at = np.split(frames, cuts) if len(followed) else []
-    rows, emissions = [], []
-    for mine, when in zip(members, at, strict=True):
-        long = int(when[-1] - when[0]) + 1
-        row = np.full(long, -1)
-        row[when - when[0]] = mine
-        emission = np.ones((long, of_row.shape[1]))  # where it was missed, all is as likely
-        emission[when - when[0]] = of_row[mine]
-        rows.append(row)
+    likelihood = compute_emissions(table, prior, weight)
+    numbers, starts, rows = _group_rows(table)
+    emissions = []
+    for row in rows:
+        emission = np.ones((len(row), likelihood.shape[1]))  # uninformative without a detection
+        emission[row >= 0] = likelihood[row[row >= 0]]
         emissions.append(emission)
     initial: np.ndarray | None
     if change is None:
         fit, initial = fit_rate(emissions, progress, stop)
     else:
         steps = sum(len(e) - 1 for e in emissions)
-        q = min(max(change, MIN_CHANGE), MAX_CHANGE) if of_row.shape[1] > 1 else 0.0
+        q = min(max(change, MIN_CHANGE), MAX_CHANGE) if likelihood.shape[1] > 1 else 0.0
         fit, initial = RateFit(q, q, q, q * steps, steps, estimated=False), None
     found = smooth(emissions, fit.change, initial, stop)
     classes = classes_of(table)
     predicted = table["label"].to_numpy(object)
     return [
-        _track(int(number), int(when[0]), row, one, classes, predicted)
-        for number, when, row, one in zip(np.unique(numbers), at, rows, found, strict=True)
+        _make_track(number, start, row, one, classes, predicted)
+        for number, start, row, one in zip(numbers, starts, rows, found, strict=True)
     ], fit
 
 
-def _track(
+def _group_rows(table: pd.DataFrame) -> tuple[list[int], list[int], list[np.ndarray]]:
+    """Return numbers, first frames, and rows in every frame (-1: not detected) of the tracks."""
+    tracked = np.flatnonzero(table["track_id"].to_numpy() != NO_TRACK)
+    if not len(tracked):
+        return [], [], []
+    numbers = table["track_id"].to_numpy()[tracked]
+    frames = table["frame"].to_numpy(int)[tracked]
+    order = np.lexsort((frames, numbers))
+    tracked, numbers, frames = tracked[order], numbers[order], frames[order]
+    cuts = np.flatnonzero(np.diff(numbers)) + 1
+    starts, rows = [], []
+    for members, times in zip(np.split(tracked, cuts), np.split(frames, cuts), strict=True):
+        row = np.full(int(times[-1] - times[0]) + 1, -1)
+        row[times - times[0]] = members
+        starts.append(int(times[0]))
+        rows.append(row)
+    return np.unique(numbers).tolist(), starts, rows
+
+
+def _make_track(
     track_id: int,
     first_frame: int,
     rows: np.ndarray,
@@ -196,25 +208,25 @@ def _track(
 ) -> Track:
     label = np.array([*classes, UNKNOWN], object)[found.path]
     p = found.posterior[np.arange(len(rows)), found.path]
-    # Which of the two words for none: that which is said more often while it lasts.
-    for part in _stretches(found.path):
+    # Of the two labels without a class, the more frequent one in the dwell.
+    for part in find_dwells(found.path):
         if found.path[part.start] == len(classes):
-            said = [labels[r] for r in rows[part] if r >= 0]
-            if said.count(AGGREGATE) > said.count(UNKNOWN):
+            part_labels = [labels[r] for r in rows[part] if r >= 0]
+            if part_labels.count(AGGREGATE) > part_labels.count(UNKNOWN):
                 label[part] = AGGREGATE
     return Track(track_id, first_frame, rows, label, p, found.posterior)
 
 
-def _stretches(path: np.ndarray) -> list[slice]:
-    """Where nothing changes."""
+def find_dwells(path: np.ndarray) -> list[slice]:
+    """Split a path into intervals of constant state."""
     cuts = [0, *(np.flatnonzero(path[1:] != path[:-1]) + 1).tolist(), len(path)]
     return [slice(a, b) for a, b in itertools.pairwise(cuts)]
 
 
 def smoothed_atoms(track: Track, classes: list[str]) -> np.ndarray:
-    """(T, 3): expected number of atoms among the classes, and the ends of `BAND`.
+    """Compute the (T, 3) expected number of atoms, and the quantiles `BAND`.
 
-    NaN where the classes name no numbers, or where it is more likely none of them.
+    NaN if the classes have no numbers of atoms, or where no class is more likely.
     """
     out = np.full((len(track.rows), 3), np.nan)
     sizes = class_sizes(classes) if classes else None

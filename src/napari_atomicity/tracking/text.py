@@ -1,4 +1,4 @@
-"""What a movie tells, in words and lines of words."""
+"""Results of a movie as sentences and table rows."""
 
 from __future__ import annotations
 
@@ -12,56 +12,59 @@ from .following import TrackedMovie
 _SHORT = {"appearance": "appears", "loss": "lost"}
 EVENT_HEADERS = ("What", "Frame", "Track", "From", "To", "p")
 EVENT_TOOLTIPS = (
-    "A cluster appears or is lost, two merge, one splits into two; or a jump: a change of "
-    "the smoothed label; edge: it may just have crossed the edge of the field. A click goes there.",
-    "First frame after it; of a loss the last one in which the cluster was seen. Seconds in "
-    "brackets.",
-    "Tracks concerned, those before it first.",
-    "Smoothed label before.",
-    "Smoothed label after.",
-    "Of a jump: the smaller of the probabilities of the two labels, each where it is surest.",
+    "Appearance, loss, merge or split of clusters, or jump: a change of the smoothed label. "
+    "Edge: the cluster may have crossed the edge of the field. Click to show the event.",
+    "First frame after the event; for a loss the last frame with the cluster. Time in brackets.",
+    "Tracks of the event, those before it first.",
+    "Smoothed label before the event.",
+    "Smoothed label after the event.",
+    "Jumps only: the smaller of the maximum probabilities of the two labels.",
 )
 DWELL_HEADERS = ("Label", "Stays", "Left", "Rate", "95 %", "Median")
 DWELL_TOOLTIPS = (
-    "The smoothed label.",
-    "Stretches of tracks in it.",
-    "Stretches whose end was seen; the others were still going on.",
-    "How often it is left: ends seen over time watched.",
-    "Exact interval of a Poisson count.",
-    "Time after which half of those whose beginning was seen have ended (Kaplan–Meier).",
+    "Smoothed label.",
+    "Number of dwells in the label.",
+    "Dwells with an observed end; the others are censored.",
+    "Rate of leaving the label: observed ends over observation time.",
+    "Exact 95 % interval of a Poisson count.",
+    "Median dwell time (Kaplan–Meier), from dwells with an observed beginning.",
 )
 
 
 def summary(movie: TrackedMovie) -> str:
-    """How much there is, how far the stage went, and how often clusters change."""
+    """Format the number of tracks, the drift and the rate of changes."""
     n, frames = len(movie.tracks), movie.drift.n_frames
     length = ""
     if movie.frame_time_s is not None:
         length = f" ({frames * movie.frame_time_s:g} s)"
     farthest = float(np.linalg.norm(movie.drift.shift_nm, axis=1).max())
-    said = [f"{n} track{'s' * (n != 1)} in {frames} frames{length}; the stage drifted by up to "
-            f"{farthest:.2g} nm."]  # fmt: skip
+    sentences = [
+        f"{n} track{'s' * (n != 1)} in {frames} frames{length}; maximum drift of the stage: "
+        f"{farthest:.2g} nm."
+    ]
     if n and movie.n_states > 1:
-        said.append(format_rate(movie))
-    return " ".join([*said, *movie.notices])
+        sentences.append(format_rate(movie))
+    return " ".join([*sentences, *movie.notices])
 
 
 def format_rate(movie: TrackedMovie) -> str:
-    """``A cluster changes its label 0.02 times per s (0.01–0.04).``"""
+    """Format the rate of label changes with its interval."""
     rate, low, high = movie.rate
     per = "s" if movie.frame_time_s is not None else "frame"
     if not movie.change.estimated:
-        return f"A cluster is taken to change its label {number(rate)} times per {per}."
+        return f"Given rate of label changes: {format_number(rate)} per cluster per {per}."
     if low == 0:
-        return f"A cluster changes its label less than {number(high)} times per {per} (95 %)."
+        return (
+            f"Rate of label changes: less than {format_number(high)} per cluster per {per} (95 %)."
+        )
     return (
-        f"A cluster changes its label {number(rate)} times per {per} "
-        f"({number(low)}–{number(high)}, 95 %)."
+        f"Rate of label changes: {format_number(rate)} per cluster per {per} "
+        f"({format_number(low)}–{format_number(high)}, 95 %)."
     )
 
 
 def event_lines(events: pd.DataFrame) -> list[tuple[str, ...]]:
-    """A line per event."""
+    """Format a table row per event."""
     lines: list[tuple[str, ...]] = []
     for row in events.to_dict("records"):
         time = "" if math.isnan(row["time_s"]) else f" ({row['time_s']:g} s)"
@@ -77,22 +80,25 @@ def event_lines(events: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def dwell_lines(rates: pd.DataFrame) -> list[tuple[str, ...]]:
-    """A line per label."""
+    """Format a table row per label."""
     lines: list[tuple[str, ...]] = []
     for row in rates.to_dict("records"):
         unit = "s" if row["unit"] == "s" else "frames"
+        median = "not reached"
+        if not math.isnan(row["median"]):
+            median = f"{format_number(row['median'])} {unit}"
         per = "s" if row["unit"] == "s" else "frame"
         lines.append(
             (
                 row["label"] or "no label", str(row["n"]), str(row["ends_seen"]),
-                f"{number(row['rate'])}/{per}",
-                f"{number(row['rate_low'])}–{number(row['rate_high'])}",
-                "not reached" if math.isnan(row["median"]) else f"{number(row['median'])} {unit}",
+                f"{format_number(row['rate'])}/{per}",
+                f"{format_number(row['rate_low'])}–{format_number(row['rate_high'])}",
+                median,
             )
         )  # fmt: skip
     return lines
 
 
-def number(value: float) -> str:
-    """Two figures that count."""
+def format_number(value: float) -> str:
+    """Format a number with two significant digits."""
     return "–" if math.isnan(value) else f"{value:.2g}"

@@ -1,4 +1,4 @@
-"""Tracks in the table of an analysis: which cluster is which over the frames."""
+"""Tracks in the cluster table of an analysis."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..core.cluster_table import NO_TRACK
 from ..models.analysis import Analysis
 
 MOVIE = "movie"
-"""Under this key of an analysis' parameters lie drift and settings of the tracks in its table."""
+"""Key of the parameters of an analysis: drift and settings of its tracks."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tracking:
-    """Which clusters are one, and what that rests on.
+    """Track numbers of clusters, with the drift and settings of the tracking.
 
     Parameters
     ----------
-    track
-        cluster_id → number of its track; what is not there is in none.
-    kept
-        Settings, drift and notices, as plain values (`following.kept_tracking`).
+    track : mapping of int to int
+        Track number by ``cluster_id``; other clusters have no track.
+    kept : mapping of str to object
+        Settings, drift and notices as plain values (`following.make_tracking_parameters`).
     """
 
     track: Mapping[int, int]
@@ -33,7 +33,7 @@ class Tracking:
 
 
 def is_tracked(analysis: Analysis | None) -> bool:
-    """Whether clusters have been linked over the frames."""
+    """Return whether the clusters are linked between frames."""
     return (
         analysis is not None
         and "track_id" in analysis.table.columns
@@ -42,7 +42,7 @@ def is_tracked(analysis: Analysis | None) -> bool:
 
 
 def tracking_of(analysis: Analysis | None) -> Tracking | None:
-    """The tracks of an analysis; None where there are none."""
+    """Return the tracks of an analysis; None without any."""
     if analysis is None or not is_tracked(analysis):
         return None
     table = analysis.table
@@ -51,7 +51,7 @@ def tracking_of(analysis: Analysis | None) -> Tracking | None:
 
 
 def with_tracking(analysis: Analysis, tracking: Tracking | None) -> Analysis:
-    """The analysis with these tracks and no others."""
+    """Return a copy of an analysis with these tracks only."""
     parameters = {k: v for k, v in analysis.parameters.items() if k != MOVIE}
     if tracking is None:
         table = analysis.table.drop(columns="track_id", errors="ignore")
@@ -66,6 +66,6 @@ def with_tracking(analysis: Analysis, tracking: Tracking | None) -> Analysis:
 
 
 def clusters_of(table: pd.DataFrame, track_ids: Sequence[int]) -> list[int]:
-    """Ids of all clusters in these tracks."""
+    """Return the ids of all clusters in these tracks."""
     wanted = np.isin(table["track_id"].to_numpy(), [t for t in track_ids if t != NO_TRACK])
     return table.loc[wanted, "cluster_id"].tolist()

@@ -1,16 +1,19 @@
-"""From size-selected images, corrected labels or simulation, to a model with its card."""
+"""Training of models from size-selected images, corrected labels or simulation."""
 
-from .data import PatchSet, from_corrections, from_folder, from_simulation
-from .fit import TrainingSettings, train_classifier
+from .classifier import train_classifier
+from .corrections import from_corrections
+from .data import PatchSet
 from .request import (
     CorrectedImagesSource,
     CorrectionsSource,
     FolderSource,
     SimulationSource,
     TrainRequest,
-    train,
-    train_from_folder,
 )
+from .run import train, train_from_folder
+from .settings import TrainingSettings
+from .simulated import from_simulation
+from .size_selected import from_folder
 
 __all__ = [
     "CorrectedImagesSource",

@@ -1,4 +1,4 @@
-"""Patches made different on purpose: turned, misjudged, noisier, blurred, with a neighbour."""
+"""Augmentation of patches: symmetries, errors of the scale, noise, blur and neighbours."""
 
 from __future__ import annotations
 
@@ -22,24 +22,29 @@ def augmented(
     neighbours: float = 0.0,
     radius_px: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Patches (N, P, P) per channel as they might have been recorded.
+    """Return patches (N, P, P) per channel as if recorded under other conditions.
 
     Parameters
     ----------
-    batch
+    batch : dict of str to Tensor
         Channel → (N, P, P).
-    jitter
-        Standard deviation of the logarithm of a misjudged scale of the raw channel.
-    generator
-        Of all chance.
-    conditions
-        Strength of other conditions. At 1 a patch gets up to as much noise again as it has, a
-        blur of up to `BLUR_PX`, and a background misjudged by half the noise (one standard
+    jitter : float
+        Standard deviation of the logarithm of an error of the scale of the raw channel.
+    generator : torch.Generator
+        Source of all random numbers.
+    conditions : float, optional
+        Strength of other conditions. At 1 a patch gets up to as much additional noise as it has, a
+        blur of up to `BLUR_PX`, and an error of the background of half the noise (one standard
         deviation).
-    neighbours
-        Share of the patches that get another cluster of the batch beside their own.
-    radius_px
-        (N,) radius of the clusters in pixels of the patch; without it none gets a neighbour.
+    neighbours : float, optional
+        Share of the patches that get another cluster of the batch as a neighbour.
+    radius_px : Tensor of shape (N,), optional
+        Radius of the clusters in pixels of the patch; without it no patch gets a neighbour.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Channel → (N, P, P).
     """
     n = len(next(iter(batch.values())))
     out = _turned(batch, n, generator)
@@ -54,7 +59,7 @@ def augmented(
 
 
 def _turned(batch: dict[str, Tensor], n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """A random one of the eight symmetries of the square for each patch, alike in all channels."""
+    """Apply a random symmetry of the square to each patch, the same in all channels."""
     which = torch.randint(8, (n,), generator=generator)
     out = {}
     for channel, x in batch.items():
@@ -72,9 +77,9 @@ def _with_neighbours(
 ) -> dict[str, Tensor]:
     """Put another cluster of the batch next to some, touching or nearly so.
 
-    Size-selected images give clusters that stand alone, mixtures have some that touch: without
-    this a network counts the neighbour in. Intensities above the background add up; where the
-    neighbour lies, its contrast is what is seen.
+    In size-selected images clusters are isolated, in mixtures some touch. A network trained on
+    isolated clusters only adds the neighbour to the cluster. Intensities above the background add
+    up; local contrast becomes that of the neighbour where the neighbour is.
     """
     n, size = len(radius_px), next(iter(batch.values())).shape[-1]
     partner = torch.randperm(n, generator=generator)
@@ -103,6 +108,7 @@ def _with_neighbours(
 def _conditions(
     batch: dict[str, Tensor], n: int, strength: float, generator: torch.Generator
 ) -> dict[str, Tensor]:
+    """Add noise, blur and an error of the background."""
     blur = BLUR_PX * strength * torch.rand(n, generator=generator)
     share = strength * torch.rand(n, generator=generator)
     offset = 0.5 * strength * torch.randn(n, generator=generator)
@@ -122,13 +128,13 @@ def _conditions(
 
 
 def noise_of(x: Tensor) -> Tensor:
-    """(N,) standard deviation of the noise of patches, from differences of neighbouring pixels."""
+    """Estimate the noise (N,) of patches from differences of neighbouring pixels."""
     difference = (x[:, :, 1:] - x[:, :, :-1]).flatten(1).abs()
     return 1.4826 / math.sqrt(2) * difference.median(dim=1).values
 
 
 def blurred(x: Tensor, sigma: Tensor) -> Tensor:
-    """Patches (N, P, P) under Gaussians of their own standard deviations (N,) in pixels."""
+    """Blur each patch (N, P, P) with a Gaussian of its standard deviation (N,) in pixels."""
     radius = 3
     at = torch.arange(-radius, radius + 1, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (at / sigma.clamp(min=0.05)[:, None]) ** 2)

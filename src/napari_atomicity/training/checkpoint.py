@@ -1,4 +1,4 @@
-"""A training that is interrupted goes on where it was: plain arrays and JSON, never pickled."""
+"""Checkpoints of interrupted trainings: plain arrays and JSON, never pickled."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..io.files import replacing
+from ..io.files import atomic_write
 from .data import PatchSet
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the state of a fit is kept.
+    """A file with the state of a fit.
 
     Parameters
     ----------
-    path
+    path : Path
         A .safetensors file; its metadata hold the rest of the state as JSON.
-    key
-        Of the request: a file of another one is not gone on from.
+    key : str
+        Key of the request: a file of another request is ignored.
     """
 
     path: Path
     key: str
 
     def save(self, state: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> None:
-        """Write the state, whole or not at all.
+        """Write the state completely or not at all.
 
         Parameters
         ----------
-        state
-            What JSON can hold; Python's floats come back exactly.
-        parts
+        state : dict of str to Any
+            Content for JSON; Python's floats are restored exactly.
+        parts : dict of str to dict
             Name → tensors.
         """
         from safetensors.torch import save
@@ -49,11 +49,11 @@ class Checkpoint:
             for name, value in values.items()
         }
         metadata = {"key": self.key, "state": json.dumps(state)}
-        with replacing(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.write_bytes(save(tensors, metadata))
 
     def load(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
-        """What `save` wrote; None if there is nothing, or of another request, or damaged."""
+        """Read a state; return None if it is missing, damaged, or of another request."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -70,12 +70,22 @@ class Checkpoint:
             return None
 
     def remove(self) -> None:
-        """Nothing is left to go on with."""
+        """Delete the file."""
         self.path.unlink(missing_ok=True)
 
 
 def save_patches(path: Path, part: PatchSet, key: str) -> None:
-    """Keep prepared patches, so that an interrupted training need not prepare them again."""
+    """Keep prepared patches, so that an interrupted training need not prepare them again.
+
+    Parameters
+    ----------
+    path : Path
+        A .safetensors file.
+    part : PatchSet
+        The patches.
+    key : str
+        Key of the request.
+    """
     from safetensors.numpy import save
 
     text = [c for c in part.table if not pd.api.types.is_numeric_dtype(part.table[c])]
@@ -88,12 +98,12 @@ def save_patches(path: Path, part: PatchSet, key: str) -> None:
         "text": json.dumps({c: part.table[c].astype(str).tolist() for c in text}),
         "left_out": json.dumps(part.left_out),
     }
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
 
 
 def load_patches(path: Path, key: str) -> PatchSet | None:
-    """What `save_patches` wrote; None if there is nothing, or of another request, or damaged."""
+    """Read patches of `save_patches`; return None if missing, damaged, or of another request."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -116,7 +126,7 @@ def load_patches(path: Path, key: str) -> PatchSet | None:
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's moments: "parameter.name" → tensor."""
+    """Return the moments of the optimiser: "parameter.name" → tensor."""
     return {
         f"{i}.{name}": torch.as_tensor(value)
         for i, values in optimiser.state_dict()["state"].items()
@@ -127,7 +137,17 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 def restore_optimiser(
     optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]
 ) -> None:
-    """Put back what `optimiser_tensors` took, and the groups' settings."""
+    """Restore the moments and the settings of the groups of an optimiser.
+
+    Parameters
+    ----------
+    optimiser : torch.optim.Optimizer
+        Optimiser of the same parameters.
+    tensors : dict of str to Tensor
+        From `optimiser_tensors`.
+    groups : list of dict
+        Settings of the groups.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         i, name = key.split(".", 1)
@@ -136,5 +156,5 @@ def restore_optimiser(
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:
-    """Its state, apart from the network: a copy."""
+    """Return a copy of the state of a network."""
     return {k: v.detach().clone() for k, v in network.state_dict().items()}

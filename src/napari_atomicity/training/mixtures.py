@@ -1,7 +1,7 @@
-"""Size-selected clusters shuffled into mixtures, to be judged as the images of a user are.
+"""Mixtures of clusters of size-selected images, for calibration under the conditions of use.
 
-In a field of one size there are no intensity ratios from which the scale could be found. In a
-mixture there are, and what calibrates a model must make the errors that a user's image makes.
+In a field of one size there are no intensity ratios from which the scale can be found. In a
+mixture there are, and the calibration of a model must include the errors of mixtures.
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ SHARES = 2.0
 """Concentration of the Dirichlet distribution of the shares."""
 
 
-def as_mixtures(part: PatchSet, classes: Sequence[str], seed: int) -> PatchSet:
-    """Images of known scale as mixtures of random shares with one scale; others as they are.
+def shuffle_into_mixtures(part: PatchSet, classes: Sequence[str], seed: int) -> PatchSet:
+    """Shuffle clusters of images of known scale into mixtures of random shares with one scale.
 
-    Every cluster occurs once. Its intensity and its raw patch are put into atoms by the scale of
-    the image that it comes from, whose scatter about its median stays.
+    Every cluster occurs one time. Its intensity and its raw patch are divided by the scale of its
+    image; its scatter about the median of the image stays.
 
     Parameters
     ----------
-    part
-        With ``known_intensity_per_atom``, else it comes back unchanged. Raw channel in counts.
-    classes
+    part : PatchSet
+        With ``known_intensity_per_atom``, else it is returned unchanged. Raw channel in counts.
+    classes : sequence of str
         In order.
-    seed
-        Of the shuffling.
+    seed : int
+        Seed of the shuffling.
+
+    Returns
+    -------
+    PatchSet
+        The mixtures.
     """
     table = part.table
     if "known_intensity_per_atom" not in table:

@@ -1,5 +1,7 @@
-"""Learning what no cluster of the classes looks like: the second network of
-`models.out_of_distribution`."""
+"""Training of the second network of `models.out_of_distribution`.
+
+It detects clusters that belong to no class of the model.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,11 @@ from torch.nn import functional
 from ..core.model_card import ModelCard
 from ..models.estimators import class_sizes
 from ..models.out_of_distribution import COMPONENTS, OUTCOMES, QUANTILE, features, margins, placed
-from .calibrate import HeldOutPredictions, see
 from .data import PatchSet
+from .held_out import HeldOutPredictions, predict_images
 
 HIDDEN = 64
-LEAST = 20
+MIN_EXAMPLES = 20
 """Examples of each outcome."""
 STEPS = 3000
 DROPPED = 0.3
@@ -29,13 +31,28 @@ _FAR = 5.0
 def can_fit_out_of_distribution(
     clusters: PatchSet, others: Sequence[PatchSet], classes: Sequence[str]
 ) -> bool:
-    """Whether there is enough of each outcome to learn from, and the classes name their sizes."""
+    """Return whether there are enough examples of each outcome, and the classes name their sizes.
+
+    Parameters
+    ----------
+    clusters : PatchSet
+        Clusters of the classes.
+    others : sequence of PatchSet
+        Sets with aggregates and unknown objects.
+    classes : sequence of str
+        Of the model.
+
+    Returns
+    -------
+    bool
+        Whether `fit_out_of_distribution` is possible.
+    """
     if not others or class_sizes(classes) is None:
         return False
     truth = np.concatenate([part.table["truth"].to_numpy(object) for part in others])
     aggregates = int((truth == "aggregate").sum())
     unknown = int((~np.isin(truth, [*classes, "aggregate"])).sum())
-    return min(len(clusters), aggregates, unknown) >= LEAST
+    return min(len(clusters), aggregates, unknown) >= MIN_EXAMPLES
 
 
 def fit_out_of_distribution(
@@ -48,32 +65,34 @@ def fit_out_of_distribution(
 ) -> dict[str, np.ndarray]:
     """Fit the second network.
 
-    Every outcome counts the same, and among the unknown every set of ``others``. As with the
-    distance, no more than one in two hundred of the labelled clusters is turned away, judged on
-    images that a fit has not seen.
+    Every outcome has the same weight, and among the unknown every set of ``others``. As with the
+    distance, at most one in two hundred of the labelled clusters is rejected, on images that a fit
+    was not trained on.
 
     Parameters
     ----------
-    card, tensors
-        Of a calibrated model.
-    clusters
-        Of the classes, from held-out images; raw channel in counts.
-    others
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    clusters : PatchSet
+        Clusters of the classes, from held-out images; raw channel in counts.
+    others : sequence of PatchSet
         Sets of which the clusters with ``truth`` "aggregate" are aggregates, and those with a
         ``truth`` that is no class are unknown. Clusters of the classes are left out.
-    device
-        Where to compute.
-    seed
-        Of the fit.
+    device : torch.device
+        Device of the network.
+    seed : int, optional
+        Seed of the fit.
 
     Returns
     -------
-    dict
+    dict of str to ndarray
         The tensors with those of `models.out_of_distribution`.
     """
     tensors = {k: v for k, v in tensors.items() if not k.startswith("outside.")}
-    inside = see(card, tensors, clusters, device)
-    beyond = [see(card, tensors, part, device) for part in others]
+    inside = predict_images(card, tensors, clusters, device)
+    beyond = [predict_images(card, tensors, part, device) for part in others]
     white = np.concatenate([s.embedding[s.label >= 0] for s in inside])
     for images in beyond:
         white = np.concatenate([white, *(s.embedding[outcome(s) > 0] for s in images)])
@@ -81,31 +100,39 @@ def fit_out_of_distribution(
     tensors["outside.centre"] = pca.mean_.astype(np.float32)
     tensors["outside.axes"] = pca.components_.T.astype(np.float32)
 
-    parts, number = [], 0
-    for i, images in enumerate([inside, *beyond]):
-        for image in images:
-            what = outcome(image)
-            rows = what == 0 if i == 0 else what > 0
-            own = features(image.known, placed(image.embedding, tensors), tensors)
-            of_image = np.full(rows.sum(), number % FOLDS)
-            parts.append((own[rows], what[rows], np.full(rows.sum(), i), of_image))
-            number += 1
-    x, y, group, fold = (np.concatenate(column) for column in zip(*parts, strict=True))
-    # what the fit has seen it turns away too seldom: the limit is set on images it has not
+    x, y, group, fold = _examples([inside, *beyond], tensors)
+    # a fit rejects too few of its own training clusters: the limit comes from held-out images
     margin = np.empty(len(y))
     for k in range(FOLDS):
-        learnt, judged = fold != k, (fold == k) & (group == 0)
-        if judged.any():
-            head = _head(x[learnt], y[learnt], group[learnt], seed)
-            margin[judged] = margins(x[judged], head)
-    head = _head(x, y, group, seed)
+        training, held_out = fold != k, (fold == k) & (group == 0)
+        if held_out.any():
+            head = _fit_head(x[training], y[training], group[training], seed)
+            margin[held_out] = margins(x[held_out], head)
+    head = _fit_head(x, y, group, seed)
     bias = head["outside.output.bias"].copy()
     bias[0] += max(0.0, float(np.quantile(margin[group == 0], QUANTILE)))
     return {**tensors, **head, "outside.output.bias": bias}
 
 
-def _head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """The second network, fitted, and the scaling of its input."""
+def _examples(
+    sets: Sequence[Sequence[HeldOutPredictions]], tensors: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return features (N, F), outcome, set and fold (N,) of the clusters; set 0 has the classes."""
+    parts, number = [], 0
+    for i, images in enumerate(sets):
+        for image in images:
+            index = outcome(image)
+            rows = index == 0 if i == 0 else index > 0
+            own = features(image.known, placed(image.embedding, tensors), tensors)
+            fold = np.full(rows.sum(), number % FOLDS)
+            parts.append((own[rows], index[rows], np.full(rows.sum(), i), fold))
+            number += 1
+    x, y, group, fold = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return x, y, group, fold
+
+
+def _fit_head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Fit the second network and the scaling of its input."""
     mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
     z = np.clip((x - mean) / deviation, -_FAR, _FAR)
     hidden, output = _fitted(
@@ -122,7 +149,7 @@ def _head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dict[st
 
 
 def outcome(image: HeldOutPredictions) -> np.ndarray:
-    """Index (N,) among `OUTCOMES`; -1 for what the border cuts."""
+    """Return the index (N,) among `OUTCOMES`; -1 for clusters at the border."""
     truth = image.known.table["truth"].to_numpy(object)
     what = np.where(truth == "aggregate", OUTCOMES.index("aggregate"), OUTCOMES.index("unknown"))
     what = np.where(np.isin(truth, image.known.card.classes), 0, what)
@@ -130,7 +157,7 @@ def outcome(image: HeldOutPredictions) -> np.ndarray:
 
 
 def _weights(y: np.ndarray, group: np.ndarray) -> Tensor:
-    """Equal for the outcomes and, within each, for the sets it comes from."""
+    """Return weights equal for the outcomes and, within each, for its sets."""
     weight = np.zeros(len(y))
     for k in range(len(OUTCOMES)):
         sets = np.unique(group[y == k])
@@ -142,7 +169,7 @@ def _weights(y: np.ndarray, group: np.ndarray) -> Tensor:
 
 
 def _fitted(x: Tensor, y: Tensor, weight: Tensor, seed: int) -> tuple[nn.Linear, nn.Linear]:
-    """The hidden and the output layer."""
+    """Fit the hidden and the output layer."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

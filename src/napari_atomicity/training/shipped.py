@@ -25,17 +25,23 @@ from ..models.estimators import count_atoms
 from ..models.files import read_model, save_model, shipped_folder
 from ..models.intensity_scale import SURE
 from ..models.out_of_distribution import OUTCOMES, out_of_distribution
-from ..simulation.fields import (
+from ..simulation.field_settings import (
     FieldSettings,
     random_atom_settings,
     random_outlier_settings,
     random_settings,
 )
-from ..simulation.structures import KINDS, Isomer, isomer_library, load_library, save_library
-from .calibrate import HeldOutPredictions, finished, scores, see
-from .data import PatchSet, from_simulation, split_library
-from .fit import TrainingSettings, replay, scaled, train_classifier
+from ..simulation.starting_structures import KINDS
+from ..simulation.structures import Isomer, isomer_library, load_library, save_library
+from .calibrate import finalize_model
+from .classifier import select_replay, train_classifier
+from .data import PatchSet
+from .evaluation import scores
+from .held_out import HeldOutPredictions, predict_images
 from .out_of_distribution import fit_out_of_distribution, outcome
+from .scaling import scale_patches
+from .settings import TrainingSettings
+from .simulated import from_simulation, split_library
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 SEED = 20260143
@@ -50,7 +56,7 @@ OUTSIDE_FIELDS = {
     "aggregates_test": 100,
     "other_sizes_test": 150,
 }
-"""Fields of what is none of the classes: single atoms and loose groups of them, aggregates,
+"""Fields of objects that belong to no class: single atoms and loose groups of them, aggregates,
 clusters of other sizes among those of the classes."""
 OTHER_SIZES = (8, 13, 25, 36, 48, 62, 85, 100, 130)
 OTHER_ISOMERS = 40
@@ -69,19 +75,19 @@ LIMITS = (
 
 
 def terminal_progress() -> Progress:
-    """Progress on standard error, a line every few seconds."""
+    """Return a progress function that writes a line to standard error every few seconds."""
     last = [0.0]
 
-    def progress(done: int, total: int, message: str) -> None:
+    def _print_line(done: int, total: int, message: str) -> None:
         if time.monotonic() - last[0] > 10 or done == total or message.startswith("Epoch"):
             last[0] = time.monotonic()
             print(f"{message}: {done}/{total}", file=sys.stderr, flush=True)
 
-    return progress
+    return _print_line
 
 
 def other_sizes_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
-    """As `random_settings`, but some of the clusters are of sizes that no class has."""
+    """Draw settings as `random_settings`, with some clusters of sizes that are no class."""
     settings = random_settings(classes, rng)
     others = float(rng.uniform(*OTHER_SHARE))
     mixture = {c: share * (1 - others) for c, share in settings.mixture.items()}
@@ -97,7 +103,7 @@ DRAWS = {
 
 
 def _library(stored: Path, sizes: Sequence[int], n: int, workers: int) -> list[Isomer]:
-    """Isomers, made once and kept."""
+    """Read isomers, or make and keep them."""
     if not stored.exists():
         made = isomer_library("Pt", list(sizes), n, SEED, workers, terminal_progress())
         save_library(stored, made)
@@ -107,7 +113,24 @@ def _library(stored: Path, sizes: Sequence[int], n: int, workers: int) -> list[I
 def patch_sets(
     build: Path, isomers_per_class: int, fields: dict[str, int], workers: int
 ) -> dict[str, PatchSet]:
-    """Isomers (kept in ``build``) and the patches of the fields that are asked for."""
+    """Make the sets of labelled patches of the shipped models.
+
+    Parameters
+    ----------
+    build : Path
+        Folder that keeps the isomers.
+    isomers_per_class : int
+        Isomers of each class.
+    fields : dict of str to int
+        Set → number of fields.
+    workers : int
+        Number of processes.
+
+    Returns
+    -------
+    dict of str to PatchSet
+        Set → patches.
+    """
     sizes = [int(c[2:]) for c in CLASSES]
     stored = build / f"isomers_{isomers_per_class}_{SEED}.npz"
     parts = split_library(_library(stored, sizes, isomers_per_class, workers), SEED)
@@ -138,7 +161,24 @@ def patch_sets(
 def new_card(
     name: str, channels: tuple[str, ...], isomers: int, fields: dict[str, int]
 ) -> ModelCard:
-    """What is known of a shipped model before it is trained."""
+    """Return the card of a shipped model before it is trained.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    channels : tuple of str
+        Channels of the patches.
+    isomers : int
+        Isomers of each class.
+    fields : dict of str to int
+        Set → number of fields.
+
+    Returns
+    -------
+    ModelCard
+        With texts and data.
+    """
     return ModelCard(
         name=name,
         classes=CLASSES,
@@ -163,15 +203,32 @@ def new_card(
 def with_out_of_distribution(
     card: ModelCard, tensors: dict[str, np.ndarray], sets: dict[str, PatchSet]
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """Teach a calibrated model what is none of its classes, and score it on the test fields."""
+    """Fit the detection of objects of no class to a calibrated model, and score it on test fields.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    sets : dict of str to PatchSet
+        From `patch_sets`.
+
+    Returns
+    -------
+    card : ModelCard
+        With scores.
+    tensors : dict of str to ndarray
+        With the second network.
+    """
     device = torch.device("cpu")
     others = [sets[name] for name in DRAWS]
     tensors = fit_out_of_distribution(card, tensors, sets["held_out"], others, device, SEED)
-    of_classes = see(card, tensors, sets["test"], device)
+    of_classes = predict_images(card, tensors, sets["test"], device)
     inside = np.concatenate([_ood(s, tensors)[s.label >= 0] for s in of_classes])
     found = {}
     for name in DRAWS:
-        images = see(card, tensors, sets[f"{name}_test"], device)
+        images = predict_images(card, tensors, sets[f"{name}_test"], device)
         rows = [outcome(s) > 0 for s in images]
         truth = np.concatenate(
             [s.known.table["truth"][r] for s, r in zip(images, rows, strict=True)]
@@ -183,8 +240,8 @@ def with_out_of_distribution(
                 found[size] = _separable(inside, score[truth == size])
     test = scores(card, tensors, sets["test"], device)
     counts = count_of_other_sizes(card, tensors, sets["other_sizes_test"], device)
-    told = {**card.scores, "test": test, "outside": found, "count": counts}
-    return replace(card, scores=told), tensors
+    scores_of_card = {**card.scores, "test": test, "outside": found, "count": counts}
+    return replace(card, scores=scores_of_card), tensors
 
 
 def _ood(image: HeldOutPredictions, tensors: dict[str, np.ndarray]) -> np.ndarray:
@@ -203,12 +260,28 @@ def _separable(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
 def count_of_other_sizes(
     card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """The continuous count of clusters between and beyond the classes.
+    """Evaluate the continuous count of clusters between and beyond the classes.
 
-    ``sure`` is of the clusters in images whose scale is beyond doubt (`SURE`).
+    ``sure`` is of the clusters in images of certain scale (`SURE`).
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    part : PatchSet
+        Clusters of other sizes.
+    device : torch.device
+        Device of the network.
+
+    Returns
+    -------
+    dict of str to dict
+        Size → figures.
     """
     counted = []
-    for image in see(card, tensors, part, device):
+    for image in predict_images(card, tensors, part, device):
         rows = outcome(image) == OUTCOMES.index("unknown")
         table = pd.DataFrame(count_atoms(image.known)[rows], columns=["count", "low", "high"])
         scale = image.known.scale
@@ -266,7 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 limits=described.limits,
                 data={**card.data, "fields": described.data["fields"]},
             )
-            card, tensors = finished(card, tensors, None, sets["held_out"], torch.device("cpu"))
+            card, tensors = finalize_model(
+                card, tensors, None, sets["held_out"], torch.device("cpu")
+            )
         else:
             started = time.monotonic()
             card, tensors = train_classifier(
@@ -281,8 +356,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             card = replace(card, training={**card.training, "seconds": seconds})
         if card.scale is None:
             raise ValueError("a trained model has a scale")
-        replayed, _ = scaled(sets["replay"], card.scale)
-        tensors = {**tensors, **replay(replayed, card.classes, card.patches.channels, SEED)}
+        replayed, _ = scale_patches(sets["replay"], card.scale)
+        tensors = {**tensors, **select_replay(replayed, card.classes, card.patches.channels, SEED)}
         card = save_model(path, *with_out_of_distribution(card, tensors, sets))
         print(f"{card.model_id}: {card.scores['test']} {card.scores['out_of_distribution']}")
 

@@ -1,4 +1,4 @@
-"""Clusters as rows of numbers: what the gallery and the table share. Nothing here knows Qt.
+"""Clusters as rows of numbers, for the gallery and the table. Nothing here imports Qt.
 
 Sets of keys are slow by the thousand, so a selection is a mask over the rows of the session's
 table, and an order is an array of rows. What a person has just relabelled stays where it is:
@@ -81,7 +81,7 @@ class SelectableRows:
         return np.isin(self._numbers, np.array(numbers, np.int64))
 
     def keys_of(self, rows: np.ndarray) -> set[Key]:
-        """The session's names of these rows, given as indices or as a mask."""
+        """Return the keys of rows, given as indices or as a mask."""
         images = self.table["image"].to_numpy()[rows].tolist()
         return set(zip(images, self.table["cluster_id"].to_numpy()[rows].tolist(), strict=True))
 
@@ -108,19 +108,22 @@ def kept_order(
     new: np.ndarray,
     group: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The order in which rows stand already, with new ones where they belong.
+    """Return the present order of rows, with new rows inserted where they belong.
 
     Parameters
     ----------
-    fresh
-        The rows that would be shown if all was put in order now.
-    before
-        The rows that are shown, in their order.
-    new
-        (N,) bool: rows that were not there before. They stand after the one that precedes them
-        in ``fresh``.
-    group
-        (N,): rank of the group in which each row stays; all in one, if None.
+    fresh : ndarray of int, shape (n_shown,)
+        Rows in the order that sorting now would give.
+    before : ndarray of int, shape (n_before,)
+        Rows in their present order.
+    new : ndarray of bool, shape (n_rows,)
+        Rows that were not shown before. Each follows the row that precedes it in ``fresh``.
+    group : ndarray of shape (n_rows,), optional
+        Rank of the group in which each row stays; by default there is one group.
+
+    Returns
+    -------
+    ndarray of int
     """
     place = np.full(len(new), -1)
     place[before] = np.arange(len(before))
@@ -138,14 +141,24 @@ def kept_order(
 def after_click(
     chosen: np.ndarray, at: int, anchor: int | None, extend: bool = False, add: bool = False
 ) -> np.ndarray:
-    """What is chosen after a click: alone, up to there with Shift, this one too with Ctrl.
+    """Return what is selected after a click; Shift extends to it, Ctrl adds it.
 
     Parameters
     ----------
-    chosen
-        (M,) bool by position, before the click.
-    at, anchor
-        Position of the click, and of the last one without Shift.
+    chosen : ndarray of bool, shape (n_positions,)
+        What is selected before the click.
+    at : int
+        Position of the click.
+    anchor : int or None
+        Position of the last click without Shift.
+    extend : bool, default False
+        Whether Shift is held.
+    add : bool, default False
+        Whether Ctrl is held.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_positions,)
     """
     out = chosen.copy() if add else np.zeros_like(chosen)
     if extend and anchor is not None:
@@ -158,7 +171,23 @@ def after_click(
 
 
 def in_numbers(n: int, shown: int, selected: int, selected_elsewhere: int) -> str:
-    """``212 of 3000 clusters, 5 selected``"""
+    """Format numbers of clusters: ``212 of 3000 clusters, 5 selected``.
+
+    Parameters
+    ----------
+    n : int
+        Number of all clusters.
+    shown : int
+        Number of clusters that are shown.
+    selected : int
+        Number of shown clusters that are selected.
+    selected_elsewhere : int
+        Number of selected clusters that are not shown.
+
+    Returns
+    -------
+    str
+    """
     words = f"{n} cluster{'s' * (n != 1)}" if shown == n else f"{shown} of {n} clusters"
     if selected:
         words += f", {selected} selected"

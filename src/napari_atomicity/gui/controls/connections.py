@@ -1,4 +1,4 @@
-"""Connections that end with the widget that made them."""
+"""Connections that end when their widget is destroyed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,17 @@ from qtpy.QtCore import QObject, QTimer
 def follow(owner: QObject, signal: SignalInstance, slot: Callable[..., Any]) -> None:
     """Call a bound method of a widget at every emission, until Qt destroys the widget.
 
-    psygnal holds bound methods weakly, so a widget that nobody refers to is let go; but one that
-    Qt has deleted may still be referred to from Python, and must hear nothing more.
+    psygnal holds bound methods weakly. But Python may still refer to a widget that Qt has deleted,
+    and which must not be called.
+
+    Parameters
+    ----------
+    owner : QObject
+        The widget.
+    signal : psygnal.SignalInstance
+        The signal.
+    slot : callable
+        Bound method of the widget.
     """
     method = WeakMethod(slot)
     signal.connect(slot)
@@ -28,7 +37,17 @@ def follow(owner: QObject, signal: SignalInstance, slot: Callable[..., Any]) -> 
 
 
 def follow_event(owner: QObject, emitter: Any, slot: Callable[..., Any]) -> None:
-    """As `follow`, for an event of napari's."""
+    """Call a bound method at every event of napari, until Qt destroys the widget.
+
+    Parameters
+    ----------
+    owner : QObject
+        The widget.
+    emitter : napari.utils.events.EventEmitter
+        The event.
+    slot : callable
+        Bound method of the widget.
+    """
     method = WeakMethod(slot)
     emitter.connect(slot)
 
@@ -64,7 +83,19 @@ class _Soon(QObject):
 def follow_soon(
     owner: QObject, *signals: SignalInstance, slot: Callable[[], Any], delay_ms: int = 0
 ) -> None:
-    """As `follow`, but once for all emissions of a turn: a step may change hundreds of images."""
+    """Call a bound method once after any number of emissions, until Qt destroys the widget.
+
+    Parameters
+    ----------
+    owner : QObject
+        The widget.
+    *signals : psygnal.SignalInstance
+        The signals.
+    slot : callable
+        Bound method of the widget.
+    delay_ms : int, default 0
+        Time after the first emission in ms.
+    """
     soon = _Soon(owner, slot, delay_ms)
     for signal in signals:
         follow(owner, signal, soon.later)

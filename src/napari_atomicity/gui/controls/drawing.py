@@ -26,7 +26,7 @@ class Drawing(QWidget):
             self.update()
 
     def _ink(self, strength: float) -> QColor:
-        """The colour of the theme's text, as strong as that."""
+        """Return the text colour of the theme with this opacity."""
         ink = QColor(self.palette().windowText().color())
         ink.setAlphaF(strength)
         return ink
@@ -93,7 +93,7 @@ class ProgressBar(QProgressBar):
 
 
 def small(font: QFont) -> QFont:
-    """The same font, somewhat smaller."""
+    """Return a font that is somewhat smaller."""
     out = QFont(font)
     out.setPointSizeF(0.85 * font.pointSizeF() if font.pointSizeF() > 0 else 8.0)
     return out

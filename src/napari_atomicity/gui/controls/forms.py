@@ -1,4 +1,4 @@
-"""Plain controls that forms are made of."""
+"""Plain controls for forms."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -21,14 +22,14 @@ from superqt import QCollapsible
 
 
 def in_scroll_area(content: QWidget, owner: QWidget) -> None:
-    """Give a dock its content so that it fits a small screen: what does not fit scrolls."""
+    """Put the content of a dock into a scroll area, so that it fits a small screen."""
     layout = QVBoxLayout(owner)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addWidget(scrolling(content))
 
 
 def scrolling(content: QWidget) -> QScrollArea:
-    """Something as wide as its place, that scrolls where it is too high."""
+    """Return a scroll area that is as wide as its parent and scrolls vertically."""
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -38,7 +39,7 @@ def scrolling(content: QWidget) -> QScrollArea:
 
 
 def main_button(text: str, owner: QWidget) -> QPushButton:
-    """The one that does the whole job of its dock."""
+    """Make the large button for the main action of a dock."""
     button = QPushButton(text)
     font = button.font()
     font.setBold(True)
@@ -49,7 +50,7 @@ def main_button(text: str, owner: QWidget) -> QPushButton:
 
 
 def folded(*contents: QWidget | QLayout) -> QCollapsible:
-    """Settings for those who look for them, below each other."""
+    """Return widgets and layouts in a collapsed section "Settings"."""
     settings = QCollapsible("Settings")
     if len(contents) == 1 and isinstance(contents[0], QWidget):
         inner = contents[0]
@@ -68,7 +69,19 @@ def folded(*contents: QWidget | QLayout) -> QCollapsible:
 
 
 def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str) -> None:
-    """A row with tooltip and accessible name."""
+    """Add a row with tooltip and accessible name to a form.
+
+    Parameters
+    ----------
+    form : QFormLayout
+        The form.
+    text : str
+        Label of the row.
+    field : QWidget
+        Control of the row.
+    tooltip : str
+        Tooltip of both.
+    """
     label = QLabel(text)
     label.setBuddy(field)
     label.setToolTip(tooltip)
@@ -78,6 +91,7 @@ def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str) -> None
 
 
 def new_form() -> QFormLayout:
+    """Return an empty form without margins."""
     form = QFormLayout()
     form.setContentsMargins(0, 0, 0, 0)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -85,8 +99,15 @@ def new_form() -> QFormLayout:
     return form
 
 
-class _Combo(QComboBox):
-    """A combo box that long names do not widen, and that the wheel passes by."""
+class _IgnoreWheel:
+    """Leave the wheel to the form around a control: scrolling must not change a value."""
+
+    def wheelEvent(self, event: Any) -> None:  # noqa: N802
+        event.ignore()
+
+
+class ComboBox(_IgnoreWheel, QComboBox):
+    """A combo box that ignores the wheel and does not grow with long entries."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -95,17 +116,34 @@ class _Combo(QComboBox):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
-    def wheelEvent(self, event: Any) -> None:  # noqa: N802
-        event.ignore()
+
+class SpinBox(_IgnoreWheel, QDoubleSpinBox):
+    """A field for a real number that ignores the wheel."""
 
 
-class _SpinBox(QDoubleSpinBox):
-    def wheelEvent(self, event: Any) -> None:  # noqa: N802
-        event.ignore()
+class IntegerSpinBox(_IgnoreWheel, QSpinBox):
+    """A field for an integer that ignores the wheel."""
 
 
-def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> QDoubleSpinBox:
-    box = _SpinBox()
+def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> SpinBox:
+    """Make a field for a real number.
+
+    Parameters
+    ----------
+    low, high : float
+        Range of the values.
+    value : float
+        Value at first.
+    decimals : int
+        Number of decimals that the field shows; its step is ten units of the last one.
+    suffix : str
+        Unit after the number, such as " nm".
+
+    Returns
+    -------
+    SpinBox
+    """
+    box = SpinBox()
     box.setDecimals(decimals)
     box.setRange(low, high)
     box.setValue(value)
@@ -114,3 +152,44 @@ def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) 
     box.setKeyboardTracking(False)
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     return box
+
+
+def wrapped_label(
+    accessible_name: str = "", *, plain: bool = False, bold: bool = False, visible: bool = True
+) -> QLabel:
+    """Make an empty label whose text wraps.
+
+    Parameters
+    ----------
+    accessible_name : str, optional
+        What the text is about, for screen readers.
+    plain : bool, optional
+        Whether the text is not interpreted as markup, as for names of files.
+    bold : bool, optional
+        Whether the text is bold.
+    visible : bool, optional
+        Whether the label is shown before it has a text.
+
+    Returns
+    -------
+    QLabel
+    """
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setAccessibleName(accessible_name)
+    if plain:
+        label.setTextFormat(Qt.TextFormat.PlainText)
+    if bold:
+        font = label.font()
+        font.setBold(True)
+        label.setFont(font)
+    if not visible:
+        label.hide()
+    return label
+
+
+def selectable_label(accessible_name: str = "", *, bold: bool = False) -> QLabel:
+    """Make an empty label whose text wraps and can be selected and copied."""
+    label = wrapped_label(accessible_name, bold=bold)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label

@@ -1,4 +1,4 @@
-"""Python's collector of garbage, kept from looking at what never goes away."""
+"""Garbage collection that skips long-lived objects."""
 
 from __future__ import annotations
 

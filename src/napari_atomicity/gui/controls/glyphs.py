@@ -16,7 +16,7 @@ _OPEN = {"ring"}
 
 @lru_cache(maxsize=64)
 def glyph(symbol: str) -> QPainterPath:
-    """The outline of a napari symbol, centred on the origin, with a longer side of 1."""
+    """Return the outline of a napari symbol, centred on the origin, with a longer side of 1."""
     style = MarkerStyle(marker(symbol))
     path = QPainterPath()
     # Flattened at a hundred times the size, so that curves stay round.
@@ -55,7 +55,7 @@ def paint_glyph(painter: QPainter, box: QRectF, symbol: str, colour: str) -> Non
 
 @lru_cache(maxsize=256)
 def glyph_icon(symbol: str, colour: str, size: int = 32) -> QIcon:
-    """An icon of a class, for combo boxes and tables."""
+    """Return the icon of a class, for combo boxes and tables."""
     pixmap = QPixmap(size, size)
     pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(pixmap)

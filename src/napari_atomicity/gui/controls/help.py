@@ -1,4 +1,4 @@
-"""A window with all shortcuts, read from where they are defined."""
+"""A window that lists all shortcuts."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
 
+from .forms import scrolling
 from .shortcuts import as_table, places
 
 NAME = "Shortcuts"
 
 
 class Help(QDialog):
-    """All shortcuts, by the place where they hold."""
+    """A dialog with all shortcuts, by mode."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        from .forms import scrolling  # which knows the binding, and so who opens this window
-
         self.setWindowTitle(NAME)
         self.setObjectName(NAME)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -40,7 +39,7 @@ class Help(QDialog):
 
 
 def show_help(viewer: Any) -> Help:
-    """Open the window, or bring it forward; it does not keep anybody from going on."""
+    """Open the dialog, which does not block the window, or bring it to the front."""
     main = viewer.window._qt_window  # napari has no public name for it
     window = main.findChild(Help, NAME) or Help(main)
     window.show()

@@ -1,4 +1,4 @@
-"""Small tables of words."""
+"""Small read-only tables of text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .glyphs import glyph_icon
 
 
 class Lines(QAbstractTableModel):
-    """Lines of words for a table view; those in `faint` are grey."""
+    """Lines of text for a table view; those in `faint` are grey."""
 
     def __init__(self, headers: Sequence[str], tooltips: Sequence[str], parent: QWidget) -> None:
         super().__init__(parent)
@@ -64,6 +64,21 @@ class Lines(QAbstractTableModel):
 
 
 def table_of(model: Lines, name: str, most_rows: int) -> QTableView:
+    """Return a read-only view of lines of text.
+
+    Parameters
+    ----------
+    model : Lines
+        The lines.
+    name : str
+        Accessible name.
+    most_rows : int
+        Height of the view in rows; more rows scroll.
+
+    Returns
+    -------
+    QTableView
+    """
     view = QTableView()
     view.setModel(model)
     view.setAccessibleName(name)
@@ -75,7 +90,9 @@ def table_of(model: Lines, name: str, most_rows: int) -> QTableView:
     header = view.horizontalHeader()
     header.setHighlightSections(False)
     header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    header.setResizeContentsPrecision(50)  # rows that are looked at: there may be thousands
+    header.setResizeContentsPrecision(
+        50
+    )  # number of rows that are measured: there may be thousands
     header.setStretchLastSection(True)
     view.setIconSize(QSize(view.fontMetrics().ascent(), view.fontMetrics().ascent()))
     view.setMinimumWidth(80)

@@ -22,7 +22,7 @@ _BAR_LENGTHS_NM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
 
 def grey(patch: np.ndarray) -> np.ndarray:
-    """A patch, (P, P), stretched to 0 to 1 between its 1st and 99.8th percentiles."""
+    """Scale a patch (P, P) to 0 to 1 between its 1st and 99.8th percentiles."""
     finite = patch[np.isfinite(patch)]
     if not finite.size:
         return np.zeros(patch.shape)
@@ -32,7 +32,7 @@ def grey(patch: np.ndarray) -> np.ndarray:
 
 
 def enlarge(image: np.ndarray, size_px: int) -> np.ndarray:
-    """An image, (h, w), resampled to (size_px, size_px), outer edges on outer edges.
+    """Resample an image (h, w) to (size_px, size_px), with aligned outer edges.
 
     Pixels are areas: the first pixel of a coarse class map covers as much of the patch as it
     should, and not half a pixel less.
@@ -45,7 +45,7 @@ def enlarge(image: np.ndarray, size_px: int) -> np.ndarray:
 def compose(
     patch: np.ndarray, class_map: np.ndarray | None = None, top: float | None = None
 ) -> np.ndarray:
-    """A patch in grey, under its class map where one is given.
+    """Return a patch in grey, overlaid with its class map if there is one.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def compose(
 
 
 def scale_bar_nm(field_of_view_nm: float) -> float:
-    """A round length of about a third of the field of view; 0 if that is not known."""
+    """Return a round length of about a third of the field of view; 0 if it is not known."""
     fitting = [x for x in _BAR_LENGTHS_NM if x <= 0.45 * field_of_view_nm]
     return fitting[-1] if fitting else 0.0
 
@@ -117,7 +117,7 @@ class PatchView(QWidget):
         self.update()
 
     def images(self) -> list[QImage]:
-        """The pictures without titles and scale bars."""
+        """Return the pictures without titles and scale bars."""
         if not self._images:
             for tile in self._tiles:
                 rgb = np.ascontiguousarray(compose(tile.patch, tile.class_map, tile.top))
@@ -139,7 +139,7 @@ class PatchView(QWidget):
             self.updateGeometry()
 
     def _columns(self, width: float) -> int:
-        """A row of all where each keeps a good size, or a fair one and height is scarce."""
+        """Return the number of columns: all in a row if the pictures stay large enough."""
         n = max(len(self._tiles), 1)
         character = QFontMetricsF(self.font()).averageCharWidth()
         side = width / n

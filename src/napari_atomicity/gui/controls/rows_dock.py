@@ -1,4 +1,4 @@
-"""What the docks share that show every cluster of every image: Gallery and Table."""
+"""Base class of the docks that show all clusters of all images: Gallery and Table."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _COALESCE_MS = 30
 
 
 class RowsDock(QWidget):
-    """Looks at the session once for many changes, and not before it is seen itself.
+    """A dock that refreshes once after many changes, and only while it is visible.
 
-    A dock sets `state`, `model` (with ``rows`` and ``forget``) and `view` (with
-    ``show_selected``), says what is to be done in `_refresh` and `_selected`, and calls `_listen`.
+    A subclass sets `state`, `model` (with ``rows`` and ``forget``) and `view` (with
+    ``show_selected``), implements `_refresh` and `_selected`, and calls `_listen`.
     """
 
     state: WindowState
@@ -42,7 +42,7 @@ class RowsDock(QWidget):
         follow(self, state.selection_changed, self._on_selection)
 
     def _later(self, *_: object) -> None:
-        """Many images may change in a row: one look at them all is enough."""
+        """Refresh once after several changes."""
         self._stale = True
         if self.isVisible() and not self._timer.isActive():
             self._timer.start()
@@ -53,7 +53,7 @@ class RowsDock(QWidget):
             self.update_now()
 
     def update_now(self) -> None:
-        """Show the tables as they are; what is there already stays where it is."""
+        """Refresh now; rows that are shown already keep their places."""
         if self.isVisible():
             self._stale = False
             self._refresh()
@@ -73,9 +73,9 @@ class RowsDock(QWidget):
         self._selected()
 
     def _refresh(self) -> None:
-        """Show what the session holds now."""
+        """Show the state as it is now."""
         raise NotImplementedError
 
     def _selected(self) -> None:
-        """Say how many are selected now."""
+        """Show how many rows are selected."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Settings that are remembered from one session to the next: of forms, never of layers."""
+"""User settings of forms that persist between windows."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox
 
 ANNOTATOR = "annotator"
-"""Under this name lies who corrects."""
+"""Key of the name of the annotator."""
 
 
 def settings() -> QSettings:
-    """Where they lie: a file of the user."""
+    """Return the settings file of the user."""
     return QSettings(
         QSettings.Format.IniFormat, QSettings.Scope.UserScope, "napari-atomicity", "window"
     )
 
 
 def remember(name: str, widget: QComboBox | QDoubleSpinBox | QCheckBox) -> None:
-    """Set a widget to what it was when it was last changed, and note every change.
+    """Restore the value of a widget and save every change of it.
 
-    What makes no sense any more (a model that is gone, a number out of range) is passed over.
+    Values that are no longer valid (a deleted model, a number out of range) are ignored.
     """
     stored = settings().value(name)
     if isinstance(widget, QComboBox):

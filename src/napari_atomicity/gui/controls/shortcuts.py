@@ -1,97 +1,281 @@
-"""Shortcuts as data: what binds them, the help and the test for clashes all read this."""
+"""Shortcuts as data: the code that binds them, the help and the test for clashes all read this."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """Keys (any of them), what they do in words, and the action with its argument."""
+    """Keys and the function that each of them calls.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        Keys as napari writes them.
+    what : str
+        What the keys do, for the help.
+    name : str
+        Name by which buttons refer to the shortcut.
+    run : callable
+        Called with the object that carries out the actions of the mode, and with the key.
+    repeats : bool
+        Whether the shortcut runs again while its key is held down.
+    """
 
     keys: tuple[str, ...]
     what: str
-    action: str
-    argument: int = 0
+    name: str
+    run: Callable[[Any, str], object]
+    repeats: bool = False
 
+
+_NUMBERS = tuple("123456789")
+_REDO = ("Control-Shift-Z", "Control-Y")
 
 LABEL_MODE: tuple[Shortcut, ...] = (
-    *(
-        Shortcut((str(n),), f"the selected clusters are of class {n}", "label", n)
-        for n in range(1, 10)
+    Shortcut(
+        _NUMBERS,
+        "label the selected clusters as this class",
+        "label",
+        lambda actions, key: actions.label(int(key)),
     ),
-    Shortcut(("0",), "the selected clusters are unknown", "label", 0),
-    # napari's A selects all in view; its Ctrl+A and Shift+A, which stay, do so too.
-    Shortcut(("A",), "the selected clusters are aggregates (Ctrl+A selects all)", "aggregate"),
-    Shortcut(("U",), "take the labels that a person gave back", "unlabel"),
-    Shortcut(("Backspace", "Delete"), "delete the selected clusters", "delete"),
-    Shortcut(("P",), "add clusters: click where they are, P again ends it", "add"),
-    Shortcut(("S",), "split each selected cluster into two", "split"),
-    Shortcut(("M",), "merge the selected clusters into one", "merge"),
-    Shortcut(("E",), "exclude a region: draw around it", "exclude"),
-    Shortcut(("Control-Z",), "undo", "undo"),
-    Shortcut(("Control-Shift-Z", "Control-Y"), "redo", "redo"),
-    Shortcut(("N",), "go to the next cluster that is least certain", "next"),
-    Shortcut(("F1",), "show all shortcuts", "help"),
+    Shortcut(
+        ("0",),
+        "label the selected clusters as unknown",
+        "unknown",
+        lambda actions, key: actions.label(0),
+    ),
+    # napari's A selects all points in view; its Ctrl+A and Shift+A do so too.
+    Shortcut(
+        ("A",),
+        "label the selected clusters as aggregates (Ctrl+A selects all)",
+        "aggregate",
+        lambda actions, key: actions.label_aggregate(),
+    ),
+    Shortcut(
+        ("U",),
+        "remove the manual labels of the selected clusters",
+        "unlabel",
+        lambda actions, key: actions.unlabel(),
+    ),
+    Shortcut(
+        ("Backspace", "Delete"),
+        "delete the selected clusters",
+        "delete",
+        lambda actions, key: actions.delete(),
+    ),
+    Shortcut(
+        ("P",),
+        "add clusters by clicking; P again stops",
+        "add",
+        lambda actions, key: actions.add(),
+    ),
+    Shortcut(
+        ("S",),
+        "split each selected cluster into two",
+        "split",
+        lambda actions, key: actions.split(),
+    ),
+    Shortcut(
+        ("M",),
+        "merge the selected clusters into one",
+        "merge",
+        lambda actions, key: actions.merge(),
+    ),
+    Shortcut(
+        ("E",),
+        "exclude a region: draw around it",
+        "exclude",
+        lambda actions, key: actions.exclude(),
+    ),
+    Shortcut(("Control-Z",), "undo", "undo", lambda actions, key: actions.undo()),
+    Shortcut(_REDO, "redo", "redo", lambda actions, key: actions.redo()),
+    Shortcut(
+        ("N",),
+        "go to the next least certain cluster",
+        "next",
+        lambda actions, key: actions.next(),
+    ),
+    Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
 )
-"""Hold for the points layers of all images while label mode is on."""
+"""Bound to the points layers of clusters while label mode is on."""
 
 REVIEW: tuple[Shortcut, ...] = (
-    *(Shortcut((str(n),), f"it is of class {n}", "label", n) for n in range(1, 10)),
-    Shortcut(("0",), "it is unknown", "label", 0),
-    Shortcut(("A",), "it is an aggregate", "aggregate"),
-    Shortcut(("X", "Delete", "Backspace"), "it is not a cluster: delete it", "remove"),
-    Shortcut(("Enter", "Space"), "the machine is right", "agree"),
-    Shortcut(("N", "Right"), "to the next without an answer, without one for this", "next"),
-    Shortcut(("P", "Left"), "back to the one before", "back"),
-    Shortcut(("U",), "take its label back", "unlabel"),
-    Shortcut(("Control-Z",), "undo, and show the cluster concerned", "undo"),
-    Shortcut(("Control-Shift-Z", "Control-Y"), "redo", "redo"),
-    Shortcut(("Escape",), "end the review", "end"),
-    Shortcut(("F1",), "show all shortcuts", "help"),
+    Shortcut(
+        _NUMBERS,
+        "label the cluster as this class",
+        "label",
+        lambda actions, key: actions.label(int(key)),
+    ),
+    Shortcut(
+        ("0",),
+        "label the cluster as unknown",
+        "unknown",
+        lambda actions, key: actions.label(0),
+    ),
+    Shortcut(
+        ("A",),
+        "label the cluster as an aggregate",
+        "aggregate",
+        lambda actions, key: actions.label_aggregate(),
+    ),
+    Shortcut(
+        ("X", "Delete", "Backspace"),
+        "delete the cluster",
+        "remove",
+        lambda actions, key: actions.remove(),
+    ),
+    Shortcut(
+        ("Enter", "Space"),
+        "confirm the predicted label",
+        "agree",
+        lambda actions, key: actions.agree(),
+    ),
+    Shortcut(
+        ("N", "Right"),
+        "skip to the next cluster without an answer",
+        "next",
+        lambda actions, key: actions.next(),
+    ),
+    Shortcut(
+        ("P", "Left"),
+        "go back to the previous cluster",
+        "back",
+        lambda actions, key: actions.back(),
+    ),
+    Shortcut(
+        ("U",),
+        "remove the manual label",
+        "unlabel",
+        lambda actions, key: actions.unlabel(),
+    ),
+    Shortcut(
+        ("Control-Z",),
+        "undo and show the cluster concerned",
+        "undo",
+        lambda actions, key: actions.undo(),
+    ),
+    Shortcut(_REDO, "redo", "redo", lambda actions, key: actions.redo()),
+    Shortcut(("Escape",), "end the review", "end", lambda actions, key: actions.end()),
+    Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
 )
-"""Hold for the whole canvas during a review, but for layers in which a person draws."""
+"""Bound to the whole canvas during a review, except in layers in which a person draws."""
 
 BROWSE: tuple[Shortcut, ...] = (
-    Shortcut(("PageDown",), "the next image", "next_image"),
-    Shortcut(("PageUp",), "the image before", "previous_image"),
+    Shortcut(("PageDown",), "next image", "next_image", lambda image, key: image.step(1)),
+    Shortcut(("PageUp",), "previous image", "previous_image", lambda image, key: image.step(-1)),
 )
-"""Hold for the whole canvas once Browse is open."""
+"""Bound to the whole canvas once Browse is open."""
 
 GALLERY: tuple[Shortcut, ...] = (
-    *(
-        Shortcut((str(n),), f"the selected tiles are of class {n}", "label", n)
-        for n in range(1, 10)
+    Shortcut(
+        _NUMBERS,
+        "label the selected tiles as this class",
+        "label",
+        lambda actions, key: actions.label(int(key)),
     ),
-    Shortcut(("0",), "the selected tiles are unknown", "label", 0),
-    Shortcut(("A",), "the selected tiles are aggregates", "aggregate"),
-    Shortcut(("U",), "take the labels that a person gave back", "unlabel"),
-    Shortcut(("X", "Delete"), "the selected tiles are not clusters: delete them", "delete"),
-    Shortcut(("Control-Z",), "undo", "undo"),
-    Shortcut(("Control-Shift-Z", "Control-Y"), "redo", "redo"),
-    Shortcut(("Control-A",), "select all tiles that are shown", "select all"),
-    Shortcut(("Return",), "go to the cluster in the image", "focus"),
+    Shortcut(
+        ("0",),
+        "label the selected tiles as unknown",
+        "unknown",
+        lambda actions, key: actions.label(0),
+    ),
+    Shortcut(
+        ("A",),
+        "label the selected tiles as aggregates",
+        "aggregate",
+        lambda actions, key: actions.label_aggregate(),
+    ),
+    Shortcut(
+        ("U",),
+        "remove the manual labels of the selected tiles",
+        "unlabel",
+        lambda actions, key: actions.unlabel(),
+    ),
+    Shortcut(
+        ("X", "Delete"),
+        "delete the clusters of the selected tiles",
+        "delete",
+        lambda actions, key: actions.delete(),
+    ),
+    Shortcut(("Control-Z",), "undo", "undo", lambda actions, key: actions.undo(), repeats=True),
+    Shortcut(_REDO, "redo", "redo", lambda actions, key: actions.redo(), repeats=True),
+    Shortcut(
+        ("Control-A",),
+        "select all tiles that are shown",
+        "select all",
+        lambda actions, key: actions.select_all(),
+        repeats=True,
+    ),
+    Shortcut(
+        ("Return",),
+        "show the cluster in the image",
+        "focus",
+        lambda actions, key: actions.show_in_image(),
+        repeats=True,
+    ),
 )
-"""Hold while the gallery has the focus."""
+"""Bound to the gallery while it has the focus."""
 
 MARKING: tuple[Shortcut, ...] = (
-    Shortcut(("Delete", "Backspace"), "there is no atom: delete the selected ones", "delete"),
-    Shortcut(("U",), "the selected atoms are uncertain, or are not any more", "uncertain"),
-    Shortcut(("C",), "the selected atoms are atoms: no threshold takes them away", "confirm"),
-    Shortcut(("Tab",), "to the next least certain one that nobody has looked at", "next"),
-    Shortcut(("Shift-Tab",), "back to the one before", "back"),
-    Shortcut(("Left", "Right", "Up", "Down"), "move the selected atoms by half a pixel", "nudge"),
-    Shortcut(("L",), "the loupe: what is around the mouse, enlarged", "loupe"),
-    Shortcut(("Control-Z",), "undo", "undo"),
-    Shortcut(("Control-Shift-Z", "Control-Y"), "redo", "redo"),
-    Shortcut(("Escape",), "end the marking", "end"),
-    Shortcut(("F1",), "show all shortcuts", "help"),
+    Shortcut(
+        ("Delete", "Backspace"),
+        "delete the selected atoms",
+        "delete",
+        lambda actions, key: actions.delete(),
+    ),
+    Shortcut(
+        ("U",),
+        "mark the selected atoms as uncertain, or as certain again",
+        "uncertain",
+        lambda actions, key: actions.toggle_uncertain(),
+    ),
+    Shortcut(
+        ("C",),
+        "confirm the selected atoms: the threshold no longer applies to them",
+        "confirm",
+        lambda actions, key: actions.confirm(),
+    ),
+    Shortcut(
+        ("Tab",),
+        "go to the next least certain candidate",
+        "next",
+        lambda actions, key: actions.next(),
+    ),
+    Shortcut(
+        ("Shift-Tab",),
+        "go back to the previous candidate",
+        "back",
+        lambda actions, key: actions.back(),
+    ),
+    Shortcut(
+        ("Left", "Right", "Up", "Down"),
+        "move the selected atoms by half a pixel",
+        "nudge",
+        lambda actions, key: actions.nudge(key),
+    ),
+    Shortcut(
+        ("L",),
+        "show or hide the magnifier",
+        "magnifier",
+        lambda actions, key: actions.toggle_magnifier(),
+    ),
+    Shortcut(("Control-Z",), "undo", "undo", lambda actions, key: actions.undo()),
+    Shortcut(_REDO, "redo", "redo", lambda actions, key: actions.redo()),
+    Shortcut(("Escape",), "stop marking", "end", lambda actions, key: actions.end()),
+    Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
 )
-"""Hold for the whole canvas while atoms are marked, but for layers in which a person draws."""
+"""Bound to the whole canvas while atoms are marked, except in layers in which a person draws."""
 
 
 def places() -> dict[str, tuple[Shortcut, ...]]:
-    """All shortcuts, by where and when they hold; a new tuple in this file is a new place."""
+    """Return all shortcuts by the mode or place in which they are bound.
+
+    Each public tuple of shortcuts in this file is one place.
+    """
     found = {
         name: value
         for name, value in globals().items()
@@ -101,31 +285,30 @@ def places() -> dict[str, tuple[Shortcut, ...]]:
 
 
 def format_key(key: str) -> str:
-    """``Ctrl+Shift+Z`` for napari's ``Control-Shift-Z``."""
+    """Return ``Ctrl+Shift+Z`` for napari's ``Control-Shift-Z``."""
     named = {"Control": "Ctrl", "Escape": "Esc", "Return": "Enter", "Left": "←", "Right": "→"}
     named |= {"Up": "↑", "Down": "↓"}
     return "+".join(named.get(part, part) for part in key.split("-"))
 
 
 def rows(shortcuts: tuple[Shortcut, ...]) -> list[tuple[str, str]]:
-    """Keys and what they do, in words; the nine number keys are one row."""
-    out: list[tuple[str, str]] = []
-    for shortcut in shortcuts:
-        if shortcut.action == "label" and shortcut.argument:
-            if shortcut.argument == 1:
-                out.append(("1 … 9", shortcut.what.removesuffix("class 1") + "this class"))
-            continue
-        out.append((" or ".join(map(format_key, shortcut.keys)), shortcut.what))
-    return out
+    """Return the keys of each shortcut and what they do."""
+    return [
+        (
+            "1 … 9" if shortcut.keys == _NUMBERS else " or ".join(map(format_key, shortcut.keys)),
+            shortcut.what,
+        )
+        for shortcut in shortcuts
+    ]
 
 
 def as_help() -> str:
-    """The shortcuts of label mode as an HTML table for a tooltip."""
+    """Return the shortcuts of label mode as an HTML table for a tooltip."""
     return as_table(LABEL_MODE)
 
 
 def as_table(shortcuts: tuple[Shortcut, ...]) -> str:
-    """Shortcuts as an HTML table."""
+    """Return shortcuts as an HTML table."""
     cells = "".join(
         f"<tr><td style='white-space: nowrap'><b>{key}</b>&nbsp;&nbsp;</td><td>{what}</td></tr>"
         for key, what in rows(shortcuts)

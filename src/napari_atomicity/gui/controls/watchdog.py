@@ -1,7 +1,7 @@
-"""A watchdog of the event loop: which turn blocked the window, for how long, and whose it was.
+"""A watchdog of the event loop: which turns blocked the window, for how long, and where.
 
-An application that times every event it delivers, and a thread that looks, while one takes long,
-at what the window's thread is doing. For tests and benchmarks.
+The application times every event that it delivers. While an event takes long, a thread samples
+the stack of the window's thread. For tests and benchmarks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QApplication
 
 LIMIT_MS = 50.0
-"""Longer than this a person feels."""
+"""Longer delays are noticeable."""
 
 _LOOK_EVERY_S = 0.01
 _PACKAGE = str(Path(__file__).resolve().parents[2])
@@ -148,7 +148,7 @@ def _place(frame: FrameType) -> str:
 
 
 def report(blocks: list[Block]) -> str:
-    """The blocks by whose they were, the longest first: a line for each place."""
+    """Summarise the blocks by their place in the code, the longest first."""
     groups: dict[str, list[Block]] = {}
     for block in blocks:
         name = block.ours or ("drawing, on this display" if block.painting else "napari and Qt")

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, QTimer
 from ...models.analysis import Analysis
 from ...state.window_state import WindowState
 from ..controls.forms import folded, main_button, new_form
-from ..panels.analysis_task import AnalysisRequest, analyse_without_map, place_in_map
+from ..panels.analysis_task import AnalysisRequest, analyse_image
 from ..panels.dock import Dock
 from ..panels.forms import (
     DetectionForm,
@@ -21,7 +21,7 @@ from ..panels.forms import (
 
 
 def summary(state: WindowState, image: str | None) -> str:
-    """``57 clusters: 12 Pt19, 20 Pt30 …``"""
+    """Count the clusters by label, as in ``57 clusters: 12 Pt19, 20 Pt30``."""
     if image is None or state.analysis(image) is None:
         return ""
     table = state.table(image)
@@ -35,7 +35,7 @@ def summary(state: WindowState, image: str | None) -> str:
 
 
 def typical_cluster(analysis: Analysis) -> int | None:
-    """A cluster that is worth a first look: whole, alone, and rather certain."""
+    """Return a typical cluster to look at first: complete, isolated, and rather certain."""
     table = analysis.table
     whole = table[~(table["touches_border"] | table["touches_neighbour"])]
     chosen = whole if len(whole) else table
@@ -59,7 +59,7 @@ class Analyse(Dock):
             "Find the clusters, determine the number of atoms of each, show class maps, place the "
             "clusters in the map and count the classes.",
             self.run,
-            enabled_when=lambda: self.image_form.ready,
+            enabled_when=self._is_ready,
         )
         self.task_bar = self.add_task_bar()
         self.result = self.add_label()
@@ -68,6 +68,9 @@ class Analyse(Dock):
         more = new_form()
         self.device, self.symmetries = add_device_row(more), add_symmetries_row(more)
         self.settings = self.add(folded(self.detection, more))
+
+    def _is_ready(self) -> bool:
+        return self.image_form.ready
 
     def refresh(self) -> None:
         text = summary(self.state, self.state.current)
@@ -85,38 +88,28 @@ class Analyse(Dock):
         )
         self.binding.set_engine(image, request.model, request.device)
         self.start(
-            analyse_without_map,
+            analyse_image,
             self.state.micrograph(image),
             request,
             message=f"Analysing {image}",
-            on_result=partial(self._done, request.model),
+            on_result=self._done,
             about=image,
         )
 
-    def _done(self, model: str, analysis: Analysis) -> None:
+    def _done(self, analysis: Analysis) -> None:
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
-        self.state.set_analysis(analysis, f"analyse {image}", soon=True)
-        self._then(image, model)
+        self.state.clusters.set_analysis(analysis, f"analyse {image}", soon=True)
+        self._then(image)
 
-    def _then(self, image: str, model: str) -> None:
+    def _then(self, image: str) -> None:
         """Continue once the analysis is in the window's state, which takes a few turns."""
         if self.state.busy:
-            QTimer.singleShot(0, partial(self._then, image, model))
+            QTimer.singleShot(0, partial(self._then, image))
             return
         self.binding.label_mode.on = True
         now = self.state.analysis(image)
-        if now is not None and len(now.table):
-            if not self.state.selection:
-                # So that Explain has something to explain.
-                self.state.select({(image, typical_cluster(now))})
-            self.start(
-                place_in_map,
-                now,
-                model,
-                message="Placing the clusters in the map",
-                on_result=self.state.place,
-                key="umap",
-                about=image,
-            )
+        if now is not None and len(now.table) and not self.state.selection:
+            # So that Explain has something to explain.
+            self.state.select({(image, typical_cluster(now))})

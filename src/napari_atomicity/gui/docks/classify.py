@@ -21,12 +21,11 @@ from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...models.analysis import Analysis
-from ...pipeline.analysis import classify_clusters
+from ...pipeline.analysis import classify_clusters, embed_clusters
 from ...statistics.ratios import images_that_differ
 from .. import tasks
 from ..controls.connections import follow
-from ..controls.forms import _Combo as ComboBox
-from ..controls.forms import new_form
+from ..controls.forms import ComboBox, new_form
 from ..controls.glyphs import glyph_icon
 from ..controls.shortcuts import as_help
 from ..panels.dock import Dock
@@ -47,9 +46,10 @@ def classify(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify all clusters of an image; run in a worker."""
+    """Classify all clusters of an image and place them in the map; run in a worker."""
     tasks.cap_torch_threads()
-    return classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
+    found = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
+    return embed_clusters(found, model, stop)
 
 
 class Classify(Dock):
@@ -69,7 +69,7 @@ class Classify(Dock):
             "Classify",
             "Predict the atomicity of every cluster of this image. Corrections are kept.",
             self.run,
-            enabled_when=lambda: self.state.analysis(self.state.current or "") is not None,
+            enabled_when=self._is_detected,
         )
         row.addWidget(self.button)
         self.task_bar = self.add_task_bar()
@@ -130,9 +130,14 @@ class Classify(Dock):
         history.addWidget(self.redo_button)
         self.content.addLayout(history)
 
+    def _is_detected(self) -> bool:
+        return self.state.analysis(self.state.current or "") is not None
+
     def _follow_symmetries(self) -> None:
-        """Show how the image was classified; a change by the user is kept until the image or its
-        classification changes."""
+        """Show how the image was classified.
+
+        A change by the user is kept until the image or its classification changes.
+        """
         image = self.state.current
         analysis = None if image is None else self.state.analysis(image)
         averaged = None  # not classified yet
@@ -165,7 +170,7 @@ class Classify(Dock):
         )
 
     def _done(self, result: Analysis) -> None:
-        self.state.predict(result, f"classify {result.micrograph.name}")
+        self.state.clusters.replace_predictions(result, f"classify {result.micrograph.name}")
         self.binding.label_mode.on = True
 
     # ---- legend
@@ -254,7 +259,7 @@ class Classify(Dock):
 
     def _on_label_chosen(self, index: int) -> None:
         if index > 0:
-            self.state.relabel(self.state.selection, self.labels.itemData(index))
+            self.state.clusters.relabel(self.state.selection, self.labels.itemData(index))
         self.labels.setCurrentIndex(0)
 
     def _on_selection(self, *_: Any) -> None:
@@ -276,7 +281,7 @@ class Classify(Dock):
     def _on_history(self) -> None:
         for button, edits, verb, key in (
             (self.undo_button, self.state.history, "Undo", "Ctrl+Z"),
-            (self.redo_button, self.state.undone, "Redo", "Ctrl+Shift+Z"),
+            (self.redo_button, self.state.history.undone, "Redo", "Ctrl+Shift+Z"),
         ):
             button.setEnabled(bool(edits))
             what = edits[-1].description if edits else "nothing"

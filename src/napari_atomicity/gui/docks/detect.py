@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from qtpy.QtWidgets import QCheckBox
 
 from ...models.analysis import Analysis
@@ -26,7 +28,7 @@ class Detect(Dock):
             "Detect",
             "Find the clusters. Clusters found before keep their numbers and corrections.",
             self.run,
-            enabled_when=lambda: self.image_form.ready,
+            enabled_when=self._is_ready,
         )
         self.task_bar = self.add_task_bar()
         self.result = self.add_label()
@@ -34,10 +36,13 @@ class Detect(Dock):
             QCheckBox("Show outlines"),
             "Draw the outline in which each cluster was measured. Default: on.",
         )
-        self.outlines.setChecked(self.binding.outlines_wanted)
-        self.outlines.toggled.connect(self.binding.show_outlines)
+        self.outlines.setChecked(self.binding.outlines_visible)
+        self.outlines.toggled.connect(partial(setattr, self.binding, "outlines_visible"))
         self.detection = self.add(DetectionForm())
         self.add_label(_MANUAL_EDITING)
+
+    def _is_ready(self) -> bool:
+        return self.image_form.ready
 
     def refresh(self) -> None:
         analysis = self.state.analysis(self.state.current or "")
@@ -68,4 +73,4 @@ class Detect(Dock):
 
     def _show_result(self, analysis: Analysis) -> None:
         if self.binding.accepts(analysis):
-            self.state.set_analysis(analysis, f"detect in {analysis.micrograph.name}")
+            self.state.clusters.set_analysis(analysis, f"detect in {analysis.micrograph.name}")

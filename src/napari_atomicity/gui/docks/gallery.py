@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from napari.utils.notifications import show_error
@@ -19,10 +19,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.cluster_table import AGGREGATE, UNKNOWN
+from ...core.cluster_table import AGGREGATE, Key
 from ...core.errors import AtomicityError
 from ..controls.cluster_rows import in_numbers, label_order
-from ..controls.forms import _Combo
+from ..controls.forms import ComboBox
 from ..controls.rows_dock import RowsDock
 from ..controls.settings import remember, settings
 from ..controls.shortcuts import GALLERY, Shortcut, as_table
@@ -31,6 +31,7 @@ from ..gallery.order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, Ga
 from ..gallery.pictures import OVERLAYS
 from ..gallery.view import SIDES_PX, USUAL_SIDE_PX, GalleryView
 from ..viewer.binding import binding_of
+from ..viewer.label_actions import numbered_label
 
 EMPTY = "Analyse an image first: its clusters appear here."
 NOTHING_FITS = "No cluster fits the filter."
@@ -83,7 +84,7 @@ class Gallery(RowsDock):
         self.group_combo = _combo(GROUPINGS)
         self.sort_combo = _combo({k: s.tooltip for k, s in SORTINGS.items()})
         self.state_combo = _combo({k: s.tooltip for k, s in STATES.items()})
-        self.label_combo = _Combo()
+        self.label_combo = ComboBox()
         self.label_combo.addItem(ANY_LABEL, None)
         for name, combo in (
             ("overlay", self.overlay_combo),
@@ -147,7 +148,7 @@ class Gallery(RowsDock):
         self.sort_again_button.clicked.connect(self.sort)
         self.view.picked.connect(self._on_selected)
         self.view.activated_at.connect(self._on_activated)
-        self.view.shortcut_pressed.connect(self._on_requested)
+        self.view.shortcut_pressed.connect(self._on_shortcut)
 
     def _explain_sort(self, *_: object) -> None:
         words = SORTINGS[str(self.sort_combo.currentData())].tooltip
@@ -264,16 +265,13 @@ class Gallery(RowsDock):
         self.state.select([key])
         self.state.request_focus(key)
 
-    def _on_requested(self, shortcut: Shortcut) -> None:
-        if shortcut.action in ("undo", "redo"):
-            do: Callable[[], object] = getattr(self._binding, shortcut.action)
-        else:
-            do = self._edit_of(shortcut)
+    def _on_shortcut(self, shortcut: Shortcut, key: str) -> None:
         try:
-            do()
+            shortcut.run(self, key)
         except AtomicityError as error:
             show_error(str(error))
-        self._immediately()
+        if shortcut.name not in ("select all", "focus"):
+            self._immediately()
 
     def _immediately(self) -> None:
         """Update at once, so that the effect of a key is visible before the next one."""
@@ -281,28 +279,63 @@ class Gallery(RowsDock):
             self._timer.stop()
             self.update_now()
 
-    def _edit_of(self, shortcut: Shortcut) -> Callable[[], object]:
-        """Return the edit of a shortcut for the selected tiles that are shown."""
-        # Tiles hidden by the filter are not edited.
+    # ---- what the shortcuts do
+    def _selected_keys(self) -> set[Key]:
+        """Return the selected clusters whose tiles are shown; show a message if there are none.
+
+        Clusters that a filter hides must not be labelled by a person who does not see them.
+        """
         shown = np.zeros(len(self.model.rows), bool)
         shown[self.model.arrangement.order] = True
         keys = self.model.rows.keys_of(shown & self.model.rows.selected)
-        state, classes = self.state, self.state.classes()
-        if not keys or (shortcut.action == "label" and shortcut.argument > len(classes)):
-            self._binding.viewer.status = (
-                f"There is no class {shortcut.argument}" if keys else "Select tiles first"
-            )
-            return lambda: None
-        if shortcut.action == "delete":
-            return lambda: state.remove(keys)
-        named = {"label": [UNKNOWN, *classes][shortcut.argument] if classes else UNKNOWN}
-        label = {**named, "aggregate": AGGREGATE, "unlabel": ""}[shortcut.action]
-        return lambda: state.relabel(keys, label)
+        if not keys:
+            self._binding.viewer.status = "Select tiles first"
+        return keys
+
+    def label(self, number: int) -> None:
+        """Label the selected tiles as the n-th class, counted from 1; 0 means unknown."""
+        keys = self._selected_keys()
+        label = numbered_label(self.state, number)
+        if keys and label is None:
+            self._binding.viewer.status = f"There is no class {number}"
+        elif keys and label is not None:
+            self.state.clusters.relabel(keys, label)
+
+    def label_aggregate(self) -> None:
+        """Label the selected tiles as aggregates."""
+        if keys := self._selected_keys():
+            self.state.clusters.relabel(keys, AGGREGATE)
+
+    def unlabel(self) -> None:
+        """Remove the manual labels of the selected tiles."""
+        if keys := self._selected_keys():
+            self.state.clusters.relabel(keys, "")
+
+    def delete(self) -> None:
+        """Delete the clusters of the selected tiles."""
+        if keys := self._selected_keys():
+            self.state.clusters.remove(keys)
+
+    def undo(self) -> None:
+        """Undo the last step."""
+        self._binding.undo()
+
+    def redo(self) -> None:
+        """Redo the step that was undone last."""
+        self._binding.redo()
+
+    def select_all(self) -> None:
+        """Select all tiles that are shown."""
+        self.view.select_all()
+
+    def show_in_image(self) -> None:
+        """Go to the cluster of the current tile in the image."""
+        self.view.show_in_image()
 
 
-def _combo(entries: Iterable[str]) -> _Combo:
+def _combo(entries: Iterable[str]) -> ComboBox:
     """Return a combo box of names, with tooltips if a mapping gives them."""
-    combo = _Combo()
+    combo = ComboBox()
     for i, name in enumerate(entries):
         combo.addItem(name, name)
         words = entries[name] if isinstance(entries, dict) else None

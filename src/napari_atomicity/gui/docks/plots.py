@@ -21,7 +21,7 @@ from ...reporting.plot_base import Look, Plot
 from ...reporting.plot_ratios import ORDERS, recording_time
 from ...reporting.plots import PLOTS, save_plot, scales_of
 from ..controls.connections import follow
-from ..controls.forms import _Combo, in_scroll_area
+from ..controls.forms import ComboBox, in_scroll_area
 from ..controls.settings import remember
 from ..scatter.linked import HINT, Linked
 from ..scatter.save import choose_and_save
@@ -103,18 +103,18 @@ class Plots(QWidget):
         follow(self, state.project_changed, self._on_project)
 
     def _build(self) -> None:
-        self.plot_combo = _Combo()
+        self.plot_combo = ComboBox()
         for name, plot in PLOTS.items():
             self.plot_combo.addItem(plot.title, name)
         self.plot_combo.setAccessibleName("Plot")
         self.plot_combo.setToolTip("Plot to draw. Default: diameter by class.")
         remember("plots/plot", self.plot_combo)
-        self.scope_combo = _Combo()
+        self.scope_combo = ComboBox()
         self.scope_combo.addItem(ALL_IMAGES, "all")
         self.scope_combo.addItem(THIS_IMAGE, "current")
         self.scope_combo.setAccessibleName("Clusters of")
         self.scope_combo.setToolTip("Clusters to draw. Default: those of all images.")
-        self.order_combo = _Combo()
+        self.order_combo = ComboBox()
         for name, text in ORDERS.items():
             self.order_combo.addItem(text, name)
         self.order_combo.setAccessibleName("Order of the images")

@@ -22,11 +22,12 @@ from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
-from ...state.export import Choices, Snapshot, export, snapshot
+from ...state.export import Choices, export
+from ...state.export_contents import Snapshot, snapshot
 from ...state.window_state import WindowState
 from ...statistics.prevalence import METHODS
 from ...statistics.ratios import class_ratios
-from ..controls.forms import _Combo, folded, labelled, main_button, new_form
+from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.settings import remember, settings
 from ..panels.dock import Dock
 from ..panels.table_files import (
@@ -139,7 +140,7 @@ class Report(Dock):
     def _settings(self) -> QWidget:
         self.title = QLineEdit()
         self.title.setPlaceholderText("How many atoms are in each cluster?")
-        self.method = _Combo()
+        self.method = ComboBox()
         for name, method in METHODS.items():
             self.method.addItem(method.title, name)
         self.reference = QLineEdit()

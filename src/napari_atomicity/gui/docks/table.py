@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import AtomicityError
 from ...core.filtering import EXAMPLES
-from ...core.filtering import rows as rows_of_line
+from ...core.filtering import matching_rows as rows_of_line
 from ...core.progress import Progress, Stop
 from ...io.clipboard import tab_separated
 from ...io.tables import write_table
@@ -31,7 +31,7 @@ from ..controls.cluster_rows import in_numbers
 from ..controls.rows_dock import RowsDock
 from ..controls.settings import settings
 from ..panels.table_files import FILE_TYPES, choose_table_path, write_in_worker
-from ..table.model import USUAL, ClusterModel, meaning
+from ..table.model import USUAL, ClusterModel, describe_column
 from ..table.view import ClusterView
 from ..tasks import start
 from ..viewer.binding import state_of
@@ -245,7 +245,7 @@ class Table(RowsDock):
             action = self.columns_menu.addAction(name)
             action.setCheckable(True)
             action.setChecked(name in self._chosen)
-            action.setToolTip(meaning(name))
+            action.setToolTip(describe_column(name))
             action.setData(name)
             action.toggled.connect(self._on_column)
         self.columns_menu.addSeparator()

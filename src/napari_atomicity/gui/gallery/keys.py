@@ -11,8 +11,13 @@ from .grid import GalleryGrid
 _PORTABLE = QKeySequence.SequenceFormat.PortableText
 
 
-def shortcut_of(event: QKeyEvent, shortcuts: tuple[Shortcut, ...] = GALLERY) -> Shortcut | None:
-    """Return the shortcut of a key; digits and letters count on any keyboard layout."""
+def shortcut_of(
+    event: QKeyEvent, shortcuts: tuple[Shortcut, ...] = GALLERY
+) -> tuple[Shortcut, str] | None:
+    """Return the shortcut of a key and the key; None if it has no shortcut.
+
+    Digits and letters are recognised by the text that they write, on any keyboard layout.
+    """
     other = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier
     text = event.text()
     if not event.modifiers() & other and text.isprintable() and text.strip():
@@ -22,8 +27,9 @@ def shortcut_of(event: QKeyEvent, shortcuts: tuple[Shortcut, ...] = GALLERY) -> 
     if event.key() == Qt.Key.Key_Enter:
         names = {"Return"}
     for shortcut in shortcuts:
-        if any(_portable(key) in names for key in shortcut.keys):
-            return shortcut
+        for key in shortcut.keys:
+            if _portable(key) in names:
+                return shortcut, key
     return None
 
 

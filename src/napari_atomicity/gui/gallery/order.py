@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...core.cluster_table import UNKNOWN
-from ...core.neighbours import along_the_map, nearest_first
+from ...core.map_order import distance_to_selection, hilbert_index
 from ..controls.cluster_rows import label_order
 
 DOUBTFUL_BELOW = 0.7
@@ -202,8 +202,8 @@ def _column(name: str) -> Callable[[pd.DataFrame, Sequence[str], np.ndarray], np
 
 def _by_similarity(table: pd.DataFrame, classes: Sequence[str], selected: np.ndarray) -> np.ndarray:
     places = table[["umap_1", "umap_2"]].to_numpy(float)
-    near = nearest_first(places, selected)
-    return near if np.isfinite(near).any() else along_the_map(places)
+    near = distance_to_selection(places, selected)
+    return near if np.isfinite(near).any() else hilbert_index(places)
 
 
 SORTINGS: dict[str, Sorting] = {

@@ -48,7 +48,8 @@ class GalleryView(QAbstractItemView):
     """Tiles in sections; the selection is the mask of the rows of the model.
 
     Signals: ``picked(rows, whole)``: select the rows of this mask, among all rows or (if not
-    ``whole``) among the visible ones; ``activated_at(row)``; ``shortcut_pressed(shortcut)``.
+    ``whole``) among the visible ones; ``activated_at(row)``; ``shortcut_pressed(shortcut,
+    key)``.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class GalleryView(QAbstractItemView):
 
     picked = Signal(object, bool)
     activated_at = Signal(int)
-    shortcut_pressed = Signal(object)
+    shortcut_pressed = Signal(object, str)
 
     def __init__(self, model: GalleryModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -325,21 +326,26 @@ class GalleryView(QAbstractItemView):
         return super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        shortcut = shortcut_of(event)
-        if shortcut is not None and shortcut.action == "select all":
-            self._pick(np.ones(len(self._grid), bool), whole=True)
-        elif shortcut is not None and shortcut.action == "focus":
-            row = self._row_to_focus()
-            if row is not None:
-                self.activated_at.emit(row)
-        elif shortcut is not None:
-            if not event.isAutoRepeat() or shortcut.action in ("undo", "redo"):
-                self.shortcut_pressed.emit(shortcut)
+        found = shortcut_of(event)
+        if found is not None:
+            shortcut, key = found
+            if not event.isAutoRepeat() or shortcut.repeats:
+                self.shortcut_pressed.emit(shortcut, key)
         elif event.key() == Qt.Key.Key_Escape:
             self._band.clear()
             self._pick(np.zeros(len(self._grid), bool), whole=True)
         elif not self._move(event):
             event.ignore()
+
+    def select_all(self) -> None:
+        """Select all tiles that are shown."""
+        self._pick(np.ones(len(self._grid), bool), whole=True)
+
+    def show_in_image(self) -> None:
+        """Go to the cluster of the current or first selected tile in the image."""
+        row = self._row_to_focus()
+        if row is not None:
+            self.activated_at.emit(row)
 
     def _row_to_focus(self) -> int | None:
         """Return the row with the dotted frame if it is selected, else the first selected row."""

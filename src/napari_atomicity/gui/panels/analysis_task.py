@@ -7,14 +7,14 @@ from typing import NamedTuple
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
 from ...detection import DetectionSettings
-from ...io.stored_micrograph import LazyMicrograph
+from ...io.lazy_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
-from ...pipeline.analysis import analyse, embed_clusters
+from ...pipeline.analysis import analyse
 from .. import tasks
 
 
 class AnalysisRequest(NamedTuple):
-    """What is asked of an analysis."""
+    """Settings of an analysis."""
 
     detection: DetectionSettings
     model: str
@@ -22,30 +22,36 @@ class AnalysisRequest(NamedTuple):
     symmetries: bool
 
 
-def analyse_without_map(
+def analyse_image(
     micrograph: Micrograph,
-    asked: AnalysisRequest,
+    request: AnalysisRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """All but the UMAP, which nobody should wait for; run in a worker."""
+    """Analyse an image; run in a worker.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        The image.
+    request : AnalysisRequest
+        Settings of the analysis.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+
+    Returns
+    -------
+    Analysis
+    """
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
-        micrograph = micrograph.described()
+        micrograph = micrograph.with_file_metadata()
     return analyse(
         micrograph,
-        asked.model,
-        asked.device,
+        request.model,
+        request.device,
         progress,
         stop,
-        settings=asked.detection,
-        umap=False,
-        symmetries=asked.symmetries,
+        settings=request.detection,
+        symmetries=request.symmetries,
     )
-
-
-def place_in_map(
-    analysis: Analysis, model: str, progress: Progress | None = None, stop: Stop | None = None
-) -> Analysis:
-    """The analysis with its places in the UMAP; run in a worker."""
-    return embed_clusters(analysis, model, stop)

@@ -1,4 +1,4 @@
-"""Who gives the labels, and blind mode."""
+"""The annotator and blind mode."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ _REMEMBERED = "annotator"
 
 
 BLIND = (
-    "Blind: neither what the machine nor what others say is shown. Labels that you give are kept "
-    "apart, and count only where nobody says anything openly."
+    "Blind mode hides predictions and the labels of others. Your labels are stored separately and "
+    "count only for clusters without an open label."
 )
 
 
-# ---- who works here
 class AnnotatorForm(QWidget):
     """The annotator's name, which is remembered, and the switch to blind mode."""
 
@@ -30,8 +29,7 @@ class AnnotatorForm(QWidget):
         self.name = QLineEdit()
         self.name.setAccessibleName("Annotator")
         self.name.setToolTip(
-            "Who gives the labels; it is noted with each of them. Default: your name at this "
-            "computer."
+            "Name of the annotator, stored with each label. Default: your user name."
         )
         self.name.editingFinished.connect(self._on_name)
         self.blind = QCheckBox("Blind")
@@ -75,11 +73,11 @@ class AnnotatorForm(QWidget):
             self.blind.setChecked(state.blind)
         self.blind.setEnabled(state.project is not None)
         self.blind.setToolTip(
-            "For a second opinion: hide what the machine and others say. Default: off."
+            "Hide predictions and the labels of others. Default: off."
             if state.project is not None
             else NO_PROJECT
         )
         self.words.setVisible(state.blind)
 
 
-NO_PROJECT = "Open a folder or a project first: labels of several people are kept in its file."
+NO_PROJECT = "Open a folder or a project first: its file stores the labels of several annotators."

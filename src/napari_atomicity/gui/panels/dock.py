@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, ClassVar
+from weakref import WeakMethod
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, QTimer
@@ -43,7 +44,7 @@ class Dock(QWidget):
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
         self.state = self.binding.state
-        self._conditions: list[tuple[QWidget, Callable[[], bool]]] = []
+        self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
         self._outdated = True
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -92,7 +93,8 @@ class Dock(QWidget):
         """Enable the buttons whose conditions hold, and none while a task runs."""
         idle = not busy(self.state)
         for widget, condition in self._conditions:
-            widget.setEnabled(idle and condition())
+            holds = None if condition is None else condition()
+            widget.setEnabled(idle and (holds is None or holds()))
 
     # ---- content
     def add(self, widget: Any, tooltip: str = "") -> Any:
@@ -113,7 +115,7 @@ class Dock(QWidget):
         text: str | QPushButton,
         tooltip: str,
         run: Callable[[], object],
-        enabled_when: Callable[[], bool] = lambda: True,
+        enabled_when: Callable[[], bool] | None = None,
     ) -> QPushButton:
         """Add a button that is disabled while a task runs.
 
@@ -123,9 +125,9 @@ class Dock(QWidget):
             The label of the button, or a button.
         tooltip : str
             What it does.
-        run : callable
-            Called without arguments when the button is clicked.
-        enabled_when : callable, optional
+        run : bound method
+            Called when the button is clicked.
+        enabled_when : bound method, optional
             ``enabled_when() -> bool``; the button is enabled only while it is true.
 
         Returns
@@ -133,14 +135,18 @@ class Dock(QWidget):
         QPushButton
         """
         button = QPushButton(text) if isinstance(text, str) else text
-        button.clicked.connect(lambda *_: run())
+        button.clicked.connect(run)
         self.enable_when(button, enabled_when)
         self.add(button, tooltip)
         return button
 
-    def enable_when(self, widget: QWidget, condition: Callable[[], bool]) -> None:
-        """Keep a widget enabled only while no task runs and a condition holds."""
-        self._conditions.append((widget, condition))
+    def enable_when(self, widget: QWidget, condition: Callable[[], bool] | None) -> None:
+        """Keep a widget enabled only while no task runs and a condition, a bound method, holds.
+
+        The method is held weakly: a cycle of references would leave the dock to the garbage
+        collector, which may run in a thread in which no widget may be deleted.
+        """
+        self._conditions.append((widget, None if condition is None else WeakMethod(condition)))
 
     def add_task_bar(self) -> TaskBar:
         """Add the progress bar of the window's task, with its Cancel button."""

@@ -14,12 +14,13 @@ DISTRIBUTION = "napari-atomicity"
 
 
 def dock_name(widget: type[QWidget]) -> str:
-    """As napari names a dock that is opened from the menu, so that the menu finds it."""
+    """Return the name that napari gives a dock, so that the menu finds it."""
     return f"{widget.__name__} ({PLUGIN})"
 
 
 def main_window(viewer: Any) -> QMainWindow:
-    # napari has no public name for it; a dock's parent would do as well, but there may be none.
+    """Return the main window of a viewer."""
+    # napari has no public name for it, and there may be no dock whose parent it is.
     return viewer.window._qt_window
 
 

@@ -1,4 +1,4 @@
-"""Parts that several docks are made of."""
+"""Form fields and the task bar, shared by several docks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ...state.window_state import Status, TaskState, WindowState
 from .. import tasks
 from ..controls.connections import follow
 from ..controls.drawing import ProgressBar
-from ..controls.forms import _Combo, labelled, new_form, spin_box
+from ..controls.forms import ComboBox, labelled, new_form, spin_box
 from ..controls.settings import remember
 from ..viewer import calibration
 from ..viewer.binding import Binding
@@ -35,8 +35,8 @@ from ..viewer.models import model_folder
 from ..viewer.ruler import Ruler
 
 
-class ImageCombo(_Combo):
-    """The Image layers that may hold a micrograph; follows the viewer.
+class ImageCombo(ComboBox):
+    """The Image layers that may hold a micrograph.
 
     Signals: ``changed()`` when another image is chosen or the chosen one has changed.
     """
@@ -48,7 +48,7 @@ class ImageCombo(_Combo):
         self._binding = binding
         self._layers: list[weakref.ref[Image]] = []
         follow(self, binding.layers_changed, self._refill)
-        follow(self, binding.looked_at, self._show)
+        follow(self, binding.image_activated, self._show)
         follow(self, binding.state.current_changed, self._show_current)
         self.currentIndexChanged.connect(self._on_index)
         self._refill()
@@ -67,10 +67,10 @@ class ImageCombo(_Combo):
         self.clear()
         self._layers = [weakref.ref(x) for x in layers]
         self.addItems([x.name for x in layers])
-        # A new image is the active layer, and the one that somebody wants to look at next.
+        # A new image is the active layer and likely the one to work on.
         active = self._binding.viewer.layers.selection.active if layers else None
         index = next(
-            (i for wish in (active, before) for i, x in enumerate(layers) if x is wish),
+            (i for chosen in (active, before) for i, x in enumerate(layers) if x is chosen),
             len(layers) - 1,
         )
         self.setCurrentIndex(index)
@@ -89,12 +89,12 @@ class ImageCombo(_Combo):
 
     def _on_index(self, index: int) -> None:
         if self.layer is not None:
-            self._binding.look_at(self.layer)
+            self._binding.current_image.make_current(self.layer)
         self.changed.emit()
 
 
 class ImageForm(QWidget):
-    """Which image, and how large its pixels are; what is typed is written to the layer.
+    """Choice of the image and its pixel size, which is written to the layer.
 
     Signals: ``changed()`` when either changes.
     """
@@ -104,7 +104,7 @@ class ImageForm(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding = binding
-        # What was typed and not yet written to a layer: it must survive that other layers come.
+        # Pixel sizes that were typed but not yet written to their layers.
         self._typed: weakref.WeakKeyDictionary[Image, float] = weakref.WeakKeyDictionary()
         self.images = ImageCombo(binding)
         self.pixel_size = spin_box(0.0, MAX_PIXEL_NM, 0.0, 5, " nm")
@@ -121,8 +121,8 @@ class ImageForm(QWidget):
             form,
             "Pixel size",
             self.pixel_size,
-            "Edge length of a pixel in nm, from the layer's scale and units. Without it nothing "
-            "can be classified; what is typed here is written to the layer.",
+            "Pixel size in nm, from scale and units of the layer. Classification needs it. A value "
+            "that you enter here is written to the layer.",
         )
         form.addRow(self.hint)
         form.addRow(self.ruler)
@@ -133,11 +133,11 @@ class ImageForm(QWidget):
 
     @property
     def ready(self) -> bool:
-        """Whether there is an image with a pixel size."""
+        """Whether an image with a pixel size is chosen."""
         return self.images.layer is not None and self.pixel_size.value() > 0
 
     def take(self) -> str:
-        """Calibrate the layer, bring it into the session, and return the image's name.
+        """Calibrate the layer, add its image to the state, and return the name of the image.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class ImageForm(QWidget):
         self.changed.emit()
 
     def _no_image(self) -> str:
-        """What to do where no layer holds a micrograph; why the one that is there does not."""
+        """Return a hint if no layer holds a micrograph: why, or how to open one."""
         viewer = self._binding.viewer
         layers = [] if viewer is None else list(viewer.layers)
         reasons = [why_not(layer) for layer in layers]
@@ -190,7 +190,7 @@ class ImageForm(QWidget):
 
 
 _OPEN = "Open a micrograph: drop a file here, or File ▸ Open Sample ▸ Atomicity."
-# The field shows five digits; what a file says is not rounded to them.
+# The field shows five digits; the value of a file has more.
 _ROUNDING_NM = 0.5e-5
 
 
@@ -200,20 +200,17 @@ def _hint(
     if size_nm is not None or typed_nm:
         return ""
     if guess_nm is not None:
-        return f"The layer has a scale of {guess_nm:g} without a unit. Is this in nm?"
+        return f"The layer has a scale of {guess_nm:g} without a unit. Is it in nm?"
     if in_file_nm is not None:
-        return "This is the pixel size that the file gives."
-    return (
-        "The file does not say how large a pixel is. Type it in: without it diameters, and so "
-        "atomicities, would mean nothing."
-    )
+        return "This pixel size is from the file."
+    return "The file gives no pixel size. Enter it: diameters and atomicities depend on it."
 
 
-class ModelCombo(_Combo):
-    """The models at hand, with their cards as tooltips; a new one is listed at once."""
+class ModelCombo(ComboBox):
+    """The available models, with their descriptions as tooltips."""
 
     setting, usual = "model", SHIPPED["default"]
-    """Under which name the choice is remembered, and the model that comes first."""
+    """Key under which the choice is saved, and the model that is listed first."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -222,7 +219,7 @@ class ModelCombo(_Combo):
         follow(self, model_folder.changed, self._refill)
 
     def available(self) -> list[tuple[str, str]]:
-        """Name of each model, and what its card says."""
+        """Return name and description of each model."""
         return [(card.name, card.description or ", ".join(card.classes)) for card in _cards()]
 
     def _fill(self) -> None:
@@ -246,17 +243,17 @@ class ModelCombo(_Combo):
 
 
 def _cards() -> list[ModelCard]:
-    """Cards of the models at hand, without the seconds that torch takes to load."""
+    """Return the cards of the available models, without importing torch."""
     cards = []
     for path in model_files():
-        # A damaged one is reported when it is asked for, not here.
+        # A damaged model is reported when it is used.
         with suppress(ModelError):
             cards.append(read_card(path))
     return cards
 
 
-class DeviceCombo(_Combo):
-    """Where the network runs; a device that is not there is said so when it is asked for."""
+class DeviceCombo(ComboBox):
+    """The device on which the network runs; whether it exists is checked when it is used."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -275,35 +272,35 @@ class DeviceCombo(_Combo):
 
 
 def add_model_row(form: QFormLayout) -> ModelCombo:
-    """A row for the network that labels."""
+    """Add a row for the model that classifies."""
     models = ModelCombo()
-    labelled(form, "Model", models, "The network that is asked. Default: the shipped one.")
+    labelled(form, "Model", models, "Model that classifies. Default: the model of this package.")
     return models
 
 
 def add_device_row(form: QFormLayout) -> DeviceCombo:
-    """A row for where it runs."""
+    """Add a row for the device on which the model runs."""
     device = DeviceCombo()
-    labelled(form, "Device", device, "Where the network runs. Default: automatic.")
+    labelled(form, "Device", device, "Device on which the model runs. Default: automatic.")
     return device
 
 
 def add_symmetries_row(form: QFormLayout, default: str = "off") -> QCheckBox:
-    """A row for the average over the symmetries of the square."""
+    """Add a row for averaging over the symmetries of the square."""
     box = QCheckBox("Average over eight")
     labelled(
         form,
         "Symmetries",
         box,
-        "Show the network every cluster in the eight symmetries of the square and average: how the "
-        "image lies makes no difference then, and the network takes eight times as long. "
+        "Classify each cluster in the eight symmetries of the square and average the predictions. "
+        "The result does not depend on the orientation of the image. Takes eight times as long. "
         f"Default: {default}.",
     )
     return box
 
 
 class DetectionForm(QWidget):
-    """The settings of the detection."""
+    """Settings of the detection."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -315,9 +312,7 @@ class DetectionForm(QWidget):
         self.threshold = spin_box(0.5, 100.0, usual.threshold, 1, " × noise")
         self.split = QCheckBox("Split touching clusters")
         self.split.setChecked(usual.split_touching)
-        self.split.setToolTip(
-            "Whether a cluster with two summits counts as two clusters. Default: yes."
-        )
+        self.split.setToolTip("Split a cluster with two peaks into two clusters. Default: yes.")
         labelled(
             form,
             "Smallest",
@@ -334,20 +329,20 @@ class DetectionForm(QWidget):
             form,
             "Threshold",
             self.threshold,
-            "How far a cluster must stand out, in units of the noise: lower finds fainter "
-            f"clusters and more that are none. Default: {usual.threshold:g}.",
+            "Minimum contrast of a cluster in units of the noise. Lower values detect fainter "
+            f"clusters and more false positives. Default: {usual.threshold:g}.",
         )
         form.addRow(self.split)
         for name in ("diameter_min", "diameter_max", "threshold", "split"):
             remember(f"detection/{name}", getattr(self, name))
 
     def settings(self) -> DetectionSettings:
-        """What is set.
+        """Return the settings.
 
         Raises
         ------
         AtomicityError
-            If the diameters are no range.
+            If the smallest diameter exceeds the largest.
         """
         return DetectionSettings(
             diameter_min_nm=self.diameter_min.value(),
@@ -358,7 +353,7 @@ class DetectionForm(QWidget):
 
 
 class TaskBar(QWidget):
-    """What the window is busy with: words, a bar, and Cancel. Empty while it is not."""
+    """Message, progress bar and Cancel of the running task; empty if none runs."""
 
     def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -371,7 +366,7 @@ class TaskBar(QWidget):
         self.bar.setAccessibleName("Progress")
         self.bar.setMaximumHeight(self.fontMetrics().height())
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop what is running; nothing changes.")
+        self.cancel_button.setToolTip("Stop the running task. Its result is discarded.")
         self.cancel_button.clicked.connect(self._cancel)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
@@ -391,14 +386,14 @@ class TaskBar(QWidget):
         busy = status.state is TaskState.RUNNING
         self.bar.setVisible(busy)
         self.cancel_button.setVisible(busy)
-        # Done goes without saying: the result is there.
-        said = status.state in (TaskState.RUNNING, TaskState.STOPPED, TaskState.FAILED)
-        self.words.setVisible(said and bool(status.message))
+        # A finished task needs no message: its result is shown.
+        has_message = status.state in (TaskState.RUNNING, TaskState.STOPPED, TaskState.FAILED)
+        self.words.setVisible(has_message and bool(status.message))
         self.words.setText(status.message)
         self.bar.setMaximum(status.total)
         self.bar.setValue(status.done)
 
 
 def busy(state: WindowState) -> bool:
-    """Whether something is running that the person waits for."""
+    """Return whether a task runs that the user waits for."""
     return state.status.state is TaskState.RUNNING

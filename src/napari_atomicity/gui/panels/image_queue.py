@@ -1,4 +1,4 @@
-"""Images of a session one after the other in a worker, the one that is looked at first."""
+"""Process images one after the other in a worker, the current image first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..viewer.binding import Binding
 
 
 class ImageQueue:
-    """Works through images of a session: what is done to each, a subclass says.
+    """Process images one after the other; a subclass defines the steps.
 
     Signals: ``changed()`` when it starts, goes on or ends.
     """
@@ -28,13 +28,12 @@ class ImageQueue:
         self._key = key
         self._waiting: list[str] = []
         self.group: object = None
-        """What becomes of all of these images is one step of undo."""
+        """The edits of all these images are one step of undo."""
         self.n_done, self.n_in_all = 0, 0
         self.task: tasks.Task | None = None
         self.state.project_changed.connect(self._on_project)
 
     def _on_project(self) -> None:
-        """Other images: what waits is not of them."""
         self.forget()
         self.task = None
 
@@ -43,14 +42,14 @@ class ImageQueue:
         return self.task is not None and self.task.running
 
     def begin(self, images: list[str]) -> None:
-        """These images wait; the one that is looked at comes first."""
+        """Add images to the queue, the current image first."""
         current = self.state.current
         self._waiting = sorted(images, key=lambda name: name != current)
         self.group = object()
         self.n_done, self.n_in_all = 0, len(images)
 
     def take(self) -> str | None:
-        """The next image that waits and is still there; None after the last."""
+        """Return the next image that still exists; None after the last."""
         while self._waiting:
             image = self._waiting.pop(0)
             if image in self.state.images:
@@ -58,7 +57,7 @@ class ImageQueue:
         return None
 
     def forget(self) -> None:
-        """Nothing waits any more."""
+        """Empty the queue."""
         self._waiting = []
 
     def run(
@@ -70,7 +69,23 @@ class ImageQueue:
         on_error: Callable[[BaseException], None],
         then: Callable[[], None],
     ) -> None:
-        """Have something done in a worker, and go on with ``then`` unless it is cancelled."""
+        """Run a function in a worker and continue unless it is cancelled.
+
+        Parameters
+        ----------
+        message : str
+            Message while it runs.
+        function : callable
+            Function to run.
+        args : tuple
+            Its arguments.
+        on_result : callable
+            Called with the result.
+        on_error : callable
+            Called with the exception.
+        then : callable
+            Called after the result or the error.
+        """
         task = tasks.start(
             self.state,
             function,
@@ -94,7 +109,17 @@ class ImageQueue:
         self.changed.emit()
 
     def end(self, what: str, n_failed: int, settings: Mapping[str, Any]) -> None:
-        """All is done; with which settings is noted in the project as well."""
+        """Finish and record the settings in the project.
+
+        Parameters
+        ----------
+        what : str
+            Kind of the run.
+        n_failed : int
+            Number of images that failed.
+        settings : mapping
+            Settings of the run.
+        """
         self.task = None
         self._note(
             {
@@ -113,5 +138,5 @@ class ImageQueue:
             return
         try:
             project.add_run(record)
-        except AtomicityError as error:  # the results themselves say so when they can't be kept
+        except AtomicityError as error:  # saving the results shows the error too
             tasks.logger.error("%s", error)

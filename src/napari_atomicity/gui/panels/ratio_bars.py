@@ -15,12 +15,12 @@ THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 
 
 def per_cent(fraction: float) -> str:
-    """A fraction as a person reads it; a dash where there is none."""
+    """Format a fraction in per cent; NaN as a dash."""
     return f"{100 * fraction:.1f} %" if math.isfinite(fraction) else "–"
 
 
 def interval(low: float, high: float) -> str:
-    """An interval of fractions in per cent."""
+    """Format an interval of fractions in per cent."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "–"
     return f"{100 * low:.1f}–{100 * high:.1f}"
@@ -29,7 +29,21 @@ def interval(low: float, high: float) -> str:
 def ratio_bars(
     ratios: pd.DataFrame, classes: Sequence[str], reference: Mapping[str, float] | None = None
 ) -> list[Bar]:
-    """A bar per class, with its interval and the mark of its reference if there is one."""
+    """Return a bar for each class.
+
+    Parameters
+    ----------
+    ratios : DataFrame
+        Class ratios with intervals.
+    classes : sequence of str
+        Classes in the order of their colours.
+    reference : mapping of str to float, optional
+        Reference fraction of each class, shown as a mark.
+
+    Returns
+    -------
+    list of Bar
+    """
     return [
         Bar(
             row["class"],

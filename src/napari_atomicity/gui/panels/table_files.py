@@ -1,4 +1,4 @@
-"""Tables out of a dock: to the clipboard, and into files that a person names."""
+"""Export tables of a dock to the clipboard and to files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QMimeData
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from ...core.progress import Progress, Stop
 from ...io.clipboard import html_table, tab_separated
 from ..tasks import start
 
@@ -21,7 +20,7 @@ RATIO_FILE_TYPES = f"{FILE_TYPES};;LaTeX (*.tex)"
 
 
 def as_mime(ratios: pd.DataFrame) -> QMimeData:
-    """Class ratios as cells between tabs, and as a table with figures in per cent."""
+    """Return class ratios as tab-separated text and as an HTML table in per cent."""
     mime = QMimeData()
     mime.setText(tab_separated(ratios))
     mime.setHtml(html_table(ratios))
@@ -29,7 +28,21 @@ def as_mime(ratios: pd.DataFrame) -> QMimeData:
 
 
 def choose_table_path(parent: QWidget, name: str, types: str) -> Path | None:
-    """Ask where a table goes; None if nobody says."""
+    """Ask for the file of a table; None if the user cancels.
+
+    Parameters
+    ----------
+    parent : QWidget
+        Parent of the dialog.
+    name : str
+        Suggested name of the file.
+    types : str
+        File types of the dialog.
+
+    Returns
+    -------
+    Path or None
+    """
     chosen, kind = QFileDialog.getSaveFileName(parent, f"Export {name}", name, types)
     return with_suffix(Path(chosen), kind) if chosen else None
 
@@ -37,10 +50,21 @@ def choose_table_path(parent: QWidget, name: str, types: str) -> Path | None:
 def write_in_worker(
     dock: Any, write: Callable[[pd.DataFrame, Path], Path], table: pd.DataFrame, path: Path
 ) -> None:
-    """Write a table of a dock's session and say so: a large workbook takes seconds."""
+    """Write a table in a worker and show a message: a large workbook takes seconds.
+
+    Parameters
+    ----------
+    dock : QWidget
+        The dock; its ``state`` shows the progress.
+    write : callable
+        Writes a table to a path and returns the path.
+    table : DataFrame
+        The table.
+    path : Path
+        The file.
+    """
     start(
         dock.state,
-        written,
         write,
         table,
         path,
@@ -50,19 +74,8 @@ def write_in_worker(
     )
 
 
-def written(
-    write: Callable[[pd.DataFrame, Path], Path],
-    table: pd.DataFrame,
-    path: Path,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Path:
-    """Write a table; run in a worker."""
-    return write(table, path)
-
-
 def with_suffix(path: Path, file_type: str) -> Path:
-    """The path with the suffix of the chosen file type, if it has none that we can write."""
+    """Return the path with the suffix of the file type, unless it has a supported suffix."""
     suffixes = re.findall(r"\*(\.\w+)", RATIO_FILE_TYPES)
     if path.suffix.lower() in suffixes:
         return path

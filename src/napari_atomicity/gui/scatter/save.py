@@ -11,7 +11,7 @@ from pandas import DataFrame
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from ...core.errors import AtomicityError
-from ...reporting.plot_base import Look, dress, marker
+from ...reporting.plot_base import Look, marker, style_axes
 from ...reporting.plot_map import draw_map
 from ...reporting.plots import SUFFIXES
 from .legend import ColourScale, Entry
@@ -70,7 +70,7 @@ def _colour_bar(axes: Axes, scale: ColourScale, look: Look) -> None:
 
     mapped = ScalarMappable(Normalize(scale.low, scale.high), scale.colormap)
     bar = axes.figure.colorbar(mapped, ax=axes, label=scale.title, shrink=0.8)
-    dress(bar.ax, look)
+    style_axes(bar.ax, look)
 
 
 def _entries(axes: Axes, entries: list[Entry], look: Look) -> None:

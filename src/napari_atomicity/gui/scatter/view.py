@@ -20,8 +20,8 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QRubberBand, QSizePolicy, QToolTip, QWidget
 
-from ...reporting.plot_base import Look, Plot, mark
-from ...reporting.plots import figure_of, style
+from ...reporting.plot_base import Look, Plot, draw_selection
+from ...reporting.plots import plot_figure, style
 from .mouse import ADD, REMOVE, REPLACE, selection_mode
 from .scatter import PICK_RADIUS_PX
 
@@ -172,7 +172,7 @@ class PlotView(QWidget):
         ratio, look = self.devicePixelRatioF(), self.look()
         dpi = self.logicalDpiX() * ratio
         size = self.width() * ratio / dpi, self.height() * ratio / dpi
-        figure = figure_of(self._plot, self._data, look, size, dpi)
+        figure = plot_figure(self._plot, self._data, look, size, dpi)
         canvas = FigureCanvasAgg(figure)
         yield
         with style():
@@ -210,7 +210,7 @@ class PlotView(QWidget):
         if len(self._share) == len(self._data) and (self._share > 0).any():
             places = self._plot.places(self._data)
             with style():
-                for artist in mark(axes, self.look(), places, self._share):
+                for artist in draw_selection(axes, self.look(), places, self._share):
                     axes.draw_artist(artist)
                     artist.remove()
         pixels = np.asarray(canvas.buffer_rgba())

@@ -1,10 +1,9 @@
-"""Qt model of the cluster table: arrays of the state, order, and text of cells."""
+"""The cluster table as a Qt model: the arrays of the window state, an order, and cell texts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
 from ...core import cluster_table as tables
 from ...core import palette
-from ...core.filtering import rows as rows_of_line
+from ...core.filtering import matching_rows as rows_of_line
 from ...state.window_state import WindowState
 from ..controls.cluster_rows import SelectableRows, kept_order, label_order
 from ..controls.glyphs import glyph_icon
@@ -37,46 +36,35 @@ _RIGHT = int(Qt.AlignmentFlag.AlignRight.value | Qt.AlignmentFlag.AlignVCenter.v
 
 
 # ---- without Qt
-@lru_cache(maxsize=1)
-def meanings() -> dict[str, str]:
-    """Map each column to its meaning and unit, from `napari_atomicity.core.cluster_table`."""
-    found: dict[str, list[str]] = {}
-    names: list[str] = []
-    for line in (tables.__doc__ or "").splitlines():
-        described = re.match(r"(\w[\w<>, ]*?)\s{2,}(\S.*)$", line)
-        if described and described[1] != "column":
-            names = described[1].split(", ")
-            found |= {name: [described[2]] for name in names}
-        elif names and re.match(r"\s{10,}\S", line):
-            for name in names:
-                found[name].append(line.strip())
-        else:
-            names = []
-    words = {name: " ".join(lines) for name, lines in found.items()}
-    before = ""
-    for name, text in words.items():
-        if text.startswith("the same in "):
-            words[name] = f"{before.partition(' in ')[0]}{text.removeprefix('the same')}"
-        else:
-            before = text
-    return words
-
-
-def meaning(column: str) -> str:
-    """Return the meaning of a column; "" for an unknown column."""
-    kind = "p_<class>" if column.startswith("p_") else column
-    words = meanings().get(kind, "")
-    if column.endswith("_nm") and " nm" not in words:
-        words += ", in nm"
-    return words.replace("each class", column[2:]) if kind == "p_<class>" else words
+def describe_column(name: str) -> str:
+    """Return the description of a column with its unit, "" if the schema does not have it."""
+    column = tables.column_of(name)
+    return "" if column is None else column.help
 
 
 def sorted_rows(
     table: pd.DataFrame, column: str, descending: bool, classes: Sequence[str]
 ) -> np.ndarray:
-    """Sort rows by a column, stable, with missing values last.
+    """Return all rows in the order of a column.
 
-    Labels go in the order of the classes, other text by the alphabet.
+    The sort is stable and missing values are last. Labels are in the order of the classes, other
+    text in natural alphabetical order.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The cluster table.
+    column : str
+        Column to sort by.
+    descending : bool
+        Whether large values come first.
+    classes : sequence of str
+        All classes, in order.
+
+    Returns
+    -------
+    ndarray of shape (n_clusters,)
+        Indices of the rows.
     """
     values = _ranks(table[column], classes if column in _LABELS else None)
     return np.argsort(-values if descending else values, kind="stable")
@@ -100,8 +88,8 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
-def in_a_cell(value: Any, column: str) -> str:
-    """Format a value for a cell; "" for a missing value."""
+def format_cell(value: Any, column: str) -> str:
+    """Format a value for a cell of the table; "" for a missing value."""
     if isinstance(value, float | np.floating):
         if np.isnan(value):
             return ""
@@ -114,14 +102,14 @@ def in_a_cell(value: Any, column: str) -> str:
 
 
 class ClusterModel(QAbstractTableModel):
-    """Rows of the cluster table, sorted and filtered.
+    """Rows of the table of a window, sorted and filtered.
 
     Attributes
     ----------
     rows : SelectableRows
-        The table and the selection of the window.
-    order : ndarray of int, shape (n_shown,)
-        Rows that are shown.
+        Table and selection of the window.
+    order : ndarray of shape (n_shown,)
+        Indices of the rows that are shown.
     """
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
@@ -130,7 +118,7 @@ class ClusterModel(QAbstractTableModel):
         self.forget()
 
     def forget(self) -> None:
-        """Release all data of the state; order and filter are kept."""
+        """Release all data of the window; the sort order and the filter stay."""
         self.beginResetModel()
         self.rows = SelectableRows()
         self.order = np.zeros(0, int)
@@ -142,16 +130,19 @@ class ClusterModel(QAbstractTableModel):
         self.endResetModel()
 
     def _hold(self) -> None:
-        """Keep the arrays of the columns, without copies."""
+        """Keep the arrays of the columns: cells are looked up and not copied."""
         table = self.rows.table
         self._arrays = [table[c].to_numpy() for c in table.columns]
         self._corrected = table["label_corrected"].to_numpy()
 
-    # ---- changes of the state
+    # ---- updates
     def refresh(self) -> bool:
-        """Update the table; return whether rows or columns have changed.
+        """Update from the table of the window; remaining rows keep their positions.
 
-        Remaining rows keep their positions.
+        Returns
+        -------
+        bool
+            Whether rows or columns have changed.
         """
         n_before, columns = len(self.rows), self.columns
         was = self.rows.take(self.state.table(), self.state.selection)
@@ -175,7 +166,7 @@ class ClusterModel(QAbstractTableModel):
         return True
 
     def arrange(self) -> None:
-        """Sort and filter the rows."""
+        """Apply the current sort order and filter."""
         self.layoutAboutToBeChanged.emit()
         self.order = self._fresh()
         self.layoutChanged.emit()
@@ -189,10 +180,10 @@ class ClusterModel(QAbstractTableModel):
         return order[rows_of_line(table, self.line)[order]]
 
     def out_of_date(self) -> bool:
-        """Return whether sorting would move rows."""
+        """Return whether sorting and filtering again would change the displayed rows."""
         return not np.array_equal(self._fresh(), self.order)
 
-    # ---- Qt model
+    # ---- interface of QAbstractTableModel
     def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
         return 0 if parent.isValid() else len(self.order)
 
@@ -206,8 +197,8 @@ class ClusterModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return name
         if role == Qt.ItemDataRole.ToolTipRole:
-            words = meaning(name)
-            return f"{name}: {words}" if words else name
+            text = describe_column(name)
+            return f"{name}: {text}" if text else name
         return None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -217,9 +208,9 @@ class ClusterModel(QAbstractTableModel):
         name = self.columns[column]
         if role == Qt.ItemDataRole.DisplayRole:
             at = self.order[row]
-            # As beside the cluster in the image.
+            # The same mark as in the image.
             star = name == "label" and self._corrected[at] != ""
-            return in_a_cell(self._arrays[column][at], name) + "*" * bool(star)
+            return format_cell(self._arrays[column][at], name) + "*" * bool(star)
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return None if self._arrays[column].dtype == object else _RIGHT
         if role == Qt.ItemDataRole.DecorationRole and name in _LABELS:

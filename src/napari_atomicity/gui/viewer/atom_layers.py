@@ -1,6 +1,6 @@
-"""The layers of an image that show its atoms: written whole, while nobody listens to them.
+"""What the layers of one image show of its atoms, written whole while events are blocked.
 
-They are among those of the image (`layers`), go where it goes, and are emptied when it goes.
+They belong to the layers of the image (`layer_group`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import pandas as pd
 from napari.layers import Image, Points, Shapes
 from napari.utils import Colormap
 
-from . import atom_style as atom_looks
-from . import calibration
-from .layers import ImageLayers
+from . import atom_style, calibration
+from .layer_group import LayerGroup
 
 ATOMS, SUPPORT, VACUUM = "atoms", "support", "vacuum"
 KINDS = (ATOMS, SUPPORT, VACUUM)
 ADDED, REMOVED = "support", "vacuum"
-"""What a polygon says; its colour tells, also to us."""
+"""Kind of a polygon, which its colour encodes."""
 
 _VACUUM, _SUPPORT, _ATOMS = 1, 2, 6
 _BORDER_NM, _SELECTED_NM = 0.03, 0.07
@@ -30,17 +29,17 @@ _COLOURS = {ADDED: (0.0, 0.62, 0.45), REMOVED: (0.84, 0.37, 0.0)}
 
 
 class AtomLayers:
-    """What is written into the layers of one image.
+    """Write the layers of one image that show its atoms.
 
     Parameters
     ----------
-    known
+    known : LayerGroup
         All layers of the image.
     """
 
-    def __init__(self, known: ImageLayers) -> None:
+    def __init__(self, known: LayerGroup) -> None:
         self._known = known
-        self._quiet = known.quiet
+        self._blocker = known.blocker
 
     @property
     def points(self) -> Points | None:
@@ -69,7 +68,7 @@ class AtomLayers:
             border_color="white",
             border_width=_BORDER_NM / size_nm,
             border_width_is_relative=False,
-            features={name: [] for name in atom_looks.FEATURES},
+            features={name: [] for name in atom_style.FEATURES},
             **self._known.options(ATOMS, _ATOMS),
         )
         self._known.insert(layer)
@@ -78,32 +77,44 @@ class AtomLayers:
     def write_points(
         self, table: pd.DataFrame, pixel_size_nm: float, colour_by: str, selected: set[int]
     ) -> None:
-        """The one place that writes what the points layer shows: everything, at full length."""
+        """Write everything that the points layer shows.
+
+        Parameters
+        ----------
+        table : DataFrame
+            Atom table, one row per point.
+        pixel_size_nm : float
+            Pixel size in nm.
+        colour_by : str
+            What the colours show: one of `atom_style.COLOURINGS`.
+        selected : set of int
+            The atom_id of the selected atoms.
+        """
         layer = self.points
         if layer is None:
             return
-        data = atom_looks.positions(table, layer.ndim)
+        data = atom_style.positions(table, layer.ndim)
         looks = {
-            "size": atom_looks.sizes_px(table, pixel_size_nm),
-            "symbol": _as_napari(layer, atom_looks.symbols(table)),
-            "border_color": atom_looks.border_colours(table, colour_by),
-            "face_color": atom_looks.face_colours(table, colour_by),
+            "size": atom_style.sizes_px(table, pixel_size_nm),
+            "symbol": _as_napari(layer, atom_style.symbols(table)),
+            "border_color": atom_style.border_colours(table, colour_by),
+            "face_color": atom_style.face_colours(table, colour_by),
         }
-        with self._quiet(), _without_duplicates(layer):
+        with self._blocker(), _without_duplicates(layer):
             if layer.data.shape != data.shape or not np.array_equal(layer.data, data):
                 layer.selected_data = set()
                 layer.data = data
-                if not layer.visible:  # napari would colour the points that it saw last
+                if not layer.visible:  # napari would colour the points that were visible before
                     layer.set_view_slice()
-            layer.features = atom_looks.features(table)
+            layer.features = atom_style.features(table)
             self._assign(layer, looks)
             self._select(layer, selected)
 
     def write_selection(self, ids: set[int]) -> None:
-        """Select these atoms and no others."""
+        """Select exactly these atoms."""
         layer = self.points
         if layer is not None:
-            with self._quiet(), _without_duplicates(layer):
+            with self._blocker(), _without_duplicates(layer):
                 self._select(layer, ids)
 
     def _select(self, layer: Points, ids: set[int]) -> None:
@@ -123,7 +134,7 @@ class AtomLayers:
                 setattr(layer, name, values)
 
     def put(self, atom_id: int, place: Any) -> None:
-        """Draw one atom elsewhere, while it is being dragged: (y, x) in pixels."""
+        """Draw an atom at (y, x) in pixels while it is dragged."""
         layer = self.points
         if layer is None:
             return
@@ -145,17 +156,17 @@ class AtomLayers:
         self._known.insert(layer)
         return layer
 
-    def next_says(self, says: str) -> None:
-        """The next polygon is of this kind, and looks so."""
+    def set_next_kind(self, kind: str) -> None:
+        """Give the next polygon the colour of its kind."""
         layer = self.support
         if layer is not None:
             # A selected shape would change its colour with that of the next one.
             layer.selected_data = set()
-            layer.current_edge_color = (*_COLOURS[says], 1.0)
-            layer.current_face_color = (*_COLOURS[says], 0.2)
+            layer.current_edge_color = (*_COLOURS[kind], 1.0)
+            layer.current_face_color = (*_COLOURS[kind], 0.2)
 
-    def says(self) -> list[str]:
-        """What each polygon says: its colour is one of two."""
+    def kinds(self) -> list[str]:
+        """Return the kind of each polygon, from its colour."""
         layer = self.support
         if layer is None or not len(layer.data):
             return []
@@ -166,24 +177,32 @@ class AtomLayers:
     def write_support(
         self, added: Iterable[np.ndarray], removed: Iterable[np.ndarray], frame: int = 0
     ) -> None:
-        """Show these polygons, (M, 2) in pixels (y, x), and no others; of a stack on a frame."""
+        """Show exactly these polygons.
+
+        Parameters
+        ----------
+        added, removed : iterable of ndarray of shape (n_corners, 2)
+            Polygons in pixels (y, x) that add to the support, and those that remove from it.
+        frame : int, default 0
+            Frame of a stack on which they are drawn.
+        """
         layer = self.support
         if layer is None:
             return
         drawn = [(ADDED, p) for p in added] + [(REMOVED, p) for p in removed]
         depth = layer.ndim - 2
-        with self._quiet():
+        with self._blocker():
             layer.selected_data = set()
             layer.data = []
             if drawn:
                 layer.add_polygons(
                     [np.column_stack([np.full((len(p), depth), frame), p]) for _, p in drawn],
-                    edge_color=[(*_COLOURS[says], 1.0) for says, _ in drawn],
-                    face_color=[(*_COLOURS[says], 0.2) for says, _ in drawn],
+                    edge_color=[(*_COLOURS[kind], 1.0) for kind, _ in drawn],
+                    face_color=[(*_COLOURS[kind], 0.2) for kind, _ in drawn],
                 )
 
     def write_vacuum(self, support: np.ndarray | None) -> None:
-        """Show what is not support; nothing, where nobody has looked."""
+        """Show the vacuum; nothing if the support is not known."""
         layer = self.vacuum
         source = self._known.source
         if source is None or (support is None and layer is None):
@@ -192,7 +211,7 @@ class AtomLayers:
             data = np.zeros((2,) * source.ndim, np.uint8)
         else:
             data = (~support).view(np.uint8)
-        with self._quiet():
+        with self._blocker():
             if layer is not None:
                 if not np.array_equal(layer.data, data):
                     layer.data = data
@@ -210,7 +229,7 @@ class AtomLayers:
 
 @contextmanager
 def _without_duplicates(layer: Points) -> Iterator[None]:
-    """Whatever is assigned in the block, napari draws it once; else it would at each assignment."""
+    """Redraw a layer once after all assignments of the block, not after each of them."""
     names = ("set_data", "symbol", "border_color", "face_color", "border_width", "highlight")
     with ExitStack() as stack:
         for name in names:
@@ -220,7 +239,7 @@ def _without_duplicates(layer: Points) -> Iterator[None]:
 
 
 def _as_napari(layer: Points, symbols: np.ndarray) -> np.ndarray:
-    """Symbols as the layer holds them, which is quick to compare."""
+    """Return symbols as the layer stores them, which are quick to compare."""
     of_napari = type(layer.current_symbol)
     codes, names = pd.factorize(symbols)
     return np.array([of_napari(name) for name in names], object)[codes]

@@ -1,7 +1,7 @@
-"""How atoms look in the image: from the atom table to arrays that napari's points layer takes.
+"""Style of atoms in the image: from the atom table to arrays for the points layer of napari.
 
-Nothing here knows a layer; each function gives whole arrays, one row per row of the table. Colour
-tells one of three things, at choice; the symbol tells who says so and how surely, always.
+Each function returns arrays with one row per row of the table and imports no layer. The colour
+shows one of three quantities; the symbol shows the origin of an atom and whether it is uncertain.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...statistics.atom_groups import KINDS, kind_of
 
 CONFIDENCE, GROUP, SPECIES = "confidence", "group", "species"
 COLOURINGS = (CONFIDENCE, GROUP, SPECIES)
-"""What the colour of a ring can tell."""
+"""Quantities that the colour of a ring can show."""
 FEATURES = (
     "atom_id",
     "confidence",
@@ -33,29 +33,29 @@ FEATURES = (
 
 # Wider than the full width at half maximum: a ring leaves the atom to be seen in it.
 _RING_PER_SIGMA = 1.6 * 2.355
-# Of the model's, of a person's, in doubt; as large as each other for the eye.
+# By the model, by a person, uncertain; scaled to look equally large.
 _SYMBOLS = ("disc", "square", "diamond")
 _SYMBOL_SCALES = (1.0, 0.95, 1.25)
-# From doubtful to sure, by Okabe and Ito; none of them drowns in the grey of an image.
+# From low to high confidence, by Okabe and Ito; visible on grey.
 _SCALE = ("#d55e00", "#f0e442", "#56b4e9")
-_SAID = "#ffffff"
-"""Of what a person says there is no probability."""
+_MANUAL_COLOUR = "#ffffff"
+"""Atoms marked by a person have no probability."""
 
 
 def positions(table: pd.DataFrame, ndim: int) -> np.ndarray:
-    """Places in pixels, (N, 2) as (y, x) or (N, 3) as (frame, y, x)."""
+    """Return positions in pixels, (N, 2) as (y, x) or (N, 3) as (frame, y, x)."""
     names = ["y_px", "x_px"] if ndim == 2 else ["frame", "y_px", "x_px"]
     # A copy that can be written to: napari moves points in place.
     return table[names].to_numpy(float, copy=True)
 
 
 def symbols(table: pd.DataFrame) -> np.ndarray:
-    """A symbol per atom: a ring of the model's, a square of a person's, a diamond in doubt."""
+    """Return a symbol per atom: ring by the model, square by a person, diamond if uncertain."""
     return np.array(_SYMBOLS, object)[_kinds(table)]
 
 
 def sizes_px(table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
-    """Diameters of the rings in pixels, as the atoms are wide: round the atoms, not over them."""
+    """Return the diameters of the rings in pixels, larger than the atoms."""
     sigma = table["sigma_nm"].to_numpy(float)
     sigma = np.where(np.isfinite(sigma), sigma, SIGMA_NM)
     wider = np.array(_SYMBOL_SCALES)[_kinds(table)]
@@ -63,13 +63,13 @@ def sizes_px(table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
 
 
 def _kinds(table: pd.DataFrame) -> np.ndarray:
-    """Of each atom 0, the model says so; 1, a person; 2, a person who is not sure."""
+    """Return 0 for atoms of the model, 1 for those of a person, 2 for uncertain ones."""
     by_person = (table["origin"].to_numpy(object) == PERSON).astype(int)
     return np.where(table["uncertain"].to_numpy(bool), 2, by_person)
 
 
 def colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
-    """(N, 3) what is asked for, as colours."""
+    """Return the colours (N, 3) of the atoms."""
     if colour_by == CONFIDENCE:
         return _by_confidence(table["confidence"].to_numpy(float))
     names, values = _names(table, colour_by)
@@ -80,27 +80,27 @@ def colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
 
 
 def border_colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
-    """RGBA, (N, 4)."""
+    """Return RGBA (N, 4) of the rings."""
     return np.column_stack([colours(table, colour_by), np.ones(len(table))])
 
 
 def face_colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
-    """RGBA, (N, 4): see-through, and tinted where a person has spoken."""
+    """Return RGBA (N, 4) of the faces: transparent, tinted for atoms marked by a person."""
     by_person = table["origin"].to_numpy(object) == PERSON
     return np.column_stack([colours(table, colour_by), np.where(by_person, 0.2, 0.0)])
 
 
 def features(table: pd.DataFrame) -> pd.DataFrame:
-    """The part of the table that goes with the points."""
+    """Return the columns of the table that are features of the points."""
     return table[list(FEATURES)].reset_index(drop=True)
 
 
 def legend(table: pd.DataFrame, colour_by: str) -> list[tuple[str, str]]:
-    """Words and colour, ``#rrggbb``, of what the colours of these atoms say."""
+    """Return text and colour, ``#rrggbb``, of the entries of the legend."""
     if colour_by == CONFIDENCE:
-        said = (table["origin"] == PERSON).any()
+        manual = (table["origin"] == PERSON).any()
         steps = [(f"{p:.0%}", to_hex(_by_confidence(np.array([p]))[0])) for p in (0.2, 0.6, 1.0)]
-        return [*steps, *([("a person says so", _SAID)] if said else [])]
+        return [*steps, *([("marked by a person", _MANUAL_COLOUR)] if manual else [])]
     names, values = _names(table, colour_by)
     there = set(values)
     known = palette.colours(names)
@@ -109,7 +109,7 @@ def legend(table: pd.DataFrame, colour_by: str) -> list[tuple[str, str]]:
 
 
 def _names(table: pd.DataFrame, colour_by: str) -> tuple[list[str], np.ndarray]:
-    """All names that there can be, in order, and that of each atom."""
+    """Return all names in order, and the name of each atom."""
     if colour_by == GROUP:
         return list(KINDS), np.asarray(kind_of(table["group_size"].to_numpy()), object)
     values = table["species"].to_numpy(object)
@@ -117,8 +117,8 @@ def _names(table: pd.DataFrame, colour_by: str) -> tuple[list[str], np.ndarray]:
 
 
 def _by_confidence(confidence: np.ndarray) -> np.ndarray:
-    """(N, 3); white where there is no probability, because a person says so."""
+    """Return colours (N, 3); white for atoms without a probability."""
     scale = np.array([to_rgb(c) for c in _SCALE])
     at = np.linspace(0, 1, len(scale))
     found = np.column_stack([np.interp(np.nan_to_num(confidence), at, c) for c in scale.T])
-    return np.where(np.isfinite(confidence)[:, None], found, to_rgb(_SAID))
+    return np.where(np.isfinite(confidence)[:, None], found, to_rgb(_MANUAL_COLOUR))

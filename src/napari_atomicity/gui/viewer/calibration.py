@@ -1,4 +1,4 @@
-"""Pixel sizes of layers: napari keeps a scale and a unit per axis, we want nm per pixel."""
+"""Pixel sizes of layers in nm, from the scale and the unit of each axis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SQUARE_TOLERANCE = 1e-3
 
 
 def _nm_per(unit: pint.Unit) -> float | None:
-    """Length of a unit in nm; None if it is no length, or a pixel."""
+    """Return the length of a unit in nm; None if it is not a length."""
     registry = pint.get_application_registry()
     try:
         return float(registry.Quantity(1.0, unit).to("nanometer").magnitude)
@@ -23,9 +23,9 @@ def _nm_per(unit: pint.Unit) -> float | None:
 
 
 def pixel_size_nm(layer: Any) -> float | None:
-    """Edge length of a pixel in nm, from the layer's scale and units.
+    """Return the pixel size in nm, from the layer's scale and units.
 
-    None if the units are pixels (whatever the scale: nobody said of what), if x and y differ, or
+    None if the units are pixels (whatever the scale), if x and y differ, or
     if the size is not plausible.
     """
     sizes = []
@@ -41,7 +41,7 @@ def pixel_size_nm(layer: Any) -> float | None:
 
 
 def suggested_nm(layer: Any) -> float | None:
-    """A scale that somebody has set without a unit: perhaps it was meant in nm."""
+    """Return a scale without a unit that may be in nm; None if there is none."""
     scale = float(layer.scale[-1])
     plausible = MIN_PIXEL_NM <= scale <= MAX_PIXEL_NM and scale != 1.0
     return scale if plausible and pixel_size_nm(layer) is None else None
@@ -58,7 +58,7 @@ def calibrate(layer: Any, size_nm: float) -> None:
 
 
 def placement(layer: Any) -> dict[str, Any]:
-    """What another layer needs in order to lie in register with this one."""
+    """Return the transform and units that align another layer with this one."""
     return {
         "scale": layer.scale,
         "translate": layer.translate,

@@ -6,31 +6,31 @@ from typing import Any
 
 
 def scale_bar(viewer: Any) -> Any:
-    """The overlay with the scale bar."""
+    """Return the overlay with the scale bar."""
     overlays = getattr(getattr(viewer, "canvas", None), "overlays", None)
     return viewer.scale_bar if overlays is None else overlays.scale_bar
 
 
 def text_overlay(viewer: Any) -> Any:
-    """The overlay with text in a corner of the canvas."""
+    """Return the overlay with text in a corner of the canvas."""
     overlays = getattr(getattr(viewer, "canvas", None), "overlays", None)
     return viewer.text_overlay if overlays is None else overlays.text
 
 
 def camera(viewer: Any) -> Any:
-    """The camera."""
+    """Return the camera."""
     scene = getattr(viewer, "scene", None)
     return viewer.camera if scene is None else scene.camera
 
 
 def grid(viewer: Any) -> Any:
-    """The grid in which layers can be laid out side by side."""
+    """Return the grid in which layers can be arranged."""
     found = getattr(getattr(viewer, "canvas", None), "grid", None)
     return viewer.grid if found is None else found
 
 
 def canvas_size(viewer: Any) -> tuple[float, float]:
-    """Height and width of the canvas in screen pixels."""
+    """Return height and width of the canvas in screen pixels."""
     size = getattr(getattr(viewer, "canvas", None), "size", None)
     height, width = viewer._canvas_size if size is None else size
     return float(height), float(width)

@@ -1,222 +1,288 @@
-"""The stage: of a project's images one at a time lies in the viewer, on layers that stay.
+"""The current image: the one that the viewer displays.
 
-Making layers takes napari long, filling them does not. Neighbours are read ahead, so that the next
-image is there when it is asked for.
+Of the images of a project, one at a time is in the viewer. All use the same layers, because napari
+is slow to make layers and quick to fill them. Neighbours are read ahead.
 """
 
 from __future__ import annotations
 
-import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from napari.layers import Image
+from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from ...core.cluster_table import Key
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
-from ...core.progress import Progress, Stop
-from ...io.stored_micrograph import LazyMicrograph
+from ...core.progress import Stop
+from ...io.lazy_micrograph import LazyMicrograph
 from .. import tasks
-from . import compat
+from . import compat, picking
+from .canvas import Canvas
 from .layer_data import display_limits, layer_data
-
-if TYPE_CHECKING:
-    from .binding import Binding
+from .overlays import Overlays
 
 Limits = tuple[float, float]
-View = tuple[tuple[float, ...], float]
+CameraView = tuple[tuple[float, ...], float]
+"""Centre and zoom of the camera."""
 
 
-def read_for_display(
-    micrograph: Micrograph, progress: Progress | None = None, stop: Stop | None = None
-) -> Limits:
-    """Have the pixels read, and find the grey values between which they are shown."""
+def read_for_display(micrograph: Micrograph) -> Limits:
+    """Read the pixels of an image and return its contrast limits."""
     return display_limits(micrograph.data)
 
 
-def read_ahead(
-    micrographs: list[Micrograph], progress: Progress | None = None, stop: Stop | None = None
-) -> dict[str, Limits]:
-    """The same of images that may be wanted next; one that can't be read is left for later."""
-    found = {}
+def read_ahead(micrographs: list[Micrograph], stop: Stop | None = None) -> dict[str, Limits]:
+    """Read images that may be displayed next and return their contrast limits.
+
+    Images that cannot be read are left out.
+    """
+    limits = {}
     for micrograph in micrographs:
         if stop is not None and stop():
             break
         try:
-            found[micrograph.name] = read_for_display(micrograph)
+            limits[micrograph.name] = read_for_display(micrograph)
         except AtomicityError:
             continue
-    return found
+    return limits
 
 
 class CurrentImage:
-    """Shows the image of a project that is looked at."""
+    """Display the current image.
 
-    def __init__(self, binding: Binding) -> None:
-        self._binding = weakref.ref(binding)
-        self._shown: str | None = None
+    Signals: ``layers_ready(image)`` when an image has got its layers.
+
+    Parameters
+    ----------
+    canvas : Canvas
+        The viewer and its layers.
+    overlays : Overlays
+        Says whether outlines are visible.
+    """
+
+    layers_ready = Signal(str)
+
+    def __init__(self, canvas: Canvas, overlays: Overlays) -> None:
+        self._canvas = canvas
+        self._state = canvas.state
+        self._overlays = overlays
+        self._displayed: str | None = None
         self._limits: dict[str, Limits] = {}
-        self._views: dict[str, View] = {}
-        self._focus: Key | None = None
+        self._views: dict[str, CameraView] = {}
+        self._focus: tuple[str, pd.Series] | None = None
         self._visible: dict[str, bool] = {}
         self._drawing = False
-        binding.layers_changed.connect(self._obey)
-        binding.state.project_changed.connect(self._on_project)
+        canvas.layers_changed.connect(self._apply_visible)
+        canvas.image_detached.connect(self._on_detached)
+        canvas.state.current_changed.connect(self._on_current)
+        canvas.state.project_changed.connect(self._on_project)
 
     @property
     def busy(self) -> bool:
-        """Whether an image lies there of which not all is drawn yet."""
+        """Whether an image is displayed incompletely."""
         return self._drawing
 
     @property
-    def shown(self) -> str | None:
-        """Name of the image that lies on the stage."""
-        return self._shown
+    def displayed(self) -> str | None:
+        """Name of the image of the project that has layers."""
+        return self._displayed
 
-    def left(self, image: str) -> None:
-        """The layers of an image are gone."""
-        if image == self._shown:
-            self._shown = None
+    # ---- what to display
+    def step(self, by: int) -> None:
+        """Display the next image (1) or the previous one (-1)."""
+        images, current = self._state.images, self._state.current
+        if not images:
+            return
+        if current not in images:
+            self._state.current = images[0]
+            return
+        i = images.index(current) + by
+        if 0 <= i < len(images):
+            self._state.current = images[i]
+        else:
+            self._canvas.show_message("This is the " + ("last" if by > 0 else "first") + " image")
 
-    def then_focus(self, key: Key) -> None:
-        """Once the image lies there, bring a cluster into view."""
-        self._focus = key
+    def make_current(self, layer: Image) -> None:
+        """Make the image of a layer the current one; activate a layer without analysis."""
+        image = self._canvas.image_of(layer)
+        if image in self._state.images:
+            self._state.current = image
+        elif self._canvas.viewer is not None and self._canvas.active_layer is not layer:
+            self._canvas.activate(layer)
 
-    def then_look(self, image: str, view: View) -> None:
-        """When the image comes to lie there, look at this place of it."""
+    def bring_into_view(self, image: str, row: pd.Series) -> None:
+        """Display an image and centre the view on a cluster or an atom.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        row : Series
+            Row of a table with the columns ``y_px``, ``x_px`` and ``frame``.
+        """
+        if image not in self._state.images:
+            return
+        self._focus = (image, row)
+        self._state.current = image
+        if self._canvas.source_layer(image) is not None:  # its pixels have been read
+            self._apply_focus(image)
+
+    def _apply_focus(self, image: str) -> bool:
+        focus, self._focus = self._focus, None
+        source = self._canvas.source_layer(image)
+        if focus is None or focus[0] != image or source is None:
+            return False
+        picking.bring_into_view(self._canvas.viewer, source, focus[1])
+        return True
+
+    def set_view(self, image: str, view: CameraView) -> None:
+        """Choose centre and zoom for the next time that an image is displayed."""
         self._views[image] = view
 
-    def then_show(self, visible: dict[str, bool]) -> None:
-        """When layers of these kinds come to be, let them be visible or not."""
+    def set_visible(self, visible: dict[str, bool]) -> None:
+        """Choose which kinds of layers are visible once they are made."""
         self._visible = dict(visible)
 
-    def _obey(self) -> None:
-        """Class maps and outlines come from workers: what is to be seen of them is set late."""
-        binding = self._binding()
-        if binding is None or binding.viewer is None:
-            return
-        for kind, layer in binding.layers_on_stage():
+    def _apply_visible(self) -> None:
+        """Apply `set_visible` to layers that workers have filled in the meantime."""
+        for kind, layer in self._canvas.displayed_layers():
             wanted = self._visible.pop(kind, None)
             if wanted is not None and layer.visible != wanted:
                 layer.visible = wanted
 
+    def _on_current(self, image: str | None) -> None:
+        """Display another image and give the keys to its points."""
+        canvas = self._canvas
+        if image is None or canvas.viewer is None:
+            return
+        known = canvas.layers_of(image)
+        if known is None:
+            if canvas.is_in_project(image):
+                self.show(image)
+            return
+        if known.is_hidden:
+            known.unhide()
+            if known.outlines is not None:
+                known.outlines.visible = self._overlays.outlines_visible
+        if not compat.grid(canvas.viewer).enabled:
+            for name, other in canvas.layers():
+                if name != image and other.overlaps(known):
+                    other.hide()
+        layer = known.points
+        if layer is not None and canvas.image_of(canvas.active_layer) != image:
+            with canvas.blocker():
+                canvas.activate(layer)
+
+    # ---- reading and displaying
     def show(self, image: str) -> None:
-        """Put an image on the stage, as soon as its pixels are read."""
-        binding = self._binding()
-        if binding is None or image not in binding.state.images:
+        """Display an image of the project as soon as its pixels are read."""
+        if image not in self._state.images:
             return
-        micrograph = binding.state.micrograph(image)
-        at_once = not isinstance(micrograph, LazyMicrograph) or micrograph.is_read
-        if at_once and image in self._limits:
-            binding.state.describe(image)
-            self._put_soon(image)
+        micrograph = self._state.micrograph(image)
+        is_read = not isinstance(micrograph, LazyMicrograph) or micrograph.is_read
+        if is_read and image in self._limits:
+            self._put_later(image, self._limits[image])
             return
-
-        def put(limits: Limits) -> None:
-            self._limits[image] = limits
-            binding.state.describe(image)
-            self._put_soon(image)
-
         tasks.start(
-            binding.state,
+            self._state,
             read_for_display,
             micrograph,
             message=f"Opening {image}",
-            on_result=put,
+            on_result=partial(self._put_later, image),
             key="open image",
         )
 
-    def _put_soon(self, image: str) -> None:
-        """In a turn of its own: who asks may have done a lot in this one."""
+    def _put_later(self, image: str, limits: Limits) -> None:
+        """Display an image in a turn of its own: the present one may be long already."""
+        self._limits[image] = limits
+        self._state.update_metadata(image)
         self._drawing = True
         QTimer.singleShot(0, partial(self._put_now, image))
 
     def _put_now(self, image: str) -> None:
         self._drawing = False
-        binding = self._binding()
-        wanted = binding is not None and binding.state.current == image
-        if wanted and image in self._limits and self._shown != image:
+        wanted = self._state.current == image and self._displayed != image
+        if wanted and image in self._limits and self._canvas.viewer is not None:
             self._put(image, self._limits[image])
 
     def _put(self, image: str, limits: Limits) -> None:
-        binding = self._binding()
-        if binding is None or binding.viewer is None:
-            return
-        viewer, state = binding.viewer, binding.state
+        canvas, viewer = self._canvas, self._canvas.viewer
         try:
-            data, options, _ = layer_data(state.micrograph(image), limits)
-        except AtomicityError as error:  # the file went away since it was read
+            data, options, _ = layer_data(self._state.micrograph(image), limits)
+        except AtomicityError as error:  # the file was removed since it was read
             self._limits.pop(image, None)
-            state.status = tasks.failed(str(error))
+            self._state.status = tasks.failed(str(error))
             return
-        before = self._shown
-        source = None if before is None else binding.source_layer(before)
+        before = self._displayed
+        source = None if before is None else canvas.source_layer(before)
+        same_extent = False
         if before is not None and source is not None:
-            self._views[before] = _view(viewer)
+            self._views[before] = _camera_view(viewer)
         if source is not None and source.ndim == data.ndim and before is not None:
-            same_frame = source.data.shape == data.shape and np.allclose(
+            same_extent = source.data.shape == data.shape and np.allclose(
                 source.scale, options.get("scale", source.scale)
             )
-            known = binding.transfer_layers(before, image)
-            known.show_another(image, data, options)
+            canvas.transfer_layers(before, image).show_another(image, data, options)
         else:
             if source is not None:
                 viewer.layers.remove(source)
-            same_frame = False
-            layer = viewer.add_image(data, **options)
-            binding.attach(image, layer)
-        self._shown = image
-        # What lies on it comes in a turn of its own: the image is seen first.
+            canvas.attach(image, viewer.add_image(data, **options))
+        self._displayed = image
+        # Its clusters are drawn in the next turn: the image appears first.
         self._drawing = True
-        QTimer.singleShot(0, partial(self._draw, image, same_frame))
+        QTimer.singleShot(0, partial(self._draw, image, same_extent))
 
-    def _draw(self, image: str, same_frame: bool) -> None:
+    def _draw(self, image: str, same_extent: bool) -> None:
         self._drawing = False
-        binding = self._binding()
-        if binding is None or binding.viewer is None or self._shown != image:
+        if self._canvas.viewer is None or self._displayed != image:
             return
-        binding.show_all_of(image)
-        self._look(image, same_frame)
+        self.layers_ready.emit(image)
+        self._set_camera(image, same_extent)
         self._read_ahead()
 
-    def _look(self, image: str, same_frame: bool) -> None:
-        """Where this image was looked at before; a first time all of it, or where the last was."""
-        binding = self._binding()
-        assert binding is not None
-        if self._focus is not None and self._focus[0] == image:
-            binding.bring_into_view(self._focus)
-        elif binding.atoms.take_focus(image):
-            pass
-        elif image in self._views:
-            set_view(binding.viewer, self._views[image])
-        elif not same_frame:
-            binding.viewer.reset_view(margin=0.02)
-        self._focus = None
+    def _set_camera(self, image: str, same_extent: bool) -> None:
+        """Restore the view of an image; at first show all of it or keep the view."""
+        viewer = self._canvas.viewer
+        if self._apply_focus(image):
+            return
+        if image in self._views:
+            camera = compat.camera(viewer)
+            camera.center, camera.zoom = self._views[image]
+        elif not same_extent:
+            viewer.reset_view(margin=0.02)
 
-    # ---- what may be wanted next
+    def _on_detached(self, image: str) -> None:
+        if image == self._displayed:
+            self._displayed = None
+
+    def _on_project(self) -> None:
+        if self._displayed not in self._state.images:
+            self._displayed = None
+            self._limits.clear()
+            self._views.clear()
+
+    # ---- reading ahead
     def neighbours(self) -> list[str]:
-        """The images after and before the one that is looked at."""
-        binding = self._binding()
-        if binding is None or binding.state.current not in binding.state.images:
+        """Return the images after and before the current one."""
+        images, current = self._state.images, self._state.current
+        if current not in images:
             return []
-        images = binding.state.images
-        i = images.index(binding.state.current)
+        i = images.index(current)
         return [images[j] for j in (i + 1, i - 1, i + 2) if 0 <= j < len(images)]
 
     def _read_ahead(self) -> None:
-        binding = self._binding()
-        assert binding is not None
-        state = binding.state
-        wanted = [state.micrograph(name) for name in self.neighbours()]
+        wanted = [self._state.micrograph(name) for name in self.neighbours()]
         waiting = [
             m for m in wanted
             if isinstance(m, LazyMicrograph) and not (m.is_read and m.name in self._limits)
         ]  # fmt: skip
         if waiting:
             tasks.start(
-                state,
+                self._state,
                 read_ahead,
                 waiting,
                 on_result=self._limits.update,
@@ -224,35 +290,7 @@ class CurrentImage:
                 key="read ahead",
             )
 
-    def go(self, step: int) -> None:
-        """Look at the next image (1) or the one before (-1)."""
-        binding = self._binding()
-        if binding is None or not binding.state.images:
-            return
-        images, current = binding.state.images, binding.state.current
-        if current not in images:
-            binding.state.current = images[0]
-            return
-        i = images.index(current) + step
-        if 0 <= i < len(images):
-            binding.state.current = images[i]
-        else:
-            binding.viewer.status = "This is the " + ("last image" if step > 0 else "first image")
 
-    def _on_project(self) -> None:
-        binding = self._binding()
-        if binding is not None and self._shown not in binding.state.images:
-            self._shown = None
-            self._limits.clear()
-            self._views.clear()
-
-
-def _view(viewer: Any) -> View:
+def _camera_view(viewer: Any) -> CameraView:
     camera = compat.camera(viewer)
     return tuple(camera.center), float(camera.zoom)
-
-
-def set_view(viewer: Any, view: View) -> None:
-    """Look at a place with a zoom."""
-    camera = compat.camera(viewer)
-    camera.center, camera.zoom = view

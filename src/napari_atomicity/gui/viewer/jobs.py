@@ -1,4 +1,4 @@
-"""What the binding has done in workers: plain functions from arrays and tables to the same."""
+"""Functions that the viewer runs in workers, from arrays and tables to arrays and tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...detection import Detection, DetectionSettings, measure_at, merge, split
 from ...models.analysis import Analysis
 from ...pipeline.analysis import classify_clusters, embed_clusters
 from .. import tasks
-from . import point_style as marks
+from . import point_style
 from .models import classifier_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,23 @@ def measure_places(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Detection:
-    """Measure the clusters at some places, (N, 2) or (N, 3) in pixels."""
+    """Measure the clusters at given places.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        The image.
+    places : ndarray of shape (n, 2) or (n, 3)
+        Places (y, x) or (frame, y, x) in pixels.
+    settings : dict
+        Fields of `DetectionSettings`.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+
+    Returns
+    -------
+    Detection
+    """
     chosen = DetectionSettings(**settings)
     found = []
     for i, place in enumerate(places):
@@ -45,15 +61,29 @@ def measure_places(
     )
 
 
-def exchanged_clusters(
+def split_or_merge(
     micrograph: Micrograph,
     frame: int,
     outlines: list[np.ndarray],
     settings: dict[str, Any],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
 ) -> Detection:
-    """What a person sees in the place of these clusters: of one outline two, of several one."""
+    """Split one cluster into two, or merge several into one.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        The image.
+    frame : int
+        Frame of a stack; 0 otherwise.
+    outlines : list of ndarray
+        Outlines of the clusters in pixels; one is split, several are merged.
+    settings : dict
+        Fields of `DetectionSettings`.
+
+    Returns
+    -------
+    Detection
+    """
     chosen = DetectionSettings(**settings)
     if len(outlines) == 1:
         return split(micrograph, frame, outlines[0], chosen)
@@ -66,10 +96,24 @@ def classify_some(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify a few clusters and, if that works, place them in the map."""
+    """Classify a few clusters and embed them in the map, if there is one.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Analysis of these clusters only.
+    engine : Engine or None
+        Model and device to use if the model of the analysis is not available.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+
+    Returns
+    -------
+    Analysis
+    """
     tasks.cap_torch_threads()
     classifier = _classifier(analysis, engine)
-    # The scale is the image's: a few clusters do not tell it.
+    # The intensity scale is that of the image: a few clusters cannot determine it.
     analysis = classify_clusters(
         analysis, classifier, progress=progress, stop=stop, scale=analysis.scale
     )
@@ -83,10 +127,25 @@ def class_map_images(
     analysis: Analysis,
     label: str | None,
     engine: Engine | None,
-    progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> dict[str, np.ndarray]:
-    """Channel → one image of all class maps, of the predicted classes or of a chosen one."""
+    """Return one image of all class maps for each channel.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The classified clusters.
+    label : str or None
+        Class that the maps explain; by default the predicted class of each cluster.
+    engine : Engine or None
+        Model and device to use if the model of the analysis is not available.
+    stop : callable, optional
+        Asks whether to stop.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
     maps = analysis.class_maps
     if label is not None:
         classifier = _classifier(analysis, engine)
@@ -94,19 +153,17 @@ def class_map_images(
     out = {}
     for channel, values in maps.items():
         check(stop)
-        out[channel] = marks.class_map_image(analysis, values)
+        out[channel] = point_style.class_map_image(analysis, values)
     return out
 
 
-def outline_strokes(
-    analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `marks.outline_vectors`, of the dimension of the micrograph."""
-    return marks.outline_vectors(analysis, len(analysis.micrograph.shape))
+def outline_strokes(analysis: Analysis) -> tuple[np.ndarray, np.ndarray]:
+    """Return the outlines as strokes with as many axes as the micrograph."""
+    return point_style.outline_vectors(analysis, len(analysis.micrograph.shape))
 
 
 def _classifier(analysis: Analysis, engine: Engine | None) -> Classifier:
-    """The model that made the analysis; if it is not at hand by name, the one that was chosen."""
+    """Return the model of the analysis; if it is not available, the chosen one."""
     from ...models.classifier import load_classifier
 
     try:

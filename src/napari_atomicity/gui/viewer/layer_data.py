@@ -13,14 +13,14 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 METADATA_KEY = "atomicity"
-"""Under this key of ``layer.metadata`` lies where the image comes from."""
+"""Key of ``layer.metadata`` for the origin of the image."""
 
 
 _PARTS, _PART_PX = 5, 200  # along y and x, of a large image
 
 
 def layer_data(micrograph: Micrograph, limits: tuple[float, float] | None = None) -> LayerData:
-    """A micrograph as napari wants an Image layer: scale in nm where the pixel size is known.
+    """Return a micrograph as layer data of napari, with a scale in nm if it is known.
 
     ``limits`` are its `display_limits`, if they are known already.
     """
@@ -46,7 +46,7 @@ def layer_data(micrograph: Micrograph, limits: tuple[float, float] | None = None
 
 
 def display_limits(data: Any) -> tuple[float, float]:
-    """Grey values between which an image is shown: a few bright atoms must not darken the rest."""
+    """Return the contrast limits of an image, without the few brightest pixels."""
     if math.prod(data.shape) > LARGE_PIXELS:
         data = _some_of(data)
     sample = data.reshape(-1)[:: max(1, data.size // 1_000_000)]
@@ -56,7 +56,7 @@ def display_limits(data: Any) -> tuple[float, float]:
 
 
 def _some_of(data: Any) -> np.ndarray:
-    """A few parts of an image that is too large to be looked at as a whole, of its first frame."""
+    """Return a few parts of the first frame of an image that is too large to be read."""
     places = [np.linspace(0, max(0, n - _PART_PX), _PARTS).astype(int) for n in data.shape[-2:]]
     first = (0,) * (len(data.shape) - 2)
     return np.stack(

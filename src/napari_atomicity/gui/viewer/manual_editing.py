@@ -1,8 +1,7 @@
-"""Points that a person adds, moves and deletes: measured, classified, and edits of the session."""
+"""Manual editing: points that are added, moved or deleted by hand are measured and classified."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,63 +11,74 @@ import pandas as pd
 from napari.layers import Points
 from napari.layers.base import ActionType
 from napari.utils.notifications import show_error, show_info
+from psygnal import Signal
 
 from ...core.errors import AtomicityError
 from ...detection import Detection
 from ...models.analysis import Analysis
-from ...state.edits import only, take_rows, unclassified
+from ...state.cluster_rows import only, take_rows, unclassified
 from ...state.window_state import WindowState
 from .. import tasks
-from .jobs import Engine, classify_some, exchanged_clusters, measure_places
+from .jobs import Engine, classify_some, measure_places, split_or_merge
 from .layers import ImageLayers
 
 
 @dataclass
-class _Known:
-    """What is remembered of an image."""
+class _ImageRecord:
+    """Engine and pending edits of an image."""
 
     engine: Engine | None = None
-    # Clusters that were once sent to the model; one that it can't do is not sent for ever.
+    # Clusters that were sent to the model; those that it cannot classify are not sent again.
     tried: set[tuple[int, float, float]] = field(default_factory=set)
     removing: tuple[int, ...] = ()
 
 
 class ManualEditing:
-    """Turns what happens to a points layer into edits; a new place is measured in a worker.
+    """Turn changes of a points layer into edits; a worker measures new places.
+
+    Signals: ``refused(image)`` when an edit was refused or cancelled, so that the points of the
+    image must be written again.
 
     Parameters
     ----------
-    session
-        Gets the edits.
-    refresh
-        Called with the name of an image whose points must be written again from the session.
+    state : WindowState
+        State of the window, which is edited.
     """
 
-    def __init__(self, state: WindowState, refresh: Callable[[str], None]) -> None:
+    refused = Signal(str)
+
+    def __init__(self, state: WindowState) -> None:
         self.state = state
-        self._refresh = refresh
-        self._known: dict[str, _Known] = {}
+        self._records: dict[str, _ImageRecord] = {}
         self._measuring: list[tuple[tasks.Task, ImageLayers]] = []
         self._n_measured = 0
 
     def engine(self, image: str) -> Engine | None:
-        """The model and device that were chosen for an image."""
+        """Return the model and device that were chosen for an image."""
         return self._of(image).engine
 
     def set_engine(self, image: str, engine: Engine) -> None:
-        """The model and device that clusters added by hand will be shown to."""
-        self._known[image] = _Known(engine)
+        """Choose the model and device that classify clusters added by hand."""
+        self._records[image] = _ImageRecord(engine)
 
     def forget(self, image: str) -> None:
-        """The image is gone."""
-        self._known.pop(image, None)
+        """Forget an image that was removed."""
+        self._records.pop(image, None)
 
-    def _of(self, image: str) -> _Known:
-        return self._known.setdefault(image, _Known())
+    def _of(self, image: str) -> _ImageRecord:
+        return self._records.setdefault(image, _ImageRecord())
 
-    # ---- what happens to points
+    # ---- points
     def on_points(self, layers: ImageLayers, event: Any) -> None:
-        """The data of the points layer have changed, and it was not us."""
+        """Edit the state after the data of a points layer were changed by hand.
+
+        Parameters
+        ----------
+        layers : ImageLayers
+            Layers of the image.
+        event : napari.utils.events.Event
+            Event ``data`` of the points layer.
+        """
         layer, image = event.source, layers.image
         if self.state.analysis(image) is None:
             return
@@ -79,13 +89,13 @@ class ManualEditing:
         elif event.action == ActionType.REMOVED:
             ids, known.removing = known.removing, ()
             try:
-                gone = [int(i) for i in ids if i == i and i > 0]
-                self.state.remove_clusters(image, gone)
+                removed = [int(i) for i in ids if i == i and i > 0]
+                self.state.clusters.remove_ids(image, removed)
             except AtomicityError as error:
                 show_error(str(error))
-                self._refresh(image)
+                self.refused.emit(image)
         elif event.action == ActionType.ADDED:
-            # napari counts them from the end.
+            # napari gives negative indices.
             indices = np.arange(len(layer.data))[list(event.data_indices)]
             places = layer.data[indices].copy()
             layers.mark_as_unmeasured(indices)
@@ -103,19 +113,19 @@ class ManualEditing:
         if len(moved):
             self._measure(layers, layer.data[moved].copy(), [int(i) for i in ids[moved]])
 
-    # ---- two that are one, one that is two
+    # ---- split and merge
     def split(self, image: str, cluster_ids: list[int]) -> None:
-        """Each of these clusters is two."""
-        self._exchange(image, [[i] for i in cluster_ids], "split")
+        """Split each of these clusters into two."""
+        self._split_or_merge(image, [[i] for i in cluster_ids], "split")
 
     def merge(self, image: str, cluster_ids: list[int]) -> None:
-        """These clusters are one."""
+        """Merge these clusters into one."""
         if len(cluster_ids) < 2:
-            show_info("Select the two or more clusters that are one.")
+            show_info("Select two or more clusters to merge.")
         else:
-            self._exchange(image, [cluster_ids], "merge")
+            self._split_or_merge(image, [cluster_ids], "merge")
 
-    def _exchange(self, image: str, groups: list[list[int]], verb: str) -> None:
+    def _split_or_merge(self, image: str, groups: list[list[int]], verb: str) -> None:
         state, analysis = self.state, self.state.analysis(image)
         if analysis is None or not groups:
             show_info("Select a cluster first: click it in the image.")
@@ -123,7 +133,7 @@ class ManualEditing:
         settings = analysis.parameters.get("detection", {})
 
         def done(ids: list[int], found: Detection) -> None:
-            new = state.replace_clusters(image, ids, found.table, found.outlines, verb)
+            new = state.clusters.replace(image, ids, found.table, found.outlines, verb)
             state.select((image, i) for i in new)
 
         for ids in groups:
@@ -131,12 +141,12 @@ class ManualEditing:
             self._n_measured += 1
             tasks.start(
                 state,
-                exchanged_clusters,
+                split_or_merge,
                 analysis.micrograph,
                 int(rows.table["frame"].iloc[0]),
                 rows.outlines,
                 settings,
-                message=f"Looking at the clusters to {verb}",
+                message=f"Measuring the clusters to {verb}",
                 on_result=partial(done, ids),
                 key=f"measure {self._n_measured}",
                 about=image,
@@ -144,7 +154,7 @@ class ManualEditing:
 
     # ---- measuring
     def _measure(self, layers: ImageLayers, places: np.ndarray, ids: list[int] | None) -> None:
-        """Measure clusters at new places in a worker; then it is an edit of the session."""
+        """Measure clusters at new places in a worker, then edit the state."""
         image, state = layers.image, self.state
         known = state.analysis(image)
         settings = known.parameters.get("detection", {}) if known else {}
@@ -154,58 +164,58 @@ class ManualEditing:
             if state.analysis(image) is None:
                 return
             if ids is None:
-                new = state.add_clusters(image, found.table, found.outlines)
+                new = state.clusters.add(image, found.table, found.outlines)
                 state.select((image, i) for i in new)
             else:
-                state.move_clusters(image, found.table.assign(cluster_id=ids), found.outlines)
+                state.clusters.move(image, found.table.assign(cluster_id=ids), found.outlines)
 
         task = tasks.start(
             state,
             measure_places,
-            # as the others were measured, should the pixel size have been changed since
+            # as the other clusters, even if the pixel size was changed since
             state.micrograph(image) if known is None else known.micrograph,
             places,
             settings,
             message="Measuring",
             on_result=done,
-            on_error=lambda _: self._refresh(image),
+            on_error=lambda _: self.refused.emit(image),
             key=f"measure {self._n_measured}",
             about=image,
         )
-        task.finished.connect(lambda: self._refresh(image) if task.cancelled else None)
+        task.finished.connect(lambda: self.refused.emit(image) if task.cancelled else None)
         self._measuring = [(t, of) for t, of in self._measuring if t.running]
         self._measuring.append((task, layers))
 
-    def take_back(self) -> bool:
-        """Give up the point that is still being measured; whether there was one."""
+    def cancel_last(self) -> bool:
+        """Cancel the last measurement that is running, and return whether there was one."""
         while self._measuring:
             task, layers = self._measuring.pop()
             if task.running:
                 task.cancel()
-                self._refresh(layers.image)
+                self.refused.emit(layers.image)
                 return True
         return False
 
     def classify_new(self, image: str, analysis: Analysis) -> None:
-        """Clusters that were added or moved are shown to the model that did the others."""
+        """Classify clusters that were added or moved, with the model of the others."""
         known = self._of(image)
         table = analysis.table.set_index("cluster_id").loc[unclassified(analysis)]
         places = zip(table.index, table["y_px"], table["x_px"], strict=True)
         new = [place[0] for place in places if place not in known.tried]
-        if not new or self.state.blind:  # to whom no prediction is shown
+        if not new or self.state.blind:  # a blind annotator sees no prediction
             return
 
         def done(result: Analysis) -> None:
             for row in result.table.itertuples():
                 known.tried.add((row.cluster_id, row.y_px, row.x_px))
-            self.state.fill(result)
+            self.state.clusters.add_predictions(result)
 
         tasks.start(
             self.state,
             classify_some,
             only(analysis, new),
             known.engine,
-            message="Classifying what is new",
+            message="Classifying new clusters",
             on_result=done,
             key=f"classify new of {image}",
             about=image,

@@ -1,4 +1,4 @@
-"""Micrographs in Image layers: which layers hold one, why others do not, and what it is."""
+"""Micrographs in Image layers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from napari.layers import Image, Labels
 
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
-from ...core.progress import Progress, Stop
 from ...io.images import load
 from . import calibration
-from .layers import ROLE
+from .layer_group import ROLE
 
 logger = logging.getLogger(__name__)
 
 
 def why_not(layer: Any) -> str:
-    """Why a layer can't hold a micrograph, as a sentence; "" if it can."""
+    """Return why a layer cannot hold a micrograph; "" if it can."""
     name = layer.name
     if isinstance(layer, Labels):
         return f"{name} is a Labels layer: a micrograph is an Image layer."
     if not isinstance(layer, Image):
-        return f"{name} is no image."
+        return f"{name} is not an image."
     if ROLE in layer.metadata:
-        return f"{name} was made from a micrograph."
+        return f"{name} is derived from a micrograph."
     if layer.rgb:
         return f"{name} is a colour image, not the signal of a detector: open the greyscale file."
     if layer.multiscale:
@@ -40,17 +39,17 @@ def why_not(layer: Any) -> str:
 
 
 def is_micrograph(layer: Any) -> bool:
-    """Whether a layer may hold a micrograph: grey, real, two or three axes, not made by us."""
+    """Return whether a layer may hold a micrograph: grey, real, two or three axes."""
     return not why_not(layer)
 
 
 def micrograph_of(layer: Image, name: str) -> Micrograph:
-    """The micrograph that an Image layer holds.
+    """Return the micrograph that an Image layer holds.
 
     Raises
     ------
     UnsuitableImageError
-        If it holds none.
+        If the layer holds none.
     """
     known = layer.metadata.get("atomicity", {})
     path = known.get("path") or layer.source.path
@@ -65,7 +64,7 @@ def micrograph_of(layer: Image, name: str) -> Micrograph:
 
 
 def same(a: Micrograph, b: Micrograph | None) -> bool:
-    """Whether two micrographs have the same pixels of the same size."""
+    """Return whether two micrographs have the same pixels and pixel size."""
     return (
         b is not None
         and a.pixel_size_nm == b.pixel_size_nm
@@ -76,16 +75,20 @@ def same(a: Micrograph, b: Micrograph | None) -> bool:
     )
 
 
-def size_in_file_nm(
-    path: str,
-    shape: tuple[int, ...],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> float | None:
-    """What a file says of a pixel: napari opens TIFF and PNG without asking it.
+def size_in_file_nm(path: str, shape: tuple[int, ...]) -> float | None:
+    """Return the pixel size in nm that a file gives; napari ignores it in TIFF and PNG files.
 
-    None if it does not say, holds an image of another shape than (Y, X), or can't be read: it is
-    asked for what it may know, and the person can type the size in.
+    Parameters
+    ----------
+    path : str
+        Image file.
+    shape : tuple of int
+        Shape (Y, X) of the image.
+
+    Returns
+    -------
+    float or None
+        None if the file gives none, cannot be read, or holds an image of another shape.
     """
     try:
         found = load(path)

@@ -1,4 +1,4 @@
-"""Finding the model that made an analysis; hearing of new models."""
+"""The models of analyses, and a signal for new models."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class ModelFolder:
-    """The models on disk, for whoever lists them.
+    """The folder of models.
 
-    Signals: ``changed()`` when a model has come into the folder.
+    Signals: ``changed()`` when a model was added.
     """
 
     changed = Signal()
@@ -35,22 +35,22 @@ _unsaved: dict[str, Classifier] = {}
 
 
 def keep_available(classifier: Classifier) -> None:
-    """A model that was made in this window: what it classified needs it, saved or not."""
+    """Keep a model that was trained in this window, even if it is not saved."""
     _unsaved[classifier.card.model_id] = classifier
 
 
 def unsaved_card(model_id: str) -> ModelCard | None:
-    """The card of a model that was made in this window; None of any other."""
+    """Return the card of a model that was trained in this window; None for other models."""
     return _unsaved[model_id].card if model_id in _unsaved else None
 
 
 def classifier_of(analysis: Analysis) -> Classifier:
-    """The classifier that classified the clusters of an analysis; to be called in a worker.
+    """Return the classifier of an analysis; call this in a worker.
 
     Raises
     ------
     ModelError
-        If nothing was classified yet, or the model is no longer at hand.
+        If nothing is classified yet, or the model is not available.
     """
     model_id = analysis.parameters.get("model", {}).get("model_id", "")
     if model_id in _unsaved:
@@ -66,7 +66,7 @@ def _classifier(model_id: str, device: str) -> Classifier:
         if card.model_id == model_id:
             return load_classifier(card.name, device)
     raise ModelError(
-        f"the model {model_id} that classified this image is not at hand"
+        f"the model {model_id} of this image is not available"
         if model_id
         else "the clusters are not classified yet",
         advice="Classify again",
@@ -74,12 +74,12 @@ def _classifier(model_id: str, device: str) -> Classifier:
 
 
 def card_of(table: pd.DataFrame) -> ModelCard | None:
-    """The card of the model that classified most of the clusters, if it is at hand."""
+    """Return the card of the model of most clusters; None if it is not available."""
     ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
     if len(ids) and (unsaved := unsaved_card(ids.index[0])) is not None:
         return unsaved
     for path in model_files():
-        # A damaged one is reported when it is asked for, not here.
+        # A damaged model is reported when it is used.
         with suppress(ModelError, OSError):
             card = _read_card(path, path.with_suffix(".json").stat().st_mtime_ns)
             if len(ids) and card.model_id == ids.index[0]:

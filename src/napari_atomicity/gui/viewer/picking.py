@@ -1,4 +1,4 @@
-"""Clusters and places of the scene: which one is clicked, and bringing one into view."""
+"""Select clusters by clicking, and bring clusters into view."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FOCUS_NM = 8.0
 
 
 def cluster_at(points: Points, world: Any) -> int | None:
-    """The cluster_id of the mark at a place of the scene; None if there is none."""
+    """Return the cluster_id of the mark at a place of the scene; None if there is none."""
     if not points.visible or not len(points.data):
         return None
     place = np.asarray(points.world_to_data(world), float)
@@ -32,7 +32,7 @@ def cluster_at(points: Points, world: Any) -> int | None:
 
 
 def first_at(layers: Iterable[tuple[str, Points | None]], world: Any) -> Key | None:
-    """The cluster at a place of the scene, of the first image that has one there."""
+    """Return the cluster at a place of the scene, of the first image that has one there."""
     for image, points in layers:
         found = None if points is None else cluster_at(points, world)
         if found is not None:
@@ -41,7 +41,17 @@ def first_at(layers: Iterable[tuple[str, Points | None]], world: Any) -> Key | N
 
 
 def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
-    """Put a cluster into the middle of the view, near enough to be looked at."""
+    """Centre the view on a cluster or atom and zoom in.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    source : napari.layers.Image
+        Layer of the image.
+    cluster : Series
+        Row of a table with ``y_px``, ``x_px`` and, for a stack, ``frame``.
+    """
     point = [cluster["y_px"], cluster["x_px"]]
     if source.ndim == 3:
         point = [cluster["frame"], *point]
@@ -56,7 +66,7 @@ def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
 
 
 class ClickSelects:
-    """A click on a cluster selects it, whichever layer is active; for `mouse_drag_callbacks`."""
+    """Select a cluster by a click, whichever layer is active; for ``mouse_drag_callbacks``."""
 
     def __init__(self, select_at: Callable[[Any, bool], None]) -> None:
         self._select_at = weakref.WeakMethod(select_at)

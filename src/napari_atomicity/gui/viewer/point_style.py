@@ -1,6 +1,6 @@
-"""How clusters look in the image: from the table to arrays that napari's layers take.
+"""Style of clusters in the image: from the cluster table to arrays for layers of napari.
 
-Nothing here knows a layer; each function gives whole arrays, one row per row of the table.
+Each function returns arrays with one row per row of the table and imports no layer.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FEATURES = (
     "ood_score",
 )
 """Columns of the table that the points show in napari's own features table."""
-IN_WORDS = ("count", "otherwise")
-"""Features that say in words how many atoms there are, and who says another class; napari writes
-all features of the point under the mouse into its status line."""
+TEXT_FEATURES = ("count", "otherwise")
+"""Features with text: the number of atoms and differing labels. napari shows all features of the
+point under the mouse in its status bar."""
 
 _MARK_PER_DIAMETER = 1.5
 # An outline has a hundred corners, and napari draws each stroke: the more outlines, the fewer. Of
@@ -58,14 +58,14 @@ _EXCLUDED_ALPHA = 0.3
 
 
 def positions(table: pd.DataFrame, ndim: int) -> np.ndarray:
-    """Centres in pixels, (N, 2) as (y, x) or (N, 3) as (frame, y, x)."""
+    """Return centres in pixels, (N, 2) as (y, x) or (N, 3) as (frame, y, x)."""
     names = ["y_px", "x_px"] if ndim == 2 else ["frame", "y_px", "x_px"]
     # A copy that can be written to: napari moves points in place.
     return table[names].to_numpy(float, copy=True)
 
 
 def sizes_px(table: pd.DataFrame, pixel_size_nm: float, classes: Sequence[str]) -> np.ndarray:
-    """Diameters of the marks in pixels: they go round the clusters, not over them."""
+    """Return the diameters of the marks in pixels, larger than the clusters."""
     diameter = table["diameter_nm"].fillna(_DEFAULT_DIAMETER_NM).to_numpy(float)
     symbol_of = _symbols(classes)
     wider = _by_label(table, lambda label: _SYMBOL_SCALE.get(symbol_of(label), 1.0))
@@ -73,24 +73,24 @@ def sizes_px(table: pd.DataFrame, pixel_size_nm: float, classes: Sequence[str]) 
 
 
 def default_size_px(pixel_size_nm: float) -> float:
-    """Diameter in pixels of the mark of a cluster that has not been measured yet."""
+    """Return the diameter in pixels of the mark of a cluster that is not measured yet."""
     return _MARK_PER_DIAMETER * _DEFAULT_DIAMETER_NM / pixel_size_nm
 
 
 def symbols(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """A symbol per cluster, by label."""
+    """Return a symbol per cluster, by label."""
     return _by_label(table, _symbols(classes)).astype(object)
 
 
 def label_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """The colour of each cluster's label, (N, 3)."""
+    """Return the colour of each cluster's label, (N, 3)."""
     known = palette.colours(classes)
     of_label = _by_label(table, lambda label: to_rgb(known.get(label, palette.UNKNOWN_COLOUR)))
     return of_label.astype(float).reshape(-1, 3)
 
 
 def _symbols(classes: Sequence[str]) -> Callable[[str], str]:
-    """Label → symbol."""
+    """Return a function from label to symbol."""
     known = palette.symbols(classes)
     # Marks are hollow here, and a hollow disc is a ring.
     known = {k: "disc" if v == "ring" else v for k, v in known.items()}
@@ -98,13 +98,13 @@ def _symbols(classes: Sequence[str]) -> Callable[[str], str]:
 
 
 def _by_label(table: pd.DataFrame, of_label: Callable[[str], Any]) -> np.ndarray:
-    """A value per cluster, found once per label."""
+    """Return a value per cluster, computed once per label."""
     codes, labels = pd.factorize(table["label"].to_numpy(object))
     return np.array([of_label(label) for label in labels])[codes]
 
 
 def border_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """RGBA, (N, 4): the label's colour; white where a person has spoken; faint if excluded."""
+    """Return RGBA (N, 4): the label's colour, white for manual labels, faint if excluded."""
     rgb = label_colours(table, classes)
     rgb[(table["label_corrected"] != "").to_numpy()] = _CORRECTED_BORDER
     return np.column_stack([rgb, np.where(excluded(table), _EXCLUDED_ALPHA, 1.0)])
@@ -125,7 +125,7 @@ def face_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
 
 
 def texts(table: pd.DataFrame, wanted: np.ndarray | None = None) -> np.ndarray:
-    """What is written beside each cluster: ``Pt41 0.93``, ``Pt41*`` if a person says so.
+    """Return the text next to each cluster: ``Pt41 0.93``, or ``Pt41*`` for a manual label.
 
     Parameters
     ----------
@@ -164,14 +164,14 @@ def looks(
 
 
 def shown(table: pd.DataFrame, hidden: Collection[str]) -> np.ndarray:
-    """Which clusters are drawn: all but those whose label is hidden."""
+    """Return which clusters are drawn: those whose label is not hidden."""
     return ~table["label"].isin(list(hidden)).to_numpy(bool)
 
 
 def features(table: pd.DataFrame) -> pd.DataFrame:
-    """The part of the table that goes with the points."""
+    """Return the columns of the table that are features of the points."""
     out = table[list(FEATURES)].reset_index(drop=True)
-    for name, words in zip(IN_WORDS, format_rows(table), strict=True):
+    for name, words in zip(TEXT_FEATURES, format_rows(table), strict=True):
         # None rather than "": napari leaves it out of the status line
         out[name] = pd.Series([w or None for w in words], dtype=object)
     return out
@@ -180,19 +180,26 @@ def features(table: pd.DataFrame) -> pd.DataFrame:
 def outline_colours(
     table: pd.DataFrame, classes: Sequence[str], hidden: Collection[str]
 ) -> np.ndarray:
-    """RGBA, (N, 4): the label's colour; see-through where the label is hidden."""
+    """Return RGBA (N, 4): the label's colour, transparent where the label is hidden."""
     return np.column_stack([label_colours(table, classes), shown(table, hidden)])
 
 
 def outline_vectors(analysis: Analysis, ndim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Outlines as short strokes: thousands of polygons stay as quick as one.
+    """Return outlines as short strokes, which napari draws faster than thousands of polygons.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Its outlines and table.
+    ndim : int
+        Number of axes of the layer, 2 or 3.
 
     Returns
     -------
-    vectors : ndarray
-        (M, 2, ndim) float32: start and step of each stroke, in pixels.
-    rows : ndarray
-        (M,): row of the table that each stroke belongs to.
+    vectors : ndarray of float32, shape (n_strokes, 2, ndim)
+        Start and step of each stroke, in pixels.
+    rows : ndarray of int, shape (n_strokes,)
+        Row of the table for each stroke.
     """
     n = max(len(analysis.table), 1)
     most = int(np.clip(_MAX_STROKES // n, *_STROKES_PER_OUTLINE))
@@ -218,22 +225,22 @@ def outline_vectors(analysis: Analysis, ndim: int) -> tuple[np.ndarray, np.ndarr
 
 
 def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
-    """Class maps of all clusters as one image in register with the micrograph.
+    """Return the class maps of all clusters as one image in register with the micrograph.
 
     Each map is resampled linearly into the footprint of its patch and divided by its largest
     value, so that faint ones can be seen too; where footprints overlap the larger value wins.
 
     Parameters
     ----------
-    analysis
+    analysis : Analysis
         Its micrograph, table and field of view.
-    maps
-        (N, h, w): a map per row of the table; what is not finite or negative counts as 0.
+    maps : ndarray of shape (n_clusters, h, w)
+        A map per row of the table; values that are negative or not finite count as 0.
 
     Returns
     -------
-    ndarray
-        float32 in 0 to 1, of the shape of the micrograph's data.
+    ndarray of float32
+        Values from 0 to 1, in the shape of the micrograph.
     """
     shape = analysis.micrograph.shape
     out = np.zeros(shape if len(shape) == 3 else (1, *shape), np.float32)
@@ -257,13 +264,13 @@ def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
 
 
 def _linear(at: np.ndarray, length: int) -> np.ndarray:
-    """(M, length) weights of linear interpolation at M places of an axis; constant beyond it."""
+    """Return weights (M, length) of linear interpolation at M places of an axis."""
     at = np.clip(at, 0, length - 1)
     return np.clip(1 - np.abs(at[:, None] - np.arange(length)), 0, None).astype(np.float32)
 
 
 def _covered(centre: float, extent_px: float, length: int) -> np.ndarray:
-    """Pixels of an axis whose centres lie within the patch."""
+    """Return the pixels of an axis whose centres are within the patch."""
     first = max(0, int(np.ceil(centre - extent_px / 2)))
     last = min(length - 1, int(np.floor(centre + extent_px / 2)))
     return np.arange(first, last + 1)

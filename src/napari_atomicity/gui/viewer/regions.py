@@ -1,25 +1,26 @@
-"""Excluded regions: drawn on a Shapes layer, and edits of the session like everything else."""
+"""Excluded regions: polygons on a Shapes layer are edits of the state."""
 
 from __future__ import annotations
 
-import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.layers import Shapes
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 
+from ...core.errors import AtomicityError
 from ...models.analysis import Analysis
-
-if TYPE_CHECKING:
-    from .binding import Binding
-    from .layers import ImageLayers
+from .canvas import Canvas
+from .layers import ImageLayers
 
 _CORNERS_OF_ELLIPSE = 48
+# While a shape is drawn, napari emits an event for each corner: look again after this time.
+_WHILE_DRAWING_MS = 50
 
 
 def polygon_of(corners: np.ndarray, kind: str) -> np.ndarray:
-    """What a shape of napari encloses, (M, 2) in pixels (y, x), of its corners (N, D)."""
+    """Return the polygon (M, 2) in pixels (y, x) of a napari shape with corners (N, D)."""
     corners = np.asarray(corners, float)[:, -2:]
     if kind != "ellipse":
         return corners
@@ -30,92 +31,103 @@ def polygon_of(corners: np.ndarray, kind: str) -> np.ndarray:
 
 
 def same_regions(a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...]) -> bool:
-    """Whether two sets of polygons are the same to a hundredth of a pixel."""
+    """Return whether two sets of polygons are the same to a hundredth of a pixel."""
     return len(a) == len(b) and all(
         x.shape == y.shape and np.allclose(x, y, atol=0.01) for x, y in zip(a, b, strict=True)
     )
 
 
 class RegionLayers:
-    """Keeps the layers ``<image> regions`` and the session's regions the same."""
+    """Keep the layers ``<image> regions`` and the excluded regions of the state the same.
 
-    def __init__(self, binding: Binding) -> None:
-        self._binding = weakref.ref(binding)
-        # A shape in the making tells of itself at every corner.
+    Parameters
+    ----------
+    canvas : Canvas
+        The viewer and its layers.
+    """
+
+    def __init__(self, canvas: Canvas) -> None:
+        self._canvas = canvas
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._take)
 
     def draw(self) -> bool:
-        """Let the person draw regions to exclude on the image at hand; whether that can be."""
-        binding = self._binding()
-        known = None if binding is None else binding.current_layers()
-        if binding is None or known is None or binding.state.analysis(known.image) is None:
+        """Start to draw regions in the current image, and return whether that is possible."""
+        canvas, known = self._canvas, self._canvas.current_layers()
+        analysis = None if known is None else canvas.state.analysis(known.image)
+        if known is None or analysis is None:
             return False
         if known.regions is None:
             known.new_regions(self._connect)
-            self.write(known, binding.state.analysis(known.image))
+            self.write(known, analysis)
         layer = known.regions
         layer.visible = True
-        binding.viewer.layers.selection.active = layer
+        canvas.activate(layer)
         layer.mode = "add_polygon_lasso"
         return True
 
     def write(self, known: ImageLayers, analysis: Analysis) -> None:
-        """Show the regions of an analysis; the layer comes with the first."""
+        """Show the regions of an analysis; the first one makes the layer."""
         layer = known.regions
         if layer is None and not analysis.regions:
             return
         layer = layer or known.new_regions(self._connect)
-        if not same_regions(self._shapes_of(layer), analysis.regions):
+        if not same_regions(_polygons(layer), analysis.regions):
             known.write_regions(analysis.regions)
 
-    def without_layer(self, image: str) -> None:
-        """Somebody has deleted the layer of an image that is still there: it has no regions now."""
-        binding = self._binding()
-        known = None if binding is None else binding.layers_of(image)
-        gone = known is not None and known.source is not None and known.regions is None
-        if binding is not None and gone and binding.state.regions(image):
-            binding.attempt(lambda: binding.state.set_regions(image, ()))
+    def clear_if_deleted(self, image: str) -> None:
+        """Remove the regions of an image whose layer of regions was deleted by hand."""
+        known = self._canvas.layers_of(image)
+        deleted = known is not None and known.source is not None and known.regions is None
+        if known is not None and deleted and self._canvas.state.clusters.regions(image):
+            self._set(known, ())
+
+    def _set(self, known: ImageLayers, polygons: tuple[np.ndarray, ...]) -> bool:
+        state = self._canvas.state
+        try:
+            state.clusters.set_regions(known.image, polygons)
+        except AtomicityError as error:
+            show_error(str(error))
+            analysis = state.analysis(known.image)
+            if analysis is not None:
+                self.write(known, analysis)
+            return False
+        return True
 
     def _connect(self, layer: Shapes) -> None:
         layer.events.data.connect(self._on_data)
-        # napari's E would draw ellipses, and nothing but the list of layers would lead back.
+        # In napari E draws ellipses, and only the layer list would lead back to the clusters.
         for key in ("E", "Escape"):
-            layer.bind_key(key, self._leave, overwrite=True)
+            layer.bind_key(key, self._stop_drawing, overwrite=True)
 
-    def _leave(self, layer: Shapes) -> None:
-        """Draw no more: keys and clicks are those of the clusters again."""
-        binding = self._binding()
-        known = None if binding is None else binding.current_layers()
+    def _stop_drawing(self, layer: Shapes) -> None:
+        """Return keys and clicks to the clusters."""
+        known = self._canvas.current_layers()
         if getattr(layer, "_is_creating", False):
             layer._finish_drawing()
-        if binding is not None and known is not None and known.points is not None:
-            binding.viewer.layers.selection.active = known.points
-            binding.viewer.status = "A click selects a cluster"
+        if known is not None and known.points is not None:
+            self._canvas.activate(known.points)
+            self._canvas.show_message("A click selects a cluster")
 
     def _on_data(self, event: Any) -> None:
-        binding = self._binding()
-        if binding is not None and not binding.is_writing:
+        if not self._canvas.is_writing:
             self._timer.start(0)
 
     def _take(self) -> None:
-        """What was drawn is an edit now."""
-        binding = self._binding()
-        known = None if binding is None else binding.current_layers()
+        """Make an edit of what was drawn."""
+        known = self._canvas.current_layers()
         layer = None if known is None else known.regions
-        if binding is None or known is None or layer is None:
+        if known is None or layer is None:
             return
         if getattr(layer, "_is_creating", False):
-            self._timer.start(50)
+            self._timer.start(_WHILE_DRAWING_MS)
             return
-        drawn, before = self._shapes_of(layer), len(binding.state.regions(known.image))
-        if not same_regions(drawn, binding.state.regions(known.image)):
-            done = binding.attempt(lambda: binding.state.set_regions(known.image, drawn))
-            if done and len(drawn) > before:
-                self._leave(layer)  # so that Ctrl+Z takes it back; E draws another one
+        drawn, before = _polygons(layer), self._canvas.state.clusters.regions(known.image)
+        if not same_regions(drawn, before) and self._set(known, drawn) and len(drawn) > len(before):
+            self._stop_drawing(layer)  # so that Ctrl+Z undoes it; E draws another one
 
-    @staticmethod
-    def _shapes_of(layer: Shapes) -> tuple[np.ndarray, ...]:
-        found = [polygon_of(c, k) for c, k in zip(layer.data, layer.shape_type, strict=True)]
-        return tuple(p for p in found if len(p) >= 3)
+
+def _polygons(layer: Shapes) -> tuple[np.ndarray, ...]:
+    found = [polygon_of(c, k) for c, k in zip(layer.data, layer.shape_type, strict=True)]
+    return tuple(p for p in found if len(p) >= 3)

@@ -1,4 +1,4 @@
-"""A pixel size from a line on a known distance: a scale bar burnt into the image, a lattice."""
+"""Pixel size from a line over a known distance, such as a scale bar in the image."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QWi
 
 from . import calibration
 from .binding import Binding
-from .layers import ROLE
+from .layer_group import ROLE
 
 _KIND = "ruler"
 
 
 class Ruler(QWidget):
-    """Draw a line, say how long it is.
+    """Draw a line and enter its length.
 
-    Signals: ``measured(nm)``: edge length of a pixel.
+    Signals: ``measured(nm)`` with the pixel size.
     """
 
     measured = Signal(float)
@@ -30,8 +30,8 @@ class Ruler(QWidget):
         self._line: Shapes | None = None
         self.button = QPushButton("Draw a known distance")
         self.button.setToolTip(
-            "Draw a line on something whose length you know, such as a scale bar in the image, and "
-            "type in how long it is."
+            "Draw a line over a known distance, such as a scale bar in the image, and enter its "
+            "length."
         )
         self.length = length
         self.length.setToolTip("Length of the line in nm.")
@@ -46,8 +46,8 @@ class Ruler(QWidget):
         self.length.editingFinished.connect(self._on_length)
 
     def draw(self, source: Image) -> None:
-        """Let the person draw a line over an image."""
-        self.give_up()
+        """Start to draw a line over an image."""
+        self.cancel()
         self._line = Shapes(
             ndim=source.ndim,
             edge_color="yellow",
@@ -61,8 +61,8 @@ class Ruler(QWidget):
         self.words.show()
         self.length.show()
 
-    def give_up(self) -> None:
-        """Take the line away."""
+    def cancel(self) -> None:
+        """Remove the line."""
         if self._line is not None and self._line in self._binding.viewer.layers:
             self._binding.viewer.layers.remove(self._line)
         self._line = None
@@ -77,6 +77,6 @@ class Ruler(QWidget):
             return
         ends = np.asarray(lines[-1], float)[:, -2:]
         length_px = float(np.linalg.norm(ends[-1] - ends[0]))
-        self.give_up()
+        self.cancel()
         if length_px > 0:
             self.measured.emit(nm / length_px)

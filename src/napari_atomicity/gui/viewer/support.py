@@ -1,52 +1,74 @@
-"""The support of atoms, corrected: polygons on a Shapes layer are edits of the session."""
+"""Correction of the support: polygons on a Shapes layer are edits of the state."""
 
 from __future__ import annotations
 
-import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.layers import Shapes
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QTimer
 
+from ...core.errors import AtomicityError
 from .atom_layers import ADDED, REMOVED, AtomLayers
+from .canvas import Canvas
+from .edit_commands import EditCommands
 from .regions import polygon_of, same_regions
 
-if TYPE_CHECKING:
-    from .atoms import AtomView
-    from .binding import Binding
-
 Polygons = tuple[np.ndarray, ...]
+# While a shape is drawn, napari emits an event for each corner: look again after this time.
+_WHILE_DRAWING_MS = 50
 
 
 class Support:
-    """Keeps the layers ``<image> support`` and ``<image> vacuum`` and the session the same.
+    """Keep the layers ``<image> support`` and ``<image> vacuum`` and the state the same.
 
     Parameters
     ----------
-    view
-        Says whether they are wanted, and what the next polygon says.
-    binding
-        Of its viewer.
+    canvas : Canvas
+        The viewer and its layers.
+    edits : EditCommands
+        Undo and redo.
     """
 
-    def __init__(self, view: AtomView, binding: Binding) -> None:
-        self._view = weakref.ref(view)
-        self._binding = weakref.ref(binding)
-        # A shape in the making tells of itself at every corner.
+    def __init__(self, canvas: Canvas, edits: EditCommands) -> None:
+        self._canvas = canvas
+        self._state = canvas.state
+        self._edits = edits
+        self._visible = False
+        self._adds = False
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._take)
 
+    @property
+    def visible(self) -> bool:
+        """Whether support and vacuum are shown."""
+        return self._visible
+
+    @visible.setter
+    def visible(self, visible: bool) -> None:
+        self._visible = visible
+        for image in self._canvas.images():
+            self.write(image)
+
+    @property
+    def adds(self) -> bool:
+        """Whether the next polygon adds to the support; otherwise it marks vacuum."""
+        return self._adds
+
+    @adds.setter
+    def adds(self, adds: bool) -> None:
+        self._adds = adds
+        self._style_next()
+
     def write(self, image: str) -> None:
-        """Show the support of an image, if that is wanted; or hide it."""
-        binding, view = self._binding(), self._view()
-        known = None if binding is None else binding.layers_of(image)
-        if binding is None or view is None or known is None or known.source is None:
+        """Show the support of an image, or hide it."""
+        known = self._canvas.layers_of(image)
+        if self._canvas.viewer is None or known is None or known.source is None:
             return
-        layers, atoms = AtomLayers(known), binding.state.atoms.of(image)
-        if not view.show_support:
+        layers, atoms = AtomLayers(known), self._state.atoms.of(image)
+        if not self._visible:
             for layer in (layers.support, layers.vacuum):
                 if layer is not None and layer.visible:
                     layer.visible = False
@@ -55,106 +77,104 @@ class Support:
         layers.write_vacuum(mask)
         if mask is not None and layers.support is None:
             self._connect(layers.new_support())
-            self.say_next()
+            self._style_next()
         if layers.support is not None:
             added = () if atoms is None else atoms.support_added
             removed = () if atoms is None else atoms.support_removed
             drawn = self._drawn(layers)
             if not (same_regions(drawn[0], added) and same_regions(drawn[1], removed)):
-                frame = binding.viewer.dims.current_step[0] if known.source.ndim == 3 else 0
+                is_stack = known.source.ndim == 3
+                frame = self._canvas.viewer.dims.current_step[0] if is_stack else 0
                 layers.write_support(added, removed, frame)
-                self.say_next()
+                self._style_next()
         for layer in (layers.support, layers.vacuum):
-            # Assigned again, napari would leave the mode in which the person draws.
-            if layer is not None and not layer.visible and not known.aside:
+            # If it were assigned again, napari would leave the drawing mode.
+            if layer is not None and not layer.visible and not known.is_hidden:
                 layer.visible = True
 
-    def say_next(self) -> None:
-        """The next polygon adds or takes away, and looks so."""
-        binding, view = self._binding(), self._view()
-        known = None if binding is None else binding.current_layers()
-        if view is not None and known is not None:
-            AtomLayers(known).next_says(ADDED if view.support_adds else REMOVED)
+    def _current(self) -> AtomLayers | None:
+        known = self._canvas.current_layers()
+        return None if known is None else AtomLayers(known)
+
+    def _style_next(self) -> None:
+        """Give the next polygon the colour of support or vacuum."""
+        layers = self._current()
+        if layers is not None:
+            layers.set_next_kind(ADDED if self._adds else REMOVED)
 
     def draw(self) -> bool:
-        """Let the person draw polygons on the image at hand; whether that can be."""
-        binding, view = self._binding(), self._view()
-        known = None if binding is None else binding.current_layers()
-        layer = None if known is None else AtomLayers(known).support
-        if binding is None or view is None or layer is None:
-            show_info("Find atoms first: then what is support can be corrected.")
+        """Start to draw polygons in the current image, and return whether that is possible."""
+        layers = self._current()
+        layer = None if layers is None else layers.support
+        if layer is None:
+            show_info("Find atoms first. Then you can correct the support.")
             return False
         if not layer.visible:
             layer.visible = True
-        self.say_next()
-        binding.viewer.layers.selection.active = layer
+        self._style_next()
+        self._canvas.activate(layer)
         layer.mode = "add_polygon_lasso"
-        binding.viewer.status = "Draw around what is " + (
-            "support" if view.support_adds else "vacuum"
-        )
+        self._canvas.show_message("Draw around " + ("support" if self._adds else "vacuum"))
         return True
 
     def _connect(self, layer: Shapes) -> None:
         layer.events.data.connect(self._on_data)
         for key in ("E", "Escape"):
-            layer.bind_key(key, self._leave, overwrite=True)
+            layer.bind_key(key, self._stop_drawing, overwrite=True)
         layer.bind_key("Control-Z", self._undo, overwrite=True)
         layer.bind_key("Control-Shift-Z", self._redo, overwrite=True)
 
     def _undo(self, layer: Shapes) -> None:
-        binding = self._binding()
-        if binding is not None:
-            binding.undo()
+        self._edits.undo()
 
     def _redo(self, layer: Shapes) -> None:
-        binding = self._binding()
-        if binding is not None:
-            binding.redo()
+        self._edits.redo()
 
-    def _leave(self, layer: Shapes) -> None:
-        """Draw no more: keys and clicks are those of the atoms again."""
+    def _stop_drawing(self, layer: Shapes) -> None:
+        """Return keys and clicks to the atoms."""
         if getattr(layer, "_is_creating", False):
             layer._finish_drawing()
         layer.mode = "pan_zoom"
-        binding = self._binding()
-        known = None if binding is None else binding.current_layers()
-        points = None if known is None else AtomLayers(known).points
-        if binding is not None and points is not None:
-            binding.viewer.layers.selection.active = points
-            binding.viewer.status = "A click selects an atom"
+        layers = self._current()
+        points = None if layers is None else layers.points
+        if points is not None:
+            self._canvas.activate(points)
+            self._canvas.show_message("A click selects an atom")
 
     def _on_data(self, event: Any) -> None:
-        binding = self._binding()
-        if binding is not None and not binding.is_writing:
+        if not self._canvas.is_writing:
             self._timer.start(0)
 
     def _take(self) -> None:
-        """What was drawn is an edit now."""
-        binding, view = self._binding(), self._view()
-        known = None if binding is None else binding.current_layers()
-        layer = None if known is None else AtomLayers(known).support
-        if binding is None or view is None or known is None or layer is None:
+        """Make an edit of what was drawn."""
+        known, layers = self._canvas.current_layers(), self._current()
+        layer = None if layers is None else layers.support
+        if known is None or layers is None or layer is None:
             return
         if getattr(layer, "_is_creating", False):
-            self._timer.start(50)
+            self._timer.start(_WHILE_DRAWING_MS)
             return
-        image, (added, removed) = known.image, self._drawn(AtomLayers(known))
-        atoms = binding.state.atoms.of(image)
+        image, (added, removed) = known.image, self._drawn(layers)
+        atoms = self._state.atoms.of(image)
         if atoms is None or (
             same_regions(added, atoms.support_added)
             and same_regions(removed, atoms.support_removed)
         ):
             return
-        view.attempt(lambda: binding.state.atoms.set_support(image, added, removed))
+        try:
+            self._state.atoms.set_support(image, added, removed)
+        except AtomicityError as error:
+            show_error(str(error))
+            self.write(image)
 
     @staticmethod
     def _drawn(layers: AtomLayers) -> tuple[Polygons, Polygons]:
-        """What adds and what takes away, as it is drawn."""
+        """Return the drawn polygons that add to the support, and those that remove from it."""
         layer = layers.support
         assert layer is not None
         shapes = [polygon_of(c, k) for c, k in zip(layer.data, layer.shape_type, strict=True)]
-        found = [(s, p) for s, p in zip(layers.says(), shapes, strict=True) if len(p) >= 3]
+        found = [(k, p) for k, p in zip(layers.kinds(), shapes, strict=True) if len(p) >= 3]
         return (
-            tuple(p for s, p in found if s == ADDED),
-            tuple(p for s, p in found if s == REMOVED),
+            tuple(p for k, p in found if k == ADDED),
+            tuple(p for k, p in found if k == REMOVED),
         )

@@ -1,9 +1,6 @@
-"""The layer ``<image> tracks``: where the clusters of a stack went, written from the session."""
+"""The layer ``<image> tracks``: tracks of the clusters of a stack, written from the state."""
 
 from __future__ import annotations
-
-import weakref
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,10 +12,8 @@ from ...core.cluster_table import NO_TRACK
 from ...core.palette import colours
 from ...models.analysis import Analysis
 from ...tracking.tracks import is_tracked
-
-if TYPE_CHECKING:
-    from .binding import Binding
-    from .layers import ImageLayers
+from .canvas import Canvas
+from .layers import ImageLayers
 
 KIND = "tracks"
 BY_ATOMICITY, BY_TRACK = "atomicity", "track"
@@ -28,24 +23,29 @@ _COLOURS = 12
 
 
 class TrackView:
-    """Shows the tracks of a session in its viewer; nothing can be changed in the layer.
+    """Show the tracks of the images in the viewer; the layer is read-only.
 
-    The smoothed labels that a dock has found colour the tracks as long as the table is the one
-    that they were found in; without them its labels do.
+    Smoothed labels colour the tracks as long as the table is the one they were computed from.
+    Otherwise the labels of the table do.
+
+    Parameters
+    ----------
+    canvas : Canvas
+        The viewer and its layers.
     """
 
-    def __init__(self, binding: Binding) -> None:
-        self._binding = weakref.ref(binding)
-        self._session = binding.state
+    def __init__(self, canvas: Canvas) -> None:
+        self._canvas = canvas
+        self._state = canvas.state
         self._colour_by = BY_ATOMICITY
         self._smoothed: dict[str, tuple[pd.DataFrame, dict[int, str]]] = {}
-        # Layers that a person has taken out come back with other tracks only.
+        # A layer that was removed by hand comes back only with other tracks.
         self._written: dict[str, np.ndarray] = {}
         self._waiting: set[str] = set()
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._write_waiting)
-        binding.state.analysis_changed.connect(self._later)
+        canvas.state.analysis_changed.connect(self._write_later)
 
     @property
     def busy(self) -> bool:
@@ -59,30 +59,38 @@ class TrackView:
 
     @colour_by.setter
     def colour_by(self, name: str) -> None:
-        binding = self._binding()
-        if name != self._colour_by and binding is not None:
+        if name != self._colour_by:
             self._colour_by = name
-            for image in binding.images_with_layers():
-                self._later(image)
+            for image in self._canvas.images():
+                self._write_later(image)
 
     def layer(self, image: str) -> Tracks | None:
-        """The layer ``<image> tracks``."""
-        binding = self._binding()
-        known = None if binding is None else binding.layers_of(image)
+        """Return the layer ``<image> tracks``."""
+        known = self._canvas.layers_of(image)
         return None if known is None else known.present(KIND)
 
     def take_smoothed(self, image: str, table: pd.DataFrame, labels: dict[int, str]) -> None:
-        """Smoothed labels by cluster_id, found in this table."""
+        """Colour the tracks of an image by smoothed labels.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        table : DataFrame
+            Cluster table that the labels were computed from.
+        labels : dict of int to str
+            Smoothed label of each cluster_id.
+        """
         self._smoothed[image] = (table, labels)
-        self._later(image)
+        self._write_later(image)
 
     def on_layers_created(self, image: str) -> None:
-        """An image has got its layers."""
+        """Write the tracks of an image that has got its layers."""
         self._written.pop(image, None)
-        self._later(image)
+        self._write_later(image)
 
-    def _later(self, image: str) -> None:
-        """Not in the turn in which points and outlines are written."""
+    def _write_later(self, image: str) -> None:
+        """Write the tracks of an image after its points and outlines."""
         self._waiting.add(image)
         if not self._timer.isActive():
             self._timer.start(0)
@@ -93,12 +101,11 @@ class TrackView:
             self._write(image)
 
     def _write(self, image: str) -> None:
-        binding = self._binding()
-        known = None if binding is None else binding.layers_of(image)
-        analysis = self._session.analysis(image)
-        if image not in self._session.images:
+        viewer, known = self._canvas.viewer, self._canvas.layers_of(image)
+        analysis = self._state.analysis(image)
+        if image not in self._state.images:
             self._smoothed.pop(image, None)
-        if binding is None or binding.viewer is None or known is None:
+        if viewer is None or known is None:
             self._written.pop(image, None)
             return
         if known.source is None:
@@ -108,8 +115,8 @@ class TrackView:
             self._written.pop(image, None)
             layer = known.present(KIND)
             if layer is not None:
-                with known.quiet():
-                    binding.viewer.layers.remove(layer)
+                with known.blocker():
+                    viewer.layers.remove(layer)
             return
         data = _data(rows)
         values, colormap = self._looks(image, analysis, rows)
@@ -123,7 +130,7 @@ class TrackView:
         name, same = self._colour_by, np.array_equal(layer.data, data)
         if same and name in layer.features and np.array_equal(layer.features[name], values):
             return
-        with known.quiet():
+        with known.blocker():
             layer.color_by = "track_id"  # which data of any length have
             if not same:
                 layer.data = data
@@ -152,7 +159,7 @@ class TrackView:
     def _looks(
         self, image: str, analysis: Analysis, rows: pd.DataFrame
     ) -> tuple[np.ndarray, Colormap]:
-        """Of each row a value from 0 to 1, and the colours from 0 to 1."""
+        """Return a value from 0 to 1 for each row, and a colour map for these values."""
         if self._colour_by == BY_TRACK:
             palette = colours([f"track {i}" for i in range(_COLOURS)])
             names = list(palette)[:_COLOURS]
@@ -163,14 +170,14 @@ class TrackView:
         if found is not None and found[0] is analysis.table:
             ids = rows["cluster_id"].tolist()
             labels = np.array([found[1].get(i, was) for i, was in zip(ids, labels, strict=True)])
-        palette = colours(self._session.classes())
+        palette = colours(self._state.classes())
         number = {name: i for i, name in enumerate(palette)}
         at = np.array([number.get(name, number[""]) for name in labels], int)
         return _stepped(at, list(palette.values()))
 
 
 def _rows(analysis: Analysis | None) -> pd.DataFrame:
-    """Clusters in tracks, track by track and frame by frame."""
+    """Return the tracked clusters, sorted by track and frame."""
     if analysis is None or not is_tracked(analysis):
         return pd.DataFrame()
     table = analysis.table
@@ -178,12 +185,12 @@ def _rows(analysis: Analysis | None) -> pd.DataFrame:
 
 
 def _data(rows: pd.DataFrame) -> np.ndarray:
-    """(N, 4): track, frame, y, x in pixels."""
+    """Return an array (N, 4): track, frame, y, x in pixels."""
     return rows[["track_id", "frame", "y_px", "x_px"]].to_numpy(float)
 
 
 def _stepped(at: np.ndarray, chosen: list[str]) -> tuple[np.ndarray, Colormap]:
-    """Values in the middle of as many steps as there are colours; napari scales them to 0 … 1."""
+    """Return values and a colour map with one step per colour."""
     n = len(chosen)
     rgba = [[*(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)), 1.0] for c in chosen]
     edges = np.linspace(0, 1, n + 1)

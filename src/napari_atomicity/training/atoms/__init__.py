@@ -1,31 +1,24 @@
 """From micrographs with the positions of atoms to a model that finds atoms.
 
-``python -m napari_atomicity.training.atoms --data DIR… --out MODEL`` makes the shipped one again.
+``python -m napari_atomicity.training.atoms --data DIR… --out MODEL`` makes the shipped model again.
 
-Networks of the folds never see the images of their fold; what they say of these calibrates the
-model and is its score. The networks of the model itself then learn from all images.
+The networks of a fold are not trained on the images of that fold. Their predictions on these
+images calibrate the model and give its scores. The networks of the model itself are then trained
+on all images.
 """
 
+from .calibration import MIN_CALIBRATION_SCORE, fit_calibration, fit_calibrations
+from .evaluation import FoldScores, choose_threshold, match_to_marks, score_detections
 from .examples import (
-    AtomTrainingSettings,
     TrainingExample,
-    imaging_changes,
     make_example,
-    simulated_field,
-    target_map,
-    turned,
+    make_target,
+    rotate_and_scale,
+    simulate_field_of_atoms,
+    vary_imaging,
 )
 from .fit import FIELD_PX, train_network
-from .judging import (
-    CALIBRATED_FROM,
-    FoldScores,
-    calibrated_on,
-    calibrations,
-    f1_of,
-    folds_of,
-    judge,
-    threshold_of,
-)
+from .folds import MAX_NETWORKS, assign_folds, predict_folds, predict_held_out
 from .labelled import (
     CLEAR_CONTRAST,
     COORDINATES,
@@ -33,33 +26,24 @@ from .labelled import (
     SAME_FIELD,
     LabelledImage,
     contrast_at_marks,
-    grouped_by_field,
+    group_by_field,
     read_labelled,
     read_points,
-    with_own_marks,
+    reassign_marks,
 )
-from .recipe import (
-    LIMITS,
-    MAX_NETWORKS,
-    MIN_MARKS,
-    AtomRecipe,
-    fold_predictions,
-    fold_scores,
-    judged_by,
-    train_atoms,
-    train_on,
-)
-from .shipped import ABOUT, MOLECULAR_PIXEL_NM, SHIPPED_RECIPE, SOURCES, main, shared_images
+from .run import LIMITS, MIN_MARKS, score_folds, train_atoms, train_on_images
+from .settings import AtomRecipe, AtomTrainingSettings
+from .shipped import ABOUT, MOLECULAR_PIXEL_NM, SHIPPED_RECIPE, SOURCES, main, read_shared_images
 
 __all__ = [
     "ABOUT",
-    "CALIBRATED_FROM",
     "CLEAR_CONTRAST",
     "COORDINATES",
     "FIELD_PX",
     "LIMITS",
     "MARKED_CONTRAST",
     "MAX_NETWORKS",
+    "MIN_CALIBRATION_SCORE",
     "MIN_MARKS",
     "MOLECULAR_PIXEL_NM",
     "SAME_FIELD",
@@ -70,28 +54,28 @@ __all__ = [
     "FoldScores",
     "LabelledImage",
     "TrainingExample",
-    "calibrated_on",
-    "calibrations",
+    "assign_folds",
+    "choose_threshold",
     "contrast_at_marks",
-    "f1_of",
-    "fold_predictions",
-    "fold_scores",
-    "folds_of",
-    "grouped_by_field",
-    "imaging_changes",
-    "judge",
-    "judged_by",
+    "fit_calibration",
+    "fit_calibrations",
+    "group_by_field",
     "main",
     "make_example",
+    "make_target",
+    "match_to_marks",
+    "predict_folds",
+    "predict_held_out",
     "read_labelled",
     "read_points",
-    "shared_images",
-    "simulated_field",
-    "target_map",
-    "threshold_of",
+    "read_shared_images",
+    "reassign_marks",
+    "rotate_and_scale",
+    "score_detections",
+    "score_folds",
+    "simulate_field_of_atoms",
     "train_atoms",
     "train_network",
-    "train_on",
-    "turned",
-    "with_own_marks",
+    "train_on_images",
+    "vary_imaging",
 ]

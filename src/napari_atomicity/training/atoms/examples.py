@@ -1,4 +1,4 @@
-"""What a network learns from: changed parts of labelled images, and simulated fields."""
+"""Training examples: varied parts of labelled images, and simulated fields."""
 
 from __future__ import annotations
 
@@ -9,76 +9,86 @@ from scipy import ndimage
 
 from ...atoms.candidates import contrast_channels
 from ...atoms.card import SAMPLING_NM
-from ...statistics.point_patterns import nearest_neighbours
+from ...statistics.nearest_neighbours import nearest_neighbours
+from .settings import AtomTrainingSettings
 
-_LABEL_REACH = 4.0
-_PARTED = 3.5
+_TARGET_REACH = 4.0
+_VALLEY_RATIO = 3.5
 
 
-@dataclass(frozen=True)
-class AtomTrainingSettings:
-    """How a network is trained.
+@dataclass(frozen=True, eq=False)
+class TrainingExample:
+    """A source of crops: channels (C, Y, X), target (Y, X) and weight (Y, X)."""
+
+    channels: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+
+
+def make_example(
+    image: np.ndarray,
+    points: np.ndarray,
+    settings: AtomTrainingSettings,
+    rng: np.random.Generator | None = None,
+) -> TrainingExample:
+    """Compute channels and target of an image.
 
     Parameters
     ----------
-    width
-        Features of its first level.
-    dropout
-        Share of features silenced in its deepest levels.
-    steps
-        Of the optimiser.
-    batch
-        Crops in a step.
-    crop_px
-        Edge of a crop at the common sampling, a multiple of `network.STRIDE`.
-    learning_rate, weight_decay
-        Of AdamW; the rate rises and falls once (one cycle).
-    averaging
-        Share of the running average of the weights that a step keeps.
-    spot_nm
-        Standard deviation of the target around a mark: as far as a person's marks scatter.
-    simulated
-        Share of crops from simulated fields.
-    renew
-        Every so many steps an image is recorded anew under other conditions.
-    strength
-        Of these conditions: 0 none, 1 as in `imaging_changes`.
-    blur
-        Logarithm of the standard deviation (pixels) by which an image is blurred at times, from
-        and to.
-    scale
-        Logarithm of an enlargement, from and to: out of focus, atoms are up to twice as wide.
-    seed
-        Of all chance.
+    image : ndarray of shape (Y, X)
+        Image at the common sampling.
+    points : ndarray of shape (N, 2)
+        Marks (y, x) in pixels.
+    settings : AtomTrainingSettings
+        Settings of the training.
+    rng : numpy.random.Generator, optional
+        With it, the image is varied as if recorded under other conditions.
+
+    Returns
+    -------
+    TrainingExample
+        Channels, target and weight.
     """
-
-    width: int = 16
-    dropout: float = 0.1
-    steps: int = 1300
-    batch: int = 8
-    crop_px: int = 160
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    averaging: float = 0.999
-    spot_nm: float = 0.09
-    simulated: float = 0.1
-    renew: int = 2
-    strength: float = 1.0
-    blur: tuple[float, float] = (-1.0, 0.9)
-    scale: tuple[float, float] = (-0.2, 0.5)
-    seed: int = 0
+    inside = np.ones(image.shape, bool)
+    if rng is not None:
+        if rng.random() < 0.6 * settings.strength:
+            angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.4 else 0.0
+            scale = np.exp(rng.uniform(*settings.scale))
+            image, points, inside = rotate_and_scale(image, points, angle, scale)
+        image = vary_imaging(image, rng, settings)
+    return TrainingExample(
+        contrast_channels(image, SAMPLING_NM).astype(np.float16),
+        make_target(image.shape, points, settings.spot_nm / SAMPLING_NM).astype(np.float16),
+        inside,
+    )
 
 
-def target_map(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> np.ndarray:
-    """(Y, X) float32: Gaussians of height 1 on the points, the highest where they meet.
+def make_target(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Draw Gaussians of height 1 on points, with the maximum where they overlap.
 
-    Where points are close they are narrower, so that there is a valley between them.
+    Close points have narrower Gaussians, so that there is a valley between them.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width in pixels.
+    points : ndarray of shape (N, 2)
+        Positions (y, x) in pixels.
+    sigma_px : float
+        Standard deviation in pixels.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+        Target, float32.
     """
     out = np.zeros(shape, np.float32)
     sigmas = np.clip(
-        np.nan_to_num(nearest_neighbours(points) / _PARTED, nan=sigma_px), sigma_px / 2, sigma_px
+        np.nan_to_num(nearest_neighbours(points) / _VALLEY_RATIO, nan=sigma_px),
+        sigma_px / 2,
+        sigma_px,
     )
-    reach = int(np.ceil(_LABEL_REACH * sigma_px))
+    reach = int(np.ceil(_TARGET_REACH * sigma_px))
     for (y, x), sigma_px in zip(points, sigmas, strict=True):
         top, left = max(0, round(y) - reach), max(0, round(x) - reach)
         part = out[top : max(0, round(y) + reach + 1), left : max(0, round(x) + reach + 1)]
@@ -88,13 +98,27 @@ def target_map(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> n
     return out
 
 
-def imaging_changes(
+def vary_imaging(
     image: np.ndarray, rng: np.random.Generator, settings: AtomTrainingSettings
 ) -> np.ndarray:
-    """The image as other conditions might have recorded it; atoms stay where they are.
+    """Vary an image as if recorded under other conditions; atoms keep their positions.
 
     Blur, contrast, slow background, thickness steps, jumps half-way through the scan, offsets and
-    noise of rows, white and correlated noise, each now and then.
+    noise of rows, white and correlated noise, each with some probability.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        Image at the common sampling.
+    rng : numpy.random.Generator
+        Source of random numbers.
+    settings : AtomTrainingSettings
+        Strength of the variation.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+        Varied image, float32.
     """
     strength = settings.strength
     height, width = image.shape
@@ -132,10 +156,31 @@ def imaging_changes(
     return np.asarray(out, np.float32)
 
 
-def turned(
+def rotate_and_scale(
     image: np.ndarray, points: np.ndarray, angle: float, scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image and points, turned and enlarged about the centre; and where there is an image."""
+    """Rotate and scale an image and its points about the centre.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        The image.
+    points : ndarray of shape (N, 2)
+        Positions (y, x) in pixels.
+    angle : float
+        Angle in rad.
+    scale : float
+        Magnification.
+
+    Returns
+    -------
+    image : ndarray of shape (Y', X')
+        Transformed image.
+    points : ndarray of shape (N, 2)
+        Transformed positions.
+    inside : ndarray of shape (Y', X')
+        True where the original image has pixels.
+    """
     height, width = image.shape
     shape = round(height * scale), round(width * scale)
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
@@ -154,41 +199,11 @@ def turned(
     return turned_image, new, inside
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingExample:
-    """What crops are cut from: channels (C, Y, X), target (Y, X), weight (Y, X)."""
+def simulate_field_of_atoms(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate atoms on amorphous carbon: an image (size, size), and the atoms visible in it.
 
-    channels: np.ndarray
-    target: np.ndarray
-    weight: np.ndarray
-
-
-def make_example(
-    image: np.ndarray,
-    points: np.ndarray,
-    settings: AtomTrainingSettings,
-    rng: np.random.Generator | None = None,
-) -> TrainingExample:
-    """Channels and target of an image; with ``rng``, as recorded under other conditions."""
-    inside = np.ones(image.shape, bool)
-    if rng is not None:
-        if rng.random() < 0.6 * settings.strength:
-            angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.4 else 0.0
-            scale = np.exp(rng.uniform(*settings.scale))
-            image, points, inside = turned(image, points, angle, scale)
-        image = imaging_changes(image, rng, settings)
-    return TrainingExample(
-        contrast_channels(image, SAMPLING_NM).astype(np.float16),
-        target_map(image.shape, points, settings.spot_nm / SAMPLING_NM).astype(np.float16),
-        inside,
-    )
-
-
-def simulated_field(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Atoms on amorphous carbon: an image (size, size) and the atoms that a person would mark.
-
-    The support is white noise, blurred as the atoms of the carbon are by the probe, with slow
-    relief; noise of counting, of the rows, sometimes vacuum.
+    The support is white noise, blurred as the probe blurs the atoms of the carbon, with slow
+    relief; with counting noise, noise of the rows, and at times vacuum.
     """
 
     def textured(sigma_nm: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The fit of one network."""
+"""Fit of one atom network."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from ...atoms.finder import resampled
+from ...atoms.finder import resample_image
 from ...atoms.network import AtomNet
-from ...core.progress import Progress, Stop, check, report
-from .examples import AtomTrainingSettings, TrainingExample, make_example, simulated_field
+from ...core.progress import Progress, Stop
+from ..trainer import Trainer
+from .examples import TrainingExample, make_example, simulate_field_of_atoms
 from .labelled import LabelledImage
+from .settings import AtomTrainingSettings
 
 FIELD_PX = 288
 """Edge of a simulated field, at the common sampling."""
@@ -27,99 +29,130 @@ def train_network(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomNet:
-    """Fit a network; the running average of its weights is returned.
+    """Fit a network and return the running average of its weights.
 
     Parameters
     ----------
-    images
-        Labelled images; each is seen as often as its area at the common sampling says.
-    settings
-        How.
-    progress, stop
+    images : sequence of LabelledImage
+        Labelled images; each is drawn in proportion to its area at the common sampling.
+    settings : AtomTrainingSettings
+        Settings of the fit.
+    progress, stop : callable, optional
         Called between steps.
+
+    Returns
+    -------
+    AtomNet
+        The fitted network.
 
     Raises
     ------
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` is true.
     """
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
-    plain: list[tuple[np.ndarray, np.ndarray]] = []
-    for labelled in images:
-        image, factor = resampled(labelled.pixels, labelled.pixel_size_nm)
-        plain.append((image, (labelled.points + 0.5) * factor - 0.5))
-    share = np.array([float(image.size) for image, _ in plain])
-    share /= share.sum()
-    pool = [make_example(*p, settings, rng) for p in plain]
-    n_fields = _FIELDS if settings.simulated > 0 else 0
-    fields = [_field_example(settings, rng) for _ in range(n_fields)]
-
-    channels = pool[0].channels.shape[0]
-    network = AtomNet(channels, settings.width, settings.dropout)
+    pool = _ExamplePool(images, settings, rng)
+    network = AtomNet(pool.n_channels, settings.width, settings.dropout)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AtomNet(channels, settings.width, settings.dropout)
+    average = AtomNet(pool.n_channels, settings.width, settings.dropout)
     average.load_state_dict(network.state_dict())
-    optimiser = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, settings.steps, pct_start=0.1
+    trainer = Trainer(
+        network,
+        average,
+        network.parameters(),
+        settings.learning_rate,
+        total_steps=settings.steps,
+        warmup=0.1,
+        weight_decay=settings.weight_decay,
+        progress=progress,
+        stop=stop,
     )
     half = _has_bfloat16()
-    for step in range(settings.steps):
-        check(stop)
-        if step % settings.renew == 0:
-            i = int(rng.choice(len(plain), p=share))
-            pool[i] = make_example(*plain[i], settings, rng)
-            if fields and step % (8 * settings.renew) == 0:
-                fields[int(rng.integers(len(fields)))] = _field_example(settings, rng)
-        chosen = [
-            fields[int(rng.integers(len(fields)))]
-            if rng.random() < settings.simulated
-            else pool[int(rng.choice(len(pool), p=share))]
-            for _ in range(settings.batch)
-        ]
-        x, y, weight = _batch(chosen, settings.crop_px, rng)
+    for step in trainer.steps(0, settings.steps):
+        pool.renew(step)
+        x, y, weight = _batch(pool.draw(), settings.crop_px, rng)
         network.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             logits = network(x.to(memory_format=torch.channels_last))
         entropy = functional.binary_cross_entropy_with_logits(logits.float(), y, reduction="none")
         loss = (entropy * weight).sum() / weight.sum()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        _follow(average, network, min(settings.averaging, (1 + step) / (10 + step)))
-        report(progress, step + 1, settings.steps, "Training")
+        trainer.update(loss, min(settings.averaging, (1 + step) / (10 + step)))
     return average.eval()
 
 
+class _ExamplePool:
+    """Examples from which crops are drawn: one of each image, and some simulated fields.
+
+    Parameters
+    ----------
+    images : sequence of LabelledImage
+        Labelled images.
+    settings : AtomTrainingSettings
+        Settings of the fit.
+    rng : numpy.random.Generator
+        Source of all random numbers.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[LabelledImage],
+        settings: AtomTrainingSettings,
+        rng: np.random.Generator,
+    ) -> None:
+        self._settings, self._rng = settings, rng
+        self._images: list[tuple[np.ndarray, np.ndarray]] = []
+        for labelled in images:
+            image, factor = resample_image(labelled.pixels, labelled.pixel_size_nm)
+            self._images.append((image, (labelled.points + 0.5) * factor - 0.5))
+        area = np.array([float(image.size) for image, _ in self._images])
+        self._share = area / area.sum()
+        self._examples = [make_example(*i, settings, rng) for i in self._images]
+        n_fields = _FIELDS if settings.simulated > 0 else 0
+        self._fields = [_field_example(settings, rng) for _ in range(n_fields)]
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels of an example."""
+        return self._examples[0].channels.shape[0]
+
+    def renew(self, step: int) -> None:
+        """Vary one image again, and sometimes a simulated field, if it is time at this step."""
+        settings, rng = self._settings, self._rng
+        if step % settings.renew:
+            return
+        i = int(rng.choice(len(self._images), p=self._share))
+        self._examples[i] = make_example(*self._images[i], settings, rng)
+        if self._fields and step % (8 * settings.renew) == 0:
+            self._fields[int(rng.integers(len(self._fields)))] = _field_example(settings, rng)
+
+    def draw(self) -> list[TrainingExample]:
+        """Draw the examples of a batch, images in proportion to their area."""
+        rng = self._rng
+        return [
+            self._fields[int(rng.integers(len(self._fields)))]
+            if rng.random() < self._settings.simulated
+            else self._examples[int(rng.choice(len(self._examples), p=self._share))]
+            for _ in range(self._settings.batch)
+        ]
+
+
 def _field_example(settings: AtomTrainingSettings, rng: np.random.Generator) -> TrainingExample:
-    """A simulated field; it has conditions of its own, so few are changed."""
-    field = simulated_field(FIELD_PX, rng)
+    """Return a simulated field; its conditions are random already, so that few are varied."""
+    field = simulate_field_of_atoms(FIELD_PX, rng)
     return make_example(*field, replace(settings, strength=0.3), rng)
 
 
 def _has_bfloat16() -> bool:
-    """Whether the processor multiplies in 16 bits: training is several times faster then."""
+    """Return whether the processor multiplies in 16 bits, which speeds up training."""
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(supported is not None and supported())
-
-
-@torch.no_grad()
-def _follow(average: AtomNet, network: AtomNet, kept: float) -> None:
-    states = average.state_dict().values(), network.state_dict().values()
-    for mean, now in zip(*states, strict=True):
-        if mean.dtype.is_floating_point:
-            mean.lerp_(now, 1 - kept)
 
 
 def _batch(
     examples: Sequence[TrainingExample], size: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A crop of each, in a random symmetry of the square."""
+    """Return a crop of each example in a random symmetry of the square."""
     parts: tuple[list[np.ndarray], ...] = ([], [], [])
     for example in examples:
         shape = example.target.shape

@@ -1,4 +1,4 @@
-"""Labelled images: pixels and the marks of people, and marks that are in the file of another."""
+"""Labelled images: pixels and manual marks, and marks that were saved with another image."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ are never on two sides of a split."""
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """A micrograph in which a person has marked atoms.
+    """A micrograph with manual marks of atoms.
 
     Parameters
     ----------
-    name
-        Of the image.
-    pixels
-        (Y, X) float32, finite.
-    pixel_size_nm
+    name : str
+        Name of the image.
+    pixels : ndarray of shape (Y, X)
+        Finite pixels, float32.
+    pixel_size_nm : float
         Edge length of a pixel.
-    points
-        (N, 2) of (y, x) in pixels.
-    group
+    points : ndarray of shape (N, 2)
+        Marks (y, x) in pixels.
+    group : str
         Images of one group are never on two sides of a split.
-    source
+    source : str
         The set that it belongs to.
     """
 
@@ -51,31 +51,37 @@ class LabelledImage:
 
     @property
     def points_nm(self) -> np.ndarray:
+        """Marks (N, 2) of (y, x) in nm."""
         return self.points * self.pixel_size_nm
 
 
 def read_labelled(directory: str | Path, pixel_size_nm: float | None = None) -> list[LabelledImage]:
-    """Images with tables of positions: in ``images`` and ``labels``, or side by side.
+    """Read images with tables of positions: in ``images`` and ``labels``, or in one folder.
 
     The table of ``a.tif`` is ``a.csv`` or ``a_atoms_xy_px.csv``, with columns ``y_nm, x_nm`` or
     ``y_px, x_px`` or ``X, Y`` (pixels) or napari's ``axis-0, axis-1``. Images without a table are
-    left out.
+    skipped.
 
     Parameters
     ----------
-    directory
+    directory : str or Path
         The folder.
-    pixel_size_nm
-        For images that don't say theirs.
+    pixel_size_nm : float, optional
+        For images without a calibration.
+
+    Returns
+    -------
+    list of LabelledImage
+        The images, by name.
 
     Raises
     ------
     ReadError
         If there is no folder, no image with a table, or an image can't be read.
     CalibrationError
-        If the pixel size of an image is not known.
+        If the pixel size of an image is unknown.
     TableError
-        If a table has no positions, or some that are none or lie outside of the image.
+        If a table has no positions, invalid ones, or some outside of the image.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -86,12 +92,12 @@ def read_labelled(directory: str | Path, pixel_size_nm: float | None = None) -> 
     for path in sorted(images.iterdir()):
         table = _table_of(path, tables) if path.is_file() and reader_of(path) else None
         if table is not None:
-            found.append(_labelled(path, table, directory.name, pixel_size_nm))
+            found.append(_read_image(path, table, directory.name, pixel_size_nm))
     if not found:
         raise ReadError(
             "no image in this folder has a table of positions",
             directory,
-            "Lay a CSV beside each image, with its name and the columns X and Y (pixels)",
+            "Add a CSV file with the name of each image and the columns X and Y (pixels)",
         )
     return found
 
@@ -103,7 +109,7 @@ def _table_of(image: Path, tables: Path) -> Path | None:
     return None
 
 
-def _labelled(path: Path, table: Path, source: str, pixel_size_nm: float | None) -> LabelledImage:
+def _read_image(path: Path, table: Path, source: str, pixel_size_nm: float | None) -> LabelledImage:
     micrograph = load(path)
     if micrograph.is_stack:
         raise ReadError("a stack can't be trained on", path, "Give single images")
@@ -125,12 +131,12 @@ def _labelled(path: Path, table: Path, source: str, pixel_size_nm: float | None)
 
 
 def read_points(path: Path, pixel_size_nm: float) -> np.ndarray:
-    """(N, 2) positions (y, x) in pixels from a table.
+    """Read positions (N, 2) of (y, x) in pixels from a table.
 
     Raises
     ------
     TableError
-        If there are none, or what there is is no number.
+        If there are no positions, or some are not finite numbers.
     """
     try:
         table = pd.read_csv(path)
@@ -153,8 +159,8 @@ def read_points(path: Path, pixel_size_nm: float) -> np.ndarray:
     )
 
 
-def grouped_by_field(images: Iterable[LabelledImage]) -> list[LabelledImage]:
-    """The images, those that show one place (`SAME_FIELD`) in one group."""
+def group_by_field(images: Iterable[LabelledImage]) -> list[LabelledImage]:
+    """Return the images with those of one place (`SAME_FIELD`) in one group."""
     groups = {name: same[0] for same in SAME_FIELD for name in same}
     return [
         replace(i, group=next((g for n, g in groups.items() if i.name.startswith(f"{n}_")), i.name))
@@ -169,30 +175,34 @@ _MARK_PX = 2.0, 15.0, 5
 
 
 def contrast_at_marks(image: LabelledImage) -> np.ndarray:
-    """(Y, X): highest difference of Gaussians within two pixels, in standard deviations."""
+    """Return the highest difference of Gaussians within two pixels (Y, X), standardised."""
     fine, wide, size = _MARK_PX
     band = ndimage.gaussian_filter(image.pixels, fine) - ndimage.gaussian_filter(image.pixels, wide)
     return np.asarray(ndimage.maximum_filter(band, size) / max(float(band.std()), 1e-12))
 
 
-def with_own_marks(
+def reassign_marks(
     images: Sequence[LabelledImage],
 ) -> tuple[list[LabelledImage], dict[str, dict[str, Any]]]:
-    """Marks moved to the image that they belong to.
+    """Move marks to the image that they belong to.
 
-    Whoever labels one image after another with a tool that does not forget the marks of the last
-    one gets tables whose last rows belong to another image. Where the marks from some row on lie
-    on nothing in their own image (change of the mean contrast, by the largest cumulative sum), they
-    go to the image of the same set where they lie on spots, or, if there is none, they are left
-    out.
+    A tool that keeps the marks of the previous image writes tables whose last rows belong to
+    another image. If the marks from some row on are on no spots of their own image (change of the
+    mean contrast, by the largest cumulative sum), they move to the image of the same set in which
+    they are on spots. Without such an image they are removed.
+
+    Parameters
+    ----------
+    images : sequence of LabelledImage
+        Images with their marks.
 
     Returns
     -------
     images : list of LabelledImage
         In the same order.
     moved : dict
-        Image → how many marks were its own, how many were not, and where these went ("" if
-        nowhere); only images with such marks.
+        Image → number of its own marks, number of others, and the image that these belong to (""
+        if there is none); only images with such marks.
     """
     maps = {i.name: contrast_at_marks(i) for i in images}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import AtomicityError
-from .examples import AtomTrainingSettings
-from .labelled import LabelledImage, grouped_by_field, read_labelled, with_own_marks
-from .recipe import AtomRecipe, train_on
+from .labelled import LabelledImage, group_by_field, read_labelled, reassign_marks
+from .run import train_on_images
+from .settings import AtomRecipe, AtomTrainingSettings
 
 SHIPPED_RECIPE = AtomRecipe(
     AtomTrainingSettings(),
@@ -53,20 +53,20 @@ SOURCES = {
 }
 
 
-def shared_images(
+def read_shared_images(
     directories: Sequence[Path], own_marks: bool = True
 ) -> tuple[list[LabelledImage], dict[str, dict[str, Any]]]:
-    """The labelled images that the shipped model learns from, and the marks that were moved."""
+    """Read the labelled images of the shipped model; return them and the marks that were moved."""
     images = [i for folder in directories for i in read_labelled(folder, MOLECULAR_PIXEL_NM)]
     names = {"Ptporph": "Pt porphyrin", "bpy": "Re bipyridine"}
     images = [
         replace(i, source=next((s for n, s in names.items() if i.name.startswith(n)), "Pt/NC"))
         for i in images
     ]
-    images = grouped_by_field(images)
+    images = group_by_field(images)
     if not own_marks:
         return images, {}
-    fixed, moved = with_own_marks([i for i in images if i.source in names.values()])
+    fixed, moved = reassign_marks([i for i in images if i.source in names.values()])
     return [i for i in images if i.source not in names.values()] + fixed, moved
 
 
@@ -79,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
     try:
-        images, moved = shared_images(given.data)
-        card = train_on(
+        images, moved = read_shared_images(given.data)
+        card = train_on_images(
             images,
             given.out,
             SHIPPED_RECIPE,

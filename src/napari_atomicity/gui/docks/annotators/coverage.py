@@ -120,7 +120,7 @@ class Coverage(QWidget):
         if project is None or image is None:
             return
         try:
-            project.mark_as_viewed([image], self.state.annotator, not self._known)
+            project.atoms.mark_as_viewed([image], self.state.annotator, not self._known)
         except AtomicityError as error:
             show_error(str(error))
         self.noted.emit()

@@ -10,9 +10,10 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.marks import Mark
 from ....core.errors import AtomicityError
-from ....state.annotators import AnnotatorComparison, consensus_edit, measured_sites
+from ....state.annotators import AnnotatorComparison
+from ....state.consensus_marks import consensus_edit, measured_sites
 from ....statistics.agreement import CONSENSUS
-from ...controls.forms import _Combo
+from ...controls.forms import ComboBox
 from ...controls.line_table import Lines, table_of
 from ...tasks import start
 from ...viewer import compat, picking
@@ -43,7 +44,7 @@ class Disputes(QWidget):
         self.binding, self.state = binding, binding.state
         self.compared: AnnotatorComparison | None = None
         self.shown = pd.DataFrame()
-        self.why = _Combo()
+        self.why = ComboBox()
         self.why.setAccessibleName("Which places")
         self.why.setToolTip("Positions to list. Default: all with any disagreement.")
         for column, text in WHY.items():
@@ -121,7 +122,7 @@ class Disputes(QWidget):
         else:  # the image is being read
             centre = (*compat.camera(viewer).center[:-2], place["y_nm"], place["x_nm"])
             zoom = min(compat.canvas_size(viewer)) / _LOOK_NM
-            self.binding.stage.then_look(image, (centre, zoom))
+            self.binding.current_image.set_view(image, (centre, zoom))
 
     def _atom_at(self, place: pd.Series) -> int | None:
         table = self.state.atoms.table(place["image"])
@@ -181,7 +182,7 @@ class Disputes(QWidget):
         # Stored under the name of the consensus instead of the annotator.
         self.state.annotator = CONSENSUS
         try:
-            self.state.do(edit)
+            self.state.history.do(edit)
         finally:
             self.state.annotator = before
         return True

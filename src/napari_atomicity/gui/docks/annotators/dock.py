@@ -12,13 +12,8 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from ....atoms.analysis import AtomAnalysis
 from ....core.progress import Progress, Stop
-from ....state.annotators import (
-    Annotations,
-    AnnotatorComparison,
-    annotations_in,
-    compare,
-    write_comparison,
-)
+from ....state.annotators import Annotations, AnnotatorComparison, annotations_in, compare
+from ....state.consensus_marks import write_comparison
 from ....state.window_state import Status
 from ....statistics.annotation_sites import TOLERANCE_NM
 from ...controls.collapsible import CollapsibleSection

@@ -19,12 +19,13 @@ from qtpy.QtWidgets import (
 )
 
 from ....atoms.analysis import AtomAnalysis
-from ....atoms.table import joined
+from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
 from ....project import Project, ProjectImage
-from ....state.annotators import Annotations, TakenIn, pack_images, take_in_packs
+from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
+from ....state.annotators import Annotations
 from ....state.window_state import WindowState
-from ...controls.forms import _Combo, labelled, new_form
+from ...controls.forms import ComboBox, labelled, new_form
 from ...controls.settings import remember
 from ...tasks import start
 from .text import format_taken, number
@@ -60,7 +61,7 @@ def import_packs(
     tuple of (TakenIn, dict of str to int)
         The result, and the next free atom number of each image.
     """
-    return take_in_packs(project, paths, progress, stop), project.free_atom_ids()
+    return take_in_packs(project, paths, progress, stop), project.atoms.free_ids()
 
 
 def make_pack(
@@ -97,7 +98,7 @@ def make_pack(
     atoms = None
     if analyses is not None:
         names = {image.name for image in images}
-        atoms = joined(a.table for image, a in analyses.items() if image in names)
+        atoms = concat_atom_tables(a.table for image, a in analyses.items() if image in names)
     return pack_images(images, folder, annotator, atoms, tolerance_nm, progress, stop)
 
 
@@ -122,7 +123,7 @@ class Packs(QWidget):
         super().__init__(parent)
         self.state, self.tolerance = state, tolerance
         self.annotations: Annotations | None = None
-        self.which = _Combo()
+        self.which = ComboBox()
         for name, text in _WHICH.items():
             self.which.addItem(text, name)
         self.proposals = QCheckBox("With the atoms of the model")

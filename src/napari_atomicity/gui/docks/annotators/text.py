@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from ....state.annotators import Annotations, AnnotatorComparison, TakenIn
-from ....statistics.agreement import AgreementFigure
+from ....state.annotator_packs import TakenIn
+from ....state.annotators import Annotations, AnnotatorComparison
+from ....statistics.agreement_coefficients import AgreementFigure
 from ....statistics.human_parity import MODEL
 
 NOT_LOOKED = "–"

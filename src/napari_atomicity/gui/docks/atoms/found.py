@@ -20,7 +20,7 @@ from ....statistics.atom_groups import KINDS, LINK_NM, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
 from ...controls.connections import follow
-from ...controls.forms import _Combo, labelled, new_form, spin_box
+from ...controls.forms import ComboBox, labelled, new_form, spin_box
 from ...viewer.atom_style import COLOURINGS
 from ...viewer.binding import Binding
 from .column_chart import Column, ColumnChart
@@ -161,7 +161,7 @@ class FoundPart(QWidget):
     def _new_form(self) -> QFormLayout:
         self.distance = spin_box(0.05, 5.0, LINK_NM, 2, " nm")
         self.distance.setSingleStep(0.01)
-        self.colouring = _Combo()
+        self.colouring = ComboBox()
         for name in COLOURINGS:
             self.colouring.addItem(name, name)
         self.legend = self._new_label("Colours of the rings")
@@ -244,7 +244,7 @@ class FoundPart(QWidget):
         self.sizes.setVisible(len(self.sizes.columns) > 1)  # no information if all are isolated
 
     def _show_species(self, species: Species | None) -> None:
-        self.species_words.setText("" if species is None else species.in_words())
+        self.species_words.setText("" if species is None else species.format_summary())
         self.species_words.setVisible(species is not None)
 
     def _show_missed(self, census: Completeness | None) -> None:

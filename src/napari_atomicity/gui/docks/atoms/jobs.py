@@ -17,15 +17,15 @@ from ....atoms.completeness import Completeness
 from ....atoms.injection import InjectedAtoms, inject_atoms
 from ....atoms.marks import ImageAtoms
 from ....atoms.pixel_size import PixelSizeProposal, propose_pixel_size
-from ....atoms.regions import mask_of_clusters
+from ....atoms.regions import make_cluster_mask
 from ....atoms.species import Species, with_species
 from ....atoms.summary import Summary, summary
-from ....atoms.table import conform, joined
+from ....atoms.table import concat_atom_tables, conform
 from ....core.errors import ModelError
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, check, report
 from ....io.clipboard import tab_separated
-from ....io.stored_micrograph import LazyMicrograph
+from ....io.lazy_micrograph import LazyMicrograph
 from ....io.tables import write_table
 from ....models.analysis import Analysis
 from ....project import Project
@@ -63,7 +63,7 @@ def find_image_atoms(
     """
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
-        micrograph = micrograph.described()
+        micrograph = micrograph.with_file_metadata()
     return find_atoms(micrograph, model, device, precision=precision, progress=progress, stop=stop)
 
 
@@ -103,7 +103,7 @@ def figures(
     tuple of (ImageAtoms, Summary, Completeness or None)
         The atoms, their summary, and the completeness if it is known.
     """
-    return atoms, summary(atoms), atoms.census
+    return atoms, summary(atoms), atoms.completeness
 
 
 def inject_test_atoms(
@@ -140,7 +140,7 @@ def inject_test_atoms(
     mask = None
     if clusters is not None:
         shape = atoms.analysis.support.shape
-        mask = mask_of_clusters(clusters.table, shape, atoms.pixel_size_nm, clusters.outlines)
+        mask = make_cluster_mask(clusters.table, shape, atoms.pixel_size_nm, clusters.outlines)
     corrected = atoms.analysis if atoms.support is None else replace(
         atoms.analysis, support=atoms.support
     )  # fmt: skip
@@ -199,9 +199,9 @@ def holders(
     Returns
     -------
     dict of int to int
-        See `cluster_atoms.holders`.
+        See `cluster_atoms.find_clusters_of_atoms`.
     """
-    return cluster_atoms.holders(atoms, analysis.table, analysis.outlines)
+    return cluster_atoms.find_clusters_of_atoms(atoms, analysis.table, analysis.outlines)
 
 
 def count_clusters(
@@ -224,10 +224,10 @@ def count_clusters(
     Returns
     -------
     pandas.DataFrame
-        See `cluster_atoms.count`.
+        See `cluster_atoms.count_cluster_atoms`.
     """
-    return cluster_atoms.count(
-        atoms, analysis.table, analysis.micrograph, analysis.outlines, atoms.census
+    return cluster_atoms.count_cluster_atoms(
+        atoms, analysis.table, analysis.micrograph, analysis.outlines, atoms.completeness
     )
 
 
@@ -261,7 +261,7 @@ def is_reviewed(
     -------
     bool
     """
-    _, reviewed = project.annotations()
+    _, reviewed = project.atoms.annotations()
     return bool(((reviewed["image"] == image) & (reviewed["annotator"] == annotator)).any())
 
 
@@ -328,5 +328,5 @@ def write_atoms(
         check(stop)
         report(progress, number, len(found), f"Writing {path.name}")
         tables.append(with_clusters(atoms, analyses.get(atoms.image)))
-    table = joined(tables)
+    table = concat_atom_tables(tables)
     return write_table(conform(table), path)

@@ -1,4 +1,4 @@
-"""Manual marking of atoms: mode, loupe, support, and review state of the image."""
+"""Manual marking of atoms: mode, magnifier, support, and review state of the image."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MarkingPart(QWidget):
         self.take_button.clicked.connect(partial(self._draw, False))
         self.done_button.clicked.connect(self._on_done)
         follow(self, view.marking_changed, self._show_switches)
-        follow(self, view.loupe_changed, self._show_switches)
+        follow(self, view.magnifier_changed, self._show_switches)
         follow(self, view.support_shown, self._show_switches)
         self._show_switches()
 
@@ -62,7 +62,7 @@ class MarkingPart(QWidget):
             "In the image, click to add an atom, drag to move it, press Delete to remove it and U "
             "to set it as uncertain; Ctrl+Z reverts. Default: off."
         )
-        self.loupe = QCheckBox("Loupe")
+        self.loupe = QCheckBox("Magnifier")
         self.loupe.setToolTip("Magnify the region under the mouse. Default: off.")
         self.support = QCheckBox("Support")
         self.support.setToolTip(
@@ -110,7 +110,7 @@ class MarkingPart(QWidget):
         view = self._binding.atoms
         for button, on in (
             (self.button, view.marking),
-            (self.loupe, view.loupe),
+            (self.loupe, view.magnifier),
             (self.support, view.show_support),
         ):
             with QSignalBlocker(button):
@@ -160,7 +160,7 @@ class MarkingPart(QWidget):
         self._show_switches()  # it may have been refused
 
     def _on_loupe(self, on: bool) -> None:
-        self._binding.atoms.loupe = on
+        self._binding.atoms.magnifier = on
 
     def _on_support(self, on: bool) -> None:
         self._binding.atoms.show_support = on
@@ -178,7 +178,7 @@ class MarkingPart(QWidget):
             # Marks are saved before the image is recorded as reviewed.
             if not self._session.save_again():
                 raise AtomicityError(self._session.unsaved, advice="Solve this problem first")
-            project.mark_as_viewed([image], self._session.annotator, reviewed)
+            project.atoms.mark_as_viewed([image], self._session.annotator, reviewed)
 
         if self._binding.attempt(note):
             if reviewed:

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from ....atoms import cluster_atoms
 from ....atoms.injection import InjectedAtoms
-from ....atoms.marks import ADDED, ImageAtoms
+from ....atoms.marks import INJECTED, ImageAtoms
 from ....core.cluster_table import classes_of
 from ....core.errors import ModelError
 from ....models.analysis import Analysis
@@ -45,7 +45,7 @@ def format_count(n: float, low: float, high: float) -> str:
 
 
 def lines_of(rows: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Return the lines of the table from `cluster_atoms.rows`."""
+    """Return the lines of the table from `cluster_atoms.make_cluster_table`."""
     return [
         (
             str(row.cluster_id),
@@ -127,7 +127,7 @@ class SingleAtomCalibrationPart(QWidget):
         self._missed: _Missed | None = None
         self._adding: _Missed | None = None
         self.rows: pd.DataFrame | None = None
-        """The table of `cluster_atoms.rows` of the image; absent without a count."""
+        """The table of `cluster_atoms.make_cluster_table` of the image; absent without a count."""
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setAccessibleName("Clusters counted by their atoms")
@@ -176,7 +176,7 @@ class SingleAtomCalibrationPart(QWidget):
         assert atoms.analysis is not None
         wanted = (
             atoms.image, atoms.analysis.candidates, atoms.marks, analysis.outlines,
-            atoms.support_added, atoms.support_removed, atoms.analysis.parameters.get(ADDED),
+            atoms.support_added, atoms.support_removed, atoms.analysis.parameters.get(INJECTED),
         )  # fmt: skip
         if unchanged(wanted, self._of):
             return
@@ -185,12 +185,12 @@ class SingleAtomCalibrationPart(QWidget):
             self.table.hide()
         self._of = wanted
         self.words.setText(COUNTING)
-        if atoms.added is None:
+        if atoms.injected is None:
             known = self._missed
             if known is None or not known.is_of(atoms, analysis):
                 self._add(atoms, analysis)
                 return
-            atoms = atoms.with_added(known.added)
+            atoms = atoms.with_injected(known.added)
         tasks.start(
             self._session, count_clusters, atoms, analysis, on_result=self._take,
             on_error=self._fail, key="yardstick", owner=self, about=atoms.image,
@@ -248,7 +248,7 @@ class SingleAtomCalibrationPart(QWidget):
         table = self._session.table(image)
         atoms = self._session.atoms.table(image)
         held = atoms["atom_id"].map(self._links.held).astype("Int64")
-        self.rows = cluster_atoms.rows(table, counted, atoms.assign(cluster_id=held))
+        self.rows = cluster_atoms.make_cluster_table(table, counted, atoms.assign(cluster_id=held))
         self.words.setText(verdict(self.rows))
         with QSignalBlocker(self.table.selectionModel()):
             self.model.show(lines_of(self.rows), classes=classes_of(table))

@@ -9,22 +9,21 @@ from pathlib import Path
 from napari.utils.notifications import show_error, show_info
 
 from ....core.errors import AtomicityError
+from ....io.lazy_micrograph import LazyMicrograph
 from ....io.provenance import Outcome
-from ....io.stored_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ... import tasks
-from ...panels.analysis_task import AnalysisRequest, analyse_without_map, place_in_map
+from ...panels.analysis_task import AnalysisRequest, analyse_image
 from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
 from .remote_batch import Relay, analyse_remotely
 
 
 class AnalyseAll(ImageQueue):
-    """Analyses images of a session one at a time, and places their clusters in the map."""
+    """Analyses images of a session one at a time."""
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding, "analyse all")
-        self._to_place: list[str] = []
         self._asked: AnalysisRequest | None = None
         self.n_failed = 0
 
@@ -48,7 +47,6 @@ class AnalyseAll(ImageQueue):
             the same.
         """
         self.begin(images)
-        self._to_place = []
         self._asked = asked
         self.n_failed = 0
         if place is None:
@@ -60,11 +58,11 @@ class AnalyseAll(ImageQueue):
         assert self._asked is not None
         micrographs = {image: self.state.micrograph(image) for image in self._waiting}
         paths = {i: Path(m.path) for i, m in micrographs.items() if m.path is not None}
-        asked = {**self._asked._asdict(), "umap": False}
+        asked = {**self._asked._asdict(), "umap": True}
         relay = self._relay = Relay()
         relay.came.connect(self._came)
         self.run(
-            f"Analysing {len(paths)} images elsewhere",
+            f"Analysing {len(paths)} images remotely",
             analyse_remotely,
             (paths, asked, place, relay.came.emit),
             lambda _: None,
@@ -106,20 +104,16 @@ class AnalyseAll(ImageQueue):
         self.forget()
         show_error(tasks.format_error(error))
 
-    def forget(self) -> None:
-        super().forget()
-        self._to_place = []
-
     def _next(self) -> None:
         image = self.take()
         if image is None:
-            self._place_next()
+            self._finish()
             return
         assert self._asked is not None
         self.binding.set_engine(image, self._asked.model, self._asked.device)
         self.run(
             f"Analysing {self.n_done + 1} of {self.n_in_all}: {image}",
-            analyse_without_map,
+            analyse_image,
             (self.state.micrograph(image), self._asked),
             partial(self._analysed, image),
             partial(self._failed, image),
@@ -130,11 +124,10 @@ class AnalyseAll(ImageQueue):
         self.n_done += 1
         if not self.binding.accepts(analysis):
             return
-        self.state.set_analysis(
+        self.state.clusters.set_analysis(
             analysis, f"analyse {self.n_in_all} images again", undoable=False, group=self.group
         )
         self.binding.label_mode.on = True
-        self._to_place.append(image)
 
     def _failed(self, image: str, error: BaseException) -> None:
         self.n_done += 1
@@ -142,29 +135,9 @@ class AnalyseAll(ImageQueue):
         project = self.state.project
         if project is not None and project.has(image) and not project.read_only:
             try:
-                project.fail(image, tasks.format_error(error))
+                project.image_files.set_error(image, tasks.format_error(error))
             except AtomicityError as also:
                 tasks.logger.error("%s", also)
-
-    # ---- the map: nobody should wait for it to see atomicities
-    def _place_next(self) -> None:
-        if not self._to_place:
-            self._finish()
-            return
-        assert self._asked is not None
-        image = self._to_place.pop(0)
-        analysis = self.state.analysis(image)
-        if analysis is None or not len(analysis.table):
-            self._place_next()
-            return
-        self.run(
-            f"Placing the clusters of {image} in the map",
-            place_in_map,
-            (analysis, self._asked.model),
-            self.state.place,
-            lambda _: None,
-            self._place_next,
-        )
 
     def _finish(self) -> None:
         assert self._asked is not None
@@ -176,6 +149,7 @@ class AnalyseAll(ImageQueue):
         if self.n_failed:
             n = self.n_failed
             show_info(
-                f"{self.n_in_all - n} of {self.n_in_all} images analysed; of the other"
-                f"{'s' * (n != 1)} Browse says why not."
+                f"{self.n_in_all - n} of {self.n_in_all} images analysed; see Browse for the "
+                f"reason why "
+                f"{n} failed."
             )

@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QInputDialog,
-    QLabel,
     QLineEdit,
     QListView,
     QMenu,
@@ -28,13 +27,12 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import AtomicityError
-from ....io.images import reader_of
 from ....project import SUFFIX
 from ....state.window_state import Status
 from ... import tasks
 from ...controls.connections import follow, follow_soon
-from ...controls.forms import folded, labelled, main_button, new_form
-from ...controls.shortcuts import BROWSE
+from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
+from ...controls.shortcuts import BROWSE, Shortcut
 from ...panels.analysis_task import AnalysisRequest
 from ...panels.forms import (
     DetectionForm,
@@ -46,9 +44,11 @@ from ...panels.forms import (
 )
 from ...viewer.binding import binding_of
 from ...viewer.current_image import CurrentImage
-from ...viewer.projects import with_suffix, write_model
+from ...viewer.project_models import write_model
+from ...viewer.projects import with_suffix
 from .batch import AnalyseAll
 from .image_list import ImageDelegate, ImageModel
+from .paths import _paths_in, copy_project
 from .remote_batch import place_of
 
 _REFRESH_MS = 600
@@ -86,42 +86,51 @@ class Browse(QWidget):
 
     # ---- how it looks
     def _build(self) -> None:
+        self.title = wrapped_label("Project")
+        self.notes = wrapped_label("Notes on the project", plain=True)
+        self.task_bar = TaskBar(self.state)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(self._open_row())
+        layout.addWidget(self.title)
+        layout.addWidget(self.notes)
+        layout.addWidget(self._image_list(), 1)
+        layout.addLayout(self._analyse_row())
+        layout.addWidget(self.task_bar)
+        layout.addWidget(self._settings_form())
+
+    def _open_row(self) -> QHBoxLayout:
         self.open_button = main_button("Open folder…", self)
         self.open_button.setToolTip(
-            "Open a folder of images. All that you do is kept in a project file in it. Folders, "
-            "images and projects can be dropped here as well."
+            "Open a folder of images. Results and corrections are saved in a project file in it. "
+            "You can also drop folders, images and projects here."
         )
+        self.open_button.clicked.connect(self._choose_folder)
         self.more_button = QToolButton()
         self.more_button.setText("⋯")
         self.more_button.setToolTip("Open a project, save a copy, find moved images …")
         self.more_button.setAccessibleName("More")
         self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self.more_button)
-        self.actions_by_name = {
-            name: menu.addAction(words)
-            for name, words in {
-                "project": "Open project…",
-                "save": "Save as project…",
-                "copy": "Save a copy…",
-                "add": "Add images…",
-                "moved": "Find moved images…",
-                "model": "Share a model…",
-                "close": "Close project",
-            }.items()
-        }
+        self.actions_by_name = {}
+        for name, text, slot in (
+            ("project", "Open project…", self._choose_project),
+            ("save", "Save as project…", self._choose_save_path),
+            ("copy", "Save a copy…", self._choose_copy_path),
+            ("add", "Add images…", self._choose_images),
+            ("moved", "Find moved images…", self._choose_moved_folder),
+            ("model", "Share a model…", self._choose_model),
+            ("close", "Close project", self.projects.leave),
+        ):
+            self.actions_by_name[name] = menu.addAction(text)
+            self.actions_by_name[name].triggered.connect(slot)
         self.more_button.setMenu(menu)
-        top = QHBoxLayout()
-        top.addWidget(self.open_button, 1)
-        top.addWidget(self.more_button)
+        row = QHBoxLayout()
+        row.addWidget(self.open_button, 1)
+        row.addWidget(self.more_button)
+        return row
 
-        self.title = QLabel()
-        self.title.setWordWrap(True)
-        self.title.setAccessibleName("Project")
-        self.notes = QLabel()
-        self.notes.setWordWrap(True)
-        self.notes.setAccessibleName("Notes on the project")
-        self.notes.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
-
+    def _image_list(self) -> QListView:
         self.model = ImageModel(self.state, self)
         self.list = QListView()
         self.list.setModel(self.model)
@@ -131,26 +140,33 @@ class Browse(QWidget):
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setAccessibleName("Images")
         self.list.setMinimumHeight(round(4.3 * self.fontMetrics().height()))
+        self.list.clicked.connect(self._on_clicked)
+        self.list.activated.connect(self._on_clicked)
+        return self.list
 
+    def _analyse_row(self) -> QHBoxLayout:
         self.previous_button, self.next_button = QPushButton("◀"), QPushButton("▶")
-        for button, name, key in (
-            (self.previous_button, "Previous image", BROWSE[1].keys[0]),
-            (self.next_button, "Next image", BROWSE[0].keys[0]),
+        for button, name, key, slot in (
+            (self.previous_button, "Previous image", BROWSE[1].keys[0], self.previous),
+            (self.next_button, "Next image", BROWSE[0].keys[0], self.next),
         ):
             button.setAccessibleName(name)
             button.setToolTip(f"{name} ({key})")
             button.setMaximumWidth(4 * self.fontMetrics().height())
+            button.clicked.connect(slot)
         self.analyse_button = QPushButton("Analyse all")
         self.analyse_button.setToolTip(
-            "Find and classify the clusters of all images that are not analysed yet, in the "
-            "background, the open one first. The window can be used meanwhile."
+            "Detect and classify the clusters of all images that are not analysed yet, in the "
+            "background, starting with the open one. You can keep working."
         )
-        bottom = QHBoxLayout()
-        bottom.addWidget(self.previous_button)
-        bottom.addWidget(self.next_button)
-        bottom.addWidget(self.analyse_button, 1)
+        self.analyse_button.clicked.connect(self.analyse_all)
+        row = QHBoxLayout()
+        row.addWidget(self.previous_button)
+        row.addWidget(self.next_button)
+        row.addWidget(self.analyse_button, 1)
+        return row
 
-        self.task_bar = TaskBar(self.state)
+    def _settings_form(self) -> QWidget:
         form = new_form()
         self.models, self.device = add_model_row(form), add_device_row(form)
         self.symmetries = add_symmetries_row(form)
@@ -161,47 +177,20 @@ class Browse(QWidget):
             form,
             "Workers",
             self.place,
-            "Where Analyse all works: a number of processes on this machine, or the address of a "
-            "running dask scheduler (tcp://host:8786), whose workers must see the images under the "
-            "same path. Default: empty, one image after the other in this window.",
+            "Where Analyse all runs: the number of processes on this machine, or the address of a "
+            "running dask scheduler (tcp://host:8786) whose workers find the images under the same "
+            "path. Default: empty, one image after the other in this window.",
         )
         self.settings = folded(form, self.detection)
-
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(top)
-        layout.addWidget(self.title)
-        layout.addWidget(self.notes)
-        layout.addWidget(self.list, 1)
-        layout.addLayout(bottom)
-        layout.addWidget(self.task_bar)
-        layout.addWidget(self.settings)
-
-        self.open_button.clicked.connect(self._choose_folder)
-        self.list.clicked.connect(self._on_clicked)
-        self.list.activated.connect(self._on_clicked)
-        self.previous_button.clicked.connect(self.previous)
-        self.next_button.clicked.connect(self.next)
-        self.analyse_button.clicked.connect(self.analyse_all)
-        for name, act in {
-            "project": self._choose_project,
-            "save": self._choose_save_path,
-            "copy": self._choose_copy_path,
-            "add": self._choose_images,
-            "moved": self._choose_moved_folder,
-            "model": self._choose_model,
-            "close": self.projects.leave,
-        }.items():
-            self.actions_by_name[name].triggered.connect(act)
+        return self.settings
 
     def _bind_keys(self) -> None:
         """Next and previous, wherever the focus in the canvas is."""
         viewer = self.binding.viewer
-        go = {"next_image": 1, "previous_image": -1}
         for shortcut in BROWSE:
-            step = go.get(shortcut.action)
-            for key in shortcut.keys if step else ():
-                viewer.bind_key(key, _going(self.binding.stage, step), overwrite=True)
+            for key in shortcut.keys:
+                run = _run_weakly(shortcut, self.binding.current_image, key)
+                viewer.bind_key(key, run, overwrite=True)
 
     # ---- what the session says
     def _rebuild(self, *_: object) -> None:
@@ -251,16 +240,18 @@ class Browse(QWidget):
             n = len(images)
             title = f"<b>{escape(project.path.stem)}</b>, {n} image{'s' * (n != 1)}"
             if project.read_only:
-                title += ", to be looked at only"
+                title += ", read-only"
             if self.state.blind:
                 title += f", blind: {escape(self.state.annotator)}"
             self.title.setText(title)
             self.title.setToolTip(str(project.path))
         elif images:
-            self.title.setText("What you do is in memory only. <i>⋯ Save as project</i> keeps it.")
+            self.title.setText(
+                "Changes are in memory only. Save them with <i>⋯ Save as project</i>."
+            )
         else:
             self.title.setText(
-                "Open the folder of a session, or drop it here. To try it out: "
+                "Open a folder of images, or drop it here. To try it out: "
                 "<i>File ▸ Open Sample ▸ Atomicity</i>."
             )
         trouble = self.state.unsaved
@@ -303,10 +294,10 @@ class Browse(QWidget):
             self.state.current = image
 
     def next(self) -> None:
-        self.binding.stage.go(1)
+        self.binding.current_image.step(1)
 
     def previous(self) -> None:
-        self.binding.stage.go(-1)
+        self.binding.current_image.step(-1)
 
     def analyse_all(self) -> None:
         """Analyse what is new; if nothing is, all of it again."""
@@ -330,8 +321,8 @@ class Browse(QWidget):
         answer = QMessageBox.question(
             self,
             "Analyse all again?",
-            f"All {n} images are analysed. Analyse them again, as it is set now? Labels that you "
-            "gave, clusters that you added and those that you removed stay so. It can be undone.",
+            f"All {n} images are analysed. Analyse them again with the current settings? Labels, "
+            "added clusters and removed clusters of yours are kept. You can undo this.",
             buttons.Yes | buttons.No,
             buttons.No,
         )
@@ -350,20 +341,20 @@ class Browse(QWidget):
         if made and Path(path).is_dir():
             name = f"{Path(path).name}{SUFFIX}"
             file, _ = QFileDialog.getSaveFileName(
-                self, "Where shall the project be?", name, f"Projects (*{SUFFIX})"
+                self, "Where to create the project", name, f"Projects (*{SUFFIX})"
             )
             if file:
                 self.projects.open(path, with_suffix(file))
 
     def _may_leave(self) -> bool:
-        """What is in memory only must not go without a word."""
+        """Offer to save what is in memory only."""
         if self.state.project is not None or not self.state.history:
             return True
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
             self,
-            "Keep what you did?",
-            "What you did so far is in memory only. Save it as a project first?",
+            "Save your changes?",
+            "Your changes are in memory only. Save them as a project first?",
             buttons.Save | buttons.Discard | buttons.Cancel,
             buttons.Save,
         )
@@ -372,7 +363,7 @@ class Browse(QWidget):
         return answer == buttons.Discard
 
     def _choose_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Open the folder of a session")
+        folder = QFileDialog.getExistingDirectory(self, "Open a folder of images")
         if folder:
             self.open(folder)
 
@@ -395,7 +386,7 @@ class Browse(QWidget):
             tasks.start(
                 self.state, copy_project, project, with_suffix(file),
                 message="Copying the project", key="copy project", owner=self,
-                on_result=lambda path: show_info(f"The copy is {path}"),
+                on_result=lambda path: show_info(f"Saved: {path}"),
             )  # fmt: skip
 
     def _choose_images(self) -> None:
@@ -404,16 +395,16 @@ class Browse(QWidget):
             self.projects.add(files)
 
     def _choose_moved_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Where may the images be now?")
+        folder = QFileDialog.getExistingDirectory(self, "Folder that contains the moved images")
         if folder:
             self.projects.find_moved(folder)
 
     def _choose_model(self) -> None:
         """Write a model that was made in this project into a file for others."""
         project = self.state.project
-        names = [] if project is None else list(project.models())
+        names = [] if project is None else list(project.model_files.names())
         if not names:
-            show_info("No model was made in this project yet: Adapt and Train make them.")
+            show_info("This project contains no model yet. Create one with Adapt or Train.")
             return
         name, wanted = QInputDialog.getItem(self, "Share a model", "Which one?", names, 0, False)
         if not wanted:
@@ -425,7 +416,7 @@ class Browse(QWidget):
             tasks.start(
                 self.state, write_model, project, name, Path(file).with_suffix(".safetensors"),
                 message=f"Writing {name}", key="share model", owner=self,
-                on_result=lambda path: show_info(f"The model is {path}, with its card beside it."),
+                on_result=lambda path: show_info(f"Saved: {path} and its card."),
             )  # fmt: skip
 
     # ---- drag and drop
@@ -447,27 +438,15 @@ class Browse(QWidget):
             self.open(str(Path(paths[0]).parent))
 
 
-def _going(stage: CurrentImage, step: int) -> Callable[[object], None]:
-    """What a key does that goes from image to image; it keeps nothing alive."""
-    reference = weakref.ref(stage)
+def _run_weakly(
+    shortcut: Shortcut, current_image: CurrentImage, key: str
+) -> Callable[[object], None]:
+    """Return a function that runs a shortcut without keeping the current image alive."""
+    reference = weakref.ref(current_image)
 
-    def go_to_image(viewer: object) -> None:
-        shown = reference()
-        if shown is not None:
-            shown.go(step)
+    def run(viewer: object) -> None:
+        image = reference()
+        if image is not None:
+            shortcut.run(image, key)
 
-    return go_to_image
-
-
-def copy_project(project, path, progress=None, stop=None):
-    """Write a copy of a project; for a worker."""
-    return project.copy(path)
-
-
-def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:
-    """Local files and folders that can be opened here."""
-    paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
-    return [
-        p for p in paths
-        if Path(p).is_dir() or Path(p).suffix == SUFFIX or reader_of(p) is not None
-    ]  # fmt: skip
+    return run

@@ -33,7 +33,7 @@ class Row:
 
 
 def format_size(shape: Sequence[int] | None, pixel_size_nm: float | None) -> str:
-    """``2048 × 2048 px, 0.0360 nm/px``"""
+    """Format the size of an image, as in ``2048 × 2048 px, 0.0360 nm/px``."""
     if shape is None:
         return ""
     frames = f"{shape[0]} × " if len(shape) == 3 else ""
@@ -49,7 +49,7 @@ def shares_of(labels: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str,
 
 
 def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
-    """What is known of an image now: of its clusters from the session, of its file the rest."""
+    """Describe an image by its clusters and its file."""
     micrograph, analysis = state.micrograph(name), state.analysis(name)
     shape = image.shape if image is not None else None
     # Not of the micrograph if the file would have to be read for it.
@@ -112,7 +112,7 @@ class ImageModel(QAbstractListModel):
         return row if role == ROW else None
 
     def rebuild(self) -> None:
-        """The images may be others."""
+        """Rebuild the list, since the images may have changed."""
         project = self._session.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
         self._forget_thumbnails()
@@ -123,7 +123,7 @@ class ImageModel(QAbstractListModel):
         self.endResetModel()
 
     def refresh_files(self) -> None:
-        """The images are the same, but more may be known of their files."""
+        """Update what is known of the files of the same images."""
         project = self._session.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
         self._forget_thumbnails()
@@ -143,7 +143,7 @@ class ImageModel(QAbstractListModel):
         return self._thumbnails.get(name)
 
     def refresh(self, image: str) -> None:
-        """The analysis of an image is another one."""
+        """Update an image whose analysis has changed."""
         i = self._index.get(image)
         if i is not None and image in self._session.images:
             known = self._files.get(image)

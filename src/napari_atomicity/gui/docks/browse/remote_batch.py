@@ -76,8 +76,9 @@ def analyse_remotely(
     """
     from ....io.inputs import Input
     from ....pipeline.batch import analyse_on
-    from ....pipeline.dask_workers import SentModel, Workers
+    from ....pipeline.dask_workers import Workers
     from ....pipeline.runs import RunRequest
+    from ....pipeline.sent_model import SentModel
 
     request = RunRequest(**asked)
     items = [Input(image, path) for image, path in paths.items()]
@@ -92,10 +93,10 @@ def analyse_remotely(
         most=len(items),
         stop=stop,
     ) as workers:
-        report(progress, 0, len(items), "Analysing elsewhere")
+        report(progress, 0, len(items), "Analysing remotely")
         for n, (item, outcome, analysis) in enumerate(analyse_on(workers, items, request, stop), 1):
             came(item.name, outcome, analysis)
             if analysis is None:
                 failed.append(item.name)
-            report(progress, n, len(items), f"Analysed {n} of {len(items)} elsewhere")
+            report(progress, n, len(items), f"Analysed {n} of {len(items)} remotely")
     return failed

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 from ....atoms.dispersion import (
     DispersionResult,
     DispersionResults,
-    spread_of_all,
+    compute_dispersions,
 )
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
@@ -37,7 +37,7 @@ from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
-from ...controls.forms import _Combo, in_scroll_area
+from ...controls.forms import ComboBox, in_scroll_area
 from ...controls.settings import remember
 from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.linked import HINT, Linked
@@ -83,7 +83,7 @@ class Dispersion(QWidget):
 
     # ---- parts
     def _build(self) -> None:
-        self.scope_combo = _Combo()
+        self.scope_combo = ComboBox()
         self.scope_combo.addItem(THIS_IMAGE, "current")
         self.scope_combo.addItem(ALL_IMAGES, "all")
         self.scope_combo.setAccessibleName("Atoms of")
@@ -165,7 +165,7 @@ class Dispersion(QWidget):
         return row
 
     def _plots(self) -> QVBoxLayout:
-        self.plot_combo = _Combo()
+        self.plot_combo = ComboBox()
         for name, plot in DISPERSION_PLOTS.items():
             self.plot_combo.addItem(plot.title, name)
             tip = self.plot_combo.count() - 1
@@ -287,7 +287,7 @@ class Dispersion(QWidget):
         self.waiting.begin("updating…")
         task = start(
             self.state,
-            spread_of_all,
+            compute_dispersions,
             images,
             settings,
             self._micrographs(images),
@@ -335,7 +335,7 @@ class Dispersion(QWidget):
     def _take(self, found: DispersionResults) -> None:
         self.update_button.hide()
         if found.dispersion is None:
-            self._show_none(format_reasons(found.without))
+            self._show_none(format_reasons(found.reasons))
             return
         self.found = found
         self.message.hide()

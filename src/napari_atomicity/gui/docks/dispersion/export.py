@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ....atoms.dispersion import DispersionResult, DispersionSettings, spread_of_all
+from ....atoms.dispersion import DispersionResult, DispersionSettings, compute_dispersions
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop
@@ -42,5 +42,5 @@ def write_rows(
     Path
         The file.
     """
-    found = spread_of_all(images, settings, micrographs, known, progress=progress, stop=stop)
+    found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
     return write_table(found.rows(), path)

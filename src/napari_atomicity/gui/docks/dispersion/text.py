@@ -23,7 +23,7 @@ def format_reasons(reasons: dict[str, str]) -> str:
 
 def format_left_out(found: DispersionResults, images: int) -> str:
     """Format which of a number of images are left out, and why."""
-    without = found.without
+    without = found.reasons
     lines = []
     unseen = images - len(found.of)
     if unseen > 0:

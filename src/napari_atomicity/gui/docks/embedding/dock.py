@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from ....reporting.plot_base import Look
 from ....reporting.plot_map import map_data
 from ....reporting.plots import PLOTS, save_plot
 from ...controls.connections import follow
-from ...controls.forms import _Combo
+from ...controls.forms import ComboBox
 from ...scatter.hover import patch_of, tip
 from ...scatter.legend import ColourScale, Legend
 from ...scatter.looks import (
@@ -42,14 +41,10 @@ from ...scatter.rows import RowIndex
 from ...scatter.save import choose_and_save, map_drawing
 from ...scatter.scatter import Scatter
 from ...viewer.binding import binding_of, state_of
-from .placing import MapPositions, warm_up_in_background
+from .placing import MapPositions
 
-__all__ = ["COLOURINGS", "WARM_UP_VARIABLE", "Embedding", "by_label", "typical_places"]
+__all__ = ["COLOURINGS", "Embedding", "by_label", "typical_places"]
 
-WARM_UP_VARIABLE = "NAPARI_ATOMICITY_WARM_UP"
-"""Environment variable; 0 disables the compilation of UMAP in the background."""
-
-_WARM_UP_DELAY_MS = 1500
 _COALESCE_MS = 30
 _NAMES_MS = 300
 
@@ -73,7 +68,6 @@ class Embedding(QWidget):
         self._moves = Moves()
         self._build()
         self._map = MapPositions(self.state, self)
-        self._map.changed.connect(self._later)
         self._map.placed.connect(lambda: self.place_button.setEnabled(True))
         self._map.reference_changed.connect(self._show_reference)
         # A batch changes many images: the plot is updated once, and only while it is visible.
@@ -91,10 +85,6 @@ class Embedding(QWidget):
         follow(self, state.images_changed, self._on_images)
         follow(self, state.selection_changed, self._on_selection)
         follow(self, state.project_changed, self._on_project)
-        # After the window is shown; a child, so that it ends with the dock.
-        self._warm_up_timer = QTimer(self)
-        self._warm_up_timer.setSingleShot(True)
-        self._warm_up_timer.timeout.connect(warm_up_in_background)
         for image in state.images:
             self._moves.note(image, state.columns(image))
         self._update_message()
@@ -112,8 +102,7 @@ class Embedding(QWidget):
         self.legend.clicked.connect(self._on_legend)
         self.place_button = QPushButton()
         self.place_button.setToolTip(
-            "Compute their positions in the map of the reference clusters of the model. The first "
-            "time takes some seconds."
+            "Compute their positions in the map of the model from the nearest reference clusters."
         )
         self.place_button.clicked.connect(self.place)
         self.message = QLabel()
@@ -130,7 +119,7 @@ class Embedding(QWidget):
         layout.addWidget(self.place_button)
 
     def _new_colour_row(self) -> QHBoxLayout:
-        self.colour_combo = _Combo()
+        self.colour_combo = ComboBox()
         self.colour_combo.setToolTip(
             "Quantity shown by the colour of the points: one of the first, or any column of the "
             "cluster table. Symbols always show the label. Default: label."
@@ -235,8 +224,6 @@ class Embedding(QWidget):
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         super().showEvent(event)
         self.update_now()
-        if os.environ.get(WARM_UP_VARIABLE, "1") != "0" and self._warm_up_timer.interval() == 0:
-            self._warm_up_timer.start(_WARM_UP_DELAY_MS)
 
     def update_now(self) -> None:
         """Show the changes since the last update."""
@@ -254,7 +241,7 @@ class Embedding(QWidget):
         same = self._rows.fits(self._table)
         if not same:
             self._rows = RowIndex(self._table)
-        places = self._map.with_approximate(self._table)
+        places = self._table[["umap_1", "umap_2"]].to_numpy(float)
         moved = not (same and np.array_equal(places, self._places, equal_nan=True))
         self._places = places
         self._before = self._moves.before(self._table, self._rows)
@@ -295,26 +282,19 @@ class Embedding(QWidget):
 
     def _update_message(self) -> None:
         unplaced = self._map.count_unplaced()
-        exact = self._table[["umap_1", "umap_2"]].to_numpy(float)
-        placed = int(np.isfinite(exact).all(axis=1).sum())
-        approximate = int(np.isfinite(self._places).all(axis=1).sum()) - placed
+        places = self._table[["umap_1", "umap_2"]].to_numpy(float)
+        placed = int(np.isfinite(places).all(axis=1).sum())
         self.place_button.setVisible(unplaced > 0)
         self.place_button.setText(f"Place {_plural(unplaced)} in the map")
         n = len(self._table) - placed - unplaced
         if not placed and not unplaced:
             self.message.setText("The clusters appear here once they are classified.")
-        elif approximate > 0:
-            self.message.setText(
-                f"{_plural(approximate)} shown at approximate positions, next to the most similar "
-                "reference clusters."
-            )
         elif n > 0:
             self.message.setText(f"{_plural(n)} not classified yet, not shown.")
         else:
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))
         self.save_button.setEnabled(placed > 0)
-        self._map.request_approximate()
 
     # ---- before and after
     def _offer_before(self) -> None:

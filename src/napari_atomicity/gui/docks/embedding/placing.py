@@ -1,16 +1,15 @@
-"""Positions of clusters in the map: exact ones on request, approximate ones until then."""
+"""Positions of clusters in the map, and the reference points of the map."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from qtpy.QtCore import QObject, Signal
 
-from ....core.progress import Progress, Stop, check, report
+from ....core.progress import Progress, Stop, report
 from ....core.table_cache import Columns
 from ....models import embedding as umap
 from ....models.analysis import Analysis
@@ -56,35 +55,6 @@ def place_clusters(
     return placed
 
 
-def approximate_positions(
-    analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
-) -> list[tuple[Analysis, np.ndarray]]:
-    """Compute approximate positions in the map from the nearest reference clusters.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        The analyses, classified.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    list of (Analysis, ndarray of shape (n_clusters, 2))
-        Without the analyses whose positions could not be computed.
-    """
-    found = []
-    for analysis in analyses:
-        check(stop)
-        try:
-            positions = umap.place_roughly(analysis.embedding, classifier_of(analysis))
-        except Exception as error:  # the user did not start this task: no message
-            logger.info("no approximate positions: %s", error)
-            continue
-        found.append((analysis, positions))
-    return found
-
-
 def _reference_map(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> pd.DataFrame | None:
@@ -96,18 +66,6 @@ def _reference_map(
         return None
 
 
-def _warm_up() -> None:
-    try:
-        umap.warm_up()
-    except Exception as error:  # the user did not start this: no message
-        logger.info("UMAP could not be warmed up: %s", error)
-
-
-def warm_up_in_background() -> None:
-    """Compile UMAP in a thread; neither Cancel nor the end of the program waits for it."""
-    threading.Thread(target=_warm_up, name="UMAP warm-up", daemon=True).start()
-
-
 def _model_id(analysis: Analysis) -> str | None:
     return analysis.parameters.get("model", {}).get("model_id")
 
@@ -115,8 +73,8 @@ def _model_id(analysis: Analysis) -> str | None:
 class MapPositions(QObject):
     """Finds positions of clusters that have none, and the reference points of the map.
 
-    Signals: ``changed``, when approximate positions were found; ``placed``, when the search for
-    exact positions has ended; ``reference_changed``, when `reference` is another table.
+    Signals: ``placed``, when the search for positions has ended; ``reference_changed``, when
+    `reference` is another table.
 
     Parameters
     ----------
@@ -126,7 +84,6 @@ class MapPositions(QObject):
         The owner; workers end with it.
     """
 
-    changed = Signal()
     placed = Signal()
     reference_changed = Signal()
 
@@ -135,8 +92,6 @@ class MapPositions(QObject):
         self.reference: pd.DataFrame | None = None
         self._state = state
         self._model_id: str | None = None
-        # Image → analysis and approximate positions; None while a worker computes them.
-        self._approximate: dict[str, tuple[Analysis, np.ndarray | None]] = {}
         # Image → analysis and number of clusters without a position.
         self._unplaced: dict[str, tuple[Analysis, int]] = {}
 
@@ -151,45 +106,6 @@ class MapPositions(QObject):
             n = before[1] if before and before[0] is analysis else count_unplaced(analysis, columns)
             self._unplaced[image] = analysis, n
         return sum(n for _, n in self._unplaced.values())
-
-    def with_approximate(self, table: pd.DataFrame) -> np.ndarray:
-        """Return positions (N, 2) of a table, approximate ones where it has none, else NaN."""
-        positions = table[["umap_1", "umap_2"]].to_numpy(float)
-        known, self._approximate = self._approximate, {}
-        images = table["image"].to_numpy(object)
-        for image, (analysis, found) in known.items():
-            if self._state.analysis(image) is not analysis:
-                continue
-            if found is None:
-                self._approximate[image] = analysis, None
-                continue
-            rows = np.flatnonzero(images == image)
-            if len(rows) == len(found) and not np.isfinite(positions[rows]).all():
-                self._approximate[image] = analysis, found
-                positions[rows] = np.where(np.isfinite(positions[rows]), positions[rows], found)
-        return positions
-
-    def request_approximate(self) -> None:
-        """Compute approximate positions of clusters that have none, once, in a worker."""
-        wanted = [a for i, (a, n) in self._unplaced.items() if n and i not in self._approximate]
-        if not wanted:
-            return
-        for analysis in wanted:
-            self._approximate[analysis.micrograph.name] = analysis, None
-        start(
-            self._state,
-            approximate_positions,
-            wanted,
-            message="",
-            on_result=self._add_approximate,
-            key="rough places",
-            owner=self,
-        )
-
-    def _add_approximate(self, found: list[tuple[Analysis, np.ndarray]]) -> None:
-        for analysis, positions in found:
-            self._approximate[analysis.micrograph.name] = analysis, positions
-        self.changed.emit()
 
     def place(self) -> bool:
         """Place the clusters without a position in a worker; return whether there are any."""
@@ -214,7 +130,7 @@ class MapPositions(QObject):
             now = self._state.analysis(result.micrograph.name)
             # Positions in the map of another model are of no use.
             if now is not None and _model_id(now) == _model_id(result):
-                self._state.fill(result)
+                self._state.clusters.add_predictions(result)
 
     def follow_model(self) -> None:
         """Load the reference points if the first classified image has another model."""

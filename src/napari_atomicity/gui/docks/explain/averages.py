@@ -25,7 +25,8 @@ from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, check, report
 from ....io.tables import write_table
 from ....models.analysis import Analysis
-from ....models.class_averages import Averages, of_analyses, write_picture
+from ....models.class_average_figure import write_picture
+from ....models.class_averages import Averages, of_analyses
 from ....state.window_state import WindowState
 from ...controls.forms import scrolling
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE

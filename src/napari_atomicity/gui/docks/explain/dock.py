@@ -26,7 +26,7 @@ from ....core.cluster_table import Key, classes_of
 from ....core.palette import colour_of, symbol_of
 from ....core.progress import Progress, Stop, check, report
 from ....models.analysis import Analysis
-from ....state.edits import take_rows
+from ....state.cluster_rows import take_rows
 from ...controls.bars import BarChart
 from ...controls.connections import follow
 from ...controls.forms import scrolling

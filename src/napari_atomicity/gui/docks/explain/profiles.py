@@ -23,7 +23,8 @@ from qtpy.QtGui import (
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from ....core.palette import colour_of, symbol_of
-from ....models.class_averages import Average, Averages, outline_radius, profile_of, top_of
+from ....models.class_average_figure import outline_radius, profile_of, top_of
+from ....models.class_averages import Average, Averages
 from ...controls.drawing import small
 from ...controls.glyphs import paint_glyph
 from ...controls.patch_view import COLORMAP, grey

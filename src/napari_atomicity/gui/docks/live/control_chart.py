@@ -20,18 +20,20 @@ _LINES = 30
 
 
 class ControlChart(Panels):
-    """Running class ratios with their intervals, confidence with the share of unknown clusters, and
-    change of the session and drift from the training against their limits; a mark under the images
-    with an alarm."""
+    """Plot class ratios, confidence and conditions of a live session over its images.
+
+    Ratios have intervals; confidence comes with the share of unknown clusters; the change within
+    the session and the drift from the training are in units of their limits. Images with an alarm
+    are marked.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._history = LiveHistory()
         self.setAccessibleName("Figures of the live session over its images")
         self.setToolTip(
-            "Change: how far the conditions have moved from those of the session's own first "
-            "images. Drift: how far they are from those of the model's training. Both in units of "
-            "their limits."
+            "Change: difference of the conditions from those of the first images of the session. "
+            "Drift: difference from the training of the model. Both in units of their limits."
         )
 
     def show_history(self, history: LiveHistory) -> None:

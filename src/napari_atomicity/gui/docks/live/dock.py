@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
     QFileDialog,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QPushButton,
     QToolButton,
@@ -29,7 +27,15 @@ from ....core.micrograph import MAX_PIXEL_NM
 from ....pipeline.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ... import tasks
 from ...controls.connections import follow
-from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, spin_box
+from ...controls.forms import (
+    folded,
+    in_scroll_area,
+    labelled,
+    main_button,
+    new_form,
+    spin_box,
+    wrapped_label,
+)
 from ...controls.settings import remember
 from ...panels.forms import DetectionForm, add_device_row, add_model_row
 from ...viewer.binding import binding_of
@@ -39,11 +45,11 @@ from .taking_in import TakingIn
 from .watching import Watching
 
 if TYPE_CHECKING:  # with it comes torch, which takes seconds
-    from ....pipeline.watch import LiveUpdate as Taken
+    from ....pipeline.live_results import LiveUpdate as Taken
     from ....pipeline.watch import Watch
 
 RESULTS = "atomicity-live"
-"""The folder of results beside the images, unless another one is given."""
+"""Default name of the folder of results, within the watched folder."""
 
 
 class Live(QWidget):
@@ -71,12 +77,41 @@ class Live(QWidget):
 
     # ---- how it looks
     def _build(self) -> None:
+        self.button = main_button("Watch", self)
+        self.button.clicked.connect(self.toggle)
+        self.show_images = QCheckBox("Show each new image")
+        self.show_images.setToolTip(
+            "Show the newest image on the canvas, with its labels. If off, new images only enter "
+            "the project. Default: on."
+        )
+        self.show_images.setChecked(True)
+        remember("live/show", self.show_images)
+        self.status_label = wrapped_label("Images received", plain=True)
+        self.failures = wrapped_label("Images that failed", plain=True, visible=False)
+        self.left_out = wrapped_label("Images not in the window", visible=False)
+        self.strip = ControlChart()
+        self.strip.hide()
+
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.addLayout(self._folder_row())
+        layout.addWidget(self.button)
+        layout.addWidget(self.show_images)
+        for widget in self._alarm_widgets():
+            layout.addWidget(widget)
+        for widget in (self.status_label, self.left_out, self.strip, self.failures):
+            layout.addWidget(widget)
+        layout.addWidget(self._settings_form())
+        layout.addStretch(1)
+        in_scroll_area(content, self)
+
+    def _folder_row(self) -> QHBoxLayout:
         self.folder = QLineEdit()
-        self.folder.setPlaceholderText("The folder that the microscope writes to")
+        self.folder.setPlaceholderText("Folder that the microscope writes to")
         self.folder.setAccessibleName("Folder to watch")
         self.folder.setToolTip(
-            "Images in it and in its subfolders are analysed, those that are there and those that "
-            "come. Default: the folder of the open project."
+            "Existing and new images in this folder and its subfolders are analysed. "
+            "Default: the folder of the open project."
         )
         self.folder.textChanged.connect(self._enable)
         self.choose = QToolButton()
@@ -87,52 +122,23 @@ class Live(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.folder, 1)
         row.addWidget(self.choose)
+        return row
 
-        self.button = main_button("Watch", self)
-        self.button.clicked.connect(self.toggle)
-        self.show_images = QCheckBox("Show each image as it comes")
-        self.show_images.setToolTip(
-            "The image that came last is put on the canvas, with its labels. Without it images "
-            "come into the project and you look at what you like. Default: on."
-        )
-        self.show_images.setChecked(True)
-        remember("live/show", self.show_images)
-
-        self.alarm = QLabel()
-        self.alarm.setWordWrap(True)
-        self.alarm.setTextFormat(Qt.TextFormat.PlainText)
-        self.alarm.setAccessibleName("Alarm")
-        font = self.alarm.font()
-        font.setBold(True)
-        self.alarm.setFont(font)
-        self.alarm.hide()
+    def _alarm_widgets(self) -> tuple[QWidget, QWidget]:
+        self.alarm = wrapped_label("Alarm", plain=True, bold=True, visible=False)
         self.accept_button = QPushButton("Accept these conditions")
         self.accept_button.setToolTip(
-            "The change was meant: the images since then, and those that come, are what later ones "
-            "are compared with."
+            "The change was intended: compare later images with those recorded since then."
         )
         self.accept_button.clicked.connect(self.accept)
         self.accept_button.hide()
-        self.status_label = QLabel()
-        self.status_label.setWordWrap(True)
-        self.status_label.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
-        self.status_label.setAccessibleName("What has come")
-        self.failures = QLabel()
-        self.failures.setWordWrap(True)
-        self.failures.setTextFormat(Qt.TextFormat.PlainText)
-        self.failures.setAccessibleName("What could not be analysed")
-        self.failures.hide()
-        self.left_out = QLabel()
-        self.left_out.setWordWrap(True)
-        self.left_out.setAccessibleName("What is not in the window")
-        self.left_out.hide()
-        self.strip = ControlChart()
-        self.strip.hide()
+        return self.alarm, self.accept_button
 
+    def _settings_form(self) -> QWidget:
         self.results = QLineEdit()
         self.results.setPlaceholderText(f"{RESULTS}, in the folder")
         self.pixel_size = spin_box(0.0, MAX_PIXEL_NM, 0.0, 5, " nm")
-        self.pixel_size.setSpecialValueText("as the files say")
+        self.pixel_size.setSpecialValueText("from the files")
         self.pixel_size.setSingleStep(0.001)
         self.reference = spin_box(MIN_FIRST - 1, 1000, FIRST, 0, " images")
         self.reference.setSpecialValueText("none: no such alarm")
@@ -140,40 +146,23 @@ class Live(QWidget):
         form = new_form()
         labelled(
             form, "Results", self.results,
-            "The folder that gets live.csv, the tables and the report; a session that goes on in "
-            f"it does not begin anew. Default: {RESULTS} in the folder that is watched.",
+            "Folder for live.csv, the tables and the report. A run that is continued in the same "
+            f"folder keeps its results. Default: {RESULTS} in the watched folder.",
         )  # fmt: skip
         labelled(
             form, "Pixel size", self.pixel_size,
-            "Edge length of a pixel in nm, if the files don't say it or say it wrong. "
-            "Default: as the files say.",
+            "Edge length of a pixel in nm, if the files lack it or have a wrong one. "
+            "Default: from the files.",
         )  # fmt: skip
         labelled(
             form, "Reference", self.reference,
-            "So many of the session's first images say what its conditions are; an alarm tells "
-            f"when they have changed, beyond chance. Default: {FIRST}.",
+            "Number of images at the start of the session that define its conditions. An alarm "
+            f"reports a later change that exceeds chance. Default: {FIRST}.",
         )  # fmt: skip
         self.models, self.device = add_model_row(form), add_device_row(form)
         self.detection = DetectionForm()
         self.settings = folded(form, self.detection)
-
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.addLayout(row)
-        layout.addWidget(self.button)
-        for widget in (
-            self.show_images,
-            self.alarm,
-            self.accept_button,
-            self.status_label,
-            self.left_out,
-            self.strip,
-            self.failures,
-            self.settings,
-        ):
-            layout.addWidget(widget)
-        layout.addStretch(1)
-        in_scroll_area(content, self)
+        return self.settings
 
     def _enable(self, *_: object) -> None:
         watching = self.watching
@@ -183,7 +172,7 @@ class Live(QWidget):
         self.button.setToolTip(
             "Analyse every image of the folder, and each new one as soon as it is complete."
             if watching is None
-            else "End the session; tables and report are written. It can be gone on with."
+            else "Stop watching and write tables and report. You can continue later."
         )
         for widget in (self.folder, self.choose, self.settings):
             widget.setEnabled(watching is None)
@@ -194,7 +183,7 @@ class Live(QWidget):
             self.folder.setText(str(project.path.parent))
 
     def _choose_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Which folder does the microscope write?")
+        folder = QFileDialog.getExistingDirectory(self, "Folder that the microscope writes to")
         if folder:
             self.folder.setText(folder)
 
@@ -252,7 +241,7 @@ class Live(QWidget):
         self._enable()
 
     def accept(self) -> None:
-        """The conditions are meant to be what they are."""
+        """Accept the present conditions as the reference."""
         if self.watching is not None:
             self.watching.accept()
         self.accept_button.hide()
@@ -260,7 +249,7 @@ class Live(QWidget):
         self._show_alarms(self._alarmed, [a for a in self._alarms if a != SESSION_CHANGED])
 
     def _leave(self) -> None:
-        """The program ends: what is being written is written."""
+        """Finish writing before the program ends."""
         if self.watching is not None:
             self.watching.stop()
             self.watching.wait()
@@ -304,9 +293,9 @@ class Live(QWidget):
         n = self.images.n_left_out
         self.left_out.setVisible(n > 0)
         if n:
-            why = self.images.why_not or "they came faster than they can be shown"
+            why = self.images.why_not or "they arrived faster than they can be shown"
             self.left_out.setText(
-                f"{n} image{'s' * (n != 1)} not put into the window: {why}. Their results are in "
+                f"{n} image{'s' * (n != 1)} not shown in the window: {why}. Their results are in "
                 "the folder of results."
             )
 
@@ -323,10 +312,10 @@ class Live(QWidget):
         self.alarm.setVisible(bool(alarms))
         if alarms:
             advice = (
-                "Look at focus, dose and place; if the change was meant, or the sample is another, "
-                "and the confidence is good, accept it."
+                "Check focus, dose and position. If the change was intended or the sample differs, "
+                "and the confidence is high, accept it."
                 if self._alarms == [SESSION_CHANGED]
-                else "Ratios are not to be trusted before the model is adapted (dock Adapt)."
+                else "Do not rely on ratios before the model is adapted (dock Adapt)."
             )
             self.alarm.setText(f"▲ {image}: {'; '.join(alarms)}. {advice}")
 

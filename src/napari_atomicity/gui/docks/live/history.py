@@ -22,7 +22,7 @@ class LiveHistory:
 
     @classmethod
     def of_log(cls, log: pd.DataFrame) -> LiveHistory:
-        """What an earlier session has left."""
+        """Read the rows of an earlier run."""
         classes = [c.removeprefix("fraction_") for c in log.columns if c.startswith("fraction_")]
         history = cls(tuple(classes))
         for row in log.to_dict("records"):
@@ -37,7 +37,7 @@ class LiveHistory:
             self.rows = self.rows[: -MOST // 4 : 2] + self.rows[-MOST // 4 :]
 
     def values(self, column: str) -> list[float]:
-        """A column; NaN where it is missing."""
+        """Return a column, with NaN where it is missing."""
         return [_number(row.get(column)) for row in self.rows]
 
     def change(self) -> list[float]:
@@ -52,7 +52,7 @@ class LiveHistory:
     @property
     def alarms(self) -> list[str]:
         """Of each image what was wrong with it, or ""."""
-        return [_words(row.get("alarm")) for row in self.rows]
+        return [_texts(row.get("alarm")) for row in self.rows]
 
 
 def _is_fraction(column: str) -> bool:
@@ -66,10 +66,10 @@ def _number(value: object) -> float:
         return math.nan
 
 
-def _words(value: object) -> str:
+def _texts(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
 def last_finite(values: Sequence[float]) -> float:
-    """The last that is a number; NaN if none is."""
+    """Return the last finite value, or NaN."""
     return next((x for x in reversed(values) if math.isfinite(x)), math.nan)

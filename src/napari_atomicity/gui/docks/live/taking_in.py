@@ -10,8 +10,8 @@ from qtpy.QtCore import QObject, Signal
 
 from ....core.errors import AtomicityError
 from ....models.analysis import Analysis
+from ....project import ProjectContents
 from ....project.opening import take_in_analysed
-from ....project.project import ProjectContents
 from ... import tasks
 from ...viewer.binding import Binding
 
@@ -52,7 +52,7 @@ class TakingIn(QObject):
         if project is None:
             return "no project is open"
         if project.read_only:
-            return "the open project can only be read"
+            return "the open project is read-only"
         return "blind mode is on" if self.state.blind else ""
 
     def add(self, analysis: Analysis, folder: Path, model: str, device: str) -> None:
@@ -115,7 +115,9 @@ class TakingIn(QObject):
         self.binding.set_engine(image, *self._engine)
         if self.binding.accepts(analysis):
             try:
-                self.state.set_analysis(analysis, f"analysed live: {image}", undoable=False)
+                self.state.clusters.set_analysis(
+                    analysis, f"analysed live: {image}", undoable=False
+                )
             except AtomicityError as error:
                 self.state.status = tasks.failed(str(error))
                 return

@@ -15,10 +15,11 @@ from ...tasks import cap_torch_threads
 from .history import LiveHistory
 
 if TYPE_CHECKING:
-    from ....pipeline.watch import LiveRun, LiveUpdate, Watch
+    from ....pipeline.live_results import LiveRun, LiveUpdate
+    from ....pipeline.watch import Watch
 
 PATIENCE_S = 20.0
-"""How long the end of the program waits for what is being written."""
+"""How long the end of the program waits for files being written."""
 
 
 class Watching(QObject):
@@ -48,7 +49,7 @@ class Watching(QObject):
         self._stop.set()
 
     def accept(self) -> None:
-        """The conditions are meant to be what they are: see `Watch.accept`."""
+        """Accept the present conditions as the reference: see `Watch.accept`."""
         if self._watch is not None:
             self._watch.accept()
 
@@ -67,12 +68,12 @@ class Watching(QObject):
             cap_torch_threads()
             watch = self._watch = self._make(self._say)
             self._emit(self.earlier, _history_in(watch.store.folder))
-            outcome = watch.run(self._tell, self._stop.is_set)
+            outcome = watch.run(self._emit, self._stop.is_set)
         except Exception as error:  # whatever it is, the window says so
             outcome = error
         self._emit(self.ended, outcome)
 
-    def _tell(self, live: LiveUpdate) -> None:
+    def _emit(self, live: LiveUpdate) -> None:
         self._emit(self.taken, live)
 
     def _say(self, words: str) -> None:

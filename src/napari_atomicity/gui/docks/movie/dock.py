@@ -27,13 +27,13 @@ from ....models.analysis import Analysis
 from ....statistics.scores import atoms_of
 from ....tracking import text as movie_text
 from ....tracking.files import FILES, write_movies
-from ....tracking.following import TrackedMovie, movie_of, track_clusters
+from ....tracking.following import TrackedMovie, analyse_movie, track_clusters
 from ....tracking.settings import MovieSettings, frame_time_of
 from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow_event, follow_soon
-from ...controls.forms import _Combo, main_button
+from ...controls.forms import ComboBox, main_button
 from ...controls.line_table import Lines, table_of
 from ...controls.settings import remember
 from ...panels.dock import Dock
@@ -136,7 +136,7 @@ class Movie(Dock):
             "them with one key."
         )
         self.whole_button.clicked.connect(self.select_whole)
-        self.colour_combo = _Combo()
+        self.colour_combo = ComboBox()
         self.colour_combo.addItem("by atomicity", BY_ATOMICITY)
         self.colour_combo.addItem("by track", BY_TRACK)
         self.colour_combo.setAccessibleName("Colour of the tracks")
@@ -194,7 +194,7 @@ class Movie(Dock):
             self._show_none()
         self._found_in = wanted
         self.start(
-            movie_of,
+            analyse_movie,
             analysis,
             settings,
             on_result=partial(self._take, wanted),
@@ -270,7 +270,7 @@ class Movie(Dock):
         if len(a) != len(b) or any((a[n].to_numpy() != b[n].to_numpy()).any() for n in _SAME):
             show_info(f"The clusters of {image} have changed during tracking: press Track again.")
             return
-        self.binding.attempt(partial(self.state.set_tracks, tracked))
+        self.binding.attempt(partial(self.state.clusters.set_tracks, tracked))
 
     def _take(self, wanted: tuple[Any, ...], found: TrackedMovie) -> None:
         if not self._same(wanted):

@@ -6,7 +6,7 @@ from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QSpinBox, QWidget
 
 from ....tracking.settings import DRIFT_METHODS, MovieSettings
-from ...controls.forms import _Combo, labelled, new_form, spin_box
+from ...controls.forms import ComboBox, IntegerSpinBox, labelled, new_form, spin_box
 from ...controls.settings import remember
 
 _DRIFT = {
@@ -31,7 +31,7 @@ class MovieForm(QWidget):
         self.search_range = spin_box(0.01, 100.0, usual.search_range_nm, 2, " nm")
         self.memory = _whole(0, 1000, usual.memory_frames, " frames")
         self.min_frames = _whole(1, 10_000, usual.min_frames, " frames")
-        self.drift = _Combo()
+        self.drift = ComboBox()
         for name in DRIFT_METHODS:
             self.drift.addItem(_DRIFT[name], name)
         self.frame_time = spin_box(0.0, 1e6, 0.0, 4, " s")
@@ -99,13 +99,8 @@ class MovieForm(QWidget):
         )
 
 
-class _SpinBox(QSpinBox):
-    def wheelEvent(self, event: object) -> None:  # noqa: N802
-        event.ignore()  # type: ignore[attr-defined]
-
-
 def _whole(low: int, high: int, value: int, suffix: str) -> QSpinBox:
-    box = _SpinBox()
+    box = IntegerSpinBox()
     box.setRange(low, high)
     box.setValue(value)
     box.setSuffix(suffix)

@@ -35,7 +35,7 @@ from ....statistics.ratios import COLUMNS, counted
 from ....statistics.reference import Comparison, check_reference, pair, reference_for
 from ...controls.bars import BarChart
 from ...controls.connections import follow
-from ...controls.forms import _Combo, labelled, new_form
+from ...controls.forms import ComboBox, labelled, new_form
 from ...panels.dock import Dock
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ...panels.table_files import (
@@ -90,10 +90,10 @@ class Ratios(Dock):
         follow(self, self.state.current_changed, self._show)
 
     def _new_form(self) -> QFormLayout:
-        self.scope_combo = _Combo()
+        self.scope_combo = ComboBox()
         self.scope_combo.addItems([THIS_IMAGE, ALL_IMAGES])
         self.scope_combo.currentIndexChanged.connect(self._show)
-        self.method_combo = _Combo()
+        self.method_combo = ComboBox()
         for name, method in METHODS.items():
             self.method_combo.addItem(method.title, name)
         self.method_combo.currentIndexChanged.connect(self.invalidate)

@@ -32,9 +32,10 @@ from ....core.progress import Progress, Stop
 from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
-from ....statistics.agreement import CONSENSUS, AgreementFigure, Opinions, confusion, opinions
+from ....statistics.agreement import CONSENSUS, Opinions, confusion, opinions
+from ....statistics.agreement_coefficients import AgreementFigure
 from ...controls.connections import follow
-from ...controls.forms import _Combo
+from ...controls.forms import ComboBox
 from ...controls.line_table import Lines, table_of
 from ...panels.annotator import NO_PROJECT
 from ...tasks import start
@@ -47,7 +48,7 @@ _PROJECTS = "Projects (*.atomicity)"
 def opinions_in(
     project: Project, progress: Progress | None = None, stop: Stop | None = None
 ) -> Opinions:
-    """What the log of a project says; for a worker."""
+    """Compute the agreement of annotators from the log of a project, in a worker."""
     return opinions(project.corrections())
 
 
@@ -60,8 +61,8 @@ def format_figure(figure: AgreementFigure) -> str:
 
 
 def format_merged(report: MergeReport) -> str:
-    """What came of taking in another project."""
-    who = ", ".join(report.annotators) or "nobody"
+    """Describe the result of merging another project."""
+    who = ", ".join(report.annotators) or "no annotator"
     new = "1 new entry" if report.n_new == 1 else f"{report.n_new} new entries"
     said = [f"{new} of {who} in {report.n_images} images that both have"]
     if report.n_marks:
@@ -80,7 +81,7 @@ def format_merged(report: MergeReport) -> str:
 def format_annotators(found: Opinions) -> str:
     """Who has judged how many, and what that means for the figures."""
     if found.annotators.empty:
-        return "Nobody has given a label yet."
+        return "No labels yet."
     who = "; ".join(
         f"{row.annotator}: {row.n} cluster{'s' * (row.n != 1)}"
         + (f", {row.n_blind} blind" if row.n_blind else "")
@@ -88,12 +89,12 @@ def format_annotators(found: Opinions) -> str:
     )
     n = found.agreement.n_items
     if len(found.annotators) < 2:
-        return f"{who}. For a comparison somebody else must label the same clusters, blind."
+        return f"{who}. For a comparison, another person must label the same clusters blind."
     if not n:
         return f"{who}. They have no cluster in common."
     said = f"{who}. {n} in common."
     if (found.annotators["n_blind"] < found.annotators["n"]).sum() > 1:
-        said += " Who sees the labels of others agrees with them too easily: better judge blind."
+        said += " Annotators who see the labels of others agree too easily: label blind."
     return said
 
 
@@ -153,7 +154,7 @@ class AnnotatorPanel(QWidget):
     def _build(self) -> None:
         self.merge_button = QPushButton("Merge another project…")
         self.merge_button.setToolTip(
-            "Take in the labels that somebody else gave in a copy of this project. Yours count "
+            "Merge the labels of another person from a copy of this project. Yours count "
             "where both have spoken; nothing is lost."
         )
         self.merge_button.clicked.connect(self.merge)
@@ -165,7 +166,7 @@ class AnnotatorPanel(QWidget):
         self.figure_view = table_of(self.figures, "Agreement", 12)
         self.confusion = Lines((), (), self)
         self.confusion_view = table_of(self.confusion, "What two annotators say", 10)
-        self.pair = _Combo()
+        self.pair = ComboBox()
         self.pair.setAccessibleName("Two annotators")
         self.pair.setToolTip("Whose labels are set against each other: rows the first's.")
         self.pair.currentIndexChanged.connect(self._show_pair)
@@ -178,11 +179,11 @@ class AnnotatorPanel(QWidget):
         self.settle_button = QPushButton("Settle one by one")
         self.settle_button.setToolTip(
             "Review the clusters of which annotators disagree and that are not settled yet, with "
-            f"the keys of a review. What is settled on is noted as of '{CONSENSUS}', and the "
+            f"the keys of a review. Agreed labels are saved as '{CONSENSUS}', and the "
             "figures stay those of the annotators."
         )
         self.settle_button.clicked.connect(self.settle)
-        self.settle_as = _Combo()
+        self.settle_as = ComboBox()
         self.settle_as.setAccessibleName("Settle the chosen ones as")
         self.settle_as.setToolTip(
             "What the rows chosen in the list are: as one of the annotators says, or a label."
@@ -332,7 +333,7 @@ class AnnotatorPanel(QWidget):
         self.state.request_focus(key)
 
     def remark(self, row: int) -> str:
-        """What annotators and machine say of a cluster in the list."""
+        """Describe the labels of annotators and model for a cluster in the list."""
         headers, line = self.disagreements.headers, self.disagreements.lines[row]
         said = [f"{who}: {what}" for who, what in zip(headers[1:-1], line[1:-1], strict=True)]
         return "   ".join(s for s in said if not s.endswith(": "))
@@ -343,7 +344,7 @@ class AnnotatorPanel(QWidget):
         there = set(zip(*(self.state.table()[c] for c in ("image", "cluster_id")), strict=True))
         rows = [i for i in open_rows if self._keys[i] in there]
         if not rows:
-            show_info("What is left to settle is not in the table any more.")
+            show_info("The remaining clusters are no longer in the table.")
             return
         keys = [self._keys[i] for i in rows]
         self.binding.label_mode.review = Reviewing(

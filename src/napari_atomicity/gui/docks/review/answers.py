@@ -18,7 +18,7 @@ _NONE = "not a cluster"
 
 
 def format_more(review: Reviewing) -> str:
-    """What else is known of the cluster that is shown."""
+    """Describe the other measurements of the displayed cluster."""
     image, cluster_id = review.key
     table = review.state.table(image)
     row = table[table["cluster_id"] == cluster_id]
@@ -83,12 +83,12 @@ class Answers(QWidget):
         # The keys stay with the canvas.
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.setMinimumWidth(40)
-        button.clicked.connect(partial(self._press, action, argument))
+        button.clicked.connect(partial(self._press, key))
         self.buttons[f"{action} {argument}" if action == "label" else action] = button
         return button
 
-    def _press(self, action: str, argument: int, *_: object) -> None:
-        self.binding.label_mode.perform(action, argument)
+    def _press(self, key: str, *_: object) -> None:
+        self.binding.label_mode.press(key)
 
     def show_review(self, review: Reviewing | None) -> None:
         """Another review, or none."""

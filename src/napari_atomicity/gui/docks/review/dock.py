@@ -24,16 +24,18 @@ from qtpy.QtWidgets import (
 from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.errors import AtomicityError
 from ....core.palette import colour_of, symbol_of
-from ....state.review_queue import DEFAULT_SAMPLE, ORDERS, Queue, ReviewRequest, build
+from ....state.review_orders import ORDERS
+from ....state.review_queue import Queue, build
+from ....state.review_request import DEFAULT_SAMPLE, ReviewRequest
 from ....state.reviewing import Reviewing
 from ....state.window_state import WindowState
-from ....statistics.agreement import taken_out
+from ....statistics.agreement import removed_clusters
 from ....statistics.stratified_accuracy import Accuracy, Share
 from ...controls.bars import Bar, BarChart
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
 from ...controls.drawing import ProgressBar
-from ...controls.forms import _Combo, in_scroll_area, labelled, main_button, new_form
+from ...controls.forms import ComboBox, in_scroll_area, labelled, main_button, new_form
 from ...controls.glyphs import glyph_icon
 from ...controls.help import show_help
 from ...controls.settings import remember
@@ -45,6 +47,7 @@ from .answers import Answers
 from .editing import Editing
 from .history import EditHistory
 from .learning import Learning
+from .text import format_accuracy, format_progress, format_share, format_speed
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 START, GO_ON, END = "Start review", "Go on with the review", "End review"
@@ -55,79 +58,8 @@ _DELAY_MS = 30
 NO_CLUSTERS = "Analyse an image first: then its clusters can be reviewed here."
 
 
-# ---- words
-def format_progress(review: Reviewing) -> str:
-    """``Reviewed 37 of 212``"""
-    return f"Reviewed {review.n_done} of {review.n}"
-
-
-def format_pace(review: Reviewing) -> str:
-    """The seed if there is one; how long one takes and what is left; what was left out."""
-    words = [f"seed {review.queue.request.seed}"] if review.queue.strata else []
-    seconds, left = review.seconds_each(), review.n - review.n_done
-    if seconds is not None and left:
-        words.append(f"{seconds:.1f} s each, {format_duration(seconds * left)} left")
-    if review.n_skipped:
-        words.append(f"{review.n_skipped} skipped")
-    return "; ".join(words)
-
-
-def format_duration(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``1 h 5 min``"""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def format_share(share: Share) -> str:
-    """``94.1 % (89.2–97.0)``; a dash without answers."""
-    if not math.isfinite(share.value):
-        return "–"
-    return f"{100 * share.value:.1f} % ({100 * share.low:.1f}–{100 * share.high:.1f})"
-
-
-def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
-    """What follows from the answers, and what does not."""
-    if found is None:
-        return (
-            "These clusters were chosen because they are special: how often their labels are right "
-            f"says nothing of the others. For an estimate choose '{ORDERS['sample'].title}' or "
-            f"'{ORDERS['random'].title}'."
-        )
-    if review.state.blind:
-        return "In blind mode there are no predictions to set the answers against."
-    if not found.overall.n:
-        return "The accuracy of the labels will be estimated here from the answers."
-    n, of = found.overall.n, found.n_population
-    said = [
-        f"{format_share(found.overall)} of the labels of these {of} clusters are right, with its "
-        f"95 % interval: {found.overall.right} of {n} answers."
-    ]
-    if found.false_detections:
-        many = found.false_detections != 1
-        said.append(
-            f"{found.false_detections} {'were' if many else 'was'} no cluster"
-            f"{'s' if many else ''}, which counts as wrong."
-        )
-    if review.queue.request.by_image and not review.finished:
-        said.append("It counts once all are reviewed: image by image, the first are not typical.")
-    elif review.n_skipped:
-        n = review.n_skipped
-        said.append(
-            f"{n} {'were' if n != 1 else 'was'} skipped: such are the hard ones, so this is too "
-            "high until they are answered."
-        )
-    if review.predicted_anew:
-        said.append(
-            "They were classified anew since the sample was drawn. If that model has learnt from "
-            "these answers, this flatters it: draw another sample."
-        )
-    return " ".join(said)
-
-
 def accuracy_bars(found: Accuracy | None, classes: Sequence[str]) -> list[Bar]:
-    """A bar per predicted label, and one for all."""
+    """Make a bar per predicted label, and one for all."""
     if found is None or not found.overall.n:
         return []
 
@@ -135,7 +67,7 @@ def accuracy_bars(found: Accuracy | None, classes: Sequence[str]) -> list[Bar]:
         is_all = name == "all"
         colour = "#808080" if is_all else colour_of(name, classes)
         symbol = "square" if is_all else symbol_of(name, classes)
-        whose = "all labels" if is_all else f"what is called {name}"
+        whose = "all labels" if is_all else f"clusters labelled {name}"
         known = math.isfinite(share.value)
         return Bar(
             name,
@@ -184,8 +116,8 @@ class Review(QWidget):
         self._build_form()
         self.button = main_button(START, self)
         self.button.setToolTip(
-            "One cluster after the other comes into view; a key says what it is, and the next one "
-            "comes by itself. Keys hold in the canvas."
+            "Shows one cluster after the other. A key on the canvas labels it and shows the next "
+            "one."
         )
         self.button.clicked.connect(self._on_button)
         self.help_button = QPushButton("Keys…")
@@ -206,11 +138,11 @@ class Review(QWidget):
         self.chart.setAccessibleName("Accuracy of the labels")
         self.words = QLabel()
         self.words.setWordWrap(True)
-        self.words.setAccessibleName("What the answers say")
+        self.words.setAccessibleName("Accuracy from the answers")
         self.draw_button = QPushButton("Draw another sample…")
         self.draw_button.setToolTip(
-            "Forget which clusters were drawn, and draw others with another seed or number; the "
-            "labels stay."
+            "Discard this sample and draw another one with a different seed or number. Labels are "
+            "kept."
         )
         self.draw_button.clicked.connect(self._draw_anew)
         self.editing = Editing(self.binding)
@@ -238,26 +170,26 @@ class Review(QWidget):
         in_scroll_area(content, self)
 
     def _build_form(self) -> None:
-        self.order = _Combo()
+        self.order = ComboBox()
         for name, order in ORDERS.items():
             self.order.addItem(order.title, name)
             self.order.setItemData(self.order.count() - 1, order.what, Qt.ItemDataRole.ToolTipRole)
-        self.label = _Combo()
+        self.label = ComboBox()
         self.number = _number(0, 100_000, DEFAULT_SAMPLE, "all")
         self.seed = _number(0, 999_999, 0, "")
-        self.scope = _Combo()
+        self.scope = ComboBox()
         for words in (ALL_IMAGES, THIS_IMAGE):
             self.scope.addItem(words, words)
-        self.again = QCheckBox("Those already reviewed too")
-        self.again.setToolTip("Whether clusters that have a person's label come too. Default: no.")
+        self.again = QCheckBox("Include reviewed clusters")
+        self.again.setToolTip("Whether to include clusters with a manual label. Default: no.")
         self.by_image = QCheckBox("Image by image")
         self.by_image.setToolTip(
-            "Whether to finish an image before the next one comes, which is quicker. Default: no."
+            "Whether to finish one image before the next, which is faster. Default: no."
         )
         self.form = QWidget()
         form = new_form()
         self.form.setLayout(form)
-        labelled(form, "Order", self.order, "Which clusters come first. Default: least certain.")
+        labelled(form, "Order", self.order, "Order of the clusters. Default: least certain first.")
         labelled(form, "Label", self.label, "Clusters of this label only. Default: all labels.")
         labelled(
             form, "Number", self.number,
@@ -266,9 +198,9 @@ class Review(QWidget):
         )  # fmt: skip
         labelled(
             form, "Seed", self.seed,
-            "Of what is drawn at random: the same seed draws the same. Default: 0.",
+            "Random seed. The same seed gives the same sample. Default: 0.",
         )  # fmt: skip
-        labelled(form, "Of", self.scope, "Whose clusters are reviewed. Default: all images.")
+        labelled(form, "Of", self.scope, "Images whose clusters are reviewed. Default: all images.")
         form.addRow(self.again)
         form.addRow(self.by_image)
         self._row = {w: form.labelForField(w) for w in (self.label, self.number, self.seed)}
@@ -284,7 +216,7 @@ class Review(QWidget):
         return self.binding.label_mode.review
 
     def request(self) -> ReviewRequest:
-        """What is set."""
+        """Return the settings."""
         order, current = str(self.order.currentData()), self.state.current
         only = self.scope.currentData() == THIS_IMAGE and current is not None
         return ReviewRequest(
@@ -298,7 +230,7 @@ class Review(QWidget):
         )
 
     def _kept(self) -> tuple[Queue, set[Key]] | None:
-        """The random queue of this order that can be gone on with."""
+        """Return the random queue of this order that can be continued."""
         order = str(self.order.currentData())
         known = self.binding.label_mode.kept.get(order)
         project = self.state.project
@@ -310,7 +242,7 @@ class Review(QWidget):
         if queue is None:
             return known
         log = project.corrections()
-        return queue, taken_out(log[~log["blind"]])
+        return queue, removed_clusters(log[~log["blind"]])
 
     def _read_noted(self) -> Queue | None:
         project = self.state.project
@@ -347,7 +279,7 @@ class Review(QWidget):
             if not review.n:
                 review.close()
                 raise AtomicityError(
-                    "none of these clusters is in the table any more",
+                    "these clusters are no longer in the table",
                     advice="Draw another sample",
                 )
             self.binding.label_mode.review = review
@@ -383,7 +315,7 @@ class Review(QWidget):
         self._update()
 
     def _on_removed_cluster(self) -> None:
-        """A click in the history has changed clusters: show one of them, and give the keys back."""
+        """Show one of the clusters that a click in the history has changed."""
         review = self.review
         if review is not None:
             review.go_to_changed()
@@ -417,7 +349,7 @@ class Review(QWidget):
             self.bar.setMaximum(max(review.n, 1))
             self.bar.setValue(review.n_done)
             self.bar.setFormat(format_progress(review))
-            self.pace.setText(format_pace(review))
+            self.pace.setText(format_speed(review))
             self.pace.setVisible(bool(self.pace.text()))
             self.answers.update_now()
         self._show_accuracy(review)
@@ -430,7 +362,7 @@ class Review(QWidget):
     def _show_hint(self, there: bool) -> None:
         words = "" if there else NO_CLUSTERS
         if self.state.read_only:
-            words = "The project is open in another window: nothing can be reviewed in this one."
+            words = "The project is open in another window: it cannot be reviewed here."
         self.hint.setText(words)
         self.hint.setVisible(bool(words))
 

@@ -17,7 +17,7 @@ class Editing(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding
-        keys = {s.action: format_key(s.keys[0]) for s in LABEL_MODE}
+        keys = {s.name: format_key(s.keys[0]) for s in LABEL_MODE}
         self.buttons: dict[str, QPushButton] = {}
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
@@ -26,24 +26,24 @@ class Editing(QWidget):
                 (
                     "add",
                     "Add",
-                    "Click where a cluster was missed: it is outlined, measured and classified.",
+                    "Click at a missed cluster. It is outlined, measured and classified.",
                     binding.add_by_clicking,
                 ),
                 (
                     "split",
                     "Split",
-                    "Each selected cluster is two that touch.",
+                    "Split each selected cluster into two.",
                     binding.split_selected,
                 ),
-                ("merge", "Merge", "The selected clusters are one.", binding.merge_selected),
+                ("merge", "Merge", "Merge the selected clusters into one.", binding.merge_selected),
                 (
                     "exclude",
                     "Exclude…",
-                    "Draw around contamination or vacuum: what lies in it does not count.",
+                    "Draw around contamination or vacuum to exclude clusters in it.",
                     binding.exclude_regions,
                 ),
-                ("undo", "Undo", "Take back what was done last, in whichever image.", binding.undo),
-                ("redo", "Redo", "Do again what was taken back.", binding.redo),
+                ("undo", "Undo", "Undo the last step, in any image.", binding.undo),
+                ("redo", "Redo", "Redo the last undone step.", binding.redo),
             )
         ):
             button = QPushButton(text)
@@ -74,7 +74,7 @@ class Editing(QWidget):
             "exclude": may and not state.blind,
             "split": may and not state.blind and len(here) > 0,
             "merge": may and not state.blind and len(here) > 1,
-            "undo": state.can_undo and not state.read_only,
-            "redo": state.can_redo and not state.read_only,
+            "undo": bool(state.history) and not state.read_only,
+            "redo": bool(state.history.undone) and not state.read_only,
         }.items():
             self.buttons[action].setEnabled(possible)

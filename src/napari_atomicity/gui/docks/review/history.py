@@ -16,7 +16,7 @@ from ....state.window_state import Step, WindowState
 from ...controls.connections import follow
 
 _DELAY_MS = 30
-START = "As it was at the beginning"
+START = "Initial state"
 _MOVES = (
     Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown, Qt.Key.Key_Home,
     Qt.Key.Key_End, Qt.Key.Key_Tab, Qt.Key.Key_Backtab,
@@ -24,7 +24,7 @@ _MOVES = (
 
 
 def format_step(step: Step) -> str:
-    """What was done, and in which image if there is one."""
+    """Format a step and its image, if there is one."""
     where = f"{len(step.images)} images" if len(step.images) > 1 else "".join(step.images)
     return f"{step.description} · {where}" if where else step.description
 
@@ -78,7 +78,7 @@ class HistoryModel(QAbstractListModel):
             return START if step is None else format_step(step)
         if role == Qt.ItemDataRole.ToolTipRole:
             if step is None:
-                return "Take all back."
+                return "Undo all."
             who = f"{step.annotator}, {format_time(step.time)}: {', '.join(step.images)}"
             undone = ". Undone." if row > self.n_done else ""
             return f"<p>{escape(who)}{undone}</p>"  # names are not markup
@@ -123,10 +123,12 @@ class EditHistory(QWidget):
         self.view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.view.setAccessibleName("History")
-        self.view.setToolTip("A click goes there: what came later is undone, and can be redone.")
+        self.view.setToolTip(
+            "Click a step to return to it. Later steps are undone and can be redone."
+        )
         self.view.setMinimumHeight(8 * self.fontMetrics().height())
         self.view.clicked.connect(self._on_clicked)
-        self.empty = QLabel("Nothing has been done yet: labels that you give are listed here.")
+        self.empty = QLabel("No steps yet. Labels that you assign are listed here.")
         self.empty.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -148,7 +150,7 @@ class EditHistory(QWidget):
         self._update()
 
     def _on_history(self) -> None:
-        """A hidden list does nothing until it is shown."""
+        """Update the list when it is shown."""
         self._stale = True
         if self.isVisible():
             self._timer.start()
@@ -161,7 +163,7 @@ class EditHistory(QWidget):
         if not self._stale:
             return
         self._stale = False
-        self.model.show(self.state.history, self.state.undone)
+        self.model.show(tuple(self.state.history), self.state.history.undone)
         there = self.model.rowCount() > 1
         self.view.setVisible(there)
         self.empty.setVisible(not there)
@@ -188,7 +190,7 @@ class EditHistory(QWidget):
             return
         self._expected = here + (1 if self._goal > here else -1)
         try:
-            self.state.go_to(self._expected)
+            self.state.history.go_to(self._expected)
         except AtomicityError as error:
             show_error(str(error))
             self.gone.emit()

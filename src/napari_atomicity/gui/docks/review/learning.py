@@ -21,15 +21,16 @@ class Learning(QWidget):
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setAccessibleName("Corrections to learn from")
-        self.adapt_button = QPushButton("Adapt to them")
+        self.adapt_button = QPushButton("Adapt to corrections")
         self.adapt_button.setToolTip(
-            "Fine-tune the model to these images, seconds long: your corrections count as "
-            "certain. Adapt shows before and after, and it can be undone."
+            "Fine-tune the model to these images in seconds, with your corrections as certain "
+            "labels. "
+            "Adapt compares before and after. You can undo it."
         )
-        self.train_button = QPushButton("Train on them")
+        self.train_button = QPushButton("Train on corrections")
         self.train_button.setToolTip(
-            "Train a model on the corrected clusters, minutes long; for classes or conditions "
-            "that no model knows. Some of every class are needed, in at least two images."
+            "Train a model on the corrected clusters in minutes, for classes or conditions that no "
+            "model covers. Each class needs some clusters in at least two images."
         )
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
@@ -56,10 +57,11 @@ class Learning(QWidget):
         said = table.loc[table["label_corrected"] != "", ["label_corrected", "label_predicted"]]
         n, other = len(said), int((said["label_corrected"] != said["label_predicted"]).sum())
         self.words.setText(
-            f"You have said what {n} cluster{'s' * (n != 1)} are; {other} of these the model "
-            "did not know."
+            f"You have labelled {n} cluster{'s' * (n != 1)}; {other} of these labels differ from "
+            f"the "
+            "prediction."
             if n
-            else "What you correct, a model can learn."
+            else "A model can learn from your corrections."
         )
         free = state.status.state is not TaskState.RUNNING and not state.read_only
         ready = n > 0 and free and not state.blind

@@ -1,0 +1,98 @@
+"""Command ``atomicity adapt``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..core.errors import ModelError, TableError
+from .common import (
+    AsJson,
+    ConsoleProgress,
+    DeviceOption,
+    ModelOption,
+    PixelSizeOption,
+    fail,
+    guarded,
+    print_json,
+    require_safetensors,
+    say,
+)
+
+if TYPE_CHECKING:
+    from ..pipeline.adaptation import AdaptRun
+
+
+@guarded
+def adapt(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Images, and folders of images, of the new conditions.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Model to write, a .safetensors file.")],
+    model: ModelOption = "default",
+    corrections: Annotated[
+        Path | None,
+        typer.Option(help="Cluster table of these images with corrected labels."),
+    ] = None,
+    pixel_size_nm: PixelSizeOption = None,
+    device: DeviceOption = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a model to the imaging conditions of new images; write it only if it improves.
+
+    No labels are needed: the model learns from clusters whose diameter and intensity determine
+    the class, and from corrections if there are any.
+    """
+    from ..models.files import find_model
+    from ..pipeline.adaptation import AdaptRequest, adapt_files
+
+    require_safetensors(out)
+    request = AdaptRequest(out, model, corrections, pixel_size_nm, device)
+    with ConsoleProgress() as console:
+        try:
+            if find_model(model).resolve() == out.resolve():
+                raise typer.BadParameter("the adapted model cannot replace the original model")
+            run = adapt_files(images, request, console.progress, on_outcome=console.outcome)
+        except (ModelError, TableError) as error:  # wrong usage: nothing can be adapted
+            fail(str(error), 2)
+    summary = run.summary()
+    _print_adaptation(run, summary)
+    if as_json:
+        print_json(summary)
+    reasons = "; ".join(run.found.reasons)
+    if not run.found.accepted:
+        fail(f"rolled back, no model is written: {reasons}")
+    say(f"accepted: {reasons}")
+    say(f"model {run.found.card.model_id} in {out}")
+    failed = [o for o in run.outcomes if o.status == "failed"]
+    if failed:
+        fail(f"{len(failed)} of the images could not be analysed")
+
+
+def _print_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
+    """Print the conditions, the training clusters, and the ratios before and after."""
+    from ..pipeline.adaptation_text import format_checks, format_learnt, format_shift
+
+    say(format_shift(run.found.shift))
+    say(format_learnt(run.found))
+    if run.corrections_lost:
+        say(f"note: {run.corrections_lost} corrections match no cluster of these images")
+    for line in format_checks(run.found):
+        say(f"  {line}")
+    if not run.found.accepted:
+        return
+    before, after = summary["before"], summary["after"]
+    names = list(dict.fromkeys([*before["ratios"], *after["ratios"]]))
+    width = max(len("confidence"), *map(len, names))
+    say(f"  {'':<{width}}  before   after")
+    for name in names:
+        shares = [values["ratios"].get(name, float("nan")) for values in (before, after)]
+        if any(share == share for share in shares):  # not a class, so without a share
+            say(f"  {name:<{width}}" + "".join(f"{100 * share:6.1f} %" for share in shares))
+    confidences = (values["mean_confidence"] for values in (before, after))
+    say(f"  {'confidence':<{width}}" + "".join(f"{value:8.2f}" for value in confidences))

@@ -1,0 +1,160 @@
+"""Command ``atomicity analyse``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..core.errors import ModelError, ReadError, TableError
+from .common import (
+    AsJson,
+    ConsoleProgress,
+    DeviceOption,
+    DiameterMax,
+    DiameterMin,
+    Images,
+    ModelOption,
+    PixelSizeOption,
+    Ratios,
+    ReferenceOption,
+    SymmetriesOption,
+    Threshold,
+    UmapOption,
+    counted,
+    fail,
+    guarded,
+    print_json,
+    request_of,
+    say,
+)
+
+if TYPE_CHECKING:
+    from ..io.provenance import Outcome
+    from ..models.analysis import Analysis
+    from ..pipeline.runs import Run, RunRequest
+
+
+@guarded
+def analyse(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="Folder for tables, report and record.")],
+    model: ModelOption = "default",
+    pixel_size_nm: PixelSizeOption = None,
+    device: DeviceOption = "auto",
+    umap: UmapOption = True,
+    symmetries: SymmetriesOption = False,
+    threshold: Threshold = None,
+    diameter_min_nm: DiameterMin = None,
+    diameter_max_nm: DiameterMax = None,
+    ratios: Ratios = "counted",
+    reference: ReferenceOption = None,
+    average_frames: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Stacks only: number of registered frames to average before the detection.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Detect clusters in images, classify them by number of atoms, and count the classes.
+
+    In stacks of frames, also track the clusters and their changes over time.
+    """
+    request = request_of(
+        model=model,
+        device=device,
+        pixel_size_nm=pixel_size_nm,
+        umap=umap,
+        symmetries=symmetries,
+        ratios=ratios,
+        reference=reference,
+        average_frames=_frames_of(average_frames),
+        threshold=threshold,
+        diameter_min_nm=diameter_min_nm,
+        diameter_max_nm=diameter_max_nm,
+    )
+    run, _ = run_analysis(images, out, request)
+    _print_ratios(run)
+    if as_json:
+        print_json(run.summary())
+    finish(run, out)
+
+
+def _frames_of(text: str | None) -> int | str | None:
+    """Parse a number of frames, "all", or None."""
+    if text is None or text == "all":
+        return text
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise typer.BadParameter(f"--average-frames must be a positive number or 'all', not {text}")
+    return int(text)
+
+
+def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Run, Analysis | None]:
+    """Analyse images and show the progress.
+
+    Parameters
+    ----------
+    images : list of Path
+        Image files and folders.
+    out : Path
+        Folder of the results.
+    request : RunRequest
+        Settings.
+
+    Returns
+    -------
+    Run, Analysis or None
+        The run, and the analysis of the last image.
+    """
+    from ..pipeline.runs import analyse_images
+
+    last: list[Analysis] = []
+
+    def on_outcome(outcome: Outcome, analysis: Analysis | None) -> None:
+        console.outcome(outcome)
+        if analysis is not None:
+            last[:] = [analysis]
+
+    with ConsoleProgress() as console:
+        try:
+            run = analyse_images(images, out, request, console.progress, on_outcome=on_outcome)
+        except (ModelError, ReadError, TableError) as error:
+            # wrong usage: no image can be analysed or compared
+            fail(str(error), 2)
+    return run, last[0] if last else None
+
+
+def _print_ratios(run: Run) -> None:
+    """Print notes about the ratios of all images, and how they agree with the reference."""
+    from ..core.cluster_table import ALL
+
+    for note in dict.fromkeys(run.ratios.loc[run.ratios["scope"] == ALL, "note"]):
+        if note:
+            say(f"note: {note}")
+    if run.comparison is None or run.comparison.mean_absolute_error is None:
+        return
+    r2, error = run.comparison.r2, run.comparison.mean_absolute_error
+    shown = run.comparison.why_no_r2 if r2 is None else f"{r2:.3f}"
+    say(f"compared with the reference: R² {shown}, mean absolute error {error:.3f}")
+
+
+def finish(run: Run, out: Path) -> None:
+    """Print the number of clusters, and exit with the status of the run.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    out : Path
+        Folder of the results.
+    """
+    say(f"{len(run.table)} clusters; results in {out}")
+    if run.interrupted:
+        fail("stopped: the completed images are saved", 130)
+    if run.failed:
+        fail(
+            f"{counted(len(run.failed), 'image')} could not be analysed: see {out / 'report.html'}"
+        )

@@ -1,0 +1,76 @@
+"""Commands ``atomicity models`` and ``atomicity info``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .common import (
+    AsJson,
+    fail,
+    guarded,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from ..atoms.card import AtomCard
+    from ..core.model_card import ModelCard
+
+
+@guarded
+def models(as_json: AsJson = False) -> None:
+    """List the available models with their cards."""
+    from ..atoms.card import available_atom_models
+    from ..models.classifier import available_models
+
+    cards, of_atoms = available_models(), available_atom_models()
+    if as_json:
+        everything: list[ModelCard | AtomCard] = [*cards, *of_atoms]
+        print_json([{"model_id": card.model_id, **card.to_dict()} for card in everything])
+        return
+    for card in cards:
+        print(f"{card.name}  ({card.model_id})")
+        print(f"  classes    {', '.join(card.classes)}")
+        print(f"  channels   {', '.join(card.patches.channels)}")
+        _print_texts(card)
+    for one in of_atoms:
+        print(f"{one.name}  ({one.model_id})")
+        print("  finds      single atoms")
+        _print_texts(one)
+    if not cards and not of_atoms:
+        fail("no model is available")
+
+
+def _print_texts(card: ModelCard | AtomCard) -> None:
+    for title in ("description", "intended_use", "limits"):
+        text = getattr(card, title)
+        if text:
+            print(f"  {title.replace('_', ' '):<10} {text}")
+
+
+@guarded
+def info(as_json: AsJson = False) -> None:
+    """Show versions, devices, models and paths for a bug report."""
+    from ..core.devices import devices
+    from ..io.provenance import environment
+    from ..models.classifier import available_models
+
+    known = {
+        **environment(),
+        "devices": devices(),
+        "models": [card.model_id for card in available_models()],
+        "package_path": str(Path(__file__).parents[1]),
+        "python_path": sys.executable,
+    }
+    if as_json:
+        print_json(known)
+        return
+    for name, value in known.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, one in value.items():
+                print(f"  {key:<16} {'not installed' if one is None else one}")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            print(f"{name + ':':<18} {text}")

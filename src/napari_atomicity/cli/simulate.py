@@ -1,0 +1,102 @@
+"""Command ``atomicity simulate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import (
+    AsJson,
+    ConsoleProgress,
+    Device,
+    Seed,
+    guarded,
+    print_json,
+    refuse_given,
+    say,
+    split_names,
+)
+
+if TYPE_CHECKING:
+    from ..simulation.recipes import Recipe
+
+
+Structures = Annotated[int, typer.Option(min=1, help="Number of structures per class.")]
+Aggregates = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Fraction of clusters that overlap with a second cluster."),
+]
+Contamination = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Fraction of the support covered by hydrocarbons."),
+]
+
+
+@guarded
+def simulate(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder for images, truth.csv and settings.json.")],
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="A settings.json to simulate again; exactly reproduced on the CPU."),
+    ] = None,
+    fields: Annotated[int, typer.Option(min=1, help="Number of images.")] = 4,
+    classes: Annotated[
+        str, typer.Option(help="Classes separated by commas: metal and atoms, as Pt55,Au24Pd1.")
+    ] = "Pt19,Pt30,Pt41,Pt55,Pt70",
+    seed: Seed = 0,
+    isomers: Structures = 20,
+    size_px: Annotated[int | None, typer.Option(min=64, help="Image size in pixels.")] = None,
+    pixel_size_nm: Annotated[float | None, typer.Option(min=1e-3, max=1)] = None,
+    aggregates: Aggregates = None,
+    contamination: Contamination = None,
+    demanding: Annotated[
+        bool, typer.Option(help="Include contamination, afterglow and aggregates.")
+    ] = False,
+    device: Annotated[Device, typer.Option(help="Device of the image simulation.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Simulate images of clusters on carbon, with their ground truth."""
+    from ..core.devices import choose_device
+    from ..simulation.recipes import read_recipe, write_recipe
+
+    if settings is not None:
+        recipe = read_recipe(settings)
+        names = context.params.keys() - {"out", "settings", "device", "as_json"}
+        refuse_given(context, names, "{option} is defined by the settings file; use one of them")
+    else:
+        overrides: dict[str, Any] = {
+            "shape_px": size_px and (size_px, size_px),
+            "pixel_size_nm": pixel_size_nm,
+            "aggregates": aggregates,
+            "contamination": contamination,
+        }
+        recipe = _draw(split_names(classes), fields, seed, isomers, demanding, overrides)
+    with ConsoleProgress() as console:
+        where = str(choose_device(device))
+        truth = write_recipe(out, recipe, progress=console.progress, device=where)
+    n = len(recipe.fields)
+    if as_json:
+        print_json(
+            {"truth": truth, "images": n, "classes": list(recipe.classes), "seed": recipe.seed}
+        )
+    say(f"{n} images with their truth in {out}")
+
+
+def _draw(
+    classes: list[str],
+    fields: int,
+    seed: int,
+    isomers: int,
+    demanding: bool,
+    overrides: dict[str, Any],
+) -> Recipe:
+    """Draw random settings; overrides that are None are ignored."""
+    from ..simulation.field_settings import demanding_settings, random_settings
+    from ..simulation.recipes import draw_recipe
+
+    given = {name: value for name, value in overrides.items() if value is not None}
+    draw = demanding_settings if demanding else random_settings
+    return draw_recipe(fields, classes, seed, isomers, given, draw)

@@ -1,0 +1,184 @@
+"""Command ``atomicity watch``."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..core.errors import ModelError
+from .common import (
+    AsJson,
+    ConsoleProgress,
+    DeviceOption,
+    DiameterMax,
+    DiameterMin,
+    ModelOption,
+    PixelSizeOption,
+    Ratios,
+    SymmetriesOption,
+    Threshold,
+    UmapOption,
+    counted,
+    fail,
+    guarded,
+    print_json,
+    request_of,
+    say,
+)
+from .many import catch_sigterm
+
+if TYPE_CHECKING:
+    from ..pipeline.live_results import LiveRun, LiveUpdate
+    from ..pipeline.runs import RunRequest
+
+
+IdleTime = Annotated[
+    float | None,
+    typer.Option(min=0, help="Stop after this number of seconds without a new image."),
+]
+Polling = Annotated[
+    bool | None,
+    typer.Option(
+        help="Scan the folder every half second instead of using notifications of the operating "
+        "system. Default: only on network drives.",
+        show_default=False,
+    ),
+]
+ReferenceImages = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Number of first images that define the reference conditions, at least 4; 0 disables "
+        "this alarm.",
+    ),
+]
+NewReference = Annotated[
+    bool,
+    typer.Option("--new-reference", help="Use the next images as reference, not earlier ones."),
+]
+
+
+@guarded
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Folder to watch for images.")],
+    out: Annotated[Path, typer.Option(help="Folder for parts, live.csv, tables and report.")],
+    model: ModelOption = "default",
+    pixel_size_nm: PixelSizeOption = None,
+    device: DeviceOption = "auto",
+    umap: UmapOption = False,
+    symmetries: SymmetriesOption = False,
+    threshold: Threshold = None,
+    diameter_min_nm: DiameterMin = None,
+    diameter_max_nm: DiameterMax = None,
+    ratios: Ratios = "counted",
+    once: Annotated[bool, typer.Option("--once", help="Analyse existing images and stop.")] = False,
+    until_idle: IdleTime = None,
+    polling: Polling = None,
+    reference_images: ReferenceImages = 10,
+    new_reference: NewReference = False,
+    as_json: AsJson = False,
+) -> None:
+    """Analyse new images in a folder until Ctrl-C; a restart resumes."""
+    if not folder.is_dir():
+        fail(f"{folder}: there is no such folder.", 2)
+    request = request_of(
+        model=model,
+        device=device,
+        pixel_size_nm=pixel_size_nm,
+        umap=umap,
+        symmetries=symmetries,
+        ratios=ratios,
+        threshold=threshold,
+        diameter_min_nm=diameter_min_nm,
+        diameter_max_nm=diameter_max_nm,
+    )
+    idle_s = 0.0 if once else until_idle
+    run = _watch(folder, out, request, polling, reference_images, new_reference, idle_s)
+    if as_json:
+        print_json(run.summary())
+    _finish(run, out)
+
+
+def _watch(
+    folder: Path,
+    out: Path,
+    request: RunRequest,
+    polling: bool | None,
+    reference_images: int,
+    new_reference: bool,
+    until_idle_s: float | None,
+) -> LiveRun:
+    """Watch the folder until it stops, and print each result."""
+    from ..pipeline.control_chart import MIN_FIRST
+    from ..pipeline.watch import Watch
+
+    if 0 < reference_images < MIN_FIRST:
+        raise typer.BadParameter(f"--reference-images must be 0 or at least {MIN_FIRST}")
+    with ConsoleProgress() as console, catch_sigterm() as stop:
+        watching = Watch(
+            folder,
+            out,
+            request,
+            polling=polling,
+            notice=console.line,
+            reference_images=reference_images,
+            new_reference=new_reference,
+        )
+        say(f"watching {folder}; Ctrl-C stops and writes tables and report")
+        try:
+            return watching.run(
+                functools.partial(_print_live, console), stop, until_idle_s=until_idle_s
+            )
+        except ModelError as error:
+            fail(str(error), 2)
+
+
+def _finish(run: LiveRun, out: Path) -> None:
+    """Print the number of images, and exit with the status of the run."""
+    images = counted(sum(outcome.status == "done" for outcome in run.outcomes), "image")
+    written = f"results in {out}" if run.files else "stopped before there were results"
+    say(f"{images}, {run.analysed} of them now; {written}")
+    if run.waiting:
+        say(f"{counted(run.waiting, 'file')} not analysed: the same command resumes")
+    if run.failed:
+        number = counted(len(run.failed), "image")
+        fail(f"{number} could not be analysed: see {out / 'failures.csv'}")
+
+
+def _print_live(console: ConsoleProgress, live: LiveUpdate) -> None:
+    """Print a line for each image, and one where an alarm starts or ends."""
+    outcome, found = live.outcome, live.conditions
+    if found is None:
+        if outcome.status == "done":
+            console.line(f"{outcome.image}: already analysed")
+        else:
+            console.outcome(outcome)
+        return
+    words = [
+        f"{outcome.image}: {counted(found.clusters, 'cluster')}",
+        f"confidence {found.mean_confidence:.2f}",
+    ]
+    if found.drift == found.drift:
+        words.append(f"drift {found.drift:.1f}")
+    if found.reading.change == found.reading.change:
+        words.append(f"change {found.reading.change:.1f}")
+    words.append(f"{live.latency_s:.2f} s")
+    if live.waiting:
+        words.append(f"{live.waiting} waiting")
+    console.line(", ".join(words))
+    if live.ratios is not None:
+        known = live.ratios[live.ratios["fraction"].notna()]
+        shares = [
+            f"{row['class']} {100 * row['fraction']:.0f} "
+            f"({100 * row['fraction_low']:.0f}–{100 * row['fraction_high']:.0f})"
+            for row in known.to_dict("records")
+        ]
+        if shares:
+            console.line(f"  so far, in %: {', '.join(shares)}")
+    if live.alarm:
+        console.line(f"  ALARM: {live.alarm}")
+    elif live.calm:
+        console.line("  the conditions are again within the range of the model")

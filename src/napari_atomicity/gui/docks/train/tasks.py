@@ -1,0 +1,64 @@
+"""What the dock Train runs in a worker, and the summary of a new model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ....core.model_card import ModelCard
+from ....core.progress import Progress, Stop
+from ....models.files import user_folder
+from ... import tasks
+
+
+def count_images(
+    folder: str, progress: Progress | None = None, stop: Stop | None = None
+) -> dict[str, int]:
+    """Class → number of images of a folder of size-selected images; run in a worker."""
+    from ....training.size_selected import size_selected
+
+    return {name: len(paths) for name, paths in size_selected(Path(folder)).items()}
+
+
+def train_model(
+    request: dict[str, Any],
+    on_epoch: Any,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> ModelCard:
+    """Train and write a model; run in a worker, where torch may take its seconds to load."""
+    from ....training import TrainRequest, train
+
+    tasks.cap_torch_threads()
+    wanted = TrainRequest(**{**request, "source": request["source"]()})
+    return train(wanted, progress, stop, on_epoch)
+
+
+def summary(card: ModelCard) -> str:
+    """Summarise a new model: its accuracy, on which data, and what was left out."""
+    which = "test" if "test" in card.scores else "held_out"
+    scores, history = card.scores[which], card.training["history"]
+    left_out = [f"{n} {reason}" for reason, n in card.data["left_out"].items() if n]
+    scale = card.scores.get("scale", {})
+    lines = [
+        f"{card.name}: {100 * scores['accuracy']:.1f} % of {scores['clusters']} clusters of other "
+        f"images right; {100 * scores['off_by_one']:.1f} % one class off; mean error "
+        f"{scores['error_atoms']:.1f} atoms.",
+        "Found: " + ", ".join(f"{c} {100 * r:.0f} %" for c, r in scores["recall"].items()) + ".",
+        f"Ended after {len(history)} epochs; kept is number {card.training['epoch_kept']}.",
+        f"Left out: {', '.join(left_out) or 'nothing'}.",
+    ]
+    if scale.get("off"):
+        lines.append(
+            f"In {scale['off']} of {scale['images']} training images, the scale found by an "
+            "analysis is wrong by one class. This happens for deposits of a single size."
+        )
+    return "\n".join(lines)
+
+
+def free_path() -> Path:
+    """Return a new file name in the user's folder of models."""
+    folder, i = user_folder(), 1
+    while (folder / f"trained-{i}.safetensors").exists():
+        i += 1
+    return folder / f"trained-{i}.safetensors"

@@ -1,0 +1,250 @@
+"""The viewer of a window, the state of the window, and the layers of each image.
+
+Everything that shows or edits images in a viewer builds on `Canvas`, which knows none of it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from napari.layers import Image, Points, Vectors
+from napari.utils.notifications import show_info
+from psygnal import Signal
+
+from ...core.micrograph import Micrograph
+from ...state.window_state import WindowState
+from .. import tasks
+from . import calibration
+from .layer_group import ROLE, EventBlocker
+from .layers import ImageLayers
+from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
+from .turns import TurnQueue
+
+
+class Canvas:
+    """The viewer of a window, the state of the window, and the layers of each image.
+
+    Signals: ``layers_changed()`` when Image layers are added, removed, renamed or calibrated;
+    ``image_activated(layer)`` when an Image layer that may hold a micrograph becomes active;
+    ``points_created(layer)`` when an image gets its points layer; ``image_detached(image)`` when
+    an image loses its layers.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Held weakly.
+    state : WindowState
+        State of the window.
+    """
+
+    layers_changed = Signal()
+    image_activated = Signal(object)
+    points_created = Signal(object)
+    image_detached = Signal(str)
+
+    def __init__(self, viewer: Any, state: WindowState) -> None:
+        self._viewer = weakref.ref(viewer)
+        self.state = state
+        self.blocker = EventBlocker()
+        self.turns = TurnQueue()
+        self.hidden_labels: frozenset[str] = frozenset()
+        self._images: dict[str, ImageLayers] = {}
+        self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    # ---- viewer
+    @property
+    def viewer(self) -> Any:
+        """The viewer; None once it is closed and deleted."""
+        return self._viewer()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the package is writing layers, so that their events are to be ignored."""
+        return bool(self.blocker)
+
+    @property
+    def active_layer(self) -> Any:
+        """The active layer of the viewer."""
+        viewer = self.viewer
+        return None if viewer is None else viewer.layers.selection.active
+
+    def activate(self, layer: Any) -> None:
+        """Make a layer the active one."""
+        self.viewer.layers.selection.active = layer
+
+    def show_message(self, text: str) -> None:
+        """Show a text in the status bar of the viewer."""
+        if self.viewer is not None:
+            self.viewer.status = text
+
+    # ---- images and their layers
+    def image_layers(self) -> list[Image]:
+        """Return the Image layers that may hold a micrograph, in the order of the layer list."""
+        viewer = self.viewer
+        return [] if viewer is None else [x for x in viewer.layers if is_micrograph(x)]
+
+    def image_of(self, layer: Any) -> str | None:
+        """Return the name of the image that a layer holds or was made for."""
+        if layer is None:
+            return None
+        role = layer.metadata.get(ROLE)
+        if role is not None:
+            return role["image"]
+        return next((name for name, i in self._images.items() if i.source is layer), None)
+
+    def images(self) -> list[str]:
+        """Return the names of the images that have layers."""
+        return list(self._images)
+
+    def layers(self) -> Iterator[tuple[str, ImageLayers]]:
+        """Iterate over the images that have layers, and their layers."""
+        yield from list(self._images.items())
+
+    def layers_of(self, image: str | None) -> ImageLayers | None:
+        """Return the layers of an image."""
+        return self._images.get(image or "")
+
+    def current_layers(self) -> ImageLayers | None:
+        """Return the layers of the current image."""
+        return self.layers_of(self.state.current)
+
+    def displayed_layers(self) -> list[tuple[str, Any]]:
+        """Return kind and layer for all layers of the current image."""
+        known = self.current_layers()
+        if known is None:
+            return []
+        made = [(layer.metadata[ROLE]["kind"], layer) for layer in known.derived()]
+        return [("image", known.source), *made] if known.source is not None else made
+
+    def source_layer(self, image: str | None) -> Image | None:
+        """Return the layer that holds the micrograph."""
+        known = self.layers_of(image)
+        return None if known is None else known.source
+
+    def points_layer(self, image: str | None) -> Points | None:
+        """Return the layer ``<image> clusters``."""
+        known = self.layers_of(image)
+        return None if known is None else known.points
+
+    def texts_layer(self, image: str) -> Points | None:
+        """Return the layer ``<image> texts``."""
+        known = self.layers_of(image)
+        return None if known is None else known.texts
+
+    def outlines_layer(self, image: str) -> Vectors | None:
+        """Return the layer ``<image> outlines``."""
+        known = self.layers_of(image)
+        return None if known is None else known.outlines
+
+    def class_map_layer(self, image: str, channel: str) -> Image | None:
+        """Return the layer ``<image> class map <channel>``."""
+        known = self.layers_of(image)
+        return None if known is None else known.class_map(channel)
+
+    def attach(self, image: str, layer: Image) -> ImageLayers:
+        """Register a layer as the micrograph of an image."""
+        known = ImageLayers(image, layer, self.viewer, self.blocker, self.points_created.emit)
+        self._images[image] = known
+        layer.events.scale.connect(self._on_placement)
+        layer.events.units.connect(self._on_placement)
+        layer.events.translate.connect(self._on_placement)
+        return known
+
+    def detach(self, image: str) -> ImageLayers:
+        """Forget the layers of an image and return them."""
+        known = self._images.pop(image)
+        self.image_detached.emit(image)
+        return known
+
+    def transfer_layers(self, before: str, image: str) -> ImageLayers:
+        """Register the layers of one image as those of another."""
+        known = self.detach(before)
+        self._images[image] = known
+        return known
+
+    # ---- micrographs
+    def ensure_image(self, layer: Image) -> str:
+        """Add the image of a layer to the state if it is new or has changed; return its name."""
+        name = self.image_of(layer)
+        if name is None:
+            name = self.unused_name(layer.name)
+            self.attach(name, layer)
+        micrograph = micrograph_of(layer, name)
+        if not same(micrograph, self.micrograph(name)):
+            self.state.add_image(micrograph)
+        self.state.current = name
+        return name
+
+    def micrograph(self, image: str) -> Micrograph | None:
+        """Return the micrograph of an image; None if the state does not know the image."""
+        return self.state.micrograph(image) if image in self.state.images else None
+
+    def frame(self, image: str, frame: int) -> Any:
+        """Return a frame (Y, X) of an image; of a large image, an array that reads parts."""
+        micrograph = self.state.micrograph(image)
+        return micrograph.frame(min(max(frame, 0), micrograph.n_frames - 1))
+
+    def unused_name(self, name: str) -> str:
+        """Return a name that no image has, made from another name."""
+        taken, free, i = {*self._images, *self.state.images}, name, 1
+        while free in taken:
+            free, i = f"{name} [{i}]", i + 1
+        return free
+
+    def is_in_project(self, image: str) -> bool:
+        """Return whether the open project contains an image."""
+        project = self.state.project
+        return project is not None and project.has(image)
+
+    def size_in_file_nm(self, layer: Image) -> float | None:
+        """Return the pixel size in nm that the file of a layer gives; None if it is not known.
+
+        A worker reads the file at the first call; ``layers_changed`` follows.
+        """
+        path = layer.source.path
+        if layer in self._sizes_in_files or path is None:
+            return self._sizes_in_files.get(layer)
+        self._sizes_in_files[layer] = None
+        reference = weakref.ref(layer)
+
+        def keep(size_nm: float | None) -> None:
+            layer = reference()
+            if layer is not None and size_nm is not None:
+                self._sizes_in_files[layer] = size_nm
+                self.layers_changed.emit()
+
+        tasks.start(
+            self.state,
+            size_in_file_nm,
+            str(path),
+            layer.data.shape[-2:],
+            on_result=keep,
+            key=f"pixel size in {path}",
+        )
+        return None
+
+    def _on_placement(self, event: Any) -> None:
+        """Update the state and the other layers after an image was moved or calibrated."""
+        image = self.image_of(event.source)
+        if image is None or self.is_writing:
+            return
+        before, size = self.micrograph(image), calibration.pixel_size_nm(event.source)
+        if before is not None and size is not None and size != before.pixel_size_nm:
+            self.state.add_image(before.with_pixel_size(size))
+            if self.state.analysis(image) is not None:
+                show_info(
+                    f"The pixel size of {image} has changed. Press Analyse again: diameters "
+                    "and labels still refer to the previous pixel size."
+                )
+            if self.state.atoms.outdated(image):
+                self.state.atoms.notify(image)
+                show_info(
+                    f"The pixel size of {image} has changed. Press Find atoms again: distances "
+                    "and densities still refer to the previous pixel size."
+                )
+        self._images[image].follow_source()
+        self.layers_changed.emit()

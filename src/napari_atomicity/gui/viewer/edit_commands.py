@@ -1,0 +1,121 @@
+"""Commands that edit the clusters of the current image: what buttons and shortcuts call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from napari.utils.notifications import show_error, show_info
+
+from ...core.errors import AtomicityError
+from ...state.window_state import Step
+from .canvas import Canvas
+from .clusters import ClusterView
+from .manual_editing import ManualEditing
+from .regions import RegionLayers
+
+
+class EditCommands:
+    """Add, split, merge and exclude clusters; undo and redo.
+
+    Parameters
+    ----------
+    canvas : Canvas
+        The viewer and its layers.
+    clusters : ClusterView
+        Shows the clusters.
+    manual_editing : ManualEditing
+        Measures clusters and edits the state.
+    regions : RegionLayers
+        Shows excluded regions.
+    """
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        clusters: ClusterView,
+        manual_editing: ManualEditing,
+        regions: RegionLayers,
+    ) -> None:
+        self.canvas = canvas
+        self.state = canvas.state
+        self._clusters = clusters
+        self._manual_editing = manual_editing
+        self._regions = regions
+
+    def attempt(self, edit: Callable[[], object]) -> bool:
+        """Carry out an edit; if it is refused, show the error and the unchanged image.
+
+        Parameters
+        ----------
+        edit : callable
+            Edits the state.
+
+        Returns
+        -------
+        bool
+            Whether the edit was carried out.
+        """
+        try:
+            edit()
+        except AtomicityError as error:
+            show_error(str(error))
+            if self.state.current is not None:
+                self._clusters.refresh(self.state.current)
+            return False
+        return True
+
+    def add_by_clicking(self) -> None:
+        """Switch whether a click adds a cluster or selects one."""
+        layer = self.canvas.points_layer(self.state.current)
+        if layer is None:
+            show_info("Analyse the image first. Then you can add missed clusters.")
+            return
+        self.canvas.activate(layer)
+        layer.mode = "select" if layer.mode == "add" else "add"
+        self.canvas.show_message(
+            "Click a missed cluster to add it. Press P to stop."
+            if layer.mode == "add"
+            else "A click selects a cluster"
+        )
+
+    def exclude_regions(self) -> None:
+        """Start to draw excluded regions."""
+        if self._regions.draw():
+            self.canvas.show_message("Draw around contamination or vacuum to exclude it")
+        else:
+            show_info("Analyse the image first. Then you can exclude regions.")
+
+    def split_selected(self) -> None:
+        """Split each selected cluster of the current image into two."""
+        self._manual_editing.split(*self._selected())
+
+    def merge_selected(self) -> None:
+        """Merge the selected clusters of the current image into one."""
+        self._manual_editing.merge(*self._selected())
+
+    def _selected(self) -> tuple[str, list[int]]:
+        image = self.state.current or ""
+        return image, sorted(self._clusters.selected_of(image))
+
+    def undo(self) -> None:
+        """Undo the last step, or cancel the measurement of an added cluster."""
+        if self._manual_editing.cancel_last():
+            return
+        step = self._replay(self.state.history.undo)
+        self.canvas.show_message(f"Undone: {step.description}" if step else "Nothing to undo")
+
+    def redo(self) -> None:
+        """Redo the step that was undone last."""
+        step = self._replay(self.state.history.redo)
+        self.canvas.show_message(f"Redone: {step.description}" if step else "Nothing to redo")
+
+    def _replay(self, replay: Callable[[], Step | None]) -> Step | None:
+        """Replay a step and display an image that it has changed."""
+        try:
+            step = replay()
+        except AtomicityError as error:
+            show_error(str(error))
+            return None
+        if step is not None and self.state.current not in step.images:
+            self.state.current = next(iter(step.images), self.state.current)
+        return step

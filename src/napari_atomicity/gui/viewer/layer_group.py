@@ -1,0 +1,271 @@
+"""The layers that belong to one image: making, hiding, emptying and removing them.
+
+Five kinds lie above the micrograph, from below: class maps, excluded regions, outlines, points, and
+texts. The atoms of an image add more (`atom_layers`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+from qtpy.QtCore import QTimer
+
+from . import calibration
+
+ROLE = "atomicity_role"
+"""Key of ``layer.metadata`` that says which layer of which image this is."""
+
+
+class EventBlocker:
+    """Context manager within which events of layers are ignored: the package writes the layers."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+
+    def __bool__(self) -> bool:
+        return self._depth > 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+
+class LayerGroup:
+    """The layers of one micrograph in a viewer; references are weak, since the viewer owns them.
+
+    Parameters
+    ----------
+    image : str
+        Name of the image.
+    source : napari.layers.Image
+        The layer with the micrograph.
+    viewer : napari.Viewer
+        The viewer that holds the layers.
+    blocker : EventBlocker
+        Entered while layers are written.
+    """
+
+    def __init__(self, image: str, source: Image, viewer: Any, blocker: EventBlocker) -> None:
+        self.image = image
+        self._viewer = weakref.ref(viewer)
+        self._source = weakref.ref(source)
+        self.blocker = blocker
+        self._layers: dict[str, weakref.ref[Any]] = {}
+        # What was visible when another image covered this one; None while this one is shown.
+        self._visible_before: list[weakref.ref[Layer]] | None = None
+
+    # ---- access
+    @property
+    def source(self) -> Image | None:
+        """The layer with the micrograph."""
+        return self._source()
+
+    def derived(self) -> list[Layer]:
+        """Return the layers that were made from the micrograph and are in the viewer."""
+        return [x for x in map(self.present, self._layers) if x is not None]
+
+    def present(self, kind: str) -> Any:
+        """Return the layer of a kind; None if it was not made or was removed."""
+        reference, viewer = self._layers.get(kind), self._viewer()
+        layer = None if reference is None else reference()
+        there = layer is not None and viewer is not None and layer in viewer.layers
+        return layer if there else None
+
+    # ---- visibility and removal
+    def remove(self, keep: Collection[str] = ()) -> None:
+        """Remove all layers but the micrograph from the viewer, each in its own turn.
+
+        napari takes 60 ms for each layer. It may also be removing the selected layers in this turn
+        and expects all of them to be present.
+
+        Parameters
+        ----------
+        keep : collection of str
+            Kinds of layers that stay.
+        """
+        removed = {kind: self.present(kind) for kind in self._layers if kind not in keep}
+        present = [layer for layer in removed.values() if layer is not None]
+        # From the top: software renderers of OpenGL crash when points remain alone.
+        present.sort(key=lambda layer: layer.metadata[ROLE]["position"], reverse=True)
+        queue = [weakref.ref(layer) for layer in present]
+        for kind in removed:
+            del self._layers[kind]
+        if queue:
+            viewer = self._viewer()
+            _REMOVALS[viewer] = _REMOVALS.get(viewer, 0) + 1
+            QTimer.singleShot(0, partial(_remove_next, self._viewer, queue))
+
+    def overlaps(self, other: LayerGroup) -> bool:
+        """Return whether the two micrographs overlap in the scene."""
+        if self.source is None or other.source is None:
+            return False
+        low, high = self.source.extent.world[:, -2:]
+        other_low, other_high = other.source.extent.world[:, -2:]
+        return bool((low < other_high).all() and (other_low < high).all())
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether all layers are hidden because another image is displayed."""
+        return self._visible_before is not None
+
+    def hide(self) -> None:
+        """Hide all layers until `unhide`."""
+        if self._visible_before is None:
+            shown = [x for x in (self.source, *self.derived()) if x is not None and x.visible]
+            self._visible_before = [weakref.ref(x) for x in shown]
+            for layer in shown:
+                layer.visible = False
+
+    def unhide(self) -> None:
+        """Show again what `hide` has hidden."""
+        hidden, self._visible_before = self._visible_before, None
+        for reference in hidden or ():
+            layer = reference()
+            if layer is not None:
+                layer.visible = True
+
+    def show_another(self, image: str, data: np.ndarray, options: dict[str, Any]) -> None:
+        """Show another image on the same layers, which is faster than making new layers.
+
+        Parameters
+        ----------
+        image : str
+            Name of the other image.
+        data : ndarray
+            Its pixels, with as many axes as those of the present image.
+        options : dict
+            Options of its Image layer (see `layer_data.layer_data`).
+        """
+        source = self.source
+        with self.blocker():
+            self.clear()
+            self.image = image
+            source.data = data
+            source.name = options["name"]
+            source.metadata = {**options["metadata"]}
+            calibration.place(source, options)
+            source.contrast_limits_range = _range_around(options["contrast_limits"])
+            source.contrast_limits = options["contrast_limits"]
+            for layer in self.derived():
+                role = {**layer.metadata[ROLE], "image": image}
+                layer.metadata = {**layer.metadata, ROLE: role}
+                layer.name = f"{image} {role['kind']}"
+            self.follow_source()
+
+    def clear_class_maps(self) -> None:
+        """Empty the class maps but keep their layers."""
+        with self.blocker():
+            for layer in self.derived():
+                if layer.metadata[ROLE]["kind"].startswith("class map"):
+                    layer.data = np.zeros((2,) * layer.ndim, np.float32)
+
+    def clear(self) -> None:
+        """Empty the layers that were made from an analysis but keep them for the next image."""
+        with self.blocker():
+            for layer in self.derived():
+                kind = layer.metadata[ROLE]["kind"]
+                if kind == "texts":
+                    layer.text = {"string": {"constant": ""}}
+                    layer.data = np.zeros((0, layer.ndim))
+                elif kind in ("clusters", "atoms"):
+                    layer.selected_data = set()
+                    layer.data = np.zeros((0, layer.ndim))
+                elif kind == "outlines":
+                    layer.data = np.zeros((0, 2, layer.ndim))
+                elif kind in ("regions", "support"):
+                    layer.selected_data = set()
+                    layer.data = []
+                elif kind == "tracks":  # which napari can't empty
+                    self._viewer().layers.remove(layer)
+                elif kind == "vacuum":
+                    layer.data = np.zeros((2,) * layer.ndim, np.uint8)
+            self.clear_class_maps()  # a worker computes the next ones
+
+    def follow_source(self) -> None:
+        """Align all layers with the micrograph after it was moved or calibrated."""
+        place = calibration.placement(self.source)
+        for layer in self.derived():
+            # napari computes the extent of all layers anew at each assignment.
+            now = calibration.placement(layer)
+            for name, value in place.items():
+                if not np.array_equal(now[name], value):
+                    setattr(layer, name, value)
+
+    def options(self, kind: str, position: int) -> dict[str, Any]:
+        """Return the options of a new layer: name, role and placement in the scene.
+
+        Parameters
+        ----------
+        kind : str
+            Kind of the layer, such as "outlines".
+        position : int
+            Rank among the layers of the image; higher ranks lie above.
+
+        Returns
+        -------
+        dict
+        """
+        role = {"image": self.image, "kind": kind, "position": position}
+        return {
+            "name": f"{self.image} {kind}",
+            "metadata": {ROLE: role},
+            **calibration.placement(self.source),
+        }
+
+    def insert(self, layer: Layer) -> None:
+        """Insert a new layer at its rank; the active layer does not change."""
+        layers = self._viewer().layers
+        active = layers.selection.active
+        role = layer.metadata[ROLE]
+        lower = [x for x in self.derived() if x.metadata[ROLE]["position"] <= role["position"]]
+        below = [self.source, *lower]
+        index = max((layers.index(x) for x in below if x in layers), default=-1) + 1
+        self._layers[role["kind"]] = weakref.ref(layer)
+        if self._visible_before is not None and layer.visible:
+            layer.visible = False
+            self._visible_before.append(weakref.ref(layer))
+        # If the image was closed a moment ago, its layers may not be removed yet.
+        for before in [x for x in layers if x.name == layer.name and ROLE in x.metadata]:
+            layers.remove(before)
+            index = min(index, len(layers))
+        with self.blocker():
+            layers.insert(index, layer)
+            if active is not None:
+                layers.selection.active = active
+
+
+def _range_around(limits: tuple[float, float]) -> tuple[float, float]:
+    """Return a range of the contrast sliders that is wider than the limits."""
+    low, high = limits
+    return low - (high - low), high + 2 * (high - low)
+
+
+# For each viewer, the number of images whose layers are being removed.
+_REMOVALS: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def is_removing_layers(viewer: Any) -> bool:
+    """Return whether layers are waiting to be removed from a viewer."""
+    return _REMOVALS.get(viewer, 0) > 0
+
+
+def _remove_next(viewer: weakref.ref[Any], layers: list[weakref.ref[Layer]]) -> None:
+    if viewer() is None:
+        return
+    while layers:
+        layer = layers.pop(0)()
+        if layer is not None and layer in viewer().layers:
+            viewer().layers.remove(layer)
+            QTimer.singleShot(0, partial(_remove_next, viewer, layers))
+            return
+    _REMOVALS[viewer()] -= 1

@@ -1,0 +1,168 @@
+"""Outlines and class maps of the clusters, computed in a worker when they have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from operator import is_
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QTimer
+
+from ...models.analysis import Analysis
+from .. import tasks
+from . import point_style
+from .canvas import Canvas
+from .jobs import Engine, class_map_images, outline_strokes
+from .layers import stroke_px
+
+
+class Overlays:
+    """Show the outlines and class maps of the images in the viewer.
+
+    Parameters
+    ----------
+    canvas : Canvas
+        The viewer and its layers.
+    engine_of : callable
+        Returns the model and device that were chosen for an image, or None.
+    """
+
+    def __init__(self, canvas: Canvas, engine_of: Callable[[str], Engine | None]) -> None:
+        self._canvas = canvas
+        self._state = canvas.state
+        self._engine_of = engine_of
+        # For each image, what its layers were computed from.
+        self._computed_from: dict[str, dict[str, Any]] = {}
+        self._n_maps_waiting = 0
+        self._outlines_visible = True
+        canvas.image_detached.connect(self.forget)
+        canvas.state.explained_class_changed.connect(self._on_explained_class)
+
+    @property
+    def busy(self) -> bool:
+        """Whether class maps wait to be shown."""
+        return self._n_maps_waiting > 0
+
+    @property
+    def outlines_visible(self) -> bool:
+        """Whether outlines are shown."""
+        return self._outlines_visible
+
+    @outlines_visible.setter
+    def outlines_visible(self, visible: bool) -> None:
+        self._outlines_visible = visible
+        for _, known in self._canvas.layers():
+            if known.outlines is not None and not known.is_hidden:
+                known.outlines.visible = visible
+
+    def forget(self, image: str) -> None:
+        """Forget what the layers of an image were computed from."""
+        self._computed_from.pop(image, None)
+
+    # ---- outlines
+    def write_outlines_later(self, image: str) -> None:
+        """Update the outlines of an image in a later turn."""
+        self._canvas.turns.add((image, "outlines"), partial(self._write_outlines, image))
+
+    def _write_outlines(self, image: str) -> None:
+        known, analysis = self._canvas.layers_of(image), self._state.analysis(image)
+        if self._canvas.viewer is None or known is None or analysis is None:
+            return
+        table, computed = analysis.table, self._computed_from.setdefault(image, {})
+        wanted = dict(zip(table["cluster_id"].tolist(), analysis.outlines, strict=True))
+        before = computed.get("outlines", {})
+        if before and all(before.get(i) is outline for i, outline in wanted.items()):
+            classes, hidden = self._state.classes(), self._canvas.hidden_labels
+            colours = point_style.outline_colours(table, classes, hidden)
+            known.colour_outlines(table["cluster_id"].to_numpy(), colours)
+            return
+        computed["outlines"] = wanted
+        tasks.start(
+            self._state,
+            outline_strokes,
+            analysis,
+            on_result=partial(self._show_outlines, analysis, computed),
+            on_error=lambda _: computed.pop("outlines", None),
+            key=f"outlines of {image}",
+            about=image,
+        )
+
+    def _show_outlines(
+        self,
+        analysis: Analysis,
+        computed: dict[str, Any],
+        strokes: tuple[np.ndarray, np.ndarray],
+    ) -> None:
+        image = analysis.micrograph.name
+        known = self._canvas.layers_of(image)
+        if known is None or computed is not self._computed_from.get(image):
+            return
+        if known.outlines is None:
+            ndim = len(analysis.micrograph.shape)
+            known.new_outlines(ndim, stroke_px(analysis), self._outlines_visible)
+        ids = analysis.table["cluster_id"].to_numpy()
+
+        def write() -> None:
+            if computed is self._computed_from.get(image):
+                known.write_outlines(*strokes, ids)
+
+        self._canvas.turns.add((image, "strokes"), write)
+        self.write_outlines_later(image)  # which colours them
+
+    # ---- class maps
+    def write_class_maps(self, image: str, analysis: Analysis) -> None:
+        """Update the class maps of an image if they have changed."""
+        label = self._state.explained_class
+        computed = self._computed_from.setdefault(image, {})
+        # The arrays are kept, not only their ids: a new array may get the id of a deleted one.
+        wanted = (label, list(analysis.class_maps.values()))
+        before = computed.get("class maps", (None, None))
+        same = before[1] is not None and all(map(is_, before[1], wanted[1]))
+        if not analysis.class_maps:
+            # Old maps would show a blind annotator the prediction.
+            known = self._canvas.layers_of(image)
+            if computed.pop("class maps", None) is not None and known is not None:
+                known.clear_class_maps()
+            return
+        if same and before[0] == label:
+            return
+        computed["class maps"] = wanted
+        tasks.start(
+            self._state,
+            class_map_images,
+            analysis,
+            label,
+            self._engine_of(image),
+            on_result=partial(self._show_class_maps, image, computed, wanted),
+            on_error=lambda _: computed.pop("class maps", None),
+            key=f"class maps of {image}",
+            about=image,
+        )
+
+    def _show_class_maps(
+        self, image: str, computed: dict[str, Any], wanted: object, images: dict[str, np.ndarray]
+    ) -> None:
+        known = self._canvas.layers_of(image)
+        current = computed is self._computed_from.get(image)
+        if known is None or not current or computed.get("class maps") is not wanted:
+            return
+        (channel, data), *others = images.items()
+        known.write_class_map(channel, data)
+        if others:  # napari is slow to make a layer: one in each turn
+            self._n_maps_waiting += 1
+            following = partial(self._show_next_maps, image, computed, wanted, dict(others))
+            QTimer.singleShot(0, following)
+
+    def _show_next_maps(
+        self, image: str, computed: dict[str, Any], wanted: object, images: dict[str, np.ndarray]
+    ) -> None:
+        self._n_maps_waiting -= 1
+        self._show_class_maps(image, computed, wanted, images)
+
+    def _on_explained_class(self, label: str | None) -> None:
+        for image in self._canvas.images():
+            analysis = self._state.analysis(image)
+            if analysis is not None:
+                self.write_class_maps(image, analysis)

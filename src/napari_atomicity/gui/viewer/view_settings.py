@@ -1,0 +1,85 @@
+"""The view of a window as a project stores it: image, selection, camera, visible layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import compat
+from .canvas import Canvas
+from .clusters import ClusterView
+from .current_image import CurrentImage
+from .labelling import LabelMode
+from .overlays import Overlays
+
+_MAX_SELECTED = 5000
+
+
+class ViewSettings:
+    """Read and restore the view of a window.
+
+    Parameters
+    ----------
+    canvas : Canvas
+        The viewer and its layers.
+    clusters : ClusterView
+        Hidden labels.
+    overlays : Overlays
+        Whether outlines are visible.
+    current_image : CurrentImage
+        Displays the current image.
+    label_mode : LabelMode
+        Whether label mode is on.
+    """
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        clusters: ClusterView,
+        overlays: Overlays,
+        current_image: CurrentImage,
+        label_mode: LabelMode,
+    ) -> None:
+        self._canvas = canvas
+        self._clusters = clusters
+        self._overlays = overlays
+        self._current_image = current_image
+        self._label_mode = label_mode
+
+    def get(self) -> dict[str, Any] | None:
+        """Return the view as JSON values; None if no image is displayed."""
+        canvas, state = self._canvas, self._canvas.state
+        if canvas.viewer is None or state.current is None:
+            return None
+        camera = compat.camera(canvas.viewer)
+        return {
+            "image": state.current,
+            "selection": sorted(map(list, state.selection))[:_MAX_SELECTED],
+            "centre": [float(c) for c in camera.center],
+            "zoom": float(camera.zoom),
+            "hidden": sorted(self._clusters.hidden),
+            "outlines": self._overlays.outlines_visible,
+            "visible": {kind: bool(layer.visible) for kind, layer in canvas.displayed_layers()},
+            "label_mode": self._label_mode.on,
+        }
+
+    def restore(self, view: dict[str, Any]) -> None:
+        """Restore a view; parts that no longer exist are left out."""
+        state = self._canvas.state
+        if not state.images:
+            return
+        image = view.get("image")
+        if image not in state.images:
+            image, view = state.images[0], {}
+        if "centre" in view:
+            self._current_image.set_view(image, (tuple(view["centre"]), view["zoom"]))
+            self._current_image.set_visible(view.get("visible", {}))
+        self._clusters.hidden = frozenset(view.get("hidden", ()))
+        self._overlays.outlines_visible = view.get("outlines", True)
+        state.current = None
+        state.current = image
+        selected = [(str(image), int(i)) for image, i in view.get("selection", ())]
+        known = {image: state.columns(image) for image in {image for image, _ in selected}}
+        ids = {n: set(c["cluster_id"].tolist()) for n, c in known.items() if c is not None}
+        state.select((image, i) for image, i in selected if i in ids.get(image, ()))
+        if any(state.analysis(name) is not None for name in state.images):
+            self._label_mode.on = bool(view.get("label_mode", True))

@@ -1,0 +1,160 @@
+"""Figure of class averages: patches, class maps and radial profiles of each class."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core.palette import colours
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+from .class_averages import Average, Averages
+
+
+def draw(averages: Averages, *, normalised: bool = False) -> Figure:
+    """Patches and class maps of every class in a column each, and the profiles below.
+
+    Parameters
+    ----------
+    averages : Averages
+        Of at least one class.
+    normalised : bool, optional
+        Whether every map is stretched to its own maximum; else the maps of a class have one scale
+        for all channels, in the units of the score.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    labels, channels = averages.labels, averages.channels
+    colour = colours(averages.classes)
+    rows = [(c, "patch") for c in channels] + [(c, "class map") for c in channels]
+    width = max(1.45 * len(labels) + 0.6, 6.0)
+    with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(width, 1.45 * len(rows) + 2.9), layout="constrained")
+        parts: Any = figure.subfigures(2, 1, height_ratios=[1.45 * len(rows), 2.5])
+        above, below = parts
+        tiles = above.subplots(len(rows), len(labels), squeeze=False)
+        for row, (channel, quantity) in zip(tiles, rows, strict=True):
+            for axes, label in zip(row, labels, strict=True):
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+                average = averages.get(label, channel, quantity)
+                if average is not None and average.clusters:
+                    _draw_tile(axes, averages, average, normalised)
+            row[0].set_ylabel(channel if quantity == "patch" else f"{channel}, class map")
+        for axes, label in zip(tiles[0], labels, strict=True):
+            average = averages.get(label, channels[0], "patch")
+            n = 0 if average is None else average.clusters
+            axes.set_title(f"{label} (n = {n})", color="black", fontweight="bold")
+        charts = below.subplots(1, len(channels), squeeze=False, sharey=True)[0]
+        for axes, channel in zip(charts, channels, strict=True):
+            for label in labels:
+                average = averages.get(label, channel)
+                if average is not None and average.clusters:
+                    r, mean, error = profile_of(average, normalised)
+                    line = axes.plot(r, mean, color=colour[label], label=label, lw=1.6)[0]
+                    line.set_marker(_MARKERS[averages.classes.index(label) % len(_MARKERS)])
+                    line.set_markevery((2, 6))
+                    line.set_markersize(4)
+                    axes.fill_between(
+                        r, mean - error, mean + error, color=colour[label], alpha=0.25, lw=0
+                    )
+            unit = "radius" if averages.unit == "radius" else "nm"
+            of = "its maximum" if normalised else "score"
+            axes.set(xlabel=f"Distance from the centre / {unit}", ylabel=f"Class map / {of}")
+            axes.set(title=channel, xlim=(0, None))
+            if averages.unit == "radius":
+                axes.axvline(1.0, color="#667085", lw=0.8, ls="--")
+        # Not before all is drawn: the charts share the axis, and setting one end fixes the other.
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+    return figure
+
+
+# As `palette.symbols`, in the words of matplotlib.
+_MARKERS = ("o", "s", "^", "D", "*", "v", "P")
+
+
+def profile_of(average: Average, normalised: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distances, means and errors (K,) of a profile, perhaps in units of its maximum."""
+    top = float(np.nanmax(average.profile)) if normalised and average.clusters else 1.0
+    top = top if top > 0 else 1.0
+    return average.r, average.profile / top, np.nan_to_num(average.profile_error) / top
+
+
+def top_of(averages: Averages, average: Average, normalised: bool) -> float:
+    """Return the upper display limit of a class map: its own maximum, or that of its class.
+
+    Parameters
+    ----------
+    averages : Averages
+        All averages.
+    average : Average
+        Average to display.
+    normalised : bool
+        Whether each map is scaled to its own maximum."""
+    of = [average.channel] if normalised else averages.channels
+    shown = [averages.get(average.label, channel) for channel in of]
+    tops = [np.nanmax(a.image) for a in shown if a is not None and np.isfinite(a.image).any()]
+    return max(float(max(tops, default=0.0)), 1e-12)
+
+
+def _draw_tile(axes: Any, averages: Averages, average: Average, normalised: bool) -> None:
+    reach = average.reach
+    extent = (-reach, reach, reach, -reach)
+    if average.quantity == "patch":
+        low, high = np.nanpercentile(average.image, (1, 99.8))
+        axes.imshow(average.image, cmap="gray", vmin=low, vmax=high, extent=extent)
+    else:
+        top = top_of(averages, average, normalised)
+        axes.imshow(average.image, cmap="inferno", vmin=0, vmax=top, extent=extent)
+        b = average.balance
+        axes.set_xlabel(f"{b.value:+.2f} ({b.low:+.2f}…{b.high:+.2f})", fontsize=6.5, labelpad=1)
+    angle = np.linspace(0, 2 * np.pi, 90)
+    r = outline_radius(averages, average)
+    axes.plot(r * np.cos(angle), r * np.sin(angle), color="#56b4e9", lw=0.8, ls="--")
+
+
+def outline_radius(averages: Averages, average: Average) -> float:
+    """Where the outline is in the picture of an average, in its unit."""
+    return 1.0 if averages.unit == "radius" else average.radius_nm
+
+
+def write_picture(
+    averages: Averages,
+    path: str | os.PathLike[str],
+    *,
+    normalised: bool = False,
+    dpi: float = 110,
+) -> Path:
+    """Write the figure of `draw`, as PNG or SVG by the suffix, completely or not at all.
+
+    Parameters
+    ----------
+    averages : Averages
+        Of at least one class.
+    path : str or path-like
+        File to write.
+    normalised : bool, optional
+        Whether each map is scaled to its own maximum.
+    dpi : float, optional
+        Resolution of a PNG.
+
+    Raises
+    ------
+    AtomicityError
+        If the file can't be written.
+    """
+    from ..io.files import atomic_write
+
+    path = Path(path)
+    kind = path.suffix.lower().lstrip(".") or "png"
+    with atomic_write(path) as temporary:
+        draw(averages, normalised=normalised).savefig(
+            temporary, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None
+        )
+    return path

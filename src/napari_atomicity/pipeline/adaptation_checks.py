@@ -1,0 +1,173 @@
+"""Criteria that decide whether an adapted network is kept."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..models.classifier import Classifier, Prediction
+from ..models.network import AtomicityNet
+from .adaptation_settings import AdaptSettings
+from .pseudo_labels import Target
+
+MIN_AGREEMENT = 0.6
+"""Minimum agreement with held-out labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of the target and of the replayed patches: to learn from, and to decide by."""
+
+    learn: np.ndarray
+    decide: np.ndarray
+    replay: np.ndarray
+    remember: np.ndarray
+
+    @classmethod
+    def random(cls, target: Target, replayed: np.ndarray, settings: AdaptSettings) -> Split:
+        """Draw a random split.
+
+        Parameters
+        ----------
+        target : Target
+            Clusters to learn from.
+        replayed : ndarray of shape (n_replayed,)
+            Class indices of the replayed patches.
+        settings : AdaptSettings
+            Fraction to hold out, and seed.
+        """
+        rng = np.random.default_rng(settings.seed)
+        decide = np.zeros(len(target.label), bool)
+        for certain in (False, True):
+            for i in np.unique(target.label[target.label >= 0]):
+                own = np.flatnonzero((target.label == i) & (target.certain == certain))
+                number = max(1, int(settings.held_out * len(own))) if len(own) > 1 else 0
+                decide[rng.permutation(own)[:number]] = True
+        remember = np.zeros(len(replayed), bool)
+        for i in np.unique(replayed):
+            own = np.flatnonzero(replayed == i)
+            remember[rng.permutation(own)[: len(own) // 2]] = True
+        named = target.label >= 0
+        return cls(
+            np.flatnonzero(named & ~decide),
+            np.flatnonzero(decide),
+            np.flatnonzero(~remember),
+            np.flatnonzero(remember),
+        )
+
+
+def interpolate_networks(old: AtomicityNet, new: AtomicityNet, share: float) -> AtomicityNet:
+    """Interpolate between the weights of two networks.
+
+    Parameters
+    ----------
+    old, new : AtomicityNet
+        Networks.
+    share : float
+        0 for the old one, 1 for the new one.
+    """
+    out = copy.deepcopy(new)
+    with torch.no_grad():
+        for own, other in zip(out.parameters(), old.parameters(), strict=True):
+            own.lerp_(other, 1 - share)
+    return out
+
+
+def replace_network(tensors: dict[str, np.ndarray], network: AtomicityNet) -> dict[str, np.ndarray]:
+    """Replace the weights of the network."""
+    state = network.state_dict()
+    return {**tensors, **{f"network.{k}": v.float().cpu().numpy() for k, v in state.items()}}
+
+
+def predict_replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> Prediction:
+    """Classify the replayed patches of the training, without symmetries.
+
+    The references and limits of the model were computed without symmetries as well.
+
+    """
+    return classifier.predict(
+        {c: tensors[f"replay.{c}"].astype(np.float32) for c in classifier.network.channels}
+    )
+
+
+def compute_checks(
+    classifier: Classifier,
+    target: Target,
+    replayed: Prediction,
+    tensors: dict[str, np.ndarray],
+    split: Split,
+) -> dict[str, float]:
+    """Compute the criteria of one model.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Model.
+    target : Target
+        Clusters to learn from, with the patches as this model sees them.
+    replayed : Prediction
+        Prediction of the replayed patches.
+    tensors : dict of str to ndarray
+        Of the model, with the replayed patches.
+    split : Split
+        Held-out clusters and patches.
+    """
+    p = _probabilities(classifier, target)
+    best = p.argmax(axis=1)
+    there = replayed.probabilities.argmax(axis=1)
+    right = best == target.label
+    decide, certain = split.decide, target.certain
+    share = np.bincount(best, minlength=p.shape[1]) / max(1, len(best))
+    surprise = -np.log(np.clip(p[decide, target.label[decide]], 1e-6, 1))
+    return {
+        "pseudo-labels left out": _mean(right[decide[~certain[decide]]]),
+        "corrections left out": _mean(right[decide[certain[decide]]]),
+        "surprise (-ln p)": _mean(surprise),
+        "training remembered": _mean((there == tensors["replay.label"])[split.remember]),
+        "largest share of a class": float(share.max()),
+    }
+
+
+def _probabilities(classifier: Classifier, target: Target) -> np.ndarray:
+    """(N, C) of the clusters, averaged over the symmetries where people will see that."""
+    p = np.empty((len(target.label), len(classifier.card.classes)))
+    for averaged in np.unique(target.averaged):
+        rows = target.averaged == averaged
+        own = {channel: patches[rows] for channel, patches in target.patches.items()}
+        p[rows] = classifier.predict(own, symmetries=bool(averaged)).probabilities
+    return p
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def find_objections(
+    checks: dict[str, tuple[float, float]], settings: AdaptSettings
+) -> tuple[str, ...]:
+    """Why a fine-tuned network is not kept; nothing if it is."""
+    out = []
+    for name in ("pseudo-labels left out", "corrections left out"):
+        before, after = checks[name]
+        if after < before:
+            out.append(f"of the {name}, {after:.0%} would be met instead of {before:.0%}")
+        elif after < MIN_AGREEMENT:
+            out.append(f"of the {name}, only {after:.0%} would be met: they contradict each other")
+    before, after = checks["surprise (-ln p)"]
+    if not np.isfinite(after):
+        return ("nothing could be left out to decide by: there is too little to learn from",)
+    if not out and after >= before:
+        out.append("the confidence in held-out labels would not increase")
+    before, after = checks["training remembered"]
+    if after < before - settings.worst_forgetting:
+        out.append(
+            f"under the conditions of the training, {after:.1%} would be right instead of "
+            f"{before:.1%}"
+        )
+    before, after = checks["largest share of a class"]
+    if after > max(0.9, before + 0.2):
+        out.append(f"{after:.0%} of the clusters would be given one class")
+    return tuple(out)

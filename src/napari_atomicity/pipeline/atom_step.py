@@ -1,0 +1,271 @@
+"""Detection of single atoms in one image: a step of the loop over images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..atoms import cluster_atoms
+from ..atoms.analysis import AtomAnalysis, find_atoms
+from ..atoms.completeness import Completeness, estimate_completeness
+from ..atoms.dispersion import DispersionSettings, compute_image_dispersion
+from ..atoms.finder import AtomModel
+from ..atoms.injection import inject_atoms
+from ..atoms.marks import ImageAtoms
+from ..atoms.regions import make_cluster_mask
+from ..atoms.table import conform
+from ..core.errors import Cancelled
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, report
+from ..io.inputs import Input
+from ..io.provenance import Outcome
+from ..reporting.atom_figures import atom_overview, dispersion_chart
+from ..reporting.atom_report import atom_section_images
+from ..reporting.charts import write_figure
+from ..statistics.atom_groups import clusters_of_atoms
+from ..statistics.dispersion import DispersionStatistics
+from .image_loop import process_image
+
+if TYPE_CHECKING:
+    from .atom_request import AtomRequest
+
+FIELD_NM = (1.0, 10_000.0)
+"""Minimum and maximum field of view (longer edge) in which single atoms can be resolved."""
+PIXEL_NM = 1e-4
+"""Minimum pixel size of a microscope."""
+
+
+@dataclass(frozen=True, eq=False)
+class AtomResult:
+    """Result of one image.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        Done or failed.
+    analysis : AtomAnalysis, optional
+        Analysis.
+    table, clusters : DataFrame, optional
+        Atoms, and clusters with their atoms.
+    dispersion : DispersionStatistics, optional
+        Dispersion.
+    completeness : Completeness, optional
+        Detected fraction of injected atoms.
+    pictures : list of Path, optional
+        Files of figures.
+    drawn : mapping of str to Any, optional
+        Pictures for the report.
+    """
+
+    outcome: Outcome
+    analysis: AtomAnalysis | None = None
+    table: pd.DataFrame | None = None
+    clusters: pd.DataFrame | None = None
+    dispersion: DispersionStatistics | None = None
+    completeness: Completeness | None = None
+    pictures: list[Path] = field(default_factory=list)
+    drawn: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AtomStep:
+    """Step that detects the atoms of an image.
+
+    Parameters
+    ----------
+    model : AtomModel
+        Model.
+    request : AtomRequest
+        Settings.
+    clusters : DataFrame or None
+        Cluster table of all images.
+    pictures : Path or None
+        Folder for figures of single images; None for no figures.
+    stop : callable, optional
+        ``stop() -> bool``.
+    """
+
+    model: AtomModel
+    request: AtomRequest
+    clusters: pd.DataFrame | None = None
+    pictures: Path | None = None
+    stop: Stop | None = None
+
+    def __call__(self, item: Input, progress: Progress) -> AtomResult:
+        """Read and analyse an image; convert any error to its outcome."""
+
+        def step(
+            micrograph: Micrograph, known: dict[str, Any]
+        ) -> tuple[Outcome, AtomAnalysis, AtomResult]:
+            known["warnings"] = _scale_warnings(micrograph)
+            result = self._analyse(item, micrograph, known, progress)
+            assert result.analysis is not None
+            return result.outcome, result.analysis, result
+
+        outcome, _, result = process_image(item, step, self.request.pixel_size_nm, progress)
+        return AtomResult(outcome) if result is None else result
+
+    def _analyse(
+        self, item: Input, micrograph: Micrograph, known: dict[str, Any], progress: Progress
+    ) -> AtomResult:
+        request = self.request
+        analysis = find_atoms(
+            micrograph,
+            self.model,
+            precision=request.precision,
+            threshold=request.threshold,
+            progress=progress,
+            stop=self.stop,
+        )
+        analysis = replace(analysis, group_distance_nm=request.group_distance_nm)
+        atoms = ImageAtoms(
+            micrograph.name,
+            analysis.pixel_size_nm,
+            analysis,
+            group_distance_nm=request.group_distance_nm,
+        )
+        seconds = dict(analysis.seconds)
+        complete = self._estimate_completeness(analysis, known, seconds, progress)
+        table, of_clusters = _with_clusters(atoms, micrograph, self.clusters, complete)
+        known["warnings"] += _cluster_warnings(self.clusters, of_clusters)
+        report(progress, 0, 0, "Dispersion")
+        dispersion, why = _dispersion(atoms, request.seed, progress, self.stop)
+        known["warnings"] += why
+        outcome = item.outcome(
+            "done",
+            **known,
+            atoms=len(table),
+            parameters={**analysis.parameters, "expected": analysis.expected},
+            seconds=seconds,
+        )
+        result = AtomResult(outcome, analysis, table, of_clusters, dispersion, complete)
+        return self._draw(item, result, analysis, table, progress)
+
+    def _estimate_completeness(
+        self,
+        analysis: AtomAnalysis,
+        known: dict[str, Any],
+        seconds: dict[str, float],
+        progress: Progress,
+    ) -> Completeness | None:
+        """Estimate the detected fraction; an error is a warning, because the atoms are valid."""
+        if not self.request.completeness:
+            return None
+        found, began = None, time.perf_counter()
+        try:
+            found = _completeness(
+                analysis, self.model, self.clusters, self.request.seed, progress, self.stop
+            )
+        except (Cancelled, MemoryError):
+            raise
+        except Exception as error:
+            known["warnings"] += (f"the completeness could not be estimated: {error}",)
+        seconds["completeness"] = time.perf_counter() - began
+        known["warnings"] += _completeness_warnings(found)
+        return found
+
+    def _draw(
+        self,
+        item: Input,
+        result: AtomResult,
+        analysis: AtomAnalysis,
+        table: pd.DataFrame,
+        progress: Progress,
+    ) -> AtomResult:
+        if self.pictures is None:
+            return result
+        report(progress, 0, 0, "Drawing")
+        name = item.name.replace("/", "_")
+        picture = atom_overview(analysis, table)
+        files = write_figure(picture, self.pictures / f"{name} atoms")
+        chart = None if result.dispersion is None else dispersion_chart(result.dispersion)
+        return replace(result, pictures=files, drawn=atom_section_images(item.name, picture, chart))
+
+
+def _completeness(
+    analysis: AtomAnalysis,
+    model: AtomModel,
+    clusters: pd.DataFrame | None,
+    seed: int,
+    progress: Progress,
+    stop: Stop | None,
+) -> Completeness | None:
+    """How many atoms are missed, away from clusters; None where nothing can be said."""
+    mask = None
+    if clusters is not None:
+        own = clusters[clusters["image"] == analysis.micrograph.name]
+        mask = make_cluster_mask(own, analysis.micrograph.data.shape, analysis.pixel_size_nm)
+    added = inject_atoms(analysis, model, mask, seed, progress, stop)
+    return None if added is None else estimate_completeness(added, analysis.threshold)
+
+
+def _with_clusters(
+    atoms: ImageAtoms,
+    micrograph: Micrograph,
+    clusters: pd.DataFrame | None,
+    census: Completeness | None,
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Assign atoms to clusters, and count the atoms of clusters.
+
+    Clusters are discs: the files of a run hold no outlines.
+    """
+    if clusters is None:
+        return atoms.table, None
+    own = clusters[clusters["image"] == atoms.image].reset_index(drop=True)
+    table = conform(atoms.table.assign(cluster_id=clusters_of_atoms(atoms.table, own)))
+    counted = cluster_atoms.count_cluster_atoms(atoms, own, micrograph, completeness=census)
+    return table, cluster_atoms.make_cluster_table(own, counted, table)
+
+
+def _cluster_warnings(clusters: pd.DataFrame | None, own: pd.DataFrame | None) -> tuple[str, ...]:
+    if clusters is None or own is None or len(own) or not len(clusters):
+        return ()
+    return ("the table of clusters contains no cluster of this image",)
+
+
+def _completeness_warnings(found: Completeness | None) -> tuple[str, ...]:
+    if found is None or not found.is_low:
+        return ()
+    share = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
+    said = f"of atoms like these {share} are found: the density is a lower bound"
+    if np.isfinite(found.density_per_nm2):  # not of a stack
+        said += f", that of all atoms {found.density_low:.2g} to {found.density_high:.2g} per nm²"
+    return (said,)
+
+
+def _scale_warnings(micrograph: Micrograph) -> tuple[str, ...]:
+    """Warn about a pixel size at which no atoms can be resolved."""
+    size = micrograph.pixel_size_nm
+    if size is None:
+        return ()
+    edge = max(micrograph.shape_px) * size
+    if size >= PIXEL_NM and FIELD_NM[0] <= edge <= FIELD_NM[1]:
+        return ()
+    return (
+        f"a pixel of {size:g} nm makes a field of {edge:g} nm, in which no atoms can be seen: "
+        "check it, and give the right one with --pixel-size-nm",
+    )
+
+
+def _dispersion(
+    atoms: ImageAtoms, seed: int, progress: Progress, stop: Stop | None
+) -> tuple[DispersionStatistics | None, tuple[str, ...]]:
+    """Over the frames of the image, and warnings: why there is none, or what is left out."""
+    spread = compute_image_dispersion(
+        atoms, DispersionSettings(seed=seed), progress=progress, stop=stop
+    )
+    found = spread.dispersion
+    why = (spread.reason,) if spread.reason else ()
+    if found is None:
+        return None, why
+    off = found.n_off_support
+    if off:
+        lies, counts = ("1 atom lies", "counts") if off == 1 else (f"{off} atoms lie", "count")
+        return found, (*why, f"{lies} off the support and {counts} in no density")
+    return found, why

@@ -1,0 +1,67 @@
+"""Addresses of dask schedulers, and properties of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+POLL_S = 0.5
+
+
+def is_file(scheduler: str) -> bool:
+    """Whether this names a file that a scheduler writes, not an address."""
+    return scheduler.endswith(".json")
+
+
+def address_of(scheduler: str) -> str:
+    """Return the address itself, or the one in the file of a scheduler.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file is not there yet, or not whole.
+    """
+    if not is_file(scheduler):
+        return scheduler
+    try:
+        return str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{scheduler} names no scheduler") from error
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return max(1, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on every system
+        return max(1, os.cpu_count() or 1)
+
+
+def has_bokeh() -> bool:
+    """Whether dask can show its dashboard."""
+    from importlib.util import find_spec
+
+    return find_spec("bokeh") is not None
+
+
+@contextlib.contextmanager
+def silence_dask_log() -> Iterator[None]:
+    """Dask's own words on what we report ourselves."""
+    names = ("distributed", "distributed.client", "tornado.application")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,116 @@
+"""Fine-tuning of a network on pseudo-labels and replayed patches."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..core.progress import Progress, Stop, check, report
+from ..models.network import AtomicityNet
+from .adaptation_checks import Split
+from .adaptation_settings import AdaptSettings
+from .pseudo_labels import Target
+
+
+def fine_tune(
+    network: AtomicityNet,
+    target: Target,
+    tensors: dict[str, np.ndarray],
+    split: Split,
+    settings: AdaptSettings,
+    device: torch.device,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> AtomicityNet:
+    """Fine-tune a copy of a network; average its weights over the second half of the steps.
+
+    Parameters
+    ----------
+    network : AtomicityNet
+        Network.
+    target : Target
+        Clusters to learn from.
+    tensors : dict of str to ndarray
+        Of the model, with the replayed patches.
+    split : Split
+        Rows to learn from.
+    settings : AdaptSettings
+        Settings.
+    device : torch.device
+        Device.
+    progress, stop : callable, optional
+        Called at every step.
+    """
+    from ..training.augmentation import augmented
+
+    network = copy.deepcopy(network).to(device)
+    network.dropout.p = 0.0  # so that chance is all in the generators
+    chosen = _trainable(network)
+    optimiser = torch.optim.AdamW(chosen, settings.learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
+    )
+    generator = torch.Generator().manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    channels = network.channels
+    new_label, old_label = target.label, tensors["replay.label"]
+    average = [p.detach().clone() for p in chosen]
+    network.train()
+    half = settings.batch_size // 2
+    for step in range(settings.steps):
+        check(stop)
+        report(progress, step, settings.steps, "Adapting")
+        new = _drawn(new_label, split.learn, half, rng)
+        replayed = _drawn(old_label, split.replay, settings.batch_size - half, rng)
+        batch = {
+            c: torch.from_numpy(
+                np.concatenate([target.patches[c][new], tensors[f"replay.{c}"][replayed]]).astype(
+                    np.float32
+                )
+            )
+            for c in channels
+        }
+        batch = augmented(batch, settings.scale_jitter, generator)
+        own = torch.from_numpy(np.concatenate([new_label[new], old_label[replayed]])).to(device)
+        logits = network({c: x.to(device) for c, x in batch.items()}).logits
+        loss = functional.cross_entropy(logits, own, label_smoothing=0.03)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(chosen, 1.0)
+        optimiser.step()
+        schedule.step()
+        late = step - settings.steps // 2
+        with torch.no_grad():
+            for a, p in zip(average, chosen, strict=True):
+                a.lerp_(p, 1.0 if late <= 0 else 1 / (1 + late))
+    with torch.no_grad():
+        for a, p in zip(average, chosen, strict=True):
+            p.copy_(a)
+    report(progress, settings.steps, settings.steps, "Adapting")
+    return network.eval()
+
+
+def _trainable(network: AtomicityNet) -> list[Tensor]:
+    """Last convolutions, normalisation scales and the head; the rest is frozen."""
+    network.requires_grad_(False)
+    chosen: list[Tensor] = [*network.head.parameters()]
+    for branch in network.branches.values():
+        chosen += [*branch.last.parameters()]  # type: ignore[union-attr]
+        for module in branch.modules():
+            if isinstance(module, nn.GroupNorm):
+                chosen += [*module.parameters()]
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    return chosen
+
+
+def _drawn(label: np.ndarray, rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows with replacement, every class that is there equally often."""
+    classes = np.unique(label[rows])
+    wanted = rng.permutation(np.resize(rng.permutation(classes), n))
+    of_class = {i: rows[label[rows] == i] for i in classes}
+    return np.array([rng.choice(of_class[i]) for i in wanted])

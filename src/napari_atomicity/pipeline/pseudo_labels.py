@@ -1,0 +1,131 @@
+"""Pseudo-labels: clusters whose class intensity and diameter determine without doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from ..core import cluster_table as tables
+from ..core.model_card import ModelCard
+from ..core.scale_reference import ScaleReference
+from ..models.analysis import Analysis
+from ..models.estimators import Measured, constrained_mixture, diameter
+from ..models.intensity_scale import SURE, usable
+from .adaptation_settings import AdaptSettings
+
+MAX_OUTSIDE = 0.5
+
+
+def is_scale_ambiguous(before: Analysis, after: Analysis, reference: ScaleReference) -> bool:
+    """Return whether another reference shifts the scale of an image by half a class or more.
+
+    One of the two scales is then wrong, and the clusters of the image are ambiguous.
+
+    Parameters
+    ----------
+    before, after : Analysis
+        Image with both scales.
+    reference : ScaleReference
+        New reference.
+
+    """
+    if before.scale is None or after.scale is None:
+        return True
+    change = abs(before.scale.shift[0, 0] - after.scale.shift[0, 0])
+    return bool(change > np.diff(np.sort(reference.log_intensity)).min() / 2)
+
+
+def select_classified(table: pd.DataFrame) -> pd.DataFrame:
+    """Without what is an aggregate or nothing."""
+    return table[~is_non_class(table)]
+
+
+def is_non_class(table: pd.DataFrame) -> np.ndarray:
+    """Clusters (N,) that are of no class: by a person, or by the model.
+
+    A model that says so of most of an image is taken to be wrong about the image: it is what an
+    adaptation is there for.
+    """
+    given = table["label_corrected"]
+    by_person = given.isin(tables.NON_CLASS_LABELS).to_numpy()
+    by_model = ((given == "") & table["label_predicted"].isin(tables.NON_CLASS_LABELS)).to_numpy()
+    return np.asarray(by_person | (by_model & (by_model.mean() < MAX_OUTSIDE)))
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Clusters of all images to learn from.
+
+    Patches, class indices (N,) (-1: ambiguous), whether (N,) a person gave the label, and whether
+    (N,) the prediction is averaged over the symmetries.
+
+    """
+
+    patches: dict[str, np.ndarray]
+    label: np.ndarray
+    certain: np.ndarray
+    averaged: np.ndarray
+
+
+def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
+    """Class indices (N,) of the clusters of an image that physics leaves little doubt of, else -1.
+
+    Either only one class has such a diameter, once the image's blur is taken off, and the locked
+    mixture finds none likelier; or the mixture is sure of both the scale and the class.
+    """
+    label = np.full(len(known.table), -1)
+    if known.scale is None or len(label) == 0:
+        return label
+    deblurred = known.table.assign(diameter_nm=known.diameter_nm * np.exp(-known.scale.shift[0, 1]))
+    by_diameter = np.nan_to_num(diameter(replace(known, table=deblurred)))
+    by_mixture = np.nan_to_num(constrained_mixture(known))
+    with_shares = known.scale.probabilities(known.intensity, known.diameter_nm)
+    with_shares = np.nan_to_num(np.where(usable(known.table)[:, None], with_shares, np.nan))
+    best = with_shares.argmax(axis=1)
+    rows = np.arange(len(label))
+    sure = (with_shares[rows, best] >= posterior) & (known.scale.certainty >= SURE)
+    alone = (by_diameter.max(axis=1) >= posterior) & (by_diameter.argmax(axis=1) == best)
+    alone &= by_mixture[rows, best] >= 0.5
+    label[sure | alone] = best[sure | alone]
+    label[~usable(known.table)] = -1
+    return label
+
+
+def find_target(
+    analyses: Sequence[Analysis],
+    card: ModelCard,
+    settings: AdaptSettings,
+    steady: Sequence[bool],
+) -> Target:
+    labels, certain = [], []
+    index = {c: i for i, c in enumerate(card.classes)}
+    for analysis, is_steady in zip(analyses, steady, strict=True):
+        known = _measured(analysis, card)
+        label = pseudo_labels(known, settings.posterior)
+        if not is_steady:
+            label[:] = -1
+        # what is an aggregate or no cluster at all must teach nothing
+        label[is_non_class(analysis.table)] = -1
+        given = analysis.table["label_corrected"]
+        corrected = given.map(index).fillna(-1).to_numpy(int)
+        label = np.where(corrected >= 0, corrected, np.where(given != "", -1, label))
+        labels.append(label)
+        certain.append(corrected >= 0)
+    return Target(
+        join_patches(analyses, card.patches.channels),
+        np.concatenate(labels),
+        np.concatenate(certain),
+        np.repeat([a.symmetries for a in analyses], [len(a.table) for a in analyses]),
+    )
+
+
+def join_patches(analyses: Sequence[Analysis], channels: Sequence[str]) -> dict[str, np.ndarray]:
+    return {c: np.concatenate([a.patches[c] for a in analyses]) for c in channels}
+
+
+def _measured(analysis: Analysis, card: ModelCard) -> Measured:
+    p = analysis.table[tables.probability_columns(card.classes)].to_numpy(float)
+    return Measured(analysis.table, card, analysis.scale, p)

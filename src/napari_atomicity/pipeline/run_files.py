@@ -1,0 +1,229 @@
+"""Files of a run: tables, report and record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ..core.model_card import ModelCard
+from ..io.files import write_json
+from ..io.provenance import Outcome, now, run_record
+from ..io.tables import write_ratios
+from ..reporting.examples import ClusterExample
+from ..reporting.image_section import Section
+from ..reporting.report import ReportData, write_report
+from ..statistics.ratios import class_ratios
+from ..statistics.reference import Comparison, compare
+from .run_request import RunRequest
+
+TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Result of a run.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Clusters of all images.
+    ratios : DataFrame
+        Class ratios of all images.
+    outcomes : list of Outcome
+        Outcome of each image.
+    files : list of Path
+        Files of the run; the record is the last one.
+    interrupted : bool
+        Whether the run was interrupted.
+    comparison : Comparison, optional
+        Comparison of the ratios with a reference.
+    """
+
+    table: pd.DataFrame
+    ratios: pd.DataFrame
+    outcomes: list[Outcome]
+    files: list[Path]
+    interrupted: bool
+    comparison: Comparison | None = None
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """Outcomes of the images that could not be analysed."""
+        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
+
+    def summary(self) -> dict[str, Any]:
+        """Summarise the run as plain values for JSON."""
+        return {
+            "out": str(self.files[0].parent) if self.files else None,
+            "files": [path.name for path in self.files],
+            "interrupted": self.interrupted,
+            "clusters": len(self.table),
+            "images": summarise_outcomes(self.outcomes, "clusters"),
+            "ratios": self.ratios.to_dict("records"),
+            "reference": None if self.comparison is None else self.comparison.to_dict(),
+        }
+
+
+def summarise_outcomes(outcomes: Iterable[Outcome], counted: str) -> list[dict[str, Any]]:
+    """Summarise outcomes as plain values for JSON; ``counted`` is "clusters" or "atoms"."""
+    return [
+        {
+            "image": outcome.image,
+            "path": outcome.path,
+            "status": outcome.status,
+            "error": outcome.error,
+            counted: getattr(outcome, counted),
+            "warnings": list(outcome.warnings),
+            "seconds": sum(outcome.seconds.values()),
+        }
+        for outcome in outcomes
+    ]
+
+
+class RunInfo(NamedTuple):
+    """Circumstances of a run, for its record.
+
+    Parameters
+    ----------
+    started : str
+        Start time.
+    device : str
+        Device of the network.
+    interrupted : bool, optional
+        Whether the run was interrupted.
+    command : sequence of str, optional
+        Command line; that of this process if None.
+    """
+
+    started: str
+    device: str
+    interrupted: bool = False
+    command: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReportContent:
+    """Content of the report beside the tables: see `reporting.report.write_report`.
+
+    Parameters
+    ----------
+    sections : sequence of Section, optional
+        Sections of single images.
+    examples : sequence of ClusterExample, optional
+        Example clusters.
+    scales : mapping of str to float, optional
+        Image → intensity of one atom.
+    """
+
+    sections: Sequence[Section] = ()
+    examples: Sequence[ClusterExample] = ()
+    scales: Mapping[str, float] = field(default_factory=dict)
+
+
+def finalize_run(
+    out_dir: Path,
+    request: RunRequest,
+    card: ModelCard,
+    table: pd.DataFrame,
+    outcomes: list[Outcome],
+    write_tables: Callable[[Path, Path], None],
+    info: RunInfo,
+    content: ReportContent,
+    reference: pd.DataFrame | None = None,
+    more_files: Sequence[str] = (),
+) -> Run:
+    """Compute the ratios of all images and write tables, report and, last, the record.
+
+    Parameters
+    ----------
+    out_dir : Path
+        Existing folder.
+    request : RunRequest
+        Settings.
+    card : ModelCard
+        Model.
+    table : DataFrame
+        Clusters of all images; only the columns for ratios and plots are needed.
+    outcomes : list of Outcome
+        One for each image.
+    write_tables : callable
+        Writes all clusters to a CSV and a Parquet file.
+    info : RunInfo
+        For the record.
+    content : ReportContent
+        For the report.
+    reference : DataFrame, optional
+        From `io.tables.read_reference`.
+    more_files : sequence of str, optional
+        Names of further files that ``write_tables`` writes.
+
+    Raises
+    ------
+    AtomicityError
+        If a file cannot be written.
+    """
+    analysed = [o.image for o in outcomes if o.status == "done"]
+    method: dict[str, Any] = {"method": request.ratios, "card": card}
+    ratios = class_ratios(table, images=analysed, **method)
+    comparison = None
+    if reference is not None:
+        # Images that failed are named too: their scope is then empty and not unknown.
+        comparison = compare(table, reference, [o.image for o in outcomes], **method)
+    run = Run(table, ratios, outcomes, [], info.interrupted, comparison)
+    run.files.extend(_file_names(out_dir, more_files, comparison is not None))
+    _write_run(run, out_dir, request, card, write_tables, info, content)
+    return run
+
+
+def _file_names(out_dir: Path, more_files: Sequence[str], compared: bool) -> list[Path]:
+    """Return the files of a run; the record is the last one."""
+    others = [*more_files, *(["reference.json"] if compared else [])]
+    return [out_dir / name for name in [*TABLES, "report.html", *others, "run.json"]]
+
+
+def _write_run(
+    run: Run,
+    out_dir: Path,
+    request: RunRequest,
+    card: ModelCard,
+    write_tables: Callable[[Path, Path], None],
+    info: RunInfo,
+    content: ReportContent,
+) -> None:
+    """Write the files of a run; the record comes last, so that its existence implies the others."""
+    record = run_record(
+        run.outcomes,
+        started=info.started,
+        finished=now(),
+        parameters=asdict(request),
+        model=card.provenance(),
+        device=info.device,
+        outputs=run.files,
+        interrupted=info.interrupted,
+        command=info.command,
+    )
+    csv, parquet, ratios, html = run.files[:4]
+    write_tables(csv, parquet)
+    write_ratios(run.ratios, ratios)
+    write_report(
+        html,
+        content.sections,
+        ReportData(
+            run.table,
+            run.ratios,
+            record,
+            run.comparison,
+            card=card,
+            examples=list(content.examples),
+            scales=content.scales,
+        ),
+    )
+    if run.comparison is not None:
+        write_json(out_dir / "reference.json", run.comparison.to_dict())
+    else:  # a file of an earlier run would seem to belong to this one
+        (out_dir / "reference.json").unlink(missing_ok=True)
+    write_json(run.files[-1], record)

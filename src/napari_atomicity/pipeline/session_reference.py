@@ -1,0 +1,95 @@
+"""Reference conditions of an acquisition session: the chart, and its reference on disk."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ..io.files import write_json
+from .control_chart import FIRST, Chart, FeatureSummary, Reading
+
+REFERENCE = "live.json"
+"""File with the time from which images belong to the reference of the conditions."""
+
+
+class SessionReference:
+    """Control chart of a session, whose reference a user may replace.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the results.
+    n_images : int, optional
+        Number of first images that are the reference; 0 for no alarm.
+
+    Raises
+    ------
+    ValueError
+        If the number of images is too small.
+    """
+
+    def __init__(self, folder: Path, n_images: int = FIRST) -> None:
+        self._chart = Chart(n_images)
+        self._path = folder / REFERENCE
+        self._outliers: list[tuple[float, FeatureSummary]] = []
+        self._accepted = threading.Event()
+
+    def accept(self) -> None:
+        """Request the current conditions as the new reference; thread-safe."""
+        self._accepted.set()
+
+    def since(self) -> float:
+        """Return the time from which images belong to the reference; -inf if it is not set."""
+        try:
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            return float(kept["reference_since"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return -np.inf
+
+    def start_at(self, since: float) -> None:
+        """Store the time from which images belong to the reference."""
+        write_json(self._path, {"reference_since": since})
+
+    def apply_accepted(self) -> bool:
+        """Replace the reference by the images since the conditions changed, if `accept` was called.
+
+        Returns
+        -------
+        bool
+            Whether the reference was replaced.
+        """
+        if not self._accepted.is_set():
+            return False
+        self._accepted.clear()
+        outliers, self._outliers = self._outliers, []
+        self._chart.begin_anew()
+        for when, where in outliers:
+            self.add(when, where)
+        self.start_at(outliers[0][0] if outliers else time.time())
+        return True
+
+    def add(self, when: float, where: FeatureSummary | None) -> Reading:
+        """Add the next image to the chart.
+
+        Parameters
+        ----------
+        when : float
+            Time of the image.
+        where : FeatureSummary or None
+            Features of its clusters; None if there are too few clusters.
+
+        Returns
+        -------
+        Reading
+            Reading of the chart.
+        """
+        reading = self._chart.add(where)
+        if reading.joined:
+            self._outliers = []
+        elif where is not None:
+            self._outliers.append((when, where))
+        return reading

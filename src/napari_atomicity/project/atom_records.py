@@ -1,0 +1,145 @@
+"""The atoms of a project: what a model found, and what annotators have marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from ..atoms.marks import ImageAtoms
+from .atoms import (
+    blind_annotations,
+    free_id,
+    last_marks,
+    log_of_marks,
+    mark_as_viewed,
+    take_in,
+    write_atoms,
+)
+from .connection import ProjectConnection
+from .edit_kind import RecordableEdit
+from .images import ImageIndex
+
+
+class AtomRecords:
+    """Atoms, marks and annotations of a project file.
+
+    Parameters
+    ----------
+    file : ProjectConnection
+        The open project file.
+    images : ImageIndex
+        Its images.
+    """
+
+    def __init__(self, file: ProjectConnection, images: ImageIndex) -> None:
+        self._file = file
+        self._images = images
+
+    def record(
+        self,
+        edit: RecordableEdit,
+        before: ImageAtoms | None,
+        after: ImageAtoms | None,
+        *,
+        blind: bool = False,
+    ) -> None:
+        """Write an edit of the atoms of an image; it is on disk when this returns.
+
+        Parameters
+        ----------
+        edit : RecordableEdit
+            What was done, by whom.
+        before, after : ImageAtoms or None
+            The atoms before and after the edit.
+        blind : bool, optional
+            Whether the author saw neither predictions nor others' marks: only the log is written.
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be written: the file is as it was before.
+        """
+        with self._file.writing() as db:
+            write_atoms(db, self._images.ids[edit.image], before, after, edit.author, blind)
+
+    def marks(self) -> pd.DataFrame:
+        """Return the append-only log of marks, oldest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns image, mark_id, time, annotator, atom_id, frame, y_px, x_px, y_nm, x_nm, what
+            ("atom", "none" or "withdrawn"), uncertain, intensity, amplitude, background,
+            sigma_nm, blind, merged.
+        """
+        with self._file.reading() as db:
+            return log_of_marks(db, self._images.ids)
+
+    def blind_marks(self, annotator: str) -> dict[str, ImageAtoms]:
+        """Return the blind marks of one annotator, by image."""
+        with self._file.reading() as db:
+            found = {n: last_marks(db, i, annotator) for n, i in self._images.ids.items()}
+            sizes = dict(db.execute("SELECT name, pixel_size_nm FROM images"))
+        return {
+            name: ImageAtoms(name, sizes[name], marks=marks)
+            for name, marks in found.items()
+            if marks and sizes[name]
+        }
+
+    def annotations(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the blind marks of all annotators, made here or elsewhere; see `consensus`.
+
+        Returns
+        -------
+        marks : pandas.DataFrame
+            Columns image, annotator, frame, y_px, x_px, y_nm, x_nm, uncertain.
+        viewed : pandas.DataFrame
+            Columns image, annotator: which annotator has viewed which image completely.
+        """
+        with self._file.reading() as db:
+            return blind_annotations(db, self._images.ids)
+
+    def add_marks(self, image: str, annotator: str, marks: pd.DataFrame, source: str) -> int:
+        """Add marks that were made elsewhere; marks that are stored already are not added again.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        annotator : str
+            Who made the marks.
+        marks : pandas.DataFrame
+            As from `annotations`.
+        source : str
+            Address of the marks, the same for the same marks.
+
+        Returns
+        -------
+        int
+            Number of new entries.
+        """
+        with self._file.writing() as db:
+            image_id = self._images.ids[image]
+            return take_in(db, image_id, annotator, marks, source, free_id(db, image_id))
+
+    def free_ids(self) -> dict[str, int]:
+        """Return for each image an atom id that was never used, by any annotator."""
+        with self._file.reading() as db:
+            return {name: free_id(db, image_id) for name, image_id in self._images.ids.items()}
+
+    def mark_as_viewed(self, images: Iterable[str], annotator: str, viewed: bool = True) -> None:
+        """Store that an annotator has viewed images completely: what is not marked is no atom.
+
+        Parameters
+        ----------
+        images : iterable of str
+            Names of images.
+        annotator : str
+            Who has viewed them.
+        viewed : bool, optional
+            False takes it back. Annotators with marks in an image count as having viewed it.
+        """
+        with self._file.writing() as db:
+            ids = [self._images.ids[image] for image in images]
+            mark_as_viewed(db, ids, annotator, viewed)

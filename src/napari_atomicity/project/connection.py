@@ -1,0 +1,320 @@
+"""The SQLite file of a project: its lock, a connection for each thread, transactions, copies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from ..core.errors import AtomicityError, ReadError
+from ..io.provenance import now
+from .schema import APPLICATION_ID, SCHEMA, upgrade
+
+SUFFIX = ".atomicity"
+# Seconds that closing waits for a thread that reads, before the query is interrupted.
+_CLOSE_TIMEOUT_S = 0.2
+_BUSY_TIMEOUT_S = 10.0
+# Pages of the write-ahead log (64 MB) before the window's own thread checkpoints it.
+_WINDOW_CHECKPOINT_PAGES = 16_000
+# The window must not freeze while another program locks the file: it tries again later.
+_BUSY_TIMEOUT_IN_WINDOW_S = 0.3
+
+
+class ProjectConnection:
+    """Connections to the SQLite file of a project.
+
+    Parameters
+    ----------
+    path : Path
+        The project file; it is created if it does not exist.
+    read_only : bool
+        Open for reading only. A file that another window has open is read-only in any case.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute path of the file.
+    read_only : bool
+        Whether the file can only be read.
+    holder : str
+        Description of the process that has the file open; "" if it is not known.
+    backup : Path or None
+        Copy of a file of an older version, made before the file was upgraded.
+    finish_first : callable or None
+        Called before a write from outside interrupts a transaction under way (`together`).
+
+    Raises
+    ------
+    AtomicityError
+        If the file can't be created or opened.
+    ReadError
+        If the file is not a project, is damaged, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path, read_only: bool) -> None:
+        self.path = path
+        self.holder = ""
+        self.backup: Path | None = None
+        self.finish_first: Callable[[], None] | None = None
+        self._local = threading.local()
+        self._connections: list[tuple[sqlite3.Connection, threading.RLock]] = []
+        self._guard = threading.Lock()
+        self.closed = False
+        is_new = not path.exists()
+        if is_new and read_only:
+            raise ReadError("the project file does not exist", path)
+        self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
+        self.read_only = read_only or not self._acquire_lock()
+        try:
+            self._check_header(is_new)
+            self._upgrade(is_new)
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- opening
+    def _acquire_lock(self) -> bool:
+        """Lock the file for this window; return whether that succeeded."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            with contextlib.suppress(OSError, ValueError):
+                self.holder = Path(f"{self.path}.window").read_text("utf-8").strip()
+            return False
+        except OSError as error:
+            if self.path.exists():  # on a read-only medium
+                return False
+            raise AtomicityError(
+                f"the project file can't be created here ({error.strerror or error})",
+                self.path,
+                "Choose another folder for the project",
+            ) from error
+        with contextlib.suppress(OSError):
+            Path(f"{self.path}.window").write_text(f"process {os.getpid()} since {now()}", "utf-8")
+        return True
+
+    def _check_header(self, is_new: bool) -> None:
+        """Raise `ReadError` if the file is not a project."""
+        if is_new:
+            return
+        try:
+            with self.path.open("rb") as file:
+                start = file.read(16)
+        except OSError as error:
+            raise ReadError(f"could not be read ({error.strerror or error})", self.path) from error
+        if start and start != b"SQLite format 3\x00":
+            raise ReadError("this is no project file", self.path)
+        with self.reading() as db:
+            mark = db.execute("PRAGMA application_id").fetchone()[0]
+            has_tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if has_tables and mark != APPLICATION_ID:
+            raise ReadError("this is a database, but no project of napari-atomicity", self.path)
+
+    def _upgrade(self, is_new: bool) -> None:
+        """Bring the tables of an older file to the current schema, after a backup."""
+        with self.reading() as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA:
+            raise ReadError(
+                f"this project was made by a newer version of napari-atomicity (schema {version}; "
+                f"this version supports up to {SCHEMA})",
+                self.path,
+                "Install the newer version; nothing was changed",
+            )
+        if version == SCHEMA:
+            return
+        if not is_new and self.read_only:
+            raise ReadError(
+                "this project is of an older version, and is open elsewhere",
+                self.path,
+                "Close the other window, so that the project can be upgraded",
+            )
+        if not is_new:
+            self.backup = self._back_up(version)
+        with self.writing() as db:
+            upgrade(db, version)
+
+    def _back_up(self, version: int) -> Path:
+        """Copy the file before it is upgraded; return the path of the copy."""
+        free, i = self.path.with_suffix(f".v{version}-backup{SUFFIX}"), 1
+        while free.exists():
+            free, i = self.path.with_suffix(f".v{version}-backup-{i}{SUFFIX}"), i + 1
+        self.copy(free)
+        return free
+
+    # ---- connections
+    def connect(self) -> sqlite3.Connection:
+        """Return the connection of the calling thread."""
+        return self._connected()[0]
+
+    def _connected(self) -> tuple[sqlite3.Connection, threading.RLock]:
+        """Return the connection of the calling thread and the lock that protects its use."""
+        local = self._local  # `close` replaces it
+        known = getattr(local, "connected", None)
+        if known is not None:
+            return known
+        if self.closed:
+            raise self._closed_error()
+        address = self.path.as_uri() + (f"?mode=ro{self._immutable}" if self.read_only else "")
+        in_window = threading.current_thread() is threading.main_thread()
+        try:
+            db = sqlite3.connect(
+                address,
+                uri=True,
+                timeout=_BUSY_TIMEOUT_IN_WINDOW_S if in_window else _BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            if not self.read_only:
+                db.execute("PRAGMA journal_mode = WAL")
+                # Sync to the disk, not only to the system: a correction survives a power cut.
+                db.execute("PRAGMA synchronous = FULL")
+                if in_window:  # a commit waits for the disk once; other threads checkpoint
+                    db.execute(f"PRAGMA wal_autocheckpoint = {_WINDOW_CHECKPOINT_PAGES}")
+        except sqlite3.Error as error:
+            raise self._database_error(error) from error
+        local.connected = db, threading.RLock()
+        with self._guard:
+            self._connections.append(local.connected)
+        return local.connected
+
+    @property
+    def _immutable(self) -> str:
+        """Option for a read-only medium, on which SQLite must not look for a journal."""
+        journal = Path(f"{self.path}-wal")
+        fixed = not journal.exists() and not os.access(self.path.parent, os.W_OK)
+        return "&immutable=1" if fixed else ""
+
+    def _closed_error(self) -> AtomicityError:
+        return AtomicityError("the project was closed", self.path)
+
+    def _database_error(self, error: Exception) -> AtomicityError:
+        """Return an error that says what happened and what to do."""
+        if self.closed:  # `close` interrupts long queries
+            return self._closed_error()
+        message = str(error)
+        if "malformed" in message or "not a database" in message or "corrupt" in message:
+            return ReadError(
+                f"the project is damaged ({message})",
+                self.path,
+                "Use the last backup, or try sqlite3's .recover on a copy",
+            )
+        return AtomicityError(
+            f"the project can't be read or written now ({message})",
+            self.path,
+            "Check that the disk has space and that the folder can be written to",
+        )
+
+    # ---- transactions
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[sqlite3.Connection]:
+        """Protect the connection from being closed while it is used: Python would crash."""
+        db, use = self._connected()
+        with use:
+            if self.closed:
+                raise self._closed_error()
+            yield db
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection for queries; errors of SQLite become `AtomicityError`."""
+        try:
+            with self._in_use() as db:
+                yield db
+        except (sqlite3.Error, pd.errors.DatabaseError) as error:
+            raise self._database_error(error) from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection in one transaction: all of it is written or nothing."""
+        if self.read_only:
+            raise AtomicityError(
+                "this project is open in another window: it can only be read here", self.path
+            )
+        if getattr(self._local, "together", False) and self.finish_first is not None:
+            self.finish_first()  # this write is not part of the step under way
+        with self._in_use() as db:
+            if getattr(self._local, "together", False):
+                yield db
+                return
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield db
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                with contextlib.suppress(sqlite3.Error):
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                raise self._database_error(error) from error
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Write all of this block in one transaction, with one wait for the disk.
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be written: then none of it is.
+        """
+        if self.read_only:
+            yield
+            return
+        with self.writing():
+            self._local.together = True
+            try:
+                yield
+            finally:
+                self._local.together = False
+
+    def copy(self, path: str | os.PathLike[str]) -> Path:
+        """Write all that the project holds now into another file.
+
+        Raises
+        ------
+        AtomicityError
+            If the file exists already, or can't be written.
+        """
+        path = Path(path)
+        if path.exists():
+            raise AtomicityError("there is such a file already", path, "Choose another name")
+        try:
+            other = sqlite3.connect(path)
+            with contextlib.closing(other), self.reading() as db:
+                db.backup(other)
+        except (sqlite3.Error, OSError) as error:
+            path.unlink(missing_ok=True)
+            raise AtomicityError(f"the copy could not be written ({error})", path) from error
+        return path
+
+    # ---- closing
+    def close(self) -> None:
+        """Close all connections and release the lock."""
+        if self.closed:
+            return
+        self.closed = True
+        with self._guard:
+            for db, use in self._connections:
+                if not use.acquire(timeout=_CLOSE_TIMEOUT_S):
+                    db.interrupt()  # a thread runs a long query
+                    use.acquire()
+                with use, contextlib.suppress(sqlite3.Error):
+                    db.close()
+                use.release()
+            self._connections.clear()
+        self._local = threading.local()
+        if self._lock.is_locked:
+            Path(f"{self.path}.window").unlink(missing_ok=True)
+            # The lock file stays: another window may be about to lock it.
+            self._lock.release()

@@ -1,0 +1,192 @@
+"""The log of corrections of a project: what is written into it, and what follows from it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from ..models.analysis import Analysis
+from ..statistics.agreement import drop_replaced
+from .edit_kind import EditKind, RecordableEdit
+from .label_rules import settle
+from .rows import (
+    ADD,
+    LABEL,
+    LOGGED,
+    REMOVE,
+    log_entries,
+    rows_of,
+    same_clusters,
+    same_labels,
+    taken_back,
+    write_labels,
+    write_rows,
+)
+
+
+def write_edit(
+    db: sqlite3.Connection,
+    image_id: int,
+    edit: RecordableEdit,
+    before: Analysis | None,
+    after: Analysis | None,
+    *,
+    is_undo: bool,
+    blind: bool,
+) -> None:
+    """Write an edit of an image's clusters and its entries of the log, in a transaction.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_id : int
+        Id of the image in the file.
+    edit : RecordableEdit
+        What was done, by whom.
+    before, after : Analysis or None
+        The analysis before and after the edit.
+    is_undo : bool
+        Whether the edit was reverted: the author's previous statement holds again.
+    blind : bool
+        Whether the author saw neither predictions nor others' labels: only the log is written.
+    """
+    is_label = edit.kind is EditKind.LABEL
+    by_person = edit.kind in (EditKind.LABEL, EditKind.GEOMETRY)
+    old = {} if is_label else rows_of(before, edit.cluster_ids)
+    new = rows_of(after, edit.cluster_ids, LOGGED if is_label else None)
+    entries = log_entries(old, new, by_person, is_label)
+    # To the microsecond: all entries of one edit have one time, and no other edit has it.
+    stamp = datetime.now(UTC).isoformat(timespec="microseconds")
+    if is_label and is_undo:
+        entries = taken_back(db, image_id, edit.author, blind, entries)
+    db.executemany(
+        "INSERT INTO corrections (time, annotator, image_id, cluster_id, frame, y_nm, "
+        "x_nm, what, label, label_predicted, model_id, undoes, blind) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(stamp, edit.author, image_id, *entry, blind) for entry in entries],
+    )
+    if is_label and not blind:
+        write_labels(db, image_id, new)
+    elif is_label:
+        for cluster_id in new:  # a blind label counts where there is no open one
+            settle(db, image_id, cluster_id)
+    elif not blind:
+        write_rows(db, image_id, before, after, old, new, edit.cluster_ids)
+
+
+def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analysis | None) -> bool:
+    """Return whether only a model's view of the same clusters changed.
+
+    Parameters
+    ----------
+    edit : RecordableEdit
+        What was done.
+    before, after : Analysis or None
+        The analysis before and after the edit.
+    """
+    if after is None:
+        return False
+    if edit.kind is EditKind.PREDICTION and same_labels(before, after):
+        return True
+    by_model = edit.kind in (EditKind.PREDICTION, EditKind.ANALYSIS)
+    return by_model and same_clusters(before, after)
+
+
+def read_corrections(db: sqlite3.Connection) -> pd.DataFrame:
+    """Return the log of corrections; see `Project.corrections`."""
+    found = pd.read_sql_query(
+        "SELECT time, annotator, i.name AS image, cluster_id, frame, y_nm, x_nm, what, "
+        "label, label_predicted, c.model_id, blind, source IS NOT NULL AS merged, "
+        "undoes IS NOT NULL AS undo "
+        "FROM corrections c JOIN images i USING (image_id) ORDER BY correction_id",
+        db,
+    )
+    return found.astype({"blind": bool, "merged": bool, "undo": bool})
+
+
+def read_labels(db: sqlite3.Connection, images: Iterable[str]) -> dict[str, dict[int, str]]:
+    """Return the label that counts of each labelled cluster: image → cluster_id → label."""
+    rows = db.execute(
+        "SELECT i.name, c.cluster_id, c.label_corrected FROM clusters c "
+        "JOIN images i USING (image_id) WHERE c.label_corrected != ''"
+    ).fetchall()
+    found: dict[str, dict[int, str]] = {image: {} for image in images}
+    for image, cluster_id, label in rows:
+        found[image][cluster_id] = label
+    return found
+
+
+def blind_labels(
+    log: pd.DataFrame, annotator: str
+) -> tuple[dict[str, dict[int, str]], dict[str, frozenset[int]]]:
+    """Return the blind labels of one annotator; see `Project.blind_labels`."""
+    own = log[log["blind"] & ~log["merged"] & (log["annotator"] == annotator)]
+    labels: dict[str, dict[int, str]] = {}
+    for row in own[own["what"] == LABEL].itertuples():
+        labels.setdefault(str(row.image), {})[int(str(row.cluster_id))] = str(row.label)
+    last = own[own["what"] != LABEL].drop_duplicates(["image", "cluster_id"], keep="last")
+    removed = last[last["what"] == REMOVE].groupby("image")["cluster_id"]
+    return labels, {str(image): frozenset(ids.tolist()) for image, ids in removed}
+
+
+def corrections_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
+    """Return the log by an address that an entry keeps in every project it is merged into."""
+    own = db.execute("SELECT uuid FROM identity").fetchone()[0]
+    cursor = db.execute(
+        "SELECT correction_id, source, time, annotator, i.name AS image, cluster_id, "
+        "frame, y_nm, x_nm, what, label, label_predicted, c.model_id AS model_id, blind, "
+        "undoes "
+        "FROM corrections c JOIN images i USING (image_id) ORDER BY correction_id"
+    )
+    names = [column[0] for column in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    # Copies of a project share its uuid, and continue with the same number.
+    return {
+        row["source"] or f"{own}/{row['correction_id']}/{row['time']}/{row['annotator']}": row
+        for row in rows
+    }
+
+
+def manual_edits(
+    db: sqlite3.Connection, image: str, image_id: int
+) -> tuple[frozenset[int], pd.DataFrame]:
+    """Return clusters that a person added and positions of removed ones.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    image : str
+        Name of the image.
+    image_id : int
+        Its id in the file.
+
+    Returns
+    -------
+    added : frozenset of int
+        Ids of clusters that a person has added.
+    removed : pandas.DataFrame
+        Columns frame, y_nm, x_nm.
+    """
+    log = pd.read_sql_query(
+        "SELECT time, ? AS image, cluster_id, frame, y_nm, x_nm, what FROM corrections "
+        "WHERE image_id = ? AND NOT blind AND source IS NULL AND what IN (?, ?) "
+        "ORDER BY correction_id",
+        db,
+        params=(image, image_id, ADD, REMOVE),
+    )
+    if not len(log):
+        return frozenset(), log[["frame", "y_nm", "x_nm"]]
+    first = log.drop_duplicates("cluster_id", keep="first").set_index("cluster_id")["what"]
+    last = log.drop_duplicates("cluster_id", keep="last").set_index("cluster_id")
+    added = last.index[(first.loc[last.index] == ADD) & (last["what"] == ADD)]
+    # Clusters that were split or merged were replaced, not removed.
+    removed = drop_replaced(log)
+    removed = removed.drop_duplicates("cluster_id", keep="last")
+    removed = removed[removed["what"] == REMOVE]
+    return frozenset(added.tolist()), removed[["frame", "y_nm", "x_nm"]].reset_index(drop=True)

@@ -1,0 +1,277 @@
+"""Read annotation packs that people have filled in (see `annotation_packs`)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..core.errors import (
+    ReadError,
+    TableError,
+)
+from ..io.archives import ArchiveFiles, open_archive
+from ..io.formulas import unescape_formula
+from ..statistics.annotation_sites import TOLERANCE_NM
+from .annotation_packs import DONE, FORMAT, MANIFEST, NONE
+
+MARK_COLUMNS = ("image", "annotator", "y_px", "x_px", "y_nm", "x_nm", "uncertain")
+"""Columns of the table of marks."""
+LOOKED_COLUMNS = ("image", "annotator", "area_nm2", "blind")
+"""Columns of the table of viewed images."""
+_MAX_NAME_LENGTH = 100
+_YES = {"1", "1.0", "yes", "y", "true", "x", "?", "uncertain"}
+_NO = {"", "0", "0.0", "no", "n", "false"}
+_MAX_PROBLEMS = 12
+_TEXT, _FLAGS = ("image", "annotator"), ("uncertain", "blind")
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """The content of one filled pack or several.
+
+    Attributes
+    ----------
+    marks : pandas.DataFrame
+        A row for each mark, columns `MARK_COLUMNS`; coordinates refer to pixel centres.
+    looked : pandas.DataFrame
+        A row for each image and annotator who viewed it, columns `LOOKED_COLUMNS`.
+    hashes : mapping of str to str
+        Name of each image and the hash of its file.
+    tolerance_nm : float
+        The tolerance that the packs propose.
+    """
+
+    marks: pd.DataFrame
+    looked: pd.DataFrame
+    hashes: Mapping[str, str]
+    tolerance_nm: float = TOLERANCE_NM
+
+
+def read_packs(paths: Iterable[str | os.PathLike[str]]) -> Filled:
+    """Read packs of several annotators.
+
+    Raises
+    ------
+    AtomicityError
+        As `read_pack`; and if images of one name differ between packs, or one person's marks of an
+        image are in two of them.
+    """
+    given = [Path(path) for path in paths]
+    if not given:
+        raise ReadError("no pack was given")
+    packs = [read_pack(path) for path in given]
+    hashes: dict[str, str] = {}
+    owner: dict[tuple[str, str], Path] = {}
+    for path, pack in zip(given, packs, strict=True):
+        for name, digest in pack.hashes.items():
+            if hashes.setdefault(name, digest) != digest:
+                raise TableError(f"{name} is another image than in the packs before", path)
+        for key in zip(pack.looked["image"], pack.looked["annotator"], strict=True):
+            if key in owner:
+                raise TableError(
+                    f"{key[1]} has also marked {key[0]} in {owner[key].name}",
+                    path,
+                    "Use a different name for each person in annotator.txt, or leave one pack out",
+                )
+            owner[key] = path
+    return Filled(
+        _joined([pack.marks for pack in packs], MARK_COLUMNS),
+        _joined([pack.looked for pack in packs], LOOKED_COLUMNS),
+        hashes,
+        min(pack.tolerance_nm for pack in packs),
+    )
+
+
+def read_pack(path: str | os.PathLike[str]) -> Filled:
+    """Read a pack that an annotator has filled in.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder, or a .zip of it.
+
+    Returns
+    -------
+    Filled
+        Marks and viewed images.
+
+    Raises
+    ------
+    ReadError
+        If it is no pack, or is damaged.
+    TableError
+        If a table is of no image of the manifest, an image is not the one of the manifest, or
+        lines can't be read or lie outside the image: which, all at once.
+    """
+    path = Path(path)
+    with open_archive(path, MANIFEST) as parts:
+        manifest = _manifest(parts, path)
+        records = {record["file"]: record for record in manifest["images"]}
+        problems = [
+            f"images/{file}: this is not the image that was sent out"
+            for file, record in records.items()
+            if f"images/{file}" in parts and parts.sha256(f"images/{file}") != record["sha256"]
+        ]
+        who = _annotator(parts, manifest, path)
+        marks, looked = [], []
+        for table in parts.list_files("tables/"):
+            record = records.get(table.removeprefix("tables/").removesuffix(".csv"))
+            if record is None or not table.endswith(".csv"):
+                problems.append(f"{table}: the manifest has no image of that name")
+                continue
+            if parts.sha256(table) == record["table_sha256"]:
+                continue
+            rows = _rows(parts.text(table), table, record, problems)
+            if rows is None:
+                continue
+            image, px_nm = record["name"], record["pixel_size_nm"]
+            area = record["height_px"] * record["width_px"] * px_nm**2
+            looked.append((image, who, area, bool(manifest["blind"])))
+            marks += [(image, who, y, x, y * px_nm, x * px_nm, unsure) for x, y, unsure in rows]
+    if problems:
+        text = "; ".join(problems[:_MAX_PROBLEMS])
+        more = len(problems) - _MAX_PROBLEMS
+        raise TableError(
+            text + (f"; and {more} more" if more > 0 else ""),
+            path,
+            "Nothing was imported from this pack: correct these lines and import it again",
+        )
+    return Filled(
+        _joined([pd.DataFrame(marks, columns=list(MARK_COLUMNS))], MARK_COLUMNS),
+        _joined([pd.DataFrame(looked, columns=list(LOOKED_COLUMNS))], LOOKED_COLUMNS),
+        {record["name"]: record["sha256"] for record in records.values()},
+        manifest["tolerance_nm"],
+    )
+
+
+def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    dtypes: dict[str, Any] = {
+        name: "object" if name in _TEXT else "bool" if name in _FLAGS else "float64"
+        for name in columns
+    }
+    filled = [part for part in parts if len(part)]
+    table = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
+    return table.astype(dtypes)
+
+
+def _rows(
+    text: str, where: str, record: Mapping[str, Any], problems: list[str]
+) -> list[tuple[float, float, bool]] | None:
+    """Return (x, y, uncertain) of each line; None if the image was not viewed."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    separator = max("\t;,", key=first.count)
+    try:
+        # By lines, blank ones too, so that numbers are those that an editor shows.
+        lines = list(csv.reader(text.splitlines(), delimiter=separator))
+    except csv.Error as error:
+        problems.append(f"{where}: this is no table ({error})")
+        return None
+    rows = [(i, [cell.strip() for cell in line]) for i, line in enumerate(lines, 1)]
+    rows = [(i, line) for i, line in rows if any(line)]
+    if not rows:
+        return None
+    head = [cell.lower() for cell in rows[0][1]]
+    if not {"x", "y"} <= set(head):
+        problems.append(f"{where}, line {rows[0][0]}: the header must have X and Y")
+        return None
+    if len(rows) == 1:
+        return None
+    return _marks_of(rows, where, record, separator != ",", problems)
+
+
+def _marks_of(
+    rows: Sequence[tuple[int, list[str]]],
+    where: str,
+    record: Mapping[str, Any],
+    decimal_comma: bool,
+    problems: list[str],
+) -> list[tuple[float, float, bool]]:
+    """Return (x, y, uncertain) of numbered lines, the header first; add problems to the list."""
+    head = [cell.lower() for cell in rows[0][1]]
+    ix, iy = head.index("x"), head.index("y")
+    iu = head.index("uncertain") if "uncertain" in head else None
+    found: list[tuple[float, float, bool]] = []
+    seen: dict[tuple[float, float], int] = {}
+    for i, line in rows[1:]:
+        cells = [str(unescape_formula(cell)) for cell in line] + [""] * (len(head) - len(line))
+        entry = cells[ix].lower()
+        if entry in (NONE, DONE) and not any(cells[:ix] + cells[ix + 1 :]):
+            if entry == NONE and len(rows) > 2:
+                problems.append(f"{where}, line {i}: it contains {NONE}, but the table has marks")
+            continue
+        n_problems = len(problems)
+        x, y = (_number(cells[k], decimal_comma) for k in (ix, iy))
+        for axis, value, k, size in (
+            ("X", x, ix, record["width_px"]),
+            ("Y", y, iy, record["height_px"]),
+        ):
+            cell = f"{where}, line {i}: {axis}"
+            if value is None:
+                problems.append(f"{cell} is {_shown(cells[k])}, not a number")
+            elif not -0.5 <= value <= size - 0.5:
+                problems.append(f"{cell} is {value:g}, outside the image (0 to {size - 1})")
+        unsure = cells[iu].lower() if iu is not None else ""
+        if unsure not in _YES | _NO:
+            problems.append(f"{where}, line {i}: uncertain is {_shown(unsure)}, not 1 or empty")
+        if len(line) > len(head) and any(line[len(head) :]):
+            problems.append(f"{where}, line {i}: it has more cells than the header")
+        if len(problems) == n_problems and x is not None and y is not None:
+            if (x, y) in seen:
+                problems.append(f"{where}, line {i}: the same place as in line {seen[x, y]}")
+            seen[x, y] = i
+            found.append((x, y, unsure in _YES))
+    return found
+
+
+def _number(text: str, decimal_comma: bool) -> float | None:
+    try:
+        value = float(text.replace(",", ".") if decimal_comma else text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 30 else text[:30] + "…")
+
+
+def _annotator(parts: ArchiveFiles, manifest: Mapping[str, Any], path: Path) -> str:
+    """Return the name in annotator.txt, else in the manifest, else that of the pack."""
+    text = parts.text("annotator.txt") if "annotator.txt" in parts else ""
+    name = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    name = name or str(manifest.get("annotator") or "").strip() or path.name.removesuffix(".zip")
+    printable = "".join(c if c.isprintable() else " " for c in str(unescape_formula(name)))
+    return printable[:_MAX_NAME_LENGTH].strip()
+
+
+def _manifest(parts: ArchiveFiles, path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(parts.text(MANIFEST))
+        if manifest["format"] != FORMAT:
+            raise ReadError(
+                f"its format is {manifest['format']}, not {FORMAT}", path, "Update the plugin"
+            )
+        for record in manifest["images"]:
+            valid = (
+                all(isinstance(record[k], str) for k in ("name", "file", "sha256", "table_sha256"))
+                and all(int(record[k]) == record[k] > 0 for k in ("height_px", "width_px"))
+                and math.isfinite(record["pixel_size_nm"])
+                and record["pixel_size_nm"] > 0
+            )
+            if not valid:
+                raise ValueError("impossible values")
+        tolerance = float(manifest["tolerance_nm"])
+        bool(manifest["blind"])
+        if not (math.isfinite(tolerance) and tolerance > 0):
+            raise ValueError("an impossible tolerance")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ReadError(f"its manifest.json is damaged ({error})", path) from error
+    return dict(manifest)

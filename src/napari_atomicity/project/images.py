@@ -1,0 +1,344 @@
+"""The images of a project: their names, files and what is known of them without their pixels."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..core.errors import AtomicityError, ReadError
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, check, report
+from ..io.files import plain
+from ..io.images import find_images, sha256_of, unique_names, valid_text
+from ..io.provenance import now
+from .connection import ProjectConnection
+from .contents import ProjectImage
+
+
+class ImageIndex:
+    """The table of images of a project file.
+
+    Parameters
+    ----------
+    file : ProjectConnection
+        The open project file.
+
+    Attributes
+    ----------
+    ids : dict of str to int
+        Name of each image, in order, and its id in the file.
+    """
+
+    def __init__(self, file: ProjectConnection) -> None:
+        self._file = file
+        self._paths: dict[str, Path] = {}
+        self.ids = self._read_ids()
+
+    def _read_ids(self) -> dict[str, int]:
+        with self._file.reading() as db:
+            return dict(db.execute("SELECT name, image_id FROM images ORDER BY position"))
+
+    # ---- new images
+    def add_paths(self, paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+        """Add image files, and those in folders, that are new; see `Project.add_paths`."""
+        found = [path.absolute() for path in find_images(list(paths))]
+        with self._file.reading() as db:
+            rows = db.execute("SELECT path, relative_path FROM images").fetchall()
+        known = {self.path_of(path, relative).resolve() for path, relative in rows}
+        new = [path for path in found if path.resolve() not in known]
+        if not new:
+            return []
+        names = self._free_names(new)
+        with self._file.writing() as db:
+            start = db.execute("SELECT coalesce(max(position), 0) FROM images").fetchone()[0]
+            db.executemany(
+                "INSERT INTO images (name, path, relative_path, position, added) "
+                "VALUES (?, ?, ?, ?, ?)",
+                [
+                    (name, str(path), self._relative(path), start + i, now())
+                    for i, (name, path) in enumerate(zip(names, new, strict=True), 1)
+                ],
+            )
+        self.ids = self._read_ids()
+        return names
+
+    def _free_names(self, paths: list[Path]) -> list[str]:
+        """Return a name for each path that no image of the project has."""
+        # Files of the same name in two folders get different names.
+        taken = list(self.ids)
+        names = []
+        for name in unique_names(paths):
+            free, i = valid_text(name), 1
+            while free in taken:
+                free, i = f"{valid_text(name)} [{i}]", i + 1
+            taken.append(free)
+            names.append(free)
+        return names
+
+    def add(self, micrograph: Micrograph) -> bool:
+        """Add an image that is open; return whether it has a file and could be added."""
+        if micrograph.path is None:
+            return False
+        path = Path(micrograph.path).absolute()
+        if micrograph.name not in self.ids:
+            with self._file.writing() as db:
+                position = db.execute("SELECT coalesce(max(position), 0) + 1 FROM images")
+                db.execute(
+                    "INSERT INTO images (name, path, relative_path, position, added) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    (
+                        micrograph.name, str(path), self._relative(path),
+                        position.fetchone()[0], now(),
+                    ),
+                )  # fmt: skip
+            self.ids = self._read_ids()
+        self.update_metadata(micrograph)
+        return True
+
+    # ---- metadata
+    def update_metadata(
+        self, micrograph: Micrograph, thumbnail: bytes = b"", keep_pixel_size: bool = False
+    ) -> None:
+        """Store what was read from the file of an image; see `Project.update_metadata`.
+
+        Parameters
+        ----------
+        micrograph : Micrograph
+            The image; it must be in the project.
+        thumbnail : bytes, optional
+            PNG; the stored one stays if it is empty.
+        keep_pixel_size : bool, optional
+            Keep a stored pixel size: a person may have set it.
+        """
+        shape = (micrograph.n_frames, *micrograph.shape_px)
+        stat = None if micrograph.path is None else _stat(micrograph.path)
+        with self._file.writing() as db:
+            db.execute(
+                "UPDATE images SET sha256 = coalesce(?, sha256), frames = ?, height = ?, "
+                "width = ?, is_stack = ?, size_bytes = ?, modified = ?, pixel_size_nm = "
+                "CASE WHEN ? THEN coalesce(pixel_size_nm, ?) ELSE ? END, "
+                "metadata = ?, thumbnail = CASE WHEN ? THEN ? ELSE thumbnail END, "
+                "recorded = ?, error = '' WHERE image_id = ?",
+                (
+                    micrograph.sha256, *shape, micrograph.is_stack, *(stat or (None, None)),
+                    keep_pixel_size, micrograph.pixel_size_nm, micrograph.pixel_size_nm,
+                    json.dumps(plain(dict(micrograph.metadata))),
+                    bool(thumbnail), thumbnail, _recorded(micrograph), self.ids[micrograph.name],
+                ),
+            )  # fmt: skip
+
+    def set_error(self, image: str, error: str) -> None:
+        """Store why an image could not be read or analysed.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        error : str
+            Message.
+        """
+        with self._file.writing() as db:
+            db.execute("UPDATE images SET error = ? WHERE name = ?", (error, image))
+
+    def set_pixel_size(self, image: str, pixel_size_nm: float) -> None:
+        """Store the pixel size of an image that a person entered.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        pixel_size_nm : float
+            Pixel size in nm.
+        """
+        with self._file.writing() as db:
+            db.execute("UPDATE images SET pixel_size_nm = ? WHERE name = ?", (pixel_size_nm, image))
+
+    def images(self, counts: bool = True) -> list[ProjectImage]:
+        """Return all images, in order; without `counts`, clusters are not counted."""
+        with self._file.reading() as db:
+            rows = db.execute(
+                "SELECT image_id, name, path, relative_path, sha256, frames, height, width, "
+                "is_stack, pixel_size_nm, analysed, error, model_id, thumbnail, recorded "
+                "FROM images ORDER BY position"
+            ).fetchall()
+            labels = db.execute(
+                "SELECT c.image_id, CASE WHEN c.label_corrected != '' THEN c.label_corrected "
+                "ELSE coalesce(p.label_predicted, '') END, count(*), "
+                "sum(c.label_corrected != '') FROM clusters c JOIN images i USING (image_id) "
+                "LEFT JOIN predictions p ON p.image_id = c.image_id AND "
+                "p.cluster_id = c.cluster_id AND p.model_id = c.model_id GROUP BY 1, 2"
+            ).fetchall() if counts else []  # fmt: skip
+        labelled: dict[int, dict[str, int]] = {}
+        reviewed: dict[int, int] = {}
+        for image_id, label, n, n_corrected in labels:
+            labelled.setdefault(image_id, {})[label] = n
+            reviewed[image_id] = reviewed.get(image_id, 0) + n_corrected
+        return [
+            ProjectImage(
+                row[1],
+                self.path_of(row[2], row[3]),
+                row[4],
+                None if row[6] is None else ((row[5],) if row[8] else ()) + (row[6], row[7]),
+                row[9],
+                "failed" if row[11] else "analysed" if row[10] else "new",
+                row[11],
+                sum(labelled.get(row[0], {}).values()),
+                reviewed.get(row[0], 0),
+                labelled.get(row[0], {}),
+                row[12],
+                row[13] or b"",
+                row[14],
+            )
+            for row in rows
+        ]
+
+    # ---- files
+    def _relative(self, path: Path) -> str:
+        try:
+            return os.path.relpath(path, self._file.path.parent)
+        except ValueError:  # another drive
+            return str(path)
+
+    def path_of(self, path: str, relative: str) -> Path:
+        """Return where a file is: at its stored path, or moved together with the project.
+
+        The disk is queried once for each file: hundreds of files on a network share take long.
+
+        Parameters
+        ----------
+        path : str
+            Stored absolute path.
+        relative : str
+            Stored path relative to the project.
+
+        Returns
+        -------
+        Path
+            The stored path if the file is at neither.
+        """
+        known = self._paths.get(path)
+        if known is None:
+            known = Path(path)
+            if not known.exists():
+                moved = (self._file.path.parent / relative).resolve()
+                known = moved if moved.exists() else known
+            self._paths[path] = known
+        return known
+
+    def name_at(self, path: str | os.PathLike[str]) -> str:
+        """Return the name of the image whose file this is; `ReadError` if there is none."""
+        wanted = Path(path).resolve()
+        with self._file.reading() as db:
+            rows = db.execute("SELECT name, path, relative_path FROM images").fetchall()
+        for name, known, relative in rows:
+            if self.path_of(known, relative).resolve() == wanted:
+                return str(name)
+        raise ReadError("the project has no such image", wanted)
+
+    def missing(self) -> list[ProjectImage]:
+        """Return the images whose files are not where they were."""
+        self._paths.clear()
+        return [image for image in self.images() if not image.path.exists()]
+
+    def find_moved(
+        self,
+        folder: str | os.PathLike[str],
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> list[str]:
+        """Find missing files in a folder by their content; see `Project.find_moved`.
+
+        Parameters
+        ----------
+        folder : path-like
+            Searched with its subfolders.
+        progress : callable, optional
+            ``progress(done, total, message)``.
+        stop : callable, optional
+            ``stop() -> bool``.
+
+        Returns
+        -------
+        list of str
+            Names of the images that were found.
+        """
+        wanted: dict[str, list[ProjectImage]] = {}
+        for image in self.missing():
+            if image.sha256:
+                wanted.setdefault(image.sha256, []).append(image)
+        with self._file.reading() as db:
+            sizes = {
+                size for size, digest in db.execute("SELECT size_bytes, sha256 FROM images")
+                if digest in wanted
+            }  # fmt: skip
+        found = []
+        candidates = [p for p in Path(folder).rglob("*") if p.is_file()]
+        for i, path in enumerate(candidates):
+            check(stop)
+            report(progress, i, len(candidates), f"Looking at {path.name}")
+            stat = _stat(path)
+            if not wanted or stat is None or stat[0] not in sizes:
+                continue
+            same = wanted.get(_hash_of(path), [])
+            if same:
+                # Of several with the same content the one of that name, if there is one.
+                image = next((i for i in same if i.path.name == path.name), same[0])
+                same.remove(image)
+                if not same:
+                    wanted = {k: v for k, v in wanted.items() if v}
+                self.relocate(image.name, path)
+                found.append(image.name)
+        return found
+
+    def relocate(self, image: str, path: str | os.PathLike[str]) -> None:
+        """Store the new path of an image's file.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        path : path-like
+            Where its file is now.
+
+        Raises
+        ------
+        AtomicityError
+            If it is another file: the clusters would belong to another image.
+        """
+        path = Path(path).absolute()
+        with self._file.reading() as db:
+            known = db.execute("SELECT sha256 FROM images WHERE name = ?", (image,)).fetchone()
+        if known is not None and known[0] and _hash_of(path) != known[0]:
+            raise AtomicityError(
+                f"this is another image than the {image} that was analysed",
+                path,
+                "Choose the file with the same content, or add this one as a new image",
+            )
+        with self._file.writing() as db:
+            db.execute(
+                "UPDATE images SET path = ?, relative_path = ?, error = '' WHERE name = ?",
+                (str(path), self._relative(path), image),
+            )
+
+
+def _hash_of(path: Path) -> str:
+    """Return the hash of a file's content; `ReadError` if it can't be read."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise ReadError(f"could not be read ({error.strerror or error})", path) from error
+
+
+def _stat(path: Path) -> tuple[int, float] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime
+
+
+def _recorded(micrograph: Micrograph) -> str | None:
+    value = micrograph.metadata.get("recorded")
+    return None if value is None else str(value)

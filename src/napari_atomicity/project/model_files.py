@@ -1,0 +1,60 @@
+"""Models that are stored in a project, so that they come along with it."""
+
+from __future__ import annotations
+
+from ..core.errors import ReadError
+from ..io.provenance import now
+from .connection import ProjectConnection
+
+
+class ModelFiles:
+    """The model files of a project file.
+
+    Parameters
+    ----------
+    file : ProjectConnection
+        The open project file.
+    """
+
+    def __init__(self, file: ProjectConnection) -> None:
+        self._file = file
+
+    def add(self, name: str, weights: bytes, card: str) -> None:
+        """Store a model.
+
+        Parameters
+        ----------
+        name : str
+            Name of the model; a stored model of that name is replaced.
+        weights : bytes
+            Content of the safetensors file.
+        card : str
+            Model card, JSON.
+        """
+        with self._file.writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO model_files (name, time, content, card) "
+                "VALUES (?, ?, ?, ?)",
+                (name, now(), weights, card),
+            )
+
+    def names(self) -> dict[str, str]:
+        """Return the name of each stored model, and when it was stored."""
+        with self._file.reading() as db:
+            return dict(db.execute("SELECT name, time FROM model_files ORDER BY time"))
+
+    def read(self, name: str) -> tuple[bytes, str]:
+        """Return weights and card of a stored model.
+
+        Raises
+        ------
+        ReadError
+            If the project has no model of that name.
+        """
+        with self._file.reading() as db:
+            row = db.execute(
+                "SELECT content, card FROM model_files WHERE name = ?", (name,)
+            ).fetchone()
+        if row is None:
+            raise ReadError(f"there is no model {name!r} in the project", self._file.path)
+        return row[0], row[1]

@@ -1,0 +1,63 @@
+"""Settings and runs of a project."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from ..io.files import plain
+from ..io.provenance import now
+
+
+def read_setting(db: sqlite3.Connection, key: str, default: Any) -> Any:
+    """Return the value of a setting.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    key : str
+        Name of the setting.
+    default : object
+        Returned if the setting is not stored.
+
+    Returns
+    -------
+    object
+        A value as JSON holds it.
+    """
+    row = db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+    return default if row is None else json.loads(row[0])
+
+
+def write_setting(db: sqlite3.Connection, key: str, value: Any) -> None:
+    """Store a setting.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    key : str
+        Name of the setting.
+    value : object
+        A value that JSON can hold.
+    """
+    db.execute(
+        "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)",
+        (key, json.dumps(plain(value))),
+    )
+
+
+def write_run(db: sqlite3.Connection, record: Mapping[str, Any]) -> None:
+    """Store the record of a run."""
+    db.execute(
+        "INSERT INTO runs (time, record) VALUES (?, ?)", (now(), json.dumps(plain(dict(record))))
+    )
+
+
+def read_runs(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Return the records of all runs, in order."""
+    rows = db.execute("SELECT time, record FROM runs ORDER BY run_id").fetchall()
+    return [{"time": time, **json.loads(record)} for time, record in rows]

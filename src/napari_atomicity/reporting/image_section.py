@@ -1,0 +1,191 @@
+"""The section of one image in the report.
+
+Sections are drawn image by image, as results come, so that a run over many images does not hold
+all of them in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from ..core.cluster_table import NON_CLASS_LABELS, classes_of
+from ..core.errors import AtomicityError, Cancelled
+from ..io.provenance import Outcome
+from ..models.analysis import Analysis
+from ..statistics.ratios import class_ratios
+from ..tracking.tracks import is_tracked
+from .examples import has_patches
+from .figures import PREVIEW_PX, glyph, overview, patch_strip, pixels_of
+from .rendering import get_template
+from .template_data import chart_entries, ratio_rows
+
+if TYPE_CHECKING:
+    from ..core.model_card import ModelCard
+    from ..tracking.following import TrackedMovie
+
+EXAMPLES_PER_CLASS = 3
+IMAGE_CHARTS = ("diameter", "confidence")
+"""Plots of each image, by their names in `plots.PLOTS`."""
+SMALL_PX = 500
+"""Longest edge of a micrograph in a small section."""
+_RATIOS_PLACEHOLDER = Markup("<!-- ratios -->")
+
+
+@dataclass(frozen=True)
+class Section:
+    """The section of one image as HTML.
+
+    Parameters
+    ----------
+    image : str
+        Name of the image.
+    html : markupsafe.Markup
+        The section.
+    problem : str
+        Why the pixels are not shown; "" if they are.
+    """
+
+    image: str
+    html: Markup
+    problem: str = ""
+
+
+def image_section(
+    analysis: Analysis,
+    outcome: Outcome,
+    small: bool = False,
+    method: str = "counted",
+    card: ModelCard | None = None,
+    ratios: pd.DataFrame | None = None,
+    ratios_later: bool = False,
+    movie: TrackedMovie | None = None,
+) -> Section:
+    """Draw the section of one analysed image.
+
+    If pixels can not be read, the section shows the clusters on black.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The result, classified or not; the pixels of its micrograph are read here.
+    outcome : Outcome
+        Record of the image.
+    small : bool
+        Whether to show numbers and a small overview only.
+    method, card : str, ModelCard, optional
+        Method of the ratios, and card of the model: see `statistics.ratios.class_ratios`.
+    ratios : pandas.DataFrame, optional
+        Ratios of this image, if they are known already.
+    ratios_later : bool
+        Whether `insert_ratios` adds the ratios, so that the section is the same for all methods.
+    movie : TrackedMovie, optional
+        Tracks of a stack, if they are known already.
+
+    Returns
+    -------
+    Section
+        The section.
+    """
+    table, name = analysis.table, outcome.image
+    classes = classes_of(table)
+    if ratios is None and not ratios_later:
+        ratios = class_ratios(table, scope=name, images=[name], method=method, card=card)
+    pixels, problem = _read_pixels(analysis)
+    size, plain = (SMALL_PX, True) if small else (PREVIEW_PX, None)
+    drawn = overview(analysis, classes, size, pixels, plain)
+    html = get_template("image.html.j2").render(
+        outcome=outcome,
+        micrograph=analysis.micrograph,
+        small=small,
+        problem=problem,
+        overview=drawn,
+        titled="<title>" in drawn,
+        ratios=[] if ratios is None else ratio_rows(ratios),
+        ratios_placeholder=_RATIOS_PLACEHOLDER if ratios is None else "",
+        legend=_legend(table, classes),
+        charts=[] if small else chart_entries(IMAGE_CHARTS, table, classes, (5.4, 2.7)),
+        gallery=[] if small else _gallery(analysis, classes),
+        n_corrected=int((table["label_corrected"] != "").sum()),
+        movie=_movie(analysis, movie, classes, small),
+    )
+    return Section(name, Markup(html), problem)
+
+
+def insert_ratios(section: Section, ratios: pd.DataFrame) -> Section:
+    """Return a section that was drawn with ``ratios_later``, with the ratios of its image."""
+    drawn = get_template("parts.html.j2").module.ratio_table(ratio_rows(ratios))
+    return replace(section, html=Markup(section.html.replace(_RATIOS_PLACEHOLDER, drawn, 1)))
+
+
+def failed_section(image: str, reason: str) -> Section:
+    """Return a section with the reason why an image could not be drawn."""
+    html = Markup(
+        '<section class="image small"><h2>{}</h2>'
+        '<p class="warning">This image could not be drawn: {}</p></section>'
+    )
+    return Section(image, html.format(image, reason), reason)
+
+
+def _movie(
+    analysis: Analysis, movie: TrackedMovie | None, classes: Sequence[str], small: bool
+) -> dict[str, Any] | None:
+    """Return the part about tracks, None for an image without tracks."""
+    if movie is None and not is_tracked(analysis):
+        return None
+    from ..tracking.following import analyse_movie
+    from .movie_figures import movie_context
+
+    return movie_context(movie or analyse_movie(analysis), classes, small)
+
+
+def _read_pixels(analysis: Analysis) -> tuple[np.ndarray | None, str]:
+    """Return the frame that is shown, or None and the reason why it can not be read."""
+    try:
+        return pixels_of(analysis), ""
+    except Cancelled:
+        raise
+    except AtomicityError as error:  # readers of the report can not follow the advice
+        return None, f"{error.what}."
+    except Exception as error:  # libraries that read files raise any exception
+        return None, str(error) or type(error).__name__
+
+
+def _legend(table: pd.DataFrame, classes: Sequence[str]) -> list[dict[str, Any]]:
+    counts = table["label"].value_counts()
+    extra = [label for label in sorted(counts.index) if label not in classes]
+    return [
+        {
+            "name": label or "not classified",
+            "glyph": glyph(label, classes),
+            "count": int(counts.get(label, 0)),
+        }
+        for label in [*classes, *extra]
+    ]
+
+
+def _gallery(analysis: Analysis, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return clusters of each label with high, medium and low confidence."""
+    if not analysis.patches:
+        return []
+    table = analysis.table.reset_index(drop=True)[has_patches(analysis)]
+    groups = []
+    for label in [*classes, *NON_CLASS_LABELS]:
+        ranked = table[(table["label"] == label) & table["confidence"].notna()].sort_values(
+            "confidence", ascending=False, kind="stable"
+        )
+        if not len(ranked):
+            continue
+        n = min(EXAMPLES_PER_CLASS, len(ranked))
+        rows = ranked.iloc[np.linspace(0, len(ranked) - 1, n).round().astype(int)]
+        examples = []
+        for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
+            strip, names = patch_strip(analysis, int(index))
+            examples.append({"strip": strip, "names": names, **row})
+        groups.append({"label": label, "glyph": glyph(label, classes), "examples": examples})
+    return groups

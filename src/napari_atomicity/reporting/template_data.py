@@ -1,0 +1,170 @@
+"""Results as the templates of the report need them: rows of tables, charts, and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.cluster_table import NON_CLASS_LABELS
+from ..core.palette import colours
+from ..statistics.corrected_accuracy import OnCorrected
+from ..statistics.reference import Comparison
+from .charts import as_image, draw_chart
+from .examples import SURE, ClusterExample
+from .figures import glyph, interval_bar
+from .plots import PLOTS
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital first letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def all_classes(classes: Sequence[str], more: Iterable[str]) -> list[str]:
+    """Return the classes in order, followed by others that occur."""
+    return [*dict.fromkeys([*classes, *more])]
+
+
+def ratio_rows(ratios: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table of class ratios with their bars."""
+    classes = list(ratios["class"])
+    colour = colours(classes)
+    return [
+        {
+            "class": row["class"],
+            "glyph": glyph(row["class"], classes),
+            "count": row["count"],
+            "fraction": row["fraction"],
+            "low": row["fraction_low"],
+            "high": row["fraction_high"],
+            "known": bool(np.isfinite(row["fraction"])),
+            "bar": interval_bar(
+                row["fraction"], row["fraction_low"], row["fraction_high"], colour[row["class"]]
+            ),
+        }
+        for row in ratios.to_dict("records")
+    ]
+
+
+def reference_rows(comparison: Comparison, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of the comparison with reference ratios, grouped by scope."""
+    pairs = comparison.pairs.assign(covered=comparison.covered)
+    known = all_classes(classes, pairs["class"])
+    colour = colours(known)
+    rows: list[Any] = pairs.to_dict("records")
+    return [
+        {
+            **row,
+            "glyph": glyph(row["class"], known),
+            "bar": interval_bar(
+                row["fraction"],
+                row["fraction_low"],
+                row["fraction_high"],
+                colour[row["class"]],
+                reference=row["reference"],
+            ),
+        }
+        for row in rows
+    ]
+
+
+def chart_entries(
+    names: Sequence[str],
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    size_inch: tuple[float, float],
+    **context: Any,
+) -> list[dict[str, Any]]:
+    """Draw plots of the cluster table for the report.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of plots in `plots.PLOTS`.
+    table : pandas.DataFrame
+        The cluster table.
+    classes : sequence of str
+        All classes, in order.
+    size_inch : tuple of float
+        Width and height of each chart.
+    **context : object
+        Context of the data of the plots: see `plots`.
+
+    Returns
+    -------
+    list of dict
+        ``title``, ``caption`` and ``image`` of each plot that has data.
+    """
+    entries = []
+    for name in names:
+        figure = draw_chart(name, table, classes, size_inch, **context)
+        if figure is not None:
+            plot = PLOTS[name]
+            image = as_image(figure, "chart", f"{plot.title}. {plot.explanation}")
+            entries.append({"title": plot.title, "caption": plot.explanation, "image": image})
+    return entries
+
+
+def confusion_rows(corrected: OnCorrected, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of the confusion matrix; cells are shaded by their fraction of the row."""
+    shares = corrected.shares()
+    rows = []
+    for label in corrected.confusion.index:
+        cells = []
+        for predicted in corrected.confusion.columns:
+            share = float(shares.loc[label, predicted])
+            shade = [round(255 + share * (end - 255)) for end in (0, 114, 178)]
+            cells.append(
+                {
+                    "count": int(corrected.confusion.loc[label, predicted]),
+                    "share": share,
+                    "shade": ", ".join(map(str, shade)),
+                    "ink": "#fff" if share > 0.55 else "#1d2433",
+                }
+            )
+        rows.append({"label": label, "glyph": glyph(label, classes), "cells": cells})
+    return rows
+
+
+def table_cells(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return a small table as text, with two decimals for numbers."""
+
+    def cell(value: Any) -> dict[str, Any]:
+        if isinstance(value, (float, np.floating)):
+            return {"number": True, "text": f"{value:.2f}" if np.isfinite(value) else "–"}
+        number = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        return {"number": number, "text": str(value)}
+
+    return {
+        "columns": [str(name) for name in frame.columns],
+        "rows": [[cell(value) for value in row] for row in frame.itertuples(index=False)],
+    }
+
+
+def example_groups(
+    examples: Sequence[ClusterExample], classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Group examples by label and kind, in the order of the classes."""
+    groups: dict[tuple[str, str], list[ClusterExample]] = {}
+    for label in dict.fromkeys([*classes, *(example.label for example in examples)]):
+        for example in examples:
+            if example.label == label:
+                groups.setdefault((label, example.kind), []).append(example)
+    return [
+        {
+            "label": label,
+            "glyph": glyph(label, classes),
+            "kind": _describe_kind(label, kind),
+            "examples": members,
+        }
+        for (label, kind), members in groups.items()
+    ]
+
+
+def _describe_kind(label: str, kind: str) -> str:
+    if label in NON_CLASS_LABELS:
+        return "far from the training data"
+    return "typical" if kind == SURE else "doubtful"

@@ -1,0 +1,234 @@
+"""Recipes of simulated fields: drawn, read, simulated and written to a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._version import __version__
+from ..core import cluster_table as tables
+from ..core.errors import AtomicityError, ReadError
+from ..core.progress import Progress, Stop, check, report
+from ..io.files import write_json
+from .field_settings import FieldSettings, override, random_settings
+from .fields import Field, simulate_field
+from .metals import composition
+from .structures import library_of
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a number of fields; the content of ``settings.json``.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Classes of the library of isomers.
+    seed, isomers_per_class : int
+        Seed and size of the library of isomers.
+    fields : dict of str to tuple
+        Name → seed and settings.
+
+    Raises
+    ------
+    AtomicityError
+        If a class names no cluster that can be built.
+    """
+
+    classes: tuple[str, ...]
+    seed: int
+    isomers_per_class: int
+    fields: dict[str, tuple[int, FieldSettings]]
+
+    def __post_init__(self) -> None:
+        for label in self.classes:
+            composition(label)
+
+
+def draw_recipe(
+    n_fields: int,
+    classes: Sequence[str] = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70"),
+    seed: int = 0,
+    isomers_per_class: int = 20,
+    overrides: dict[str, Any] | None = None,
+    draw: Callable[[Sequence[str], np.random.Generator], FieldSettings] = random_settings,
+) -> Recipe:
+    """Draw the conditions of a number of fields.
+
+    Parameters
+    ----------
+    n_fields : int
+        Number of fields.
+    classes : sequence of str, optional
+        Such as ``Pt55`` or ``Au24Pd1``: metals and their numbers of atoms.
+    seed : int, optional
+        Seed of isomers, conditions and noise.
+    isomers_per_class : int, optional
+        Size of the library to draw from.
+    overrides : dict of str to Any, optional
+        Fixed settings, by the names of `FieldSettings`; ``microscope`` and ``scan`` may be
+        dictionaries of some of their own settings.
+    draw : callable, optional
+        Function that draws the settings of a field from classes and a generator.
+
+    Returns
+    -------
+    Recipe
+        The settings of all fields.
+
+    Raises
+    ------
+    AtomicityError
+        If a class or a setting is unknown.
+    """
+    recipe = Recipe(tuple(classes), seed, isomers_per_class, {})
+    for index, field_seed in enumerate(np.random.SeedSequence(seed).generate_state(n_fields)):
+        drawn = draw(classes, np.random.default_rng(field_seed))
+        settings = override(drawn, overrides or {})
+        recipe.fields[f"field_{index:04d}.tif"] = (int(field_seed), settings)
+    return recipe
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a ``settings.json``, as written with simulated fields or by a user.
+
+    Settings that are missing have the values of `FieldSettings`, seeds are 0, and there are 20
+    isomers of each class.
+
+    Raises
+    ------
+    ReadError
+        If the file is no recipe, or has an unknown setting.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        fields: dict[str, tuple[int, FieldSettings]] = {}
+        for name, values in content["fields"].items():
+            if Path(name).name != name or Path(name).suffix not in (".tif", ".tiff"):
+                raise ValueError(f"{name!r} is no name of a TIFF file")
+            fields[name] = (int(values.get("seed", 0)), _from_json(values))
+        of_library = (int(content.get("seed", 0)), int(content.get("isomers_per_class", 20)))
+        return Recipe(tuple(content["classes"]), *of_library, fields)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AtomicityError) as error:
+        raise ReadError(
+            f"these are not settings of simulated fields ({error})",
+            path,
+            "Give the settings.json that was written with them",
+        ) from error
+
+
+def _from_json(values: dict[str, Any]) -> FieldSettings:
+    """Return settings with values of the right types; JSON has no tuples."""
+    settings = override(FieldSettings(), {k: v for k, v in values.items() if k != "seed"})
+    drift_y, drift_x = settings.scan.drift_px_per_row
+    scan = replace(settings.scan, drift_px_per_row=(drift_y, drift_x))
+    settings = replace(settings, scan=scan)
+    for part in (settings, settings.microscope, settings.scan):
+        for name, value in vars(part).items():
+            usual = getattr(type(part)(), name)
+            kind = (int, float) if isinstance(usual, float) else type(usual)
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} can't be {value!r}")
+    return settings
+
+
+def simulate_recipe(
+    recipe: Recipe,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    device: str = "cpu",
+) -> Iterator[Field]:
+    """Simulate the fields of a recipe, one after another.
+
+    On the CPU the same recipe gives the same bits.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        From `draw_recipe` or `read_recipe`.
+    progress, stop : callable, optional
+        Called between fields.
+    device : str, optional
+        See `fields.simulate_field`.
+
+    Yields
+    ------
+    Field
+        The next field.
+
+    Raises
+    ------
+    DependencyError
+        If ASE is not installed.
+    AtomicityError
+        If a class names no cluster that can be built.
+    """
+    per_class = recipe.isomers_per_class
+    library = library_of(recipe.classes, per_class, recipe.seed, progress=progress)
+    for index, (name, (seed, settings)) in enumerate(recipe.fields.items()):
+        check(stop)
+        yield simulate_field(library, settings, seed, name, device)
+        report(progress, index + 1, len(recipe.fields), "Simulating fields")
+
+
+def write_recipe(
+    out_dir: Path,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Simulate a recipe into a folder: its images, ``truth.csv`` and ``settings.json``.
+
+    Parameters
+    ----------
+    out_dir : Path
+        Created if it does not exist.
+    recipe : Recipe
+        From `draw_recipe` or `read_recipe`.
+    progress, stop : callable, optional
+        Called between fields.
+    device : str, optional
+        See `fields.simulate_field`.
+
+    Returns
+    -------
+    Path
+        The truth table.
+    """
+    import tifffile
+
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    truths = []
+    for made in simulate_recipe(recipe, progress, stop, device):
+        resolution = 1 / made.settings.pixel_size_nm
+        tifffile.imwrite(
+            out_dir / made.micrograph.name,
+            made.micrograph.data.astype(np.uint16),
+            imagej=True,
+            resolution=(resolution, resolution),
+            metadata={"unit": "nm"},
+            compression="zlib",
+        )
+        truths.append(made.truth)
+    truth = pd.concat(truths, ignore_index=True) if truths else tables.empty()
+    truth.to_csv(out_dir / "truth.csv", index=False)
+    settings_json = {
+        "version": __version__,
+        "classes": list(recipe.classes),
+        "seed": recipe.seed,
+        "isomers_per_class": recipe.isomers_per_class,
+        "fields": {
+            name: {"seed": seed, **asdict(settings)}
+            for name, (seed, settings) in recipe.fields.items()
+        },
+    }
+    write_json(out_dir / "settings.json", settings_json)
+    return out_dir / "truth.csv"

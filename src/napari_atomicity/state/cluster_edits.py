@@ -1,0 +1,412 @@
+"""What a person or a model does to the clusters of a window, as edits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from ..core import cluster_table as tables
+from ..core.cluster_table import Key
+from ..core.micrograph import Micrograph
+from ..models.analysis import Analysis
+from ..project import EditKind, ImageEdit, Project
+from ..tracking.tracks import tracking_of
+from .analysis_store import AnalysisStore
+from .analysis_updates import inherit, still_there, with_predictions
+from .blind_mode import with_labels
+from .chunked_steps import ChunkedSteps, is_long
+from .cluster_rows import ClusterRows, bare_rows, ids_of, insert_rows, take_rows
+from .edits import (
+    AddClusters,
+    Edit,
+    Relabel,
+    RemoveClusters,
+    ReplaceClusters,
+    SetAnalysis,
+    SetRegions,
+    SetTracks,
+)
+from .history import History, format_clusters
+from .project_saver import ClusterChange
+
+
+class _Owner(Protocol):
+    """What the edits use of the state of a window."""
+
+    @property
+    def store(self) -> AnalysisStore: ...
+
+    @property
+    def history(self) -> History: ...
+
+    @property
+    def steps(self) -> ChunkedSteps: ...
+
+    @property
+    def project(self) -> Project | None: ...
+
+    @property
+    def annotator(self) -> str: ...
+
+    @property
+    def blind(self) -> bool: ...
+
+    @property
+    def images(self) -> list[str]: ...
+
+    def add_image(self, micrograph: Micrograph) -> str: ...
+
+    def ensure_writable(self) -> None: ...
+
+
+class ClusterEdits:
+    """Changes the clusters of a window, each time by one step of its history.
+
+    Parameters
+    ----------
+    state : WindowState
+        Whose clusters are changed.
+    """
+
+    def __init__(self, state: _Owner) -> None:
+        self._state = state
+
+    # ---- by a model
+    def set_analysis(
+        self,
+        analysis: Analysis,
+        description: str = "analyse",
+        undoable: bool = True,
+        group: object = None,
+        soon: bool = False,
+    ) -> None:
+        """Replace the analysis of an image by a new result.
+
+        Clusters that were known before keep their ids and corrections, and excluded regions stay.
+        Clusters that a person has added or labelled stay even if they were not found again;
+        clusters that a person has removed do not come back.
+
+        Parameters
+        ----------
+        analysis : Analysis
+            The new result. Its image is added if it is not in the window.
+        description : str, optional
+            Text for the history.
+        undoable : bool, optional
+            False for a first result that is not a step of undo.
+        group : object, optional
+            Results of one group are one step.
+        soon : bool, optional
+            Whether it may run in parts (`chunked_steps`).
+        """
+        state, image = self._state, analysis.micrograph.name
+        state.steps.finish()
+        if image not in state.images:
+            state.add_image(analysis.micrograph)
+        state.ensure_writable()
+        edits = self._new_analysis(analysis, description)
+        if undoable or state.store.get(image) is not None:
+            state.history.ensure_not_blind()
+            state.history.run(edits, None, group, soon)
+        elif not state.blind:
+            state.history.apply_without_undo(edits, soon)
+
+    def _new_analysis(self, analysis: Analysis, description: str) -> Iterator[Edit]:
+        """Yield the edit that sets a new result with the corrections of the old one."""
+        store, image = self._state.store, analysis.micrograph.name
+        before = store.get(image)
+        first_free_id = store.first_free_id(image)
+        if first_free_id > 1:
+            added, removed = self._manual_edits(image)
+            analysis = inherit(before, analysis, first_free_id, added, removed)
+        if before is not None:
+            analysis = replace(analysis, regions=before.regions)
+        yield SetAnalysis(image, before, analysis, description)
+
+    def _manual_edits(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
+        """Return clusters that a person has added, and positions of removed ones."""
+        project = self._state.project
+        if project is not None and project.has(image):
+            return project.manual_edits(image)
+        added: set[int] = set()
+        removed: dict[int, pd.DataFrame] = {}
+        for edit in self._state.history.edits_of(image):
+            if isinstance(edit, AddClusters):
+                added |= ids_of(edit.rows)
+            elif isinstance(edit, RemoveClusters):
+                removed |= dict.fromkeys(ids_of(edit.rows), edit.rows.table)
+        columns = ["frame", "y_nm", "x_nm"]
+        places = [t.loc[t["cluster_id"] == i, columns] for i, t in removed.items()]
+        none = pd.DataFrame(columns=columns)
+        return frozenset(added), pd.concat(places, ignore_index=True) if places else none
+
+    def add_predictions(self, result: Analysis) -> None:
+        """Add a model's predictions of clusters that had none; not a step of undo."""
+        self._state.steps.finish()
+        image = result.micrograph.name
+        analysis = self._state.store.get(image)
+        if analysis is not None and not self._state.blind:
+            rows = still_there(analysis, result)
+            self._record_by_model(image, insert_rows(analysis, rows), ids_of(rows))
+
+    def set_embedding(self, result: Analysis) -> None:
+        """Set positions in the embedding of clusters with the same prediction; no step of undo."""
+        self._state.steps.finish()
+        image = result.micrograph.name
+        analysis = self._state.store.get(image)
+        if analysis is None or self._state.blind:
+            return
+        same = ["cluster_id", "frame", "y_px", "x_px", "label_predicted", "confidence", "model_id"]
+        positions = result.table[[*same, "umap_1", "umap_2"]]
+        found = analysis.table[same].merge(positions, on=same, how="left")
+        known = found["umap_1"].notna().to_numpy()
+        table = analysis.table.copy()
+        table.loc[known, ["umap_1", "umap_2"]] = found.loc[known, ["umap_1", "umap_2"]].to_numpy()
+        ids = frozenset(table.loc[known, "cluster_id"].tolist())
+        self._record_by_model(image, replace(analysis, table=table), ids)
+
+    def _record_by_model(self, image: str, after: Analysis, cluster_ids: frozenset[int]) -> None:
+        state = self._state
+        edit = ImageEdit(image, EditKind.ANALYSIS, state.annotator, cluster_ids)
+        state.history.record_by_model(ClusterChange(edit, state.store.get(image), after))
+
+    def replace_predictions(
+        self, result: Analysis, description: str = "classify", group: object = None
+    ) -> None:
+        """Replace the predictions of the clusters of an image, as one step.
+
+        Parameters
+        ----------
+        result : Analysis
+            The image, classified.
+        description : str, optional
+            Text for the history.
+        group : object, optional
+            Results of one group are one step, with the description of the first one.
+        """
+        self._state.steps.finish()
+        image = result.micrograph.name
+        analysis = self._state.store.get(image)
+        if analysis is not None:
+            after = with_predictions(analysis, result)
+            edit = SetAnalysis(image, analysis, after, description, EditKind.PREDICTION)
+            self._state.history.do(edit, group=group)
+
+    def install_labels(self, labels: Mapping[str, Mapping[int, str]]) -> list[str]:
+        """Show the labels that count after a merge; return the images where any has changed.
+
+        Parameters
+        ----------
+        labels : mapping
+            Image → cluster_id → label. The project has them already.
+        """
+        changed = []
+        for image, analysis in list(self._state.store.analyses.items()):
+            merged = with_labels(analysis, labels.get(image, {}))
+            if merged is not analysis:
+                self._state.store.install(image, merged)
+                changed.append(image)
+        return changed
+
+    # ---- by a person
+    def add(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> list[int]:
+        """Add measured clusters that a person points to; they get new ids.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image; it must have an analysis.
+        table : pandas.DataFrame
+            As from a detection; the ids in it do not matter.
+        outlines : list of ndarray
+            As from a detection.
+
+        Returns
+        -------
+        list of int
+            The new ids, in the order of the table.
+        """
+        self._state.steps.finish()
+        rows = self._new_rows(image, table, outlines)
+        edit = AddClusters(image, rows, f"add {format_clusters(len(table))}")
+        self._state.history.do(edit)
+        return rows.table["cluster_id"].tolist()
+
+    def _new_rows(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> ClusterRows:
+        ids = [self._state.store.next_cluster_id(image) for _ in range(len(table))]
+        table = table.drop(columns="track_id", errors="ignore")  # new clusters are not linked yet
+        return bare_rows(table.assign(image=image, cluster_id=ids), outlines)
+
+    def replace(
+        self,
+        image: str,
+        cluster_ids: Iterable[int],
+        table: pd.DataFrame,
+        outlines: list[np.ndarray],
+        verb: str,
+    ) -> list[int]:
+        """Replace clusters by others: split one into several, or merge several into one.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        cluster_ids : iterable of int
+            Clusters that are replaced; nothing happens if one of them does not exist any more.
+        table : pandas.DataFrame
+            The new clusters, measured; the ids in it do not matter.
+        outlines : list of ndarray
+            Those of the new clusters.
+        verb : str
+            "split" or "merge", for the history.
+
+        Returns
+        -------
+        list of int
+            The new ids; empty if nothing happened.
+        """
+        self._state.steps.finish()
+        analysis, replaced = self._state.store.get(image), set(cluster_ids)
+        if analysis is None or not replaced <= set(analysis.table["cluster_id"]):
+            return []
+        before = take_rows(analysis, replaced)
+        after = self._new_rows(image, table, outlines)
+        text = f"{verb} {format_clusters(len(replaced))}"
+        self._state.history.do(ReplaceClusters(image, before, after, text))
+        return after.table["cluster_id"].tolist()
+
+    def move(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> None:
+        """Replace clusters by new measurements at another position; they lose predictions.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        table : pandas.DataFrame
+            New measurements; ``cluster_id`` says of which clusters.
+        outlines : list of ndarray
+            New outlines.
+        """
+        self._state.steps.finish()
+        analysis = self._state.store.get(image)
+        if analysis is None:
+            return
+        # A cluster that was removed in the meantime must not come back.
+        exists = table["cluster_id"].isin(analysis.table["cluster_id"]).to_numpy()
+        outlines = [outline for outline, keep in zip(outlines, exists, strict=True) if keep]
+        table = table[exists]
+        if not len(table):
+            return
+        before = take_rows(analysis, table["cluster_id"])
+        corrected = before.table.set_index("cluster_id")["label_corrected"]
+        table = table.assign(
+            image=image, label_corrected=table["cluster_id"].map(corrected), label_predicted=""
+        )
+        if "track_id" in before.table.columns:
+            track = before.table.set_index("cluster_id")["track_id"]
+            table = table.assign(track_id=table["cluster_id"].map(track))
+        after = bare_rows(tables.settle_labels(table), outlines)
+        edit = ReplaceClusters(image, before, after, f"move {format_clusters(len(table))}")
+        self._state.history.do(edit)
+
+    def set_tracks(self, tracked: Analysis) -> None:
+        """Set which clusters of different frames are the same, as one step."""
+        self._state.steps.finish()
+        image = tracked.micrograph.name
+        analysis = self._state.store.get(image)
+        if analysis is not None:
+            edit = SetTracks(image, tracking_of(analysis), tracking_of(tracked))
+            self._state.history.do(edit)
+
+    def regions(self, image: str) -> tuple[np.ndarray, ...]:
+        """Return the excluded regions, polygons (M, 2) in pixels (y, x)."""
+        analysis = self._state.store.get(image)
+        return () if analysis is None else analysis.regions
+
+    def set_regions(self, image: str, polygons: Iterable[np.ndarray]) -> None:
+        """Exclude these regions of an image and no others.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        polygons : iterable of ndarray of shape (m, 2)
+            In pixels (y, x).
+        """
+        self._state.steps.finish()
+        analysis = self._state.store.get(image)
+        if analysis is not None:
+            after = tuple(np.asarray(p, float) for p in polygons)
+            n = len(after)
+            text = f"exclude {n} region{'s' * (n != 1)} of {image}"
+            self._state.history.do(SetRegions(image, analysis.regions, after, text))
+
+    def relabel(self, keys: Iterable[Key], label: str) -> None:
+        """Label clusters, as one step.
+
+        Parameters
+        ----------
+        keys : iterable of Key
+            The clusters.
+        label : str
+            "" takes the label back.
+        """
+        keys = list(keys)
+        text = f"label {format_clusters(len(keys))} {label}" if label else "take labels back"
+        self.relabel_each(dict.fromkeys(keys, label), text)
+
+    def relabel_each(self, labels: Mapping[Key, str], description: str | None = None) -> None:
+        """Label each of these clusters with its own label, as one step.
+
+        Parameters
+        ----------
+        labels : mapping of Key to str
+            By cluster.
+        description : str, optional
+            Text for the history.
+        """
+        self._state.ensure_writable()
+        by_image: dict[str, dict[int, str]] = {}
+        for (image, cluster_id), label in labels.items():
+            by_image.setdefault(image, {})[cluster_id] = label
+        text = description or f"label {format_clusters(len(labels))}"
+        self._state.history.run(self._relabels(by_image), text, long=is_long(by_image))
+
+    def _relabels(self, by_image: Mapping[str, Mapping[int, str]]) -> Iterator[Edit]:
+        for image, new in by_image.items():
+            table = self._state.store.table(image)
+            known = table[table["cluster_id"].isin(list(new))]
+            before = dict(zip(known["cluster_id"], known["label_corrected"], strict=True))
+            if before:
+                yield Relabel(image, before, {i: new[i] for i in before})
+
+    def remove(self, keys: Iterable[Key]) -> None:
+        """Remove what a person says is not a cluster, as one step."""
+        self._state.ensure_writable()
+        by_image: dict[str, list[int]] = {}
+        for image, cluster_id in keys:
+            by_image.setdefault(image, []).append(cluster_id)
+        self._state.history.run(self._removals(by_image), long=is_long(by_image))
+
+    def _removals(self, by_image: Mapping[str, Sequence[int]]) -> Iterator[Edit]:
+        for image, ids in by_image.items():
+            analysis = self._state.store.get(image)
+            rows = None if analysis is None else take_rows(analysis, ids)
+            if rows is not None and len(rows.table):
+                yield RemoveClusters(image, rows)
+
+    def remove_ids(self, image: str, cluster_ids: Iterable[int]) -> None:
+        """Remove clusters of one image, as one step.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        cluster_ids : iterable of int
+            Ids of the clusters.
+        """
+        self.remove((image, i) for i in cluster_ids)

@@ -1,0 +1,380 @@
+"""Steps of a window: apply edits, and undo and redo them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol, overload
+
+from ..core import cluster_table as tables
+from ..core.errors import AtomicityError
+from ..core.table_cache import columns_of
+from ..models.analysis import Analysis
+from ..project import EditKind
+from .analysis_store import AnalysisStore
+from .analysis_updates import mark_excluded
+from .atom_edits import AtomEdit, SetAtoms, SetMarks
+from .atom_store import AtomStore
+from .chunked_steps import MAX_IMAGES, ChunkedSteps, Work, exceeds_limits
+from .edits import Edit, Relabel, RemoveClusters, with_author
+from .project_saver import AtomChange, ClusterChange, ProjectSaver
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a person did at once, to one image or to several; undo takes it back as a whole."""
+
+    edits: tuple[Edit | AtomEdit, ...]
+    description: str
+    annotator: str
+    time: datetime
+    group: object = None
+    """Edits of one group are one step, though they come one after the other."""
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of the images that the step concerns."""
+        return tuple(dict.fromkeys(edit.image for edit in self.edits))
+
+
+class _Owner(Protocol):
+    """What the history uses of the state of a window."""
+
+    @property
+    def store(self) -> AnalysisStore: ...
+
+    @property
+    def atoms(self) -> AtomStore: ...
+
+    @property
+    def saver(self) -> ProjectSaver: ...
+
+    @property
+    def steps(self) -> ChunkedSteps: ...
+
+    @property
+    def annotator(self) -> str: ...
+
+    @property
+    def blind(self) -> bool: ...
+
+    def ensure_writable(self) -> None: ...
+
+    def notify(
+        self, changes: Iterable[ClusterChange | AtomChange], with_history: bool = True
+    ) -> Work:
+        """Emit signals of changes.
+
+        Parameters
+        ----------
+        changes : iterable of ClusterChange or AtomChange
+            Changes that are installed.
+        with_history : bool, optional
+            Whether the history has changed too.
+        """
+        ...
+
+
+class History(Sequence[Step]):
+    """The steps that were done, oldest first, and those that were undone.
+
+    Parameters
+    ----------
+    state : WindowState
+        Whose analyses and atoms the edits change.
+    """
+
+    def __init__(self, state: _Owner) -> None:
+        self._state = state
+        self._done: list[Step] = []
+        self._undone: list[Step] = []
+
+    def __len__(self) -> int:
+        """Return the number of steps that were done and not undone."""
+        return len(self._done)
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Step, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Step | tuple[Step, ...]:
+        """Return a step, or some of them."""
+        return tuple(self._done[index]) if isinstance(index, slice) else self._done[index]
+
+    @property
+    def undone(self) -> tuple[Step, ...]:
+        """Steps that can be redone; `redo` takes the last one first."""
+        return tuple(self._undone)
+
+    def clear(self) -> None:
+        """Forget all steps."""
+        self._done.clear()
+        self._undone.clear()
+
+    def forget(self, image: str) -> None:
+        """Forget the steps that concern an image."""
+        self._done = [step for step in self._done if image not in step.images]
+        self._undone = [step for step in self._undone if image not in step.images]
+
+    # ---- do
+    def do(
+        self,
+        *edits: Edit | AtomEdit,
+        description: str | None = None,
+        group: object = None,
+        soon: bool = False,
+    ) -> None:
+        """Apply edits and remember them as one step.
+
+        Parameters
+        ----------
+        *edits : Edit
+            In order.
+        description : str, optional
+            Text for the history; that of the first edit by default.
+        group : object, optional
+            If the last step was of the same group, these edits become part of it.
+        soon : bool, optional
+            Whether it may run in parts (`chunked_steps`).
+
+        Raises
+        ------
+        AtomicityError
+            If the project can only be read, or the edits are not allowed in blind mode.
+        """
+        self._state.ensure_writable()
+        if not all(isinstance(e, Relabel | RemoveClusters | SetMarks) for e in edits):
+            self.ensure_not_blind()
+        if edits:
+            self.run(
+                edits, description or edits[0].description, group, soon or len(edits) > MAX_IMAGES
+            )
+
+    def run(
+        self,
+        edits: Iterable[Edit | AtomEdit],
+        description: str | None = None,
+        group: object = None,
+        long: bool = False,
+    ) -> None:
+        """Apply edits as one step, without the checks of `do`.
+
+        Parameters
+        ----------
+        edits : iterable of Edit
+            In order; each is made when the one before was applied.
+        description : str, optional
+            Text for the history; made from the edits by default.
+        group : object, optional
+            If the last step was of the same group, these edits become part of it.
+        long : bool, optional
+            Whether it may run in parts.
+        """
+        self._state.steps.run(self._do(edits, description, group), long)
+
+    def apply_without_undo(self, edits: Iterable[Edit], long: bool = False) -> None:
+        """Apply edits that are not a step of undo: a first result.
+
+        Parameters
+        ----------
+        edits : iterable of Edit
+            In order.
+        long : bool, optional
+            Whether it may run in parts.
+        """
+        self._state.steps.run(self._apply_without_undo(edits), long)
+
+    def record_by_model(self, change: ClusterChange) -> None:
+        """Save and show what a model found of known clusters; it is not a step of undo."""
+        after = checked(change.after, thoroughly=True)
+        changes = [replace(change, after=after)]
+        for part in (self._save_and_install(changes), self._state.notify(changes, False)):
+            for _ in part:
+                pass
+
+    def _do(self, edits: Iterable[Edit | AtomEdit], description: str | None, group: object) -> Work:
+        author = self._state.annotator
+        done, changes = yield from self._replay(
+            (with_author(edit, author) for edit in edits), lambda e, a: (e, e.apply(a))
+        )
+        if not done:
+            return
+        text = description or _describe(done)
+        step = Step(tuple(done), text, author, datetime.now(UTC), group)
+        last = self._done[-1] if self._done else None
+        if group is not None and last is not None and last.group is group:
+            step = replace(last, edits=(*last.edits, *done))
+            self._done.pop()
+        self._done.append(step)
+        self._undone.clear()
+        yield from self._state.notify(changes)
+
+    def _apply_without_undo(self, edits: Iterable[Edit]) -> Work:
+        author = self._state.annotator
+        _, changes = yield from self._replay(
+            (with_author(edit, author) for edit in edits), lambda e, a: (e, e.apply(a))
+        )
+        yield from self._state.notify(changes, with_history=False)
+
+    # ---- undo and redo
+    def undo(self) -> Step | None:
+        """Undo the last step and return it; None if there is none."""
+        self._state.steps.finish()
+        if not self._done:
+            return None
+        self._state.ensure_writable()
+        step = self._done[-1]
+        self._state.steps.run(self._undo(), _are_long([step]))
+        return step
+
+    def redo(self) -> Step | None:
+        """Redo the step that was undone last and return it; None if there is none."""
+        self._state.steps.finish()
+        if not self._undone:
+            return None
+        self._state.ensure_writable()
+        step = self._undone[-1]
+        self._state.steps.run(self._redo(), _are_long([step]))
+        return step
+
+    def go_to(self, n_done: int) -> None:
+        """Undo or redo steps until this number of steps is done."""
+        self._state.ensure_writable()
+        n_done = min(max(n_done, 0), len(self._done) + len(self._undone))
+        n_redo = n_done - len(self._done)
+        steps = self._done[n_done:] if n_redo < 0 else self._undone[len(self._undone) - n_redo :]
+        self._state.steps.run(self._go_to(n_done), _are_long(steps))
+
+    def _undo(self) -> Work:
+        step = self._done[-1]
+        undone, changes = yield from self._replay(
+            reversed(step.edits), _reverted, is_undo=True, known=True
+        )
+        self._done.pop()
+        self._undone.append(replace(step, edits=tuple(reversed(undone))))
+        yield from self._state.notify(changes)
+
+    def _redo(self) -> Work:
+        step = self._undone[-1]
+        done, changes = yield from self._replay(step.edits, _applied_again, known=True)
+        self._undone.pop()
+        self._done.append(replace(step, edits=tuple(done)))
+        yield from self._state.notify(changes)
+
+    def _go_to(self, n_done: int) -> Work:
+        while len(self._done) > n_done:
+            yield from self._undo()
+        while len(self._done) < n_done:
+            yield from self._redo()
+
+    # ---- the way of an edit
+    def _replay(
+        self,
+        edits: Iterable[Edit | AtomEdit],
+        replay: Callable[[Any, Any], tuple[Any, Any]],
+        is_undo: bool = False,
+        known: bool = False,
+    ) -> Generator[bool, None, tuple[list[Edit | AtomEdit], list[ClusterChange | AtomChange]]]:
+        """Replay edits one after the other, save the changes, then install them.
+
+        Views see none of the changes before all are saved. A table that does not fit the schema
+        raises `TableError`: then none of the edits is applied.
+        """
+        store, atoms = self._state.store, self._state.atoms
+        now: dict[tuple[bool, str], Any] = {}
+        changes: list[ClusterChange | AtomChange] = []
+        replayed = []
+        for edit in edits:
+            image, of_atoms = edit.image, isinstance(edit, SetAtoms | SetMarks)
+            first = atoms.of(image) if of_atoms else store.get(image)
+            before = now.get((of_atoms, image), first)
+            edit, after = replay(edit, before)
+            if isinstance(edit, SetAtoms | SetMarks):
+                changes.append(AtomChange(edit, before, after))
+            else:
+                is_label = edit.kind is EditKind.LABEL
+                after = checked(after, thoroughly=not (known or is_label))
+                columns = None
+                if after is not None and not is_label:
+                    columns = columns_of(after.table, store.columns(image))
+                changes.append(ClusterChange(edit, before, after, is_undo, columns))
+            now[of_atoms, image] = after
+            replayed.append(edit)
+            yield False
+        yield from self._save_and_install(changes)
+        return replayed, changes
+
+    def _save_and_install(self, changes: Sequence[ClusterChange | AtomChange]) -> Work:
+        """Write changes into the project, then into memory."""
+        yield from self._state.saver.save(changes)
+        for change in changes:
+            if isinstance(change, AtomChange):
+                self._state.atoms.install(change.image, change.after)
+            else:
+                only_labels = change.edit.kind is EditKind.LABEL
+                self._state.store.install(change.image, change.after, change.columns, only_labels)
+
+    def ensure_not_blind(self) -> None:
+        """Raise `AtomicityError` in blind mode, in which only labels and marks can be edited."""
+        if self._state.blind:
+            raise AtomicityError(
+                "blind annotators can only label and remove clusters, and mark atoms",
+                advice="Leave blind mode to change anything else",
+            )
+
+    def edits_of(self, image: str) -> Iterator[Edit | AtomEdit]:
+        """Yield the edits of an image that were done and not undone, in order."""
+        for step in self._done:
+            yield from (edit for edit in step.edits if edit.image == image)
+
+
+def checked(analysis: Analysis | None, thoroughly: bool) -> Analysis | None:
+    """Return the analysis with excluded clusters marked, after a check of its table.
+
+    A table that was checked before, or in which only labels changed, needs no thorough check.
+    """
+    if analysis is None:
+        return None
+    analysis = mark_excluded(analysis)
+    if thoroughly:
+        tables.validate(analysis.table)
+    if len(analysis.outlines) != len(analysis.table):
+        raise ValueError("as many outlines as clusters are needed")
+    return analysis
+
+
+def format_clusters(n: int) -> str:
+    """Return a number of clusters as text."""
+    return "1 cluster" if n == 1 else f"{n} clusters"
+
+
+def _describe(edits: Sequence[Edit | AtomEdit]) -> str:
+    """Return what a person did as text."""
+    removed = [edit.cluster_ids for edit in edits if isinstance(edit, RemoveClusters)]
+    if len(removed) == len(edits):
+        return f"delete {format_clusters(sum(map(len, removed)))}"
+    return edits[0].description
+
+
+def _are_long(steps: Sequence[Step]) -> bool:
+    """Return whether undo or redo of these steps is long; each has its own images."""
+    changed = sum(
+        len(e.after) if isinstance(e, Relabel) else len(e.cluster_ids)
+        for step in steps
+        for e in step.edits
+        if isinstance(e, Relabel | RemoveClusters)
+    )
+    return exceeds_limits(sum(len(step.images) for step in steps), changed)
+
+
+def _reverted(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:
+    edit = edit.refreshed(analysis, undo=True)
+    return edit, edit.revert(analysis)
+
+
+def _applied_again(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:
+    edit = edit.refreshed(analysis, undo=False)
+    return edit, edit.apply(analysis)

@@ -1,0 +1,206 @@
+"""Write edits into the project, and write again later what could not be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..atoms.marks import ImageAtoms
+from ..core.errors import AtomicityError
+from ..core.micrograph import Micrograph
+from ..core.table_cache import Columns
+from ..models.analysis import Analysis
+from ..project import EditKind, ImageEdit, Project
+from .analysis_store import AnalysisStore
+from .atom_edits import AtomEdit
+from .atom_store import AtomStore
+from .chunked_steps import MAX_IMAGES, Work
+from .edits import Edit
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterChange:
+    """An edit of clusters that was applied or reverted, with the analysis before and after.
+
+    Parameters
+    ----------
+    edit : Edit or ImageEdit
+        What was done, by whom.
+    before, after : Analysis or None
+        The analysis before and after the edit.
+    is_undo : bool
+        Whether the edit was reverted.
+    columns : Columns, optional
+        Those of the table after the edit, if they are at hand.
+    """
+
+    edit: Edit | ImageEdit
+    before: Analysis | None
+    after: Analysis | None
+    is_undo: bool = False
+    columns: Columns | None = None
+
+    @property
+    def image(self) -> str:
+        """Name of the image."""
+        return self.edit.image
+
+
+@dataclass(frozen=True, eq=False)
+class AtomChange:
+    """An edit of atoms that was applied or reverted, with the atoms before and after."""
+
+    edit: AtomEdit
+    before: ImageAtoms | None
+    after: ImageAtoms | None
+
+    @property
+    def image(self) -> str:
+        """Name of the image."""
+        return self.edit.image
+
+
+class _Owner(Protocol):
+    """What the saver reads of the state of a window."""
+
+    @property
+    def store(self) -> AnalysisStore: ...
+
+    @property
+    def atoms(self) -> AtomStore: ...
+
+    @property
+    def project(self) -> Project | None: ...
+
+    @property
+    def annotator(self) -> str: ...
+
+    @property
+    def blind(self) -> bool: ...
+
+
+class ProjectSaver:
+    """Writes every edit into the project before the call of the edit returns.
+
+    Parameters
+    ----------
+    state : WindowState
+        Whose edits are written.
+    on_message : callable
+        Called with the message when it changes.
+
+    Attributes
+    ----------
+    message : str
+        Why some edits are not in the project; "" if all are.
+    """
+
+    def __init__(self, state: _Owner, on_message: Callable[[str], None]) -> None:
+        self._state = state
+        self._on_message = on_message
+        self._unsaved: dict[str, Analysis | None] = {}
+        self._unsaved_atoms: dict[str, ImageAtoms | None] = {}
+        self.message = ""
+
+    def clear(self) -> None:
+        """Forget what is not saved."""
+        self._unsaved.clear()
+        self._unsaved_atoms.clear()
+
+    def mark_all_unsaved(self, project: Project) -> None:
+        """Count the analyses and atoms of all images as not saved yet."""
+        state = self._state
+        self._unsaved = dict.fromkeys(n for n in state.store.analyses if project.has(n))
+        self._unsaved_atoms = dict.fromkeys(n for n in state.atoms.images if project.has(n))
+
+    def set_message(self, message: str) -> None:
+        """Set why some edits are not in the project."""
+        if message != self.message:
+            self.message = message
+            self._on_message(message)
+
+    def add_image(self, micrograph: Micrograph) -> None:
+        """Add an image to the project, if there is one that can be written."""
+        project = self._state.project
+        if project is not None and not project.read_only:
+            try:
+                project.add(micrograph)
+            except AtomicityError as error:
+                self.set_message(str(error))
+
+    def save_again(self) -> bool:
+        """Write what could not be written; return whether all is in the project now."""
+        if self._unsaved or self._unsaved_atoms:
+            for _ in self.save(()):
+                pass
+        return not (self._unsaved or self._unsaved_atoms)
+
+    def save(self, changes: Sequence[ClusterChange | AtomChange]) -> Work:
+        """Write changes into the project, in one transaction.
+
+        What can't be written now is written with the next change.
+        """
+        project = self._state.project
+        if project is None or project.read_only:
+            return
+        kept = [change for change in changes if project.has(change.image)]
+        try:
+            with project.together():
+                yield from self._write_unsaved(project, kept)
+                for change in kept:
+                    self._write(project, change)
+                    yield False
+                if len(kept) > MAX_IMAGES:
+                    yield True  # the disk is waited for in a part of its own
+        except AtomicityError as error:
+            for change in kept:
+                if isinstance(change, AtomChange):
+                    self._unsaved_atoms.setdefault(change.image, change.before)
+                else:
+                    self._unsaved.setdefault(change.image, change.before)
+            self.set_message(str(error))
+        else:
+            self.clear()
+            self.set_message("")
+
+    def _write(self, project: Project, change: ClusterChange | AtomChange) -> None:
+        """Write one change, unless its image was written as a whole (`_write_unsaved`)."""
+        blind = self._state.blind
+        if isinstance(change, AtomChange):
+            if change.image not in self._unsaved_atoms:
+                project.atoms.record(change.edit, change.before, change.after, blind=blind)
+        elif change.image not in self._unsaved:
+            project.record(
+                change.edit, change.before, change.after, is_undo=change.is_undo, blind=blind
+            )
+
+    def _write_unsaved(self, project: Project, kept: Sequence[ClusterChange | AtomChange]) -> Work:
+        """Write all that has changed in images since they were last written."""
+        if not (self._unsaved or self._unsaved_atoms):
+            return
+        state = self._state
+        now = {c.image: c.after for c in kept if isinstance(c, ClusterChange)}
+        atoms = {c.image: c.after for c in kept if isinstance(c, AtomChange)}
+        for image, before in list(self._unsaved.items()):
+            self._write_whole(project, image, before, now.get(image, state.store.get(image)))
+            yield False
+        for image, was in list(self._unsaved_atoms.items()):
+            edit = ImageEdit(image, EditKind.ATOMS, state.annotator)
+            after = atoms.get(image, state.atoms.of(image))
+            project.atoms.record(edit, was, after, blind=state.blind)
+            yield False
+
+    def _write_whole(
+        self, project: Project, image: str, before: Analysis | None, now: Analysis | None
+    ) -> None:
+        """Write all that has changed in an image since it was last written."""
+        author, blind = self._state.annotator, self._state.blind
+        # The clusters of a first result are not a person's edit, but their labels are.
+        kind = EditKind.ANALYSIS if before is None else EditKind.GEOMETRY
+        project.record(ImageEdit(image, kind, author), before, now, blind=blind)
+        if before is None and now is not None:
+            labelled = now.table.loc[now.table["label_corrected"] != "", "cluster_id"]
+            if len(labelled):
+                edit = ImageEdit(image, EditKind.LABEL, author, frozenset(labelled.tolist()))
+                project.record(edit, now, now, blind=blind)

@@ -1,0 +1,86 @@
+"""Two-level bootstrap of images and, within them, clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def bootstrap_fractions(
+    counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Compute pooled class fractions of resampled images and, within them, resampled clusters.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (images, classes), int
+        Numbers of clusters, at least one in total.
+    n_bootstrap : int
+        Number of resamples B.
+    rng : numpy.random.Generator
+        Random number generator.
+
+    Returns
+    -------
+    ndarray of shape (B, classes)
+        Each row sums to 1.
+    """
+    drawn = resample_counts(counts, n_bootstrap, rng)
+    return drawn / drawn.sum(axis=1, keepdims=True)
+
+
+def resample_counts(counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
+    """Resample images and, within them, clusters.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (images, classes), int
+        Numbers of clusters.
+    n_bootstrap : int
+        Number of resamples B.
+    rng : numpy.random.Generator
+        Random number generator.
+
+    Returns
+    -------
+    ndarray of shape (B, classes)
+        Numbers of clusters, multiplied by the number of images.
+    """
+    counts = counts[counts.sum(axis=1) > 0]
+    # The draws must not depend on the order of the images.
+    counts = counts[np.lexsort(counts.T[::-1])]
+    n_images, n_classes = counts.shape
+    copies = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_bootstrap)
+    drawn = np.zeros((n_bootstrap, n_classes))
+    for of_image, times in zip(counts, copies.T, strict=True):
+        n = of_image.sum()
+        drawn += rng.multinomial(times * n * n_images, of_image / n)
+    return drawn
+
+
+def resample_weights(image: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
+    """Resample images and, within them, clusters; see `resample_counts`.
+
+    Parameters
+    ----------
+    image : ndarray of shape (N,), int
+        Index of the image of each cluster, from 0, ascending.
+    n_bootstrap : int
+        Number of resamples B.
+    rng : numpy.random.Generator
+        Random number generator.
+
+    Returns
+    -------
+    ndarray of shape (B, N)
+        Weight of each cluster, multiplied by the number of images.
+    """
+    sizes = np.bincount(image)
+    n_images = len(sizes)
+    copies = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_bootstrap)
+    return np.concatenate(
+        [
+            rng.multinomial(times * n * n_images, np.full(n, 1 / n)).astype(float)
+            for n, times in zip(sizes, copies.T, strict=True)
+        ],
+        axis=1,
+    )

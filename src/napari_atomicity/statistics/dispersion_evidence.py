@@ -1,0 +1,270 @@
+"""Evidence about the dispersion of the atoms of one image, from which intervals are computed.
+
+Every candidate is an atom with its calibrated probability. Patterns are drawn in which each
+candidate is present or absent, independently, including candidates below the threshold. Each drawn
+pattern carries the nearest-neighbour distance, its edge-correction weight, the group size and the
+block of every atom; the block bootstrap of `dispersion_intervals` resamples these.
+
+Counts of clustered atoms vary more than a Poisson distribution does. The overdispersion is the
+larger of two estimates: λ ∫ (g - 1) up to half a block, from Ripley's K [1]_, and the variance of
+the counts between blocks (`BLOCKS` across). The first ends at half a block; the second loses pairs
+that the edges of blocks separate.
+
+References
+----------
+.. [1] J. Illian, A. Penttinen, H. Stoyan and D. Stoyan, "Statistical Analysis and Modelling of
+   Spatial Point Patterns", Wiley (2008), section 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+import numpy as np
+
+from ..core.errors import AtomicityError
+from ..core.progress import Stop, check
+from .atom_groups import link
+from .nearest_neighbours import hanisch_weights, nearest_neighbours
+from .pair_correlation import ripley_k
+from .quadrats import Quadrats, count_quadrats
+from .windows import ObservationWindow, check_points
+
+BLOCKS = 4
+"""Number of blocks along the longer side of the support."""
+DRAWS = 200
+"""Maximum number of patterns drawn from the probabilities."""
+MAX_DRAWN_ATOMS = 200_000
+"""Maximum number of atoms in all drawn patterns together."""
+_MIN_DRAWS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnPattern:
+    """Properties of each atom of one drawn pattern.
+
+    Parameters
+    ----------
+    distance : ndarray of shape (N,)
+        Nearest-neighbour distances in nm.
+    weight : ndarray of shape (N,)
+        Weights of the distances by `nearest_neighbours.hanisch_weights`.
+    size : ndarray of shape (N,), int
+        Number of atoms in the group of each atom.
+    block : ndarray of shape (N,), int
+        Block of each atom.
+    """
+
+    distance: np.ndarray
+    weight: np.ndarray
+    size: np.ndarray
+    block: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEvidence:
+    """What the intervals of one image, and of a pool that contains it, require.
+
+    Evidence of a stack describes a mean frame.
+
+    Parameters
+    ----------
+    expected : float
+        Expected number of atoms.
+    doubt : float
+        Variance of the number of atoms due to detection.
+    area_nm2 : float
+        Area of the support in nm².
+    excess : float
+        Variance of the number of atoms relative to Poisson, minus 1.
+    freedom : int
+        Degrees of freedom of ``excess``.
+    blocks : int
+        Number of blocks.
+    patterns : tuple of DrawnPattern
+        Patterns drawn from the probabilities.
+    frames : int
+        Number of frames; 1 unless the image is a stack.
+    """
+
+    expected: float
+    doubt: float
+    area_nm2: float
+    excess: float
+    freedom: int
+    blocks: int
+    patterns: tuple[DrawnPattern, ...]
+    frames: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Candidate atoms on the support.
+
+    Parameters
+    ----------
+    points : ndarray of shape (M, 2)
+        Positions (y, x) in nm.
+    probability : ndarray of shape (M,)
+        Probability that each candidate is an atom.
+    recall : float
+        Fraction of all atoms that are among the candidates.
+    """
+
+    points: np.ndarray
+    probability: np.ndarray
+    recall: float
+
+    @classmethod
+    def on_support(
+        cls,
+        window: ObservationWindow,
+        points_nm: np.ndarray,
+        probabilities: np.ndarray | None,
+        recall: float,
+    ) -> Candidates:
+        """Check candidates, and keep those on the support.
+
+        Parameters
+        ----------
+        window : ObservationWindow
+            The support.
+        points_nm : ndarray of shape (M, 2)
+            Positions (y, x) in nm.
+        probabilities : ndarray of shape (M,), optional
+            Probability that each candidate is an atom; NaN, or None for all, means certain.
+        recall : float
+            Fraction of all atoms that are among the candidates.
+
+        Returns
+        -------
+        Candidates
+
+        Raises
+        ------
+        AtomicityError
+            If shapes differ, positions are not finite, or a probability is not between 0 and 1.
+        """
+        points = check_points(points_nm)
+        p = np.ones(len(points)) if probabilities is None else np.asarray(probabilities, float)
+        if p.shape != (len(points),):
+            raise AtomicityError(f"there are {len(points)} positions and {p.size} probabilities")
+        p = np.where(np.isnan(p), 1.0, p)
+        if not ((p >= 0) & (p <= 1)).all():
+            raise AtomicityError("probabilities of atoms must be between 0 and 1")
+        inside = window.contains(points)
+        return cls(points[inside], p[inside], recall)
+
+
+def gather_evidence(
+    candidates: Candidates,
+    window: ObservationWindow,
+    group_distance_nm: float,
+    seed: int,
+    stop: Stop | None,
+) -> ImageEvidence:
+    """Draw patterns from the probabilities, and estimate the variance of the number of atoms.
+
+    Parameters
+    ----------
+    candidates : Candidates
+        Candidate atoms on the support.
+    window : ObservationWindow
+        The support.
+    group_distance_nm : float
+        Maximum distance in nm of linked atoms.
+    seed : int
+        Seed of the draws.
+    stop : callable, optional
+        Called before each draw.
+
+    Returns
+    -------
+    ImageEvidence
+
+    Raises
+    ------
+    Cancelled
+        If ``stop()`` is true.
+    """
+    points, p, recall = candidates.points, candidates.probability, candidates.recall
+    rng = np.random.default_rng([seed, 1])
+    blocks = count_quadrats(points, window, BLOCKS, weights=p)
+    block = _assign_blocks(points, blocks)
+    doubt = float((p * (1 - p)).sum())
+    draws = int(np.clip(MAX_DRAWN_ATOMS / max(p.sum(), 1), _MIN_DRAWS, DRAWS)) if doubt > 0 else 1
+    patterns = []
+    for _ in range(draws):
+        check(stop)
+        present = rng.random(len(p)) < p
+        patterns.append(
+            _describe_pattern(points[present], block[present], window, group_distance_nm)
+        )
+    missed = float(p.sum()) * (1 - recall)
+    return ImageEvidence(
+        float(p.sum()) / recall,
+        (doubt + missed) / recall**2,
+        window.area_nm2,
+        _overdispersion(points, p, window, blocks),
+        max(1, int(blocks.used.sum()) - 1),
+        int(blocks.used.sum()),
+        tuple(patterns),
+    )
+
+
+def average_frames(frames: Sequence[ImageEvidence]) -> ImageEvidence:
+    """Average the evidence of frames of one place.
+
+    The drawn patterns are those of each frame in turn, at most as many as of one image or one per
+    frame.
+    """
+    means = {
+        name: float(np.mean([getattr(e, name) for e in frames]))
+        for name in ("expected", "doubt", "area_nm2", "excess")
+    }
+    drawn = chain.from_iterable(zip_longest(*(e.patterns for e in frames)))
+    return ImageEvidence(
+        **means,
+        freedom=min(e.freedom for e in frames),
+        blocks=max(e.blocks for e in frames),
+        patterns=tuple(m for m in drawn if m is not None)[: max(DRAWS, len(frames))],
+        frames=len(frames),
+    )
+
+
+def _overdispersion(
+    points: np.ndarray, p: np.ndarray, window: ObservationWindow, blocks: Quadrats
+) -> float:
+    """Variance of the number of atoms relative to Poisson, minus 1; at least 0."""
+    half = float(np.diff(blocks.edges_y_nm[:2])[0]) / 2
+    k = ripley_k(points, window, np.array([half]), weights=p)[0]
+    from_pairs = p.sum() / window.area_nm2 * (k - np.pi * half**2)
+    return float(np.nanmax([0.0, blocks.index - 1, from_pairs]))
+
+
+def _assign_blocks(points: np.ndarray, blocks: Quadrats) -> np.ndarray:
+    """Return the block (N,) of each atom, 0 to ``blocks.used.sum()`` - 1.
+
+    Blocks with little support belong to the nearest one with enough.
+    """
+    y, x = ((edges[1:] + edges[:-1]) / 2 for edges in (blocks.edges_y_nm, blocks.edges_x_nm))
+    centre = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    used = np.flatnonzero(blocks.used)
+    apart = np.linalg.norm(centre[:, None] - centre[None, used], axis=2)
+    return np.asarray(apart.argmin(axis=1)[blocks.of(points)])
+
+
+def _describe_pattern(
+    points: np.ndarray, block: np.ndarray, window: ObservationWindow, group_distance_nm: float
+) -> DrawnPattern:
+    distance = nearest_neighbours(points)
+    weight = hanisch_weights(points, distance, window)
+    size = link(points, group_distance_nm)[1]
+    return DrawnPattern(
+        np.nan_to_num(distance).astype(np.float32),
+        weight.astype(np.float32),
+        size.astype(np.int32),
+        block.astype(np.int16),
+    )

@@ -1,0 +1,133 @@
+"""Intervals of fractions: Wilson's interval for effective sample sizes, and its extensions.
+
+References
+----------
+.. [1] L. D. Brown, T. T. Cai and A. DasGupta, "Interval estimation for a binomial proportion",
+   Statistical Science 16, 101-133 (2001).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import norm
+
+
+def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.ndarray:
+    """Compute the variance of resampled fractions relative to that of independent clusters.
+
+    Parameters
+    ----------
+    fraction : ndarray of shape (classes,)
+        Fractions, for the variance of independent clusters.
+    n : int
+        Number of clusters.
+    resampled : ndarray of shape (B, classes)
+        Fractions of resamples.
+
+    Returns
+    -------
+    ndarray of shape (classes,)
+        Factors, at least 1. Classes with fractions of 0 or 1 have no variance and get the factor of
+        all classes together.
+    """
+    of_counting = fraction * (1 - fraction) / n
+    scatter = resampled.var(axis=0)
+    together = scatter.sum() / of_counting.sum() if of_counting.any() else 1.0
+    factor = np.full(len(fraction), together)
+    np.divide(scatter, of_counting, out=factor, where=of_counting > 0)
+    return np.maximum(factor, 1.0)
+
+
+def wilson_interval(
+    fraction: np.ndarray, n: float | np.ndarray, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute Wilson's score interval of a fraction of ``n`` trials [1]_.
+
+    Parameters
+    ----------
+    fraction : ndarray
+        Fractions.
+    n : float or ndarray
+        Number of trials, which need not be an integer.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    low, high : ndarray
+        Ends of the interval, between 0 and 1.
+    """
+    # `scipy.stats.binomtest(k, n).proportion_ci(method="wilson")` takes integers only; effective
+    # sample sizes are not integers.
+    z = norm.ppf(0.5 + level / 2)
+    p = np.asarray(fraction, float)
+    centre = p + z**2 / (2 * n)
+    half_width = z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    scale = 1 + z**2 / n
+    return (
+        np.clip((centre - half_width) / scale, 0, 1),
+        np.clip((centre + half_width) / scale, 0, 1),
+    )
+
+
+def widen_interval(
+    fraction: np.ndarray, low: np.ndarray, high: np.ndarray, mean_square: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add another error of the fraction in quadrature to both sides of an interval.
+
+    Parameters
+    ----------
+    fraction, low, high : ndarray
+        Fractions and their intervals.
+    mean_square : ndarray
+        Mean squared error to add.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    low, high : ndarray
+    """
+    other = norm.ppf(0.5 + level / 2) ** 2 * mean_square
+    return (
+        np.clip(fraction - np.sqrt((fraction - low) ** 2 + other), 0, 1),
+        np.clip(fraction + np.sqrt((high - fraction) ** 2 + other), 0, 1),
+    )
+
+
+def adjusted_interval(
+    fraction: np.ndarray, n: int, resampled: np.ndarray, level: float, min_factor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Combine Wilson's interval for an effective sample size with the percentiles of the resamples.
+
+    Neither is sufficient: percentiles exclude fractions that no resample contains; and Wilson's
+    interval excludes 0 unless the fraction is 0, but the adjustment may assign a fraction to an
+    absent class.
+
+    Parameters
+    ----------
+    fraction : ndarray of shape (classes,)
+        Adjusted fractions.
+    n : int
+        Number of clusters.
+    resampled : ndarray of shape (B, classes)
+        Adjusted fractions of resamples.
+    level : float
+        Coverage of the interval.
+    min_factor : float
+        Minimum variance factor: that of the unadjusted labels, because adjustment does not make
+        images more alike.
+
+    Returns
+    -------
+    low, high : ndarray of shape (classes,)
+    """
+    # A class adjusted to 0 has no binomial variance, but its resamples vary.
+    typical = np.clip(resampled.mean(axis=0), 1 / (n + 1), n / (n + 1))
+    factor = np.maximum(variance_factor(typical, n, resampled), min_factor)
+    low, high = wilson_interval(fraction, n / factor, level)
+    tail = (1 - level) / 2
+    lowest, highest = np.quantile(resampled, [tail, 1 - tail], axis=0)
+    low = np.minimum(low, lowest)
+    # The likelihood approaches its bound slowly: less than a tenth of a cluster counts as 0.
+    return np.where(low < 0.1 / n, 0.0, low), np.maximum(high, highest)

@@ -1,0 +1,350 @@
+"""Training of a classifier: the fit of the network and the content of its model card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._version import __version__
+from ..core.devices import choose_device
+from ..core.errors import AtomicityError, ModelError
+from ..core.model_card import ModelCard
+from ..core.patches import PatchSettings
+from ..core.progress import Progress, Stop
+from ..core.scale_reference import ScaleReference
+from ..models.classifier import Classifier
+from ..models.intensity_scale import usable
+from ..models.network import AtomicityNet
+from ..models.thresholds import fit_thresholds, quantities
+from ..statistics.scores import atoms_of
+from .calibrate import finalize_model
+from .checkpoint import Checkpoint
+from .data import PatchSet
+from .fit import OnEpoch, best_epoch, fit_network
+from .mixtures import shuffle_into_mixtures
+from .scaling import find_scale, fit_scale_reference, scale_patches, select_classes
+from .settings import TrainingSettings
+
+REFERENCES_PER_CLASS = 300
+REPLAYED_PER_CLASS = 60
+Start = tuple[ModelCard, dict[str, np.ndarray]]
+"""Card and tensors of the model that a fit starts from."""
+
+
+def train_classifier(
+    train: PatchSet,
+    held_out: PatchSet,
+    card: ModelCard,
+    settings: TrainingSettings | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    *,
+    start: Start | None = None,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """Fit, calibrate and describe a classifier.
+
+    Parameters
+    ----------
+    train, held_out : PatchSet
+        From different images and isomers. ``held_out`` decides when to stop, and calibrates.
+    card : ModelCard
+        Name, classes, geometry and texts.
+    settings : TrainingSettings, optional
+        Settings of the fit.
+    device : str, optional
+        "auto", "cpu", "cuda" or "mps".
+    progress, stop : callable, optional
+        Called at every step.
+    start : tuple of ModelCard and dict, optional
+        Card and tensors of a model whose convolutions the fit starts from.
+    on_epoch, checkpoint : callable, Checkpoint, optional
+        See `fit_network`.
+
+    Returns
+    -------
+    tuple of ModelCard and dict of str to ndarray
+        Card without its hash, which `save_model` adds, and tensors.
+
+    Raises
+    ------
+    AtomicityError
+        If a class has no patches, or ``start`` has another geometry.
+    Cancelled
+        If ``stop()`` is true.
+    """
+    settings = _with_width(settings or TrainingSettings(), start)
+    _check_classes("training", train, card.classes)
+    _check_classes("held-out", held_out, card.classes)
+    torch.manual_seed(settings.seed)
+    torch_device = choose_device(device)
+    card, sets = _scale_sets(card, train, held_out, settings.seed)
+    network = _new_network(card, settings, start)
+    history = fit_network(
+        network, _arrays(sets.train, card), _arrays(sets.held_out, card),
+        settings, torch_device, progress, stop,
+        atoms=[atoms_of(c) or 0 for c in card.classes],
+        radius_px=_radius_px(sets.train, card.patches), on_epoch=on_epoch, checkpoint=checkpoint,
+    )  # fmt: skip
+    card = _with_training(card, settings, start, history)
+    tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
+    return finalize_model(card, tensors, sets.mixed_train, sets.mixed_held_out, torch_device)
+
+
+def _with_width(settings: TrainingSettings, start: Start | None) -> TrainingSettings:
+    """Return the settings with the width of the model to start from."""
+    return settings if start is None else replace(settings, width=start[0].width)
+
+
+def _new_network(card: ModelCard, settings: TrainingSettings, start: Start | None) -> AtomicityNet:
+    """Return a network with random weights, or those of the model to start from."""
+    network = AtomicityNet(card.patches.channels, len(card.classes), settings.width)
+    if start is not None:
+        transfer_weights(network, card, *start)
+    return network
+
+
+@dataclass(frozen=True, eq=False)
+class _ScaledSets:
+    """Clusters of the classes with the raw channel in atoms per nm², and the same as mixtures."""
+
+    train: PatchSet
+    held_out: PatchSet
+    mixed_train: PatchSet
+    mixed_held_out: PatchSet
+
+
+def _scale_sets(
+    card: ModelCard, train: PatchSet, held_out: PatchSet, seed: int
+) -> tuple[ModelCard, _ScaledSets]:
+    """Scale the sets; return the card with reference, thresholds and numbers of clusters."""
+    classes = card.classes
+    reference = card.scale or fit_scale_reference(train, classes)
+    thresholds = _thresholds(train, classes, reference)
+    left_out = _left_out(train, classes)
+    mixed_train, mixed_held_out = (
+        shuffle_into_mixtures(part, classes, seed) for part in (train, held_out)
+    )
+    train = select_classes(scale_patches(train, reference)[0], classes)
+    held_out = select_classes(scale_patches(held_out, reference)[0], classes)
+    data = {**card.data, **_counts_of_sets(train, held_out, classes), "left_out": left_out}
+    card = replace(card, scale=reference, thresholds=thresholds, data=data)
+    return card, _ScaledSets(train, held_out, mixed_train, mixed_held_out)
+
+
+def _with_training(
+    card: ModelCard,
+    settings: TrainingSettings,
+    start: Start | None,
+    history: list[dict[str, float]],
+) -> ModelCard:
+    """Return the card with the settings and the history of the fit, not yet calibrated."""
+    return replace(
+        card,
+        width=settings.width,
+        version=__version__,
+        temperature=1.0,
+        bias=(),
+        training={
+            **asdict(settings),
+            "started_from": start[0].model_id if start is not None else "random weights",
+            "epoch_kept": best_epoch(history),
+            "torch": str(torch.__version__),
+            "history": history,
+        },
+    )
+
+
+def _tensors(
+    card: ModelCard, network: AtomicityNet, train: PatchSet, seed: int, device: torch.device
+) -> dict[str, np.ndarray]:
+    """Return the tensors of a model: weights, reference embeddings, patches to replay."""
+    tensors = {
+        f"network.{k}": v.detach().float().cpu().numpy() for k, v in network.state_dict().items()
+    }
+    tensors.update(_references(card, tensors, train, seed, device))
+    tensors.update(select_replay(train, card.classes, card.patches.channels, seed))
+    return tensors
+
+
+def _check_classes(name: str, part: PatchSet, classes: Sequence[str]) -> None:
+    """Refuse a set that lacks a class."""
+    missing = [c for c in classes if not (part.table["truth"] == c).any()]
+    if missing:
+        raise AtomicityError(
+            f"there are no {name} clusters of {', '.join(missing)}",
+            advice="Every class needs clusters in at least two images",
+        )
+
+
+def _counts_of_sets(train: PatchSet, held_out: PatchSet, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers of clusters and images for the card."""
+    return {
+        "training_clusters": _counts(train, classes),
+        "held_out_clusters": _counts(held_out, classes),
+        "training_images": int(train.table["image"].nunique()),
+        "held_out_images": int(held_out.table["image"].nunique()),
+    }
+
+
+def _radius_px(part: PatchSet, geometry: PatchSettings) -> Tensor:
+    """Return the radius (N,) of the outlines in pixels of the patch."""
+    pixel_nm = geometry.field_of_view_nm / geometry.size_px
+    return torch.tensor(part.table["diameter_nm"].to_numpy(np.float32) / 2 / pixel_nm)
+
+
+def transfer_weights(
+    network: AtomicityNet, card: ModelCard, other: ModelCard, tensors: dict[str, np.ndarray]
+) -> None:
+    """Copy the convolutions of a trained network, and its decisions on shared classes, in place.
+
+    A new class keeps random weights of the head, as do all if the channels differ.
+
+    Parameters
+    ----------
+    network : AtomicityNet
+        Network with random weights.
+    card : ModelCard
+        Card of the network.
+    other : ModelCard
+        Card of the trained network.
+    tensors : dict of str to ndarray
+        Tensors of the trained network.
+
+    Raises
+    ------
+    ModelError
+        If the trained network has patches of another geometry or lacks a channel.
+    """
+    geometry, wanted = other.patches, card.patches
+    if replace(geometry, channels=wanted.channels) != wanted:
+        raise ModelError(
+            f"{other.name!r} has patches of {geometry.size_px} pixels over "
+            f"{geometry.field_of_view_nm} nm, not of {wanted.size_px} over "
+            f"{wanted.field_of_view_nm} nm",
+            advice="Start from another model or from scratch",
+        )
+    missing = [c for c in wanted.channels if c not in geometry.channels]
+    if missing:
+        raise ModelError(
+            f"{other.name!r} has no channel {' or '.join(missing)} to start from",
+            advice=f"Its channels are {', '.join(geometry.channels)}; or start from scratch",
+        )
+    state = network.state_dict()
+    given = {
+        k.removeprefix("network."): torch.from_numpy(np.array(v))
+        for k, v in tensors.items()
+        if k.startswith("network.")
+    }
+    state.update({k: v for k, v in given.items() if k in state and k.startswith("branches.")})
+    if geometry.channels == wanted.channels:
+        for i, name in enumerate(card.classes):
+            if name in other.classes:
+                j = other.classes.index(name)
+                state["head.weight"][i] = given["head.weight"][j]
+                state["head.bias"][i] = given["head.bias"][j]
+    network.load_state_dict(state)
+
+
+def _arrays(part: PatchSet, card: ModelCard) -> tuple[dict[str, Tensor], Tensor]:
+    """Return patches by channel, and class indices (N,)."""
+    index = {c: i for i, c in enumerate(card.classes)}
+    label = torch.tensor([index[t] for t in part.table["truth"]], dtype=torch.long)
+    return {c: torch.from_numpy(part.patches[c]) for c in card.patches.channels}, label
+
+
+def _left_out(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:
+    """Return reason → number of detections that are not used for training, here or before."""
+    border = part.table["touches_border"].to_numpy(bool)
+    no_class = ~part.table["truth"].isin(list(classes)).to_numpy() & ~border
+    found = dict(part.left_out)
+    for reason, n in (("border", int(border.sum())), ("no class", int(no_class.sum()))):
+        if n or reason in found:
+            found[reason] = found.get(reason, 0) + n
+    return found
+
+
+def _thresholds(
+    train: PatchSet, classes: Sequence[str], reference: ScaleReference
+) -> dict[str, tuple[float, ...]]:
+    """Fit thresholds between classes for each quantity."""
+    values: dict[str, list[np.ndarray]] = {}
+    labels = []
+    for _, table in train.table.groupby("image", sort=False):
+        whole = usable(table) & table["truth"].isin(list(classes)).to_numpy()
+        scale = find_scale(table, reference)
+        for name, value in quantities(table, scale).items():
+            values.setdefault(name, []).append(value[whole])
+        labels.append(table["truth"][whole].map(list(classes).index).to_numpy(int))
+    label = np.concatenate(labels)
+    return {
+        name: fit_thresholds(np.concatenate(value), label, len(classes))
+        for name, value in values.items()
+    }
+
+
+def _counts(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:
+    """Return the number of clusters of each class."""
+    return {c: int((part.table["truth"] == c).sum()) for c in classes}
+
+
+def select_replay(
+    train: PatchSet, classes: Sequence[str], channels: Sequence[str], seed: int
+) -> dict[str, np.ndarray]:
+    """Select patches of every class that an adaptation replays, so that it forgets nothing.
+
+    Parameters
+    ----------
+    train : PatchSet
+        Raw channel in atoms per nm².
+    classes, channels : sequence of str
+        Of the model.
+    seed : int
+        Seed of the selection.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``replay.<channel>`` and ``replay.label``.
+    """
+    whole = select_classes(train, classes)
+    label, chosen = _sample_classes(whole, classes, REPLAYED_PER_CLASS, seed)
+    patches = {f"replay.{c}": whole.patches[c][chosen].astype(np.float16) for c in channels}
+    return {**patches, "replay.label": label[chosen].astype(np.int64)}
+
+
+def _references(
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    train: PatchSet,
+    seed: int,
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    """Return embeddings of some training clusters of every class, and their UMAP."""
+    from ..models.embedding import fit_map
+
+    label, chosen = _sample_classes(train, card.classes, REFERENCES_PER_CLASS, seed)
+    classifier = Classifier(card, tensors, device)
+    embedding = classifier.predict(train.take(chosen).patches).embedding
+    return {
+        "reference.embedding": embedding.astype(np.float16),
+        "reference.label": label[chosen].astype(np.int64),
+        "reference.map": fit_map(embedding.astype(np.float16).astype(np.float32), seed),
+    }
+
+
+def _sample_classes(
+    part: PatchSet, classes: Sequence[str], n_per_class: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return class indices (N,), and random rows with at most so many of each class."""
+    rng = np.random.default_rng(seed)
+    label = part.table["truth"].map({c: i for i, c in enumerate(classes)}).to_numpy(int)
+    rows = [rng.permutation(np.flatnonzero(label == i))[:n_per_class] for i in range(len(classes))]
+    return label, np.concatenate(rows)

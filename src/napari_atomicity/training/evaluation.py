@@ -1,0 +1,87 @@
+"""Scores of a model on labelled images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.model_card import ModelCard
+from ..models.estimators import class_sizes, combination, count_atoms
+from ..models.out_of_distribution import out_of_distribution
+from .data import PatchSet
+from .held_out import predict_images, stack_labelled, stack_labels
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Compute the mean gap between confidence and accuracy over ten bins, weighted by number."""
+    which = np.clip(np.digitize(confidence, np.linspace(0, 1, 11)) - 1, 0, 9)
+    gaps = np.bincount(which, confidence - right, minlength=10)
+    return float(np.abs(gaps).sum() / max(1, len(confidence)))
+
+
+def scores(
+    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+) -> dict[str, Any]:
+    """Compute accuracy, confusion, calibration and coverage on labelled images.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    part : PatchSet
+        Labelled clusters, raw channel in counts.
+    device : torch.device
+        Device of the network.
+
+    Returns
+    -------
+    dict of str to Any
+        The scores.
+    """
+    images = predict_images(card, tensors, part, device)
+    label = stack_labels(images)
+    p = stack_labelled(images, [combination(s.known) for s in images])
+    by_network = stack_labelled(images, [s.known.network for s in images]).argmax(axis=1)
+    score = stack_labelled(
+        images, [out_of_distribution(s.known, s.embedding, tensors)[0] for s in images]
+    )
+    best = p.argmax(axis=1)
+    c = len(card.classes)
+    confusion = np.bincount(label * c + best, minlength=c * c).reshape(c, c)
+    true_p = p[np.arange(len(label)), label]
+    off = np.abs(best - label)
+    out = {
+        "clusters": len(label),
+        "accuracy": _round((best == label).mean()),
+        "accuracy_of_network": _round((by_network == label).mean()),
+        "recall": {
+            name: _round((best == label)[label == i].mean())
+            for i, name in enumerate(card.classes)
+            if (label == i).any()
+        },
+        "off_by_one": _round((off == 1).mean()),
+        "off_by_more_than_one": _round((off > 1).mean()),
+        "confusion": confusion.tolist(),
+        "expected_calibration_error": _round(
+            expected_calibration_error(p.max(axis=1), best == label)
+        ),
+        "prediction_set_coverage": _round(
+            (true_p >= np.minimum(card.conformal_threshold, p.max(axis=1))).mean()
+        ),
+        "unknown": _round((score > 1).mean()),
+    }
+    sizes = class_sizes(card.classes)
+    if sizes is not None:
+        out["error_atoms"] = _round(np.abs(sizes[best] - sizes[label]).mean())
+        count = stack_labelled(images, [count_atoms(s.known) for s in images])
+        held = (count[:, 1] <= sizes[label]) & (sizes[label] <= count[:, 2])
+        out["count_interval_coverage"] = _round(held[np.isfinite(count).all(axis=1)].mean())
+    return out
+
+
+def _round(value: Any) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,118 @@
+"""Predictions of a model on labelled images, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..core.model_card import ModelCard
+from ..models.classifier import Classifier
+from ..models.estimators import Measured
+from ..models.intensity_scale import ConstrainedMixture, fit_image
+from .data import PatchSet
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutPredictions:
+    """Predictions of a model on the labelled clusters of an image.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (N,)
+        Rows of the patch set.
+    known : Measured
+        Measurements and probabilities of the clusters.
+    embedding : ndarray of shape (N, D)
+        Embedding of the clusters.
+    label : ndarray of shape (N,)
+        Class index, -1 for clusters of no class.
+    """
+
+    rows: np.ndarray
+    known: Measured
+    embedding: np.ndarray
+    label: np.ndarray
+
+
+def predict_images(
+    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+) -> list[HeldOutPredictions]:
+    """Classify a patch set image by image, with the scale found as on real images.
+
+    Clusters at the border have no label: they are only a part of the cluster of their class.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    part : PatchSet
+        Labelled clusters, raw channel in counts.
+    device : torch.device
+        Device of the network.
+
+    Returns
+    -------
+    list of HeldOutPredictions
+        One for each image.
+    """
+    classifier = Classifier(card, tensors, device)
+    images = []
+    index = {c: i for i, c in enumerate(card.classes)}
+    named = part.table["truth"].map(index).fillna(-1).to_numpy(int)
+    label = np.where(part.table["touches_border"].to_numpy(bool), -1, named)
+    for found in part.table.groupby("image", sort=False).indices.values():
+        rows = np.asarray(found)
+        table = part.table.iloc[rows].reset_index(drop=True)
+        scale = None if card.scale is None else fit_image(table, card.scale)
+        result = classifier.predict(patches_at(part, rows, scale))
+        known = Measured(table, card, scale, result.probabilities)
+        images.append(HeldOutPredictions(rows, known, result.embedding, label[rows]))
+    return images
+
+
+def patches_at(
+    part: PatchSet, rows: np.ndarray, scale: ConstrainedMixture | None
+) -> dict[str, np.ndarray]:
+    """Return the patches of some rows, the raw channel in atoms per nm².
+
+    Parameters
+    ----------
+    part : PatchSet
+        Clusters of an image, raw channel in counts.
+    rows : ndarray of shape (n,)
+        Rows of the set.
+    scale : ConstrainedMixture or None
+        Scale of the image.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Channel → (n, P, P).
+    """
+    patches = {c: p[rows] for c, p in part.patches.items()}
+    if "raw" in patches and scale is not None:
+        patches["raw"] = (patches["raw"] / scale.intensity_per_atom).astype(np.float32)
+    return patches
+
+
+def stack_labels(images: Sequence[HeldOutPredictions]) -> np.ndarray:
+    """Return the labels of all clusters that have one, in order."""
+    return np.concatenate([s.label[s.label >= 0] for s in images])
+
+
+def stack_labelled(
+    images: Sequence[HeldOutPredictions], values: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Return values of the labelled clusters of all images, in order."""
+    return np.concatenate([v[s.label >= 0] for s, v in zip(images, values, strict=True)])
+
+
+def recorded_image(table: pd.DataFrame) -> np.ndarray:
+    """Return the recorded image of every cluster, also of clusters in shuffled mixtures."""
+    return table["origin" if "origin" in table else "image"].to_numpy(object)
