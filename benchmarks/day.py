@@ -162,7 +162,7 @@ class Day:
 
     def run(self) -> None:
         from napari_atomicity.gui.docks.browse.dock import Browse
-        from napari_atomicity.gui.docks.embedding import Embedding
+        from napari_atomicity.gui.docks.embedding.dock import Embedding
         from napari_atomicity.gui.docks.gallery import Gallery
         from napari_atomicity.gui.docks.plots import Plots
         from napari_atomicity.gui.docks.ratios.dock import Ratios

@@ -61,16 +61,16 @@ class Ours:
 
     def pan(self) -> None:
         self.scatter._view.camera.pan((0.01, 0))
-        self.scatter._pace.hurry()
+        self.scatter._frame_limiter.hurry()
         self.show()
 
     def zoom(self) -> None:
         self.scatter._view.camera.zoom(0.999, (0, 0))
-        self.scatter._pace.hurry()
+        self.scatter._frame_limiter.hurry()
         self.show()
 
     def whole(self) -> None:
-        self.scatter._pace.rest()
+        self.scatter._frame_limiter.rest()
         self.show()
 
     def lasso(self, polygon: np.ndarray) -> None:
@@ -169,7 +169,7 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
     import napari
 
     from napari_atomicity.core.micrograph import Micrograph
-    from napari_atomicity.gui.docks.embedding import Embedding
+    from napari_atomicity.gui.docks.embedding.dock import Embedding
     from napari_atomicity.gui.viewer.binding import state_of
     from napari_atomicity.models.analysis import Analysis
     from window import made_up

@@ -69,7 +69,7 @@ ANALYSE, CLASSIFY = "Analyse", "Classify"
 """Titles of docks, and texts of their buttons."""
 MODELS = ("default", "pt-raw")
 """Data of two items of the combo box for the model."""
-ENVIRONMENT = {"NAPARI_ATOMICITY_WARM_UP": "0", "ATOMICITY_MODELS": os.devnull}
+ENVIRONMENT = {"ATOMICITY_MODELS": os.devnull}
 ID_COLUMN, LABEL_COLUMN, CONFIDENCE_COLUMN = "cluster_id", "label", "confidence"
 """Features of the layer with a point for each cluster."""
 

@@ -40,7 +40,7 @@ from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.docks.dispersion.dock import Dispersion
-from napari_atomicity.gui.docks.embedding import Embedding
+from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.explain.dock import Explain
 from napari_atomicity.gui.docks.gallery import Gallery
 from napari_atomicity.gui.docks.live.dock import Live

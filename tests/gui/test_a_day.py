@@ -11,7 +11,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_atomicity.gui.docks.analyse import Analyse
-from napari_atomicity.gui.docks.embedding import Embedding
+from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.viewer import compat

@@ -193,7 +193,7 @@ def test_packs_come_in_once_and_what_does_not_is_told(
     click(dock.packs.import_button)
     settle(viewer)
     assert dock.packs.result.text().splitlines()[:2] == [
-        "Came in: 2 marks of Ada in 2 images.", "Not taken in:",
+        "Imported: 2 marks of Ada in 2 images.", "Not imported:",
     ]  # fmt: skip
     assert "999" in dock.packs.result.text()
     assert dock.looked.lines.lines[:2] == [("a.tif", "2 (1 ?)"), ("b.tif", "no atoms")]
@@ -314,7 +314,7 @@ def test_one_person_alone_is_no_consensus(opened, project, settle, viewer):
     click(dock.button)
     settle(viewer)
     assert not dock.disputes.take_button.isEnabled()
-    assert "takes two people" in dock.results.expert.text()
+    assert "needs two people" in dock.results.expert.text()
     assert "against the person: F1 0.89" in dock.results.agreement.text()
 
 
@@ -339,7 +339,7 @@ def test_where_nothing_may_be_changed_the_dock_says_so(project, viewer, settle, 
     [
         (-0.2, -0.01, "No: the model is further"),
         (0.01, 0.2, "Yes, and more"),
-        (-0.1, 0.1, "Yes, as far as can be told"),
+        (-0.1, 0.1, "Yes, within the uncertainty"),
     ],
 )
 def test_whether_the_model_is_one_more_expert_is_one_sentence(low, high, begins):
@@ -354,7 +354,7 @@ def test_whether_the_model_is_one_more_expert_is_one_sentence(low, high, begins)
 
 
 def test_what_is_not_known_is_said_so():
-    assert "has not looked" in words.format_expert(None)
+    assert "no results" in words.format_expert(None)
     assert words.with_interval(float("nan"), 0, 1) == "–"
     assert words.with_interval(0.5, 0.4, float("nan")) == "0.50"
     assert words.with_interval(0.05, -0.11, 0.2) == "0.05 (−0.11 to 0.20)"

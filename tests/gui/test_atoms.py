@@ -528,7 +528,7 @@ def test_of_too_few_atoms_nothing_is_told_of_what_is_missed(
     steps = len(book._state.history)
     click(found.found.missed_button)
     settled()
-    assert asked and "nothing can be told" in said[0]
+    assert asked and "cannot be estimated" in said[0]
     assert not found.found.missed_words.isVisible()
     assert len(book._state.history) == steps
 
@@ -538,7 +538,7 @@ def test_without_the_model_nothing_can_be_added(found, settled, monkeypatch):
     monkeypatch.setattr(tasks, "show_error", said.append)
     click(found.found.missed_button)
     settled()
-    assert len(said) == 1 and "stub" in said[0] and "not here" in said[0]
+    assert len(said) == 1 and "stub" in said[0] and "not available" in said[0]
     assert not found.found.missed_words.isVisible()
 
 
@@ -657,7 +657,7 @@ def test_a_count_that_fits_no_class_is_no_vote_for_the_nearest():
         }
     )
     assert [line[4] for line in lines_of(rows)] == ["no class fits", "", ""]
-    assert verdict(rows) == "3 of 3 clusters counted; the label of 1 of 2 lies in the interval."
+    assert verdict(rows) == "3 of 3 clusters counted; the label of 1 of 2 is inside the interval."
 
 
 def test_too_few_lone_atoms_are_said(found, state, finder, settled):
@@ -752,26 +752,26 @@ def test_who_has_gone_through_an_image_is_kept(found, state, tmp_path, settled):
     project = Project(tmp_path / "p.atomicity")
     state.attach_project(project)
     settled()
-    assert "not yet" in found.marking.done_words.text()
+    assert "Not yet" in found.marking.done_words.text()
     click(found.marking.done_button)
     _, looked = project.atoms.annotations()
     assert looked.to_numpy().tolist() == [["field", state.annotator]]
-    assert found.marking.done_words.text() == f"{state.annotator} has gone through this image."
+    assert found.marking.done_words.text() == f"Reviewed by {state.annotator}."
     click(found.marking.done_button)
     settled()
     assert not len(project.atoms.annotations()[1])
-    assert found.marking.done_words.text().endswith("has not yet said so.")
+    assert found.marking.done_words.text().startswith("Not yet reviewed")
     click(found.marking.done_button)
     state.annotator = "Ben"
     settled()
-    assert found.marking.done_words.text() == "Ben has not yet said so."
+    assert found.marking.done_words.text() == "Not yet reviewed by Ben."
     state.close_project()
 
 
 def test_blind_nothing_of_the_model_is_shown(found, state, tmp_path, settled):
     state.attach_project(Project(tmp_path / "p.atomicity"))
     settled()
-    assert found.marking.hint.text().startswith("Who labels")
+    assert found.marking.hint.text().startswith("For independent")
     state.set_blind(True)
     settled()
     assert not found.threshold.isVisible() and not found.button.isEnabled()

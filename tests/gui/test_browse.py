@@ -19,7 +19,7 @@ from synthetic import made_up
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.docks.browse.dock import Browse
-from napari_atomicity.gui.docks.embedding import Embedding
+from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.workbench import open_workbench

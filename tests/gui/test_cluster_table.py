@@ -293,7 +293,7 @@ def test_columns_are_chosen_and_remembered(dock, viewer, qtbot):
     again.show()
     assert "image" not in again.shown().columns and "p_Pt41" in again.shown().columns
     dock.columns_menu.aboutToShow.emit()
-    {a.text(): a for a in dock.columns_menu.actions()}["The usual ones"].trigger()
+    {a.text(): a for a in dock.columns_menu.actions()}["Default columns"].trigger()
     assert "image" in dock.shown().columns and "p_Pt41" not in dock.shown().columns
 
 

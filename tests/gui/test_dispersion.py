@@ -294,8 +294,8 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
     )  # fmt: skip
     settled(dock)
     shown = {line[0]: line[1:] for line in dock.model.lines}
-    census = state.atoms.of("one").completeness
-    assert shown["Found of them"][0] == per_cent(census.share)
+    census = state.atoms.of("one").census
+    assert shown["Completeness"][0] == per_cent(census.share)
     assert float(shown["Density, all atoms"][0].split()[0]) == pytest.approx(
         census.density_per_nm2, rel=0.01
     )
@@ -385,7 +385,7 @@ def test_without_atoms_it_says_what_to_do(viewer, qtbot, settled):
     pixels = np.zeros((16, 16), np.float32)
     state.current = state.add_image(Micrograph(pixels, name="bare"))
     settled(dock)
-    assert "large a pixel of bare is" in dock.message.text()
+    assert "pixel size of bare" in dock.message.text()
     state.current = state.add_image(Micrograph(pixels, pixel_size_nm=PX, name="calibrated"))
     settled(dock)
     assert dock.message.text() == docks.NO_ATOMS
@@ -439,7 +439,7 @@ def test_figures_of_random_atoms(dock):
     lines = {f.name: f for f in figures(dock.found.dispersion)}
     assert {"Isolated atoms", "In dimers", "In multimers", "In clusters"} <= lines.keys()
     assert lines["Isolated atoms"].value.endswith("%")
-    random = "Of random atoms of this density"
+    random = "or random atoms of this density"
     assert random in lines["Isolated atoms"].meaning and random not in lines["In dimers"].meaning
 
 

@@ -18,8 +18,9 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.palette import colours
-from napari_atomicity.gui.docks import embedding as docks
-from napari_atomicity.gui.docks.embedding import Embedding, without_place
+from napari_atomicity.gui.docks.embedding import placing
+from napari_atomicity.gui.docks.embedding.dock import Embedding
+from napari_atomicity.gui.docks.embedding.placing import count_unplaced
 from napari_atomicity.gui.scatter.geometry import extent, rows_in_polygon
 from napari_atomicity.gui.scatter.legend import MAX_LINES, ColourScale, Entry, Legend
 from napari_atomicity.gui.scatter.looks import (
@@ -32,7 +33,7 @@ from napari_atomicity.gui.scatter.looks import (
     typical_places,
 )
 from napari_atomicity.gui.scatter.motion import FRAME_MS, FrameLimiter
-from napari_atomicity.gui.scatter.scatter import LASSO, PAN, RECTANGLE
+from napari_atomicity.gui.scatter.mouse import LASSO, PAN, RECTANGLE
 from napari_atomicity.gui.viewer.binding import state_of
 
 LEFT = Qt.MouseButton.LeftButton
@@ -44,7 +45,7 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 @pytest.fixture
 def reference(monkeypatch):
     """Reference points of a model that is not there."""
-    monkeypatch.setattr(docks, "classifier_of", lambda analysis: None)
+    monkeypatch.setattr(placing, "classifier_of", lambda analysis: None)
     table = pd.DataFrame(
         {"umap_1": [-9.0, 9.0, 0.0], "umap_2": [0.0, 1.0, 8.0], "label": ["Pt19", "Pt19", "Pt70"]}
     )
@@ -472,7 +473,7 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     state.clusters.relabel([("field", 1)], "Pt70")  # while it is under way
     settle(viewer)
     dock.update_now()
-    assert without_place(state.analysis("field"), state.columns("field")) == 0
+    assert count_unplaced(state.analysis("field"), state.columns("field")) == 0
     assert not dock.place_button.isVisible()
     assert dock.scatter.highlighted.tolist() == [0, 9]
     assert state.table("field")["label"][0] == "Pt70"
@@ -500,8 +501,8 @@ def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
     assert dock.before_button.isVisible()
 
     seen = []
-    show = dock.scatter._journey._show
-    dock.scatter._journey._show = lambda xy: (seen.append(xy[0, 0]), show(xy))
+    show = dock.scatter._transition._show
+    dock.scatter._transition._show = lambda xy: (seen.append(xy[0, 0]), show(xy))
     QTest.mouseClick(dock.before_button, LEFT)
     assert dock.scatter.moving
     qtbot.waitUntil(lambda: not dock.scatter.moving)
@@ -600,15 +601,15 @@ def test_as_many_points_as_there_is_time_for_while_the_map_moves(qtbot):
 
 
 def test_a_slow_map_is_thinned_while_it_is_dragged_and_whole_at_rest(dock, state, qtbot):
-    dock.scatter._pace._n, dock.scatter._pace._whole_ms = 40, 1e3
+    dock.scatter._frame_limiter._n, dock.scatter._frame_limiter._whole_ms = 40, 1e3
     plot_motion = "napari_atomicity.gui.scatter.motion.MIN_POINTS"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plot_motion, 10)
         _wheel(dock.scatter.canvas.native, QPoint(90, 200), 120)
-        assert dock.scatter._pace.hurried
+        assert dock.scatter._frame_limiter.hurried
         assert dock.scatter._points._index_buffer is not None
         dock.scatter.canvas.render()
-        qtbot.waitUntil(lambda: not dock.scatter._pace.hurried)
+        qtbot.waitUntil(lambda: not dock.scatter._frame_limiter.hurried)
     assert dock.scatter._points._index_buffer is None
 
 

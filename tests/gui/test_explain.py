@@ -34,10 +34,9 @@ from napari_atomicity.gui.docks.explain.dock import (
     NOT_CLASSIFIED,
     NOTHING_SELECTED,
     Explain,
-    facts,
-    format_novelty,
     ordered,
 )
+from napari_atomicity.gui.docks.explain.facts import facts, format_novelty
 from napari_atomicity.gui.docks.explain.profiles import Line, ProfileChart
 from napari_atomicity.gui.docks.explain.profiles import format_profile as format_tile
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES
@@ -164,9 +163,9 @@ def test_tiles_stand_in_a_row_where_there_is_room(qtbot):
 
 
 # ---- words
-def test_novelty_is_said():
-    assert format_novelty(1.01) == "unlike anything learnt"
-    assert format_novelty(0.3) == "like what was learnt"
+def format_test_novelty_is_said():
+    assert format_novelty(1.01) == "unlike the training data"
+    assert format_novelty(0.3) == "like the training data"
     assert format_novelty(np.nan) == ""
 
 
@@ -184,8 +183,10 @@ def test_facts_tell_the_count_and_who_says_otherwise():
     )  # fmt: skip
     found = {name: words for name, words, _ in facts(told.iloc[2])}
     assert found["Count"] == "44 atoms (39–50)"
-    assert found["But"] == "the diameter says Pt30"
-    assert "But" not in {name for name, *_ in facts(told.assign(label_diameter="Pt41").iloc[2])}
+    assert found["Conflict"] == "the diameter says Pt30"
+    assert "Conflict" not in {
+        name for name, *_ in facts(told.assign(label_diameter="Pt41").iloc[2])
+    }
 
 
 def test_class_maps_carry_the_name_of_the_class_that_the_network_says(dock, state):
@@ -278,7 +279,7 @@ def test_the_arrows_walk_through_several_selected_ones_and_keep_them(dock, state
 def test_a_correction_is_said_and_undone(dock, state):
     state.select([("field", 1)])
     state.clusters.relabel([("field", 1)], "Pt70")
-    assert "Pt70" in dock.title.text() and "the model says Pt19" in dock.title.text()
+    assert "Pt70" in dock.title.text() and "predicted Pt19" in dock.title.text()
     assert [bar.label for bar in dock.bars.bars if bar.strong] == ["Pt70"]
     assert dock.patches.tiles[1].title.endswith("Pt19"), "the maps are still of the prediction"
     state.history.undo()

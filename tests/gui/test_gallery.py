@@ -256,9 +256,9 @@ def test_a_rectangle_touches_cells():
 
 def test_up_and_down_through_sections():
     grid = GalleryGrid(np.array([5, 0, 2, 4]), 300, (100, 90), 20)
-    assert [grid.beside(p, 1) for p in (0, 1, 2, 4, 6, 10)] == [3, 4, 4, 6, 8, 10]
-    assert [grid.beside(p, -1) for p in (0, 3, 6, 9, 8)] == [0, 0, 4, 6, 6]
-    assert grid.beside(1, 3) == 8
+    assert [grid.position_below(p, 1) for p in (0, 1, 2, 4, 6, 10)] == [3, 4, 4, 6, 8, 10]
+    assert [grid.position_below(p, -1) for p in (0, 3, 6, 9, 8)] == [0, 0, 4, 6, 6]
+    assert grid.position_below(1, 3) == 8
 
 
 # ---- pictures
@@ -749,7 +749,7 @@ def test_excluded_ones_are_dimmed(dock, state):
 def test_the_size_of_tiles_keeps_what_is_in_sight(dock):
     dock.resize(460, 300)
     dock.view.verticalScrollBar().setValue(400)
-    row, y = dock.view.looked_at()
+    row, y = dock.view.anchor()
     wide = dock.view._grid.columns
     dock.size_slider.setValue(120)
     box = dock.view.visualRect(dock.model.index(dock.view.position_of(row)))
@@ -762,7 +762,7 @@ def test_a_tooltip_says_more(dock, state):
     state.clusters.relabel([key], "Pt41")
     dock.update_now()
     words = dock.model.data(dock.model.index(0), Qt.ItemDataRole.ToolTipRole)
-    assert "Pt41" in words and "the model said Pt19" in words and key[0] in words
+    assert "Pt41" in words and "predicted: Pt19" in words and key[0] in words
 
 
 # ---- the life of a dock

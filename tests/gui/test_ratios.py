@@ -90,7 +90,7 @@ def test_corrections_count_at_once_and_undo_counts_back(dock, state, qtbot):
 
 def test_a_burst_of_changes_is_counted_once(dock, state, qtbot, monkeypatch):
     calls = []
-    monkeypatch.setattr(docks, "count", lambda *a: calls.append(1) or class_ratios(*a[:2]))
+    monkeypatch.setattr(docks, "count_ratios", lambda *a: calls.append(1) or class_ratios(*a[:2]))
     for i in range(1, 9):
         state.clusters.relabel([("field", i)], "Pt30")
     qtbot.waitUntil(lambda: counts(dock)["Pt30"] > 8)
@@ -103,9 +103,9 @@ def test_many_clusters_are_counted_in_a_worker(
 ):
     monkeypatch.setattr(docks, limit, value)
     started = []
-    monkeypatch.setattr(docks, "start", _noting(docks.start, started))
+    monkeypatch.setattr(dock, "start", _noting(dock.start, started))
     state.clusters.relabel([("field", 1)], "Pt70")
-    dock.update_now()
+    dock.refresh_now()
     settle(viewer)
     assert started and counts(dock)["Pt70"] == 9
 
@@ -147,7 +147,7 @@ def test_a_copy_pastes_into_latex(dock, state):
 def test_a_pasted_name_is_no_formula(dock, state, qtbot):
     state.clusters.set_analysis(made_up(5, "=1+1"))
     state.current = "=1+1"
-    dock.update_now()
+    dock.refresh_now()
     qtbot.waitUntil(lambda: len(dock.shown()) == 5)
     choose(dock.copy_button, "Table (Word, Excel)")
     mime = QApplication.clipboard().mimeData()
@@ -170,7 +170,7 @@ def to_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx", ".parquet"])
 def test_exports_read_back_the_same(dock, state, to_file, settle, viewer, suffix):
     state.clusters.relabel([("field", 1)], "Pt70")
-    dock.update_now()
+    dock.refresh_now()
     path = to_file(f"ratios{suffix}")
     choose(dock.export_button, "Ratios…")
     settle(viewer)
@@ -208,7 +208,7 @@ def test_a_file_that_cannot_be_written_is_reported(dock, to_file, tmp_path, sett
 
 def test_a_hidden_dock_counts_when_it_is_shown(dock, state, qtbot, monkeypatch):
     calls = []
-    monkeypatch.setattr(docks, "count", lambda *a: calls.append(1) or class_ratios(*a[:2]))
+    monkeypatch.setattr(docks, "count_ratios", lambda *a: calls.append(1) or class_ratios(*a[:2]))
     dock.hide()
     state.clusters.relabel([("field", 1)], "Pt70")
     qtbot.wait(60)
@@ -241,7 +241,7 @@ def test_a_file_gets_the_suffix_of_its_type(tmp_path, chosen, filter_, expected)
 
 def test_an_image_may_be_called_all(dock, state, qtbot):
     state.clusters.set_analysis(made_up(5, "all", seed=2))
-    dock.update_now()
+    dock.refresh_now()
     dock.scope_combo.setCurrentText(ALL_IMAGES)
     assert sum(counts(dock).values()) == 60
     assert len(dock.shown()) == 5
@@ -339,9 +339,9 @@ def test_adjusted_ratios_are_those_of_the_statistics(card, dock, state, settle, 
 
 def test_a_late_result_of_another_method_is_dropped(card, dock, settle, viewer):
     choose_method(dock, "confusion")
-    dock.update_now()
+    dock.refresh_now()
     choose_method(dock, "counted")
-    dock.update_now()
+    dock.refresh_now()
     settle(viewer)
     assert dock.ratios["method"].str.startswith("counted").all()
 
@@ -352,11 +352,11 @@ def test_a_method_that_can_not_be_used_says_why(card, dock):
     assert "replicates of its calibration" in items.item(2).toolTip()
     assert dock.warning.isHidden()
     choose_method(dock, "em")  # as it may have been before another model classified
-    dock.update_now()
-    assert "replicates of its calibration" in dock.warning.text()
+    dock.refresh_now()
+    assert "holds no replicates of its calibration" in dock.warning.text()
     assert not dock.chart.bars and len(dock.ratios) == 0
     choose_method(dock, "counted")
-    dock.update_now()
+    dock.refresh_now()
     assert len(dock.chart.bars) == 5 and dock.warning.isHidden()
 
 
@@ -447,7 +447,7 @@ def test_a_loaded_reference_pools_what_its_patterns_say(dock, state, load, settl
     assert [b.reference for b in dock.chart.bars] == [0.5, 0.5, 0, 0, 0]
     assert len(dock.parity.points) == 10
     state.clusters.relabel([("field", 1)], "Pt70")
-    dock.update_now()
+    dock.refresh_now()
     settle(viewer)
     assert list(dock.comparison.pairs["count"])[:5] == [10, 11, 11, 11, 12]
     type_reference(dock, "Pt19 = 1")

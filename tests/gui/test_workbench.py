@@ -20,7 +20,7 @@ from napari_atomicity.gui import tasks
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.dispersion.dock import Dispersion
-from napari_atomicity.gui.docks.embedding import Embedding
+from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.explain.dock import Explain
 from napari_atomicity.gui.docks.table import Table
 from napari_atomicity.gui.panels.dock_windows import dock_name, show_dock

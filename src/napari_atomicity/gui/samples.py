@@ -8,10 +8,10 @@ from .viewer.layer_data import LayerData, layer_data
 
 
 def example() -> list[LayerData]:
-    """The bundled example, with its scale in nm."""
+    """Open the bundled example, with its scale in nm."""
     return [layer_data(load(example_path()))]
 
 
 def atom_example() -> list[LayerData]:
-    """The bundled example of single atoms, with its scale in nm."""
+    """Open the bundled example of single atoms, with its scale in nm."""
     return [layer_data(load(atom_example_path()))]

@@ -26,7 +26,7 @@ from .docks.browse.dock import Browse
 from .docks.classify import Classify
 from .docks.detect import Detect
 from .docks.dispersion.dock import Dispersion
-from .docks.embedding import Embedding
+from .docks.embedding.dock import Embedding
 from .docks.explain.dock import Explain
 from .docks.gallery import Gallery
 from .docks.live.dock import Live

@@ -38,6 +38,7 @@ def mean_confidence(analyses: Sequence[Analysis]) -> float:
 
 
 def summarise_analyses(analyses: Sequence[Analysis]) -> dict[str, Any]:
+    """Summarise class ratios and mean confidence of several images."""
     found = shares(analyses)
     return {
         "ratios": dict(zip(found["class"], found["fraction"], strict=True)),
@@ -46,7 +47,7 @@ def summarise_analyses(analyses: Sequence[Analysis]) -> dict[str, Any]:
 
 
 def format_shift(shift: Shift | None) -> str:
-    """Whether the conditions are others than those of the training, and in what."""
+    """Describe whether the conditions differ from those of the training, and in what."""
     if shift is None:
         return "Too few clusters to tell whether the conditions differ from those of the training."
     if shift.found:

@@ -173,6 +173,13 @@ def describe_drawing(
 
 
 def find_stems(folder: Path) -> set[str]:
+    """Find the names of the parts in a folder, without suffix.
+
+    Raises
+    ------
+    AtomicityError
+        If the folder can't be read.
+    """
     try:
         names = [entry.name for entry in os.scandir(folder)]
     except OSError as error:
@@ -186,13 +193,14 @@ def find_stems(folder: Path) -> set[str]:
 
 
 def read_metadata(schema: pa.Schema) -> dict[str, Any]:
+    """Read what a part says of its image."""
     return dict(json.loads(schema.metadata[_META]))
 
 
 def concatenate_parts(parts: Sequence[pa.Table], like: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One cluster table of several parts; with the columns of ``like``, if given.
+    """Join parts to one cluster table, with the columns of ``like`` if given.
 
-    Joined before they become a table: that takes a tenth of the time.
+    Parts are joined before they become a table, which takes a tenth of the time.
     """
     # What is said of a part is not of all, and of the index there is nothing to say.
     bare = [part.replace_schema_metadata(None) for part in parts]

@@ -100,6 +100,23 @@ def find_target(
     settings: AdaptSettings,
     steady: Sequence[bool],
 ) -> Target:
+    """Collect the clusters to learn from, with pseudo-labels and corrections.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        The classified images.
+    card : ModelCard
+        Card of the model to adapt.
+    settings : AdaptSettings
+        Settings of the adaptation.
+    steady : sequence of bool
+        For each image, whether its intensity scale is certain enough for pseudo-labels.
+
+    Returns
+    -------
+    Target
+    """
     labels, certain = [], []
     index = {c: i for i, c in enumerate(card.classes)}
     for analysis, is_steady in zip(analyses, steady, strict=True):
@@ -123,6 +140,7 @@ def find_target(
 
 
 def join_patches(analyses: Sequence[Analysis], channels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Join the patches of several images, per channel."""
     return {c: np.concatenate([a.patches[c] for a in analyses]) for c in channels}
 
 

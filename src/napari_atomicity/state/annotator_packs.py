@@ -198,7 +198,13 @@ def _take_in(
 def _matching_image(
     images: Sequence[ProjectImage], name: str, digest: str
 ) -> tuple[ProjectImage | None, str, bool]:
-    """The image of a project that one of a pack is; else why not. And whether only by its name."""
+    """Find the image of a project that an image of a pack is.
+
+    Returns
+    -------
+    tuple of (ProjectImage or None, str, bool)
+        The image, the reason if there is none, and whether only the names are equal.
+    """
     same = [image for image in images if image.sha256 == digest]
     if same:
         return next((i for i in same if i.name == name), same[0]), "", False

@@ -1,8 +1,9 @@
-"""The Gallery dock: every cluster as its patch, sorted, selected and labelled by the dozen."""
+"""The dock Gallery: the patches of all clusters, to sort, select and label many at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from napari.utils.notifications import show_error
@@ -38,7 +39,7 @@ NOTHING_FITS = "No cluster fits the filter."
 
 
 class Gallery(RowsDock):
-    """Tiles of all clusters; what is selected here is selected everywhere."""
+    """Tiles of all clusters, linked to the selection of the window."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -51,65 +52,15 @@ class Gallery(RowsDock):
 
     # ---- the form
     def _build(self) -> None:
-        self.overlay_combo = _combo({k: o.tooltip for k, o in OVERLAYS.items()})
-        self.group_combo = _combo(GROUPINGS)
-        self.sort_combo = _combo({k: s.tooltip for k, s in SORTINGS.items()})
-        self.state_combo = _combo({k: s.tooltip for k, s in STATES.items()})
-        self.label_combo = ComboBox()
-        self.label_combo.addItem(ANY_LABEL, None)
-        self.size_slider = QSlider(Qt.Orientation.Horizontal)
-        self.size_slider.setRange(*SIDES_PX)
-        self.size_slider.setSingleStep(8)
-        self.size_slider.setPageStep(24)
-        self.size_slider.setMinimumWidth(60)
-        stored = str(settings().value("gallery/size"))
-        self.size_slider.setValue(int(stored) if stored.isdecimal() else USUAL_SIDE_PX)
-        self.descending_button = QPushButton()
-        self.descending_button.setCheckable(True)
-        self.descending_button.setText("↑")
-        self.descending_button.setFixedWidth(round(2.2 * self.fontMetrics().height()))
-        self.descending_button.setToolTip(
-            "The other way round: the largest first. What is not known comes last either way. "
-            "Default: off."
-        )
-        self.descending_button.setAccessibleName("The largest first")
-        for name, combo in (
-            ("overlay", self.overlay_combo),
-            ("group", self.group_combo),
-            ("sort", self.sort_combo),
-        ):
-            remember(f"gallery/{name}", combo)
+        form = self._new_form()
         self.sort_again_button = QPushButton("Sort again")
         self.sort_again_button.setToolTip(
-            "What you label stays where it is, so that nothing jumps away under your hand. This "
-            "puts everything where it belongs now."
+            "Tiles stay in place when you label them. Sort again moves every tile to its current "
+            "position and group."
         )
         self.note = QLabel()
         self.note.setAccessibleName("How many clusters")
         self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-
-        form = QGridLayout()
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setColumnStretch(1, 1)
-        form.setColumnStretch(3, 1)
-        _field(form, 0, 0, "Show", self.overlay_combo,
-               "What the tiles show: the patch, raw or with its local contrast normalised (LCN), "
-               "alone or under its class map. Default: raw.")  # fmt: skip
-        _field(form, 0, 2, "Size", self.size_slider,
-               f"Edge of a tile in pixels of the screen. Default: {USUAL_SIDE_PX}.")  # fmt: skip
-        _field(form, 1, 0, "Group", self.group_combo,
-               "What the tiles under one header have in common. Click a header to select them "
-               "all. Default: label.")  # fmt: skip
-        sort = QHBoxLayout()
-        sort.setSpacing(2)
-        sort.addWidget(self.sort_combo, 1)
-        sort.addWidget(self.descending_button)
-        _field(form, 1, 2, "Sort", self.sort_combo, "", sort)
-        self._explain_sort()
-        _field(form, 2, 0, "Label", self.label_combo,
-               f"Only the clusters of one label. Default: {ANY_LABEL}.")  # fmt: skip
-        _field(form, 2, 2, "State", self.state_combo, "")
-        self._explain_state()
         bottom = QHBoxLayout()
         bottom.addWidget(self.note, 1)
         bottom.addWidget(self.sort_again_button)
@@ -126,7 +77,68 @@ class Gallery(RowsDock):
         layout.addWidget(self.view, 1)
         layout.addWidget(self.message, 1)
         layout.addLayout(bottom)
+        self._connect()
+        self._on_overlay()
 
+    def _new_form(self) -> QGridLayout:
+        self.overlay_combo = _combo({k: o.tooltip for k, o in OVERLAYS.items()})
+        self.group_combo = _combo(GROUPINGS)
+        self.sort_combo = _combo({k: s.tooltip for k, s in SORTINGS.items()})
+        self.state_combo = _combo({k: s.tooltip for k, s in STATES.items()})
+        self.label_combo = ComboBox()
+        self.label_combo.addItem(ANY_LABEL, None)
+        for name, combo in (
+            ("overlay", self.overlay_combo),
+            ("group", self.group_combo),
+            ("sort", self.sort_combo),
+        ):
+            remember(f"gallery/{name}", combo)
+        self._build_size_slider()
+        self._build_descending_button()
+        form = QGridLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setColumnStretch(1, 1)
+        form.setColumnStretch(3, 1)
+        _field(form, 0, 0, "Show", self.overlay_combo,
+               "Content of the tiles: the patch, raw or with local contrast normalisation (LCN), "
+               "with or without its class map. Default: raw.")  # fmt: skip
+        _field(form, 0, 2, "Size", self.size_slider,
+               f"Edge of a tile in pixels of the screen. Default: {USUAL_SIDE_PX}.")  # fmt: skip
+        _field(form, 1, 0, "Group", self.group_combo,
+               "Property that groups the tiles. Click a header to select its group. "
+               "Default: label.")  # fmt: skip
+        sort = QHBoxLayout()
+        sort.setSpacing(2)
+        sort.addWidget(self.sort_combo, 1)
+        sort.addWidget(self.descending_button)
+        _field(form, 1, 2, "Sort", self.sort_combo, "", sort)
+        self._explain_sort()
+        _field(form, 2, 0, "Label", self.label_combo,
+               f"Show only the clusters with this label. Default: {ANY_LABEL}.")  # fmt: skip
+        _field(form, 2, 2, "State", self.state_combo, "")
+        self._explain_state()
+        return form
+
+    def _build_size_slider(self) -> None:
+        self.size_slider = QSlider(Qt.Orientation.Horizontal)
+        self.size_slider.setRange(*SIDES_PX)
+        self.size_slider.setSingleStep(8)
+        self.size_slider.setPageStep(24)
+        self.size_slider.setMinimumWidth(60)
+        stored = str(settings().value("gallery/size"))
+        self.size_slider.setValue(int(stored) if stored.isdecimal() else USUAL_SIDE_PX)
+
+    def _build_descending_button(self) -> None:
+        self.descending_button = QPushButton()
+        self.descending_button.setCheckable(True)
+        self.descending_button.setText("↑")
+        self.descending_button.setFixedWidth(round(2.2 * self.fontMetrics().height()))
+        self.descending_button.setToolTip(
+            "Sort in descending order. Missing values always come last. Default: off."
+        )
+        self.descending_button.setAccessibleName("The largest first")
+
+    def _connect(self) -> None:
         self.overlay_combo.currentIndexChanged.connect(self._on_overlay)
         self.size_slider.valueChanged.connect(self._on_size)
         for combo in (self.group_combo, self.sort_combo, self.state_combo, self.label_combo):
@@ -138,7 +150,6 @@ class Gallery(RowsDock):
         self.view.picked.connect(self._on_selected)
         self.view.activated_at.connect(self._on_activated)
         self.view.shortcut_pressed.connect(self._on_shortcut)
-        self._on_overlay()
 
     def _explain_sort(self, *_: object) -> None:
         words = SORTINGS[str(self.sort_combo.currentData())].tooltip
@@ -146,10 +157,10 @@ class Gallery(RowsDock):
 
     def _explain_state(self, *_: object) -> None:
         words = STATES[str(self.state_combo.currentData())].tooltip
-        self.state_combo.setToolTip(f"Only the clusters in this state. {words} Default: all.")
+        self.state_combo.setToolTip(f"Show only the clusters in this state. {words} Default: all.")
 
-    def wish(self) -> GalleryOrder:
-        """What is chosen in the form."""
+    def gallery_order(self) -> GalleryOrder:
+        """Return the grouping, order and filter that are set in the form."""
         return GalleryOrder(
             str(self.group_combo.currentData()),
             str(self.sort_combo.currentData()),
@@ -158,15 +169,15 @@ class Gallery(RowsDock):
             str(self.state_combo.currentData()),
         )
 
-    # ---- what the session says
+    # ---- changes of the state
     def _refresh(self) -> None:
-        at, current = self.view.looked_at(), self.view.current()
+        at, current = self.view.anchor(), self.view.current()
         anchor = None if at is None else (self.model.rows.key_of(at[0]), at[1])
         first = not len(self.model.rows)
         other = self.model.refresh()
         self._fill_labels()
         if first:
-            self.model.wish = self.wish()
+            self.model.sorting = self.gallery_order()
             self.model.sort()
         if other or first:
             self._stay_at(anchor)
@@ -174,14 +185,14 @@ class Gallery(RowsDock):
         self._show_state()
 
     def _stay_at(self, anchor: tuple[tuple[str, int], int] | None) -> None:
-        rows = np.flatnonzero(self.model.rows.mask_of([anchor[0]])) if anchor else []
+        rows: Any = np.flatnonzero(self.model.rows.mask_of([anchor[0]])) if anchor else ()
         if anchor is not None and len(rows):
             self.view.relayout(int(rows[0]), anchor[1])
         else:
             self.view.relayout()
 
     def _fill_labels(self) -> None:
-        """The labels that there are, in the order of the classes."""
+        """Offer the labels of the table, in the order of the classes."""
         labels = label_order(self.model.classes, self.model.rows.table["label"].unique())
         listed = [self.label_combo.itemData(i) for i in range(1, self.label_combo.count())]
         if labels == listed:
@@ -199,26 +210,28 @@ class Gallery(RowsDock):
         self._show_state(of_selection=True)
 
     def _show_state(self, of_selection: bool = False) -> None:
-        """How many there are, and whether the order is still what it says."""
+        """Show how many clusters there are, and whether the order is still current."""
         rows, order = self.model.rows, self.model.arrangement.order
         here = int(rows.selected[order].sum())
         elsewhere = len(self.state.selection) - here
         words = in_numbers(len(rows), len(order), here, elsewhere)
-        words += "; nothing can be changed" if self.state.read_only else ""
+        words += "; read-only" if self.state.read_only else ""
         self.note.setText(words)
         self.note.setToolTip(f"<p>{words}</p>{as_table(GALLERY)}")
         # A selection alone changes no order but that by similarity to it.
-        if not of_selection or self.model.wish.sort == "similarity":
-            n, self.view.strays = self.model.drift() if len(rows) else (0, np.zeros(0, int))
+        if not of_selection or self.model.sorting.sort == "similarity":
+            n, self.view.strays = (
+                self.model.count_outdated() if len(rows) else (0, np.zeros(0, int))
+            )
             self.sort_again_button.setVisible(n > 0)
         self.message.setText(NOTHING_FITS if len(rows) else EMPTY)
         self.message.setVisible(not len(order))
         self.view.setVisible(len(order) > 0)
 
-    # ---- what the person wants to see
+    # ---- what is shown
     def sort(self, *_: object) -> None:
-        """Put all in order as it is chosen in the form."""
-        self.model.wish, current = self.wish(), self.view.current()
+        """Sort, group and filter the tiles as set in the form."""
+        self.model.sorting, current = self.gallery_order(), self.view.current()
         self.model.sort()
         self.view.relayout()
         self.view.set_current(current)
@@ -234,12 +247,12 @@ class Gallery(RowsDock):
         self.view.viewport().update()
 
     def _on_size(self, side: int) -> None:
-        at = self.view.looked_at()
+        at = self.view.anchor()
         self.view.side = side
         settings().setValue("gallery/size", side)
         self.view.relayout(*at) if at is not None else self.view.relayout()
 
-    # ---- what the person does
+    # ---- actions of the user
     def _on_selected(self, rows: np.ndarray, whole: bool) -> None:
         keys = self.model.rows.keys_of(rows)
         if not whole:
@@ -262,7 +275,7 @@ class Gallery(RowsDock):
             self._immediately()
 
     def _immediately(self) -> None:
-        """A person sees what a key did before the next one."""
+        """Update at once, so that the effect of a key is visible before the next one."""
         if self._timer.isActive():
             self._timer.stop()
             self.update_now()
@@ -322,7 +335,7 @@ class Gallery(RowsDock):
 
 
 def _combo(entries: Iterable[str]) -> ComboBox:
-    """A combo box whose data are its words; with tooltips, if a mapping gives them."""
+    """Return a combo box of names, with tooltips if a mapping gives them."""
     combo = ComboBox()
     for i, name in enumerate(entries):
         combo.addItem(name, name)
@@ -341,7 +354,7 @@ def _field(
     tooltip: str,
     layout: QHBoxLayout | None = None,
 ) -> None:
-    """A labelled field with tooltip and accessible name, two in a row."""
+    """Add a labelled field with tooltip and accessible name to a form with two columns."""
     label = QLabel(text)
     label.setBuddy(field)
     label.setToolTip(tooltip)

@@ -1,4 +1,4 @@
-"""The Plots dock: what the cluster table says, in pictures that select and are selected from."""
+"""The dock Plots: plots of the cluster table, linked to the selection."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TASK = "plot {}"
 
 
 def recorded_when(micrographs: Mapping[str, Micrograph]) -> dict[str, datetime | None]:
-    """When each image was recorded, None where its file does not say or is gone."""
+    """Return when each image was recorded; None if the file is missing or has no time."""
     times: dict[str, datetime | None] = {}
     for image, micrograph in micrographs.items():
         times[image] = None
@@ -54,22 +54,43 @@ def make_data(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[pd.DataFrame, dict[str, datetime | None]]:
-    """The data of a plot, and when images were recorded that have not been asked before."""
+    """Compute the data of a plot, in a worker.
+
+    Parameters
+    ----------
+    plot : Plot
+        The plot.
+    table : pandas.DataFrame
+        The cluster table.
+    context : mapping
+        Arguments of ``plot.data``.
+    times : mapping of str to datetime or None
+        Recording times that are known.
+    unread : mapping of str to Micrograph
+        Images whose recording time is read.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    tuple of (pandas.DataFrame, dict of str to datetime or None)
+        The data, and the times that were read.
+    """
     read = recorded_when(unread)
     check(stop)
     return plot.data(table, **{**context, "times": {**times, **read}, "stop": stop}), read
 
 
 class Plots(QWidget):
-    """One plot at a time of all clusters or of those of an image; all follow the selection."""
+    """One plot at a time of the clusters of an image or of all, linked to the selection."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.state = state_of(napari_viewer)
         self._times: dict[str, datetime | None] = {}
-        self._task = _TASK.format(id(self))  # a second dock asks questions of its own
+        self._task = _TASK.format(id(self))  # another dock has other tasks
         self._build()
-        # A batch changes many images in a row: looked at once, and not while nobody can see it.
+        # A batch changes many images: the plot is updated once, and only while it is visible.
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.update_now)
@@ -86,24 +107,24 @@ class Plots(QWidget):
         for name, plot in PLOTS.items():
             self.plot_combo.addItem(plot.title, name)
         self.plot_combo.setAccessibleName("Plot")
-        self.plot_combo.setToolTip("What is drawn. Default: diameter by class.")
+        self.plot_combo.setToolTip("Plot to draw. Default: diameter by class.")
         remember("plots/plot", self.plot_combo)
         self.scope_combo = ComboBox()
         self.scope_combo.addItem(ALL_IMAGES, "all")
         self.scope_combo.addItem(THIS_IMAGE, "current")
         self.scope_combo.setAccessibleName("Clusters of")
-        self.scope_combo.setToolTip("Whose clusters are drawn. Default: all images.")
+        self.scope_combo.setToolTip("Clusters to draw. Default: those of all images.")
         self.order_combo = ComboBox()
-        for name, words in ORDERS.items():
-            self.order_combo.addItem(words, name)
+        for name, text in ORDERS.items():
+            self.order_combo.addItem(text, name)
         self.order_combo.setAccessibleName("Order of the images")
-        self.order_combo.setToolTip("In which order the images are drawn. Default: by name.")
+        self.order_combo.setToolTip("Order of the images. Default: by name.")
         remember("plots/order", self.order_combo)
         for combo in (self.plot_combo, self.scope_combo, self.order_combo):
             combo.currentIndexChanged.connect(self._on_choice)
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip(
-            "Save what is drawn: a picture (PNG), a drawing (SVG) or its data (CSV)."
+            "Save the plot: a picture (PNG), a drawing (SVG) or its data (CSV)."
         )
         self.save_button.clicked.connect(self.save)
         tools = QHBoxLayout()
@@ -114,11 +135,11 @@ class Plots(QWidget):
         self.view = PlotView()
         self._linked = Linked(self.view)
         self.view.picked.connect(self._on_selected)
-        # One line, always there: the plot must not change its size with every selection.
+        # Always one line, so that the plot keeps its size when the selection changes.
         self.note = QLabel(HINT)
         self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.note.setAccessibleName("Selected in this plot")
-        self.message = QLabel("Analyse an image first: there is nothing to draw yet.")
+        self.message = QLabel("Analyse an image first: its clusters are drawn here.")
         self.message.setWordWrap(True)
 
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -133,10 +154,10 @@ class Plots(QWidget):
         in_scroll_area(content, self)
         self._show_empty(True)
 
-    # ---- what is chosen
+    # ---- choices
     @property
     def name(self) -> str:
-        """Of the plot that is chosen, a key of `PLOTS`."""
+        """Name of the chosen plot, a key of `PLOTS`."""
         return str(self.plot_combo.currentData())
 
     @property
@@ -145,20 +166,20 @@ class Plots(QWidget):
 
     @property
     def _image(self) -> str | None:
-        """The image whose clusters are drawn, None for all."""
+        """The image whose clusters are drawn; None for all images."""
         this = self.scope_combo.currentData() == "current" and not self.plot.slow
         return self.state.current if this else None
 
     def _on_choice(self, *_: object) -> None:
-        # Of many images by their nature: there is an order to choose in place of an image.
+        # Slow plots compare images: the order of the images is chosen instead of an image.
         self.order_combo.setVisible(self.plot.slow)
         self.scope_combo.setHidden(self.plot.slow)
         self.plot_combo.setToolTip(self.plot.explanation)
         self._later()
-        if self._timer.isActive():  # the person waits
+        if self._timer.isActive():  # update without delay
             self._timer.start(0)
 
-    # ---- what the session says
+    # ---- changes of the state
     def _on_change(self, *_: object) -> None:
         self._later()
 
@@ -185,7 +206,7 @@ class Plots(QWidget):
         self._on_choice()
 
     def update_now(self) -> None:
-        """Show what has changed since the last time."""
+        """Show the changes since the last update."""
         self._timer.stop()
         if self._stale:
             self._stale = False
@@ -195,7 +216,7 @@ class Plots(QWidget):
         self._unmarked = False
 
     def _rebuild(self) -> None:
-        for task in running(self.state, self._task):  # what it finds is of yesterday
+        for task in running(self.state, self._task):  # its result is outdated
             task.cancel()
         plot, state = self.plot, self.state
         table = state.table(self._image)
@@ -207,7 +228,7 @@ class Plots(QWidget):
         }
         if not plot.slow:
             found = (state.analysis(image) for image in images)
-            # Blind, nobody should read the machine's count off an axis.
+            # In blind mode the counts of the model stay hidden.
             known = [] if state.blind else [a for a in found if a is not None]
             scales = scales_of(known)
             data = plot.data(table, **context, scales=scales)
@@ -217,7 +238,7 @@ class Plots(QWidget):
         if context["order"] == "time":
             unread = {i: state.micrograph(i) for i in images if i not in self._times}
         if not len(self.view.data):
-            self.message.setText("Finding the ratios…")
+            self.message.setText("Computing the ratios…")
             self._show_empty(True)
 
         def take(result: tuple[pd.DataFrame, dict[str, datetime | None]]) -> None:
@@ -232,9 +253,9 @@ class Plots(QWidget):
         )  # fmt: skip
 
     def _take(self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame) -> None:
-        """Show these data, which were made of this table."""
+        """Show data that were computed from this table."""
         self.message.setText(plot.nothing)
-        # Without corrections enough, the plot itself says how many there are.
+        # With too few corrections, the plot itself shows their number.
         empty = not len(data) and (plot is not PLOTS["reliability"] or not len(table))
         self._show_empty(empty)
         self._linked.show(plot, table, data, self.state.classes())
@@ -248,15 +269,15 @@ class Plots(QWidget):
 
     # ---- selection
     def _mark(self) -> None:
-        """Show what is selected in the plot."""
+        """Mark the selection in the plot."""
         self.note.setText(self._linked.mark(self.state.selection))
 
     def _on_selected(self, rows: Sequence[int], mode: str) -> None:
-        self.state.select(self._linked.picked(rows, mode, self.state.selection))
+        self.state.select(self._linked.selection_after(rows, mode, self.state.selection))
 
     # ---- out
     def save(self) -> None:
-        """Ask for a file and save what is drawn, or its data."""
+        """Save the plot, or its data, into a chosen file."""
         plot, data, look = self.plot, self.view.data, Look(self.state.classes())
 
         def write(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The Table dock: every cluster as a row, sorted, filtered, selected, copied and exported."""
+"""The dock Table: the cluster table, to sort, filter, select, copy and export."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _COPIED_AT_ONCE = 1000
 
 
 def paste(table: pd.DataFrame, progress: Progress | None = None, stop: Stop | None = None) -> str:
-    """Rows as spreadsheets take them from the clipboard, with a header."""
+    """Format rows with a header for the clipboard, separated by tabs."""
     return tab_separated(table)
 
 
 class Table(RowsDock):
-    """The cluster table of all images; what is selected here is selected everywhere."""
+    """The cluster table of all images, linked to the selection of the window."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -66,57 +66,16 @@ class Table(RowsDock):
 
     # ---- the form
     def _build(self) -> None:
-        self.filter_line = QLineEdit()
-        self.filter_line.setPlaceholderText(f"Filter, such as {EXAMPLES[0]}")
-        self.filter_line.setClearButtonEnabled(True)
-        self.filter_line.setAccessibleName("Filter")
-        self.filter_line.setToolTip(
-            "Only rows for which this is true: "
-            + ", ".join(f"<b>{example.replace('<', '&lt;')}</b>" for example in EXAMPLES)
-            + ". Compare with &lt;, &lt;=, &gt;, &gt;=, =, != and ~ (contains); join with "
-            "<b>and</b>, <b>or</b>, <b>not</b> and brackets; <b>none</b> is what is not known. "
-            "Any other word is looked for in image and label. Default: empty, all rows."
-        )
-        self.columns_button = QPushButton("Columns")
-        self.columns_button.setToolTip("Which columns are shown. Drag headers to move them.")
-        self.columns_menu = QMenu(self.columns_button)
-        self.columns_menu.setToolTipsVisible(True)
-        self.columns_menu.aboutToShow.connect(self._fill_columns_menu)
-        self.columns_button.setMenu(self.columns_menu)
-        top = QHBoxLayout()
-        top.addWidget(self.filter_line, 1)
-        top.addWidget(self.columns_button)
-
+        top = self._new_filter_row()
         self.error = QLabel()
         self.error.setWordWrap(True)
-        self.error.setAccessibleName("What is wrong with the filter")
+        self.error.setAccessibleName("Error in the filter")
         self.error.setStyleSheet("border-left: 4px solid #e69f00; padding: 2px 8px;")
         self.error.hide()
         self.view = ClusterView(self.model)
         self.message = QLabel(EMPTY)
         self.message.setWordWrap(True)
         self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.note = QLabel()
-        self.note.setAccessibleName("How many clusters")
-        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.sort_again_button = QPushButton("Sort again")
-        self.sort_again_button.setToolTip(
-            "Rows whose label changes stay where they are, so that nothing jumps away. This puts "
-            "everything where it belongs now."
-        )
-        self.copy_button = QPushButton("Copy")
-        self.copy_button.setToolTip(
-            "Put the selected rows (all that are shown, if none is selected) with a header on the "
-            "clipboard, separated by tabs. Ctrl+C."
-        )
-        self.export_button = QPushButton("Export…")
-        self.export_button.setToolTip(
-            "Write the rows and columns that are shown as CSV, Excel or Parquet."
-        )
-        bottom = QHBoxLayout()
-        bottom.addWidget(self.note, 1)
-        for button in (self.sort_again_button, self.copy_button, self.export_button):
-            bottom.addWidget(button)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
@@ -124,8 +83,57 @@ class Table(RowsDock):
         layout.addWidget(self.error)
         layout.addWidget(self.view, 1)
         layout.addWidget(self.message, 1)
-        layout.addLayout(bottom)
+        layout.addLayout(self._new_buttons())
+        self._connect()
 
+    def _new_filter_row(self) -> QHBoxLayout:
+        self.filter_line = QLineEdit()
+        self.filter_line.setPlaceholderText(f"Filter, such as {EXAMPLES[0]}")
+        self.filter_line.setClearButtonEnabled(True)
+        self.filter_line.setAccessibleName("Filter")
+        self.filter_line.setToolTip(
+            "Show only the rows that match, for example "
+            + ", ".join(f"<b>{example.replace('<', '&lt;')}</b>" for example in EXAMPLES)
+            + ". Operators: &lt;, &lt;=, &gt;, &gt;=, =, != and ~ (contains), <b>and</b>, "
+            "<b>or</b>, <b>not</b> and parentheses; a missing value equals <b>none</b>. "
+            "Other words are searched in image and label. Default: empty, all rows."
+        )
+        self.columns_button = QPushButton("Columns")
+        self.columns_button.setToolTip("Choose the visible columns. Drag headers to move them.")
+        self.columns_menu = QMenu(self.columns_button)
+        self.columns_menu.setToolTipsVisible(True)
+        self.columns_menu.aboutToShow.connect(self._fill_columns_menu)
+        self.columns_button.setMenu(self.columns_menu)
+        row = QHBoxLayout()
+        row.addWidget(self.filter_line, 1)
+        row.addWidget(self.columns_button)
+        return row
+
+    def _new_buttons(self) -> QHBoxLayout:
+        self.note = QLabel()
+        self.note.setAccessibleName("How many clusters")
+        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.sort_again_button = QPushButton("Sort again")
+        self.sort_again_button.setToolTip(
+            "Rows stay in place when their values change. Sort again moves every row to its "
+            "current position."
+        )
+        self.copy_button = QPushButton("Copy")
+        self.copy_button.setToolTip(
+            "Copy the selected rows (all visible rows without a selection) with a header, "
+            "separated by tabs. Ctrl+C."
+        )
+        self.export_button = QPushButton("Export…")
+        self.export_button.setToolTip(
+            "Write the visible rows and columns as CSV, Excel or Parquet."
+        )
+        row = QHBoxLayout()
+        row.addWidget(self.note, 1)
+        for button in (self.sort_again_button, self.copy_button, self.export_button):
+            row.addWidget(button)
+        return row
+
+    def _connect(self) -> None:
         self.filter_line.textChanged.connect(self._on_typed)
         self.filter_line.returnPressed.connect(self.apply_filter)
         header = self.view.horizontalHeader()
@@ -139,7 +147,7 @@ class Table(RowsDock):
         self.view.activated_at.connect(self._on_activated)
         self.view.copy_wanted.connect(self.copy)
 
-    # ---- what the session says
+    # ---- changes of the state
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         line = round(1.5 * self.fontMetrics().height())
         self.view.verticalHeader().setDefaultSectionSize(line)
@@ -155,10 +163,10 @@ class Table(RowsDock):
         self._show_state()
 
     def _selected(self) -> None:
-        self._say()
+        self._show_counts()
 
     def _show_state(self) -> None:
-        self._say()
+        self._show_counts()
         n = len(self.model.rows)
         self.sort_again_button.setVisible(n > 0 and self.model.out_of_date())
         self.message.setVisible(n == 0)
@@ -166,17 +174,17 @@ class Table(RowsDock):
         for button in (self.copy_button, self.export_button, self.columns_button):
             button.setEnabled(n > 0)
 
-    def _say(self) -> None:
+    def _show_counts(self) -> None:
         rows, order = self.model.rows, self.model.order
         here = int(rows.selected[order].sum())
         elsewhere = len(self.state.selection) - here
-        words = in_numbers(len(rows), len(order), here, elsewhere)
-        self.note.setText(words)
-        self.note.setToolTip(words)
+        text = in_numbers(len(rows), len(order), here, elsewhere)
+        self.note.setText(text)
+        self.note.setToolTip(text)
 
     # ---- order and filter
     def _on_header(self, section: int) -> None:
-        """Up, then down, then as in the images again."""
+        """Sort ascending, then descending, then in the order of the images."""
         name, before = self.model.columns[section], self.model.sorted_by
         if before is None or before[0] != name:
             self.model.sorted_by = (name, False)
@@ -185,7 +193,7 @@ class Table(RowsDock):
         self.sort()
 
     def sort(self, *_: object) -> None:
-        """Put all in order, and filter, as it is chosen."""
+        """Sort and filter the rows."""
         self.model.arrange()
         self._show_sorting()
         self.view.reset()
@@ -203,7 +211,7 @@ class Table(RowsDock):
         self._typing.start()
 
     def apply_filter(self) -> None:
-        """Show only what the line is about; a line that says nothing changes nothing."""
+        """Show only the rows that match the filter; an invalid filter changes nothing."""
         self._typing.stop()
         line = self.filter_line.text()
         try:
@@ -224,7 +232,7 @@ class Table(RowsDock):
             header.setSectionHidden(i, name not in self._chosen)
             if name not in self._sized and len(self.model.rows):
                 self._sized.add(name)
-                # From the first rows: all are of a kind.
+                # The first rows are enough to estimate the width.
                 cells = [self.model.index(r, i) for r in range(min(20, self.model.rowCount()))]
                 widths = [metrics.horizontalAdvance(str(self.model.data(c))) for c in cells]
                 wide = max([metrics.horizontalAdvance(name) + metrics.height(), *widths])
@@ -241,7 +249,7 @@ class Table(RowsDock):
             action.setData(name)
             action.toggled.connect(self._on_column)
         self.columns_menu.addSeparator()
-        self.columns_menu.addAction("The usual ones", self._usual_columns)
+        self.columns_menu.addAction("Default columns", self._show_default_columns)
 
     def _on_column(self, on: bool) -> None:
         name = str(self.sender().data())
@@ -249,12 +257,12 @@ class Table(RowsDock):
             [*self._chosen, name] if on else [c for c in self._chosen if c != name]
         )
 
-    def _usual_columns(self) -> None:
+    def _show_default_columns(self) -> None:
         self._choose_columns(list(USUAL))
 
     def _choose_columns(self, names: list[str]) -> None:
         if not set(names) & set(self.model.columns):
-            return  # without a header nobody finds the way back
+            return  # keep at least one header, whose menu restores columns
         self._chosen = names
         settings().setValue("table/columns", ",".join(names))
         self._show_columns()
@@ -263,7 +271,7 @@ class Table(RowsDock):
         self.columns_menu.popup(self.view.horizontalHeader().mapToGlobal(point))
 
     def shown(self, positions: np.ndarray | None = None) -> pd.DataFrame:
-        """The rows and columns that are shown, in their order; some of the rows, if so wished."""
+        """Return the visible rows and columns in their order, or some of the rows."""
         header, model = self.view.horizontalHeader(), self.model
         columns = sorted(
             (i for i in range(len(model.columns)) if not header.isSectionHidden(i)),
@@ -273,7 +281,7 @@ class Table(RowsDock):
         table = model.rows.table[[model.columns[i] for i in columns]]
         return table.iloc[rows].reset_index(drop=True)
 
-    # ---- what the person does
+    # ---- actions of the user
     def _on_selected(self, rows: np.ndarray, whole: bool) -> None:
         keys = self.model.rows.keys_of(rows)
         if not whole:
@@ -289,7 +297,7 @@ class Table(RowsDock):
 
     # ---- out
     def copy(self) -> None:
-        """Put the selected rows on the clipboard; all that are shown, if none is selected."""
+        """Copy the selected rows, or all visible rows without a selection."""
         selected = self.view.selected_positions()
         table = self.shown(selected if selected.any() else None)
         if len(table) <= _COPIED_AT_ONCE:
@@ -309,7 +317,7 @@ class Table(RowsDock):
         QApplication.clipboard().setText(text)
 
     def export(self) -> None:
-        """Ask for a file and write what is shown."""
+        """Write the visible rows and columns into a chosen file."""
         path = choose_table_path(self, "clusters.csv", FILE_TYPES)
         if path is not None:
             write_in_worker(self, write_table, self.shown(), path)

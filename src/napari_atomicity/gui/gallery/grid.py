@@ -18,13 +18,13 @@ class GalleryGrid:
 
     Parameters
     ----------
-    counts
+    counts : ndarray
         (S,) how many cells each section has.
-    width
+    width : int
         Of the content.
-    cell
+    cell : tuple[int, int]
         Least width, and height, of a cell; cells are spread over the width.
-    header
+    header : int
         Height of a header; 0 for none.
     """
 
@@ -62,11 +62,11 @@ class GalleryGrid:
         return int(self.starts[-1])
 
     def sections_of(self, positions: np.ndarray) -> np.ndarray:
-        """The section of each cell."""
+        """Return the section of each cell."""
         return np.searchsorted(self.starts, positions, side="right") - 1
 
     def corners(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """X and y of the top left corners of cells."""
+        """Return x and y of the top left corners of cells."""
         positions = np.asarray(positions, np.int64)
         section = self.sections_of(positions)
         row, column = np.divmod(positions - self.starts[section], self.columns)
@@ -82,7 +82,7 @@ class GalleryGrid:
         return self._row_start(top, False), self._row_start(bottom, True)
 
     def _row_start(self, y: float, past: bool) -> int:
-        """The first cell of the row at a height, or of the first row that begins below it."""
+        """Return the first cell of the row at a height, or of the next row below it."""
         section = self.section_at(y)
         if section is None:
             return 0 if y < 0 else len(self)
@@ -92,20 +92,20 @@ class GalleryGrid:
         return int(self.starts[section]) + cells
 
     def section_at(self, y: float) -> int | None:
-        """The section at a height, header or cells; None above and below all."""
+        """Return the section at a height; None above and below all sections."""
         if not 0 <= y < self.height:
             return None
         return int(np.searchsorted(self.tops, y, side="right")) - 1
 
     def header_at(self, y: float) -> int | None:
-        """The section whose header is at a height."""
+        """Return the section whose header is at a height."""
         section = self.section_at(y)
         if section is None or y - self.tops[section] >= self.header:
             return None
         return section
 
     def cell_at(self, x: float, y: float) -> int | None:
-        """The cell at a place."""
+        """Return the cell at a position."""
         section = self.section_at(y)
         if section is None or not 0 <= x < self.width:
             return None
@@ -116,13 +116,13 @@ class GalleryGrid:
         return int(self.starts[section]) + cell
 
     def within(self, left: float, top: float, right: float, bottom: float) -> np.ndarray:
-        """The cells that a rectangle touches."""
+        """Return the cells that intersect a rectangle."""
         positions = np.arange(*self.visible(top, bottom))
         x, _ = self.corners(positions)
         return positions[(x < right) & (x + self.step > left)]
 
-    def beside(self, position: int, rows: int) -> int:
-        """The cell some rows further down (or up, if negative), in the same column if it can be."""
+    def position_below(self, position: int, rows: int) -> int:
+        """Return the cell some rows below (above, if negative), if possible in the same column."""
         section = int(self.sections_of(np.array([position]))[0])
         column = (position - int(self.starts[section])) % self.columns
         down = 1 if rows > 0 else -1

@@ -1,4 +1,4 @@
-"""The clusters of the gallery for Qt: rows, order, looks; no object per cluster."""
+"""Qt model of the gallery: rows, order and style, without an object per cluster."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _AT_ONCE = 16
 
 
 class GalleryModel(QAbstractListModel):
-    """What the view shows: item i is the cluster at position i of the order.
+    """Clusters of the gallery; item i is the cluster at position i of the order.
 
     Attributes
     ----------
-    rows
-        The session's table and selection.
-    arrangement
-        Order and groups as they are shown.
+    rows : SelectableRows
+        The table and the selection of the window.
+    arrangement : Arrangement
+        Order and groups that are shown.
     """
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
@@ -49,11 +49,11 @@ class GalleryModel(QAbstractListModel):
         self.forget()
 
     def forget(self) -> None:
-        """Hold nothing of the session any more."""
+        """Release all data of the state."""
         self.beginResetModel()
         self.rows = SelectableRows()
         self.arrangement = Arrangement(np.zeros(0, int), np.zeros(0, int), ())
-        self.wish = GalleryOrder()
+        self.sorting = GalleryOrder()
         self.classes: list[str] = []
         self._analyses: list[Analysis | None] = []
         self._first = np.zeros(0, int)
@@ -64,11 +64,11 @@ class GalleryModel(QAbstractListModel):
         self._store.clear()
         self.endResetModel()
 
-    # ---- following the session
+    # ---- changes of the state
     def refresh(self) -> bool:
-        """Take over the session's tables; whether rows have come, gone or been put elsewhere.
+        """Update the tables; return whether rows were added, removed or moved.
 
-        Those that stay, stay where they are.
+        Remaining rows keep their positions.
         """
         before = self.rows.table
         was = self.rows.take(self.state.table(), self.state.selection)
@@ -88,24 +88,24 @@ class GalleryModel(QAbstractListModel):
         return True
 
     def sort(self, *_: Any) -> None:
-        """Put all in order, and filter, as it is wished now."""
+        """Sort and filter as set in `sorting`."""
         self._selected_then = self.state.selection
         self._show(self._fresh())
 
     def _fresh(self) -> Arrangement:
-        # Of what was selected when the order was chosen: it does not move with every click.
+        # The selection at the time of sorting, so that clicks do not change the order.
         chosen = self.rows.mask_of(self._selected_then)
-        return arrange(self.rows.table, self.classes, self.wish, chosen)
+        return arrange(self.rows.table, self.classes, self.sorting, chosen)
 
-    def drift(self) -> tuple[int, np.ndarray]:
-        """How far what is shown is from what is wished.
+    def count_outdated(self) -> tuple[int, np.ndarray]:
+        """Count the differences between the shown and a fresh arrangement.
 
         Returns
         -------
         int
-            How many clusters would stand elsewhere, or would come or go.
+            Number of clusters that would move, appear or disappear.
         numpy.ndarray
-            How many of each group do not belong there any more.
+            Number of clusters of each group that no longer belong to it.
         """
         fresh, now = self._fresh(), self.arrangement
         strays = moved(fresh, now)
@@ -115,7 +115,7 @@ class GalleryModel(QAbstractListModel):
         other = int(comes_or_goes.sum())
         if not other:
             other = max(int((fresh.order != now.order).sum()), len(strays))
-        if self.wish.sort == "similarity" and self.state.selection != self._selected_then:
+        if self.sorting.sort == "similarity" and self.state.selection != self._selected_then:
             other = len(now.order)
         return other, np.bincount(now.group[strays], minlength=len(now.names))
 
@@ -129,7 +129,7 @@ class GalleryModel(QAbstractListModel):
             self.dataChanged.emit(self.index(0), self.index(self.rowCount() - 1))
 
     def _take_arrays(self) -> None:
-        """The patches of today; a picture is made again only if its arrays are others."""
+        """Update the patches; pictures are made again only for changed arrays."""
         blocks, arrays = self.rows.blocks(), {}
         for image in blocks:
             analysis = self.state.analysis(image)
@@ -155,24 +155,26 @@ class GalleryModel(QAbstractListModel):
     def pixmaps(
         self, positions: np.ndarray, side: int, ratio: float, enough: Any
     ) -> tuple[dict[int, QPixmap | None], bool]:
-        """The pictures of some positions; those that are not at hand are made until it is enough.
+        """Return the pictures of some positions; make missing ones while there is time.
 
         Parameters
         ----------
-        positions
-            Of the order.
-        side, ratio
-            Edge in logical pixels, and device pixels per logical one.
-        enough
-            ``enough() -> bool`` is asked after every few dozen.
+        positions : ndarray of int
+            Positions of the order.
+        side : int
+            Edge in logical pixels.
+        ratio : float
+            Device pixels per logical pixel.
+        enough : callable
+            ``enough() -> bool``, called after every few dozen pictures.
 
         Returns
         -------
         dict
-            Position → picture; None where the cluster has no patch. Positions whose picture is
-            still to be made are left out.
+            Position → picture; None without a patch. Positions whose picture is not made yet are
+            left out.
         bool
-            Whether that is all.
+            Whether all pictures are there.
         """
         overlay = OVERLAYS[self.overlay]
         channel = overlay.channel
@@ -212,7 +214,7 @@ class GalleryModel(QAbstractListModel):
         return found, True
 
     def _limits_of(self, channel: str) -> tuple[float, float]:
-        """Black and white for all patches of a channel."""
+        """Return the limits of the common grey scale of a channel."""
         if channel not in self._limits:
             found = [analysis.patches.get(channel) for analysis, _ in self._arrays.values()]
             self._limits[channel] = common_limits([p for p in found if p is not None and len(p)])
@@ -220,7 +222,7 @@ class GalleryModel(QAbstractListModel):
 
     # ---- looks
     def texts(self, positions: np.ndarray) -> list[str]:
-        """What stands under some tiles, as beside the clusters in the image."""
+        """Return the captions of some tiles, as next to the clusters in the image."""
         columns = ["label", "label_corrected", "confidence"]
         part = self.rows.table[columns].iloc[self.arrangement.order[positions]]
         return marks.texts(part).tolist()
@@ -229,17 +231,17 @@ class GalleryModel(QAbstractListModel):
         return self.rows.table["label"].to_numpy()[self.arrangement.order[positions]].tolist()
 
     def dimmed(self, positions: np.ndarray) -> np.ndarray:
-        """Whether a person has excluded the region of a cluster, by position."""
+        """Return whether the clusters at some positions are in an excluded region."""
         if "excluded" not in self.rows.table.columns:
             return np.zeros(len(positions), bool)
         excluded = self.rows.table["excluded"].to_numpy(bool)
         return excluded[self.arrangement.order[positions]]
 
     def looks_of(self, label: str) -> tuple[str, str]:
-        """Colour and symbol of a label."""
+        """Return the colour and the symbol of a label."""
         return palette.colour_of(label, self.classes), palette.symbol_of(label, self.classes)
 
-    # ---- as Qt asks
+    # ---- Qt model
     def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
         return 0 if parent.isValid() else len(self.arrangement.order)
 
@@ -250,24 +252,23 @@ class GalleryModel(QAbstractListModel):
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
             return self.texts(position)[0] or "no label"
         if role == Qt.ItemDataRole.ToolTipRole:
-            return described(self.rows.table.iloc[int(self.arrangement.order[index.row()])])
+            return format_tooltip(self.rows.table.iloc[int(self.arrangement.order[index.row()])])
         return None
 
 
-def described(row: pd.Series) -> str:
-    """A cluster in words, for the tooltip of its tile."""
+def format_tooltip(row: pd.Series) -> str:
+    """Format a cluster for the tooltip of its tile."""
     known = tables.conform(row.to_frame().T)
-    count, otherwise = (words[0] for words in tables.format_rows(known))
-    said = marks.texts(known)[0] or "no label"
-    lines = [said]
+    count, otherwise = (texts[0] for texts in tables.format_rows(known))
+    lines = [marks.texts(known)[0] or "no label"]
     if row["label_corrected"] and row["label_predicted"]:
-        lines.append(f"the model said {row['label_predicted']} {row['confidence']:.2f}")
+        lines.append(f"predicted: {row['label_predicted']} {row['confidence']:.2f}")
     if "|" in str(row["prediction_set"]):
         lines.append(f"possible: {str(row['prediction_set']).replace('|', ', ')}")
     if np.isfinite(row["diameter_nm"]):
         lines.append(f"{row['diameter_nm']:.2f} nm" + (f", {count}" if count else ""))
     lines += [otherwise] if otherwise else []
-    lines += ["excluded: not counted"] if row.get("excluded", False) else []
+    lines += ["in an excluded region: not counted"] if row.get("excluded", False) else []
     return "\n".join([*lines, f"{row['image']}, cluster {row['cluster_id']}"])
 
 
@@ -282,7 +283,7 @@ def _composed(
     some: Sequence[tuple[int, tuple, np.ndarray, np.ndarray | None]],
     limits: tuple[float, float] | None,
 ) -> list:
-    """The pixels of some tiles, those of the same shape together."""
+    """Compose the pixels of some tiles, those of the same shape together."""
     out: list[Any] = [None] * len(some)
     kinds: dict[tuple, list[int]] = {}
     for i, (_, _, patch, map_) in enumerate(some):

@@ -1,4 +1,4 @@
-"""In which order and in which groups the gallery shows clusters. Nothing here knows Qt."""
+"""Order and groups of the clusters in the gallery, without Qt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...core.map_order import distance_to_selection, hilbert_index
 from ..controls.cluster_rows import label_order
 
 DOUBTFUL_BELOW = 0.7
-"""A cluster of less confidence is doubtful."""
+"""Clusters below this confidence are doubtful."""
 
 ANY_LABEL = "any label"
 NO_LABEL = "no label"
@@ -24,18 +24,18 @@ _ATOMS_STEP = 10
 
 @dataclass(frozen=True)
 class GalleryOrder:
-    """What a person wants to see, and in which order.
+    """Grouping, order and filter of the gallery.
 
     Parameters
     ----------
-    group, sort
-        One of `GROUPINGS` and of `SORTINGS`.
-    descending
-        The largest first; what is not known comes last in any case.
-    label
-        Only this label ("" is none); all, if None.
-    state
-        One of `STATES`.
+    group, sort : str
+        A name in `GROUPINGS` and in `SORTINGS`.
+    descending : bool
+        Whether the largest comes first; missing values always come last.
+    label : str, optional
+        Only this label ("" for unlabelled clusters); all labels by default.
+    state : str
+        A name in `STATES`.
     """
 
     group: str = "label"
@@ -51,12 +51,12 @@ class Arrangement:
 
     Parameters
     ----------
-    order
-        (M,) rows of the table.
-    group
-        (N,) index into ``names`` of every row of the table, shown or not.
-    names
-        Of the groups, in the order in which they are shown.
+    order : ndarray of int, shape (n_shown,)
+        Rows of the table that are shown.
+    group : ndarray of int, shape (n_rows,)
+        Index into ``names`` of every row of the table, shown or not.
+    names : tuple of str
+        The groups in display order.
     """
 
     order: np.ndarray
@@ -64,39 +64,43 @@ class Arrangement:
     names: tuple[str, ...]
 
     def counts(self) -> np.ndarray:
-        """How many of the rows shown are in each group."""
+        """Count the shown rows of each group."""
         return np.bincount(self.group[self.order], minlength=len(self.names))
 
 
 def arrange(
-    table: pd.DataFrame, classes: Sequence[str], wish: GalleryOrder, selected: np.ndarray
+    table: pd.DataFrame, classes: Sequence[str], request: GalleryOrder, selected: np.ndarray
 ) -> Arrangement:
-    """The rows that are wanted, in the order and the groups that are wanted.
+    """Filter, group and sort the rows of a table.
 
     Parameters
     ----------
-    table
-        The session's, N rows.
-    classes
-        Of the session, in order.
-    wish
-        What is wanted.
-    selected
-        (N,) bool; of use to the sorting by similarity alone.
+    table : pandas.DataFrame
+        The cluster table.
+    classes : sequence of str
+        The classes in order.
+    request : GalleryOrder
+        Grouping, order and filter.
+    selected : ndarray of bool, shape (n_rows,)
+        The selection, for sorting by similarity.
+
+    Returns
+    -------
+    Arrangement
     """
-    group, names = GROUPINGS[wish.group](table, classes)
-    values = SORTINGS[wish.sort].values(table, classes, selected)
-    values = -values if wish.descending else values
+    group, names = GROUPINGS[request.group](table, classes)
+    values = SORTINGS[request.sort].values(table, classes, selected)
+    values = -values if request.descending else values
     # lexsort is stable and puts NaN last: equals stay as they are in the table.
     order = np.lexsort((values, group))
-    return Arrangement(order[wanted(table, wish)[order]], group, tuple(names))
+    return Arrangement(order[wanted(table, request)[order]], group, tuple(names))
 
 
-def wanted(table: pd.DataFrame, wish: GalleryOrder) -> np.ndarray:
-    """Which rows pass the filter, (N,) bool."""
-    mask = STATES[wish.state].of(table)
-    if wish.label is not None:
-        mask = mask & (table["label"] == wish.label).to_numpy(bool)
+def wanted(table: pd.DataFrame, request: GalleryOrder) -> np.ndarray:
+    """Return which rows pass the filter, (N,) bool."""
+    mask = STATES[request.state].of(table)
+    if request.label is not None:
+        mask = mask & (table["label"] == request.label).to_numpy(bool)
     return mask
 
 
@@ -180,13 +184,13 @@ GROUPINGS: dict[str, Callable[[pd.DataFrame, Sequence[str]], tuple[np.ndarray, l
     "correction": _by_person,
     "nothing": _by_nothing,
 }
-"""What the tiles can be grouped by: another way is one more entry."""
+"""Groupings of the tiles by name."""
 
 
 # ---- order within the groups: a number per row
 @dataclass(frozen=True)
 class Sorting:
-    """Numbers that grow along the order, and what to say of them."""
+    """Numbers that increase along the order, and an explanation."""
 
     values: Callable[[pd.DataFrame, Sequence[str], np.ndarray], np.ndarray]
     tooltip: str
@@ -211,8 +215,8 @@ SORTINGS: dict[str, Sorting] = {
     "diameter": Sorting(_column("diameter_nm"), "By the diameter in nm, the smallest first."),
     "intensity": Sorting(
         _column("integrated_intensity"),
-        "By the integrated intensity in counts × nm², the faintest first. Images recorded "
-        "differently can't be compared by it.",
+        "By the integrated intensity in counts × nm², the faintest first. Not comparable "
+        "between images with different recording conditions.",
     ),
     "atoms": Sorting(
         lambda table, classes, selected: _atoms(table),
@@ -225,25 +229,25 @@ SORTINGS: dict[str, Sorting] = {
     ),
     "similarity": Sorting(
         _by_similarity,
-        "By the place in the UMAP. With a cluster selected, what is nearest to it comes first; "
-        "with several, what is nearest to their mean. With none, along a line that runs through "
-        "the whole map, so that neighbours are alike.",
+        "By the position in the UMAP: by the distance from the selected cluster, or from the mean "
+        "of several selected ones. Without a selection, along a path through the whole map that "
+        "keeps similar clusters together.",
     ),
 }
-"""What the tiles can be sorted by within their group: another way is one more entry."""
+"""Orders of the tiles within their group, by name."""
 
 
 # ---- which ones
 @dataclass(frozen=True)
 class StateFilter:
-    """Which rows are in a state, (N,) bool, and what it means."""
+    """Function that returns the rows in a state, (N,) bool, and an explanation."""
 
     of: Callable[[pd.DataFrame], np.ndarray]
     tooltip: str
 
 
 def doubtful(table: pd.DataFrame) -> np.ndarray:
-    """Clusters that a person has better look at, and that none has spoken of yet, (N,) bool."""
+    """Return which clusters are doubtful and not corrected, (N,) bool."""
     less_sure = table["confidence"].to_numpy(float) < DOUBTFUL_BELOW
     codes, sets = pd.factorize(table["prediction_set"])
     several = _taken(np.array(["|" in str(s) for s in sets], bool), codes).astype(bool)
@@ -259,34 +263,40 @@ def _corrected(table: pd.DataFrame) -> np.ndarray:
 
 STATES: dict[str, StateFilter] = {
     "all": StateFilter(lambda table: np.ones(len(table), bool), "All clusters."),
-    "corrected": StateFilter(_corrected, "A person gave the label."),
-    "not corrected": StateFilter(lambda table: ~_corrected(table), "No person gave a label."),
+    "corrected": StateFilter(_corrected, "Label corrected manually."),
+    "not corrected": StateFilter(lambda table: ~_corrected(table), "Label not corrected manually."),
     "doubtful": StateFilter(
         doubtful,
         f"Not corrected, and confidence below {DOUBTFUL_BELOW:g}, more than one label possible, "
         "or imaging conditions other than those of the training.",
     ),
     "unknown": StateFilter(
-        lambda table: (table["label"] == UNKNOWN).to_numpy(bool), "Labelled as none of the classes."
+        lambda table: (table["label"] == UNKNOWN).to_numpy(bool), "Labelled as unknown."
     ),
 }
-"""States that can be asked for: another is one more entry."""
+"""Filters of the tiles by state."""
 
 
 def moved(fresh: Arrangement, now: Arrangement) -> np.ndarray:
-    """Rows that are shown in another group than that to which they belong today."""
+    """Return the shown rows whose group has changed."""
     then = np.array(now.names, object)[now.group[now.order]] if len(now.order) else np.empty(0)
     today = np.array(fresh.names, object)[fresh.group[now.order]] if len(now.order) else then
     return now.order[np.asarray(then != today, bool)]
 
 
 def regrouped(fresh: Arrangement, before: Arrangement, was: np.ndarray) -> Arrangement:
-    """Today's groups, but with every row that was there before in the group in which it stands.
+    """Return the current groups, with earlier rows in the group in which they are shown.
 
     Parameters
     ----------
-    was
-        (N,): of each row the row that it was before, -1 if it is new.
+    fresh, before : Arrangement
+        The current and the shown arrangement.
+    was : ndarray of int, shape (n_rows,)
+        Earlier row of each row, -1 for new rows.
+
+    Returns
+    -------
+    Arrangement
     """
     names = list(fresh.names)
     rank = {name: i for i, name in enumerate(names)}

@@ -1,42 +1,65 @@
-"""How the tiles and headers of the gallery are painted: a frame at a time, what is in sight."""
+"""Painting of the visible tiles and headers of the gallery."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QRect, Qt
 from qtpy.QtGui import QColor, QFontMetrics, QPainter, QPen, QPixmap
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QAbstractScrollArea, QWidget
 
 from ..controls.drawing import small
 from ..controls.glyphs import glyph_icon
 from .grid import GalleryGrid
+from .model import GalleryModel
 from .order import NO_LABEL
 
-if TYPE_CHECKING:
-    from .view import GalleryView
-
 MARGIN = 4
-"""Around a patch, in logical pixels: room for the frame of what is selected."""
+"""Margin around a patch for the frame of the selection, in logical pixels."""
 
 _BORDER = 2
 _DIMMED = 0.35
 
 
 def text_height(widget: QWidget) -> int:
-    """Height of the line under a patch."""
+    """Return the height of the line under a patch."""
     return round(1.2 * QFontMetrics(small(widget.font())).height())
 
 
 class PaintFrame:
-    """One paint event of the view, scrolled down by ``top``."""
+    """One paint event of the gallery.
 
-    def __init__(self, view: GalleryView, painter: QPainter, grid: GalleryGrid, top: int) -> None:
-        self._view, self._painter, self._grid, self._top = view, painter, grid, top
-        self._model = view.gallery
+    Parameters
+    ----------
+    view : QAbstractScrollArea
+        The widget that is painted, with its font and palette.
+    model : GalleryModel
+        The clusters.
+    side : int, logical pixels
+        Edge of a patch.
+    painter : QPainter
+        The painter of the viewport.
+    grid : GalleryGrid
+        Where the tiles are.
+    top : int, logical pixels
+        How far the view is scrolled down.
+    """
+
+    def __init__(
+        self,
+        view: QAbstractScrollArea,
+        model: GalleryModel,
+        side: int,
+        painter: QPainter,
+        grid: GalleryGrid,
+        top: int,
+    ) -> None:
+        self._view, self._model, self._side = view, model, side
+        self._painter, self._grid, self._top = painter, grid, top
         self._ink = view.palette().windowText().color()
+        self._line = text_height(view)
+        self._selected_ground, self._selected_rim = _faint(self._ink, 0.3), _mitred(self._ink)
 
     def tiles(
         self,
@@ -45,74 +68,86 @@ class PaintFrame:
         selected: np.ndarray,
         current: int,
     ) -> None:
-        """Patches in frames of their class, with symbol, label and confidence.
+        """Paint patches in frames of their class, with symbol, label and confidence.
 
         Parameters
         ----------
-        positions
-            Of the order.
-        pixmaps
-            By position; where there is none, the patch stays dark.
-        selected
-            By index into ``positions``.
-        current
-            The position that keys start from; -1 for none.
+        positions : ndarray of int, shape (n,)
+            Positions in the order of the gallery.
+        pixmaps : mapping of int to QPixmap or None
+            The pictures by position; a tile without picture stays dark.
+        selected : ndarray of bool, shape (n,)
+            Which of ``positions`` are selected.
+        current : int
+            The position where arrow keys start; -1 if there is none.
         """
-        painter, grid, side, model = self._painter, self._grid, self._view.side, self._model
-        xs, ys = grid.corners(positions)
-        xs = xs + int((grid.step - grid.cell[0]) / 2)
+        model = self._model
         dimmed, labels = model.dimmed(positions).tolist(), model.labels(positions)
-        painter.setFont(small(self._view.font()))
-        metrics = painter.fontMetrics()
+        self._painter.setFont(small(self._view.font()))
         looks = {label: model.looks_of(label) for label in set(labels)}
         pens = {label: _mitred(QColor(colour)) for label, (colour, _) in looks.items()}
-        chosen_ground, chosen_rim = _faint(self._ink, 0.3), _mitred(self._ink)
-        ground, line, glyph = QColor(0, 0, 0, 90), text_height(self._view), metrics.ascent()
-        for position, x, y, chosen, dim, label, text in zip(
+        for position, corner, is_selected, dim, label, text in zip(
             positions.tolist(),
-            xs.tolist(),
-            (ys - self._top).tolist(),
+            self._corners(positions),
             selected.tolist(),
             dimmed,
             labels,
             model.texts(positions),
             strict=True,
         ):
-            if chosen:
-                painter.fillRect(QRect(x, y, *grid.cell), chosen_ground)
-                painter.setPen(chosen_rim)
-                painter.drawRect(QRect(x + 1, y + 1, grid.cell[0] - 2, grid.cell[1] - 2))
+            if is_selected:
+                self._selection(*corner)
             if dim:
-                painter.setOpacity(_DIMMED)
-            box = QRect(x + MARGIN, y + MARGIN, side, side)
-            pixmap = pixmaps.get(position)
-            if pixmap is not None:
-                painter.drawPixmap(box.topLeft(), pixmap)
-            else:
-                painter.fillRect(box, ground)
-            painter.setPen(pens[label])
-            painter.drawRect(box.adjusted(0, 0, -1, -1))
-            below = y + MARGIN + side + 1
-            colour, symbol = looks[label]
-            icon = QRect(x + MARGIN, below + (line - glyph) // 2, glyph, glyph)
-            glyph_icon(symbol, colour).paint(painter, icon)
-            painter.setPen(self._ink)
-            space = QRect(x + MARGIN + glyph + 3, below, side - glyph - 3, line)
-            words = fitting(text, space.width(), metrics)
-            painter.drawText(space, Qt.AlignmentFlag.AlignVCenter, words)
+                self._painter.setOpacity(_DIMMED)
+            x, y = corner
+            self._patch(x, y, pixmaps.get(position), pens[label])
+            self._caption(x, y, looks[label], text)
             if dim:
-                painter.setOpacity(1.0)
+                self._painter.setOpacity(1.0)
             if position == current:
-                painter.setPen(QPen(self._ink, 1, Qt.PenStyle.DotLine))
-                painter.drawRect(QRect(x + 3, y + 3, grid.cell[0] - 7, grid.cell[1] - 7))
+                width, height = self._grid.cell
+                self._painter.setPen(QPen(self._ink, 1, Qt.PenStyle.DotLine))
+                self._painter.drawRect(QRect(x + 3, y + 3, width - 7, height - 7))
+
+    def _corners(self, positions: np.ndarray) -> list[tuple[int, int]]:
+        """Return the top left corners of tiles in the viewport."""
+        xs, ys = self._grid.corners(positions)
+        xs = xs + int((self._grid.step - self._grid.cell[0]) / 2)
+        return list(zip(xs.tolist(), (ys - self._top).tolist(), strict=True))
+
+    def _selection(self, x: int, y: int) -> None:
+        width, height = self._grid.cell
+        self._painter.fillRect(QRect(x, y, width, height), self._selected_ground)
+        self._painter.setPen(self._selected_rim)
+        self._painter.drawRect(QRect(x + 1, y + 1, width - 2, height - 2))
+
+    def _patch(self, x: int, y: int, pixmap: QPixmap | None, pen: QPen) -> None:
+        box = QRect(x + MARGIN, y + MARGIN, self._side, self._side)
+        if pixmap is not None:
+            self._painter.drawPixmap(box.topLeft(), pixmap)
+        else:
+            self._painter.fillRect(box, QColor(0, 0, 0, 90))
+        self._painter.setPen(pen)
+        self._painter.drawRect(box.adjusted(0, 0, -1, -1))
+
+    def _caption(self, x: int, y: int, look: tuple[str, str], text: str) -> None:
+        """Paint the symbol and the text below a patch."""
+        metrics, line = self._painter.fontMetrics(), self._line
+        top, size, (colour, symbol) = y + MARGIN + self._side + 1, metrics.ascent(), look
+        icon = QRect(x + MARGIN, top + (line - size) // 2, size, size)
+        glyph_icon(symbol, colour).paint(self._painter, icon)
+        self._painter.setPen(self._ink)
+        space = QRect(x + MARGIN + size + 3, top, self._side - size - 3, line)
+        fitted = fitting(text, space.width(), metrics)
+        self._painter.drawText(space, Qt.AlignmentFlag.AlignVCenter, fitted)
 
     def headers(self, strays: np.ndarray) -> None:
-        """The headers in sight, and on top that of the group which is looked at.
+        """Paint the visible headers; the one of the first visible group stays on top.
 
         Parameters
         ----------
-        strays
-            How many of each group do not belong there any more.
+        strays : ndarray of int, shape (n_groups,)
+            Number of clusters of each group that no longer belong to it.
         """
         grid, top, height = self._grid, self._top, self._view.viewport().height()
         if not grid.header:
@@ -125,17 +160,17 @@ class PaintFrame:
             if section == here:  # stays in sight until the next one pushes it away
                 y = min(max(y, 0), int(grid.tops[section + 1]) - top - grid.header)
             if -grid.header < y < height:
-                words = f"{name}   {int(grid.counts[section])}"
+                text = f"{name}   {int(grid.counts[section])}"
                 n = int(strays[section]) if section < len(strays) else 0
-                self._header(name, words + (f"   ({n} not any more)" if n else ""), y)
+                self._header(name, text + (f"   ({n} no longer match)" if n else ""), y)
 
-    def _header(self, name: str, words: str, y: int) -> None:
+    def _header(self, name: str, text: str, y: int) -> None:
         painter, view = self._painter, self._view
         box = QRect(0, y, view.viewport().width(), self._grid.header)
         painter.fillRect(box, view.palette().window())
         painter.fillRect(box, _faint(self._ink, 0.1))
         left, line = MARGIN, view.fontMetrics().ascent()
-        if self._model.wish.group == "label":
+        if self._model.sorting.group == "label":
             colour, symbol = self._model.looks_of("" if name == NO_LABEL else name)
             icon = QRect(left, y + (box.height() - line) // 2, line, line)
             glyph_icon(symbol, colour).paint(painter, icon)
@@ -145,13 +180,11 @@ class PaintFrame:
         painter.setFont(font)
         painter.setPen(self._ink)
         space = box.adjusted(left, 0, -MARGIN, 0)
-        elided = painter.fontMetrics().elidedText(
-            words, Qt.TextElideMode.ElideMiddle, space.width()
-        )
+        elided = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, space.width())
         painter.drawText(space, Qt.AlignmentFlag.AlignVCenter, elided)
 
     def band(self, box: QRect) -> None:
-        """The rectangle that is drawn with the mouse, in pixels of the content."""
+        """Paint the rubber band, in pixels of the content."""
         self._painter.setPen(QPen(self._ink, 1))
         self._painter.setBrush(_faint(self._ink, 0.2))
         self._painter.drawRect(box.translated(0, -self._top))
@@ -164,7 +197,7 @@ def _mitred(colour: QColor) -> QPen:
 
 
 def fitting(text: str, width: int, metrics: QFontMetrics) -> str:
-    """``Pt41 0.93`` where there is room, else ``Pt41``, else the beginning of it."""
+    """Return ``Pt41 0.93`` if it fits, else ``Pt41``, else its beginning."""
     if metrics.horizontalAdvance(text) <= width:
         return text
     short = text.partition(" ")[0]

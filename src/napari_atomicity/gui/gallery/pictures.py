@@ -17,18 +17,18 @@ from ..controls.patch_view import COLORMAP
 
 @dataclass(frozen=True)
 class Overlay:
-    """What a tile shows.
+    """Content of a tile.
 
     Parameters
     ----------
-    channel
-        Of the patches.
-    with_map
-        Whether the channel's class map lies over it.
-    same_scale
-        Whether all tiles share one grey scale; else each has its own.
-    tooltip
-        What it is good for.
+    channel : str
+        Channel of the patches.
+    with_map : bool
+        Whether the class map of the channel is drawn over the patch.
+    same_scale : bool
+        Whether all tiles share one grey scale.
+    tooltip : str
+        Explanation for the user.
     """
 
     channel: str
@@ -38,19 +38,19 @@ class Overlay:
 
 
 OVERLAYS: dict[str, Overlay] = {
-    "raw": Overlay("raw", False, False, "Each patch between its own black and white: the shape."),
+    "raw": Overlay("raw", False, False, "Each patch with its own grey scale, for its shape."),
     "raw, same scale": Overlay(
         "raw",
         False,
         True,
-        "All patches between the same black and white, in units of the intensity of one atom: "
+        "All patches with one grey scale in units of the intensity of one atom: clusters of "
         "more atoms are brighter.",
     ),
     "LCN": Overlay("LCN", False, False, "The patch after local contrast normalisation."),
-    "class map raw": Overlay("raw", True, False, "Where the network looked in the raw patch."),
-    "class map LCN": Overlay("LCN", True, False, "Where it looked in the normalised one."),
+    "class map raw": Overlay("raw", True, False, "Class map of the raw patch."),
+    "class map LCN": Overlay("LCN", True, False, "Class map of the normalised patch."),
 }
-"""What can be shown: another overlay is one more entry."""
+"""Contents of tiles by name."""
 
 STORE_BYTES = 64 * 2**20
 """Pictures that are kept, some thousands of small ones; others are made again in 0.1 ms each."""
@@ -73,11 +73,11 @@ def compose_many(
 
     Parameters
     ----------
-    patches
+    patches : ndarray
         (N, P, P); what is not finite becomes black.
-    maps
+    maps : ndarray, optional
         (N, h, w) over the same field of view.
-    limits
+    limits : tuple[float, float], optional
         Black and white of all patches, instead of their own.
 
     Returns
@@ -147,7 +147,7 @@ def _enlarging(length: int, size: int) -> np.ndarray:
 
 
 def picture(pixels: np.ndarray, side: int, ratio: float) -> QPixmap:
-    """A composed patch on the screen, of a side in logical pixels."""
+    """Return a composed patch as a pixmap with a side in logical pixels."""
     pixels = np.ascontiguousarray(pixels)
     h, w = pixels.shape[:2]
     grey = pixels.ndim == 2

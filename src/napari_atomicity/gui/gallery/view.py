@@ -1,4 +1,4 @@
-"""The scrolling grid of the gallery: paints what is in sight, turns clicks and keys into words."""
+"""The scrolling grid of the gallery: paints visible tiles, handles clicks and keys."""
 
 from __future__ import annotations
 
@@ -19,66 +19,44 @@ from qtpy.QtCore import (
 )
 from qtpy.QtGui import (
     QKeyEvent,
-    QKeySequence,
     QMouseEvent,
     QPainter,
     QPaintEvent,
     QRegion,
     QResizeEvent,
 )
-from qtpy.QtWidgets import QAbstractItemView, QApplication, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QWidget
 
 from ...core.cluster_table import Key
 from ..controls.cluster_rows import after_click
-from ..controls.shortcuts import GALLERY, Shortcut
 from .grid import GalleryGrid
+from .keys import position_after_key, shortcut_of
 from .model import GalleryModel
 from .painter import MARGIN, PaintFrame, text_height
+from .rubber_band import RubberBandSelection
 
 SIDES_PX = (32, 192)
 """Smallest and largest edge of a patch in logical pixels."""
 USUAL_SIDE_PX = 72
 
-# Making pictures must not hold up the window: what is not there by then comes in the next turn.
+# Pictures are made for so long per paint event; the rest follow in the next one.
 _BUDGET_S = 0.02
-_SCROLL_MS = 30
 _SHIFT, _CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
-_ROLE = QKeySequence.SequenceFormat.PortableText
-
-
-def shortcut_of(
-    event: QKeyEvent, shortcuts: tuple[Shortcut, ...] = GALLERY
-) -> tuple[Shortcut, str] | None:
-    """Return the shortcut of a key and the key; None if it has no shortcut.
-
-    Digits and letters are recognised by the text that they write, on any keyboard layout.
-    """
-    plain = not event.modifiers() & (_CONTROL | Qt.KeyboardModifier.AltModifier)
-    text = event.text()
-    if plain and text.isprintable() and text.strip():
-        names = {text.upper()}
-    else:
-        names = {QKeySequence(event.keyCombination()).toString(_ROLE)}
-    if event.key() == Qt.Key.Key_Enter:
-        names = {"Return"}
-    for shortcut in shortcuts:
-        for key in shortcut.keys:
-            if _portable(key) in names:
-                return shortcut, key
-    return None
-
-
-def _portable(key: str) -> str:
-    """A key as Qt writes it: napari says ``Control-Z``."""
-    return QKeySequence(key.replace("Control", "Ctrl").replace("-", "+")).toString(_ROLE)
 
 
 class GalleryView(QAbstractItemView):
-    """Tiles in sections, found by arithmetic; the selection is the mask of the model's rows.
+    """Tiles in sections; the selection is the mask of the rows of the model.
 
-    Signals: ``picked(rows, whole)``: these rows, a mask, are to be selected, of all or (if not
-    whole) of those that are shown; ``activated_at(row)``; ``shortcut_pressed(shortcut,
+    Signals: ``picked(rows, whole)``: select the rows of this mask, among all rows or (if not
+    ``whole``) among the visible ones; ``activated_at(row)``; ``shortcut_pressed(shortcut,
     key)``.
+
+    Parameters
+    ----------
+    model : GalleryModel
+        The clusters and their order.
+    parent : QWidget, optional
+        The parent widget.
     """
 
     picked = Signal(object, bool)
@@ -92,13 +70,7 @@ class GalleryView(QAbstractItemView):
         self.strays = np.zeros(0, int)
         self._grid = GalleryGrid(np.zeros(0, int), 1, (1, 1), 0)
         self._anchor: int | None = None
-        self._band: tuple[QPoint, QPoint] | None = None
-        self._pressed: QPoint | None = None
-        self._before = np.zeros(0, bool)
-        self._preview: np.ndarray | None = None
-        self._scrolling = QTimer(self)
-        self._scrolling.setInterval(_SCROLL_MS)
-        self._scrolling.timeout.connect(self._scroll_on)
+        self._band = RubberBandSelection(self, lambda: self._grid)
         self._more = QTimer(self)
         self._more.setSingleShot(True)
         self._more.timeout.connect(self.viewport().update)
@@ -118,13 +90,13 @@ class GalleryView(QAbstractItemView):
         cell = (self.side + 2 * MARGIN, self.side + 2 * MARGIN + line)
         header = round(1.6 * self.fontMetrics().height())
         counts = model.arrangement.counts() if model.rowCount() else np.zeros(0, int)
-        alone = model.wish.group == "nothing"
+        alone = model.sorting.group == "nothing"
         self._grid = GalleryGrid(
             counts, max(self.viewport().width(), 1), cell, 0 if alone else header
         )
 
     def relayout(self, row: int | None = None, y: int = 0) -> None:
-        """Lay the tiles out anew; with a row, so that its tile stands at a height of the view."""
+        """Arrange the tiles; keep the tile of a row, if given, at height ``y`` of the view."""
         self._layout()
         self.updateGeometries()
         if row is not None:
@@ -133,10 +105,10 @@ class GalleryView(QAbstractItemView):
                 self.verticalScrollBar().setValue(self._grid.corner(position)[1] - y)
         self.viewport().update()
 
-    def looked_at(self) -> tuple[int, int] | None:
-        """The row of a tile in sight, the first selected one or else the first, and its height.
+    def anchor(self) -> tuple[int, int] | None:
+        """Return the row and height of a visible tile: the first selected one, else the first.
 
-        It is what should stay where it is when others come and go.
+        This tile stays in place when others are added or removed.
         """
         if not len(self._grid):
             return None
@@ -155,14 +127,14 @@ class GalleryView(QAbstractItemView):
         return int(found[0]) if len(found) else None
 
     def current(self) -> tuple[Key, int] | None:
-        """The tile with the dotted frame, which arrows start from: its key and position."""
+        """Return key and position of the tile with the dotted frame, where arrow keys start."""
         position = self.currentIndex().row()
         if not 0 <= position < len(self._grid):
             return None
         return self.gallery.rows.key_of(int(self.gallery.arrangement.order[position])), position
 
     def set_current(self, current: tuple[Key, int] | None) -> None:
-        """Go on from the same cluster in another order; where it is gone, from its place."""
+        """Put the dotted frame on the same cluster, or at its position if it was removed."""
         if current is None or not len(self._grid):
             return
         rows = np.flatnonzero(self.gallery.rows.mask_of([current[0]]))
@@ -178,7 +150,7 @@ class GalleryView(QAbstractItemView):
         bar.setRange(0, max(0, self._grid.height - page))
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
-        kept = self.looked_at()
+        kept = self.anchor()
         super().resizeEvent(event)
         self.relayout(*kept) if kept is not None else self.relayout()
 
@@ -206,7 +178,7 @@ class GalleryView(QAbstractItemView):
         return QRect(x, y - self.verticalOffset(), int(self._grid.step), self._grid.cell[1])
 
     def header_rect(self, name: str) -> QRect:
-        """Where the header of a group is, in the viewport."""
+        """Return the rectangle of the header of a group, in the viewport."""
         section = self.gallery.arrangement.names.index(name)
         top = int(self._grid.tops[section]) - self.verticalOffset()
         return QRect(0, top, self.viewport().width(), self._grid.header)
@@ -224,13 +196,13 @@ class GalleryView(QAbstractItemView):
             bar.setValue(bar.value() + box.bottom() - self.viewport().height() + 1)
 
     def setSelection(self, rect: QRect, command: Any) -> None:  # noqa: N802
-        """The selection is a mask: Qt's own stays empty."""
+        """Do nothing: the selection is a mask, and the one of Qt stays empty."""
 
     def visualRegionForSelection(self, selection: Any) -> QRegion:  # noqa: N802
         return QRegion(self.viewport().rect())
 
     def show_selected(self) -> None:
-        """Scroll to a selected tile, unless one is in sight."""
+        """Scroll to a selected tile, unless one is visible."""
         selected = self.gallery.rows.selected[self.gallery.arrangement.order]
         positions = np.flatnonzero(selected)
         if not len(positions):
@@ -242,7 +214,7 @@ class GalleryView(QAbstractItemView):
 
     # ---- painting
     def waiting(self) -> bool:
-        """Whether some pictures in sight are still to be made."""
+        """Return whether some visible pictures are not made yet."""
         return self._more.isActive()
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
@@ -258,23 +230,19 @@ class GalleryView(QAbstractItemView):
                 lambda: time.perf_counter() - start > _BUDGET_S,
             )
             self._more.stop() if all_there else self._more.start(0)
-            frame = PaintFrame(self, painter, self._grid, top)
+            frame = PaintFrame(self, self.gallery, self.side, painter, self._grid, top)
             current = self.currentIndex().row() if self.hasFocus() else -1
             frame.tiles(positions, pixmaps, self._shown_selection()[positions], current)
             frame.headers(self.strays)
-            if self._band is not None:
-                frame.band(self._band_box())
+            if self._band.box is not None:
+                frame.band(self._band.box)
         painter.end()
 
     def _shown_selection(self) -> np.ndarray:
-        """What is selected, by position; while a band is drawn, what it would select."""
-        if self._preview is not None:
-            return self._preview
+        """Return what is selected, by position; during a drag, what the band selects."""
+        if self._band.preview is not None:
+            return self._band.preview
         return self.gallery.rows.selected[self.gallery.arrangement.order]
-
-    def _band_box(self) -> QRect:
-        start, end = self._band or (QPoint(), QPoint())
-        return QRect(start, end).normalized()
 
     # ---- the mouse
     def _content(self, event: QMouseEvent) -> QPoint:
@@ -282,7 +250,7 @@ class GalleryView(QAbstractItemView):
         return point.toPoint() + QPoint(0, self.verticalOffset())
 
     def _section_of_header(self, point: QPoint) -> int | None:
-        """The section whose header is under a point of the content, be it the one on top."""
+        """Return the section whose header is at a point of the content, or None."""
         grid, top = self._grid, self.verticalOffset()
         if grid.header and 0 <= point.y() - top < grid.header:
             return grid.section_at(top)
@@ -291,59 +259,26 @@ class GalleryView(QAbstractItemView):
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         if event.button() != Qt.MouseButton.LeftButton:
             return
-        self._pressed = self._content(event)
-        self._before = self._shown_selection().copy()
+        self._band.press(self._content(event), self._shown_selection())
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        if self._pressed is None:
-            return
-        here = self._content(event)
-        far = (here - self._pressed).manhattanLength() >= QApplication.startDragDistance()
-        if self._band is None and not far:
-            return
-        self._band = (self._pressed, here)
-        self._preview_band(event.modifiers())
         outside = not self.viewport().rect().contains(event.position().toPoint())
-        self._scrolling.start() if outside else self._scrolling.stop()
-
-    def _preview_band(self, modifiers: Qt.KeyboardModifier) -> None:
-        box = self._band_box()
-        mask = np.zeros(len(self._grid), bool)
-        mask[self._grid.within(box.left(), box.top(), box.right() + 1, box.bottom() + 1)] = True
-        if modifiers & _CONTROL:
-            mask = self._before ^ mask
-        elif modifiers & _SHIFT:
-            mask = self._before | mask
-        self._preview = mask
-        self.viewport().update()
-
-    def _scroll_on(self) -> None:
-        """While the band is drawn out of the view, the view goes along."""
-        here = self.viewport().mapFromGlobal(self.cursor().pos())
-        bar, step = self.verticalScrollBar(), self._grid.cell[1] // 2
-        if here.y() < 0:
-            bar.setValue(bar.value() - step)
-        elif here.y() > self.viewport().height():
-            bar.setValue(bar.value() + step)
-        if self._band is not None:
-            self._band = (self._band[0], here + QPoint(0, self.verticalOffset()))
-            self._preview_band(QApplication.keyboardModifiers())
+        self._band.move(self._content(event), event.modifiers(), outside)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        pressed, self._pressed = self._pressed, None
-        self._scrolling.stop()
+        pressed, preview, before = self._band.start, self._band.preview, self._band.before
+        self._band.clear()
         if pressed is None or event.button() != Qt.MouseButton.LeftButton:
             return
         extend, add = bool(event.modifiers() & _SHIFT), bool(event.modifiers() & _CONTROL)
-        if self._band is not None:
-            preview, self._band, self._preview = self._preview, None, None
-            if preview is not None and len(preview) == len(self._grid):
+        if preview is not None:
+            if len(preview) == len(self._grid):
                 self._pick(preview, whole=not (extend or add))
             self.viewport().update()
             return
         header = self._section_of_header(pressed)
         if header is not None:
-            mask = self._before if add or extend else np.zeros_like(self._before)
+            mask = before if add or extend else np.zeros_like(before)
             mask[self._grid.starts[header] : self._grid.starts[header + 1]] = True
             self._pick(mask, whole=not (add or extend))
             return
@@ -372,15 +307,15 @@ class GalleryView(QAbstractItemView):
         self.picked.emit(rows, whole)
 
     def reset(self) -> None:
-        """Another order: positions mean other clusters now."""
+        """Forget positions, since the order has changed."""
         super().reset()
         self._anchor = None
-        self._band = self._preview = self._pressed = None
+        self._band.clear()
         self._layout()
 
     # ---- keys
     def event(self, event: QEvent) -> bool:
-        # Keys that mean something here are no shortcuts of the window while we have the focus.
+        # While the gallery has the focus, its keys override shortcuts of the window.
         if (
             event.type() == QEvent.Type.ShortcutOverride
             and isinstance(event, QKeyEvent)
@@ -397,7 +332,7 @@ class GalleryView(QAbstractItemView):
             if not event.isAutoRepeat() or shortcut.repeats:
                 self.shortcut_pressed.emit(shortcut, key)
         elif event.key() == Qt.Key.Key_Escape:
-            self._band = self._preview = self._pressed = None
+            self._band.clear()
             self._pick(np.zeros(len(self._grid), bool), whole=True)
         elif not self._move(event):
             event.ignore()
@@ -408,12 +343,12 @@ class GalleryView(QAbstractItemView):
 
     def show_in_image(self) -> None:
         """Go to the cluster of the current or first selected tile in the image."""
-        row = self._row_in_mind()
+        row = self._row_to_focus()
         if row is not None:
             self.activated_at.emit(row)
 
-    def _row_in_mind(self) -> int | None:
-        """The tile with the dotted frame if it is selected, else the first selected one."""
+    def _row_to_focus(self) -> int | None:
+        """Return the row with the dotted frame if it is selected, else the first selected row."""
         selected, order = self._shown_selection(), self.gallery.arrangement.order
         current = self.currentIndex().row()
         if 0 <= current < len(selected) and selected[current]:
@@ -422,27 +357,15 @@ class GalleryView(QAbstractItemView):
         return int(order[positions[0]]) if len(positions) else None
 
     def _move(self, event: QKeyEvent) -> bool:
-        """Arrows and their company; whether it was one of them."""
-        n, grid = len(self._grid), self._grid
-        page = max(1, self.viewport().height() // max(grid.cell[1], 1) - 1)
-        steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}
-        rows = {
-            Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1,
-            Qt.Key.Key_PageUp: -page, Qt.Key.Key_PageDown: page,
-        }  # fmt: skip
-        key, here = event.key(), self.currentIndex().row()
-        if not n or key not in {*steps, *rows, Qt.Key.Key_Home, Qt.Key.Key_End}:
+        """Move to another tile; return whether the key does that."""
+        page = max(1, self.viewport().height() // max(self._grid.cell[1], 1) - 1)
+        position = position_after_key(
+            self._grid, self.currentIndex().row(), Qt.Key(event.key()), page
+        )
+        if position is None:
             return False
-        if here < 0:
-            there = 0
-        elif key in steps:
-            there = min(max(here + steps[key], 0), n - 1)
-        elif key in rows:
-            there = grid.beside(here, rows[key])
-        else:
-            there = 0 if key == Qt.Key.Key_Home else n - 1
-        self._click(there, bool(event.modifiers() & _SHIFT), False)
-        self.scrollTo(self.gallery.index(there))
+        self._click(position, bool(event.modifiers() & _SHIFT), False)
+        self.scrollTo(self.gallery.index(position))
         return True
 
     def moveCursor(self, action: Any, modifiers: Any) -> QModelIndex:  # noqa: N802

@@ -1,4 +1,4 @@
-"""Points in a plane: which lie in a polygon, how large they are drawn, what is around them."""
+"""Points in a plane: inclusion in a polygon, marker size and extent."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ _MARGIN = 0.06
 
 
 def rows_in_polygon(xy: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """Indices of the points that lie in a closed polygon.
+    """Return the indices of the points inside a closed polygon.
 
     Parameters
     ----------
-    xy
-        (N, 2) positions; those that are not finite are in no polygon.
-    polygon
-        (M, 2) corners in the same coordinates.
+    xy : ndarray of shape (n, 2)
+        Positions; points that are not finite are outside.
+    polygon : ndarray of shape (m, 2)
+        Corners in the same coordinates.
 
     Returns
     -------
-    numpy.ndarray
-        Sorted indices, int64.
+    ndarray of int64
+        Sorted indices.
     """
     if len(polygon) < 3 or not len(xy):
         return np.empty(0, np.int64)
@@ -32,20 +32,20 @@ def rows_in_polygon(xy: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 
 def marker_size(n: int) -> float:
-    """Diameter of the points in logical pixels, smaller where there are very many."""
+    """Return the diameter of n points in logical pixels, smaller for many points."""
     return float(np.clip(16.0 - 2.3 * np.log10(max(n, 1)), 4.0, 11.0))
 
 
 def smoothing(n: int) -> float:
-    """Width of the soft edge of the points in pixels: less where there are very many.
+    """Return the width of the soft edge of n points in pixels, smaller for many points.
 
-    It is dark where points are small, and a marker takes as long to draw as its square.
+    The edge darkens small points, and the time to draw a marker grows with its area.
     """
     return float(np.clip(1.0 - 0.5 * np.log10(max(n, 1) / 300), 0.25, 1.0))
 
 
 def extent(*clouds: np.ndarray) -> tuple[float, float, float, float] | None:
-    """Left, bottom, width and height around all finite points, with a margin; None if none."""
+    """Return left, bottom, width and height around finite points; None without points."""
     finite = [c[np.isfinite(c).all(axis=1)] for c in clouds if len(c)]
     points = np.concatenate(finite) if finite else np.empty((0, 2))
     if not len(points):

@@ -1,4 +1,4 @@
-"""What the mouse shows of a cluster: words, and its patch where there is one."""
+"""Tooltip of a cluster: text, and its patch if there is one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BARELY_PACKED = 90
 
 
 def patch_of(analysis: Analysis | None, cluster_id: int) -> np.ndarray | None:
-    """The raw patch (P, P) of a cluster; None where the network has seen none."""
+    """Return the raw patch (P, P) of a cluster, or None."""
     patches = None if analysis is None else analysis.patches.get("raw")
     if analysis is None or patches is None or len(patches) != len(analysis.table):
         return None
@@ -27,9 +27,9 @@ def patch_of(analysis: Analysis | None, cluster_id: int) -> np.ndarray | None:
     return patch if patch is not None and np.isfinite(patch).any() else None
 
 
-def tip(words: str, patch: np.ndarray | None) -> str:
-    """Rich text for a tooltip: the patch above the words."""
-    lines = "<br>".join(html.escape(line) for line in words.split("\n"))
+def tip(text: str, patch: np.ndarray | None) -> str:
+    """Format a tooltip as rich text: the patch above the text."""
+    lines = "<br>".join(html.escape(line) for line in text.split("\n"))
     if patch is None:
         return f"<div>{lines}</div>"
     return (
@@ -39,7 +39,7 @@ def tip(words: str, patch: np.ndarray | None) -> str:
 
 
 def _png(patch: np.ndarray) -> str:
-    # By Qt and barely packed: made again for every cluster that the mouse passes.
+    # Low compression, because a picture is made for every cluster under the mouse.
     pixels = np.ascontiguousarray((255 * grey(patch)).astype(np.uint8))
     height, width = pixels.shape
     image = QImage(pixels.data, width, height, width, QImage.Format.Format_Grayscale8).scaled(

@@ -96,7 +96,9 @@ class Legend(QWidget):
         line, gap = self._line(), metrics.averageCharWidth()
         boxes, x, y = [], 0.0, 0.0
         for entry in self._entries:
-            wide = metrics.ascent() + gap + metrics.horizontalAdvance(_words(entry)) + 2 * gap
+            wide = (
+                metrics.ascent() + gap + metrics.horizontalAdvance(_format_entry(entry)) + 2 * gap
+            )
             if x > 0 and x + wide > width:
                 x, y = 0.0, y + line
             boxes.append(QRectF(x, y, min(wide, width), line))
@@ -169,7 +171,7 @@ class Legend(QWidget):
                 space,
                 Qt.AlignmentFlag.AlignVCenter,
                 metrics.elidedText(
-                    _words(entry), Qt.TextElideMode.ElideMiddle, max(space.width(), 1)
+                    _format_entry(entry), Qt.TextElideMode.ElideMiddle, max(space.width(), 1)
                 ),
             )
         if len(boxes) < len(self._entries):
@@ -200,5 +202,5 @@ class Legend(QWidget):
         painter.drawRoundedRect(bar, 2, 2)
 
 
-def _words(entry: Entry) -> str:
+def _format_entry(entry: Entry) -> str:
     return f"{entry.name} {entry.count}"

@@ -1,4 +1,4 @@
-"""A plot and the clusters, or atoms, that its marks hold: which are selected, which are picked."""
+"""The link between the marks of a plot and selected clusters or atoms."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import pandas as pd
 
 from ...core.cluster_table import Key
 from ...reporting.plot_base import Plot
+from .mouse import ADD, REMOVE, REPLACE
 from .rows import RowIndex
-from .scatter import ADD, REMOVE, REPLACE
 from .view import PlotView
 
-HINT = "Click or drag selects, Shift adds, Ctrl takes away."
+HINT = "Click or drag to select, Shift adds, Ctrl removes."
 
 
 class Linked:
-    """What a `PlotView` shows, tied to the rows of the table that it was made of.
+    """Links the marks of a `PlotView` to the rows of its table.
 
     Parameters
     ----------
-    view
-        Where it is shown.
-    id_column
-        What tells the rows of an image apart in the table, ``cluster_id`` or ``atom_id``.
-    what
-        One of them, in words.
+    view : PlotView
+        The view of the plot.
+    id_column : str
+        Column that identifies the rows of an image, ``cluster_id`` or ``atom_id``.
+    what : str
+        Singular noun for a row.
     """
 
     def __init__(
@@ -40,7 +40,17 @@ class Linked:
     def show(
         self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame, classes: Sequence[str] = ()
     ) -> None:
-        """Show a plot of these data, which were made of this table."""
+        """Show a plot of data that were computed from a table.
+
+        Parameters
+        ----------
+        plot : Plot
+            The plot.
+        table, data : pandas.DataFrame
+            The table, and the data of the plot.
+        classes : sequence of str
+            The classes in order.
+        """
         self._rows = RowIndex(table, self._id_column)
         self._member = plot.members(table, data)
         self._size = np.bincount(self._member[self._member >= 0], minlength=len(data))
@@ -49,20 +59,22 @@ class Linked:
 
     @property
     def holds(self) -> bool:
-        """Whether its marks hold anything: those of a curve don't."""
+        """Whether marks have members; points of a curve have none."""
         return bool(self._size.any())
 
     def mark(self, selection: frozenset[Key]) -> str:
-        """Show what is selected, and say it."""
+        """Mark the selection, and return it as text."""
         member = self._member[self._rows.of(selection)]
         chosen = np.bincount(member[member >= 0], minlength=len(self._size))
         self._view.mark(chosen / np.maximum(self._size, 1))
         of = f"{len(selection)} selected {self._what}{'s' * (len(selection) != 1)}"
         drawn = int(chosen.sum())
-        missing = "" if drawn else ": none is in this plot"
+        missing = "" if drawn else ": not in this plot"
         return f"{drawn} of {of} marked{missing}." if selection else HINT
 
-    def picked(self, rows: Sequence[int], mode: str, selection: frozenset[Key]) -> frozenset[Key]:
-        """What is selected after these rows of the data were picked; see `PlotView`."""
+    def selection_after(
+        self, rows: Sequence[int], mode: str, selection: frozenset[Key]
+    ) -> frozenset[Key]:
+        """Return the selection after some rows of the data were picked; see `PlotView`."""
         keys = self._rows.keys(np.flatnonzero(np.isin(self._member, rows)))
         return frozenset({REPLACE: keys, ADD: selection | keys, REMOVE: selection - keys}[mode])

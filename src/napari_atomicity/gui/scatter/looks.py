@@ -1,7 +1,4 @@
-"""What the points of the map look like: from a table to colours and the legend that explains them.
-
-Nothing here draws.
-"""
+"""Colours and legend of the points of the map, from a table; nothing is drawn here."""
 
 from __future__ import annotations
 
@@ -31,14 +28,14 @@ _SHARE_OF_ISLAND = 0.15
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """(N, 4) RGBA of the points, the legend, and (N,) which of its entries each point is of."""
+    """Colours (N, 4) RGBA of the points, the legend, and the entry of each point, (N,)."""
 
     face: np.ndarray
     legend: list[Entry] | ColourScale
     entry: np.ndarray
 
     def rows_of(self, name: str) -> np.ndarray:
-        """Rows of one entry of the legend."""
+        """Return the rows of an entry of the legend."""
         if isinstance(self.legend, ColourScale):
             return np.empty(0, np.int64)
         names = [entry.name for entry in self.legend]
@@ -54,16 +51,22 @@ def by_names(
     shapes: Mapping[str, str] | None = None,
     words: Mapping[str, str] | None = None,
 ) -> Looks:
-    """Each name in its colour; the legend has those that occur, in the order of the palette.
+    """Colour points by name; the legend lists the names that occur, in palette order.
 
     Parameters
     ----------
-    values
-        (N,) names; those that the palette lacks are grey and come last.
-    palette, shapes
-        Name → colour, and → symbol of the legend, a square where None.
-    words
-        Name → how the legend calls it.
+    values : pandas.Series of str, length n
+        Names; names outside the palette are grey and come last.
+    palette : mapping of str to str
+        Colour of each name.
+    shapes : mapping of str to str, optional
+        Symbol of each name in the legend; squares by default.
+    words : mapping of str to str, optional
+        Text of each name in the legend.
+
+    Returns
+    -------
+    Looks
     """
     codes, found = pd.factorize(values)
     number = np.bincount(codes, minlength=len(found)) if len(codes) else np.zeros(0, int)
@@ -84,7 +87,7 @@ def by_names(
 
 
 def by_class(column: str, nothing: str = NO_LABEL) -> Colouring:
-    """A way to colour by a column of labels: each class in its colour."""
+    """Return a colouring by a column of labels."""
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
         return by_names(table[column], colours(classes), symbols(classes), {"": nothing})
@@ -96,7 +99,7 @@ by_label = by_class("label")
 
 
 def by_text(column: str) -> Colouring:
-    """A way to colour by a column of words: in the colours of the classes where it holds labels."""
+    """Return a colouring by a column of text, with class colours if it holds labels."""
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
         values = table[column].astype(str)
@@ -110,22 +113,28 @@ def by_text(column: str) -> Colouring:
 
 
 def by_kinds(column: str, kinds: Mapping[str, tuple[str, str]], missing: str) -> Colouring:
-    """A way to colour by a column of yes and no, in words.
+    """Return a colouring by a boolean column.
 
     Parameters
     ----------
-    kinds
-        "True" and "False" → words and colour.
-    missing
-        The words for all where the table lacks the column.
+    column : str
+        The column.
+    kinds : mapping
+        "True" and "False" → text and colour.
+    missing : str
+        Text for tables without the column.
+
+    Returns
+    -------
+    callable
     """
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
         if column not in table.columns:
             values = pd.Series([missing] * len(table), dtype=object)
             return by_names(values, {missing: UNKNOWN_COLOUR})
-        said = table[column]
-        values = (said if said.dtype == bool else said != "").astype(str)
+        content = table[column]
+        values = (content if content.dtype == bool else content != "").astype(str)
         palette = {name: colour for name, (_, colour) in kinds.items()}
         return by_names(values, palette, words={name: words for name, (words, _) in kinds.items()})
 
@@ -135,13 +144,25 @@ def by_kinds(column: str, kinds: Mapping[str, tuple[str, str]], missing: str) ->
 def by_number(
     column: str, title: str, colormap: str, limits: tuple[float, float] | None = None
 ) -> Colouring:
-    """A way to colour by a column of numbers, over its range or within fixed limits."""
+    """Return a colouring by a column of numbers.
+
+    Parameters
+    ----------
+    column, title, colormap : str
+        The column, the title of the scale, and the colormap.
+    limits : tuple of (float, float), optional
+        Limits of the scale; by default the range of the values.
+
+    Returns
+    -------
+    callable
+    """
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
         values = table[column].to_numpy(float)
         finite = values[np.isfinite(values)]
         low, high = limits or ((finite.min(), finite.max()) if len(finite) else (0.0, 1.0))
-        # 256 shades are all that a colormap has: looked up, not computed.
+        # A colormap has 256 colours: a look-up table is enough.
         shades = colormaps[colormap](np.linspace(0, 1, 256))
         share = np.clip(np.nan_to_num((values - low) / max(high - low, 1e-12)), 0, 1)
         face = shades[np.rint(255 * share).astype(int)]
@@ -178,7 +199,7 @@ COLOURINGS: dict[str, Colouring] = {
         "predicted only",
     ),
 }
-"""What the points can be coloured by beside the columns of the table; more is one more entry."""
+"""Colourings of the points, in addition to the columns of the table."""
 
 _COVERED = frozenset(
     ("label", "label_predicted", "confidence", "diameter_nm", "image", "conditions_differ",
@@ -187,12 +208,26 @@ _COVERED = frozenset(
 
 
 def columns_of(table: pd.DataFrame) -> list[str]:
-    """The columns that points can be coloured by and that no entry of `COLOURINGS` covers."""
+    """Return the columns for colouring that no entry of `COLOURINGS` covers."""
     return [str(name) for name in table.columns if name not in _COVERED]
 
 
 def looks_of(table: pd.DataFrame, name: str, classes: Sequence[str]) -> Looks:
-    """The points coloured by an entry of `COLOURINGS` or by a column of the table."""
+    """Colour the points by an entry of `COLOURINGS` or by a column of the table.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The cluster table.
+    name : str
+        The entry or the column.
+    classes : sequence of str
+        The classes in order.
+
+    Returns
+    -------
+    Looks
+    """
     if name in COLOURINGS:
         looks = COLOURINGS[name](table, classes)
     elif name not in table.columns:
@@ -209,13 +244,13 @@ def looks_of(table: pd.DataFrame, name: str, classes: Sequence[str]) -> Looks:
 
 
 def hex_colours(face: np.ndarray) -> np.ndarray:
-    """(N, 4) RGBA → N times ``#rrggbb``."""
+    """Convert RGBA (N, 4) to N texts ``#rrggbb``."""
     known, where = np.unique(np.rint(255 * face[:, :3]).astype(int), axis=0, return_inverse=True)
     return np.array([to_hex(rgb / 255) for rgb in known], object)[where.ravel()]
 
 
 def shapes_of(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
-    """(N,) names of the napari symbols of labels."""
+    """Return the napari symbols of labels, (N,)."""
     codes, names = pd.factorize(labels)
     known = symbols(classes)
     return np.array([known.get(str(n), UNKNOWN_SYMBOL) for n in names], object)[codes]
@@ -223,9 +258,9 @@ def shapes_of(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
 
 # ---- names in the map
 def typical_places(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    """Each label of a map with the point nearest to the middle of its points, (K, 2).
+    """Return each label of a map and the point nearest to the median of its points, (K, 2).
 
-    The middle itself may lie off a bent island.
+    The median itself may be outside a curved island.
     """
     names, places = [], []
     for name, rows in points.groupby("label", sort=False)[["umap_1", "umap_2"]]:
@@ -242,10 +277,10 @@ def _typical(xy: np.ndarray) -> np.ndarray:
 
 
 def islands(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    """Each island of each label with a name and a place on it, (K, 2).
+    """Return the name of each island of each label, and a position on it, (K, 2).
 
-    A label has an island wherever its points hang together at a twentieth of the map's extent; one
-    with few of them, less than five or 15 % of the label, has no name.
+    An island is a group of points of one label that are connected at a twentieth of the extent of
+    the map. Islands with less than five points or 15 % of the label have no name.
     """
     xy = points[["umap_1", "umap_2"]].to_numpy(float)
     placed = np.isfinite(xy).all(axis=1) & ~points["label"].isin(["", *NON_CLASS_LABELS]).to_numpy(
@@ -260,7 +295,7 @@ def islands(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     for name, rows in labels.groupby(labels.to_numpy(), sort=False).indices.items():
         there = np.zeros((_CELLS, _CELLS), bool)
         there[tuple(cell[rows].T)] = True
-        # A gap of a cell does not part an island.
+        # A gap of one cell does not separate islands.
         joined = ndimage.label(ndimage.binary_dilation(there), np.ones((3, 3)))[0]
         part = joined[tuple(cell[rows].T)]
         for number in np.unique(part):
@@ -274,14 +309,18 @@ def islands(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
 def named(
     own: tuple[list[str], np.ndarray], reference: tuple[list[str], np.ndarray], extent: float
 ) -> tuple[list[str], np.ndarray]:
-    """The names of the session's islands, and those of the reference that say something else.
+    """Return the names of own islands, and of islands of the reference elsewhere.
 
     Parameters
     ----------
-    own, reference
-        Names and places.
-    extent
-        Of the map: the same name nearer than an eighth of it is the same island.
+    own, reference : tuple of (list of str, ndarray of shape (k, 2))
+        Names and positions.
+    extent : float
+        Extent of the map; equal names closer than an eighth of it are the same island.
+
+    Returns
+    -------
+    tuple of (list of str, ndarray of shape (k, 2))
     """
     names, places = list(own[0]), list(own[1])
     for name, at in zip(*reference, strict=True):
@@ -293,14 +332,14 @@ def named(
 
 
 def format_cluster(row: Mapping[str, object] | pd.Series) -> str:
-    """A cluster as the mouse shows it."""
+    """Format a cluster for its tooltip."""
     label, confidence, diameter = row["label"] or NO_LABEL, row["confidence"], row["diameter_nm"]
-    sure = f" {confidence:.2f}" if np.isfinite(confidence) else ""  # type: ignore[call-overload]
+    sure = f" {confidence:.2f}" if np.isfinite(confidence) else ""
     corrected = " (corrected)" if row["label_corrected"] else sure
-    size = f"\n{diameter:.2f} nm" if np.isfinite(diameter) else ""  # type: ignore[call-overload]
+    size = f"\n{diameter:.2f} nm" if np.isfinite(diameter) else ""
     return f"{label}{corrected}{size}\n{row['image']}, cluster {row['cluster_id']}"
 
 
 def format_entries(entries: Iterable[Entry]) -> str:
-    """A legend for those who don't see it."""
+    """Format a legend as accessible text."""
     return "; ".join(f"{e.name}: {e.count}" for e in entries)

@@ -1,4 +1,4 @@
-"""Motion in a plot of very many points: smooth, and never slower than the drawing allows."""
+"""Motion in a plot of many points, with fewer points where drawing is slow."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 FRAME_MS = 40.0
-"""A frame while a plot moves may take this long: where all points take longer, some are drawn."""
+"""Largest duration of a frame during motion; above it, only some points are drawn."""
 
 MOVE_MS = 300
-"""How long points are on their way."""
+"""Duration of a transition."""
 
 MIN_POINTS = 5000
-"""So many are always drawn."""
+"""Smallest number of points that are drawn."""
 
 _STEP_MS = 16
 _REST_MS = 150
 
 
 class Transition(QObject):
-    """From one set of places to another, with a picture whenever there is time for one.
+    """Animated transition from one set of positions to another.
 
     Parameters
     ----------
-    show
-        ``show(places)``, called with what lies between, last with the end.
+    show : callable
+        ``show(positions)``, called with intermediate positions, last with the final ones.
+    parent : QObject
+        The owner.
     """
 
     def __init__(self, show: Callable[[np.ndarray], object], parent: QObject) -> None:
@@ -43,14 +45,14 @@ class Transition(QObject):
         return self._way is not None
 
     def start(self, here: np.ndarray, there: np.ndarray, duration_ms: int = MOVE_MS) -> None:
-        """Set out; a journey that is under way ends where it is."""
+        """Start a transition; a running one stops at its current positions."""
         self._way = here, there
         self._duration_s = max(duration_ms / 1000, 1e-3)
         self._until_s = time.monotonic() + self._duration_s
         self._timer.start()
 
     def arrive(self) -> None:
-        """Be there at once."""
+        """Jump to the final positions."""
         if self._way is not None:
             _, there = self._way
             self._way = None
@@ -69,12 +71,14 @@ class Transition(QObject):
 
 
 class FrameLimiter(QObject):
-    """How many points to draw while a plot moves, from how long a frame of all of them took.
+    """Chooses how many points to draw during motion, from the duration of a full frame.
 
     Parameters
     ----------
-    draw_some
-        ``draw_some(rows or None)``: draw these points only, or all again.
+    draw_some : callable
+        ``draw_some(rows or None)``: draw only these points, or all points.
+    parent : QObject
+        The owner.
     """
 
     def __init__(self, draw_some: Callable[[np.ndarray | None], object], parent: QObject) -> None:
@@ -94,33 +98,33 @@ class FrameLimiter(QObject):
         return self._hurried
 
     def begin(self, n: int) -> None:
-        """There are other points, n of them."""
+        """Start with n new points."""
         self.rest()
         self._n, self._whole_ms = n, 0.0
 
     @property
     def wants_time(self) -> bool:
-        """Whether it helps to know how long the next frame takes."""
+        """Whether the duration of the next frame is needed."""
         return self._n > MIN_POINTS and not self._hurried
 
     def note(self, frame_ms: float) -> None:
-        """A frame of all points took so long."""
+        """Record the duration of a frame of all points."""
         self._whole_ms = frame_ms
 
     def hurry(self) -> None:
-        """The plot moves."""
+        """Draw fewer points during motion if needed."""
         if not self._hurried and self._whole_ms > FRAME_MS:
             n = max(MIN_POINTS, int(self._n * FRAME_MS / self._whole_ms))
             if n < self._n:
                 self._hurried = True
-                # In their order, so that what lies above stays above.
+                # In their order, so that the stacking of points is kept.
                 chosen = np.random.default_rng(0).choice(self._n, n, replace=False)
                 self._draw_some(np.sort(chosen))
         if self._hurried:
             self._rest.start()
 
     def rest(self) -> None:
-        """The plot rests: all points again."""
+        """Draw all points again after motion."""
         self._rest.stop()
         if self._hurried:
             self._hurried = False

@@ -1,4 +1,4 @@
-"""Words over a map, legible on whatever lies under them."""
+"""Text over a map, readable on any background."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 from vispy import scene
 
 _AROUND = np.array([(x, y) for x in (-1.4, 0, 1.4) for y in (-1.4, 0, 1.4) if x or y])
-"""Where the halo of a word is drawn, in pixels from it."""
+"""Offsets of the halo of a text in pixels."""
 
 
 class Names:
-    """Words in ink with a halo of paper.
+    """Texts with a halo in the colour of the background.
 
-    They are in pixels of the canvas, so that the halo is as wide at any zoom: `follow` puts them
-    where their places are now.
+    Positions are in pixels of the canvas, so that the halo has the same width at any zoom;
+    `follow` updates them.
 
     Parameters
     ----------
-    parent
+    parent : vispy.scene.Node
         The scene of the canvas.
-    order
-        Above what has a lower one.
+    order : int
+        Drawing order.
     """
 
     def __init__(self, parent: scene.Node, order: int) -> None:
@@ -38,16 +38,16 @@ class Names:
     def visible(self) -> bool:
         return bool(self.ink.visible)
 
-    def show(self, words: Sequence[str], at: np.ndarray) -> None:
-        """Show these words at places of the map, (K, 2); `follow` must come after."""
+    def show(self, texts: Sequence[str], at: np.ndarray) -> None:
+        """Show texts at positions of the map, (K, 2); call `follow` afterwards."""
         self._at, self._px = np.reshape(np.asarray(at, float), (-1, 2)), np.empty((0, 2))
-        if len(words):
-            self.ink.text = list(words)
-            self.halo.text = [word for word in words for _ in _AROUND]
-        self.halo.visible = self.ink.visible = len(words) > 0
+        if len(texts):
+            self.ink.text = list(texts)
+            self.halo.text = [text for text in texts for _ in _AROUND]
+        self.halo.visible = self.ink.visible = len(texts) > 0
 
     def follow(self, to_canvas: Callable[[np.ndarray], np.ndarray]) -> None:
-        """The map may have moved: ``to_canvas(places)`` gives pixels, (K, 2)."""
+        """Update the positions; ``to_canvas(positions)`` returns pixels, (K, 2)."""
         if not self.visible:
             return
         px = to_canvas(self._at)
@@ -57,5 +57,5 @@ class Names:
             self.halo.pos = (px[:, None] + _AROUND).reshape(-1, 2)
 
     def paint(self, ink: np.ndarray, paper: np.ndarray) -> None:
-        """The colours of the theme, RGBA."""
+        """Set the colours of the theme, RGBA."""
         self.ink.color, self.halo.color = ink, paper

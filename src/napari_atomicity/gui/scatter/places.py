@@ -1,4 +1,4 @@
-"""Where clusters lay in the map before another model placed them elsewhere."""
+"""Positions of clusters in the map before the last adaptation or classification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST = 0.5
 
 
 class _Places(NamedTuple):
-    """Where the clusters of an image lie, in the order of its table."""
+    """Positions of the clusters of an image, in the order of its table."""
 
     ids: np.ndarray
     xy: np.ndarray
@@ -23,10 +23,10 @@ class _Places(NamedTuple):
 
 
 class Moves:
-    """The last places and those before, per image; told of every change, it keeps these only.
+    """The current and the previous positions of each image.
 
-    An image has places before if its model is another now, or if more than half of its clusters
-    have moved: one that a person moved in the image is no adaptation.
+    An image has previous positions if its model has changed, or if more than half of its clusters
+    have moved; a cluster that was moved manually is no adaptation.
     """
 
     def __init__(self) -> None:
@@ -34,14 +34,14 @@ class Moves:
         self._before: dict[str, _Places] = {}
 
     def note(self, image: str, columns: Mapping[str, np.ndarray] | None) -> None:
-        """The columns of an image's table are these now; None: it is gone."""
+        """Record the current columns of an image; None if the image was removed."""
         if columns is None:
             self._last.pop(image, None)
             self._before.pop(image, None)
             return
         now, last = _places(columns), self._last.get(image)
         if not np.isfinite(now.xy[:, 0]).any():
-            return  # waits for its places: those of before stay known
+            return  # positions are still missing: keep the earlier ones
         if last is not None and all(map(_equal, last, now)):
             return  # a label, which is what changes most
         if last is not None and _share_moved(last, now) > (0 if _other_model(last, now) else
@@ -54,12 +54,12 @@ class Moves:
         self._last[image] = now
 
     def forget(self) -> None:
-        """Another project: nothing is known of its clusters."""
+        """Forget all positions, for another project."""
         self._last.clear()
         self._before.clear()
 
     def before(self, table: pd.DataFrame, rows: RowIndex) -> np.ndarray:
-        """(N, 2) places of before; NaN where there are none, or the cluster has no place now."""
+        """Return previous positions (N, 2); NaN where a previous or current one is missing."""
         out = np.full((len(table), 2), np.nan)
         ids = table["cluster_id"].to_numpy()
         for image, old in self._before.items():
@@ -90,7 +90,7 @@ def _other_model(a: _Places, b: _Places) -> bool:
 
 
 def _share_moved(a: _Places, b: _Places) -> float:
-    """Of the clusters that both have placed."""
+    """Return the share of clusters that have moved."""
     old, new = a.xy, b.xy
     if not np.array_equal(a.ids, b.ids):
         at = pd.Index(a.ids).get_indexer(b.ids)

@@ -1,4 +1,4 @@
-"""Rows of a table of many images and the keys of their clusters, or atoms, either way."""
+"""Index of the rows of a table by the keys of their clusters or atoms."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ...core.cluster_table import Key
 
 
 class RowIndex:
-    """Where the clusters of each image stand in a table.
+    """Index of the rows of each image in a table.
 
     Parameters
     ----------
-    table
-        Has the columns ``image`` and ``id_column``; an image's rows need not be in one piece.
-    id_column
-        What tells those of an image apart.
+    table : pandas.DataFrame
+        Table with the columns ``image`` and ``id_column``.
+    id_column : str
+        Column that identifies the rows of an image.
     """
 
     def __init__(self, table: pd.DataFrame, id_column: str = "cluster_id") -> None:
@@ -33,17 +33,17 @@ class RowIndex:
         return len(self._ids)
 
     def fits(self, table: pd.DataFrame) -> bool:
-        """Whether this table has the same clusters in the same order."""
+        """Return whether a table has the same clusters in the same order."""
         return np.array_equal(self._ids, table[self._id_column].to_numpy()) and bool(
             self._images.equals(table["image"])
         )
 
     def of_image(self, image: str) -> np.ndarray:
-        """The rows of an image."""
+        """Return the rows of an image."""
         return self._of_image.get(image, np.empty(0, np.int64))
 
     def of(self, keys: Iterable[Key]) -> np.ndarray:
-        """Rows of these clusters; those that the table lacks are passed over."""
+        """Return the rows of clusters; skip those that are not in the table."""
         by_image: dict[str, list[int]] = {}
         for image, cluster_id in keys:
             by_image.setdefault(image, []).append(cluster_id)
@@ -55,6 +55,6 @@ class RowIndex:
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def keys(self, rows: np.ndarray) -> set[Key]:
-        """Keys of the clusters in these rows."""
+        """Return the keys of the clusters in some rows."""
         images = self._images.iloc[rows].tolist()
         return set(zip(images, self._ids[rows].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Saving a plot as a picture, a drawing or its data: one dialog."""
+"""A dialog that saves a plot as a picture, a drawing or its data."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ _MAX_ENTRIES = 24
 
 
 def choose_and_save(parent: QWidget, name: str, write: Callable[[Path], object]) -> None:
-    """Ask for a file and write it; what goes wrong is said.
+    """Write a plot into a chosen file; show errors.
 
     Parameters
     ----------
-    name
-        Proposed for the file, without a suffix.
-    write
-        Writes the kind of file that the suffix says.
+    parent : QWidget
+        The parent of the dialog.
+    name : str
+        Proposed name of the file, without a suffix.
+    write : callable
+        ``write(path)`` writes the file type of the suffix.
     """
     chosen, kind = QFileDialog.getSaveFileName(parent, "Save plot", f"{name}.png", FILE_TYPES)
     if not chosen:
@@ -43,14 +45,14 @@ def choose_and_save(parent: QWidget, name: str, write: Callable[[Path], object])
 
 
 def with_suffix(path: Path, file_type: str) -> Path:
-    """The path with the suffix of the chosen file type, if it has none that we can write."""
+    """Return a path with the suffix of the file type, unless its suffix is supported."""
     if path.suffix.lower() in SUFFIXES:
         return path
     return path.with_name(path.name + (file_type.partition("(*")[2].rstrip(")") or ".png"))
 
 
 def map_drawing(legend: list[Entry] | ColourScale) -> Callable[[Axes, DataFrame, Look], None]:
-    """A way to draw the map in colours (column ``colour``) that this legend explains."""
+    """Return a function that draws the map (colours in ``colour``) with a legend."""
 
     def draw(axes: Axes, data: DataFrame, look: Look) -> None:
         draw_map(axes, data, look)

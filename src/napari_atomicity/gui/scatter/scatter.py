@@ -1,38 +1,29 @@
-"""A scatter plot for very many points: pick, lasso, hover; drawn by vispy.
-
-It knows rows and colours, neither clusters nor the session.
-"""
+"""A scatter plot of many points, drawn by vispy; it knows rows and colours only."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
-from qtpy.QtGui import QCursor, QKeyEvent, QMouseEvent, QPalette, QWheelEvent
+from qtpy.QtCore import QEvent, Qt, QTimer, Signal
+from qtpy.QtGui import QCursor, QPalette
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from scipy.spatial import cKDTree
 from vispy import gloo, scene
 
-from .geometry import extent, marker_size, rows_in_polygon, smoothing
+from .geometry import extent, marker_size, smoothing
 from .motion import MOVE_MS, FrameLimiter, Transition
+from .mouse import PAN, ScatterMouse
 from .names import Names
 
 PICK_RADIUS_PX = 10
-"""How near to a point the mouse must be, in logical pixels of the screen."""
-
-_DRAG_PX = 4
-_LASSO_STEP_PX = 2
-_ZOOM_PER_NOTCH = 1.15
+"""Largest distance of the mouse from a point, in logical pixels."""
 
 # Symbols that cover less of their box are drawn larger, so that all weigh the same.
 _SIZE = {"star": 1.5, "triangle_up": 1.2, "triangle_down": 1.2, "diamond": 1.25, "cross": 1.15}
-
-REPLACE, ADD, REMOVE = "replace", "add", "remove"
-PAN, LASSO, RECTANGLE = "pan", "lasso", "rectangle"
-"""What a plain drag does."""
 
 
 class Scatter(QWidget):
@@ -52,36 +43,23 @@ class Scatter(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.tooltip: Callable[[int], str] | None = None
-        """What the mouse shows of a point, as text or as Qt's rich text."""
+        """Function that returns the tooltip of a row, as text or rich text."""
         self._xy = np.empty((0, 2), np.float32)
         self._rows = np.empty(0, np.int64)  # of the points that are drawn
         self._tree: cKDTree | None = None
         self._background = np.empty((0, 2), np.float32)
         self._highlighted = np.empty(0, np.int64)
-        self._hovered = -1
-        self._tool = PAN
-        self._press: np.ndarray | None = None
-        self._last = np.zeros(2)
-        self._dragging = False
-        self._path: list[np.ndarray] | None = None
         self._user_moved = False
-        kinds = QEvent.Type
-        self._handlers: dict[QEvent.Type, Callable[..., bool]] = {
-            kinds.MouseButtonPress: self._on_press,
-            kinds.MouseMove: self._on_move,
-            kinds.MouseButtonRelease: self._on_release,
-            kinds.MouseButtonDblClick: self._on_double_click,
-            kinds.Wheel: self._on_wheel,
-            kinds.Leave: self._on_leave,
-            kinds.KeyPress: self._on_key,
-        }
+        self._mouse = ScatterMouse(self, self)
+        self._mouse.picked.connect(self.picked)
+        self._mouse.activated.connect(self.activated)
 
         self._style: tuple[np.ndarray, Sequence[str] | np.ndarray, np.ndarray] | None = None
         self._frame_start_s = 0.0
-        self._pace = FrameLimiter(self._draw_some, self)
-        self._journey = Transition(self._show_places, self)
-        self._ground: tuple[np.ndarray, np.ndarray] | None = None
-        self._words: tuple[list[str], np.ndarray] = [], np.empty((0, 2))
+        self._frame_limiter = FrameLimiter(self._draw_some, self)
+        self._transition = Transition(self._show_places, self)
+        self._background_style: tuple[np.ndarray, np.ndarray] | None = None
+        self._name_positions: tuple[list[str], np.ndarray] = [], np.empty((0, 2))
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -114,11 +92,11 @@ class Scatter(QWidget):
         native.setMouseTracking(True)
         # Before vispy, which drops moves that follow one another quickly and renders the scene at
         # each click to find out what was hit.
-        native.installEventFilter(self)
+        native.installEventFilter(self._mouse)
         self.layout().addWidget(native)
-        self.tool = self._tool
+        self.tool = self._mouse.tool
 
-    def _on_initialise(self, event) -> None:
+    def _on_initialise(self, event: Any) -> None:
         # Qt makes a new OpenGL context when the dock floats or returns; what vispy has sent to
         # the old one is gone.
         if self._initialised:
@@ -129,20 +107,20 @@ class Scatter(QWidget):
         self._initialised = True
 
     def _renew_canvas(self) -> None:
-        """The same picture on a new canvas."""
+        """Replace the canvas by a new one with the same content."""
         old, rect, moved = self.canvas, self._view.camera.rect, self._user_moved
-        old.native.removeEventFilter(self)
+        old.native.removeEventFilter(self._mouse)
         self.layout().removeWidget(old.native)
         old.events.initialize.disconnect(self._on_initialise)
         old.events.draw.disconnect(self._before_frame)
         old.events.draw.disconnect(self._after_frame)
-        self._end_drag()
+        self._mouse.end_drag()
         self._make_canvas()
         old.close()
         old.native.deleteLater()
-        if self._ground is not None:
-            self.set_background(*self._ground)
-        self.set_names(*self._words)
+        if self._background_style is not None:
+            self.set_background(*self._background_style)
+        self.set_names(*self._name_positions)
         self._apply_theme()
         if self._style is not None:
             self.set_style(*self._style)
@@ -164,31 +142,31 @@ class Scatter(QWidget):
         return self._xy
 
     def set_points(self, xy: np.ndarray) -> None:
-        """New positions, (N, 2); the highlight is gone, and `set_style` must follow."""
-        self._journey.arrive()
+        """Set positions, (N, 2), and clear the highlight; call `set_style` afterwards."""
+        self._transition.arrive()
         self._xy = np.ascontiguousarray(xy, np.float32).reshape(-1, 2)
         self._rows = np.flatnonzero(np.isfinite(self._xy).all(axis=1))
         self._tree = None
-        self._hovered = -1
+        self._mouse.forget_hovered()
         self._points.visible = False
         self._points.set_data(None)
         self._style = None
-        self._pace.begin(len(self._rows))
+        self._frame_limiter.begin(len(self._rows))
         self.set_highlight(np.empty(0, np.int64))
 
     def set_style(
         self, face: np.ndarray, symbol: Sequence[str] | np.ndarray, emphasised: np.ndarray
     ) -> None:
-        """Looks of all N points; the positions stay.
+        """Set the style of all points; the positions are kept.
 
         Parameters
         ----------
-        face
-            (N, 4) RGBA in 0 to 1.
-        symbol
-            N names of napari symbols.
-        emphasised
-            (N,) bool: those with a strong edge.
+        face : ndarray of shape (n, 4)
+            RGBA from 0 to 1.
+        symbol : sequence of str, length n
+            Names of napari symbols.
+        emphasised : ndarray of bool, shape (n,)
+            Points with a strong edge.
         """
         self._style = face, symbol, emphasised
         rows = self._rows
@@ -203,7 +181,7 @@ class Scatter(QWidget):
         code, shapes = pd.factorize(np.asarray(symbol, object)[rows])
         size = np.array([_SIZE.get(name, 1.0) for name in shapes], np.float32)[code]
         size[strong] *= 1.35  # room for the edge
-        # Written into what vispy sends: its set_data takes the names one by one, and checks them.
+        # Written into vispy's buffer, because its set_data checks the symbols one by one.
         data["a_size"] = marker_size(len(rows)) * size
         data["a_bg_color"] = np.asarray(face, np.float32)[rows]
         data["a_fg_color"] = [0, 0, 0, 0.6]
@@ -216,44 +194,46 @@ class Scatter(QWidget):
         points.visible = True
 
     def _send(self) -> None:
-        """What the points look like now, to the graphics card with the next frame."""
+        """Send the points to the graphics card with the next frame."""
         self._points._vbo.set_data(self._points._data)
         self._points.update()
         self.canvas.update()
 
     def move_to(self, xy: np.ndarray, duration_ms: int = MOVE_MS) -> None:
-        """Let the points wander to other places, (N, 2), finite where they are now.
+        """Animate the points to other positions, (N, 2), finite for all points.
 
-        Looks, highlight and view stay. Frames that can't be drawn in time are left out.
+        Style, highlight and view are kept. Frames that would be late are skipped.
         """
         end = np.where(np.isfinite(self._xy), np.asarray(xy, np.float32), np.nan)
         if end.shape != self._xy.shape or np.isnan(end[self._rows]).any():
-            raise ValueError("points can only move where they have a place before and after")
-        self._journey.start(self._xy, end, duration_ms)
+            raise ValueError("points can only move between finite positions")
+        self._transition.start(self._xy, end, duration_ms)
 
     @property
     def moving(self) -> bool:
-        """Whether points are on their way."""
-        return self._journey.under_way
+        """Whether a transition is running."""
+        return self._transition.under_way
 
     def _show_places(self, xy: np.ndarray) -> None:
         self._xy, self._tree = xy, None
         if self._points._data is not None:
-            self._pace.hurry()
+            self._frame_limiter.hurry()
             self._points._data["a_position"][:, :2] = xy[self._rows]
             self._send()
         if len(self._highlighted):
             self.set_highlight(self._highlighted)
 
     def set_background(self, xy: np.ndarray, face: np.ndarray) -> None:
-        """A faint cloud behind the points.
+        """Set a faint cloud behind the points.
 
         Parameters
         ----------
-        xy, face
-            (M, 2) positions and (M, 4) RGBA.
+        xy : ndarray of shape (m, 2)
+            Positions.
+        face : ndarray of shape (m, 4)
+            RGBA.
         """
-        self._ground = xy, face
+        self._background_style = xy, face
         keep = np.isfinite(xy).all(axis=1)
         self._background = np.ascontiguousarray(xy[keep], np.float32)
         self._behind.visible = bool(keep.any())
@@ -268,36 +248,38 @@ class Scatter(QWidget):
         self.canvas.update()
 
     def set_names(self, names: Sequence[str], at: np.ndarray) -> None:
-        """Words over the points.
+        """Set the texts over the points.
 
         Parameters
         ----------
-        names, at
-            K words and where to write them, (K, 2).
+        names : sequence of str, length k
+            The texts.
+        at : ndarray of shape (k, 2)
+            Their positions.
         """
-        self._words = list(names), np.reshape(np.asarray(at, float), (-1, 2))
-        self._names.show(*self._words)
+        self._name_positions = list(names), np.reshape(np.asarray(at, float), (-1, 2))
+        self._names.show(*self._name_positions)
         self._names.follow(self.to_canvas)
         self.canvas.update()
 
     @property
     def names(self) -> tuple[list[str], np.ndarray]:
-        """The words over the points and where they are, (K, 2)."""
-        return self._words
+        """Texts over the points, and their positions, (K, 2)."""
+        return self._name_positions
 
     @property
     def highlighted(self) -> np.ndarray:
-        """Rows that are ringed, sorted; those that are not drawn are left out."""
+        """Rows with a ring, sorted, without rows that are not drawn."""
         return self._highlighted
 
     def set_highlight(self, rows: np.ndarray) -> None:
-        """Ring these rows and no others; nothing else is drawn anew."""
+        """Draw rings around these rows only."""
         rows = np.unique(np.asarray(rows, np.int64))
         rows = rows[np.isfinite(self._xy[rows]).all(axis=1)]
         self._highlighted = rows
         self._rings.visible = len(rows) > 0
         if len(rows):
-            # Many rings must leave something of the points to be seen.
+            # Many rings are thinner, so that the points stay visible.
             width = float(np.clip(2.4 - 0.5 * np.log10(len(rows)), 0.8, 2.0))
             self._rings.antialias = smoothing(len(rows))
             self._rings.set_data(
@@ -313,24 +295,24 @@ class Scatter(QWidget):
     # ---- view
     @property
     def tool(self) -> str:
-        """What a plain drag does: `PAN`, `LASSO` or `RECTANGLE`."""
-        return self._tool
+        """Action of a plain drag: `PAN`, `LASSO` or `RECTANGLE`."""
+        return self._mouse.tool
 
     @tool.setter
     def tool(self, tool: str) -> None:
-        self._tool = tool
+        self._mouse.tool = tool
         self.canvas.native.setCursor(
             Qt.CursorShape.ArrowCursor if tool == PAN else Qt.CursorShape.CrossCursor
         )
 
     @property
     def user_moved(self) -> bool:
-        """Whether somebody has panned or zoomed since the last `fit`."""
+        """Whether the user has panned or zoomed since the last `fit`."""
         return self._user_moved
 
     @property
     def view(self) -> tuple[float, float, float, float]:
-        """Left, bottom, width and height of what is shown."""
+        """Left, bottom, width and height of the visible region."""
         rect = self._view.camera.rect
         return rect.left, rect.bottom, rect.width, rect.height
 
@@ -347,19 +329,19 @@ class Scatter(QWidget):
         self._user_moved = False
 
     def to_canvas(self, xy: np.ndarray) -> np.ndarray:
-        """Positions (N, 2) → logical pixels (N, 2) of the canvas, origin in its top left corner."""
+        """Convert positions (N, 2) to logical pixels (N, 2) from the top left of the canvas."""
         xy = np.atleast_2d(np.asarray(xy, float))
         mapped = self._view.scene.transform.map(np.column_stack([xy, np.zeros(len(xy))]))
         return mapped[:, :2] / mapped[:, 3:4]
 
     def to_data(self, px: np.ndarray) -> np.ndarray:
-        """The inverse of `to_canvas`."""
+        """Convert logical pixels to positions, the inverse of `to_canvas`."""
         px = np.atleast_2d(np.asarray(px, float))
         mapped = self._view.scene.transform.imap(np.column_stack([px, np.zeros(len(px))]))
         return mapped[:, :2] / mapped[:, 3:4]
 
     def row_at(self, px: Sequence[float]) -> int:
-        """The row nearest to a place on the canvas within `PICK_RADIUS_PX`, or -1."""
+        """Return the row nearest to a canvas position within `PICK_RADIUS_PX`, or -1."""
         if not len(self._rows):
             return -1
         if self._tree is None:
@@ -370,105 +352,29 @@ class Scatter(QWidget):
         _, index = self._tree.query(here, distance_upper_bound=np.hypot(*(beside - here)))
         return int(self._rows[index]) if index < len(self._rows) else -1
 
-    # ---- mouse and keys
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Take the events of the canvas that are for the plot; vispy sees the others."""
-        handle = self._handlers.get(event.type())
-        return handle(event) if handle is not None else False
-
-    def _on_press(self, event: QMouseEvent) -> bool:
-        QToolTip.hideText()
-        self._end_drag()
-        if event.button() in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
-            self._press = self._last = _place(event)
-            keys = _SHIFT | _CONTROL
-            drawing = self._tool != PAN or bool(event.modifiers() & keys)
-            if drawing and event.button() == Qt.MouseButton.LeftButton:
-                self._path = [self._press]
-        return True
-
-    def _on_move(self, event: QMouseEvent) -> bool:
-        here = _place(event)
-        if self._press is None:
-            self._hover(here)
-        elif self._dragging or np.hypot(*(here - self._press)) >= _DRAG_PX:
-            self._dragging = True
-            self._drag_to(here)
-        return True
-
-    def _drag_to(self, here: np.ndarray) -> None:
-        if self._path is None:
-            before, now = self.to_data(np.array([self._last, here]))
-            self._view.camera.pan(before - now)
-            self._user_moved = True
-            self._pace.hurry()
-        elif self._tool == RECTANGLE:
-            (left, top), (right, bottom) = self._press, here
-            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-            self._path = [np.array(corner) for corner in corners]
-            self._show_path()
-        elif np.hypot(*(here - self._path[-1])) >= _LASSO_STEP_PX:
-            self._path.append(here)
-            self._show_path()
-        self._last = here
-
-    def _show_path(self) -> None:
-        if self._path:
-            self._line.set_data(pos=np.array([*self._path, self._path[0]]), color=self._ink)
-            self._line.visible = True
-            self._pace.hurry()
-            self.canvas.update()
-
-    def _on_release(self, event: QMouseEvent) -> bool:
-        path, dragged, press = self._path, self._dragging, self._press
-        self._end_drag()
-        mode = _mode(event.modifiers())
-        if press is None or event.button() != Qt.MouseButton.LeftButton:
-            return True
-        if not dragged:
-            row = self.row_at(press)
-            if mode == ADD and row in self._highlighted:
-                mode = REMOVE  # a second Shift-click takes it back
-            if row >= 0 or mode == REPLACE:
-                self.picked.emit(np.array([row] if row >= 0 else [], np.int64), mode)
-        elif path is not None:
-            self.picked.emit(rows_in_polygon(self._xy, self.to_data(np.array(path))), mode)
-        return True
-
-    def _on_double_click(self, event: QMouseEvent) -> bool:
-        row = self.row_at(_place(event))
-        if event.button() == Qt.MouseButton.LeftButton and row >= 0:
-            self.activated.emit(row)
-        return True
-
-    def _on_wheel(self, event: QWheelEvent) -> bool:
-        centre = self.to_data(_place(event))[0]
-        notches = event.angleDelta().y() / 120
-        self._view.camera.zoom(_ZOOM_PER_NOTCH**-notches, tuple(centre))
+    # ---- what the mouse does, see `mouse.ScatterMouse`
+    def pan(self, offset: np.ndarray) -> None:
+        """Move the view by an offset in data coordinates, (2,)."""
+        self._view.camera.pan(offset)
         self._user_moved = True
-        self._pace.hurry()
-        return True
+        self._frame_limiter.hurry()
 
-    def _on_leave(self, event: QEvent) -> bool:
-        self._hovered = -1
-        return False
+    def zoom(self, factor: float, centre: np.ndarray) -> None:
+        """Enlarge what is shown by a factor around a centre in data coordinates, (2,)."""
+        self._view.camera.zoom(1 / factor, tuple(centre))
+        self._user_moved = True
+        self._frame_limiter.hurry()
 
-    def _on_key(self, event: QKeyEvent) -> bool:
-        if event.key() != Qt.Key.Key_Escape or self._press is None:
-            return False
-        self._end_drag()
-        return True
-
-    def _end_drag(self) -> None:
-        self._press, self._path, self._dragging = None, None, False
-        self._line.visible = False
+    def show_path(self, path: list[np.ndarray]) -> None:
+        """Draw a closed path of canvas positions; an empty one hides the line."""
+        self._line.visible = bool(path)
+        if path:
+            self._line.set_data(pos=np.array([*path, path[0]]), color=self._ink)
+            self._frame_limiter.hurry()
         self.canvas.update()
 
-    def _hover(self, here: np.ndarray) -> None:
-        row = self.row_at(here)
-        if row == self._hovered:
-            return
-        self._hovered = row
+    def show_tooltip(self, row: int) -> None:
+        """Show the tooltip of a row at the mouse; hide it for row -1."""
         if row >= 0 and self.tooltip is not None:
             QToolTip.showText(QCursor.pos(), self.tooltip(row), self.canvas.native)
         else:
@@ -480,9 +386,9 @@ class Scatter(QWidget):
         self._frame_start_s = time.perf_counter()
 
     def _after_frame(self, event: object) -> None:
-        if self._pace.wants_time:
-            gloo.gl.glFinish()  # the graphics card may still be at it
-            self._pace.note(1000 * (time.perf_counter() - self._frame_start_s))
+        if self._frame_limiter.wants_time:
+            gloo.gl.glFinish()  # wait for the graphics card
+            self._frame_limiter.note(1000 * (time.perf_counter() - self._frame_start_s))
 
     def _draw_some(self, rows: np.ndarray | None) -> None:
         some = None if rows is None else gloo.IndexBuffer(rows.astype(np.uint32))
@@ -505,18 +411,3 @@ class Scatter(QWidget):
         self.canvas.bgcolor = self._paper
         self._names.paint(self._ink, self._paper)
         self.set_highlight(self._highlighted)
-
-
-_SHIFT = Qt.KeyboardModifier.ShiftModifier
-_CONTROL = Qt.KeyboardModifier.ControlModifier
-
-
-def _mode(modifiers: Qt.KeyboardModifier) -> str:
-    if modifiers & _CONTROL:
-        return REMOVE
-    return ADD if modifiers & _SHIFT else REPLACE
-
-
-def _place(event: QMouseEvent | QWheelEvent) -> np.ndarray:
-    """Where the mouse is, in logical pixels of the canvas."""
-    return np.array([event.position().x(), event.position().y()])

@@ -1,4 +1,4 @@
-"""A plot of `reporting.plots` in a window: drawn by matplotlib, picked and marked by the mouse."""
+"""A plot of `reporting.plots` in a window, drawn by matplotlib, with selection by mouse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from qtpy.QtWidgets import QRubberBand, QSizePolicy, QToolTip, QWidget
 
 from ...reporting.plot_base import Look, Plot, draw_selection
 from ...reporting.plots import plot_figure, style
-from .scatter import ADD, PICK_RADIUS_PX, REMOVE, REPLACE, _mode
+from .mouse import ADD, REMOVE, REPLACE, selection_mode
+from .scatter import PICK_RADIUS_PX
 
 _DRAG_PX = 4
 _RESIZE_MS = 40
@@ -31,9 +32,19 @@ _FAINT = 0.4
 
 
 def nearest(boxes: np.ndarray, x: float, y: float) -> tuple[int, float]:
-    """The box (N, 4) as x from, x to, y from, y to that is nearest to a place, and how far it is.
+    """Find the box nearest to a position.
 
-    Boxes that are not finite are never near; -1 if there is none.
+    Parameters
+    ----------
+    boxes : ndarray of shape (n, 4)
+        Boxes as x from, x to, y from, y to; boxes that are not finite are ignored.
+    x, y : float
+        The position.
+
+    Returns
+    -------
+    tuple of (int, float)
+        The box and its distance; -1 without a box.
     """
     if not len(boxes):
         return -1, np.inf
@@ -45,7 +56,7 @@ def nearest(boxes: np.ndarray, x: float, y: float) -> tuple[int, float]:
 
 
 def touched(boxes: np.ndarray, area: QRect) -> np.ndarray:
-    """Boxes that share a place with an area."""
+    """Return the boxes that intersect an area."""
     return np.flatnonzero(
         (boxes[:, 0] <= area.right())
         & (boxes[:, 1] >= area.left())
@@ -55,10 +66,10 @@ def touched(boxes: np.ndarray, area: QRect) -> np.ndarray:
 
 
 class PlotView(QWidget):
-    """One plot as large as there is room, in the colours of the theme.
+    """One plot in the size of the widget and the colours of the theme.
 
-    A click picks a bar or a point, or what lies above each other where the plot says so; a drag
-    picks all that it meets. Shift adds to what is picked, Ctrl takes away.
+    A click picks a bar or a point, or the column of a plot with columns; a drag picks all marks
+    that it touches. Shift adds to the selection, Ctrl removes from it.
 
     Signals: ``picked(rows of the data, mode)`` with mode "replace", "add" or "remove".
     """
@@ -87,27 +98,37 @@ class PlotView(QWidget):
     # ---- what is shown
     @property
     def data(self) -> pd.DataFrame:
-        """What is drawn."""
+        """The data of the plot."""
         return self._data
 
     @property
     def boxes(self) -> np.ndarray:
-        """(rows, 4) where the marks are, as left, right, top, bottom in logical pixels."""
+        """Left, right, top and bottom of the marks in logical pixels, (n, 4)."""
         return self._boxes
 
     @property
     def share(self) -> np.ndarray:
-        """(rows,) of each mark that is selected, 0 to 1."""
+        """Selected share of each mark, 0 to 1, (n,)."""
         return self._share
 
     def show_plot(self, plot: Plot, data: pd.DataFrame, classes: Sequence[str]) -> None:
-        """Show a plot of these data; nothing of it is marked."""
+        """Show a plot of some data without a selection.
+
+        Parameters
+        ----------
+        plot : Plot
+            The plot.
+        data : pandas.DataFrame
+            Its data.
+        classes : sequence of str
+            The classes in order.
+        """
         self._plot, self._data, self._classes = plot, data, tuple(classes)
         self._share = np.zeros(len(data))
         self._stale()
 
     def mark(self, share: np.ndarray) -> None:
-        """Show how much of each mark is selected; the rest is not drawn anew."""
+        """Show the selected share of each mark, without drawing the plot again."""
         if not np.array_equal(share, self._share):
             self._share = np.asarray(share, float)
             if self._canvas is not None:
@@ -119,7 +140,7 @@ class PlotView(QWidget):
             self._timer.start(wait_ms)
 
     def look(self) -> Look:
-        """The looks that go with the theme."""
+        """Return the style that matches the theme."""
         palette = self.palette()
         ink = palette.color(QPalette.ColorRole.WindowText).name()
         paper = palette.color(QPalette.ColorRole.Window).name()
@@ -127,14 +148,14 @@ class PlotView(QWidget):
         return Look(self._classes, ink, paper, size if size > 0 else 9.0)
 
     def draw_now(self) -> None:
-        """Draw the plot as large as it is shown, at once."""
+        """Draw the plot without delay."""
         self._timer.stop()
         for _ in self._steps():
             pass
         self._work = None
 
     def _go_on(self) -> None:
-        """The next step of drawing; whatever else the window has to do comes between."""
+        """Run the next step of drawing, and let the window handle events between steps."""
         if self._work is None:
             self._work = self._steps()
         try:
@@ -145,7 +166,7 @@ class PlotView(QWidget):
             self._timer.start(0)
 
     def _steps(self) -> Iterator[None]:
-        """Draw the plot: matplotlib makes a figure, arranges it and paints it."""
+        """Draw the plot in steps: figure, layout, painting."""
         if self._plot is None or self.width() < 2 or self.height() < 2:
             return
         ratio, look = self.devicePixelRatioF(), self.look()
@@ -201,7 +222,7 @@ class PlotView(QWidget):
 
     # ---- picking
     def rows_at(self, place: QPointF) -> np.ndarray:
-        """Rows of the data under or near a place: a mark, or all that belong to its column."""
+        """Return the rows near a position: a mark, or all marks of its column."""
         none = np.empty(0, np.int64)
         if self._canvas is None or self._plot is None or not len(self._boxes):
             return none
@@ -229,7 +250,7 @@ class PlotView(QWidget):
         return QSize(380, 300)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        # What is seen while another picture is being made says nothing of the data any more.
+        # While another picture is drawn, the visible one does not match the data.
         if event.button() == Qt.MouseButton.LeftButton and self._canvas is not None:
             self._press = event.position().toPoint()
 
@@ -251,7 +272,7 @@ class PlotView(QWidget):
             band.deleteLater()
         if press is None or event.button() != Qt.MouseButton.LeftButton or self._canvas is None:
             return
-        mode = _mode(event.modifiers())
+        mode = selection_mode(event.modifiers())
         if band is not None:
             area = QRect(press, event.position().toPoint()).normalized()
             rows = touched(self._boxes, area)
@@ -293,7 +314,7 @@ class PlotView(QWidget):
         if self._image is None:
             return
         painter = QPainter(self)
-        if not self.isEnabled():  # what is shown is of yesterday
+        if not self.isEnabled():  # the content is outdated
             painter.setOpacity(_FAINT)
         if self._canvas is None:  # of another size until the next one is there
             painter.drawImage(self.rect(), self._image)

@@ -220,5 +220,5 @@ class ClusterModel(QAbstractTableModel):
                 return glyph_icon(symbol, palette.colour_of(label, self.classes))
         if role == Qt.ItemDataRole.ToolTipRole:
             value = self._arrays[column][self.order[row]]
-            return f"{name} = {value}" if value == value else f"{name} is not known"
+            return f"{name} = {value}" if value == value else f"{name}: unknown"
         return None

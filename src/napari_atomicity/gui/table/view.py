@@ -1,4 +1,4 @@
-"""The view of the Table dock: rows that are selected as in the gallery, by a mask."""
+"""The view of the dock Table, with the selection as a mask of rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHIFT, _CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.Contro
 
 
 class _Selected(QStyledItemDelegate):
-    """Draws the rows of the session's selection as selected ones."""
+    """Paints selected rows with a highlighted background."""
 
     def __init__(self, model: ClusterModel, parent: QWidget) -> None:
         super().__init__(parent)

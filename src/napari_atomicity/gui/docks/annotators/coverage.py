@@ -1,4 +1,4 @@
-"""Who has gone through which image, and how to mark blind."""
+"""Images reviewed by each annotator, and blind marking."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ...viewer.binding import Binding
 from .text import coverage_lines, format_annotators
 
 HOW = (
-    "To mark blind: type your name, tick Blind, and click the atoms in the image. Neither the "
-    "model nor what others say is shown, and your marks are kept apart from all others."
+    "To mark blind: enter your name, tick Blind, and click the atoms in the image. Results of the "
+    "model and of other annotators are hidden, and your marks are stored separately."
 )
-DONE = "I have gone through this image"
-NOT_DONE = "I have not gone through it after all"
+DONE = "Set image as reviewed"
+NOT_DONE = "Set image as not reviewed"
 _TOOLTIP = (
-    "Say that you have looked at all of this image, also if there is no atom in it: what you did "
-    "not mark is no atom to you. An image in which you have marked something counts anyhow."
+    "Record that you have searched the whole image, so that unmarked positions count as no atom. "
+    "Needed for images without atoms; images with marks count as reviewed."
 )
 
 
 class Coverage(QWidget):
     """The annotator's name, the switch to blind mode, and a table of images and annotators.
 
-    Signals: ``noted()`` after somebody said that an image is done.
+    Signals: ``noted()`` after an image was set as reviewed or not reviewed.
     """
 
     noted = Signal()
@@ -38,7 +38,7 @@ class Coverage(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding, self.state = binding, binding.state
-        self.said: Annotations | None = None
+        self.annotations: Annotations | None = None
         self._known = False
         self.who = AnnotatorForm(self.state)
         self.how = QLabel(HOW)
@@ -46,8 +46,8 @@ class Coverage(QWidget):
         self.mark_button = QPushButton("Mark atoms")
         self.mark_button.setCheckable(True)
         self.mark_button.setToolTip(
-            "Click in the image to mark an atom, drag to move it, Delete to take it away, U if you "
-            "are not sure. Default: off."
+            "Click in the image to mark an atom, drag to move it, press Delete to remove it and U "
+            "to set it as uncertain. Default: off."
         )
         self.mark_button.toggled.connect(self._on_mark)
         self.done_button = QPushButton(DONE)
@@ -55,12 +55,12 @@ class Coverage(QWidget):
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setTextFormat(Qt.TextFormat.PlainText)
-        self.words.setAccessibleName("Who has gone through how much")
+        self.words.setAccessibleName("Images reviewed by each annotator")
         self.lines = Lines((), (), self)
         self.view = table_of(self.lines, "Images and annotators", 8)
         self.view.setToolTip(
-            "How many atoms each has marked; of those with a ? he or she was not sure. A dash: not "
-            "gone through. A click shows the image."
+            "Number of atoms marked by each annotator, uncertain ones with a ?. A dash: not "
+            "reviewed. Click to show the image."
         )
         self.view.clicked.connect(self._on_clicked)
         self.view.activated.connect(self._on_clicked)
@@ -78,27 +78,29 @@ class Coverage(QWidget):
         follow(self, self.state.current_changed, self._enable)
         self.show_annotations(None)
 
-    def show_annotations(self, said: Annotations | None) -> None:
-        """Show who has looked at what; blind, only what oneself has."""
-        self.said, state = said, self.state
-        names = [] if said is None else said.annotators
+    def show_annotations(self, annotations: Annotations | None) -> None:
+        """Show the annotations; in blind mode only those of the current annotator."""
+        self.annotations, state = annotations, self.state
+        names = [] if annotations is None else annotations.annotators
         if state.blind:
             names = [name for name in names if name == state.annotator]
         self.how.setVisible(not state.blind)
-        if said is None or state.project is None:
+        if annotations is None or state.project is None:
             self.words.setText("Open a folder or a project first: marks are kept in its file.")
             self.lines.show([])
         else:
-            self.words.setText(format_annotators(said, names))
+            self.words.setText(format_annotators(annotations, names))
             images = state.project.names
-            self.lines.show(coverage_lines(said, images, names) if names else [], ["Image", *names])
+            self.lines.show(
+                coverage_lines(annotations, images, names) if names else [], ["Image", *names]
+            )
         self.view.setVisible(bool(self.lines.lines))
         self._enable()
 
     def _enable(self, *_: object) -> None:
         state, image = self.state, self.state.current
         here = state.project is not None and image is not None and state.project.has(image)
-        counts = None if self.said is None else self.said.counts
+        counts = None if self.annotations is None else self.annotations.counts
         own = pd.Series([], dtype=int)
         if counts is not None:
             mine = (counts["image"] == image) & (counts["annotator"] == state.annotator)
@@ -106,14 +108,14 @@ class Coverage(QWidget):
         self._known, marked = len(own) > 0, bool(own.any())
         free = here and state.blind and not state.read_only
         self.done_button.setEnabled(free and not marked)
-        counted = "This image counts as gone through" if marked else NOT_DONE
+        counted = "Image reviewed: it has marks" if marked else NOT_DONE
         self.done_button.setText(counted if self._known else DONE)
-        why = "" if state.blind else " Tick Blind first: only what is marked blind is compared."
+        why = "" if state.blind else " Tick Blind first: only blind marks are compared."
         self.done_button.setToolTip(_TOOLTIP + why)
         self.mark_button.setEnabled(image is not None and not state.read_only)
 
     def note(self) -> None:
-        """The annotator has gone through the image that is looked at, or takes that back."""
+        """Set the current image as reviewed, or as not reviewed."""
         project, image = self.state.project, self.state.current
         if project is None or image is None:
             return

@@ -1,4 +1,4 @@
-"""Places on which people, or model and people, disagree; and the consensus taken as the truth."""
+"""Positions on which annotators or the model disagree, and the consensus as result."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _LOOK_NM = 5.0
 
 
 class Disputes(QWidget):
-    """A list of places, least decided first; a click goes there.
+    """A list of positions, the least certain first; a click shows the position.
 
-    Signals: ``took()`` once the consensus is in the images.
+    Signals: ``took()`` after the consensus has replaced the atoms of the images.
     """
 
     HEADERS = ("Image", "Posterior", "Marked by", "Model")
     TOOLTIPS = (
-        "Where it is.",
-        "Probability that it is an atom, by what people say of it and how good each of them is.",
-        "How many of those who have looked.",
-        "What the model says of the place.",
+        "Image of the position.",
+        "Probability of an atom, from the marks and the accuracy of each annotator.",
+        "Annotators with a mark, of those who reviewed the image.",
+        "Result of the model at the position.",
     )
     took = Signal()
 
@@ -46,9 +46,9 @@ class Disputes(QWidget):
         self.shown = pd.DataFrame()
         self.why = ComboBox()
         self.why.setAccessibleName("Which places")
-        self.why.setToolTip("Which places are listed. Default: all on which somebody disagrees.")
-        for column, words in WHY.items():
-            self.why.addItem(words, column)
+        self.why.setToolTip("Positions to list. Default: all with any disagreement.")
+        for column, text in WHY.items():
+            self.why.addItem(text, column)
         self.why.currentIndexChanged.connect(self._show)
         self.words = QLabel()
         self.words.setWordWrap(True)
@@ -59,8 +59,8 @@ class Disputes(QWidget):
         self.view.activated.connect(self._on_clicked)
         self.take_button = QPushButton("Take the consensus")
         self.take_button.setToolTip(
-            "Make the consensus the atoms of the images: what is not in it goes, places with a "
-            "posterior of 0.25 to 0.75 come in as uncertain. One step of undo for each image."
+            "Replace the atoms of the images by the consensus. Positions with a posterior of 0.25 "
+            "to 0.75 are set as uncertain. One undo step per image."
         )
         self.take_button.clicked.connect(self.take)
         layout = QVBoxLayout(self)
@@ -81,7 +81,7 @@ class Disputes(QWidget):
         self.show_comparison(None)
 
     def show_comparison(self, compared: AnnotatorComparison | None) -> None:
-        """List the places of a comparison."""
+        """List the positions of a comparison."""
         self.compared = compared
         self.setVisible(compared is not None)
         several = compared is not None and len(compared.consensus.annotators) > 1
@@ -97,9 +97,9 @@ class Disputes(QWidget):
         self.lines.show(dispute_lines(self.shown))
         n = len(table)
         self.words.setText(
-            f"{number(n, 'place')} to look at. A click puts it into the middle of the view."
+            f"{number(n, 'position')} with disagreement. Click one to centre the view on it."
             if n
-            else "There is no such place."
+            else "No position matches."
         )
         self.view.setVisible(n > 0)
 
@@ -108,7 +108,7 @@ class Disputes(QWidget):
         self.go_to(self.shown.iloc[index.row()])
 
     def go_to(self, place: pd.Series) -> None:
-        """Bring a place into the middle of the view, and select the atom there if there is one."""
+        """Centre the view on a position, and select the atom there if there is one."""
         image = place["image"]
         if image not in self.state.images:
             show_info(f"{image} is not open.")
@@ -119,7 +119,7 @@ class Disputes(QWidget):
         source, viewer = self.binding.source_layer(image), self.binding.viewer
         if source is not None:
             picking.bring_into_view(viewer, source, place)
-        else:  # its pixels are being read
+        else:  # the image is being read
             centre = (*compat.camera(viewer).center[:-2], place["y_nm"], place["x_nm"])
             zoom = min(compat.canvas_size(viewer)) / _LOOK_NM
             self.binding.current_image.set_view(image, (centre, zoom))
@@ -136,9 +136,9 @@ class Disputes(QWidget):
             return None
         return int(table["atom_id"].iloc[nearest])
 
-    # ---- the consensus as the truth
+    # ---- consensus
     def take(self) -> None:
-        """Measure where the consensus has atoms, and make them those of the images."""
+        """Measure the atoms of the consensus, and replace those of the images."""
         if self.compared is None:
             return
         images = {image for image, _ in self.compared.annotations.fields.values()}
@@ -154,7 +154,7 @@ class Disputes(QWidget):
         )
 
     def _put(self, found: dict[str, dict[int, list[Mark]]]) -> None:
-        """An image in each turn of the window."""
+        """Apply the consensus, one image per turn of the event loop."""
         self._waiting, self._epoch, self._n_taken = list(found.items()), self.state.epoch, 0
         self._turn.start()
 
@@ -170,8 +170,8 @@ class Disputes(QWidget):
         else:
             self._turn.stop()
             n = self._n_taken
-            words = f"is in {number(n, 'image')} now" if n else "was there already"
-            show_info(f"The consensus {words}.")
+            text = f"was applied in {number(n, 'image')}" if n else "was already applied"
+            show_info(f"The consensus {text}.")
             self.took.emit()
 
     def _put_one(self, image: str, marks: dict[int, list[Mark]]) -> bool:
@@ -179,7 +179,7 @@ class Disputes(QWidget):
         if edit is None:
             return False
         before = self.state.annotator
-        # It is nobody's own opinion, and is noted as such.
+        # Stored under the name of the consensus instead of the annotator.
         self.state.annotator = CONSENSUS
         try:
             self.state.history.do(edit)

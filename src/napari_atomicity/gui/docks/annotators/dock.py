@@ -1,4 +1,4 @@
-"""The Annotators dock: several people's marks of atoms, and how good the model is beside them."""
+"""The dock Annotators: marks of several annotators, their agreement, and the model."""
 
 from __future__ import annotations
 
@@ -29,32 +29,48 @@ from .packs import Packs, found_by_model
 from .results import Results
 
 FOLDER = "annotators/folder"
-"""Under this name the folder of the last export is remembered."""
+"""Key of the setting that stores the folder of the last export."""
 BLIND = "Leave blind mode to compare your marks with those of others."
-# Not at every mark: the whole log is read.
+# Delayed, because the whole log is read.
 _DELAY_MS = 400
 
 
-def compared_with(
-    said: Annotations,
+def compare_with_model(
+    annotations: Annotations,
     analyses: Mapping[str, AtomAnalysis],
     tolerance_nm: float,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AnnotatorComparison:
-    """People, and what a model has found beside them; for a worker."""
+    """Compare annotators with each other and with the model, in a worker.
+
+    Parameters
+    ----------
+    annotations : Annotations
+        The marks and reviewed images.
+    analyses : mapping of str to AtomAnalysis
+        Results of the model by image.
+    tolerance_nm : float
+        Largest distance of marks of one atom.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    AnnotatorComparison
+    """
     atoms = {image: analysis.table for image, analysis in analyses.items()}
-    return compare(said, atoms, tolerance_nm, progress=progress, stop=stop)
+    return compare(annotations, atoms, tolerance_nm, progress=progress, stop=stop)
 
 
 class Annotators(QWidget):
-    """Who has looked at what, packs out and in, the comparison, and what is in dispute."""
+    """Reviewed images, packs, the comparison, and disputed positions."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
         self.state = state = self.binding.state
-        self.said: Annotations | None = None
+        self.annotations: Annotations | None = None
         self.compared: AnnotatorComparison | None = None
         self._build()
         follow(self, state.project_changed, self._on_project)
@@ -80,13 +96,13 @@ class Annotators(QWidget):
         form = new_form()
         labelled(
             form, "One atom within", self.tolerance,
-            "Marks of several people that are no further apart, in nm, are one atom. Default: "
-            f"{TOLERANCE_NM:g} nm, less than half the distance of neighbours in platinum.",
+            "Largest distance in nm between marks of one atom. Default: "
+            f"{TOLERANCE_NM:g} nm, less than half the nearest-neighbour distance in platinum.",
         )  # fmt: skip
         self.button = main_button("Compare", self)
         self.button.setToolTip(
-            "Merge what people have marked: how far they agree, what to believe, and whether the "
-            "model is as good as one more of them."
+            "Merge the marks of all annotators: agreement, consensus, and whether the model is as "
+            "good as one more annotator."
         )
         self.button.clicked.connect(self.compare)
         self.hint = QLabel()
@@ -97,7 +113,7 @@ class Annotators(QWidget):
         self.disputes = Disputes(self.binding)
         self.export_button = QPushButton("Export…")
         self.export_button.setToolTip(
-            "Write agreement.json (all figures), consensus.csv (places with their posterior) and "
+            "Write agreement.json (statistics), consensus.csv (positions with posterior) and "
             "marks.csv into a folder, as `atomicity consensus` does."
         )
         self.export_button.clicked.connect(self.export)
@@ -105,7 +121,7 @@ class Annotators(QWidget):
         self.result.setWordWrap(True)
         self.result.setTextFormat(Qt.TextFormat.PlainText)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.result.setAccessibleName("What was written")
+        self.result.setAccessibleName("Written files")
 
         content = QWidget()
         layout = QVBoxLayout(content)
@@ -152,11 +168,11 @@ class Annotators(QWidget):
         self._enable()
 
     # ---- showing
-    def _show(self, said: Annotations | None) -> None:
-        self.said = said
-        self.looked.show_annotations(said)
-        self.packs.show_annotations(said)
-        if said is None or self.state.blind:
+    def _show(self, annotations: Annotations | None) -> None:
+        self.annotations = annotations
+        self.looked.show_annotations(annotations)
+        self.packs.show_annotations(annotations)
+        if annotations is None or self.state.blind:
             self._show_comparison(None)
         self._enable()
 
@@ -169,31 +185,31 @@ class Annotators(QWidget):
         self._enable()
 
     def _enable(self) -> None:
-        there = self.said is not None and len(self.said.looked) > 0
+        there = self.annotations is not None and len(self.annotations.looked) > 0
         self.button.setEnabled(there and not self.state.blind and not busy(self.state))
         self.hint.setText(self._hint(there))
         self.hint.setVisible(bool(self.hint.text()))
 
     def _hint(self, there: bool) -> str:
-        if self.said is None:
+        if self.annotations is None:
             return ""
         if self.state.blind:
             return BLIND
         if not there:
             return "There is nothing to compare yet: mark atoms blind, or import packs."
-        if self.compared is not None and not _same(self.compared.annotations, self.said):
+        if self.compared is not None and not _same(self.compared.annotations, self.annotations):
             return "Marks have changed since: compare again."
         return ""
 
-    # ---- what a person does
+    # ---- actions of the user
     def compare(self) -> None:
         """Merge the marks in a worker."""
-        if self.said is None:
+        if self.annotations is None:
             return
         start(
             self.state,
-            compared_with,
-            self.said,
+            compare_with_model,
+            self.annotations,
             found_by_model(self.state),
             self.tolerance.value(),
             message="Comparing annotators",
@@ -203,7 +219,7 @@ class Annotators(QWidget):
         )
 
     def export(self) -> None:
-        """Ask for a folder and write the comparison."""
+        """Write the comparison into a chosen folder."""
         if self.compared is None:
             return
         chosen = QFileDialog.getExistingDirectory(

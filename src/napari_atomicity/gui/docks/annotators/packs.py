@@ -1,4 +1,4 @@
-"""Packs: images and empty tables out to people, filled ones in."""
+"""Packs: images with empty tables for annotators, and the import of filled ones."""
 
 from __future__ import annotations
 
@@ -31,25 +31,40 @@ from ...tasks import start
 from .text import format_taken, number
 
 PACKS = "Packs (*.zip manifest.json)"
-ALL, THIS, NOBODY = "all", "this", "nobody"
+ALL, THIS, UNREVIEWED = "all", "this", "nobody"
 _WHICH = {
     ALL: "all images",
     THIS: "this image",
-    NOBODY: "images nobody has gone through",
+    UNREVIEWED: "images without a review",
 }
 
 
-def take_in(
+def import_packs(
     project: Project,
     paths: Sequence[Path],
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[TakenIn, dict[str, int]]:
-    """Take packs in, and say which numbers of atoms are free now; for a worker."""
+    """Import packs, in a worker.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    paths : sequence of Path
+        The packs.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    tuple of (TakenIn, dict of str to int)
+        The result, and the next free atom number of each image.
+    """
     return take_in_packs(project, paths, progress, stop), project.atoms.free_ids()
 
 
-def made(
+def make_pack(
     images: Sequence[ProjectImage],
     folder: Path,
     annotator: str | None,
@@ -58,7 +73,28 @@ def made(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Make a pack, with what the model found if there are analyses; for a worker."""
+    """Make a pack, in a worker.
+
+    Parameters
+    ----------
+    images : sequence of ProjectImage
+        The images of the pack.
+    folder : Path
+        The folder to make.
+    annotator : str or None
+        The annotator; None for any.
+    analyses : mapping of str to AtomAnalysis or None
+        Atoms that the tables start with.
+    tolerance_nm : float
+        Largest distance of marks of one atom.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    Path
+        The archive.
+    """
     atoms = None
     if analyses is not None:
         names = {image.name for image in images}
@@ -67,14 +103,14 @@ def made(
 
 
 def found_by_model(state: WindowState) -> dict[str, AtomAnalysis]:
-    """Image → what the model has found, without what people say of it."""
+    """Return the results of the model by image, without manual changes."""
     book = state.atoms
     known = {image: book.of(image) for image in book.images if not book.outdated(image)}
     return {i: a.analysis for i, a in known.items() if a is not None and a.analysis is not None}
 
 
 class Packs(QWidget):
-    """Which images go out and how; the buttons for out and in; and what came of it.
+    """Options of packs, buttons to export and import them, and the result.
 
     Signals: ``taken()`` after packs were read.
     """
@@ -86,15 +122,15 @@ class Packs(QWidget):
     ) -> None:
         super().__init__(parent)
         self.state, self.tolerance = state, tolerance
-        self.said: Annotations | None = None
+        self.annotations: Annotations | None = None
         self.which = ComboBox()
-        for name, words in _WHICH.items():
-            self.which.addItem(words, name)
-        self.proposals = QCheckBox("With what the model found")
+        for name, text in _WHICH.items():
+            self.which.addItem(text, name)
+        self.proposals = QCheckBox("With the atoms of the model")
         self.proposals.setToolTip(
-            "Whether the tables begin with the atoms that the model found, to be corrected. That "
-            "is quicker, but who begins from the model agrees with it too easily: not for judging "
-            "it. Default: no."
+            "Start the tables with the atoms found by the model, for correction. This is faster, "
+            "but biases annotators towards the model: do not use it to evaluate the model. "
+            "Default: off."
         )
         self.annotator = QLineEdit()
         self.annotator.setPlaceholderText("anybody")
@@ -102,30 +138,29 @@ class Packs(QWidget):
         remember("annotators/which", self.which)
         remember("annotators/proposals", self.proposals)
         form = new_form()
-        labelled(form, "Images", self.which, "Which images go into a pack. Default: all.")
+        labelled(form, "Images", self.which, "Images of the pack. Default: all.")
         labelled(
             form, "For", self.annotator,
-            "Name of the one person that it is for. Default: anybody; people write their names "
-            "into it.",
+            "Name of the annotator of the pack. Default: anybody; annotators enter their names.",
         )  # fmt: skip
         form.addRow(self.proposals)
         self.export_button = QPushButton("Export pack…")
         self.export_button.setToolTip(
-            "Make a folder, and the same as a .zip, with the images, an empty table for each, and "
-            "a README: people fill in the tables with any program and send it back."
+            "Make a folder and a .zip archive with the images, an empty table for each, and a "
+            "README. Annotators fill in the tables with any program and return the pack."
         )
         self.export_button.clicked.connect(self.export)
         self.import_button = QPushButton("Import packs…")
         self.import_button.setToolTip(
-            "Read packs that came back: .zip, or manifest.json in a folder. Images are told by "
-            "their content, else by their name. The same pack twice adds nothing."
+            "Read returned packs: .zip, or manifest.json in a folder. Images are matched by "
+            "content, otherwise by name. Importing a pack twice adds nothing."
         )
         self.import_button.clicked.connect(self.take_in)
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.result.setTextFormat(Qt.TextFormat.PlainText)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.result.setAccessibleName("What became of the packs")
+        self.result.setAccessibleName("Result of the packs")
         self.result.hide()
         row = QHBoxLayout()
         row.addWidget(self.export_button)
@@ -137,9 +172,9 @@ class Packs(QWidget):
         layout.addWidget(self.result)
         self.show_annotations(None)
 
-    def show_annotations(self, said: Annotations | None) -> None:
-        """Know who has looked at what, and whether there is a project."""
-        self.said = said
+    def show_annotations(self, annotations: Annotations | None) -> None:
+        """Update the buttons for the annotations of the project."""
+        self.annotations = annotations
         project = self.state.project
         self.export_button.setEnabled(project is not None and not self.state.blind)
         self.import_button.setEnabled(
@@ -148,23 +183,23 @@ class Packs(QWidget):
 
     # ---- out
     def images(self) -> list[str]:
-        """Those that are chosen."""
+        """Return the chosen images."""
         which, project = self.which.currentData(), self.state.project
         names = [] if project is None else project.names
         if which == THIS:
             return [name for name in names if name == self.state.current]
-        if which == NOBODY and self.said is not None:
-            seen = set(self.said.counts["image"])
+        if which == UNREVIEWED and self.annotations is not None:
+            seen = set(self.annotations.counts["image"])
             return [name for name in names if name not in seen]
         return names
 
     def export(self) -> None:
-        """Ask for a folder and make the pack."""
+        """Make the pack in a chosen folder."""
         project, names = self.state.project, set(self.images())
         if project is None:
             return
         if not names:
-            self._say("There is no such image: choose others.")
+            self._show_result("No image matches: choose others.")
             return
         chosen, _ = QFileDialog.getSaveFileName(
             self, "Folder to make", str(project.path.parent / "atoms-pack"), "Folder (*)"
@@ -173,7 +208,7 @@ class Packs(QWidget):
             return
         start(
             self.state,
-            made,
+            make_pack,
             [image for image in project.images(counts=False) if image.name in names],
             Path(chosen),
             self.annotator.text().strip() or None,
@@ -187,14 +222,14 @@ class Packs(QWidget):
 
     def _exported(self, archive: Path, n: int) -> None:
         folder = archive.with_suffix("")
-        self._say(
-            f"{number(n, 'image')} in {folder} and {archive.name}. Send either; README.txt in it "
-            "says what to do."
+        self._show_result(
+            f"{number(n, 'image')} in {folder} and {archive.name}. Send either; its README.txt has "
+            "the instructions."
         )
 
     # ---- in
     def take_in(self) -> None:
-        """Ask for packs and read them."""
+        """Read chosen packs."""
         project = self.state.project
         if project is None:
             return
@@ -207,7 +242,7 @@ class Packs(QWidget):
             return
         start(
             self.state,
-            take_in,
+            import_packs,
             project,
             paths,
             message="Reading packs",
@@ -221,9 +256,9 @@ class Packs(QWidget):
         self.state.atoms.skip_to(free)
         if len(taken.came):
             self.tolerance.setValue(taken.tolerance_nm)
-        self._say(format_taken(taken))
+        self._show_result(format_taken(taken))
         self.taken.emit()
 
-    def _say(self, words: str) -> None:
-        self.result.setText(words)
+    def _show_result(self, text: str) -> None:
+        self.result.setText(text)
         self.result.show()

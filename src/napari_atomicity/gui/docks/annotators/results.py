@@ -1,6 +1,8 @@
-"""What the comparison of annotators says: figures, tables, one sentence about the model."""
+"""Results of the comparison of annotators: statistics, tables, and the model."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
@@ -11,72 +13,72 @@ from ...controls.line_table import Lines, table_of
 from .text import effect_lines, f1_table, format_agreement, format_expert, rater_lines
 
 _F1 = (
-    "F1 of the marks of two: 1 if all are the same within the tolerance, 0 if none; with its 95 % "
-    "interval."
+    "F1 of the marks of two annotators: 1 if all marks match within the tolerance, 0 without any "
+    "match; with its 95 % interval."
 )
 
 
 class Results(QWidget):
-    """Three tables and a few lines; nothing while there is no comparison."""
+    """Three tables and a few lines; hidden without a comparison."""
 
     RATERS = (
-        ("Annotator", "Who."),
-        ("Images", "How many he or she has gone through."),
-        ("Marks", "How many; of those with a ? he or she was not sure."),
-        ("Sensitivity", "Share of the atoms, by the consensus of all, that are marked; with its "
+        ("Annotator", "Name of the annotator."),
+        ("Images", "Number of reviewed images."),
+        ("Marks", "Number of marks, uncertain ones with a ?."),
+        ("Sensitivity", "Share of the atoms of the consensus that are marked, with its "
                         "95 % interval."),
-        ("False marks", "Share of the marks that are no atom by the consensus of all; with its "
+        ("False marks", "Share of the marks that are no atom in the consensus, with its "
                         "95 % interval."),
     )  # fmt: skip
     EFFECT = (
-        ("Whose", "One person's, or the consensus."),
-        ("Atoms", "In the images that all have gone through."),
-        ("Density / nm⁻²", "Atoms per nm² of image; the interval is that of what people can't "
-                           "agree on."),
-        ("Nearest / nm", "Mean distance of nearest neighbours; the interval is that of what "
-                         "people can't agree on."),
+        ("Annotator", "One annotator, or the consensus."),
+        ("Atoms", "Atoms in the images reviewed by all annotators."),
+        ("Density / nm⁻²", "Atoms per nm² of image; the interval reflects disagreement between "
+                           "annotators."),
+        ("Nearest / nm", "Mean distance of nearest neighbours; the interval reflects "
+                         "disagreement between annotators."),
     )  # fmt: skip
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.expert = _words("Is the model as good as one more expert?")
-        self.agreement = _words("Agreement")
-        self.notes = _words("Notes")
-        self.raters = Lines(*zip(*self.RATERS, strict=True), self)
+        self.expert = _label("Is the model as good as one more expert?")
+        self.agreement = _label("Agreement")
+        self.notes = _label("Notes")
+        self.raters = _lines(self.RATERS, self)
         self.f1 = Lines((), (), self)
-        self.effect = Lines(*zip(*self.EFFECT, strict=True), self)
+        self.effect = _lines(self.EFFECT, self)
         self.views = [
             table_of(self.raters, "Annotators", 10),
-            table_of(self.f1, "F1 of each two", 10),
-            table_of(self.effect, "What disagreement does", 10),
+            table_of(self.f1, "Pairwise F1", 10),
+            table_of(self.effect, "Effect of disagreement", 10),
         ]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self.titles = [
-            title(words)
-            for words in (
+            title(text)
+            for text in (
                 "Is the model as good as one more expert?",
-                "Who finds how much",
-                "F1 of each two",
-                "What disagreement does to the result",
+                "Performance of each annotator",
+                "Pairwise F1",
+                "Effect of disagreement on the result",
             )
         ]
         expert, raters, f1, effect = self.titles
         for widget in (
             expert, self.expert, self.agreement, raters, self.views[0], f1, self.views[1], effect,
-            self.views[2], CollapsibleSection("What to know about these figures", self.notes),
+            self.views[2], CollapsibleSection("Notes on these statistics", self.notes),
         ):  # fmt: skip
             layout.addWidget(widget)
         self.show_comparison(None)
 
     def show_comparison(self, compared: AnnotatorComparison | None) -> None:
-        """Show it, or nothing."""
+        """Show a comparison, or hide the part."""
         self.setVisible(compared is not None)
         if compared is None:
             for lines in (self.raters, self.f1, self.effect):
                 lines.show([])
-            for words in (self.expert, self.agreement, self.notes):
-                words.setText("")
+            for label in (self.expert, self.agreement, self.notes):
+                label.setText("")
             return
         self.expert.setText(format_expert(compared.beside))
         self.agreement.setText(format_agreement(compared))
@@ -93,7 +95,7 @@ class Results(QWidget):
         self.notes.setText("\n".join(f"• {note}" for note in compared.notes))
 
 
-def _words(name: str) -> QLabel:
+def _label(name: str) -> QLabel:
     label = QLabel()
     label.setWordWrap(True)
     label.setTextFormat(Qt.TextFormat.PlainText)
@@ -102,11 +104,17 @@ def _words(name: str) -> QLabel:
     return label
 
 
-def title(words: str) -> QLabel:
-    """What a part is about."""
-    label = QLabel(words)
+def title(text: str) -> QLabel:
+    """Return the bold title of a part."""
+    label = QLabel(text)
     font = label.font()
     font.setBold(True)
     label.setFont(font)
     label.setWordWrap(True)
     return label
+
+
+def _lines(columns: Sequence[tuple[str, str]], parent: QWidget) -> Lines:
+    """Make the model of a table from pairs of header and tooltip."""
+    headers, tooltips = zip(*columns, strict=True)
+    return Lines(headers, tooltips, parent)

@@ -1,4 +1,4 @@
-"""What several people's marks come to, as a person reads it."""
+"""Results of the comparison of annotators as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ....statistics.human_parity import MODEL
 
 NOT_LOOKED = "–"
 MODEL_NAME = "Model"
-_MAX_TOLD = 8
+_MAX_LISTED = 8
 
 WHY = {
     "": "all",
@@ -23,38 +23,62 @@ WHY = {
     "people": "people disagree",
     "against": "model against people",
 }
-"""Column of the table of disputes → what is chosen by it."""
+"""Column of the table of disputes → name of the filter."""
 
 
 def number(n: int, word: str) -> str:
+    """Format a number with its noun, in the plural if needed."""
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def with_interval(value: float, low: float, high: float, decimals: int = 2) -> str:
-    """``0.82 (0.74–0.90)``; a dash where it is not known."""
+    """Format ``0.82 (0.74–0.90)``; a dash if the value is not finite.
+
+    Parameters
+    ----------
+    value, low, high : float
+        The value and its interval.
+    decimals : int
+        Number of decimals.
+
+    Returns
+    -------
+    str
+    """
     if not math.isfinite(value):
         return "–"
-    said, *ends = (f"{v:.{decimals}f}".replace("-", "−") for v in (value, low, high))
+    text, *ends = (f"{v:.{decimals}f}".replace("-", "−") for v in (value, low, high))
     if not (math.isfinite(low) and math.isfinite(high)):
-        return said
-    return f"{said} ({(' to ' if low < 0 else '–').join(ends)})"
+        return text
+    return f"{text} ({(' to ' if low < 0 else '–').join(ends)})"
 
 
 def _of(row: Mapping[str, Any], name: str, decimals: int = 2) -> str:
     return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], decimals)
 
 
-# ---- who has looked
+# ---- coverage
 def coverage_lines(
-    said: Annotations, images: Sequence[str], annotators: Sequence[str]
+    annotations: Annotations, images: Sequence[str], annotators: Sequence[str]
 ) -> list[tuple[str, ...]]:
-    """A line per image: its name, then for each annotator what he has marked there.
+    """Return a line per image: its name, then the marks of each annotator.
 
-    ``12 (2 ?)`` are twelve marks, of two of which he is not sure.
+    ``12 (2 ?)`` means twelve marks, two of them uncertain.
+
+    Parameters
+    ----------
+    annotations : Annotations
+        The marks and reviewed images.
+    images, annotators : sequence of str
+        The lines and the columns.
+
+    Returns
+    -------
+    list of tuple of str
     """
     cells = {
         (row.image, row.annotator): _marks(int(row.marks), int(row.uncertain))
-        for row in said.counts.itertuples()
+        for row in annotations.counts.itertuples()
     }
     return [(i, *(cells.get((i, who), NOT_LOOKED) for who in annotators)) for i in images]
 
@@ -65,49 +89,49 @@ def _marks(n: int, n_uncertain: int) -> str:
     return f"{n} ({n_uncertain} ?)" if n_uncertain else str(n)
 
 
-def format_annotators(said: Annotations, annotators: Sequence[str]) -> str:
-    """Who has gone through how many images."""
+def format_annotators(annotations: Annotations, annotators: Sequence[str]) -> str:
+    """Format the numbers of marks and reviewed images of each annotator."""
     if not annotators:
-        return "Nobody has gone through an image yet."
-    images = said.counts.groupby("annotator")["image"].size()
-    marks = said.counts.groupby("annotator")["marks"].sum()
-    told = "; ".join(
+        return "No image has been reviewed yet."
+    images = annotations.counts.groupby("annotator")["image"].size()
+    marks = annotations.counts.groupby("annotator")["marks"].sum()
+    text = "; ".join(
         f"{who}: {number(int(marks[who]), 'mark')} in {number(int(images[who]), 'image')}"
         for who in annotators
     )
-    return f"{told}."
+    return f"{text}."
 
 
 # ---- packs
 def format_taken(taken: TakenIn) -> str:
-    """What came in, what was known, and what was left out and why."""
-    said = []
+    """Format the result of an import of packs: new, known and refused tables."""
+    parts = []
     new = taken.came[taken.came["new"].astype(bool)]
     if len(new):
         who = ", ".join(dict.fromkeys(new["annotator"]))
         n_images = new["image"].nunique()
-        said.append(
-            f"Came in: {number(int(new['marks'].sum()), 'mark')} of {who} in "
+        parts.append(
+            f"Imported: {number(int(new['marks'].sum()), 'mark')} of {who} in "
             f"{number(n_images, 'image')}."
         )
     known = len(taken.came) - len(new)
     if known:
         tables = "1 table was" if known == 1 else f"{known} tables were"
-        said.append(f"{tables} known already; nothing was added.")
+        parts.append(f"{tables} known already; nothing was added.")
     by_name = taken.came.loc[taken.came["by_name"].astype(bool), "image"]
     if len(by_name):
-        said.append(f"Told by the name only, since the files are not there: {', '.join(by_name)}.")
+        parts.append(f"Matched by name only, because the files are missing: {', '.join(by_name)}.")
     if len(taken.refused):
         lines = [f"• {what}: {why}" for what, why in taken.refused.itertuples(index=False)]
-        more = len(lines) - _MAX_TOLD
-        lines = lines[:_MAX_TOLD] + ([f"• and {more} more"] if more > 0 else [])
-        said.append("\n".join(["Not taken in:", *lines]))
-    return "\n".join(said)
+        more = len(lines) - _MAX_LISTED
+        lines = lines[:_MAX_LISTED] + ([f"• and {more} more"] if more > 0 else [])
+        parts.append("\n".join(["Not imported:", *lines]))
+    return "\n".join(parts)
 
 
 # ---- the comparison
 def rater_lines(compared: AnnotatorComparison) -> list[tuple[str, ...]]:
-    """Annotator, images, marks, share of the atoms that he finds, share of his marks that err."""
+    """Return annotator, images, marks, sensitivity and share of false marks."""
     return [
         (row["annotator"], str(row["images"]), _marks(row["marks"], row["uncertain"]),
          _of(row, "sensitivity"), _of(row, "false_share"))
@@ -116,12 +140,12 @@ def rater_lines(compared: AnnotatorComparison) -> list[tuple[str, ...]]:
 
 
 def f1_table(compared: AnnotatorComparison) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Headers and lines of F1 of each two, the model among them if it has looked."""
+    """Return headers and lines of the pairwise F1, with the model if it has results."""
     cells = {(p["a"], p["b"]): _of(p, "f1") for p in compared.consensus.pairs.to_dict("records")}
     names = list(compared.consensus.annotators)
     if compared.beside is not None:
-        told = {p["b"]: _of(p, "f1") for p in compared.beside["pairs"] if p["a"] == MODEL}
-        cells |= {(MODEL_NAME, who): f1 for who, f1 in told.items()}
+        model = {p["b"]: _of(p, "f1") for p in compared.beside["pairs"] if p["a"] == MODEL}
+        cells |= {(MODEL_NAME, who): f1 for who, f1 in model.items()}
         names = [MODEL_NAME, *names]
 
     def cell(a: str, b: str) -> str:
@@ -131,7 +155,7 @@ def f1_table(compared: AnnotatorComparison) -> tuple[list[str], list[tuple[str, 
 
 
 def effect_lines(effect: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Who, atoms, density, distance of nearest neighbours."""
+    """Return annotator, atoms, density and distance of nearest neighbours."""
     return [
         (row["who"], f"{row['atoms']:.0f}",
          with_interval(row["density_per_nm2"], row["density_per_nm2_low"],
@@ -143,26 +167,26 @@ def effect_lines(effect: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def format_agreement(compared: AnnotatorComparison) -> str:
-    """Sites, consensus and alpha in a few lines."""
+    """Format sites, consensus and Krippendorff's alpha."""
     found = compared.consensus
     people = number(len(found.annotators), "person").replace("persons", "people")
-    said = [
+    parts = [
         f"{number(len(found.sites), 'site')} marked by {people}, of which {len(found.believed)} "
-        f"belong to the consensus; marks within {found.tolerance_nm:g} nm are one."
+        f"belong to the consensus; marks within {found.tolerance_nm:g} nm are one site."
     ]
     if len(found.annotators) > 1:
-        said.append(
+        parts.append(
             f"Krippendorff's α: {_figure(found.alpha_places)} of all places, "
             f"{_figure(found.alpha_sites)} of marked sites only."
         )
     if compared.beside is not None:
         against = compared.beside["against_consensus"]
-        said.append(
+        parts.append(
             f"Model against {'the consensus' if len(found.annotators) > 1 else 'the person'}: "
             f"F1 {_of(against, 'f1')}, precision {_of(against, 'precision')}, "
             f"recall {_of(against, 'recall')}."
         )
-    return "\n".join(said)
+    return "\n".join(parts)
 
 
 def _figure(figure: AgreementFigure) -> str:
@@ -170,28 +194,28 @@ def _figure(figure: AgreementFigure) -> str:
 
 
 def format_expert(beside: Mapping[str, Any] | None) -> str:
-    """Is the model as good as one more expert? One sentence, then the numbers."""
+    """Format whether the model is as good as one more expert: a sentence and the numbers."""
     if beside is None:
-        return "The model has not looked at these images yet: find atoms in them first (Atoms)."
+        return "The model has no results for these images yet: find their atoms first (dock Atoms)."
     expert = beside["one_more_expert"]
     if expert is None:
         return (
-            "Whether the model is as good as one more expert takes two people who have gone "
-            "through the same images."
+            "The comparison of the model with one more expert needs two people who have reviewed "
+            "the same images."
         )
     difference, low, high = (expert[f"difference{end}"] for end in ("", "_low", "_high"))
     if not all(map(math.isfinite, (difference, low, high))):
-        return "Whether the model is as good as one more expert is not known: too few marks."
+        return "The comparison of the model with one more expert is not known: too few marks."
     if high < 0:
         verdict = "No: the model is further from the others than one of these people"
     elif low > 0:
         verdict = "Yes, and more: the model is nearer to the others than one of these people"
     else:
         verdict = (
-            "Yes, as far as can be told: the model can't be told from one more of these people"
+            "Yes, within the uncertainty: the model does not differ from one more of these people"
         )
     how = "higher" if difference > 0 else "lower"
-    said = (
+    text = (
         f"{verdict}. Its F1 against the others is {abs(difference):.2f} {how} than a person's "
         f"(95 % interval of the difference {_signed(low)} to {_signed(high)})."
     )
@@ -201,7 +225,7 @@ def format_expert(beside: Mapping[str, Any] | None) -> str:
         f"{with_interval(p['f1_model'], math.nan, math.nan)}"
         for p in expert["persons"]
     )
-    return f"{said}\nF1 {each}."
+    return f"{text}\nF1 {each}."
 
 
 def _signed(value: float) -> str:
@@ -210,14 +234,14 @@ def _signed(value: float) -> str:
 
 # ---- disputes
 def dispute_lines(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Image, posterior, who marked it, what the model says."""
-    says = {None: "–", True: "atom", False: "none"}
+    """Return image, posterior, number of annotators with a mark, and result of the model."""
+    results = {None: "–", True: "atom", False: "none"}
     return [
         (
             row.image if not row.frame else f"{row.image}, frame {row.frame + 1}",
             f"{row.posterior:.2f}",
             f"{row.n_marked} of {row.n_looked}",
-            says[None if row.model is None else bool(row.model)],
+            results[None if row.model is None else bool(row.model)],
         )
         for row in table.itertuples()
     ]

@@ -10,7 +10,7 @@ from ....atoms.analysis import AtomAnalysis
 from ... import tasks
 from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
-from .jobs import find
+from .jobs import find_image_atoms
 
 _MAX_NAMED = 4
 
@@ -25,7 +25,7 @@ class AtomsOfAll(ImageQueue):
         """Image → why its atoms could not be found."""
 
     def start(self, images: list[str], model: str, device: str, precision: float | None) -> None:
-        """Find the atoms of these images; the one that is looked at comes first."""
+        """Find the atoms of these images; the current image comes first."""
         self.begin(images)
         self._settings = (model, device, precision)
         self.failed = {}
@@ -38,7 +38,7 @@ class AtomsOfAll(ImageQueue):
             return
         self.run(
             f"Finding atoms in {self.n_done + 1} of {self.n_in_all}: {image}",
-            find,
+            find_image_atoms,
             (self.state.micrograph(image), *self._settings),
             self._found,
             partial(self._fail, image),

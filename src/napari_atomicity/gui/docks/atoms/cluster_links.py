@@ -1,4 +1,4 @@
-"""Clusters and the atoms in them are selected together."""
+"""Linked selection of clusters and their atoms."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .jobs import holders
 
 
 def unchanged(now: tuple[object, ...], before: tuple[object, ...]) -> bool:
-    """Whether what a result was found from is still the same: an image, and things never edited."""
+    """Return whether the inputs of a result are the same: an image, and immutable objects."""
     return now[:1] == before[:1] and all(a is b for a, b in zip(now[1:], before[1:], strict=True))
 
 
 class ClusterLinks(QObject):
-    """Which atoms of the image that is looked at lie in which cluster.
+    """Links between clusters of the current image and the atoms in them.
 
-    Which do is found in a worker when atoms or outlines have changed. A selection is followed only
-    where there is something to follow: who selects a lone atom keeps the clusters.
+    The links are computed in a worker when atoms or outlines have changed. Selecting an atom
+    outside all clusters does not change the selection of clusters.
 
-    Signals: ``changed()`` when it is known anew.
+    Signals: ``changed()`` when the links have changed.
     """
 
     changed = Signal()
@@ -45,7 +45,7 @@ class ClusterLinks(QObject):
         follow(self, self._session.atoms.selection_changed, self._on_atoms)
 
     def update_now(self) -> None:
-        """Find out who holds whom, if that may have changed."""
+        """Compute the links if their inputs have changed."""
         image = self._session.current
         atoms = self._session.atoms.of(image)
         analysis = None if image is None else self._session.analysis(image)
@@ -71,7 +71,7 @@ class ClusterLinks(QObject):
             self.changed.emit()
 
     def atoms_of(self, keys: frozenset[Key]) -> frozenset[AtomKey]:
-        """The atoms, of those that count, in some clusters of the image."""
+        """Return the counted atoms in some clusters of the image."""
         image = self._image
         if image is None:
             return frozenset()
@@ -80,7 +80,7 @@ class ClusterLinks(QObject):
         return frozenset((image, i) for i in there if self.held.get(i) in clusters)
 
     def clusters_of(self, keys: frozenset[AtomKey]) -> frozenset[Key]:
-        """The clusters of the image that hold some atoms."""
+        """Return the clusters of the image that contain some atoms."""
         image = self._image
         if image is None:
             return frozenset()
@@ -88,7 +88,7 @@ class ClusterLinks(QObject):
         return frozenset((image, i) for i in found if i is not None)
 
     def _may_follow(self) -> bool:
-        # Who marks by hand and deletes one atom must not delete all those around it.
+        # During manual marking, Delete must remove only the selected atom.
         return self.on and not self._following and not self._binding.atoms.marking
 
     def _on_clusters(self, keys: frozenset[Key]) -> None:

@@ -40,11 +40,13 @@ class ColumnChart(Drawing):
 
     Parameters
     ----------
-    lines
+    lines : float, optional
         How many lines of text high it is.
-    counts
+    counts : bool, optional
         Whether the values stand above the columns, where there is room.
 
+    Notes
+    -----
     Signals: ``clicked(index)`` of a column.
     """
 
@@ -102,7 +104,7 @@ class ColumnChart(Drawing):
         return QRectF(area.left() + index * width + gap, area.top(), width - 2 * gap, area.height())
 
     def index_at(self, point: QPointF) -> int:
-        """The column at a place; -1 if there is none."""
+        """Return the column at a position; -1 if there is none."""
         for i in range(len(self._columns)):
             box = self._box(i)
             if box.left() <= point.x() < box.right() and self._columns[i].value > 0:

@@ -1,4 +1,4 @@
-"""The dock Atoms: one button from a micrograph to its single atoms, and what they say."""
+"""The dock Atoms: find the single atoms of a micrograph, and describe them."""
 
 from __future__ import annotations
 
@@ -32,30 +32,29 @@ from ...viewer.binding import binding_of
 from .batch import AtomsOfAll
 from .cluster_links import ClusterLinks
 from .found import FoundPart
-from .jobs import find, pasted, write_atoms
+from .jobs import find_image_atoms, format_atoms, write_atoms
 from .marking import MarkingPart
 from .models import AtomModelCombo
 from .pixel_size import PixelSizePart
 from .single_atom_calibration import SingleAtomCalibrationPart
 from .threshold import ThresholdPart
 
-CLUSTERS = "Clusters, counted by their atoms"
+CLUSTERS = "Clusters, counted by single-atom calibration"
 NOTHING_FOUND = (
-    "No atom was found. A lower threshold shows fainter candidates; marking by hand adds what was "
-    "missed."
+    "No atom was found. A lower threshold shows fainter candidates; missed atoms can be marked "
+    "manually."
 )
 NO_CONTRAST = (
-    "This image has no contrast at all: whether there are atoms can't be known, and it counts in "
-    "no density."
+    "This image has no contrast, so atoms cannot be detected. It is left out of all densities."
 )
 OUTDATED = (
-    "The pixel size has changed since these atoms were found: distances and densities are of the "
-    "old one. Find atoms again."
+    "The pixel size has changed since these atoms were found; distances and densities are "
+    "outdated. Find atoms again."
 )
 
 
 class Atoms(QWidget):
-    """Image, model, the button that does everything, and what was found."""
+    """Image, model, the button Find atoms, and the results."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -83,23 +82,23 @@ class Atoms(QWidget):
         self.clusters_part.button.toggled.connect(self._look)
         self._enable()
 
-    # ---- what it is made of
+    # ---- content
     def _build(self) -> None:
         self.image_form = ImageForm(self.binding)
         self.pixel_size = PixelSizePart(self.binding, self.image_form)
         self.models = AtomModelCombo()
-        asked = new_form()
+        form = new_form()
         labelled(
-            asked,
+            form,
             "Model",
             self.models,
-            "The network that looks for atoms. Default: the shipped one.",
+            "Model. Default: the shipped one.",
         )
-        self._model_label = asked.labelForField(self.models)
+        self._model_label = form.labelForField(self.models)
         self.button = main_button("Find atoms", self)
         self.button.setToolTip(
-            "Find the single atoms of this image, measure them, and report those with which the "
-            "expected F1 is best. What people have marked stays."
+            "Find and measure the single atoms of this image. The threshold is set to the best "
+            "expected F1. Manual marks are kept."
         )
         self.all_button = QPushButton("All images")
         self.task_bar = TaskBar(self.state)
@@ -118,7 +117,7 @@ class Atoms(QWidget):
         layout = QVBoxLayout(content)
         layout.addWidget(self.image_form)
         layout.addWidget(self.pixel_size)
-        layout.addLayout(asked)
+        layout.addLayout(form)
         layout.addLayout(buttons)
         for widget in (
             self.task_bar,
@@ -145,7 +144,7 @@ class Atoms(QWidget):
         self.clusters_action = menu.addAction("Clusters and their atoms…", self.export_clusters)
         self.export_button.setMenu(menu)
         self.copy_button = QPushButton("Copy")
-        self.copy_button.setToolTip("Copy the atoms of this image as a table, to paste elsewhere.")
+        self.copy_button.setToolTip("Copy the atoms of this image as a table to the clipboard.")
         self.copy_button.clicked.connect(self.copy)
         for button in (self.export_button, self.copy_button):
             button.setEnabled(False)  # before it is laid out: disabled it needs more room
@@ -157,23 +156,23 @@ class Atoms(QWidget):
 
     def _settings(self) -> QWidget:
         self.device = DeviceCombo()
-        self.precise = QCheckBox("Begin with the expected precision above")
+        self.precise = QCheckBox("Start at the expected precision above")
         self.precise.setToolTip(
-            "Whether newly found atoms are reported with an expected precision instead of the "
-            "best expected F1, in this image and in all. Default: no."
+            "Set the threshold of new results to the expected precision instead of the best "
+            "expected F1. Default: off."
         )
         remember("atoms/precise", self.precise)
         form = new_form()
-        labelled(form, "Device", self.device, "Where the network runs. Default: automatic.")
+        labelled(form, "Device", self.device, "Device of the network. Default: automatic.")
         form.addRow(self.precise)
         inner = QWidget()
         inner.setLayout(form)
         return folded(inner)
 
-    # ---- what the session says
+    # ---- changes of the state
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         super().showEvent(event)
-        # below the fields of the form above, whose labels are as wide as the theme makes them
+        # Align with the form above, whose labels have a width that depends on the theme.
         above = self.image_form.form.labelForField(self.image_form.pixel_size)
         self._model_label.setMinimumWidth(above.sizeHint().width())
         self._look()
@@ -194,8 +193,8 @@ class Atoms(QWidget):
         self.all_button.setText(f"All images ({len(waiting)})" if waiting else "All images")
         self.all_button.setEnabled(n > 0 and free and not self.batch.running)
         self.all_button.setToolTip(
-            "Find the atoms of the images in which nobody has looked yet; if there are none, of "
-            f"all {n} again."
+            "Find the atoms of all images without results, or of all "
+            f"{n} images again if all have results."
             if n
             else "Open images first, or a folder in the dock Browse."
         )
@@ -208,7 +207,7 @@ class Atoms(QWidget):
         return [image for image in self.state.images if unknown(image)]
 
     def _look(self, *_: object) -> None:
-        """Show what there is, once for a burst of changes, and only while somebody looks."""
+        """Show the current state, while the dock is visible."""
         if not self.isVisible():
             return
         atoms = self.state.atoms.of(self.state.current)
@@ -224,8 +223,8 @@ class Atoms(QWidget):
         flat = analysis is not None and analysis.is_flat
         current = self.state.current
         outdated = current is not None and self.state.atoms.outdated(current)
-        words = NO_CONTRAST if flat else NOTHING_FOUND if nothing else ""
-        self.result.setText(OUTDATED if outdated else words)
+        text = NO_CONTRAST if flat else NOTHING_FOUND if nothing else ""
+        self.result.setText(OUTDATED if outdated else text)
         self.result.setVisible(nothing or flat or outdated)
         self.export_button.setEnabled(bool(self.state.atoms.images))
         self.copy_button.setEnabled(atoms is not None)
@@ -233,7 +232,7 @@ class Atoms(QWidget):
     # ---- the buttons
     @property
     def precision(self) -> float | None:
-        """Expected precision of what is reported first; None: the best expected F1."""
+        """Expected precision of new results; None for the best expected F1."""
         return self.threshold.precision.value() if self.precise.isChecked() else None
 
     def run(self) -> None:
@@ -245,7 +244,7 @@ class Atoms(QWidget):
             return
         tasks.start(
             self.state,
-            find,
+            find_image_atoms,
             self.state.micrograph(image),
             self.models.model,
             self.device.device,
@@ -259,11 +258,11 @@ class Atoms(QWidget):
 
     def _done(self, analysis: AtomAnalysis) -> None:
         if self.binding.accepts(analysis):
-            words = f"find atoms in {analysis.micrograph.name}"
-            self.state.atoms.set_analysis(analysis, words)
+            name = f"find atoms in {analysis.micrograph.name}"
+            self.state.atoms.set_analysis(analysis, name)
 
     def run_all(self) -> None:
-        """Find the atoms where nobody has looked yet; if there is no such image, in all again."""
+        """Find the atoms of images without results, or of all images if all have results."""
         images = self._waiting() or self.state.images
         if not self._waiting() and not self._wants_all_again(len(images)):
             return
@@ -274,8 +273,8 @@ class Atoms(QWidget):
         answer = QMessageBox.question(
             self,
             "Find all atoms again?",
-            f"In all {n} images atoms were looked for. Find them again, as it is set now? What "
-            "people have marked stays. It can be undone.",
+            f"All {n} images have results. Find the atoms again with the current settings? Manual "
+            "marks are kept. This can be undone.",
             buttons.Yes | buttons.No,
             buttons.No,
         )
@@ -283,13 +282,13 @@ class Atoms(QWidget):
 
     # ---- out
     def copy(self) -> None:
-        """Put the atoms of this image on the clipboard."""
+        """Copy the atoms of this image to the clipboard."""
         atoms = self.state.atoms.of(self.state.current)
         if atoms is None:
             return
         tasks.start(
             self.state,
-            pasted,
+            format_atoms,
             atoms,
             self.state.analysis(atoms.image),
             message="Copying",
@@ -299,7 +298,7 @@ class Atoms(QWidget):
         )
 
     def export_atoms(self) -> None:
-        """Ask for a file and write the atoms of all images, as the command line does."""
+        """Write the atoms of all images into a chosen file, as the command line does."""
         path = choose_table_path(self, "atoms.csv", FILE_TYPES)
         if path is None:
             return
@@ -317,10 +316,10 @@ class Atoms(QWidget):
         )
 
     def export_clusters(self) -> None:
-        """Ask for a file and write the clusters of this image with their counts and atoms."""
+        """Write the clusters of this image with their counts and atoms into a chosen file."""
         rows = self.clusters.rows
         if rows is None:
-            show_info(f"Open “{CLUSTERS}” first: nothing is counted yet.")
+            show_info(f"Open “{CLUSTERS}” first: clusters are not counted yet.")
             return
         path = choose_table_path(self, "cluster_atoms.csv", FILE_TYPES)
         if path is not None:

@@ -1,4 +1,4 @@
-"""What was found in an image: how many, how dense, in which groups, of how many species."""
+"""Results of an image: number, density, groups and species of its atoms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 import pandas as pd
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.completeness import Completeness
 from ....atoms.injection import InjectedAtoms
@@ -24,61 +24,60 @@ from ...controls.forms import ComboBox, labelled, new_form, spin_box
 from ...viewer.atom_style import COLOURINGS
 from ...viewer.binding import Binding
 from .column_chart import Column, ColumnChart
-from .jobs import add_more, describe_species, figures, same_places
+from .jobs import describe_species, figures, inject_test_atoms, same_places
 
 MAX_SIZES = 12
-"""Groups of more atoms stand together in the last column."""
-_TELLING = {
-    "confidence": "how likely it is an atom",
-    "group": "lone, dimer, multimer or cluster",
-    "species": "which species, where they were told apart",
+"""The last column holds groups of this size and larger."""
+_COLOURING_TEXTS = {
+    "confidence": "probability of an atom",
+    "group": "isolated, dimer, multimer or cluster",
+    "species": "species, if they were distinguished",
 }
 
 
 def format_found(found: Summary) -> str:
-    """Density, neighbours, and who said so."""
-    said = []
+    """Format density, nearest neighbours and manual marks."""
+    parts = []
     if math.isfinite(found.density_per_nm2):
-        said.append(
+        parts.append(
             f"{found.density_per_nm2:.3g} atoms per nm² of support ({found.area_nm2:.4g} nm²)"
         )
     if math.isfinite(found.nearest_nm):
-        said.append(f"nearest neighbour {found.nearest_nm:.2f} nm (median)")
+        parts.append(f"nearest neighbour {found.nearest_nm:.2f} nm (median)")
     if found.n_by_person:
-        said.append(f"{found.n_by_person} marked by hand")
+        parts.append(f"{found.n_by_person} marked by hand")
     if found.n_uncertain:
-        said.append(f"{found.n_uncertain} uncertain")
+        parts.append(f"{found.n_uncertain} uncertain")
     if found.n_off_support:
-        count = "counts" if found.n_off_support == 1 else "count"
-        said.append(f"{found.n_off_support} beside the support {count} in no density")
-    return "; ".join(said) + "." if said else ""
+        parts.append(f"{found.n_off_support} off the support, not in the density")
+    return "; ".join(parts) + "." if parts else ""
 
 
 def format_missed(census: Completeness) -> str:
-    """Which share is found, and how many atoms there are with the others."""
+    """Format the completeness, and the density corrected for missed atoms."""
     share = f"{100 * census.share:.0f} % ({100 * census.low:.0f}–{100 * census.high:.0f} %)"
     if not math.isfinite(census.density_per_nm2):
-        return f"Of atoms like those of the first frame {share} are found."
+        return f"Of atoms like those of the first frame, {share} are detected."
     density = (
         f"{census.density_per_nm2:.2g} ({census.density_low:.2g}–{census.density_high:.2g}) "
-        "atoms per nm² away from clusters"
+        "atoms per nm² outside clusters"
     )
     bound = ": the density above is a lower bound" if census.is_low else ""
-    found = f"Of atoms like these {share} are found{bound}."
-    return f"{found} With the others, without false ones: {density}."
+    found = f"Of atoms like these, {share} are detected{bound}."
+    return f"{found} Corrected for missed atoms and false detections: {density}."
 
 
 def kind_bars(kinds: pd.DataFrame) -> list[Bar]:
-    """Shares of the atoms that are alone, in pairs, in small groups and in clusters."""
+    """Return bars of the fractions of atoms that are isolated or in groups of each kind."""
     colours, symbols = palette.colours(KINDS), palette.symbols(KINDS)
     return [
         Bar(
             row.kind,
             row.share_of_atoms,
-            f"{row.atoms} ({100 * row.share_of_atoms:.0f} %)",
+            f"{int(row.atoms)} ({100 * float(row.share_of_atoms):.0f} %)",
             colours[row.kind],
             symbols[row.kind],
-            tooltip=f"{row.atoms} atoms in {row.groups} groups of {_members(row.kind)}",
+            tooltip=f"{row.atoms!s} atoms in {row.groups!s} groups of {_members(str(row.kind))}",
         )
         for row in kinds.itertuples()
     ]
@@ -94,7 +93,7 @@ def _members(kind: str) -> str:
 
 
 def size_columns(sizes: pd.DataFrame) -> list[Column]:
-    """Number of groups of each size, from one atom to `MAX_SIZES` or more."""
+    """Return columns of the number of groups of each size, up to `MAX_SIZES` or more."""
     colours = palette.colours(KINDS)
     last = min(int(sizes["size"].max()), MAX_SIZES) if len(sizes) else 0
     columns = []
@@ -103,13 +102,13 @@ def size_columns(sizes: pd.DataFrame) -> list[Column]:
         rows = sizes[sizes["size"] >= size] if more else sizes[sizes["size"] == size]
         n = int(rows["groups"].sum())
         label = f"{size}+" if more else str(size)
-        words = f"{n} group{'s' * (n != 1)} of {label} atom{'s' * (size != 1)}: click to select"
-        columns.append(Column(float(n), colours[kind_of([size])[0]], label, words))
+        text = f"{n} group{'s' * (n != 1)} of {label} atom{'s' * (size != 1)}: click to select"
+        columns.append(Column(float(n), colours[kind_of([size])[0]], label, text))
     return columns
 
 
 class FoundPart(QWidget):
-    """Figures of the image that is looked at, found in a worker."""
+    """Results of the current image, computed in a worker."""
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -127,84 +126,90 @@ class FoundPart(QWidget):
         self._show_colouring(binding.atoms.colour_by)
 
     def _build(self) -> None:
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("What was found")
+        self.words = self._new_label("What was found")
         self.words.setToolTip(
-            "As counted at this threshold, without correction for the edges. The dock Dispersion "
-            "gives intervals, and tests against chance."
+            "Counts at this threshold, without correction for the edges. The dock Dispersion "
+            "gives intervals and tests against randomness."
         )
         self.kinds = BarChart()
         self.kinds.setAccessibleName("Atoms alone and in groups")
         self.sizes = ColumnChart(4.0, counts=True)
         self.sizes.setAccessibleName("Groups by number of atoms")
         self.sizes.setToolTip(
-            "Groups by their number of atoms; heights go with the square root. A click selects "
-            "the atoms of these groups."
+            "Number of groups of each size, on a square-root scale. Click a column to select the "
+            "atoms of its groups."
         )
-        self.distance = spin_box(0.05, 5.0, LINK_NM, 2, " nm")
-        self.distance.setSingleStep(0.01)
-        self.colouring = ComboBox()
-        for name in COLOURINGS:
-            self.colouring.addItem(name, name)
-        self.legend = QLabel()
-        self.legend.setWordWrap(True)
-        self.legend.setAccessibleName("Colours of the rings")
-        self.species_button = QPushButton("Tell species apart")
-        self.species_button.setToolTip(
-            "Ask whether the intensities of the lone atoms are those of one metal or of several: "
-            "a mixture with as many components as the Bayesian information criterion calls for."
-        )
-        self.missed_button = QPushButton("How many are missed?")
-        self.missed_button.setToolTip(
-            "Put atoms of many heights into the image and look for them again: which share of its "
-            "atoms is found at this threshold, and how many there are with the others. Takes some "
-            "ten times as long as finding the atoms."
-        )
-        self.missed_words = QLabel()
-        self.missed_words.setWordWrap(True)
-        self.missed_words.setAccessibleName("Atoms that are missed")
-        self.species_words = QLabel()
-        self.species_words.setWordWrap(True)
-        self.species_words.setAccessibleName("Species")
-        form = new_form()
-        labelled(
-            form,
-            "Linked within",
-            self.distance,
-            "Atoms no further apart than this, in nm, are one group. "
-            f"Default: {LINK_NM:g} nm, 8 % above the distance of neighbours in platinum.",
-        )
-        telling = "; ".join(f"<i>{name}</i>: {words}" for name, words in _TELLING.items())
-        labelled(
-            form,
-            "Coloured by",
-            self.colouring,
-            f"What the colour of a ring in the image tells. {telling}. Default: confidence.",
-        )
-        form.addRow(self.legend)
-        row = QHBoxLayout()
-        row.addWidget(self.missed_button)
-        row.addWidget(self.species_button)
-        row.addStretch(1)
+        self.missed_words = self._new_label("Atoms that are missed")
+        self.species_words = self._new_label("Species")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.words)
         layout.addWidget(self.kinds)
         layout.addWidget(self.sizes)
-        layout.addLayout(form)
-        layout.addLayout(row)
+        layout.addLayout(self._new_form())
+        layout.addLayout(self._new_buttons())
         layout.addWidget(self.missed_words)
         layout.addWidget(self.species_words)
 
-    # ---- what the session says
+    @staticmethod
+    def _new_label(name: str) -> QLabel:
+        label = QLabel()
+        label.setWordWrap(True)
+        label.setAccessibleName(name)
+        return label
+
+    def _new_form(self) -> QFormLayout:
+        self.distance = spin_box(0.05, 5.0, LINK_NM, 2, " nm")
+        self.distance.setSingleStep(0.01)
+        self.colouring = ComboBox()
+        for name in COLOURINGS:
+            self.colouring.addItem(name, name)
+        self.legend = self._new_label("Colours of the rings")
+        form = new_form()
+        labelled(
+            form,
+            "Linked within",
+            self.distance,
+            "Linking distance in nm: atoms at most this far apart belong to one group. "
+            f"Default: {LINK_NM:g} nm, 8 % above the nearest-neighbour distance in platinum.",
+        )
+        meanings = "; ".join(f"<i>{name}</i>: {text}" for name, text in _COLOURING_TEXTS.items())
+        labelled(
+            form,
+            "Coloured by",
+            self.colouring,
+            f"Quantity shown by the colour of the rings. {meanings}. Default: confidence.",
+        )
+        form.addRow(self.legend)
+        return form
+
+    def _new_buttons(self) -> QHBoxLayout:
+        self.species_button = QPushButton("Distinguish species")
+        self.species_button.setToolTip(
+            "Test whether the intensities of the isolated atoms belong to one metal or to several: "
+            "fit a mixture with the number of components chosen by the Bayesian information "
+            "criterion."
+        )
+        self.missed_button = QPushButton("How many are missed?")
+        self.missed_button.setToolTip(
+            "Injection-recovery test: add atoms of many heights to the image and detect them. "
+            "Estimates the completeness at this threshold and the corrected density. Takes about "
+            "ten times as long as finding the atoms."
+        )
+        row = QHBoxLayout()
+        row.addWidget(self.missed_button)
+        row.addWidget(self.species_button)
+        row.addStretch(1)
+        return row
+
+    # ---- changes of the state
     def show_atoms(self, atoms: ImageAtoms | None) -> None:
-        """Show the figures of an image; nothing where nobody has looked for atoms."""
+        """Show the results of an image; hide the part without results."""
         self.setVisible(atoms is not None)
         if atoms is self._atoms:
             return
         if atoms is None or self._atoms is None or atoms.image != self._atoms.image:
-            self._clear()  # figures of another image must not stand here
+            self._clear()  # do not show results of another image
         self._atoms = atoms
         if atoms is None:
             return
@@ -236,7 +241,7 @@ class FoundPart(QWidget):
         self.kinds.bars = kind_bars(self.found.kinds) if self.found.n_atoms else ()
         self.sizes.show_columns(size_columns(self.found.sizes))
         self.kinds.setVisible(self.found.n_atoms > 0)
-        self.sizes.setVisible(len(self.sizes.columns) > 1)  # where all are alone it says no more
+        self.sizes.setVisible(len(self.sizes.columns) > 1)  # no information if all are isolated
 
     def _show_species(self, species: Species | None) -> None:
         self.species_words.setText("" if species is None else species.format_summary())
@@ -258,7 +263,7 @@ class FoundPart(QWidget):
             "   ".join(f'<span style="color:{c}">●</span>&nbsp;{escape(w)}' for w, c in shown)
         )
 
-    # ---- what the person does
+    # ---- actions of the user
     def _on_distance(self, distance_nm: float) -> None:
         if self._atoms is not None:
             image = self._atoms.image
@@ -271,7 +276,7 @@ class FoundPart(QWidget):
         self._binding.atoms.colour_by = str(self.colouring.currentData())
 
     def _select_size(self, index: int) -> None:
-        """The atoms of the groups in a column."""
+        """Select the atoms of the groups in a column."""
         if self._atoms is None:
             return
         table, size = self._atoms.table, index + 1
@@ -286,14 +291,14 @@ class FoundPart(QWidget):
 
         def found(species: Species) -> None:
             if self._book.of(atoms.image) is not atoms:
-                show_info("The atoms have changed meanwhile: tell the species apart again.")
+                show_info("The atoms have changed: distinguish the species again.")
                 return
             self._book.set_species(atoms.image, species)
             if species.n_components > 1:
                 self._binding.atoms.colour_by = "species"
 
         tasks.start(
-            self._binding.state, describe_species, atoms, message="Telling species apart",
+            self._binding.state, describe_species, atoms, message="Distinguishing species",
             on_result=found, key="species of atoms", owner=self, about=atoms.image,
         )  # fmt: skip
 
@@ -309,17 +314,16 @@ class FoundPart(QWidget):
             if now is None or now.analysis is None or not same_places(
                 now.analysis.candidates, analysis.candidates
             ):  # fmt: skip
-                show_info("The atoms were found anew meanwhile: ask again what is missed.")
+                show_info("The atoms were detected again: repeat the estimate of missed atoms.")
             elif added is None:
                 show_info(
-                    "Of so few atoms nothing can be told of those that are missed, or there is no "
-                    "room to add any."
+                    "Missed atoms cannot be estimated: too few atoms, or no room to inject any."
                 )
             else:
                 self._book.set_added(atoms.image, added)
 
         tasks.start(
-            state, add_more, atoms, state.analysis(atoms.image),
-            message="Adding atoms to the image", on_result=found, key="atoms added", owner=self,
-            about=atoms.image,
+            state, inject_test_atoms, atoms, state.analysis(atoms.image),
+            message="Injecting atoms into the image", on_result=found, key="atoms added",
+            owner=self, about=atoms.image,
         )  # fmt: skip

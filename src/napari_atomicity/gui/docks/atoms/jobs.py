@@ -1,4 +1,4 @@
-"""What the dock Atoms asks of the core; run in workers."""
+"""Functions of the dock Atoms that run in workers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ....atoms.finder import AtomModel
 
 
-def find(
+def find_image_atoms(
     micrograph: Micrograph,
     model: str,
     device: str,
@@ -44,7 +44,23 @@ def find(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomAnalysis:
-    """All candidates of an image, and its operating point."""
+    """Find the candidate atoms of an image, and choose its threshold.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        The image.
+    model, device : str
+        The model and the device.
+    precision : float or None
+        Expected precision at the threshold; None for the best expected F1.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    AtomAnalysis
+    """
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.with_file_metadata()
@@ -54,29 +70,68 @@ def find(
 def propose(
     pixels: np.ndarray, progress: Progress | None = None, stop: Stop | None = None
 ) -> PixelSizeProposal | None:
-    """What the pixel size may be, by the width of the clearest spots."""
+    """Propose a pixel size from the width of the clearest spots.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (h, w) or (n_frames, h, w)
+        The image.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    PixelSizeProposal or None
+    """
     return propose_pixel_size(np.asarray(pixels[0] if pixels.ndim == 3 else pixels))
 
 
 def figures(
     atoms: ImageAtoms, progress: Progress | None = None, stop: Stop | None = None
 ) -> tuple[ImageAtoms, Summary, Completeness | None]:
-    """The figures of an image, with what they are of, and what is missed if that is known."""
+    """Summarise the atoms of an image.
+
+    Parameters
+    ----------
+    atoms : ImageAtoms
+        The atoms.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    tuple of (ImageAtoms, Summary, Completeness or None)
+        The atoms, their summary, and the completeness if it is known.
+    """
     return atoms, summary(atoms), atoms.completeness
 
 
-def add_more(
+def inject_test_atoms(
     atoms: ImageAtoms,
     clusters: Analysis | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> InjectedAtoms | None:
-    """Put atoms into an image, away from its clusters, and see what becomes of them.
+    """Run an injection-recovery test in an image, outside its clusters.
+
+    Parameters
+    ----------
+    atoms : ImageAtoms
+        The atoms.
+    clusters : Analysis or None
+        The clusters of the image.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    InjectedAtoms or None
+        None if there are too few atoms, or no room to inject any.
 
     Raises
     ------
     ModelError
-        If the model that found its atoms is not at hand.
+        If the model that found the atoms is not available.
     """
     assert atoms.analysis is not None
     tasks.cap_torch_threads()
@@ -93,22 +148,34 @@ def add_more(
 
 
 def _model_of(analysis: AtomAnalysis) -> AtomModel:
-    # Torch is not needed to look at results.
+    # Imported here, because the window starts without torch.
     from ....atoms.finder import load_atom_model
 
     for card in available_atom_models():
         if card.model_id == analysis.model_id:
             return load_atom_model(card.name)
     raise ModelError(
-        f"the model {analysis.model_id} that found these atoms is not here",
-        advice="Find the atoms again, with a model that is",
+        f"the model {analysis.model_id} that found these atoms is not available",
+        advice="Find the atoms again with an installed model",
     )
 
 
 def describe_species(
     atoms: ImageAtoms, progress: Progress | None = None, stop: Stop | None = None
 ) -> Species:
-    """The components of the intensities of an image's atoms."""
+    """Fit the species of an image's atoms from their intensities.
+
+    Parameters
+    ----------
+    atoms : ImageAtoms
+        The atoms.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    Species
+    """
     return with_species(atoms.table)[1]
 
 
@@ -118,7 +185,22 @@ def holders(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> dict[int, int]:
-    """Which cluster holds which place: see `cluster_atoms.find_clusters_of_atoms`."""
+    """Assign candidates and marks to the clusters that contain them.
+
+    Parameters
+    ----------
+    atoms : ImageAtoms
+        The atoms.
+    analysis : Analysis
+        The clusters.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    dict of int to int
+        See `cluster_atoms.find_clusters_of_atoms`.
+    """
     return cluster_atoms.find_clusters_of_atoms(atoms, analysis.table, analysis.outlines)
 
 
@@ -128,34 +210,63 @@ def count_clusters(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
-    """The clusters of an image counted by its atoms: see `cluster_atoms.count_cluster_atoms`."""
+    """Count the atoms of clusters by single-atom calibration.
+
+    Parameters
+    ----------
+    atoms : ImageAtoms
+        The atoms of the image.
+    analysis : Analysis
+        The clusters of the image.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `cluster_atoms.count_cluster_atoms`.
+    """
     return cluster_atoms.count_cluster_atoms(
         atoms, analysis.table, analysis.micrograph, analysis.outlines, atoms.completeness
     )
 
 
 def same_places(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    """Whether two tables of candidates have the same places: species may differ."""
+    """Return whether two tables of candidates have the same positions; species may differ."""
     where = ["atom_id", "frame", "y_px", "x_px"]
     return one is other or (
         len(one) == len(other) and np.array_equal(one[where].to_numpy(), other[where].to_numpy())
     )
 
 
-def reviewed_share(
+def is_reviewed(
     project: Project,
     image: str,
     annotator: str,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> bool:
-    """Whether somebody has said to have gone through an image, or has marked blind in it."""
-    _, looked = project.atoms.annotations()
-    return bool(((looked["image"] == image) & (looked["annotator"] == annotator)).any())
+    """Return whether an annotator has reviewed an image, or has marked atoms blind in it.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    image, annotator : str
+        The image and the annotator.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    bool
+    """
+    _, reviewed = project.atoms.annotations()
+    return bool(((reviewed["image"] == image) & (reviewed["annotator"] == annotator)).any())
 
 
 def with_clusters(atoms: ImageAtoms, analysis: Analysis | None) -> pd.DataFrame:
-    """The atoms of an image, with the cluster that holds each where clusters are known."""
+    """Return the atoms of an image, with the cluster that contains each if clusters are known."""
     table = atoms.table
     if analysis is None or not len(analysis.table) or not len(table):
         return table
@@ -163,13 +274,27 @@ def with_clusters(atoms: ImageAtoms, analysis: Analysis | None) -> pd.DataFrame:
     return table.assign(cluster_id=held)
 
 
-def pasted(
+def format_atoms(
     atoms: ImageAtoms,
     analysis: Analysis | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> str:
-    """The atoms of an image for the clipboard."""
+    """Format the atoms of an image for the clipboard.
+
+    Parameters
+    ----------
+    atoms : ImageAtoms
+        The atoms.
+    analysis : Analysis or None
+        The clusters.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    str
+    """
     return tab_separated(with_clusters(atoms, analysis))
 
 
@@ -180,7 +305,24 @@ def write_atoms(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Write the atoms of images as one table, the same as ``atomicity atoms`` writes."""
+    """Write the atoms of images as one table, as ``atomicity atoms`` does.
+
+    Parameters
+    ----------
+    found : sequence of ImageAtoms
+        The atoms of each image.
+    analyses : mapping of str to Analysis or None
+        The clusters of each image.
+    path : Path
+        The file.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     tables = []
     for number, atoms in enumerate(found):
         check(stop)

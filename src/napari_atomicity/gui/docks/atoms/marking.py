@@ -1,4 +1,4 @@
-"""Atoms marked by hand: the mode, the magnifier, the support, and who has gone through what."""
+"""Manual marking of atoms: mode, magnifier, support, and review state of the image."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ....core.errors import AtomicityError
 from ... import tasks
 from ...controls.connections import follow
 from ...viewer.binding import Binding
-from .jobs import reviewed_share
+from .jobs import is_reviewed
 
 BLIND = (
-    "Blind: neither the model's atoms nor those of others are shown, and what you mark is kept "
-    "apart. The dock <i>Review</i> ends it."
+    "Blind mode: atoms of the model and of other annotators are hidden, and your marks are stored "
+    "separately. End it in the dock <i>Review</i>."
 )
 OPEN = (
-    "Who labels independently marks <i>blind</i>: dock <i>Review</i>, <i>Second opinion</i>; the "
-    "dock <i>Annotators</i> compares."
+    "For independent annotation, mark in blind mode: dock <i>Review</i>, <i>Second opinion</i>. "
+    "Compare in the dock <i>Annotators</i>."
 )
-DONE, NOT_DONE = "I have gone through this image", "I have not gone through it after all"
-NO_PROJECT = "Open a folder or a project first: who has gone through what is kept in its file."
+DONE, NOT_DONE = "Set image as reviewed", "Set image as not reviewed"
+NO_PROJECT = "Open a folder or a project first: it stores which images are reviewed."
 
 
 class MarkingPart(QWidget):
-    """Switches of the viewer, and a word of the annotator on the image that is looked at."""
+    """Switches of the viewer, and the review state of the current image."""
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -59,37 +59,37 @@ class MarkingPart(QWidget):
         self.button = QPushButton("Mark atoms by hand")
         self.button.setCheckable(True)
         self.button.setToolTip(
-            "In the image a click adds an atom, dragging moves it, Delete removes it and U says "
-            "that you are not sure; Ctrl+Z takes it back. Default: off."
+            "In the image, click to add an atom, drag to move it, press Delete to remove it and U "
+            "to set it as uncertain; Ctrl+Z reverts. Default: off."
         )
         self.loupe = QCheckBox("Magnifier")
-        self.loupe.setToolTip("Show the surroundings of the mouse enlarged. Default: off.")
+        self.loupe.setToolTip("Magnify the region under the mouse. Default: off.")
         self.support = QCheckBox("Support")
         self.support.setToolTip(
-            "Show where the support is, and correct it by drawing. Vacuum counts in no density. "
+            "Show the support, and correct it by drawing. Vacuum is excluded from densities. "
             "Default: off."
         )
         self.add_button = QPushButton("Add")
-        self.add_button.setToolTip("Draw around what belongs to the support; Esc ends it.")
+        self.add_button.setToolTip("Draw around a region to add to the support; Esc cancels.")
         self.add_button.setAccessibleName("Add to the support")
         self.take_button = QPushButton("Take away")
         self.take_button.setToolTip(
-            "Draw around what is vacuum, or shall not count: contamination. Esc ends it."
+            "Draw around a region to remove, such as vacuum or contamination; Esc cancels."
         )
         self.take_button.setAccessibleName("Take away from the support")
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.done_button = QPushButton(DONE)
         self.done_button.setToolTip(
-            "Say that you have looked everywhere in this image: what you have not marked is no "
-            "atom to you. Needed for images without any atom. A second click takes it back; an "
-            "image in which you have marked atoms blind counts anyhow."
+            "Record that you have searched the whole image, so that unmarked positions count as no "
+            "atom. Needed for images without atoms; images with blind marks count as reviewed. A "
+            "second click reverts it."
         )
-        # As napari draws them, buttons have an edge while they are disabled, and need room for it.
+        # Disabled buttons have an edge in napari's style and need room for it.
         self.done_button.setEnabled(False)
         self.done_words = QLabel()
         self.done_words.setWordWrap(True)
-        self.done_words.setAccessibleName("Who has gone through this image")
+        self.done_words.setAccessibleName("Review state of this image")
         first = QHBoxLayout()
         first.addWidget(self.button, 1)
         first.addWidget(self.loupe)
@@ -105,7 +105,7 @@ class MarkingPart(QWidget):
         layout.addWidget(self.done_button)
         layout.addWidget(self.done_words)
 
-    # ---- what the session and the viewer say
+    # ---- changes of the state
     def _show_switches(self, *_: object) -> None:
         view = self._binding.atoms
         for button, on in (
@@ -119,7 +119,7 @@ class MarkingPart(QWidget):
         self.take_button.setVisible(view.show_support)
 
     def show_atoms(self, atoms: ImageAtoms | None, any_image: bool) -> None:
-        """What can be done with the image that is looked at, or with any that is open."""
+        """Update the controls for the atoms of the current image."""
         state, image = self._session, self._session.current
         project = state.project
         kept = image is not None and project is not None and project.has(image)
@@ -139,24 +139,22 @@ class MarkingPart(QWidget):
             self.done_words.clear()
             self._done = False
             self.done_button.setText(DONE)
-            self._ask()
+            self._request_review_state()
 
-    def _ask(self) -> None:
+    def _request_review_state(self) -> None:
         project, image = self._session.project, self._session.current
         if project is not None and image is not None:
             tasks.start(
-                self._session, reviewed_share, project, image, self._session.annotator,
+                self._session, is_reviewed, project, image, self._session.annotator,
                 on_result=self._show_done, key="gone through", owner=self, about=image,
             )  # fmt: skip
 
     def _show_done(self, done: bool) -> None:
         who, self._done = self._session.annotator, done
         self.done_button.setText(NOT_DONE if done else DONE)
-        self.done_words.setText(
-            f"{who} has gone through this image." if done else f"{who} has not yet said so."
-        )
+        self.done_words.setText(f"Reviewed by {who}." if done else f"Not yet reviewed by {who}.")
 
-    # ---- what the person does
+    # ---- actions of the user
     def _on_marking(self, on: bool) -> None:
         self._binding.atoms.marking = on
         self._show_switches()  # it may have been refused
@@ -174,16 +172,16 @@ class MarkingPart(QWidget):
         project, image = self._session.project, self._session.current
         if project is None or image is None:
             return
-        looked = not self._done
+        reviewed = not self._done
 
         def note() -> None:
-            # what is marked must be there before it is said that nothing else is
+            # Marks are saved before the image is recorded as reviewed.
             if not self._session.save_again():
-                raise AtomicityError(self._session.unsaved, advice="Mend that first")
-            project.atoms.mark_as_viewed([image], self._session.annotator, looked)
+                raise AtomicityError(self._session.unsaved, advice="Solve this problem first")
+            project.atoms.mark_as_viewed([image], self._session.annotator, reviewed)
 
         if self._binding.attempt(note):
-            if looked:
+            if reviewed:
                 self._show_done(True)
             else:
-                self._ask()  # who has marks there counts anyhow
+                self._request_review_state()  # images with marks stay reviewed

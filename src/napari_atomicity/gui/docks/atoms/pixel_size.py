@@ -14,7 +14,7 @@ from ...viewer import calibration
 from ...viewer.binding import Binding
 from .jobs import propose
 
-NO_PROPOSAL = "Too few spots stand out to guess the pixel size from their width."
+NO_PROPOSAL = "Too few clear spots to estimate the pixel size from their width."
 
 
 def format_proposal(found: PixelSizeProposal) -> str:
@@ -26,25 +26,25 @@ def format_proposal(found: PixelSizeProposal) -> str:
 
 
 class PixelSizePart(QWidget):
-    """What the pixel size of the chosen image may be; hidden where it is known."""
+    """Proposal of the pixel size of the chosen image; hidden if the size is known."""
 
     def __init__(self, binding: Binding, form: ImageForm, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding, self._form = binding, form
-        # A layer is asked about once: its pixels do not change.
+        # Computed once per layer, since its pixels do not change.
         self._known: weakref.WeakKeyDictionary[Image, PixelSizeProposal | None] = (
             weakref.WeakKeyDictionary()
         )
-        self._asked: weakref.WeakSet[Image] = weakref.WeakSet()
+        self._pending: weakref.WeakSet[Image] = weakref.WeakSet()
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setAccessibleName("Proposal for the pixel size")
         self.words.setToolTip(
-            "Single atoms are some 0.15 nm wide (0.09 to 0.28 nm, with the microscope), so this "
-            "is good to a factor of one and a half at best: a question, no calibration."
+            "Single atoms are about 0.15 nm wide (0.09 to 0.28 nm, depending on the microscope), "
+            "so this estimate is uncertain by a factor of 1.5 or more. It is not a calibration."
         )
         self.use_button = QPushButton("Use it")
-        self.use_button.setToolTip("Put the proposal into the field; what you know is better.")
+        self.use_button.setToolTip("Use the proposed pixel size. A known pixel size is better.")
         self.use_button.clicked.connect(self._use)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -54,36 +54,36 @@ class PixelSizePart(QWidget):
 
     @property
     def proposal(self) -> PixelSizeProposal | None:
-        """Of the chosen image; None if there is none, or not yet."""
+        """The proposal for the chosen image; None if there is none yet."""
         layer = self._form.images.layer
         return None if layer is None else self._known.get(layer)
 
     def update_now(self) -> None:
-        """Ask for a proposal where one is wanted, and show it."""
+        """Compute a proposal if the pixel size is unknown, and show it."""
         layer = self._form.images.layer
         wanted = layer is not None and calibration.pixel_size_nm(layer) is None
         self.setVisible(wanted)
         if not wanted or layer is None:
             return
-        if layer not in self._known and layer not in self._asked:
-            self._ask(layer)
+        if layer not in self._known and layer not in self._pending:
+            self._request(layer)
         self._show(layer)
 
-    def _ask(self, layer: Image) -> None:
-        self._asked.add(layer)
+    def _request(self, layer: Image) -> None:
+        self._pending.add(layer)
         reference = weakref.ref(layer)
 
         def found(proposal: PixelSizeProposal | None) -> None:
-            asked = reference()
-            if asked is not None:
-                self._known[asked] = proposal
+            target = reference()
+            if target is not None:
+                self._known[target] = proposal
 
         def ended() -> None:
-            asked = reference()
-            if asked is not None:
-                self._asked.discard(asked)  # if it was cancelled it is asked again
-                if self._form.images.layer is asked:
-                    self._show(asked)
+            target = reference()
+            if target is not None:
+                self._pending.discard(target)  # computed again if it was cancelled
+                if self._form.images.layer is target:
+                    self._show(target)
 
         task = tasks.start(
             self._binding.state,
@@ -100,8 +100,8 @@ class PixelSizePart(QWidget):
         if proposal is not None:
             self.words.setText(format_proposal(proposal))
         else:
-            asked = layer in self._asked
-            self.words.setText("Looking at the width of its spots …" if asked else NO_PROPOSAL)
+            target = layer in self._pending
+            self.words.setText("Measuring the width of its spots …" if target else NO_PROPOSAL)
         self.use_button.setVisible(proposal is not None)
 
     def _use(self) -> None:

@@ -1,4 +1,4 @@
-"""Clusters counted by the lone atoms of their image, beside what the network says."""
+"""Single-atom calibration: clusters counted by the intensity of the isolated atoms."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ from ...controls.connections import follow
 from ...controls.line_table import Lines, table_of
 from ...viewer.binding import Binding
 from .cluster_links import ClusterLinks, unchanged
-from .jobs import add_more, count_clusters, same_places
+from .jobs import count_clusters, inject_test_atoms, same_places
 
 MAX_ROWS = 10
-HEADERS = ("Cluster", "By its atoms", "Network", "Seen", "Note")
+HEADERS = ("Cluster", "Calibrated", "Label", "Resolved", "Note")
 TOOLTIPS = (
     "Number of the cluster, as in the dock Table.",
-    "Number of atoms: intensity of the cluster over that of a lone atom of the same image, with "
-    "the 95 % interval.",
-    "Label of the cluster: a person's, else the network's.",
-    "Atoms at the threshold that lie in its outline. Many are not resolved: no count.",
-    "Why there is no count; or that the network's label lies outside the interval.",
+    "Number of atoms: intensity of the cluster over that of an isolated atom of the same image, "
+    "with its 95 % interval.",
+    "Label of the cluster: a manual correction, otherwise the prediction.",
+    "Detected atoms inside the outline. Atoms in clusters are often not resolved.",
+    "Reason for a missing count, or a conflict between the count and the label.",
 )
-NO_ATOMS = "Find the atoms first: those that stand alone are the yardstick."
-COUNTING = "Counting the clusters by the atoms …"
-STOPPED = "Stopped, so nothing was counted. Close and open this part to count."
+NO_ATOMS = "Find the atoms first: isolated atoms calibrate the intensity."
+COUNTING = "Counting the clusters …"
+STOPPED = "Stopped. Close and open this part to count."
 NO_CLUSTERS = "There are no clusters in this image: analyse it (dock Analyse) to count them."
 
 
 def format_count(n: float, low: float, high: float) -> str:
-    """``41 (36–47)``; a dash where there is no count."""
+    """Format ``41 (36–47)``; a dash without a count."""
     return "–" if n != n else f"{n:.0f} ({low:.0f}–{high:.0f})"
 
 
 def lines_of(rows: pd.DataFrame) -> list[tuple[str, ...]]:
-    """The table that is shown, of what `cluster_atoms.make_cluster_table` gives."""
+    """Return the lines of the table from `cluster_atoms.make_cluster_table`."""
     return [
         (
             str(row.cluster_id),
             format_count(row.n_yardstick, row.n_yardstick_low, row.n_yardstick_high),
             row.label,
             str(row.n_atoms_found),
-            row.yardstick_reason or _beside(row),
+            row.yardstick_reason or _conflict(row),
         )
         for row in rows.itertuples()
     ]
 
 
 def _within(label: str, row: Any) -> bool:
-    """Whether the atoms of a class lie in the interval of a count."""
+    """Return whether the size of a class is inside the interval of a count."""
     n = atoms_of(label)
     return n is not None and row.n_yardstick_low <= n <= row.n_yardstick_high
 
 
-def _beside(row: Any) -> str:
-    """What the count says where it contradicts the label; "" where it doesn't."""
+def _conflict(row: Any) -> str:
+    """Return the classes that fit a count which contradicts the label; "" if it agrees."""
     if not atoms_of(row.label) or _within(row.label, row):
         return ""
     possible = [name for name in row.yardstick_set.split("|") if _within(name, row)]
@@ -73,7 +73,7 @@ def _beside(row: Any) -> str:
 
 
 def verdict(rows: pd.DataFrame) -> str:
-    """How many were counted, how many of those as the network has it, and why not the others."""
+    """Format how many clusters were counted, their agreement with labels, and failures."""
     counted = rows[rows["yardstick_reason"] == ""]
     reasons = rows.loc[rows["yardstick_reason"] != "", "yardstick_reason"].value_counts()
     why = "; ".join(
@@ -84,22 +84,22 @@ def verdict(rows: pd.DataFrame) -> str:
         return f"No cluster can be counted: {why}."
     known = [row for row in counted.itertuples() if atoms_of(row.label)]
     agree = sum(_within(row.label, row) for row in known)
-    said = f"{len(counted)} of {len(rows)} clusters counted"
+    text = f"{len(counted)} of {len(rows)} clusters counted"
     if len(known):
-        said += f"; the label of {agree} of {len(known)} lies in the interval"
-    return said + (f". Not counted: {why}." if why else ".")
+        text += f"; the label of {agree} of {len(known)} is inside the interval"
+    return text + (f". Not counted: {why}." if why else ".")
 
 
 @dataclass(frozen=True, eq=False)
 class _Missed:
-    """What became of atoms that were put into an image, and of which."""
+    """Result of an injection-recovery test, and its inputs."""
 
     atoms: ImageAtoms
     analysis: Analysis
     added: InjectedAtoms | None = None
 
     def is_of(self, atoms: ImageAtoms, analysis: Analysis) -> bool:
-        """Whether it would be the same if they were put in anew."""
+        """Return whether a new test would have the same inputs."""
         before, now = self.atoms.analysis, atoms.analysis
         return (
             before is not None
@@ -113,7 +113,7 @@ class _Missed:
 
 
 class SingleAtomCalibrationPart(QWidget):
-    """The table of clusters; it is counted while somebody looks at it."""
+    """The table of clusters; they are counted while the part is visible."""
 
     def __init__(
         self, binding: Binding, links: ClusterLinks, parent: QWidget | None = None
@@ -123,11 +123,11 @@ class SingleAtomCalibrationPart(QWidget):
         self._links = links
         self._of: tuple[object, ...] = ()
         self._counted: pd.DataFrame | None = None
-        # What became of added atoms, and what is under way: marking must not wait for it anew.
+        # The last and the running injection-recovery test, kept while atoms are marked.
         self._missed: _Missed | None = None
         self._adding: _Missed | None = None
         self.rows: pd.DataFrame | None = None
-        """Of the image, from `cluster_atoms.make_cluster_table`; None where nothing was counted."""
+        """The table of `cluster_atoms.make_cluster_table` of the image; absent without a count."""
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setAccessibleName("Clusters counted by their atoms")
@@ -136,8 +136,8 @@ class SingleAtomCalibrationPart(QWidget):
         self.table.setToolTip("A click selects the cluster, and the atoms in it.")
         self.together = QCheckBox("Select clusters and their atoms together")
         self.together.setToolTip(
-            "Who selects a cluster, here or anywhere, selects the atoms in it, and the other way "
-            "round; not while atoms are marked by hand. Default: on."
+            "Selecting a cluster also selects its atoms, and the reverse, except during manual "
+            "marking. Default: on."
         )
         self.together.setChecked(True)
         self.together.toggled.connect(self._on_together)
@@ -153,9 +153,9 @@ class SingleAtomCalibrationPart(QWidget):
     def _on_together(self, on: bool) -> None:
         self._links.on = on
 
-    # ---- what the session says
+    # ---- changes of the state
     def update_now(self) -> None:
-        """Count, if there is something new to count and somebody looks; else show what is known."""
+        """Count again if the inputs have changed and the part is visible."""
         image = self._session.current
         atoms = self._session.atoms.of(image)
         analysis = None if image is None else self._session.analysis(image)
@@ -167,9 +167,9 @@ class SingleAtomCalibrationPart(QWidget):
             self._count(atoms, analysis)
             self._fill()
 
-    def _nothing(self, words: str) -> None:
+    def _nothing(self, message: str) -> None:
         self._of, self._counted, self.rows = (), None, None
-        self.words.setText(words)
+        self.words.setText(message)
         self.table.hide()
 
     def _count(self, atoms: ImageAtoms, analysis: Analysis) -> None:
@@ -197,7 +197,7 @@ class SingleAtomCalibrationPart(QWidget):
         )  # fmt: skip
 
     def _add(self, atoms: ImageAtoms, analysis: Analysis) -> None:
-        """Put atoms into the image first; once for all that is marked meanwhile."""
+        """Run the injection-recovery test first, once for several marks."""
         if self._adding is not None and self._adding.is_of(atoms, analysis):
             return
         adding = self._adding = _Missed(atoms, analysis)
@@ -207,7 +207,7 @@ class SingleAtomCalibrationPart(QWidget):
             self._again()
 
         def fail(error: BaseException) -> None:
-            # Without the model that found the atoms they are counted by as they are.
+            # Without the model that found the atoms, the count is not corrected.
             if isinstance(error, ModelError):
                 take(None)
             else:
@@ -223,8 +223,9 @@ class SingleAtomCalibrationPart(QWidget):
                     self.words.setText(STOPPED)
 
         task = tasks.start(
-            self._session, add_more, atoms, analysis, message="Adding atoms to the image",
-            on_result=take, on_error=fail, key="atoms for counting", owner=self,
+            self._session, inject_test_atoms, atoms, analysis,
+            message="Injecting atoms into the image", on_result=take, on_error=fail,
+            key="atoms for counting", owner=self,
             about=atoms.image, quiet_errors=True,
         )  # fmt: skip
         task.finished.connect(end)
@@ -263,18 +264,18 @@ class SingleAtomCalibrationPart(QWidget):
             return
         image = self._session.current
         chosen = {i for name, i in self._session.selection if name == image}
-        picked = QItemSelection()
+        selection = QItemSelection()
         last = self.model.columnCount() - 1
         for row, cluster_id in enumerate(self.rows["cluster_id"].tolist()):
             if cluster_id in chosen:
-                picked.select(self.model.index(row, 0), self.model.index(row, last))
+                selection.select(self.model.index(row, 0), self.model.index(row, last))
         with QSignalBlocker(self.table.selectionModel()):
             self.table.selectionModel().select(
-                picked, QItemSelectionModel.SelectionFlag.ClearAndSelect
+                selection, QItemSelectionModel.SelectionFlag.ClearAndSelect
             )
         self.table.viewport().update()
 
-    # ---- what the person does
+    # ---- actions of the user
     def _on_rows(self, *_: object) -> None:
         image = self._session.current
         if self.rows is None or image is None:

@@ -1,4 +1,4 @@
-"""From probabilities to atoms: the histogram, the slider below it, and what it is worth."""
+"""The threshold of the atoms: histogram, slider and expected scores."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ STEPS = 1000
 BINS = 50
 PRECISION = 0.9
 _COUNTED = "#56b4e9"
-# A movement by keys or wheel has no end of its own.
+# Keys send no signal at the end of a movement.
 _PAUSE_MS = 700
 _TICKS = ((0.0, "0"), (0.25, "0.25"), (0.5, "0.5"), (0.75, "0.75"), (1.0, "1"))
 
 
 def format_expected(expected: dict[str, float]) -> str:
-    """``precision 0.81, recall 0.76, F1 0.78``; a dash where it is not defined."""
+    """Format ``precision 0.81, recall 0.76, F1 0.78``; a dash for undefined scores."""
     names = {"precision": "precision", "recall": "recall", "f1": "F1"}
     return ", ".join(f"{word} {_figure(expected[name])}" for name, word in names.items())
 
@@ -44,7 +44,7 @@ def _figure(value: float) -> str:
 
 
 def columns_of(confidence: np.ndarray, threshold: float) -> list[Column]:
-    """The histogram of the candidates; those below the threshold are faint."""
+    """Return the histogram of the candidates; columns below the threshold are faint."""
     edges = np.linspace(0, 1, BINS + 1)
     counts, _ = np.histogram(confidence, edges)
     return [
@@ -59,14 +59,14 @@ def columns_of(confidence: np.ndarray, threshold: float) -> list[Column]:
 
 
 class _Slider(QSlider):
-    """Who scrolls the dock with the wheel does not move it."""
+    """A slider that ignores the wheel, which scrolls the dock."""
 
     def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
         event.ignore()
 
 
 class ThresholdPart(QWidget):
-    """The operating point of the image that is looked at."""
+    """The threshold of the current image."""
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -75,7 +75,7 @@ class ThresholdPart(QWidget):
         self._image: str | None = None
         self._analysis: AtomAnalysis | None = None
         self._build()
-        # Events of the mouse come oftener than layers are drawn: the last one of a turn counts.
+        # Mouse events are more frequent than redraws: only the last one of a turn is applied.
         self._soon = self._timer(0, self.apply)
         self._pause = self._timer(_PAUSE_MS, self._let_go)
         self.slider.valueChanged.connect(self._on_slid)
@@ -97,14 +97,14 @@ class ThresholdPart(QWidget):
         self.words.setWordWrap(True)
         self.words.setAccessibleName("Atoms at the threshold")
         self.words.setToolTip(
-            "What a person's marks would say of the candidates above the threshold, as the "
-            "calibrated probabilities have it. Marks made by hand count beside them."
+            "Expected agreement of the candidates above the threshold with manual marks, from the "
+            "calibrated probabilities. Manual marks are counted in addition."
         )
         self.histogram = ColumnChart(4.5)
         self.histogram.setAccessibleName("Candidates by probability")
         self.histogram.setToolTip(
-            "Candidates by the probability that a person marks an atom there; heights go with the "
-            "square root. Those above the line count."
+            "Candidates by their probability of being marked as an atom by a person, on a "
+            "square-root scale. Candidates above the line are counted."
         )
         self.slider = _Slider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, STEPS)
@@ -112,18 +112,17 @@ class ThresholdPart(QWidget):
         self.slider.setPageStep(STEPS // 20)
         self.slider.setAccessibleName("Threshold")
         self.slider.setToolTip(
-            "Least probability of an atom, 0 to 1. Default: about where the expected F1 is best. "
-            "Nothing is computed anew; a movement is one step of undo."
+            "Minimum probability of an atom, 0 to 1. Default: near the best expected F1. Detection "
+            "does not run again; one movement is one undo step."
         )
         self.best_button = QPushButton("Best F1")
         self.best_button.setToolTip(
-            "The default: the threshold at which the expected F1 of this image is best, drawn "
-            "towards the one that served other images best."
+            "Default: the threshold with the best expected F1 of this image, shrunk towards the "
+            "best threshold of other images."
         )
         self.precision_button = QPushButton()
         self.precision_button.setToolTip(
-            "The least threshold of this image with that expected precision: as many atoms as it "
-            "allows."
+            "The lowest threshold of this image with this expected precision."
         )
         self.precision = spin_box(0.05, 1.0, PRECISION, 2, "")
         self.precision.setSingleStep(0.01)
@@ -145,16 +144,16 @@ class ThresholdPart(QWidget):
     def _name_button(self, *_: object) -> None:
         self.precision_button.setText(f"Precision at least {self.precision.value():.2f}")
 
-    # ---- what the session says
+    # ---- changes of the state
     def show_atoms(self, atoms: ImageAtoms | None) -> None:
-        """Show the candidates of an image; nothing where there are none."""
+        """Show the candidates of an image; hide the part without candidates."""
         analysis = None if atoms is None else atoms.analysis
         if atoms is None or analysis is None:
             self._image = self._analysis = None
             self.hide()
             return
         if self._image != atoms.image:
-            self._soon.stop()  # what was wished for the image before is not of this one
+            self._soon.stop()  # a pending change belongs to the previous image
         self._image, self._analysis = atoms.image, analysis
         if not self.slider.isSliderDown() and not self._soon.isActive():
             with QSignalBlocker(self.slider):
@@ -174,14 +173,14 @@ class ThresholdPart(QWidget):
         line = min(analysis.threshold, 1.0)
         self.histogram.show_columns(columns_of(confidence, line), line, _TICKS)
 
-    # ---- what the person does
+    # ---- actions of the user
     def _on_slid(self, value: int) -> None:
         self._soon.start()
         if not self.slider.isSliderDown():
             self._pause.start()
 
     def apply(self) -> None:
-        """Take over where the slider is."""
+        """Set the threshold of the slider."""
         self._soon.stop()
         self._set(self.slider.value() / STEPS)
 

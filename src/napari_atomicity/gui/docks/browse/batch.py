@@ -37,11 +37,11 @@ class AnalyseAll(ImageQueue):
 
         Parameters
         ----------
-        images
+        images : list of str
             Of the session.
-        asked
+        asked : AnalysisRequest
             For all of them.
-        place
+        place : int or str, optional
             None: one after the other in this process. Else as of `elsewhere.place_of`; images
             without a file, and those whose pixel size a person has given, are analysed here all
             the same.

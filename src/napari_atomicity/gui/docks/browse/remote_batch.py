@@ -53,13 +53,13 @@ def analyse_remotely(
 
     Parameters
     ----------
-    paths
+    paths : mapping of str to Path
         Image → file, which the other processes must see under the same path.
-    asked
+    asked : mapping of str to Any
         Parts of a `runs.RunRequest`.
-    place
+    place : int or str
         As of `place_of`.
-    came
+    came : callable
         Called with image, outcome and analysis.
 
     Returns

@@ -1,4 +1,4 @@
-"""The Dispersion dock: how atoms are spread over their support, in figures and linked plots."""
+"""The dock Dispersion: statistics of the atom positions on the support, and linked plots."""
 
 from __future__ import annotations
 
@@ -27,14 +27,11 @@ from qtpy.QtWidgets import (
 from ....atoms.dispersion import (
     DispersionResult,
     DispersionResults,
-    DispersionSettings,
     compute_dispersions,
 )
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
-from ....core.progress import Progress, Stop
 from ....io.clipboard import tab_separated
-from ....io.tables import write_table
 from ....reporting.plot_base import Look, Plot
 from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
@@ -48,49 +45,28 @@ from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
 from ...tasks import Task, format_error, running, start
 from ...viewer.binding import state_of
+from .export import write_rows
 from .figures import FigureModel, figures
 from .settings import SpreadForm, Waiting
+from .text import NO_ATOMS, NO_PIXEL_SIZE, OUTDATED, format_left_out, format_reasons
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 DEBOUNCE_MS = 250
-"""A slider that moves is waited for."""
+"""Delay of an update after a change, for sliders."""
 _COALESCE_MS = 30
-NO_ATOMS = "No atoms yet: find them in the dock Atoms, or mark them by hand."
-OUTDATED = (
-    "The pixel size of {} has changed since its atoms were found. Find them again in the dock "
-    "Atoms."
-)
-NO_PIXEL_SIZE = (
-    "It is not known how large a pixel of {} is, so nothing can be said per nm². Type the pixel "
-    "size in the dock Atoms, which proposes one."
-)
-
-
-def write_rows(
-    path: Path,
-    images: dict[str, ImageAtoms],
-    settings: DispersionSettings,
-    micrographs: dict[str, Micrograph],
-    known: dict[str, DispersionResult],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Path:
-    """Write ``dispersion.csv`` of these images; what is not known yet is found first."""
-    found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
-    return write_table(found.rows(), path)
 
 
 class Dispersion(QWidget):
-    """Figures and plots of the image looked at, or of all; both follow atoms and support."""
+    """Statistics and plots of the current image or of all; both follow atoms and support."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.state = state_of(napari_viewer)
         self.found: DispersionResults | None = None
-        # Of each image the last one: what is not touched is not found again. A worker adds to it.
+        # The last result of each image, so that only changed images are computed. Workers add.
         self._known: dict[str, DispersionResult] = {}
         self._task = f"dispersion {id(self)}"
-        self._stale = self._unmarked = True
+        self._outdated = self._unmarked = True
         self._build()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -112,24 +88,24 @@ class Dispersion(QWidget):
         self.scope_combo.addItem(ALL_IMAGES, "all")
         self.scope_combo.setAccessibleName("Atoms of")
         self.scope_combo.setToolTip(
-            "Whose atoms: of the image looked at, or of all images pooled. Default: this image."
+            "Atoms of the current image, or of all images pooled. Default: this image."
         )
         remember("dispersion/scope", self.scope_combo)
         self.scope_combo.currentIndexChanged.connect(self._on_choice)
         self.update_button = QPushButton("Update")
-        self.update_button.setToolTip("Find the dispersion of what is there now.")
+        self.update_button.setToolTip("Compute the dispersion of the current atoms and support.")
         self.update_button.clicked.connect(self._on_choice)
         self.update_button.hide()
         self.waiting = Waiting()
         self.waiting.cancelled.connect(self.cancel)
-        # In one line, so that nothing below moves when it comes and goes.
+        # In one line, so that showing it does not move the content below.
         top = QHBoxLayout()
         top.addWidget(self.scope_combo, 1)
         top.addWidget(self.waiting, 1)
         top.addWidget(self.update_button)
-        self.message = _words("Message")
+        self.message = _label("Message")
         self.message.setText(NO_ATOMS)
-        self.note = _words("Note")
+        self.note = _label("Note")
 
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         content = QWidget()
@@ -173,7 +149,7 @@ class Dispersion(QWidget):
     def _buttons(self) -> QHBoxLayout:
         self.copy_button = QPushButton("Copy")
         self.copy_button.setToolTip(
-            "Copy the rows of dispersion.csv of what is shown, to paste into a spreadsheet."
+            "Copy the rows of dispersion.csv that are shown, for a spreadsheet."
         )
         self.copy_button.clicked.connect(self.copy)
         self.export_button = QPushButton("Export…")
@@ -199,7 +175,7 @@ class Dispersion(QWidget):
         self.plot_combo.currentIndexChanged.connect(self._on_plot)
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip(
-            "Save what is drawn: a picture (PNG), a drawing (SVG) or its data (CSV)."
+            "Save the plot: a picture (PNG), a drawing (SVG) or its data (CSV)."
         )
         self.save_button.clicked.connect(self.save)
         row = QHBoxLayout()
@@ -209,7 +185,7 @@ class Dispersion(QWidget):
         self.view.setMinimumHeight(round(17 * self.fontMetrics().height()))
         self._linked = Linked(self.view, "atom_id", "atom")
         self.view.picked.connect(self._on_selected)
-        # One line, always there: the plot must not change its size with every selection.
+        # Always one line, so that the plot keeps its size when the selection changes.
         self.hint = QLabel(HINT)
         self.hint.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.hint.setAccessibleName("Selected in this plot")
@@ -219,10 +195,10 @@ class Dispersion(QWidget):
         column.addWidget(self.hint)
         return column
 
-    # ---- what is chosen
+    # ---- choices
     @property
     def plot_name(self) -> str:
-        """Of the plot that is chosen, a key of `DISPERSION_PLOTS`."""
+        """Name of the chosen plot, a key of `DISPERSION_PLOTS`."""
         return str(self.plot_combo.currentData())
 
     @property
@@ -235,20 +211,20 @@ class Dispersion(QWidget):
         return bool(self.scope_combo.currentData() == "all")
 
     def wanted(self) -> dict[str, ImageAtoms]:
-        """Image → atoms of those whose dispersion is asked for."""
+        """Return image → atoms of the images to analyse."""
         return self._atoms(self.state.images if self.of_all else [self.state.current])
 
     def _atoms(self, images: Sequence[str | None]) -> dict[str, ImageAtoms]:
         book = self.state.atoms
         known = {i: atoms for i in images if i is not None and (atoms := book.of(i)) is not None}
-        # Lengths of the old pixel size would be wrong, and nobody could see it.
+        # Lengths from an old pixel size would be wrong without a visible sign.
         return {i: atoms for i, atoms in known.items() if not book.outdated(i)}
 
     def _micrographs(self, images: dict[str, ImageAtoms]) -> dict[str, Micrograph]:
-        """Those whose support nobody has looked for yet."""
+        """Return the micrographs of images whose support is not known yet."""
         return {i: self.state.micrograph(i) for i, a in images.items() if a.analysis is None}
 
-    # ---- what the session says
+    # ---- changes of the state
     def _on_atoms(self, image: str) -> None:
         if self.of_all or image == self.state.current:
             self._later()
@@ -259,7 +235,7 @@ class Dispersion(QWidget):
 
     def _on_images(self, *_: object) -> None:
         there = set(self.state.images)
-        # A copy: a worker may put in what it has just found.
+        # A copy of the keys, since a worker may add a result.
         for image in [i for i in list(self._known) if i not in there]:
             del self._known[image]
         self._later()
@@ -268,7 +244,7 @@ class Dispersion(QWidget):
         self._later()
 
     def _on_choice(self, *_: object) -> None:
-        self._later(0)  # the person waits
+        self._later(0)
 
     def _on_plot(self, *_: object) -> None:
         self.plot_combo.setToolTip(self.plot.explanation)
@@ -280,34 +256,34 @@ class Dispersion(QWidget):
             self._mark_timer.start(_COALESCE_MS)
 
     def _later(self, wait_ms: int | None = None) -> None:
-        """What is shown holds no more; look anew once things have come to rest."""
-        self._stale = True
+        """Mark the content as outdated, and update it after the last of several changes."""
+        self._outdated = True
         if self.isVisible():
-            self._age()
+            self._grey_out()
             self._timer.start(DEBOUNCE_MS if wait_ms is None else wait_ms)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         super().showEvent(event)
-        self._fit_table()  # only now is the theme's font known
+        self._fit_table()  # the font of the theme is known now
         self.plot_combo.setToolTip(self.plot.explanation)
-        if self._stale:
+        if self._outdated:
             self._later(0)
         elif self._unmarked:
             self._mark_timer.start(_COALESCE_MS)
 
     # ---- finding
     def update_now(self) -> None:
-        """Find the dispersion of what is there now, if what is shown is of something else."""
+        """Compute the dispersion of the current atoms and support in a worker."""
         self._timer.stop()
         self._stop()
-        self._stale = False
+        self._outdated = False
         images, settings = self.wanted(), self.form.settings()
         distances = sorted({a.group_distance_nm for a in images.values()})
         self.form.linking.setText(", ".join(f"{d:g} nm" for d in distances) or "–")
         if not images:
-            self._show_none(self._what_to_do())
+            self._show_none(self._empty_message())
             return
-        self._age()
+        self._grey_out()
         self.waiting.begin("updating…")
         task = start(
             self.state,
@@ -325,8 +301,8 @@ class Dispersion(QWidget):
         task.progressed.connect(self.waiting.report)
         task.finished.connect(partial(self._on_finished, task))
 
-    def _what_to_do(self) -> str:
-        """Why there is nothing to find."""
+    def _empty_message(self) -> str:
+        """Return why there is nothing to compute."""
         image = self.state.current
         if self.of_all or image is None:
             return NO_ATOMS
@@ -337,16 +313,16 @@ class Dispersion(QWidget):
         return NO_ATOMS
 
     def _stop(self) -> None:
-        """What is under way finds what was there before."""
+        """Cancel running tasks, whose results are outdated."""
         for task in running(self.state, self._task):
             task.cancel()
 
     def cancel(self) -> None:
-        """Stop; what was shown stays, greyed, until somebody wants it brought up to date."""
+        """Stop; the earlier content stays, disabled, until the next update."""
         self._timer.stop()
         self._stop()
         self.waiting.end()
-        self._stale = True
+        self._outdated = True
         self.update_button.show()
 
     def _on_finished(self, task: Task) -> None:
@@ -359,33 +335,33 @@ class Dispersion(QWidget):
     def _take(self, found: DispersionResults) -> None:
         self.update_button.hide()
         if found.dispersion is None:
-            self._show_none(_sentences(found.reasons))
+            self._show_none(format_reasons(found.reasons))
             return
         self.found = found
         self.message.hide()
         missed = found.rows().iloc[-1].to_dict()
         self.model.show_figures(figures(found.dispersion, missed))
-        self.note.setText(_left_out(found, len(self.state.images) if self.of_all else 1))
+        self.note.setText(format_left_out(found, len(self.state.images) if self.of_all else 1))
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
         self.body.setEnabled(True)
         self._fit_table()
         self._draw()
 
-    def _age(self) -> None:
-        """Grey out what holds no more."""
+    def _grey_out(self) -> None:
+        """Disable the content, which is outdated."""
         self.body.setEnabled(False)
 
-    def _show_none(self, words: str) -> None:
+    def _show_none(self, message: str) -> None:
         self.found = None
         self.model.show_figures(())
         self.update_button.hide()
         self.body.hide()
-        self.message.setText(words)
+        self.message.setText(message)
         self.message.show()
 
     def _fit_table(self) -> None:
-        """As high as its rows: within a dock that scrolls nothing else should."""
+        """Fit the height of the table to its rows, since the dock scrolls."""
         line = round(1.4 * self.fontMetrics().height())
         self.table.verticalHeader().setMinimumSectionSize(line)
         self.table.verticalHeader().setDefaultSectionSize(line)
@@ -403,31 +379,31 @@ class Dispersion(QWidget):
         self._mark()
 
     def _mark(self) -> None:
-        """Show what is selected in the plot."""
+        """Mark the selection in the plot."""
         self._unmarked = False
-        words = self._linked.mark(self.state.atoms.selection)
+        text = self._linked.mark(self.state.atoms.selection)
         curve = len(self.view.data) > 0 and not self._linked.holds
-        self.hint.setText("A curve is of all atoms together." if curve else words)
+        self.hint.setText("A curve describes all atoms together." if curve else text)
 
     def _on_selected(self, rows: Sequence[int], mode: str) -> None:
         if self._linked.holds:
             atoms = self.state.atoms
-            atoms.select(self._linked.picked(rows, mode, atoms.selection))
+            atoms.select(self._linked.selection_after(rows, mode, atoms.selection))
 
     # ---- out
     def shown_rows(self) -> pd.DataFrame:
-        """The rows of ``dispersion.csv`` of what is shown."""
+        """Return the rows of ``dispersion.csv`` that are shown."""
         if self.found is None:
             return pd.DataFrame()
         rows = self.found.rows()
         return rows if self.of_all else rows.iloc[:1]
 
     def copy(self) -> None:
-        """Put the rows that are shown on the clipboard."""
+        """Copy the rows that are shown."""
         QApplication.clipboard().setText(tab_separated(self.shown_rows()))
 
     def export(self) -> None:
-        """Ask for a file and write a row per image and one of all."""
+        """Write a row per image and one of all images into a chosen file."""
         path = choose_table_path(self, "dispersion.csv", FILE_TYPES)
         if path is None:
             return
@@ -446,7 +422,7 @@ class Dispersion(QWidget):
         )
 
     def save(self) -> None:
-        """Ask for a file and save what is drawn, or its data."""
+        """Save the plot, or its data, into a chosen file."""
         plot, data = self.plot, self.view.data
 
         def write(path: Path) -> Path:
@@ -455,28 +431,8 @@ class Dispersion(QWidget):
         choose_and_save(self, self.plot_name, write)
 
 
-def _words(name: str) -> QLabel:
+def _label(name: str) -> QLabel:
     label = QLabel()
     label.setWordWrap(True)
     label.setAccessibleName(name)
     return label
-
-
-def _sentences(why: dict[str, str]) -> str:
-    """Why images have no dispersion, and what to do."""
-    said = "; ".join(f"{image}: {words}" for image, words in why.items())
-    return f"{said}. The support can be drawn in the dock Atoms."
-
-
-def _left_out(found: DispersionResults, images: int) -> str:
-    """Which images are not among what is shown."""
-    without = found.reasons
-    lines = []
-    unseen = images - len(found.of)
-    if unseen > 0:
-        lines.append(
-            f"{unseen} of {images} images left out: nobody has looked for atoms there yet."
-        )
-    if without:
-        lines.append("Left out: " + "; ".join(f"{i}: {why}" for i, why in without.items()) + ".")
-    return " ".join(lines)

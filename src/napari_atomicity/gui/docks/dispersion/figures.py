@@ -1,6 +1,6 @@
-"""The figures of a dispersion as a person reads them: a name, a value, an interval, and what it is.
+"""The statistics of a dispersion as lines of a table: name, value, interval and explanation.
 
-Nothing is computed here: `Dispersion.row` has it all.
+Nothing is computed here; the values come from `DispersionStatistics.row`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ KIND_NAMES = {
     "cluster": "In clusters",
 }
 KIND_WORDS = {
-    "isolated": "that have no other within the linking distance",
-    "dimer": "that are linked in twos",
-    "multimer": "that are linked in groups of 3 to 6",
-    "cluster": "that are linked in groups of 7 or more",
+    "isolated": "without another atom within the linking distance",
+    "dimer": "in groups of 2",
+    "multimer": "in groups of 3 to 6",
+    "cluster": "in groups of 7 or more",
 }
 FEW = (
-    " Images differ; a few don't tell by how much, so what is usual is weighed with "
-    "what is seen (Friede et al., Res. Synth. Methods 8, 79, 2017)."
+    " For few images the variance between images is estimated with a prior (Friede et al., Res. "
+    "Synth. Methods 8, 79, 2017)."
 )
 
 
 @dataclass(frozen=True)
 class DispersionFigure:
-    """One line: what it is called, its value with unit, its interval or verdict, what it means."""
+    """One line: name, value with unit, interval or test result, and explanation."""
 
     name: str
     value: str
@@ -49,14 +49,18 @@ class DispersionFigure:
 def figures(
     found: DispersionStatistics, missed: Mapping[str, Any] | None = None
 ) -> list[DispersionFigure]:
-    """All lines of a dispersion.
+    """Return all lines of a dispersion.
 
     Parameters
     ----------
-    found
+    found : DispersionStatistics
         The dispersion.
-    missed
-        Its row with `completeness.COLUMNS`, if it is known what is missed.
+    missed : mapping, optional
+        Its row with `completeness.COLUMNS`, if the completeness is known.
+
+    Returns
+    -------
+    list of DispersionFigure
     """
     row, level = found.row(), f"{100 * found.level:g} %"
     return [
@@ -77,29 +81,29 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
             "Density",
             f"{number(row['density_per_nm2'])} /nm²",
             interval(row["density_low_per_nm2"], row["density_high_per_nm2"]),
-            "Atoms on a nm² of support; vacuum does not count. Expected number over area, with "
-            f"the {level} interval of the sample: another place of it would differ by sampling "
-            "(clustered atoms more), and detection is uncertain (Fay and Feuer, Stat. Med. 16, "
+            "Atoms per nm² of support, without vacuum: expected number over area, with its "
+            f"{level} interval, which includes the sampling error (larger for clustered atoms) "
+            "and the uncertainty of the detection (Fay and Feuer, Stat. Med. 16, "
             f"791, 1997).{'' if row['images'] == 1 else FEW}",
         ),
         DispersionFigure(
             "Atoms, expected",
             number(row["n_atoms_expected"]),
             interval(*here),
-            "Sum of the probabilities of all places where an atom may be, over the share of the "
-            f"atoms that are among them; {level} interval of this very field, of detection alone.",
+            "Sum of the probabilities of all candidates, divided by the fraction of the atoms that "
+            f"are candidates; {level} interval of the detection, for this field only.",
         ),
         DispersionFigure(
             "Atoms, counted",
             str(row["n_atoms"]),
             f"{off} off the support" if off else "",
-            "Atoms of the atom table that lie on the support. Those off it count in nothing.",
+            "Atoms of the atom table on the support. Atoms off the support are not counted.",
         ),
         DispersionFigure(
             "Support",
             f"{number(area)} nm²",
             "" if row["images"] == 1 else f"{row['images']} fields",
-            "Area on which atoms could lie, found in the image and as it was corrected by hand.",
+            "Area of the support, detected in the image and corrected manually.",
         ),
     ]
 
@@ -109,31 +113,31 @@ def _missed(row: Mapping[str, Any]) -> list[DispersionFigure]:
         return []
     return [
         DispersionFigure(
-            "Found of them",
+            "Completeness",
             share_of(row["completeness"]),
             shares(row["completeness_low"], row["completeness_high"]),
-            "Share of the atoms that is found at the threshold, with its 95 % interval: from what "
-            "became of atoms that were put into the image (dock Atoms, How many are missed?). "
-            "Where it is below two thirds, the density is a lower bound.",
+            "Fraction of the atoms that are detected at the threshold, with its 95 % interval, "
+            "from an injection-recovery test (dock Atoms, How many are missed?). Below two thirds, "
+            "the density is a lower bound.",
         ),
         DispersionFigure(
             "Density, all atoms",
             f"{number(row['density_complete_per_nm2'])} /nm²",
             interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"]),
-            "With the atoms that are not found and without false ones, away from clusters, in this "
-            "very field; 95 % interval.",
+            "Density corrected for missed atoms and false detections, outside clusters, in this "
+            "field; 95 % interval.",
         ),
     ]
 
 
 def _neighbours(row: dict[str, Any], level: str, coverage: float) -> list[DispersionFigure]:
-    def distance(name: str, words: str) -> DispersionFigure:
+    def distance(name: str, statistic: str) -> DispersionFigure:
         of = f"nearest_neighbour_{name}"
         return DispersionFigure(
             f"Neighbour, {name}",
             with_unit(row[f"{of}_nm"], "nm"),
             interval(row[f"{of}_low_nm"], row[f"{of}_high_nm"]),
-            f"{words} distance from an atom to the nearest other one, in nm. Only distances no "
+            f"{statistic} distance from an atom to its nearest neighbour, in nm. Only distances no "
             "longer than that to the edge of the support count, with weights (Hanisch, Statistics "
             f"15, 409, 1984); {level} interval by a bootstrap of blocks.",
         )
@@ -146,24 +150,24 @@ def _neighbours(row: dict[str, Any], level: str, coverage: float) -> list[Disper
             number(row["clark_evans"]),
             verdict(row["clark_evans"], row["clark_evans_p"], coverage),
             "Mean distance to the nearest neighbour over that of as many random atoms on the same "
-            "support: below 1 they lie closer together than by chance, above 1 more regularly; p "
-            "from the simulations (Clark and Evans, Ecology 35, 445, 1954).",
+            "support: below 1 atoms are clustered, above 1 regular; p from the simulations "
+            "(Clark and Evans, Ecology 35, 445, 1954).",
         ),
     ]
 
 
 def _shares(found: DispersionStatistics, row: dict[str, Any], level: str) -> list[DispersionFigure]:
-    linked = f"no further apart than {row['group_distance_nm']:g} nm"
+    linked = f"at most {row['group_distance_nm']:g} nm"
     random = per_cent(row["share_isolated_if_random"])
     lines = [
         DispersionFigure(
             KIND_NAMES[kind],
             share_of(share.value),
             shares(share.low, share.high),
-            f"Share of the atoms {KIND_WORDS[kind]} ({linked}), with its {level} interval "
-            "(Wilson's, by a bootstrap of blocks). Candidates below the threshold count by their "
-            "probability too; the plot of the groups shows those above it."
-            + (f" Of random atoms of this density it would be {random}." if i == 0 else ""),
+            f"Fraction of the atoms {KIND_WORDS[kind]} ({linked}), with its {level} interval "
+            "(Wilson, with a block bootstrap). Candidates below the threshold count with their "
+            "probability; the plot of the groups shows those above it."
+            + (f" For random atoms of this density it is {random}." if i == 0 else ""),
         )
         for i, (kind, share) in enumerate(found.shares.items())
     ]
@@ -174,7 +178,7 @@ def _shares(found: DispersionStatistics, row: dict[str, Any], level: str) -> lis
             "Group size, mean",
             number(row["group_size_mean"]),
             f"{n} group{'s' * (n != 1)}, largest {row['group_size_max']}" if n else "",
-            f"Groups of atoms that are linked ({linked}); a lone atom is a group of one.",
+            f"Mean size of groups of linked atoms ({linked}); an isolated atom is a group of one.",
         ),
     ]
 
@@ -186,10 +190,9 @@ def _evenness(found: DispersionStatistics, row: dict[str, Any]) -> list[Dispersi
             "Quadrat index",
             number(row["quadrat_index"]),
             spread_evenly(row["quadrat_index"], row["quadrat_p"], found.level),
-            f"Variance over mean of the numbers in quadrats{size}, each weighed by its support: 1 "
-            "of random atoms, more where some parts of the support hold more than others, less "
-            "where they are spread more evenly than by chance (Illian et al., Statistical Analysis "
-            "and Modelling of Spatial Point Patterns, Wiley 2008).",
+            f"Variance over mean of the counts in quadrats{size}, weighted by their support: 1 for "
+            "random atoms, above 1 for clustered and below 1 for regular patterns (Illian et al., "
+            "Statistical Analysis and Modelling of Spatial Point Patterns, Wiley 2008).",
         )
     ]
 
@@ -200,46 +203,53 @@ def _curves(row: dict[str, Any], level: float) -> list[DispersionFigure]:
             name,
             _p(row[column]),
             "" if math.isnan(row[column]) else random_or_not(row[column], level),
-            f"Does the curve as a whole, {what}, leave what random atoms on the same support give? "
+            f"Test whether the whole curve, {what}, differs from random atoms on the same support. "
             "Global envelope test by extreme rank length (Myllymäki et al., J. R. Stat. Soc. B 79, "
             "381, 2017).",
         )
         for name, column, what in (
-            ("Pair correlation g(r)", "pair_correlation_p", "how dense it is r from an atom"),
-            ("Ripley's L(r)", "ripley_l_p", "how many atoms lie within r of one"),
+            (
+                "Pair correlation g(r)",
+                "pair_correlation_p",
+                "the density at r from an atom",
+            ),
+            ("Ripley's L(r)", "ripley_l_p", "the number of atoms within r of an atom"),
         )
     ]
 
 
-# ---- words
+# ---- text
 def number(value: float) -> str:
-    """Three digits; a dash where nothing is known."""
+    """Format a number with three digits; a dash if it is not finite."""
     if not math.isfinite(value):
         return NONE
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def with_unit(value: float, unit: str) -> str:
+    """Format a number with its unit."""
     return f"{number(value)} {unit}" if math.isfinite(value) else NONE
 
 
 def interval(low: float, high: float) -> str:
+    """Format an interval; "" if it is not finite."""
     return f"{number(low)} – {number(high)}" if math.isfinite(low + high) else ""
 
 
 def share_of(share: float) -> str:
+    """Format a fraction in per cent."""
     return per_cent(share) if math.isfinite(share) else NONE
 
 
 def shares(low: float, high: float) -> str:
-    """An interval of shares: the sign once."""
+    """Format an interval of fractions in per cent."""
     if not math.isfinite(low + high):
         return ""
     return f"{per_cent(low)[:-2]} – {per_cent(high)}"
 
 
 def verdict(index: float, p: float, level: float) -> str:
-    """What Clark and Evans' index says, and how surely."""
+    """Format the result of the test of Clark and Evans' index."""
     if math.isnan(p):
         return ""
     if p > 1 - level:
@@ -248,7 +258,7 @@ def verdict(index: float, p: float, level: float) -> str:
 
 
 def spread_evenly(index: float, p: float, level: float) -> str:
-    """What the index over quadrats says, and how surely."""
+    """Format the result of the test of the quadrat index."""
     if math.isnan(p):
         return ""
     if p > 1 - level:
@@ -257,6 +267,7 @@ def spread_evenly(index: float, p: float, level: float) -> str:
 
 
 def random_or_not(p: float, level: float) -> str:
+    """Format whether a test rejects randomness."""
     return "as chance" if p > 1 - level else "not random"
 
 
@@ -265,13 +276,13 @@ def _p(p: float) -> str:
 
 
 class FigureModel(Lines):
-    """The lines for a table view; what each is, is its tooltip."""
+    """The lines for a table view, with explanations as tooltips."""
 
-    HEADERS = ("Figure", "Value", "Interval, verdict")
+    HEADERS = ("Statistic", "Value", "Interval, test")
     TOOLTIPS = (
-        "What was found; each line says more when the mouse rests on it.",
+        "Name of the statistic; the tooltip of a line explains it.",
         "Best estimate, with its unit.",
-        "Interval at the level of the settings (95 % unless changed), or what a test says.",
+        "Interval at the level of the settings (default: 95 %), or the result of a test.",
     )
 
     def __init__(self, parent: QWidget) -> None:

@@ -1,4 +1,4 @@
-"""The settings of a dispersion, and how far it is."""
+"""The settings of a dispersion, and its progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...controls.settings import remember
 
 
 class SpreadForm(QWidget):
-    """Everything that can be chosen; the linking distance is shown, and chosen with the atoms.
+    """Form of the settings; the linking distance is shown, but set in the dock Atoms.
 
     Signals: ``changed()``.
     """
@@ -21,15 +21,15 @@ class SpreadForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        usual = DispersionSettings()
+        default = DispersionSettings()
         self.linking = QLabel()
-        self.simulations = spin_box(19, 9999, usual.simulations, 0, "")
+        self.simulations = spin_box(19, 9999, default.simulations, 0, "")
         self.simulations.setSingleStep(100)
         self.largest = spin_box(0, 100, 0, 2, " nm")
         self.largest.setSpecialValueText("automatic")
-        self.level = spin_box(50, 99.9, 100 * usual.level, 1, " %")
+        self.level = spin_box(50, 99.9, 100 * default.level, 1, " %")
         self.level.setSingleStep(1)
-        self.seed = spin_box(0, 999_999, usual.seed, 0, "")
+        self.seed = spin_box(0, 999_999, default.seed, 0, "")
         self.seed.setSingleStep(1)
         form = new_form()
         self.setLayout(form)
@@ -37,35 +37,36 @@ class SpreadForm(QWidget):
             form,
             "Linking distance",
             self.linking,
-            "Atoms no further apart than this are one group; it is set where atoms are found. "
+            "Atoms at most this far apart belong to one group. Set it in the dock Atoms. "
             "Default: 0.3 nm.",
         )
         labelled(
             form,
             "Simulations",
             self.simulations,
-            "Random patterns on the same support that the atoms are compared with; the least p "
-            f"value is one over one more. Default: {usual.simulations}.",
+            "Number of random patterns on the same support for comparison; the smallest possible "
+            f"p value is 1/(n + 1). Default: {default.simulations}.",
         )
         labelled(
             form,
             "Largest r",
             self.largest,
-            "Up to which distance g(r) and L(r) go, in nm, at most half the support; twice as far "
-            "takes four times as long. Default: automatic, a quarter of the support or 30 "
+            "Largest distance r of g(r) and L(r) in nm, at most half the support; twice the "
+            "distance takes four times as long. Default: automatic, a quarter of the support or 30 "
             "neighbours.",
         )
         labelled(
             form,
             "Level",
             self.level,
-            f"Coverage of intervals and envelopes, in per cent. Default: {100 * usual.level:g} %.",
+            f"Coverage of intervals and envelopes. Default: {100 * default.level:g} %.",
         )
         labelled(
             form,
             "Seed",
             self.seed,
-            f"Of all random numbers: the same seed gives the same figures. Default: {usual.seed}.",
+            "Seed of the random numbers; the same seed gives the same results. "
+            f"Default: {default.seed}.",
         )
         for name in ("simulations", "largest", "level", "seed"):
             box = getattr(self, name)
@@ -73,7 +74,7 @@ class SpreadForm(QWidget):
             box.valueChanged.connect(lambda _: self.changed.emit())
 
     def settings(self) -> DispersionSettings:
-        """What is set."""
+        """Return the settings of the form."""
         return DispersionSettings(
             simulations=int(self.simulations.value()),
             largest_nm=self.largest.value() or None,
@@ -83,7 +84,7 @@ class SpreadForm(QWidget):
 
 
 class Waiting(QWidget):
-    """A bar and Cancel; empty while nothing is under way.
+    """Progress bar and Cancel button; hidden without a task.
 
     Signals: ``cancelled()``.
     """
@@ -95,7 +96,7 @@ class Waiting(QWidget):
         self.bar = ProgressBar()
         self.bar.setAccessibleName("Progress")
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop; what was found before stays.")
+        self.cancel_button.setToolTip("Cancel the computation; earlier results are kept.")
         self.cancel_button.clicked.connect(self.cancelled)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -103,14 +104,14 @@ class Waiting(QWidget):
         row.addWidget(self.cancel_button)
         self.hide()
 
-    def begin(self, words: str) -> None:
-        self.bar.setFormat(words)
-        self.bar.setRange(0, 1)  # of unknown length it would have no words
+    def begin(self, message: str) -> None:
+        self.bar.setFormat(message)
+        self.bar.setRange(0, 1)  # a bar of unknown length shows no text
         self.bar.setValue(0)
         self.show()
 
     def report(self, done: int, total: int, message: str) -> None:
-        """How far it is; which image, where there are several, is a tooltip."""
+        """Show the progress, with the message as tooltip."""
         self.bar.setRange(0, max(total, 1))
         self.bar.setValue(done)
         self.bar.setToolTip(message)

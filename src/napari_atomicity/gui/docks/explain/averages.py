@@ -1,4 +1,4 @@
-"""A page of the Explain dock: what the clusters of a class have in common."""
+"""A page of the dock Explain: average patches, class maps and profiles of each class."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from .profiles import AverageGrid, ProfileChart, lines_of
 
 NO_CLUSTERS = "No clusters yet: press Analyse."
 NOT_CLASSIFIED = "The clusters are not classified yet: press Classify."
-NO_PATCHES = "Patches and class maps are not at hand: press Classify again."
-NOTHING_LEFT = "No cluster that is whole, stands alone and has a class."
+NO_PATCHES = "Patches and class maps are missing: press Classify again."
+NOTHING_LEFT = "No isolated, whole cluster with a class."
 IN_RADII, IN_NM = "in radii", "in nm"
 PICTURE_TYPES = "PNG picture (*.png);;SVG drawing (*.svg)"
 
@@ -52,14 +52,31 @@ def save_picture(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Draw the averages into a file."""
+    """Draw the averages into a file.
+
+    Parameters
+    ----------
+    averages : Averages
+        The class averages.
+    path : Path
+        The file, PNG or SVG.
+    normalised : bool
+        Whether each map has its own scale.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     report(progress, 0, 1, f"Writing {path.name}")
     check(stop)
     return write_picture(averages, path, normalised=normalised)
 
 
 def why_empty(analyses: list[Analysis]) -> str:
-    """Why there is nothing to average before anything is computed; "" if there may be."""
+    """Return why there is nothing to average; "" if there may be something."""
     if not sum(len(a.table) for a in analyses):
         return NO_CLUSTERS
     if not any(classes_of(a.table) for a in analyses):
@@ -68,7 +85,7 @@ def why_empty(analyses: list[Analysis]) -> str:
 
 
 def format_average(averages: Averages) -> str:
-    """How many clusters were averaged, and which were not."""
+    """Return how many clusters were averaged and how many were left out, as text."""
     n = sum(max(a.clusters for a in averages.items if a.label == label)
             for label in averages.labels)  # fmt: skip
     out = ", ".join(f"{count} {reason}" for reason, count in averages.left_out.items())
@@ -79,7 +96,7 @@ def format_average(averages: Averages) -> str:
 class ClassAverages(QWidget):
     """Average patches, class maps and radial profiles by class, of one image or of all.
 
-    Whoever holds it calls `later` when something has changed; it computes only while it is seen.
+    Call `later` after a change; averages are computed only while the page is visible.
     """
 
     def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
@@ -95,37 +112,17 @@ class ClassAverages(QWidget):
         self._timer.timeout.connect(self.update_now)
 
     def _build(self) -> None:
-        self.scope_combo = QComboBox()
-        self.scope_combo.addItems([THIS_IMAGE, ALL_IMAGES])
-        self.scope_combo.setToolTip("Whose clusters are averaged. Default: of this image.")
-        self.scope_combo.setAccessibleName("Averages over")
-        self.scope_combo.currentIndexChanged.connect(self.later)
-        self.unit_combo = QComboBox()
-        self.unit_combo.addItems([IN_RADII, IN_NM])
-        self.unit_combo.setToolTip(
-            "Whether clusters are scaled to one radius before they are averaged, so that the "
-            "outline (dashed) is the same place for all, or kept in nm. Default: in radii."
-        )
-        self.unit_combo.setAccessibleName("Scale of the averages")
-        self.unit_combo.currentIndexChanged.connect(self.later)
-        for combo in (self.scope_combo, self.unit_combo):
-            combo.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
-            combo.setMinimumContentsLength(6)
-        label = QLabel("Over")
-        label.setBuddy(self.scope_combo)
-        top = QHBoxLayout()
-        top.addWidget(label)
-        top.addWidget(self.scope_combo, 1)
-        top.addWidget(self.unit_combo, 1)
-
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 4, 0, 0)
+        outer.addLayout(self._new_options())
         self.own_scale = QCheckBox("Each map to its own maximum")
         self.own_scale.setToolTip(
-            "Stretch every class map and profile to its own maximum: shows where, and hides how "
-            "much. Otherwise the maps of a class have one scale for all channels. Default: off."
+            "Scale every class map and profile to its own maximum, which shows positions but not "
+            "relative strength. Otherwise all channels of a class share one scale. Default: off."
         )
         self.own_scale.toggled.connect(self._show)
+        outer.addWidget(self.own_scale)
+        outer.addWidget(scrolling(self._new_content()), 1)
         self.save_button = QPushButton("Save")
         self.save_button.setToolTip("Write the picture (PNG, SVG) or its numbers (CSV, Excel).")
         menu = QMenu(self.save_button)
@@ -136,33 +133,54 @@ class ClassAverages(QWidget):
         bottom = QHBoxLayout()
         bottom.addWidget(self.save_button)
         bottom.addStretch(1)
+        outer.addLayout(bottom)
 
+    def _new_options(self) -> QHBoxLayout:
+        self.scope_combo = QComboBox()
+        self.scope_combo.addItems([THIS_IMAGE, ALL_IMAGES])
+        self.scope_combo.setToolTip("Clusters to average. Default: those of this image.")
+        self.scope_combo.setAccessibleName("Averages over")
+        self.unit_combo = QComboBox()
+        self.unit_combo.addItems([IN_RADII, IN_NM])
+        self.unit_combo.setToolTip(
+            "Scale clusters to one radius before averaging, so that their outlines (dashed) "
+            "coincide, or keep them in nm. Default: in radii."
+        )
+        self.unit_combo.setAccessibleName("Scale of the averages")
+        for combo in (self.scope_combo, self.unit_combo):
+            combo.currentIndexChanged.connect(self.later)
+            combo.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+            combo.setMinimumContentsLength(6)
+        label = QLabel("Over")
+        label.setBuddy(self.scope_combo)
+        row = QHBoxLayout()
+        row.addWidget(label)
+        row.addWidget(self.scope_combo, 1)
+        row.addWidget(self.unit_combo, 1)
+        return row
+
+    def _new_content(self) -> QWidget:
         self.note = QLabel()
         self.note.setWordWrap(True)
         self.grid = AverageGrid()
         self.charts_row = QHBoxLayout()
         self.charts: list[ProfileChart] = []
         self.legend = QLabel(
-            "Number below a map: centre against outline, +1 all at the centre, −1 all at the "
-            "outline (dashed)."
+            "The number below a map compares centre and outline (dashed): +1 all at the centre, "
+            "−1 all at the outline."
         )
         self.legend.setWordWrap(True)
-
-        inside = QWidget()
-        body = QVBoxLayout(inside)
+        content = QWidget()
+        body = QVBoxLayout(content)
         body.setContentsMargins(4, 2, 6, 4)
         body.addWidget(self.grid)
         body.addWidget(self.legend)
         body.addLayout(self.charts_row)
         body.addWidget(self.note)
         body.addStretch(1)
-        scroll = scrolling(inside)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 4, 0, 0)
-        outer.addLayout(top)
-        outer.addWidget(self.own_scale)
-        outer.addWidget(scroll, 1)
-        outer.addLayout(bottom)
+        return content
 
     # ---- computing
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
@@ -171,19 +189,19 @@ class ClassAverages(QWidget):
             self.later()
 
     def later(self, *_: object) -> None:
-        """Average once for a burst of changes, as soon as somebody looks."""
+        """Average once for several changes, while the page is visible."""
         self._stale = True
         if self.isVisible():
             self._timer.start()
 
     @property
     def settled(self) -> bool:
-        """Whether what is shown is of now, or nobody looks."""
+        """Whether the page is up to date, or hidden."""
         waiting = self._stale or self._timer.isActive() or running(self.state, _TASK)
         return not (self.isVisible() and waiting)
 
     def analyses(self) -> list[Analysis]:
-        """Those that are wanted, that of the current image first: it decides the model."""
+        """Return the analyses to average; the first, of the current image, decides the model."""
         state = self.state
         names = [state.current] if state.current is not None else []
         if self.scope_combo.currentText() == ALL_IMAGES:
@@ -192,7 +210,7 @@ class ClassAverages(QWidget):
         return [a for a in found if a is not None]
 
     def update_now(self) -> None:
-        """Average what there is, in a worker."""
+        """Average the clusters in a worker."""
         if not self.isVisible():
             return
         self._stale = False
@@ -242,7 +260,7 @@ class ClassAverages(QWidget):
 
     # ---- out
     def export_picture(self) -> None:
-        """Ask for a file and draw what is shown."""
+        """Draw the averages into a chosen file."""
         chosen, filter_ = QFileDialog.getSaveFileName(
             self, "Save class averages", "class-averages.png", PICTURE_TYPES
         )
@@ -264,11 +282,11 @@ class ClassAverages(QWidget):
         )
 
     def export_profiles(self) -> None:
-        """Ask for a file and write the radial profiles."""
+        """Write the radial profiles into a chosen file."""
         self._export("class-profiles.csv", "profiles")
 
     def export_balances(self) -> None:
-        """Ask for a file and write centre against outline with intervals."""
+        """Write the ratios of centre and outline with intervals into a chosen file."""
         self._export("centre-outline.csv", "balances")
 
     def _export(self, name: str, what: str) -> None:

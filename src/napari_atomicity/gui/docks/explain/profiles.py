@@ -34,7 +34,7 @@ _MAX_TILE_CHARACTERS = 16
 
 
 def picture(average: Average, top: float) -> np.ndarray:
-    """An average as (S, S, 3) uint8: a patch in grey, a class map between 0 and ``top``."""
+    """Return an average as (S, S, 3) uint8: a grey patch, or a class map from 0 to ``top``."""
     if average.quantity == "patch":
         rgb = np.repeat(grey(average.image)[..., None], 3, axis=2)
     else:
@@ -44,7 +44,7 @@ def picture(average: Average, top: float) -> np.ndarray:
 
 
 def format_profile(average: Average) -> str:
-    """What a tile shows, for the mouse and for who can't see it."""
+    """Format the content of a tile for its tooltip and accessible description."""
     what = "Average patch" if average.quantity == "patch" else "Average class map"
     words = f"{what} of {average.label}, {average.channel}: {average.clusters} clusters"
     b = average.balance
@@ -261,7 +261,7 @@ class Line:
 
 
 def lines_of(averages: Averages, channel: str, normalised: bool) -> list[Line]:
-    """The profiles of the class maps of a channel."""
+    """Return the radial profiles of the class maps of a channel."""
     out = []
     for label in averages.labels:
         average = averages.get(label, channel)

@@ -24,11 +24,13 @@ class TakingIn(QObject):
 
     Parameters
     ----------
-    binding
+    binding : Binding
         Of the viewer.
-    follow
+    follow : callable
         Whether the image that came last is the one to be looked at.
 
+    Notes
+    -----
     Signals: ``left_out()`` when images are not put into the window.
     """
 

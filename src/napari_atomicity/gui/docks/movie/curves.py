@@ -1,4 +1,4 @@
-"""Lines over time, as arrays: what the plot of a movie draws. Nothing here knows Qt."""
+"""Curves over time as arrays, without Qt, for the plot of a movie."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ....statistics.scores import atoms_of
 from ....tracking.following import TrackedMovie
 
 MAX_CURVES = 6
-"""Tracks that are drawn at once: more can't be told apart."""
+"""Largest number of tracks that are drawn at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,20 +21,18 @@ class TrackCurve:
 
     Parameters
     ----------
-    track_id
-        Its number.
-    frames
-        (N,).
-    cluster_ids
-        (N,).
-    raw
-        (N,) atoms as counted in each frame alone; the size of the label where nothing counts.
-    smoothed
-        (N,) atoms of the smoothed label; NaN where that is no class.
-    low, high
-        (N,) the ends of the band.
-    words
-        (N,) of each point, for who points to it.
+    track_id : int
+        The number of the track.
+    frames, cluster_ids : ndarray of int, shape (n,)
+        The frame and the cluster of each point.
+    raw : ndarray of shape (n,)
+        Number of atoms counted in each frame alone, or the size of the label without a count.
+    smoothed : ndarray of shape (n,)
+        Number of atoms of the smoothed label; NaN where it is not a class.
+    low, high : ndarray of shape (n,)
+        The ends of the interval.
+    words : tuple of str
+        The tooltip of each point.
     """
 
     track_id: int
@@ -48,7 +46,7 @@ class TrackCurve:
 
 
 def curves_of(movie: TrackedMovie, track_ids: Sequence[int]) -> tuple[TrackCurve, ...]:
-    """The curves of these tracks, in this order."""
+    """Return the curves of these tracks, in this order."""
     of_track = dict(tuple(movie.table.groupby("track_id")))
     return tuple(_curve(t, of_track[t]) for t in track_ids if t in of_track)
 
@@ -64,7 +62,7 @@ def _curve(track_id: int, rows: pd.DataFrame) -> TrackCurve:
         _sizes(rows["label_smoothed"]),
         rows["n_smoothed_low"].to_numpy(float),
         rows["n_smoothed_high"].to_numpy(float),
-        tuple(_words(row) for row in rows.itertuples()),
+        tuple(_format_point(row) for row in rows.itertuples()),
     )
 
 
@@ -72,19 +70,30 @@ def _sizes(labels: pd.Series) -> np.ndarray:
     return np.array([np.nan if (n := atoms_of(x)) is None else n for x in labels], float)
 
 
-def _words(row: object) -> str:
+def _format_point(row: object) -> str:
     time = "" if np.isnan(row.time_s) else f", {row.time_s:g} s"  # type: ignore[attr-defined]
-    said = row.label or "no label"  # type: ignore[attr-defined]
+    label = row.label or "no label"  # type: ignore[attr-defined]
     return (
-        f"track {row.track_id}, frame {row.frame}{time}: {said}, "  # type: ignore[attr-defined]
+        f"track {row.track_id}, frame {row.frame}{time}: {label}, "  # type: ignore[attr-defined]
         f"smoothed {row.label_smoothed} ({row.p_smoothed:.2f})"  # type: ignore[attr-defined]
     )
 
 
 def counts_over_time(movie: TrackedMovie, labels: Sequence[str]) -> dict[str, np.ndarray]:
-    """Smoothed label → (T,) clusters of that label in each frame; labels without any are left out.
+    """Count the clusters of each smoothed label in each frame; leave out labels without clusters.
 
-    A cluster that was missed in a frame counts all the same: it has not gone.
+    A cluster that was missed in a frame is counted.
+
+    Parameters
+    ----------
+    movie : TrackedMovie
+        The movie.
+    labels : sequence of str
+        The labels, in order.
+
+    Returns
+    -------
+    dict of str to ndarray of int, shape (n_frames,)
     """
     n = movie.drift.n_frames
     counts = {label: np.zeros(n, int) for label in labels}

@@ -51,12 +51,12 @@ class TimePlot(Drawing):
 
     # ---- what is shown
     def show_time(self, n_frames: int, frame_time_s: float | None) -> None:
-        """How long the movie is."""
+        """Set the number and the duration of frames."""
         self._n_frames, self._frame_time_s = max(n_frames, 1), frame_time_s
         self.update()
 
     def show_frame(self, frame: int) -> None:
-        """The frame that is looked at."""
+        """Mark the current frame."""
         if frame != self._frame:
             self._frame = frame
             self.update()
@@ -119,7 +119,7 @@ class TimePlot(Drawing):
         return QPointF(float(x[0]), float(y[0]))
 
     def _places(self, frames: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """X and y of many values; NaN stays NaN."""
+        """Return x and y of values in the plot; NaN stays NaN."""
         box, (low, high) = self.box(), self._limits
         x = box.left() + box.width() * (frames + 0.5) / self._n_frames
         share = (np.clip(values, low, high) - low) / max(high - low, 1e-9)
@@ -253,7 +253,7 @@ class TimePlot(Drawing):
 
     # ---- the mouse
     def nearest(self, place: QPointF) -> tuple[TrackCurve, int] | None:
-        """The curve and the index of its point that lies nearest to a place, if it is near."""
+        """Return the curve and point nearest to a position, if there is one near it."""
         best, found = _NEAR_PX, None
         for curve in self.curves:
             for values in (curve.raw, curve.smoothed):
@@ -316,6 +316,6 @@ def _round_step(about: float, whole: bool) -> float:
 
 
 def _readable(colour: QColor, palette: object) -> QColor:
-    """A colour of a line as one of letters: lighter on dark, darker on light."""
+    """Return a line colour that is readable as text on the background."""
     dark = palette.window().color().lightness() < 128  # type: ignore[attr-defined]
     return colour.lighter(125) if dark else colour.darker(135)

@@ -1,4 +1,4 @@
-"""What is asked of the clusters of a stack: how they are linked, and how labels are smoothed."""
+"""Settings of a movie: linking of clusters, and smoothing of labels."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ _DRIFT = {
 class MovieForm(QWidget):
     """Settings of a movie.
 
-    Signals: ``changed()``: the time of a frame or the rate, which concern the clusters as they are
-    linked already.
+    Signals: ``changed()``, when the frame time or the rate changes; both apply to existing tracks.
     """
 
     changed = Signal()
@@ -44,33 +43,33 @@ class MovieForm(QWidget):
         self.setLayout(form)
         labelled(
             form, "Search range", self.search_range,
-            "How far a cluster may go from one frame to the next, the drift of the stage apart. "
+            "Largest displacement of a cluster between frames, after drift correction. "
             f"Default: {usual.search_range_nm:g} nm.",
         )  # fmt: skip
         labelled(
             form, "Memory", self.memory,
-            "For how many frames a cluster may be missed and still be the same. "
+            "Number of successive frames in which a tracked cluster may be missing. "
             f"Default: {usual.memory_frames} frames.",
         )  # fmt: skip
         labelled(
             form, "Shortest track", self.min_frames,
-            "Clusters that are seen in fewer frames are in no track. "
+            "Smallest number of frames of a track. "
             f"Default: {usual.min_frames} frames.",
         )  # fmt: skip
         labelled(
             form, "Drift", self.drift,
-            "What the drift of the stage is found by. Default: automatic, that is by the clusters, "
-            "and by the images where too few of them are found again.",
+            "Source of the stage drift. Default: automatic, that is the clusters, or the images if "
+            "too few clusters are linked.",
         )  # fmt: skip
         labelled(
             form, "Time of a frame", self.frame_time,
-            "From the beginning of one frame to that of the next, in seconds. Default: what the "
-            "file says; if it says nothing, times are in frames.",
+            "Time from the start of one frame to the start of the next, in seconds. Default: from "
+            "the file; without it, times are in frames.",
         )  # fmt: skip
         labelled(
             form, "Changes", self.rate,
-            "How often a cluster changes its class, per second, or per frame where the time of a "
-            "frame is not known. Default: estimated from all tracks.",
+            "Rate at which a cluster changes its class, per second, or per frame if the frame time "
+            "is unknown. Default: estimated from all tracks.",
         )  # fmt: skip
         self.frame_time_s(None)
         remember("movie/search_range", self.search_range)
@@ -79,17 +78,17 @@ class MovieForm(QWidget):
             box.valueChanged.connect(lambda _: self.changed.emit())
 
     def frame_time_s(self, seconds: float | None) -> None:
-        """What the file of the image that is looked at says of the time of a frame."""
-        words = "not known" if seconds is None else f"{seconds:g} s, as the file says"
-        self.frame_time.setSpecialValueText(words)
+        """Show the frame time in the file of the current image."""
+        text = "unknown" if seconds is None else f"{seconds:g} s, from the file"
+        self.frame_time.setSpecialValueText(text)
 
     def forget(self) -> None:
-        """Another image has another time of a frame."""
+        """Reset the frame time, for another image."""
         with QSignalBlocker(self.frame_time):
             self.frame_time.setValue(0.0)
 
     def settings(self) -> MovieSettings:
-        """What is set."""
+        """Return the settings of the form."""
         return MovieSettings(
             search_range_nm=self.search_range.value(),
             memory_frames=self.memory.value(),

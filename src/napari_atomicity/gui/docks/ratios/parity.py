@@ -20,7 +20,7 @@ class Point:
 
     Parameters
     ----------
-    aside
+    aside : float, optional
         By how many glyphs it is drawn to the right, so that classes with the same reference
         don't hide each other.
     """
@@ -74,7 +74,7 @@ class ParityPlot(Drawing):
         return super().event(event)
 
     def _at(self, place: QPointF) -> Point | None:
-        """The nearest point, if the mouse is on it."""
+        """Return the point under the mouse, if there is one."""
         box, reach = self._box(), QFontMetricsF(self.font()).height()
 
         def distance(point: Point) -> float:
@@ -85,7 +85,7 @@ class ParityPlot(Drawing):
         return near if near is not None and distance(near) < reach else None
 
     def _box(self) -> QRectF:
-        """The square between the axes, in the middle of what there is."""
+        """Return the square of the axes, centred in the widget."""
         metrics = QFontMetricsF(small(self.font()))
         left, bottom = metrics.horizontalAdvance("100 %") + 6, 2.3 * metrics.height()
         top = 0.6 * metrics.height()

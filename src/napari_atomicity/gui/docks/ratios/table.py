@@ -1,4 +1,4 @@
-"""Class ratios as a person reads them: words, bars, points and rows of a table."""
+"""Class ratios as text, points of a parity plot and rows of a table."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ...panels.ratio_bars import interval, per_cent
 from .parity import Point
 
 
-def capital(words: str) -> str:
-    """As a sentence begins."""
-    return words[:1].upper() + words[1:]
+def capital(text: str) -> str:
+    """Capitalise the first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def parity_points(pairs: pd.DataFrame, classes: Sequence[str]) -> list[Point]:
-    """A point per pair of a comparison."""
-    # Those with the same reference side by side, but never far from it.
+    """Return a point per pair of a comparison."""
+    # Points with the same reference are shifted sideways so that they do not overlap.
     same = pairs.groupby(pairs["reference"].round(3))["reference"]
     number, size = same.cumcount(), same.transform("size")
     aside = (number - (size - 1) / 2) * (4 / size).clip(upper=1)
@@ -46,9 +46,9 @@ def parity_points(pairs: pd.DataFrame, classes: Sequence[str]) -> list[Point]:
 
 
 def verdict(comparison: Comparison) -> str:
-    """The figures of a comparison in a line."""
+    """Format the statistics of a comparison as one line."""
     if comparison.mean_absolute_error is None:
-        return "Nothing was counted to set beside the reference."
+        return "No clusters were counted to compare with the reference."
     known = comparison.r2 is not None
     r2 = f"R² {comparison.r2:.3f}" if known else f"No R² ({comparison.why_no_r2})"
     n, covered = len(comparison.pairs), int(comparison.covered.sum())
@@ -57,7 +57,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """How many clusters were counted, and which were not."""
+    """Format how many clusters were counted, and which were left out."""
     if not len(table):
         return "No clusters yet."
     border = int(table["touches_border"].sum())
@@ -70,8 +70,8 @@ def summary(table: pd.DataFrame) -> str:
         int((whole["label"] == name).sum()) for name in (UNKNOWN, AGGREGATE, "")
     )
     left_out = [
-        f"{n} {words}"
-        for n, words in (
+        f"{n} {reason}"
+        for n, reason in (
             (border, "cut by the border"),
             (excluded, "in excluded regions"),
             (unknown, "unknown"),
@@ -81,8 +81,8 @@ def summary(table: pd.DataFrame) -> str:
         if n
     ]
     n = int(counted(table).sum())
-    said = f"{n} cluster{'s' * (n != 1)} counted, 95 % intervals"
-    return said + (f"; not counted: {', '.join(left_out)}" if left_out else "") + "."
+    text = f"{n} cluster{'s' * (n != 1)} counted, 95 % intervals"
+    return text + (f"; not counted: {', '.join(left_out)}" if left_out else "") + "."
 
 
 class RatioModel(QAbstractTableModel):
@@ -90,9 +90,9 @@ class RatioModel(QAbstractTableModel):
 
     HEADERS = ("Class", "Count", "Fraction", "Interval")
     TOOLTIPS = (
-        "As a model or a person says.",
-        "Whole clusters of the class.",
-        "Of the clusters that were counted.",
+        "Label from the model or from a manual correction.",
+        "Number of whole clusters of the class.",
+        "Fraction of the counted clusters.",
         "95 % interval of the fraction, in per cent.",
     )
 

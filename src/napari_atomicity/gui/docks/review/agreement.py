@@ -83,8 +83,8 @@ def format_annotators(found: Opinions) -> str:
     if found.annotators.empty:
         return "No labels yet."
     who = "; ".join(
-        f"{row.annotator!s}: {row.n} cluster{'s' * (row.n != 1)}"
-        + (f", {row.n_blind} blind" if row.n_blind else "")
+        f"{row.annotator!s}: {row.n!s} cluster{'s' * (row.n != 1)}"
+        + (f", {row.n_blind!s} blind" if row.n_blind else "")
         for row in found.annotators.itertuples()
     )
     n = found.agreement.n_items

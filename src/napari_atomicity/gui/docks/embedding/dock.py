@@ -1,9 +1,7 @@
-"""The Embedding dock: every cluster in the map of what the network feels to be alike."""
+"""The dock Embedding: clusters in a map of the features of the network (UMAP)."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +12,16 @@ from qtpy.QtCore import QSignalBlocker, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from ...core.cluster_table import Key
-from ...core.palette import colours
-from ...core.progress import Progress, Stop, report
-from ...core.table_cache import Columns
-from ...models import embedding as umap
-from ...models.analysis import Analysis
-from ...pipeline.analysis import embed_clusters
-from ...reporting.plot_base import Look
-from ...reporting.plot_map import map_data
-from ...reporting.plots import PLOTS, save_plot
-from ..controls.connections import follow
-from ..controls.forms import ComboBox
-from ..scatter.hover import patch_of, tip
-from ..scatter.legend import ColourScale, Legend
-from ..scatter.looks import (
+from ....core.cluster_table import Key
+from ....core.palette import colours
+from ....reporting.plot_base import Look
+from ....reporting.plot_map import map_data
+from ....reporting.plots import PLOTS, save_plot
+from ...controls.connections import follow
+from ...controls.forms import ComboBox
+from ...scatter.hover import patch_of, tip
+from ...scatter.legend import ColourScale, Legend
+from ...scatter.looks import (
     COLOURINGS,
     MISSING_RGBA,
     Looks,
@@ -42,64 +35,26 @@ from ..scatter.looks import (
     shapes_of,
     typical_places,
 )
-from ..scatter.places import Moves
-from ..scatter.rows import RowIndex
-from ..scatter.save import choose_and_save, map_drawing
-from ..scatter.scatter import ADD, LASSO, PAN, RECTANGLE, REMOVE, REPLACE, Scatter
-from ..tasks import start
-from ..viewer.binding import binding_of, state_of
-from ..viewer.models import classifier_of
+from ...scatter.mouse import ADD, LASSO, PAN, RECTANGLE, REMOVE, REPLACE, selection_mode
+from ...scatter.places import Moves
+from ...scatter.rows import RowIndex
+from ...scatter.save import choose_and_save, map_drawing
+from ...scatter.scatter import Scatter
+from ...viewer.binding import binding_of, state_of
+from .placing import MapPositions
 
 __all__ = ["COLOURINGS", "Embedding", "by_label", "typical_places"]
 
-logger = logging.getLogger(__name__)
-
 _COALESCE_MS = 30
 _NAMES_MS = 300
-
-
-def without_place(analysis: Analysis, columns: Columns) -> int:
-    """How many clusters have an embedding and no place in the map."""
-    placed = np.isfinite(columns["umap_1"]) & np.isfinite(columns["umap_2"])
-    if analysis.embedding.size == 0 or placed.all():
-        return 0
-    embedded = np.isfinite(analysis.embedding).all(axis=1)
-    return int((embedded & ~placed).sum())
-
-
-def _model_id(analysis: Analysis) -> str | None:
-    return analysis.parameters.get("model", {}).get("model_id")
 
 
 def _plural(n: int) -> str:
     return f"{n} cluster{'s' * (n != 1)}"
 
 
-# ---- what runs in a worker
-def place_clusters(
-    analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
-) -> list[Analysis]:
-    """Each analysis with its clusters placed in the map of its model."""
-    placed = []
-    for i, analysis in enumerate(analyses):
-        report(progress, i, len(analyses), f"Placing {analysis.micrograph.name} in the UMAP")
-        placed.append(embed_clusters(analysis, classifier_of(analysis), stop))
-    return placed
-
-
-def _reference_map(
-    analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
-) -> pd.DataFrame | None:
-    """The map's reference points; None where they can't be had: the map does without."""
-    try:
-        return umap.reference_map(classifier_of(analysis))
-    except Exception as error:
-        logger.info("no reference map: %s", error)
-        return None
-
-
 class Embedding(QWidget):
-    """Scatter of all clusters; what is selected here is selected everywhere."""
+    """Scatter plot of all clusters, linked to the selection of the window."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -110,12 +65,12 @@ class Embedding(QWidget):
         self._looks: Looks = by_label(self._table, ())
         self._places = np.empty((0, 2))
         self._before = np.empty((0, 2))
-        self._model_id: str | None = None
-        self._reference: pd.DataFrame | None = None
         self._moves = Moves()
-        self._waiting: dict[str, tuple[Analysis, int]] = {}  # image → analysis and its unplaced
         self._build()
-        # A batch changes many images in a row: looked at once, and not while nobody can see it.
+        self._map = MapPositions(self.state, self)
+        self._map.placed.connect(lambda: self.place_button.setEnabled(True))
+        self._map.reference_changed.connect(self._show_reference)
+        # A batch changes many images: the plot is updated once, and only while it is visible.
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_COALESCE_MS)
@@ -132,59 +87,11 @@ class Embedding(QWidget):
         follow(self, state.project_changed, self._on_project)
         for image in state.images:
             self._moves.note(image, state.columns(image))
-        self._say_what_is_missing()
+        self._update_message()
 
     # ---- the form
     def _build(self) -> None:
-        self.colour_combo = ComboBox()
-        self.colour_combo.setToolTip(
-            "What the colours of the points mean: one of the first, or any column of the cluster "
-            "table. Default: label. The symbols always show the label."
-        )
-        self.colour_combo.setAccessibleName("Colour by")
-        self._offer_colours()
-        self.colour_combo.currentTextChanged.connect(self._restyle)
-        label = QLabel("Colour by")
-        label.setBuddy(self.colour_combo)
-        self.before_button = QPushButton("Before")
-        self.before_button.setCheckable(True)
-        self.before_button.setToolTip(
-            "Let the points wander to where they were before the last adaptation or "
-            "classification, and back. Colours are those of now. Default: off."
-        )
-        self.before_button.toggled.connect(self._on_before)
-        top = QHBoxLayout()
-        top.addWidget(label)
-        top.addWidget(self.colour_combo, 1)
-        top.addWidget(self.before_button)
-
-        self.lasso_button = QPushButton("Lasso")
-        self.lasso_button.setToolTip(
-            "Draw around points to select them (or drag with Shift). Shift adds to the selection, "
-            "Ctrl takes away, Escape gives up. Default: off, dragging moves the map."
-        )
-        self.rectangle_button = QPushButton("Rectangle")
-        self.rectangle_button.setToolTip(
-            "Drag a rectangle over points to select them. Shift adds to the selection, Ctrl takes "
-            "away, Escape gives up. Default: off, dragging moves the map."
-        )
-        self.fit_button = QPushButton("Fit")
-        self.fit_button.setToolTip("Show the whole map. The wheel zooms.")
-        self.save_button = QPushButton("Save…")
-        self.save_button.setToolTip(
-            "Save the map as it is coloured: a picture (PNG), a drawing (SVG) or its data (CSV)."
-        )
-        self.save_button.clicked.connect(self.save)
-        tools = QHBoxLayout()
-        for button in (self.lasso_button, self.rectangle_button):
-            button.setCheckable(True)
-            button.toggled.connect(self._on_tool)
-        for button in (
-            self.lasso_button, self.rectangle_button, self.fit_button, self.save_button,
-        ):  # fmt: skip
-            tools.addWidget(button)
-        tools.addStretch(1)
-
+        top, tools = self._new_colour_row(), self._new_tools()
         self.scatter = Scatter()
         self.scatter.tooltip = self._tip
         self.scatter.picked.connect(self._on_selected)
@@ -195,7 +102,7 @@ class Embedding(QWidget):
         self.legend.clicked.connect(self._on_legend)
         self.place_button = QPushButton()
         self.place_button.setToolTip(
-            "Place them in the map of the model, among their nearest reference clusters."
+            "Compute their positions in the map of the model from the nearest reference clusters."
         )
         self.place_button.clicked.connect(self.place)
         self.message = QLabel()
@@ -211,8 +118,61 @@ class Embedding(QWidget):
         layout.addWidget(self.message)
         layout.addWidget(self.place_button)
 
+    def _new_colour_row(self) -> QHBoxLayout:
+        self.colour_combo = ComboBox()
+        self.colour_combo.setToolTip(
+            "Quantity shown by the colour of the points: one of the first, or any column of the "
+            "cluster table. Symbols always show the label. Default: label."
+        )
+        self.colour_combo.setAccessibleName("Colour by")
+        self._offer_colours()
+        self.colour_combo.currentTextChanged.connect(self._restyle)
+        label = QLabel("Colour by")
+        label.setBuddy(self.colour_combo)
+        self.before_button = QPushButton("Before")
+        self.before_button.setCheckable(True)
+        self.before_button.setToolTip(
+            "Show the positions before the last adaptation or classification, with the current "
+            "colours. Default: off."
+        )
+        self.before_button.toggled.connect(self._on_before)
+        row = QHBoxLayout()
+        row.addWidget(label)
+        row.addWidget(self.colour_combo, 1)
+        row.addWidget(self.before_button)
+        return row
+
+    def _new_tools(self) -> QHBoxLayout:
+        self.lasso_button = QPushButton("Lasso")
+        self.lasso_button.setToolTip(
+            "Draw around points to select them (or drag with Shift). Shift adds to the selection, "
+            "Ctrl removes from it, Escape cancels. Default: off, dragging moves the map."
+        )
+        self.rectangle_button = QPushButton("Rectangle")
+        self.rectangle_button.setToolTip(
+            "Drag a rectangle over points to select them. Shift adds to the selection, Ctrl "
+            "removes from it, Escape cancels. Default: off, dragging moves the map."
+        )
+        self.fit_button = QPushButton("Fit")
+        self.fit_button.setToolTip("Show the whole map. The wheel zooms.")
+        self.save_button = QPushButton("Save…")
+        self.save_button.setToolTip(
+            "Save the map in these colours: a picture (PNG), a drawing (SVG) or its data (CSV)."
+        )
+        self.save_button.clicked.connect(self.save)
+        for button in (self.lasso_button, self.rectangle_button):
+            button.setCheckable(True)
+            button.toggled.connect(self._on_tool)
+        row = QHBoxLayout()
+        for button in (
+            self.lasso_button, self.rectangle_button, self.fit_button, self.save_button,
+        ):  # fmt: skip
+            row.addWidget(button)
+        row.addStretch(1)
+        return row
+
     def _offer_colours(self) -> None:
-        """The ways to colour, and the columns of the table."""
+        """Offer the colourings and the columns of the table."""
         combo, wanted = self.colour_combo, [*COLOURINGS, *columns_of(self._table)]
         if [combo.itemText(i) for i in range(combo.count()) if combo.itemText(i)] == wanted:
             return
@@ -225,7 +185,7 @@ class Embedding(QWidget):
             combo.setCurrentIndex(max(0, combo.findText(chosen)) if chosen else 0)
 
     def _look(self) -> dict[str, object]:
-        """Colouring and part of the map that is shown, as a project keeps them."""
+        """Return the colouring and the view, for the project."""
         view = list(self.scatter.view) if self.scatter.user_moved else None
         return {"colour": self.colour_combo.currentText(), "view": view}
 
@@ -237,7 +197,7 @@ class Embedding(QWidget):
         if look.get("view"):
             self.scatter.view = tuple(look["view"])
 
-    # ---- what the session says
+    # ---- changes of the state
     def _on_analysis(self, image: str) -> None:
         self._moves.note(image, self.state.columns(image))
         self._later()
@@ -266,7 +226,7 @@ class Embedding(QWidget):
         self.update_now()
 
     def update_now(self) -> None:
-        """Show what has changed since the last time."""
+        """Show the changes since the last update."""
         self._timer.stop()
         if self._stale:
             self._stale = False
@@ -276,7 +236,7 @@ class Embedding(QWidget):
         self._unselected = False
 
     def _rebuild(self) -> None:
-        """Show the tables as they are; positions are touched only if they are others."""
+        """Show the current tables; points are replaced only if positions have changed."""
         self._table = self.state.table()
         same = self._rows.fits(self._table)
         if not same:
@@ -295,10 +255,10 @@ class Embedding(QWidget):
         self._highlight()
         if moved:
             self._name_islands()
-        else:  # a few labels more or less: soon enough
+        else:  # only labels have changed
             self._name_timer.start()
-        self._say_what_is_missing()
-        self._follow_model()
+        self._update_message()
+        self._map.follow_model()
 
     def _highlight(self) -> None:
         self.scatter.set_highlight(self._rows.of(self.state.selection))
@@ -320,14 +280,14 @@ class Embedding(QWidget):
         if not self._stale:
             self._restyle()
 
-    def _say_what_is_missing(self) -> None:
-        waiting = self._count_waiting()
+    def _update_message(self) -> None:
+        unplaced = self._map.count_unplaced()
         places = self._table[["umap_1", "umap_2"]].to_numpy(float)
         placed = int(np.isfinite(places).all(axis=1).sum())
-        self.place_button.setVisible(waiting > 0)
-        self.place_button.setText(f"Place {_plural(waiting)} in the map")
-        n = len(self._table) - placed - waiting
-        if not placed and not waiting:
+        self.place_button.setVisible(unplaced > 0)
+        self.place_button.setText(f"Place {_plural(unplaced)} in the map")
+        n = len(self._table) - placed - unplaced
+        if not placed and not unplaced:
             self.message.setText("The clusters appear here once they are classified.")
         elif n > 0:
             self.message.setText(f"{_plural(n)} not classified yet, not shown.")
@@ -335,22 +295,6 @@ class Embedding(QWidget):
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))
         self.save_button.setEnabled(placed > 0)
-
-    def _analyses(self) -> list[Analysis]:
-        found = (self.state.analysis(image) for image in self.state.images)
-        return [a for a in found if a is not None]
-
-    def _count_waiting(self) -> int:
-        """Clusters without a place; an analysis is looked at once."""
-        known, self._waiting = self._waiting, {}
-        for image in self.state.images:
-            analysis, columns = self.state.analysis(image), self.state.columns(image)
-            if analysis is None or columns is None:
-                continue
-            before = known.get(image)
-            n = before[1] if before and before[0] is analysis else without_place(analysis, columns)
-            self._waiting[image] = analysis, n
-        return sum(n for _, n in self._waiting.values())
 
     # ---- before and after
     def _offer_before(self) -> None:
@@ -361,7 +305,7 @@ class Embedding(QWidget):
                 self.before_button.setChecked(False)
 
     def _shown_places(self) -> np.ndarray:
-        """(N, 2) places now, or before where that is asked for and known."""
+        """Return positions (N, 2): current ones, or earlier ones while *Before* is checked."""
         if not self.before_button.isChecked():
             return self._places
         return np.where(np.isfinite(self._before), self._before, self._places)
@@ -373,10 +317,10 @@ class Embedding(QWidget):
 
     # ---- names
     def _name_islands(self) -> None:
-        """Write the names of the session's islands, and behind them those of the reference."""
+        """Write the names of the islands of clusters, and those of the reference."""
         x, y = self._shown_places().T if len(self._table) else np.empty((2, 0))
         points = pd.DataFrame({"umap_1": x, "umap_2": y, "label": self._table["label"]})
-        reference = self._reference
+        reference = self._map.reference
         behind = typical_places(reference) if reference is not None else ([], np.empty((0, 2)))
         known = np.concatenate([np.column_stack([x, y]), behind[1]])
         known = known[np.isfinite(known).all(axis=1)]
@@ -385,7 +329,7 @@ class Embedding(QWidget):
 
     # ---- keys and rows
     def _rows_of(self, keys: frozenset[Key]) -> np.ndarray:
-        """Rows of the scatter that show these clusters."""
+        """Return the rows of the plot that show these clusters."""
         return self._rows.of(keys)
 
     def _keys_of(self, rows: np.ndarray) -> set[Key]:
@@ -396,9 +340,9 @@ class Embedding(QWidget):
         patch = patch_of(self.state.analysis(cluster["image"]), int(cluster["cluster_id"]))
         return tip(format_cluster(cluster), patch)
 
-    # ---- what the person does
+    # ---- actions of the user
     def _on_tool(self, on: bool) -> None:
-        """One tool at a time, or none: then dragging moves the map."""
+        """Use one tool at most; without a tool, dragging moves the map."""
         buttons = {self.lasso_button: LASSO, self.rectangle_button: RECTANGLE}
         if on:
             for button in buttons:
@@ -417,12 +361,7 @@ class Embedding(QWidget):
 
     def _on_legend(self, name: str, modifiers: Qt.KeyboardModifier) -> None:
         self.update_now()
-        mode = REPLACE
-        if modifiers & Qt.KeyboardModifier.ShiftModifier:
-            mode = ADD
-        elif modifiers & Qt.KeyboardModifier.ControlModifier:
-            mode = REMOVE
-        self._select(self._keys_of(self._looks.rows_of(name)), mode)
+        self._select(self._keys_of(self._looks.rows_of(name)), selection_mode(modifiers))
 
     def _on_activated(self, row: int) -> None:
         ((image, cluster_id),) = self._keys_of(np.array([row]))
@@ -431,7 +370,7 @@ class Embedding(QWidget):
 
     # ---- out
     def save(self) -> None:
-        """Ask for a file and save the map as it is coloured, or its data."""
+        """Save the map in these colours, or its data, into a chosen file."""
         self.update_now()
         choose_and_save(self, "embedding", self._write)
 
@@ -447,53 +386,14 @@ class Embedding(QWidget):
 
     # ---- the map
     def place(self) -> None:
-        """Place the clusters that have no place yet, in a worker."""
-        self._count_waiting()
-        waiting = [analysis for analysis, n in self._waiting.values() if n]
-        if not waiting:
-            return
-        self.place_button.setEnabled(False)
-        task = start(
-            self.state,
-            place_clusters,
-            waiting,
-            message="Placing the clusters in the UMAP",
-            on_result=self._take_places,
-            key="umap",
-            owner=self,
-        )
-        task.finished.connect(self._allow_placing)
+        """Place the clusters without a position in the map, in a worker."""
+        if self._map.place():
+            self.place_button.setEnabled(False)
 
-    def _allow_placing(self) -> None:
-        self.place_button.setEnabled(True)
-
-    def _take_places(self, placed: list[Analysis]) -> None:
-        for result in placed:
-            now = self.state.analysis(result.micrograph.name)
-            # Of another model meanwhile: these places are of another map.
-            if now is not None and _model_id(now) == _model_id(result):
-                self.state.clusters.add_predictions(result)
-
-    def _follow_model(self) -> None:
-        """Put the reference points of the model at hand behind the clusters."""
-        analysis = next((a for a in self._analyses() if a.embedding.size), None)
-        model_id = None if analysis is None else _model_id(analysis)
-        if model_id is None or model_id == self._model_id:
-            return
-        self._model_id = model_id
-        start(
-            self.state,
-            _reference_map,
-            analysis,
-            on_result=self._show_reference,
-            key="reference map",
-            owner=self,
-        )
-
-    def _show_reference(self, reference: pd.DataFrame | None) -> None:
-        self._reference = reference
-        if reference is None or not len(reference):
-            self._reference = None
+    def _show_reference(self) -> None:
+        """Show the reference clusters behind the others."""
+        reference = self._map.reference
+        if reference is None:
             self.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
             self._name_islands()
             return

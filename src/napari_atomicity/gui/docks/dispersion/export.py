@@ -1,0 +1,46 @@
+"""The table of a dispersion as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ....atoms.dispersion import DispersionResult, DispersionSettings, compute_dispersions
+from ....atoms.marks import ImageAtoms
+from ....core.micrograph import Micrograph
+from ....core.progress import Progress, Stop
+from ....io.tables import write_table
+
+
+def write_rows(
+    path: Path,
+    images: dict[str, ImageAtoms],
+    settings: DispersionSettings,
+    micrographs: dict[str, Micrograph],
+    known: dict[str, DispersionResult],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Path:
+    """Write the dispersion of images as a table, in a worker; compute what is missing.
+
+    Parameters
+    ----------
+    path : Path
+        The file, such as ``dispersion.csv``.
+    images : dict of str to ImageAtoms
+        The atoms of each image.
+    settings : DispersionSettings
+        The settings.
+    micrographs : dict of str to Micrograph
+        Images whose support is not known yet.
+    known : dict of str to DispersionResult
+        Results by image; new ones are added.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
+    return write_table(found.rows(), path)

@@ -1,0 +1,123 @@
+"""What the dock Explain shows of one cluster, as text and bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ....core.cluster_table import NON_CLASS_LABELS, format_rows
+from ....core.palette import colour_of, symbol_of
+from ...controls.bars import Bar
+
+
+def probability_bars(row: pd.Series, classes: Sequence[str]) -> list[Bar]:
+    """Return a bar per class; the label is bold, classes of the prediction set are marked."""
+    possible = set(str(row["prediction_set"]).split("|"))
+    bars = []
+    for name in classes:
+        p = float(row[f"p_{name}"])
+        text = f"{name}: probability {p:.3f}" if math.isfinite(p) else f"{name}: not computed"
+        if name in possible:
+            text += "; possible (in the prediction set)"
+        bars.append(
+            Bar(
+                name,
+                p,
+                f"{p:.2f}" if math.isfinite(p) else "–",
+                colour_of(name, classes),
+                symbol_of(name, classes),
+                strong=name == row["label"],
+                marked=name in possible,
+                tooltip=text,
+            )
+        )
+    return bars
+
+
+def format_novelty(ood_score: float) -> str:
+    """Return the meaning of an out-of-distribution score; "" if it was not computed."""
+    if not math.isfinite(ood_score):
+        return ""
+    if ood_score > 1:
+        return "unlike the training data"
+    return "at the edge of the training data" if ood_score > 0.8 else "like the training data"
+
+
+def facts(row: pd.Series) -> list[tuple[str, str, str]]:
+    """Return name, value and tooltip of the properties of a cluster, in display order."""
+    return [*_prediction_facts(row), *_count_facts(row), *_measured_facts(row)]
+
+
+def _prediction_facts(row: pd.Series) -> list[tuple[str, str, str]]:
+    out = []
+    if math.isfinite(row["confidence"]):
+        value = f"{100 * row['confidence']:.0f} %"
+        out.append(("Confidence", value, "Calibrated probability of the predicted class."))
+    if row["prediction_set"]:
+        tooltip = (
+            "Prediction set at the level of the model card. These classes have a dot in the bars."
+        )
+        out.append(("Possible", str(row["prediction_set"]).replace("|", ", "), tooltip))
+    return out
+
+
+def _count_facts(row: pd.Series) -> list[tuple[str, str, str]]:
+    (count,), (conflict,) = format_rows(row.to_frame().T)
+    out = []
+    if count:
+        tooltip = (
+            "Number of atoms on a continuous scale with its 95 % interval, from the intensity, or "
+            "from the network if the cluster touches another. Sizes between the classes are "
+            "possible."
+        )
+        out.append(("Count", count, tooltip))
+    if conflict:
+        tooltip = (
+            "Estimates that differ: from the diameter; from the mixture of intensities and "
+            "diameters in this image; from the network. The label combines the last two."
+        )
+        out.append(("Conflict", conflict, tooltip))
+    return out
+
+
+def _measured_facts(row: pd.Series) -> list[tuple[str, str, str]]:
+    diameter = f"{row['diameter_nm']:.2f} nm" if math.isfinite(row["diameter_nm"]) else "–"
+    tooltip = "Diameter of a circle with the area of the outline, in nm."
+    out = [("Diameter", diameter, tooltip)]
+    text = format_novelty(row["ood_score"])
+    if text:
+        tooltip = (
+            "Distance from the training data. A cluster above 1 is labelled unknown or aggregate."
+        )
+        out.append(("Out of distribution", f"score {row['ood_score']:.2f}, {text}", tooltip))
+    flags = [
+        text
+        for column, text in (
+            ("touches_border", "cut by the border"),
+            ("touches_neighbour", "touches a neighbour"),
+        )
+        if row[column]
+    ]
+    if flags:
+        out.append(("Note", ", ".join(flags), "The measurement of such a cluster may be wrong."))
+    return out
+
+
+def verdict(row: pd.Series) -> str:
+    """Return where the label of a cluster comes from."""
+    if row["label_corrected"]:
+        predicted = row["label_predicted"] or "no label"
+        return f"corrected; predicted {predicted}"
+    return "predicted" if row["label_predicted"] else "not classified"
+
+
+def predicted_class(row: pd.Series, classes: Sequence[str]) -> str:
+    """Return the class of the stored class maps; unknown clusters have one too."""
+    if row.get("label_network", "") or row["label_predicted"] not in ("", *NON_CLASS_LABELS):
+        # The label may differ from the class that the network predicts.
+        return str(row.get("label_network", "") or row["label_predicted"])
+    p = np.array([row[f"p_{c}"] for c in classes], float)
+    return classes[int(np.nanargmax(p))] if np.isfinite(p).any() else ""

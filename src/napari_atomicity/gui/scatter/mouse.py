@@ -1,0 +1,196 @@
+"""Mouse and keys of a scatter plot: pick, pan, zoom, lasso and rectangle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtGui import QKeyEvent, QMouseEvent, QWheelEvent
+
+from .geometry import rows_in_polygon
+
+REPLACE, ADD, REMOVE = "replace", "add", "remove"
+"""How picked points change the selection."""
+
+PAN, LASSO, RECTANGLE = "pan", "lasso", "rectangle"
+"""What a plain drag does."""
+
+_DRAG_PX = 4
+_LASSO_STEP_PX = 2
+_ZOOM_PER_NOTCH = 1.15
+_SHIFT = Qt.KeyboardModifier.ShiftModifier
+_CONTROL = Qt.KeyboardModifier.ControlModifier
+
+
+class Plot(Protocol):
+    """What the mouse needs of a plot; see `scatter.Scatter`."""
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Positions of the points, (N, 2)."""
+
+    @property
+    def highlighted(self) -> np.ndarray:
+        """Rows that are highlighted."""
+
+    def row_at(self, px: np.ndarray) -> int:
+        """Return the row at a position on the canvas, or -1."""
+
+    def to_data(self, px: np.ndarray) -> np.ndarray:
+        """Return data coordinates of canvas positions, (N, 2)."""
+
+    def pan(self, offset: np.ndarray) -> None:
+        """Move the view."""
+
+    def zoom(self, factor: float, centre: np.ndarray) -> None:
+        """Enlarge what is shown."""
+
+    def show_path(self, path: list[np.ndarray]) -> None:
+        """Draw the path of a lasso or rectangle."""
+
+    def show_tooltip(self, row: int) -> None:
+        """Show the tooltip of a row."""
+
+
+class ScatterMouse(QObject):
+    """Event filter of the canvas of a scatter plot.
+
+    Signals: ``picked(rows, mode)`` with mode `REPLACE`, `ADD` or `REMOVE`; ``activated(row)`` at a
+    double click.
+
+    Parameters
+    ----------
+    plot : Plot
+        The plot whose canvas this filter watches.
+    parent : QObject
+        The owner.
+    """
+
+    picked = Signal(object, str)
+    activated = Signal(int)
+
+    def __init__(self, plot: Plot, parent: QObject) -> None:
+        super().__init__(parent)
+        self.tool = PAN
+        self._plot = plot
+        self._hovered = -1
+        self._press: np.ndarray | None = None
+        self._last = np.zeros(2)
+        self._dragging = False
+        self._path: list[np.ndarray] | None = None
+        kinds = QEvent.Type
+        self._handlers: dict[QEvent.Type, Callable[..., bool]] = {
+            kinds.MouseButtonPress: self._on_press,
+            kinds.MouseMove: self._on_move,
+            kinds.MouseButtonRelease: self._on_release,
+            kinds.MouseButtonDblClick: self._on_double_click,
+            kinds.Wheel: self._on_wheel,
+            kinds.Leave: self._on_leave,
+            kinds.KeyPress: self._on_key,
+        }
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Handle the events of the canvas that are for the plot; vispy gets the others."""
+        handle = self._handlers.get(event.type())
+        return handle(event) if handle is not None else False
+
+    def end_drag(self) -> None:
+        """Cancel the drag, and hide its path."""
+        self._press, self._path, self._dragging = None, None, False
+        self._plot.show_path([])
+
+    def forget_hovered(self) -> None:
+        """Forget the point under the mouse, because the points have changed."""
+        self._hovered = -1
+
+    def _on_press(self, event: QMouseEvent) -> bool:
+        self._plot.show_tooltip(-1)
+        self.end_drag()
+        if event.button() in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
+            self._press = self._last = _position(event)
+            keys = _SHIFT | _CONTROL
+            drawing = self.tool != PAN or bool(event.modifiers() & keys)
+            if drawing and event.button() == Qt.MouseButton.LeftButton:
+                self._path = [self._press]
+        return True
+
+    def _on_move(self, event: QMouseEvent) -> bool:
+        here = _position(event)
+        if self._press is None:
+            self._hover(here)
+        elif self._dragging or np.hypot(*(here - self._press)) >= _DRAG_PX:
+            self._dragging = True
+            self._drag_to(self._press, here)
+        return True
+
+    def _drag_to(self, press: np.ndarray, here: np.ndarray) -> None:
+        if self._path is None:
+            before, now = self._plot.to_data(np.array([self._last, here]))
+            self._plot.pan(before - now)
+        elif self.tool == RECTANGLE:
+            (left, top), (right, bottom) = press, here
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+            self._path = [np.array(corner) for corner in corners]
+            self._plot.show_path(self._path)
+        elif np.hypot(*(here - self._path[-1])) >= _LASSO_STEP_PX:
+            self._path.append(here)
+            self._plot.show_path(self._path)
+        self._last = here
+
+    def _on_release(self, event: QMouseEvent) -> bool:
+        path, dragged, press = self._path, self._dragging, self._press
+        self.end_drag()
+        mode = selection_mode(event.modifiers())
+        if press is None or event.button() != Qt.MouseButton.LeftButton:
+            return True
+        if not dragged:
+            row = self._plot.row_at(press)
+            if mode == ADD and row in self._plot.highlighted:
+                mode = REMOVE  # a second Shift-click takes it back
+            if row >= 0 or mode == REPLACE:
+                self.picked.emit(np.array([row] if row >= 0 else [], np.int64), mode)
+        elif path is not None:
+            polygon = self._plot.to_data(np.array(path))
+            self.picked.emit(rows_in_polygon(self._plot.positions, polygon), mode)
+        return True
+
+    def _on_double_click(self, event: QMouseEvent) -> bool:
+        row = self._plot.row_at(_position(event))
+        if event.button() == Qt.MouseButton.LeftButton and row >= 0:
+            self.activated.emit(row)
+        return True
+
+    def _on_wheel(self, event: QWheelEvent) -> bool:
+        centre = self._plot.to_data(_position(event))[0]
+        self._plot.zoom(_ZOOM_PER_NOTCH ** (event.angleDelta().y() / 120), centre)
+        return True
+
+    def _on_leave(self, event: QEvent) -> bool:
+        self._hovered = -1
+        return False
+
+    def _on_key(self, event: QKeyEvent) -> bool:
+        if event.key() != Qt.Key.Key_Escape or self._press is None:
+            return False
+        self.end_drag()
+        return True
+
+    def _hover(self, here: np.ndarray) -> None:
+        row = self._plot.row_at(here)
+        if row != self._hovered:
+            self._hovered = row
+            self._plot.show_tooltip(row)
+
+
+def selection_mode(modifiers: Qt.KeyboardModifier) -> str:
+    """Return how a click with these modifiers changes the selection."""
+    if modifiers & _CONTROL:
+        return REMOVE
+    return ADD if modifiers & _SHIFT else REPLACE
+
+
+def _position(event: QMouseEvent | QWheelEvent) -> np.ndarray:
+    """Return the position of the mouse, in logical pixels of the canvas."""
+    return np.array([event.position().x(), event.position().y()])
