@@ -27,7 +27,7 @@ from napari_atomicity.gui import tasks
 from napari_atomicity.gui.docks.atoms import batch as batch_module
 from napari_atomicity.gui.docks.atoms import found as found_module
 from napari_atomicity.gui.docks.atoms import jobs
-from napari_atomicity.gui.docks.atoms.column_chart import Column, ColumnChart
+from napari_atomicity.gui.docks.atoms.column_chart import ChartColumn, ColumnChart
 from napari_atomicity.gui.docks.atoms.dock import NOTHING_FOUND, Atoms
 from napari_atomicity.gui.docks.atoms.found import MAX_SIZES, size_columns
 from napari_atomicity.gui.docks.atoms.pixel_size import NO_PROPOSAL
@@ -866,7 +866,7 @@ def test_a_hidden_dock_does_nothing_until_it_is_shown(found, book, monkeypatch, 
 def test_columns_can_be_read_without_seeing_them(qtbot):
     chart = ColumnChart()
     qtbot.addWidget(chart)
-    chart.show_columns([Column(3, "#56b4e9", "1"), Column(0, "#56b4e9", "2")])
+    chart.show_columns([ChartColumn(3, "#56b4e9", "1"), ChartColumn(0, "#56b4e9", "2")])
     assert chart.accessibleDescription() == "1: 3"
     chart.resize(200, 80)
     assert chart.index_at(chart._box(0).center()) == 0

@@ -227,9 +227,24 @@ def _log(squared: np.ndarray, usual: float) -> np.ndarray:
 def images_per_false_alarm(
     weight: float = WEIGHT, limit: float = LIMIT, states: int = 301
 ) -> float:
-    """Mean number of images before a chart of independent standard normal scores rings.
+    """Compute the mean number of images before a chart of unchanged conditions raises an alarm.
 
-    By a Markov chain over intervals of the running mean [1]_.
+    The scores are independent and standard normal. The running mean is a Markov chain over
+    intervals [1]_.
+
+    Parameters
+    ----------
+    weight : float, optional
+        Weight of a new score in the running mean.
+    limit : float, optional
+        Limit of the chart, in standard deviations of the running mean.
+    states : int, optional
+        Number of intervals.
+
+    Returns
+    -------
+    float
+        Number of images.
 
     References
     ----------

@@ -156,7 +156,15 @@ class Running:
         return len(self._tables)
 
     def set(self, image: str, table: pd.DataFrame) -> None:
-        """Another image, or the same one anew."""
+        """Add or replace the table of an image.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        table : pandas.DataFrame
+            Cluster table.
+        """
         again = image in self._tables
         self._tables[image] = drop_columns(table)
         if again or self._together is None or not len(table):

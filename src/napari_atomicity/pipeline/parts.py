@@ -159,7 +159,26 @@ def describe_drawing(
     small: bool,
     movie: TrackedMovie | None = None,
 ) -> str:
-    """Draw an image for the report, as JSON."""
+    """Draw an image for the report, as JSON.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The analysed image.
+    outcome : Outcome
+        Outcome of the image.
+    card : ModelCard
+        Card of the model.
+    small : bool
+        Whether the image is drawn small, as one of many.
+    movie : TrackedMovie, optional
+        Tracks of a stack.
+
+    Returns
+    -------
+    str
+        Section and examples of the image.
+    """
     section = image_section(analysis, outcome, small, card=card, ratios_later=True, movie=movie)
     examples = select_examples((), analysis, card.classes)
     return json.dumps(

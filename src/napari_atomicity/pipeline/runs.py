@@ -171,7 +171,20 @@ class _Results:
     scales: dict[str, float] = field(default_factory=dict)
 
     def analyse(self, item: Input, progress: Progress) -> _Result:
-        """Analyse and draw an image."""
+        """Analyse and draw an image.
+
+        Parameters
+        ----------
+        item : Input
+            The image.
+        progress : callable
+            Called at every step.
+
+        Returns
+        -------
+        _Result
+            What the report and the tables contain of it.
+        """
         card = self.classifier.card
 
         def draw(analysis: Analysis, outcome: Outcome) -> _Result:

@@ -127,7 +127,15 @@ class WatchedImages:
 
     # ---- results
     def add(self, item: Input, part: Part) -> None:
-        """Store the part of an analysed image."""
+        """Store the part of an analysed image.
+
+        Parameters
+        ----------
+        item : Input
+            The image.
+        part : Part
+            Its results.
+        """
         assert part.outcome.sha256 is not None
         stem = stem_of(self._key(part.outcome.sha256), item.name)
         self.store.write(stem, part)

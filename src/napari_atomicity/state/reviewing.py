@@ -137,8 +137,8 @@ class Reviewing:
         return str(self._predicted[self.position])
 
     @property
-    def said(self) -> str:
-        """A person's label of the cluster that is shown; "" without one."""
+    def manual_label(self) -> str:
+        """The manual label of the displayed cluster, or an empty text."""
         return str(self._said[self.position])
 
     @property
@@ -190,7 +190,7 @@ class Reviewing:
 
     def take_back(self) -> bool:
         """Take the label back; return False if there was none."""
-        if not self.said:
+        if not self.manual_label:
             return False
         with self._in_whose_name():
             self.state.clusters.relabel([self.key], "")

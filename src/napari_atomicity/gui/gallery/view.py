@@ -118,7 +118,7 @@ class GalleryView(QAbstractItemView):
         _, ys = self._grid.corners(positions)
         whole = positions[(ys >= top) & (ys + self._grid.cell[1] <= top + self.viewport().height())]
         whole = whole if len(whole) else positions[:1]
-        selected = whole[self._shown_selection()[whole]]
+        selected = whole[_shown_selection(self)[whole]]
         position = int([*selected, *whole, len(self._grid) - 1][0])
         return int(self.gallery.arrangement.order[position]), self._grid.corner(position)[1] - top
 
@@ -232,17 +232,11 @@ class GalleryView(QAbstractItemView):
             self._more.stop() if all_there else self._more.start(0)
             frame = PaintFrame(self, self.gallery, self.side, painter, self._grid, top)
             current = self.currentIndex().row() if self.hasFocus() else -1
-            frame.tiles(positions, pixmaps, self._shown_selection()[positions], current)
+            frame.tiles(positions, pixmaps, _shown_selection(self)[positions], current)
             frame.headers(self.strays)
             if self._band.box is not None:
                 frame.band(self._band.box)
         painter.end()
-
-    def _shown_selection(self) -> np.ndarray:
-        """Return what is selected, by position; during a drag, what the band selects."""
-        if self._band.preview is not None:
-            return self._band.preview
-        return self.gallery.rows.selected[self.gallery.arrangement.order]
 
     # ---- the mouse
     def _content(self, event: QMouseEvent) -> QPoint:
@@ -259,7 +253,7 @@ class GalleryView(QAbstractItemView):
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         if event.button() != Qt.MouseButton.LeftButton:
             return
-        self._band.press(self._content(event), self._shown_selection())
+        self._band.press(self._content(event), _shown_selection(self))
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         outside = not self.viewport().rect().contains(event.position().toPoint())
@@ -295,7 +289,7 @@ class GalleryView(QAbstractItemView):
             self.activated_at.emit(int(self.gallery.arrangement.order[cell]))
 
     def _click(self, cell: int, extend: bool, add: bool) -> None:
-        mask = after_click(self._shown_selection(), cell, self._anchor, extend, add)
+        mask = after_click(_shown_selection(self), cell, self._anchor, extend, add)
         if not extend or self._anchor is None:
             self._anchor = cell
         self.setCurrentIndex(self.gallery.index(cell))
@@ -349,7 +343,7 @@ class GalleryView(QAbstractItemView):
 
     def _row_to_focus(self) -> int | None:
         """Return the row with the dotted frame if it is selected, else the first selected row."""
-        selected, order = self._shown_selection(), self.gallery.arrangement.order
+        selected, order = _shown_selection(self), self.gallery.arrangement.order
         current = self.currentIndex().row()
         if 0 <= current < len(selected) and selected[current]:
             return int(order[current])
@@ -373,3 +367,10 @@ class GalleryView(QAbstractItemView):
 
     def sizeHint(self) -> QSize:  # noqa: N802
         return QSize(4 * self.side, 4 * self.side)
+
+
+def _shown_selection(view: GalleryView) -> np.ndarray:
+    """Return what is selected, by position; during a drag, what the band selects."""
+    if view._band.preview is not None:
+        return view._band.preview
+    return view.gallery.rows.selected[view.gallery.arrangement.order]

@@ -24,7 +24,7 @@ _SHIFT = Qt.KeyboardModifier.ShiftModifier
 _CONTROL = Qt.KeyboardModifier.ControlModifier
 
 
-class Plot(Protocol):
+class PlotCanvas(Protocol):
     """What the mouse needs of a plot; see `scatter.Scatter`."""
 
     @property
@@ -71,7 +71,7 @@ class ScatterMouse(QObject):
     picked = Signal(object, str)
     activated = Signal(int)
 
-    def __init__(self, plot: Plot, parent: QObject) -> None:
+    def __init__(self, plot: PlotCanvas, parent: QObject) -> None:
         super().__init__(parent)
         self.tool = PAN
         self._plot = plot

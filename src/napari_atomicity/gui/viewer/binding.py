@@ -25,7 +25,7 @@ from ..controls.settings import ANNOTATOR, settings
 from . import picking
 from .atoms import AtomView
 from .canvas import Canvas
-from .clusters import ClusterView
+from .clusters import ClusterDisplay
 from .current_image import CurrentImage
 from .edit_commands import EditCommands
 from .labelling import LabelMode
@@ -103,7 +103,7 @@ class Binding:
         self._manual_editing = ManualEditing(state)
         self._overlays = Overlays(canvas, self._manual_editing.engine)
         self._regions = RegionLayers(canvas)
-        self._clusters = ClusterView(canvas, self._overlays, self._regions, self._manual_editing)
+        self._clusters = ClusterDisplay(canvas, self._overlays, self._regions, self._manual_editing)
         self._runner.refused.connect(self._clusters.refresh_all)
         self._edits = EditCommands(canvas, self._clusters, self._manual_editing, self._regions)
         self.current_image = CurrentImage(canvas, self._overlays)

@@ -27,7 +27,7 @@ _TEXT_DELAY_MS = 40
 _MAX_SELECTED_AT_ONCE = 1000
 
 
-class ClusterView:
+class ClusterDisplay:
     """Show the clusters of the images in the viewer.
 
     Signals: ``hidden_changed()`` when other labels are hidden.

@@ -9,7 +9,7 @@ from napari.utils.notifications import show_error, show_info
 from ...core.errors import AtomicityError
 from ...state.window_state import Step
 from .canvas import Canvas
-from .clusters import ClusterView
+from .clusters import ClusterDisplay
 from .manual_editing import ManualEditing
 from .regions import RegionLayers
 
@@ -32,7 +32,7 @@ class EditCommands:
     def __init__(
         self,
         canvas: Canvas,
-        clusters: ClusterView,
+        clusters: ClusterDisplay,
         manual_editing: ManualEditing,
         regions: RegionLayers,
     ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from . import compat
 from .canvas import Canvas
-from .clusters import ClusterView
+from .clusters import ClusterDisplay
 from .current_image import CurrentImage
 from .labelling import LabelMode
 from .overlays import Overlays
@@ -34,7 +34,7 @@ class ViewSettings:
     def __init__(
         self,
         canvas: Canvas,
-        clusters: ClusterView,
+        clusters: ClusterDisplay,
         overlays: Overlays,
         current_image: CurrentImage,
         label_mode: LabelMode,

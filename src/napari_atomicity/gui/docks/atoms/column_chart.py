@@ -22,7 +22,7 @@ from ...controls.drawing import Drawing, small
 
 
 @dataclass(frozen=True)
-class Column:
+class ChartColumn:
     """One column: how high, how it looks, and words for below it and for the mouse.
 
     ``faint`` ones do not count: they are open instead of filled.
@@ -57,14 +57,14 @@ class ColumnChart(Drawing):
     ) -> None:
         super().__init__(parent)
         self._lines, self._counts = lines, counts
-        self._columns: tuple[Column, ...] = ()
+        self._columns: tuple[ChartColumn, ...] = ()
         self._ticks: tuple[tuple[float, str], ...] = ()
         self._line: float | None = None
         self.inset_px = 2.0
         """Free on both sides: as much as a slider below needs for its handle."""
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[ChartColumn, ...]:
         return self._columns
 
     @property
@@ -74,7 +74,7 @@ class ColumnChart(Drawing):
 
     def show_columns(
         self,
-        columns: Sequence[Column],
+        columns: Sequence[ChartColumn],
         line: float | None = None,
         ticks: Sequence[tuple[float, str]] = (),
     ) -> None:
@@ -148,7 +148,12 @@ class ColumnChart(Drawing):
         painter.end()
 
     def _paint_column(
-        self, painter: QPainter, metrics: QFontMetricsF, column: Column, box: QRectF, highest: float
+        self,
+        painter: QPainter,
+        metrics: QFontMetricsF,
+        column: ChartColumn,
+        box: QRectF,
+        highest: float,
     ) -> None:
         if column.value > 0:
             filled = QRectF(box)

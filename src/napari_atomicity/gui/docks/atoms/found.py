@@ -23,7 +23,7 @@ from ...controls.connections import follow
 from ...controls.forms import ComboBox, labelled, new_form, spin_box
 from ...viewer.atom_style import COLOURINGS
 from ...viewer.binding import Binding
-from .column_chart import Column, ColumnChart
+from .column_chart import ChartColumn, ColumnChart
 from .jobs import describe_species, figures, inject_test_atoms, same_places
 
 MAX_SIZES = 12
@@ -92,7 +92,7 @@ def _members(kind: str) -> str:
     return f"{least[at]} to {last} atoms" if last > least[at] else f"{last}"
 
 
-def size_columns(sizes: pd.DataFrame) -> list[Column]:
+def size_columns(sizes: pd.DataFrame) -> list[ChartColumn]:
     """Return columns of the number of groups of each size, up to `MAX_SIZES` or more."""
     colours = palette.colours(KINDS)
     last = min(int(sizes["size"].max()), MAX_SIZES) if len(sizes) else 0
@@ -103,7 +103,7 @@ def size_columns(sizes: pd.DataFrame) -> list[Column]:
         n = int(rows["groups"].sum())
         label = f"{size}+" if more else str(size)
         text = f"{n} group{'s' * (n != 1)} of {label} atom{'s' * (size != 1)}: click to select"
-        columns.append(Column(float(n), colours[kind_of([size])[0]], label, text))
+        columns.append(ChartColumn(float(n), colours[kind_of([size])[0]], label, text))
     return columns
 
 

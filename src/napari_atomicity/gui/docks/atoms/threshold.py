@@ -22,7 +22,7 @@ from ....atoms.marks import ImageAtoms
 from ...controls.forms import spin_box
 from ...controls.settings import remember
 from ...viewer.binding import Binding
-from .column_chart import Column, ColumnChart
+from .column_chart import ChartColumn, ColumnChart
 
 STEPS = 1000
 BINS = 50
@@ -43,12 +43,12 @@ def _figure(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
-def columns_of(confidence: np.ndarray, threshold: float) -> list[Column]:
+def columns_of(confidence: np.ndarray, threshold: float) -> list[ChartColumn]:
     """Return the histogram of the candidates; columns below the threshold are faint."""
     edges = np.linspace(0, 1, BINS + 1)
     counts, _ = np.histogram(confidence, edges)
     return [
-        Column(
+        ChartColumn(
             float(n),
             _COUNTED,
             tooltip=f"{n} candidate{'s' * (n != 1)} with a probability of {low:.2f} to {high:.2f}",

@@ -438,11 +438,9 @@ class Browse(QWidget):
             self.open(str(Path(paths[0]).parent))
 
 
-def _run_weakly(
-    shortcut: Shortcut, current_image: CurrentImage, key: str
-) -> Callable[[object], None]:
+def _run_weakly(shortcut: Shortcut, images: CurrentImage, key: str) -> Callable[[object], None]:
     """Return a function that runs a shortcut without keeping the current image alive."""
-    reference = weakref.ref(current_image)
+    reference = weakref.ref(images)
 
     def run(viewer: object) -> None:
         image = reference()

@@ -139,4 +139,4 @@ class Answers(QWidget):
         self.more.setVisible(bool(self.more.text()))
         self.buttons["agree"].setEnabled(bool(review.predicted))
         self.buttons["agree"].setText(f"✓ {review.predicted}" if review.predicted else "Agree")
-        self.buttons["unlabel"].setEnabled(bool(review.said))
+        self.buttons["unlabel"].setEnabled(bool(review.manual_label))
