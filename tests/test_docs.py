@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -243,3 +244,27 @@ def test_references_are_cited_and_listed():
     body = re.sub(r"```.*?```", "", body, flags=re.S)
     cited = {int(n) for n in re.findall(r"\[(\d+)\](?!\()", body)}
     assert cited == {int(n) for n in re.findall(r"^(\d+)\. ", listed, re.M)}
+
+
+# ---- the architecture
+@pytest.fixture(scope="module")
+def architecture():
+    specification = importlib.util.spec_from_file_location(
+        "make_architecture", ROOT / "docs" / "make_architecture.py"
+    )
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_of_the_architecture_is_that_of_the_imports(architecture):
+    assert architecture.PICTURE.read_text() == architecture.draw(), (
+        "run: python docs/make_architecture.py"
+    )
+
+
+def test_imports_between_folders_lead_down(architecture):
+    floor = {name: i for i, names in enumerate(architecture.floors()) for name in names}
+    graph = architecture.imports()
+    assert graph.keys() == floor.keys()
+    assert not [(a, b) for a, targets in graph.items() for b in targets if floor[b] <= floor[a]]

@@ -1,5 +1,6 @@
 """The package as a whole: cheap to import, complete, and one version everywhere."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -93,3 +94,18 @@ def test_no_file_is_unpickled():
     )
     found = [p.name for p in (ROOT / "src").rglob("*.py") if forbidden.search(p.read_text())]
     assert found == []
+
+
+def test_public_functions_document_the_types_of_their_parameters():
+    """Of those with three parameters or more, outside the window."""
+    documented = []
+    for path in (ROOT / "src").rglob("*.py"):
+        if "gui" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                text = ast.get_docstring(node) or ""
+                if len(node.args.args) + len(node.args.kwonlyargs) >= 3:
+                    typed = re.search(r"Parameters\n-+\n(.|\n)*?\w+ : \S", text)
+                    documented.append(bool(typed))
+    assert sum(documented) >= 0.95 * len(documented)

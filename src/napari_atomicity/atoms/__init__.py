@@ -1,1 +1,1 @@
-"""Detection, grouping and counting of single atoms."""
+"""Single atoms: detection, groups, completeness, counting."""

@@ -1,1 +1,1 @@
-"""Data structures and helpers of the whole package."""
+"""Data structures and helpers that everything else uses."""

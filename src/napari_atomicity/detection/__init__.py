@@ -1,4 +1,4 @@
-"""Detection, outlining and measurement of clusters, and their patches."""
+"""Detect, outline and measure clusters; cut patches."""
 
 from .clusters import Detection, detect
 from .manual import measure_at, merge, split

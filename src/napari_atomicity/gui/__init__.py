@@ -1,1 +1,1 @@
-"""Docks: the only room that knows Qt and napari."""
+"""The window: the only folder that imports Qt and napari."""

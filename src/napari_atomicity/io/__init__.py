@@ -1,1 +1,1 @@
-"""Reading and writing of images, tables, units and records."""
+"""Read images and tables; write tables."""

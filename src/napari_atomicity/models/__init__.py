@@ -1,1 +1,1 @@
-"""Network, inference, class maps, model files with their cards, shipped weights."""
+"""Network, inference, class maps, model files, estimators."""

@@ -1,1 +1,1 @@
-"""From files to tables: one image, folders, batches, watched folders, adaptation."""
+"""From files to tables: images, batches, watched folders, adaptation."""

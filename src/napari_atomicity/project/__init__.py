@@ -1,4 +1,4 @@
-"""The project: a durable file with the analyses of many images and all corrections."""
+"""The project file: images, predictions, log of corrections."""
 
 from .connection import SUFFIX
 from .contents import MergeReport, ProjectContents, ProjectImage

@@ -1,1 +1,1 @@
-"""Structures, image formation, and fields with ground truth."""
+"""Simulate structures, images and fields with ground truth."""

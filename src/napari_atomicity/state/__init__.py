@@ -1,1 +1,1 @@
-"""The state of one window: images, edits and undo, selection, review queue."""
+"""The state of a window: images, edits, undo, review."""

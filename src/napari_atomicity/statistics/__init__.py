@@ -1,1 +1,1 @@
-"""Statistics: class ratios, agreement, scores against ground truth, and point patterns."""
+"""Class ratios with intervals, agreement, scores, point patterns."""

@@ -1,4 +1,4 @@
-"""Movies: drift, tracks, atomicity against time, events, dwell times, averaging.
+"""Stacks over time: drift, tracks, events, dwell times.
 
 Modules are loaded on first use, so that the tracks of a project need no SciPy statistics.
 """

@@ -1,4 +1,4 @@
-"""Training of models from size-selected images, corrected labels or simulation."""
+"""Train models from images, corrections or simulation."""
 
 from .classifier import train_classifier
 from .corrections import from_corrections
