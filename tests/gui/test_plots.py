@@ -271,7 +271,7 @@ def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
     dock.view.draw_now()
     assert dock.view.data["count"].sum() == MIN_CORRECTED
     assert dock.view.data["accuracy"].eq(1).all()
-    assert "20 of 20 right" in dock.view.accessibleDescription()
+    assert "20 of 20 correct" in dock.view.accessibleDescription()
     state.history.undo()
     flush(dock, settle, viewer)
     assert len(dock.view.data) == 0
