@@ -294,7 +294,7 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
     )  # fmt: skip
     settled(dock)
     shown = {line[0]: line[1:] for line in dock.model.lines}
-    census = state.atoms.of("one").census
+    census = state.atoms.of("one").completeness
     assert shown["Completeness"][0] == per_cent(census.share)
     assert float(shown["Density, all atoms"][0].split()[0]) == pytest.approx(
         census.density_per_nm2, rel=0.01

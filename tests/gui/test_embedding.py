@@ -642,7 +642,7 @@ def test_nothing_to_show_is_said(viewer, qtbot, reference):
     qtbot.addWidget(dock)
     dock.show()
     assert "once they are classified" in dock.message.text()
-    state_of(viewer).set_analysis(made_up(3))
+    state_of(viewer).clusters.set_analysis(made_up(3))
     qtbot.waitUntil(lambda: dock.message.text() == "")
 
 

@@ -163,7 +163,7 @@ def test_tiles_stand_in_a_row_where_there_is_room(qtbot):
 
 
 # ---- words
-def format_test_novelty_is_said():
+def test_novelty_is_said():
     assert format_novelty(1.01) == "unlike the training data"
     assert format_novelty(0.3) == "like the training data"
     assert format_novelty(np.nan) == ""

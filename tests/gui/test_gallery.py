@@ -522,7 +522,7 @@ def test_what_may_not_be_edited_is_said(dock, state, monkeypatch):
         raise AtomicityError("the project is open in another window")
 
     monkeypatch.setattr(gallery, "show_error", said.append)
-    monkeypatch.setattr(state, "relabel", refuse)
+    monkeypatch.setattr(state.clusters, "relabel", refuse)
     click(dock, keys_shown(dock)[0])
     press(dock, Qt.Key.Key_3)
     assert said == ["the project is open in another window."]

@@ -261,7 +261,7 @@ def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
     viewer, dock, state, show, settle, qtbot
 ):
     show("reliability")
-    assert "needed to judge" in dock.view.accessibleDescription()
+    assert "are needed" in dock.view.accessibleDescription()
     assert len(dock.view.data) == 0
     right = state.table().iloc[:MIN_CORRECTED]
     state.clusters.relabel_each(
@@ -271,7 +271,7 @@ def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
     dock.view.draw_now()
     assert dock.view.data["count"].sum() == MIN_CORRECTED
     assert dock.view.data["accuracy"].eq(1).all()
-    assert "20 of 20 right" in dock.view.accessibleDescription()
+    assert "20 of 20 correct" in dock.view.accessibleDescription()
     state.history.undo()
     flush(dock, settle, viewer)
     assert len(dock.view.data) == 0
@@ -316,7 +316,7 @@ def test_nothing_to_draw_says_what_to_do(viewer, qtbot, settle):
         flush(dock, settle, viewer)
         assert dock.message.isVisible() and dock.message.text() == plot.nothing
         assert not dock.view.isVisible() and not dock.save_button.isEnabled()
-    state_of(viewer).set_analysis(image(10, "field"))
+    state_of(viewer).clusters.set_analysis(image(10, "field"))
     qtbot.waitUntil(dock.view.isVisible)
     assert not dock.message.isVisible()
 

@@ -68,7 +68,7 @@ class Embedding(QWidget):
         self._moves = Moves()
         self._build()
         self._map = MapPositions(self.state, self)
-        self._map.placed.connect(lambda: self.place_button.setEnabled(True))
+        self._map.placed.connect(self._allow_placing)
         self._map.reference_changed.connect(self._show_reference)
         # A batch changes many images: the plot is updated once, and only while it is visible.
         self._timer = QTimer(self)
@@ -389,6 +389,9 @@ class Embedding(QWidget):
         """Place the clusters without a position in the map, in a worker."""
         if self._map.place():
             self.place_button.setEnabled(False)
+
+    def _allow_placing(self) -> None:
+        self.place_button.setEnabled(True)
 
     def _show_reference(self) -> None:
         """Show the reference clusters behind the others."""
