@@ -234,7 +234,7 @@ def shift(p_value, **figures):
     ("known", "words"),
     [
         (None, "Too few clusters to tell"),
-        (shift(0.4), "The conditions lie within those of the training."),
+        (shift(0.4), "The conditions are within those of the training."),
         (
             shift(0.005, noise_atoms_per_nm2=(9.0, 1.0, 4.0), sharpness_per_nm=(2.0, 1.0, 3.0)),
             "differ from those of the training (p = 0.005): noise 9 atoms/nm², above 1–4.",
@@ -242,12 +242,12 @@ def shift(p_value, **figures):
         (shift(0.005, sharpness_per_nm=(0.5, 1.0, 3.0)), "sharpness 0.5 per nm, below 1–3."),
     ],
 )
-def format_test_the_shift(known, words):
+def test_the_shift(known, words):
     assert adaptation_text.format_shift(known).endswith(words) or known is None
     assert words in adaptation_text.format_shift(known)
 
 
-def format_test_the_outcome():
+def test_the_outcome():
     nothing = float("nan")
     checks = {
         "kept": (0.5, 0.75),
