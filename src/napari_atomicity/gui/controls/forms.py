@@ -188,8 +188,10 @@ def wrapped_label(
     return label
 
 
-def selectable_label(accessible_name: str = "", *, bold: bool = False) -> QLabel:
-    """Make an empty label whose text wraps and can be selected and copied."""
-    label = wrapped_label(accessible_name, bold=bold)
+def selectable_label(
+    accessible_name: str = "", *, plain: bool = False, bold: bool = False
+) -> QLabel:
+    """Make an empty label whose text can be selected and copied; see `wrapped_label`."""
+    label = wrapped_label(accessible_name, plain=plain, bold=bold)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label

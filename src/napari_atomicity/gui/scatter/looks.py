@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -338,8 +338,3 @@ def format_cluster(row: Mapping[str, object] | pd.Series) -> str:
     corrected = " (corrected)" if row["label_corrected"] else sure
     size = f"\n{diameter:.2f} nm" if np.isfinite(diameter) else ""
     return f"{label}{corrected}{size}\n{row['image']}, cluster {row['cluster_id']}"
-
-
-def format_entries(entries: Iterable[Entry]) -> str:
-    """Format a legend as accessible text."""
-    return "; ".join(f"{e.name}: {e.count}" for e in entries)

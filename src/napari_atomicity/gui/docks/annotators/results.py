@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ....state.annotators import AnnotatorComparison
 from ...controls.collapsible import CollapsibleSection
+from ...controls.forms import selectable_label
 from ...controls.line_table import Lines, table_of
 from .text import effect_lines, f1_table, format_agreement, format_expert, rater_lines
 
@@ -41,9 +41,9 @@ class Results(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.expert = _label("Is the model as good as one more expert?")
-        self.agreement = _label("Agreement")
-        self.notes = _label("Notes")
+        self.expert = selectable_label("Is the model as good as one more expert?", plain=True)
+        self.agreement = selectable_label("Agreement", plain=True)
+        self.notes = selectable_label("Notes", plain=True)
         self.raters = _lines(self.RATERS, self)
         self.f1 = Lines((), (), self)
         self.effect = _lines(self.EFFECT, self)
@@ -93,15 +93,6 @@ class Results(QWidget):
         for widget in (self.titles[3], self.views[2]):
             widget.setVisible(bool(self.effect.lines))
         self.notes.setText("\n".join(f"• {note}" for note in compared.notes))
-
-
-def _label(name: str) -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    label.setAccessibleName(name)
-    return label
 
 
 def title(text: str) -> QLabel:

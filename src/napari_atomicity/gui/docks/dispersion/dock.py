@@ -37,7 +37,7 @@ from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
-from ...controls.forms import ComboBox, in_scroll_area
+from ...controls.forms import ComboBox, in_scroll_area, wrapped_label
 from ...controls.settings import remember
 from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.linked import HINT, Linked
@@ -103,9 +103,9 @@ class Dispersion(QWidget):
         top.addWidget(self.scope_combo, 1)
         top.addWidget(self.waiting, 1)
         top.addWidget(self.update_button)
-        self.message = _label("Message")
+        self.message = wrapped_label("Message")
         self.message.setText(NO_ATOMS)
-        self.note = _label("Note")
+        self.note = wrapped_label("Note")
 
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         content = QWidget()
@@ -429,10 +429,3 @@ class Dispersion(QWidget):
             return save_plot(plot, data, path, Look())
 
         choose_and_save(self, self.plot_name, write)
-
-
-def _label(name: str) -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setAccessibleName(name)
-    return label
