@@ -648,7 +648,7 @@ def test_nothing_to_show_is_said(viewer, qtbot, reference):
 
 # ---- in the viewer
 def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, qtbot):
-    signals = [state.analysis_changed, state.selection_changed, state.images_changed]
+    signals = [state.changed, state.selection_changed, state.images_changed]
     before = [len(s) for s in signals]
     dock = Embedding(viewer)
     settle(viewer)

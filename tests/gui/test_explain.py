@@ -360,7 +360,7 @@ def test_a_model_that_is_gone_is_reported_once(dock, state, viewer, settle, monk
 # ---- life
 def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
     signals = [
-        state.analysis_changed,
+        state.changed,
         state.selection_changed,
         state.current_changed,
         state.explained_class_changed,

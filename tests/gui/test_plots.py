@@ -405,7 +405,7 @@ def test_the_chosen_plot_is_remembered(viewer, dock, show, qtbot):
 
 # ---- in the viewer
 def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, qtbot):
-    signals = [state.analysis_changed, state.selection_changed, state.images_changed]
+    signals = [state.changed, state.selection_changed, state.images_changed]
     before = [len(s) for s in signals]
     dock = Plots(viewer)
     frame = viewer.window.add_dock_widget(dock, name="Plots")

@@ -285,7 +285,7 @@ def test_the_chart_says_its_numbers_to_a_screen_reader_and_at_the_mouse(qtbot):
 
 
 def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
-    signals = [state.analysis_changed, state.current_changed, state.images_changed]
+    signals = [state.changed, state.current_changed, state.images_changed]
     before = [len(s) for s in signals]
     dock = Ratios(viewer)
     viewer.window.add_dock_widget(dock, name="Ratios")

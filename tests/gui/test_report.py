@@ -232,7 +232,7 @@ def test_what_was_written_is_said(tmp_path):
 
 
 def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
-    signals = [state.analysis_changed, state.images_changed, state.status_changed]
+    signals = [state.changed, state.images_changed, state.status_changed]
     before = [len(s) for s in signals]
     dock = Report(viewer)
     viewer.window.add_dock_widget(dock, name="Report")
