@@ -88,7 +88,7 @@ class Plots(Dock):
         self._times: dict[str, datetime | None] = {}
         self._task = _TASK.format(id(self))  # another dock has other tasks
         follow(self, self.state.current_changed, self._on_current)
-        follow(self, self.state.project_changed, self._times.clear)
+        follow(self, self.state.project_changed, self._forget_times)
         self.plot_combo = ComboBox()
         for name, plot in PLOTS.items():
             self.plot_combo.addItem(plot.title, name)
@@ -167,6 +167,9 @@ class Plots(Dock):
         self.delay_ms = _SLOW_MS if self.plot.slow else _COALESCE_MS
 
     # ---- changes of the state
+    def _forget_times(self) -> None:
+        self._times.clear()
+
     def _on_current(self, *_: object) -> None:
         if self._image is not None:
             self.invalidate()
