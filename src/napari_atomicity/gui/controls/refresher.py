@@ -56,7 +56,9 @@ class Refresher(QObject):
 
     def _count(self, name: str, *_: object) -> None:
         self.counts[name] += 1
-        if not self._timer.isActive():
+        if name == "selection_changed":  # the next key or click may act on the selection
+            self._refresh()
+        elif not self._timer.isActive():
             self._timer.start()
 
     def _refresh(self) -> None:
