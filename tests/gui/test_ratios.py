@@ -251,6 +251,7 @@ def test_an_image_may_be_called_all(dock, state, qtbot):
 def test_before_there_is_anything(viewer, qtbot):
     dock = Ratios(viewer)
     qtbot.addWidget(dock)
+    dock.show()
     assert dock.note.text() == "No clusters yet."
     assert not dock.copy_button.isEnabled() and not dock.export_button.isEnabled()
 
