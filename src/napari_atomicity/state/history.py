@@ -282,7 +282,7 @@ class History(Sequence[Step]):
                 columns = None
                 if after is not None and edit.kind is not EditKind.LABEL:
                     after = checked(after, thoroughly=not known)
-                    columns = columns_of(after.table, store.columns(image))
+                    columns = columns_of(after.table)
                 changes.append(ClusterChange(edit, before, after, is_undo, columns))
             now[of_atoms, image] = after
             replayed.append(edit)
