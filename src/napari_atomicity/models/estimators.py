@@ -19,7 +19,7 @@ from ..statistics.scores import atoms_of
 from .intensity_scale import ConstrainedMixture, usable
 from .thresholds import by_thresholds
 
-LEAST = 1e-4
+MIN_PROBABILITY = 1e-4
 """No estimator's word is taken for more certain than this."""
 MAX_DOUBT = 1.5
 RIVAL = 0.05
@@ -158,8 +158,8 @@ def pooled(
     weights : ndarray
         (3 + C,): of the network, of the mixture, doubt, and the biases of the classes.
     """
-    log_network = np.log(np.clip(network, LEAST**2, 1))
-    log_mixture = np.log(np.clip(mixture, LEAST, 1))
+    log_network = np.log(np.clip(network, MIN_PROBABILITY**2, 1))
+    log_mixture = np.log(np.clip(mixture, MIN_PROBABILITY, 1))
     z = weights[0] * log_network + weights[1] * log_mixture + weights[3:]
     # the weights are of the two together; the network is calibrated for itself
     z = np.where(np.isnan(mixture).any(axis=1, keepdims=True), log_network, z)

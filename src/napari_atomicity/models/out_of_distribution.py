@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import softmax
 
 from .domain_shift import MIN_CLUSTERS
-from .estimators import LEAST, Measured, atoms_by_intensity
+from .estimators import MIN_PROBABILITY, Measured, atoms_by_intensity
 
 COMPONENTS = 16
 """Principal components of the whitened embedding that the second network sees."""
@@ -103,7 +103,7 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
                 place.to_classes,
                 own,
                 p,
-                np.log(np.clip(mixture, LEAST, 1)),
+                np.log(np.clip(mixture, MIN_PROBABILITY, 1)),
             ],
             axis=1,
         )
