@@ -101,8 +101,8 @@ class Reading:
         of `models.domain_shift.domain_shift`. NaN while the reference is gathered, or of too few
         clusters.
     change : float, optional
-        The running mean in units of its limit, 0 to `MAX_MEAN`: above 1 the conditions have changed.
-        NaN while the reference is gathered.
+        The running mean in units of its limit, 0 to `MAX_MEAN`: above 1 the conditions have
+        changed. NaN while the reference is gathered.
     reference : int, optional
         How many images the reference holds.
     joined : bool, optional
@@ -124,12 +124,13 @@ class Reading:
 class Chart:
     """A self-starting chart of exponentially weighted moving averages.
 
-    The reference are the first images, and later ones up to `MAX_REFERENCE_IMAGES` that are not
-    odd themselves (`ODD`) and come while nothing rings. The logarithm of an image's squared distance from them is compared with theirs, each left out in turn, by Student's
-    t, which allows for how few they are, and turned into a standard normal score q [1]_. The
-    running mean z ← max(0, (1 − w) z + w q) of these scores rings above `LIMIT` times the standard
-    deviation √(w / (2 − w)) that it would have without the floor [2]_: an image that lies nearer
-    than usual is no reason to ring later.
+    The reference are the first images, and later ones up to `MAX_REFERENCE_IMAGES` that are not odd
+    themselves (`ODD`) and come while nothing rings. The logarithm of an image's squared distance
+    from them is compared with theirs, each left out in turn, by Student's t, which allows for how
+    few they are, and turned into a standard normal score q [1]_. The running mean z ← max(0, (1 −
+    w) z + w q) of these scores rings above `LIMIT` times the standard deviation √(w / (2 − w)) that
+    it would have without the floor [2]_: an image that lies nearer than usual is no reason to ring
+    later.
 
     Parameters
     ----------
