@@ -107,7 +107,7 @@ def _write_clusters(
         f"label_corrected, track_id, model_id, outline) VALUES ({_marks(len(MEASURED) + 6)})",
         [
             (
-                image_id, i, *(_cell(new[i][name]) for name in MEASURED),
+                image_id, i, *map(new[i].get, MEASURED),
                 new[i]["label_corrected"], new[i].get("track_id"), new[i]["model_id"] or None,
                 outlines[i],
             )
@@ -247,19 +247,19 @@ def write_predictions(
 def _insert_predictions(
     db: sqlite3.Connection, image_id: int, rows: dict[int, dict[str, Any]], classes: list[str]
 ) -> None:
+    stored = {i: row for i, row in rows.items() if row["model_id"]}
+    names = tables.probability_columns(classes)
+    probabilities = plain([[*map(row.get, names)] for row in stored.values()])
+    time = now()
     db.executemany(
         f"INSERT OR REPLACE INTO predictions (image_id, cluster_id, model_id, "
         f"{', '.join(PREDICTED)}, probabilities, time) "
         f"VALUES ({_marks(len(PREDICTED) + 5)})",
         [
-            (
-                image_id, i, row["model_id"], *(_cell(row.get(name)) for name in PREDICTED),
-                json.dumps([_cell(row[f"p_{c}"]) for c in classes]), now(),
-            )
-            for i, row in rows.items()
-            if row["model_id"]
+            (image_id, i, row["model_id"], *map(row.get, PREDICTED), json.dumps(p), time)
+            for (i, row), p in zip(stored.items(), probabilities, strict=True)
         ],
-    )  # fmt: skip
+    )
 
 
 def _outlines_of(analysis: Analysis, rows: Iterable[int]) -> dict[int, bytes]:
@@ -383,14 +383,3 @@ def _moved(was: dict[str, Any], row: dict[str, Any]) -> bool:
 
 def _marks(n: int) -> str:
     return ", ".join("?" * n)
-
-
-def _cell(value: Any) -> Any:
-    """As SQLite takes it: no numpy, and NULL for what is not a number."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, float) and value != value:
-        return None
-    return value

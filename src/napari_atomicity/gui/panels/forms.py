@@ -248,7 +248,7 @@ def _cards() -> list[ModelCard]:
     for path in model_files():
         # A damaged model is reported when it is used.
         with suppress(ModelError):
-            cards.append(read_card(path))
+            cards.append(read_card(path, ModelCard))
     return cards
 
 
