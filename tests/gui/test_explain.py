@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -358,30 +356,6 @@ def test_a_model_that_is_gone_is_reported_once(dock, state, viewer, settle, monk
 
 
 # ---- life
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
-    signals = [
-        state.analysis_changed,
-        state.selection_changed,
-        state.current_changed,
-        state.explained_class_changed,
-    ]
-    before = [len(s) for s in signals]
-    dock = Explain(viewer)
-    viewer.window.add_dock_widget(dock, name="Explain")
-    state.select([("field", 1)])
-    assert [len(s) for s in signals] == [n + 1 for n in before]
-    gone = weakref.ref(dock)
-    viewer.window.remove_dock_widget(dock)
-    del dock
-
-    def let_go():
-        gc.collect()
-        return gone() is None
-
-    qtbot.waitUntil(let_go)
-    assert [len(s) for s in signals] == before
-
-
 def test_qt_may_delete_the_dock_while_python_still_holds_it(viewer, state, qtbot):
     dock = Explain(viewer)
     before = len(state.selection_changed)

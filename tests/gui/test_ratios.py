@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import math
-import weakref
 from dataclasses import replace
 
 import pandas as pd
@@ -282,24 +280,6 @@ def test_the_chart_says_its_numbers_to_a_screen_reader_and_at_the_mouse(qtbot):
     shorter = max(x for x in range(300) if picture.pixelColor(x, y).name() == "#56b4e9")
     left = min(x for x in blue if x > 40)
     assert (shorter - left) / (right - left) == pytest.approx(0.5, abs=0.03)
-
-
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
-    signals = [state.analysis_changed, state.current_changed, state.images_changed]
-    before = [len(s) for s in signals]
-    dock = Ratios(viewer)
-    viewer.window.add_dock_widget(dock, name="Ratios")
-    assert [len(s) for s in signals] == [n + 1 for n in before]
-    gone = weakref.ref(dock)
-    viewer.window.remove_dock_widget(dock)
-    del dock
-
-    def let_go():
-        gc.collect()
-        return gone() is None
-
-    qtbot.waitUntil(let_go)
-    assert [len(s) for s in signals] == before
 
 
 # ---- adjusted ratios

@@ -274,14 +274,16 @@ def test_a_long_step_is_taken_in_turns_and_is_seen_only_as_a_whole():
     state = images_of(12)
     before = state.table()
     turns, heard = Turns(state), []
-    state.analysis_changed.connect(heard.append)
-    state.clusters.relabel(everywhere(state), "Pt41")
+    state.changed.connect(lambda images, columns, rows: heard.append((images, columns, rows)))
+    labelled = everywhere(state)
+    state.clusters.relabel(labelled, "Pt41")
     assert state.busy and not heard
     turns.take(5)
     pd.testing.assert_frame_equal(state.table(), before)
     while turns.take(1):
         pass
-    assert (state.table()["label"] == "Pt41").all() and len(heard) == 12
+    assert (state.table()["label"] == "Pt41").all()
+    assert heard == [(tuple(state.images), {"label", "label_corrected"}, set(labelled))]
     assert state.history[-1].description == "label 48 clusters Pt41" and not state.busy
     state.history.undo()
     while turns.take(1):
@@ -322,11 +324,11 @@ def test_who_hears_of_a_long_step_may_take_another():
     state = images_of(12)
     turns = Turns(state)
 
-    def once(image: str) -> None:
-        state.analysis_changed.disconnect(once)
-        state.clusters.relabel([(image, 2)], "Pt30")
+    def once(images: tuple[str, ...]) -> None:
+        state.changed.disconnect(once)
+        state.clusters.relabel([(images[0], 2)], "Pt30")
 
-    state.analysis_changed.connect(once)
+    state.changed.connect(once)
     state.clusters.relabel(everywhere(state), "Pt41")
     while turns.take(1):
         pass

@@ -61,19 +61,7 @@ class _Owner(Protocol):
 
     def ensure_writable(self) -> None: ...
 
-    def notify(
-        self, changes: Iterable[ClusterChange | AtomChange], with_history: bool = True
-    ) -> Work:
-        """Emit signals of changes.
-
-        Parameters
-        ----------
-        changes : iterable of ClusterChange or AtomChange
-            Changes that are installed.
-        with_history : bool, optional
-            Whether the history has changed too.
-        """
-        ...
+    def notify(self, changes: Sequence[ClusterChange | AtomChange]) -> Work: ...
 
 
 class History(Sequence[Step]):
@@ -191,7 +179,7 @@ class History(Sequence[Step]):
         """Save and show what a model found of known clusters; it is not a step of undo."""
         after = checked(change.after, thoroughly=True)
         changes = [replace(change, after=after)]
-        for part in (self._save_and_install(changes), self._state.notify(changes, False)):
+        for part in (self._save_and_install(changes), self._state.notify(changes)):
             for _ in part:
                 pass
 
@@ -217,7 +205,7 @@ class History(Sequence[Step]):
         _, changes = yield from self._replay(
             (with_author(edit, author) for edit in edits), lambda e, a: (e, e.apply(a))
         )
-        yield from self._state.notify(changes, with_history=False)
+        yield from self._state.notify(changes)
 
     # ---- undo and redo
     def undo(self) -> Step | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..atoms.marks import ImageAtoms
+from ..core.cluster_table import Key
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.table_cache import Columns
@@ -17,6 +18,9 @@ from .atom_edits import AtomEdit
 from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, Work
 from .edits import Edit
+
+LABEL_COLUMNS = frozenset({"label", "label_corrected"})
+"""Columns that a correction changes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,22 @@ class AtomChange:
     def image(self) -> str:
         """Name of the image."""
         return self.edit.image
+
+
+def changed_parts(
+    changes: Sequence[ClusterChange | AtomChange],
+) -> tuple[tuple[str, ...], frozenset[str] | None, frozenset[Key] | None]:
+    """Return which cluster tables changes concern, in which columns and rows; None: any."""
+    of_clusters = [c for c in changes if not isinstance(c, AtomChange)]
+    images = tuple(dict.fromkeys(c.edit.image for c in of_clusters))
+    only_labels = all(c.edit.kind is EditKind.LABEL for c in of_clusters)
+    rows: set[Key] = set()
+    for change in of_clusters:
+        ids = change.edit.cluster_ids
+        if ids is None:
+            return images, LABEL_COLUMNS if only_labels else None, None
+        rows.update((change.edit.image, i) for i in ids)
+    return images, LABEL_COLUMNS if only_labels else None, frozenset(rows)
 
 
 class _Owner(Protocol):

@@ -65,7 +65,7 @@ class ClusterDisplay:
         canvas.points_created.connect(self._on_points_created)
         canvas.viewer.dims.events.current_step.connect(self._write_texts_later)
         compat.camera(canvas.viewer).events.connect(self._write_texts_later)
-        canvas.state.analysis_changed.connect(self.show)
+        canvas.state.changed.connect(self._on_change)
         canvas.state.selection_changed.connect(self._on_selection)
         manual_editing.refused.connect(self.refresh)
 
@@ -75,6 +75,10 @@ class ClusterDisplay:
         return self._text_timer.isActive()
 
     # ---- from the state to the layers
+    def _on_change(self, images: tuple[str, ...]) -> None:
+        for image in images:
+            self.show(image)
+
     def show(self, image: str) -> None:
         """Show the analysis of an image; without one, remove its layers."""
         known = self._canvas.layers_of(image)

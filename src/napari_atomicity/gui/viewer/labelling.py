@@ -60,7 +60,7 @@ class LabelMode:
         """Random queues that can be resumed, by order, and the clusters that were deleted."""
         canvas.points_created.connect(self._bind)
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
-        canvas.state.analysis_changed.connect(self._show_text)
+        canvas.state.changed.connect(self._show_text)
         canvas.state.project_changed.connect(self._on_project)
 
     @property

@@ -101,7 +101,7 @@ class Explain(QWidget):
         self._build()
         state = self.state
         follow(self, state.selection_changed, self._on_selection)
-        follow(self, state.analysis_changed, self._on_analysis)
+        follow(self, state.changed, self._on_analysis)
         follow(self, state.current_changed, self._on_current)
         follow(self, state.images_changed, self.averages.later)
         follow(self, state.explained_class_changed, self._on_class)
@@ -222,10 +222,10 @@ class Explain(QWidget):
             self._shown = next(iter(self._in_order()), None)
         self._refresh()
 
-    def _on_analysis(self, image: str) -> None:
+    def _on_analysis(self, images: tuple[str, ...]) -> None:
         self.averages.later()
         self._fill_classes()
-        if self._shown is None or self._shown[0] == image:
+        if self._shown is None or self._shown[0] in images:
             self._refresh()
 
     def _on_current(self, *_: object) -> None:

@@ -68,9 +68,8 @@ MAX_ROWS = 12
 class Ratios(Dock):
     """Table and bars of the class ratios, of the current image or of all, and their reference."""
 
-    follows = ("analysis_changed", "images_changed")
+    follows = ("changed", "images_changed")
     delay_ms = 25
-    lazy = True
 
     def build(self) -> None:
         self.ratios = pd.DataFrame(columns=COLUMNS)

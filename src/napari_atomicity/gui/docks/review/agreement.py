@@ -145,7 +145,7 @@ class AnnotatorPanel(QWidget):
         self._timer.timeout.connect(self._update)
         state = self.state
         follow(self, state.project_changed, self._on_project)
-        follow(self, state.history_changed, self._later)
+        follow(self, state.changed, self._later)
         self._show(None)
 
     def _build(self) -> None:
