@@ -175,7 +175,7 @@ def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere,
 
 def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_atomicity.gui.docks.browse.batch.show_error", shown.append)
+    monkeypatch.setattr("napari_atomicity.gui.panels.image_queue.show_error", shown.append)
     opened.place.setText("tcp://nobody:1")
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)

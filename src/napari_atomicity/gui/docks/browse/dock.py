@@ -230,7 +230,7 @@ class Browse(QWidget):
         self._enable()
 
     def _on_batch(self) -> None:
-        if self.batch.n_failed:
+        if self.batch.failed:
             self._refresh_files()
         self._enable()
 

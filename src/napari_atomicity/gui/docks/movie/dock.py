@@ -22,7 +22,6 @@ from qtpy.QtWidgets import (
 from ....core.cluster_table import NO_TRACK, NON_CLASS_LABELS
 from ....core.micrograph import Micrograph
 from ....core.palette import colours
-from ....core.progress import Progress, Stop
 from ....models.analysis import Analysis
 from ....statistics.scores import atoms_of
 from ....tracking import text as movie_text
@@ -48,29 +47,6 @@ NO_STACK = "{} is a single image, not a movie."
 NOT_ANALYSED = "Analyse the stack first: clusters are found in every frame, then tracked."
 NOT_TRACKED = "Press Track: detections of one cluster in different frames get one track number."
 _SAME = ("cluster_id", "frame", "y_px", "x_px")
-
-
-def write_tables(
-    movie: TrackedMovie, folder: Path, progress: Progress | None = None, stop: Stop | None = None
-) -> Path:
-    """Write the tables of a movie into a folder, in a worker.
-
-    Parameters
-    ----------
-    movie : TrackedMovie
-        The movie.
-    folder : Path
-        The folder.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Path
-        The folder.
-    """
-    write_movies([movie], folder)
-    return folder
 
 
 class Movie(Dock):
@@ -387,10 +363,10 @@ class Movie(Dock):
         if chosen:
             tasks.start(
                 self.state,
-                write_tables,
-                self.found,
+                write_movies,
+                [self.found],
                 Path(chosen),
                 message="Writing the tables of the movie",
-                on_result=lambda folder: show_info(f"Written into {folder}: {', '.join(FILES)}"),
+                on_result=lambda _: show_info(f"Written into {chosen}: {', '.join(FILES)}"),
                 key=f"write {chosen}",
             )
