@@ -12,8 +12,9 @@ from ....core.errors import AtomicityError
 from ....io.lazy_micrograph import LazyMicrograph
 from ....io.provenance import Outcome
 from ....models.analysis import Analysis
+from ....pipeline.run_request import RunRequest
 from ... import tasks
-from ...panels.analysis_task import AnalysisRequest, analyse_image
+from ...panels.analysis_task import analyse_image
 from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
 from .remote_batch import Relay, analyse_remotely
@@ -24,13 +25,13 @@ class AnalyseAll(ImageQueue):
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding, "analyse all")
-        self._asked: AnalysisRequest | None = None
+        self._request: RunRequest | None = None
         self.n_failed = 0
 
     def start(
         self,
         images: list[str],
-        asked: AnalysisRequest,
+        request: RunRequest,
         place: int | str | None = None,
     ) -> None:
         """Analyse these images; the one that is looked at comes first.
@@ -39,7 +40,7 @@ class AnalyseAll(ImageQueue):
         ----------
         images : list of str
             Of the session.
-        asked : AnalysisRequest
+        request : RunRequest
             For all of them.
         place : int or str, optional
             None: one after the other in this process. Else as of `elsewhere.place_of`; images
@@ -47,7 +48,7 @@ class AnalyseAll(ImageQueue):
             the same.
         """
         self.begin(images)
-        self._asked = asked
+        self._request = request
         self.n_failed = 0
         if place is None:
             self._next()
@@ -55,16 +56,15 @@ class AnalyseAll(ImageQueue):
             self._send(place)
 
     def _send(self, place: int | str) -> None:
-        assert self._asked is not None
+        assert self._request is not None
         micrographs = {image: self.state.micrograph(image) for image in self._waiting}
         paths = {i: Path(m.path) for i, m in micrographs.items() if m.path is not None}
-        asked = {**self._asked._asdict(), "umap": True}
         relay = self._relay = Relay()
         relay.came.connect(self._came)
         self.run(
             f"Analysing {len(paths)} images remotely",
             analyse_remotely,
-            (paths, asked, place, relay.came.emit),
+            (paths, self._request, place, relay.came.emit),
             lambda _: None,
             self._lost,
             self._next,
@@ -82,8 +82,8 @@ class AnalyseAll(ImageQueue):
         if own.pixel_size_nm not in (None, analysis.micrograph.pixel_size_nm):
             return
         self._waiting.remove(image)
-        assert self._asked is not None
-        self.binding.set_engine(image, self._asked.model, self._asked.device)
+        assert self._request is not None
+        self.binding.set_engine(image, self._request.model, self._request.device)
         if isinstance(own, LazyMicrograph) and own.sha256 is None and own.path is not None:
             # As the other process has read it: here it would take its time.
             found = analysis.micrograph
@@ -109,12 +109,12 @@ class AnalyseAll(ImageQueue):
         if image is None:
             self._finish()
             return
-        assert self._asked is not None
-        self.binding.set_engine(image, self._asked.model, self._asked.device)
+        assert self._request is not None
+        self.binding.set_engine(image, self._request.model, self._request.device)
         self.run(
             f"Analysing {self.n_done + 1} of {self.n_in_all}: {image}",
             analyse_image,
-            (self.state.micrograph(image), self._asked),
+            (self.state.micrograph(image), self._request),
             partial(self._analysed, image),
             partial(self._failed, image),
             self._next,
@@ -140,12 +140,10 @@ class AnalyseAll(ImageQueue):
                 tasks.logger.error("%s", also)
 
     def _finish(self) -> None:
-        assert self._asked is not None
-        self.end(
-            "analyse all",
-            self.n_failed,
-            {**self._asked._asdict(), "detection": asdict(self._asked.detection)},
-        )
+        assert self._request is not None
+        settings = asdict(self._request)
+        names = ("detection", "model", "device", "symmetries")
+        self.end("analyse all", self.n_failed, {name: settings[name] for name in names})
         if self.n_failed:
             n = self.n_failed
             show_info(

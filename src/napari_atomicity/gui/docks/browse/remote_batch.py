@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
 from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, report
+from ....pipeline.run_request import RunRequest
 
 MAX_PROCESSES = 512
 
@@ -43,7 +43,7 @@ def place_of(text: str) -> int | str | None:
 
 def analyse_remotely(
     paths: Mapping[str, Path],
-    asked: Mapping[str, Any],
+    request: RunRequest,
     place: int | str,
     came: Callable[..., None],
     progress: Progress | None = None,
@@ -55,8 +55,8 @@ def analyse_remotely(
     ----------
     paths : mapping of str to Path
         Image → file, which the other processes must see under the same path.
-    asked : mapping of str to Any
-        Parts of a `runs.RunRequest`.
+    request : RunRequest
+        Model, device and settings.
     place : int or str
         As of `place_of`.
     came : callable
@@ -77,10 +77,8 @@ def analyse_remotely(
     from ....io.inputs import Input
     from ....pipeline.batch import analyse_on
     from ....pipeline.dask_workers import Workers
-    from ....pipeline.runs import RunRequest
     from ....pipeline.sent_model import SentModel
 
-    request = RunRequest(**asked)
     items = [Input(image, path) for image, path in paths.items()]
     report(progress, 0, len(items), "Starting the processes")
     model = SentModel.of(request.model, request.device)
