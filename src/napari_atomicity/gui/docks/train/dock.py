@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from ....core.cluster_table import corrected
 from ....core.errors import AtomicityError
 from ....core.model_card import ModelCard
 from ....models.files import SHIPPED, shipped_folder, user_folder
+from ....reporting.plot_training import describe_training, draw_learning_curve
 from ... import tasks
+from ...controls.chart import Chart
 from ...controls.connections import follow, follow_soon
 from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, spin_box
-from ...controls.learning_curve import LearningCurve
 from ...controls.settings import remember
 from ...panels.forms import DeviceCombo, TaskBar, busy
 from ...viewer.binding import binding_of
@@ -82,7 +84,8 @@ class Train(QWidget):
         self.task_bar.cancel_button.setToolTip(
             "Stop the training. You can continue it later from its last epoch."
         )
-        self.curve = LearningCurve()
+        self.curve = Chart(lines=14)
+        self.curve.setAccessibleName("Learning curve")
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -349,7 +352,6 @@ class Train(QWidget):
             return
         self._made = request["out"]
         self.result.hide()
-        self.curve.show_history([], int(self.epochs.value()))
         self.curve.hide()
         task = tasks.start(
             self.state,
@@ -395,13 +397,16 @@ class Train(QWidget):
         return lambda: _sources().CorrectedImagesSource(pairs)
 
     def _on_epoch(self, history: list[dict[str, float]]) -> None:
-        self.curve.show_history(history, int(self.epochs.value()))
-        self.curve.show()
+        self._show_curve(history, int(self.epochs.value()))
+
+    def _show_curve(self, history: list[dict[str, float]], epochs: int) -> None:
+        draw = partial(draw_learning_curve, history=tuple(history), epochs=epochs)
+        self.curve.show_chart(draw, describe_training(history, epochs))
+        self.curve.setVisible(bool(history))
 
     def _done(self, card: ModelCard) -> None:
         self.card = card
-        self.curve.show_history(card.training["history"], card.training["epochs"])
-        self.curve.show()
+        self._show_curve(card.training["history"], card.training["epochs"])
         self.result.setText(summary(card))
         self.result.show()
         model_folder.changed.emit()
