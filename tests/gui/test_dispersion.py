@@ -275,7 +275,7 @@ def test_every_plot_is_drawn_of_an_image_and_of_a_pool(dock, settled, show):
         for name in DISPERSION_PLOTS:
             data = show(name)
             assert len(data) or (name, scope) == ("quadrats", "all")
-            assert dock.view._canvas is not None
+            assert dock.view.figure is not None
     show("quadrats")
     assert "Quadrats are available for single images" in dock.view.accessibleDescription()
 

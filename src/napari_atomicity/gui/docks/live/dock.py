@@ -27,6 +27,7 @@ from ....core.errors import AtomicityError
 from ....pipeline.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
 from ... import tasks
+from ...controls.chart import Chart
 from ...controls.connections import follow
 from ...controls.forms import (
     folded,
@@ -41,7 +42,7 @@ from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.forms import add_model_row
 from ...viewer.binding import binding_of
-from .control_chart import ControlChart
+from .control_chart import describe_session, draw_control_chart
 from .history import LiveHistory
 from .taking_in import TakingIn
 from .watching import Watching
@@ -92,7 +93,12 @@ class Live(QWidget):
         self.status_label = wrapped_label("Images received", plain=True)
         self.failures = wrapped_label("Images that failed", plain=True, visible=False)
         self.left_out = wrapped_label("Images not in the window", visible=False)
-        self.strip = ControlChart()
+        self.strip = Chart(lines=27)
+        self.strip.setAccessibleName("Figures of the live session by image")
+        self.strip.setToolTip(
+            "Change: difference of the conditions from those of the first images of the session. "
+            "Drift: difference from the training of the model. Both in units of their limits."
+        )
         self.strip.hide()
 
         content = QWidget()
@@ -307,7 +313,10 @@ class Live(QWidget):
 
     def _draw(self) -> None:
         self.strip.setVisible(bool(self.history.rows))
-        self.strip.show_history(self.history)
+        if self.history.rows:
+            self.strip.show_chart(
+                partial(draw_control_chart, history=self.history), describe_session(self.history)
+            )
 
     def _on_ended(self, outcome: LiveRun | Exception) -> None:
         self.watching = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ....core.cluster_table import corrected
 from ....core.errors import AtomicityError
 from ....core.model_card import ModelCard
 from ....models.files import SHIPPED, shipped_folder, user_folder
+from ....reporting.plot_training import describe_training, draw_learning_curve
 from ....training.request import (
     CorrectedImagesSource,
     FolderSource,
@@ -34,9 +36,9 @@ from ....training.request import (
     TrainRequest,
 )
 from ... import tasks
+from ...controls.chart import Chart
 from ...controls.connections import follow, follow_soon
 from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form
-from ...controls.learning_curve import LearningCurve
 from ...controls.settings_form import form_of
 from ...panels.forms import TaskBar, busy
 from ...viewer.binding import binding_of
@@ -90,7 +92,8 @@ class Train(QWidget):
         self.task_bar.cancel_button.setToolTip(
             "Stop the training. You can continue it later from its last epoch."
         )
-        self.curve = LearningCurve()
+        self.curve = Chart(lines=14)
+        self.curve.setAccessibleName("Learning curve")
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -336,7 +339,6 @@ class Train(QWidget):
             return
         self._made = request.out
         self.result.hide()
-        self.curve.show_history([], request.epochs)
         self.curve.hide()
         task = tasks.start(
             self.state,
@@ -377,13 +379,16 @@ class Train(QWidget):
         )
 
     def _on_epoch(self, history: list[dict[str, float]]) -> None:
-        self.curve.show_history(history, self.form.values()["epochs"])
-        self.curve.show()
+        self._show_curve(history, self.form.values()["epochs"])
+
+    def _show_curve(self, history: list[dict[str, float]], epochs: int) -> None:
+        draw = partial(draw_learning_curve, history=tuple(history), epochs=epochs)
+        self.curve.show_chart(draw, describe_training(history, epochs))
+        self.curve.setVisible(bool(history))
 
     def _done(self, card: ModelCard) -> None:
         self.card = card
-        self.curve.show_history(card.training["history"], card.training["epochs"])
-        self.curve.show()
+        self._show_curve(card.training["history"], card.training["epochs"])
         self.result.setText(summary(card))
         self.result.show()
         model_folder.changed.emit()
