@@ -243,7 +243,9 @@ class Adapt(Dock):
     @property
     def scroll_bar(self) -> QScrollBar:
         """The scroll bar of the dock."""
-        return self.findChild(QScrollArea).verticalScrollBar()
+        bar = self.findChild(QScrollArea).verticalScrollBar()
+        assert bar is not None
+        return bar
 
     def _scroll_to_panel(self) -> None:
         """Show the result, which a low dock would hide."""

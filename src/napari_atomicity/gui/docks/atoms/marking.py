@@ -5,19 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.marks import ImageAtoms
 from ....core.errors import AtomicityError
 from ... import tasks
-from ...controls.connections import follow
+from ...controls.forms import wrapped_label
 from ...viewer.binding import Binding
 from .jobs import is_reviewed
 
@@ -39,47 +32,38 @@ class MarkingPart(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding = binding
-        self._session = binding.state
+        self._state = binding.state
         self._asked: tuple[object, ...] = ()
         self._done = False
-        self._build()
-        view = binding.atoms
-        self.button.toggled.connect(self._on_marking)
-        self.loupe.toggled.connect(self._on_loupe)
-        self.support.toggled.connect(self._on_support)
-        self.add_button.clicked.connect(partial(self._draw, True))
-        self.take_button.clicked.connect(partial(self._draw, False))
-        self.done_button.clicked.connect(self._on_done)
-        follow(self, view.marking_changed, self._show_switches)
-        follow(self, view.magnifier_changed, self._show_switches)
-        follow(self, view.support_shown, self._show_switches)
-        self._show_switches()
-
-    def _build(self) -> None:
         self.button = QPushButton("Mark atoms by hand")
         self.button.setCheckable(True)
+        self.button.toggled.connect(self._on_marking)
         self.button.setToolTip(
             "In the image, click to add an atom, drag to move it, press Delete to remove it and U "
             "to set it as uncertain; Ctrl+Z reverts. Default: off."
         )
         self.loupe = QCheckBox("Magnifier")
+        self.loupe.toggled.connect(partial(setattr, binding.atoms, "magnifier"))
         self.loupe.setToolTip("Magnify the region under the mouse. Default: off.")
         self.support = QCheckBox("Support")
+        self.support.toggled.connect(partial(setattr, binding.atoms, "show_support"))
         self.support.setToolTip(
             "Show the support, and correct it by drawing. Vacuum is excluded from densities. "
             "Default: off."
         )
         self.add_button = QPushButton("Add")
+        self.add_button.clicked.connect(partial(self._draw, True))
         self.add_button.setToolTip("Draw around a region to add to the support; Esc cancels.")
         self.add_button.setAccessibleName("Add to the support")
         self.take_button = QPushButton("Take away")
+        self.take_button.clicked.connect(partial(self._draw, False))
         self.take_button.setToolTip(
             "Draw around a region to remove, such as vacuum or contamination; Esc cancels."
         )
         self.take_button.setAccessibleName("Take away from the support")
-        self.hint = QLabel()
-        self.hint.setWordWrap(True)
+        self.hint = wrapped_label()
         self.done_button = QPushButton(DONE)
+        self.done_button.clicked.connect(self._on_done)
         self.done_button.setToolTip(
             "Record that you have searched the whole image, so that unmarked positions count as no "
             "atom. Needed for images without atoms; images with blind marks count as reviewed. A "
@@ -87,9 +71,7 @@ class MarkingPart(QWidget):
         )
         # Disabled buttons have an edge in napari's style and need room for it.
         self.done_button.setEnabled(False)
-        self.done_words = QLabel()
-        self.done_words.setWordWrap(True)
-        self.done_words.setAccessibleName("Review state of this image")
+        self.done_words = wrapped_label("Review state of this image")
         first = QHBoxLayout()
         first.addWidget(self.button, 1)
         first.addWidget(self.loupe)
@@ -101,12 +83,11 @@ class MarkingPart(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(first)
         layout.addLayout(second)
-        layout.addWidget(self.hint)
-        layout.addWidget(self.done_button)
-        layout.addWidget(self.done_words)
+        for widget in (self.hint, self.done_button, self.done_words):
+            layout.addWidget(widget)
 
     # ---- changes of the state
-    def _show_switches(self, *_: object) -> None:
+    def _show_switches(self) -> None:
         view = self._binding.atoms
         for button, on in (
             (self.button, view.marking),
@@ -119,8 +100,9 @@ class MarkingPart(QWidget):
         self.take_button.setVisible(view.show_support)
 
     def show_atoms(self, atoms: ImageAtoms | None, any_image: bool) -> None:
-        """Update the controls for the atoms of the current image."""
-        state, image = self._session, self._session.current
+        """Show the switches of the viewer and the review state of the current image."""
+        self._show_switches()
+        state, image = self._state, self._state.current
         project = state.project
         kept = image is not None and project is not None and project.has(image)
         self.button.setEnabled((any_image or image is not None) and not state.read_only)
@@ -142,15 +124,15 @@ class MarkingPart(QWidget):
             self._request_review_state()
 
     def _request_review_state(self) -> None:
-        project, image = self._session.project, self._session.current
+        project, image = self._state.project, self._state.current
         if project is not None and image is not None:
             tasks.start(
-                self._session, is_reviewed, project, image, self._session.annotator,
+                self._state, is_reviewed, project, image, self._state.annotator,
                 on_result=self._show_done, key="gone through", owner=self, about=image,
             )  # fmt: skip
 
     def _show_done(self, done: bool) -> None:
-        who, self._done = self._session.annotator, done
+        who, self._done = self._state.annotator, done
         self.done_button.setText(NOT_DONE if done else DONE)
         self.done_words.setText(f"Reviewed by {who}." if done else f"Not yet reviewed by {who}.")
 
@@ -159,26 +141,20 @@ class MarkingPart(QWidget):
         self._binding.atoms.marking = on
         self._show_switches()  # it may have been refused
 
-    def _on_loupe(self, on: bool) -> None:
-        self._binding.atoms.magnifier = on
-
-    def _on_support(self, on: bool) -> None:
-        self._binding.atoms.show_support = on
-
     def _draw(self, adds: bool, *_: object) -> None:
         self._binding.atoms.draw_support(adds)
 
     def _on_done(self) -> None:
-        project, image = self._session.project, self._session.current
+        project, image = self._state.project, self._state.current
         if project is None or image is None:
             return
         reviewed = not self._done
 
         def note() -> None:
             # Marks are saved before the image is recorded as reviewed.
-            if not self._session.save_again():
-                raise AtomicityError(self._session.unsaved, advice="Solve this problem first")
-            project.atoms.mark_as_viewed([image], self._session.annotator, reviewed)
+            if not self._state.save_again():
+                raise AtomicityError(self._state.unsaved, advice="Solve this problem first")
+            project.atoms.mark_as_viewed([image], self._state.annotator, reviewed)
 
         if self._binding.attempt(note):
             if reviewed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from qtpy.QtCore import QItemSelection, QItemSelectionModel, QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout
 
 from ....atoms import cluster_atoms
 from ....atoms.injection import InjectedAtoms
@@ -17,8 +19,9 @@ from ....core.errors import ModelError
 from ....models.analysis import Analysis
 from ....statistics.scores import atoms_of
 from ... import tasks
-from ...controls.connections import follow
+from ...controls.forms import wrapped_label
 from ...controls.line_table import Lines, table_of
+from ...controls.refresher import FollowingWidget
 from ...viewer.binding import Binding
 from .cluster_links import ClusterLinks, unchanged
 from .jobs import count_clusters, inject_test_atoms, same_places
@@ -112,14 +115,25 @@ class _Missed:
         )
 
 
-class SingleAtomCalibrationPart(QWidget):
-    """The table of clusters; they are counted while the part is visible."""
+class SingleAtomCalibrationPart(FollowingWidget):
+    """The table of clusters; they are counted while the part is visible.
 
-    def __init__(
-        self, binding: Binding, links: ClusterLinks, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
-        self._session = binding.state
+    Parameters
+    ----------
+    binding : Binding
+        The viewer and the state of its window.
+    links : ClusterLinks
+        The links between clusters and atoms.
+    """
+
+    follows = (
+        "atoms_changed", "changed", "current_changed", "images_changed", "project_changed",
+        "selection_changed",
+    )  # fmt: skip
+
+    def __init__(self, binding: Binding, links: ClusterLinks) -> None:
+        super().__init__(binding.refresher)
+        self._state = binding.state
         self._links = links
         self._of: tuple[object, ...] = ()
         self._counted: pd.DataFrame | None = None
@@ -128,9 +142,7 @@ class SingleAtomCalibrationPart(QWidget):
         self._adding: _Missed | None = None
         self.rows: pd.DataFrame | None = None
         """The table of `cluster_atoms.make_cluster_table` of the image; absent without a count."""
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("Clusters counted by their atoms")
+        self.words = wrapped_label("Clusters counted by their atoms")
         self.model = Lines(HEADERS, TOOLTIPS, self)
         self.table = table_of(self.model, "Clusters counted by the atoms of their image", MAX_ROWS)
         self.table.setToolTip("A click selects the cluster, and the atoms in it.")
@@ -140,30 +152,29 @@ class SingleAtomCalibrationPart(QWidget):
             "marking. Default: on."
         )
         self.together.setChecked(True)
-        self.together.toggled.connect(self._on_together)
+        self.together.toggled.connect(partial(setattr, links, "on"))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.words)
-        layout.addWidget(self.table)
-        layout.addWidget(self.together)
+        for widget in (self.words, self.table, self.together):
+            layout.addWidget(widget)
         self.table.selectionModel().selectionChanged.connect(self._on_rows)
-        links.changed.connect(self._fill)
-        follow(self, self._session.selection_changed, self._mark_rows)
-
-    def _on_together(self, on: bool) -> None:
-        self._links.on = on
+        links.changed.connect(self.invalidate)
 
     # ---- changes of the state
-    def update_now(self) -> None:
-        """Count again if the inputs have changed and the part is visible."""
-        image = self._session.current
-        atoms = self._session.atoms.of(image)
-        analysis = None if image is None else self._session.analysis(image)
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        self.invalidate()  # so that counting that was stopped starts again
+        super().showEvent(event)
+
+    def refresh(self) -> None:
+        """Count again if the inputs have changed."""
+        image = self._state.current
+        atoms = self._state.atoms.of(image)
+        analysis = None if image is None else self._state.analysis(image)
         if atoms is None or atoms.analysis is None:
             self._nothing(NO_ATOMS)
         elif analysis is None or not len(analysis.table):
             self._nothing(NO_CLUSTERS)
-        elif self.isVisible():
+        else:
             self._count(atoms, analysis)
             self._fill()
 
@@ -192,7 +203,7 @@ class SingleAtomCalibrationPart(QWidget):
                 return
             atoms = atoms.with_injected(known.added)
         tasks.start(
-            self._session, count_clusters, atoms, analysis, on_result=self._take,
+            self._state, count_clusters, atoms, analysis, on_result=self._take,
             on_error=self._fail, key="yardstick", owner=self, about=atoms.image,
         )  # fmt: skip
 
@@ -204,7 +215,8 @@ class SingleAtomCalibrationPart(QWidget):
 
         def take(added: InjectedAtoms | None) -> None:
             self._missed = replace(adding, added=added)
-            self._again()
+            self._of = ()
+            self.invalidate()
 
         def fail(error: BaseException) -> None:
             # Without the model that found the atoms, the count is not corrected.
@@ -223,16 +235,12 @@ class SingleAtomCalibrationPart(QWidget):
                     self.words.setText(STOPPED)
 
         task = tasks.start(
-            self._session, inject_test_atoms, atoms, analysis,
+            self._state, inject_test_atoms, atoms, analysis,
             message="Injecting atoms into the image", on_result=take, on_error=fail,
             key="atoms for counting", owner=self,
             about=atoms.image, quiet_errors=True,
         )  # fmt: skip
         task.finished.connect(end)
-
-    def _again(self) -> None:
-        self._of = ()
-        self.update_now()
 
     def _take(self, counted: pd.DataFrame) -> None:
         self._counted = counted
@@ -242,11 +250,11 @@ class SingleAtomCalibrationPart(QWidget):
         self._nothing(tasks.format_error(error))
 
     def _fill(self) -> None:
-        image, counted = self._session.current, self._counted
+        image, counted = self._state.current, self._counted
         if image is None or counted is None or not self._of or self._of[0] != image:
             return
-        table = self._session.table(image)
-        atoms = self._session.atoms.table(image)
+        table = self._state.table(image)
+        atoms = self._state.atoms.table(image)
         held = atoms["atom_id"].map(self._links.held).astype("Int64")
         self.rows = cluster_atoms.make_cluster_table(table, counted, atoms.assign(cluster_id=held))
         self.words.setText(verdict(self.rows))
@@ -256,14 +264,14 @@ class SingleAtomCalibrationPart(QWidget):
             i for i, why in enumerate(self.rows["yardstick_reason"].tolist()) if why
         }
         self.table.setVisible(len(self.rows) > 0)
-        self._mark_rows()
+        self.refresh_selection()
 
-    def _mark_rows(self, *_: object) -> None:
-        """Mark the rows of the clusters that are selected."""
+    def refresh_selection(self) -> None:
+        """Select the rows of the clusters that are selected."""
         if self.rows is None:
             return
-        image = self._session.current
-        chosen = {i for name, i in self._session.selection if name == image}
+        image = self._state.current
+        chosen = {i for name, i in self._state.selection if name == image}
         selection = QItemSelection()
         last = self.model.columnCount() - 1
         for row, cluster_id in enumerate(self.rows["cluster_id"].tolist()):
@@ -277,9 +285,9 @@ class SingleAtomCalibrationPart(QWidget):
 
     # ---- actions of the user
     def _on_rows(self, *_: object) -> None:
-        image = self._session.current
+        image = self._state.current
         if self.rows is None or image is None:
             return
         ids = self.rows["cluster_id"].tolist()
         chosen = [index.row() for index in self.table.selectionModel().selectedRows()]
-        self._session.select((image, ids[row]) for row in chosen)
+        self._state.select((image, ids[row]) for row in chosen)
