@@ -530,13 +530,9 @@ def test_an_adaptation_that_is_undone_has_no_before(dock, state):
     assert dock.before_button.isVisible()
 
 
-def test_an_adaptation_is_noticed_while_nobody_looks_and_waits_for_its_places(dock, state):
+def test_an_adaptation_is_noticed_while_the_dock_is_hidden(dock, state):
     dock.hide()
-    after = adapted(state, "field")
-    unplaced = after.table.assign(umap_1=np.nan, umap_2=np.nan)
-    state.clusters.replace_predictions(replace(after, table=unplaced))
-    state.clusters.set_embedding(after)
-    assert np.isfinite(state.table()["umap_1"]).all()
+    state.clusters.replace_predictions(adapted(state, "field"))
     dock.show()
     assert dock.before_button.isVisible()
 

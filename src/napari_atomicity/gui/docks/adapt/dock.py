@@ -21,11 +21,13 @@ from ....core.cluster_table import corrected
 from ....models.analysis import Analysis
 from ....models.files import user_folder
 from ....pipeline import adaptation_text
+from ....pipeline.adaptation_settings import AdaptRequest
 from ...controls.bars import BarChart
 from ...controls.connections import follow
 from ...controls.forms import folded, labelled, main_button, new_form, selectable_label
+from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.forms import ModelCombo, add_device_row
+from ...panels.forms import ModelCombo
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ...viewer.models import keep_available, model_folder
 from .tasks import AFTER, BEFORE, Result, adapt_model, free_name, path_for, path_of, save_adapted
@@ -82,9 +84,9 @@ class Adapt(Dock):
         )
         self.add_task_bar()
         self.add(self._panel())
-        more = new_form()
-        self.device = add_device_row(more)
-        self.settings = self.add(folded(more))
+        settings = form_of(AdaptRequest, "device")
+        self.device = settings.controls["device"]
+        self.settings = self.add(folded(settings))
 
     def _panel(self) -> QWidget:
         """Build the panel with the result, hidden until there is one."""
@@ -211,7 +213,7 @@ class Adapt(Dock):
             chosen,
             model,
             free_name(model),
-            self.device.device,
+            self.device.currentData(),
             message="Adapting",
             on_result=self._done,
             key="adapt",

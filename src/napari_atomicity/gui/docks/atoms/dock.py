@@ -7,12 +7,14 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QHBoxLayout, QMenu, QMessage
 
 from ....atoms.analysis import AtomAnalysis
 from ....io.tables import write_table
+from ....pipeline.atom_request import AtomRequest
 from ... import tasks
 from ...controls.collapsible import CollapsibleSection
-from ...controls.forms import folded, labelled, main_button, new_form
+from ...controls.forms import folded, labelled, main_button
 from ...controls.settings import remember
+from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.forms import ImageForm, add_device_row
+from ...panels.forms import ImageForm
 from ...panels.table_files import FILE_TYPES, choose_table_path, write_in_worker
 from .batch import AtomsOfAll
 from .cluster_links import ClusterLinks
@@ -66,16 +68,16 @@ class Atoms(Dock):
         self.clusters = SingleAtomCalibrationPart(self.binding, self.links)
         self.clusters_part = self.add(CollapsibleSection(CLUSTERS, self.clusters))
         self.content.addLayout(self._out())
-        form = new_form()
-        self.device = add_device_row(form)
+        settings = form_of(AtomRequest, "device")
+        self.device = settings.controls["device"]
         self.precise = QCheckBox("Start at the expected precision above")
         self.precise.setToolTip(
             "Set the threshold of new results to the expected precision instead of the best "
             "expected F1. Default: off."
         )
         remember("atoms/precise", self.precise)
-        form.addRow(self.precise)
-        self.add(folded(form))
+        settings.form.addRow(self.precise)
+        self.add(folded(settings))
 
     def _buttons(self) -> QHBoxLayout:
         self.button = main_button("Find atoms", self)
@@ -170,7 +172,7 @@ class Atoms(Dock):
                 find_image_atoms,
                 self.state.micrograph(image),
                 self.models.model,
-                self.device.device,
+                self.device.currentData(),
                 self.precision,
                 message=f"Finding the atoms of {image}",
                 on_result=self._done,
@@ -188,7 +190,7 @@ class Atoms(Dock):
         images = self._waiting() or self.state.images
         if not self._waiting() and not self._wants_all_again(len(images)):
             return
-        self.batch.start(images, self.models.model, self.device.device, self.precision)
+        self.batch.start(images, self.models.model, self.device.currentData(), self.precision)
 
     def _wants_all_again(self, n: int) -> bool:
         buttons = QMessageBox.StandardButton

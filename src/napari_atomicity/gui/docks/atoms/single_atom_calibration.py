@@ -192,7 +192,7 @@ class SingleAtomCalibrationPart(FollowingWidget):
         if unchanged(wanted, self._of):
             return
         if not self._of or self._of[0] != atoms.image:
-            self._counted = None
+            self._counted = self.rows = None
             self.table.hide()
         self._of = wanted
         self.words.setText(COUNTING)
@@ -204,7 +204,7 @@ class SingleAtomCalibrationPart(FollowingWidget):
             atoms = atoms.with_injected(known.added)
         tasks.start(
             self._state, count_clusters, atoms, analysis, on_result=self._take,
-            on_error=self._fail, key="yardstick", owner=self, about=atoms.image,
+            on_error=self._fail, key="single-atom calibration", owner=self, about=atoms.image,
         )  # fmt: skip
 
     def _add(self, atoms: ImageAtoms, analysis: Analysis) -> None:

@@ -20,18 +20,21 @@ from qtpy.QtWidgets import (
 from ....atoms.dispersion import (
     DispersionResult,
     DispersionResults,
+    DispersionSettings,
     compute_dispersions,
 )
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
+from ....core.settings import GROUP_DISTANCE_NM
 from ....io.clipboard import tab_separated
 from ....reporting.plot_base import Look, Plot
 from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
 from ...controls.collapsible import CollapsibleSection
-from ...controls.forms import ComboBox, wrapped_label
+from ...controls.forms import ComboBox, labelled, wrapped_label
 from ...controls.line_table import table_of
 from ...controls.settings import remember
+from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.linked import HINT, Linked
@@ -40,8 +43,8 @@ from ...scatter.view import PlotView
 from ...tasks import format_error, running, start
 from .export import write_rows
 from .figures import FigureModel, figures
-from .settings import SpreadForm, Waiting
 from .text import NO_ATOMS, NO_PIXEL_SIZE, OUTDATED, format_left_out, format_reasons
+from .waiting import Waiting
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 DEBOUNCE_MS = 250
@@ -83,7 +86,15 @@ class Dispersion(Dock):
         inner.addWidget(self.note)
         inner.addLayout(self._buttons())
         inner.addLayout(self._plots())
-        self.form = SpreadForm()
+        self.form = form_of(DispersionSettings)
+        self.linking = QLabel()
+        labelled(
+            self.form.form,
+            "Linking distance",
+            self.linking,
+            "Atoms at most this far apart belong to one group. Set it in the dock Atoms. "
+            f"Default: {GROUP_DISTANCE_NM:g} nm.",
+        )
         self.form.changed.connect(self.invalidate)
         self.settings_part = self.add(CollapsibleSection("Settings", self.form))
         self.content.addStretch(0)
@@ -196,7 +207,7 @@ class Dispersion(Dock):
             del self._known[image]
         images = self._atoms(state.images if self.of_all else [state.current])
         distances = sorted({a.group_distance_nm for a in images.values()})
-        self.form.linking.setText(", ".join(f"{d:g} nm" for d in distances) or "–")
+        self.linking.setText(", ".join(f"{d:g} nm" for d in distances) or "–")
         inputs = (settings, self._n_images, *images.values())
         if images and inputs == self._inputs:
             self.refresh_selection()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.micrograph import MAX_PIXEL_NM
 from ....pipeline.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
+from ....pipeline.run_request import RunRequest
 from ... import tasks
+from ...controls.chart import Chart
 from ...controls.forms import folded, labelled, main_button, new_form, spin_box, wrapped_label
 from ...controls.settings import remember
+from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.forms import DetectionForm, add_device_row, add_model_row
-from .control_chart import ControlChart
+from ...panels.forms import add_model_row
+from .control_chart import describe_session, draw_control_chart
 from .history import LiveHistory
 from .taking_in import TakingIn
 from .watching import Watching
@@ -71,7 +74,12 @@ class Live(Dock):
         self.accept_button.clicked.connect(self.accept)
         self.status_label = self.add(wrapped_label("Images received", plain=True))
         self.left_out = self.add(wrapped_label("Images not in the window", visible=False))
-        self.strip = self.add(ControlChart())
+        self.strip = self.add(
+            Chart(lines=27),
+            "Change: difference of the conditions from those of the first images of the session. "
+            "Drift: difference from the training of the model. Both in units of their limits.",
+        )
+        self.strip.setAccessibleName("Figures of the live session by image")
         self.failures = self.add(wrapped_label("Images that failed", plain=True, visible=False))
         self.accept_button.hide()
         self.strip.hide()
@@ -104,9 +112,6 @@ class Live(Dock):
     def _settings_form(self) -> QWidget:
         self.results = QLineEdit()
         self.results.setPlaceholderText(f"{RESULTS}, in the folder")
-        self.pixel_size = spin_box(0.0, MAX_PIXEL_NM, 0.0, 5, " nm")
-        self.pixel_size.setSpecialValueText("from the files")
-        self.pixel_size.setSingleStep(0.001)
         self.reference = spin_box(MIN_FIRST - 1, 1000, FIRST, 0, " images")
         self.reference.setSpecialValueText("none: no such alarm")
         remember("live/reference", self.reference)
@@ -117,18 +122,13 @@ class Live(Dock):
             f"folder keeps its results. Default: {RESULTS} in the watched folder.",
         )  # fmt: skip
         labelled(
-            form, "Pixel size", self.pixel_size,
-            "Edge length of a pixel in nm, if the files lack it or have a wrong one. "
-            "Default: from the files.",
-        )  # fmt: skip
-        labelled(
             form, "Reference", self.reference,
             "Number of images at the start of the session that define its conditions. An alarm "
             f"reports a later change that exceeds chance. Default: {FIRST}.",
         )  # fmt: skip
-        self.models, self.device = add_model_row(form), add_device_row(form)
-        self.detection = DetectionForm()
-        return folded(form, self.detection)
+        self.models = add_model_row(form)
+        self.form = form_of(RunRequest, "pixel_size_nm", "device", "detection")
+        return folded(form, self.form)
 
     def update_enabled(self, *_: object) -> None:
         """Enable what makes sense while a folder is watched or not, whatever else runs."""
@@ -162,23 +162,17 @@ class Live(Dock):
             self.status_label.setText("Stopping: writing tables and report …")
             self.update_enabled()
             return
-        detection = self.attempt(self.detection.settings)
-        if detection is None:
+        entered = self.attempt(self.form.settings)
+        if entered is None:
             return
-        asked = {
-            "model": self.models.model,
-            "device": self.device.device,
-            "pixel_size_nm": self.pixel_size.value() or None,
-            "umap": False,
-            "detection": detection,
-        }
+        request = replace(entered, model=self.models.model, umap=False)
         folder = Path(self.folder.text().strip()).expanduser()
         out = Path(self.results.text().strip() or RESULTS).expanduser()
         n = round(self.reference.value())
         reference = n if n >= MIN_FIRST else 0
-        self._watch(folder, out if out.is_absolute() else folder / out, asked, reference)
+        self._watch(folder, out if out.is_absolute() else folder / out, request, reference)
 
-    def _watch(self, folder: Path, out: Path, asked: dict[str, Any], reference_images: int) -> None:
+    def _watch(self, folder: Path, out: Path, request: RunRequest, reference_images: int) -> None:
         """Watch a folder, and show the results of an earlier session in ``out``."""
         self.history = LiveHistory()
         self._n_failed, self._n_reference = 0, reference_images
@@ -187,14 +181,14 @@ class Live(Dock):
             widget.hide()
         self._draw()
         self._folder = folder
-        watching = Watching(partial(_make_watch, folder, out, asked, reference_images))
+        watching = Watching(partial(_make_watch, folder, out, request, reference_images))
         watching.earlier.connect(self._on_earlier)
         watching.taken.connect(self._on_taken)
         watching.said.connect(self._say)
         watching.ended.connect(self._on_ended)
         self.destroyed.connect(watching.stop)  # with the window
         self.watching = watching
-        self._engine = (str(asked["model"]), str(asked["device"]))
+        self._engine = (request.model, request.device)
         self._say("Waiting for images …")
         watching.start()
         self.update_enabled()
@@ -280,7 +274,10 @@ class Live(Dock):
 
     def _draw(self) -> None:
         self.strip.setVisible(bool(self.history.rows))
-        self.strip.show_history(self.history)
+        if self.history.rows:
+            self.strip.show_chart(
+                partial(draw_control_chart, history=self.history), describe_session(self.history)
+            )
 
     def _on_ended(self, outcome: LiveRun | Exception) -> None:
         self.watching = None
@@ -301,13 +298,10 @@ class Live(Dock):
         self.update_enabled()
 
 
-def _make_watch(
-    folder: Path, out: Path, asked: dict[str, Any], reference: int, notice: Any
-) -> Watch:
-    from ....pipeline.runs import RunRequest
+def _make_watch(folder: Path, out: Path, request: RunRequest, reference: int, notice: Any) -> Watch:
     from ....pipeline.watch import Watch
 
-    return Watch(folder, out, RunRequest(**asked), notice=notice, reference_images=reference)
+    return Watch(folder, out, request, notice=notice, reference_images=reference)
 
 
 def _soon(latency_s: float) -> bool:
