@@ -15,7 +15,7 @@ from .jobs import holders
 
 
 def unchanged(now: tuple[object, ...], before: tuple[object, ...]) -> bool:
-    """Return whether the inputs of a result are the same: an image, and immutable objects."""
+    """Return whether the inputs of a result are the same: a value, and immutable objects."""
     return now[:1] == before[:1] and all(a is b for a, b in zip(now[1:], before[1:], strict=True))
 
 

@@ -12,6 +12,7 @@ from ....core.errors import AtomicityError
 from ... import tasks
 from ...controls.forms import wrapped_label
 from ...viewer.binding import Binding
+from .cluster_links import unchanged
 
 BLIND = (
     "Blind mode: atoms of the model and of other annotators are hidden, and your marks are stored "
@@ -112,10 +113,9 @@ class MarkingPart(QWidget):
             self._asked = ()
             self.done_words.setText("" if image is None else NO_PROJECT)
             return
-        wanted = (image, state.annotator, project, None if atoms is None else atoms.marks)
-        if wanted[:2] != self._asked[:2] or any(
-            a is not b for a, b in zip(wanted[2:], self._asked[2:], strict=True)
-        ):
+        marks = None if atoms is None else atoms.marks
+        wanted = ((image, state.annotator), project, marks)
+        if not unchanged(wanted, self._asked):
             self._asked = wanted
             self.done_words.clear()
             self._done = False
