@@ -51,7 +51,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def dock(viewer, qtbot, folder):
+def dock(viewer, qtbot, folder, settle):
     dock = Live(viewer)
     qtbot.addWidget(dock)
     dock.resize(400, 1000)
@@ -62,6 +62,7 @@ def dock(viewer, qtbot, folder):
     if dock.watching is not None:
         dock.watching.stop()
         dock.watching.wait()
+    settle(viewer)  # an image may still be on its way to the canvas
 
 
 def press(dock):
