@@ -61,10 +61,18 @@ def opened(browse, viewer, morning, qtbot, settle, monkeypatch):
     qtbot.mouseClick(browse.open_button, LEFT)
     qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
     settle(viewer)
+    updated(browse)
     return browse
 
 
+def updated(dock) -> None:
+    """Wait until the dock shows the state: it is refreshed in one of the next turns."""
+    while dock.outdated():
+        QTest.qWait(5)
+
+
 def row_words(dock) -> dict[str, str]:
+    updated(dock)
     return {row.name: row.words for row in dock.model.rows}
 
 
@@ -181,12 +189,12 @@ def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeyp
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     assert "no scheduler answers" in shown[0]
     assert opened.state.table().empty
-    assert opened.analyse_button.isEnabled()
+    qtbot.waitUntil(opened.analyse_button.isEnabled)
 
 
 def test_an_impossible_number_of_processes_is_refused(opened, qtbot, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_atomicity.gui.docks.browse.dock.show_error", shown.append)
+    monkeypatch.setattr("napari_atomicity.gui.panels.dock.show_error", shown.append)
     opened.place.setText("100000")
     qtbot.mouseClick(opened.analyse_button, LEFT)
     assert "100000 processes" in shown[0]
@@ -216,7 +224,7 @@ def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
     assert len(set(seen)) <= 2
-    assert opened.analyse_button.isEnabled()
+    qtbot.waitUntil(opened.analyse_button.isEnabled)
 
 
 def test_from_image_to_image_by_key_on_the_same_layers(opened, viewer, qtbot, settle):
@@ -238,7 +246,7 @@ def test_from_image_to_image_by_key_on_the_same_layers(opened, viewer, qtbot, se
     QTest.keyClick(canvas, Qt.Key.Key_PageUp)
     settle(viewer)
     assert opened.state.current == "a.tif"
-    assert not opened.previous_button.isEnabled()
+    qtbot.waitUntil(lambda: not opened.previous_button.isEnabled())
     # An image that can't be read stays in the list, with the reason, and nothing breaks.
     click_row(opened, 2)
     settle(viewer)
@@ -321,6 +329,7 @@ def test_a_second_window_says_that_it_is_one(
     qtbot.waitUntil(lambda: dock.state.project is not None, timeout=10_000)
     settle(second)
     assert dock.state.read_only
+    updated(dock)
     assert "open in another window" in dock.notes.text()
     assert not dock.analyse_button.isEnabled()
     points = binding_of(second).points_layer("a.tif")
@@ -379,6 +388,7 @@ def test_what_was_done_without_a_project_is_not_lost(
     state = browse.state
     (image,) = state.images
     state.clusters.relabel([(image, 2)], "Pt41")
+    updated(browse)
     assert "memory only" in browse.title.text()
     asked = []
 
@@ -408,6 +418,7 @@ def test_moved_images_are_found_again(
     opened.open(str(morning / "morning.atomicity"))
     qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)
     settle(viewer)
+    updated(opened)
     assert "Not where they were: b.tif" in opened.notes.text()
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(archive))
     opened.actions_by_name["moved"].trigger()

@@ -77,6 +77,8 @@ def choose(dock, order, **fields):
 def start(dock, order="confidence", **fields):
     choose(dock, order, **fields)
     QTest.mouseClick(dock.button, LEFT)
+    while dock.outdated():  # shown in one of the next turns
+        QTest.qWait(5)
     return dock.review
 
 
@@ -228,7 +230,8 @@ def test_the_dock_says_how_far_one_is(shown, state, dock, press, qtbot):
     assert dock.answers.shown.text().startswith(f"{image}, cluster {cluster_id}: Pt")
     assert "nothing of the others" in dock.words.text() and not dock.chart.isVisible()
     QTest.mouseClick(dock.button, LEFT)
-    assert dock.review is None and dock.form.isVisible()
+    assert dock.review is None
+    qtbot.waitUntil(dock.form.isVisible)
 
 
 def test_answers_by_the_mouse(shown, state, dock, qtbot):
@@ -294,7 +297,7 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, state, doc
     press(KEY.Key_N)
     qtbot.waitUntil(lambda: "hard ones" in dock.words.text())
     press(KEY.Key_Escape)
-    assert dock.button.text() == GO_ON and not dock.number.isVisible()
+    qtbot.waitUntil(lambda: dock.button.text() == GO_ON and not dock.number.isVisible())
     again = start(dock, "sample")
     assert again.queue is review.queue
     assert again.accuracy().overall == found.overall
@@ -513,7 +516,7 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     qtbot.mouseClick(bench.who.blind, LEFT)
     assert state.blind and bench.who.words.isVisible()
     assert (state.table()["label_corrected"] == "").all()
-    assert "Leave blind mode" in bench.annotators.words.text()
+    qtbot.waitUntil(lambda: "Leave blind mode" in bench.annotators.words.text())
     assert start(bench) is None and "hidden" in bench.hint.text()
     review = start(bench, "random")
     assert "Pt" not in bench.answers.shown.text()

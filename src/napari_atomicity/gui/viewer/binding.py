@@ -131,6 +131,7 @@ class Binding:
                 "atom_selection_changed": state.atoms.selection_changed,
                 "hidden_changed": self.hidden_changed,
                 "label_mode_changed": self.label_mode.changed,
+                "review_changed": self.label_mode.review_changed,
             }
         )
         """Refreshes the docks that are visible."""

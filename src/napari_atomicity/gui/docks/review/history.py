@@ -8,14 +8,15 @@ from typing import Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt, QTimer, Signal
-from qtpy.QtGui import QFont, QKeyEvent, QPalette, QShowEvent
-from qtpy.QtWidgets import QAbstractItemView, QLabel, QListView, QVBoxLayout, QWidget
+from qtpy.QtGui import QFont, QKeyEvent, QPalette
+from qtpy.QtWidgets import QAbstractItemView, QListView, QVBoxLayout, QWidget
 
 from ....core.errors import AtomicityError
-from ....state.window_state import Step, WindowState
-from ...controls.connections import follow
+from ....state.window_state import Step
+from ...controls.forms import wrapped_label
+from ...controls.refresher import FollowingWidget
+from ...viewer.binding import Binding
 
-_DELAY_MS = 30
 START = "Initial state"
 _MOVES = (
     Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown, Qt.Key.Key_Home,
@@ -104,17 +105,20 @@ class _List(QListView):
             event.ignore()
 
 
-class EditHistory(QWidget):
+class EditHistory(FollowingWidget):
     """All steps of the session, the newest below; those that are undone are grey.
 
     Signals: ``gone()`` after a click has taken steps back or done them again.
     """
 
+    follows = ("changed", "project_changed")
+    # Going a hundred steps back changes the history a hundred times.
+    delay_ms = 30
     gone = Signal()
 
-    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
+        self.state = binding.state
         self.model = HistoryModel(self)
         self.view = _List()
         self.view.setModel(self.model)
@@ -128,41 +132,19 @@ class EditHistory(QWidget):
         )
         self.view.setMinimumHeight(8 * self.fontMetrics().height())
         self.view.clicked.connect(self._on_clicked)
-        self.empty = QLabel("No steps yet. Labels that you assign are listed here.")
-        self.empty.setWordWrap(True)
+        self.empty = wrapped_label()
+        self.empty.setText("No steps yet. Labels that you assign are listed here.")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.empty)
         layout.addWidget(self.view)
-        self._stale = True
-        # Going a hundred steps back changes the history a hundred times.
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DELAY_MS)
-        self._timer.timeout.connect(self._update)
         self._goal = self._expected = 0
         self._walker = QTimer(self)
         self._walker.setSingleShot(True)
         self._walker.setInterval(0)
         self._walker.timeout.connect(self._walk)
-        follow(self, state.changed, self._on_history)
-        follow(self, state.project_changed, self._on_history)
-        self._update()
 
-    def _on_history(self) -> None:
-        """Update the list when it is shown."""
-        self._stale = True
-        if self.isVisible():
-            self._timer.start()
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        self._update()
-
-    def _update(self) -> None:
-        if not self._stale:
-            return
-        self._stale = False
+    def refresh(self) -> None:
         self.model.show(tuple(self.state.history), self.state.history.undone)
         there = self.model.rowCount() > 1
         self.view.setVisible(there)
