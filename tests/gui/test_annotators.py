@@ -13,6 +13,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
+from waiting import updated
 
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.gui.docks.annotators import text as words
@@ -137,8 +138,7 @@ def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
 
 def settle_soon(dock, settle, viewer) -> None:
     """Wait until the dock has read the log again."""
-    while dock.outdated():
-        QTest.qWait(20)
+    updated(dock)
     settle(viewer)
 
 

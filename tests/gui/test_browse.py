@@ -15,6 +15,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from synthetic import made_up
+from waiting import updated
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
@@ -63,12 +64,6 @@ def opened(browse, viewer, morning, qtbot, settle, monkeypatch):
     settle(viewer)
     updated(browse)
     return browse
-
-
-def updated(dock) -> None:
-    """Wait until the dock shows the state: it is refreshed in one of the next turns."""
-    while dock.outdated():
-        QTest.qWait(5)
 
 
 def row_words(dock) -> dict[str, str]:

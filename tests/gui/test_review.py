@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 from synthetic import CLASSES, made_up
+from waiting import updated
 
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.help import Help
@@ -53,7 +54,7 @@ def state(shown):
 def dock(shown):
     dock = Review(shown)
     shown.window.add_dock_widget(dock, name="Review")
-    return dock
+    return updated(dock)
 
 
 @pytest.fixture
@@ -77,9 +78,7 @@ def choose(dock, order, **fields):
 def start(dock, order="confidence", **fields):
     choose(dock, order, **fields)
     QTest.mouseClick(dock.button, LEFT)
-    while dock.outdated():  # shown in one of the next turns
-        QTest.qWait(5)
-    return dock.review
+    return updated(dock).review
 
 
 def corrected(state, key):
@@ -316,7 +315,7 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, state, doc
 def test_without_images_the_dock_says_what_to_do(viewer):
     dock = Review(viewer)
     viewer.window.add_dock_widget(dock, name="Review")
-    assert "Analyse an image first" in dock.hint.text()
+    assert "Analyse an image first" in updated(dock).hint.text()
     assert not dock.button.isEnabled()
 
 
@@ -505,7 +504,7 @@ def test_the_name_is_remembered(bench):
     bench.state.annotator = ""
     again = Review(bench.binding.viewer)
     bench.binding.viewer.window.add_dock_widget(again, name="Review again")
-    assert again.who.name.text() == bench.state.annotator == "Grace"
+    assert updated(again.who).name.text() == bench.state.annotator == "Grace"
     bench.state.clusters.relabel([("a.tif", 1)], "Pt19")
     assert bench.state.history[-1].annotator == "Grace"
 
@@ -607,7 +606,7 @@ def test_where_nothing_may_be_changed_the_dock_says_so(bench, project, make_napa
         state.open_project(second, second.load_all())
         dock = Review(viewer)
         viewer.window.add_dock_widget(dock, name="Review")
-        assert not dock.button.isEnabled()
+        assert not updated(dock).button.isEnabled()
         assert "another window" in dock.hint.text()
         settle(viewer)
         state.close_project()

@@ -253,7 +253,7 @@ class Browse(Dock):
     # ---- actions of the user
     def _on_clicked(self, index: QModelIndex) -> None:
         image = self.model.image_at(index.row())
-        if image is not None:
+        if image in self.state.images:
             self.state.current = image
 
     def next(self) -> None:

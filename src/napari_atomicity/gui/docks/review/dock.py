@@ -229,6 +229,7 @@ class Review(Dock):
                 )
             self.binding.label_mode.review = review
         except AtomicityError as error:
+            self.update_now()
             self.hint.setText(str(error))
             self.hint.show()
 
