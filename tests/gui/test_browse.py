@@ -165,7 +165,7 @@ def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settl
 
 @pytest.mark.parametrize("place", ["", "2"])
 def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere, place):
-    opened.symmetries.setChecked(True)
+    opened.form.controls["symmetries"].setChecked(True)
     opened.place.setText(place)
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
@@ -178,7 +178,7 @@ def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere,
 
 def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_atomicity.gui.docks.browse.batch.show_error", shown.append)
+    monkeypatch.setattr("napari_atomicity.gui.panels.image_queue.show_error", shown.append)
     opened.place.setText("tcp://nobody:1")
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)

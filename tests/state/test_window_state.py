@@ -163,15 +163,6 @@ def test_analysing_again_keeps_numbers_and_corrections(state):
     assert table.loc[2, "label"] == "unknown"
 
 
-def test_places_in_the_map_are_kept_where_the_prediction_is_the_same(state):
-    placed = state.analysis("field")
-    table = placed.table.assign(umap_1=np.arange(6.0), umap_2=1.0)
-    placed = Analysis(MICROGRAPH, table, placed.outlines)
-    state.clusters.remove_ids("field", [1])
-    state.clusters.set_embedding(placed)
-    assert state.table("field")["umap_1"].tolist() == [1, 2, 3, 4, 5]
-
-
 def test_selection_forgets_what_is_gone(state):
     state.select([("field", 1), ("field", 2)])
     state.clusters.remove_ids("field", [1])

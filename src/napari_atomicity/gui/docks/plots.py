@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
-from ...core.progress import Progress, Stop, check
+from ...core.progress import Stop, check
 from ...reporting.plot_base import Look, Plot
 from ...reporting.plot_ratios import ORDERS, recording_time
 from ...reporting.plots import PLOTS, save_plot, scales_of
@@ -48,7 +48,6 @@ def make_data(
     context: Mapping[str, Any],
     times: Mapping[str, datetime | None],
     unread: Mapping[str, Micrograph],
-    progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[pd.DataFrame, dict[str, datetime | None]]:
     """Compute the data of a plot, in a worker.
@@ -65,7 +64,7 @@ def make_data(
         Recording times that are known.
     unread : mapping of str to Micrograph
         Images whose recording time is read.
-    progress, stop : callable, optional
+    stop : callable, optional
         See `core.progress`.
 
     Returns

@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
 from ...core.errors import AtomicityError
 from ...core.filtering import EXAMPLES
 from ...core.filtering import matching_rows as rows_of_line
-from ...core.progress import Progress, Stop
 from ...io.clipboard import tab_separated
 from ...io.tables import write_table
 from ..controls.cluster_rows import in_numbers
@@ -37,11 +36,6 @@ EMPTY = "Analyse an image first: its clusters appear here."
 _TYPING_MS = 250
 # The text of 20,000 rows takes a quarter of a second.
 _COPIED_AT_ONCE = 1000
-
-
-def paste(table: pd.DataFrame, progress: Progress | None = None, stop: Stop | None = None) -> str:
-    """Format rows with a header for the clipboard, separated by tabs."""
-    return tab_separated(table)
 
 
 class Table(RowsDock):
@@ -266,11 +260,11 @@ class Table(RowsDock):
         selected = self.view.selected_positions()
         table = self.shown(selected if selected.any() else None)
         if len(table) <= _COPIED_AT_ONCE:
-            self._take_copy(paste(table))
+            self._take_copy(tab_separated(table))
             return
         start(
             self.state,
-            paste,
+            tab_separated,
             table,
             message="Copying",
             on_result=self._take_copy,

@@ -45,7 +45,8 @@ class Dock(FollowingWidget):
         self.content = QVBoxLayout(content)
         self.build()
         if self.scrolls:
-            self.content.addStretch(1)
+            if not any(self.content.stretch(i) for i in range(self.content.count())):
+                self.content.addStretch(1)
             in_scroll_area(content, self)
 
     def build(self) -> None:

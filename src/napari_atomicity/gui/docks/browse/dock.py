@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -25,18 +26,16 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import AtomicityError
+from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX
 from ... import tasks
 from ...controls.connections import follow
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
+from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, Shortcut
-from ...panels.analysis_task import AnalysisRequest
 from ...panels.dock import Dock
 from ...panels.forms import (
-    DetectionForm,
-    add_device_row,
     add_model_row,
-    add_symmetries_row,
     busy,
 )
 from ...viewer.current_image import CurrentImage
@@ -147,9 +146,8 @@ class Browse(Dock):
 
     def _settings_form(self) -> QWidget:
         form = new_form()
-        self.models, self.device = add_model_row(form), add_device_row(form)
-        self.symmetries = add_symmetries_row(form)
-        self.detection = DetectionForm()
+        self.models = add_model_row(form)
+        self.form = form_of(RunRequest, "device", "symmetries", "detection")
         self.place = QLineEdit()
         self.place.setPlaceholderText("in this window")
         labelled(
@@ -160,7 +158,7 @@ class Browse(Dock):
             "running dask scheduler (tcp://host:8786) whose workers find the images under the same "
             "path. Default: empty, one image after the other in this window.",
         )
-        return folded(form, self.detection)
+        return folded(form, self.form)
 
     def _bind_keys(self) -> None:
         """Next and previous, wherever the focus in the canvas is."""
@@ -200,7 +198,7 @@ class Browse(Dock):
         self.invalidate()
 
     def _on_batch(self) -> None:
-        if self.batch.n_failed:
+        if self.batch.failed:
             self.model.forget_files()
         self.invalidate()
 
@@ -264,18 +262,15 @@ class Browse(Dock):
 
     def analyse_all(self) -> None:
         """Analyse the new images; if there are none, all images again."""
-        entries = self.attempt(lambda: (self.detection.settings(), place_of(self.place.text())))
+        entries = self.attempt(lambda: (self.form.settings(), place_of(self.place.text())))
         if entries is None:
             return
-        detection, place = entries
+        settings, place = entries
         waiting = self._waiting()
         images = waiting or self.state.images
         if not waiting and not self._wants_all_again(len(images)):
             return
-        asked = AnalysisRequest(
-            detection, self.models.model, self.device.device, self.symmetries.isChecked()
-        )
-        self.batch.start(images, asked, place)
+        self.batch.start(images, replace(settings, model=self.models.model), place)
 
     def _wants_all_again(self, n: int) -> bool:
         buttons = QMessageBox.StandardButton

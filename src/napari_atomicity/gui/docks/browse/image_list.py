@@ -87,7 +87,7 @@ class ImageModel(QAbstractListModel):
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._session = state
+        self._state = state
         self._names: list[str] = []
         self._rows: dict[str, Row] = {}
         self._index: dict[str, int] = {}
@@ -116,7 +116,7 @@ class ImageModel(QAbstractListModel):
     def rebuild(self) -> None:
         """Rebuild the list, since the images may have changed."""
         self.beginResetModel()
-        self._names = list(self._session.images)
+        self._names = list(self._state.images)
         self._index = {name: i for i, name in enumerate(self._names)}
         self._read_files()
         self.endResetModel()
@@ -131,21 +131,21 @@ class ImageModel(QAbstractListModel):
             self._read_files()
             self.dataChanged.emit(self.index(0), self.index(len(self._names) - 1))
         for i, name in enumerate(self._names):
-            if self._generations[name] != self._session.generation(name):
+            if self._generations[name] != self._state.generation(name):
                 self._refresh_row(i, name)
 
     def _read_files(self) -> None:
-        project = self._session.project
+        project = self._state.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
         self._files_outdated = False
         self._thumbnails = {n: p for n, p in self._thumbnails.items() if n in self._files}
-        self._generations = {name: self._session.generation(name) for name in self._names}
+        self._generations = {name: self._state.generation(name) for name in self._names}
         self._rows.clear()
 
     def _refresh_row(self, i: int, name: str) -> None:
-        self._generations[name] = self._session.generation(name)
+        self._generations[name] = self._state.generation(name)
         known = self._files.get(name)
-        if known is not None and known.error and self._session.analysis(name) is not None:
+        if known is not None and known.error and self._state.analysis(name) is not None:
             self._files[name] = replace(known, error="")
         self._rows.pop(name, None)
         self.dataChanged.emit(self.index(i), self.index(i))
@@ -160,9 +160,9 @@ class ImageModel(QAbstractListModel):
 
     def _row(self, name: str) -> Row:
         if name not in self._rows:
-            if name not in self._session.images:  # removed: the list is rebuilt in the next turn
+            if name not in self._state.images:  # removed: the list is rebuilt in the next turn
                 return Row(name)
-            row = row_of(self._session, self._files.get(name), name)
+            row = row_of(self._state, self._files.get(name), name)
             self._rows[name] = replace(row, thumbnail=self._thumbnail(name))
         return self._rows[name]
 
@@ -183,7 +183,7 @@ class ImageDelegate(QStyledItemDelegate):
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._session = state
+        self._state = state
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:  # noqa: N802
         line = QFontMetrics(option.font).height()
@@ -235,7 +235,7 @@ class ImageDelegate(QStyledItemDelegate):
             )
             place = QRectF(text.left(), text.top() + i * line, text.width(), line)
             painter.drawText(place, int(Qt.AlignmentFlag.AlignVCenter), elided)
-        known = colours(self._session.classes())
+        known = colours(self._state.classes())
         left, top = text.left(), text.top() + 3 * line + 0.15 * line
         for name, share in row.shares:
             width = share * text.width()

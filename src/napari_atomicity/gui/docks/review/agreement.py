@@ -14,7 +14,6 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton, QVBoxLayout
 
 from ....core.cluster_table import Key
 from ....core.errors import AtomicityError
-from ....core.progress import Progress, Stop
 from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
@@ -31,9 +30,7 @@ from ...viewer.binding import Binding
 _PROJECTS = "Projects (*.atomicity)"
 
 
-def opinions_in(
-    project: Project, progress: Progress | None = None, stop: Stop | None = None
-) -> Opinions:
+def opinions_in(project: Project) -> Opinions:
     """Compute the agreement of annotators from the log of a project, in a worker."""
     return opinions(project.corrections())
 
