@@ -132,6 +132,7 @@ class Binding:
                 "hidden_changed": self.hidden_changed,
                 "label_mode_changed": self.label_mode.changed,
                 "review_changed": self.label_mode.review_changed,
+                "review_moved": self.label_mode.review_moved,
             }
         )
         """Refreshes the docks that are visible."""

@@ -21,7 +21,7 @@ ROW = Qt.ItemDataRole.UserRole
 
 @dataclass(frozen=True)
 class Row:
-    """What the list says of an image."""
+    """Description of an image in the list."""
 
     name: str
     size: str = ""
@@ -83,7 +83,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
 
 
 class ImageModel(QAbstractListModel):
-    """One row per image of the session; what it says is found when it comes into sight."""
+    """One row per image of the window; a row is described when it is displayed."""
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -167,7 +167,7 @@ class ImageModel(QAbstractListModel):
         return self._rows[name]
 
     def row_of(self, image: str | None) -> int:
-        """Where an image stands; -1 if nowhere."""
+        """Return the row of an image; -1 if it is not in the list."""
         return -1 if image is None else self._index.get(image, -1)
 
     def image_at(self, row: int) -> str | None:

@@ -39,7 +39,7 @@ def format_more(review: Reviewing) -> str:
 
 
 class Answers(QWidget):
-    """The cluster that is shown in words, and a button per answer; they never take the focus."""
+    """Description of the current cluster, and a button per answer, without keyboard focus."""
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)

@@ -74,7 +74,7 @@ def accuracy_bars(found: Accuracy | None, classes: Sequence[str]) -> list[Bar]:
 class Review(Dock):
     """Choose a queue, review it by keys, and see the accuracy of the labels."""
 
-    follows = ("changed", "project_changed", "selection_changed", "review_changed")
+    follows = ("changed", "project_changed", "review_changed", "review_moved")
     delay_ms = 30
 
     def build(self) -> None:
@@ -266,21 +266,18 @@ class Review(Dock):
         self._show_hint(analysed)
         self._show_review()
 
-    def refresh_selection(self) -> None:
-        if self.review is not None:
-            self._show_review()
-
     def _show_review(self) -> None:
         review = self.review
-        for widget in (self.bar, self.pace, self.answers, self.words):
+        for widget in (self.bar, self.answers, self.words):
             widget.setVisible(review is not None)
         self._show_accuracy(review)
+        pace = "" if review is None else format_speed(review)
+        self.pace.setText(pace)
+        self.pace.setVisible(bool(pace))
         if review is not None:
             self.bar.setMaximum(max(review.n, 1))
             self.bar.setValue(review.n_done)
             self.bar.setFormat(format_progress(review))
-            self.pace.setText(format_speed(review))
-            self.pace.setVisible(bool(self.pace.text()))
             self.answers.show_review(review)
 
     def _show_hint(self, analysed: bool) -> None:

@@ -31,14 +31,14 @@ def format_step(step: Step) -> str:
 
 
 def format_time(time: datetime) -> str:
-    """As a clock on the wall shows it here."""
+    """Format a time in the local time zone, as in ``14:05:09``."""
     return time.astimezone().strftime("%H:%M:%S")
 
 
 class HistoryModel(QAbstractListModel):
-    """Steps for a list: the beginning, what was done, then what was undone, the next one first.
+    """Steps for a list: the initial state, steps that are done, and steps that are undone.
 
-    The session's steps are only read; a row says how many steps are done when it is gone to.
+    The number of a row is the number of steps that are done in its state.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -47,7 +47,7 @@ class HistoryModel(QAbstractListModel):
         self.n_done = 0
 
     def show(self, done: tuple[Step, ...], undone: tuple[Step, ...]) -> None:
-        """Take up another history; only rows that differ are told of."""
+        """Show another history; only rows that differ are updated."""
         steps = (*done, *reversed(undone))
         same = 0
         for a, b in zip(self._steps, steps, strict=False):
@@ -96,7 +96,7 @@ class HistoryModel(QAbstractListModel):
 
 
 class _List(QListView):
-    """Takes the keys that move through it; all others are those of the canvas."""
+    """A list that handles only the keys that move in it; others reach the canvas."""
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
         if event.key() in _MOVES:
@@ -159,9 +159,9 @@ class EditHistory(FollowingWidget):
         self._walk()
 
     def _walk(self) -> None:
-        """One step towards what was clicked; the window stays alive in between.
+        """Go one step towards the clicked one, and the next in another turn of the event loop.
 
-        Whoever does something else meanwhile is not disturbed.
+        An edit in between ends it.
         """
         if self.state.busy:  # a long step takes several turns
             self._walker.start()
