@@ -287,7 +287,7 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     assert state.images == []
     assert list(viewer.layers) == []
 
-    again = make_napari_viewer()
+    again = make_napari_viewer(show=True)
     dock = Browse(again)
     again.window.add_dock_widget(dock, name="Browse")
     scatter = Embedding(again)
@@ -317,7 +317,7 @@ def test_a_second_window_says_that_it_is_one(
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    second = make_napari_viewer()
+    second = make_napari_viewer(show=True)
     dock = Browse(second)
     second.window.add_dock_widget(dock, name="Browse")
     dock.open(str(morning))

@@ -600,7 +600,7 @@ def test_a_file_that_is_no_project_is_refused(bench, tmp_path, monkeypatch):
 
 
 def test_where_nothing_may_be_changed_the_dock_says_so(bench, project, make_napari_viewer, settle):
-    viewer = make_napari_viewer()
+    viewer = make_napari_viewer(show=True)
     state = binding_of(viewer).state
     with Project(project.path) as second:
         state.open_project(second, second.load_all())
