@@ -93,7 +93,7 @@ class LabelMode(KeyMode):
     the keys work whichever layer is active.
 
     Signals: ``changed(bool)`` when label mode is switched on or off; ``review_changed(review or
-    None)``.
+    None)``; ``review_moved()`` when a review shows another cluster or an answer has changed.
 
     Parameters
     ----------
@@ -104,6 +104,7 @@ class LabelMode(KeyMode):
     """
 
     review_changed = Signal(object)
+    review_moved = Signal()
 
     def __init__(self, canvas: Canvas, edits: EditCommands) -> None:
         super().__init__(canvas, LabelActions(edits))
@@ -154,9 +155,13 @@ class LabelMode(KeyMode):
         self._rebind()
         self.review_changed.emit(review)
         if review is not None:
-            review.moved.connect(self.show_text)
+            review.moved.connect(self._on_moved)
             review.show()
             focus_canvas(self._canvas.viewer)
+
+    def _on_moved(self) -> None:
+        self.show_text()
+        self.review_moved.emit()
 
     def end_review(self) -> None:
         """End the review."""

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QModelIndex, QTimer, Signal
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.marks import Mark
 from ....core.errors import AtomicityError
 from ....state.annotators import AnnotatorComparison
 from ....state.consensus_marks import consensus_edit, measured_sites
 from ....statistics.agreement import CONSENSUS
-from ...controls.forms import ComboBox
+from ...controls.forms import ComboBox, wrapped_label
 from ...controls.line_table import Lines, table_of
 from ...tasks import start
 from ...viewer import compat, picking
@@ -50,9 +50,7 @@ class Disputes(QWidget):
         for column, text in WHY.items():
             self.why.addItem(text, column)
         self.why.currentIndexChanged.connect(self._show)
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("How many places")
+        self.words = wrapped_label("How many places")
         self.lines = Lines(self.HEADERS, self.TOOLTIPS, self)
         self.view = table_of(self.lines, "Places on which people disagree", 8)
         self.view.clicked.connect(self._on_clicked)
