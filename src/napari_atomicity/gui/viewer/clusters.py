@@ -94,7 +94,7 @@ class ClusterDisplay(PointsDisplay):
     def _write(self, known: ImageLayers, analysis: Analysis) -> None:
         if known.write_clusters(analysis, self._state.classes(), self._canvas.hidden_labels):
             self.write_selection(known.image)
-        self._regions.write(known.image)
+        self._regions.write(known)
         self._write_texts_later()
         self._overlays.write_outlines_later(known.image)
 
