@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from .columns import TEXT, Column, rst_table
+from .columns import TEXT, Column, check_columns, conform_columns, rst_table
 from .errors import TableError
 
 UNKNOWN = "unknown"
@@ -218,51 +218,11 @@ def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.Dat
     TableError
         If the values of a column do not have its dtype.
     """
-    classes = classes_of(table) if classes is None else list(classes)
-    out = {}
-    for name, dtype in columns(classes).items():
-        column = column_of(name)
-        assert column is not None
-        if name in table.columns:
-            out[name] = column.convert(table[name], _TABLE)
-        else:
-            out[name] = pd.Series(column.fill(len(table)), index=table.index, dtype=dtype)
-    unwanted = {c for c in table.columns if str(c).startswith("p_")}
-    extra = {
-        c: _convert_optional(table[c]) for c in table.columns if c not in out and c not in unwanted
-    }
-    conformed = pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)
-    # pandas 3 and later keep the names in Arrow arrays, which are slow to iterate over.
-    conformed.columns = pd.Index([*out, *extra], dtype=object)
-    return conformed
-
-
-def _convert_optional(values: pd.Series) -> pd.Series:
-    """Return an optional column in its dtype, also after joining a table that lacks it."""
-    dtype = OPTIONAL.get(str(values.name))
-    if dtype is None:
-        return values
-    column = _COLUMNS[str(values.name)]
-    if dtype == TEXT:
-        return column.convert(values, _TABLE)
-    if dtype == "bool":
-        return values.astype(str).str.lower().isin(["true", "1", "1.0"])
-    if dtype == "int64":
-        return _convert_tracks(values, column)
-    # Whole numbers of atoms, as in a ground truth, stay integers.
-    return pd.to_numeric(values)
-
-
-def _convert_tracks(values: pd.Series, column: Column) -> pd.Series:
-    """Return track numbers as integers; clusters without a number are in no track."""
-    try:
-        numbers = pd.to_numeric(values).fillna(column.default)
-        integers = numbers.astype("int64")
-        if (integers != numbers).any():
-            raise ValueError("a number is not an integer")
-    except (TypeError, ValueError) as error:
-        raise column.type_error(_TABLE, error) from None
-    return integers
+    wanted = probability_columns(classes_of(table) if classes is None else classes)
+    unwanted = [name for name in probability_columns(classes_of(table)) if name not in wanted]
+    probabilities = [replace(PROBABILITY, name=name) for name in wanted]
+    columns = (*_BEFORE_PROBABILITIES, *probabilities, *_AFTER_PROBABILITIES)
+    return conform_columns(table.drop(columns=unwanted), columns, _TABLE, OPTIONAL_SCHEMA)
 
 
 def empty(classes: Sequence[str] = ()) -> pd.DataFrame:
@@ -287,13 +247,7 @@ def validate(table: pd.DataFrame) -> None:
         If columns or positions are missing, an id occurs twice in an image, a track has two
         clusters in one frame, or a value is impossible.
     """
-    missing = [column.name for column in SCHEMA if column.name not in table.columns]
-    if missing:
-        raise TableError(f"the cluster table lacks the columns {', '.join(missing)}")
-    if table.duplicated(["image", "cluster_id"]).any():
-        raise TableError("a cluster_id occurs twice in one image")
-    for column in SCHEMA:
-        column.check(table[column.name], _TABLE)
+    check_columns(table, SCHEMA, _TABLE, "cluster_id")
     if "track_id" in table.columns:
         _validate_tracks(table)
     p = table[probability_columns(classes_of(table))].to_numpy(float)

@@ -48,7 +48,7 @@ def typical_cluster(analysis: Analysis) -> int | None:
 class Analyse(Dock):
     """Image, model, pixel size, and the button that does everything."""
 
-    follows = ("analysis_changed", "current_changed")
+    follows = ("changed", "current_changed")
 
     def build(self) -> None:
         self.image_form = self.add(ImageForm(self.binding))
@@ -61,7 +61,7 @@ class Analyse(Dock):
             self.run,
             enabled_when=self._is_ready,
         )
-        self.task_bar = self.add_task_bar()
+        self.add_task_bar()
         self.result = self.add_label()
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.detection = DetectionForm()

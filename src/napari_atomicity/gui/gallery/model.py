@@ -48,6 +48,11 @@ class GalleryModel(QAbstractListModel):
         self._limits: dict[str, tuple[float, float]] = {}
         self.forget()
 
+    @property
+    def order(self) -> np.ndarray:
+        """Rows that are shown, in order."""
+        return self.arrangement.order
+
     def forget(self) -> None:
         """Release all data of the state."""
         self.beginResetModel()

@@ -248,7 +248,7 @@ def _cards() -> list[ModelCard]:
     for path in model_files():
         # A damaged model is reported when it is used.
         with suppress(ModelError):
-            cards.append(read_card(path))
+            cards.append(read_card(path, ModelCard))
     return cards
 
 
@@ -376,13 +376,13 @@ class TaskBar(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.words)
         layout.addLayout(row)
-        follow(self, state.status_changed, self._show)
-        self._show(state.status)
+        self.show_status(state.status)
 
     def _cancel(self) -> None:
         tasks.cancel(self.state)
 
-    def _show(self, status: Status) -> None:
+    def show_status(self, status: Status) -> None:
+        """Show the status of the window."""
         busy = status.state is TaskState.RUNNING
         self.bar.setVisible(busy)
         self.cancel_button.setVisible(busy)

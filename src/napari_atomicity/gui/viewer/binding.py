@@ -21,6 +21,7 @@ from ...core.cluster_table import Key
 from ...models.analysis import Analysis
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.refresher import Refresher
 from ..controls.settings import ANNOTATOR, settings
 from . import picking
 from .atoms import AtomView
@@ -116,6 +117,24 @@ class Binding:
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
         self.atoms = AtomView(canvas, self.current_image, self.label_mode, self._edits)
         self.tracks = TrackView(canvas)
+        self.refresher = Refresher(
+            {
+                "changed": state.changed,
+                "images_changed": state.images_changed,
+                "current_changed": state.current_changed,
+                "selection_changed": state.selection_changed,
+                "project_changed": state.project_changed,
+                "annotator_changed": state.annotator_changed,
+                "explained_class_changed": state.explained_class_changed,
+                "saved_changed": state.saved_changed,
+                "atoms_changed": state.atoms.changed,
+                "atom_selection_changed": state.atoms.selection_changed,
+                "hidden_changed": self.hidden_changed,
+                "label_mode_changed": self.label_mode.changed,
+            }
+        )
+        """Refreshes the docks that are visible."""
+        state.status_changed.connect(self.refresher.show_status)
 
     @property
     def viewer(self) -> Any:
@@ -126,7 +145,8 @@ class Binding:
     def settled(self) -> bool:
         """Whether the window is up to date: nothing runs or waits."""
         parts = (self._clusters, self._canvas.turns, self.current_image, self._overlays)
-        waiting = any(part.busy for part in parts) or self.state.busy or self.tracks.busy
+        parts = (*parts, self.state, self.tracks, self.refresher)
+        waiting = any(part.busy for part in parts)
         return not (waiting or tasks.running(self.state) or is_removing_layers(self.viewer))
 
     # ---- signals

@@ -62,7 +62,7 @@ class ClusterDisplay(PointsDisplay):
         self._text_timer.timeout.connect(self._write_texts)
         canvas.viewer.dims.events.current_step.connect(self._write_texts_later)
         compat.camera(canvas.viewer).events.connect(self._write_texts_later)
-        canvas.state.analysis_changed.connect(self.show)
+        canvas.state.changed.connect(self._on_change)
         manual_editing.refused.connect(self.refresh)
 
     @property
@@ -71,6 +71,10 @@ class ClusterDisplay(PointsDisplay):
         return self._text_timer.isActive()
 
     # ---- from the state to the layers
+    def _on_change(self, images: tuple[str, ...]) -> None:
+        for image in images:
+            self.show(image)
+
     def show(self, image: str) -> None:
         """Show the analysis of an image; without one, remove its layers."""
         known, analysis = self._canvas.layers.get(image), self._state.analysis(image)

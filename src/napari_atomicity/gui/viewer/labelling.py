@@ -116,7 +116,7 @@ class LabelMode(KeyMode):
         self.kept: dict[str, tuple[Queue, set[Key]]] = {}
         """Random queues that can be resumed, by order, and the clusters that were deleted."""
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
-        canvas.state.analysis_changed.connect(self.show_text)
+        canvas.state.changed.connect(self.show_text)
         canvas.state.project_changed.connect(self._on_project)
 
     def _switch(self, on: bool) -> None:

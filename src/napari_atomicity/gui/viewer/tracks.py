@@ -45,7 +45,7 @@ class TrackView:
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._write_waiting)
-        canvas.state.analysis_changed.connect(self._write_later)
+        canvas.state.changed.connect(self._on_change)
 
     @property
     def busy(self) -> bool:
@@ -87,6 +87,10 @@ class TrackView:
         """Write the tracks of an image that has got its layers."""
         self._written.pop(image, None)
         self._write_later(image)
+
+    def _on_change(self, images: tuple[str, ...]) -> None:
+        for image in images:
+            self._write_later(image)
 
     def _write_later(self, image: str) -> None:
         """Write the tracks of an image after its points and outlines; only stacks have tracks."""

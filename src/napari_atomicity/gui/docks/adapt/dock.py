@@ -74,7 +74,7 @@ class Adapt(QWidget):
         follow(self, state.current_changed, self._refresh)
         follow(self, state.project_changed, self._on_project)
         follow(self, state.images_changed, self._refresh)
-        follow_soon(self, state.analysis_changed, slot=self._refresh)
+        follow_soon(self, state.changed, slot=self._refresh)
         self._refresh()
 
     # ---- how it looks
@@ -91,6 +91,7 @@ class Adapt(QWidget):
             "corrections. The result is kept only if it is better. You can undo it."
         )
         self.task_bar = TaskBar(self.state)
+        follow(self, self.state.status_changed, self.task_bar.show_status)
 
         form = new_form()
         labelled(form, "Model", self.models, "The network to adapt. Default: the shipped one.")

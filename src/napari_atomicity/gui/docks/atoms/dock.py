@@ -69,7 +69,7 @@ class Atoms(QWidget):
         follow_soon(
             self,
             state.atoms.changed,
-            state.analysis_changed,
+            state.changed,
             state.current_changed,
             state.images_changed,
             state.project_changed,
@@ -102,6 +102,7 @@ class Atoms(QWidget):
         )
         self.all_button = QPushButton("All images")
         self.task_bar = TaskBar(self.state)
+        follow(self, self.state.status_changed, self.task_bar.show_status)
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.threshold = ThresholdPart(self.binding)

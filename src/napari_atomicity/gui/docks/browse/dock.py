@@ -74,8 +74,8 @@ class Browse(QWidget):
         self._refresh_timer.timeout.connect(self._refresh_files)
         follow(self, state.images_changed, self._rebuild)
         follow(self, state.project_changed, self._rebuild)
-        follow(self, state.analysis_changed, self._on_analysis)
-        follow_soon(self, state.analysis_changed, slot=self._refresh_changed)
+        follow(self, state.changed, self._on_analysis)
+        follow_soon(self, state.changed, slot=self._refresh_changed)
         follow(self, state.current_changed, self._on_current)
         follow(self, state.status_changed, self._on_status)
         follow(self, state.saved_changed, self._say)
@@ -89,6 +89,7 @@ class Browse(QWidget):
         self.title = wrapped_label("Project")
         self.notes = wrapped_label("Notes on the project", plain=True)
         self.task_bar = TaskBar(self.state)
+        follow(self, self.state.status_changed, self.task_bar.show_status)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(self._open_row())
@@ -202,8 +203,8 @@ class Browse(QWidget):
         if self.model.rowCount() == len(self.state.images):
             self.model.refresh_files()
 
-    def _on_analysis(self, image: str) -> None:
-        self._changed[image] = None
+    def _on_analysis(self, images: tuple[str, ...]) -> None:
+        self._changed |= dict.fromkeys(images)
 
     def _refresh_changed(self) -> None:
         changed, self._changed = self._changed, {}
@@ -229,7 +230,7 @@ class Browse(QWidget):
         self._enable()
 
     def _on_batch(self) -> None:
-        if self.batch.n_failed:
+        if self.batch.failed:
             self._refresh_files()
         self._enable()
 

@@ -22,7 +22,6 @@ from qtpy.QtWidgets import (
 from ....core.cluster_table import NO_TRACK, NON_CLASS_LABELS
 from ....core.micrograph import Micrograph
 from ....core.palette import colours
-from ....core.progress import Progress, Stop
 from ....models.analysis import Analysis
 from ....statistics.scores import atoms_of
 from ....tracking import text as movie_text
@@ -32,7 +31,7 @@ from ....tracking.settings import MovieSettings, frame_time_of
 from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
 from ...controls.collapsible import CollapsibleSection
-from ...controls.connections import follow_event, follow_soon
+from ...controls.connections import follow_event
 from ...controls.forms import ComboBox, main_button
 from ...controls.line_table import Lines, table_of
 from ...controls.settings import remember
@@ -50,34 +49,11 @@ NOT_TRACKED = "Press Track: detections of one cluster in different frames get on
 _SAME = ("cluster_id", "frame", "y_px", "x_px")
 
 
-def write_tables(
-    movie: TrackedMovie, folder: Path, progress: Progress | None = None, stop: Stop | None = None
-) -> Path:
-    """Write the tables of a movie into a folder, in a worker.
-
-    Parameters
-    ----------
-    movie : TrackedMovie
-        The movie.
-    folder : Path
-        The folder.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Path
-        The folder.
-    """
-    write_movies([movie], folder)
-    return folder
-
-
 class Movie(Dock):
     """The button Track, a plot over time, and the events of the current image."""
 
-    follows = ("analysis_changed", "images_changed", "current_changed", "project_changed")
-    lazy = True
+    follows = ("changed", "images_changed", "current_changed", "project_changed",
+               "selection_changed")  # fmt: skip
 
     # ---- parts
     def build(self) -> None:
@@ -94,7 +70,7 @@ class Movie(Dock):
             "smoothed atomicity against time, and events.",
         )
         self.button.clicked.connect(self.track)
-        self.task_bar = self.add_task_bar()
+        self.add_task_bar()
         self.message = self._add_label("Message")
         self.body = self.add(self._new_body())
         self.body.hide()
@@ -104,7 +80,6 @@ class Movie(Dock):
         averaging = FrameAveraging(self.binding)
         self.n_averaged, self.average_button = averaging.n_averaged, averaging.average_button
         self.averaging_part = self.add(CollapsibleSection("Average frames", averaging))
-        follow_soon(self, self.state.selection_changed, slot=self._on_selection)
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
 
     def _add_label(self, name: str) -> QLabel:
@@ -188,7 +163,7 @@ class Movie(Dock):
         wanted = (image, analysis.table, settings)
         if self._same(wanted):
             if self.found is not None:
-                self._on_selection()
+                self.refresh_selection()
             return
         if self._found_in and self._found_in[0] != image:
             self._show_none()
@@ -289,7 +264,7 @@ class Movie(Dock):
         self.plot.show_time(found.drift.n_frames, found.frame_time_s)
         self._on_step()
         self.body.show()
-        self._on_selection()
+        self.refresh_selection()
 
     def _show_none(self) -> None:
         for task in tasks.running(self.state, self._task):
@@ -311,12 +286,9 @@ class Movie(Dock):
         found = table.loc[table["cluster_id"].isin(ids), "track_id"]
         return sorted(set(found[found != NO_TRACK].tolist()))
 
-    def _on_selection(self) -> None:
+    def refresh_selection(self) -> None:
         found = self.found
         if found is None:
-            return
-        if not self.isVisible():
-            self.invalidate()
             return
         chosen = self.selected_tracks
         self.whole_button.setEnabled(bool(chosen))
@@ -391,10 +363,10 @@ class Movie(Dock):
         if chosen:
             tasks.start(
                 self.state,
-                write_tables,
-                self.found,
+                write_movies,
+                [self.found],
                 Path(chosen),
                 message="Writing the tables of the movie",
-                on_result=lambda folder: show_info(f"Written into {folder}: {', '.join(FILES)}"),
+                on_result=lambda _: show_info(f"Written into {chosen}: {', '.join(FILES)}"),
                 key=f"write {chosen}",
             )

@@ -59,7 +59,7 @@ class Train(QWidget):
         self._build()
         self.learnt.connect(self._on_epoch)
         follow(self, self.state.status_changed, self._enable)
-        follow_soon(self, self.state.analysis_changed, slot=self._count_corrections)
+        follow_soon(self, self.state.changed, slot=self._count_corrections)
         follow(self, model_folder.changed, self._fill_starts)
         self._count_corrections()
         self._enable()
@@ -79,6 +79,7 @@ class Train(QWidget):
         self.note.setWordWrap(True)
         self.button = main_button("Train", self)
         self.task_bar = TaskBar(self.state)
+        follow(self, self.state.status_changed, self.task_bar.show_status)
         self.task_bar.cancel_button.setToolTip(
             "Stop the training. You can continue it later from its last epoch."
         )

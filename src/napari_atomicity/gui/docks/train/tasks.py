@@ -11,9 +11,7 @@ from ....models.files import user_folder
 from ... import tasks
 
 
-def count_images(
-    folder: str, progress: Progress | None = None, stop: Stop | None = None
-) -> dict[str, int]:
+def count_images(folder: str) -> dict[str, int]:
     """Class → number of images of a folder of size-selected images; run in a worker."""
     from ....training.size_selected import size_selected
 
