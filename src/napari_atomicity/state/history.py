@@ -298,7 +298,9 @@ class History(Sequence[Step]):
                 self._state.atoms.install(change.edit.image, change.after)
             else:
                 only_labels = change.edit.kind is EditKind.LABEL
-                self._state.store.install(change.edit.image, change.after, change.columns, only_labels)
+                self._state.store.install(
+                    change.edit.image, change.after, change.columns, only_labels
+                )
 
     def ensure_not_blind(self) -> None:
         """Raise `AtomicityError` in blind mode, in which only labels and marks can be edited."""

@@ -116,8 +116,13 @@ class LabelMode(KeyMode):
         self.kept: dict[str, tuple[Queue, set[Key]]] = {}
         """Random queues that can be resumed, by order, and the clusters that were deleted."""
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
-        canvas.state.changed.connect(self.show_text)
+        canvas.state.changed.connect(self._on_change)
         canvas.state.project_changed.connect(self._on_project)
+
+    def _on_change(self, images: tuple[str, ...], columns: frozenset[str] | None) -> None:
+        # The keys depend on the classes, the text of a review on labels too.
+        if columns is None or self._review is not None:
+            self.show_text()
 
     def _switch(self, on: bool) -> None:
         self._on = on
