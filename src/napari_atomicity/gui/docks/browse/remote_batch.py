@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ....core.progress import Progress, Stop, report
 from ....io.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ....pipeline.image_loop import serial
+from ....pipeline.run_request import RunRequest
 
 MAX_PROCESSES = 512
 
@@ -44,7 +45,7 @@ def analyse_remotely(
     stop: Stop | None,
     *,
     micrograph_of: Callable[[str], Micrograph],
-    asked: Mapping[str, Any],
+    request: RunRequest,
     place: int | str,
     progress: Progress | None = None,
 ) -> Generator[tuple[str, Analysis | Exception], None, None]:
@@ -64,8 +65,8 @@ def analyse_remotely(
     micrograph_of : callable
         ``micrograph_of(image)`` returns the present micrograph. The other processes must see its
         file under the same path.
-    asked : mapping of str to Any
-        Parts of a `runs.RunRequest`.
+    request : RunRequest
+        Model, device and settings.
     place : int or str
         As of `place_of`.
     progress : callable, optional
@@ -86,10 +87,8 @@ def analyse_remotely(
     from ....io.inputs import Input
     from ....pipeline.batch import analyse_on
     from ....pipeline.dask_workers import Workers
-    from ....pipeline.runs import RunRequest
     from ....pipeline.sent_model import SentModel
 
-    request = RunRequest(**asked)
     micrographs = {image: micrograph_of(image) for image in images}
     items = [Input(i, Path(m.path)) for i, m in micrographs.items() if m.path is not None]
     left = [image for image, m in micrographs.items() if m.path is None]

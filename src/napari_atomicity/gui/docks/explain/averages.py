@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -23,15 +23,20 @@ from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, check, report
 from ....io.tables import write_table
 from ....models.analysis import Analysis
-from ....models.class_average_figure import write_picture
+from ....models.class_average_figure import draw_profiles, write_picture
 from ....models.class_averages import Averages, of_analyses
+from ....reporting.plot_base import Look
+from ...controls.chart import Chart
 from ...controls.forms import scrolling
 from ...controls.refresher import FollowingWidget
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from ...panels.table_files import FILE_TYPES, with_suffix
 from ...tasks import running, start
 from ...viewer.binding import Binding
-from .profiles import AverageGrid, ProfileChart, lines_of
+from .profiles import AverageGrid, describe_profiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NO_CLUSTERS = "No clusters yet: press Analyse."
 NOT_CLASSIFIED = "The clusters are not classified yet: press Classify."
@@ -159,8 +164,8 @@ class ClassAverages(FollowingWidget):
         self.note = QLabel()
         self.note.setWordWrap(True)
         self.grid = AverageGrid()
-        self.charts_row = QHBoxLayout()
-        self.charts: list[ProfileChart] = []
+        self.profiles = Chart(lines=13)
+        self.profiles.setAccessibleName("Radial profiles of the class maps")
         self.legend = QLabel(
             "The number below a map compares centre and outline (dashed): +1 all at the centre, "
             "−1 all at the outline."
@@ -171,7 +176,7 @@ class ClassAverages(FollowingWidget):
         body.setContentsMargins(4, 2, 6, 4)
         body.addWidget(self.grid)
         body.addWidget(self.legend)
-        body.addLayout(self.charts_row)
+        body.addWidget(self.profiles)
         body.addWidget(self.note)
         body.addStretch(1)
         return content
@@ -222,21 +227,20 @@ class ClassAverages(FollowingWidget):
     def _show(self, *_: object) -> None:
         averages, normalised = self.averages, self.own_scale.isChecked()
         there = averages is not None and bool(averages.items)
-        for widget in (self.grid, self.legend, self.own_scale, self.save_button):
+        for widget in (
+            self.grid, self.legend, self.profiles, self.own_scale, self.save_button
+        ):  # fmt: skip
             widget.setVisible(there)
         self.grid.show_averages(averages if there else None, normalised)
-        channels = averages.channels if averages is not None and there else []
-        while len(self.charts) < len(channels):
-            self.charts.append(ProfileChart())
-            self.charts_row.addWidget(self.charts[-1], 1)
-        lines = {c: lines_of(averages, c, normalised) for c in channels if averages is not None}
-        ends = [np.nanmax(x.mean + x.error, initial=0.0) for own in lines.values() for x in own]
-        top = 1.0 if normalised else float(max(ends, default=0.0)) or 1.0
-        for i, chart in enumerate(self.charts):
-            chart.setVisible(i < len(channels))
-            if i < len(channels) and averages is not None:
-                title = f"{channels[i]} map" + (" / its maximum" if normalised else " / score")
-                chart.show_lines(title, lines[channels[i]], averages.unit, top)
+        if averages is not None and there:
+            self._show_profiles(averages, normalised)
+
+    def _show_profiles(self, averages: Averages, normalised: bool) -> None:
+        def draw(figure: Figure, look: Look) -> None:
+            figure.set_layout_engine("constrained")
+            draw_profiles(figure, averages, normalised=normalised)
+
+        self.profiles.show_chart(draw, describe_profiles(averages, normalised))
 
     # ---- out
     def export_picture(self) -> None:
