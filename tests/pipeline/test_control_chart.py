@@ -5,13 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from napari_atomicity.models.domain_shift import domain_shift
+from napari_atomicity.models.domain_shift import FeatureSummary, domain_shift
 from napari_atomicity.pipeline.control_chart import (
     FIRST,
     IMAGES_PER_FALSE_ALARM,
     MAX_REFERENCE_IMAGES,
     Chart,
-    FeatureSummary,
     images_per_false_alarm,
 )
 

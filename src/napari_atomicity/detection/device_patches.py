@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from ..core.devices import (
     DeviceLostError,
@@ -29,7 +28,13 @@ from ..core.progress import Progress, Stop, check
 from .background import BackgroundGrid, neighbouring_blocks
 from .filters import mirror_indices, reach
 from .frame import Frame, Tile, tiles
-from .patches import BACKGROUND_WINDOW_NM, bounding_tile, extract_patches, half_window
+from .patches import (
+    BACKGROUND_WINDOW_NM,
+    bounding_tile,
+    extract_patches,
+    half_window,
+    patch_sampler,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -177,7 +182,13 @@ def patches_on_device(
             check(stop)
             held = bounding_tile(middles[rows], half_window(pixel_nm, settings))
             images = _channels(frame, held, settings, device)
-            _sample(images, held, centres[rows], rows, pixel_nm, settings, out)
+            whole = torch.stack(list(images.values()))
+            sample = patch_sampler(whole, held, centres[rows], pixel_nm, settings)
+            at = torch.from_numpy(rows).to(device)
+            for start in range(0, len(rows), _CHUNK):
+                some = slice(start, start + _CHUNK)
+                for channel, patch in zip(images, sample(some).unbind(1), strict=True):
+                    out[channel][at[some]] = patch
     if "raw" in out:
         out["raw"] /= intensity_per_atom
     return out
@@ -246,36 +257,3 @@ def _grid_at(grid: BackgroundGrid, y: np.ndarray, x: np.ndarray, device: torch.d
 def _inner(image: Tensor, margin: int) -> Tensor:
     """Remove ``margin`` pixels on every side."""
     return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
-
-
-def _sample(
-    images: dict[str, Tensor],
-    tile: Tile,
-    centres_px: np.ndarray,
-    rows: np.ndarray,
-    pixel_nm: float,
-    settings: PatchSettings,
-    out: dict[str, Tensor],
-) -> None:
-    """Interpolate linearly on the grids of all patches, and write to these rows."""
-    half, size = half_window(pixel_nm, settings), settings.size_px
-    edge = 2 * half + 1
-    whole = torch.stack(list(images.values()))
-    device = whole.device
-    windows = whole.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
-    middles = np.clip(np.round(centres_px).astype(int) - tile.origin, half, None)
-    middles = np.minimum(middles, np.array(whole.shape[1:]) - half - 1)
-    offset = (np.arange(size) - (size - 1) / 2) * settings.field_of_view_nm / size / pixel_nm
-    # Relative to its own window, so that precision does not depend on the size of the image.
-    own = centres_px - tile.origin - middles
-    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float().to(device) for i in (0, 1))
-    at = torch.from_numpy(middles - half).to(device)
-    where = torch.from_numpy(rows).to(device)
-    for start in range(0, len(rows), _CHUNK):
-        some = slice(start, start + _CHUNK)
-        cut = windows[at[some, 0], at[some, 1]]
-        grid = torch.empty((len(cut), size, size, 2), device=device)
-        grid[..., 0], grid[..., 1] = x[some, None], y[some, :, None]
-        sampled = grid_sample(cut, grid, "bilinear", "border", align_corners=True)
-        for i, channel in enumerate(images):
-            out[channel][where[some]] = sampled[:, i]

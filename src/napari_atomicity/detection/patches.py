@@ -5,12 +5,17 @@ A frame is read in tiles, only where it contains clusters; a patch does not depe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
+import torch
+from torch.nn.functional import grid_sample
 
 from ..core.micrograph import Micrograph
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
+from ..core.threads import parallel_map
 from .filters import cubic_weights, gaussian, inner, mirror_indices, reach
 from .frame import Frame, Tile, group_points
 
@@ -176,8 +181,12 @@ def extract_patches(
             rows = of_frame[own]
             held = bounding_tile(middles[rows], half)
             images = channel_images(frame, held, settings)
-            for channel, patch in _sample(images, held, centres[rows], pixel_nm, settings).items():
-                out[channel][rows] = patch
+            whole = torch.from_numpy(np.stack(list(images.values())))
+            sample = patch_sampler(whole, held, centres[rows], pixel_nm, settings)
+            chunks = [slice(i, i + _CHUNK) for i in range(0, len(rows), _CHUNK)]
+            for some, sampled in zip(chunks, parallel_map(sample, chunks), strict=True):
+                for channel, patch in zip(images, sampled.transpose(0, 1).numpy(), strict=True):
+                    out[channel][rows[some]] = patch
             done += len(rows)
     if "raw" in out:
         out["raw"] /= np.float32(intensity_per_atom)
@@ -228,39 +237,49 @@ def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> dict[st
     return images
 
 
-def _sample(
-    images: dict[str, np.ndarray],
+def patch_sampler(
+    images: torch.Tensor,
     tile: Tile,
     centres_px: np.ndarray,
     pixel_nm: float,
     settings: PatchSettings,
-) -> dict[str, np.ndarray]:
-    """Interpolate all channels linearly on the grids of all patches."""
-    import torch
-    from torch.nn.functional import grid_sample
+) -> Callable[[slice], torch.Tensor]:
+    """Return a function that interpolates channels linearly on the grids of patches.
 
-    from ..core.threads import parallel_map
+    Parameters
+    ----------
+    images : Tensor of shape (C, Y, X)
+        Channels of a tile.
+    tile : Tile
+        Part of the frame.
+    centres_px : ndarray of shape (N, 2)
+        Centres (y, x) of the patches in the frame.
+    pixel_nm : float
+        Pixel size.
+    settings : PatchSettings
+        Field of view and grid.
 
+    Returns
+    -------
+    callable
+        From a slice of the N patches to their pixels (n, C, size_px, size_px), on the device of
+        the images.
+    """
     half, size = half_window(pixel_nm, settings), settings.size_px
-    edge = 2 * half + 1
-    whole = torch.from_numpy(np.stack(list(images.values())))
-    windows = whole.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
+    edge, device = 2 * half + 1, images.device
+    windows = images.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
     middles = np.clip(np.round(centres_px).astype(int) - tile.origin, half, None)
-    middles = np.minimum(middles, np.array(whole.shape[1:]) - half - 1)
-    at = torch.from_numpy(middles - half)
+    middles = np.minimum(middles, np.array(images.shape[1:]) - half - 1)
+    at = torch.from_numpy(middles - half).to(device)
     offset = (np.arange(size) - (size - 1) / 2) * settings.field_of_view_nm / size / pixel_nm
     # Relative to its own window, so that precision does not depend on the size of the image.
     own = centres_px - tile.origin - middles
-    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float() for i in (0, 1))
-    out = np.empty((len(images), len(centres_px), size, size), np.float32)
+    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float().to(device) for i in (0, 1))
 
-    def fill(start: int) -> None:
-        rows = slice(start, start + _CHUNK)
+    def sample(rows: slice) -> torch.Tensor:
         cut = windows[at[rows, 0], at[rows, 1]]
-        grid = torch.empty((len(cut), size, size, 2))
+        grid = torch.empty((len(cut), size, size, 2), device=device)
         grid[..., 0], grid[..., 1] = x[rows, None], y[rows, :, None]
-        sampled = grid_sample(cut, grid, "bilinear", "border", align_corners=True)
-        out[:, rows] = sampled.transpose(0, 1).numpy()
+        return grid_sample(cut, grid, "bilinear", "border", align_corners=True)
 
-    parallel_map(fill, range(0, len(centres_px), _CHUNK))
-    return dict(zip(images, out, strict=True))
+    return sample

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..io.files import write_json
-from .control_chart import FIRST, Chart, FeatureSummary, Reading
+from ..models.domain_shift import FeatureSummary
+from .control_chart import FIRST, Chart, Reading
 
 REFERENCE = "live.json"
 """File with the time from which images belong to the reference of the conditions."""

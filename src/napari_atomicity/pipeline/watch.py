@@ -18,6 +18,7 @@ from ..io.provenance import Outcome, now
 from ..io.tables import write_ratios
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
+from ..models.domain_shift import FeatureSummary
 from ..statistics.ratios import refuse_unavailable
 from .analysis import analyse
 from .arrivals import (
@@ -30,7 +31,7 @@ from .arrivals import (
     FileWatcher,
     is_remote,
 )
-from .control_chart import FIRST, SESSION_CHANGED, FeatureSummary
+from .control_chart import FIRST, SESSION_CHANGED
 from .image_loop import for_each_image
 from .live import Conditions, Log, conditions_of, row_of
 from .live_results import LiveRun, LiveUpdate, compute_latency_s

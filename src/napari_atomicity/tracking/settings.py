@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..core.errors import AtomicityError
+from ..core.from_dict import dataclass_from_dict
 from ..core.micrograph import Micrograph
 
 DRIFT_METHODS = ("auto", "clusters", "image", "none")
@@ -79,8 +80,7 @@ class MovieSettings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MovieSettings:
         """Build from `to_dict`; ignore unknown settings."""
-        known = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in values.items() if name in known})
+        return dataclass_from_dict(cls, values)
 
 
 def _positive(number: float) -> bool:
