@@ -7,7 +7,6 @@ are NaN (numbers) or "" (text); the row stays. The columns:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -273,26 +272,36 @@ def _validate_tracks(table: pd.DataFrame) -> None:
 
 
 # ---- text
-def format_count(n_atoms: float, low: float, high: float) -> str:
-    """Format a number of atoms as ``43 atoms (38–49)``.
+# Of one atom and of several, without and with an interval, and of an unknown number.
+_COUNT_TEMPLATES = (
+    "{:.0f} atom",
+    "{:.0f} atoms",
+    "{:.0f} atom ({:.0f}–{:.0f})",
+    "{:.0f} atoms ({:.0f}–{:.0f})",
+    "",
+)
+
+
+def _format_counts(n_atoms: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
+    """Format numbers of atoms as ``43 atoms (38–49)``.
 
     Parameters
     ----------
-    n_atoms : float
-        Number of atoms; NaN if it is not known.
-    low, high : float
-        95 % interval; NaN if it is not known.
+    n_atoms : ndarray of float, shape (n_clusters,)
+        Numbers of atoms; NaN if not known.
+    low, high : ndarray of float, shape (n_clusters,)
+        95 % interval; NaN if not known.
 
     Returns
     -------
-    str
+    list of str
         Without the interval if that is not known; "" without a number.
     """
-    if not math.isfinite(n_atoms):
-        return ""
-    text = f"{n_atoms:.0f} atom{'' if round(n_atoms) == 1 else 's'}"
-    known = math.isfinite(low) and math.isfinite(high)
-    return f"{text} ({low:.0f}–{high:.0f})" if known else text
+    has_interval = np.isfinite(low) & np.isfinite(high)
+    kind = (np.round(n_atoms) != 1) + 2 * has_interval
+    templates = np.array(_COUNT_TEMPLATES, object)[np.where(np.isfinite(n_atoms), kind, 4)]
+    # Python numbers: those of NumPy take twice the time one by one.
+    return list(map(str.format, templates, n_atoms.tolist(), low.tolist(), high.tolist()))
 
 
 @lru_cache(maxsize=4096)  # few combinations of labels occur among thousands of clusters
@@ -319,19 +328,27 @@ def format_disagreement(label: str, diameter: str, mixture: str, network: str) -
 
 
 def format_rows(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return `format_count` and `format_disagreement` of each cluster."""
-    n = len(table)
+    """Format number of atoms and disagreement of each cluster.
 
-    def column(name: str, missing: object) -> list:
-        # Lists of Python numbers: numbers of NumPy take twice the time one by one.
-        return table[name].tolist() if name in table.columns else [missing] * n
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Cluster table.
 
-    numbers = [column(f"n_atoms{end}", math.nan) for end in ("", "_low", "_high")]
-    labels = [column(f"label_{name}", "") for name in ("diameter", "mixture", "network")]
-    return (
-        [format_count(*row) for row in zip(*numbers, strict=True)],
-        [format_disagreement(*row) for row in zip(table["label"].tolist(), *labels, strict=True)],
-    )
+    Returns
+    -------
+    counts : list of str
+        ``43 atoms (38–49)``; "" where the number is not known.
+    disagreements : list of str
+        `format_disagreement`.
+    """
+    counts = [""] * len(table)
+    if "n_atoms" in table.columns:
+        numbers = table.reindex(columns=["n_atoms", "n_atoms_low", "n_atoms_high"])
+        counts = _format_counts(*numbers.to_numpy(float).T)
+    names = ["label", "label_diameter", "label_mixture", "label_network"]
+    labels = table.reindex(columns=names, fill_value="").to_numpy(object).T
+    return counts, list(map(format_disagreement, *labels))
 
 
 ALL = "all"

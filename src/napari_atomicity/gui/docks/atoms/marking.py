@@ -19,7 +19,6 @@ from ....core.errors import AtomicityError
 from ... import tasks
 from ...controls.connections import follow
 from ...viewer.binding import Binding
-from .jobs import is_reviewed
 
 BLIND = (
     "Blind mode: atoms of the model and of other annotators are hidden, and your marks are stored "
@@ -145,7 +144,7 @@ class MarkingPart(QWidget):
         project, image = self._state.project, self._state.current
         if project is not None and image is not None:
             tasks.start(
-                self._state, is_reviewed, project, image, self._state.annotator,
+                self._state, project.atoms.is_reviewed, image, self._state.annotator,
                 on_result=self._show_done, key="gone through", owner=self, about=image,
             )  # fmt: skip
 
