@@ -33,7 +33,8 @@ from .patches import (
     bounding_tile,
     extract_patches,
     half_window,
-    patch_sampler,
+    patch_positions,
+    sample_patches,
 )
 
 _log = logging.getLogger(__name__)
@@ -170,9 +171,7 @@ def patches_on_device(
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px
     out = {c: torch.zeros((n, size, size), device=device) for c in settings.channels}
-    frames = table["frame"].to_numpy(int)
-    centres = table[["y_px", "x_px"]].to_numpy(float)
-    middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
+    frames, centres, middles = patch_positions(micrograph, table)
     for index in np.unique(frames):
         frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
         for tile in tiles(frame.shape, tile_px):
@@ -183,12 +182,9 @@ def patches_on_device(
             held = bounding_tile(middles[rows], half_window(pixel_nm, settings))
             images = _channels(frame, held, settings, device)
             whole = torch.stack(list(images.values()))
-            sample = patch_sampler(whole, held, centres[rows], pixel_nm, settings)
-            at = torch.from_numpy(rows).to(device)
-            for start in range(0, len(rows), _CHUNK):
-                some = slice(start, start + _CHUNK)
-                for channel, patch in zip(images, sample(some).unbind(1), strict=True):
-                    out[channel][at[some]] = patch
+            patches = sample_patches(whole, held, centres[rows], pixel_nm, settings, _CHUNK, map)
+            for channel, values in zip(images, patches.unbind(1), strict=True):
+                out[channel][torch.from_numpy(rows).to(device)] = values
     if "raw" in out:
         out["raw"] /= intensity_per_atom
     return out

@@ -5,7 +5,7 @@ A frame is read in tiles, only where it contains clusters; a patch does not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -167,9 +167,7 @@ def extract_patches(
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px
     out = {c: np.zeros((n, size, size), np.float32) for c in settings.channels}
-    frames = table["frame"].to_numpy(int)
-    centres = table[["y_px", "x_px"]].to_numpy(float)
-    middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
+    frames, centres, middles = patch_positions(micrograph, table)
     half, done = half_window(pixel_nm, settings), 0
     margin = half + contrast_margin(settings.lcn_window_nm / pixel_nm)
     for index in np.unique(frames):
@@ -182,15 +180,22 @@ def extract_patches(
             held = bounding_tile(middles[rows], half)
             images = channel_images(frame, held, settings)
             whole = torch.from_numpy(np.stack(list(images.values())))
-            sample = patch_sampler(whole, held, centres[rows], pixel_nm, settings)
-            chunks = [slice(i, i + _CHUNK) for i in range(0, len(rows), _CHUNK)]
-            for some, sampled in zip(chunks, parallel_map(sample, chunks), strict=True):
-                for channel, patch in zip(images, sampled.transpose(0, 1).numpy(), strict=True):
-                    out[channel][rows[some]] = patch
+            patches = sample_patches(whole, held, centres[rows], pixel_nm, settings)
+            for channel, values in zip(images, patches.transpose(0, 1).numpy(), strict=True):
+                out[channel][rows] = values
             done += len(rows)
     if "raw" in out:
         out["raw"] /= np.float32(intensity_per_atom)
     return out
+
+
+def patch_positions(
+    micrograph: Micrograph, table: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return frames (N,), centres (N, 2) in pixels, and the nearest pixels in the image."""
+    centres = table[["y_px", "x_px"]].to_numpy(float)
+    middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
+    return table["frame"].to_numpy(int), centres, middles
 
 
 def half_window(pixel_nm: float, settings: PatchSettings) -> int:
@@ -237,14 +242,16 @@ def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> dict[st
     return images
 
 
-def patch_sampler(
+def sample_patches(
     images: torch.Tensor,
     tile: Tile,
     centres_px: np.ndarray,
     pixel_nm: float,
     settings: PatchSettings,
-) -> Callable[[slice], torch.Tensor]:
-    """Return a function that interpolates channels linearly on the grids of patches.
+    chunk: int = _CHUNK,
+    apply: Callable[..., Iterable[torch.Tensor]] = parallel_map,
+) -> torch.Tensor:
+    """Interpolate channels linearly on the grids of patches.
 
     Parameters
     ----------
@@ -258,12 +265,15 @@ def patch_sampler(
         Pixel size.
     settings : PatchSettings
         Field of view and grid.
+    chunk : int, optional
+        Number of patches at a time.
+    apply : callable, optional
+        `core.threads.parallel_map`, or `map` without threads.
 
     Returns
     -------
-    callable
-        From a slice of the N patches to their pixels (n, C, size_px, size_px), on the device of
-        the images.
+    Tensor of shape (N, C, size_px, size_px)
+        The patches, on the device of the images.
     """
     half, size = half_window(pixel_nm, settings), settings.size_px
     edge, device = 2 * half + 1, images.device
@@ -282,4 +292,5 @@ def patch_sampler(
         grid[..., 0], grid[..., 1] = x[rows, None], y[rows, :, None]
         return grid_sample(cut, grid, "bilinear", "border", align_corners=True)
 
-    return sample
+    chunks = [slice(start, start + chunk) for start in range(0, len(centres_px), chunk)]
+    return torch.cat(list(apply(sample, chunks)))
