@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..core.text import pluralise
 from ..statistics.atom_groups import kind_of
 from ..statistics.dispersion import DispersionStatistics
 from .plot_base import (
@@ -147,7 +148,7 @@ def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
 
 def _neighbour_row(row: Any) -> str:
     n = int(row["count"])
-    text = f"{row['distance_from_nm']:g} to {row['distance_to_nm']:g} nm: {n} atom{'s' * (n != 1)}"
+    text = f"{row['distance_from_nm']:g} to {row['distance_to_nm']:g} nm: {pluralise(n, 'atom')}"
     return text if np.isnan(row["random"]) else f"{text}, {row['random']:.1f} for random atoms"
 
 
@@ -304,7 +305,7 @@ def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
 
 def _group_row(row: Any) -> str:
     n = int(row["groups"])
-    return f"{n} group{'s' * (n != 1)} of {row['size']} ({row['kind']})"
+    return f"{pluralise(n, 'group')} of {row['size']} ({row['kind']})"
 
 
 DISPERSION_PLOTS: dict[str, Plot] = {

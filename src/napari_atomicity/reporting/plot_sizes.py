@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import NON_CLASS_LABELS
+from ..core.text import pluralise
 from ..models.intensity_scale import usable
 from ..models.thresholds import by_thresholds, fit_thresholds
 from ..statistics.scores import atoms_of
@@ -214,7 +215,7 @@ def _diameter_row(row: Any) -> str:
     n = int(row["count"])
     return (
         f"{row['class'] or 'no label'}, {row['diameter_from_nm']:g} to "
-        f"{row['diameter_to_nm']:g} nm: {n} cluster{'s' * (n != 1)}, "
+        f"{row['diameter_to_nm']:g} nm: {pluralise(n, 'cluster')}, "
         f"{int(row['misclassified'])} misclassified by the best thresholds"
     )
 
