@@ -127,6 +127,5 @@ def finish(run: Run, out: Path) -> None:
     if run.interrupted:
         fail("stopped: the completed images are saved", 130)
     if run.failed:
-        fail(
-            f"{pluralise(len(run.failed), 'image')} could not be analysed: see {out / 'report.html'}"
-        )
+        number = pluralise(len(run.failed), "image")
+        fail(f"{number} could not be analysed: see {out / 'report.html'}")

@@ -86,9 +86,8 @@ def _finish(run: BatchRun, out: Path) -> None:
     """Print the number of images and clusters, and exit with the status of the run."""
     done = sum(outcome.status == "done" for outcome in run.outcomes)
     earlier = f", {run.reused} of them by an earlier run" if run.reused else ""
-    say(
-        f"{pluralise(done, 'image')}{earlier}, {pluralise(len(run.table), 'cluster')}; results in {out}"
-    )
+    clusters = pluralise(len(run.table), "cluster")
+    say(f"{pluralise(done, 'image')}{earlier}, {clusters}; results in {out}")
     if run.problem is not None:
         fail(f"{run.problem} The completed images are saved", 1)
     if run.interrupted:

@@ -20,10 +20,10 @@ import pandas as pd
 from ..core.text import pluralise
 from ..statistics.atom_groups import kind_of
 from ..statistics.dispersion import DispersionStatistics
+from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
-    draw_bars,
     draw_message,
     format_p_value,
     legend,
