@@ -67,7 +67,7 @@ class Reading:
 
 
 @dataclass(eq=False)
-class Chart:
+class ControlChart:
     """A self-starting chart of exponentially weighted moving averages.
 
     The reference are the first images, and later ones up to `MAX_REFERENCE_IMAGES` that are not odd

@@ -56,7 +56,8 @@ class Conditions:
     where : FeatureSummary, optional
         In the embedding; None where there are too few clusters, or the model tells nothing.
     reading : Reading, optional
-        Of the chart of the session (`pipeline.control_chart.Chart`), once it has seen the image.
+        Of the chart of the session (`pipeline.control_chart.ControlChart`), once it has seen the
+        image.
     """
 
     clusters: int

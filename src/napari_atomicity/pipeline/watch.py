@@ -73,7 +73,7 @@ class Watch:
         Called with messages for the user.
     reference_images : int, optional
         Number of first images that define the reference conditions
-        (`pipeline.control_chart.Chart`); 0 for no alarm relative to the session.
+        (`pipeline.control_chart.ControlChart`); 0 for no alarm relative to the session.
     new_reference : bool, optional
         Whether the next images are the reference, and not those of earlier sessions.
 
