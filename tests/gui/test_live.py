@@ -15,8 +15,8 @@ from qtpy.QtTest import QTest
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
 from napari_atomicity.gui.docks.live.history import MAX_ROWS, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline import watch
-from napari_atomicity.pipeline.control_chart import FeatureSummary
 from napari_atomicity.pipeline.watch import Watch
 
 LEFT = Qt.MouseButton.LeftButton

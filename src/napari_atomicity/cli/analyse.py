@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import ModelError, ReadError, TableError
+from ..core.text import pluralise
 from ..pipeline.run_request import RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,
     Images,
-    counted,
     fail,
     guarded,
     print_json,
@@ -127,6 +127,5 @@ def finish(run: Run, out: Path) -> None:
     if run.interrupted:
         fail("stopped: the completed images are saved", 130)
     if run.failed:
-        fail(
-            f"{counted(len(run.failed), 'image')} could not be analysed: see {out / 'report.html'}"
-        )
+        number = pluralise(len(run.failed), "image")
+        fail(f"{number} could not be analysed: see {out / 'report.html'}")

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.marks import Mark
 from ....core.errors import AtomicityError
+from ....core.text import pluralise
 from ....state.annotators import AnnotatorComparison
 from ....state.consensus_marks import consensus_edit, measured_sites
 from ....statistics.agreement import CONSENSUS
@@ -19,7 +20,7 @@ from ...tasks import start
 from ...viewer import compat, picking
 from ...viewer.binding import Binding
 from .results import title
-from .text import WHY, dispute_lines, number
+from .text import WHY, dispute_lines
 
 _LOOK_NM = 5.0
 
@@ -95,7 +96,7 @@ class Disputes(QWidget):
         self.lines.show(dispute_lines(self.shown))
         n = len(table)
         self.words.setText(
-            f"{number(n, 'position')} with disagreement. Click one to centre the view on it."
+            f"{pluralise(n, 'position')} with disagreement. Click one to centre the view on it."
             if n
             else "No position matches."
         )
@@ -168,7 +169,7 @@ class Disputes(QWidget):
         else:
             self._turn.stop()
             n = self._n_taken
-            text = f"was applied in {number(n, 'image')}" if n else "was already applied"
+            text = f"was applied in {pluralise(n, 'image')}" if n else "was already applied"
             show_info(f"The consensus {text}.")
             self.took.emit()
 

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
+from ....core.text import pluralise
 from ....project import Project, ProjectImage
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
 from ....state.annotators import Annotations
@@ -27,7 +28,7 @@ from ....state.window_state import WindowState
 from ...controls.forms import ComboBox, labelled, new_form, selectable_label
 from ...controls.settings import remember
 from ...tasks import start
-from .text import format_taken, number
+from .text import format_taken
 
 PACKS = "Packs (*.zip manifest.json)"
 ALL, THIS, UNREVIEWED = "all", "this", "nobody"
@@ -217,8 +218,8 @@ class Packs(QWidget):
     def _exported(self, archive: Path, n: int) -> None:
         folder = archive.with_suffix("")
         self._show_result(
-            f"{number(n, 'image')} in {folder} and {archive.name}. Send either; its README.txt has "
-            "the instructions."
+            f"{pluralise(n, 'image')} in {folder} and {archive.name}. Send either; its README.txt "
+            "has the instructions."
         )
 
     # ---- in
