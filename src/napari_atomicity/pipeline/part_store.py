@@ -107,6 +107,10 @@ class PartStore:
             lock.release()
 
     # ---- parts
+    def __len__(self) -> int:
+        """Return the number of parts."""
+        return len(self._stems)
+
     def path(self, stem: str) -> Path:
         """Return the file of a part."""
         return self.parts / f"{stem}{ENDING}"
