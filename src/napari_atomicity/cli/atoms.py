@@ -18,6 +18,7 @@ from .common import (
     PixelSizeOption,
     Seed,
     counted,
+    exit_with_status,
     fail,
     guarded,
     print_json,
@@ -94,11 +95,7 @@ def atoms(
     if as_json:
         print_json(run.summary())
     say(f"{counted(len(run.table), 'atom')}; results in {out}")
-    if run.interrupted:
-        fail("stopped: the completed images are saved", 130)
-    if run.failed:
-        number = counted(len(run.failed), "image")
-        fail(f"{number} could not be analysed: see {out / 'run.json'}")
+    exit_with_status(run, out / "run.json")
 
 
 def _print_dispersion(run: AtomRun) -> None:

@@ -23,6 +23,7 @@ from .common import (
     Threshold,
     UmapOption,
     counted,
+    exit_with_status,
     fail,
     guarded,
     print_json,
@@ -117,8 +118,4 @@ def _finish(run: BatchRun, out: Path) -> None:
     )
     if run.problem is not None:
         fail(f"{run.problem} The completed images are saved", 1)
-    if run.interrupted:
-        fail("stopped: the completed images are saved; the same command resumes the run", 130)
-    if run.failed:
-        number = counted(len(run.failed), "image")
-        fail(f"{number} could not be analysed: see {out / 'failures.csv'}")
+    exit_with_status(run, out / "failures.csv", "; the same command resumes the run")

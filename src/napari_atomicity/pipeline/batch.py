@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import AtomicityError
+from ..core.image_loop import for_each_image
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..io.inputs import Input, named_inputs
@@ -23,7 +24,6 @@ from ..models.analysis import Analysis
 from ..reporting.report import MANY_IMAGES
 from .dask_workers import PATIENCE_S, Failed, Notice, Workers
 from .finalize import StoredImages, finalize_batch
-from .image_loop import for_each_image
 from .part_store import PartStore
 from .parts import Part, make_part, model_hash
 from .run_files import Run, RunInfo

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import ReadError
+from ..core.image_loop import for_each_image
 from ..core.micrograph import Micrograph
 from ..core.progress import Stop, check
 from ..io.inputs import Input
@@ -31,7 +32,6 @@ from .arrivals import (
     is_remote,
 )
 from .control_chart import FIRST, SESSION_CHANGED, FeatureSummary
-from .image_loop import for_each_image
 from .live import Conditions, Log, conditions_of, row_of
 from .live_results import LiveRun, LiveUpdate, compute_latency_s
 from .part_store import PartStore

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ....core.errors import AtomicityError
+from ....core.image_loop import serial
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, report
 from ....io.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
-from ....pipeline.image_loop import serial
 
 MAX_PROCESSES = 512
 
