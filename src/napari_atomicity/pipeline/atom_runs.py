@@ -159,7 +159,19 @@ class _AtomFiles:
         interrupted: bool,
         command: Sequence[str] | None,
     ) -> AtomRun:
-        """Write the files of the run."""
+        """Write the files of the run.
+
+        Parameters
+        ----------
+        inputs : sequence of Input
+            All images of the run.
+        started : str
+            Start time.
+        interrupted : bool
+            Whether the run was interrupted.
+        command : sequence of str or None
+            Command line for the record.
+        """
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
         rows, of_all = _dispersion_rows(self.results, self.request.seed)

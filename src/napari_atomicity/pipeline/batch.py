@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
 from ..reporting.report import MANY_IMAGES
 from .dask_workers import PATIENCE_S, Failed, Notice, Workers
-from .finalize import StoredImages, finalize_batch
+from .finalize import PartIndex, finalize_batch
 from .part_store import PartStore
 from .parts import Part, make_part, model_hash
 from .run_files import Run, RunInfo
@@ -206,20 +207,21 @@ def run_batch(
     """
     request, store = request or RunRequest(), PartStore(out_dir)
     with store.locked():
-        batch = _Batch.prepare(store, paths, request, progress, stop, on_outcome)
-        batch.run(workers, scheduler, notice, patience_s)
-        return batch.finalize(command)
+        start_workers = partial(_start_workers, workers, scheduler, notice, patience_s)
+        batch = _prepare(store, paths, request, start_workers, progress, stop, on_outcome)
+        return batch.run(command)
 
 
 @dataclass(eq=False)
 class _Batch:
     """A batch in progress; a sink of `for_each_image` that stores the parts."""
 
-    images: StoredImages
+    images: PartIndex
     inputs: Sequence[Input]
     model: SentModel
     reference: pd.DataFrame | None
     started: str
+    start_workers: Callable[..., Workers]
     progress: Progress | None
     stop: Stop | None
     on_outcome: Callable[[Outcome, Path | None], None] | None
@@ -232,56 +234,28 @@ class _Batch:
         self.throughput = Throughput(len(self.inputs))
         self.shown = {self.inputs[i].name for i in _evenly_distributed(len(self.inputs), SHOWN)}
 
-    @classmethod
-    def prepare(
-        cls,
-        store: PartStore,
-        paths: Iterable[str | PathLike[str]],
-        request: RunRequest,
-        progress: Progress | None,
-        stop: Stop | None,
-        on_outcome: Callable[[Outcome, Path | None], None] | None,
-    ) -> _Batch:
-        """Read model and reference, and find the images."""
-        started = now()
-        report(progress, 0, 0, "Reading the model")
-        model = SentModel.of(request.model, request.device)
-        card = ModelCard.from_dict(model.card)
-        report(progress, 0, 0, "Looking for images")
-        # Workers have a different working folder.
-        inputs = [replace(item, path=item.path.absolute()) for item in named_inputs(paths)]
-        reference = read_checked_reference(request, inputs, card)
-        images = StoredImages(store, request, card, model_hash(card))
-        return cls(images, inputs, model, reference, started, progress, stop, on_outcome)
-
-    def run(
-        self, workers: int | None, scheduler: str | None, notice: Notice | None, patience_s: float
-    ) -> None:
+    def run(self, command: Sequence[str] | None) -> BatchRun:
         """Analyse the missing images; keep the completed images if the scheduler is lost."""
-
-        def on_workers(
-            step: Callable[[ImageTask], Part], tasks: Iterable[ImageTask], stop: Stop | None
-        ) -> Generator[tuple[ImageTask, Part | Failed], None, None]:
-            tasks = iter(tasks)
-            first = next(tasks, None)
-            if first is None:
-                return
-            n_most = max(1, len(self.inputs) - self.reused)
-            starting = "Starting the workers" if scheduler is None else "Calling the scheduler"
-            report(self.progress, 0, 0, starting)
-            with Workers(
-                self.model, workers, scheduler, notice, patience_s, n_most, stop
-            ) as running:
-                yield from running.each(step, chain([first], tasks), stop)
-
         try:
             self.interrupted = for_each_image(
-                self.missing(), analyse_part, on_workers, [self.add], self.stop
+                self.missing(), analyse_part, self._on_workers, [self.add], self.stop
             )
         except AtomicityError as error:
             if not self.images.stems:
                 raise
             self.problem = str(error)
+        return self._finalize(command)
+
+    def _on_workers(
+        self, step: Callable[[ImageTask], Part], tasks: Iterable[ImageTask], stop: Stop | None
+    ) -> Generator[tuple[ImageTask, Part | Failed], None, None]:
+        """Start workers with the first task; without any task, none are needed."""
+        tasks = iter(tasks)
+        first = next(tasks, None)
+        if first is not None:
+            most = max(1, len(self.inputs) - self.reused)
+            with self.start_workers(self.model, most, self.progress, stop) as workers:
+                yield from workers.each(step, chain([first], tasks), stop)
 
     def missing(self) -> Iterator[ImageTask]:
         """Yield the tasks of missing images; register existing parts on the way."""
@@ -319,7 +293,7 @@ class _Batch:
         done = len(self.images.stems) + len(self.images.failed)
         report(self.progress, done, len(self.inputs), self.throughput.format(done))
 
-    def finalize(self, command: Sequence[str] | None) -> BatchRun:
+    def _finalize(self, command: Sequence[str] | None) -> BatchRun:
         """Write tables, report and record; remove parts that belong to no image any more."""
         report(self.progress, 0, 0, "Writing tables and report")
         stopped = self.interrupted or self.problem is not None
@@ -327,6 +301,45 @@ class _Batch:
         run = finalize_batch(self.images, self.inputs, info, self.shown, self.reference)
         fields = {**run.fields(), "interrupted": self.interrupted}
         return BatchRun(**fields, reused=self.reused, problem=self.problem)
+
+
+def _prepare(
+    store: PartStore,
+    paths: Iterable[str | PathLike[str]],
+    request: RunRequest,
+    start_workers: Callable[..., Workers],
+    progress: Progress | None,
+    stop: Stop | None,
+    on_outcome: Callable[[Outcome, Path | None], None] | None,
+) -> _Batch:
+    """Read model and reference, and find the images."""
+    started = now()
+    report(progress, 0, 0, "Reading the model")
+    model = SentModel.of(request.model, request.device)
+    card = ModelCard.from_dict(model.card)
+    report(progress, 0, 0, "Looking for images")
+    # Workers have a different working folder.
+    inputs = [replace(item, path=item.path.absolute()) for item in named_inputs(paths)]
+    reference = read_checked_reference(request, inputs, card)
+    images = PartIndex(store, request, card, model_hash(card))
+    return _Batch(
+        images, inputs, model, reference, started, start_workers, progress, stop, on_outcome
+    )
+
+
+def _start_workers(
+    workers: int | None,
+    scheduler: str | None,
+    notice: Notice | None,
+    patience_s: float,
+    model: SentModel,
+    most: int,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> Workers:
+    starting = "Starting the workers" if scheduler is None else "Calling the scheduler"
+    report(progress, 0, 0, starting)
+    return Workers(model, workers, scheduler, notice, patience_s, most, stop)
 
 
 def _evenly_distributed(n: int, n_chosen: int) -> set[int]:

@@ -34,8 +34,8 @@ DROPPED_COLUMNS = (
 
 
 @dataclass(eq=False)
-class StoredImages:
-    """Images of a run, with their parts and failures.
+class PartIndex:
+    """Index of the images of a run: their parts in a store, and their failures.
 
     Parameters
     ----------
@@ -100,7 +100,15 @@ class StoredImages:
         return stem
 
     def register(self, item: Input, stem: str) -> None:
-        """Register the part of an image."""
+        """Register the part of an image.
+
+        Parameters
+        ----------
+        item : Input
+            The image.
+        stem : str
+            Name of its part.
+        """
         self.stems[item.name] = stem
 
     def fail(self, outcome: Outcome) -> None:
@@ -117,7 +125,7 @@ class StoredImages:
 
 
 def finalize_batch(
-    images: StoredImages,
+    images: PartIndex,
     inputs: Sequence[Input],
     info: RunInfo,
     shown: Collection[str],
@@ -128,7 +136,7 @@ def finalize_batch(
 
     Parameters
     ----------
-    images : StoredImages
+    images : PartIndex
         Parts and failures. A damaged part is removed and its image counts as failed.
     inputs : sequence of Input
         Images, in the order of the tables.
@@ -144,23 +152,18 @@ def finalize_batch(
     Returns
     -------
     Run
-        Its table lacks the columns `DROPPED_COLUMNS`; the files contain them.
-
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be written.
+        Without `DROPPED_COLUMNS` in its table; the files contain them.
     """
     store = images.store
     joined = _join_parts(images, inputs)
     stems = [images.stems[item.name] for item in inputs if item.name in images.stems]
     outcomes = [images.outcome(item) for item in inputs]
+    failed = [images.failed[item.name] for item in inputs if item.name in images.failed]
     movies = [movie for stem in stems if (movie := store.movie(stem)) is not None]
 
     def write_tables(csv: Path, parquet: Path) -> None:
         write_all((store.read(stem)[0] for stem in stems), joined.no_rows, csv, parquet)
-        failed = (images.failed.get(item.name) for item in inputs)
-        store.write_failures(failure for failure in failed if failure is not None)
+        store.write_failures(failed)
         write_movie_results(movies, store.folder)
 
     run = finalize_run(
@@ -177,7 +180,7 @@ def finalize_batch(
     )
     if not info.interrupted:
         done = [item.path for item in inputs if item.name in images.stems]
-        store.tidy(stems, done, all_done=not images.failed)
+        store.tidy(stems, done, all_done=not failed)
     return run
 
 
@@ -190,7 +193,7 @@ class _Joined:
     scales: dict[str, float]
 
 
-def _join_parts(images: StoredImages, inputs: Sequence[Input]) -> _Joined:
+def _join_parts(images: PartIndex, inputs: Sequence[Input]) -> _Joined:
     parts: list[pa.Table] = []
     scales: dict[str, float] = {}
     for item in inputs:
@@ -219,7 +222,7 @@ def drop_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=list(DROPPED_COLUMNS))
 
 
-def _report_content(images: StoredImages, shown: Sequence[str], joined: _Joined) -> ReportContent:
+def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) -> ReportContent:
     """Collect the drawings of single images, with the ratios by the method of this request."""
     sections: list[Section] = []
     examples: list[ClusterExample] = []

@@ -217,7 +217,19 @@ class _Results:
         reference: pd.DataFrame | None,
         info: RunInfo,
     ) -> Run:
-        """Write the files of the run."""
+        """Write the files of the run.
+
+        Parameters
+        ----------
+        out_dir : Path
+            Existing folder.
+        inputs : sequence of Input
+            All images of the run.
+        reference : DataFrame or None
+            Reference ratios.
+        info : RunInfo
+            For the record.
+        """
         table = concatenate([empty(self.classifier.card.classes), *self.tables])
 
         def write_tables(csv: Path, parquet: Path) -> None:

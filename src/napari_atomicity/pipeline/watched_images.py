@@ -14,7 +14,7 @@ from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..statistics.ratios import class_ratios
-from .finalize import StoredImages, finalize_batch
+from .finalize import PartIndex, finalize_batch
 from .live import LIVE, Running
 from .run_files import Run, RunInfo
 
@@ -23,7 +23,7 @@ SHOWN = 40
 
 
 @dataclass(eq=False)
-class WatchedImages(StoredImages):
+class WatchedImages(PartIndex):
     """Stored images of a watched folder; a sink of `for_each_image`.
 
     Parameters
@@ -89,7 +89,15 @@ class WatchedImages(StoredImages):
 
     # ---- results
     def register(self, item: Input, stem: str) -> None:
-        """Register the part of an image, and remove that of the earlier content of its file."""
+        """Register the part of an image, and remove that of the earlier content of its file.
+
+        Parameters
+        ----------
+        item : Input
+            The image.
+        stem : str
+            Name of its part.
+        """
         before = self.stems.get(item.name)
         super().register(item, stem)
         self.paths[item.name] = item.path

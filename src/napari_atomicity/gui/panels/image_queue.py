@@ -36,7 +36,7 @@ class ImageQueue:
 
     changed = Signal()
     verb = ""
-    """What is done with an image, for the message; without it the task is not shown."""
+    """Beginning of the message; if it is empty, the task is not shown."""
 
     def __init__(self, binding: Binding, key: str, owner: QObject | None = None) -> None:
         self.binding = binding
