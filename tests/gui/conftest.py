@@ -52,7 +52,7 @@ def model(monkeypatch):
         "napari_atomicity.models.classifier.load_classifier", lambda *a, **k: classifier
     )
     monkeypatch.setattr(
-        "napari_atomicity.models.classifier.available_models", lambda: [classifier.card]
+        "napari_atomicity.gui.viewer.models.available_cards", lambda _: [classifier.card]
     )
     monkeypatch.setattr("napari_atomicity.core.devices.devices", lambda: {"cpu": "1 thread"})
     monkeypatch.setattr(

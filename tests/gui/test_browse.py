@@ -162,7 +162,7 @@ def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settl
 
 @pytest.mark.parametrize("place", ["", "2"])
 def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere, place):
-    opened.symmetries.setChecked(True)
+    opened.form.controls["symmetries"].setChecked(True)
     opened.place.setText(place)
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)

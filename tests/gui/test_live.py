@@ -13,7 +13,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
-from napari_atomicity.gui.docks.live.history import MOST, LiveHistory
+from napari_atomicity.gui.docks.live.history import MAX_ROWS, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.pipeline import watch
 from napari_atomicity.pipeline.control_chart import FeatureSummary
@@ -116,7 +116,7 @@ def test_a_session_goes_on_where_it_stopped(dock, viewer, folder, qtbot):
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 2, timeout=20_000)
     assert [row["image"] for row in dock.history.rows] == ["one.tif", "two.tif"]
-    assert dock.history.values("images") == [1, 2]
+    assert dock.history.values("images").tolist() == [1, 2]
 
 
 def test_what_can_not_be_read_is_said(dock, folder, qtbot):
@@ -164,7 +164,7 @@ def test_a_change_of_the_session_is_accepted_with_one_click(dock, folder, qtbot,
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 8, timeout=20_000)
     assert "Reference" not in dock.status_label.text() and not dock.accept_button.isVisible()
-    assert dock.history.values("reference_images")[:6] == [1, 2, 3, 4, 5, 6]
+    assert dock.history.values("reference_images")[:6].tolist() == [1, 2, 3, 4, 5, 6]
     for seed, name in enumerate("uvwx", 10):
         write(folder / f"{name}.tif", seed)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 12, timeout=20_000)
@@ -172,6 +172,14 @@ def test_a_change_of_the_session_is_accepted_with_one_click(dock, folder, qtbot,
     assert "session's first images" in dock.alarm.text() and "accept it" in dock.alarm.text()
     assert dock.history.change()[-1] > 1
     assert "change of the session now" in dock.strip.accessibleDescription()
+    dock.strip.draw_now()
+    ratios, confidence, drift = dock.strip.figure.axes
+    assert "12 images" in drift.get_xlabel() and "alarm" in drift.get_xlabel()
+    assert all(len(line.get_xdata()) == 12 for line in confidence.lines)
+    # In the legend is every class, in the order in which the lines end.
+    names = [text.get_text() for text in ratios.get_legend().get_texts()]
+    last = [dock.history.values(f"fraction_{name}")[-1] for name in names]
+    assert set(names) == set(dock.history.classes) and last == sorted(last, reverse=True)
     QTest.mouseClick(dock.accept_button, LEFT)
     assert not dock.alarm.isVisible() and not dock.accept_button.isVisible()
     write(folder / "y.tif", 20)
@@ -202,7 +210,7 @@ def test_without_a_reference_nothing_is_compared(dock, folder, qtbot):
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
     assert "Reference" not in dock.status_label.text()
-    assert dock.history.values("reference_images") == [0]
+    assert dock.history.values("reference_images").tolist() == [0]
 
 
 def test_the_reference_is_seen_to_grow(dock, folder, qtbot):
@@ -267,11 +275,11 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(
 
 def test_a_long_history_is_thinned():
     history = LiveHistory()
-    for i in range(3 * MOST):
+    for i in range(3 * MAX_ROWS):
         history.add({"images": i + 1, "fraction_Pt19": 0.5, "drift": 1.0, "drift_limit": 2.0})
-    assert len(history.rows) <= MOST
+    assert len(history.rows) <= MAX_ROWS
     assert history.classes == ("Pt19",)
-    assert history.values("images")[-1] == 3 * MOST
+    assert history.values("images")[-1] == 3 * MAX_ROWS
     assert history.drift()[-1] == 0.5
 
 

@@ -222,13 +222,13 @@ def test_what_is_selected_elsewhere_is_marked_in_every_plot(dock, state, show, n
     assert dock.view.grab().toImage() == bare and "Click" in dock.note.text()
 
 
-def test_a_selection_draws_the_marks_alone(dock, state, show, monkeypatch):
+def test_a_selection_draws_the_marks_alone(dock, state, show):
     show("intensity")
-    drawn = []
-    monkeypatch.setattr("napari_atomicity.gui.scatter.view.plot_figure", drawn.append)
+    figure, before = dock.view.figure, dock.view.grab().toImage()
     state.select([("field_2", 3)])
     dock.update_now()
-    assert dock.view.share.sum() == 1 and not drawn
+    assert dock.view.share.sum() == 1
+    assert dock.view.figure is figure and dock.view.grab().toImage() != before
 
 
 # ---- what is drawn

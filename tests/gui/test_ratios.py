@@ -9,17 +9,17 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.palette import colour_of
 from napari_atomicity.gui.controls.bars import Bar, BarChart
 from napari_atomicity.gui.docks.ratios import dock as docks
 from napari_atomicity.gui.docks.ratios.dock import Ratios
-from napari_atomicity.gui.docks.ratios.parity import ParityPlot
-from napari_atomicity.gui.docks.ratios.table import parity_points, summary
+from napari_atomicity.gui.docks.ratios.table import summary
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.panels.table_files import with_suffix
 from napari_atomicity.gui.viewer.binding import state_of
@@ -251,6 +251,7 @@ def test_an_image_may_be_called_all(dock, state, qtbot):
 def test_before_there_is_anything(viewer, qtbot):
     dock = Ratios(viewer)
     qtbot.addWidget(dock)
+    dock.show()
     assert dock.note.text() == "No clusters yet."
     assert not dock.copy_button.isEnabled() and not dock.export_button.isEnabled()
 
@@ -375,7 +376,7 @@ def test_a_typed_reference_marks_bars_and_is_judged(dock, state):
     assert dock.comparison.r2 == pytest.approx(expected.r2)
     assert f"R² {expected.r2:.3f}; mean absolute error" in dock.verdict.text()
     assert f"{expected.covered.sum()} of 5 in their intervals" in dock.verdict.text()
-    assert [p.reference for p in dock.parity.points] == [0.75, 0, 0, 0, 0.25]
+    assert dock.parity.data["reference"].tolist() == [0.75, 0, 0, 0, 0.25]
     assert not dock.parity.isHidden()
     state.current = "second"
     assert set(dock.comparison.pairs["scope"]) == {"second"}
@@ -425,7 +426,7 @@ def test_a_loaded_reference_pools_what_its_patterns_say(dock, state, load, settl
     assert list(dict.fromkeys(pairs["scope"])) == ["*d", "second"]
     assert list(pairs["count"]) == [11] * 5 + [3] * 5
     assert [b.reference for b in dock.chart.bars] == [0.5, 0.5, 0, 0, 0]
-    assert len(dock.parity.points) == 10
+    assert len(dock.parity.data) == 10
     state.clusters.relabel([("field", 1)], "Pt70")
     dock.refresh_now()
     settle(viewer)
@@ -469,20 +470,24 @@ def test_the_mark_of_a_reference_is_to_scale(qtbot):
     assert chart.limit == 0.6
 
 
-def test_the_parity_plot_names_the_point_at_the_mouse(qtbot):
-    plot = ParityPlot()
-    qtbot.addWidget(plot)
-    points = parity_points(
-        compare(made_up(20).table, parse_reference("Pt19:Pt70 = 3:1")).pairs, CLASSES
-    )
-    plot.points = points
-    plot.resize(220, 180)
-    assert plot.limit == 0.8
-    box = plot._box()
-    for point in (points[0], points[4]):
-        assert plot._at(plot._place(point, point.found, box)) == point
-    assert plot._at(box.topLeft()) is None
-    assert "Pt19 in all: 20.0 %, reference 75.0 %" in plot.accessibleDescription()
-    picture = plot.grab().toImage()
-    middle = plot._place(points[0], points[0].found, box).toPoint()
-    assert picture.pixelColor(middle).name() == points[0].colour
+def test_the_parity_plot_names_the_point_at_the_mouse(dock):
+    type_reference(dock, "Pt19:Pt70 = 3:1")
+    plot = dock.parity
+    plot.resize(300, 200)
+    plot.draw_now()
+    pairs = plot.data.set_index("class")
+    texts = {
+        name: f"{name} in field: {100 * row.fraction:.1f} %, reference {100 * row.reference:.1f} %"
+        for name, row in pairs.iterrows()
+    }
+    assert all(text in plot.accessibleDescription() for text in texts.values())
+    image = plot.grab().toImage()
+    for name, (left, right, top, bottom) in zip(pairs.index, plot.boxes, strict=True):
+        middle = QPointF((left + right) / 2, (top + bottom) / 2)
+        assert texts[name] in plot.text_at(middle)
+        if name in ("Pt19", "Pt70"):  # others may cover each other
+            assert image.pixelColor(middle.toPoint()).name() == colour_of(name, CLASSES)
+    assert plot.text_at(QPointF(2, 2)) == ""
+    axes = plot.figure.axes[0]
+    assert axes.get_xlim() == axes.get_ylim() and axes.get_xlim()[1] > 75
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(CLASSES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 
@@ -14,7 +15,6 @@ from synthetic import made_up
 
 from napari_atomicity.core.cluster_table import corrected
 from napari_atomicity.core.progress import check
-from napari_atomicity.gui.controls.learning_curve import LearningCurve
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.train.dock import Train
 from napari_atomicity.gui.docks.train.tasks import free_path, summary
@@ -28,6 +28,12 @@ HISTORY = [
     {"epoch": 2, "loss": 0.6, "held_out_loss": 0.5, "accuracy": 0.8, "off_by_one": 0.2},
     {"epoch": 3, "loss": 0.4, "held_out_loss": 0.7, "accuracy": 0.7, "off_by_one": 0.2},
 ]
+
+
+def epochs_drawn(dock):
+    """The number of epochs that the learning curve shows."""
+    found = re.match(r"epoch (\d+) of", dock.curve.accessibleDescription())
+    return int(found[1]) if found else 0
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +79,9 @@ def press(dock, qtbot) -> None:
 
 
 def quick(dock) -> None:
-    dock.epochs.setValue(2)
+    dock.form.controls["epochs"].setValue(2)
     dock.start.setCurrentText("scratch")
-    dock.device.setCurrentText("CPU")
+    dock.form.controls["device"].setCurrentText("CPU")
 
 
 def test_a_folder_becomes_a_model_that_other_docks_can_ask(
@@ -92,7 +98,7 @@ def test_a_folder_becomes_a_model_that_other_docks_can_ask(
     settle(viewer, 60_000)
     card, _ = read_model(user_folder() / "trained-1.safetensors")
     assert card.classes == ("Pt19", "Pt70")
-    assert len(dock.curve.history) == 2 and dock.curve.isVisibleTo(dock)
+    assert epochs_drawn(dock) == 2 and dock.curve.isVisibleTo(dock)
     assert "clusters of other images right" in dock.result.text()
     assert f"{card.data['left_out']['border']} border" in dock.result.text()
     assert analyse.models.findData("trained-1") >= 0
@@ -106,16 +112,16 @@ def test_a_training_that_is_cancelled_can_be_continued(
 ):
     choose_folder(dock, folder, qtbot, monkeypatch)
     quick(dock)
-    dock.epochs.setValue(50)
-    dock.patience.setValue(0)
+    dock.form.controls["epochs"].setValue(50)
+    dock.form.controls["patience"].setValue(0)
     press(dock, qtbot)
-    qtbot.waitUntil(lambda: len(dock.curve.history) >= 2, timeout=60_000)
+    qtbot.waitUntil(lambda: epochs_drawn(dock) >= 2, timeout=60_000)
     qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
     settle(viewer)
     assert dock.state.status.state is TaskState.STOPPED
     assert not free_path().with_name("trained-1.safetensors").exists()
     qtbot.waitUntil(lambda: dock.button.text() == "Continue")
-    done = len(dock.curve.history)
+    done = epochs_drawn(dock)
     seen = []
     dock.learnt.connect(lambda history: seen.append(len(history)))
     press(dock, qtbot)
@@ -146,8 +152,8 @@ def test_simulated_classes_are_asked_for_as_they_are_set(
     dock.classes.clear()
     assert not dock.button.isEnabled()
     qtbot.keyClicks(dock.classes, "Ag13,Ag55")
-    dock.fields.setValue(50)
-    dock.isomers.setValue(12)
+    dock.sizes.controls["fields"].setValue(50)
+    dock.sizes.controls["isomers"].setValue(12)
     dock.channels.setCurrentText("raw")
     press(dock, qtbot)
     qtbot.waitUntil(lambda: bool(asked))
@@ -242,29 +248,33 @@ def test_the_summary_warns_of_images_whose_scale_is_not_found(tiny_model):
 
 # ---- the curve
 @pytest.mark.parametrize("ground", ["#262930", "#f0f0f0"])
-def test_the_curve_is_seen_on_dark_and_on_light(qtbot, ground):
-    curve = LearningCurve()
-    qtbot.addWidget(curve)
+def test_the_curve_is_seen_on_dark_and_on_light(dock, ground):
     palette = QPalette()
     palette.setColor(QPalette.ColorRole.Window, QColor(ground))
     ink = "#ffffff" if ground < "#8" else "#000000"
     palette.setColor(QPalette.ColorRole.WindowText, QColor(ink))
+    curve = dock.curve
     curve.setPalette(palette)
-    curve.setAutoFillBackground(True)
     curve.resize(300, curve.sizeHint().height())
 
-    def contrast(colour: str) -> int:
-        """Pixels that are of a colour."""
-        picture = curve.grab().toImage()
+    def pixels_of(colour: str) -> int:
+        image = curve.grab().toImage()
         wanted = np.array(QColor(colour).getRgb()[:3])
         pixels = [
-            picture.pixelColor(x, y).getRgb()[:3]
-            for x in range(0, picture.width())
-            for y in range(0, picture.height())
+            image.pixelColor(x, y).getRgb()[:3]
+            for x in range(image.width())
+            for y in range(image.height())
         ]
         return int((np.abs(np.array(pixels) - wanted).max(axis=1) < 40).sum())
 
-    assert contrast("#56b4e9") == 0
-    curve.show_history(HISTORY, 10)
-    assert contrast("#56b4e9") > 100 and contrast("#e69f00") > 30
-    assert "epoch 3 of 10" in curve.accessibleDescription()
+    assert pixels_of("#56b4e9") == 0
+    dock.learnt.emit(HISTORY)
+    curve.draw_now()
+    assert pixels_of("#56b4e9") > 100 and pixels_of("#e69f00") > 30
+    assert pixels_of(ink) > 30, "axes and text"
+    assert curve.accessibleDescription().startswith("epoch 3 of")
+    accuracy, loss = curve.figure.axes
+    assert accuracy.get_title(loc="left") == "Held-out accuracy: 70.0 %"
+    assert loss.get_title(loc="left") == "Loss: held out 0.700, training 0.400 (dashed)"
+    # Of the second epoch, which has the least held-out loss, the weights are kept.
+    assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from ..core.palette import colours
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, FigureBase
 from .class_averages import Average, Averages
 
 
@@ -30,7 +32,6 @@ def draw(averages: Averages, *, normalised: bool = False) -> Figure:
     from matplotlib.figure import Figure
 
     labels, channels = averages.labels, averages.channels
-    colour = colours(averages.classes)
     rows = [(c, "patch") for c in channels] + [(c, "class map") for c in channels]
     width = max(1.45 * len(labels) + 0.6, 6.0)
     with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
@@ -50,29 +51,51 @@ def draw(averages: Averages, *, normalised: bool = False) -> Figure:
             average = averages.get(label, channels[0], "patch")
             n = 0 if average is None else average.clusters
             axes.set_title(f"{label} (n = {n})", color="black", fontweight="bold")
-        charts = below.subplots(1, len(channels), squeeze=False, sharey=True)[0]
-        for axes, channel in zip(charts, channels, strict=True):
-            for label in labels:
-                average = averages.get(label, channel)
-                if average is not None and average.clusters:
-                    r, mean, error = profile_of(average, normalised)
-                    line = axes.plot(r, mean, color=colour[label], label=label, lw=1.6)[0]
-                    line.set_marker(_MARKERS[averages.classes.index(label) % len(_MARKERS)])
-                    line.set_markevery((2, 6))
-                    line.set_markersize(4)
-                    axes.fill_between(
-                        r, mean - error, mean + error, color=colour[label], alpha=0.25, lw=0
-                    )
-            unit = "radius" if averages.unit == "radius" else "nm"
-            of = "its maximum" if normalised else "score"
-            axes.set(xlabel=f"Distance from the centre / {unit}", ylabel=f"Class map / {of}")
-            axes.set(title=channel, xlim=(0, None))
-            if averages.unit == "radius":
-                axes.axvline(1.0, color="#667085", lw=0.8, ls="--")
-        # Not before all is drawn: the charts share the axis, and setting one end fixes the other.
-        axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
+        draw_profiles(below, averages, normalised=normalised)[-1].legend(frameon=False)
     return figure
+
+
+def draw_profiles(
+    figure: FigureBase, averages: Averages, *, normalised: bool = False
+) -> Sequence[Axes]:
+    """Draw the radial profiles of the class maps, with a chart for each channel.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure or SubFigure
+        An empty figure.
+    averages : Averages
+        Of at least one class.
+    normalised : bool
+        Whether each profile is relative to its own maximum.
+
+    Returns
+    -------
+    sequence of matplotlib.axes.Axes
+        The charts, which share the vertical axis.
+    """
+    colour = colours(averages.classes)
+    charts = figure.subplots(1, len(averages.channels), squeeze=False, sharey=True)[0]
+    unit = "radius" if averages.unit == "radius" else "nm"
+    for axes, channel in zip(charts, averages.channels, strict=True):
+        for label in averages.labels:
+            average = averages.get(label, channel)
+            if average is not None and average.clusters:
+                r, mean, error = profile_of(average, normalised)
+                line = axes.plot(r, mean, color=colour[label], label=label, lw=1.6)[0]
+                line.set_marker(_MARKERS[averages.classes.index(label) % len(_MARKERS)])
+                line.set_markevery((2, 6))
+                line.set_markersize(4)
+                axes.fill_between(
+                    r, mean - error, mean + error, color=colour[label], alpha=0.25, lw=0
+                )
+        axes.set(title=channel, xlim=(0, None), xlabel=f"Distance from the centre / {unit}")
+        if averages.unit == "radius":
+            axes.axvline(1.0, color="#667085", lw=0.8, ls="--")
+    charts[0].set_ylabel(f"Class map / {'its maximum' if normalised else 'score'}")
+    # Not before all is drawn: the charts share the axis, and setting one end fixes the other.
+    charts[0].set_ylim(bottom=0)
+    return charts
 
 
 # As `palette.symbols`, in the words of matplotlib.

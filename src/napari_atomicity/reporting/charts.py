@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from ..core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
+from ..core.palette import UNKNOWN_COLOUR, colours
 from ..io.files import atomic_write
-from .plot_base import Look, marker, style_axes
+from .plot_base import Look, printable, style_axes
+from .plot_parity import PARITY
 from .plots import PLOTS, plot_figure, style
 
 if TYPE_CHECKING:
@@ -116,74 +117,10 @@ def confusion_chart(confusion: pd.DataFrame) -> Figure | None:
 
 
 def parity_chart(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
-    """Plot measured fractions against reference fractions, with intervals.
-
-    Parameters
-    ----------
-    pairs : pandas.DataFrame
-        Pairs of `statistics.reference.Comparison`.
-    classes : sequence of str
-        All classes, in order.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None without pairs.
-    """
-    from matplotlib.figure import Figure
-
+    """Plot measured against reference fractions (`plot_parity`); None without pairs."""
     if not len(pairs):
         return None
-    colour, symbol = colours(classes), symbols(classes)
-    # Shift classes, which would otherwise overlap at the same reference.
-    order = pairs["class"].map({name: i for i, name in enumerate(classes)})
-    aside = 0.8 * (order - order.mean())
-    with style():
-        figure = Figure(figsize=(4.6, 4.2), layout="constrained")
-        axes = figure.subplots()
-        top = 100 * float(np.ceil(10 * pairs[["reference", "fraction_high"]].max().max()) / 10)
-        axes.plot([0, top], [0, top], color="#667085", linewidth=1, zorder=0)
-        handles, names = [], []
-        for name, rows in pairs.groupby("class", sort=False):
-            found = 100 * rows["fraction"]
-            handles.append(
-                axes.errorbar(
-                    100 * rows["reference"] + aside[rows.index],
-                    found,
-                    yerr=[found - 100 * rows["fraction_low"], 100 * rows["fraction_high"] - found],
-                    marker=marker(symbol.get(str(name), UNKNOWN_SYMBOL)),
-                    linestyle="",
-                    color=colour.get(str(name), UNKNOWN_COLOUR),
-                    markeredgecolor=INK,
-                    markeredgewidth=0.5,
-                    ecolor=INK,
-                    elinewidth=0.8,
-                    capsize=2,
-                )
-            )
-            names.append(str(name))
-        axes.set(
-            xlabel="Reference / %", ylabel="Found / %", xlim=(-0.03 * top, 1.03 * top),
-            ylim=(-0.03 * top, 1.03 * top), aspect="equal",
-        )  # fmt: skip
-        _legend(axes, handles, names)
-        style_axes(axes, Look(classes))
-    return figure
-
-
-def printable(text: Any) -> str:
-    """Text without what can't be printed, and which XML does not hold."""
-    return "".join(c if c.isprintable() else "�" for c in str(text))
-
-
-def _legend(axes: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
-    # A name that begins with "_" would be left out; what is not seen before it keeps it.
-    said = [printable(name) or "not classified" for name in names]
-    texts = axes.legend(
-        handles, [str(i) for i in range(len(said))], frameon=False, fontsize=9
-    ).get_texts()
-    for text, name in zip(texts, said, strict=True):
-        text.set_text(name)
+    return plot_figure(PARITY, pairs, Look(classes), (4.9, 4.0))
 
 
 def as_image(figure: Figure | None, css_class: str, alt_text: str) -> Markup:

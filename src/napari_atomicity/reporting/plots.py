@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -60,22 +60,46 @@ def scales_of(analyses: Sequence[Analysis]) -> dict[str, float]:
     }
 
 
-def style() -> AbstractContextManager[None]:
-    """Return a context with the matplotlib settings for plots, independent of those of the user."""
+def style(look: Look | None = None) -> AbstractContextManager[None]:
+    """Return a context with the matplotlib settings for plots, independent of those of the user.
+
+    With a look, axes and text have its colours and its font size.
+    """
     import matplotlib as mpl
 
-    return mpl.rc_context(
-        {
-            **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
-            # Names of classes and images are text, even if they look like formulas.
-            "text.parse_math": False,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "atomicity",
-            "font.family": "sans-serif",
-            "font.size": 9,
-            "path.simplify": True,
-        }
-    )
+    settings: dict[Any, Any] = {
+        **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
+        # Names of classes and images are text, even if they look like formulas.
+        "text.parse_math": False,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "atomicity",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "path.simplify": True,
+        **({} if look is None else _theme(look)),
+    }
+    return mpl.rc_context(settings)
+
+
+def _theme(look: Look) -> dict[str, Any]:
+    """Return the matplotlib settings for a look."""
+    inks = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor",
+            "ytick.labelcolor")  # fmt: skip
+    faint = f"{look.ink}80"  # half transparent
+    return {
+        **dict.fromkeys(inks, look.ink),
+        **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), faint),
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor"), look.paper),
+        **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
+        **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 0.85 * look.font_pt),
+        "font.size": look.font_pt,
+        "axes.labelsize": 0.9 * look.font_pt,
+        "axes.titlesize": 0.9 * look.font_pt,
+        "axes.titlelocation": "left",
+        "axes.titlepad": 0.3 * look.font_pt,
+        "legend.frameon": False,
+        "legend.fontsize": 0.85 * look.font_pt,
+    }
 
 
 def plot_figure(

@@ -233,7 +233,7 @@ class WindowState:
     @property
     def blind(self) -> bool:
         """Whether predictions and the labels of others are hidden."""
-        return self._blind.active
+        return self._blind.hidden is not None
 
     def set_blind(self, on: bool) -> None:
         """Hide or show predictions and the labels of others; blind labels are kept apart."""
@@ -382,7 +382,7 @@ class WindowState:
         yield True  # the views are updated in a part of their own
         images, columns, rows = changed_parts(changes)
         self.changed.emit(images, columns, rows)
-        for image in dict.fromkeys(c.image for c in changes if isinstance(c, AtomChange)):
+        for image in dict.fromkeys(c.edit.image for c in changes if isinstance(c, AtomChange)):
             self.atoms.notify(image)
         yield False
         if columns is LABEL_COLUMNS:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
-from qtpy.QtWidgets import QToolTip, QWidget
+from qtpy.QtCore import QLineF, QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, QPen
+from qtpy.QtWidgets import QWidget
 
 from .drawing import Drawing, small
 from .glyphs import paint_glyph
@@ -92,15 +92,9 @@ class BarChart(Drawing):
         rows = len(self._bars) + (0.85 if self._axis and self._bars else 0)
         return QSize(240, math.ceil(rows * self._row_height()) + 4)
 
-    def event(self, event: QEvent) -> bool:
-        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            row = int((event.pos().y() - 2) // self._row_height())
-            if 0 <= row < len(self._bars) and self._bars[row].tooltip:
-                QToolTip.showText(event.globalPos(), self._bars[row].tooltip, self)
-            else:
-                QToolTip.hideText()
-            return True
-        return super().event(event)
+    def text_at(self, place: QPointF) -> str:
+        row = int((place.y() - 2) // self._row_height())
+        return self._bars[row].tooltip if 0 <= row < len(self._bars) else ""
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         if not self._bars:
@@ -123,9 +117,7 @@ class BarChart(Drawing):
             self._paint_axis(painter, track, len(self._bars) * height + 2)
         for i, bar in enumerate(self._bars):
             top = 2 + i * height
-            ink = self.palette().windowText().color()
-            if not bar.strong:
-                ink.setAlphaF(0.8)
+            ink = self._ink(1.0 if bar.strong else 0.8)
             paint_glyph(
                 painter,
                 QRectF(2, top + (height - glyph) / 2, glyph, glyph),
@@ -161,10 +153,8 @@ class BarChart(Drawing):
     ) -> None:
         thick = 0.5 * height
         box = QRectF(track.left(), top + (height - thick) / 2, track.width(), thick)
-        faint = QColor(self.palette().windowText().color())
-        faint.setAlphaF(0.10)
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(faint)
+        painter.setBrush(self._ink(0.10))
         painter.drawRoundedRect(box, 2, 2)
         if math.isfinite(bar.value):
             filled = QRectF(box)
@@ -175,40 +165,22 @@ class BarChart(Drawing):
         if math.isfinite(bar.reference):
             x = box.left() + box.width() * bar.reference / self.limit
             reach = 0.25 * thick
-            for colour, width in (
-                (self.palette().window().color(), 5.0),
-                (self.palette().windowText().color(), 2.6),
-            ):
-                painter.setPen(QPen(colour, width))
-                painter.drawLine(QPointF(x, box.top() - reach), QPointF(x, box.bottom() + reach))
+            self._rimmed(painter, [QLineF(x, box.top() - reach, x, box.bottom() + reach)], 2.4)
         if math.isfinite(bar.low) and math.isfinite(bar.high):
             low, high = (box.left() + box.width() * v / self.limit for v in (bar.low, bar.high))
-            y = box.center().y()
-            cap = 0.3 * thick
-            # Ink on a rim of paper: seen on the bar and beside it.
-            for colour, width in (
-                (self.palette().window().color(), 3.6),
-                (self.palette().windowText().color(), 1.6),
-            ):
-                painter.setPen(QPen(colour, width))
-                painter.drawLine(QPointF(low, y), QPointF(high, y))
-                for x in (low, high):
-                    painter.drawLine(QPointF(x, y - cap), QPointF(x, y + cap))
+            y, cap = box.center().y(), 0.3 * thick
+            caps = [QLineF(x, y - cap, x, y + cap) for x in (low, high)]
+            self._rimmed(painter, [QLineF(low, y, high, y), *caps], 1.6)
 
     def _paint_axis(self, painter: QPainter, track: QRectF, bottom: float) -> None:
         font = small(self.font())
         metrics = QFontMetricsF(font)
         painter.setFont(font)
-        ink = QColor(self.palette().windowText().color())
         # As many ticks as can be read.
         steps = 4 if track.width() > 4 * metrics.horizontalAdvance("00 % ") else 2
         for i in range(steps + 1):
             x = track.left() + track.width() * i / steps
-            ink.setAlphaF(0.18)
-            painter.setPen(QPen(ink, 1))
+            painter.setPen(QPen(self._ink(0.18), 1))
             painter.drawLine(QPointF(x, 2), QPointF(x, bottom))
-            ink.setAlphaF(0.75)
-            painter.setPen(ink)
             words = f"{100 * self.limit * i / steps:g}" + (" %" if i == steps else "")
-            width = metrics.horizontalAdvance(words)
-            painter.drawText(QPointF(x - width / 2, bottom + metrics.ascent() + 2), words)
+            self._tick(painter, x, bottom + metrics.ascent() + 2, words)

@@ -1,30 +1,60 @@
-"""What widgets that paint themselves have in common."""
+"""Common parts of the widgets that paint themselves."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen, QPolygonF
-from qtpy.QtWidgets import QProgressBar, QSizePolicy, QWidget
+from qtpy.QtCore import QEvent, QLineF, QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPen
+from qtpy.QtWidgets import QProgressBar, QSizePolicy, QToolTip, QWidget
 
 
 class Drawing(QWidget):
-    """As wide as there is room, of a height that goes with the font: follows it when it changes."""
+    """A widget that paints itself, as wide as there is room, with the height of a text.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    parent : QWidget, optional
+        The parent.
+    lines : float
+        Height in lines of text; follows the font.
+    """
+
+    def __init__(self, parent: QWidget | None = None, lines: float = 12.0) -> None:
         super().__init__(parent)
+        self._lines = lines
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        return QSize(240, math.ceil(self._lines * QFontMetricsF(self.font()).height()))
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
         return QSize(120, self.sizeHint().height())
 
+    def text_at(self, place: QPointF) -> str:
+        """Return the tooltip of what is painted at a position; "" for that of the widget."""
+        return ""
+
+    def event(self, event: QEvent) -> bool:
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            text = self.text_at(QPointF(event.pos())) or self.toolTip()
+            QToolTip.showText(event.globalPos(), text, self)  # no text hides it
+            return True
+        return super().event(event)
+
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802
         super().changeEvent(event)
-        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+        kinds = QEvent.Type
+        if event.type() in (kinds.FontChange, kinds.StyleChange, kinds.PaletteChange):
             self.updateGeometry()
-            self.update()
+            self.redraw()
 
+    def redraw(self) -> None:
+        """Paint the widget again in the next turn of the event loop."""
+        self.update()
+
+    # ---- parts of paintings
     def _ink(self, strength: float) -> QColor:
         """Return the text colour of the theme with this opacity."""
         ink = QColor(self.palette().windowText().color())
@@ -35,40 +65,21 @@ class Drawing(QWidget):
         painter.setPen(self._ink(0.85))
         painter.drawText(place, align | Qt.AlignmentFlag.AlignVCenter, words)
 
+    def _tick(self, painter: QPainter, x: float, baseline: float, words: str) -> None:
+        """Write a number of a horizontal axis, centred on its position, inside the widget."""
+        width = QFontMetricsF(painter.font()).horizontalAdvance(words)
+        painter.setPen(self._ink(0.8))
+        left = min(max(x - width / 2, 0.0), self.width() - width)
+        painter.drawText(QPointF(left, baseline), words)
 
-class Panels(Drawing):
-    """Panels below each other, each with its title, the ends of its scale and lines."""
-
-    def _frame(self, painter: QPainter, box: QRectF, title: str, lowest: str, highest: str) -> None:
-        line = QFontMetricsF(painter.font()).height()
-        above = QRectF(box.left(), box.top() - 1.15 * line, self.width() - box.left(), line)
-        self._write(painter, above, title, Qt.AlignmentFlag.AlignLeft)
-        painter.setPen(QPen(self._ink(0.25), 1))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.drawRect(box)
-        for words, y in ((lowest, box.bottom()), (highest, box.top())):
-            place = QRectF(0, y - line / 2, box.left() - 4, line)
-            self._write(painter, place, words, Qt.AlignmentFlag.AlignRight)
-
-    def _line(
-        self, painter: QPainter, points: Sequence[QPointF], colour: str, style: Qt.PenStyle
-    ) -> None:
-        # A rim of ink under a full line: it must be seen on a light ground, too. Dashes would
-        # drown in it.
-        rim = [QPen(self._ink(0.35), 3.2)] if style == Qt.PenStyle.SolidLine else []
-        for pen in (*rim, QPen(QColor(colour), 2.0, style)):
-            painter.setPen(pen)
-            painter.drawPolyline(QPolygonF(points))
-        painter.setPen(QPen(self._ink(0.35), 0.7))
-        painter.setBrush(QColor(colour))
-        for point in points if len(points) <= 3 else points[-1:]:
-            painter.drawEllipse(point, 3.0, 3.0)
-
-
-def height_in(box: QRectF, value: float, limits: tuple[float, float]) -> float:
-    """Where a value lies in a panel; beyond its ends at them."""
-    low, high = limits
-    return box.bottom() - box.height() * min(max((value - low) / (high - low), 0.0), 1.0)
+    def _rimmed(self, painter: QPainter, lines: Sequence[QLineF], width: float) -> None:
+        """Draw lines with a rim in the background colour, visible on and next to a bar."""
+        for colour, pen_width in (
+            (self.palette().window().color(), 2.3 * width),
+            (self.palette().windowText().color(), width),
+        ):
+            painter.setPen(QPen(colour, pen_width))
+            painter.drawLines(list(lines))
 
 
 class ProgressBar(QProgressBar):

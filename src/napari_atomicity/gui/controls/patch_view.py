@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
-from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFontMetricsF, QHelpEvent, QImage, QPainter, QPaintEvent, QPen
-from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPaintEvent, QPen
+from qtpy.QtWidgets import QSizePolicy, QWidget
 from skimage.transform import resize
+
+from .drawing import Drawing
 
 COLORMAP = "inferno"
 """Of the class maps: perceptually uniform, dark where the network did not look."""
@@ -90,7 +92,7 @@ class PatchTile:
     tooltip: str = ""
 
 
-class PatchView(QWidget):
+class PatchView(Drawing):
     """Tiles side by side, in one row where the dock is wide and in two columns where not."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -191,15 +193,9 @@ class PatchView(QWidget):
         return QSize(120, min(self.heightForWidth(120), 160))
 
     # ---- painting
-    def event(self, event: QEvent) -> bool:
-        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            for tile, box in zip(self._tiles, self._boxes(), strict=True):
-                if tile.tooltip and box.contains(QPointF(event.pos())):
-                    QToolTip.showText(event.globalPos(), tile.tooltip, self)
-                    return True
-            QToolTip.hideText()
-            return True
-        return super().event(event)
+    def text_at(self, place: QPointF) -> str:
+        shown = zip(self._tiles, self._boxes(), strict=True)
+        return next((tile.tooltip for tile, box in shown if box.contains(place)), "")
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         painter = QPainter(self)

@@ -40,6 +40,11 @@ class Refresher(QObject):
         for name, signal in signals.items():
             signal.connect(partial(self._count, name))
 
+    @property
+    def busy(self) -> bool:
+        """Whether visible widgets wait for their refresh."""
+        return self._timer.isActive() or any(widget.outdated() for widget in self._visible())
+
     def add(self, widget: FollowingWidget) -> None:
         """Refresh a widget until Qt destroys it."""
         self._widgets[id(widget)] = ref(widget)

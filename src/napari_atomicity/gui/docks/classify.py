@@ -20,13 +20,15 @@ from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...models.analysis import Analysis
 from ...pipeline.analysis import classify_clusters, embed_clusters
+from ...pipeline.run_request import RunRequest
 from ...statistics.ratios import images_that_differ
 from .. import tasks
-from ..controls.forms import ComboBox, new_form
+from ..controls.forms import ComboBox
 from ..controls.glyphs import glyph_icon
+from ..controls.settings_form import form_of
 from ..controls.shortcuts import as_help
 from ..panels.dock import Dock
-from ..panels.forms import ModelCombo, add_device_row, add_symmetries_row
+from ..panels.forms import ModelCombo
 
 CONDITIONS_DIFFER = (
     "Conditions differ from the model's training: adapt (dock Adapt) before you trust labels or "
@@ -80,10 +82,8 @@ class Classify(Dock):
         )
         self.legend = self.add(self._new_legend())
         self._build_corrections()
-        form = new_form()
-        self.device = add_device_row(form)
-        self.symmetries = add_symmetries_row(form, "as for the last classification of the image")
-        self.content.addLayout(form)
+        form = self.add(form_of(RunRequest, "device", "symmetries"))
+        self.device, self.symmetries = form.controls["device"], form.controls["symmetries"]
 
     def _new_legend(self) -> QTreeWidget:
         legend = QTreeWidget()
@@ -151,7 +151,7 @@ class Classify(Dock):
             error = AtomicityError("no clusters have been found yet", advice="Press Detect first")
             show_error(tasks.format_error(error))
             return
-        model, device = self.models.model, self.device.device
+        model, device = self.models.model, self.device.currentData()
         self.binding.set_engine(image, model, device)
         self.start(
             classify,

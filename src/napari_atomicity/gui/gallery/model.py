@@ -230,7 +230,7 @@ class GalleryModel(QAbstractListModel):
         """Return the captions of some tiles, as next to the clusters in the image."""
         columns = ["label", "label_corrected", "confidence"]
         part = self.rows.table[columns].iloc[self.arrangement.order[positions]]
-        return marks.texts(part).tolist()
+        return marks.texts(part)
 
     def labels(self, positions: np.ndarray) -> list[str]:
         return self.rows.table["label"].to_numpy()[self.arrangement.order[positions]].tolist()

@@ -52,6 +52,7 @@ class Linked:
             The classes in order.
         """
         self._rows = RowIndex(table, self._id_column)
+        assert plot.members is not None
         self._member = plot.members(table, data)
         self._size = np.bincount(self._member[self._member >= 0], minlength=len(data))
         self._view.setAccessibleName(plot.title)

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from qtpy.QtCore import QEvent, QPoint, QPointF, QRect, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import (
-    QHelpEvent,
-    QImage,
-    QMouseEvent,
-    QPainter,
-    QPaintEvent,
-    QPalette,
-    QResizeEvent,
-    QShowEvent,
-)
-from qtpy.QtWidgets import QRubberBand, QSizePolicy, QToolTip, QWidget
+from qtpy.QtCore import QPoint, QPointF, QRect, Qt, Signal
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QRubberBand, QSizePolicy, QWidget
 
 from ...reporting.plot_base import Look, Plot, draw_selection
-from ...reporting.plots import plot_figure, style
+from ...reporting.plots import style
+from ..controls.chart import Chart
 from .mouse import ADD, REMOVE, REPLACE, selection_mode
 from .scatter import PICK_RADIUS_PX
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _DRAG_PX = 4
-_RESIZE_MS = 40
 _COLUMN_PX = 30
-_FAINT = 0.4
+_MAX_DESCRIBED = 30
+"""Largest number of marks that the accessible description contains."""
 
 
 def nearest(boxes: np.ndarray, x: float, y: float) -> tuple[int, float]:
@@ -65,35 +61,37 @@ def touched(boxes: np.ndarray, area: QRect) -> np.ndarray:
     )
 
 
-class PlotView(QWidget):
+class PlotView(Chart):
     """One plot in the size of the widget and the colours of the theme.
 
     A click picks a bar or a point, or the column of a plot with columns; a drag picks all marks
-    that it touches. Shift adds to the selection, Ctrl removes from it.
+    that it touches. Shift adds to the selection, Ctrl removes from it. Marks of a plot without
+    members have tooltips only.
 
     Signals: ``picked(rows of the data, mode)`` with mode "replace", "add" or "remove".
+
+    Parameters
+    ----------
+    parent : QWidget, optional
+        The parent.
+    lines : float, optional
+        Height in lines of text; by default the view takes all the height that there is.
     """
 
     picked = Signal(object, str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, parent: QWidget | None = None, lines: float | None = None) -> None:
+        super().__init__(parent, lines or 18.0)
         self._plot: Plot | None = None
         self._data = pd.DataFrame()
-        self._classes: Sequence[str] = ()
         self._share = np.empty(0)
         self._boxes = np.empty((0, 4))  # of the marks, in logical pixels, y downwards
-        self._canvas: FigureCanvasAgg | None = None
         self._bare: object = None  # the picture without marks
-        self._image: QImage | None = None
         self._press: QPoint | None = None
         self._band: QRubberBand | None = None
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._go_on)
-        self._work: Iterator[None] | None = None
-        self.setMinimumSize(180, 150)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        if lines is None:
+            self.setMinimumSize(180, 150)
+            self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     # ---- what is shown
     @property
@@ -123,9 +121,14 @@ class PlotView(QWidget):
         classes : sequence of str
             The classes in order.
         """
-        self._plot, self._data, self._classes = plot, data, tuple(classes)
+
+        def draw(figure: Figure, look: Look) -> None:
+            figure.set_layout_engine("constrained")
+            plot.draw(figure.add_subplot(), data, replace(look, classes=tuple(classes)))
+
+        self._plot, self._data = plot, data
         self._share = np.zeros(len(data))
-        self._stale()
+        self.show_chart(draw)
 
     def mark(self, share: np.ndarray) -> None:
         """Show the selected share of each mark, without drawing the plot again."""
@@ -134,58 +137,16 @@ class PlotView(QWidget):
             if self._canvas is not None:
                 self._draw_marks()
 
-    def _stale(self, wait_ms: int = 0) -> None:
-        self._canvas = self._work = None
-        if self.isVisible():
-            self._timer.start(wait_ms)
-
-    def look(self) -> Look:
-        """Return the style that matches the theme."""
-        palette = self.palette()
-        ink = palette.color(QPalette.ColorRole.WindowText).name()
-        paper = palette.color(QPalette.ColorRole.Window).name()
-        size = self.font().pointSizeF()
-        return Look(self._classes, ink, paper, size if size > 0 else 9.0)
-
-    def draw_now(self) -> None:
-        """Draw the plot without delay."""
-        self._timer.stop()
-        for _ in self._steps():
-            pass
-        self._work = None
-
-    def _go_on(self) -> None:
-        """Run the next step of drawing, and let the window handle events between steps."""
-        if self._work is None:
-            self._work = self._steps()
-        try:
-            next(self._work)
-        except StopIteration:
-            self._work = None
-        else:
-            self._timer.start(0)
-
-    def _steps(self) -> Iterator[None]:
-        """Draw the plot in steps: figure, layout, painting."""
-        if self._plot is None or self.width() < 2 or self.height() < 2:
-            return
-        ratio, look = self.devicePixelRatioF(), self.look()
-        dpi = self.logicalDpiX() * ratio
-        size = self.width() * ratio / dpi, self.height() * ratio / dpi
-        figure = plot_figure(self._plot, self._data, look, size, dpi)
-        canvas = FigureCanvasAgg(figure)
-        yield
-        with style():
-            figure.get_layout_engine().execute(figure)
-            figure.set_layout_engine("none")
-        yield
-        with style():
-            canvas.draw()
-        self._canvas, self._bare = canvas, canvas.copy_from_bbox(figure.bbox)
+    def _on_drawn(self) -> None:
+        assert self._plot is not None and self._canvas is not None
+        figure = self._canvas.figure
+        self._bare = self._canvas.copy_from_bbox(figure.bbox)
         self._boxes = self._on_screen()
         axes = figure.axes[0]
         words = [axes.get_title(loc="left"), *(text.get_text() for text in axes.texts)]
-        self.setAccessibleDescription(" ".join(words).replace("\n", " ").strip())
+        if len(self._data) <= _MAX_DESCRIBED:
+            words += [f"{self._plot.words(row)};" for row in self._data.to_dict("records")]
+        self.setAccessibleDescription(" ".join(words).replace("\n", " ").strip(" ;"))
         self._draw_marks()
 
     def _on_screen(self) -> np.ndarray:
@@ -213,12 +174,7 @@ class PlotView(QWidget):
                 for artist in draw_selection(axes, self.look(), places, self._share):
                     axes.draw_artist(artist)
                     artist.remove()
-        pixels = np.asarray(canvas.buffer_rgba())
-        height, width, _ = pixels.shape
-        image = QImage(pixels.data, width, height, 4 * width, QImage.Format.Format_RGBA8888)
-        self._image = image.copy()  # Qt does not keep the array alive
-        self._image.setDevicePixelRatio(self.devicePixelRatioF())
-        self.update()
+        self._show_pixels()
 
     # ---- picking
     def rows_at(self, place: QPointF) -> np.ndarray:
@@ -246,10 +202,9 @@ class PlotView(QWidget):
         return bool(box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1)
 
     # ---- events
-    def sizeHint(self) -> QSize:  # noqa: N802
-        return QSize(380, 300)
-
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        if self._plot is None or self._plot.members is None:
+            return
         # While another picture is drawn, the visible one does not match the data.
         if event.button() == Qt.MouseButton.LeftButton and self._canvas is not None:
             self._press = event.position().toPoint()
@@ -283,41 +238,8 @@ class PlotView(QWidget):
         if len(rows) or mode == REPLACE:
             self.picked.emit(rows, mode)
 
-    def event(self, event: QEvent) -> bool:
-        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            rows = self.rows_at(QPointF(event.pos()))
-            if len(rows) and self._plot is not None:
-                shown = self._data.iloc[rows[:8]].to_dict("records")
-                words = "\n".join(self._plot.words(row) for row in shown)
-                QToolTip.showText(event.globalPos(), words, self)
-            else:
-                QToolTip.hideText()
-            return True
-        return super().event(event)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
-        super().resizeEvent(event)
-        self._stale(_RESIZE_MS)
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        if self._canvas is None:
-            self._timer.start(0)
-
-    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
-        super().changeEvent(event)
-        kinds = QEvent.Type
-        if event.type() in (kinds.StyleChange, kinds.PaletteChange, kinds.FontChange):
-            self._stale()
-
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
-        if self._image is None:
-            return
-        painter = QPainter(self)
-        if not self.isEnabled():  # the content is outdated
-            painter.setOpacity(_FAINT)
-        if self._canvas is None:  # of another size until the next one is there
-            painter.drawImage(self.rect(), self._image)
-        else:
-            painter.drawImage(QPoint(0, 0), self._image)
-        painter.end()
+    def text_at(self, place: QPointF) -> str:
+        rows = self.rows_at(place)
+        if self._plot is None or not len(rows):
+            return ""
+        return "\n".join(map(self._plot.words, self._data.iloc[rows[:8]].to_dict("records")))

@@ -23,6 +23,7 @@ from ....core.errors import AtomicityError
 from ....models.analysis import Analysis
 from ....models.files import user_folder
 from ....pipeline import adaptation_text
+from ....pipeline.adaptation_settings import AdaptRequest
 from ... import tasks
 from ...controls.bars import BarChart
 from ...controls.connections import follow, follow_soon
@@ -34,7 +35,8 @@ from ...controls.forms import (
     new_form,
     selectable_label,
 )
-from ...panels.forms import DeviceCombo, ModelCombo, TaskBar, busy
+from ...controls.settings_form import form_of
+from ...panels.forms import ModelCombo, TaskBar, busy
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ...viewer.binding import binding_of
 from ...viewer.models import keep_available, model_folder
@@ -82,7 +84,8 @@ class Adapt(QWidget):
         self.models = ModelCombo()
         self.images = QComboBox()
         self.images.addItems([THIS_IMAGE, ALL_IMAGES])
-        self.device = DeviceCombo()
+        settings = form_of(AdaptRequest, "device")
+        self.device = settings.controls["device"]
         self.hint = selectable_label("Clusters to learn from")
         self.button = main_button("Adapt", self)
         self.button.setToolTip(
@@ -103,11 +106,7 @@ class Adapt(QWidget):
             "recorded "
             "under the same conditions. Default: this image.",
         )
-        more = new_form()
-        labelled(more, "Device", self.device, "Device for the training. Default: automatic.")
-        inner = QWidget()
-        inner.setLayout(more)
-        self.settings = folded(inner)
+        self.settings = folded(settings)
 
         content = QWidget()
         layout = QVBoxLayout(content)
@@ -251,7 +250,7 @@ class Adapt(QWidget):
             chosen,
             model,
             free_name(model),
-            self.device.device,
+            self.device.currentData(),
             message="Adapting",
             on_result=self._done,
             key="adapt",

@@ -6,17 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import (
-    QColor,
-    QFontMetricsF,
-    QHelpEvent,
-    QMouseEvent,
-    QPainter,
-    QPaintEvent,
-    QPen,
-)
-from qtpy.QtWidgets import QToolTip, QWidget
+from qtpy.QtCore import QLineF, QPointF, QRectF, Qt, Signal
+from qtpy.QtGui import QColor, QFontMetricsF, QMouseEvent, QPainter, QPaintEvent, QPen
+from qtpy.QtWidgets import QWidget
 
 from ...controls.drawing import Drawing, small
 
@@ -55,8 +47,8 @@ class ColumnChart(Drawing):
     def __init__(
         self, lines: float = 4.0, counts: bool = False, parent: QWidget | None = None
     ) -> None:
-        super().__init__(parent)
-        self._lines, self._counts = lines, counts
+        super().__init__(parent, lines)
+        self._counts = counts
         self._columns: tuple[ChartColumn, ...] = ()
         self._ticks: tuple[tuple[float, str], ...] = ()
         self._line: float | None = None
@@ -85,9 +77,6 @@ class ColumnChart(Drawing):
         )
         self.update()
 
-    def sizeHint(self) -> QSize:  # noqa: N802
-        return QSize(240, math.ceil(self._lines * QFontMetricsF(self.font()).height()))
-
     # ---- geometry
     def _area(self) -> QRectF:
         line = QFontMetricsF(small(self.font())).height()
@@ -112,13 +101,9 @@ class ColumnChart(Drawing):
         return -1
 
     # ---- events
-    def event(self, event: QEvent) -> bool:
-        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            index = self.index_at(QPointF(event.pos()))
-            words = self._columns[index].tooltip if index >= 0 else self.toolTip()
-            QToolTip.showText(event.globalPos(), words, self)
-            return True
-        return super().event(event)
+    def text_at(self, place: QPointF) -> str:
+        index = self.index_at(place)
+        return self._columns[index].tooltip if index >= 0 else ""
 
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         index = self.index_at(event.position())
@@ -137,14 +122,12 @@ class ColumnChart(Drawing):
         highest = max((c.value for c in self._columns), default=0.0)
         for i, column in enumerate(self._columns):
             self._paint_column(painter, metrics, column, self._box(i), highest)
-        painter.setPen(self._ink(0.8))
         for share, words in self._ticks:
-            width = metrics.horizontalAdvance(words)
-            x = area.left() + share * area.width() - width / 2
-            x = min(max(x, 0.0), self.width() - width)
-            painter.drawText(QPointF(x, self.height() - metrics.descent() - 1), words)
+            x = area.left() + share * area.width()
+            self._tick(painter, x, self.height() - metrics.descent() - 1, words)
         if self._line is not None:
-            self._paint_line(painter, area)
+            x = area.left() + self._line * area.width()
+            self._rimmed(painter, [QLineF(x, 0, x, area.bottom())], 2.2)
         painter.end()
 
     def _paint_column(
@@ -166,24 +149,11 @@ class ColumnChart(Drawing):
             painter.setBrush(colour)
             painter.drawRect(filled)
             if self._counts:
-                self._write(painter, metrics, f"{column.value:g}", box, filled.top() - 2)
-        self._write(painter, metrics, column.label, box, self.height() - metrics.descent() - 1)
+                self._name(painter, metrics, f"{column.value:g}", box, filled.top() - 2)
+        self._name(painter, metrics, column.label, box, self.height() - metrics.descent() - 1)
 
-    def _write(
+    def _name(
         self, painter: QPainter, metrics: QFontMetricsF, words: str, box: QRectF, y: float
     ) -> None:
-        width = metrics.horizontalAdvance(words)
-        if words and width < 1.4 * box.width():
-            painter.setPen(self._ink(0.8))
-            painter.drawText(QPointF(box.center().x() - width / 2, y), words)
-
-    def _paint_line(self, painter: QPainter, area: QRectF) -> None:
-        assert self._line is not None
-        x = area.left() + self._line * area.width()
-        # Ink on a rim of paper: seen on the columns and beside them.
-        for colour, width in (
-            (self.palette().window().color(), 5.0),
-            (self.palette().windowText().color(), 2.2),
-        ):
-            painter.setPen(QPen(colour, width))
-            painter.drawLine(QPointF(x, 0), QPointF(x, area.bottom()))
+        if words and metrics.horizontalAdvance(words) < 1.4 * box.width():
+            self._tick(painter, box.center().x(), y, words)

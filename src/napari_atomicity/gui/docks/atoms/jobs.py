@@ -12,7 +12,7 @@ import pandas as pd
 
 from ....atoms import cluster_atoms
 from ....atoms.analysis import AtomAnalysis, find_atoms
-from ....atoms.card import available_atom_models
+from ....atoms.card import AtomCard
 from ....atoms.completeness import Completeness
 from ....atoms.injection import InjectedAtoms, inject_atoms
 from ....atoms.marks import ImageAtoms
@@ -120,8 +120,9 @@ def inject_test_atoms(
 def _model_of(analysis: AtomAnalysis) -> AtomModel:
     # Imported here, because the window starts without torch.
     from ....atoms.finder import load_atom_model
+    from ....models.files import available_cards
 
-    for card in available_atom_models():
+    for card in available_cards(AtomCard):
         if card.model_id == analysis.model_id:
             return load_atom_model(card.name)
     raise ModelError(

@@ -12,8 +12,9 @@ from ....core.image_loop import Executor
 from ....core.progress import Progress, Stop
 from ....io.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
+from ....pipeline.run_request import RunRequest
 from ... import tasks
-from ...panels.analysis_task import AnalysisRequest, analyse_image
+from ...panels.analysis_task import analyse_image
 from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
 from .remote_batch import analyse_remotely
@@ -26,13 +27,13 @@ class AnalyseAll(ImageQueue):
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding, "analyse all")
-        self._asked: AnalysisRequest
+        self._request: RunRequest
         self._place: int | str | None = None
 
     def start(
         self,
         images: list[str],
-        asked: AnalysisRequest,
+        request: RunRequest,
         place: int | str | None = None,
     ) -> None:
         """Analyse these images; the current image comes first.
@@ -41,33 +42,32 @@ class AnalyseAll(ImageQueue):
         ----------
         images : list of str
             Of the session.
-        asked : AnalysisRequest
+        request : RunRequest
             For all of them.
         place : int or str, optional
             None: one after the other in this process. Else as of `remote_batch.place_of`.
         """
-        self._asked, self._place = asked, place
+        self._request, self._place = request, place
         self.begin(images)
 
     def executor(self, progress: Progress) -> Executor:
         if self._place is None:
             return super().executor(progress)
-        asked = {**self._asked._asdict(), "umap": True}
         return partial(
             analyse_remotely,
             micrograph_of=self.state.micrograph,
-            asked=asked,
+            request=self._request,
             place=self._place,
             progress=progress,
         )
 
     def step(self, image: str, progress: Progress, stop: Stop) -> Analysis:
-        return analyse_image(self.state.micrograph(image), self._asked, progress, stop)
+        return analyse_image(self.state.micrograph(image), self._request, progress, stop)
 
     def take(self, image: str, analysis: Analysis) -> None:
         if image not in self.state.images:
             return
-        self.binding.set_engine(image, self._asked.model, self._asked.device)
+        self.binding.set_engine(image, self._request.model, self._request.device)
         if self._place is not None and isinstance(analysis.micrograph, LazyMicrograph):
             self.state.follow_file(image, analysis.micrograph)
         if not self.binding.accepts(analysis):
@@ -87,9 +87,9 @@ class AnalyseAll(ImageQueue):
                 tasks.logger.error("%s", also)
 
     def finish(self) -> None:
-        self.record(
-            "analyse all", {**self._asked._asdict(), "detection": asdict(self._asked.detection)}
-        )
+        settings = asdict(self._request)
+        names = ("detection", "model", "device", "symmetries")
+        self.record("analyse all", {name: settings[name] for name in names})
         if self.failed:
             n = len(self.failed)
             show_info(

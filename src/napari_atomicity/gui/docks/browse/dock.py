@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -27,19 +28,17 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import AtomicityError
+from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX
 from ....state.window_state import Status
 from ... import tasks
 from ...controls.connections import follow, follow_soon
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
+from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, Shortcut
-from ...panels.analysis_task import AnalysisRequest
 from ...panels.forms import (
-    DetectionForm,
     TaskBar,
-    add_device_row,
     add_model_row,
-    add_symmetries_row,
     busy,
 )
 from ...viewer.binding import binding_of
@@ -169,9 +168,8 @@ class Browse(QWidget):
 
     def _settings_form(self) -> QWidget:
         form = new_form()
-        self.models, self.device = add_model_row(form), add_device_row(form)
-        self.symmetries = add_symmetries_row(form)
-        self.detection = DetectionForm()
+        self.models = add_model_row(form)
+        self.form = form_of(RunRequest, "device", "symmetries", "detection")
         self.place = QLineEdit()
         self.place.setPlaceholderText("in this window")
         labelled(
@@ -182,7 +180,7 @@ class Browse(QWidget):
             "running dask scheduler (tcp://host:8786) whose workers find the images under the same "
             "path. Default: empty, one image after the other in this window.",
         )
-        self.settings = folded(form, self.detection)
+        self.settings = folded(form, self.form)
         return self.settings
 
     def _bind_keys(self) -> None:
@@ -303,7 +301,7 @@ class Browse(QWidget):
     def analyse_all(self) -> None:
         """Analyse what is new; if nothing is, all of it again."""
         try:
-            detection = self.detection.settings()
+            settings = self.form.settings()
             place = place_of(self.place.text())
         except AtomicityError as error:
             show_error(tasks.format_error(error))
@@ -312,10 +310,7 @@ class Browse(QWidget):
         images = waiting or self.state.images
         if not waiting and not self._wants_all_again(len(images)):
             return
-        asked = AnalysisRequest(
-            detection, self.models.model, self.device.device, self.symmetries.isChecked()
-        )
-        self.batch.start(images, asked, place)
+        self.batch.start(images, replace(settings, model=self.models.model), place)
 
     def _wants_all_again(self, n: int) -> bool:
         buttons = QMessageBox.StandardButton

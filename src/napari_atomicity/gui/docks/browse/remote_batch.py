@@ -14,6 +14,7 @@ from ....core.progress import Progress, Stop, report
 from ....io.lazy_micrograph import LazyMicrograph
 from ....io.provenance import Outcome
 from ....models.analysis import Analysis
+from ....pipeline.run_request import RunRequest
 
 MAX_PROCESSES = 512
 
@@ -45,7 +46,7 @@ def analyse_remotely(
     stop: Stop | None,
     *,
     micrograph_of: Callable[[str], Micrograph],
-    asked: Mapping[str, Any],
+    request: RunRequest,
     place: int | str,
     progress: Progress | None = None,
 ) -> Generator[tuple[str, Analysis | Exception], None, None]:
@@ -65,8 +66,8 @@ def analyse_remotely(
     micrograph_of : callable
         ``micrograph_of(image)`` returns the present micrograph. The other processes must see its
         file under the same path.
-    asked : mapping of str to Any
-        Parts of a `runs.RunRequest`.
+    request : RunRequest
+        Model, device and settings.
     place : int or str
         As of `place_of`.
     progress : callable, optional
@@ -87,7 +88,7 @@ def analyse_remotely(
     micrographs = {image: micrograph_of(image) for image in images}
     paths = {image: Path(m.path) for image, m in micrographs.items() if m.path is not None}
     left = [image for image in micrographs if image not in paths]
-    for image, outcome, analysis in _remote_results(paths, asked, place, progress, stop):
+    for image, outcome, analysis in _remote_results(paths, request, place, progress, stop):
         try:
             own = micrograph_of(image)
         except KeyError:  # removed in the meantime
@@ -103,7 +104,7 @@ def analyse_remotely(
 
 def _remote_results(
     paths: Mapping[str, Path],
-    asked: Mapping[str, Any],
+    request: RunRequest,
     place: int | str,
     progress: Progress | None,
     stop: Stop | None,
@@ -111,10 +112,9 @@ def _remote_results(
     from ....io.inputs import Input
     from ....pipeline.batch import analyse_on
     from ....pipeline.dask_workers import Workers
-    from ....pipeline.runs import RunRequest
     from ....pipeline.sent_model import SentModel
 
-    request, n = RunRequest(**asked), len(paths)
+    n = len(paths)
     report(progress, 0, n, "Starting the processes")
     model = SentModel.of(request.model, request.device)
     n_processes, scheduler = (place, None) if isinstance(place, int) else (None, place)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QTimer
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -25,14 +23,20 @@ from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, check, report
 from ....io.tables import write_table
 from ....models.analysis import Analysis
-from ....models.class_average_figure import write_picture
+from ....models.class_average_figure import draw_profiles, write_picture
 from ....models.class_averages import Averages, of_analyses
-from ....state.window_state import WindowState
+from ....reporting.plot_base import Look
+from ...controls.chart import Chart
 from ...controls.forms import scrolling
+from ...controls.refresher import FollowingWidget
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from ...panels.table_files import FILE_TYPES, with_suffix
 from ...tasks import running, start
-from .profiles import AverageGrid, ProfileChart, lines_of
+from ...viewer.binding import Binding
+from .profiles import AverageGrid, describe_profiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NO_CLUSTERS = "No clusters yet: press Analyse."
 NOT_CLASSIFIED = "The clusters are not classified yet: press Classify."
@@ -93,23 +97,18 @@ def format_average(averages: Averages) -> str:
     return words + (f"; left out: {out}." if out else ".")
 
 
-class ClassAverages(QWidget):
-    """Average patches, class maps and radial profiles by class, of one image or of all.
+class ClassAverages(FollowingWidget):
+    """Average patches, class maps and radial profiles by class, of one image or of all."""
 
-    Call `later` after a change; averages are computed only while the page is visible.
-    """
+    follows = ("changed", "current_changed", "images_changed")
+    delay_ms = _DEBOUNCE_MS
 
-    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(binding.refresher, parent)
+        self.state = binding.state
         self.averages: Averages | None = None
         self._request: object = None
-        self._stale = True
         self._build()
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DEBOUNCE_MS)
-        self._timer.timeout.connect(self.update_now)
 
     def _build(self) -> None:
         outer = QVBoxLayout(self)
@@ -148,7 +147,7 @@ class ClassAverages(QWidget):
         )
         self.unit_combo.setAccessibleName("Scale of the averages")
         for combo in (self.scope_combo, self.unit_combo):
-            combo.currentIndexChanged.connect(self.later)
+            combo.currentIndexChanged.connect(self.invalidate)
             combo.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
@@ -165,8 +164,8 @@ class ClassAverages(QWidget):
         self.note = QLabel()
         self.note.setWordWrap(True)
         self.grid = AverageGrid()
-        self.charts_row = QHBoxLayout()
-        self.charts: list[ProfileChart] = []
+        self.profiles = Chart(lines=13)
+        self.profiles.setAccessibleName("Radial profiles of the class maps")
         self.legend = QLabel(
             "The number below a map compares centre and outline (dashed): +1 all at the centre, "
             "−1 all at the outline."
@@ -177,27 +176,16 @@ class ClassAverages(QWidget):
         body.setContentsMargins(4, 2, 6, 4)
         body.addWidget(self.grid)
         body.addWidget(self.legend)
-        body.addLayout(self.charts_row)
+        body.addWidget(self.profiles)
         body.addWidget(self.note)
         body.addStretch(1)
         return content
 
     # ---- computing
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        if self._stale:
-            self.later()
-
-    def later(self, *_: object) -> None:
-        """Average once for several changes, while the page is visible."""
-        self._stale = True
-        if self.isVisible():
-            self._timer.start()
-
     @property
     def settled(self) -> bool:
         """Whether the page is up to date, or hidden."""
-        waiting = self._stale or self._timer.isActive() or running(self.state, _TASK)
+        waiting = self.outdated() or running(self.state, _TASK)
         return not (self.isVisible() and waiting)
 
     def analyses(self) -> list[Analysis]:
@@ -209,11 +197,8 @@ class ClassAverages(QWidget):
         found = [state.analysis(name) for name in names]
         return [a for a in found if a is not None]
 
-    def update_now(self) -> None:
+    def refresh(self) -> None:
         """Average the clusters in a worker."""
-        if not self.isVisible():
-            return
-        self._stale = False
         request = self._request = object()
         analyses = self.analyses()
         words = why_empty(analyses)
@@ -242,21 +227,20 @@ class ClassAverages(QWidget):
     def _show(self, *_: object) -> None:
         averages, normalised = self.averages, self.own_scale.isChecked()
         there = averages is not None and bool(averages.items)
-        for widget in (self.grid, self.legend, self.own_scale, self.save_button):
+        for widget in (
+            self.grid, self.legend, self.profiles, self.own_scale, self.save_button
+        ):  # fmt: skip
             widget.setVisible(there)
         self.grid.show_averages(averages if there else None, normalised)
-        channels = averages.channels if averages is not None and there else []
-        while len(self.charts) < len(channels):
-            self.charts.append(ProfileChart())
-            self.charts_row.addWidget(self.charts[-1], 1)
-        lines = {c: lines_of(averages, c, normalised) for c in channels if averages is not None}
-        ends = [np.nanmax(x.mean + x.error, initial=0.0) for own in lines.values() for x in own]
-        top = 1.0 if normalised else float(max(ends, default=0.0)) or 1.0
-        for i, chart in enumerate(self.charts):
-            chart.setVisible(i < len(channels))
-            if i < len(channels) and averages is not None:
-                title = f"{channels[i]} map" + (" / its maximum" if normalised else " / score")
-                chart.show_lines(title, lines[channels[i]], averages.unit, top)
+        if averages is not None and there:
+            self._show_profiles(averages, normalised)
+
+    def _show_profiles(self, averages: Averages, normalised: bool) -> None:
+        def draw(figure: Figure, look: Look) -> None:
+            figure.set_layout_engine("constrained")
+            draw_profiles(figure, averages, normalised=normalised)
+
+        self.profiles.show_chart(draw, describe_profiles(averages, normalised))
 
     # ---- out
     def export_picture(self) -> None:

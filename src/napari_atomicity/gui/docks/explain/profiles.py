@@ -1,31 +1,23 @@
-"""Class averages painted: a column of small pictures per class, and radial profiles."""
+"""Class averages in the window: a column of small pictures for each class.
+
+They are painted by Qt: 28 axes for seven classes take matplotlib a quarter of a second.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
-from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import (
-    QColor,
-    QFont,
-    QFontMetricsF,
-    QHelpEvent,
-    QImage,
-    QPainter,
-    QPaintEvent,
-    QPen,
-    QPolygonF,
-)
-from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPaintEvent, QPen
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from ....core.palette import colour_of, symbol_of
 from ....models.class_average_figure import outline_radius, profile_of, top_of
 from ....models.class_averages import Average, Averages
-from ...controls.drawing import small
+from ...controls.drawing import Drawing, small
 from ...controls.glyphs import paint_glyph
 from ...controls.patch_view import COLORMAP, grey
 
@@ -57,7 +49,7 @@ def format_profile(average: Average) -> str:
     )
 
 
-class AverageGrid(QWidget):
+class AverageGrid(Drawing):
     """A column per class; below each other patches and class maps of every channel."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -139,16 +131,12 @@ class AverageGrid(QWidget):
         return QSize(160, 0)
 
     # ---- painting
-    def event(self, event: QEvent) -> bool:
-        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            for boxes, row in zip(self.boxes(), self.cells(), strict=True):
-                for box, average in zip(boxes, row, strict=True):
-                    if average is not None and box.contains(QPointF(event.pos())):
-                        QToolTip.showText(event.globalPos(), format_profile(average), self)
-                        return True
-            QToolTip.hideText()
-            return True
-        return super().event(event)
+    def text_at(self, place: QPointF) -> str:
+        for boxes, row in zip(self.boxes(), self.cells(), strict=True):
+            for box, average in zip(boxes, row, strict=True):
+                if average is not None and box.contains(place):
+                    return format_profile(average)
+        return ""
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         averages = self._averages
@@ -241,150 +229,20 @@ class AverageGrid(QWidget):
         painter.setFont(self.font())
 
     def _paint_nothing(self, painter: QPainter, box: QRectF) -> None:
-        ink = QColor(self.palette().windowText().color())
-        ink.setAlphaF(0.25)
-        painter.setPen(QPen(ink, 1.0, Qt.PenStyle.DotLine))
+        painter.setPen(QPen(self._ink(0.25), 1.0, Qt.PenStyle.DotLine))
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.drawRect(box.adjusted(0.5, 0.5, -0.5, -0.5))
 
 
-@dataclass(frozen=True, eq=False)
-class Line:
-    """A profile: distances, means and standard errors (K,), in the look of its class."""
-
-    label: str
-    colour: str
-    symbol: str
-    r: np.ndarray
-    mean: np.ndarray
-    error: np.ndarray
-
-
-def lines_of(averages: Averages, channel: str, normalised: bool) -> list[Line]:
-    """Return the radial profiles of the class maps of a channel."""
-    out = []
-    for label in averages.labels:
-        average = averages.get(label, channel)
-        if average is not None and average.clusters:
-            look = colour_of(label, averages.classes), symbol_of(label, averages.classes)
-            out.append(Line(label, *look, *profile_of(average, normalised)))
-    return out
-
-
-class ProfileChart(QWidget):
-    """Radial profiles of one channel, in the colours of the theme."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._lines: tuple[Line, ...] = ()
-        self._title = ""
-        self._unit = "radius"
-        self._top = 1.0
-        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        policy.setHeightForWidth(True)
-        self.setSizePolicy(policy)
-
-    @property
-    def lines(self) -> tuple[Line, ...]:
-        return self._lines
-
-    @property
-    def top(self) -> float:
-        """Upper end of the scale."""
-        return self._top
-
-    def show_lines(self, title: str, lines: Sequence[Line], unit: str, top: float) -> None:
-        """Show profiles against the distance in ``unit``, on a scale from 0 to ``top``."""
-        self._title, self._lines, self._unit, self._top = title, tuple(lines), unit, top
-        self.setAccessibleName(f"Radial profiles, {title}")
-        self.update()
-
-    def hasHeightForWidth(self) -> bool:  # noqa: N802
-        return True
-
-    def heightForWidth(self, width: int) -> int:  # noqa: N802
-        line = QFontMetricsF(self.font()).height()
-        return math.ceil(min(max(0.75 * width, 8 * line), 14 * line))
-
-    def sizeHint(self) -> QSize:  # noqa: N802
-        return QSize(160, self.heightForWidth(max(self.width(), 140)))
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802
-        return QSize(80, round(7 * QFontMetricsF(self.font()).height()))
-
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
-        if not self._lines:
-            return
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        font = small(self.font())
-        metrics = QFontMetricsF(font)
-        line = metrics.height()
-        words = f"{self._top:.2g}"
-        left = metrics.horizontalAdvance(words) + 6
-        area = QRectF(left, 1.3 * line, self.width() - left - 6, self.height() - 4.0 * line)
-        end = float(max(x.r[-1] for x in self._lines))
-        painter.setFont(font)
-        self._paint_axes(painter, area, end, words, metrics)
-        for shown in self._lines:
-            self._paint_line(painter, area, end, shown, 0.55 * line)
-        painter.end()
-
-    def _paint_axes(
-        self, painter: QPainter, area: QRectF, end: float, words: str, metrics: QFontMetricsF
-    ) -> None:
-        ink = QColor(self.palette().windowText().color())
-        painter.setPen(ink)
-        painter.drawText(QPointF(area.left(), metrics.ascent()), self._title)
-        ink.setAlphaF(0.75)
-        painter.setPen(ink)
-        for y, text in ((area.top(), words), (area.bottom(), "0")):
-            width = metrics.horizontalAdvance(text)
-            painter.drawText(QPointF(area.left() - width - 4, y + 0.35 * metrics.ascent()), text)
-        base = area.bottom() + metrics.height()
-        for value in np.arange(0, end + 1e-6, 0.5):
-            x = area.left() + area.width() * float(value) / end
-            text = f"{value:g}"
-            faint = QColor(ink)
-            faint.setAlphaF(0.18)
-            painter.setPen(QPen(faint, 1))
-            painter.drawLine(QPointF(x, area.top()), QPointF(x, area.bottom()))
-            painter.setPen(ink)
-            painter.drawText(QPointF(x - metrics.horizontalAdvance(text) / 2, base), text)
-        name = "r / radius" if self._unit == "radius" else "r / nm"
-        painter.drawText(
-            QPointF(area.center().x() - metrics.horizontalAdvance(name) / 2,
-                    base + 1.05 * metrics.height()),
-            name,
-        )  # fmt: skip
-        painter.drawLine(area.bottomLeft(), area.bottomRight())
-        if self._unit == "radius" and end >= 1:
-            x = area.left() + area.width() / end
-            painter.setPen(QPen(QColor(OUTLINE_COLOUR), 1.2, Qt.PenStyle.DashLine))
-            painter.drawLine(QPointF(x, area.top()), QPointF(x, area.bottom()))
-
-    def _paint_line(
-        self, painter: QPainter, area: QRectF, end: float, shown: Line, glyph: float
-    ) -> None:
-        good = np.isfinite(shown.mean)
-        r, mean, error = shown.r[good], shown.mean[good], shown.error[good]
-        if not len(r):
-            return
-
-        def place(values: np.ndarray) -> list[QPointF]:
-            x = area.left() + area.width() * r / end
-            y = area.bottom() - area.height() * np.clip(values / self._top, 0, 1.04)
-            return [QPointF(float(a), float(b)) for a, b in zip(x, y, strict=True)]
-
-        band = QColor(shown.colour)
-        band.setAlphaF(0.25)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(band)
-        painter.drawPolygon(QPolygonF(place(mean + error) + place(mean - error)[::-1]))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.setPen(QPen(QColor(shown.colour), 1.8))
-        points = place(mean)
-        painter.drawPolyline(QPolygonF(points))
-        for at in points[3 :: max(len(points) // 3, 1)]:
-            box = QRectF(at.x() - glyph / 2, at.y() - glyph / 2, glyph, glyph)
-            paint_glyph(painter, box, shown.symbol, shown.colour)
+def describe_profiles(averages: Averages, normalised: bool) -> str:
+    """Describe where the radial profiles of the class maps have their maxima."""
+    parts = []
+    for average in averages.items:
+        if average.quantity == "class map" and average.clusters:
+            r, mean, _ = profile_of(average, normalised)
+            at = int(np.nan_to_num(mean).argmax())
+            parts.append(
+                f"{average.label}, {average.channel}: maximum {mean[at]:.2g} at {r[at]:.2g} "
+                f"{averages.unit}"
+            )
+    return "; ".join(parts)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-MOST = 2000
+MAX_ROWS = 2000
 """Points that are kept for the plot; of more, every second one goes."""
 
 
@@ -33,21 +34,22 @@ class LiveHistory:
         if not self.classes:
             self.classes = tuple(c.removeprefix("fraction_") for c in row if _is_fraction(c))
         self.rows.append(dict(row))
-        if len(self.rows) > MOST:
-            self.rows = self.rows[: -MOST // 4 : 2] + self.rows[-MOST // 4 :]
+        if len(self.rows) > MAX_ROWS:
+            self.rows = self.rows[: -MAX_ROWS // 4 : 2] + self.rows[-MAX_ROWS // 4 :]
 
-    def values(self, column: str) -> list[float]:
+    def values(self, column: str) -> np.ndarray:
         """Return a column, with NaN where it is missing."""
-        return [_number(row.get(column)) for row in self.rows]
+        values = pd.Series([row.get(column) for row in self.rows], dtype=object)
+        return pd.to_numeric(values, errors="coerce").to_numpy(float)
 
-    def change(self) -> list[float]:
-        """Of the conditions of the session, in units of its limit."""
+    def change(self) -> np.ndarray:
+        """Return the change of the conditions in the session, in units of its limit."""
         return self.values("session_change")
 
-    def drift(self) -> list[float]:
-        """Of the conditions, in units of the model's limit."""
+    def drift(self) -> np.ndarray:
+        """Return the drift of the conditions from the training, in units of the model's limit."""
         limits = self.values("drift_limit")
-        return [d / x if x else math.nan for d, x in zip(self.values("drift"), limits, strict=True)]
+        return self.values("drift") / np.where(limits == 0, np.nan, limits)
 
     @property
     def alarms(self) -> list[str]:
@@ -59,17 +61,11 @@ def _is_fraction(column: str) -> bool:
     return column.startswith("fraction_")
 
 
-def _number(value: object) -> float:
-    try:
-        return float(str(value))
-    except ValueError:
-        return math.nan
-
-
 def _texts(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def last_finite(values: Sequence[float]) -> float:
+def last_finite(values: np.ndarray) -> float:
     """Return the last finite value, or NaN."""
-    return next((x for x in reversed(values) if math.isfinite(x)), math.nan)
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if len(known) else math.nan

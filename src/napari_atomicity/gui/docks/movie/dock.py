@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QModelIndex
+from qtpy.QtCore import QModelIndex, QSignalBlocker
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -35,17 +35,18 @@ from ...controls.connections import follow_event
 from ...controls.forms import ComboBox, main_button
 from ...controls.line_table import Lines, table_of
 from ...controls.settings import remember
+from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import busy
 from ...viewer.tracks import BY_ATOMICITY, BY_TRACK
 from .averaging import NO_IMAGE, FrameAveraging
 from .curves import MAX_CURVES, counts_over_time, curves_of
 from .plot import TimePlot
-from .settings import MovieForm
 
 NO_STACK = "{} is a single image, not a movie."
 NOT_ANALYSED = "Analyse the stack first: clusters are found in every frame, then tracked."
 NOT_TRACKED = "Press Track: detections of one cluster in different frames get one track number."
+_SETTINGS = ("search_range_nm", "memory_frames", "min_frames", "drift", "frame_time_s", "rate")
 _SAME = ("cluster_id", "frame", "y_px", "x_px")
 
 
@@ -74,8 +75,10 @@ class Movie(Dock):
         self.message = self._add_label("Message")
         self.body = self.add(self._new_body())
         self.body.hide()
-        self.form = MovieForm()
-        self.form.changed.connect(self.invalidate)
+        self.form = form_of(MovieSettings, *_SETTINGS)
+        self.frame_time = self.form.controls["frame_time_s"]
+        for control in (self.frame_time, self.form.controls["rate"]):
+            control.valueChanged.connect(self.invalidate)
         self.settings_part = self.add(CollapsibleSection("Settings", self.form))
         averaging = FrameAveraging(self.binding)
         self.n_averaged, self.average_button = averaging.n_averaged, averaging.average_button
@@ -150,10 +153,13 @@ class Movie(Dock):
         image = self.state.current
         if image != self._image:
             self._image = image
-            self.form.forget()
+            with QSignalBlocker(self.frame_time):
+                self.frame_time.setValue(0.0)
         analysis = None if image is None else self.state.analysis(image)
         known = None if image is None else self.state.micrograph(image)
-        self.form.frame_time_s(None if known is None else frame_time_of(known))
+        seconds = None if known is None else frame_time_of(known)
+        text = "unknown" if seconds is None else f"{seconds:g} s, from the file"
+        self.frame_time.setSpecialValueText(text)
         self.message.setText(self._what_to_do(image, known, analysis))
         self.message.setVisible(bool(self.message.text()))
         if image is None or analysis is None or not is_tracked(analysis):

@@ -30,6 +30,7 @@ from ....core.model_card import ModelCard
 from ....io.clipboard import latex_table
 from ....io.reference_ratios import EXAMPLE, parse_reference
 from ....io.tables import read_reference, write_clusters, write_ratios
+from ....reporting.plot_parity import PARITY
 from ....statistics.prevalence import METHODS, unavailable
 from ....statistics.ratios import COLUMNS, class_ratios, counted
 from ....statistics.reference import (
@@ -52,10 +53,10 @@ from ...panels.table_files import (
     choose_table_path,
     write_in_worker,
 )
+from ...scatter.view import PlotView
 from ...tasks import running
 from ...viewer.models import card_of
-from .parity import ParityPlot
-from .table import RatioModel, capital, parity_points, summary, verdict
+from .table import RatioModel, capital, summary, verdict
 
 WORKER_FROM_ROWS = 1000
 WORKER_FROM_IMAGES = 3
@@ -158,7 +159,8 @@ class Ratios(Dock):
         self.verdict = QLabel()
         self.verdict.setWordWrap(True)
         self.verdict.setAccessibleName("Comparison with the reference")
-        self.parity = ParityPlot()
+        self.parity = PlotView(lines=14)
+        self.parity.setAccessibleName("Measured against reference fractions")
         part = QVBoxLayout()
         part.addLayout(row)
         part.addWidget(self.verdict)
@@ -374,10 +376,10 @@ class Ratios(Dock):
         self.comparison = comparison
         self.verdict.setText(verdict(comparison) if comparison is not None else capital(message))
         self.verdict.setVisible(bool(self.verdict.text()))
-        pairs = None if comparison is None else comparison.pairs
-        points = [] if pairs is None else parity_points(pairs, self.state.classes())
-        self.parity.points = points
-        self.parity.setVisible(bool(points))
+        pairs = pd.DataFrame() if comparison is None else comparison.pairs
+        self.parity.setVisible(len(pairs) > 0)
+        if len(pairs):
+            self.parity.show_plot(PARITY, pairs, self.state.classes())
 
     # ---- out
     def copy(self) -> None:

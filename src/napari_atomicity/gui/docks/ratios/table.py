@@ -1,4 +1,4 @@
-"""Class ratios as text, points of a parity plot and rows of a table."""
+"""Class ratios as text and as rows of a table."""
 
 from __future__ import annotations
 
@@ -15,34 +15,11 @@ from ....statistics.ratios import counted
 from ....statistics.reference import Comparison
 from ...controls.glyphs import glyph_icon
 from ...panels.ratio_bars import interval, per_cent
-from .parity import Point
 
 
 def capital(text: str) -> str:
     """Capitalise the first letter."""
     return text[:1].upper() + text[1:]
-
-
-def parity_points(pairs: pd.DataFrame, classes: Sequence[str]) -> list[Point]:
-    """Return a point per pair of a comparison."""
-    # Points with the same reference are shifted sideways so that they do not overlap.
-    same = pairs.groupby(pairs["reference"].round(3))["reference"]
-    number, size = same.cumcount(), same.transform("size")
-    aside = (number - (size - 1) / 2) * (4 / size).clip(upper=1)
-    return [
-        Point(
-            row["reference"],
-            row["fraction"],
-            row["fraction_low"],
-            row["fraction_high"],
-            colour_of(row["class"], classes),
-            symbol_of(row["class"], classes),
-            aside[i],
-            f"{row['class']} in {row['scope']}: {per_cent(row['fraction'])}, "
-            f"reference {per_cent(row['reference'])}",
-        )
-        for i, row in pairs.iterrows()
-    ]
 
 
 def verdict(comparison: Comparison) -> str:
