@@ -120,7 +120,7 @@ def test_a_session_goes_on_where_it_stopped(dock, viewer, folder, qtbot):
     assert dock.history.values("images").tolist() == [1, 2]
 
 
-def test_what_can_not_be_read_is_said(dock, folder, qtbot):
+def test_what_can_not_be_read_is_said(dock, viewer, folder, qtbot, settle):
     (folder / "broken.dm4").write_bytes(b"nothing like an image" * 50)
     write(folder / "good.tif")
     press(dock)
@@ -128,6 +128,7 @@ def test_what_can_not_be_read_is_said(dock, folder, qtbot):
     qtbot.waitUntil(lambda: dock.failures.isVisible(), timeout=60_000)
     assert "1 file could not be analysed" in dock.failures.text()
     assert "broken.dm4" in dock.failures.text()
+    settle(viewer)  # the other image may still be on its way to the canvas
 
 
 def test_an_alarm_is_seen_and_goes(dock, folder, qtbot, monkeypatch):

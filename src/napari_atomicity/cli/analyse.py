@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import ModelError, ReadError, TableError
-from ..core.text import pluralise
 from ..pipeline.run_request import RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,
     Images,
+    exit_with_status,
     fail,
     guarded,
     print_json,
@@ -124,8 +124,4 @@ def finish(run: Run, out: Path) -> None:
         Folder of the results.
     """
     say(f"{len(run.table)} clusters; results in {out}")
-    if run.interrupted:
-        fail("stopped: the completed images are saved", 130)
-    if run.failed:
-        number = pluralise(len(run.failed), "image")
-        fail(f"{number} could not be analysed: see {out / 'report.html'}")
+    exit_with_status(run, out / "report.html")

@@ -16,6 +16,7 @@ from .common import (
     AsJson,
     ConsoleProgress,
     Images,
+    exit_with_status,
     fail,
     guarded,
     print_json,
@@ -53,11 +54,7 @@ def atoms(
     if as_json:
         print_json(run.summary())
     say(f"{pluralise(len(run.table), 'atom')}; results in {out}")
-    if run.interrupted:
-        fail("stopped: the completed images are saved", 130)
-    if run.failed:
-        number = pluralise(len(run.failed), "image")
-        fail(f"{number} could not be analysed: see {out / 'run.json'}")
+    exit_with_status(run, out / "run.json")
 
 
 def _print_dispersion(run: AtomRun) -> None:

@@ -15,6 +15,7 @@ from .common import (
     AsJson,
     ConsoleProgress,
     Images,
+    exit_with_status,
     fail,
     guarded,
     print_json,
@@ -90,8 +91,4 @@ def _finish(run: BatchRun, out: Path) -> None:
     say(f"{pluralise(done, 'image')}{earlier}, {clusters}; results in {out}")
     if run.problem is not None:
         fail(f"{run.problem} The completed images are saved", 1)
-    if run.interrupted:
-        fail("stopped: the completed images are saved; the same command resumes the run", 130)
-    if run.failed:
-        number = pluralise(len(run.failed), "image")
-        fail(f"{number} could not be analysed: see {out / 'failures.csv'}")
+    exit_with_status(run, out / "failures.csv", "; the same command resumes the run")

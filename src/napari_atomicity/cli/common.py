@@ -142,6 +142,24 @@ class ConsoleProgress:
             self.line(f"  note: {warning}")
 
 
+def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
+    """Exit with the status of a run: interrupted, or with images that failed.
+
+    Parameters
+    ----------
+    run : Run or AtomRun
+        The run.
+    see : Path
+        File that names the images that failed.
+    advice : str, optional
+        What to do after an interruption.
+    """
+    if run.interrupted:
+        fail(f"stopped: the completed images are saved{advice}", 130)
+    if run.failed:
+        fail(f"{pluralise(len(run.failed), 'image')} could not be analysed: see {see}")
+
+
 def split_names(text: str) -> list[str]:
     """Split a list of names separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
