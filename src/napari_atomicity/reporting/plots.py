@@ -67,19 +67,19 @@ def style(look: Look | None = None) -> AbstractContextManager[None]:
     """
     import matplotlib as mpl
 
-    return mpl.rc_context(
-        {
-            **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
-            # Names of classes and images are text, even if they look like formulas.
-            "text.parse_math": False,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "atomicity",
-            "font.family": "sans-serif",
-            "font.size": 9,
-            "path.simplify": True,
-            **({} if look is None else _theme(look)),
-        }
-    )
+    settings: dict[str, Any] = {
+        k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")
+    }
+    settings |= {
+        # Names of classes and images are text, even if they look like formulas.
+        "text.parse_math": False,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "atomicity",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "path.simplify": True,
+    }
+    return mpl.rc_context(settings if look is None else settings | _theme(look))
 
 
 def _theme(look: Look) -> dict[str, Any]:
