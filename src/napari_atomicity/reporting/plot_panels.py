@@ -1,4 +1,4 @@
-"""Axes below each other, and lines in them, of charts of several quantities."""
+"""Margins, axes below each other, and lines, for charts without a layout engine."""
 
 from __future__ import annotations
 
@@ -14,6 +14,36 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def margins(
+    figure: Figure, look: Look, *, right_em: float = 1.0, bottom_em: float = 3.6
+) -> dict[str, float]:
+    """Return margins for a title, numbers and a label, that follow the font size.
+
+    A layout engine would find them more exactly, and take longer than the drawing.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    look : Look
+        Colours and sizes.
+    right_em, bottom_em : float
+        Margins at the right and at the bottom, in font sizes.
+
+    Returns
+    -------
+    dict of str to float
+        Arguments of `matplotlib.figure.Figure.subplots_adjust`.
+    """
+    width, height = 72 * figure.get_size_inches() / look.font_pt
+    return {
+        "left": 3.6 / width,
+        "right": max(1 - right_em / width, 0.4),
+        "top": 1 - 1.6 / height,
+        "bottom": min(bottom_em / height, 0.5),
+    }
+
+
 def stack_panels(
     figure: Figure,
     look: Look,
@@ -22,8 +52,6 @@ def stack_panels(
     bottom_em: float = 3.6,
 ) -> list[Axes]:
     """Add axes below each other with a common horizontal axis, and margins for their texts.
-
-    The margins follow the font size; a layout engine would take longer than the drawing.
 
     Parameters
     ----------
@@ -41,14 +69,11 @@ def stack_panels(
     list of matplotlib.axes.Axes
         The axes from the top; only the last one has numbers below it.
     """
-    width, height = 72 * figure.get_size_inches() / look.font_pt  # in font sizes
-    between, n = 1.9, len(heights)
-    room = max(height - 1.6 - bottom_em - between * (n - 1), 1.0)
-    grid = {
-        "left": 3.6 / width, "right": max(1 - right_em / width, 0.4), "top": 1 - 1.6 / height,
-        "bottom": bottom_em / height, "hspace": between * n / room, "height_ratios": heights,
-    }  # fmt: skip
-    axes = list(figure.subplots(n, 1, sharex=True, squeeze=False, gridspec_kw=grid)[:, 0])
+    grid = margins(figure, look, right_em=right_em, bottom_em=bottom_em)
+    between, n = 1.9 * look.font_pt / 72 / figure.get_figheight(), len(heights)
+    room = max(grid["top"] - grid["bottom"] - between * (n - 1), 0.05)
+    rows = {**grid, "hspace": between * n / room, "height_ratios": heights}
+    axes = list(figure.subplots(n, 1, sharex=True, squeeze=False, gridspec_kw=rows)[:, 0])
     for one in axes[:-1]:
         one.tick_params(bottom=False)
     return axes

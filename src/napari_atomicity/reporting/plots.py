@@ -67,9 +67,7 @@ def style(look: Look | None = None) -> AbstractContextManager[None]:
     """
     import matplotlib as mpl
 
-    settings: dict[str, Any] = {
-        k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")
-    }
+    settings: Any = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
     settings |= {
         # Names of classes and images are text, even if they look like formulas.
         "text.parse_math": False,
@@ -98,6 +96,7 @@ def _theme(look: Look) -> dict[str, Any]:
         "axes.titlesize": 0.9 * look.font_pt,
         "axes.titlelocation": "left",
         "axes.titlepad": 0.3 * look.font_pt,
+        "axes.titley": 1.0,  # a title that looks for its position takes 3 ms
         "legend.frameon": False,
         "legend.fontsize": 0.85 * look.font_pt,
     }
