@@ -177,12 +177,6 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         result = results[rng.integers(2)]
         state.clusters.set_analysis(replace(result, outlines=list(result.outlines)), soon=True)
 
-    def placed() -> None:
-        now = state.analysis("field")
-        table = now.table.copy()
-        table[["umap_1", "umap_2"]] = rng.normal(5, 2, (n, 2))
-        state.clusters.set_embedding(replace(now, table=table))
-
     return {
         "select one": select(1),
         "its label by key": key(Qt.Key.Key_3),
@@ -195,7 +189,6 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         "hide a label": lambda: setattr(binding, "hidden", binding.hidden ^ {"Pt41"}),
         "delete one by hand": lambda: state.clusters.remove_ids("field", [ids[3]]),
         "undo the deletion": lambda: binding.undo(),
-        "places in the map": placed,
         "analyse again": renewed,
     }
 

@@ -5,10 +5,10 @@ Importing the package is cheap: neither torch, Qt nor UMAP is loaded before it i
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._version import __version__
+from .core.lazy_imports import lazy_attributes
 
 _PUBLIC = {
     "Analysis": "models.analysis",
@@ -29,12 +29,4 @@ if TYPE_CHECKING:
     from .pipeline.analysis import analyse
     from .project import Project
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__ = lazy_attributes(__name__, _PUBLIC)

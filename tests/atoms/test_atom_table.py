@@ -48,10 +48,10 @@ def test_a_file_brings_it_back(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("y_px", np.nan, "no position"),
+        ("y_px", np.nan, "y_px of the atom table has missing"),
         ("confidence", 1.5, "between 0 and 1"),
         ("origin", "guess", "origin"),
-        ("atom_id", 1, "duplicate"),
+        ("atom_id", 1, "atom_id occurs twice"),
     ],
 )
 def test_what_is_impossible_is_refused(column, value, said):

@@ -14,7 +14,7 @@ import torch
 from napari_atomicity.atoms import finder
 from napari_atomicity.atoms import table as tables
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
-from napari_atomicity.atoms.card import AtomCard, available_atom_models
+from napari_atomicity.atoms.card import AtomCard
 from napari_atomicity.atoms.finder import AtomModel
 from napari_atomicity.atoms.network import STRIDE, AtomNet, pad_to_stride
 from napari_atomicity.core.errors import (
@@ -24,9 +24,9 @@ from napari_atomicity.core.errors import (
     UnsuitableImageError,
 )
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.model_card import ATOMS, CLUSTERS, ModelCard
 from napari_atomicity.models.files import (
-    ATOMS,
-    CLUSTERS,
+    available_cards,
     model_files,
     read_card,
     read_tensors,
@@ -67,7 +67,7 @@ def test_a_model_comes_back_from_its_file(tmp_path):
     saved = finder.save_atom_model(tmp_path / "mine", card, nets)
 
     path = tmp_path / "mine.safetensors"
-    assert finder.read_atom_card(path) == saved
+    assert read_card(path, AtomCard) == saved
     assert saved.model_id == f"mine-{saved.sha256[:8]}"
     loaded = finder.load_atom_model(path, "cpu")
     image = np.random.default_rng(0).random((40, 56)).astype(np.float32)
@@ -94,7 +94,7 @@ def test_other_kinds_and_pickles_are_refused(tmp_path, tiny_model, model):
     saved = tmp_path / "atoms.safetensors"
     finder.save_atom_model(saved, model.card, networks(2))
     with pytest.raises(ModelError, match="model of atoms, not of clusters"):
-        read_card(saved)
+        read_card(saved, ModelCard)
     with pytest.raises(ModelError, match="no model"):
         finder.load_atom_model(str(tmp_path / "atoms.pkl"))
     saved.write_bytes(pickle.dumps({"network": 1}))
@@ -105,7 +105,7 @@ def test_other_kinds_and_pickles_are_refused(tmp_path, tiny_model, model):
     card = saved.with_suffix(".json")
     card.write_text(json.dumps({"kind": ATOMS, "members": 2}), encoding="utf-8")
     with pytest.raises(ModelError, match="card is damaged"):
-        finder.read_atom_card(saved)
+        read_card(saved, AtomCard)
 
 
 def test_weights_must_fit_the_card(model):
@@ -120,8 +120,8 @@ def test_the_shipped_model_is_small_and_listed():
     assert path.stat().st_size < 3e6
     assert path in model_files(ATOMS)
     assert path not in model_files(CLUSTERS)
-    card = finder.read_atom_card(path)
-    assert "metal-atoms" in [c.name for c in available_atom_models()]
+    card = read_card(path, AtomCard)
+    assert "metal-atoms" in [c.name for c in available_cards(AtomCard)]
     assert 0 < card.candidate_recall <= 1
     assert card.slope > 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from brightness import PIXEL_NM, BrightnessClassifier, blobs
-from qtpy.QtCore import QSettings
+from qtpy.QtCore import QSettings, Qt
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,7 @@ def model(monkeypatch):
         "napari_atomicity.models.classifier.load_classifier", lambda *a, **k: classifier
     )
     monkeypatch.setattr(
-        "napari_atomicity.models.classifier.available_models", lambda: [classifier.card]
+        "napari_atomicity.gui.viewer.models.available_cards", lambda _: [classifier.card]
     )
     monkeypatch.setattr("napari_atomicity.core.devices.devices", lambda: {"cpu": "1 thread"})
     monkeypatch.setattr(
@@ -63,8 +63,15 @@ def model(monkeypatch):
 
 @pytest.fixture
 def viewer(make_napari_viewer):
-    """A real viewer, which must not leak."""
-    return make_napari_viewer()
+    """A real viewer, which must not leak; its docks are visible, but nothing is drawn on a screen.
+
+    Docks follow changes only while they are visible.
+    """
+    viewer = make_napari_viewer()
+    window = viewer.window._qt_window
+    window.setAttribute(Qt.WidgetAttribute.WA_DontShowOnScreen)
+    window.show()
+    return viewer
 
 
 @pytest.fixture

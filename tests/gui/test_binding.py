@@ -427,7 +427,7 @@ def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
 
 
 def test_a_selection_that_waits_is_not_taken_for_none(analysed, viewer, settle, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.clusters._MAX_SELECTED_AT_ONCE", 2)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.points_display._MAX_SELECTED_AT_ONCE", 2)
     state, layer = analysed.state, analysed.points_layer("field")
     ids = state.table("field")["cluster_id"].tolist()
     chosen = {("field", i) for i in ids[4:9]}
@@ -440,7 +440,7 @@ def test_a_selection_that_waits_is_not_taken_for_none(analysed, viewer, settle, 
 
 
 def test_what_waits_for_an_image_that_goes_is_forgotten(analysed, viewer, settle, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.clusters._MAX_SELECTED_AT_ONCE", 2)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.points_display._MAX_SELECTED_AT_ONCE", 2)
     state = analysed.state
     ids = state.table("field")["cluster_id"].tolist()
     state.select([("field", i) for i in ids[4:9]])
@@ -451,7 +451,7 @@ def test_what_waits_for_an_image_that_goes_is_forgotten(analysed, viewer, settle
 
 
 def test_many_points_are_selected_in_a_turn_of_their_own(analysed, viewer, settle, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.clusters._MAX_SELECTED_AT_ONCE", 2)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.points_display._MAX_SELECTED_AT_ONCE", 2)
     state, layer = analysed.state, analysed.points_layer("field")
     ids = state.table("field")["cluster_id"].tolist()
     state.select([("field", i) for i in ids[4:9]])

@@ -92,7 +92,7 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
 
 def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer, qtbot, settle):
     order = []
-    opened.state.analysis_changed.connect(order.append)
+    opened.state.changed.connect(order.extend)
     click_row(opened, 3)
     settle(viewer)
     assert opened.state.current == "c.tif"
@@ -162,7 +162,7 @@ def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settl
 
 @pytest.mark.parametrize("place", ["", "2"])
 def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere, place):
-    opened.symmetries.setChecked(True)
+    opened.form.controls["symmetries"].setChecked(True)
     opened.place.setText(place)
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
@@ -175,7 +175,7 @@ def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere,
 
 def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_atomicity.gui.docks.browse.batch.show_error", shown.append)
+    monkeypatch.setattr("napari_atomicity.gui.panels.image_queue.show_error", shown.append)
     opened.place.setText("tcp://nobody:1")
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
@@ -207,11 +207,11 @@ def test_a_pixel_size_given_by_hand_is_used_here(opened, viewer, qtbot, settle, 
 def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):
     seen = []
 
-    def stop_at_first(image):
-        seen.append(image)
+    def stop_at_first(images):
+        seen.extend(images)
         QTimer.singleShot(0, opened.task_bar.cancel_button.click)
 
-    opened.state.analysis_changed.connect(stop_at_first)
+    opened.state.changed.connect(stop_at_first)
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)

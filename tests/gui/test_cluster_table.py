@@ -17,10 +17,11 @@ from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.cluster_table import OPTIONAL, UNKNOWN, columns
 from napari_atomicity.gui.docks import table as cluster_table
-from napari_atomicity.gui.docks.table import EMPTY, Table, paste
+from napari_atomicity.gui.docks.table import EMPTY, Table
 from napari_atomicity.gui.panels import table_files
 from napari_atomicity.gui.table.model import USUAL, describe_column, format_cell, sorted_rows
 from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.io.clipboard import tab_separated
 from napari_atomicity.io.tables import read_table
 
 LEFT = Qt.MouseButton.LeftButton
@@ -117,7 +118,9 @@ def test_values_as_a_person_reads_them():
 
 
 def test_nothing_on_the_clipboard_is_a_formula():
-    lines = paste(pd.DataFrame({"image": ["=1+1", "a"], "x_nm": [-1.5, np.nan]})).splitlines()
+    lines = tab_separated(
+        pd.DataFrame({"image": ["=1+1", "a"], "x_nm": [-1.5, np.nan]})
+    ).splitlines()
     assert lines == ["image\tx_nm", "'=1+1\t-1.5", "a\t"]
 
 

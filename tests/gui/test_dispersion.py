@@ -77,7 +77,7 @@ def state(viewer):
 def dock(viewer, state, qtbot, settled):
     dock = Dispersion(viewer)
     qtbot.addWidget(dock)
-    dock.form.simulations.setValue(19)
+    dock.form.controls["simulations"].setValue(19)
     dock.resize(400, 900)
     with qtbot.waitExposed(dock):
         dock.show()
@@ -205,10 +205,10 @@ def test_the_other_image_is_not_found_again(dock, state, settled, monkeypatch):
 
 def test_settings_are_used(dock, settled):
     dock.settings_part.button.click()
-    assert dock.form.linking.text() == "0.3 nm"
+    assert dock.linking.text() == "0.3 nm"
     wide = dock.model.figures[0].interval
-    dock.form.level.setValue(50)
-    dock.form.largest.setValue(1.0)
+    dock.form.controls["level"].setValue(50)
+    dock.form.controls["largest_nm"].setValue(1.0)
     settled(dock)
     assert dock.model.figures[0].interval != wide
     found = dock.found.dispersion
@@ -336,7 +336,7 @@ def test_what_is_drawn_is_saved(dock, show, tmp_path, monkeypatch, suffix):
 
 # ---- while it works
 def test_cancel_keeps_what_was_shown_greyed_and_update_goes_on(dock, state, qtbot, settled):
-    dock.form.simulations.setValue(9999)
+    dock.form.controls["simulations"].setValue(9999)
     dock.update_now()
     assert dock.waiting.isVisible() and not dock.body.isEnabled()
     before = dock.model.figures
@@ -347,17 +347,17 @@ def test_cancel_keeps_what_was_shown_greyed_and_update_goes_on(dock, state, qtbo
     assert dock.model.figures == before and not dock.body.isEnabled()
     click(dock, int(dock.view.data["count"].idxmax()))
     assert state.atoms.selection == frozenset(), "a plot of yesterday selects nothing"
-    dock.form.simulations.setValue(19)
+    dock.form.controls["simulations"].setValue(19)
     QTest.mouseClick(dock.update_button, LEFT)
     settled(dock)
     assert dock.body.isEnabled() and not dock.update_button.isVisible()
 
 
 def test_a_newer_question_ends_the_older_one(dock, state, settled):
-    dock.form.simulations.setValue(9999)
+    dock.form.controls["simulations"].setValue(9999)
     dock.update_now()
     (older,) = running(state, dock._task)
-    dock.form.simulations.setValue(19)
+    dock.form.controls["simulations"].setValue(19)
     state.atoms.set_threshold("one", 0.9)
     settled(dock)
     assert older.cancelled and not dock.waiting.isVisible()
@@ -421,7 +421,7 @@ def test_images_linked_at_different_distances_are_refused(dock, state, settled):
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert "different distances" in dock.message.text()
-    assert dock.form.linking.text() == "0.3 nm, 0.5 nm"
+    assert dock.linking.text() == "0.3 nm, 0.5 nm"
 
 
 def test_atoms_marked_by_hand_alone(dock, state, settled):

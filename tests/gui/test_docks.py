@@ -251,11 +251,11 @@ def test_label_by_menu_and_undo_by_button(analysed, dock, qtbot):
     classify.labels.activated.emit(classify.labels.findData("Pt30"))
     row = analysed.state.table("field").set_index("cluster_id").loc[4]
     assert row["label_corrected"] == "Pt30"
-    assert "label 1 cluster Pt30" in classify.undo_button.toolTip()
+    qtbot.waitUntil(lambda: "label 1 cluster Pt30" in classify.undo_button.toolTip())
     qtbot.mouseClick(classify.undo_button, Qt.MouseButton.LeftButton)
     row = analysed.state.table("field").set_index("cluster_id").loc[4]
     assert row["label_corrected"] == ""
-    assert classify.redo_button.isEnabled()
+    qtbot.waitUntil(classify.redo_button.isEnabled)
 
 
 def test_classifying_again_keeps_corrections(analysed, viewer, dock, qtbot, settle):

@@ -38,7 +38,7 @@ def shown(make_napari_viewer, model, qtbot, settle):
     layer = viewer.add_image(twins(), name="field", scale=(PIXEL_NM,) * 2, units=("nm", "nm"))
     analyse = Analyse(viewer)
     viewer.window.add_dock_widget(analyse, name="Analyse")
-    analyse.detection.split.setChecked(False)
+    analyse.form.controls["split_touching"].setChecked(False)
     qtbot.mouseClick(analyse.button, LEFT)
     settle(viewer)
     binding = binding_of(viewer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -532,13 +530,9 @@ def test_an_adaptation_that_is_undone_has_no_before(dock, state):
     assert dock.before_button.isVisible()
 
 
-def test_an_adaptation_is_noticed_while_nobody_looks_and_waits_for_its_places(dock, state):
+def test_an_adaptation_is_noticed_while_the_dock_is_hidden(dock, state):
     dock.hide()
-    after = adapted(state, "field")
-    unplaced = after.table.assign(umap_1=np.nan, umap_2=np.nan)
-    state.clusters.replace_predictions(replace(after, table=unplaced))
-    state.clusters.set_embedding(after)
-    assert np.isfinite(state.table()["umap_1"]).all()
+    state.clusters.replace_predictions(adapted(state, "field"))
     dock.show()
     assert dock.before_button.isVisible()
 
@@ -555,8 +549,8 @@ def test_one_cluster_at_another_place_is_no_adaptation(dock, state):
 # ---- work
 def test_a_batch_is_looked_at_once_and_not_at_all_while_hidden(dock, state, qtbot, monkeypatch):
     built = []
-    rebuild = dock._rebuild
-    monkeypatch.setattr(dock, "_rebuild", lambda: (built.append(1), rebuild()))
+    refresh = dock.refresh
+    monkeypatch.setattr(dock, "refresh", lambda: (built.append(1), refresh()))
     for i in range(5):
         state.clusters.set_analysis(made_up(6, f"image {i}", seed=i))
     assert not built
@@ -647,26 +641,6 @@ def test_nothing_to_show_is_said(viewer, qtbot, reference):
 
 
 # ---- in the viewer
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, qtbot):
-    signals = [state.analysis_changed, state.selection_changed, state.images_changed]
-    before = [len(s) for s in signals]
-    dock = Embedding(viewer)
-    settle(viewer)
-    frame = viewer.window.add_dock_widget(dock, name="Embedding")
-    assert [len(s) for s in signals] == [n + 1 for n in before]
-    gone = weakref.ref(dock)
-    viewer.window.remove_dock_widget(dock)
-    del dock, frame
-
-    def let_go():
-        gc.collect()
-        return gone() is None
-
-    qtbot.waitUntil(let_go)
-    assert [len(s) for s in signals] == before
-    state.clusters.relabel([("field", 1)], "Pt70")
-
-
 def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle):
     from napari_atomicity.gui.viewer.binding import binding_of
     from napari_atomicity.gui.workbench import show_analysis

@@ -9,13 +9,15 @@ from brightness import PIXEL_NM, blobs
 from qtpy.QtCore import Qt
 
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.controls.settings import settings
+from napari_atomicity.gui.controls.settings_form import form_of
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.detect import Detect
-from napari_atomicity.gui.panels.forms import DetectionForm, DeviceCombo
 from napari_atomicity.gui.viewer import calibration
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.micrographs import size_in_file_nm, why_not
+from napari_atomicity.pipeline.run_request import RunRequest
 
 
 @pytest.fixture
@@ -122,23 +124,20 @@ def test_a_calibrated_image_needs_no_ruler(image_layer, analyse):
 
 # ---- what is remembered
 def test_settings_are_remembered_and_nonsense_is_passed_over(qtbot):
-    form, device = DetectionForm(), DeviceCombo()
-    for widget in (form, device):
-        qtbot.addWidget(widget)
-    form.threshold.setValue(4.5)
-    form.split.setChecked(False)
-    device.setCurrentIndex(device.findData("cpu"))
+    form = form_of(RunRequest, "device", "detection")
+    qtbot.addWidget(form)
+    changes = []
+    form.changed.connect(lambda: changes.append(form.settings()))
+    form.controls["threshold"].setValue(4.5)
+    form.controls["split_touching"].setChecked(False)
+    form.controls["device"].setCurrentText("CPU")
+    assert len(changes) == 3 and changes[-1].detection.threshold == 4.5
     settings().setValue("detection/diameter_min", "large")
     settings().setValue("detection/diameter_max", 1e9)
-    again, same_device = DetectionForm(), DeviceCombo()
-    for widget in (again, same_device):
-        qtbot.addWidget(widget)
-    usual = type(form.settings())()
-    assert again.threshold.value() == 4.5
-    assert not again.split.isChecked()
-    assert same_device.device == "cpu"
-    assert again.diameter_min.value() == usual.diameter_min_nm
-    assert again.diameter_max.value() == usual.diameter_max_nm
+    again = form_of(RunRequest, "device", "detection")
+    qtbot.addWidget(again)
+    expected = DetectionSettings(threshold=4.5, split_touching=False)
+    assert again.settings() == RunRequest(device="cpu", detection=expected)
 
 
 def test_the_button_comes_before_the_settings(viewer, model, qtbot):

@@ -619,7 +619,7 @@ def test_what_the_model_says_anew_is_put_where_it_belongs(dock, state, qtbot):
         label_predicted="Pt70", label="Pt70", confidence=0.5, model_id="other"
     )
     state.clusters.set_analysis(replace(analysis, table=table))
-    qtbot.waitUntil(lambda: not dock._timer.isActive())
+    qtbot.waitUntil(lambda: not dock.outdated())
     names = dock.model.arrangement.names
     assert dock.model.arrangement.counts()[names.index("Pt70")] == 30 + 5
     assert not dock.sort_again_button.isVisible()

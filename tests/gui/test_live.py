@@ -13,7 +13,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
-from napari_atomicity.gui.docks.live.history import MOST, LiveHistory
+from napari_atomicity.gui.docks.live.history import MAX_ROWS, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.pipeline import watch
 from napari_atomicity.pipeline.control_chart import FeatureSummary
@@ -275,11 +275,11 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(
 
 def test_a_long_history_is_thinned():
     history = LiveHistory()
-    for i in range(3 * MOST):
+    for i in range(3 * MAX_ROWS):
         history.add({"images": i + 1, "fraction_Pt19": 0.5, "drift": 1.0, "drift_limit": 2.0})
-    assert len(history.rows) <= MOST
+    assert len(history.rows) <= MAX_ROWS
     assert history.classes == ("Pt19",)
-    assert history.values("images")[-1] == 3 * MOST
+    assert history.values("images")[-1] == 3 * MAX_ROWS
     assert history.drift()[-1] == 0.5
 
 

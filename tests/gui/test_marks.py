@@ -91,17 +91,16 @@ def test_outlines_of_hidden_labels_have_no_colour():
 
 def test_texts_tell_corrections_from_predictions():
     found = analysis([[1, 1]] * 3, ["Pt19", "Pt70", ""], corrected=["", "unknown", ""])
-    assert marks.texts(found.table).tolist() == ["Pt19 0.93", "unknown*", ""]
-    wanted = np.array([False, True, True])
-    assert marks.texts(found.table, wanted).tolist() == ["", "unknown*", ""]
+    assert marks.texts(found.table) == ["Pt19 0.93", "unknown*", ""]
+    assert marks.texts(found.table[1:]) == ["unknown*", ""]
     found = analysis([[1, 1]], ["unknown"])
-    assert marks.texts(found.table).tolist() == ["unknown"]
+    assert marks.texts(found.table) == ["unknown"]
 
 
 def test_an_aggregate_has_no_confidence_and_a_mark_of_its_own():
     found = analysis([[1, 1]] * 3, ["Pt19", "unknown", "aggregate"])
-    assert marks.texts(found.table).tolist()[2] == "aggregate"
-    assert len(set(marks.symbols(found.table, CLASSES))) == 3
+    assert marks.texts(found.table)[2] == "aggregate"
+    assert len(set(marks.properties(found.table, 0.05, CLASSES)["symbol"])) == 3
     assert len(np.unique(marks.label_colours(found.table, CLASSES), axis=0)) == 3
 
 
@@ -121,8 +120,8 @@ def test_the_status_line_tells_the_count_and_who_says_otherwise():
 def test_looks_have_a_row_per_cluster_and_differ_by_label():
     found = analysis([[1, 1]] * 3, ["Pt19", "Pt70", "Pt70"], corrected=["", "", "Pt19"])
     table = found.table
-    border, face = marks.border_colours(table, CLASSES), marks.face_colours(table, CLASSES)
-    symbols = marks.symbols(table, CLASSES).tolist()
+    looks = marks.properties(table, 0.05, CLASSES)
+    border, face, symbols = looks["border_color"], looks["face_color"], looks["symbol"].tolist()
     assert border.shape == face.shape == (3, 4)
     assert symbols[0] != symbols[1]
     assert symbols[2] == symbols[0]
@@ -132,12 +131,12 @@ def test_looks_have_a_row_per_cluster_and_differ_by_label():
 
 
 def test_marks_are_larger_than_their_clusters():
-    sizes = marks.sizes_px(analysis([[1, 1]], ["Pt19"]).table, 0.05, CLASSES)
-    assert sizes[0] > 1.0 / 0.05
+    looks = marks.properties(analysis([[1, 1]], ["Pt19"]).table, 0.05, CLASSES)
+    assert looks["size"][0] > 1.0 / 0.05
 
 
 def test_tables_without_rows_give_arrays_without_rows():
     found = analysis(np.zeros((0, 2)), [])
-    assert marks.positions(found.table, 3).shape == (0, 3)
-    assert marks.border_colours(found.table, CLASSES).shape == (0, 4)
+    assert marks.properties(found.table, 0.05, CLASSES)["border_color"].shape == (0, 4)
+    assert marks.texts(found.table) == []
     assert marks.outline_vectors(found, 2)[0].shape == (0, 2, 2)

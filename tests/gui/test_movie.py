@@ -207,11 +207,11 @@ def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, vi
     dock = tracked
     steps = len(dock.state.history)
     QTest.mouseClick(dock.settings_part.button, LEFT)
-    assert "0.5 s" in dock.form.frame_time.specialValueText()
-    dock.form.frame_time.setValue(2.0)
+    assert "0.5 s" in dock.frame_time.specialValueText()
+    dock.frame_time.setValue(2.0)
     qtbot.waitUntil(lambda: dock.found.frame_time_s == 2.0)
     assert "(20 s)" in dock.summary.text()
-    dock.form.rate.setValue(0.01)
+    dock.form.controls["rate"].setValue(0.01)
     qtbot.waitUntil(lambda: not dock.found.change.estimated)
     assert "Given rate" in dock.summary.text()
     assert len(dock.state.history) == steps
@@ -306,7 +306,7 @@ def test_a_layer_that_was_taken_out_comes_back_with_other_tracks(tracked, viewer
     dock.state.clusters.relabel([one_of(dock, 0)], "Pt41")
     settle(viewer)
     assert "movie tracks" not in viewer.layers
-    dock.form.search_range.setValue(0.02)
+    dock.form.controls["search_range_nm"].setValue(0.02)
     QTest.mouseClick(dock.button, LEFT)
     settle(viewer)
     qtbot.waitUntil(lambda: "movie tracks" in viewer.layers)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -342,8 +340,8 @@ def test_the_theme_is_followed(viewer, state, settle, qtbot):
 def test_a_batch_is_drawn_once_and_not_while_nobody_looks(dock, state, show, qtbot, monkeypatch):
     show("diameter")
     built = []
-    rebuild = dock._rebuild
-    monkeypatch.setattr(dock, "_rebuild", lambda: (built.append(1), rebuild()))
+    refresh = dock.refresh
+    monkeypatch.setattr(dock, "refresh", lambda: (built.append(1), refresh()))
     for i in range(5):
         state.clusters.set_analysis(image(6, f"image {i}", i))
     qtbot.waitUntil(lambda: dock.view.data["count"].sum() == 90)
@@ -404,26 +402,6 @@ def test_the_chosen_plot_is_remembered(viewer, dock, show, qtbot):
 
 
 # ---- in the viewer
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, qtbot):
-    signals = [state.analysis_changed, state.selection_changed, state.images_changed]
-    before = [len(s) for s in signals]
-    dock = Plots(viewer)
-    frame = viewer.window.add_dock_widget(dock, name="Plots")
-    settle(viewer)
-    assert [len(s) for s in signals] == [n + 1 for n in before]
-    gone = weakref.ref(dock)
-    viewer.window.remove_dock_widget(dock)
-    del dock, frame
-
-    def let_go():
-        gc.collect()
-        return gone() is None
-
-    qtbot.waitUntil(let_go)
-    assert [len(s) for s in signals] == before
-    state.clusters.relabel([("field_2", 1)], "Pt70")
-
-
 def test_times_are_asked_for_once(viewer, dock, state, show, settle, monkeypatch):
     asked = []
     monkeypatch.setattr(docks, "recording_time", lambda metadata: asked.append(1))

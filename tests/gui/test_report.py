@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import weakref
 
 import pandas as pd
 import pytest
@@ -229,21 +227,3 @@ def test_it_fits_a_narrow_dock(dock):
 def test_what_was_written_is_said(tmp_path):
     files = [tmp_path / "report.html", tmp_path / "run.json"]
     assert format_written(files) == f"Written: report.html and 1 other file in {tmp_path}"
-
-
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
-    signals = [state.analysis_changed, state.images_changed, state.status_changed]
-    before = [len(s) for s in signals]
-    dock = Report(viewer)
-    viewer.window.add_dock_widget(dock, name="Report")
-    assert all(len(s) > n for s, n in zip(signals, before, strict=True))
-    gone = weakref.ref(dock)
-    viewer.window.remove_dock_widget(dock)
-    del dock
-
-    def let_go():
-        gc.collect()
-        return gone() is None
-
-    qtbot.waitUntil(let_go)
-    assert [len(s) for s in signals] == before

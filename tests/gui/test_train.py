@@ -79,9 +79,9 @@ def press(dock, qtbot) -> None:
 
 
 def quick(dock) -> None:
-    dock.epochs.setValue(2)
+    dock.form.controls["epochs"].setValue(2)
     dock.start.setCurrentText("scratch")
-    dock.device.setCurrentText("CPU")
+    dock.form.controls["device"].setCurrentText("CPU")
 
 
 def test_a_folder_becomes_a_model_that_other_docks_can_ask(
@@ -112,8 +112,8 @@ def test_a_training_that_is_cancelled_can_be_continued(
 ):
     choose_folder(dock, folder, qtbot, monkeypatch)
     quick(dock)
-    dock.epochs.setValue(50)
-    dock.patience.setValue(0)
+    dock.form.controls["epochs"].setValue(50)
+    dock.form.controls["patience"].setValue(0)
     press(dock, qtbot)
     qtbot.waitUntil(lambda: epochs_drawn(dock) >= 2, timeout=60_000)
     qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
@@ -152,8 +152,8 @@ def test_simulated_classes_are_asked_for_as_they_are_set(
     dock.classes.clear()
     assert not dock.button.isEnabled()
     qtbot.keyClicks(dock.classes, "Ag13,Ag55")
-    dock.fields.setValue(50)
-    dock.isomers.setValue(12)
+    dock.sizes.controls["fields"].setValue(50)
+    dock.sizes.controls["isomers"].setValue(12)
     dock.channels.setCurrentText("raw")
     press(dock, qtbot)
     qtbot.waitUntil(lambda: bool(asked))

@@ -9,8 +9,9 @@ import torch
 
 from napari_atomicity.core.devices import choose_device
 from napari_atomicity.core.errors import Cancelled, ModelError
-from napari_atomicity.models.classifier import available_models, load_classifier
-from napari_atomicity.models.files import find_model, read_card
+from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.files import available_cards, find_model, read_card
 from napari_atomicity.models.symmetries import apply_symmetry, undo_symmetry
 
 
@@ -188,14 +189,14 @@ def test_the_users_models_are_listed_and_a_broken_one_is_not(tiny_model, tmp_pat
     for suffix in (".safetensors", ".json"):
         shutil.copy(tiny_model.with_suffix(suffix), tmp_path / f"mine{suffix}")
     (tmp_path / "broken.safetensors").write_bytes(b"")
-    assert "tiny" in [card.name for card in available_models()]
+    assert "tiny" in [card.name for card in available_cards(ModelCard)]
     assert find_model("mine") == tmp_path / "mine.safetensors"
 
 
 @pytest.mark.parametrize(("name", "channels"), [("default", ("raw", "LCN")), ("raw", ("raw",))])
 def test_shipped_models(name, channels):
     path = find_model(name)
-    card = read_card(path)
+    card = read_card(path, ModelCard)
     assert card.patches.channels == channels
     assert card.classes == ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
     assert path.stat().st_size < 6e6

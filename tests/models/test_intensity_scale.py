@@ -1,6 +1,6 @@
 """The locked mixture and the thresholds."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.from_dict import dataclass_from_dict
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.intensity_scale import (
     DIRICHLET,
@@ -142,7 +143,7 @@ def test_the_reference_is_what_was_put_in():
     fitted = ScaleReference.fit(intensity, diameter, names[k], list(names))
     np.testing.assert_allclose(np.exp(fitted.log_intensity), SIZES, rtol=0.02)
     np.testing.assert_allclose(np.exp(fitted.log_diameter), DIAMETERS, rtol=0.02)
-    assert ScaleReference.from_dict(fitted.to_dict()) == fitted
+    assert dataclass_from_dict(ScaleReference, asdict(fitted)) == fitted
 
 
 @given(st.lists(st.floats(0.5, 2), min_size=4, max_size=4), st.integers(0, 100))

@@ -7,9 +7,9 @@ import pytest
 
 from napari_atomicity.models.domain_shift import domain_shift
 from napari_atomicity.pipeline.control_chart import (
-    ENOUGH,
     FIRST,
     IMAGES_PER_FALSE_ALARM,
+    MAX_REFERENCE_IMAGES,
     Chart,
     FeatureSummary,
     images_per_false_alarm,
@@ -74,9 +74,9 @@ def test_one_odd_image_neither_rings_nor_joins_the_reference():
 def test_the_reference_grows_no_further_than_it_needs():
     rng = np.random.default_rng(8)
     chart = Chart(4)
-    for image in images(ENOUGH + 20, rng):
+    for image in images(MAX_REFERENCE_IMAGES + 20, rng):
         reading = chart.add(image)
-    assert reading.reference == chart.images == ENOUGH and reading.joined
+    assert reading.reference == chart.images == MAX_REFERENCE_IMAGES and reading.joined
 
 
 def test_a_change_step_by_step_rings():

@@ -416,15 +416,15 @@ def broken_at(monkeypatch, n: int, error: Exception):
     from napari_atomicity.project import corrections as module
 
     written = []
-    whole = module.log_entries
+    whole = module.write_edit
 
-    def log_entries(*args):
+    def write_edit(*args, **options):
         written.append(args)
         if len(written) >= n:
             raise error
-        return whole(*args)
+        return whole(*args, **options)
 
-    monkeypatch.setattr(module, "log_entries", log_entries)
+    monkeypatch.setattr(module, "write_edit", write_edit)
 
 
 def test_a_write_that_fails_within_a_step_loses_nothing_of_it(project, three, monkeypatch):

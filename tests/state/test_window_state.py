@@ -163,15 +163,6 @@ def test_analysing_again_keeps_numbers_and_corrections(state):
     assert table.loc[2, "label"] == "unknown"
 
 
-def test_places_in_the_map_are_kept_where_the_prediction_is_the_same(state):
-    placed = state.analysis("field")
-    table = placed.table.assign(umap_1=np.arange(6.0), umap_2=1.0)
-    placed = Analysis(MICROGRAPH, table, placed.outlines)
-    state.clusters.remove_ids("field", [1])
-    state.clusters.set_embedding(placed)
-    assert state.table("field")["umap_1"].tolist() == [1, 2, 3, 4, 5]
-
-
 def test_selection_forgets_what_is_gone(state):
     state.select([("field", 1), ("field", 2)])
     state.clusters.remove_ids("field", [1])
@@ -283,14 +274,16 @@ def test_a_long_step_is_taken_in_turns_and_is_seen_only_as_a_whole():
     state = images_of(12)
     before = state.table()
     turns, heard = Turns(state), []
-    state.analysis_changed.connect(heard.append)
-    state.clusters.relabel(everywhere(state), "Pt41")
+    state.changed.connect(lambda images, columns, rows: heard.append((images, columns, rows)))
+    labelled = everywhere(state)
+    state.clusters.relabel(labelled, "Pt41")
     assert state.busy and not heard
     turns.take(5)
     pd.testing.assert_frame_equal(state.table(), before)
     while turns.take(1):
         pass
-    assert (state.table()["label"] == "Pt41").all() and len(heard) == 12
+    assert (state.table()["label"] == "Pt41").all()
+    assert heard == [(tuple(state.images), {"label", "label_corrected"}, set(labelled))]
     assert state.history[-1].description == "label 48 clusters Pt41" and not state.busy
     state.history.undo()
     while turns.take(1):
@@ -331,11 +324,11 @@ def test_who_hears_of_a_long_step_may_take_another():
     state = images_of(12)
     turns = Turns(state)
 
-    def once(image: str) -> None:
-        state.analysis_changed.disconnect(once)
-        state.clusters.relabel([(image, 2)], "Pt30")
+    def once(images: tuple[str, ...]) -> None:
+        state.changed.disconnect(once)
+        state.clusters.relabel([(images[0], 2)], "Pt30")
 
-    state.analysis_changed.connect(once)
+    state.changed.connect(once)
     state.clusters.relabel(everywhere(state), "Pt41")
     while turns.take(1):
         pass

@@ -14,6 +14,7 @@ import pandas as pd
 from ..core.errors import CalibrationError, UnsuitableImageError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..core.settings import GROUP_DISTANCE_NM
 from ..detection.background import without_gaps
 from ..statistics import atom_groups as groups
 from ..statistics.nearest_neighbours import nearest_neighbours
@@ -72,7 +73,7 @@ class AtomAnalysis:
     pixel_size_nm: float
     model_id: str
     candidate_recall: float = 1.0
-    group_distance_nm: float = groups.LINK_NM
+    group_distance_nm: float = GROUP_DISTANCE_NM
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -332,7 +333,9 @@ def _find_distinct(spots: Spots, pixel_size_nm: float) -> np.ndarray:
     return keep
 
 
-def with_neighbours(table: pd.DataFrame, group_distance_nm: float = groups.LINK_NM) -> pd.DataFrame:
+def with_neighbours(
+    table: pd.DataFrame, group_distance_nm: float = GROUP_DISTANCE_NM
+) -> pd.DataFrame:
     """Return a copy of an atom table with neighbour distances and groups of each frame."""
     table = groups.grouped(table, group_distance_nm)
     distance = np.full(len(table), np.nan)

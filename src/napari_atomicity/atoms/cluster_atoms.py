@@ -11,17 +11,35 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import classes_of
+from ..core.columns import TEXT, Column
 from ..core.micrograph import Micrograph
 from ..statistics.atom_groups import atoms_of_clusters, clusters_of_atoms
 from .completeness import Completeness
 from .counting import count_atoms_by_intensity
 from .marks import ImageAtoms
 
-COLUMNS = (
-    "image", "frame", "cluster_id", "label", "n_yardstick", "n_yardstick_low", "n_yardstick_high",
-    "yardstick_reason", "label_yardstick", "yardstick_set", "n_atoms_found", "atom_ids",
-)  # fmt: skip
+SCHEMA = (
+    Column("image", TEXT, "", "name of the image"),
+    Column("frame", "int64", "", "index of the frame in a stack, 0 for a single image"),
+    Column("cluster_id", "int64", "", "number of the cluster in its image"),
+    Column("label", TEXT, "", "label of the cluster"),
+    Column("n_yardstick", "float64", "", "number of atoms by the single-atom calibration"),
+    Column("n_yardstick_low", "float64", "", "lower end of the 95 % interval of n_yardstick"),
+    Column("n_yardstick_high", "float64", "", "upper end of the 95 % interval of n_yardstick"),
+    Column("yardstick_reason", TEXT, "", "why the cluster was not counted; empty if it was"),
+    Column("label_yardstick", TEXT, "", "class nearest to n_yardstick"),
+    Column("yardstick_set", TEXT, "", 'classes in the interval, joined by "|"'),
+    Column(
+        "n_atoms_found",
+        "int64",
+        "",
+        "number of atoms detected in the cluster; not a count, as most atoms are not resolved",
+    ),
+    Column("atom_ids", TEXT, "", 'numbers of these atoms, joined by "|"'),
+)
 """Columns of ``cluster_atoms.csv``."""
+COLUMNS = tuple(column.name for column in SCHEMA)
+"""Their names."""
 
 
 def find_clusters_of_atoms(

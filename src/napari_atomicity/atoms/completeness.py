@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
+from ..core.columns import TEXT, Column
 from . import operating_point as operating
 from .injection import CROWD_SHARE, InjectedAtoms
 
@@ -49,10 +50,36 @@ LOWER_BOUND = 2 / 3
 """Below this completeness the density is a lower bound."""
 ESTIMATE, BOUND = "estimate", "lower bound"
 """Values of ``density_is``."""
-COLUMNS = ("completeness", "completeness_low", "completeness_high", "half_found_height",
-           "density_is", "density_complete_per_nm2", "density_complete_low_per_nm2",
-           "density_complete_high_per_nm2")  # fmt: skip
-"""Columns of ``dispersion.csv``."""
+SCHEMA = (
+    Column("completeness", "float64", "", "fraction of the atoms of the image that is detected"),
+    Column("completeness_low", "float64", "", "lower end of its 95 % interval"),
+    Column("completeness_high", "float64", "", "upper end of its 95 % interval"),
+    Column(
+        "half_found_height",
+        "float64",
+        "",
+        "height at which half of the isolated injected atoms are detected, relative to the median "
+        "height of the detected atoms",
+    ),
+    Column(
+        "density_is",
+        TEXT,
+        "",
+        f'"{BOUND}" if less than two thirds of the atoms are detected, otherwise "{ESTIMATE}"; '
+        "empty with fewer than 8 candidates",
+    ),
+    Column(
+        "density_complete_per_nm2",
+        "float64",
+        "1/nm²",
+        "density of all atoms, detected or not, without false candidates and away from clusters",
+    ),
+    Column("density_complete_low_per_nm2", "float64", "1/nm²", "lower end of its 95 % interval"),
+    Column("density_complete_high_per_nm2", "float64", "1/nm²", "upper end of its 95 % interval"),
+)
+"""Last columns of ``dispersion.csv``."""
+COLUMNS = tuple(column.name for column in SCHEMA)
+"""Their names."""
 _MEANS, _NUMBERS, _OTHERS, _BEYOND = 50, 70, 40, 0.5
 _MAX_TIMES = 12.0
 _KERNEL = 0.15

@@ -19,6 +19,7 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
+from ..core.settings import check_settings, seed_setting, setting
 from ..statistics.dispersion import (
     ALL,
     DispersionStatistics,
@@ -50,10 +51,46 @@ class DispersionSettings:
         Coverage of intervals and envelopes.
     """
 
-    simulations: int = 199
-    largest_nm: float | None = None
-    seed: int = 0
-    level: float = 0.95
+    simulations: int = setting(
+        199,
+        "Simulations",
+        "Number of random patterns on the same support for comparison; the smallest possible p "
+        "value is 1/(n + 1).",
+        min=1,
+        form_range=(19, 9999),
+        step=100,
+        key="dispersion/simulations",
+    )
+    largest_nm: float | None = setting(
+        None,
+        "Largest r",
+        "Largest distance r of g(r) and L(r) in nm, at most half the support; twice the distance "
+        "takes four times as long.",
+        unit="nm",
+        above=0,
+        form_range=(0, 100),
+        decimals=2,
+        text="automatic",
+        default_text="automatic, a quarter of the support or 30 neighbours",
+        key="dispersion/largest",
+    )
+    seed: int = seed_setting("dispersion/seed")
+    level: float = setting(
+        0.95,
+        "Level",
+        "Coverage of intervals and envelopes.",
+        unit="%",
+        above=0,
+        max=1,
+        form_range=(50, 99.9),
+        decimals=1,
+        step=1,
+        factor=100,
+        key="dispersion/level",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,10 @@ from torch.nn.utils import fusion
 from ..core.devices import choose_device
 from ..core.errors import ModelError
 from ..core.progress import Progress, Stop, check, report
-from ..models.files import find_model, read_tensors, save_model
+from ..models.files import find_model, read_card, read_tensors, save_model
 from ..models.symmetries import apply_symmetry, undo_symmetry
 from .candidates import contrast_channels, find_local_maxima
-from .card import SAMPLING_NM, SHIPPED, AtomCard, read_atom_card
+from .card import SAMPLING_NM, SHIPPED, AtomCard
 from .network import AtomNet, pad_to_stride
 
 SAME_SAMPLING = 0.05
@@ -336,5 +336,5 @@ def load_atom_model(model: str | Path = "default", device: str = "auto") -> Atom
 
 @lru_cache(maxsize=4)
 def _load(path: Path, _modified: int, device: str) -> AtomModel:
-    card = read_atom_card(path)
+    card = read_card(path, AtomCard)
     return AtomModel(card, read_tensors(path, card.sha256), torch.device(device))

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..statistics.atom_groups import LINK_NM
+from ..core.settings import GROUP_DISTANCE_NM
 from ..statistics.matching import match
 from . import support
 from .analysis import AtomAnalysis, with_neighbours
@@ -87,7 +87,7 @@ class ImageAtoms:
     marks: Mapping[int, Mark] = field(default_factory=dict)
     support_added: tuple[np.ndarray, ...] = ()
     support_removed: tuple[np.ndarray, ...] = ()
-    group_distance_nm: float = LINK_NM
+    group_distance_nm: float = GROUP_DISTANCE_NM
 
     @cached_property
     def table(self) -> pd.DataFrame:

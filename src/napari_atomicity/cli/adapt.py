@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..core.errors import ModelError, TableError
+from ..pipeline.adaptation_settings import AdaptRequest
 from .common import (
     AsJson,
     ConsoleProgress,
-    DeviceOption,
-    ModelOption,
-    PixelSizeOption,
     fail,
     guarded,
     print_json,
     require_safetensors,
     say,
 )
+from .options import options_of
 
 if TYPE_CHECKING:
     from ..pipeline.adaptation import AdaptRun
 
 
 @guarded
+@options_of(AdaptRequest)
 def adapt(
     images: Annotated[
         list[Path],
@@ -33,14 +34,7 @@ def adapt(
             help="Images, and folders of images, of the new conditions.", show_default=False
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Model to write, a .safetensors file.")],
-    model: ModelOption = "default",
-    corrections: Annotated[
-        Path | None,
-        typer.Option(help="Cluster table of these images with corrected labels."),
-    ] = None,
-    pixel_size_nm: PixelSizeOption = None,
-    device: DeviceOption = "auto",
+    request: Callable[..., AdaptRequest],
     as_json: AsJson = False,
 ) -> None:
     """Adapt a model to the imaging conditions of new images; write it only if it improves.
@@ -49,15 +43,15 @@ def adapt(
     the class, and from corrections if there are any.
     """
     from ..models.files import find_model
-    from ..pipeline.adaptation import AdaptRequest, adapt_files
+    from ..pipeline.adaptation import adapt_files
 
-    require_safetensors(out)
-    request = AdaptRequest(out, model, corrections, pixel_size_nm, device)
+    wanted = request()
+    require_safetensors(wanted.out)
     with ConsoleProgress() as console:
         try:
-            if find_model(model).resolve() == out.resolve():
+            if find_model(wanted.model).resolve() == wanted.out.resolve():
                 raise typer.BadParameter("the adapted model cannot replace the original model")
-            run = adapt_files(images, request, console.progress, on_outcome=console.outcome)
+            run = adapt_files(images, wanted, console.progress, on_outcome=console.outcome)
         except (ModelError, TableError) as error:  # wrong usage: nothing can be adapted
             fail(str(error), 2)
     summary = run.summary()
@@ -68,7 +62,7 @@ def adapt(
     if not run.found.accepted:
         fail(f"rolled back, no model is written: {reasons}")
     say(f"accepted: {reasons}")
-    say(f"model {run.found.card.model_id} in {out}")
+    say(f"model {run.found.card.model_id} in {wanted.out}")
     failed = [o for o in run.outcomes if o.status == "failed"]
     if failed:
         fail(f"{len(failed)} of the images could not be analysed")

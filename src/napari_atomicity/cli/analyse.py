@@ -2,54 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.errors import ModelError, ReadError, TableError
+from ..pipeline.run_request import RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,
-    DeviceOption,
-    DiameterMax,
-    DiameterMin,
     Images,
-    ModelOption,
-    PixelSizeOption,
-    Ratios,
-    ReferenceOption,
-    SymmetriesOption,
-    Threshold,
-    UmapOption,
     counted,
     fail,
     guarded,
     print_json,
-    request_of,
     say,
 )
+from .options import options_of
 
 if TYPE_CHECKING:
     from ..io.provenance import Outcome
     from ..models.analysis import Analysis
-    from ..pipeline.runs import Run, RunRequest
+    from ..pipeline.runs import Run
 
 
 @guarded
+@options_of(RunRequest)
 def analyse(
     images: Images,
     out: Annotated[Path, typer.Option(help="Folder for tables, report and record.")],
-    model: ModelOption = "default",
-    pixel_size_nm: PixelSizeOption = None,
-    device: DeviceOption = "auto",
-    umap: UmapOption = True,
-    symmetries: SymmetriesOption = False,
-    threshold: Threshold = None,
-    diameter_min_nm: DiameterMin = None,
-    diameter_max_nm: DiameterMax = None,
-    ratios: Ratios = "counted",
-    reference: ReferenceOption = None,
+    request: Callable[..., RunRequest],
     average_frames: Annotated[
         str | None,
         typer.Option(
@@ -63,20 +47,8 @@ def analyse(
 
     In stacks of frames, also track the clusters and their changes over time.
     """
-    request = request_of(
-        model=model,
-        device=device,
-        pixel_size_nm=pixel_size_nm,
-        umap=umap,
-        symmetries=symmetries,
-        ratios=ratios,
-        reference=reference,
-        average_frames=_frames_of(average_frames),
-        threshold=threshold,
-        diameter_min_nm=diameter_min_nm,
-        diameter_max_nm=diameter_max_nm,
-    )
-    run, _ = run_analysis(images, out, request)
+    number = _frames_of(average_frames)
+    run, _ = run_analysis(images, out, request(average_frames=number))
     _print_ratios(run)
     if as_json:
         print_json(run.summary())

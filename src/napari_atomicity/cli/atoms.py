@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.errors import AtomicityError, CalibrationError, ModelError, ReadError, TableError
+from ..core.errors import CalibrationError, ModelError, ReadError, TableError
+from ..pipeline.atom_request import AtomRequest
 from .common import (
     AsJson,
     ConsoleProgress,
-    DeviceOption,
     Images,
-    ModelOption,
-    PixelSizeOption,
-    Seed,
     counted,
     fail,
     guarded,
@@ -25,67 +23,28 @@ from .common import (
     require_files,
     say,
 )
+from .options import options_of
 
 if TYPE_CHECKING:
     from ..pipeline.atom_runs import AtomRun
 
-Precision = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Expected precision. Default: maximum expected F1."),
-]
-MinProbability = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Minimum probability of an atom, instead of a precision."),
-]
-GroupDistance = Annotated[
-    float, typer.Option(min=1e-3, help="Maximum distance in nm between atoms of one group.")
-]
-ClusterTable = Annotated[
-    Path | None,
-    typer.Option(help="A clusters.csv of these images, to assign the atoms to clusters."),
-]
-MeasureCompleteness = Annotated[
-    bool,
-    typer.Option(help="Inject atoms into each image to estimate the detected fraction. Slower."),
-]
-
 
 @guarded
+@options_of(AtomRequest)
 def atoms(
     images: Images,
     out: Annotated[Path, typer.Option(help="Folder for tables, figures and record.")],
-    model: ModelOption = "default",
-    pixel_size_nm: PixelSizeOption = None,
-    precision: Precision = None,
-    threshold: MinProbability = None,
-    group_distance_nm: GroupDistance = 0.3,
-    clusters: ClusterTable = None,
-    device: DeviceOption = "auto",
-    seed: Seed = 0,
-    completeness: MeasureCompleteness = True,
+    request: Callable[..., AtomRequest],
     as_json: AsJson = False,
 ) -> None:
     """Detect single atoms and measure their dispersion on the support."""
-    from ..pipeline.atom_runs import AtomRequest, find_atoms_in_images
+    from ..pipeline.atom_runs import find_atoms_in_images
 
-    try:
-        request = AtomRequest(
-            model,
-            device,
-            pixel_size_nm,
-            precision,
-            threshold,
-            group_distance_nm,
-            None if clusters is None else str(clusters),
-            seed,
-            completeness,
-        )
-    except AtomicityError as error:
-        raise typer.BadParameter(str(error)) from None
+    wanted = request()
     with ConsoleProgress() as console:
         try:
             run = find_atoms_in_images(
-                images, out, request, console.progress, on_outcome=console.outcome
+                images, out, wanted, console.progress, on_outcome=console.outcome
             )
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed
@@ -174,9 +133,7 @@ def train_atom_model(
     context: typer.Context,
     data: Path | None,
     out: Path,
-    pixel_size_nm: float | None,
     steps: int | None,
-    seed: int,
     as_json: bool,
 ) -> None:
     """Train a model of single atoms.
@@ -184,17 +141,13 @@ def train_atom_model(
     Parameters
     ----------
     context : typer.Context
-        Context of the command, to refuse options of cluster models.
+        Context of the command: its options, of which those of cluster models are refused.
     data : Path or None
         Folder of images and positions.
     out : Path
         Model to write.
-    pixel_size_nm : float or None
-        Pixel size; replaces that of the files.
     steps : int or None
         Steps of each network; None for the default.
-    seed : int
-        Seed of the random number generators.
     as_json : bool
         Whether to print the card as JSON.
     """
@@ -204,14 +157,14 @@ def train_atom_model(
         raise typer.BadParameter("a model of atoms requires --data: images and positions")
     known = {"kind", "data", "out", "pixel_size_nm", "steps", "seed", "as_json"}
     refuse_given(context, context.params.keys() - known, "{option} is not for a model of atoms")
-    settings = AtomTrainingSettings(seed=seed)
+    settings = AtomTrainingSettings(seed=context.params["seed"])
     recipe = AtomRecipe(settings if steps is None else replace(settings, steps=steps))
     with ConsoleProgress() as console:
         try:
             card = train_atoms(
                 data,
                 out,
-                pixel_size_nm=pixel_size_nm,
+                pixel_size_nm=context.params["pixel_size_nm"],
                 recipe=recipe,
                 progress=console.progress,
             )

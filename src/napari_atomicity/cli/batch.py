@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.errors import ModelError, ReadError, TableError
+from ..pipeline.run_request import RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,
-    DeviceOption,
-    DiameterMax,
-    DiameterMin,
     Images,
-    ModelOption,
-    PixelSizeOption,
-    Ratios,
-    ReferenceOption,
-    SymmetriesOption,
-    Threshold,
-    UmapOption,
     counted,
     fail,
     guarded,
     print_json,
-    request_of,
     say,
 )
 from .many import BatchProgress, catch_sigterm
+from .options import options_of
 
 if TYPE_CHECKING:
     from ..pipeline.batch import BatchRun
@@ -50,39 +42,21 @@ Timeout = Annotated[
 
 
 @guarded
+@options_of(RunRequest)
 def batch(
     paths: Images,
     out: Annotated[Path, typer.Option(help="Folder for parts, tables, report and record.")],
     workers: Workers = None,
     scheduler: Scheduler = None,
-    model: ModelOption = "default",
-    pixel_size_nm: PixelSizeOption = None,
-    device: DeviceOption = "auto",
-    umap: UmapOption = True,
-    symmetries: SymmetriesOption = False,
-    threshold: Threshold = None,
-    diameter_min_nm: DiameterMin = None,
-    diameter_max_nm: DiameterMax = None,
-    ratios: Ratios = "counted",
-    reference: ReferenceOption = None,
+    *,
+    request: Callable[..., RunRequest],
     patience_s: Timeout = 600.0,
     as_json: AsJson = False,
 ) -> None:
     """Analyse many images in parallel; if run again, analyse only missing images."""
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("give --workers or --scheduler: a scheduler has its own workers")
-    request = request_of(
-        model=model,
-        device=device,
-        pixel_size_nm=pixel_size_nm,
-        umap=umap,
-        symmetries=symmetries,
-        ratios=ratios,
-        reference=reference,
-        threshold=threshold,
-        diameter_min_nm=diameter_min_nm,
-        diameter_max_nm=diameter_max_nm,
-    )
+    wanted = request()
     from ..pipeline.batch import run_batch
 
     with ConsoleProgress() as console, catch_sigterm() as stop:
@@ -91,7 +65,7 @@ def batch(
             run = run_batch(
                 paths,
                 out,
-                request,
+                wanted,
                 workers,
                 scheduler,
                 shown.progress,

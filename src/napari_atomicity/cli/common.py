@@ -18,7 +18,6 @@ from ..core.errors import AtomicityError, Cancelled
 
 if TYPE_CHECKING:
     from ..io.provenance import Outcome
-    from ..pipeline.runs import RunRequest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,43 +27,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 Images = Annotated[
     list[Path], typer.Argument(help="Image files, and folders of images.", show_default=False)
 ]
-ModelOption = Annotated[
-    str, typer.Option(help="Name of an available model, or a .safetensors file.")
-]
-DeviceOption = Annotated[Device, typer.Option(help="Device of the network.")]
 PixelSizeOption = Annotated[
     float | None,
     typer.Option(min=1e-4, max=1e4, help="Pixel size in nm; replaces that of the files."),
 ]
-SymmetriesOption = Annotated[
-    bool,
-    typer.Option(
-        "--symmetries",
-        help="Average the prediction over the eight symmetries of the square. The result does "
-        "not depend on the orientation of the image. Takes eight times as long.",
-    ),
-]
-UmapOption = Annotated[bool, typer.Option(help="Place the clusters in the UMAP of the model.")]
-ReferenceOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Table of known class fractions to compare with; columns class, fraction and scope."
-    ),
-]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random number generators.")]
-
-Threshold = Annotated[
-    float | None, typer.Option(min=0, help="Detection threshold in multiples of the noise.")
-]
-DiameterMin = Annotated[float | None, typer.Option(min=0, help="Minimum cluster diameter in nm.")]
-DiameterMax = Annotated[float | None, typer.Option(min=0, help="Maximum cluster diameter in nm.")]
-Ratios = Annotated[
-    Literal["counted", "confusion", "em"],
-    typer.Option(
-        help="Method for the class fractions: counted labels, labels adjusted by the confusion "
-        "matrix of the model, or expectation-maximisation."
-    ),
-]
 
 
 def say(message: str) -> None:
@@ -177,51 +144,6 @@ class ConsoleProgress:
             self.line(error if named else f"{outcome.image}: {error}")
         for warning in outcome.warnings:
             self.line(f"  note: {warning}")
-
-
-def request_of(
-    *,
-    threshold: float | None,
-    diameter_min_nm: float | None,
-    diameter_max_nm: float | None,
-    reference: Path | None = None,
-    **settings: Any,
-) -> RunRequest:
-    """Convert the options of a command to a request.
-
-    Parameters
-    ----------
-    threshold, diameter_min_nm, diameter_max_nm : float or None
-        Settings of the detection; None for the default.
-    reference : Path, optional
-        Table of known class fractions.
-    **settings : Any
-        Other fields of `RunRequest`.
-
-    Returns
-    -------
-    RunRequest
-        The request.
-
-    Raises
-    ------
-    typer.BadParameter
-        If the settings of the detection are invalid.
-    """
-    from ..detection import DetectionSettings
-    from ..pipeline.runs import RunRequest
-
-    given: dict[str, Any] = {
-        "threshold": threshold,
-        "diameter_min_nm": diameter_min_nm,
-        "diameter_max_nm": diameter_max_nm,
-    }
-    try:
-        detection = DetectionSettings(**{k: v for k, v in given.items() if v is not None})
-    except AtomicityError as error:
-        raise typer.BadParameter(str(error)) from None
-    table = None if reference is None else str(reference)
-    return RunRequest(detection=detection, reference=table, **settings)
 
 
 def split_names(text: str) -> list[str]:

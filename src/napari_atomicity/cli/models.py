@@ -14,19 +14,19 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..atoms.card import AtomCard
-    from ..core.model_card import ModelCard
+    from ..core.model_card import Card
 
 
 @guarded
 def models(as_json: AsJson = False) -> None:
     """List the available models with their cards."""
-    from ..atoms.card import available_atom_models
-    from ..models.classifier import available_models
+    from ..atoms.card import AtomCard
+    from ..core.model_card import ModelCard
+    from ..models.files import available_cards
 
-    cards, of_atoms = available_models(), available_atom_models()
+    cards, of_atoms = available_cards(ModelCard), available_cards(AtomCard)
     if as_json:
-        everything: list[ModelCard | AtomCard] = [*cards, *of_atoms]
+        everything: list[Card] = [*cards, *of_atoms]
         print_json([{"model_id": card.model_id, **card.to_dict()} for card in everything])
         return
     for card in cards:
@@ -42,7 +42,7 @@ def models(as_json: AsJson = False) -> None:
         fail("no model is available")
 
 
-def _print_texts(card: ModelCard | AtomCard) -> None:
+def _print_texts(card: Card) -> None:
     for title in ("description", "intended_use", "limits"):
         text = getattr(card, title)
         if text:
@@ -53,13 +53,14 @@ def _print_texts(card: ModelCard | AtomCard) -> None:
 def info(as_json: AsJson = False) -> None:
     """Show versions, devices, models and paths for a bug report."""
     from ..core.devices import devices
+    from ..core.model_card import ModelCard
     from ..io.provenance import environment
-    from ..models.classifier import available_models
+    from ..models.files import available_cards
 
     known = {
         **environment(),
         "devices": devices(),
-        "models": [card.model_id for card in available_models()],
+        "models": [card.model_id for card in available_cards(ModelCard)],
         "package_path": str(Path(__file__).parents[1]),
         "python_path": sys.executable,
     }

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..core.errors import AtomicityError, ModelError
+from ..training.request import TrainRequest
 from .atoms import train_atom_model
 from .common import (
     AsJson,
     ConsoleProgress,
-    DeviceOption,
-    PixelSizeOption,
-    Seed,
     fail,
     guarded,
     print_json,
@@ -23,10 +22,11 @@ from .common import (
     say,
     split_names,
 )
+from .options import options_of
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
-    from ..training.request import Source, TrainRequest
+    from ..training.request import Source
 
 
 Channels = Annotated[str, typer.Option(help="Input channels: raw,LCN or one of them.")]
@@ -63,15 +63,6 @@ Structures = Annotated[
 Processes = Annotated[
     int | None, typer.Option(min=1, help="With --simulate: processes (one per core).")
 ]
-Start = Annotated[
-    str,
-    typer.Option(help="Initial weights: default (the shipped model), scratch, or a model."),
-]
-Epochs = Annotated[int, typer.Option(min=1, help="Maximum number of epochs.")]
-Patience = Annotated[
-    int,
-    typer.Option(min=0, help="Epochs without a lower held-out loss before it stops; 0: never."),
-]
 Steps = Annotated[
     int | None,
     typer.Option(min=1, help="With --kind atoms: steps of each of the six networks (1300)."),
@@ -79,6 +70,7 @@ Steps = Annotated[
 
 
 @guarded
+@options_of(TrainRequest)
 def train(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Model to write, a .safetensors file.")],
@@ -91,13 +83,9 @@ def train(
     isomers: Structures = None,
     workers: Processes = None,
     channels: Channels = "raw,LCN",
-    start: Start = "default",
-    pixel_size_nm: PixelSizeOption = None,
-    device: DeviceOption = "auto",
-    epochs: Epochs = 40,
-    patience: Patience = 8,
     steps: Steps = None,
-    seed: Seed = 0,
+    *,
+    request: Callable[..., TrainRequest],
     as_json: AsJson = False,
 ) -> None:
     """Train a model on size-selected images: DIR/Pt19/*.tif, DIR/Pt30/*.tif and so on.
@@ -111,11 +99,11 @@ def train(
         raise typer.BadParameter("channels are raw,LCN or one of them")
     require_safetensors(out)
     if kind == "atoms":
-        train_atom_model(context, data, out, pixel_size_nm, steps, seed, as_json)
+        train_atom_model(context, data, out, steps, as_json)
         return
     if steps is not None:
         raise typer.BadParameter("--steps is for a model of atoms")
-    from ..training.request import TrainRequest, check_source
+    from ..training.request import check_source
 
     source = _training_source(data, simulate, corrections, images, fields, isomers, workers)
     try:
@@ -123,9 +111,7 @@ def train(
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
     used = tuple(c for c in ("raw", "LCN") if c in names)
-    card = _train(
-        TrainRequest(source, out, used, start, epochs, patience, seed, device, pixel_size_nm)
-    )
+    card = _train(request(source=source, out=out, channels=used))
     if as_json:
         print_json({"model_id": card.model_id, **card.to_dict()})
     _print_accuracy(card, out)

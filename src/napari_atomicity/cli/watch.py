@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.errors import ModelError
+from ..pipeline.run_request import RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,
-    DeviceOption,
-    DiameterMax,
-    DiameterMin,
-    ModelOption,
-    PixelSizeOption,
-    Ratios,
-    SymmetriesOption,
-    Threshold,
-    UmapOption,
     counted,
     fail,
     guarded,
     print_json,
-    request_of,
     say,
 )
 from .many import catch_sigterm
+from .options import options_of
 
 if TYPE_CHECKING:
     from ..pipeline.live_results import LiveRun, LiveUpdate
-    from ..pipeline.runs import RunRequest
 
 
 IdleTime = Annotated[
@@ -62,18 +54,11 @@ NewReference = Annotated[
 
 
 @guarded
+@options_of(RunRequest, "reference", umap=False)
 def watch(
     folder: Annotated[Path, typer.Argument(help="Folder to watch for images.")],
     out: Annotated[Path, typer.Option(help="Folder for parts, live.csv, tables and report.")],
-    model: ModelOption = "default",
-    pixel_size_nm: PixelSizeOption = None,
-    device: DeviceOption = "auto",
-    umap: UmapOption = False,
-    symmetries: SymmetriesOption = False,
-    threshold: Threshold = None,
-    diameter_min_nm: DiameterMin = None,
-    diameter_max_nm: DiameterMax = None,
-    ratios: Ratios = "counted",
+    request: Callable[..., RunRequest],
     once: Annotated[bool, typer.Option("--once", help="Analyse existing images and stop.")] = False,
     until_idle: IdleTime = None,
     polling: Polling = None,
@@ -84,19 +69,8 @@ def watch(
     """Analyse new images in a folder until Ctrl-C; a restart resumes."""
     if not folder.is_dir():
         fail(f"{folder}: there is no such folder.", 2)
-    request = request_of(
-        model=model,
-        device=device,
-        pixel_size_nm=pixel_size_nm,
-        umap=umap,
-        symmetries=symmetries,
-        ratios=ratios,
-        threshold=threshold,
-        diameter_min_nm=diameter_min_nm,
-        diameter_max_nm=diameter_max_nm,
-    )
     idle_s = 0.0 if once else until_idle
-    run = _watch(folder, out, request, polling, reference_images, new_reference, idle_s)
+    run = _watch(folder, out, request(), polling, reference_images, new_reference, idle_s)
     if as_json:
         print_json(run.summary())
     _finish(run, out)

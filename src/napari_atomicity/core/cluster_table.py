@@ -7,7 +7,6 @@ are NaN (numbers) or "" (text); the row stays. The columns:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -15,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from .columns import TEXT, Column, rst_table
+from .columns import TEXT, Column, check_columns, conform_columns, rst_table
 from .errors import TableError
 
 UNKNOWN = "unknown"
@@ -219,51 +218,11 @@ def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.Dat
     TableError
         If the values of a column do not have its dtype.
     """
-    classes = classes_of(table) if classes is None else list(classes)
-    out = {}
-    for name, dtype in columns(classes).items():
-        column = column_of(name)
-        assert column is not None
-        if name in table.columns:
-            out[name] = column.convert(table[name], _TABLE)
-        else:
-            out[name] = pd.Series(column.fill(len(table)), index=table.index, dtype=dtype)
-    unwanted = {c for c in table.columns if str(c).startswith("p_")}
-    extra = {
-        c: _convert_optional(table[c]) for c in table.columns if c not in out and c not in unwanted
-    }
-    conformed = pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)
-    # pandas 3 and later keep the names in Arrow arrays, which are slow to iterate over.
-    conformed.columns = pd.Index([*out, *extra], dtype=object)
-    return conformed
-
-
-def _convert_optional(values: pd.Series) -> pd.Series:
-    """Return an optional column in its dtype, also after joining a table that lacks it."""
-    dtype = OPTIONAL.get(str(values.name))
-    if dtype is None:
-        return values
-    column = _COLUMNS[str(values.name)]
-    if dtype == TEXT:
-        return column.convert(values, _TABLE)
-    if dtype == "bool":
-        return values.astype(str).str.lower().isin(["true", "1", "1.0"])
-    if dtype == "int64":
-        return _convert_tracks(values, column)
-    # Whole numbers of atoms, as in a ground truth, stay integers.
-    return pd.to_numeric(values)
-
-
-def _convert_tracks(values: pd.Series, column: Column) -> pd.Series:
-    """Return track numbers as integers; clusters without a number are in no track."""
-    try:
-        numbers = pd.to_numeric(values).fillna(column.default)
-        integers = numbers.astype("int64")
-        if (integers != numbers).any():
-            raise ValueError("a number is not an integer")
-    except (TypeError, ValueError) as error:
-        raise column.type_error(_TABLE, error) from None
-    return integers
+    wanted = probability_columns(classes_of(table) if classes is None else classes)
+    unwanted = [name for name in probability_columns(classes_of(table)) if name not in wanted]
+    probabilities = [replace(PROBABILITY, name=name) for name in wanted]
+    columns = (*_BEFORE_PROBABILITIES, *probabilities, *_AFTER_PROBABILITIES)
+    return conform_columns(table.drop(columns=unwanted), columns, _TABLE, OPTIONAL_SCHEMA)
 
 
 def empty(classes: Sequence[str] = ()) -> pd.DataFrame:
@@ -288,13 +247,7 @@ def validate(table: pd.DataFrame) -> None:
         If columns or positions are missing, an id occurs twice in an image, a track has two
         clusters in one frame, or a value is impossible.
     """
-    missing = [column.name for column in SCHEMA if column.name not in table.columns]
-    if missing:
-        raise TableError(f"the cluster table lacks the columns {', '.join(missing)}")
-    if table.duplicated(["image", "cluster_id"]).any():
-        raise TableError("a cluster_id occurs twice in one image")
-    for column in SCHEMA:
-        column.check(table[column.name], _TABLE)
+    check_columns(table, SCHEMA, _TABLE, "cluster_id")
     if "track_id" in table.columns:
         _validate_tracks(table)
     p = table[probability_columns(classes_of(table))].to_numpy(float)
@@ -319,26 +272,36 @@ def _validate_tracks(table: pd.DataFrame) -> None:
 
 
 # ---- text
-def format_count(n_atoms: float, low: float, high: float) -> str:
-    """Format a number of atoms as ``43 atoms (38–49)``.
+# Of one atom and of several, without and with an interval, and of an unknown number.
+_COUNT_TEMPLATES = (
+    "{:.0f} atom",
+    "{:.0f} atoms",
+    "{:.0f} atom ({:.0f}–{:.0f})",
+    "{:.0f} atoms ({:.0f}–{:.0f})",
+    "",
+)
+
+
+def _format_counts(n_atoms: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
+    """Format numbers of atoms as ``43 atoms (38–49)``.
 
     Parameters
     ----------
-    n_atoms : float
-        Number of atoms; NaN if it is not known.
-    low, high : float
-        95 % interval; NaN if it is not known.
+    n_atoms : ndarray of float, shape (n_clusters,)
+        Numbers of atoms; NaN if not known.
+    low, high : ndarray of float, shape (n_clusters,)
+        95 % interval; NaN if not known.
 
     Returns
     -------
-    str
+    list of str
         Without the interval if that is not known; "" without a number.
     """
-    if not math.isfinite(n_atoms):
-        return ""
-    text = f"{n_atoms:.0f} atom{'' if round(n_atoms) == 1 else 's'}"
-    known = math.isfinite(low) and math.isfinite(high)
-    return f"{text} ({low:.0f}–{high:.0f})" if known else text
+    has_interval = np.isfinite(low) & np.isfinite(high)
+    kind = (np.round(n_atoms) != 1) + 2 * has_interval
+    templates = np.array(_COUNT_TEMPLATES, object)[np.where(np.isfinite(n_atoms), kind, 4)]
+    # Python numbers: those of NumPy take twice the time one by one.
+    return list(map(str.format, templates, n_atoms.tolist(), low.tolist(), high.tolist()))
 
 
 @lru_cache(maxsize=4096)  # few combinations of labels occur among thousands of clusters
@@ -365,19 +328,27 @@ def format_disagreement(label: str, diameter: str, mixture: str, network: str) -
 
 
 def format_rows(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return `format_count` and `format_disagreement` of each cluster."""
-    n = len(table)
+    """Format number of atoms and disagreement of each cluster.
 
-    def column(name: str, missing: object) -> list:
-        # Lists of Python numbers: numbers of NumPy take twice the time one by one.
-        return table[name].tolist() if name in table.columns else [missing] * n
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Cluster table.
 
-    numbers = [column(f"n_atoms{end}", math.nan) for end in ("", "_low", "_high")]
-    labels = [column(f"label_{name}", "") for name in ("diameter", "mixture", "network")]
-    return (
-        [format_count(*row) for row in zip(*numbers, strict=True)],
-        [format_disagreement(*row) for row in zip(table["label"].tolist(), *labels, strict=True)],
-    )
+    Returns
+    -------
+    counts : list of str
+        ``43 atoms (38–49)``; "" where the number is not known.
+    disagreements : list of str
+        `format_disagreement`.
+    """
+    counts = [""] * len(table)
+    if "n_atoms" in table.columns:
+        numbers = table.reindex(columns=["n_atoms", "n_atoms_low", "n_atoms_high"])
+        counts = _format_counts(*numbers.to_numpy(float).T)
+    names = ["label", "label_diameter", "label_mixture", "label_network"]
+    labels = table.reindex(columns=names, fill_value="").to_numpy(object).T
+    return counts, list(map(format_disagreement, *labels))
 
 
 ALL = "all"

@@ -60,74 +60,111 @@ class Column:
         """Description with the unit, as tooltips show it."""
         return f"{self.description}, in {self.unit}" if self.unit else self.description
 
-    def convert(self, values: pd.Series, table: str) -> pd.Series:
-        """Return values in the dtype of the column.
-
-        Parameters
-        ----------
-        values : pandas.Series
-            Values of the column, of any dtype.
-        table : str
-            Name of the table for the error message, such as "cluster table".
-
-        Returns
-        -------
-        pandas.Series
-            The same rows; missing text is "".
-
-        Raises
-        ------
-        TableError
-            If a value can't be converted.
-        """
-        if self.dtype == TEXT:
-            return values.astype(object).where(values.notna(), "").astype(object)
-        try:
-            return values.astype(self.dtype)  # type: ignore[call-overload]
-        except (TypeError, ValueError) as error:
-            raise self.type_error(table, error) from None
-
-    def type_error(self, table: str, reason: object) -> TableError:
-        """Return the error for values that do not have the dtype of the column.
-
-        Parameters
-        ----------
-        table : str
-            Name of the table.
-        reason : object
-            Why the values can not be converted.
-
-        Returns
-        -------
-        TableError
-            The error, to be raised.
-        """
-        return TableError(
-            f"the column {self.name} of the {table} holds values of another type than "
-            f"{self.dtype} ({reason})"
-        )
-
-    def check(self, values: pd.Series, table: str) -> None:
-        """Check that no value is missing where the column needs one.
-
-        Parameters
-        ----------
-        values : pandas.Series
-            Values of the column.
-        table : str
-            Name of the table for the error message.
-
-        Raises
-        ------
-        TableError
-            If the column is not nullable and a value is not finite.
-        """
-        if not self.nullable and not np.isfinite(values.to_numpy(float)).all():
-            raise TableError(f"the column {self.name} of the {table} has missing values")
-
     def fill(self, n_rows: int) -> np.ndarray:
         """Return an array of this many missing values."""
         return np.full(n_rows, self.default, self.dtype)
+
+
+def conform_columns(
+    table: pd.DataFrame, columns: Sequence[Column], what: str, optional: Sequence[Column] = ()
+) -> pd.DataFrame:
+    """Return a copy of a table with every column of a schema, in order and in its dtype.
+
+    Columns that the table lacks hold missing values. Its other columns stay at the end.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A table that holds at least some of the columns.
+    columns : sequence of Column
+        Columns that the result must have.
+    what : str
+        Name of the table for the error message, such as "cluster table".
+    optional : sequence of Column, optional
+        Columns that get their dtypes if the table has them; integers among them may stay integers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The conforming table, with a new index.
+
+    Raises
+    ------
+    TableError
+        If the values of a column do not have its dtype.
+    """
+    schema = {column.name: column for column in (*columns, *optional)}
+    added = {column.name for column in optional}
+    names = [column.name for column in columns]
+    names += [name for name in table.columns if name in added or name not in schema]
+    out: dict[str, Any] = {}
+    for name in names:
+        column = schema.get(name)
+        if name not in table.columns:
+            assert column is not None
+            out[name] = pd.Series(column.default, index=table.index, dtype=column.dtype)
+            continue
+        values = table[name]
+        if column is None or column.dtype == values.dtype != TEXT:
+            out[name] = values
+        elif column.dtype == TEXT:
+            out[name] = values.astype(object).where(values.notna(), "").astype(object)
+        elif column.dtype == "bool":  # also from a file, or after joining a table that lacks it
+            out[name] = values.astype(str).str.lower().isin(["true", "1", "1.0"])
+        else:
+            numbers = _convert_numbers(values, column, what)
+            # Whole numbers of atoms, as in a ground truth, stay integers.
+            whole = name in added and values.dtype.kind == "i"
+            out[name] = values if whole else numbers
+    conformed = pd.DataFrame(out, index=table.index).reset_index(drop=True)
+    # pandas 3 and later keep the names in Arrow arrays, which are slow to iterate over.
+    conformed.columns = pd.Index(names, dtype=object)
+    return conformed
+
+
+def _convert_numbers(values: pd.Series, column: Column, what: str) -> pd.Series:
+    try:
+        numbers = pd.to_numeric(values)
+        if column.missing_value is not None:
+            numbers = numbers.fillna(column.missing_value)
+        converted = numbers.astype(column.dtype)  # type: ignore[call-overload]
+        if column.dtype == "int64" and (converted != numbers).any():
+            raise ValueError("a number is not an integer")
+    except (TypeError, ValueError) as error:
+        raise TableError(
+            f"the column {column.name} of the {what} holds values of another type than "
+            f"{column.dtype} ({error})"
+        ) from None
+    return converted
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[Column], what: str, key: str) -> None:
+    """Check that a table has every column of a schema, all values it needs, and unique keys.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The table.
+    columns : sequence of Column
+        Columns that it must have.
+    what : str
+        Name of the table for the error message.
+    key : str
+        Column that identifies a row among those of its image.
+
+    Raises
+    ------
+    TableError
+        If it does not.
+    """
+    missing = [column.name for column in columns if column.name not in table.columns]
+    if missing:
+        raise TableError(f"the {what} lacks the columns {', '.join(missing)}")
+    if table.duplicated(["image", key]).any():
+        raise TableError(f"a value of {key} occurs twice in one image of the {what}")
+    for column in columns:
+        if not column.nullable and not np.isfinite(table[column.name].to_numpy(float)).all():
+            raise TableError(f"the column {column.name} of the {what} has missing values")
 
 
 def markdown_table(columns: Sequence[Column]) -> str:

@@ -1,12 +1,68 @@
-"""The card of a model: description, training, performance, intended use and limits."""
+"""The cards of models: description, training, performance, intended use and limits."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Self
 
+from .from_dict import dataclass_from_dict
 from .patches import PatchSettings
 from .scale_reference import ScaleReference
+
+CLUSTERS, ATOMS = "clusters", "atoms"
+"""Kinds of models: what they classify or detect. A card without a kind is of clusters."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """All properties of a model except its weights, stored as JSON next to them.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    description, intended_use, limits : str
+        Text for users.
+    data, training, scores : dict
+        Training data, training settings, and scores on data that were not used for training.
+    version : str
+        Version of this package that made the model.
+    sha256 : str
+        Hash of the file of the weights.
+    """
+
+    KIND: ClassVar[str]
+
+    name: str
+    description: str = field(default="", kw_only=True)
+    intended_use: str = field(default="", kw_only=True)
+    limits: str = field(default="", kw_only=True)
+    data: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    training: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    scores: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    version: str = field(default="", kw_only=True)
+    sha256: str = field(default="", kw_only=True)
+
+    @property
+    def model_id(self) -> str:
+        """Name and first digits of the hash of the weights."""
+        return f"{self.name}-{self.sha256[:8]}"
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the entries that identify the model in results."""
+        return {"model_id": self.model_id, "sha256": self.sha256}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card as a dictionary for JSON, with the properties of all cards at the end."""
+        values = asdict(self)
+        common = {of_all.name: values.pop(of_all.name) for of_all in fields(Card)[1:]}
+        return {**values, **common}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the card from a dictionary; unknown entries are ignored."""
+        return dataclass_from_dict(cls, values)
 
 
 @dataclass(frozen=True)
@@ -46,13 +102,11 @@ class CountError:
 
 
 @dataclass(frozen=True)
-class ModelCard:
-    """All properties of a model except its weights, stored as JSON next to them.
+class ModelCard(Card):
+    """The card of a model of clusters: see `Card` for the properties of all models.
 
     Parameters
     ----------
-    name : str
-        Name of the model.
     classes : tuple of str
         Classes in order of size.
     patches : PatchSettings
@@ -86,17 +140,10 @@ class ModelCard:
         exceeds.
     thresholds : dict of str to tuple of float
         Estimators by thresholds, fitted on the same clusters: see `models.thresholds`.
-    description, intended_use, limits : str
-        Text for users.
-    data, training, scores : dict
-        Training data, training settings, and scores on held-out data.
-    version : str
-        Version of this package.
-    sha256 : str
-        Hash of the file of the weights.
     """
 
-    name: str
+    KIND = CLUSTERS
+
     classes: tuple[str, ...]
     patches: PatchSettings = field(default_factory=PatchSettings)
     scale: ScaleReference | None = None
@@ -114,47 +161,7 @@ class ModelCard:
     ood_median: float | None = None
     drift_limit: float | None = None
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    description: str = ""
-    intended_use: str = ""
-    limits: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    scores: dict[str, Any] = field(default_factory=dict)
-    version: str = ""
-    sha256: str = ""
-
-    @property
-    def model_id(self) -> str:
-        """Name and first digits of the hash of the weights."""
-        return f"{self.name}-{self.sha256[:8]}"
 
     def provenance(self) -> dict[str, Any]:
         """Return the entries that identify the model in results."""
-        return {"model_id": self.model_id, "sha256": self.sha256, "classes": list(self.classes)}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the card as a dictionary for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ModelCard:
-        """Return the card from a dictionary; unknown entries are ignored."""
-        values = dict(values)
-        patches = dict(values.pop("patches"))
-        patches["channels"] = tuple(patches["channels"])
-        values["classes"] = tuple(values["classes"])
-        values["thresholds"] = {k: tuple(v) for k, v in values.get("thresholds", {}).items()}
-        values["bias"] = tuple(values.get("bias", ()))
-        for name in ("confusion", "recalibration"):
-            values[name] = tuple(tuple(row) for row in values.get(name, ()))
-        if values.get("scale") is not None:
-            values["scale"] = ScaleReference.from_dict(values["scale"])
-        if values.get("combination") is not None:
-            given = dict(values["combination"])
-            values["combination"] = Combination(**{**given, "bias": tuple(given["bias"])})
-        if values.get("count") is not None:
-            values["count"] = CountError(**values["count"])
-        known = cls.__dataclass_fields__
-        return cls(
-            patches=PatchSettings(**patches), **{k: v for k, v in values.items() if k in known}
-        )
+        return {**super().provenance(), "classes": list(self.classes)}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Iterable
+from functools import lru_cache
 
 from .cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 
@@ -55,13 +56,7 @@ def colours(classes: Iterable[str]) -> dict[str, str]:
         Label → ``"#rrggbb"``; the classes first, in order, then "unknown" (grey),
         "aggregate" (pale green) and "" (light grey).
     """
-    names = _names(classes)
-    chosen = {
-        name: _OKABE_ITO[i] if i < len(_OKABE_ITO) else _additional_colour(i)
-        for i, name in enumerate(names)
-    }
-    non_class = {UNKNOWN: UNKNOWN_COLOUR, AGGREGATE: AGGREGATE_COLOUR}
-    return {**chosen, **non_class, "": UNLABELLED_COLOUR}
+    return dict(_palette(tuple(classes))[0])
 
 
 def symbols(classes: Iterable[str]) -> dict[str, str]:
@@ -80,21 +75,29 @@ def symbols(classes: Iterable[str]) -> dict[str, str]:
         Label → name of a napari Points symbol; the classes first, then "unknown", "aggregate"
         and "".
     """
-    names = _names(classes)
-    chosen = {name: _SYMBOLS[i % len(_SYMBOLS)] for i, name in enumerate(names)}
-    non_class = {UNKNOWN: UNKNOWN_SYMBOL, AGGREGATE: AGGREGATE_SYMBOL}
-    return {**chosen, **non_class, "": UNLABELLED_SYMBOL}
-
-
-def _names(classes: Iterable[str]) -> list[str]:
-    return [name for name in dict.fromkeys(classes) if name not in (*NON_CLASS_LABELS, "")]
+    return dict(_palette(tuple(classes))[1])
 
 
 def colour_of(label: str, classes: Iterable[str]) -> str:
     """Return the colour of a label; labels outside the classes have that of ``unknown``."""
-    return colours(classes).get(label, UNKNOWN_COLOUR)
+    return _palette(tuple(classes))[0].get(label, UNKNOWN_COLOUR)
 
 
 def symbol_of(label: str, classes: Iterable[str]) -> str:
     """Return the symbol of a label; labels outside the classes have that of ``unknown``."""
-    return symbols(classes).get(label, UNKNOWN_SYMBOL)
+    return _palette(tuple(classes))[1].get(label, UNKNOWN_SYMBOL)
+
+
+@lru_cache(maxsize=64)
+def _palette(classes: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the colours and the symbols of the classes and of the labels that are no class."""
+    names = [name for name in dict.fromkeys(classes) if name not in (*NON_CLASS_LABELS, "")]
+    colour = {
+        name: _OKABE_ITO[i] if i < len(_OKABE_ITO) else _additional_colour(i)
+        for i, name in enumerate(names)
+    }
+    symbol = {name: _SYMBOLS[i % len(_SYMBOLS)] for i, name in enumerate(names)}
+    return (
+        {**colour, UNKNOWN: UNKNOWN_COLOUR, AGGREGATE: AGGREGATE_COLOUR, "": UNLABELLED_COLOUR},
+        {**symbol, UNKNOWN: UNKNOWN_SYMBOL, AGGREGATE: AGGREGATE_SYMBOL, "": UNLABELLED_SYMBOL},
+    )

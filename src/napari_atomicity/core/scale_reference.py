@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,21 +33,6 @@ class ScaleReference:
     log_diameter: tuple[float, ...]
     covariance: tuple[tuple[tuple[float, float], tuple[float, float]], ...]
     diameter_scatter: float = 0.04
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the reference as a dictionary for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ScaleReference:
-        """Return the reference from a dictionary."""
-        covariance = tuple(tuple(tuple(row) for row in c) for c in values["covariance"])
-        return cls(
-            tuple(values["log_intensity"]),
-            tuple(values["log_diameter"]),
-            covariance,  # type: ignore[arg-type]
-            float(values["diameter_scatter"]),
-        )
 
     @classmethod
     def fit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core.errors import AtomicityError
+from ..core.settings import check_settings, setting
 
 
 @dataclass(frozen=True)
@@ -27,22 +28,52 @@ class DetectionSettings:
         rejects groups of a few single atoms.
     """
 
-    diameter_min_nm: float = 0.6
-    diameter_max_nm: float = 3.2
-    threshold: float = 6.0
-    split_touching: bool = True
+    diameter_min_nm: float = setting(
+        0.6,
+        "Smallest",
+        "Minimum cluster diameter in nm.",
+        unit="nm",
+        above=0,
+        form_range=(0.1, 50.0),
+        decimals=2,
+        key="detection/diameter_min",
+    )
+    diameter_max_nm: float = setting(
+        3.2,
+        "Largest",
+        "Maximum cluster diameter in nm.",
+        unit="nm",
+        above=0,
+        form_range=(0.2, 100.0),
+        decimals=2,
+        key="detection/diameter_max",
+    )
+    threshold: float = setting(
+        6.0,
+        "Threshold",
+        "Detection threshold in multiples of the noise. Lower values detect fainter clusters and "
+        "more false positives.",
+        unit="× noise",
+        above=0,
+        form_range=(0.5, 100.0),
+        decimals=1,
+        key="detection/threshold",
+    )
+    split_touching: bool = setting(
+        True,
+        "Split touching clusters",
+        "Split a cluster with two peaks into two clusters.",
+        option=None,
+        key="detection/split",
+    )
     split_depth: float = 0.9
     faintest: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.diameter_min_nm < self.diameter_max_nm:
+        check_settings(self)
+        if not self.diameter_min_nm < self.diameter_max_nm:
             raise AtomicityError(
                 f"diameters from {self.diameter_min_nm:g} to {self.diameter_max_nm:g} nm "
                 "are not a range",
-                advice="The minimum must be above 0 and below the maximum",
-            )
-        if not self.threshold > 0:
-            raise AtomicityError(
-                f"a threshold of {self.threshold:g} times the noise is not positive",
-                advice="Give a positive number; 6 is the default",
+                advice="The minimum must be below the maximum",
             )

@@ -1,8 +1,8 @@
 """Run functions in a worker, with progress, cancellation and readable errors.
 
-A function may have the parameters ``progress`` and ``stop`` and does not import Qt. It runs in
-napari's thread pool, so that napari asks before it closes a busy window. The result is delivered
-in the thread of the window, unless the task was cancelled.
+A function may have the parameters ``progress``, ``stop`` and ``emit`` and does not import Qt. It
+runs in napari's thread pool, so that napari asks before it closes a busy window. The result is
+delivered in the thread of the window, unless the task was cancelled.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import inspect
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -49,6 +50,7 @@ class _Call:
     kwargs: dict[str, Any]
     message: str
     progress: Callable[[int, int, str], None]
+    emit: Callable[[Any], None] | None = None
     cancelled: bool = False
     outcome: TaskOutcome = field(default_factory=lambda: TaskOutcome(error=Cancelled()))
     _last_report_s: float = 0.0
@@ -67,17 +69,20 @@ class _Call:
             self.progress(done, total, message)
 
     def _callbacks(self) -> dict[str, Callable[..., Any]]:
-        """Return ``progress`` and ``stop``, if the function has these parameters."""
+        """Return ``progress``, ``stop`` and ``emit``, if the function has these parameters."""
         try:
             signature = inspect.signature(self.function)
         except ValueError:  # a function in C
             return {}
         given = {*signature.bind_partial(*self.args).arguments, *self.kwargs}
         any_keyword = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        offered = {"progress": self.report, "stop": self.stop, "emit": self.emit}
         return {
             name: callback
-            for name, callback in (("progress", self.report), ("stop", self.stop))
-            if name not in given and (name in signature.parameters or any_keyword)
+            for name, callback in offered.items()
+            if callback is not None
+            and name not in given
+            and (name in signature.parameters or any_keyword)
         }
 
     def __call__(self) -> None:
@@ -116,6 +121,7 @@ class Task(QObject):
     failed = Signal(object)
     finished = Signal()
     _reported = Signal(int, int, str)
+    _emitted = Signal(object)
 
     def __init__(
         self,
@@ -125,6 +131,7 @@ class Task(QObject):
         on_error: Callable[[BaseException], object] | None,
         about: str | None = None,
         quiet_errors: bool = False,
+        on_part: Callable[[Any], object] | None = None,
     ) -> None:
         super().__init__()
         self.about = about
@@ -135,10 +142,15 @@ class Task(QObject):
         self._call = call
         self._on_result = on_result
         self._on_error = on_error
+        self._on_part = on_part
+        self._taken = threading.Event()
         self._silenced = not call.message
         self._ended = False
         call.progress = self._reported.emit
         self._reported.connect(self._show_progress)
+        if on_part is not None:
+            call.emit = self._emit
+            self._emitted.connect(self._take_part)
         self._worker = create_worker(call, _worker_class=_Worker, _start_thread=False)
         self._worker.finished.connect(self._end)
 
@@ -183,6 +195,20 @@ class Task(QObject):
         if not self._ended and not self._call.cancelled:
             self._say(TaskState.RUNNING, message or self.message, done, total)
             self.progressed.emit(done, total, message)
+
+    def _emit(self, part: Any) -> None:
+        """Pass a value from the worker to the window, and wait until the window has taken it."""
+        self._taken.clear()
+        self._emitted.emit(part)
+        while not (self._taken.wait(_PROGRESS_INTERVAL_S) or self._call.cancelled):
+            pass
+
+    def _take_part(self, part: Any) -> None:
+        try:
+            if self._on_part and self._state.epoch == self._epoch and not self._call.cancelled:
+                self._on_part(part)
+        finally:
+            self._taken.set()
 
     def _end(self) -> None:
         self._ended = True
@@ -260,11 +286,12 @@ def start(
     owner: QObject | None = None,
     about: str | None = None,
     quiet_errors: bool = False,
+    on_part: Callable[[Any], object] | None = None,
     **kwargs: Any,
 ) -> Task:
     """Run ``function(*args, **kwargs)`` in a worker.
 
-    If the function has parameters ``progress`` and ``stop``, it gets callbacks for them.
+    If the function has parameters ``progress``, ``stop`` and ``emit``, it gets callbacks for them.
 
     Parameters
     ----------
@@ -288,6 +315,9 @@ def start(
         Name of an image; when the image is removed, the task is cancelled.
     quiet_errors : bool, default False
         Whether ``on_error`` shows the error, so that no notification is needed.
+    on_part : callable, optional
+        Called in the thread of the window with each value that the function passes to ``emit``,
+        unless the task was cancelled; ``emit`` returns after the call.
     **kwargs : Any
         Keyword arguments of the function.
 
@@ -300,7 +330,7 @@ def start(
     if key in tasks:
         tasks[key]._silence()
     call = _Call(function, args, kwargs, message, progress=lambda *_: None)
-    task = Task(state, call, on_result, on_error, about, quiet_errors)
+    task = Task(state, call, on_result, on_error, about, quiet_errors, on_part)
     tasks[key] = task
     _alive.add(task)
     if owner is not None:

@@ -90,16 +90,11 @@ def to_json(values: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Return a value as types of JSON; numbers that are not finite become None."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if value is None or isinstance(value, (str, int)):
-        return value
-    return str(value)
+    return json.loads(json.dumps(value, default=_convert), parse_constant=lambda _: None)
+
+
+def _convert(value: Any) -> Any:
+    """Return values of NumPy, and sets, as what JSON knows; text for anything else."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return list(value) if isinstance(value, (set, frozenset)) else str(value)

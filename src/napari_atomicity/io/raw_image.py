@@ -34,7 +34,7 @@ class RawImage:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def plain(value: Any) -> Any:
+def metadata_value(value: Any) -> Any:
     """Return a text, finite number or flag as a type of JSON, None for other values."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -51,5 +51,5 @@ def plain(value: Any) -> Any:
 
 def known_entries(**entries: Any) -> dict[str, Any]:
     """Return the entries that have a value, as types of JSON."""
-    values = {name: plain(value) for name, value in entries.items()}
+    values = {name: metadata_value(value) for name, value in entries.items()}
     return {name: value for name, value in values.items() if value is not None}

@@ -219,25 +219,34 @@ def class_averages(
     labels = np.asarray(labels, object)
     reasons = left_out(table, labels)
     use = ~np.logical_or.reduce(list(reasons.values()))
-    radius_nm = table["diameter_nm"].to_numpy(float) / 2
-    items = []
+    pairs = list(product(patches, (("patch", patches), ("class map", class_maps))))
+    items: list[Average] = []
     for i, label in enumerate(classes):
         check(stop)
         report(progress, i, len(classes), f"Averaging {label}")
         rows = np.flatnonzero(use & (labels == label))
-        if not len(rows):
-            continue
-        image = table["image"].to_numpy(object)[rows]
-        pairs = product(patches, (("patch", patches), ("class map", class_maps)))
-        items += [
-            _average(
-                of[channel][rows], radius_nm[rows], image, field_of_view_nm,
-                (label, channel, quantity), unit, n_bootstrap,
-            )
-            for channel, (quantity, of) in pairs if channel in of
-        ]  # fmt: skip
+        if len(rows):
+            own = {(c, quantity): of[c][rows] for c, (quantity, of) in pairs if c in of}
+            items += _averages_of(label, table.iloc[rows], own, field_of_view_nm, unit, n_bootstrap)
     counts = {reason: int(r.sum()) for reason, r in reasons.items() if r.any()}
     return Averages(tuple(items), tuple(classes), unit, counts)
+
+
+def _averages_of(
+    label: str,
+    clusters: pd.DataFrame,
+    values: Mapping[tuple[str, str], np.ndarray],
+    field_of_view_nm: float,
+    unit: str,
+    n_bootstrap: int,
+) -> list[Average]:
+    """Average the values of each channel and quantity over the clusters of one class."""
+    radius_nm = clusters["diameter_nm"].to_numpy(float) / 2
+    image = clusters["image"].to_numpy(object)
+    return [
+        _average(of, radius_nm, image, field_of_view_nm, (label, *names), unit, n_bootstrap)
+        for names, of in values.items()
+    ]
 
 
 def _average(

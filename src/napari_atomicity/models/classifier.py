@@ -27,7 +27,7 @@ from ..core.model_card import ModelCard
 from ..core.patches import Patches
 from ..core.progress import Progress, Stop, check, report
 from ..core.threads import parallel_map
-from .files import find_model, model_files, read_card, read_model
+from .files import find_model, read_model
 from .network import AtomicityNet
 
 _Part = tuple[Tensor, Tensor, dict[str, Tensor]]  # probabilities, embedding, class maps
@@ -384,14 +384,3 @@ def load_classifier(model: str | Path = "default", device: str = "auto") -> Clas
 def _load(path: Path, _modified: int, device: str) -> Classifier:
     card, tensors = read_model(path)
     return Classifier(card, tensors, torch.device(device))
-
-
-def available_models() -> list[ModelCard]:
-    """Return the cards of the shipped and user models; damaged ones are left out with a warning."""
-    cards = []
-    for path in model_files():
-        try:
-            cards.append(read_card(path))
-        except ModelError as error:
-            _log.warning("%s", error)
-    return cards

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from ..statistics.scores import atoms_of
 from .intensity_scale import ConstrainedMixture, usable
 from .thresholds import by_thresholds
 
-LEAST = 1e-4
+MIN_PROBABILITY = 1e-4
 """No estimator's word is taken for more certain than this."""
 MAX_DOUBT = 1.5
 RIVAL = 0.05
@@ -46,15 +47,32 @@ class Measured:
     scale: ConstrainedMixture | None
     network: np.ndarray
 
-    @property
+    @cached_property
     def intensity(self) -> np.ndarray:
         """Integrated intensity (N,)."""
         return self.table["integrated_intensity"].to_numpy(float)
 
-    @property
+    @cached_property
     def diameter_nm(self) -> np.ndarray:
         """Diameter (N,) in nm."""
         return self.table["diameter_nm"].to_numpy(float)
+
+    @cached_property
+    def sizes(self) -> np.ndarray | None:
+        """Numbers of atoms (C,) of the classes; None if one names no number."""
+        return class_sizes(self.card.classes)
+
+    @cached_property
+    def mixture(self) -> np.ndarray:
+        """Class probabilities (N, C) by the constrained mixture.
+
+        NaN without a scale, and for clusters that touch others or the border.
+        """
+        if self.scale is None:
+            return _silent(self)
+        p = self.scale.probabilities(self.intensity, self.diameter_nm, with_shares=False)
+        p[~usable(self.table)] = np.nan
+        return p
 
 
 Estimator = Callable[[Measured], np.ndarray]
@@ -96,15 +114,8 @@ def intensity(known: Measured) -> np.ndarray:
 
 @_registered("locked mixture")
 def constrained_mixture(known: Measured) -> np.ndarray:
-    """Intensity and diameter by the scale that the image's own clusters give: (N, C).
-
-    Silent on clusters that touch others or the border.
-    """
-    if known.scale is None:
-        return _silent(known)
-    p = known.scale.probabilities(known.intensity, known.diameter_nm, with_shares=False)
-    p[~usable(known.table)] = np.nan
-    return p
+    """From intensity and diameter by the scale of the image: see `Measured.mixture`."""
+    return known.mixture
 
 
 @_registered("network")
@@ -125,7 +136,7 @@ def combination(known: Measured) -> np.ndarray:
         return known.network
     return pooled(
         known.network,
-        constrained_mixture(known),
+        known.mixture,
         np.full(len(known.table), known.scale.certainty),
         np.array([weights.network, weights.mixture, weights.doubt, *weights.bias]),
     )
@@ -147,8 +158,8 @@ def pooled(
     weights : ndarray
         (3 + C,): of the network, of the mixture, doubt, and the biases of the classes.
     """
-    log_network = np.log(np.clip(network, LEAST**2, 1))
-    log_mixture = np.log(np.clip(mixture, LEAST, 1))
+    log_network = np.log(np.clip(network, MIN_PROBABILITY**2, 1))
+    log_mixture = np.log(np.clip(mixture, MIN_PROBABILITY, 1))
     z = weights[0] * log_network + weights[1] * log_mixture + weights[3:]
     # the weights are of the two together; the network is calibrated for itself
     z = np.where(np.isnan(mixture).any(axis=1, keepdims=True), log_network, z)
@@ -174,7 +185,7 @@ def count_atoms(known: Measured) -> np.ndarray:
     ndarray
         (N, 3): count, lower and upper end; NaN where nothing is known.
     """
-    sizes = class_sizes(known.card.classes)
+    sizes = known.sizes
     if sizes is None or known.scale is None:
         return np.full((len(known.table), 3), np.nan)
     whole = usable(known.table) & (known.intensity > 0)
@@ -201,7 +212,7 @@ def atoms_by_intensity(known: Measured, shift: float | None = None) -> np.ndarra
     A class's outline catches its own share of the intensity, so the logarithm is read off the
     classes of the reference, straight between them and of unit slope beyond.
     """
-    sizes = class_sizes(known.card.classes)
+    sizes = known.sizes
     if sizes is None or known.scale is None:
         return np.full(len(known.table), np.nan)
     seen, true = np.array(known.scale.reference.log_intensity), np.log(sizes)

@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from ..core.errors import ModelError
-from ..core.model_card import ModelCard
+from ..core.model_card import CLUSTERS, Card, ModelCard
 from ..io.files import atomic_write, write_json
 
-CLUSTERS, ATOMS = "clusters", "atoms"
-"""Kinds of models: what they find or classify. A card that does not say is of clusters."""
+_log = logging.getLogger(__name__)
+
 SHIPPED = {"default": "pt-dual", "dual": "pt-dual", "raw": "pt-raw"}
 """Short names of the models in the package."""
 
 
-class AnyCard(Protocol):
-    """A dataclass that lies beside weights as JSON and knows their hash."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the weights."""
-        ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """Convert to plain values."""
-        ...
-
-
-Card = TypeVar("Card", bound=AnyCard)
+AnyCard = TypeVar("AnyCard", bound=Card)
 
 
 def user_folder() -> Path:
@@ -79,7 +65,7 @@ def find_model(model: str | Path) -> Path:
     )
 
 
-def save_model(path: Path, card: Card, tensors: dict[str, np.ndarray]) -> Card:
+def save_model(path: Path, card: AnyCard, tensors: dict[str, np.ndarray]) -> AnyCard:
     """Write weights and card, each completely or not at all.
 
     Parameters
@@ -110,7 +96,7 @@ def save_model(path: Path, card: Card, tensors: dict[str, np.ndarray]) -> Card:
     return card
 
 
-def hashed(card: ModelCard, tensors: dict[str, np.ndarray]) -> ModelCard:
+def hashed(card: AnyCard, tensors: dict[str, np.ndarray]) -> AnyCard:
     """Return the card with the hash of these weights."""
     return replace(card, sha256=hashlib.sha256(_packed(tensors)).hexdigest())
 
@@ -121,8 +107,20 @@ def _packed(tensors: dict[str, np.ndarray]) -> bytes:
     return save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
 
 
-def card_values(path: Path, kind: str = CLUSTERS) -> dict[str, Any]:
-    """Read the card of a weights file of this kind.
+def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
+    """Read the card of a weights file.
+
+    Parameters
+    ----------
+    path : Path
+        The weights file.
+    card_type : type
+        Card of the kind of model that is needed.
+
+    Returns
+    -------
+    Card
+        The card.
 
     Raises
     ------
@@ -132,39 +130,37 @@ def card_values(path: Path, kind: str = CLUSTERS) -> dict[str, Any]:
     card_path = path.with_suffix(".json")
     try:
         values = json.loads(card_path.read_text(encoding="utf-8"))
-        found = str(values.get("kind", CLUSTERS))
+        kind = str(values.get("kind", CLUSTERS))
+        card = card_type.from_dict(values) if kind == card_type.KIND else None
     except FileNotFoundError:
         raise ModelError(
             "the model has no card", card_path, "Keep the .json in the folder of the .safetensors"
         ) from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise _damaged(card_path, error) from error
-    if found != kind:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelError(
-            f"this is a model of {found}, not of {kind}",
+            f"the model's card is damaged ({error})", card_path, "Get the model again"
+        ) from error
+    if card is None:
+        raise ModelError(
+            f"this is a model of {kind}, not of {card_type.KIND}",
             path,
-            f"`atomicity models` says which models are of {kind}",
+            f"`atomicity models` says which models are of {card_type.KIND}",
         )
-    return dict(values)
+    return card
 
 
-def _damaged(card_path: Path, error: Exception) -> ModelError:
-    return ModelError(f"the model's card is damaged ({error})", card_path, "Get the model again")
+def available_cards(card_type: type[AnyCard]) -> list[AnyCard]:
+    """Read the cards of the shipped models of a kind and of those in the user's folder.
 
-
-def read_card(path: Path) -> ModelCard:
-    """Read the card of a cluster model.
-
-    Raises
-    ------
-    ModelError
-        If it is missing or damaged, or of a model of another kind.
+    Damaged ones are left out with a warning.
     """
-    values = card_values(path)
-    try:
-        return ModelCard.from_dict(values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path.with_suffix(".json"), error) from error
+    cards = []
+    for path in model_files(card_type.KIND):
+        try:
+            cards.append(read_card(path, card_type))
+        except ModelError as error:
+            _log.warning("%s", error)
+    return cards
 
 
 def read_model(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
@@ -175,7 +171,7 @@ def read_model(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     ModelError
         If a part is missing or damaged, or they don't belong together.
     """
-    card = read_card(path)
+    card = read_card(path, ModelCard)
     return card, read_tensors(path, card.sha256)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,6 +40,10 @@ DIRICHLET = 0.5
 """Pseudo-count of every class, so that every class remains possible."""
 LOG_OUTLIER = float(np.log(0.02 / 4.0))
 """A flat component over some decades of both quantities, with 2 % of the clusters."""
+
+
+_Solutions = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Shifts (S, 2), shares (S, C) and spreads (S, 2) of S solutions: see `ConstrainedMixture`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +95,7 @@ class ConstrainedMixture:
         good = (intensity > 0) & (diameter_nm > 0)
         out = np.full((len(intensity), self.shares.shape[1]), np.nan)
         x = np.log(np.stack([intensity[good], diameter_nm[good]]).astype(float))
-        classes = _Classes.of(self.shift, self.spread, self.reference)
-        log_p = classes.log_density(_statistics(x))
+        log_p = _log_densities(_statistics(x), self.shift, self.spread, self.reference)[0]
         if with_shares:
             log_p = log_p + np.log(self.shares)[..., None]
         out[good] = np.einsum("k,kcn->nc", self.weight, softmax(log_p, axis=1))
@@ -138,40 +140,25 @@ def fit_constrained_mixture(
     mean = np.array(reference.log_intensity)
     centre = np.median(x[0]) - mean.mean()
     start = centre + np.linspace(-np.ptp(mean), np.ptp(mean), STARTS)
-    state = _State(
+    solutions = (
         np.stack([start, np.zeros(STARTS)], axis=1),
         np.full((STARTS, c), 1 / c),
         np.ones((STARTS, 2)),
     )
-    # the starts are sorted out on a part of a large image, the best are refined on all of it
+    # The starts are compared on a part of a large image, the best are refined on all of it.
     known = _statistics(x)
     part = np.ascontiguousarray(known[:, :: max(1, n // 300)])
-    for _ in range(15):
-        state, posterior = _step(part, state, reference)
-    state = state.take(_distinct(state.shift[:, 0], posterior)[:SOLUTIONS])
-    for _ in range(40):
-        state, posterior = _step(known, state, reference)
-    kept = _distinct(state.shift[:, 0], posterior)
-    state = state.take(kept)
-    weight = softmax(posterior[kept])
-    return ConstrainedMixture(reference, weight, state.shift, state.shares, state.spread)
+    solutions, posterior = _maximise(part, solutions, reference, 15)
+    best = _take(solutions, _distinct(solutions[0][:, 0], posterior)[:SOLUTIONS])
+    solutions, posterior = _maximise(known, best, reference, 40)
+    kept = _distinct(solutions[0][:, 0], posterior)
+    shift, shares, spread = _take(solutions, kept)
+    return ConstrainedMixture(reference, softmax(posterior[kept]), shift, shares, spread)
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """State of S starts of expectation-maximisation.
-
-    Shifts (S, 2) of log intensity and log diameter, shares (S, C), and variances (S, 2) of this
-    image relative to those of the reference.
-
-    """
-
-    shift: np.ndarray
-    shares: np.ndarray
-    spread: np.ndarray
-
-    def take(self, rows: np.ndarray) -> _State:
-        return _State(self.shift[rows], self.shares[rows], self.spread[rows])
+def _take(solutions: _Solutions, rows: np.ndarray) -> _Solutions:
+    shift, shares, spread = solutions
+    return shift[rows], shares[rows], spread[rows]
 
 
 def _distinct(shift: np.ndarray, posterior: np.ndarray) -> np.ndarray:
@@ -189,96 +176,99 @@ def _statistics(x: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v])
 
 
-class _Classes(NamedTuple):
-    """Classes of S solutions.
+def _log_densities(
+    statistics: np.ndarray, shift: np.ndarray, spread: np.ndarray, reference: ScaleReference
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Compute the log density of each cluster in each class for S solutions.
 
-    Means of both logarithms and their standard deviations (S, C), and the correlations (C,).
+    Parameters
+    ----------
+    statistics : ndarray of shape (6, N)
+        `_statistics` of the clusters.
+    shift, spread : ndarray of shape (S, 2)
+        Shifts and relative variances of the solutions.
+    reference : ScaleReference
+        Class means and covariances.
 
+    Returns
+    -------
+    log_density : ndarray of shape (S, C, N)
+        One matrix product.
+    mean, variance : ndarray of shape (2, S, C)
+        Means and variances of log intensity and log diameter.
+    precision : ndarray of shape (3, S, C)
+        Entries of the inverse covariances: (u, u), (u, v) and (v, v).
     """
-
-    mu: np.ndarray
-    mv: np.ndarray
-    su: np.ndarray
-    sv: np.ndarray
-    rho: np.ndarray
-
-    @classmethod
-    def of(cls, shift: np.ndarray, spread: np.ndarray, reference: ScaleReference) -> _Classes:
-        covariance = np.array(reference.covariance)
-        su, sv = np.sqrt(covariance[:, 0, 0]), np.sqrt(covariance[:, 1, 1])
-        return cls(
-            np.array(reference.log_intensity) + shift[:, :1],
-            np.array(reference.log_diameter) + shift[:, 1:],
-            su * np.sqrt(spread[:, :1]),
-            sv * np.sqrt(spread[:, 1:]),
-            covariance[:, 0, 1] / (su * sv),
-        )
-
-    def precision(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Entries (S, C) of the inverse covariances: of u u, u v, v v."""
-        free = 1 - self.rho**2
-        return (
-            1 / (self.su**2 * free),
-            -self.rho / (self.su * self.sv * free),
-            1 / (self.sv**2 * free),
-        )
-
-    def log_density(self, statistics: np.ndarray) -> np.ndarray:
-        """(S, C, N) of clusters by their `_statistics` (6, N): one matrix product."""
-        p00, p01, p11 = self.precision()
-        bu, bv = p00 * self.mu + p01 * self.mv, p01 * self.mu + p11 * self.mv
-        area = 2 * np.pi * self.su * self.sv * np.sqrt(1 - self.rho**2)
-        constant = -np.log(area) - 0.5 * (bu * self.mu + bv * self.mv)
-        linear = np.stack([constant, bu, bv, -0.5 * p00, -p01, -0.5 * p11], axis=-1)
-        return np.asarray(linear @ statistics)
+    covariance = np.array(reference.covariance)
+    su, sv = np.sqrt(covariance[:, 0, 0]), np.sqrt(covariance[:, 1, 1])
+    rho = covariance[:, 0, 1] / (su * sv)
+    su, sv = su * np.sqrt(spread[:, :1]), sv * np.sqrt(spread[:, 1:])
+    mu = np.array(reference.log_intensity) + shift[:, :1]
+    mv = np.array(reference.log_diameter) + shift[:, 1:]
+    free = 1 - rho**2
+    p00, p01, p11 = 1 / (su**2 * free), -rho / (su * sv * free), 1 / (sv**2 * free)
+    bu, bv = p00 * mu + p01 * mv, p01 * mu + p11 * mv
+    constant = -np.log(2 * np.pi * su * sv * np.sqrt(free)) - 0.5 * (bu * mu + bv * mv)
+    linear = np.stack([constant, bu, bv, -0.5 * p00, -p01, -0.5 * p11], axis=-1)
+    densities = np.asarray(linear @ statistics)
+    return densities, np.array([mu, mv]), np.array([su**2, sv**2]), np.array([p00, p01, p11])
 
 
-def _step(
-    statistics: np.ndarray, state: _State, reference: ScaleReference
-) -> tuple[_State, np.ndarray]:
-    """One step of all starts at once: the next state, and the log posteriors (S,) of this one."""
-    classes = _Classes.of(state.shift, state.spread, reference)
-    member = classes.log_density(statistics) + np.log(state.shares)[..., None]
-    top = np.maximum(member.max(axis=1), LOG_OUTLIER)
-    member -= top[:, None]
-    np.exp(member, out=member)
-    total = member.sum(axis=1) + np.exp(LOG_OUTLIER - top)
-    member /= total[:, None]
+def _maximise(
+    statistics: np.ndarray, solutions: _Solutions, reference: ScaleReference, n_iterations: int
+) -> tuple[_Solutions, np.ndarray]:
+    """Iterate expectation-maximisation of S solutions at once.
 
+    Returns
+    -------
+    solutions : tuple of ndarray
+        The solutions after the last iteration.
+    posterior : ndarray of shape (S,)
+        Their log posteriors before it.
+    """
+    shift, shares, spread = solutions
     scatter2 = reference.diameter_scatter**2
-    posterior = (top + np.log(total)).sum(axis=1)
-    posterior -= 0.5 * state.shift[:, 1] ** 2 / scatter2
-    posterior += DIRICHLET * np.log(state.shares).sum(axis=1)
-    posterior -= 0.5 * SPREAD_PRIOR * (np.log(state.spread) + 1 / state.spread).sum(axis=1)
-
-    # what the members of a class sum up to, and their residuals from its mean
-    number, u, v, uu, _, vv = np.moveaxis(member @ statistics.T, -1, 0)
-    du, dv = u - classes.mu * number, v - classes.mv * number
-    squares = np.stack(
-        [
-            ((uu - classes.mu * (u + du)) / classes.su**2).sum(axis=1),
-            ((vv - classes.mv * (v + dv)) / classes.sv**2).sum(axis=1),
-        ],
-        axis=1,
-    )
-    # the weighted least squares of what the shifts leave over, the diameter's with its prior
-    p00, p01, p11 = classes.precision()
-    a00 = (number * p00).sum(axis=1) + 1e-9
-    a01 = (number * p01).sum(axis=1)
-    a11 = (number * p11).sum(axis=1) + 1 / scatter2
-    b0 = (du * p00 + dv * p01).sum(axis=1)
-    b1 = (du * p01 + dv * p11).sum(axis=1) - state.shift[:, 1] / scatter2
-    change = np.stack([a11 * b0 - a01 * b1, a00 * b1 - a01 * b0], axis=1)
-    change /= (a00 * a11 - a01**2)[:, None]
-    shift = state.shift + change
     limit = MAX_SHIFT * reference.diameter_scatter
-    shift[:, 1] = np.clip(shift[:, 1], -limit, limit)
-    shares = number + DIRICHLET
-    shares = shares / shares.sum(axis=1, keepdims=True)
-    spread = (SPREAD_PRIOR + squares * state.spread) / (
-        SPREAD_PRIOR + number.sum(axis=1, keepdims=True)
-    )
-    return _State(shift, shares, np.clip(spread, *SPREAD_LIMITS)), posterior
+    for _ in range(n_iterations):
+        member, mean, variance, (p00, p01, p11) = _log_densities(
+            statistics, shift, spread, reference
+        )
+        # Expectation: membership of each cluster in each class, or in none.
+        member += np.log(shares)[..., None]
+        top = np.maximum(member.max(axis=1), LOG_OUTLIER)
+        member -= top[:, None]
+        np.exp(member, out=member)
+        total = member.sum(axis=1) + np.exp(LOG_OUTLIER - top)
+        member /= total[:, None]
+
+        posterior = (top + np.log(total)).sum(axis=1)
+        posterior -= 0.5 * shift[:, 1] ** 2 / scatter2
+        posterior += DIRICHLET * np.log(shares).sum(axis=1)
+        posterior -= 0.5 * SPREAD_PRIOR * (np.log(spread) + 1 / spread).sum(axis=1)
+
+        # Maximisation: sums over the members of a class, and their residuals from its mean.
+        number, u, v, uu, _, vv = np.moveaxis(member @ statistics.T, -1, 0)
+        du, dv = u - mean[0] * number, v - mean[1] * number
+        squares = np.stack(
+            [
+                ((uu - mean[0] * (u + du)) / variance[0]).sum(axis=1),
+                ((vv - mean[1] * (v + dv)) / variance[1]).sum(axis=1),
+            ],
+            axis=1,
+        )
+        # Weighted least squares of the residuals; the shift of the diameters has a prior.
+        a00 = (number * p00).sum(axis=1) + 1e-9
+        a01 = (number * p01).sum(axis=1)
+        a11 = (number * p11).sum(axis=1) + 1 / scatter2
+        b0 = (du * p00 + dv * p01).sum(axis=1)
+        b1 = (du * p01 + dv * p11).sum(axis=1) - shift[:, 1] / scatter2
+        change = np.stack([a11 * b0 - a01 * b1, a00 * b1 - a01 * b0], axis=1)
+        shift = shift + change / (a00 * a11 - a01**2)[:, None]
+        shift[:, 1] = np.clip(shift[:, 1], -limit, limit)
+        shares = (number + DIRICHLET) / (number + DIRICHLET).sum(axis=1, keepdims=True)
+        weight = SPREAD_PRIOR + number.sum(axis=1, keepdims=True)
+        spread = np.clip((SPREAD_PRIOR + squares * spread) / weight, *SPREAD_LIMITS)
+    return (shift, shares, spread), posterior
 
 
 def fit_image(table: pd.DataFrame, reference: ScaleReference) -> ConstrainedMixture:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import softmax
 
 from .domain_shift import MIN_CLUSTERS
-from .estimators import LEAST, Measured, atoms_by_intensity, class_sizes, constrained_mixture
+from .estimators import MIN_PROBABILITY, Measured, atoms_by_intensity
 
 COMPONENTS = 16
 """Principal components of the whitened embedding that the second network sees."""
@@ -64,7 +64,7 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
     tensors : mapping of str to ndarray
         With ``outside.centre`` (D,) and ``outside.axes`` (D, `COMPONENTS`).
     """
-    sizes = class_sizes(known.card.classes)
+    sizes = known.sizes
     if sizes is None or known.scale is None:
         raise ValueError("the model has no scale or its classes name no sizes")
     log_n, reference = np.log(sizes), known.scale.reference
@@ -79,7 +79,7 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
     excess = diameter - expected - known.scale.shift[0, 1]
     p = np.nan_to_num(known.network, nan=1 / len(log_n))
     by_network = p @ log_n
-    mixture = np.nan_to_num(constrained_mixture(known), nan=1 / len(log_n))
+    mixture = np.nan_to_num(known.mixture, nan=1 / len(log_n))
     own = np.stack(
         [
             nearest,
@@ -103,7 +103,7 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
                 place.to_classes,
                 own,
                 p,
-                np.log(np.clip(mixture, LEAST, 1)),
+                np.log(np.clip(mixture, MIN_PROBABILITY, 1)),
             ],
             axis=1,
         )

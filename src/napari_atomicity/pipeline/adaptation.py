@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..models.files import find_model, hashed, read_model, save_model
 from ..reporting.image_warnings import image_warnings
+from .adaptation_settings import AdaptRequest
 from .adaptation_text import summarise_analyses
 from .analysis import analyse, classify_clusters, embed_clusters
 from .corrections import read_corrections, with_corrections
@@ -150,31 +150,6 @@ def placed(
 
 def _has_places(analysis: Analysis) -> bool:
     return bool(np.isfinite(analysis.table[["umap_1", "umap_2"]].to_numpy(float)).all())
-
-
-@dataclass(frozen=True)
-class AdaptRequest:
-    """All that decides what an adaptation to files gives.
-
-    Parameters
-    ----------
-    out : Path
-        The .safetensors file to write; its card lies beside it.
-    model : str, optional
-        Name of a model at hand, or path of a model file.
-    corrections : Path, optional
-        A cluster table with labels that a person gave.
-    pixel_size_nm : float, optional
-        Overrides what the files say; None to believe them.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-    """
-
-    out: Path
-    model: str = "default"
-    corrections: Path | None = None
-    pixel_size_nm: float | None = None
-    device: str = "auto"
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+
+from ..core.settings import device_setting, model_setting, pixel_size_setting, setting
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,30 @@ class AdaptSettings:
     scale_jitter: float = 0.04
     worst_forgetting: float = 0.01
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class AdaptRequest:
+    """All settings that decide the result of an adaptation to files.
+
+    Parameters
+    ----------
+    out : Path
+        The .safetensors file to write; its card is in the same folder.
+    model : str, optional
+        Name of an available model, or path of a model file.
+    corrections : Path, optional
+        Cluster table with corrected labels.
+    pixel_size_nm : float, optional
+        Pixel size; replaces that of the files.
+    device : str, optional
+        "auto", "cpu", "cuda" or "mps".
+    """
+
+    out: Path = setting(MISSING, "Model", "Model to write, a .safetensors file.")
+    model: str = model_setting()
+    corrections: Path | None = setting(
+        None, "Corrections", "Cluster table of these images with corrected labels."
+    )
+    pixel_size_nm: float | None = pixel_size_setting()
+    device: str = device_setting()

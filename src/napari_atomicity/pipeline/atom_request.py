@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..core.errors import AtomicityError
-from ..statistics.atom_groups import LINK_NM
+from ..core.settings import (
+    GROUP_DISTANCE_NM,
+    check_settings,
+    device_setting,
+    model_setting,
+    pixel_size_setting,
+    seed_setting,
+    setting,
+)
 
 
 @dataclass(frozen=True)
@@ -37,24 +43,40 @@ class AtomRequest:
         Whether to inject atoms into each image to estimate the detected fraction; slower.
     """
 
-    model: str = "default"
-    device: str = "auto"
-    pixel_size_nm: float | None = None
-    precision: float | None = None
-    threshold: float | None = None
-    group_distance_nm: float = LINK_NM
-    clusters: str | None = None
-    seed: int = 0
-    completeness: bool = True
+    model: str = model_setting()
+    device: str = device_setting()
+    pixel_size_nm: float | None = pixel_size_setting()
+    precision: float | None = setting(
+        None, "Precision", "Expected precision.", min=0, max=1, default_text="maximum expected F1"
+    )
+    threshold: float | None = setting(
+        None, "Threshold", "Minimum probability of an atom, instead of a precision.", min=0, max=1
+    )
+    group_distance_nm: float = setting(
+        GROUP_DISTANCE_NM,
+        "Linked within",
+        "Maximum distance in nm between atoms of one group.",
+        unit="nm",
+        min=1e-3,
+        form_range=(0.05, 5.0),
+        decimals=2,
+        step=0.01,
+        default_text="0.3 nm, 8 % above the nearest-neighbour distance in platinum",
+    )
+    clusters: str | None = setting(
+        None,
+        "Clusters",
+        "A clusters.csv of these images, to assign the atoms to clusters.",
+        is_path=True,
+    )
+    seed: int = seed_setting()
+    completeness: bool = setting(
+        True,
+        "Completeness",
+        "Inject atoms into each image to estimate the detected fraction. Slower.",
+    )
 
     def __post_init__(self) -> None:
-        for name in ("precision", "threshold"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise AtomicityError(f"a {name} of {value:g} is not between 0 and 1")
+        check_settings(self)
         if self.precision is not None and self.threshold is not None:
             raise AtomicityError("give a precision or a threshold, not both")
-        if not (np.isfinite(self.group_distance_nm) and self.group_distance_nm > 0):
-            raise AtomicityError(
-                f"the group distance must be positive, not {self.group_distance_nm:g} nm"
-            )

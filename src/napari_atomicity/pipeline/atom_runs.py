@@ -20,12 +20,12 @@ from ..atoms.completeness import with_completeness
 from ..atoms.dispersion import dispersion_rows
 from ..atoms.finder import AtomModel, load_atom_model
 from ..atoms.table import concat_atom_tables, conform
+from ..core.model_card import ATOMS
 from ..core.progress import Progress, Stop, report
 from ..io.files import write_json
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.provenance import Outcome, now, run_record
 from ..io.tables import read_clusters, write_table
-from ..models.files import ATOMS
 from ..reporting.atom_figures import dispersion_chart
 from ..reporting.atom_report import write_atom_report
 from ..reporting.charts import write_figure

@@ -27,12 +27,12 @@ LIMIT = 2.992
 `IMAGES_PER_FALSE_ALARM` begins a false alarm (`images_per_false_alarm`)."""
 IMAGES_PER_FALSE_ALARM = 1000
 SESSION_CHANGED = "the conditions are not those of the session's first images any more"
-MOST = 2.0
+MAX_MEAN = 2.0
 """Limits that the running mean may reach: it is below again soon after conditions are."""
 ODD = 3.09
 """An image with such a score, one in a thousand, joins no reference: it may be the first after a
 change, and would hide the next."""
-ENOUGH = 200
+MAX_REFERENCE_IMAGES = 200
 """A reference of so many images knows its scatter; with more it would follow slow changes."""
 _MIN_P = 1e-9
 """No single image says more than that, however far it is."""
@@ -101,8 +101,8 @@ class Reading:
         of `models.domain_shift.domain_shift`. NaN while the reference is gathered, or of too few
         clusters.
     change : float, optional
-        The running mean in units of its limit, 0 to `MOST`: above 1 the conditions have changed.
-        NaN while the reference is gathered.
+        The running mean in units of its limit, 0 to `MAX_MEAN`: above 1 the conditions have
+        changed. NaN while the reference is gathered.
     reference : int, optional
         How many images the reference holds.
     joined : bool, optional
@@ -124,13 +124,13 @@ class Reading:
 class Chart:
     """A self-starting chart of exponentially weighted moving averages.
 
-    The reference are the first images, and later ones up to `ENOUGH` that are not odd themselves
-    (`ODD`) and come while nothing rings. The logarithm of an
-    image's squared distance from them is compared with theirs, each left out in turn, by Student's
-    t, which allows for how few they are, and turned into a standard normal score q [1]_. The
-    running mean z ← max(0, (1 − w) z + w q) of these scores rings above `LIMIT` times the standard
-    deviation √(w / (2 − w)) that it would have without the floor [2]_: an image that lies nearer
-    than usual is no reason to ring later.
+    The reference are the first images, and later ones up to `MAX_REFERENCE_IMAGES` that are not odd
+    themselves (`ODD`) and come while nothing rings. The logarithm of an image's squared distance
+    from them is compared with theirs, each left out in turn, by Student's t, which allows for how
+    few they are, and turned into a standard normal score q [1]_. The running mean z ← max(0, (1 −
+    w) z + w q) of these scores rings above `LIMIT` times the standard deviation √(w / (2 − w)) that
+    it would have without the floor [2]_: an image that lies nearer than usual is no reason to ring
+    later.
 
     Parameters
     ----------
@@ -184,9 +184,9 @@ class Chart:
             if self.judges:
                 drift, score = self._judged(image)
                 mean = self._mean + self.weight * (score - self._mean)
-                self._mean = min(max(0.0, mean), MOST * self._ring_at)
+                self._mean = min(max(0.0, mean), MAX_MEAN * self._ring_at)
                 joins = score < ODD and self._change() <= 1
-            if joins and self.images < max(ENOUGH, self.first):
+            if joins and self.images < max(MAX_REFERENCE_IMAGES, self.first):
                 self._residuals.append(image.residual)
                 self._scatters.append(image.scatter)
         return Reading(drift, self._change() if self.judges else np.nan, self.images, joins)

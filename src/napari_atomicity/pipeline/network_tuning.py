@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -45,8 +46,6 @@ def fine_tune(
     progress, stop : callable, optional
         Called at every step.
     """
-    from ..training.augmentation import augmented
-
     network = copy.deepcopy(network).to(device)
     network.dropout.p = 0.0  # so that chance is all in the generators
     chosen = _trainable(network)
@@ -54,19 +53,45 @@ def fine_tune(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
     )
-    generator = torch.Generator().manual_seed(settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    channels = network.channels
-    new_label, old_label = target.label, tensors["replay.label"]
+    batches = _batches(network.channels, target, tensors, split, settings)
     average = [p.detach().clone() for p in chosen]
     network.train()
-    half = settings.batch_size // 2
     for step in range(settings.steps):
         check(stop)
         report(progress, step, settings.steps, "Adapting")
+        patches, labels = next(batches)
+        logits = network({c: x.to(device) for c, x in patches.items()}).logits
+        loss = functional.cross_entropy(logits, labels.to(device), label_smoothing=0.03)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(chosen, 1.0)
+        optimiser.step()
+        schedule.step()
+        late = step - settings.steps // 2
+        _move(average, chosen, 1.0 if late <= 0 else 1 / (1 + late))
+    _move(chosen, average, 1.0)
+    report(progress, settings.steps, settings.steps, "Adapting")
+    return network.eval()
+
+
+def _batches(
+    channels: Iterable[str],
+    target: Target,
+    tensors: dict[str, np.ndarray],
+    split: Split,
+    settings: AdaptSettings,
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """Yield augmented patches and labels, half of them new, half replayed."""
+    from ..training.augmentation import augmented
+
+    generator = torch.Generator().manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    new_label, old_label = target.label, tensors["replay.label"]
+    half = settings.batch_size // 2
+    while True:
         new = _drawn(new_label, split.learn, half, rng)
         replayed = _drawn(old_label, split.replay, settings.batch_size - half, rng)
-        batch = {
+        patches = {
             c: torch.from_numpy(
                 np.concatenate([target.patches[c][new], tensors[f"replay.{c}"][replayed]]).astype(
                     np.float32
@@ -74,24 +99,15 @@ def fine_tune(
             )
             for c in channels
         }
-        batch = augmented(batch, settings.scale_jitter, generator)
-        own = torch.from_numpy(np.concatenate([new_label[new], old_label[replayed]])).to(device)
-        logits = network({c: x.to(device) for c, x in batch.items()}).logits
-        loss = functional.cross_entropy(logits, own, label_smoothing=0.03)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(chosen, 1.0)
-        optimiser.step()
-        schedule.step()
-        late = step - settings.steps // 2
-        with torch.no_grad():
-            for a, p in zip(average, chosen, strict=True):
-                a.lerp_(p, 1.0 if late <= 0 else 1 / (1 + late))
+        labels = np.concatenate([new_label[new], old_label[replayed]])
+        yield augmented(patches, settings.scale_jitter, generator), torch.from_numpy(labels)
+
+
+def _move(weights: Iterable[Tensor], goals: Iterable[Tensor], fraction: float) -> None:
+    """Move weights towards their goals by a fraction of the difference, in place."""
     with torch.no_grad():
-        for a, p in zip(average, chosen, strict=True):
-            p.copy_(a)
-    report(progress, settings.steps, settings.steps, "Adapting")
-    return network.eval()
+        for weight, goal in zip(weights, goals, strict=True):
+            weight.lerp_(goal, fraction)
 
 
 def _trainable(network: AtomicityNet) -> list[Tensor]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..detection import DetectionSettings
+from ..core.settings import device_setting, model_setting, pixel_size_setting, setting
+from ..detection.settings import DetectionSettings
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,31 @@ class RunRequest:
         Stacks only: number of registered frames to average before the detection, or "all".
     """
 
-    model: str = "default"
-    device: str = "auto"
-    pixel_size_nm: float | None = None
-    umap: bool = True
-    symmetries: bool = False
+    model: str = model_setting()
+    device: str = device_setting()
+    pixel_size_nm: float | None = pixel_size_setting()
+    umap: bool = setting(True, "UMAP", "Place the clusters in the UMAP of the model.")
+    symmetries: bool = setting(
+        False,
+        "Symmetries",
+        "Average the prediction over the eight symmetries of the square. The result does not "
+        "depend on the orientation of the image. Takes eight times as long.",
+        text="Average over eight",
+        default_text="no; in the dock Classify, as for the last classification of the image",
+        option="--symmetries",
+    )
     detection: DetectionSettings = field(default_factory=DetectionSettings)
-    ratios: str = "counted"
-    reference: str | None = None
+    ratios: str = setting(
+        "counted",
+        "Ratios by",
+        "Method for the class fractions: counted labels, labels adjusted by the confusion matrix "
+        "of the model, or expectation-maximisation.",
+        choices={"counted": "labels", "confusion": "confusion matrix", "em": "EM"},
+    )
+    reference: str | None = setting(
+        None,
+        "Reference",
+        "Table of known class fractions to compare with; columns class, fraction and scope.",
+        is_path=True,
+    )
     average_frames: int | str | None = None

@@ -16,6 +16,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from .._version import __version__
 from ..core.errors import ModelError
+from ..core.model_card import ModelCard
 from ..models.files import find_model, read_card, read_tensors
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class SentModel:
             If it is missing or damaged.
         """
         path = find_model(model)
-        card = read_card(path)
+        card = read_card(path, ModelCard)
         read_tensors(path, card.sha256)
         return cls(card.to_dict(), path.read_bytes(), device)
 
@@ -65,7 +66,6 @@ def _load(key: str) -> Classifier:
     from safetensors.numpy import load
 
     from ..core.devices import choose_device
-    from ..core.model_card import ModelCard
     from ..models.classifier import Classifier
 
     model = _models[key]

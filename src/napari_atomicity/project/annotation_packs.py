@@ -76,10 +76,8 @@ def export_pack(
         Atom table of these images, for a pack that is not blind.
     tolerance_nm : float, optional
         Marks of several annotators within this distance count as the same atom.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
@@ -104,8 +102,7 @@ def export_pack(
         for i, (file, name) in enumerate(zip(files, names, strict=True)):
             check(stop)
             report(progress, i, len(files), f"Packing {name}")
-            size = pixel_size_nm.get(file) if isinstance(pixel_size_nm, Mapping) else pixel_size_nm
-            manifest["images"].append(_put(folder, file, name, size, predictions))
+            manifest["images"].append(_put(folder, file, name, pixel_size_nm, predictions))
 
     _write_pack(directory, archive, manifest, write_images)
     return archive
@@ -169,7 +166,7 @@ def _put(
     folder: Path,
     file: Path,
     name: str,
-    pixel_size_nm: float | None,
+    pixel_size_nm: float | Mapping[Path, float] | None,
     predictions: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """Write image, preview and table into the folder; return the record of the manifest."""
@@ -177,7 +174,8 @@ def _put(
 
     from ..io.contrast import to_8_bit
 
-    micrograph = load(file, pixel_size_nm, name=name)
+    given = pixel_size_nm.get(file) if isinstance(pixel_size_nm, Mapping) else pixel_size_nm
+    micrograph = load(file, given, name=name)
     if micrograph.n_frames > 1:
         raise UnsuitableImageError(
             f"it has {micrograph.n_frames} frames", file, "Save the frame to be marked by itself"

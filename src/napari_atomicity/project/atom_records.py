@@ -100,6 +100,11 @@ class AtomRecords:
         with self._file.reading() as db:
             return blind_annotations(db, self._images.ids)
 
+    def is_reviewed(self, image: str, annotator: str) -> bool:
+        """Return whether an annotator has viewed an image, or has marked atoms blind in it."""
+        _, viewed = self.annotations()
+        return bool(((viewed["image"] == image) & (viewed["annotator"] == annotator)).any())
+
     def add_marks(self, image: str, annotator: str, marks: pd.DataFrame, source: str) -> int:
         """Add marks that were made elsewhere; marks that are stored already are not added again.
 

@@ -18,6 +18,7 @@ from .rows import (
     LABEL,
     LOGGED,
     REMOVE,
+    entries_of,
     log_entries,
     rows_of,
     same_clusters,
@@ -55,11 +56,13 @@ def write_edit(
     blind : bool
         Whether the author saw neither predictions nor others' labels: only the log is written.
     """
-    is_label = edit.kind is EditKind.LABEL
-    by_person = edit.kind in (EditKind.LABEL, EditKind.GEOMETRY)
-    old = {} if is_label else rows_of(before, edit.cluster_ids)
-    new = rows_of(after, edit.cluster_ids, LOGGED if is_label else None)
-    entries = log_entries(old, new, by_person, is_label)
+    is_label, ids = edit.kind is EditKind.LABEL, edit.cluster_ids
+    old = {} if is_label else rows_of(before, ids)
+    new = rows_of(after, ids, LOGGED if is_label else None)
+    if is_label:  # also where the label stays the same: it may have been another annotator's
+        entries = entries_of(new.values(), LABEL)
+    else:
+        entries = log_entries(old, new, by_person=edit.kind is EditKind.GEOMETRY)
     # To the microsecond: all entries of one edit have one time, and no other edit has it.
     stamp = datetime.now(UTC).isoformat(timespec="microseconds")
     if is_label and is_undo:
@@ -76,7 +79,7 @@ def write_edit(
         for cluster_id in new:  # a blind label counts where there is no open one
             settle(db, image_id, cluster_id)
     elif not blind:
-        write_rows(db, image_id, before, after, old, new, edit.cluster_ids)
+        write_rows(db, image_id, before, after, old, new, ids)
 
 
 def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analysis | None) -> bool:

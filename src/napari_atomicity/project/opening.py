@@ -206,12 +206,7 @@ def survey(
     return found
 
 
-def take_in_analysed(
-    project: Project,
-    analysis: Analysis,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> tuple[ProjectContents, Analysis]:
+def take_in_analysed(project: Project, analysis: Analysis) -> tuple[ProjectContents, Analysis]:
     """Add an image that was analysed elsewhere, under its name in the project.
 
     Parameters
@@ -220,10 +215,6 @@ def take_in_analysed(
         The project.
     analysis : Analysis
         Analysis of an image that has a file.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------

@@ -133,9 +133,10 @@ def with_probabilities(db: sqlite3.Connection, predicted: pd.DataFrame) -> pd.Da
 def _scale(text: str | None) -> Any:
     if text is None:
         return None
+    from ..core.from_dict import dataclass_from_dict
     from ..core.scale_reference import ScaleReference
     from ..models.intensity_scale import ConstrainedMixture
 
     values = json.loads(text)
     arrays = {k: np.asarray(v, float) for k, v in values.items() if k != "reference"}
-    return ConstrainedMixture(ScaleReference.from_dict(values["reference"]), **arrays)
+    return ConstrainedMixture(dataclass_from_dict(ScaleReference, values["reference"]), **arrays)

@@ -107,7 +107,7 @@ def _write_clusters(
         f"label_corrected, track_id, model_id, outline) VALUES ({_marks(len(MEASURED) + 6)})",
         [
             (
-                image_id, i, *(_cell(new[i][name]) for name in MEASURED),
+                image_id, i, *map(new[i].get, MEASURED),
                 new[i]["label_corrected"], new[i].get("track_id"), new[i]["model_id"] or None,
                 outlines[i],
             )
@@ -247,19 +247,19 @@ def write_predictions(
 def _insert_predictions(
     db: sqlite3.Connection, image_id: int, rows: dict[int, dict[str, Any]], classes: list[str]
 ) -> None:
+    stored = {i: row for i, row in rows.items() if row["model_id"]}
+    names = tables.probability_columns(classes)
+    probabilities = plain([[*map(row.get, names)] for row in stored.values()])
+    time = now()
     db.executemany(
         f"INSERT OR REPLACE INTO predictions (image_id, cluster_id, model_id, "
         f"{', '.join(PREDICTED)}, probabilities, time) "
         f"VALUES ({_marks(len(PREDICTED) + 5)})",
         [
-            (
-                image_id, i, row["model_id"], *(_cell(row.get(name)) for name in PREDICTED),
-                json.dumps([_cell(row[f"p_{c}"]) for c in classes]), now(),
-            )
-            for i, row in rows.items()
-            if row["model_id"]
+            (image_id, i, row["model_id"], *map(row.get, PREDICTED), json.dumps(p), time)
+            for (i, row), p in zip(stored.items(), probabilities, strict=True)
         ],
-    )  # fmt: skip
+    )
 
 
 def _outlines_of(analysis: Analysis, rows: Iterable[int]) -> dict[int, bytes]:
@@ -287,45 +287,45 @@ def log_entries(
     old: dict[int, dict[str, Any]],
     new: dict[int, dict[str, Any]],
     by_person: bool,
-    is_label: bool = False,
 ) -> list[tuple[Any, ...]]:
-    """Return entries of the log for what a person changed between old and new rows.
+    """Return entries of the log for what has changed between old and new rows.
 
     Parameters
     ----------
     old, new : dict of int to dict
         Rows by cluster id.
     by_person : bool
-        Whether new and removed clusters are a person's edit.
-    is_label : bool, optional
-        Whether each of these clusters was labelled; logged even where the label stays the same, for
-        it may be another annotator's.
+        Whether a person changed them: others are not logged.
 
     Returns
     -------
     list of tuple
         Values of the table `corrections`.
     """
+    if not by_person:
+        return []
+    added = [row for i, row in new.items() if i not in old]
+    moved = [row for i, row in new.items() if i in old and _moved(old[i], row)]
+    labelled = [
+        row
+        for i, row in new.items()
+        if row["label_corrected"] != (old[i]["label_corrected"] if i in old else "")
+    ]
+    removed = [row for i, row in old.items() if i not in new]
+    kinds = ((added, ADD), (moved, MOVE), (labelled, LABEL), (removed, REMOVE))
+    return [entry for rows, what in kinds for entry in entries_of(rows, what)]
 
-    def _entry(row: dict[str, Any], what: str, label: str = "") -> tuple[Any, ...]:
-        return (
-            row["cluster_id"], row["frame"], _cell(row["y_nm"]), _cell(row["x_nm"]), what, label,
-            row["label_predicted"], row["model_id"], None,
-        )  # fmt: skip
 
-    entries = []
-    for i, row in new.items():
-        was = old.get(i)
-        said = row["label_corrected"]
-        if was is None and by_person and not is_label:
-            entries.append(_entry(row, ADD))
-        elif was is not None and by_person and _moved(was, row):
-            entries.append(_entry(row, MOVE))
-        if is_label or (by_person and said != ("" if was is None else was["label_corrected"])):
-            entries.append(_entry(row, LABEL, said))
-    if by_person:
-        entries += [_entry(row, REMOVE) for i, row in old.items() if i not in new]
-    return entries
+def entries_of(rows: Iterable[dict[str, Any]], what: str) -> list[tuple[Any, ...]]:
+    """Return an entry of the log for each of these rows; `what` happened to all of them."""
+    return [
+        (
+            row["cluster_id"], row["frame"], row["y_nm"], row["x_nm"], what,
+            row["label_corrected"] if what == LABEL else "", row["label_predicted"],
+            row["model_id"], None,
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def taken_back(
@@ -383,14 +383,3 @@ def _moved(was: dict[str, Any], row: dict[str, Any]) -> bool:
 
 def _marks(n: int) -> str:
     return ", ".join("?" * n)
-
-
-def _cell(value: Any) -> Any:
-    """As SQLite takes it: no numpy, and NULL for what is not a number."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, float) and value != value:
-        return None
-    return value

@@ -67,8 +67,8 @@ def style(look: Look | None = None) -> AbstractContextManager[None]:
     """
     import matplotlib as mpl
 
-    settings: Any = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
-    settings |= {
+    settings: dict[Any, Any] = {
+        **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
         # Names of classes and images are text, even if they look like formulas.
         "text.parse_math": False,
         "svg.fonttype": "none",
@@ -76,8 +76,9 @@ def style(look: Look | None = None) -> AbstractContextManager[None]:
         "font.family": "sans-serif",
         "font.size": 9,
         "path.simplify": True,
+        **({} if look is None else _theme(look)),
     }
-    return mpl.rc_context(settings if look is None else settings | _theme(look))
+    return mpl.rc_context(settings)
 
 
 def _theme(look: Look) -> dict[str, Any]:

@@ -66,9 +66,7 @@ class Annotations:
         return sorted(set(self.counts["annotator"]))
 
 
-def annotations_in(
-    project: Project, progress: Progress | None = None, stop: Stop | None = None
-) -> Annotations:
+def annotations_in(project: Project) -> Annotations:
     """Read the blind marks of all annotators of a project.
 
     Of a stack, each frame with a mark is a field, viewed by all who viewed the image. Lengths
@@ -78,10 +76,6 @@ def annotations_in(
     ----------
     project : Project
         The project.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------

@@ -136,9 +136,9 @@ class ClusterEdits:
         removed: dict[int, pd.DataFrame] = {}
         for edit in self._state.history.edits_of(image):
             if isinstance(edit, AddClusters):
-                added |= ids_of(edit.rows)
+                added |= edit.cluster_ids
             elif isinstance(edit, RemoveClusters):
-                removed |= dict.fromkeys(ids_of(edit.rows), edit.rows.table)
+                removed |= dict.fromkeys(edit.cluster_ids, edit.before.table)
         columns = ["frame", "y_nm", "x_nm"]
         places = [t.loc[t["cluster_id"] == i, columns] for i, t in removed.items()]
         none = pd.DataFrame(columns=columns)
@@ -151,28 +151,9 @@ class ClusterEdits:
         analysis = self._state.store.get(image)
         if analysis is not None and not self._state.blind:
             rows = still_there(analysis, result)
-            self._record_by_model(image, insert_rows(analysis, rows), ids_of(rows))
-
-    def set_embedding(self, result: Analysis) -> None:
-        """Set positions in the embedding of clusters with the same prediction; no step of undo."""
-        self._state.steps.finish()
-        image = result.micrograph.name
-        analysis = self._state.store.get(image)
-        if analysis is None or self._state.blind:
-            return
-        same = ["cluster_id", "frame", "y_px", "x_px", "label_predicted", "confidence", "model_id"]
-        positions = result.table[[*same, "umap_1", "umap_2"]]
-        found = analysis.table[same].merge(positions, on=same, how="left")
-        known = found["umap_1"].notna().to_numpy()
-        table = analysis.table.copy()
-        table.loc[known, ["umap_1", "umap_2"]] = found.loc[known, ["umap_1", "umap_2"]].to_numpy()
-        ids = frozenset(table.loc[known, "cluster_id"].tolist())
-        self._record_by_model(image, replace(analysis, table=table), ids)
-
-    def _record_by_model(self, image: str, after: Analysis, cluster_ids: frozenset[int]) -> None:
-        state = self._state
-        edit = ImageEdit(image, EditKind.ANALYSIS, state.annotator, cluster_ids)
-        state.history.record_by_model(ClusterChange(edit, state.store.get(image), after))
+            edit = ImageEdit(image, EditKind.ANALYSIS, self._state.annotator, ids_of(rows))
+            change = ClusterChange(edit, analysis, insert_rows(analysis, rows))
+            self._state.history.record_by_model(change)
 
     def replace_predictions(
         self, result: Analysis, description: str = "classify", group: object = None
@@ -232,7 +213,7 @@ class ClusterEdits:
         """
         self._state.steps.finish()
         rows = self._new_rows(image, table, outlines)
-        edit = AddClusters(image, rows, f"add {format_clusters(len(table))}")
+        edit = AddClusters(image, None, rows, f"add {format_clusters(len(table))}")
         self._state.history.do(edit)
         return rows.table["cluster_id"].tolist()
 

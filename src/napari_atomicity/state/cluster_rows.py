@@ -27,9 +27,9 @@ class ClusterRows:
     class_maps: dict[str, np.ndarray]
 
 
-def ids_of(rows: ClusterRows) -> frozenset[int]:
-    """Return the ids of the clusters of some rows."""
-    return frozenset(rows.table["cluster_id"].tolist())
+def ids_of(rows: ClusterRows | None) -> frozenset[int]:
+    """Return the ids of the clusters of some rows; none for None."""
+    return frozenset() if rows is None else frozenset(rows.table["cluster_id"].tolist())
 
 
 def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> ClusterRows:

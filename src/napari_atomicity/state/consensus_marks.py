@@ -57,12 +57,7 @@ def write_agreement(
     return said
 
 
-def write_comparison(
-    compared: AnnotatorComparison,
-    folder: str | os.PathLike[str],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Path:
+def write_comparison(compared: AnnotatorComparison, folder: str | os.PathLike[str]) -> Path:
     """Write a comparison; see `write_agreement`. Images of stacks are named with their frame.
 
     Parameters
@@ -71,10 +66,6 @@ def write_comparison(
         What to write.
     folder : path-like
         Where to write.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------

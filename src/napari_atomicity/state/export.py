@@ -76,7 +76,7 @@ def card_of(table: pd.DataFrame) -> ModelCard | None:
     ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
     for path in model_files() if len(ids) else ():
         try:
-            card = read_card(path)
+            card = read_card(path, ModelCard)
         except (ModelError, OSError):  # a damaged one is reported when it is asked for, not here
             continue
         if card.model_id == ids.index[0]:

@@ -61,19 +61,7 @@ class _Owner(Protocol):
 
     def ensure_writable(self) -> None: ...
 
-    def notify(
-        self, changes: Iterable[ClusterChange | AtomChange], with_history: bool = True
-    ) -> Work:
-        """Emit signals of changes.
-
-        Parameters
-        ----------
-        changes : iterable of ClusterChange or AtomChange
-            Changes that are installed.
-        with_history : bool, optional
-            Whether the history has changed too.
-        """
-        ...
+    def notify(self, changes: Sequence[ClusterChange | AtomChange]) -> Work: ...
 
 
 class History(Sequence[Step]):
@@ -189,17 +177,15 @@ class History(Sequence[Step]):
 
     def record_by_model(self, change: ClusterChange) -> None:
         """Save and show what a model found of known clusters; it is not a step of undo."""
-        after = checked(change.after, thoroughly=True)
-        changes = [replace(change, after=after)]
-        for part in (self._save_and_install(changes), self._state.notify(changes, False)):
+        assert change.after is not None  # a model removes no image
+        changes = [replace(change, after=checked(change.after, thoroughly=True))]
+        for part in (self._save_and_install(changes), self._state.notify(changes)):
             for _ in part:
                 pass
 
     def _do(self, edits: Iterable[Edit | AtomEdit], description: str | None, group: object) -> Work:
         author = self._state.annotator
-        done, changes = yield from self._replay(
-            (with_author(edit, author) for edit in edits), lambda e, a: (e, e.apply(a))
-        )
+        done, changes = yield from self._replay(edits, _applied, author)
         if not done:
             return
         text = description or _describe(done)
@@ -213,11 +199,8 @@ class History(Sequence[Step]):
         yield from self._state.notify(changes)
 
     def _apply_without_undo(self, edits: Iterable[Edit]) -> Work:
-        author = self._state.annotator
-        _, changes = yield from self._replay(
-            (with_author(edit, author) for edit in edits), lambda e, a: (e, e.apply(a))
-        )
-        yield from self._state.notify(changes, with_history=False)
+        _, changes = yield from self._replay(edits, _applied, self._state.annotator)
+        yield from self._state.notify(changes)
 
     # ---- undo and redo
     def undo(self) -> Step | None:
@@ -275,6 +258,7 @@ class History(Sequence[Step]):
         self,
         edits: Iterable[Edit | AtomEdit],
         replay: Callable[[Any, Any], tuple[Any, Any]],
+        author: str = "",
         is_undo: bool = False,
         known: bool = False,
     ) -> Generator[bool, None, tuple[list[Edit | AtomEdit], list[ClusterChange | AtomChange]]]:
@@ -291,15 +275,14 @@ class History(Sequence[Step]):
             image, of_atoms = edit.image, isinstance(edit, SetAtoms | SetMarks)
             first = atoms.of(image) if of_atoms else store.get(image)
             before = now.get((of_atoms, image), first)
-            edit, after = replay(edit, before)
+            edit, after = replay(with_author(edit, author), before)
             if isinstance(edit, SetAtoms | SetMarks):
                 changes.append(AtomChange(edit, before, after))
             else:
-                is_label = edit.kind is EditKind.LABEL
-                after = checked(after, thoroughly=not (known or is_label))
                 columns = None
-                if after is not None and not is_label:
-                    columns = columns_of(after.table, store.columns(image))
+                if after is not None and edit.kind is not EditKind.LABEL:
+                    after = checked(after, thoroughly=not known)
+                    columns = columns_of(after.table)
                 changes.append(ClusterChange(edit, before, after, is_undo, columns))
             now[of_atoms, image] = after
             replayed.append(edit)
@@ -312,10 +295,12 @@ class History(Sequence[Step]):
         yield from self._state.saver.save(changes)
         for change in changes:
             if isinstance(change, AtomChange):
-                self._state.atoms.install(change.image, change.after)
+                self._state.atoms.install(change.edit.image, change.after)
             else:
                 only_labels = change.edit.kind is EditKind.LABEL
-                self._state.store.install(change.image, change.after, change.columns, only_labels)
+                self._state.store.install(
+                    change.edit.image, change.after, change.columns, only_labels
+                )
 
     def ensure_not_blind(self) -> None:
         """Raise `AtomicityError` in blind mode, in which only labels and marks can be edited."""
@@ -331,13 +316,11 @@ class History(Sequence[Step]):
             yield from (edit for edit in step.edits if edit.image == image)
 
 
-def checked(analysis: Analysis | None, thoroughly: bool) -> Analysis | None:
+def checked(analysis: Analysis, thoroughly: bool) -> Analysis:
     """Return the analysis with excluded clusters marked, after a check of its table.
 
-    A table that was checked before, or in which only labels changed, needs no thorough check.
+    A table that was checked before needs no thorough check.
     """
-    if analysis is None:
-        return None
     analysis = mark_excluded(analysis)
     if thoroughly:
         tables.validate(analysis.table)
@@ -368,6 +351,10 @@ def _are_long(steps: Sequence[Step]) -> bool:
         if isinstance(e, Relabel | RemoveClusters)
     )
     return exceeds_limits(sum(len(step.images) for step in steps), changed)
+
+
+def _applied(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:
+    return edit, edit.apply(analysis)
 
 
 def _reverted(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:

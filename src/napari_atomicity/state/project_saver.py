@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..atoms.marks import ImageAtoms
+from ..core.cluster_table import Key
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.table_cache import Columns
@@ -17,6 +18,9 @@ from .atom_edits import AtomEdit
 from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, Work
 from .edits import Edit
+
+LABEL_COLUMNS = frozenset({"label", "label_corrected"})
+"""Columns that a correction changes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +45,6 @@ class ClusterChange:
     is_undo: bool = False
     columns: Columns | None = None
 
-    @property
-    def image(self) -> str:
-        """Name of the image."""
-        return self.edit.image
-
 
 @dataclass(frozen=True, eq=False)
 class AtomChange:
@@ -55,10 +54,21 @@ class AtomChange:
     before: ImageAtoms | None
     after: ImageAtoms | None
 
-    @property
-    def image(self) -> str:
-        """Name of the image."""
-        return self.edit.image
+
+def changed_parts(
+    changes: Sequence[ClusterChange | AtomChange],
+) -> tuple[tuple[str, ...], frozenset[str] | None, frozenset[Key] | None]:
+    """Return which cluster tables changes concern, in which columns and rows; None: any."""
+    of_clusters = [c for c in changes if not isinstance(c, AtomChange)]
+    images = tuple(dict.fromkeys(c.edit.image for c in of_clusters))
+    only_labels = all(c.edit.kind is EditKind.LABEL for c in of_clusters)
+    rows: set[Key] = set()
+    for change in of_clusters:
+        ids = change.edit.cluster_ids
+        if ids is None:
+            return images, LABEL_COLUMNS if only_labels else None, None
+        rows.update((change.edit.image, i) for i in ids)
+    return images, LABEL_COLUMNS if only_labels else None, frozenset(rows)
 
 
 class _Owner(Protocol):
@@ -144,7 +154,7 @@ class ProjectSaver:
         project = self._state.project
         if project is None or project.read_only:
             return
-        kept = [change for change in changes if project.has(change.image)]
+        kept = [change for change in changes if project.has(change.edit.image)]
         try:
             with project.together():
                 yield from self._write_unsaved(project, kept)
@@ -156,9 +166,9 @@ class ProjectSaver:
         except AtomicityError as error:
             for change in kept:
                 if isinstance(change, AtomChange):
-                    self._unsaved_atoms.setdefault(change.image, change.before)
+                    self._unsaved_atoms.setdefault(change.edit.image, change.before)
                 else:
-                    self._unsaved.setdefault(change.image, change.before)
+                    self._unsaved.setdefault(change.edit.image, change.before)
             self.set_message(str(error))
         else:
             self.clear()
@@ -168,9 +178,9 @@ class ProjectSaver:
         """Write one change, unless its image was written as a whole (`_write_unsaved`)."""
         blind = self._state.blind
         if isinstance(change, AtomChange):
-            if change.image not in self._unsaved_atoms:
+            if change.edit.image not in self._unsaved_atoms:
                 project.atoms.record(change.edit, change.before, change.after, blind=blind)
-        elif change.image not in self._unsaved:
+        elif change.edit.image not in self._unsaved:
             project.record(
                 change.edit, change.before, change.after, is_undo=change.is_undo, blind=blind
             )
@@ -180,8 +190,8 @@ class ProjectSaver:
         if not (self._unsaved or self._unsaved_atoms):
             return
         state = self._state
-        now = {c.image: c.after for c in kept if isinstance(c, ClusterChange)}
-        atoms = {c.image: c.after for c in kept if isinstance(c, AtomChange)}
+        now = {c.edit.image: c.after for c in kept if isinstance(c, ClusterChange)}
+        atoms = {c.edit.image: c.after for c in kept if isinstance(c, AtomChange)}
         for image, before in list(self._unsaved.items()):
             self._write_whole(project, image, before, now.get(image, state.store.get(image)))
             yield False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -81,14 +81,12 @@ class Reviewing:
         self._read_all()
         first = self._open_from(-1)
         self.position = 0 if first is None else first
-        state.analysis_changed.connect(self._on_analysis)
-        state.history_changed.connect(self._on_history)
+        state.changed.connect(self._on_change)
         state.selection_changed.connect(self._on_selection)
 
     def close(self) -> None:
         """Disconnect from all signals."""
-        self.state.analysis_changed.disconnect(self._on_analysis, missing_ok=True)
-        self.state.history_changed.disconnect(self._on_history, missing_ok=True)
+        self.state.changed.disconnect(self._on_change, missing_ok=True)
         self.state.selection_changed.disconnect(self._on_selection, missing_ok=True)
 
     # ---- what there is to say
@@ -332,13 +330,15 @@ class Reviewing:
         self._said[self._there] = said[row[self._there]]
         self._predicted[self._there] = predicted[row[self._there]]
 
-    def _on_analysis(self, image: str) -> None:
-        if image in self._of_image:
-            self._changed += self._read(image).tolist()
-            self.moved.emit()
+    def _on_change(self, images: Sequence[str]) -> None:
+        for image in images:
+            if image in self._of_image:
+                self._changed += self._read(image).tolist()
+                self.moved.emit()
+        self._note_removed()
 
-    def _on_history(self) -> None:
-        """Whoever took a cluster out, by whatever means, said that it is none."""
+    def _note_removed(self) -> None:
+        """Remember clusters that the last step removed: a person found that they are none."""
         for step in self.state.history[-1:]:
             for edit in step.edits:
                 if isinstance(edit, RemoveClusters):

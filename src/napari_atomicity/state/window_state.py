@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 from psygnal import Signal
@@ -28,7 +28,13 @@ from .blind_mode import BlindMode
 from .chunked_steps import ChunkedSteps, Work
 from .cluster_edits import ClusterEdits
 from .history import History, Step
-from .project_saver import AtomChange, ClusterChange, ProjectSaver
+from .project_saver import (
+    LABEL_COLUMNS,
+    AtomChange,
+    ClusterChange,
+    ProjectSaver,
+    changed_parts,
+)
 from .status import Status, TaskState
 
 __all__ = ["Status", "Step", "TaskState", "WindowState", "user_name"]
@@ -45,11 +51,13 @@ def user_name() -> str:
 class WindowState:
     """Images, analyses, selection and status of one window.
 
-    Signals: ``images_changed()``; ``current_changed(image name or None)``;
-    ``analysis_changed(image name)`` after any change of a table or of its arrays;
+    Signals: ``changed(images, columns, rows)``, once after each step, undo, new result or merge:
+    the cluster tables of these images (a tuple of names; empty if only atoms or the log of
+    corrections have changed), in these columns (a frozenset of names; None: any) and rows (a
+    frozenset of keys; None: any). ``images_changed()``; ``current_changed(image name or None)``;
     ``selection_changed(frozenset of keys)``; ``status_changed(Status)``;
-    ``history_changed()``; ``explained_class_changed(class or None)``; ``focus_requested(key)``:
-    show this cluster; ``project_changed()``: another project or none, or blind mode changed;
+    ``explained_class_changed(class or None)``; ``focus_requested(key)``: show this cluster;
+    ``project_changed()``: another project or none, or blind mode changed;
     ``annotator_changed()``; ``saved_changed(message)``: "" if all edits are in the project.
 
     Attributes
@@ -70,12 +78,11 @@ class WindowState:
         Grows when other images or views are shown: earlier requests are void.
     """
 
+    changed = Signal(tuple, object, object)
     images_changed = Signal()
     current_changed = Signal(object)
-    analysis_changed = Signal(str)
     selection_changed = Signal(frozenset)
     status_changed = Signal(Status)
-    history_changed = Signal()
     explained_class_changed = Signal(object)
     focus_requested = Signal(tuple)
     project_changed = Signal()
@@ -219,15 +226,14 @@ class WindowState:
             self.set_blind(False)
         report = self._project.merge(path)
         self.atoms.skip_to(self._project.atoms.free_ids())
-        for image in self.clusters.install_labels(self._project.labels()):
-            self.analysis_changed.emit(image)
-        self.history_changed.emit()  # the log has grown, also where no label has changed
+        images = self.clusters.install_labels(self._project.labels())
+        self.changed.emit(tuple(images), LABEL_COLUMNS, None)
         return report
 
     @property
     def blind(self) -> bool:
         """Whether predictions and the labels of others are hidden."""
-        return self._blind.active
+        return self._blind.hidden is not None
 
     def set_blind(self, on: bool) -> None:
         """Hide or show predictions and the labels of others; blind labels are kept apart."""
@@ -267,12 +273,10 @@ class WindowState:
         self.current_changed.emit(self._current)
         # One signal for all: views of all images listen to `project_changed`.
         one = self._current or next(iter(self.store.analyses), None)
-        if one is not None:
-            self.analysis_changed.emit(one)
+        self.changed.emit(() if one is None else (one,), None, None)
         self.selection_changed.emit(self._selection)
         for image in with_atoms:
             self.atoms.changed.emit(image)
-        self.history_changed.emit()
 
     def save_again(self) -> bool:
         """Write what could not be written; return whether all edits are in the project now."""
@@ -316,9 +320,8 @@ class WindowState:
         if self._current == image:
             self.current = next(iter(self._micrographs), None)
         self.images_changed.emit()
-        self.analysis_changed.emit(image)
+        self.changed.emit((image,), None, None)
         self.atoms.notify(image)
-        self.history_changed.emit()
 
     @property
     def current(self) -> str | None:
@@ -374,33 +377,21 @@ class WindowState:
                 "Close the other window, or work on a copy",
             )
 
-    def notify(
-        self, changes: Iterable[ClusterChange | AtomChange], with_history: bool = True
-    ) -> Work:
-        """Emit signals of changes, all in one part; deselect clusters that were removed.
-
-        Parameters
-        ----------
-        changes : iterable of ClusterChange or AtomChange
-            Changes that are installed.
-        with_history : bool, optional
-            Whether the history has changed too.
-        """
+    def notify(self, changes: Sequence[ClusterChange | AtomChange]) -> Work:
+        """Emit the signals of changes that are installed; deselect clusters that were removed."""
         yield True  # the views are updated in a part of their own
-        changes = list(changes)
-        images = dict.fromkeys(c.image for c in changes if isinstance(c, ClusterChange))
-        for image in images:
-            self.analysis_changed.emit(image)
-        for image in dict.fromkeys(c.image for c in changes if isinstance(c, AtomChange)):
+        images, columns, rows = changed_parts(changes)
+        self.changed.emit(images, columns, rows)
+        for image in dict.fromkeys(c.edit.image for c in changes if isinstance(c, AtomChange)):
             self.atoms.notify(image)
         yield False
+        if columns is LABEL_COLUMNS:
+            return
         selected = {key[0] for key in self._selection}
         known = {i: set(self.table(i)["cluster_id"].tolist()) for i in images if i in selected}
         removed = [k for k in self._selection if k[0] in known and k[1] not in known[k[0]]]
         if removed:
             self.select(self._selection.difference(removed))
-        if with_history:
-            self.history_changed.emit()
 
     # ---- selection
     @property

@@ -30,13 +30,15 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from skimage.measure import points_in_poly
 
-LINK_NM = 0.3
-"""Maximum distance in nm of linked atoms."""
+from ..core.settings import GROUP_DISTANCE_NM
+
 KINDS = {"isolated": 1, "dimer": 2, "multimer": 3, "cluster": 7}
 """Kind of group, and its minimum number of atoms."""
 
 
-def link(points_nm: np.ndarray, distance_nm: float = LINK_NM) -> tuple[np.ndarray, np.ndarray]:
+def link(
+    points_nm: np.ndarray, distance_nm: float = GROUP_DISTANCE_NM
+) -> tuple[np.ndarray, np.ndarray]:
     """Group atoms by single linkage.
 
     Parameters
@@ -85,7 +87,7 @@ def kind_of(group_size: np.ndarray) -> np.ndarray:
     return np.asarray(kinds, dtype=object)
 
 
-def grouped(table: pd.DataFrame, distance_nm: float = LINK_NM) -> pd.DataFrame:
+def grouped(table: pd.DataFrame, distance_nm: float = GROUP_DISTANCE_NM) -> pd.DataFrame:
     """Return a copy of an atom table with ``group_id`` and ``group_size``, frame by frame.
 
     Numbers continue from frame to frame, so that ``group_id`` is unique in an image.

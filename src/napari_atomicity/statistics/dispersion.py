@@ -30,7 +30,8 @@ import pandas as pd
 
 from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop
-from .atom_groups import LINK_NM, link, sizes
+from ..core.settings import GROUP_DISTANCE_NM
+from .atom_groups import link, sizes
 from .dispersion_evidence import Candidates, ImageEvidence, average_frames, gather_evidence
 from .dispersion_intervals import BETWEEN_IMAGES_SD, Estimate, estimate_intervals
 from .envelopes import SummaryCurve
@@ -199,7 +200,7 @@ def dispersion(
     candidates_nm: np.ndarray | None = None,
     candidate_probabilities: np.ndarray | None = None,
     candidate_recall: float = 1.0,
-    group_distance_nm: float = LINK_NM,
+    group_distance_nm: float = GROUP_DISTANCE_NM,
     simulations: int = 199,
     seed: int = 0,
     level: float = 0.95,

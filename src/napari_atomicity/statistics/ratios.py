@@ -50,6 +50,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import ALL, NON_CLASS_LABELS, classes_of
+from ..core.columns import TEXT, Column, conform_columns
 from ..core.errors import ModelError
 from ..core.progress import Stop, check
 from .intervals import adjusted_interval, variance_factor, widen_interval, wilson_interval
@@ -64,18 +65,19 @@ CONDITIONS_DIFFER = (
 )
 """Note on ratios of images whose conditions differ from the training of the model."""
 
-_DTYPES = {
-    "scope": "object",
-    "class": "object",
-    "count": "int64",
-    "fraction": "float64",
-    "fraction_low": "float64",
-    "fraction_high": "float64",
-    "method": "object",
-    "note": "object",
-}
-COLUMNS = list(_DTYPES)
+SCHEMA = (
+    Column("scope", TEXT, "", 'name of the image, or "all"'),
+    Column("class", TEXT, "", "class of the model, or a label that is no class"),
+    Column("count", "int64", "", "number of clusters with this label"),
+    Column("fraction", "float64", "", "fraction of the class; missing if it is no class"),
+    Column("fraction_low", "float64", "", "lower end of the interval of the fraction"),
+    Column("fraction_high", "float64", "", "upper end of the interval of the fraction"),
+    Column("method", TEXT, "", "method by which the fractions were estimated"),
+    Column("note", TEXT, "", "what limits the use of the row; empty for most"),
+)
 """Columns of a table of ratios."""
+COLUMNS = [column.name for column in SCHEMA]
+"""Their names."""
 
 
 def class_ratios(
@@ -240,9 +242,8 @@ class _RatioSource:
             check(stop)
             blocks.append(self._rows(scope))
         frames = [b for b in blocks if len(b)]
-        if not frames:
-            return pd.DataFrame({c: pd.Series(dtype=d) for c, d in _DTYPES.items()})
-        return pd.concat(frames, ignore_index=True)[COLUMNS].astype(_DTYPES)
+        table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return conform_columns(table, SCHEMA, "table of ratios")
 
     def _rows(self, scope: str) -> pd.DataFrame:
         is_all = scope == ALL

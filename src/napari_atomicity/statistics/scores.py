@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -145,6 +146,7 @@ def match_nearest(
     return partner
 
 
+@lru_cache(maxsize=4096)  # few different labels among thousands of clusters
 def atoms_of(label: str) -> int | None:
     """Return the number of atoms in a label such as ``Pt41`` or ``Au24Pd1``."""
     numbers = re.findall(r"\d+", label)

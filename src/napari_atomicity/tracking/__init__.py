@@ -5,8 +5,9 @@ Modules are loaded on first use, so that the tracks of a project need no SciPy s
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy_imports import lazy_attributes
 
 _PUBLIC = {
     "StageDrift": "drift",
@@ -69,12 +70,4 @@ if TYPE_CHECKING:
     from .smoothing import Track, compute_emissions, smooth_tracks
     from .tracks import is_tracked
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__ = lazy_attributes(__name__, _PUBLIC)

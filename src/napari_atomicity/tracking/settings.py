@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
+from ..core.settings import check_settings, setting
 
-DRIFT_METHODS = ("auto", "clusters", "image", "none")
 FRAME_TIME = "frame_time_s"
 """Key of the metadata of a micrograph: frame time in seconds."""
 
@@ -44,33 +43,75 @@ class MovieSettings:
         If a value is invalid.
     """
 
-    search_range_nm: float = 1.0
-    memory_frames: int = 2
-    min_frames: int = 2
-    drift: str = "auto"
-    frame_time_s: float | None = None
-    rate: float | None = None
-    frame_weight: float = 1.0
+    search_range_nm: float = setting(
+        1.0,
+        "Search range",
+        "Largest displacement of a cluster between frames, after drift correction.",
+        unit="nm",
+        above=0,
+        form_range=(0.01, 100.0),
+        decimals=2,
+        key="movie/search_range",
+    )
+    memory_frames: int = setting(
+        2,
+        "Memory",
+        "Number of successive frames in which a tracked cluster may be missing.",
+        unit="frames",
+        min=0,
+        form_range=(0, 1000),
+        step=1,
+    )
+    min_frames: int = setting(
+        2,
+        "Shortest track",
+        "Smallest number of frames of a track.",
+        unit="frames",
+        min=1,
+        form_range=(1, 10_000),
+        step=1,
+    )
+    drift: str = setting(
+        "auto",
+        "Drift",
+        "Source of the stage drift.",
+        default_text="automatic, that is the clusters, or the images if too few clusters are "
+        "linked",
+        choices={
+            "auto": "automatic",
+            "clusters": "by the clusters",
+            "image": "by the images",
+            "none": "none",
+        },
+        key="movie/drift",
+    )
+    frame_time_s: float | None = setting(
+        None,
+        "Time of a frame",
+        "Time from the start of one frame to the start of the next, in seconds.",
+        unit="s",
+        above=0,
+        form_range=(0.0, 1e6),
+        decimals=4,
+        step=0.1,
+        default_text="from the file; without it, times are in frames",
+    )
+    rate: float | None = setting(
+        None,
+        "Changes",
+        "Rate at which a cluster changes its class, per second, or per frame if the frame time is "
+        "unknown.",
+        above=0,
+        form_range=(0.0, 1e6),
+        decimals=5,
+        step=0.01,
+        text="estimated",
+        default_text="estimated from all tracks",
+    )
+    frame_weight: float = setting(1.0, "Weight", "Weight of a frame.", above=0, max=1)
 
     def __post_init__(self) -> None:
-        problems = [
-            (not _positive(self.search_range_nm), "the search range must be positive"),
-            (self.memory_frames < 0, "the memory must not be negative"),
-            (self.min_frames < 1, "the minimum number of frames must be at least 1"),
-            (
-                self.frame_time_s is not None and not _positive(self.frame_time_s),
-                "the frame time must be positive",
-            ),
-            (self.rate is not None and not _positive(self.rate), "the rate must be positive"),
-            (not 0 < self.frame_weight <= 1, "the weight of a frame must be between 0 and 1"),
-            (
-                self.drift not in DRIFT_METHODS,
-                f"the drift method must be one of {', '.join(DRIFT_METHODS)}",
-            ),
-        ]
-        for is_invalid, message in problems:
-            if is_invalid:
-                raise AtomicityError(message)
+        check_settings(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

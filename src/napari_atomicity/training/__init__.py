@@ -1,19 +1,45 @@
-"""Train models from images, corrections or simulation."""
+"""Train models from images, corrections or simulation.
 
-from .classifier import train_classifier
-from .corrections import from_corrections
-from .data import PatchSet
-from .request import (
-    CorrectedImagesSource,
-    CorrectionsSource,
-    FolderSource,
-    SimulationSource,
-    TrainRequest,
-)
-from .run import train, train_from_folder
-from .settings import TrainingSettings
-from .simulated import from_simulation
-from .size_selected import from_folder
+Modules are loaded on first use, so that the settings need no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.lazy_imports import lazy_attributes
+
+if TYPE_CHECKING:
+    from .classifier import train_classifier
+    from .corrections import from_corrections
+    from .data import PatchSet
+    from .request import (
+        CorrectedImagesSource,
+        CorrectionsSource,
+        FolderSource,
+        SimulationSource,
+        TrainRequest,
+    )
+    from .run import train, train_from_folder
+    from .settings import TrainingSettings
+    from .simulated import from_simulation
+    from .size_selected import from_folder
+
+_PUBLIC = {
+    "CorrectedImagesSource": "request",
+    "CorrectionsSource": "request",
+    "FolderSource": "request",
+    "PatchSet": "data",
+    "SimulationSource": "request",
+    "TrainRequest": "request",
+    "TrainingSettings": "settings",
+    "from_corrections": "corrections",
+    "from_folder": "size_selected",
+    "from_simulation": "simulated",
+    "train": "run",
+    "train_classifier": "classifier",
+    "train_from_folder": "run",
+}
 
 __all__ = [
     "CorrectedImagesSource",
@@ -30,3 +56,5 @@ __all__ = [
     "train_classifier",
     "train_from_folder",
 ]
+
+__getattr__, __dir__ = lazy_attributes(__name__, _PUBLIC)

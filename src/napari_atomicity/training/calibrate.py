@@ -14,7 +14,7 @@ from scipy.special import log_softmax, softmax
 
 from ..core.model_card import Combination, CountError, ModelCard
 from ..models.domain_shift import ROOM, domain_shift
-from ..models.estimators import class_sizes, combination, constrained_mixture, count_atoms, pooled
+from ..models.estimators import combination, count_atoms, pooled
 from ..models.intensity_scale import usable
 from ..models.out_of_distribution import QUANTILE, placed
 from .data import PatchSet
@@ -190,7 +190,7 @@ def _fit_combination(
     """Fit the weights and biases of the pool of network and mixture."""
     c = images[0].known.network.shape[1]
     network = stack_labelled(images, [s.known.network for s in images])
-    mixture = stack_labelled(images, [constrained_mixture(s.known) for s in images])
+    mixture = stack_labelled(images, [s.known.mixture for s in images])
     sure = [1.0 if s.known.scale is None else s.known.scale.certainty for s in images]
     certainty = stack_labelled(
         images, [np.full(len(s.label), v) for s, v in zip(images, sure, strict=True)]
@@ -228,7 +228,7 @@ def _bootstrap_calibration(
 
 def _count_error(images: Sequence[HeldOutPredictions]) -> CountError | None:
     """Return quantiles of the error of the log count, of isolated clusters and of others."""
-    sizes = class_sizes(images[0].known.card.classes)
+    sizes = images[0].known.sizes
     if sizes is None:
         return None
     label = stack_labels(images)

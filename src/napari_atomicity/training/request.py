@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from ..core.errors import AtomicityError
-from ..core.micrograph import Micrograph
+from ..core.settings import device_setting, pixel_size_setting, seed_setting, setting
 from ..simulation.metals import composition
 from .settings import TrainingSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..core.micrograph import Micrograph
 
 SCRATCH = "scratch"
 DEFAULT = "default"
@@ -42,8 +46,12 @@ class SimulationSource:
     """
 
     classes: tuple[str, ...]
-    fields: int = 300
-    isomers: int = 60
+    fields: int = setting(
+        300, "Images", "Number of simulated images.", min=10, form_range=(20, 20_000), step=10
+    )
+    isomers: int = setting(
+        60, "Structures", "Isomers per class.", min=10, form_range=(10, 2000), step=10
+    )
     workers: int = 1
 
 
@@ -95,12 +103,27 @@ class TrainRequest:
     source: Source
     out: Path
     channels: tuple[str, ...] = ("raw", "LCN")
-    start: str = DEFAULT
-    epochs: int = 40
-    patience: int = 8
-    seed: int = 0
-    device: str = "auto"
-    pixel_size_nm: float | None = None
+    start: str = setting(
+        DEFAULT,
+        "Start from",
+        "Initial weights: default (the shipped model), scratch, or a model.",
+    )
+    epochs: int = setting(
+        40, "Epochs", "Maximum number of epochs.", min=1, form_range=(1, 1000), key="train/epochs"
+    )
+    patience: int = setting(
+        8,
+        "End after",
+        "Epochs without a lower held-out loss before it stops; 0: never.",
+        unit="epochs",
+        min=0,
+        form_range=(0, 1000),
+        text="never",
+        key="train/patience",
+    )
+    seed: int = seed_setting("train/seed")
+    device: str = device_setting()
+    pixel_size_nm: float | None = pixel_size_setting()
 
     @property
     def workspace(self) -> Path:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from qtpy.QtCore import Qt, QTimer
 
 from ...models.analysis import Analysis
+from ...pipeline.run_request import RunRequest
 from ...state.window_state import WindowState
-from ..controls.forms import folded, main_button, new_form
-from ..panels.analysis_task import AnalysisRequest, analyse_image
+from ..controls.forms import folded, main_button
+from ..controls.settings_form import form_of
+from ..panels.analysis_task import analyse_image
 from ..panels.dock import Dock
-from ..panels.forms import (
-    DetectionForm,
-    ImageForm,
-    add_device_row,
-    add_model_row,
-    add_symmetries_row,
-)
+from ..panels.forms import ImageForm, add_model_row
 
 
 def summary(state: WindowState, image: str | None) -> str:
@@ -48,7 +45,7 @@ def typical_cluster(analysis: Analysis) -> int | None:
 class Analyse(Dock):
     """Image, model, pixel size, and the button that does everything."""
 
-    follows = ("analysis_changed", "current_changed")
+    follows = ("changed", "current_changed")
 
     def build(self) -> None:
         self.image_form = self.add(ImageForm(self.binding))
@@ -61,13 +58,11 @@ class Analyse(Dock):
             self.run,
             enabled_when=self._is_ready,
         )
-        self.task_bar = self.add_task_bar()
+        self.add_task_bar()
         self.result = self.add_label()
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.detection = DetectionForm()
-        more = new_form()
-        self.device, self.symmetries = add_device_row(more), add_symmetries_row(more)
-        self.settings = self.add(folded(self.detection, more))
+        self.form = form_of(RunRequest, "detection", "device", "symmetries")
+        self.settings = self.add(folded(self.form))
 
     def _is_ready(self) -> bool:
         return self.image_form.ready
@@ -79,13 +74,11 @@ class Analyse(Dock):
 
     def run(self) -> None:
         """Analyse the selected image."""
-        entries = self.attempt(lambda: (self.detection.settings(), self.image_form.take()))
+        entries = self.attempt(lambda: (self.form.settings(), self.image_form.take()))
         if entries is None:
             return
-        detection, image = entries
-        request = AnalysisRequest(
-            detection, self.models.model, self.device.device, self.symmetries.isChecked()
-        )
+        settings, image = entries
+        request = replace(settings, model=self.models.model)
         self.binding.set_engine(image, request.model, request.device)
         self.start(
             analyse_image,

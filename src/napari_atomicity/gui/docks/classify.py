@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QShowEvent
@@ -22,14 +20,15 @@ from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...models.analysis import Analysis
 from ...pipeline.analysis import classify_clusters, embed_clusters
+from ...pipeline.run_request import RunRequest
 from ...statistics.ratios import images_that_differ
 from .. import tasks
-from ..controls.connections import follow
-from ..controls.forms import ComboBox, new_form
+from ..controls.forms import ComboBox
 from ..controls.glyphs import glyph_icon
+from ..controls.settings_form import form_of
 from ..controls.shortcuts import as_help
 from ..panels.dock import Dock
-from ..panels.forms import ModelCombo, add_device_row, add_symmetries_row
+from ..panels.forms import ModelCombo
 
 CONDITIONS_DIFFER = (
     "Conditions differ from the model's training: adapt (dock Adapt) before you trust labels or "
@@ -55,7 +54,10 @@ def classify(
 class Classify(Dock):
     """Model, legend with counts, label mode, undo."""
 
-    follows = ("analysis_changed", "current_changed", "project_changed")
+    follows = (
+        "changed", "current_changed", "project_changed", "selection_changed", "hidden_changed",
+        "label_mode_changed",
+    )  # fmt: skip
 
     def build(self) -> None:
         self._classified: tuple[str | None, bool | None] = (None, None)
@@ -72,7 +74,7 @@ class Classify(Dock):
             enabled_when=self._is_detected,
         )
         row.addWidget(self.button)
-        self.task_bar = self.add_task_bar()
+        self.add_task_bar()
         self.conditions = self.add_label(f"⚠ {CONDITIONS_DIFFER}")
         self.conditions.setToolTip(
             "The clusters of this image differ from the training images of the model, for every "
@@ -80,15 +82,8 @@ class Classify(Dock):
         )
         self.legend = self.add(self._new_legend())
         self._build_corrections()
-        form = new_form()
-        self.device = add_device_row(form)
-        self.symmetries = add_symmetries_row(form, "as for the last classification of the image")
-        self.content.addLayout(form)
-        follow(self, self.state.selection_changed, self._on_selection)
-        follow(self, self.state.history_changed, self._on_history)
-        follow(self, self.binding.label_mode.changed, self._on_label_mode)
-        follow(self, self.binding.hidden_changed, self.invalidate)
-        self._on_history()
+        form = self.add(form_of(RunRequest, "device", "symmetries"))
+        self.device, self.symmetries = form.controls["device"], form.controls["symmetries"]
 
     def _new_legend(self) -> QTreeWidget:
         legend = QTreeWidget()
@@ -156,7 +151,7 @@ class Classify(Dock):
             error = AtomicityError("no clusters have been found yet", advice="Press Detect first")
             show_error(tasks.format_error(error))
             return
-        model, device = self.models.model, self.device.device
+        model, device = self.models.model, self.device.currentData()
         self.binding.set_engine(image, model, device)
         self.start(
             classify,
@@ -202,7 +197,10 @@ class Classify(Dock):
                 )
         self._fit_legend()
         self._fill_labels(classes)
-        self._on_selection()
+        self.refresh_selection()
+        self._show_history()
+        with QSignalBlocker(self.label_mode):
+            self.label_mode.setChecked(self.binding.label_mode.on)
 
     def _rows(self) -> list[QTreeWidgetItem]:
         return [self.legend.topLevelItem(i) for i in range(self.legend.topLevelItemCount())]
@@ -262,7 +260,7 @@ class Classify(Dock):
             self.state.clusters.relabel(self.state.selection, self.labels.itemData(index))
         self.labels.setCurrentIndex(0)
 
-    def _on_selection(self, *_: Any) -> None:
+    def refresh_selection(self) -> None:
         n = len(self.state.selection)
         self.selected.setText(
             "Click a cluster in the image, or drag around several, to select."
@@ -274,11 +272,7 @@ class Classify(Dock):
     def _set_label_mode(self, on: bool) -> None:
         self.binding.label_mode.on = on
 
-    def _on_label_mode(self, on: bool) -> None:
-        with QSignalBlocker(self.label_mode):
-            self.label_mode.setChecked(on)
-
-    def _on_history(self) -> None:
+    def _show_history(self) -> None:
         for button, edits, verb, key in (
             (self.undo_button, self.state.history, "Undo", "Ctrl+Z"),
             (self.redo_button, self.state.history.undone, "Redo", "Ctrl+Shift+Z"),

@@ -6,10 +6,12 @@ from functools import partial
 
 from qtpy.QtWidgets import QCheckBox
 
+from ...detection import DetectionSettings
 from ...models.analysis import Analysis
 from ...pipeline.analysis import detect_clusters
+from ..controls.settings_form import form_of
 from ..panels.dock import Dock
-from ..panels.forms import DetectionForm, ImageForm
+from ..panels.forms import ImageForm
 
 _MANUAL_EDITING = (
     "To edit clusters manually, select the points layer: <b>+</b> adds a cluster where you click, "
@@ -30,7 +32,7 @@ class Detect(Dock):
             self.run,
             enabled_when=self._is_ready,
         )
-        self.task_bar = self.add_task_bar()
+        self.add_task_bar()
         self.result = self.add_label()
         self.outlines = self.add(
             QCheckBox("Show outlines"),
@@ -38,7 +40,7 @@ class Detect(Dock):
         )
         self.outlines.setChecked(self.binding.outlines_visible)
         self.outlines.toggled.connect(partial(setattr, self.binding, "outlines_visible"))
-        self.detection = self.add(DetectionForm())
+        self.detection = self.add(form_of(DetectionSettings))
         self.add_label(_MANUAL_EDITING)
 
     def _is_ready(self) -> bool:

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 from napari.utils.notifications import show_error
-from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSizePolicy,
     QSlider,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -24,14 +21,13 @@ from ...core.cluster_table import AGGREGATE, Key
 from ...core.errors import AtomicityError
 from ..controls.cluster_rows import in_numbers, label_order
 from ..controls.forms import ComboBox
-from ..controls.rows_dock import RowsDock
 from ..controls.settings import remember, settings
 from ..controls.shortcuts import GALLERY, Shortcut, as_table
 from ..gallery.model import GalleryModel
 from ..gallery.order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, GalleryOrder
 from ..gallery.pictures import OVERLAYS
 from ..gallery.view import SIDES_PX, USUAL_SIDE_PX, GalleryView
-from ..viewer.binding import binding_of
+from ..panels.rows_dock import RowsDock
 from ..viewer.label_actions import numbered_label
 
 EMPTY = "Analyse an image first: its clusters appear here."
@@ -41,42 +37,25 @@ NOTHING_FITS = "No cluster fits the filter."
 class Gallery(RowsDock):
     """Tiles of all clusters, linked to the selection of the window."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._binding = binding_of(napari_viewer)
-        self.state = self._binding.state
-        self.model = GalleryModel(self.state, self)
-        self._build()
-        self._listen()
-        self._show_state()
-
     # ---- the form
-    def _build(self) -> None:
+    def build(self) -> None:
+        super().build()
+        self.model = GalleryModel(self.state, self)
         form = self._new_form()
-        self.sort_again_button = QPushButton("Sort again")
         self.sort_again_button.setToolTip(
             "Tiles stay in place when you label them. Sort again moves every tile to its current "
             "position and group."
         )
-        self.note = QLabel()
-        self.note.setAccessibleName("How many clusters")
-        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         bottom = QHBoxLayout()
         bottom.addWidget(self.note, 1)
         bottom.addWidget(self.sort_again_button)
 
         self.view = GalleryView(self.model)
         self.view.side = self.size_slider.value()
-        self.message = QLabel(EMPTY)
-        self.message.setWordWrap(True)
-        self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(form)
-        layout.addWidget(self.view, 1)
-        layout.addWidget(self.message, 1)
-        layout.addLayout(bottom)
+        self.content.addLayout(form)
+        self.content.addWidget(self.view, 1)
+        self.content.addWidget(self.message, 1)
+        self.content.addLayout(bottom)
         self._connect()
         self._on_overlay()
 
@@ -146,9 +125,7 @@ class Gallery(RowsDock):
         self.sort_combo.currentIndexChanged.connect(self._explain_sort)
         self.state_combo.currentIndexChanged.connect(self._explain_state)
         self.descending_button.toggled.connect(self._on_descending)
-        self.sort_again_button.clicked.connect(self.sort)
-        self.view.picked.connect(self._on_selected)
-        self.view.activated_at.connect(self._on_activated)
+        self._connect_view()
         self.view.shortcut_pressed.connect(self._on_shortcut)
 
     def _explain_sort(self, *_: object) -> None:
@@ -170,7 +147,7 @@ class Gallery(RowsDock):
         )
 
     # ---- changes of the state
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         at, current = self.view.anchor(), self.view.current()
         anchor = None if at is None else (self.model.rows.key_of(at[0]), at[1])
         first = not len(self.model.rows)
@@ -206,7 +183,7 @@ class Gallery(RowsDock):
             index = self.label_combo.findData(chosen) if chosen is not None else 0
             self.label_combo.setCurrentIndex(max(index, 0))
 
-    def _selected(self) -> None:
+    def _show_selection(self) -> None:
         self._show_state(of_selection=True)
 
     def _show_state(self, of_selection: bool = False) -> None:
@@ -253,32 +230,13 @@ class Gallery(RowsDock):
         self.view.relayout(*at) if at is not None else self.view.relayout()
 
     # ---- actions of the user
-    def _on_selected(self, rows: np.ndarray, whole: bool) -> None:
-        keys = self.model.rows.keys_of(rows)
-        if not whole:
-            shown = np.zeros(len(self.model.rows), bool)
-            shown[self.model.arrangement.order] = True
-            keys |= self.state.selection - self.model.rows.keys_of(shown)
-        self.state.select(keys)
-
-    def _on_activated(self, row: int) -> None:
-        key = self.model.rows.key_of(row)
-        self.state.select([key])
-        self.state.request_focus(key)
-
     def _on_shortcut(self, shortcut: Shortcut, key: str) -> None:
         try:
             shortcut.run(self, key)
         except AtomicityError as error:
             show_error(str(error))
         if shortcut.name not in ("select all", "focus"):
-            self._immediately()
-
-    def _immediately(self) -> None:
-        """Update at once, so that the effect of a key is visible before the next one."""
-        if self._timer.isActive():
-            self._timer.stop()
-            self.update_now()
+            self.update_now()  # the effect of a key is visible before the next one
 
     # ---- what the shortcuts do
     def _selected_keys(self) -> set[Key]:
@@ -290,7 +248,7 @@ class Gallery(RowsDock):
         shown[self.model.arrangement.order] = True
         keys = self.model.rows.keys_of(shown & self.model.rows.selected)
         if not keys:
-            self._binding.viewer.status = "Select tiles first"
+            self.binding.viewer.status = "Select tiles first"
         return keys
 
     def label(self, number: int) -> None:
@@ -298,7 +256,7 @@ class Gallery(RowsDock):
         keys = self._selected_keys()
         label = numbered_label(self.state, number)
         if keys and label is None:
-            self._binding.viewer.status = f"There is no class {number}"
+            self.binding.viewer.status = f"There is no class {number}"
         elif keys and label is not None:
             self.state.clusters.relabel(keys, label)
 
@@ -319,11 +277,11 @@ class Gallery(RowsDock):
 
     def undo(self) -> None:
         """Undo the last step."""
-        self._binding.undo()
+        self.binding.undo()
 
     def redo(self) -> None:
         """Redo the step that was undone last."""
-        self._binding.redo()
+        self.binding.redo()
 
     def select_all(self) -> None:
         """Select all tiles that are shown."""

@@ -9,25 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from napari.viewer import Viewer
-from qtpy.QtCore import QTimer
-from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
-from ...core.progress import Progress, Stop, check
+from ...core.progress import Stop, check
 from ...reporting.plot_base import Look, Plot
 from ...reporting.plot_ratios import ORDERS, recording_time
 from ...reporting.plots import PLOTS, save_plot, scales_of
 from ..controls.connections import follow
-from ..controls.forms import ComboBox, in_scroll_area
+from ..controls.forms import ComboBox
 from ..controls.settings import remember
+from ..panels.dock import Dock
 from ..scatter.linked import HINT, Linked
 from ..scatter.save import choose_and_save
 from ..scatter.view import PlotView
 from ..tasks import running, start
-from ..viewer.binding import state_of
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 _COALESCE_MS = 30
@@ -51,7 +48,6 @@ def make_data(
     context: Mapping[str, Any],
     times: Mapping[str, datetime | None],
     unread: Mapping[str, Micrograph],
-    progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[pd.DataFrame, dict[str, datetime | None]]:
     """Compute the data of a plot, in a worker.
@@ -68,7 +64,7 @@ def make_data(
         Recording times that are known.
     unread : mapping of str to Micrograph
         Images whose recording time is read.
-    progress, stop : callable, optional
+    stop : callable, optional
         See `core.progress`.
 
     Returns
@@ -81,28 +77,17 @@ def make_data(
     return plot.data(table, **{**context, "times": {**times, **read}, "stop": stop}), read
 
 
-class Plots(QWidget):
+class Plots(Dock):
     """One plot at a time of the clusters of an image or of all, linked to the selection."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state_of(napari_viewer)
+    follows = ("changed", "images_changed", "project_changed", "selection_changed")
+    delay_ms = _COALESCE_MS
+
+    def build(self) -> None:
         self._times: dict[str, datetime | None] = {}
         self._task = _TASK.format(id(self))  # another dock has other tasks
-        self._build()
-        # A batch changes many images: the plot is updated once, and only while it is visible.
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.update_now)
-        self._stale = self._unmarked = True
-        state = self.state
-        follow(self, state.analysis_changed, self._on_change)
-        follow(self, state.images_changed, self._on_change)
-        follow(self, state.current_changed, self._on_current)
-        follow(self, state.selection_changed, self._on_selection)
-        follow(self, state.project_changed, self._on_project)
-
-    def _build(self) -> None:
+        follow(self, self.state.current_changed, self._on_current)
+        follow(self, self.state.project_changed, self._forget_times)
         self.plot_combo = ComboBox()
         for name, plot in PLOTS.items():
             self.plot_combo.addItem(plot.title, name)
@@ -143,16 +128,14 @@ class Plots(QWidget):
         self.message.setWordWrap(True)
 
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addWidget(self.plot_combo)
-        layout.addLayout(tools)
-        layout.addWidget(self.message)
-        layout.addWidget(self.view, 1)
-        layout.addWidget(self.note)
-        in_scroll_area(content, self)
+        self.content.setContentsMargins(6, 6, 6, 6)
+        self.content.addWidget(self.plot_combo)
+        self.content.addLayout(tools)
+        self.content.addWidget(self.message)
+        self.content.addWidget(self.view, 1)
+        self.content.addWidget(self.note)
         self._show_empty(True)
+        self._show_choices()
 
     # ---- choices
     @property
@@ -171,51 +154,26 @@ class Plots(QWidget):
         return self.state.current if this else None
 
     def _on_choice(self, *_: object) -> None:
+        self._show_choices()
+        self.invalidate()
+        self.update_now()
+
+    def _show_choices(self) -> None:
         # Slow plots compare images: the order of the images is chosen instead of an image.
         self.order_combo.setVisible(self.plot.slow)
         self.scope_combo.setHidden(self.plot.slow)
         self.plot_combo.setToolTip(self.plot.explanation)
-        self._later()
-        if self._timer.isActive():  # update without delay
-            self._timer.start(0)
+        self.delay_ms = _SLOW_MS if self.plot.slow else _COALESCE_MS
 
     # ---- changes of the state
-    def _on_change(self, *_: object) -> None:
-        self._later()
-
-    def _on_project(self) -> None:
+    def _forget_times(self) -> None:
         self._times.clear()
-        self._later()
 
     def _on_current(self, *_: object) -> None:
         if self._image is not None:
-            self._later()
+            self.invalidate()
 
-    def _on_selection(self, *_: object) -> None:
-        self._unmarked = True
-        if self.isVisible() and not self._timer.isActive():
-            self._timer.start(_COALESCE_MS)
-
-    def _later(self) -> None:
-        self._stale = True
-        if self.isVisible() and not self._timer.isActive():
-            self._timer.start(_SLOW_MS if self.plot.slow else _COALESCE_MS)
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        self._on_choice()
-
-    def update_now(self) -> None:
-        """Show the changes since the last update."""
-        self._timer.stop()
-        if self._stale:
-            self._stale = False
-            self._rebuild()
-        elif self._unmarked:
-            self._mark()
-        self._unmarked = False
-
-    def _rebuild(self) -> None:
+    def refresh(self) -> None:
         for task in running(self.state, self._task):  # its result is outdated
             task.cancel()
         plot, state = self.plot, self.state
@@ -259,7 +217,7 @@ class Plots(QWidget):
         empty = not len(data) and (plot is not PLOTS["reliability"] or not len(table))
         self._show_empty(empty)
         self._linked.show(plot, table, data, self.state.classes())
-        self._mark()
+        self.refresh_selection()
 
     def _show_empty(self, empty: bool) -> None:
         self.message.setVisible(empty)
@@ -268,7 +226,7 @@ class Plots(QWidget):
         self.save_button.setEnabled(not empty)
 
     # ---- selection
-    def _mark(self) -> None:
+    def refresh_selection(self) -> None:
         """Mark the selection in the plot."""
         self.note.setText(self._linked.mark(self.state.selection))
 

@@ -94,9 +94,8 @@ def _write_ratios(table: pd.DataFrame, path: Path) -> Path:
 class Report(Dock):
     """One button that writes everything; the settings are collapsed."""
 
-    follows = ("analysis_changed", "images_changed", "project_changed")
+    follows = ("changed", "images_changed", "project_changed")
     delay_ms = 30
-    lazy = True
 
     def build(self) -> None:
         self._files: list[Path] = []
@@ -109,7 +108,7 @@ class Report(Dock):
             self.write,
             enabled_when=self._has_analysis,
         )
-        self.task_bar = self.add_task_bar()
+        self.add_task_bar()
         self.result = self.add_label()
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setAccessibleName("Files written")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.viewer import Viewer
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
@@ -16,25 +15,21 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QMenu,
     QPushButton,
-    QSizePolicy,
-    QVBoxLayout,
     QWidget,
 )
 
 from ...core.errors import AtomicityError
 from ...core.filtering import EXAMPLES
 from ...core.filtering import matching_rows as rows_of_line
-from ...core.progress import Progress, Stop
 from ...io.clipboard import tab_separated
 from ...io.tables import write_table
 from ..controls.cluster_rows import in_numbers
-from ..controls.rows_dock import RowsDock
 from ..controls.settings import settings
+from ..panels.rows_dock import RowsDock
 from ..panels.table_files import FILE_TYPES, choose_table_path, write_in_worker
 from ..table.model import USUAL, ClusterModel, describe_column
 from ..table.view import ClusterView
 from ..tasks import start
-from ..viewer.binding import state_of
 
 EMPTY = "Analyse an image first: its clusters appear here."
 
@@ -43,29 +38,17 @@ _TYPING_MS = 250
 _COPIED_AT_ONCE = 1000
 
 
-def paste(table: pd.DataFrame, progress: Progress | None = None, stop: Stop | None = None) -> str:
-    """Format rows with a header for the clipboard, separated by tabs."""
-    return tab_separated(table)
-
-
 class Table(RowsDock):
     """The cluster table of all images, linked to the selection of the window."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state_of(napari_viewer)
+    # ---- the form
+    def build(self) -> None:
+        super().build()
         self.model = ClusterModel(self.state, self)
         stored = settings().value("table/columns")
         self._chosen: list[str] = str(stored).split(",") if stored else list(USUAL)
         self._sized: set[str] = set()
-        self._build()
         self._typing = _single_shot(self, _TYPING_MS, self.apply_filter)
-        self._listen()
-        self._show_columns()
-        self._show_state()
-
-    # ---- the form
-    def _build(self) -> None:
         top = self._new_filter_row()
         self.error = QLabel()
         self.error.setWordWrap(True)
@@ -73,17 +56,12 @@ class Table(RowsDock):
         self.error.setStyleSheet("border-left: 4px solid #e69f00; padding: 2px 8px;")
         self.error.hide()
         self.view = ClusterView(self.model)
-        self.message = QLabel(EMPTY)
-        self.message.setWordWrap(True)
-        self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(top)
-        layout.addWidget(self.error)
-        layout.addWidget(self.view, 1)
-        layout.addWidget(self.message, 1)
-        layout.addLayout(self._new_buttons())
+        self.message.setText(EMPTY)
+        self.content.addLayout(top)
+        self.content.addWidget(self.error)
+        self.content.addWidget(self.view, 1)
+        self.content.addWidget(self.message, 1)
+        self.content.addLayout(self._new_buttons())
         self._connect()
 
     def _new_filter_row(self) -> QHBoxLayout:
@@ -110,10 +88,6 @@ class Table(RowsDock):
         return row
 
     def _new_buttons(self) -> QHBoxLayout:
-        self.note = QLabel()
-        self.note.setAccessibleName("How many clusters")
-        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.sort_again_button = QPushButton("Sort again")
         self.sort_again_button.setToolTip(
             "Rows stay in place when their values change. Sort again moves every row to its "
             "current position."
@@ -140,11 +114,9 @@ class Table(RowsDock):
         header.sectionClicked.connect(self._on_header)
         header.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         header.customContextMenuRequested.connect(self._on_header_menu)
-        self.sort_again_button.clicked.connect(self.sort)
+        self._connect_view()
         self.copy_button.clicked.connect(self.copy)
         self.export_button.clicked.connect(self.export)
-        self.view.picked.connect(self._on_selected)
-        self.view.activated_at.connect(self._on_activated)
         self.view.copy_wanted.connect(self.copy)
 
     # ---- changes of the state
@@ -153,7 +125,7 @@ class Table(RowsDock):
         self.view.verticalHeader().setDefaultSectionSize(line)
         super().showEvent(event)
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         bar = self.view.verticalScrollBar()
         at, columns = bar.value(), self.model.columns
         self.model.refresh()
@@ -162,7 +134,7 @@ class Table(RowsDock):
         bar.setValue(at)
         self._show_state()
 
-    def _selected(self) -> None:
+    def _show_selection(self) -> None:
         self._show_counts()
 
     def _show_state(self) -> None:
@@ -282,30 +254,17 @@ class Table(RowsDock):
         return table.iloc[rows].reset_index(drop=True)
 
     # ---- actions of the user
-    def _on_selected(self, rows: np.ndarray, whole: bool) -> None:
-        keys = self.model.rows.keys_of(rows)
-        if not whole:
-            shown = np.zeros(len(self.model.rows), bool)
-            shown[self.model.order] = True
-            keys |= self.state.selection - self.model.rows.keys_of(shown)
-        self.state.select(keys)
-
-    def _on_activated(self, row: int) -> None:
-        key = self.model.rows.key_of(row)
-        self.state.select([key])
-        self.state.request_focus(key)
-
     # ---- out
     def copy(self) -> None:
         """Copy the selected rows, or all visible rows without a selection."""
         selected = self.view.selected_positions()
         table = self.shown(selected if selected.any() else None)
         if len(table) <= _COPIED_AT_ONCE:
-            self._take_copy(paste(table))
+            self._take_copy(tab_separated(table))
             return
         start(
             self.state,
-            paste,
+            tab_separated,
             table,
             message="Copying",
             on_result=self._take_copy,

@@ -48,6 +48,11 @@ class GalleryModel(QAbstractListModel):
         self._limits: dict[str, tuple[float, float]] = {}
         self.forget()
 
+    @property
+    def order(self) -> np.ndarray:
+        """Rows that are shown, in order."""
+        return self.arrangement.order
+
     def forget(self) -> None:
         """Release all data of the state."""
         self.beginResetModel()
@@ -225,7 +230,7 @@ class GalleryModel(QAbstractListModel):
         """Return the captions of some tiles, as next to the clusters in the image."""
         columns = ["label", "label_corrected", "confidence"]
         part = self.rows.table[columns].iloc[self.arrangement.order[positions]]
-        return marks.texts(part).tolist()
+        return marks.texts(part)
 
     def labels(self, positions: np.ndarray) -> list[str]:
         return self.rows.table["label"].to_numpy()[self.arrangement.order[positions]].tolist()

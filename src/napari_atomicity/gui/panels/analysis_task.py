@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
-from ...detection import DetectionSettings
 from ...io.lazy_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
 from ...pipeline.analysis import analyse
+from ...pipeline.run_request import RunRequest
 from .. import tasks
-
-
-class AnalysisRequest(NamedTuple):
-    """Settings of an analysis."""
-
-    detection: DetectionSettings
-    model: str
-    device: str
-    symmetries: bool
 
 
 def analyse_image(
     micrograph: Micrograph,
-    request: AnalysisRequest,
+    request: RunRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
@@ -34,8 +23,8 @@ def analyse_image(
     ----------
     micrograph : Micrograph
         The image.
-    request : AnalysisRequest
-        Settings of the analysis.
+    request : RunRequest
+        Model, device and settings.
     progress, stop : callable, optional
         Report progress; ask whether to stop.
 

@@ -7,26 +7,21 @@ from typing import Any, ClassVar
 from weakref import WeakMethod
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QObject, QTimer
-from qtpy.QtGui import QShowEvent
+from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError
 from .. import tasks
-from ..controls.connections import follow
 from ..controls.forms import in_scroll_area
+from ..controls.refresher import FollowingWidget
 from ..viewer.binding import binding_of
 from .forms import TaskBar, busy
 
 
-class Dock(QWidget):
+class Dock(FollowingWidget):
     """A panel that is built once and refreshed when the window's state has changed.
 
-    Changes within ``delay_ms`` lead to one refresh. A dock with ``lazy = True`` is refreshed only
-    while it is visible, and at once when it is shown after a change.
-
-    Subclasses define `build`, and usually `refresh`; ``follows`` names the signals of the window's
-    state that make the content outdated.
+    Subclasses define `build`, and usually `refresh` and ``follows``.
 
     Parameters
     ----------
@@ -36,58 +31,33 @@ class Dock(QWidget):
         The parent widget.
     """
 
-    follows: ClassVar[tuple[str, ...]] = ("analysis_changed", "current_changed", "project_changed")
-    delay_ms: ClassVar[int] = 0
-    lazy: ClassVar[bool] = False
+    follows: ClassVar[tuple[str, ...]] = ("changed", "current_changed", "project_changed")
+    scrolls: ClassVar[bool] = True
+    """Whether the content scrolls if it is higher than the dock; otherwise it fills the dock."""
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
         self.binding = binding_of(napari_viewer)
+        super().__init__(self.binding.refresher, parent)
         self.state = self.binding.state
+        self.task_bar: TaskBar | None = None
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
-        self._outdated = True
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(self.delay_ms)
-        self._timer.timeout.connect(self._refresh_if_due)
-        content = QWidget()
+        content = QWidget() if self.scrolls else self
         self.content = QVBoxLayout(content)
         self.build()
-        self.content.addStretch(1)
-        in_scroll_area(content, self)
-        for name in self.follows:
-            follow(self, getattr(self.state, name), self.invalidate)
-        follow(self, self.state.status_changed, self.update_enabled)
-        self.refresh_now()
+        if self.scrolls:
+            if not any(self.content.stretch(i) for i in range(self.content.count())):
+                self.content.addStretch(1)
+            in_scroll_area(content, self)
 
     def build(self) -> None:
         """Create the content from top to bottom, with `add`, `add_button` and the like."""
         raise NotImplementedError
 
-    def refresh(self) -> None:
-        """Show the window's state as it is now."""
-
-    # ---- when to refresh
-    def invalidate(self, *_: object) -> None:
-        """Refresh soon; further changes until then cost nothing."""
-        self._outdated = True
-        if not self._timer.isActive():
-            self._timer.start()
-
-    def refresh_now(self) -> None:
-        """Refresh without waiting for the timer."""
-        self._timer.stop()
-        self._outdated = False
-        self.refresh()
+    def show_status(self) -> None:
+        """Show the running task, and enable the buttons whose conditions hold."""
+        if self.task_bar is not None:
+            self.task_bar.show_status(self.state.status)
         self.update_enabled()
-
-    def _refresh_if_due(self) -> None:
-        if self._outdated and (self.isVisible() or not self.lazy):
-            self.refresh_now()
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        self._refresh_if_due()
 
     def update_enabled(self, *_: object) -> None:
         """Enable the buttons whose conditions hold, and none while a task runs."""
@@ -148,10 +118,9 @@ class Dock(QWidget):
         """
         self._conditions.append((widget, None if condition is None else WeakMethod(condition)))
 
-    def add_task_bar(self) -> TaskBar:
+    def add_task_bar(self) -> None:
         """Add the progress bar of the window's task, with its Cancel button."""
-        bar: TaskBar = self.add(TaskBar(self.state))
-        return bar
+        self.task_bar = self.add(TaskBar(self.state))
 
     # ---- work
     def start(

@@ -8,7 +8,6 @@ from contextlib import suppress
 from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
-    QCheckBox,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -20,7 +19,6 @@ from qtpy.QtWidgets import (
 from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import MAX_PIXEL_NM
 from ...core.model_card import ModelCard
-from ...detection import DetectionSettings
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import Status, TaskState, WindowState
 from .. import tasks
@@ -248,27 +246,8 @@ def _cards() -> list[ModelCard]:
     for path in model_files():
         # A damaged model is reported when it is used.
         with suppress(ModelError):
-            cards.append(read_card(path))
+            cards.append(read_card(path, ModelCard))
     return cards
-
-
-class DeviceCombo(ComboBox):
-    """The device on which the network runs; whether it exists is checked when it is used."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        for name, words in (
-            ("auto", "automatic"),
-            ("cpu", "CPU"),
-            ("cuda", "GPU (CUDA)"),
-            ("mps", "GPU (Apple)"),
-        ):
-            self.addItem(words, name)
-        remember("device", self)
-
-    @property
-    def device(self) -> str:
-        return str(self.currentData())
 
 
 def add_model_row(form: QFormLayout) -> ModelCombo:
@@ -276,80 +255,6 @@ def add_model_row(form: QFormLayout) -> ModelCombo:
     models = ModelCombo()
     labelled(form, "Model", models, "Model that classifies. Default: the model of this package.")
     return models
-
-
-def add_device_row(form: QFormLayout) -> DeviceCombo:
-    """Add a row for the device on which the model runs."""
-    device = DeviceCombo()
-    labelled(form, "Device", device, "Device on which the model runs. Default: automatic.")
-    return device
-
-
-def add_symmetries_row(form: QFormLayout, default: str = "off") -> QCheckBox:
-    """Add a row for averaging over the symmetries of the square."""
-    box = QCheckBox("Average over eight")
-    labelled(
-        form,
-        "Symmetries",
-        box,
-        "Classify each cluster in the eight symmetries of the square and average the predictions. "
-        "The result does not depend on the orientation of the image. Takes eight times as long. "
-        f"Default: {default}.",
-    )
-    return box
-
-
-class DetectionForm(QWidget):
-    """Settings of the detection."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        usual = DetectionSettings()
-        form = new_form()
-        self.setLayout(form)
-        self.diameter_min = spin_box(0.1, 50.0, usual.diameter_min_nm, 2, " nm")
-        self.diameter_max = spin_box(0.2, 100.0, usual.diameter_max_nm, 2, " nm")
-        self.threshold = spin_box(0.5, 100.0, usual.threshold, 1, " × noise")
-        self.split = QCheckBox("Split touching clusters")
-        self.split.setChecked(usual.split_touching)
-        self.split.setToolTip("Split a cluster with two peaks into two clusters. Default: yes.")
-        labelled(
-            form,
-            "Smallest",
-            self.diameter_min,
-            f"Diameter of the smallest cluster in nm. Default: {usual.diameter_min_nm:g} nm.",
-        )
-        labelled(
-            form,
-            "Largest",
-            self.diameter_max,
-            f"Diameter of the largest cluster in nm. Default: {usual.diameter_max_nm:g} nm.",
-        )
-        labelled(
-            form,
-            "Threshold",
-            self.threshold,
-            "Minimum contrast of a cluster in units of the noise. Lower values detect fainter "
-            f"clusters and more false positives. Default: {usual.threshold:g}.",
-        )
-        form.addRow(self.split)
-        for name in ("diameter_min", "diameter_max", "threshold", "split"):
-            remember(f"detection/{name}", getattr(self, name))
-
-    def settings(self) -> DetectionSettings:
-        """Return the settings.
-
-        Raises
-        ------
-        AtomicityError
-            If the smallest diameter exceeds the largest.
-        """
-        return DetectionSettings(
-            diameter_min_nm=self.diameter_min.value(),
-            diameter_max_nm=self.diameter_max.value(),
-            threshold=self.threshold.value(),
-            split_touching=self.split.isChecked(),
-        )
 
 
 class TaskBar(QWidget):
@@ -376,13 +281,13 @@ class TaskBar(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.words)
         layout.addLayout(row)
-        follow(self, state.status_changed, self._show)
-        self._show(state.status)
+        self.show_status(state.status)
 
     def _cancel(self) -> None:
         tasks.cancel(self.state)
 
-    def _show(self, status: Status) -> None:
+    def show_status(self, status: Status) -> None:
+        """Show the status of the window."""
         busy = status.state is TaskState.RUNNING
         self.bar.setVisible(busy)
         self.cancel_button.setVisible(busy)

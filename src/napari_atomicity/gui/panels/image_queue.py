@@ -1,142 +1,184 @@
-"""Process images one after the other in a worker, the current image first."""
+"""Process images in a worker by `for_each_image`; the window takes each result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from napari.utils.notifications import show_error
 from psygnal import Signal
+from qtpy.QtCore import QObject
 
 from ..._version import __version__
-from ...core.errors import AtomicityError
+from ...core.errors import AtomicityError, Cancelled
+from ...core.progress import Progress, Stop, report
+from ...pipeline.image_loop import Executor, for_each_image, serial
 from .. import tasks
 from ..viewer.binding import Binding
 
 
 class ImageQueue:
-    """Process images one after the other; a subclass defines the steps.
+    """Images that wait for a worker; a subclass defines the step and takes the results.
 
     Signals: ``changed()`` when it starts, goes on or ends.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    key : str
+        Key of the task.
+    owner : QObject, optional
+        When it is destroyed, the task is cancelled.
     """
 
     changed = Signal()
+    verb = ""
+    """What is done with an image, for the message; without it the task is not shown."""
 
-    def __init__(self, binding: Binding, key: str) -> None:
+    def __init__(self, binding: Binding, key: str, owner: QObject | None = None) -> None:
         self.binding = binding
         self.state = binding.state
-        self._key = key
-        self._waiting: list[str] = []
+        self._key, self._owner = key, owner
+        self._waiting: deque[Any] = deque()
         self.group: object = None
         """The edits of all these images are one step of undo."""
-        self.n_done, self.n_in_all = 0, 0
+        self.n_in_all = 0
+        self.failed: dict[str, str] = {}
+        """Image → reason why it failed."""
         self.task: tasks.Task | None = None
         self.state.project_changed.connect(self._on_project)
 
+    # ---- what a subclass defines
+    def step(self, item: Any, progress: Progress, stop: Stop) -> Any:
+        """Process an image, in the worker."""
+        raise NotImplementedError
+
+    def take(self, item: Any, result: Any) -> None:
+        """Take the result of an image, in the thread of the window."""
+        raise NotImplementedError
+
+    def fail(self, item: Any, error: BaseException) -> None:
+        """Take the error of an image, in the thread of the window."""
+        self.failed[item] = tasks.format_error(error)
+
+    def finish(self) -> None:
+        """Finish after the last image."""
+
+    def executor(self, progress: Progress) -> Executor:
+        """Return where the step is applied."""
+        return serial
+
+    # ---- running
     def _on_project(self) -> None:
         self.forget()
         self.task = None
+
+    def forget(self) -> None:
+        """Empty the queue: the task was cancelled, or there is another project."""
+        self._waiting.clear()
 
     @property
     def running(self) -> bool:
         return self.task is not None and self.task.running
 
-    def begin(self, images: list[str]) -> None:
-        """Add images to the queue, the current image first."""
+    def begin(self, images: Iterable[str]) -> None:
+        """Process images, the current image first."""
         current = self.state.current
-        self._waiting = sorted(images, key=lambda name: name != current)
+        self._waiting = deque(sorted(images, key=lambda name: name != current))
         self.group = object()
-        self.n_done, self.n_in_all = 0, len(images)
+        self.n_in_all, self.failed = len(self._waiting), {}
+        self.run()
 
-    def take(self) -> str | None:
-        """Return the next image that still exists; None after the last."""
-        while self._waiting:
-            image = self._waiting.pop(0)
-            if image in self.state.images:
-                return image
-        return None
-
-    def forget(self) -> None:
-        """Empty the queue."""
-        self._waiting = []
-
-    def run(
-        self,
-        message: str,
-        function: Callable,
-        args: tuple,
-        on_result: Callable[[Any], None],
-        on_error: Callable[[BaseException], None],
-        then: Callable[[], None],
-    ) -> None:
-        """Run a function in a worker and continue unless it is cancelled.
-
-        Parameters
-        ----------
-        message : str
-            Message while it runs.
-        function : callable
-            Function to run.
-        args : tuple
-            Its arguments.
-        on_result : callable
-            Called with the result.
-        on_error : callable
-            Called with the exception.
-        then : callable
-            Called after the result or the error.
-        """
-        task = tasks.start(
+    def run(self) -> None:
+        """Process the waiting images in a worker."""
+        task = self.task = tasks.start(
             self.state,
-            function,
-            *args,
-            message=message,
-            on_result=on_result,
-            on_error=on_error,
+            self._work,
+            message=f"{self.verb} {self.n_in_all} images" if self.verb else "",
+            on_result=lambda _: None,
+            on_part=self._on_part,
+            on_error=self.on_error,
             key=self._key,
+            owner=self._owner,
             quiet_errors=True,
         )
-        self.task = task
-        task.finished.connect(partial(self._ended, task, then))
+        task.finished.connect(partial(self._on_finished, task))
         self.changed.emit()
 
-    def _ended(self, task: tasks.Task, then: Callable[[], None]) -> None:
+    def _work(self, progress: Progress, stop: Stop, emit: Callable[[Any], None]) -> None:
+        """Apply the step to all waiting images, in the worker; an error concerns one image."""
+        n_done = 0
+
+        def attempt(item: Any) -> tuple[Any, Any]:
+            if self.verb:
+                report(progress, 0, 0, f"{self.verb} {n_done + 1} of {self.n_in_all}: {item}")
+            try:
+                return item, self.step(item, progress, stop)
+            except Cancelled:
+                raise
+            except Exception as error:
+                tasks.logger.error("an image failed:\n%s", traceback.format_exc())
+                return item, error
+
+        def sink(result: tuple[Any, Any]) -> None:
+            nonlocal n_done
+            n_done += 1
+            emit(result)
+
+        if for_each_image(self.items(), attempt, self.executor(progress), [sink], stop):
+            raise Cancelled
+
+    def items(self) -> Iterator[Any]:
+        """Yield the waiting images that still exist, in the worker."""
+        while self._waiting:
+            image = self._waiting.popleft()
+            if image in self.state.images:
+                yield image
+
+    def _on_part(self, part: tuple[Any, Any]) -> None:
+        item, result = part
+        try:
+            if isinstance(result, Exception):
+                self.fail(item, result)
+            else:
+                self.take(item, result)
+        except AtomicityError as error:  # the window refuses the result
+            self.fail(item, error)
+        self.changed.emit()
+
+    def on_error(self, error: BaseException) -> None:
+        """Show an error that concerns no single image, and empty the queue."""
+        self.forget()
+        show_error(tasks.format_error(error))
+
+    def _on_finished(self, task: tasks.Task) -> None:
         if task.cancelled:
             self.forget()
         elif task is self.task:
-            then()
-            return
+            self.task = None
+            self.finish()
         self.changed.emit()
 
-    def end(self, what: str, n_failed: int, settings: Mapping[str, Any]) -> None:
-        """Finish and record the settings in the project.
+    def record(self, what: str, settings: Mapping[str, Any]) -> None:
+        """Record a run with its settings in the project.
 
         Parameters
         ----------
         what : str
             Kind of the run.
-        n_failed : int
-            Number of images that failed.
         settings : mapping
             Settings of the run.
         """
-        self.task = None
-        self._note(
-            {
-                "what": what,
-                "version": __version__,
-                "images": self.n_in_all,
-                "failed": n_failed,
-                **settings,
-            }
-        )
-        self.changed.emit()
-
-    def _note(self, record: Mapping[str, Any]) -> None:
         project = self.state.project
         if project is None or project.read_only:
             return
+        failed = len(self.failed)
+        run = {"what": what, "version": __version__, "images": self.n_in_all, "failed": failed}
         try:
-            project.add_run(record)
+            project.add_run({**run, **settings})
         except AtomicityError as error:  # saving the results shows the error too
             tasks.logger.error("%s", error)

@@ -14,38 +14,35 @@ from napari.utils.notifications import show_error
 from ...atoms.marks import Mark, mark_at
 from ...core.errors import AtomicityError
 from ...state.atom_store import AtomKey, marks_of
-from . import atom_style, compat
-from .atom_layers import AtomLayers
+from . import atom_style
 from .canvas import Canvas
-from .places import contains, pixel_at
-from .support import Support
+from .places import contains
+from .points import ATOMS, PointsView
+from .points_display import PointsDisplay
+from .support import SupportEditor
 
 _EDGE_PX = 0.49
 """Distance from the centres of the outer pixels; half a pixel could be rounded out of the image."""
 OUTSIDE_IMAGE = "There is no image at this place"
-_REACH_SCREEN_PX = 6
-"""A click selects an atom within this distance, even if its ring is smaller on the screen."""
 
 
-class AtomPoints:
+class AtomPoints(PointsDisplay):
     """Show the atoms of the images as points.
 
     Parameters
     ----------
     canvas : Canvas
         The viewer and its layers.
-    support : Support
+    support : SupportEditor
         Shows the support.
     """
 
-    def __init__(self, canvas: Canvas, support: Support) -> None:
-        self._canvas = canvas
-        self._state = canvas.state
+    def __init__(self, canvas: Canvas, support: SupportEditor) -> None:
+        super().__init__(canvas, ATOMS, canvas.state.atoms)
         self._support = support
         self._colour_by = atom_style.CONFIDENCE
         self._removing: list[int] = []
         canvas.state.atoms.changed.connect(self.show)
-        canvas.state.atoms.selection_changed.connect(self._on_selection)
 
     @property
     def colour_by(self) -> str:
@@ -58,60 +55,48 @@ class AtomPoints:
             choices = atom_style.COLOURINGS
             raise ValueError(f"atoms are coloured by one of {choices}, not by {name!r}")
         self._colour_by = name
-        for image in self._canvas.images():
+        for image in list(self._canvas.layers):
             self.show(image)
 
     # ---- layers
-    def _layers(self, image: str | None) -> AtomLayers | None:
-        known = self._canvas.layers_of(image)
-        return None if known is None or known.source is None else AtomLayers(known)
-
-    def layer(self, image: str | None) -> Points | None:
-        """Return the layer ``<image> atoms``."""
-        layers = self._layers(image)
-        return None if layers is None else layers.points
-
     def show(self, image: str) -> None:
         """Write the atoms of an image, if it has layers."""
-        layers = self._layers(image)
-        if self._canvas.viewer is None or layers is None:
+        known = self._canvas.layers.get(image)
+        if known is None:
             return
-        atoms = self._state.atoms.of(image)
-        if layers.points is None and atoms is not None and len(atoms.table):
-            self._make_layer(image, layers)
-        if layers.points is not None:
+        atoms, table = self._state.atoms.of(image), self._state.atoms.table(image)
+        if known.points[ATOMS].layer is not None or (atoms is not None and len(table)):
             size_nm = 1.0 if atoms is None else atoms.pixel_size_nm
-            table = self._state.atoms.table(image)
-            layers.write_points(table, size_nm, self._colour_by, self._selected_of(image))
+            properties = atom_style.properties(table, size_nm, self._colour_by)
+            known.points[ATOMS].write(table, atom_style.features(table), properties, size_nm)
+            self.write_selection(image)
         self._support.write(image)
 
     def show_for_marking(self, image: str) -> None:
         """Show and activate the layer of an image; it is made if there is none."""
-        layers = self._layers(image)
-        if layers is None:
+        known = self._canvas.layers.get(image)
+        if known is None:
             return
-        if layers.points is None:
-            self._make_layer(image, layers)
+        layer = known.points[ATOMS].layer
+        if layer is None:
+            layer = known.points[ATOMS].create()
             self.show(image)
-        layer = layers.points
-        assert layer is not None
         if not layer.visible:
             layer.visible = True
         layer.mode = "pan_zoom"
         self._canvas.activate(layer)
 
-    def _make_layer(self, image: str, layers: AtomLayers) -> None:
-        layer = layers.new_points()
-        layer.events.data.connect(self._on_points)
-        layer.selected_data.events.items_changed.connect(self._on_points_selected)
-        if image == self._state.current and not self._canvas.is_writing:
-            self._canvas.activate(layer)
+    def follow(self, view: PointsView) -> None:
+        """Follow what is done by hand to a layer that was just made, and make it active."""
+        super().follow(view)
+        if self._canvas.image_of(view.layer) == self._state.current and not self._canvas.is_writing:
+            self._canvas.activate(view.layer)
 
     def put(self, key: AtomKey, place: tuple[float, float]) -> None:
         """Draw an atom at (y, x) in pixels while it is dragged."""
-        layers = self._layers(key[0])
-        if layers is not None:
-            layers.put(key[1], place)
+        known = self._canvas.layers.get(key[0])
+        if known is not None and known.points[ATOMS].layer is not None:
+            known.points[ATOMS].put(key[1], place)
 
     # ---- edits
     def attempt(self, edit: Callable[[], object]) -> bool:
@@ -120,7 +105,7 @@ class AtomPoints:
             edit()
         except AtomicityError as error:
             show_error(str(error))
-            for image in self._canvas.images():
+            for image in list(self._canvas.layers):
                 self.show(image)
             return False
         return True
@@ -173,7 +158,8 @@ class AtomPoints:
         }
         atoms.move(image, marks)
 
-    def _on_points(self, event: Any) -> None:
+    def on_data(self, event: Any) -> None:
+        """Edit the atoms after the points of a layer were changed."""
         layer = event.source
         image = self._canvas.image_of(layer)
         if self._canvas.is_writing or image is None:
@@ -220,46 +206,11 @@ class AtomPoints:
         self.move(places)
 
     # ---- selection
-    def _selected_of(self, image: str) -> set[int]:
-        return {i for name, i in self._state.atoms.selection if name == image}
-
-    def _on_selection(self, keys: frozenset[AtomKey]) -> None:
-        for image in self._canvas.images():
-            layers = self._layers(image)
-            if layers is not None:
-                layers.write_selection(self._selected_of(image))
-
-    def _on_points_selected(self, *_: Any) -> None:
-        if self._canvas.is_writing or self._canvas.viewer is None:
-            return
-        keys: set[AtomKey] = set()
-        for image in self._canvas.images():
-            layer = self.layer(image)
-            if layer is not None and len(layer.selected_data):
-                ids = layer.features["atom_id"].to_numpy(float)
-                keys.update((image, int(ids[i])) for i in layer.selected_data if i < len(ids))
-        self._state.atoms.select(keys)
-
-    def key_at(self, image: str | None, world: Any) -> AtomKey | None:
-        """Return the atom of an image at a place of the scene; None if there is none."""
-        layer = self.layer(image)
-        if image is None or layer is None or not layer.visible or not len(layer.data):
-            return None
-        frame, y, x = pixel_at(layer, world)
-        distance = np.hypot(layer.data[:, -2] - y, layer.data[:, -1] - x)
-        if layer.ndim == 3:
-            distance = np.where(np.round(layer.data[:, 0]) == frame, distance, np.inf)
-        screen = compat.camera(self._canvas.viewer).zoom * abs(float(layer.scale[-1]))
-        reach = np.maximum(np.asarray(layer.size) / 2, _REACH_SCREEN_PX / screen)
-        nearest = int(np.argmin(distance))
-        atom_id = float(layer.features["atom_id"].iloc[nearest])
-        return (image, int(atom_id)) if distance[nearest] <= reach[nearest] else None
-
     def select_at(self, world: Any, extend: bool = False) -> bool:
         """Select the atom at a place of the current image, and return whether there is one."""
-        key, atoms = self.key_at(self._state.current, world), self._state.atoms
+        key = self.key_at([self._state.current or ""], world)
         if key is not None:
-            atoms.select(atoms.selection ^ {key} if extend else {key})
+            self.select_key(key, extend)
         elif not extend:
-            atoms.select(())
+            self._state.atoms.select(())
         return key is not None

@@ -42,33 +42,41 @@ _MANUAL_COLOUR = "#ffffff"
 """Atoms marked by a person have no probability."""
 
 
-def positions(table: pd.DataFrame, ndim: int) -> np.ndarray:
-    """Return positions in pixels, (N, 2) as (y, x) or (N, 3) as (frame, y, x)."""
-    names = ["y_px", "x_px"] if ndim == 2 else ["frame", "y_px", "x_px"]
-    # A copy that can be written to: napari moves points in place.
-    return table[names].to_numpy(float, copy=True)
+def properties(table: pd.DataFrame, pixel_size_nm: float, colour_by: str) -> dict[str, np.ndarray]:
+    """Return the properties of the points: a value per atom for each property of the layer.
 
+    Atoms of the model are rings, those of a person tinted squares, uncertain ones diamonds.
 
-def symbols(table: pd.DataFrame) -> np.ndarray:
-    """Return a symbol per atom: ring by the model, square by a person, diamond if uncertain."""
-    return np.array(_SYMBOLS, object)[_kinds(table)]
+    Parameters
+    ----------
+    table : DataFrame
+        Atom table.
+    pixel_size_nm : float
+        Pixel size in nm.
+    colour_by : str
+        What the colours show: one of `COLOURINGS`.
 
-
-def sizes_px(table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
-    """Return the diameters of the rings in pixels, larger than the atoms."""
+    Returns
+    -------
+    dict of str to ndarray
+        ``size`` in pixels, larger than the atoms; ``symbol``; ``border_color`` and ``face_color``
+        as RGBA.
+    """
+    by_person = table["origin"].to_numpy(object) == PERSON
+    kind = np.where(table["uncertain"].to_numpy(bool), 2, by_person.astype(int))
     sigma = table["sigma_nm"].to_numpy(float)
     sigma = np.where(np.isfinite(sigma), sigma, SIGMA_NM)
-    wider = np.array(_SYMBOL_SCALES)[_kinds(table)]
-    return np.asarray(_RING_PER_SIGMA * wider * np.maximum(sigma, SIGMA_NM / 2) / pixel_size_nm)
+    size = _RING_PER_SIGMA * np.maximum(sigma, SIGMA_NM / 2) / pixel_size_nm
+    rgb = _colours(table, colour_by)
+    return {
+        "size": size * np.array(_SYMBOL_SCALES)[kind],
+        "symbol": np.array(_SYMBOLS, object)[kind],
+        "border_color": np.column_stack([rgb, np.ones(len(table))]),
+        "face_color": np.column_stack([rgb, np.where(by_person, 0.2, 0.0)]),
+    }
 
 
-def _kinds(table: pd.DataFrame) -> np.ndarray:
-    """Return 0 for atoms of the model, 1 for those of a person, 2 for uncertain ones."""
-    by_person = (table["origin"].to_numpy(object) == PERSON).astype(int)
-    return np.where(table["uncertain"].to_numpy(bool), 2, by_person)
-
-
-def colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
+def _colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
     """Return the colours (N, 3) of the atoms."""
     if colour_by == CONFIDENCE:
         return _by_confidence(table["confidence"].to_numpy(float))
@@ -77,17 +85,6 @@ def colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
     codes, labels = pd.factorize(values)
     found = np.array([to_rgb(known.get(x, palette.UNLABELLED_COLOUR)) for x in labels], float)
     return found.reshape(-1, 3)[codes]
-
-
-def border_colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
-    """Return RGBA (N, 4) of the rings."""
-    return np.column_stack([colours(table, colour_by), np.ones(len(table))])
-
-
-def face_colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
-    """Return RGBA (N, 4) of the faces: transparent, tinted for atoms marked by a person."""
-    by_person = table["origin"].to_numpy(object) == PERSON
-    return np.column_stack([colours(table, colour_by), np.where(by_person, 0.2, 0.0)])
 
 
 def features(table: pd.DataFrame) -> pd.DataFrame:

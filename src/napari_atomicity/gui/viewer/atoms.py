@@ -10,7 +10,6 @@ from psygnal import Signal
 
 from ...state.atom_store import AtomKey
 from . import atom_style
-from .atom_layers import AtomLayers
 from .atom_points import AtomPoints
 from .canvas import Canvas
 from .current_image import CurrentImage
@@ -18,7 +17,9 @@ from .edit_commands import EditCommands
 from .labelling import LabelMode
 from .magnifier import CanvasMagnifier, Magnifier
 from .marking import Marking
-from .support import Support
+from .points import ATOMS
+from .polygons import SUPPORT
+from .support import SupportEditor
 
 
 class AtomView:
@@ -54,7 +55,7 @@ class AtomView:
         self._canvas = canvas
         self.state = canvas.state
         self._current_image = current_image
-        self._support = Support(canvas, edits)
+        self._support = SupportEditor(canvas, edits)
         self._points = AtomPoints(canvas, self._support)
         self._marking = Marking(canvas, self._points, label_mode, edits)
         self._magnifier = CanvasMagnifier(canvas, self._points)
@@ -143,12 +144,11 @@ class AtomView:
     # ---- layers
     def points_layer(self, image: str) -> Points | None:
         """Return the layer ``<image> atoms``."""
-        return self._points.layer(image)
+        return self._canvas.layer(image, ATOMS.name)
 
     def support_layer(self, image: str) -> Shapes | None:
         """Return the layer ``<image> support``."""
-        known = self._canvas.layers_of(image)
-        return None if known is None or known.source is None else AtomLayers(known).support
+        return self._canvas.layer(image, SUPPORT.name)
 
     def on_layers_created(self, image: str) -> None:
         """Show the atoms of an image that has got its layers."""
@@ -165,7 +165,7 @@ class AtomView:
     def in_front(self) -> bool:
         """Whether the layer of the atoms is active, so that a click selects atoms first."""
         active = self._canvas.active_layer
-        return active is not None and active is self._points.layer(self.state.current)
+        return active is not None and active is self._canvas.layer(self.state.current, ATOMS.name)
 
     def _on_focus(self, key: AtomKey) -> None:
         image, atom_id = key

@@ -21,6 +21,7 @@ from ...core.cluster_table import Key
 from ...models.analysis import Analysis
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.refresher import Refresher
 from ..controls.settings import ANNOTATOR, settings
 from . import picking
 from .atoms import AtomView
@@ -35,7 +36,7 @@ from .manual_editing import ManualEditing
 from .micrographs import is_micrograph
 from .overlays import Overlays
 from .projects import Projects
-from .regions import RegionLayers
+from .regions import RegionEditor
 from .tracks import TrackView
 from .turns import StepRunner
 from .view_settings import ViewSettings
@@ -102,7 +103,7 @@ class Binding:
         state.focus_requested.connect(self._on_focus)
         self._manual_editing = ManualEditing(state)
         self._overlays = Overlays(canvas, self._manual_editing.engine)
-        self._regions = RegionLayers(canvas)
+        self._regions = RegionEditor(canvas)
         self._clusters = ClusterDisplay(canvas, self._overlays, self._regions, self._manual_editing)
         self._runner.refused.connect(self._clusters.refresh_all)
         self._edits = EditCommands(canvas, self._clusters, self._manual_editing, self._regions)
@@ -116,6 +117,24 @@ class Binding:
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
         self.atoms = AtomView(canvas, self.current_image, self.label_mode, self._edits)
         self.tracks = TrackView(canvas)
+        self.refresher = Refresher(
+            {
+                "changed": state.changed,
+                "images_changed": state.images_changed,
+                "current_changed": state.current_changed,
+                "selection_changed": state.selection_changed,
+                "project_changed": state.project_changed,
+                "annotator_changed": state.annotator_changed,
+                "explained_class_changed": state.explained_class_changed,
+                "saved_changed": state.saved_changed,
+                "atoms_changed": state.atoms.changed,
+                "atom_selection_changed": state.atoms.selection_changed,
+                "hidden_changed": self.hidden_changed,
+                "label_mode_changed": self.label_mode.changed,
+            }
+        )
+        """Refreshes the docks that are visible."""
+        state.status_changed.connect(self.refresher.show_status)
 
     @property
     def viewer(self) -> Any:
@@ -126,7 +145,8 @@ class Binding:
     def settled(self) -> bool:
         """Whether the window is up to date: nothing runs or waits."""
         parts = (self._clusters, self._canvas.turns, self.current_image, self._overlays)
-        waiting = any(part.busy for part in parts) or self.state.busy or self.tracks.busy
+        parts = (*parts, self.state, self.tracks, self.refresher)
+        waiting = any(part.busy for part in parts)
         return not (waiting or tasks.running(self.state) or is_removing_layers(self.viewer))
 
     # ---- signals
@@ -164,7 +184,7 @@ class Binding:
 
     def layers_of(self, image: str) -> ImageLayers | None:
         """Return the layers of an image."""
-        return self._canvas.layers_of(image)
+        return self._canvas.layers.get(image)
 
     def source_layer(self, image: str) -> Image | None:
         """Return the layer that holds the micrograph."""
@@ -172,19 +192,19 @@ class Binding:
 
     def points_layer(self, image: str) -> Points | None:
         """Return the layer ``<image> clusters``."""
-        return self._canvas.points_layer(image)
+        return self._canvas.layer(image, "clusters")
 
     def texts_layer(self, image: str) -> Points | None:
         """Return the layer ``<image> texts``."""
-        return self._canvas.texts_layer(image)
+        return self._canvas.layer(image, "texts")
 
     def outlines_layer(self, image: str) -> Vectors | None:
         """Return the layer ``<image> outlines``."""
-        return self._canvas.outlines_layer(image)
+        return self._canvas.layer(image, "outlines")
 
     def class_map_layer(self, image: str, channel: str) -> Image | None:
         """Return the layer ``<image> class map <channel>``."""
-        return self._canvas.class_map_layer(image, channel)
+        return self._canvas.layer(image, f"class map {channel}")
 
     # ---- edits
     def accepts(self, analysis: Analysis) -> bool:
@@ -316,12 +336,12 @@ class Binding:
         if viewer is None or self._epoch == self.state.epoch:
             return
         self._epoch = self.state.epoch
-        for image, known in canvas.layers():
+        for image, known in list(canvas.layers.items()):
             if image != self.current_image.displayed:  # opened by hand: the micrograph stays
                 canvas.detach(image).remove()
             elif image not in self.state.images and known.source in viewer.layers:
                 viewer.layers.remove(known.source)
-        for image in canvas.images():
+        for image in list(canvas.layers):
             self._clusters.show(image)
 
     def _on_focus(self, key: Key) -> None:

@@ -6,10 +6,9 @@ Everything that shows or edits images in a viewer builds on `Canvas`, which know
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
-from napari.layers import Image, Points, Vectors
+from napari.layers import Image
 from napari.utils.notifications import show_info
 from psygnal import Signal
 
@@ -28,7 +27,7 @@ class Canvas:
 
     Signals: ``layers_changed()`` when Image layers are added, removed, renamed or calibrated;
     ``image_activated(layer)`` when an Image layer that may hold a micrograph becomes active;
-    ``points_created(layer)`` when an image gets its points layer; ``image_detached(image)`` when
+    ``points_created(view)`` when an image gets a layer with points; ``image_detached(image)`` when
     an image loses its layers.
 
     Parameters
@@ -37,6 +36,12 @@ class Canvas:
         Held weakly.
     state : WindowState
         State of the window.
+
+    Attributes
+    ----------
+    layers : dict of str to ImageLayers
+        The layers of each image that has some; none once the viewer is closed and deleted. Change
+        it by `attach`, `detach` and `transfer_layers` only.
     """
 
     layers_changed = Signal()
@@ -50,7 +55,8 @@ class Canvas:
         self.blocker = EventBlocker()
         self.turns = TurnQueue()
         self.hidden_labels: frozenset[str] = frozenset()
-        self._images: dict[str, ImageLayers] = {}
+        self.layers: dict[str, ImageLayers] = {}
+        weakref.finalize(viewer, self.layers.clear)
         self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
             weakref.WeakKeyDictionary()
         )
@@ -94,23 +100,16 @@ class Canvas:
         role = layer.metadata.get(ROLE)
         if role is not None:
             return role["image"]
-        return next((name for name, i in self._images.items() if i.source is layer), None)
+        return next((name for name, i in self.layers.items() if i.source is layer), None)
 
-    def images(self) -> list[str]:
-        """Return the names of the images that have layers."""
-        return list(self._images)
-
-    def layers(self) -> Iterator[tuple[str, ImageLayers]]:
-        """Iterate over the images that have layers, and their layers."""
-        yield from list(self._images.items())
-
-    def layers_of(self, image: str | None) -> ImageLayers | None:
-        """Return the layers of an image."""
-        return self._images.get(image or "")
+    def layer(self, image: str | None, kind: str) -> Any:
+        """Return the layer of a kind that was made for an image; None if there is none."""
+        known = self.layers.get(image or "")
+        return None if known is None else known.present(kind)
 
     def current_layers(self) -> ImageLayers | None:
         """Return the layers of the current image."""
-        return self.layers_of(self.state.current)
+        return self.layers.get(self.state.current or "")
 
     def displayed_layers(self) -> list[tuple[str, Any]]:
         """Return kind and layer for all layers of the current image."""
@@ -122,33 +121,13 @@ class Canvas:
 
     def source_layer(self, image: str | None) -> Image | None:
         """Return the layer that holds the micrograph."""
-        known = self.layers_of(image)
+        known = self.layers.get(image or "")
         return None if known is None else known.source
-
-    def points_layer(self, image: str | None) -> Points | None:
-        """Return the layer ``<image> clusters``."""
-        known = self.layers_of(image)
-        return None if known is None else known.points
-
-    def texts_layer(self, image: str) -> Points | None:
-        """Return the layer ``<image> texts``."""
-        known = self.layers_of(image)
-        return None if known is None else known.texts
-
-    def outlines_layer(self, image: str) -> Vectors | None:
-        """Return the layer ``<image> outlines``."""
-        known = self.layers_of(image)
-        return None if known is None else known.outlines
-
-    def class_map_layer(self, image: str, channel: str) -> Image | None:
-        """Return the layer ``<image> class map <channel>``."""
-        known = self.layers_of(image)
-        return None if known is None else known.class_map(channel)
 
     def attach(self, image: str, layer: Image) -> ImageLayers:
         """Register a layer as the micrograph of an image."""
         known = ImageLayers(image, layer, self.viewer, self.blocker, self.points_created.emit)
-        self._images[image] = known
+        self.layers[image] = known
         layer.events.scale.connect(self._on_placement)
         layer.events.units.connect(self._on_placement)
         layer.events.translate.connect(self._on_placement)
@@ -156,14 +135,14 @@ class Canvas:
 
     def detach(self, image: str) -> ImageLayers:
         """Forget the layers of an image and return them."""
-        known = self._images.pop(image)
+        known = self.layers.pop(image)
         self.image_detached.emit(image)
         return known
 
     def transfer_layers(self, before: str, image: str) -> ImageLayers:
         """Register the layers of one image as those of another."""
         known = self.detach(before)
-        self._images[image] = known
+        self.layers[image] = known
         return known
 
     # ---- micrographs
@@ -190,7 +169,7 @@ class Canvas:
 
     def unused_name(self, name: str) -> str:
         """Return a name that no image has, made from another name."""
-        taken, free, i = {*self._images, *self.state.images}, name, 1
+        taken, free, i = {*self.layers, *self.state.images}, name, 1
         while free in taken:
             free, i = f"{name} [{i}]", i + 1
         return free
@@ -246,5 +225,5 @@ class Canvas:
                     f"The pixel size of {image} has changed. Press Find atoms again: distances "
                     "and densities still refer to the previous pixel size."
                 )
-        self._images[image].follow_source()
+        self.layers[image].follow_source()
         self.layers_changed.emit()

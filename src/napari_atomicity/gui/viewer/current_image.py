@@ -159,20 +159,21 @@ class CurrentImage:
         canvas = self._canvas
         if image is None or canvas.viewer is None:
             return
-        known = canvas.layers_of(image)
+        known = canvas.layers.get(image)
         if known is None:
             if canvas.is_in_project(image):
                 self.show(image)
             return
         if known.is_hidden:
             known.unhide()
-            if known.outlines is not None:
-                known.outlines.visible = self._overlays.outlines_visible
+            outlines = known.present("outlines")
+            if outlines is not None:
+                outlines.visible = self._overlays.outlines_visible
         if not compat.grid(canvas.viewer).enabled:
-            for name, other in canvas.layers():
+            for name, other in canvas.layers.items():
                 if name != image and other.overlaps(known):
                     other.hide()
-        layer = known.points
+        layer = known.present("clusters")
         if layer is not None and canvas.image_of(canvas.active_layer) != image:
             with canvas.blocker():
                 canvas.activate(layer)

@@ -11,7 +11,7 @@ from ...state.window_state import Step
 from .canvas import Canvas
 from .clusters import ClusterDisplay
 from .manual_editing import ManualEditing
-from .regions import RegionLayers
+from .regions import RegionEditor
 
 
 class EditCommands:
@@ -21,11 +21,11 @@ class EditCommands:
     ----------
     canvas : Canvas
         The viewer and its layers.
-    clusters : ClusterView
+    clusters : ClusterDisplay
         Shows the clusters.
     manual_editing : ManualEditing
         Measures clusters and edits the state.
-    regions : RegionLayers
+    regions : RegionEditor
         Shows excluded regions.
     """
 
@@ -34,7 +34,7 @@ class EditCommands:
         canvas: Canvas,
         clusters: ClusterDisplay,
         manual_editing: ManualEditing,
-        regions: RegionLayers,
+        regions: RegionEditor,
     ) -> None:
         self.canvas = canvas
         self.state = canvas.state
@@ -66,7 +66,7 @@ class EditCommands:
 
     def add_by_clicking(self) -> None:
         """Switch whether a click adds a cluster or selects one."""
-        layer = self.canvas.points_layer(self.state.current)
+        layer = self.canvas.layer(self.state.current, "clusters")
         if layer is None:
             show_info("Analyse the image first. Then you can add missed clusters.")
             return

@@ -11,8 +11,8 @@ from ..controls.help import show_help
 from .edit_commands import EditCommands
 
 
-class LabelActions:
-    """Actions of label mode: they apply to the selected clusters.
+class EditActions:
+    """Actions of every mode.
 
     Parameters
     ----------
@@ -24,19 +24,34 @@ class LabelActions:
         self._edits = edits
         self._state = edits.state
 
+    def undo(self) -> None:
+        """Undo the last step."""
+        self._edits.undo()
+
+    def redo(self) -> None:
+        """Redo the step that was undone last."""
+        self._edits.redo()
+
+    def help(self) -> None:
+        """Show all shortcuts."""
+        show_help(self._edits.canvas.viewer)
+
+
+class LabelActions(EditActions):
+    """Actions of label mode: they apply to the selected clusters."""
+
     def _is_selected(self) -> bool:
         if not self._state.selection:
             self._edits.canvas.show_message("Select clusters first: click or drag around them")
         return bool(self._state.selection)
 
     def _relabel(self, label: str | None) -> None:
-        if label is not None and self._is_selected():
+        if self._is_selected() and label is not None:
             self._state.clusters.relabel(self._state.selection, label)
 
     def label(self, number: int) -> None:
         """Label the selected clusters as the n-th class, counted from 1; 0 means unknown."""
-        if self._is_selected():
-            self._relabel(numbered_label(self._state, number))
+        self._relabel(numbered_label(self._state, number))
 
     def label_aggregate(self) -> None:
         """Label the selected clusters as aggregates."""
@@ -73,20 +88,8 @@ class LabelActions:
         """Select the least certain cluster without a manual label."""
         select_next_uncertain(self._state)
 
-    def undo(self) -> None:
-        """Undo the last step."""
-        self._edits.undo()
 
-    def redo(self) -> None:
-        """Redo the step that was undone last."""
-        self._edits.redo()
-
-    def help(self) -> None:
-        """Show all shortcuts."""
-        show_help(self._edits.canvas.viewer)
-
-
-class ReviewActions:
+class ReviewActions(EditActions):
     """Actions of a review: they apply to the cluster that is shown.
 
     If other clusters are selected, the actions apply to these, and the review stays where it is.
@@ -102,8 +105,7 @@ class ReviewActions:
     """
 
     def __init__(self, edits: EditCommands, review: Reviewing, end: Callable[[], object]) -> None:
-        self._edits = edits
-        self._state = edits.state
+        super().__init__(edits)
         self._review = review
         self._end = end
 
@@ -181,10 +183,6 @@ class ReviewActions:
     def end(self) -> None:
         """End the review."""
         self._end()
-
-    def help(self) -> None:
-        """Show all shortcuts."""
-        show_help(self._edits.canvas.viewer)
 
 
 def numbered_label(state: WindowState, number: int) -> str | None:

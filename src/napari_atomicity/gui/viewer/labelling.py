@@ -25,7 +25,66 @@ from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
 
 
-class LabelMode:
+class KeyMode:
+    """A mode in which keys have other actions; a text in the corner of the canvas lists them.
+
+    Signals: ``changed(bool)`` when the mode is switched on or off.
+
+    Parameters
+    ----------
+    canvas : Canvas
+        The viewer and its layers.
+    actions : object
+        Carries out the actions of the shortcuts.
+    """
+
+    changed = Signal(bool)
+
+    def __init__(self, canvas: Canvas, actions: Any) -> None:
+        self._canvas = canvas
+        self._state = canvas.state
+        self._actions = actions
+        self._on = False
+
+    @property
+    def on(self) -> bool:
+        """Whether the mode is on."""
+        return self._on
+
+    @on.setter
+    def on(self, on: bool) -> None:
+        if on != self._on:
+            self._switch(on)
+            self.changed.emit(self._on)
+
+    def _switch(self, on: bool) -> None:
+        """Switch the mode on, if that is possible, or off."""
+        raise NotImplementedError
+
+    def run(self, shortcut: Shortcut, key: str) -> None:
+        """Run a shortcut; show the error if it is refused."""
+        try:
+            shortcut.run(self._actions, key)
+        except AtomicityError as error:
+            show_error(str(error))
+
+    def text(self) -> str:
+        """Return the text in the corner of the canvas; "" if there is none."""
+        raise NotImplementedError
+
+    def show_text(self, *_: object) -> None:
+        """Show the text in the corner of the canvas, or hide it."""
+        viewer = self._canvas.viewer
+        if viewer is None:
+            return
+        overlay, text = compat.text_overlay(viewer), self.text()
+        overlay.visible = bool(text)
+        overlay.position = "top_left"
+        if text and text != overlay.text:  # napari lays it out again at each assignment
+            overlay.text = text
+
+
+class LabelMode(KeyMode):
     """Bind the keys of label mode or of a review while one of them is on.
 
     napari's own keys of a points layer (1 deletes!) are replaced on these layers and restored
@@ -44,37 +103,24 @@ class LabelMode:
         Edits the current image.
     """
 
-    changed = Signal(bool)
     review_changed = Signal(object)
 
     def __init__(self, canvas: Canvas, edits: EditCommands) -> None:
-        self._canvas = canvas
-        self._state = canvas.state
+        super().__init__(canvas, LabelActions(edits))
         self._edits = edits
         # What is bound, and what its keys did before.
         self._bound: list[tuple[weakref.ref[Any], dict[str, Any]]] = []
-        self._on = False
         self._review: Reviewing | None = None
         self._silent = False
         self.kept: dict[str, tuple[Queue, set[Key]]] = {}
         """Random queues that can be resumed, by order, and the clusters that were deleted."""
-        canvas.points_created.connect(self._bind)
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
-        canvas.state.analysis_changed.connect(self._show_text)
+        canvas.state.changed.connect(self.show_text)
         canvas.state.project_changed.connect(self._on_project)
 
-    @property
-    def on(self) -> bool:
-        """Whether label mode is on."""
-        return self._on
-
-    @on.setter
-    def on(self, on: bool) -> None:
-        if on == self._on:
-            return
+    def _switch(self, on: bool) -> None:
         self._on = on
         self._rebind()
-        self.changed.emit(on)
 
     @property
     def silent(self) -> bool:
@@ -84,7 +130,7 @@ class LabelMode:
     @silent.setter
     def silent(self, silent: bool) -> None:
         self._silent = silent
-        self._show_text()
+        self.show_text()
 
     @property
     def review(self) -> Reviewing | None:
@@ -101,10 +147,14 @@ class LabelMode:
             if before.queue.strata:
                 self.kept[before.queue.request.order] = before.queue, before.removed_keys
         self._review = review
+        if review is None:
+            self._actions = LabelActions(self._edits)
+        else:
+            self._actions = ReviewActions(self._edits, review, self.end_review)
         self._rebind()
         self.review_changed.emit(review)
         if review is not None:
-            review.moved.connect(self._show_text)
+            review.moved.connect(self.show_text)
             review.show()
             focus_canvas(self._canvas.viewer)
 
@@ -134,7 +184,7 @@ class LabelMode:
                 self._bind(layer)
             if self._review is not None:
                 self._bind_keys(viewer)
-        self._show_text()
+        self.show_text()
 
     def _on_layer(self, event: Any) -> None:
         self._bind(event.value)
@@ -144,7 +194,7 @@ class LabelMode:
             return
         is_points, image = isinstance(layer, Points), self._canvas.image_of(layer)
         # The layer of texts is a points layer too, but without clusters.
-        is_clusters = is_points and layer is self._canvas.points_layer(image)
+        is_clusters = is_points and layer is self._canvas.layer(image, "clusters")
         if self._review is None:
             if is_clusters:
                 self._bind_keys(layer)
@@ -165,7 +215,7 @@ class LabelMode:
 
     def _callback(self, shortcut: Shortcut, key: str) -> Callable[[Any], None]:
         def pressed(target: Any) -> None:
-            self._run(shortcut, key)
+            self.run(shortcut, key)
 
         return pressed
 
@@ -173,35 +223,19 @@ class LabelMode:
         """Do what a key does now; a button calls this."""
         for shortcut in self.shortcuts:
             if key in shortcut.keys:
-                self._run(shortcut, key)
-
-    def _run(self, shortcut: Shortcut, key: str) -> None:
-        """Run a shortcut; show the error if it is refused."""
-        actions: LabelActions | ReviewActions
-        if self._review is None:
-            actions = LabelActions(self._edits)
-        else:
-            actions = ReviewActions(self._edits, self._review, self.end_review)
-        try:
-            shortcut.run(actions, key)
-        except AtomicityError as error:
-            show_error(str(error))
+                self.run(shortcut, key)
 
     # ---- text in the corner of the canvas
-    def _show_text(self, *_: Any) -> None:
-        """Show which mode is on and which keys it has."""
-        if self._canvas.viewer is None or self._silent:
-            return
-        overlay = compat.text_overlay(self._canvas.viewer)
-        overlay.visible = self._on or self._review is not None
-        overlay.position = "top_left"
-        text = overlay.text
+    def text(self) -> str:
+        """Return which mode is on and which keys it has; "" if none is on."""
         if self._review is not None:
-            text = format_review(self._review)
-        elif self._on:
-            text = "Label mode\n" + format_keys(self._state)
-        if text != overlay.text:  # napari lays it out again at each assignment
-            overlay.text = text
+            return format_review(self._review)
+        return "Label mode\n" + format_keys(self._state) if self._on else ""
+
+    def show_text(self, *_: object) -> None:
+        """Show which mode is on and which keys it has, unless another mode writes there."""
+        if not self._silent:
+            super().show_text()
 
 
 def _unbind(target: Any, before: dict[str, Any]) -> None:

@@ -110,13 +110,14 @@ def magnify(
     grey = (part - dark) / max(light - dark, 1e-12)
     places = table[["y_px", "x_px"]].to_numpy(float)
     near = table[(np.abs(places - centre) <= width / 2 + 5).all(axis=1)]
+    properties = atom_style.properties(near, pixel_size_nm, colour_by)
     return MagnifierView(
         np.ascontiguousarray(255 * np.clip(grey, 0, 1), np.uint8),
         (int(low[0]), int(low[1])),
         centre,
         near[["y_px", "x_px"]].to_numpy(float),
-        atom_style.sizes_px(near, pixel_size_nm) / 2,
-        [to_hex(c) for c in atom_style.colours(near, colour_by)],
+        properties["size"] / 2,
+        [to_hex(c) for c in properties["border_color"]],
         near["uncertain"].to_numpy(bool),
         snap_to_spot(frame, *centre, pixel_size_nm),
         width,

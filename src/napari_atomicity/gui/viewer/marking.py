@@ -12,30 +12,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from napari.layers import Labels, Shapes
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from ...atoms.marks import SAME_NM
 from ...atoms.snapping import snap_to_spot
 from ...atoms.table import PERSON
-from ...core.errors import AtomicityError
 from ...state.atom_store import AtomKey, marks_of
 from ...state.window_state import WindowState
-from ..controls.help import show_help
-from ..controls.shortcuts import MARKING, Shortcut
+from ..controls.shortcuts import MARKING
 from . import compat
 from .atom_points import OUTSIDE_IMAGE, AtomPoints
 from .canvas import Canvas
 from .edit_commands import EditCommands
 from .key_events import CanvasKeys, CanvasMouse
-from .labelling import LabelMode, focus_canvas
+from .label_actions import EditActions
+from .labelling import KeyMode, LabelMode, focus_canvas
 from .places import contains, pixel_at
 
 _NUDGE_PX = 0.5
 _NUDGES = {"Left": (0, -1), "Right": (0, 1), "Up": (-1, 0), "Down": (1, 0)}
 
 
-class Marking:
+class Marking(KeyMode, EditActions):
     """The mode in which a click marks an atom.
 
     Signals: ``changed(bool)`` when it is switched on or off; ``magnifier_toggled()`` when its key
@@ -53,18 +52,15 @@ class Marking:
         Undo and redo.
     """
 
-    changed = Signal(bool)
     magnifier_toggled = Signal()
 
     def __init__(
         self, canvas: Canvas, points: AtomPoints, label_mode: LabelMode, edits: EditCommands
     ) -> None:
-        self._canvas = canvas
-        self._state = canvas.state
+        super().__init__(canvas, actions=self)
         self._points = points
         self._label_mode = label_mode
         self._edits = edits
-        self._on = False
         self._keys: CanvasKeys | None = None
         # napari's actions for a double click, while they are removed.
         self._double_click_callbacks: list[Any] = []
@@ -78,33 +74,24 @@ class Marking:
         label_mode.review_changed.connect(self._on_review)
 
     # ---- on and off
-    @property
-    def on(self) -> bool:
-        """Whether a click marks an atom."""
-        return self._on
-
-    @on.setter
-    def on(self, on: bool) -> None:
-        if on == self._on:
-            return
+    def _switch(self, on: bool) -> None:
         if on:
-            on = self._start()
+            self._start()
         else:
             self._stop()
-        self.changed.emit(on)
 
-    def _start(self) -> bool:
-        """Switch marking on, and return whether that is possible."""
+    def _start(self) -> None:
+        """Give clicks and keys to the atoms, if that is possible."""
         viewer = self._canvas.viewer
         if viewer is None:
-            return False
+            return
         if self._state.read_only:
             show_info("This project is open in another window: atoms cannot be marked here.")
-            return False
+            return
         image = self.image()
         if image is None:
             show_info("Open an image first. Then you can mark atoms in it.")
-            return False
+            return
         self._label_mode.review = None
         self._on = True
         self._last_candidate = None
@@ -116,7 +103,6 @@ class Marking:
         self._label_mode.silent = True
         self.show_text()
         focus_canvas(viewer)
-        return True
 
     def _stop(self) -> None:
         """Return clicks and keys to napari."""
@@ -166,7 +152,7 @@ class Marking:
 
     def key_at(self, world: Any) -> AtomKey | None:
         """Return the atom at a place of the scene; None if there is none."""
-        return self._points.key_at(self.image(), world)
+        return self._points.key_at([self.image() or ""], world)
 
     def click(self, world: Any, key: AtomKey | None, extend: bool, exactly: bool) -> None:
         """Select an atom; where there is none, add one.
@@ -182,9 +168,8 @@ class Marking:
         exactly : bool
             Whether the atom is added exactly here, not at the nearest spot.
         """
-        atoms = self._state.atoms
         if key is not None:
-            atoms.select(atoms.selection ^ {key} if extend else {key})
+            self._points.select_key(key, extend)
         elif not extend:
             self._points.attempt(partial(self._add, world, exactly))
 
@@ -232,21 +217,6 @@ class Marking:
         draws = isinstance(active, Shapes | Labels)
         return not draws or getattr(active, "mode", "pan_zoom") == "pan_zoom"
 
-    def run(self, shortcut: Shortcut, key: str) -> None:
-        """Run a shortcut; show the error if it is refused."""
-        try:
-            shortcut.run(self, key)
-        except AtomicityError as error:
-            show_error(str(error))
-
-    def undo(self) -> None:
-        """Undo the last step."""
-        self._edits.undo()
-
-    def redo(self) -> None:
-        """Redo the step that was undone last."""
-        self._edits.redo()
-
     def end(self) -> None:
         """Stop marking."""
         self.on = False
@@ -254,10 +224,6 @@ class Marking:
     def toggle_magnifier(self) -> None:
         """Show or hide the magnifier."""
         self.magnifier_toggled.emit()
-
-    def help(self) -> None:
-        """Show all shortcuts."""
-        show_help(self._canvas.viewer)
 
     def _selected(self) -> list[AtomKey]:
         """Return the selected atoms of the image; show a message if there is none."""
@@ -332,16 +298,14 @@ class Marking:
         atoms.request_focus(key)
 
     # ---- text in the corner of the canvas
+    def text(self) -> str:
+        """Return that marking is on, what is selected, and the keys."""
+        return format_marking(self._state, self._state.current)
+
     def show_text(self, *_: object) -> None:
-        """Show that marking is on, what is selected, and the keys."""
-        if not self._on or self._canvas.viewer is None:
-            return
-        overlay = compat.text_overlay(self._canvas.viewer)
-        text = format_marking(self._state, self._state.current)
-        overlay.position = "top_left"
-        if text != overlay.text:  # napari lays it out again at each assignment
-            overlay.text = text
-        overlay.visible = True
+        """Show what is selected and the keys while marking is on."""
+        if self._on:
+            super().show_text()
 
 
 def format_marking(state: WindowState, image: str | None) -> str:

@@ -13,7 +13,7 @@ from psygnal import Signal
 from ...core.errors import ModelError
 from ...core.model_card import ModelCard
 from ...models.analysis import Analysis
-from ...models.files import model_files, read_card
+from ...models.files import available_cards, model_files, read_card
 
 if TYPE_CHECKING:
     from ...core.model_card import ModelCard
@@ -60,9 +60,9 @@ def classifier_of(analysis: Analysis) -> Classifier:
 
 @lru_cache(maxsize=2)
 def _classifier(model_id: str, device: str) -> Classifier:
-    from ...models.classifier import available_models, load_classifier
+    from ...models.classifier import load_classifier
 
-    for card in available_models():
+    for card in available_cards(ModelCard):
         if card.model_id == model_id:
             return load_classifier(card.name, device)
     raise ModelError(
@@ -89,4 +89,4 @@ def card_of(table: pd.DataFrame) -> ModelCard | None:
 
 @lru_cache(maxsize=16)
 def _read_card(path: Path, _modified: int) -> ModelCard:
-    return read_card(path)
+    return read_card(path, ModelCard)

@@ -53,9 +53,10 @@ class Overlays:
     @outlines_visible.setter
     def outlines_visible(self, visible: bool) -> None:
         self._outlines_visible = visible
-        for _, known in self._canvas.layers():
-            if known.outlines is not None and not known.is_hidden:
-                known.outlines.visible = visible
+        for known in self._canvas.layers.values():
+            layer = known.present("outlines")
+            if layer is not None and not known.is_hidden:
+                layer.visible = visible
 
     def forget(self, image: str) -> None:
         """Forget what the layers of an image were computed from."""
@@ -67,13 +68,13 @@ class Overlays:
         self._canvas.turns.add((image, "outlines"), partial(self._write_outlines, image))
 
     def _write_outlines(self, image: str) -> None:
-        known, analysis = self._canvas.layers_of(image), self._state.analysis(image)
-        if self._canvas.viewer is None or known is None or analysis is None:
+        known, analysis = self._canvas.layers.get(image), self._state.analysis(image)
+        if known is None or analysis is None:
             return
         table, computed = analysis.table, self._computed_from.setdefault(image, {})
         wanted = dict(zip(table["cluster_id"].tolist(), analysis.outlines, strict=True))
         before = computed.get("outlines", {})
-        if before and all(before.get(i) is outline for i, outline in wanted.items()):
+        if before and all(map(is_, map(before.get, wanted), wanted.values())):
             classes, hidden = self._state.classes(), self._canvas.hidden_labels
             colours = point_style.outline_colours(table, classes, hidden)
             known.colour_outlines(table["cluster_id"].to_numpy(), colours)
@@ -96,10 +97,10 @@ class Overlays:
         strokes: tuple[np.ndarray, np.ndarray],
     ) -> None:
         image = analysis.micrograph.name
-        known = self._canvas.layers_of(image)
+        known = self._canvas.layers.get(image)
         if known is None or computed is not self._computed_from.get(image):
             return
-        if known.outlines is None:
+        if known.present("outlines") is None:
             ndim = len(analysis.micrograph.shape)
             known.new_outlines(ndim, stroke_px(analysis), self._outlines_visible)
         ids = analysis.table["cluster_id"].to_numpy()
@@ -122,7 +123,7 @@ class Overlays:
         same = before[1] is not None and all(map(is_, before[1], wanted[1]))
         if not analysis.class_maps:
             # Old maps would show a blind annotator the prediction.
-            known = self._canvas.layers_of(image)
+            known = self._canvas.layers.get(image)
             if computed.pop("class maps", None) is not None and known is not None:
                 known.clear_class_maps()
             return
@@ -144,7 +145,7 @@ class Overlays:
     def _show_class_maps(
         self, image: str, computed: dict[str, Any], wanted: object, images: dict[str, np.ndarray]
     ) -> None:
-        known = self._canvas.layers_of(image)
+        known = self._canvas.layers.get(image)
         current = computed is self._computed_from.get(image)
         if known is None or not current or computed.get("class maps") is not wanted:
             return
@@ -162,7 +163,7 @@ class Overlays:
         self._show_class_maps(image, computed, wanted, images)
 
     def _on_explained_class(self, label: str | None) -> None:
-        for image in self._canvas.images():
+        for image in list(self._canvas.layers):
             analysis = self._state.analysis(image)
             if analysis is not None:
                 self.write_class_maps(image, analysis)

@@ -1,43 +1,19 @@
-"""Select clusters by clicking, and bring clusters into view."""
+"""Select clusters and atoms by clicking, and bring them into view."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.layers import Image, Points
+from napari.layers import Image
 
-from ...core.cluster_table import Key
 from . import calibration, compat
 
 _CLICK_PX = 4
 _FOCUS_NM = 8.0
-
-
-def cluster_at(points: Points, world: Any) -> int | None:
-    """Return the cluster_id of the mark at a place of the scene; None if there is none."""
-    if not points.visible or not len(points.data):
-        return None
-    place = np.asarray(points.world_to_data(world), float)
-    near = np.linalg.norm(points.data[:, -2:] - place[-2:], axis=1)
-    near[~np.asarray(points.shown, bool)] = np.inf
-    if points.ndim == 3:
-        near[np.round(points.data[:, 0]) != np.round(place[0])] = np.inf
-    i = int(np.argmin(near / np.asarray(points.size)))
-    cluster_id = points.features["cluster_id"].iloc[i]
-    return int(cluster_id) if near[i] <= points.size[i] / 2 and cluster_id > 0 else None
-
-
-def first_at(layers: Iterable[tuple[str, Points | None]], world: Any) -> Key | None:
-    """Return the cluster at a place of the scene, of the first image that has one there."""
-    for image, points in layers:
-        found = None if points is None else cluster_at(points, world)
-        if found is not None:
-            return image, found
-    return None
 
 
 def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:

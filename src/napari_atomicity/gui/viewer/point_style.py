@@ -5,8 +5,9 @@ Each function returns arrays with one row per row of the table and imports no la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,8 +35,9 @@ FEATURES = (
 TEXT_FEATURES = ("count", "otherwise")
 """Features with text: the number of atoms and differing labels. napari shows all features of the
 point under the mouse in its status bar."""
+ALL_FEATURES = (*FEATURES, *TEXT_FEATURES)
 
-_MARK_PER_DIAMETER = 1.5
+_POINT_PER_DIAMETER = 1.5
 # An outline has a hundred corners, and napari draws each stroke: the more outlines, the fewer. Of
 # ten thousand outlines one sees no corners, and twice the strokes would take twice a turn.
 _MAX_STROKES = 40_000
@@ -54,113 +56,101 @@ _SYMBOL_SCALE = {
     "clobber": 1.25,
 }
 _CORRECTED_BORDER = (1.0, 1.0, 1.0)
+_CORRECTED_FACE_ALPHA = 0.5
 _EXCLUDED_ALPHA = 0.3
 
 
-def positions(table: pd.DataFrame, ndim: int) -> np.ndarray:
-    """Return centres in pixels, (N, 2) as (y, x) or (N, 3) as (frame, y, x)."""
-    names = ["y_px", "x_px"] if ndim == 2 else ["frame", "y_px", "x_px"]
-    # A copy that can be written to: napari moves points in place.
-    return table[names].to_numpy(float, copy=True)
+class _LabelStyles(NamedTuple):
+    """Style of each label; that of labels that are not known comes last."""
+
+    labels: pd.Index
+    symbols: np.ndarray
+    rgb: np.ndarray
+    scales: np.ndarray
 
 
-def sizes_px(table: pd.DataFrame, pixel_size_nm: float, classes: Sequence[str]) -> np.ndarray:
-    """Return the diameters of the marks in pixels, larger than the clusters."""
+@lru_cache(maxsize=16)
+def _label_styles(classes: tuple[str, ...]) -> _LabelStyles:
+    """Return symbol, colour and relative size of each label."""
+    known = [*palette.symbols(classes).values(), palette.UNKNOWN_SYMBOL]
+    # Points are hollow here, and a hollow disc is a ring.
+    symbols = ["disc" if symbol == "ring" else symbol for symbol in known]
+    colours = [*palette.colours(classes).values(), palette.UNKNOWN_COLOUR]
+    return _LabelStyles(
+        pd.Index(list(palette.symbols(classes)), dtype=object),
+        np.array(symbols, object),
+        np.array([to_rgb(colour) for colour in colours]),
+        np.array([_SYMBOL_SCALE.get(symbol, 1.0) for symbol in symbols]),
+    )
+
+
+def properties(
+    table: pd.DataFrame, pixel_size_nm: float, classes: Sequence[str], hidden: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """Return the properties of the points: a value per cluster for each property of the layer.
+
+    Symbol and colour show the label; the border is white and the face tinted where a person has
+    given it. Excluded clusters are faint.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Cluster table.
+    pixel_size_nm : float
+        Pixel size in nm.
+    classes : sequence of str
+        Classes of the model, in the order of their colours.
+    hidden : collection of str, optional
+        Labels whose clusters are not drawn.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``size`` in pixels, larger than the clusters; ``symbol``; ``border_color`` and
+        ``face_color`` as RGBA; ``shown``.
+    """
+    styles = _label_styles(tuple(classes))
+    style = styles.labels.get_indexer(table["label"])  # -1, the last one, if it is not known
+    corrected = (table["label_corrected"] != "").to_numpy()
     diameter = table["diameter_nm"].fillna(_DEFAULT_DIAMETER_NM).to_numpy(float)
-    symbol_of = _symbols(classes)
-    wider = _by_label(table, lambda label: _SYMBOL_SCALE.get(symbol_of(label), 1.0))
-    return _MARK_PER_DIAMETER * wider * np.maximum(diameter, 0.4) / pixel_size_nm
-
-
-def default_size_px(pixel_size_nm: float) -> float:
-    """Return the diameter in pixels of the mark of a cluster that is not measured yet."""
-    return _MARK_PER_DIAMETER * _DEFAULT_DIAMETER_NM / pixel_size_nm
-
-
-def symbols(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """Return a symbol per cluster, by label."""
-    return _by_label(table, _symbols(classes)).astype(object)
+    face = np.column_stack([styles.rgb[style], np.where(corrected, _CORRECTED_FACE_ALPHA, 0.0)])
+    border = np.column_stack([styles.rgb[style], np.where(excluded(table), _EXCLUDED_ALPHA, 1.0)])
+    border[corrected, :3] = _CORRECTED_BORDER
+    return {
+        "size": size_px(pixel_size_nm, np.maximum(diameter, 0.4)) * styles.scales[style],
+        "symbol": styles.symbols[style],
+        "border_color": border,
+        "face_color": face,
+        "shown": shown(table, hidden),
+    }
 
 
 def label_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     """Return the colour of each cluster's label, (N, 3)."""
-    known = palette.colours(classes)
-    of_label = _by_label(table, lambda label: to_rgb(known.get(label, palette.UNKNOWN_COLOUR)))
-    return of_label.astype(float).reshape(-1, 3)
+    styles = _label_styles(tuple(classes))
+    return styles.rgb[styles.labels.get_indexer(table["label"])]
 
 
-def _symbols(classes: Sequence[str]) -> Callable[[str], str]:
-    """Return a function from label to symbol."""
-    known = palette.symbols(classes)
-    # Marks are hollow here, and a hollow disc is a ring.
-    known = {k: "disc" if v == "ring" else v for k, v in known.items()}
-    return lambda label: known.get(label, palette.UNKNOWN_SYMBOL)
-
-
-def _by_label(table: pd.DataFrame, of_label: Callable[[str], Any]) -> np.ndarray:
-    """Return a value per cluster, computed once per label."""
-    codes, labels = pd.factorize(table["label"].to_numpy(object))
-    return np.array([of_label(label) for label in labels])[codes]
-
-
-def border_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """Return RGBA (N, 4): the label's colour, white for manual labels, faint if excluded."""
-    rgb = label_colours(table, classes)
-    rgb[(table["label_corrected"] != "").to_numpy()] = _CORRECTED_BORDER
-    return np.column_stack([rgb, np.where(excluded(table), _EXCLUDED_ALPHA, 1.0)])
+def size_px(pixel_size_nm: float, diameter_nm: Any = _DEFAULT_DIAMETER_NM) -> Any:
+    """Return the diameter in pixels of the point of a cluster, which is larger than the cluster."""
+    return _POINT_PER_DIAMETER * diameter_nm / pixel_size_nm
 
 
 def excluded(table: pd.DataFrame) -> np.ndarray:
-    """Which clusters do not count, because a person has excluded the region around them."""
+    """Return which clusters do not count because a person has excluded the region around them."""
     if "excluded" not in table.columns:
         return np.zeros(len(table), bool)
     return table["excluded"].to_numpy(bool)
 
 
-def face_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """RGBA, (N, 4): see-through for the machine's labels, tinted for a person's."""
-    corrected = (table["label_corrected"] != "").to_numpy()
-    alpha = np.where(corrected, 0.5, 0.0)
-    return np.column_stack([label_colours(table, classes), alpha])
-
-
-def texts(table: pd.DataFrame, wanted: np.ndarray | None = None) -> np.ndarray:
-    """Return the text next to each cluster: ``Pt41 0.93``, or ``Pt41*`` for a manual label.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        The cluster table.
-    wanted : ndarray, optional
-        Boolean mask of the rows that get a text; the others get "". All, if None.
-    """
-    out = np.full(len(table), "", dtype=object)
-    rows = np.arange(len(table)) if wanted is None else np.flatnonzero(wanted)
-    columns = [table[c].to_numpy() for c in ("label", "label_corrected", "confidence")]
-    away = excluded(table)
-    for i in rows:
-        label, corrected, confidence = (c[i] for c in columns)
-        if away[i]:
-            out[i] = "excluded"
-        elif corrected:
-            out[i] = f"{label}*"
-        elif label in NON_CLASS_LABELS:  # there is no confidence in that
-            out[i] = label
-        elif label:
-            out[i] = f"{label} {confidence:.2f}"
-    return out.astype(str)
-
-
-def looks(
-    table: pd.DataFrame, pixel_size_nm: float, classes: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Property of the points → a value per cluster, (N, …)."""
-    return {
-        "size": sizes_px(table, pixel_size_nm, classes),
-        "symbol": symbols(table, classes),
-        "border_color": border_colours(table, classes),
-        "face_color": face_colours(table, classes),
-    }
+def texts(table: pd.DataFrame) -> list[str]:
+    """Return the text next to each cluster: ``Pt41 0.93``, or ``Pt41*`` for a manual label."""
+    labels = table["label"]
+    templates = np.full(len(table), "{} {:.2f}", object)
+    templates[labels.isin(("", *NON_CLASS_LABELS))] = "{}"  # no class, no confidence
+    templates[table["label_corrected"] != ""] = "{}*"
+    templates[excluded(table)] = "excluded"
+    return list(map(str.format, templates, labels, table["confidence"].tolist()))
 
 
 def shown(table: pd.DataFrame, hidden: Collection[str]) -> np.ndarray:
@@ -169,11 +159,12 @@ def shown(table: pd.DataFrame, hidden: Collection[str]) -> np.ndarray:
 
 
 def features(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of the table that are features of the points."""
+    """Return the features of the points: columns of the table, and texts."""
     out = table[list(FEATURES)].reset_index(drop=True)
-    for name, words in zip(TEXT_FEATURES, format_rows(table), strict=True):
+    for name, text in zip(TEXT_FEATURES, format_rows(table), strict=True):
         # None rather than "": napari leaves it out of the status line
-        out[name] = pd.Series([w or None for w in words], dtype=object)
+        text = np.array(text, object)
+        out[name] = pd.Series(np.where(text == "", None, text), dtype=object)
     return out
 
 

@@ -45,7 +45,7 @@ class TrackView:
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._write_waiting)
-        canvas.state.analysis_changed.connect(self._write_later)
+        canvas.state.changed.connect(self._on_change)
 
     @property
     def busy(self) -> bool:
@@ -61,13 +61,12 @@ class TrackView:
     def colour_by(self, name: str) -> None:
         if name != self._colour_by:
             self._colour_by = name
-            for image in self._canvas.images():
+            for image in list(self._canvas.layers):
                 self._write_later(image)
 
     def layer(self, image: str) -> Tracks | None:
         """Return the layer ``<image> tracks``."""
-        known = self._canvas.layers_of(image)
-        return None if known is None else known.present(KIND)
+        return self._canvas.layer(image, KIND)
 
     def take_smoothed(self, image: str, table: pd.DataFrame, labels: dict[int, str]) -> None:
         """Colour the tracks of an image by smoothed labels.
@@ -89,8 +88,15 @@ class TrackView:
         self._written.pop(image, None)
         self._write_later(image)
 
+    def _on_change(self, images: tuple[str, ...]) -> None:
+        for image in images:
+            self._write_later(image)
+
     def _write_later(self, image: str) -> None:
-        """Write the tracks of an image after its points and outlines."""
+        """Write the tracks of an image after its points and outlines; only stacks have tracks."""
+        source = self._canvas.source_layer(image)
+        if source is not None and source.ndim != 3:
+            return
         self._waiting.add(image)
         if not self._timer.isActive():
             self._timer.start(0)
@@ -101,22 +107,20 @@ class TrackView:
             self._write(image)
 
     def _write(self, image: str) -> None:
-        viewer, known = self._canvas.viewer, self._canvas.layers_of(image)
+        known = self._canvas.layers.get(image)
         analysis = self._state.analysis(image)
         if image not in self._state.images:
             self._smoothed.pop(image, None)
-        if viewer is None or known is None:
+        if known is None:
             self._written.pop(image, None)
             return
-        if known.source is None:
-            return
         rows = _rows(analysis)
-        if analysis is None or not len(rows) or known.source.ndim != 3:
+        if analysis is None or not len(rows):
             self._written.pop(image, None)
             layer = known.present(KIND)
             if layer is not None:
                 with known.blocker():
-                    viewer.layers.remove(layer)
+                    self._canvas.viewer.layers.remove(layer)
             return
         data = _data(rows)
         values, colormap = self._looks(image, analysis, rows)

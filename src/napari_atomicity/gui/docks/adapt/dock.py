@@ -23,6 +23,7 @@ from ....core.errors import AtomicityError
 from ....models.analysis import Analysis
 from ....models.files import user_folder
 from ....pipeline import adaptation_text
+from ....pipeline.adaptation_settings import AdaptRequest
 from ... import tasks
 from ...controls.bars import BarChart
 from ...controls.connections import follow, follow_soon
@@ -34,7 +35,8 @@ from ...controls.forms import (
     new_form,
     selectable_label,
 )
-from ...panels.forms import DeviceCombo, ModelCombo, TaskBar, busy
+from ...controls.settings_form import form_of
+from ...panels.forms import ModelCombo, TaskBar, busy
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ...viewer.binding import binding_of
 from ...viewer.models import keep_available, model_folder
@@ -74,7 +76,7 @@ class Adapt(QWidget):
         follow(self, state.current_changed, self._refresh)
         follow(self, state.project_changed, self._on_project)
         follow(self, state.images_changed, self._refresh)
-        follow_soon(self, state.analysis_changed, slot=self._refresh)
+        follow_soon(self, state.changed, slot=self._refresh)
         self._refresh()
 
     # ---- how it looks
@@ -82,7 +84,8 @@ class Adapt(QWidget):
         self.models = ModelCombo()
         self.images = QComboBox()
         self.images.addItems([THIS_IMAGE, ALL_IMAGES])
-        self.device = DeviceCombo()
+        settings = form_of(AdaptRequest, "device")
+        self.device = settings.controls["device"]
         self.hint = selectable_label("Clusters to learn from")
         self.button = main_button("Adapt", self)
         self.button.setToolTip(
@@ -91,6 +94,7 @@ class Adapt(QWidget):
             "corrections. The result is kept only if it is better. You can undo it."
         )
         self.task_bar = TaskBar(self.state)
+        follow(self, self.state.status_changed, self.task_bar.show_status)
 
         form = new_form()
         labelled(form, "Model", self.models, "The network to adapt. Default: the shipped one.")
@@ -102,11 +106,7 @@ class Adapt(QWidget):
             "recorded "
             "under the same conditions. Default: this image.",
         )
-        more = new_form()
-        labelled(more, "Device", self.device, "Device for the training. Default: automatic.")
-        inner = QWidget()
-        inner.setLayout(more)
-        self.settings = folded(inner)
+        self.settings = folded(settings)
 
         content = QWidget()
         layout = QVBoxLayout(content)
@@ -250,7 +250,7 @@ class Adapt(QWidget):
             chosen,
             model,
             free_name(model),
-            self.device.device,
+            self.device.currentData(),
             message="Adapting",
             on_result=self._done,
             key="adapt",

@@ -61,9 +61,7 @@ def adapt_model(
     return Result(found, (before, after), confidence, new)
 
 
-def save_adapted(
-    result: Result, path: Path, progress: Progress | None = None, stop: Stop | None = None
-) -> Result:
+def save_adapted(result: Result, path: Path) -> Result:
     """Write the adapted model under the name of its file; the result with that name."""
     found = adapting.named(result.found, path.stem)
     save_model(path, found.card, found.tensors)

@@ -76,7 +76,7 @@ class Annotators(QWidget):
         follow(self, state.project_changed, self._on_project)
         follow_soon(
             self,
-            state.history_changed,
+            state.changed,
             state.images_changed,
             state.annotator_changed,
             slot=self._later,
@@ -109,6 +109,7 @@ class Annotators(QWidget):
         self.hint.setWordWrap(True)
         self.hint.setAccessibleName("Hint")
         self.task_bar = TaskBar(self.state)
+        follow(self, self.state.status_changed, self.task_bar.show_status)
         self.results = Results()
         self.disputes = Disputes(self.binding)
         self.export_button = QPushButton("Export…")

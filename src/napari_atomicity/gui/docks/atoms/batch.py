@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from napari.utils.notifications import show_info
 
 from ....atoms.analysis import AtomAnalysis
-from ... import tasks
+from ....core.progress import Progress, Stop
 from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
 from .jobs import find_image_atoms
@@ -16,48 +14,30 @@ _MAX_NAMED = 4
 
 
 class AtomsOfAll(ImageQueue):
-    """Finds the atoms of images of a session, one at a time; all of it is one step of undo."""
+    """Finds the atoms of images of a session; all of it is one step of undo."""
+
+    verb = "Finding atoms in"
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding, "atoms of all")
         self._settings: tuple[str, str, float | None] = ("default", "auto", None)
-        self.failed: dict[str, str] = {}
-        """Image → why its atoms could not be found."""
 
     def start(self, images: list[str], model: str, device: str, precision: float | None) -> None:
         """Find the atoms of these images; the current image comes first."""
-        self.begin(images)
         self._settings = (model, device, precision)
-        self.failed = {}
-        self._next()
+        self.begin(images)
 
-    def _next(self) -> None:
-        image = self.take()
-        if image is None:
-            self._finish()
-            return
-        self.run(
-            f"Finding atoms in {self.n_done + 1} of {self.n_in_all}: {image}",
-            find_image_atoms,
-            (self.state.micrograph(image), *self._settings),
-            self._found,
-            partial(self._fail, image),
-            self._next,
-        )
+    def step(self, image: str, progress: Progress, stop: Stop) -> AtomAnalysis:
+        return find_image_atoms(self.state.micrograph(image), *self._settings, progress, stop)
 
-    def _found(self, analysis: AtomAnalysis) -> None:
-        self.n_done += 1
+    def take(self, image: str, analysis: AtomAnalysis) -> None:
         if self.binding.accepts(analysis):
             words = f"find atoms in {self.n_in_all} images"
             self.state.atoms.set_analysis(analysis, words, group=self.group)
 
-    def _fail(self, image: str, error: BaseException) -> None:
-        self.n_done += 1
-        self.failed[image] = tasks.format_error(error)
-
-    def _finish(self) -> None:
+    def finish(self) -> None:
         settings = dict(zip(("model", "device", "precision"), self._settings, strict=True))
-        self.end("find atoms in all images", len(self.failed), settings)
+        self.record("find atoms in all images", settings)
         if self.failed:
             n = len(self.failed)
             named = [f"{image}: {why}" for image, why in list(self.failed.items())[:_MAX_NAMED]]

@@ -33,7 +33,7 @@ class ClusterLinks(QObject):
     def __init__(self, binding: Binding, parent: QObject) -> None:
         super().__init__(parent)
         self._binding = binding
-        self._session = binding.state
+        self._state = binding.state
         self._image: str | None = None
         self._of: tuple[object, ...] = ()
         self.held: dict[int, int] = {}
@@ -41,14 +41,14 @@ class ClusterLinks(QObject):
         self.on = True
         """Whether selections go together."""
         self._following = False
-        follow(self, self._session.selection_changed, self._on_clusters)
-        follow(self, self._session.atoms.selection_changed, self._on_atoms)
+        follow(self, self._state.selection_changed, self._on_clusters)
+        follow(self, self._state.atoms.selection_changed, self._on_atoms)
 
     def update_now(self) -> None:
         """Compute the links if their inputs have changed."""
-        image = self._session.current
-        atoms = self._session.atoms.of(image)
-        analysis = None if image is None else self._session.analysis(image)
+        image = self._state.current
+        atoms = self._state.atoms.of(image)
+        analysis = None if image is None else self._state.analysis(image)
         if atoms is None or analysis is None or not len(analysis.table):
             self._image, self._of = None, ()
             self._take({})
@@ -61,7 +61,7 @@ class ClusterLinks(QObject):
             self._take({})
         self._image, self._of = image, wanted
         tasks.start(
-            self._session, holders, atoms, analysis, on_result=self._take,
+            self._state, holders, atoms, analysis, on_result=self._take,
             key="atoms of clusters", owner=self, about=image,
         )  # fmt: skip
 
@@ -76,7 +76,7 @@ class ClusterLinks(QObject):
         if image is None:
             return frozenset()
         clusters = {i for name, i in keys if name == image}
-        there = self._session.atoms.table(image)["atom_id"].tolist()
+        there = self._state.atoms.table(image)["atom_id"].tolist()
         return frozenset((image, i) for i in there if self.held.get(i) in clusters)
 
     def clusters_of(self, keys: frozenset[AtomKey]) -> frozenset[Key]:
@@ -92,7 +92,7 @@ class ClusterLinks(QObject):
         return self.on and not self._following and not self._binding.atoms.marking
 
     def _on_clusters(self, keys: frozenset[Key]) -> None:
-        atoms, book = self.atoms_of(keys) if self._may_follow() else None, self._session.atoms
+        atoms, book = self.atoms_of(keys) if self._may_follow() else None, self._state.atoms
         # A click that selects an atom selects its cluster too; the atom stays the only one.
         if atoms and not (book.selection and book.selection <= atoms):
             self._follow(lambda: book.select(atoms))
@@ -100,7 +100,7 @@ class ClusterLinks(QObject):
     def _on_atoms(self, keys: frozenset[AtomKey]) -> None:
         clusters = self.clusters_of(keys) if self._may_follow() else None
         if clusters:
-            self._follow(lambda: self._session.select(clusters))
+            self._follow(lambda: self._state.select(clusters))
 
     def _follow(self, select: Callable[[], None]) -> None:
         self._following = True

@@ -20,13 +20,15 @@ from qtpy.QtWidgets import (
 from ....atoms.analysis import AtomAnalysis
 from ....core.errors import AtomicityError
 from ....io.tables import write_table
+from ....pipeline.atom_request import AtomRequest
 from ....state.window_state import Status
 from ... import tasks
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow, follow_soon
 from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form
 from ...controls.settings import remember
-from ...panels.forms import DeviceCombo, ImageForm, TaskBar, busy
+from ...controls.settings_form import form_of
+from ...panels.forms import ImageForm, TaskBar, busy
 from ...panels.table_files import FILE_TYPES, choose_table_path, write_in_worker
 from ...viewer.binding import binding_of
 from .batch import AtomsOfAll
@@ -69,7 +71,7 @@ class Atoms(QWidget):
         follow_soon(
             self,
             state.atoms.changed,
-            state.analysis_changed,
+            state.changed,
             state.current_changed,
             state.images_changed,
             state.project_changed,
@@ -102,6 +104,7 @@ class Atoms(QWidget):
         )
         self.all_button = QPushButton("All images")
         self.task_bar = TaskBar(self.state)
+        follow(self, self.state.status_changed, self.task_bar.show_status)
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.threshold = ThresholdPart(self.binding)
@@ -155,19 +158,16 @@ class Atoms(QWidget):
         return row
 
     def _settings(self) -> QWidget:
-        self.device = DeviceCombo()
         self.precise = QCheckBox("Start at the expected precision above")
         self.precise.setToolTip(
             "Set the threshold of new results to the expected precision instead of the best "
             "expected F1. Default: off."
         )
         remember("atoms/precise", self.precise)
-        form = new_form()
-        labelled(form, "Device", self.device, "Device of the network. Default: automatic.")
-        form.addRow(self.precise)
-        inner = QWidget()
-        inner.setLayout(form)
-        return folded(inner)
+        settings = form_of(AtomRequest, "device")
+        self.device = settings.controls["device"]
+        settings.form.addRow(self.precise)
+        return folded(settings)
 
     # ---- changes of the state
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
@@ -247,7 +247,7 @@ class Atoms(QWidget):
             find_image_atoms,
             self.state.micrograph(image),
             self.models.model,
-            self.device.device,
+            self.device.currentData(),
             self.precision,
             message=f"Finding the atoms of {image}",
             on_result=self._done,
@@ -266,7 +266,7 @@ class Atoms(QWidget):
         images = self._waiting() or self.state.images
         if not self._waiting() and not self._wants_all_again(len(images)):
             return
-        self.batch.start(images, self.models.model, self.device.device, self.precision)
+        self.batch.start(images, self.models.model, self.device.currentData(), self.precision)
 
     def _wants_all_again(self, n: int) -> bool:
         buttons = QMessageBox.StandardButton

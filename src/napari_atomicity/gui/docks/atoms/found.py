@@ -8,7 +8,7 @@ from html import escape
 import pandas as pd
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.completeness import Completeness
 from ....atoms.injection import InjectedAtoms
@@ -16,11 +16,13 @@ from ....atoms.marks import ImageAtoms
 from ....atoms.species import Species
 from ....atoms.summary import Summary
 from ....core import palette
-from ....statistics.atom_groups import KINDS, LINK_NM, kind_of
+from ....pipeline.atom_request import AtomRequest
+from ....statistics.atom_groups import KINDS, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
 from ...controls.connections import follow
-from ...controls.forms import ComboBox, labelled, new_form, spin_box
+from ...controls.forms import ComboBox, labelled
+from ...controls.settings_form import form_of
 from ...viewer.atom_style import COLOURINGS
 from ...viewer.binding import Binding
 from .column_chart import ChartColumn, ColumnChart
@@ -146,7 +148,7 @@ class FoundPart(QWidget):
         layout.addWidget(self.words)
         layout.addWidget(self.kinds)
         layout.addWidget(self.sizes)
-        layout.addLayout(self._new_form())
+        layout.addWidget(self._new_form())
         layout.addLayout(self._new_buttons())
         layout.addWidget(self.missed_words)
         layout.addWidget(self.species_words)
@@ -158,30 +160,22 @@ class FoundPart(QWidget):
         label.setAccessibleName(name)
         return label
 
-    def _new_form(self) -> QFormLayout:
-        self.distance = spin_box(0.05, 5.0, LINK_NM, 2, " nm")
-        self.distance.setSingleStep(0.01)
+    def _new_form(self) -> QWidget:
+        settings = form_of(AtomRequest, "group_distance_nm")
+        self.distance = settings.controls["group_distance_nm"]
         self.colouring = ComboBox()
         for name in COLOURINGS:
             self.colouring.addItem(name, name)
         self.legend = self._new_label("Colours of the rings")
-        form = new_form()
-        labelled(
-            form,
-            "Linked within",
-            self.distance,
-            "Linking distance in nm: atoms at most this far apart belong to one group. "
-            f"Default: {LINK_NM:g} nm, 8 % above the nearest-neighbour distance in platinum.",
-        )
         meanings = "; ".join(f"<i>{name}</i>: {text}" for name, text in _COLOURING_TEXTS.items())
         labelled(
-            form,
+            settings.form,
             "Coloured by",
             self.colouring,
             f"Quantity shown by the colour of the rings. {meanings}. Default: confidence.",
         )
-        form.addRow(self.legend)
-        return form
+        settings.form.addRow(self.legend)
+        return settings
 
     def _new_buttons(self) -> QHBoxLayout:
         self.species_button = QPushButton("Distinguish species")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ....atoms import cluster_atoms
 from ....atoms.analysis import AtomAnalysis, find_atoms
-from ....atoms.card import available_atom_models
+from ....atoms.card import AtomCard
 from ....atoms.completeness import Completeness
 from ....atoms.injection import InjectedAtoms, inject_atoms
 from ....atoms.marks import ImageAtoms
@@ -28,7 +28,6 @@ from ....io.clipboard import tab_separated
 from ....io.lazy_micrograph import LazyMicrograph
 from ....io.tables import write_table
 from ....models.analysis import Analysis
-from ....project import Project
 from ....statistics.atom_groups import clusters_of_atoms
 from ... import tasks
 
@@ -67,42 +66,13 @@ def find_image_atoms(
     return find_atoms(micrograph, model, device, precision=precision, progress=progress, stop=stop)
 
 
-def propose(
-    pixels: np.ndarray, progress: Progress | None = None, stop: Stop | None = None
-) -> PixelSizeProposal | None:
-    """Propose a pixel size from the width of the clearest spots.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (h, w) or (n_frames, h, w)
-        The image.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    PixelSizeProposal or None
-    """
+def propose(pixels: np.ndarray) -> PixelSizeProposal | None:
+    """Propose a pixel size from the spots of an image, or of the first frame of a stack."""
     return propose_pixel_size(np.asarray(pixels[0] if pixels.ndim == 3 else pixels))
 
 
-def figures(
-    atoms: ImageAtoms, progress: Progress | None = None, stop: Stop | None = None
-) -> tuple[ImageAtoms, Summary, Completeness | None]:
-    """Summarise the atoms of an image.
-
-    Parameters
-    ----------
-    atoms : ImageAtoms
-        The atoms.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    tuple of (ImageAtoms, Summary, Completeness or None)
-        The atoms, their summary, and the completeness if it is known.
-    """
+def figures(atoms: ImageAtoms) -> tuple[ImageAtoms, Summary, Completeness | None]:
+    """Return the atoms of an image, their summary, and the completeness if it is known."""
     return atoms, summary(atoms), atoms.completeness
 
 
@@ -150,8 +120,9 @@ def inject_test_atoms(
 def _model_of(analysis: AtomAnalysis) -> AtomModel:
     # Imported here, because the window starts without torch.
     from ....atoms.finder import load_atom_model
+    from ....models.files import available_cards
 
-    for card in available_atom_models():
+    for card in available_cards(AtomCard):
         if card.model_id == analysis.model_id:
             return load_atom_model(card.name)
     raise ModelError(
@@ -160,72 +131,18 @@ def _model_of(analysis: AtomAnalysis) -> AtomModel:
     )
 
 
-def describe_species(
-    atoms: ImageAtoms, progress: Progress | None = None, stop: Stop | None = None
-) -> Species:
-    """Fit the species of an image's atoms from their intensities.
-
-    Parameters
-    ----------
-    atoms : ImageAtoms
-        The atoms.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Species
-    """
+def describe_species(atoms: ImageAtoms) -> Species:
+    """Fit the species of an image's atoms from their intensities."""
     return with_species(atoms.table)[1]
 
 
-def holders(
-    atoms: ImageAtoms,
-    analysis: Analysis,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> dict[int, int]:
-    """Assign candidates and marks to the clusters that contain them.
-
-    Parameters
-    ----------
-    atoms : ImageAtoms
-        The atoms.
-    analysis : Analysis
-        The clusters.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    dict of int to int
-        See `cluster_atoms.find_clusters_of_atoms`.
-    """
+def holders(atoms: ImageAtoms, analysis: Analysis) -> dict[int, int]:
+    """Assign candidates and marks of an image to the clusters that contain them."""
     return cluster_atoms.find_clusters_of_atoms(atoms, analysis.table, analysis.outlines)
 
 
-def count_clusters(
-    atoms: ImageAtoms,
-    analysis: Analysis,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> pd.DataFrame:
-    """Count the atoms of clusters by single-atom calibration.
-
-    Parameters
-    ----------
-    atoms : ImageAtoms
-        The atoms of the image.
-    analysis : Analysis
-        The clusters of the image.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        See `cluster_atoms.count_cluster_atoms`.
-    """
+def count_clusters(atoms: ImageAtoms, analysis: Analysis) -> pd.DataFrame:
+    """Count the atoms of the clusters of an image by single-atom calibration."""
     return cluster_atoms.count_cluster_atoms(
         atoms, analysis.table, analysis.micrograph, analysis.outlines, atoms.completeness
     )
@@ -239,32 +156,6 @@ def same_places(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     )
 
 
-def is_reviewed(
-    project: Project,
-    image: str,
-    annotator: str,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> bool:
-    """Return whether an annotator has reviewed an image, or has marked atoms blind in it.
-
-    Parameters
-    ----------
-    project : Project
-        The project.
-    image, annotator : str
-        The image and the annotator.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    bool
-    """
-    _, reviewed = project.atoms.annotations()
-    return bool(((reviewed["image"] == image) & (reviewed["annotator"] == annotator)).any())
-
-
 def with_clusters(atoms: ImageAtoms, analysis: Analysis | None) -> pd.DataFrame:
     """Return the atoms of an image, with the cluster that contains each if clusters are known."""
     table = atoms.table
@@ -274,27 +165,8 @@ def with_clusters(atoms: ImageAtoms, analysis: Analysis | None) -> pd.DataFrame:
     return table.assign(cluster_id=held)
 
 
-def format_atoms(
-    atoms: ImageAtoms,
-    analysis: Analysis | None,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> str:
-    """Format the atoms of an image for the clipboard.
-
-    Parameters
-    ----------
-    atoms : ImageAtoms
-        The atoms.
-    analysis : Analysis or None
-        The clusters.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    str
-    """
+def format_atoms(atoms: ImageAtoms, analysis: Analysis | None) -> str:
+    """Format the atoms of an image for the clipboard, with their clusters if these are known."""
     return tab_separated(with_clusters(atoms, analysis))
 
 

@@ -19,7 +19,6 @@ from ....core.errors import AtomicityError
 from ... import tasks
 from ...controls.connections import follow
 from ...viewer.binding import Binding
-from .jobs import is_reviewed
 
 BLIND = (
     "Blind mode: atoms of the model and of other annotators are hidden, and your marks are stored "
@@ -39,7 +38,7 @@ class MarkingPart(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding = binding
-        self._session = binding.state
+        self._state = binding.state
         self._asked: tuple[object, ...] = ()
         self._done = False
         self._build()
@@ -120,7 +119,7 @@ class MarkingPart(QWidget):
 
     def show_atoms(self, atoms: ImageAtoms | None, any_image: bool) -> None:
         """Update the controls for the atoms of the current image."""
-        state, image = self._session, self._session.current
+        state, image = self._state, self._state.current
         project = state.project
         kept = image is not None and project is not None and project.has(image)
         self.button.setEnabled((any_image or image is not None) and not state.read_only)
@@ -142,15 +141,15 @@ class MarkingPart(QWidget):
             self._request_review_state()
 
     def _request_review_state(self) -> None:
-        project, image = self._session.project, self._session.current
+        project, image = self._state.project, self._state.current
         if project is not None and image is not None:
             tasks.start(
-                self._session, is_reviewed, project, image, self._session.annotator,
+                self._state, project.atoms.is_reviewed, image, self._state.annotator,
                 on_result=self._show_done, key="gone through", owner=self, about=image,
             )  # fmt: skip
 
     def _show_done(self, done: bool) -> None:
-        who, self._done = self._session.annotator, done
+        who, self._done = self._state.annotator, done
         self.done_button.setText(NOT_DONE if done else DONE)
         self.done_words.setText(f"Reviewed by {who}." if done else f"Not yet reviewed by {who}.")
 
@@ -169,16 +168,16 @@ class MarkingPart(QWidget):
         self._binding.atoms.draw_support(adds)
 
     def _on_done(self) -> None:
-        project, image = self._session.project, self._session.current
+        project, image = self._state.project, self._state.current
         if project is None or image is None:
             return
         reviewed = not self._done
 
         def note() -> None:
             # Marks are saved before the image is recorded as reviewed.
-            if not self._session.save_again():
-                raise AtomicityError(self._session.unsaved, advice="Solve this problem first")
-            project.atoms.mark_as_viewed([image], self._session.annotator, reviewed)
+            if not self._state.save_again():
+                raise AtomicityError(self._state.unsaved, advice="Solve this problem first")
+            project.atoms.mark_as_viewed([image], self._state.annotator, reviewed)
 
         if self._binding.attempt(note):
             if reviewed:

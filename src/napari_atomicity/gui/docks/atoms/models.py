@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ....atoms.card import SHIPPED, available_atom_models
+from ....atoms.card import SHIPPED, AtomCard
+from ....models.files import available_cards
 from ...panels.forms import ModelCombo
 
 
@@ -12,5 +13,5 @@ class AtomModelCombo(ModelCombo):
     setting, usual = "atoms/model", SHIPPED["default"]
 
     def available(self) -> list[tuple[str, str]]:
-        cards = available_atom_models()
+        cards = available_cards(AtomCard)
         return [(card.name, card.description or card.intended_use) for card in cards]

@@ -119,7 +119,7 @@ class SingleAtomCalibrationPart(QWidget):
         self, binding: Binding, links: ClusterLinks, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
-        self._session = binding.state
+        self._state = binding.state
         self._links = links
         self._of: tuple[object, ...] = ()
         self._counted: pd.DataFrame | None = None
@@ -148,7 +148,7 @@ class SingleAtomCalibrationPart(QWidget):
         layout.addWidget(self.together)
         self.table.selectionModel().selectionChanged.connect(self._on_rows)
         links.changed.connect(self._fill)
-        follow(self, self._session.selection_changed, self._mark_rows)
+        follow(self, self._state.selection_changed, self._mark_rows)
 
     def _on_together(self, on: bool) -> None:
         self._links.on = on
@@ -156,9 +156,9 @@ class SingleAtomCalibrationPart(QWidget):
     # ---- changes of the state
     def update_now(self) -> None:
         """Count again if the inputs have changed and the part is visible."""
-        image = self._session.current
-        atoms = self._session.atoms.of(image)
-        analysis = None if image is None else self._session.analysis(image)
+        image = self._state.current
+        atoms = self._state.atoms.of(image)
+        analysis = None if image is None else self._state.analysis(image)
         if atoms is None or atoms.analysis is None:
             self._nothing(NO_ATOMS)
         elif analysis is None or not len(analysis.table):
@@ -192,8 +192,8 @@ class SingleAtomCalibrationPart(QWidget):
                 return
             atoms = atoms.with_injected(known.added)
         tasks.start(
-            self._session, count_clusters, atoms, analysis, on_result=self._take,
-            on_error=self._fail, key="yardstick", owner=self, about=atoms.image,
+            self._state, count_clusters, atoms, analysis, on_result=self._take,
+            on_error=self._fail, key="single-atom calibration", owner=self, about=atoms.image,
         )  # fmt: skip
 
     def _add(self, atoms: ImageAtoms, analysis: Analysis) -> None:
@@ -223,7 +223,7 @@ class SingleAtomCalibrationPart(QWidget):
                     self.words.setText(STOPPED)
 
         task = tasks.start(
-            self._session, inject_test_atoms, atoms, analysis,
+            self._state, inject_test_atoms, atoms, analysis,
             message="Injecting atoms into the image", on_result=take, on_error=fail,
             key="atoms for counting", owner=self,
             about=atoms.image, quiet_errors=True,
@@ -242,11 +242,11 @@ class SingleAtomCalibrationPart(QWidget):
         self._nothing(tasks.format_error(error))
 
     def _fill(self) -> None:
-        image, counted = self._session.current, self._counted
+        image, counted = self._state.current, self._counted
         if image is None or counted is None or not self._of or self._of[0] != image:
             return
-        table = self._session.table(image)
-        atoms = self._session.atoms.table(image)
+        table = self._state.table(image)
+        atoms = self._state.atoms.table(image)
         held = atoms["atom_id"].map(self._links.held).astype("Int64")
         self.rows = cluster_atoms.make_cluster_table(table, counted, atoms.assign(cluster_id=held))
         self.words.setText(verdict(self.rows))
@@ -262,8 +262,8 @@ class SingleAtomCalibrationPart(QWidget):
         """Mark the rows of the clusters that are selected."""
         if self.rows is None:
             return
-        image = self._session.current
-        chosen = {i for name, i in self._session.selection if name == image}
+        image = self._state.current
+        chosen = {i for name, i in self._state.selection if name == image}
         selection = QItemSelection()
         last = self.model.columnCount() - 1
         for row, cluster_id in enumerate(self.rows["cluster_id"].tolist()):
@@ -277,9 +277,9 @@ class SingleAtomCalibrationPart(QWidget):
 
     # ---- actions of the user
     def _on_rows(self, *_: object) -> None:
-        image = self._session.current
+        image = self._state.current
         if self.rows is None or image is None:
             return
         ids = self.rows["cluster_id"].tolist()
         chosen = [index.row() for index in self.table.selectionModel().selectedRows()]
-        self._session.select((image, ids[row]) for row in chosen)
+        self._state.select((image, ids[row]) for row in chosen)

@@ -2,126 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 
 from ....core.errors import AtomicityError
+from ....core.progress import Progress, Stop
 from ....io.lazy_micrograph import LazyMicrograph
-from ....io.provenance import Outcome
 from ....models.analysis import Analysis
+from ....pipeline.image_loop import Executor
+from ....pipeline.run_request import RunRequest
 from ... import tasks
-from ...panels.analysis_task import AnalysisRequest, analyse_image
+from ...panels.analysis_task import analyse_image
 from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
-from .remote_batch import Relay, analyse_remotely
+from .remote_batch import analyse_remotely
 
 
 class AnalyseAll(ImageQueue):
-    """Analyses images of a session one at a time."""
+    """Analyses images of a session, in this process or remotely."""
+
+    verb = "Analysing"
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding, "analyse all")
-        self._asked: AnalysisRequest | None = None
-        self.n_failed = 0
+        self._request: RunRequest
+        self._place: int | str | None = None
 
     def start(
         self,
         images: list[str],
-        asked: AnalysisRequest,
+        request: RunRequest,
         place: int | str | None = None,
     ) -> None:
-        """Analyse these images; the one that is looked at comes first.
+        """Analyse these images; the current image comes first.
 
         Parameters
         ----------
         images : list of str
             Of the session.
-        asked : AnalysisRequest
+        request : RunRequest
             For all of them.
         place : int or str, optional
-            None: one after the other in this process. Else as of `elsewhere.place_of`; images
-            without a file, and those whose pixel size a person has given, are analysed here all
-            the same.
+            None: one after the other in this process. Else as of `remote_batch.place_of`.
         """
+        self._request, self._place = request, place
         self.begin(images)
-        self._asked = asked
-        self.n_failed = 0
-        if place is None:
-            self._next()
-        else:
-            self._send(place)
 
-    def _send(self, place: int | str) -> None:
-        assert self._asked is not None
-        micrographs = {image: self.state.micrograph(image) for image in self._waiting}
-        paths = {i: Path(m.path) for i, m in micrographs.items() if m.path is not None}
-        asked = {**self._asked._asdict(), "umap": True}
-        relay = self._relay = Relay()
-        relay.came.connect(self._came)
-        self.run(
-            f"Analysing {len(paths)} images remotely",
+    def executor(self, progress: Progress) -> Executor:
+        if self._place is None:
+            return super().executor(progress)
+        return partial(
             analyse_remotely,
-            (paths, asked, place, relay.came.emit),
-            lambda _: None,
-            self._lost,
-            self._next,
+            micrograph_of=self.state.micrograph,
+            request=self._request,
+            place=self._place,
+            progress=progress,
         )
 
-    def _came(self, image: str, outcome: Outcome, analysis: Analysis | None) -> None:
-        """One of those that were sent is there; what is not as expected is done here."""
-        if image not in self._waiting or image not in self.state.images:
-            return
-        if analysis is None:
-            self._waiting.remove(image)
-            self._failed(image, AtomicityError(str(outcome.error)))
-            return
-        own = self.state.micrograph(image)
-        if own.pixel_size_nm not in (None, analysis.micrograph.pixel_size_nm):
-            return
-        self._waiting.remove(image)
-        assert self._asked is not None
-        self.binding.set_engine(image, self._asked.model, self._asked.device)
-        if isinstance(own, LazyMicrograph) and own.sha256 is None and own.path is not None:
-            # As the other process has read it: here it would take its time.
-            found = analysis.micrograph
-            own = LazyMicrograph(
-                own.path,
-                found.shape,
-                found.pixel_size_nm,
-                name=image,
-                sha256=found.sha256,
-                metadata=found.metadata,
-            )
-            self.state.follow_file(image, own)
-        self._analysed(image, replace(analysis, micrograph=own))
-        self.changed.emit()
+    def step(self, image: str, progress: Progress, stop: Stop) -> Analysis:
+        return analyse_image(self.state.micrograph(image), self._request, progress, stop)
 
-    def _lost(self, error: BaseException) -> None:
-        """Nobody is there to do it: what is left waits for the person to say what to do."""
-        self.forget()
-        show_error(tasks.format_error(error))
-
-    def _next(self) -> None:
-        image = self.take()
-        if image is None:
-            self._finish()
+    def take(self, image: str, analysis: Analysis) -> None:
+        if image not in self.state.images:
             return
-        assert self._asked is not None
-        self.binding.set_engine(image, self._asked.model, self._asked.device)
-        self.run(
-            f"Analysing {self.n_done + 1} of {self.n_in_all}: {image}",
-            analyse_image,
-            (self.state.micrograph(image), self._asked),
-            partial(self._analysed, image),
-            partial(self._failed, image),
-            self._next,
-        )
-
-    def _analysed(self, image: str, analysis: Analysis) -> None:
-        self.n_done += 1
+        self.binding.set_engine(image, self._request.model, self._request.device)
+        if self._place is not None and isinstance(analysis.micrograph, LazyMicrograph):
+            self.state.follow_file(image, analysis.micrograph)
         if not self.binding.accepts(analysis):
             return
         self.state.clusters.set_analysis(
@@ -129,25 +77,21 @@ class AnalyseAll(ImageQueue):
         )
         self.binding.label_mode.on = True
 
-    def _failed(self, image: str, error: BaseException) -> None:
-        self.n_done += 1
-        self.n_failed += 1
+    def fail(self, image: str, error: BaseException) -> None:
+        super().fail(image, error)
         project = self.state.project
         if project is not None and project.has(image) and not project.read_only:
             try:
-                project.image_files.set_error(image, tasks.format_error(error))
+                project.image_files.set_error(image, self.failed[image])
             except AtomicityError as also:
                 tasks.logger.error("%s", also)
 
-    def _finish(self) -> None:
-        assert self._asked is not None
-        self.end(
-            "analyse all",
-            self.n_failed,
-            {**self._asked._asdict(), "detection": asdict(self._asked.detection)},
-        )
-        if self.n_failed:
-            n = self.n_failed
+    def finish(self) -> None:
+        settings = asdict(self._request)
+        names = ("detection", "model", "device", "symmetries")
+        self.record("analyse all", {name: settings[name] for name in names})
+        if self.failed:
+            n = len(self.failed)
             show_info(
                 f"{self.n_in_all - n} of {self.n_in_all} images analysed; see Browse for the "
                 f"reason why "

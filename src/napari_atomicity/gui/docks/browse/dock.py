@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -27,19 +28,17 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import AtomicityError
+from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX
 from ....state.window_state import Status
 from ... import tasks
 from ...controls.connections import follow, follow_soon
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
+from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, Shortcut
-from ...panels.analysis_task import AnalysisRequest
 from ...panels.forms import (
-    DetectionForm,
     TaskBar,
-    add_device_row,
     add_model_row,
-    add_symmetries_row,
     busy,
 )
 from ...viewer.binding import binding_of
@@ -74,8 +73,8 @@ class Browse(QWidget):
         self._refresh_timer.timeout.connect(self._refresh_files)
         follow(self, state.images_changed, self._rebuild)
         follow(self, state.project_changed, self._rebuild)
-        follow(self, state.analysis_changed, self._on_analysis)
-        follow_soon(self, state.analysis_changed, slot=self._refresh_changed)
+        follow(self, state.changed, self._on_analysis)
+        follow_soon(self, state.changed, slot=self._refresh_changed)
         follow(self, state.current_changed, self._on_current)
         follow(self, state.status_changed, self._on_status)
         follow(self, state.saved_changed, self._say)
@@ -89,6 +88,7 @@ class Browse(QWidget):
         self.title = wrapped_label("Project")
         self.notes = wrapped_label("Notes on the project", plain=True)
         self.task_bar = TaskBar(self.state)
+        follow(self, self.state.status_changed, self.task_bar.show_status)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(self._open_row())
@@ -168,9 +168,8 @@ class Browse(QWidget):
 
     def _settings_form(self) -> QWidget:
         form = new_form()
-        self.models, self.device = add_model_row(form), add_device_row(form)
-        self.symmetries = add_symmetries_row(form)
-        self.detection = DetectionForm()
+        self.models = add_model_row(form)
+        self.form = form_of(RunRequest, "device", "symmetries", "detection")
         self.place = QLineEdit()
         self.place.setPlaceholderText("in this window")
         labelled(
@@ -181,7 +180,7 @@ class Browse(QWidget):
             "running dask scheduler (tcp://host:8786) whose workers find the images under the same "
             "path. Default: empty, one image after the other in this window.",
         )
-        self.settings = folded(form, self.detection)
+        self.settings = folded(form, self.form)
         return self.settings
 
     def _bind_keys(self) -> None:
@@ -202,8 +201,8 @@ class Browse(QWidget):
         if self.model.rowCount() == len(self.state.images):
             self.model.refresh_files()
 
-    def _on_analysis(self, image: str) -> None:
-        self._changed[image] = None
+    def _on_analysis(self, images: tuple[str, ...]) -> None:
+        self._changed |= dict.fromkeys(images)
 
     def _refresh_changed(self) -> None:
         changed, self._changed = self._changed, {}
@@ -229,7 +228,7 @@ class Browse(QWidget):
         self._enable()
 
     def _on_batch(self) -> None:
-        if self.batch.n_failed:
+        if self.batch.failed:
             self._refresh_files()
         self._enable()
 
@@ -302,7 +301,7 @@ class Browse(QWidget):
     def analyse_all(self) -> None:
         """Analyse what is new; if nothing is, all of it again."""
         try:
-            detection = self.detection.settings()
+            settings = self.form.settings()
             place = place_of(self.place.text())
         except AtomicityError as error:
             show_error(tasks.format_error(error))
@@ -311,10 +310,7 @@ class Browse(QWidget):
         images = waiting or self.state.images
         if not waiting and not self._wants_all_again(len(images)):
             return
-        asked = AnalysisRequest(
-            detection, self.models.model, self.device.device, self.symmetries.isChecked()
-        )
-        self.batch.start(images, asked, place)
+        self.batch.start(images, replace(settings, model=self.models.model), place)
 
     def _wants_all_again(self, n: int) -> bool:
         buttons = QMessageBox.StandardButton

@@ -87,7 +87,7 @@ class ImageModel(QAbstractListModel):
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._session = state
+        self._state = state
         self._names: list[str] = []
         self._rows: dict[str, Row] = {}
         self._index: dict[str, int] = {}
@@ -113,18 +113,18 @@ class ImageModel(QAbstractListModel):
 
     def rebuild(self) -> None:
         """Rebuild the list, since the images may have changed."""
-        project = self._session.project
+        project = self._state.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
         self._forget_thumbnails()
         self.beginResetModel()
-        self._names = list(self._session.images)
+        self._names = list(self._state.images)
         self._rows.clear()
         self._index = {name: i for i, name in enumerate(self._names)}
         self.endResetModel()
 
     def refresh_files(self) -> None:
         """Update what is known of the files of the same images."""
-        project = self._session.project
+        project = self._state.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
         self._forget_thumbnails()
         self._rows.clear()
@@ -145,16 +145,16 @@ class ImageModel(QAbstractListModel):
     def refresh(self, image: str) -> None:
         """Update an image whose analysis has changed."""
         i = self._index.get(image)
-        if i is not None and image in self._session.images:
+        if i is not None and image in self._state.images:
             known = self._files.get(image)
-            if known is not None and known.error and self._session.analysis(image) is not None:
+            if known is not None and known.error and self._state.analysis(image) is not None:
                 self._files[image] = replace(known, error="")
             self._rows.pop(image, None)
             self.dataChanged.emit(self.index(i), self.index(i))
 
     def _row(self, name: str) -> Row:
         if name not in self._rows:
-            row = row_of(self._session, self._files.get(name), name)
+            row = row_of(self._state, self._files.get(name), name)
             self._rows[name] = replace(row, thumbnail=self._thumbnail(name))
         return self._rows[name]
 
@@ -175,7 +175,7 @@ class ImageDelegate(QStyledItemDelegate):
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._session = state
+        self._state = state
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:  # noqa: N802
         line = QFontMetrics(option.font).height()
@@ -227,7 +227,7 @@ class ImageDelegate(QStyledItemDelegate):
             )
             place = QRectF(text.left(), text.top() + i * line, text.width(), line)
             painter.drawText(place, int(Qt.AlignmentFlag.AlignVCenter), elided)
-        known = colours(self._session.classes())
+        known = colours(self._state.classes())
         left, top = text.left(), text.top() + 3 * line + 0.15 * line
         for name, share in row.shares:
             width = share * text.width()

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QObject, Signal
-
 from ....core.errors import AtomicityError
+from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, report
+from ....io.lazy_micrograph import LazyMicrograph
+from ....models.analysis import Analysis
+from ....pipeline.image_loop import serial
+from ....pipeline.run_request import RunRequest
 
 MAX_PROCESSES = 512
-
-
-class Relay(QObject):
-    """Brings results into the thread of the window: ``came(image, Outcome, Analysis or None)``."""
-
-    came = Signal(str, object, object)
 
 
 def place_of(text: str) -> int | str | None:
@@ -42,30 +40,42 @@ def place_of(text: str) -> int | str | None:
 
 
 def analyse_remotely(
-    paths: Mapping[str, Path],
-    asked: Mapping[str, Any],
+    step: Callable[[str], tuple[str, Any]],
+    images: Iterable[str],
+    stop: Stop | None,
+    *,
+    micrograph_of: Callable[[str], Micrograph],
+    request: RunRequest,
     place: int | str,
-    came: Callable[..., None],
     progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Sequence[str]:
-    """Have images analysed, and hand each result on as it comes; for a worker.
+) -> Generator[tuple[str, Analysis | Exception], None, None]:
+    """Analyse images in other processes; an executor of `image_loop.for_each_image`.
+
+    Images without a file, and those whose pixel size a person has given, are analysed here by
+    ``step``.
 
     Parameters
     ----------
-    paths : mapping of str to Path
-        Image → file, which the other processes must see under the same path.
-    asked : mapping of str to Any
-        Parts of a `runs.RunRequest`.
+    step : callable
+        ``step(image)`` returns the image and its result.
+    images : iterable of str
+        Names of the images.
+    stop : callable, optional
+        ``stop() -> bool``.
+    micrograph_of : callable
+        ``micrograph_of(image)`` returns the present micrograph. The other processes must see its
+        file under the same path.
+    request : RunRequest
+        Model, device and settings.
     place : int or str
         As of `place_of`.
-    came : callable
-        Called with image, outcome and analysis.
+    progress : callable, optional
+        ``progress(done, total, message)``.
 
-    Returns
-    -------
-    sequence of str
-        Images that failed.
+    Yields
+    ------
+    image, result
+        The analysis, or the error of this image.
 
     Raises
     ------
@@ -77,26 +87,42 @@ def analyse_remotely(
     from ....io.inputs import Input
     from ....pipeline.batch import analyse_on
     from ....pipeline.dask_workers import Workers
-    from ....pipeline.runs import RunRequest
     from ....pipeline.sent_model import SentModel
 
-    request = RunRequest(**asked)
-    items = [Input(image, path) for image, path in paths.items()]
+    micrographs = {image: micrograph_of(image) for image in images}
+    items = [Input(i, Path(m.path)) for i, m in micrographs.items() if m.path is not None]
+    left = [image for image, m in micrographs.items() if m.path is None]
     report(progress, 0, len(items), "Starting the processes")
     model = SentModel.of(request.model, request.device)
-    here = isinstance(place, int)
-    failed = []
+    n_processes, scheduler = (place, None) if isinstance(place, int) else (None, place)
     with Workers(
-        model,
-        workers=place if here else None,
-        scheduler=None if here else str(place),
-        most=len(items),
-        stop=stop,
+        model, workers=n_processes, scheduler=scheduler, most=len(items), stop=stop
     ) as workers:
         report(progress, 0, len(items), "Analysing remotely")
         for n, (item, outcome, analysis) in enumerate(analyse_on(workers, items, request, stop), 1):
-            came(item.name, outcome, analysis)
+            try:
+                own = micrograph_of(item.name)
+            except KeyError:  # removed in the meantime
+                continue
             if analysis is None:
-                failed.append(item.name)
+                yield item.name, AtomicityError(str(outcome.error))
+            elif own.pixel_size_nm in (None, analysis.micrograph.pixel_size_nm):
+                yield item.name, replace(analysis, micrograph=_as_read(own, analysis.micrograph))
+            else:
+                left.append(item.name)
             report(progress, n, len(items), f"Analysed {n} of {len(items)} remotely")
-    return failed
+    yield from serial(step, left, stop)
+
+
+def _as_read(own: Micrograph, found: Micrograph) -> Micrograph:
+    """Return the own micrograph as the other process has read it: reading it here takes time."""
+    if not isinstance(own, LazyMicrograph) or own.sha256 is not None or own.path is None:
+        return own
+    return LazyMicrograph(
+        own.path,
+        found.shape,
+        found.pixel_size_nm,
+        name=own.name,
+        sha256=found.sha256,
+        metadata=found.metadata,
+    )

@@ -27,18 +27,21 @@ from qtpy.QtWidgets import (
 from ....atoms.dispersion import (
     DispersionResult,
     DispersionResults,
+    DispersionSettings,
     compute_dispersions,
 )
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
+from ....core.settings import GROUP_DISTANCE_NM
 from ....io.clipboard import tab_separated
 from ....reporting.plot_base import Look, Plot
 from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
-from ...controls.forms import ComboBox, in_scroll_area, wrapped_label
+from ...controls.forms import ComboBox, in_scroll_area, labelled, wrapped_label
 from ...controls.settings import remember
+from ...controls.settings_form import form_of
 from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.linked import HINT, Linked
 from ...scatter.save import choose_and_save
@@ -47,8 +50,8 @@ from ...tasks import Task, format_error, running, start
 from ...viewer.binding import state_of
 from .export import write_rows
 from .figures import FigureModel, figures
-from .settings import SpreadForm, Waiting
 from .text import NO_ATOMS, NO_PIXEL_SIZE, OUTDATED, format_left_out, format_reasons
+from .waiting import Waiting
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 DEBOUNCE_MS = 250
@@ -121,7 +124,15 @@ class Dispersion(QWidget):
         inner.addLayout(self._buttons())
         inner.addLayout(self._plots())
         layout.addWidget(self.body, 1)
-        self.form = SpreadForm()
+        self.form = form_of(DispersionSettings)
+        self.linking = QLabel()
+        labelled(
+            self.form.form,
+            "Linking distance",
+            self.linking,
+            "Atoms at most this far apart belong to one group. Set it in the dock Atoms. "
+            f"Default: {GROUP_DISTANCE_NM:g} nm.",
+        )
         self.form.changed.connect(self._on_settings)
         self.settings_part = CollapsibleSection("Settings", self.form)
         layout.addWidget(self.settings_part)
@@ -279,7 +290,7 @@ class Dispersion(QWidget):
         self._outdated = False
         images, settings = self.wanted(), self.form.settings()
         distances = sorted({a.group_distance_nm for a in images.values()})
-        self.form.linking.setText(", ".join(f"{d:g} nm" for d in distances) or "–")
+        self.linking.setText(", ".join(f"{d:g} nm" for d in distances) or "–")
         if not images:
             self._show_none(self._empty_message())
             return

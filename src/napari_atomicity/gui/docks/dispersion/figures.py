@@ -30,7 +30,7 @@ KIND_WORDS = {
     "multimer": "in groups of 3 to 6",
     "cluster": "in groups of 7 or more",
 }
-FEW = (
+FEW_IMAGES_NOTE = (
     " For few images the variance between images is estimated with a prior (Friede et al., Res. "
     "Synth. Methods 8, 79, 2017)."
 )
@@ -84,7 +84,7 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
             "Atoms per nm² of support, without vacuum: expected number over area, with its "
             f"{level} interval, which includes the sampling error (larger for clustered atoms) "
             "and the uncertainty of the detection (Fay and Feuer, Stat. Med. 16, "
-            f"791, 1997).{'' if row['images'] == 1 else FEW}",
+            f"791, 1997).{'' if row['images'] == 1 else FEW_IMAGES_NOTE}",
         ),
         DispersionFigure(
             "Atoms, expected",

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgba
-from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, Qt, QTimer
-from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
 from ....core.cluster_table import Key
 from ....core.palette import colours
@@ -19,6 +17,7 @@ from ....reporting.plot_map import map_data
 from ....reporting.plots import PLOTS, save_plot
 from ...controls.connections import follow
 from ...controls.forms import ComboBox
+from ...panels.dock import Dock
 from ...scatter.hover import patch_of, tip
 from ...scatter.legend import ColourScale, Legend
 from ...scatter.looks import (
@@ -40,12 +39,10 @@ from ...scatter.places import Moves
 from ...scatter.rows import RowIndex
 from ...scatter.save import choose_and_save, map_drawing
 from ...scatter.scatter import Scatter
-from ...viewer.binding import binding_of, state_of
 from .placing import MapPositions
 
 __all__ = ["COLOURINGS", "Embedding", "by_label", "typical_places"]
 
-_COALESCE_MS = 30
 _NAMES_MS = 300
 
 
@@ -53,44 +50,35 @@ def _plural(n: int) -> str:
     return f"{n} cluster{'s' * (n != 1)}"
 
 
-class Embedding(QWidget):
+class Embedding(Dock):
     """Scatter plot of all clusters, linked to the selection of the window."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state_of(napari_viewer)
-        binding_of(napari_viewer).projects.remember("map", self._look, self._restore_look)
+    follows = ("changed", "images_changed", "project_changed", "selection_changed")
+    delay_ms = 30
+    scrolls = False
+
+    def build(self) -> None:
         self._table = self.state.table()
         self._rows = RowIndex(self._table)
         self._looks: Looks = by_label(self._table, ())
         self._places = np.empty((0, 2))
         self._before = np.empty((0, 2))
         self._moves = Moves()
-        self._build()
         self._map = MapPositions(self.state, self)
         self._map.placed.connect(self._allow_placing)
         self._map.reference_changed.connect(self._show_reference)
-        # A batch changes many images: the plot is updated once, and only while it is visible.
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_COALESCE_MS)
-        self._timer.timeout.connect(self.update_now)
-        self._stale, self._unselected = True, True
         self._name_timer = QTimer(self)
         self._name_timer.setSingleShot(True)
         self._name_timer.setInterval(_NAMES_MS)
         self._name_timer.timeout.connect(self._name_islands)
-        state = self.state
-        follow(self, state.analysis_changed, self._on_analysis)
-        follow(self, state.images_changed, self._on_images)
-        follow(self, state.selection_changed, self._on_selection)
-        follow(self, state.project_changed, self._on_project)
-        for image in state.images:
-            self._moves.note(image, state.columns(image))
-        self._update_message()
+        self._build_form()
+        self._note_all()
+        follow(self, self.state.changed, self._note)
+        follow(self, self.state.project_changed, self._note_all)
+        self.binding.projects.remember("map", self._look, self._restore_look)
 
     # ---- the form
-    def _build(self) -> None:
+    def _build_form(self) -> None:
         top, tools = self._new_colour_row(), self._new_tools()
         self.scatter = Scatter()
         self.scatter.tooltip = self._tip
@@ -109,7 +97,7 @@ class Embedding(QWidget):
         self.message.setWordWrap(True)
 
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        layout = QVBoxLayout(self)
+        layout = self.content
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(top)
         layout.addLayout(tools)
@@ -198,44 +186,17 @@ class Embedding(QWidget):
             self.scatter.view = tuple(look["view"])
 
     # ---- changes of the state
-    def _on_analysis(self, image: str) -> None:
-        self._moves.note(image, self.state.columns(image))
-        self._later()
+    def _note(self, images: tuple[str, ...], columns: frozenset[str] | None) -> None:
+        """Record positions, also while the dock is hidden; a label moves no cluster."""
+        if columns is None or "umap_1" in columns:
+            for image in images:
+                self._moves.note(image, self.state.columns(image))
 
-    def _on_images(self) -> None:
-        self._later()
-
-    def _on_project(self) -> None:
+    def _note_all(self) -> None:
         self._moves.forget()
-        for image in self.state.images:
-            self._moves.note(image, self.state.columns(image))
-        self._later()
+        self._note(tuple(self.state.images), None)
 
-    def _on_selection(self, *_: object) -> None:
-        self._unselected = True
-        if self.isVisible() and not self._timer.isActive():
-            self._timer.start()
-
-    def _later(self) -> None:
-        self._stale = True
-        if self.isVisible() and not self._timer.isActive():
-            self._timer.start()
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        self.update_now()
-
-    def update_now(self) -> None:
-        """Show the changes since the last update."""
-        self._timer.stop()
-        if self._stale:
-            self._stale = False
-            self._rebuild()
-        elif self._unselected:
-            self._highlight()
-        self._unselected = False
-
-    def _rebuild(self) -> None:
+    def refresh(self) -> None:
         """Show the current tables; points are replaced only if positions have changed."""
         self._table = self.state.table()
         same = self._rows.fits(self._table)
@@ -252,7 +213,7 @@ class Embedding(QWidget):
                 self.scatter.fit()
         self._offer_colours()
         self._restyle()
-        self._highlight()
+        self.refresh_selection()
         if moved:
             self._name_islands()
         else:  # only labels have changed
@@ -260,7 +221,7 @@ class Embedding(QWidget):
         self._update_message()
         self._map.follow_model()
 
-    def _highlight(self) -> None:
+    def refresh_selection(self) -> None:
         self.scatter.set_highlight(self._rows.of(self.state.selection))
 
     def _restyle(self, *_: object) -> None:
@@ -277,7 +238,7 @@ class Embedding(QWidget):
             self.legend.show_entries(self._looks.legend)
 
     def _on_theme(self) -> None:
-        if not self._stale:
+        if not self.outdated():
             self._restyle()
 
     def _update_message(self) -> None:

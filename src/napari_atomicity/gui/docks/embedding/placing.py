@@ -55,9 +55,7 @@ def place_clusters(
     return placed
 
 
-def _reference_map(
-    analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
-) -> pd.DataFrame | None:
+def _reference_map(analysis: Analysis) -> pd.DataFrame | None:
     """Return the reference points of the map, or None if the model has none."""
     try:
         return umap.reference_map(classifier_of(analysis))

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QTimer
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -29,12 +27,13 @@ from ....models.class_average_figure import draw_profiles, write_picture
 from ....models.class_averages import Averages, of_analyses
 from ....reporting.plot_base import Look
 from ....reporting.plot_panels import margins
-from ....state.window_state import WindowState
 from ...controls.chart import Chart
 from ...controls.forms import scrolling
+from ...controls.refresher import FollowingWidget
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from ...panels.table_files import FILE_TYPES, with_suffix
 from ...tasks import running, start
+from ...viewer.binding import Binding
 from .profiles import AverageGrid, describe_profiles
 
 if TYPE_CHECKING:
@@ -99,23 +98,18 @@ def format_average(averages: Averages) -> str:
     return words + (f"; left out: {out}." if out else ".")
 
 
-class ClassAverages(QWidget):
-    """Average patches, class maps and radial profiles by class, of one image or of all.
+class ClassAverages(FollowingWidget):
+    """Average patches, class maps and radial profiles by class, of one image or of all."""
 
-    Call `later` after a change; averages are computed only while the page is visible.
-    """
+    follows = ("changed", "current_changed", "images_changed")
+    delay_ms = _DEBOUNCE_MS
 
-    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(binding.refresher, parent)
+        self.state = binding.state
         self.averages: Averages | None = None
         self._request: object = None
-        self._stale = True
         self._build()
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DEBOUNCE_MS)
-        self._timer.timeout.connect(self.update_now)
 
     def _build(self) -> None:
         outer = QVBoxLayout(self)
@@ -154,7 +148,7 @@ class ClassAverages(QWidget):
         )
         self.unit_combo.setAccessibleName("Scale of the averages")
         for combo in (self.scope_combo, self.unit_combo):
-            combo.currentIndexChanged.connect(self.later)
+            combo.currentIndexChanged.connect(self.invalidate)
             combo.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
@@ -189,21 +183,10 @@ class ClassAverages(QWidget):
         return content
 
     # ---- computing
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        if self._stale:
-            self.later()
-
-    def later(self, *_: object) -> None:
-        """Average once for several changes, while the page is visible."""
-        self._stale = True
-        if self.isVisible():
-            self._timer.start()
-
     @property
     def settled(self) -> bool:
         """Whether the page is up to date, or hidden."""
-        waiting = self._stale or self._timer.isActive() or running(self.state, _TASK)
+        waiting = self.outdated() or running(self.state, _TASK)
         return not (self.isVisible() and waiting)
 
     def analyses(self) -> list[Analysis]:
@@ -215,11 +198,8 @@ class ClassAverages(QWidget):
         found = [state.analysis(name) for name in names]
         return [a for a in found if a is not None]
 
-    def update_now(self) -> None:
+    def refresh(self) -> None:
         """Average the clusters in a worker."""
-        if not self.isVisible():
-            return
-        self._stale = False
         request = self._request = object()
         analyses = self.analyses()
         words = why_empty(analyses)

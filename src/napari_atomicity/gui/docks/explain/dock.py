@@ -7,7 +7,6 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
@@ -29,12 +28,11 @@ from ....core.progress import Progress, Stop, check, report
 from ....models.analysis import Analysis
 from ....state.cluster_rows import take_rows
 from ...controls.bars import BarChart
-from ...controls.connections import follow
 from ...controls.forms import scrolling
 from ...controls.glyphs import glyph_icon
 from ...controls.patch_view import PatchTile, PatchView
+from ...panels.dock import Dock
 from ...tasks import start
-from ...viewer.binding import state_of
 from ...viewer.models import classifier_of
 from .averages import ClassAverages
 from .facts import facts, predicted_class, probability_bars, verdict
@@ -88,30 +86,23 @@ def ordered(selection: frozenset[Key], images: Sequence[str], current: str | Non
     return sorted(selection, key=lambda k: (k[0] != current, place.get(k[0], len(place)), k[1]))
 
 
-class Explain(QWidget):
+class Explain(Dock):
     """Patches, class maps and probabilities of the first selected cluster; class averages."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state_of(napari_viewer)
+    follows = (
+        "changed", "images_changed", "current_changed", "selection_changed",
+        "explained_class_changed",
+    )  # fmt: skip
+    scrolls = False
+
+    # ---- the form
+    def build(self) -> None:
         self._shown: Key | None = None
         self._order: tuple[object, list[Key]] = (None, [])
         self._chosen_maps: dict[str, np.ndarray] = {}
         self._chosen_for: tuple[Key, str | None, int] | None = None
-        self._build()
-        state = self.state
-        follow(self, state.selection_changed, self._on_selection)
-        follow(self, state.analysis_changed, self._on_analysis)
-        follow(self, state.current_changed, self._on_current)
-        follow(self, state.images_changed, self.averages.later)
-        follow(self, state.explained_class_changed, self._on_class)
-        self._fill_classes()
-        self._on_selection()
-
-    # ---- the form
-    def _build(self) -> None:
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.averages = ClassAverages(self.state)
+        self.averages = ClassAverages(self.binding)
         self.pages = QTabWidget()
         self.pages.setDocumentMode(True)
         self.pages.tabBar().setDrawBase(False)
@@ -121,9 +112,8 @@ class Explain(QWidget):
         self.pages.setTabToolTip(
             1, "Average patches and class maps of every class: the regions the network uses."
         )
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(6, 2, 2, 2)
-        outer.addWidget(self.pages)
+        self.content.setContentsMargins(6, 2, 2, 2)
+        self.content.addWidget(self.pages)
 
     def _new_cluster_page(self) -> QWidget:
         inside = QWidget()
@@ -157,9 +147,9 @@ class Explain(QWidget):
 
     def _new_navigation(self) -> QHBoxLayout:
         self.previous_button = self._arrow(Qt.ArrowType.LeftArrow, "Previous cluster")
-        self.previous_button.clicked.connect(lambda: self.step(-1))
+        self.previous_button.clicked.connect(self.show_previous)
         self.next_button = self._arrow(Qt.ArrowType.RightArrow, "Next cluster")
-        self.next_button.clicked.connect(lambda: self.step(1))
+        self.next_button.clicked.connect(self.show_next)
         self.place = QLabel()
         self.focus_button = QPushButton("Show in image")
         self.focus_button.setToolTip("Move the view of the image to this cluster.")
@@ -216,36 +206,23 @@ class Explain(QWidget):
         # In a low dock the bars stay visible without scrolling.
         self.patches.height_limit = round(0.55 * self.height())
 
-    # ---- changes of the state
-    def _on_selection(self, *_: object) -> None:
-        if self._shown not in self.state.selection:
-            self._shown = next(iter(self._in_order()), None)
-        self._refresh()
-
-    def _on_analysis(self, image: str) -> None:
-        self.averages.later()
-        self._fill_classes()
-        if self._shown is None or self._shown[0] == image:
-            self._refresh()
-
-    def _on_current(self, *_: object) -> None:
-        self.averages.later()
-        self._refresh()
-
-    def _on_class(self, *_: object) -> None:
-        self._fill_classes()
-        self._refresh()
-
     # ---- actions of the user
-    def step(self, by: int) -> None:
-        """Go to the next or previous cluster of several selected ones, otherwise of the image."""
+    def show_previous(self) -> None:
+        """Show the previous one of several selected clusters, otherwise of the image."""
+        self._step(-1)
+
+    def show_next(self) -> None:
+        """Show the next one of several selected clusters, otherwise of the image."""
+        self._step(1)
+
+    def _step(self, by: int) -> None:
         keys, index = self._walk()
         if not keys:
             return
         index = (index + by) % len(keys) if index >= 0 else (0 if by > 0 else len(keys) - 1)
         if len(self.state.selection) > 1:
             self._shown = keys[index]
-            self._refresh()
+            self._show_cluster()
         else:
             self.state.select([keys[index]])
 
@@ -276,6 +253,12 @@ class Explain(QWidget):
         self.state.explained_class = self.class_combo.itemData(index)
 
     # ---- showing
+    def refresh(self) -> None:
+        self._fill_classes()
+        if self._shown not in self.state.selection:
+            self._shown = next(iter(self._in_order()), None)
+        self._show_cluster()
+
     def _fill_classes(self) -> None:
         classes = self.state.classes()
         wanted = [None, *classes]
@@ -300,7 +283,7 @@ class Explain(QWidget):
         found = np.flatnonzero(analysis.table["cluster_id"] == self._shown[1])
         return (analysis, int(found[0])) if len(found) else None
 
-    def _refresh(self) -> None:
+    def _show_cluster(self) -> None:
         keys, index = self._walk()
         several = len(self.state.selection) > 1
         self.previous_button.setEnabled(bool(keys))
@@ -413,7 +396,7 @@ class Explain(QWidget):
     def _take_maps(self, request: tuple[Key, str | None, int], maps: dict) -> None:
         if request == self._chosen_for and maps:
             self._chosen_maps = maps
-            self._refresh()
+            self._show_cluster()
 
 
 _PATCH_TOOLTIPS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import AtomicityError
-from ....core.micrograph import MAX_PIXEL_NM
 from ....pipeline.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
+from ....pipeline.run_request import RunRequest
 from ... import tasks
 from ...controls.chart import Chart
 from ...controls.connections import follow
@@ -38,7 +39,8 @@ from ...controls.forms import (
     wrapped_label,
 )
 from ...controls.settings import remember
-from ...panels.forms import DetectionForm, add_device_row, add_model_row
+from ...controls.settings_form import form_of
+from ...panels.forms import add_model_row
 from ...viewer.binding import binding_of
 from .control_chart import describe_session, draw_control_chart
 from .history import LiveHistory
@@ -144,9 +146,6 @@ class Live(QWidget):
     def _settings_form(self) -> QWidget:
         self.results = QLineEdit()
         self.results.setPlaceholderText(f"{RESULTS}, in the folder")
-        self.pixel_size = spin_box(0.0, MAX_PIXEL_NM, 0.0, 5, " nm")
-        self.pixel_size.setSpecialValueText("from the files")
-        self.pixel_size.setSingleStep(0.001)
         self.reference = spin_box(MIN_FIRST - 1, 1000, FIRST, 0, " images")
         self.reference.setSpecialValueText("none: no such alarm")
         remember("live/reference", self.reference)
@@ -157,18 +156,13 @@ class Live(QWidget):
             f"folder keeps its results. Default: {RESULTS} in the watched folder.",
         )  # fmt: skip
         labelled(
-            form, "Pixel size", self.pixel_size,
-            "Edge length of a pixel in nm, if the files lack it or have a wrong one. "
-            "Default: from the files.",
-        )  # fmt: skip
-        labelled(
             form, "Reference", self.reference,
             "Number of images at the start of the session that define its conditions. An alarm "
             f"reports a later change that exceeds chance. Default: {FIRST}.",
         )  # fmt: skip
-        self.models, self.device = add_model_row(form), add_device_row(form)
-        self.detection = DetectionForm()
-        self.settings = folded(form, self.detection)
+        self.models = add_model_row(form)
+        self.form = form_of(RunRequest, "pixel_size_nm", "device", "detection")
+        self.settings = folded(form, self.form)
         return self.settings
 
     def _enable(self, *_: object) -> None:
@@ -203,13 +197,7 @@ class Live(QWidget):
             self._enable()
             return
         try:
-            asked = {
-                "model": self.models.model,
-                "device": self.device.device,
-                "pixel_size_nm": self.pixel_size.value() or None,
-                "umap": False,
-                "detection": self.detection.settings(),
-            }
+            request = replace(self.form.settings(), model=self.models.model, umap=False)
         except AtomicityError as error:
             show_error(tasks.format_error(error))
             return
@@ -217,15 +205,12 @@ class Live(QWidget):
         out = Path(self.results.text().strip() or RESULTS).expanduser()
         n = round(self.reference.value())
         reference = n if n >= MIN_FIRST else 0
-        self.start(folder, out if out.is_absolute() else folder / out, asked, reference)
+        self.start(folder, out if out.is_absolute() else folder / out, request, reference)
 
     def start(
-        self, folder: Path, out: Path, asked: dict[str, Any], reference_images: int = FIRST
+        self, folder: Path, out: Path, request: RunRequest, reference_images: int = FIRST
     ) -> None:
-        """Watch a folder; what an earlier session in ``out`` has found is shown as well.
-
-        ``asked`` are the parts of a `runs.RunRequest`.
-        """
+        """Watch a folder; what an earlier session in ``out`` has found is shown as well."""
         self.history = LiveHistory()
         self._n_failed, self._n_reference = 0, reference_images
         self.failures.hide()
@@ -235,14 +220,14 @@ class Live(QWidget):
         self.left_out.hide()
         self._draw()
         self._folder = folder
-        watching = Watching(partial(_watch, folder, out, asked, reference_images))
+        watching = Watching(partial(_watch, folder, out, request, reference_images))
         watching.earlier.connect(self._on_earlier)
         watching.taken.connect(self._on_taken)
         watching.said.connect(self._say)
         watching.ended.connect(self._on_ended)
         self.destroyed.connect(watching.stop)  # with the window
         self.watching = watching
-        self._engine = (str(asked["model"]), str(asked["device"]))
+        self._engine = (request.model, request.device)
         self._say("Waiting for images …")
         watching.start()
         self._enable()
@@ -352,11 +337,10 @@ class Live(QWidget):
         self._enable()
 
 
-def _watch(folder: Path, out: Path, asked: dict[str, Any], reference: int, notice: Any) -> Watch:
-    from ....pipeline.runs import RunRequest
+def _watch(folder: Path, out: Path, request: RunRequest, reference: int, notice: Any) -> Watch:
     from ....pipeline.watch import Watch
 
-    return Watch(folder, out, RunRequest(**asked), notice=notice, reference_images=reference)
+    return Watch(folder, out, request, notice=notice, reference_images=reference)
 
 
 def _soon(latency_s: float) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-MOST = 2000
+MAX_ROWS = 2000
 """Points that are kept for the plot; of more, every second one goes."""
 
 
@@ -34,8 +34,8 @@ class LiveHistory:
         if not self.classes:
             self.classes = tuple(c.removeprefix("fraction_") for c in row if _is_fraction(c))
         self.rows.append(dict(row))
-        if len(self.rows) > MOST:
-            self.rows = self.rows[: -MOST // 4 : 2] + self.rows[-MOST // 4 :]
+        if len(self.rows) > MAX_ROWS:
+            self.rows = self.rows[: -MAX_ROWS // 4 : 2] + self.rows[-MAX_ROWS // 4 :]
 
     def values(self, column: str) -> np.ndarray:
         """Return a column, with NaN where it is missing."""

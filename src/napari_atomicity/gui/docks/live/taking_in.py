@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from qtpy.QtCore import QObject, Signal
+from psygnal import Signal
+from qtpy.QtCore import QObject
 
 from ....core.errors import AtomicityError
+from ....core.progress import Progress, Stop
 from ....models.analysis import Analysis
 from ....project import ProjectContents
 from ....project.opening import take_in_analysed
 from ... import tasks
+from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
 
 MAX_WAITING = 12
 """More than so many are not kept for the window: files may come faster than it shows them."""
 
 
-class TakingIn(QObject):
+class TakingIn(ImageQueue):
     """A queue: files may come faster than the window wants to show them.
+
+    Signals: ``left_out()`` when images are not put into the window.
 
     Parameters
     ----------
@@ -28,24 +32,20 @@ class TakingIn(QObject):
         Of the viewer.
     follow : callable
         Whether the image that came last is the one to be looked at.
-
-    Notes
-    -----
-    Signals: ``left_out()`` when images are not put into the window.
+    owner : QObject
+        The dock.
     """
 
     left_out = Signal()
 
-    def __init__(self, binding: Binding, follow: Callable[[], bool], parent: QObject) -> None:
-        super().__init__(parent)
-        self.binding, self.state = binding, binding.state
+    def __init__(self, binding: Binding, follow: Callable[[], bool], owner: QObject) -> None:
+        super().__init__(binding, "live", owner)
         self._follow = follow
-        self._waiting: deque[Analysis] = deque()
         self._engine = ("default", "auto")
-        self._task: tasks.Task | None = None
         self._opening = False
         self.n_left_out = 0
         """Images that are in the results, and not in the window."""
+        owner.destroyed.connect(self._waiting.clear)
 
     @property
     def why_not(self) -> str:
@@ -73,7 +73,7 @@ class TakingIn(QObject):
             if task is not None:
                 self._opening = True
                 task.finished.connect(self._opened)
-        self._next()
+        self.finish()
 
     def _leave_out(self, n: int) -> None:
         self.n_left_out += n
@@ -82,34 +82,37 @@ class TakingIn(QObject):
 
     def _opened(self) -> None:
         self._opening = False
-        self._next()
+        self.finish()
 
-    def _next(self) -> None:
-        if self._opening or (self._task is not None and self._task.running):
+    def _on_project(self) -> None:
+        """Keep the images that wait: they are for the next project."""
+
+    def forget(self) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Process the images that wait, unless they can't be taken in."""
+        if self._opening or self.running or not self._waiting:
             return
-        if not self._waiting or self.why_not:
-            self._leave_out(len(self._waiting))
+        if self.why_not:
+            n = len(self._waiting)
             self._waiting.clear()
-            return
+            self._leave_out(n)
+        else:
+            self.run()
+
+    def items(self) -> Iterator[Analysis]:
+        while self._waiting and not self.why_not:
+            yield self._waiting.popleft()
+
+    def step(
+        self, analysis: Analysis, progress: Progress, stop: Stop
+    ) -> tuple[ProjectContents, Analysis]:
         project = self.state.project
-        self._task = tasks.start(
-            self.state,
-            take_in_analysed,
-            project,
-            self._waiting.popleft(),
-            message="",
-            on_result=self._take,
-            on_error=lambda error: tasks.logger.error("%s", error),
-            owner=self,
-            quiet_errors=True,
-        )
-        self._task.finished.connect(self._ended)
+        assert project is not None
+        return take_in_analysed(project, analysis)
 
-    def _ended(self) -> None:
-        self._task = None
-        self._next()
-
-    def _take(self, found: tuple[ProjectContents, Analysis]) -> None:
+    def take(self, _: Analysis, found: tuple[ProjectContents, Analysis]) -> None:
         stored, analysis = found
         image = analysis.micrograph.name
         self.state.add_contents({image: stored})
@@ -126,3 +129,6 @@ class TakingIn(QObject):
         if self._follow() and not self._waiting:
             self.state.current = image
             self.binding.label_mode.on = True
+
+    def fail(self, _: Analysis, error: BaseException) -> None:
+        tasks.logger.error("%s", error)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QModelIndex
+from qtpy.QtCore import QModelIndex, QSignalBlocker
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -22,7 +22,6 @@ from qtpy.QtWidgets import (
 from ....core.cluster_table import NO_TRACK, NON_CLASS_LABELS
 from ....core.micrograph import Micrograph
 from ....core.palette import colours
-from ....core.progress import Progress, Stop
 from ....models.analysis import Analysis
 from ....statistics.scores import atoms_of
 from ....tracking import text as movie_text
@@ -32,52 +31,30 @@ from ....tracking.settings import MovieSettings, frame_time_of
 from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
 from ...controls.collapsible import CollapsibleSection
-from ...controls.connections import follow_event, follow_soon
+from ...controls.connections import follow_event
 from ...controls.forms import ComboBox, main_button
 from ...controls.line_table import Lines, table_of
 from ...controls.settings import remember
+from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import busy
 from ...viewer.tracks import BY_ATOMICITY, BY_TRACK
 from .averaging import NO_IMAGE, FrameAveraging
 from .curves import MAX_CURVES, counts_over_time, curves_of
 from .plot import TimePlot
-from .settings import MovieForm
 
 NO_STACK = "{} is a single image, not a movie."
 NOT_ANALYSED = "Analyse the stack first: clusters are found in every frame, then tracked."
 NOT_TRACKED = "Press Track: detections of one cluster in different frames get one track number."
+_SETTINGS = ("search_range_nm", "memory_frames", "min_frames", "drift", "frame_time_s", "rate")
 _SAME = ("cluster_id", "frame", "y_px", "x_px")
-
-
-def write_tables(
-    movie: TrackedMovie, folder: Path, progress: Progress | None = None, stop: Stop | None = None
-) -> Path:
-    """Write the tables of a movie into a folder, in a worker.
-
-    Parameters
-    ----------
-    movie : TrackedMovie
-        The movie.
-    folder : Path
-        The folder.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Path
-        The folder.
-    """
-    write_movies([movie], folder)
-    return folder
 
 
 class Movie(Dock):
     """The button Track, a plot over time, and the events of the current image."""
 
-    follows = ("analysis_changed", "images_changed", "current_changed", "project_changed")
-    lazy = True
+    follows = ("changed", "images_changed", "current_changed", "project_changed",
+               "selection_changed")  # fmt: skip
 
     # ---- parts
     def build(self) -> None:
@@ -94,17 +71,18 @@ class Movie(Dock):
             "smoothed atomicity against time, and events.",
         )
         self.button.clicked.connect(self.track)
-        self.task_bar = self.add_task_bar()
+        self.add_task_bar()
         self.message = self._add_label("Message")
         self.body = self.add(self._new_body())
         self.body.hide()
-        self.form = MovieForm()
-        self.form.changed.connect(self.invalidate)
+        self.form = form_of(MovieSettings, *_SETTINGS)
+        self.frame_time = self.form.controls["frame_time_s"]
+        for control in (self.frame_time, self.form.controls["rate"]):
+            control.valueChanged.connect(self.invalidate)
         self.settings_part = self.add(CollapsibleSection("Settings", self.form))
         averaging = FrameAveraging(self.binding)
         self.n_averaged, self.average_button = averaging.n_averaged, averaging.average_button
         self.averaging_part = self.add(CollapsibleSection("Average frames", averaging))
-        follow_soon(self, self.state.selection_changed, slot=self._on_selection)
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
 
     def _add_label(self, name: str) -> QLabel:
@@ -175,10 +153,13 @@ class Movie(Dock):
         image = self.state.current
         if image != self._image:
             self._image = image
-            self.form.forget()
+            with QSignalBlocker(self.frame_time):
+                self.frame_time.setValue(0.0)
         analysis = None if image is None else self.state.analysis(image)
         known = None if image is None else self.state.micrograph(image)
-        self.form.frame_time_s(None if known is None else frame_time_of(known))
+        seconds = None if known is None else frame_time_of(known)
+        text = "unknown" if seconds is None else f"{seconds:g} s, from the file"
+        self.frame_time.setSpecialValueText(text)
         self.message.setText(self._what_to_do(image, known, analysis))
         self.message.setVisible(bool(self.message.text()))
         if image is None or analysis is None or not is_tracked(analysis):
@@ -188,7 +169,7 @@ class Movie(Dock):
         wanted = (image, analysis.table, settings)
         if self._same(wanted):
             if self.found is not None:
-                self._on_selection()
+                self.refresh_selection()
             return
         if self._found_in and self._found_in[0] != image:
             self._show_none()
@@ -289,7 +270,7 @@ class Movie(Dock):
         self.plot.show_time(found.drift.n_frames, found.frame_time_s)
         self._on_step()
         self.body.show()
-        self._on_selection()
+        self.refresh_selection()
 
     def _show_none(self) -> None:
         for task in tasks.running(self.state, self._task):
@@ -311,12 +292,9 @@ class Movie(Dock):
         found = table.loc[table["cluster_id"].isin(ids), "track_id"]
         return sorted(set(found[found != NO_TRACK].tolist()))
 
-    def _on_selection(self) -> None:
+    def refresh_selection(self) -> None:
         found = self.found
         if found is None:
-            return
-        if not self.isVisible():
-            self.invalidate()
             return
         chosen = self.selected_tracks
         self.whole_button.setEnabled(bool(chosen))
@@ -391,10 +369,10 @@ class Movie(Dock):
         if chosen:
             tasks.start(
                 self.state,
-                write_tables,
-                self.found,
+                write_movies,
+                [self.found],
                 Path(chosen),
                 message="Writing the tables of the movie",
-                on_result=lambda folder: show_info(f"Written into {folder}: {', '.join(FILES)}"),
+                on_result=lambda _: show_info(f"Written into {chosen}: {', '.join(FILES)}"),
                 key=f"write {chosen}",
             )

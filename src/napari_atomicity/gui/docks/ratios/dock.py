@@ -32,8 +32,14 @@ from ....io.reference_ratios import EXAMPLE, parse_reference
 from ....io.tables import read_reference, write_clusters, write_ratios
 from ....reporting.plot_parity import PARITY
 from ....statistics.prevalence import METHODS, unavailable
-from ....statistics.ratios import COLUMNS, counted
-from ....statistics.reference import Comparison, check_reference, pair, reference_for
+from ....statistics.ratios import COLUMNS, class_ratios, counted
+from ....statistics.reference import (
+    Comparison,
+    check_reference,
+    compare,
+    pair,
+    reference_for,
+)
 from ...controls.bars import BarChart
 from ...controls.connections import follow
 from ...controls.forms import ComboBox, labelled, new_form
@@ -50,7 +56,6 @@ from ...panels.table_files import (
 from ...scatter.view import PlotView
 from ...tasks import running
 from ...viewer.models import card_of
-from .counting import compare_with_reference, count_ratios
 from .table import RatioModel, capital, summary, verdict
 
 WORKER_FROM_ROWS = 1000
@@ -64,9 +69,8 @@ MAX_ROWS = 12
 class Ratios(Dock):
     """Table and bars of the class ratios, of the current image or of all, and their reference."""
 
-    follows = ("analysis_changed", "images_changed")
+    follows = ("changed", "images_changed")
     delay_ms = 25
-    lazy = True
 
     def build(self) -> None:
         self.ratios = pd.DataFrame(columns=COLUMNS)
@@ -205,13 +209,15 @@ class Ratios(Dock):
             self._take(pd.DataFrame(columns=COLUMNS))
             return
         images = self._images()
-        wanted = (table, state.classes(), images, self.method, self._card)
+        wanted = {"images": images, "method": self.method, "card": self._card}
         few = len(table) <= WORKER_FROM_ROWS and len(images) <= WORKER_FROM_IMAGES
         if few and self.method == "counted":
-            self._take(count_ratios(*wanted))
+            self._take(class_ratios(table, state.classes(), **wanted))
             return
         self.note.setText("Computing the ratios…")
-        self.start(count_ratios, *wanted, on_result=self._take, key="ratios")
+        self.start(
+            class_ratios, table, state.classes(), on_result=self._take, key="ratios", **wanted
+        )
 
     def _offer_methods(self, table: pd.DataFrame) -> None:
         """Disable the methods that are not available, with the reason as tooltip."""
@@ -355,12 +361,12 @@ class Ratios(Dock):
             self._show_comparison(None, str(error))
             return
         self.start(
-            compare_with_reference,
+            compare,
             state.table(),
             self._loaded,
             images,
-            self.method,
-            self._card,
+            method=self.method,
+            card=self._card,
             on_result=self._show_comparison,
             key="reference ratios",
         )

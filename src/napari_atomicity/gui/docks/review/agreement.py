@@ -28,7 +28,6 @@ from qtpy.QtWidgets import (
 
 from ....core.cluster_table import Key
 from ....core.errors import AtomicityError
-from ....core.progress import Progress, Stop
 from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
@@ -45,9 +44,7 @@ _DELAY_MS = 200
 _PROJECTS = "Projects (*.atomicity)"
 
 
-def opinions_in(
-    project: Project, progress: Progress | None = None, stop: Stop | None = None
-) -> Opinions:
+def opinions_in(project: Project) -> Opinions:
     """Compute the agreement of annotators from the log of a project, in a worker."""
     return opinions(project.corrections())
 
@@ -148,7 +145,7 @@ class AnnotatorPanel(QWidget):
         self._timer.timeout.connect(self._update)
         state = self.state
         follow(self, state.project_changed, self._on_project)
-        follow(self, state.history_changed, self._later)
+        follow(self, state.changed, self._later)
         self._show(None)
 
     def _build(self) -> None:

@@ -100,7 +100,7 @@ class Review(QWidget):
         self._timer.setInterval(_DELAY_MS)
         self._timer.timeout.connect(self._update)
         state, mode = self.state, self.binding.label_mode
-        follow(self, state.analysis_changed, self._later)
+        follow(self, state.changed, self._later)
         follow(self, state.project_changed, self._later)
         follow(self, state.images_changed, self._later)
         follow(self, state.current_changed, self._later)

@@ -56,11 +56,11 @@ class Editing(QWidget):
         state = binding.state
         follow_soon(
             self,
-            state.history_changed,
+            state.changed,
             state.selection_changed,
             state.current_changed,
             state.project_changed,
-            state.analysis_changed,
+            state.changed,
             slot=self._enable,
         )
         self._enable()

@@ -145,7 +145,7 @@ class EditHistory(QWidget):
         self._walker.setSingleShot(True)
         self._walker.setInterval(0)
         self._walker.timeout.connect(self._walk)
-        follow(self, state.history_changed, self._on_history)
+        follow(self, state.changed, self._on_history)
         follow(self, state.project_changed, self._on_history)
         self._update()
 

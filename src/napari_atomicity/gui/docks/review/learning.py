@@ -43,7 +43,7 @@ class Learning(QWidget):
         state = binding.state
         follow_soon(
             self,
-            state.analysis_changed,
+            state.changed,
             state.project_changed,
             state.status_changed,
             slot=self._count,

@@ -28,12 +28,19 @@ from ....core.errors import AtomicityError
 from ....core.model_card import ModelCard
 from ....models.files import SHIPPED, shipped_folder, user_folder
 from ....reporting.plot_training import describe_training, draw_learning_curve
+from ....training.request import (
+    CorrectedImagesSource,
+    FolderSource,
+    SimulationSource,
+    Source,
+    TrainRequest,
+)
 from ... import tasks
 from ...controls.chart import Chart
 from ...controls.connections import follow, follow_soon
-from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, spin_box
-from ...controls.settings import remember
-from ...panels.forms import DeviceCombo, TaskBar, busy
+from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form
+from ...controls.settings_form import form_of
+from ...panels.forms import TaskBar, busy
 from ...viewer.binding import binding_of
 from ...viewer.models import model_folder
 from .tasks import count_images, free_path, summary, train_model
@@ -61,7 +68,7 @@ class Train(QWidget):
         self._build()
         self.learnt.connect(self._on_epoch)
         follow(self, self.state.status_changed, self._enable)
-        follow_soon(self, self.state.analysis_changed, slot=self._count_corrections)
+        follow_soon(self, self.state.changed, slot=self._count_corrections)
         follow(self, model_folder.changed, self._fill_starts)
         self._count_corrections()
         self._enable()
@@ -81,6 +88,7 @@ class Train(QWidget):
         self.note.setWordWrap(True)
         self.button = main_button("Train", self)
         self.task_bar = TaskBar(self.state)
+        follow(self, self.state.status_changed, self.task_bar.show_status)
         self.task_bar.cancel_button.setToolTip(
             "Stop the training. You can continue it later from its last epoch."
         )
@@ -92,7 +100,7 @@ class Train(QWidget):
         self.result.setAccessibleName("Result of the training")
 
         form = self._source_form()
-        self.settings = folded(self._settings_page())
+        self.settings = self._settings_page()
 
         content = QWidget()
         layout = QVBoxLayout(content)
@@ -156,8 +164,7 @@ class Train(QWidget):
 
     def _simulation_page(self) -> QWidget:
         self.classes = QLineEdit("Au20, Au55, Au92")
-        self.fields = spin_box(20, 20_000, 300, 0, "")
-        self.isomers = spin_box(10, 2000, 60, 0, "")
+        self.sizes = form_of(SimulationSource, "fields", "isomers")
         form = new_form()
         labelled(
             form,
@@ -165,8 +172,7 @@ class Train(QWidget):
             self.classes,
             "Separated by commas: a metal and a number of atoms each. Default: Au20, Au55, Au92.",
         )
-        labelled(form, "Images", self.fields, "Number of simulated images. Default: 300.")
-        labelled(form, "Structures", self.isomers, "Isomers for each class. Default: 60.")
+        form.addRow(self.sizes)
         return _with_layout(form)
 
     def _corrections_page(self) -> QWidget:
@@ -186,41 +192,22 @@ class Train(QWidget):
             self.channels.addItem(words, names)
         self.start = QComboBox()
         self._fill_starts()
-        self.epochs = spin_box(1, 1000, 40, 0, "")
-        self.patience = spin_box(0, 1000, 8, 0, " epochs")
-        self.patience.setSpecialValueText("never")
-        self.seed = spin_box(0, 2**31 - 1, 0, 0, "")
-        self.pixel_size = spin_box(0.0, 1e4, 0.0, 5, " nm")
-        self.pixel_size.setSpecialValueText("from the files")
-        self.device = DeviceCombo()
         form = new_form()
-        for name, field, words in (
-            ("Channels", self.channels, "Input channels of the network. Default: raw and LCN."),
-            (
-                "Start from",
-                self.start,
-                "Model whose convolutions are the starting point. Default: the shipped model, "
-                "trained "
-                "on simulated Pt. Training from scratch needs more time and images.",
-            ),
-            ("Epochs", self.epochs, "Maximum number of passes over the clusters. Default: 40."),
-            (
-                "End after",
-                self.patience,
-                "Epochs without a lower held-out loss after which training ends. Default: 8.",
-            ),
-            ("Seed", self.seed, "Random seed. The same seed gives the same model. Default: 0."),
-            (
-                "Pixel size",
-                self.pixel_size,
-                "For images without calibration; overrides the files. Default: from the files.",
-            ),
-            ("Device", self.device, "Device for the training. Default: automatic."),
-        ):
-            labelled(form, name, field, words)
-        for name in ("epochs", "patience", "seed"):
-            remember(f"train/{name}", getattr(self, name))
-        return _with_layout(form)
+        labelled(
+            form,
+            "Channels",
+            self.channels,
+            "Input channels of the network. Default: raw and LCN.",
+        )
+        labelled(
+            form,
+            "Start from",
+            self.start,
+            "Model whose convolutions are the starting point. Default: the shipped model, trained "
+            "on simulated Pt. Training from scratch needs more time and images.",
+        )
+        self.form = form_of(TrainRequest, "epochs", "patience", "seed", "pixel_size_nm", "device")
+        return folded(form, self.form)
 
     def _fill_starts(self) -> None:
         chosen = self.start.currentData() if self.start.count() else None
@@ -350,7 +337,7 @@ class Train(QWidget):
         except AtomicityError as error:
             show_error(tasks.format_error(error))
             return
-        self._made = request["out"]
+        self._made = request.out
         self.result.hide()
         self.curve.hide()
         task = tasks.start(
@@ -365,39 +352,34 @@ class Train(QWidget):
         )
         task.finished.connect(self._enable)
 
-    def _request(self) -> dict[str, Any]:
-        return {
-            "source": self._source(),
-            "out": self._out_path(),
-            "channels": tuple(self.channels.currentData()),
-            "start": str(self.start.currentData()),
-            "epochs": int(self.epochs.value()),
-            "patience": int(self.patience.value()),
-            "seed": int(self.seed.value()),
-            "device": self.device.device,
-            "pixel_size_nm": self.pixel_size.value() or None,
-        }
+    def _request(self) -> TrainRequest:
+        return TrainRequest(
+            source=self._source(),
+            out=self._out_path(),
+            channels=tuple(self.channels.currentData()),
+            start=str(self.start.currentData()),
+            **self.form.values(),
+        )
 
-    def _source(self) -> Any:
-        """Make the source in the worker, since its module loads torch."""
+    def _source(self) -> Source:
+        """Return the source of the labelled clusters."""
         kind = self.source.currentIndex()
         if kind == FOLDER:
-            folder = Path(self.folder.text().strip())
-            return lambda: _sources().FolderSource(folder)
+            return FolderSource(Path(self.folder.text().strip()))
         if kind == SIMULATION:
             names = tuple(x.strip() for x in self.classes.text().split(",") if x.strip())
-            fields, isomers = int(self.fields.value()), int(self.isomers.value())
-            return lambda: _sources().SimulationSource(names, fields, isomers)
-        # what is corrected now: edits go on while it learns
-        pairs = tuple(
-            (self.state.micrograph(image), self.state.table(image))
-            for image in self.state.images
-            if len(corrected(self.state.table(image)))
+            return SimulationSource(names, **self.sizes.values())
+        # The current corrections: edits continue during the training.
+        return CorrectedImagesSource(
+            tuple(
+                (self.state.micrograph(image), self.state.table(image))
+                for image in self.state.images
+                if len(corrected(self.state.table(image)))
+            )
         )
-        return lambda: _sources().CorrectedImagesSource(pairs)
 
     def _on_epoch(self, history: list[dict[str, float]]) -> None:
-        self._show_curve(history, int(self.epochs.value()))
+        self._show_curve(history, self.form.values()["epochs"])
 
     def _show_curve(self, history: list[dict[str, float]], epochs: int) -> None:
         draw = partial(draw_learning_curve, history=tuple(history), epochs=epochs)
@@ -411,12 +393,6 @@ class Train(QWidget):
         self.result.show()
         model_folder.changed.emit()
         self.binding.projects.keep_model(self._made)
-
-
-def _sources() -> Any:
-    from .... import training
-
-    return training
 
 
 def _with_button(field: QLineEdit, button: QPushButton) -> QWidget:

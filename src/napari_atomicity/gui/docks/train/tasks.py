@@ -8,12 +8,11 @@ from typing import Any
 from ....core.model_card import ModelCard
 from ....core.progress import Progress, Stop
 from ....models.files import user_folder
+from ....training.request import TrainRequest
 from ... import tasks
 
 
-def count_images(
-    folder: str, progress: Progress | None = None, stop: Stop | None = None
-) -> dict[str, int]:
+def count_images(folder: str) -> dict[str, int]:
     """Class → number of images of a folder of size-selected images; run in a worker."""
     from ....training.size_selected import size_selected
 
@@ -21,17 +20,16 @@ def count_images(
 
 
 def train_model(
-    request: dict[str, Any],
+    request: TrainRequest,
     on_epoch: Any,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> ModelCard:
     """Train and write a model; run in a worker, where torch may take its seconds to load."""
-    from ....training import TrainRequest, train
+    from ....training import train
 
     tasks.cap_torch_threads()
-    wanted = TrainRequest(**{**request, "source": request["source"]()})
-    return train(wanted, progress, stop, on_epoch)
+    return train(request, progress, stop, on_epoch)
 
 
 def summary(card: ModelCard) -> str:

@@ -1,0 +1,34 @@
+"""Public names of a package whose modules are imported on first use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazy_attributes(
+    package: str, modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make ``__getattr__`` and ``__dir__`` of a package (PEP 562).
+
+    Parameters
+    ----------
+    package : str
+        Name of the package.
+    modules : mapping of str to str
+        Public name → module of the package that defines it.
+
+    Returns
+    -------
+    callable, callable
+        ``__getattr__`` and ``__dir__``.
+    """
+
+    def get(name: str) -> Any:
+        if name in modules:
+            return getattr(import_module(f".{modules[name]}", package), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get, lambda: sorted([*vars(sys.modules[package]), *modules])

@@ -1,0 +1,199 @@
+"""Settings that describe themselves.
+
+The fields of a dataclass of settings carry a `Setting`. Validation, the form in the window
+(`gui.controls.settings_form`) and the options of the command line (`cli.options`) come from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from .errors import AtomicityError
+
+GROUP_DISTANCE_NM = 0.3
+"""Distance in nm up to which two atoms belong to one group: 8 % above the nearest-neighbour
+distance in platinum."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Description of a setting.
+
+    Parameters
+    ----------
+    label : str
+        Label in the form.
+    help : str
+        Explanation: tooltip in the form, and help on the command line.
+    unit : str
+        Unit, shown after a number in the form.
+    min, max : float, optional
+        Range of valid values.
+    above : float, optional
+        Limit below all valid values.
+    form_range : tuple of float, optional
+        Range in the form, in displayed units; default: the valid range.
+    decimals : int
+        Number of decimals in the form.
+    step : float, optional
+        Step in the form; default: ten units of the last decimal.
+    factor : float
+        Displayed number per unit of the value, 100 for percent.
+    text : str
+        Text that the form shows in place of the lowest number, which is None if the setting is
+        optional; or text of a check box whose label is in a separate column.
+    default_text : str
+        Text of the default value if it is not the value itself.
+    choices : mapping of str to str
+        Valid values → text in the form.
+    is_path : bool
+        Whether the value is the path of a file.
+    option : str, optional
+        Declaration on the command line if it is not the name of the field; None: no option.
+    key : str
+        Key under which the window saves the value; not saved if empty.
+    """
+
+    label: str
+    help: str
+    unit: str = ""
+    min: float | None = None
+    max: float | None = None
+    above: float | None = None
+    form_range: tuple[float, float] | None = None
+    decimals: int = 0
+    step: float | None = None
+    factor: float = 1
+    text: str = ""
+    default_text: str = ""
+    choices: Mapping[str, str] = field(default_factory=dict)
+    is_path: bool = False
+    option: str | None = ""
+    key: str = ""
+
+    @property
+    def suffix(self) -> str:
+        """The unit with a space before it, or nothing."""
+        return f" {self.unit}" if self.unit else ""
+
+    def tooltip(self, default: Any) -> str:
+        """Return the help with the default value."""
+        if self.default_text or default is None:
+            text = self.default_text or self.text
+        elif isinstance(default, bool):
+            text = "yes" if default else "no"
+        elif self.choices:
+            text = self.choices[default]
+        else:
+            text = f"{self.factor * default:g}{self.suffix}"
+        return f"{self.help} Default: {text}."
+
+    def problem(self, value: Any) -> str:
+        """Return which condition a value violates; empty if it is valid."""
+        if self.choices:
+            return "" if value in self.choices else f"one of {', '.join(self.choices)}"
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return ""
+        if not math.isfinite(value):
+            return "a finite number"
+        if self.above is not None and value <= self.above:
+            return f"above {self.above:g}"
+        if self.min is not None and value < self.min:
+            return f"at least {self.min:g}"
+        if self.max is not None and value > self.max:
+            return f"at most {self.max:g}"
+        return ""
+
+
+def setting(default: Any, label: str, help: str, **description: Any) -> Any:
+    """Define a field of a dataclass with a description.
+
+    Parameters
+    ----------
+    default : Any
+        Default value; `dataclasses.MISSING` if there is none.
+    label, help : str
+        Label in the form and explanation.
+    **description : Any
+        Other fields of `Setting`.
+
+    Returns
+    -------
+    Any
+        The field.
+    """
+    return field(default=default, metadata={"setting": Setting(label, help, **description)})
+
+
+def settings_of(settings: type) -> dict[str, Setting]:
+    """Return the descriptions of the fields of a dataclass that have one."""
+    return {f.name: f.metadata["setting"] for f in fields(settings) if "setting" in f.metadata}
+
+
+def default_of(settings: type, name: str) -> Any:
+    """Return the default value of a field; `dataclasses.MISSING` if there is none."""
+    one = settings.__dataclass_fields__[name]  # type: ignore[attr-defined]
+    return one.default if one.default_factory is MISSING else one.default_factory()
+
+
+def check_settings(settings: Any) -> None:
+    """Check the values of settings against the descriptions of their fields.
+
+    Raises
+    ------
+    AtomicityError
+        If a value is out of range, or none of the choices.
+    """
+    for name, about in settings_of(type(settings)).items():
+        value = getattr(settings, name)
+        problem = "" if value is None else about.problem(value)
+        if problem:
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise AtomicityError(
+                f"{name.replace('_', ' ')} must be {problem}, not {shown}",
+                advice=about.tooltip(default_of(type(settings), name)).rstrip("."),
+            )
+
+
+# ---- settings of several commands and docks
+def model_setting() -> Any:
+    """Define the model that a run uses."""
+    return setting("default", "Model", "Name of an available model, or a .safetensors file.")
+
+
+def device_setting() -> Any:
+    """Define the device on which a network runs."""
+    names = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
+    return setting("auto", "Device", "Device of the network.", choices=names, key="device")
+
+
+def pixel_size_setting() -> Any:
+    """Define a pixel size that replaces that of the files."""
+    return setting(
+        None,
+        "Pixel size",
+        "Pixel size in nm; replaces that of the files.",
+        unit="nm",
+        min=1e-4,
+        max=1e4,
+        form_range=(0.0, 1e4),
+        decimals=5,
+        step=0.001,
+        text="from the files",
+    )
+
+
+def seed_setting(key: str = "") -> Any:
+    """Define the seed of the random number generators."""
+    return setting(
+        0,
+        "Seed",
+        "Seed of the random number generators. The same seed gives the same results.",
+        min=0,
+        form_range=(0, 2**31 - 1),
+        step=1,
+        key=key,
+    )

@@ -1,0 +1,156 @@
+"""Widgets that follow the window's state: each is refreshed once after changes, if visible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+from weakref import ref
+
+from psygnal import SignalInstance
+from qtpy.QtCore import QObject, QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QWidget
+
+
+class Refresher(QObject):
+    """Counts changes, and refreshes the visible widgets that follow them.
+
+    A hidden widget costs nothing: when it is shown, it compares the counts with those of its last
+    refresh.
+
+    Parameters
+    ----------
+    signals : mapping of str to psygnal.SignalInstance
+        Signals that are counted, by name.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        How often each signal was emitted.
+    """
+
+    def __init__(self, signals: Mapping[str, SignalInstance]) -> None:
+        super().__init__()
+        self.counts = dict.fromkeys(signals, 0)
+        self._widgets: dict[int, ref[FollowingWidget]] = {}
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._refresh)
+        for name, signal in signals.items():
+            signal.connect(partial(self._count, name))
+
+    @property
+    def busy(self) -> bool:
+        """Whether visible widgets wait for their refresh."""
+        return self._timer.isActive() or any(widget.outdated() for widget in self._visible())
+
+    def add(self, widget: FollowingWidget) -> None:
+        """Refresh a widget until Qt destroys it."""
+        self._widgets[id(widget)] = ref(widget)
+        widget.destroyed.connect(partial(self._widgets.pop, id(widget), None))
+
+    def show_status(self) -> None:
+        """Let the visible widgets show the running task, without waiting."""
+        for widget in self._visible():
+            widget.show_status()
+
+    def _visible(self) -> list[FollowingWidget]:
+        widgets = [reference() for reference in list(self._widgets.values())]
+        return [widget for widget in widgets if widget is not None and widget.isVisible()]
+
+    def _count(self, name: str, *_: object) -> None:
+        self.counts[name] += 1
+        if name == "selection_changed":  # the next key or click may act on the selection
+            self._refresh()
+        elif not self._timer.isActive():
+            self._timer.start()
+
+    def _refresh(self) -> None:
+        for widget in self._visible():
+            widget.refresh_if_outdated()
+
+
+class FollowingWidget(QWidget):
+    """A widget that is refreshed when the window's state has changed.
+
+    Only a visible widget is refreshed, once after any number of changes, in the next turn of the
+    event loop. It is refreshed when it is shown for the first time, or again after a change.
+
+    Subclasses define `refresh`; ``follows`` names the signals of `Refresher.counts` that make the
+    content outdated. One that follows ``selection_changed`` may define `refresh_selection`.
+
+    Parameters
+    ----------
+    refresher : Refresher
+        That of the window.
+    parent : QWidget, optional
+        The parent widget.
+    """
+
+    follows: ClassVar[tuple[str, ...]] = ()
+    delay_ms: ClassVar[int] = 0
+    """Changes within this time lead to one refresh."""
+
+    def __init__(self, refresher: Refresher, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._refresher = refresher
+        self._counts: dict[str, int] = {}
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._update_if_visible)
+        refresher.add(self)
+
+    def refresh(self) -> None:
+        """Show the window's state as it is now."""
+
+    def refresh_selection(self) -> None:
+        """Show the selection, if nothing else has changed since the last refresh."""
+        self.refresh()
+
+    def show_status(self) -> None:
+        """Show the running task."""
+
+    def outdated(self) -> set[str]:
+        """Return the signals that were emitted since the last refresh."""
+        counts = self._refresher.counts
+        return {name for name in self.follows if counts[name] != self._counts.get(name)}
+
+    def invalidate(self, *_: object) -> None:
+        """Refresh soon, or when the widget is shown."""
+        self._counts = {}
+        if not self._timer.isActive():
+            self._timer.start(self.delay_ms)
+
+    def refresh_if_outdated(self) -> None:
+        """Refresh, after ``delay_ms``, if the window's state has changed."""
+        outdated = self.outdated()
+        if not self.delay_ms or outdated == {"selection_changed"}:
+            self.update_now()
+        elif outdated and not self._timer.isActive():
+            self._timer.start(self.delay_ms)
+
+    def update_now(self) -> None:
+        """Show what has changed since the last refresh, without waiting."""
+        outdated = self.outdated()
+        if outdated == {"selection_changed"}:
+            self._counts = dict(self._refresher.counts)
+            self.refresh_selection()
+        elif outdated:
+            self.refresh_now()
+
+    def refresh_now(self) -> None:
+        """Refresh, without waiting."""
+        self._timer.stop()
+        self._counts = dict(self._refresher.counts)
+        self.refresh()
+        self.show_status()
+
+    def _update_if_visible(self) -> None:
+        if self.isVisible():
+            self.update_now()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self.update_now()
+        self.show_status()

@@ -1,0 +1,233 @@
+"""The points of one image, one for each cluster or atom, written while events are blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from napari.layers import Points
+
+from . import atom_style, calibration, point_style
+from .layer_group import LayerGroup
+from .places import pixel_at
+
+
+@dataclass(frozen=True)
+class PointsKind:
+    """What the points of a layer are.
+
+    Attributes
+    ----------
+    name : str
+        Kind of the layer, as in its name.
+    position : int
+        Rank among the layers of the image.
+    id_column : str
+        Column of the table that identifies a point.
+    features : tuple of str
+        Names of the features of the points.
+    border_nm, selected_nm : float
+        Width of the borders of points and of selected points. napari's own highlight is a thin
+        line of one colour, which may be that of the point.
+    reach_px : float
+        A click selects a point within this distance in screen pixels, even if it is smaller.
+    """
+
+    name: str
+    position: int
+    id_column: str
+    features: tuple[str, ...]
+    border_nm: float
+    selected_nm: float
+    reach_px: float = 0.0
+
+
+CLUSTERS = PointsKind("clusters", 4, "cluster_id", point_style.ALL_FEATURES, 0.07, 0.16)
+ATOMS = PointsKind("atoms", 6, "atom_id", atom_style.FEATURES, 0.03, 0.07, reach_px=6)
+
+
+class PointsView:
+    """Write the points of one image and find those that are selected or clicked.
+
+    Parameters
+    ----------
+    group : LayerGroup
+        All layers of the image.
+    kind : PointsKind
+        What the points are.
+    on_created : callable
+        Called with this view once its layer is made.
+    """
+
+    def __init__(
+        self, group: LayerGroup, kind: PointsKind, on_created: Callable[[PointsView], object]
+    ) -> None:
+        self.kind = kind
+        self._group = group
+        self._on_created = on_created
+
+    @property
+    def layer(self) -> Points | None:
+        """The layer ``<image> <kind>``."""
+        return self._group.present(self.kind.name)
+
+    def create(self) -> Points:
+        """Make the layer, without points."""
+        source = self._group.source
+        layer = Points(
+            np.zeros((0, source.ndim)),
+            face_color="transparent",
+            border_color="white",
+            border_width=self.kind.border_nm / (calibration.pixel_size_nm(source) or 1.0),
+            border_width_is_relative=False,
+            features={name: [] for name in self.kind.features},
+            **self._group.options(self.kind.name, self.kind.position),
+        )
+        self._group.insert(layer)
+        self._on_created(self)
+        return layer
+
+    def ids(self) -> np.ndarray:
+        """Return the id of each point; NaN or -1 for a point that is not in the table yet."""
+        return self.layer.features[self.kind.id_column].to_numpy(float)
+
+    # ---- writing
+    def write(
+        self,
+        table: pd.DataFrame,
+        features: pd.DataFrame,
+        properties: Mapping[str, np.ndarray],
+        pixel_size_nm: float,
+    ) -> bool:
+        """Write everything that the layer shows; it is made if there is none.
+
+        Parameters
+        ----------
+        table : DataFrame
+            Its rows are the points, with ``frame``, ``y_px`` and ``x_px``.
+        features : DataFrame
+            Features of the points.
+        properties : mapping of str to ndarray
+            Property of the layer, such as ``symbol`` → a value per point.
+        pixel_size_nm : float
+            Pixel size of the table in nm.
+
+        Returns
+        -------
+        bool
+            Whether the positions have changed. Then no point is selected.
+        """
+        layer = self.layer or self.create()
+        # A copy that can be written to: napari moves points in place.
+        data = table[["frame", "y_px", "x_px"][-layer.ndim :]].to_numpy(float, copy=True)
+        moved = not np.array_equal(layer.data, data)
+        with self._group.blocker():
+            if moved:
+                layer.selected_data.replace_selection(())
+                with layer.events.set_data.blocker():  # it is drawn when all is written
+                    layer.data = data
+                width = np.full(len(data), self.kind.border_nm / pixel_size_nm)
+                properties = {**properties, "border_width": width}
+            layer.features = features
+            changed = _write_properties(layer, properties)
+            if changed or moved:
+                _draw(layer, thumbnail="face_color" in changed)
+        return moved
+
+    def write_selection(self, ids: set[int]) -> None:
+        """Select exactly the points with these ids."""
+        layer = self.layer
+        if layer is None:
+            return
+        pixel_size_nm = calibration.pixel_size_nm(layer)
+        chosen = np.isin(self.ids(), list(ids))
+        indices = set(np.flatnonzero(chosen).tolist())
+        with self._group.blocker():
+            changed = indices != set(layer.selected_data)
+            # Not by assignment: napari would look for what thousands of points have in common.
+            layer.selected_data.replace_selection(indices)
+            if pixel_size_nm is not None:
+                width = np.where(chosen, self.kind.selected_nm, self.kind.border_nm)
+                changed |= bool(_write_properties(layer, {"border_width": width / pixel_size_nm}))
+            if changed:
+                _draw(layer)
+
+    def put(self, point_id: int, place: tuple[float, float]) -> None:
+        """Draw a point at (y, x) in pixels while it is dragged."""
+        rows = np.flatnonzero(self.ids() == point_id)
+        if len(rows):
+            self.layer.data[rows[0], -2:] = place
+            self.layer.refresh(extent=False)
+
+    # ---- reading
+    def selected_ids(self) -> set[int]:
+        """Return the ids of the selected points."""
+        layer = self.layer
+        if layer is None or not len(layer.selected_data):
+            return set()
+        ids = self.ids()
+        # Points that were just added by hand have no id yet.
+        return {int(ids[i]) for i in layer.selected_data if i < len(ids) and ids[i] > 0}
+
+    def id_at(self, world: Any, zoom: float) -> int | None:
+        """Return the id of the point at a place of the scene; None if there is none.
+
+        Parameters
+        ----------
+        world : array_like
+            Place of the scene.
+        zoom : float
+            Screen pixels per unit of the scene.
+
+        Returns
+        -------
+        int or None
+        """
+        layer = self.layer
+        if layer is None or not layer.visible or not len(layer.data):
+            return None
+        frame, y, x = pixel_at(layer, world)
+        distance = np.hypot(layer.data[:, -2] - y, layer.data[:, -1] - x)
+        distance[~np.asarray(layer.shown, bool)] = np.inf
+        if layer.ndim == 3:
+            distance[np.round(layer.data[:, 0]) != frame] = np.inf
+        least = self.kind.reach_px / (zoom * abs(float(layer.scale[-1])))
+        reach = np.maximum(np.asarray(layer.size) / 2, least)
+        nearest = int(np.argmin(distance / reach))
+        found = self.ids()[nearest]
+        return int(found) if distance[nearest] <= reach[nearest] and found > 0 else None
+
+
+# napari redraws all points at each assignment and again for each colour. So values are written
+# into the existing arrays, and the layer is redrawn once.
+def _write_properties(layer: Points, properties: Mapping[str, np.ndarray]) -> list[str]:
+    """Write properties of each point and return the names of those that have changed."""
+    changed = []
+    for name, values in properties.items():
+        now = getattr(layer, name)
+        if name == "symbol":  # one object each
+            codes, symbols = pd.factorize(values)
+            values = np.array(list(map(type(layer.current_symbol), symbols)), object)[codes]
+            same = now.tolist() == values.tolist()
+        else:
+            values = values.astype(now.dtype)
+            same = np.array_equal(now, values)
+        if same:
+            continue
+        changed.append(name)
+        if name.endswith("_color") and getattr(layer, f"{name}_mode") != "direct":
+            setattr(layer, name, values)
+        else:
+            now[...] = values
+    return changed
+
+
+def _draw(layer: Points, thumbnail: bool = False) -> None:
+    """Redraw a layer after its arrays were written."""
+    if layer.visible:
+        layer.refresh(thumbnail=thumbnail, highlight=False, extent=False)
+    else:  # refresh() would draw the points that were visible before
+        layer.set_view_slice()

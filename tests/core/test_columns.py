@@ -1,0 +1,43 @@
+"""Tables that are defined as lists of columns."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from napari_atomicity.atoms import cluster_atoms, completeness
+from napari_atomicity.atoms import table as atom_table
+from napari_atomicity.core import cluster_table
+from napari_atomicity.core.columns import Column, conform_columns, markdown_table
+from napari_atomicity.core.errors import TableError
+from napari_atomicity.statistics import ratios
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize(
+    ("page", "columns"),
+    [
+        ("cluster_table.md", cluster_table.documented_columns()),
+        ("cluster_table.md", ratios.SCHEMA),
+        ("atoms.md", atom_table.SCHEMA),
+        ("atoms.md", cluster_atoms.SCHEMA),
+        ("atoms.md", completeness.SCHEMA),
+    ],
+)
+def test_the_documentation_holds_the_columns_of_each_schema(page, columns):
+    assert markdown_table(columns) in (DOCS / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("values", [["1", "2"], [1.0, 2.0], [True, True]])
+def test_numbers_are_converted_in_whatever_form_a_file_has_them(values):
+    columns = [Column("n", "int64", "", "a number")]
+    table = conform_columns(pd.DataFrame({"n": values}), columns, "table")
+    assert table["n"].dtype == "int64"
+
+
+@pytest.mark.parametrize("values", [["one", "2"], [0.5, 1.0], [None, 1.0]])
+def test_what_is_no_integer_is_refused(values):
+    columns = [Column("n", "int64", "", "a number")]
+    with pytest.raises(TableError, match="the column n of the table"):
+        conform_columns(pd.DataFrame({"n": values}), columns, "table")

@@ -1,0 +1,126 @@
+"""What all docks have in common: when they are refreshed, and how they end."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from synthetic import made_up
+
+from napari_atomicity.gui import workbench
+from napari_atomicity.gui.panels.dock import Dock
+from napari_atomicity.gui.viewer.binding import state_of
+
+DOCKS = [
+    workbench.Adapt,
+    workbench.Analyse,
+    workbench.Annotators,
+    workbench.Atoms,
+    workbench.Browse,
+    workbench.Classify,
+    workbench.Detect,
+    workbench.Dispersion,
+    workbench.Embedding,
+    workbench.Explain,
+    workbench.Gallery,
+    workbench.Live,
+    workbench.Movie,
+    workbench.Plots,
+    workbench.Ratios,
+    workbench.Report,
+    workbench.Review,
+    workbench.Table,
+    workbench.Train,
+]
+
+
+class Counter(Dock):
+    """Counts its refreshes."""
+
+    follows = ("changed", "selection_changed")
+
+    def build(self) -> None:
+        self.refreshed, self.selected = 0, 0
+        self.add_button("Act", "", self.act, enabled_when=self.is_selected)
+
+    def act(self) -> None:
+        self.refreshed = -1
+
+    def is_selected(self) -> bool:
+        return bool(self.state.selection)
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def refresh_selection(self) -> None:
+        self.selected += 1
+
+
+@pytest.fixture
+def state(viewer):
+    state = state_of(viewer)
+    state.clusters.set_analysis(made_up(6))
+    return state
+
+
+@pytest.fixture
+def counter(viewer, state):
+    dock = Counter(viewer)
+    viewer.window.add_dock_widget(dock, name="Counter")
+    return dock
+
+
+def relabel(state, times: int = 3) -> None:
+    for i in range(times):
+        state.clusters.relabel([("field", i + 1)], "Pt70")
+
+
+def test_a_visible_dock_is_refreshed_once_after_several_changes(counter, state, qtbot):
+    assert counter.refreshed == 1  # when it was shown
+    relabel(state)
+    assert counter.refreshed == 1
+    qtbot.waitUntil(lambda: counter.refreshed == 2)
+    qtbot.wait(20)
+    assert counter.refreshed == 2
+
+
+def test_a_hidden_dock_is_refreshed_when_it_is_shown_again(counter, state, qtbot):
+    counter.hide()
+    relabel(state)
+    state.select([("field", 1)])
+    qtbot.wait(20)
+    assert (counter.refreshed, counter.selected) == (1, 0)
+    counter.show()
+    assert (counter.refreshed, counter.selected) == (2, 0)
+    counter.hide()
+    counter.show()
+    assert counter.refreshed == 2
+
+
+def test_a_selection_alone_is_shown_at_once(counter, state):
+    state.select([("field", 1)])
+    assert (counter.refreshed, counter.selected) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", DOCKS, ids=lambda kind: kind.__name__)
+def test_a_removed_dock_is_deleted_and_follows_nothing(kind, viewer, state, settle, qtbot):
+    signals = [
+        state.changed, state.selection_changed, state.images_changed, state.current_changed,
+        state.project_changed, state.status_changed, state.atoms.changed,
+    ]  # fmt: skip
+    before = [len(signal) for signal in signals]
+    dock = kind(viewer)
+    viewer.window.add_dock_widget(dock, name=kind.__name__)
+    settle(viewer)
+    reference = weakref.ref(dock)
+    viewer.window.remove_dock_widget(dock)
+    del dock
+
+    def is_deleted():
+        gc.collect()
+        return reference() is None
+
+    qtbot.waitUntil(is_deleted)
+    assert [len(signal) for signal in signals] == before
+    relabel(state)
