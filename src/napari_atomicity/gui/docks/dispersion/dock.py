@@ -132,6 +132,7 @@ class Dispersion(QWidget):
             self.linking,
             "Atoms at most this far apart belong to one group. Set it in the dock Atoms. "
             f"Default: {GROUP_DISTANCE_NM:g} nm.",
+            row=0,
         )
         self.form.changed.connect(self._on_settings)
         self.settings_part = CollapsibleSection("Settings", self.form)

@@ -12,11 +12,9 @@ from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
 from qtpy.QtGui import QKeyEvent, QShowEvent
 from qtpy.QtWidgets import (
     QApplication,
-    QCheckBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -27,7 +25,7 @@ from ....core.palette import colour_of, symbol_of
 from ....state.export_contents import SAMPLE_SETTING
 from ....state.review_orders import ORDERS
 from ....state.review_queue import Queue, build
-from ....state.review_request import DEFAULT_SAMPLE, ReviewRequest
+from ....state.review_request import ReviewRequest
 from ....state.reviewing import Reviewing
 from ....state.window_state import WindowState
 from ....statistics.agreement import removed_clusters
@@ -36,10 +34,11 @@ from ...controls.bars import Bar, BarChart
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
 from ...controls.drawing import ProgressBar
-from ...controls.forms import ComboBox, in_scroll_area, labelled, main_button, new_form
+from ...controls.forms import ComboBox, in_scroll_area, labelled, main_button
 from ...controls.glyphs import glyph_icon
 from ...controls.help import show_help
 from ...controls.settings import remember
+from ...controls.settings_form import form_of
 from ...panels.annotator import AnnotatorForm
 from ...viewer.binding import binding_of
 from ...viewer.labelling import focus_canvas
@@ -174,36 +173,20 @@ class Review(QWidget):
             self.order.addItem(order.title, name)
             self.order.setItemData(self.order.count() - 1, order.what, Qt.ItemDataRole.ToolTipRole)
         self.label = ComboBox()
-        self.number = _number(0, 100_000, DEFAULT_SAMPLE, "all")
-        self.seed = _number(0, 999_999, 0, "")
         self.scope = ComboBox()
         for words in (ALL_IMAGES, THIS_IMAGE):
             self.scope.addItem(words, words)
-        self.again = QCheckBox("Include reviewed clusters")
-        self.again.setToolTip("Whether to include clusters with a manual label. Default: no.")
-        self.by_image = QCheckBox("Image by image")
-        self.by_image.setToolTip(
-            "Whether to finish one image before the next, which is faster. Default: no."
-        )
-        self.form = QWidget()
-        form = new_form()
-        self.form.setLayout(form)
-        labelled(form, "Order", self.order, "Order of the clusters. Default: least certain first.")
-        labelled(form, "Label", self.label, "Clusters of this label only. Default: all labels.")
-        labelled(
-            form, "Number", self.number,
-            f"How many clusters to draw; 0 for all. Default: {DEFAULT_SAMPLE}, which tells the "
-            "accuracy of all to about 4 points either way.",
-        )  # fmt: skip
-        labelled(
-            form, "Seed", self.seed,
-            "Random seed. The same seed gives the same sample. Default: 0.",
-        )  # fmt: skip
-        labelled(form, "Of", self.scope, "Images whose clusters are reviewed. Default: all images.")
-        form.addRow(self.again)
-        form.addRow(self.by_image)
+        self.form = form_of(ReviewRequest, "n", "seed", "again", "by_image")
+        form = self.form.form
+        self.number, self.seed, self.again, self.by_image = self.form.controls.values()
+        for row, name, field, tooltip in (
+            (0, "Order", self.order, "Order of the clusters. Default: least certain first."),
+            (1, "Label", self.label, "Clusters of this label only. Default: all labels."),
+            (4, "Of", self.scope, "Images whose clusters are reviewed. Default: all images."),
+        ):
+            labelled(form, name, field, tooltip, row)
         self._row = {w: form.labelForField(w) for w in (self.label, self.number, self.seed)}
-        for name in ("order", "scope", "again", "by_image"):
+        for name in ("order", "scope"):
             remember(f"review/{name}", getattr(self, name))
         self.order.currentIndexChanged.connect(self._update)
         self.scope.currentIndexChanged.connect(self._update)
@@ -222,10 +205,7 @@ class Review(QWidget):
             order,
             (current,) if only else None,
             str(self.label.currentData() or "") if order == "class" else "",
-            self.number.value(),
-            self.seed.value(),
-            self.again.isChecked(),
-            self.by_image.isChecked(),
+            **self.form.values(),
         )
 
     def _kept(self) -> tuple[Queue, set[Key]] | None:
@@ -420,13 +400,3 @@ class Review(QWidget):
             QApplication.sendEvent(self.binding.viewer.window._qt_viewer.canvas.native, again)
             return
         super().keyPressEvent(event)
-
-
-def _number(low: int, high: int, value: int, special: str) -> QSpinBox:
-    box = QSpinBox()
-    box.setRange(low, high)
-    box.setValue(value)
-    if special:
-        box.setSpecialValueText(special)
-    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-    return box
