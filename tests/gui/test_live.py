@@ -15,8 +15,8 @@ from qtpy.QtTest import QTest
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
 from napari_atomicity.gui.docks.live.history import MAX_ROWS, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline import watch
-from napari_atomicity.pipeline.control_chart import FeatureSummary
 from napari_atomicity.pipeline.watch import Watch
 
 LEFT = Qt.MouseButton.LeftButton
@@ -51,7 +51,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def dock(viewer, qtbot, folder):
+def dock(viewer, qtbot, folder, settle):
     dock = Live(viewer)
     qtbot.addWidget(dock)
     dock.resize(400, 1000)
@@ -62,6 +62,7 @@ def dock(viewer, qtbot, folder):
     if dock.watching is not None:
         dock.watching.stop()
         dock.watching.wait()
+    settle(viewer)  # an image may still be on its way to the canvas
 
 
 def press(dock):
@@ -119,7 +120,7 @@ def test_a_session_goes_on_where_it_stopped(dock, viewer, folder, qtbot):
     assert dock.history.values("images").tolist() == [1, 2]
 
 
-def test_what_can_not_be_read_is_said(dock, folder, qtbot):
+def test_what_can_not_be_read_is_said(dock, viewer, folder, qtbot, settle):
     (folder / "broken.dm4").write_bytes(b"nothing like an image" * 50)
     write(folder / "good.tif")
     press(dock)
@@ -127,6 +128,7 @@ def test_what_can_not_be_read_is_said(dock, folder, qtbot):
     qtbot.waitUntil(lambda: dock.failures.isVisible(), timeout=60_000)
     assert "1 file could not be analysed" in dock.failures.text()
     assert "broken.dm4" in dock.failures.text()
+    settle(viewer)  # the other image may still be on its way to the canvas
 
 
 def test_an_alarm_is_seen_and_goes(dock, folder, qtbot, monkeypatch):

@@ -458,7 +458,7 @@ def test_whole_results_come_without_their_pixels(images, request_, monkeypatch):
     monkeypatch.setattr("napari_atomicity.io.lazy.LARGE_PIXELS", 1000)
     item = Input("one", images / "0.tif")
     assert load(item.path).is_large
-    sent = pickle.dumps(module.analyse_whole(module.ImageTask(0, item, request_, "", True, False)))
+    sent = pickle.dumps(module.analyse_whole(module.ImageTask(item, request_, "", True, False)))
     outcome, found = pickle.loads(sent)
     assert outcome.status == "done" and len(found.table)
     got, own = found.micrograph, load(item.path)

@@ -14,7 +14,7 @@ from .common import (
     AsJson,
     ConsoleProgress,
     Images,
-    counted,
+    exit_with_status,
     fail,
     guarded,
     print_json,
@@ -124,9 +124,4 @@ def finish(run: Run, out: Path) -> None:
         Folder of the results.
     """
     say(f"{len(run.table)} clusters; results in {out}")
-    if run.interrupted:
-        fail("stopped: the completed images are saved", 130)
-    if run.failed:
-        fail(
-            f"{counted(len(run.failed), 'image')} could not be analysed: see {out / 'report.html'}"
-        )
+    exit_with_status(run, out / "report.html")

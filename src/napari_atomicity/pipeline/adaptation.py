@@ -246,8 +246,9 @@ def _analyse_files(
     stop: Stop | None,
     on_outcome: Callable[[Outcome], None] | None,
 ) -> tuple[list[Outcome], list[Analysis]]:
+    from ..core.image_loop import serial
     from ..io.inputs import named_inputs
-    from .image_loop import process_image, serial
+    from .image_step import process_image
 
     def step(item: Input) -> tuple[Outcome, Analysis | None, None]:
         shown = prefixed(progress, f"{item.name}: ")

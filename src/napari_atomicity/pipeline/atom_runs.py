@@ -32,7 +32,7 @@ from ..reporting.charts import write_figure
 from ..statistics.dispersion import ALL, DispersionStatistics, pool_images
 from .atom_request import AtomRequest
 from .atom_step import AtomResult, AtomStep
-from .image_loop import add_unreached, for_each_image, numbered
+from .image_step import add_unreached, process_in_turn
 from .run_files import summarise_outcomes
 
 __all__ = ["AtomRequest", "AtomRun", "find_atoms_in_images"]
@@ -134,11 +134,7 @@ def find_atoms_in_images(
     pictures = out_dir / "figures" if len(inputs) <= MANY_IMAGES else None
     step = AtomStep(model, request, clusters, pictures, stop)
     files = _AtomFiles(out_dir, request, model)
-    sinks = [files.add]
-    if on_outcome is not None:
-        sinks.append(lambda result: on_outcome(result.outcome, result.analysis))
-    numbered_step = numbered(step, len(inputs), progress)
-    interrupted = for_each_image(inputs, numbered_step, sinks=sinks, stop=stop)
+    interrupted = process_in_turn(inputs, step, files.add, on_outcome, progress, stop)
     report(progress, 0, 0, "Writing tables and figures")
     return files.write(inputs, started, interrupted, command)
 
@@ -163,7 +159,19 @@ class _AtomFiles:
         interrupted: bool,
         command: Sequence[str] | None,
     ) -> AtomRun:
-        """Write the files of the run."""
+        """Write the files of the run.
+
+        Parameters
+        ----------
+        inputs : sequence of Input
+            All images of the run.
+        started : str
+            Start time.
+        interrupted : bool
+            Whether the run was interrupted.
+        command : sequence of str or None
+            Command line for the record.
+        """
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
         rows, of_all = _dispersion_rows(self.results, self.request.seed)

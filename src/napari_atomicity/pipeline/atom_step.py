@@ -30,7 +30,7 @@ from ..reporting.atom_report import atom_section_images
 from ..reporting.charts import write_figure
 from ..statistics.atom_groups import clusters_of_atoms
 from ..statistics.dispersion import DispersionStatistics
-from .image_loop import process_image
+from .image_step import process_image
 
 if TYPE_CHECKING:
     from .atom_request import AtomRequest

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -14,20 +15,18 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import AtomicityError
+from ..core.image_loop import for_each_image
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
-from ..io.images import sha256_of
 from ..io.inputs import Input, named_inputs
 from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
 from ..reporting.report import MANY_IMAGES
 from .dask_workers import PATIENCE_S, Failed, Notice, Workers
-from .failures import Failure
-from .finalize import BatchResults, finalize_batch
-from .image_loop import for_each_image
+from .finalize import PartIndex, finalize_batch
 from .part_store import PartStore
-from .parts import Part, key_of, make_part, model_hash, stem_of
+from .parts import Part, make_part, model_hash
 from .run_files import Run, RunInfo
 from .run_request import RunRequest
 from .runs import analyse_one, read_checked_reference
@@ -63,8 +62,6 @@ class ImageTask:
 
     Parameters
     ----------
-    number : int
-        Number of the image.
     item : Input
         Image.
     request : RunRequest
@@ -75,7 +72,6 @@ class ImageTask:
         Whether to draw the image for the report, and whether with small pictures.
     """
 
-    number: int
     item: Input
     request: RunRequest
     model: str
@@ -146,7 +142,7 @@ def analyse_on(
     Cancelled, SchedulerLost
         See `Workers.each`.
     """
-    tasks = (ImageTask(i, x, request, workers.model.key, True, False) for i, x in enumerate(items))
+    tasks = (ImageTask(item, request, workers.model.key, True, False) for item in items)
     for task, result in workers.each(analyse_whole, tasks, stop):
         if isinstance(result, Failed):
             yield task.item, task.item.outcome("failed", str(result)), None
@@ -211,22 +207,21 @@ def run_batch(
     """
     request, store = request or RunRequest(), PartStore(out_dir)
     with store.locked():
-        batch = _Batch.prepare(store, paths, request, progress, stop, on_outcome)
-        batch.run(workers, scheduler, notice, patience_s)
-        return batch.finalize(command)
+        start_workers = partial(_start_workers, workers, scheduler, notice, patience_s)
+        batch = _prepare(store, paths, request, start_workers, progress, stop, on_outcome)
+        return batch.run(command)
 
 
 @dataclass(eq=False)
 class _Batch:
     """A batch in progress; a sink of `for_each_image` that stores the parts."""
 
-    store: PartStore
-    results: BatchResults
-    request: RunRequest
+    images: PartIndex
+    inputs: Sequence[Input]
     model: SentModel
-    card: ModelCard
     reference: pd.DataFrame | None
     started: str
+    start_workers: Callable[..., Workers]
     progress: Progress | None
     stop: Stop | None
     on_outcome: Callable[[Outcome, Path | None], None] | None
@@ -236,128 +231,115 @@ class _Batch:
     throughput: Throughput = field(init=False)
 
     def __post_init__(self) -> None:
-        self.throughput = Throughput(len(self.results.inputs))
-        self._hash = model_hash(self.card)
+        self.throughput = Throughput(len(self.inputs))
+        self.shown = {self.inputs[i].name for i in _evenly_distributed(len(self.inputs), SHOWN)}
 
-    @classmethod
-    def prepare(
-        cls,
-        store: PartStore,
-        paths: Iterable[str | PathLike[str]],
-        request: RunRequest,
-        progress: Progress | None,
-        stop: Stop | None,
-        on_outcome: Callable[[Outcome, Path | None], None] | None,
-    ) -> _Batch:
-        """Read model and reference, and find the images."""
-        started = now()
-        report(progress, 0, 0, "Reading the model")
-        model = SentModel.of(request.model, request.device)
-        card = ModelCard.from_dict(model.card)
-        report(progress, 0, 0, "Looking for images")
-        # Workers have a different working folder.
-        inputs = [replace(item, path=item.path.absolute()) for item in named_inputs(paths)]
-        reference = read_checked_reference(request, inputs, card)
-        results = BatchResults(inputs, shown=_evenly_distributed(len(inputs), SHOWN))
-        return cls(
-            store, results, request, model, card, reference, started, progress, stop, on_outcome
-        )
-
-    def run(
-        self, workers: int | None, scheduler: str | None, notice: Notice | None, patience_s: float
-    ) -> None:
+    def run(self, command: Sequence[str] | None) -> BatchRun:
         """Analyse the missing images; keep the completed images if the scheduler is lost."""
-
-        def on_workers(
-            step: Callable[[ImageTask], Part], tasks: Iterable[ImageTask], stop: Stop | None
-        ) -> Generator[tuple[ImageTask, Part | Failed], None, None]:
-            tasks = iter(tasks)
-            first = next(tasks, None)
-            if first is None:
-                return
-            n_most = max(1, len(self.results.inputs) - self.reused)
-            starting = "Starting the workers" if scheduler is None else "Calling the scheduler"
-            report(self.progress, 0, 0, starting)
-            with Workers(
-                self.model, workers, scheduler, notice, patience_s, n_most, stop
-            ) as running:
-                yield from running.each(step, chain([first], tasks), stop)
-
         try:
             self.interrupted = for_each_image(
-                self.missing(), analyse_part, on_workers, [self.add], self.stop
+                self.missing(), analyse_part, self._on_workers, [self.add], self.stop
             )
         except AtomicityError as error:
-            if not self.results.stems:
+            if not self.images.stems:
                 raise
             self.problem = str(error)
+        return self._finalize(command)
+
+    def _on_workers(
+        self, step: Callable[[ImageTask], Part], tasks: Iterable[ImageTask], stop: Stop | None
+    ) -> Generator[tuple[ImageTask, Part | Failed], None, None]:
+        """Start workers with the first task; without any task, none are needed."""
+        tasks = iter(tasks)
+        first = next(tasks, None)
+        if first is not None:
+            most = max(1, len(self.inputs) - self.reused)
+            with self.start_workers(self.model, most, self.progress, stop) as workers:
+                yield from workers.each(step, chain([first], tasks), stop)
 
     def missing(self) -> Iterator[ImageTask]:
         """Yield the tasks of missing images; register existing parts on the way."""
-        small = len(self.results.inputs) > MANY_IMAGES
-        for number, item in enumerate(self.results.inputs):
+        small = len(self.inputs) > MANY_IMAGES
+        for item in self.inputs:
             check(self.stop)
-            stem = self._existing_part(item)
-            if stem is not None:
-                self.results.stems[number] = stem
+            if item.error is not None:
+                self._fail(item.outcome("failed", item.error))
+            elif self.images.adopt(item) is not None:
                 self.reused += 1
                 self._report()
-            elif item.error is not None:
-                self._fail(number, item.outcome("failed", item.error))
             else:
-                draw = number in self.results.shown
-                yield ImageTask(number, item, self.request, self.model.key, small, draw)
-
-    def _existing_part(self, item: Input) -> str | None:
-        """Return the part of an image, if an earlier run has written it."""
-        if item.error is not None or not self.store.stems:
-            return None
-        try:
-            sha256 = sha256_of(item.path)
-        except OSError:  # the reader has a better message
-            return None
-        return self.store.adopt(key_of(sha256, self._hash, self.request), item)
+                draw = item.name in self.shown
+                yield ImageTask(item, self.images.request, self.model.key, small, draw)
 
     def add(self, result: tuple[ImageTask, Part | Failed]) -> None:
         """Store the result of a worker."""
         task, part = result
         if isinstance(part, Failed):
-            self._fail(task.number, task.item.outcome("failed", str(part)))
-            return
-        outcome = part.outcome
-        if part.parquet is None or outcome.sha256 is None:
-            self._fail(task.number, outcome)
-            return
-        stem = stem_of(key_of(outcome.sha256, self._hash, self.request), outcome.image)
-        self.store.write(stem, part)
-        self.results.stems[task.number] = stem
-        self.throughput.add_image()
-        self._report(outcome, self.store.path(stem))
+            self._fail(task.item.outcome("failed", str(part)))
+        elif part.parquet is None or part.outcome.sha256 is None:
+            self._fail(part.outcome)
+        else:
+            stem = self.images.add(task.item, part)
+            self.throughput.add_image()
+            self._report(part.outcome, self.images.store.path(stem))
 
-    def _fail(self, number: int, outcome: Outcome) -> None:
-        self.results.failed[number] = Failure.of(outcome)
+    def _fail(self, outcome: Outcome) -> None:
+        self.images.fail(outcome)
         self._report(outcome)
 
     def _report(self, outcome: Outcome | None = None, path: Path | None = None) -> None:
         if outcome is not None and self.on_outcome is not None:
             self.on_outcome(outcome, path)
-        n, done = len(self.results.inputs), len(self.results.stems) + len(self.results.failed)
-        report(self.progress, done, n, self.throughput.format(done))
+        done = len(self.images.stems) + len(self.images.failed)
+        report(self.progress, done, len(self.inputs), self.throughput.format(done))
 
-    def finalize(self, command: Sequence[str] | None) -> BatchRun:
+    def _finalize(self, command: Sequence[str] | None) -> BatchRun:
         """Write tables, report and record; remove parts that belong to no image any more."""
         report(self.progress, 0, 0, "Writing tables and report")
         stopped = self.interrupted or self.problem is not None
-        if not stopped:
-            done = [self.results.inputs[number].path for number in self.results.stems]
-            self.store.tidy(self.results.stems.values(), done, all_done=not self.results.failed)
-        info = RunInfo(self.started, self.request.device, stopped, command)
-        run = finalize_batch(
-            self.store, self.request, self.card, self.results, info, self.reference
-        )
-        fields = {name: getattr(run, name) for name in Run.__dataclass_fields__}
-        fields["interrupted"] = self.interrupted
+        info = RunInfo(self.started, self.images.request.device, stopped, command)
+        run = finalize_batch(self.images, self.inputs, info, self.shown, self.reference)
+        fields = {**run.fields(), "interrupted": self.interrupted}
         return BatchRun(**fields, reused=self.reused, problem=self.problem)
+
+
+def _prepare(
+    store: PartStore,
+    paths: Iterable[str | PathLike[str]],
+    request: RunRequest,
+    start_workers: Callable[..., Workers],
+    progress: Progress | None,
+    stop: Stop | None,
+    on_outcome: Callable[[Outcome, Path | None], None] | None,
+) -> _Batch:
+    """Read model and reference, and find the images."""
+    started = now()
+    report(progress, 0, 0, "Reading the model")
+    model = SentModel.of(request.model, request.device)
+    card = ModelCard.from_dict(model.card)
+    report(progress, 0, 0, "Looking for images")
+    # Workers have a different working folder.
+    inputs = [replace(item, path=item.path.absolute()) for item in named_inputs(paths)]
+    reference = read_checked_reference(request, inputs, card)
+    images = PartIndex(store, request, card, model_hash(card))
+    return _Batch(
+        images, inputs, model, reference, started, start_workers, progress, stop, on_outcome
+    )
+
+
+def _start_workers(
+    workers: int | None,
+    scheduler: str | None,
+    notice: Notice | None,
+    patience_s: float,
+    model: SentModel,
+    most: int,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> Workers:
+    starting = "Starting the workers" if scheduler is None else "Calling the scheduler"
+    report(progress, 0, 0, starting)
+    return Workers(model, workers, scheduler, notice, patience_s, most, stop)
 
 
 def _evenly_distributed(n: int, n_chosen: int) -> set[int]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ..core.cluster_table import empty
 from ..core.errors import TableError
 from ..core.model_card import ModelCard
+from ..io.images import sha256_of
 from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..reporting.examples import ClusterExample, top_examples
@@ -22,7 +23,7 @@ from ..tracking.files import write_movie_results
 from .failures import FAILURES, Failure
 from .part_store import PartStore
 from .part_tables import write_all
-from .parts import concatenate_parts
+from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
 
@@ -33,52 +34,8 @@ DROPPED_COLUMNS = (
 
 
 @dataclass(eq=False)
-class BatchResults:
-    """Images of a batch, with their parts and failures.
-
-    Parameters
-    ----------
-    inputs : sequence of Input
-        Images, in the order of the tables.
-    stems : dict of int to str
-        Number of an image → its part.
-    failed : dict of int to Failure
-        Number of an image → its failure. Images in neither were not reached.
-    shown : collection of int
-        Numbers of the images with a section in the report, if they were drawn.
-    """
-
-    inputs: Sequence[Input]
-    stems: dict[int, str] = field(default_factory=dict)
-    failed: dict[int, Failure] = field(default_factory=dict)
-    shown: Collection[int] = ()
-
-    def outcomes(self, store: PartStore) -> list[Outcome]:
-        """Return the outcome of each image."""
-        return [self._outcome(number, store) for number in range(len(self.inputs))]
-
-    def _outcome(self, number: int, store: PartStore) -> Outcome:
-        if number in self.failed:
-            return self.failed[number].outcome
-        if number in self.stems:
-            return store.outcome(self.stems[number])
-        return self.inputs[number].outcome("not reached", "stopped before")
-
-    def ordered_stems(self) -> list[str]:
-        """Return the parts in the order of the images."""
-        return [stem for _, stem in sorted(self.stems.items())]
-
-
-def finalize_batch(
-    store: PartStore,
-    request: RunRequest,
-    card: ModelCard,
-    results: BatchResults,
-    info: RunInfo,
-    reference: pd.DataFrame | None = None,
-    more_files: Sequence[str] = (),
-) -> Run:
-    """Write the files of a run from the parts of its images.
+class PartIndex:
+    """Index of the images of a run: their parts in a store, and their failures.
 
     Parameters
     ----------
@@ -88,10 +45,105 @@ def finalize_batch(
         Settings.
     card : ModelCard
         Model.
-    results : BatchResults
-        Images and parts. A damaged part is removed and its image counts as failed.
+    model : str
+        Hash of the model, from `parts.model_hash`.
+    stems : dict of str to str
+        Name of an image → its part.
+    failed : dict of str to Failure
+        Name of an image → its failure. Images in neither were not reached.
+    """
+
+    store: PartStore
+    request: RunRequest
+    card: ModelCard
+    model: str
+    stems: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, Failure] = field(default_factory=dict)
+
+    def key(self, sha256: str) -> str:
+        """Return the key of the result of a file with this content."""
+        return key_of(sha256, self.model, self.request)
+
+    def adopt(self, item: Input) -> str | None:
+        """Use the part of an image that was analysed before, possibly under another name.
+
+        Returns
+        -------
+        str or None
+            The part; None if the image was not analysed before.
+        """
+        if not len(self.store):
+            return None
+        try:
+            key = self.key(sha256_of(item.path))
+        except OSError:  # the reader has a better message
+            return None
+        stem = self.store.adopt(key, item)
+        if stem is not None:
+            self.register(item, stem)
+        return stem
+
+    def add(self, item: Input, part: Part) -> str:
+        """Store the part of an analysed image and return its name.
+
+        Parameters
+        ----------
+        item : Input
+            The image.
+        part : Part
+            Its results.
+        """
+        assert part.outcome.sha256 is not None
+        stem = stem_of(self.key(part.outcome.sha256), item.name)
+        self.store.write(stem, part)
+        self.register(item, stem)
+        return stem
+
+    def register(self, item: Input, stem: str) -> None:
+        """Register the part of an image.
+
+        Parameters
+        ----------
+        item : Input
+            The image.
+        stem : str
+            Name of its part.
+        """
+        self.stems[item.name] = stem
+
+    def fail(self, outcome: Outcome) -> None:
+        """Register a failed image."""
+        self.failed[outcome.image] = Failure.of(outcome)
+
+    def outcome(self, item: Input) -> Outcome:
+        """Return the outcome of an image."""
+        if item.name in self.failed:
+            return self.failed[item.name].outcome
+        if item.name in self.stems:
+            return self.store.outcome(self.stems[item.name])
+        return item.outcome("not reached", "stopped before")
+
+
+def finalize_batch(
+    images: PartIndex,
+    inputs: Sequence[Input],
+    info: RunInfo,
+    shown: Collection[str],
+    reference: pd.DataFrame | None = None,
+    more_files: Sequence[str] = (),
+) -> Run:
+    """Write the files of a run from the parts; remove parts that belong to no image any more.
+
+    Parameters
+    ----------
+    images : PartIndex
+        Parts and failures. A damaged part is removed and its image counts as failed.
+    inputs : sequence of Input
+        Images, in the order of the tables.
     info : RunInfo
         For the record; the devices of the parts replace its device.
+    shown : collection of str
+        Names of the images with a section in the report, if they were drawn.
     reference : DataFrame, optional
         From `io.tables.read_reference`.
     more_files : sequence of str, optional
@@ -100,35 +152,36 @@ def finalize_batch(
     Returns
     -------
     Run
-        Its table lacks the columns `DROPPED_COLUMNS`; the files contain them.
-
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be written.
+        Without `DROPPED_COLUMNS` in its table; the files contain them.
     """
-    joined = _join_parts(store, card, results)
-    outcomes = results.outcomes(store)
-    movies = [m for stem in results.ordered_stems() if (m := store.movie(stem)) is not None]
+    store = images.store
+    joined = _join_parts(images, inputs)
+    stems = [images.stems[item.name] for item in inputs if item.name in images.stems]
+    outcomes = [images.outcome(item) for item in inputs]
+    failed = [images.failed[item.name] for item in inputs if item.name in images.failed]
+    movies = [movie for stem in stems if (movie := store.movie(stem)) is not None]
 
     def write_tables(csv: Path, parquet: Path) -> None:
-        parts = (store.read(stem)[0] for stem in results.ordered_stems())
-        write_all(parts, joined.no_rows, csv, parquet)
-        store.write_failures(one for _, one in sorted(results.failed.items()))
+        write_all((store.read(stem)[0] for stem in stems), joined.no_rows, csv, parquet)
+        store.write_failures(failed)
         write_movie_results(movies, store.folder)
 
-    return finalize_run(
+    run = finalize_run(
         store.folder,
-        request,
-        card,
+        images.request,
+        images.card,
         joined.table,
         outcomes,
         write_tables,
         info._replace(device=_device(outcomes) or info.device),
-        _report_content(store, request, card, results, joined),
+        _report_content(images, [item.name for item in inputs if item.name in shown], joined),
         reference,
         (FAILURES, *more_files, *(MOVIE_FILES if movies else ())),
     )
+    if not info.interrupted:
+        done = [item.path for item in inputs if item.name in images.stems]
+        store.tidy(stems, done, all_done=not failed)
+    return run
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,24 +193,25 @@ class _Joined:
     scales: dict[str, float]
 
 
-def _join_parts(store: PartStore, card: ModelCard, results: BatchResults) -> _Joined:
+def _join_parts(images: PartIndex, inputs: Sequence[Input]) -> _Joined:
     parts: list[pa.Table] = []
     scales: dict[str, float] = {}
-    for number, stem in sorted(results.stems.items()):
-        item = results.inputs[number]
+    for item in inputs:
+        stem = images.stems.get(item.name)
+        if stem is None:
+            continue
         try:
-            part, about = store.read(stem)
+            part, about = images.store.read(stem)
         except TableError as error:
-            store.remove([stem])
-            del results.stems[number]
-            results.failed[number] = Failure.of(item.outcome("failed", str(error)))
+            images.store.remove([images.stems.pop(item.name)])
+            images.fail(item.outcome("failed", str(error)))
             continue
         if about.get("scale") is not None:
             scales[item.name] = about["scale"]
         if part.num_rows:
             parts.append(part.drop_columns(list(DROPPED_COLUMNS)))
     if not parts:
-        no_rows = empty(card.classes)
+        no_rows = empty(images.card.classes)
         return _Joined(no_rows, no_rows, scales)
     table = concatenate_parts(parts)
     return _Joined(drop_columns(table), table.iloc[:0], scales)
@@ -168,28 +222,22 @@ def drop_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=list(DROPPED_COLUMNS))
 
 
-def _report_content(
-    store: PartStore,
-    request: RunRequest,
-    card: ModelCard,
-    results: BatchResults,
-    joined: _Joined,
-) -> ReportContent:
+def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) -> ReportContent:
     """Collect the drawings of single images, with the ratios by the method of this request."""
     sections: list[Section] = []
     examples: list[ClusterExample] = []
-    for number in sorted(set(results.shown) & results.stems.keys()):
-        drawing = store.drawing(results.stems[number])
+    for name in shown:
+        drawing = images.store.drawing(images.stems[name]) if name in images.stems else None
         if drawing is None:
             continue
         section, own = drawing
         ratios = class_ratios(
             joined.table[joined.table["image"] == section.image],
-            card.classes,
+            images.card.classes,
             scope=section.image,
             images=[section.image],
-            method=request.ratios,
-            card=card,
+            method=images.request.ratios,
+            card=images.card,
         )
         sections.append(insert_ratios(section, ratios))
         examples = top_examples([*examples, *own])

@@ -107,6 +107,10 @@ class PartStore:
             lock.release()
 
     # ---- parts
+    def __len__(self) -> int:
+        """Return the number of parts."""
+        return len(self._stems)
+
     def path(self, stem: str) -> Path:
         """Return the file of a part."""
         return self.parts / f"{stem}{ENDING}"
@@ -122,6 +126,13 @@ class PartStore:
 
     def write(self, stem: str, part: Part) -> None:
         """Keep an analysed image: once this returns, it is on the disk.
+
+        Parameters
+        ----------
+        stem : str
+            Name of the part.
+        part : Part
+            Its content.
 
         Raises
         ------
@@ -238,7 +249,19 @@ class PartStore:
         return section, examples
 
     def draw(self, stem: str, analysis: Analysis, outcome: Outcome, card: ModelCard) -> None:
-        """Draw for the report what was not drawn when its part was written, small."""
+        """Draw for the report what was not drawn when its part was written, small.
+
+        Parameters
+        ----------
+        stem : str
+            Name of the part.
+        analysis : Analysis
+            Analysis of the image.
+        outcome : Outcome
+            Outcome of the image.
+        card : ModelCard
+            Model.
+        """
         write_text(self.drawings / f"{stem}.json", describe_drawing(analysis, outcome, card, True))
 
     def undraw(self, stem: str) -> None:

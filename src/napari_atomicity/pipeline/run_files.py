@@ -50,6 +50,10 @@ class Run:
     interrupted: bool
     comparison: Comparison | None = None
 
+    def fields(self) -> dict[str, Any]:
+        """Return the fields, for a run with more of them."""
+        return {name: getattr(self, name) for name in Run.__dataclass_fields__}
+
     @property
     def failed(self) -> list[Outcome]:
         """Outcomes of the images that could not be analysed."""

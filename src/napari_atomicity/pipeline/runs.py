@@ -39,7 +39,7 @@ from ..tracking.files import (
 )
 from ..tracking.following import TrackedMovie
 from .analysis import analyse
-from .image_loop import add_unreached, for_each_image, numbered, process_image
+from .image_step import add_unreached, process_image, process_in_turn
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
 
@@ -98,11 +98,7 @@ def analyse_images(
     inputs = named_inputs(paths)
     reference = read_checked_reference(request, inputs, classifier.card)
     results = _Results(classifier, request, len(inputs) > MANY_IMAGES, stop)
-    step = numbered(results.analyse, len(inputs), progress)
-    sinks = [results.add]
-    if on_outcome is not None:
-        sinks.append(lambda result: on_outcome(result.outcome, result.analysis))
-    interrupted = for_each_image(inputs, step, sinks=sinks, stop=stop)
+    interrupted = process_in_turn(inputs, results.analyse, results.add, on_outcome, progress, stop)
     report(progress, 0, 0, "Writing tables and report")
     info = RunInfo(started, str(classifier.device), interrupted, command)
     return results.finalize(out_dir, inputs, reference, info)
@@ -221,7 +217,19 @@ class _Results:
         reference: pd.DataFrame | None,
         info: RunInfo,
     ) -> Run:
-        """Write the files of the run."""
+        """Write the files of the run.
+
+        Parameters
+        ----------
+        out_dir : Path
+            Existing folder.
+        inputs : sequence of Input
+            All images of the run.
+        reference : DataFrame or None
+            Reference ratios.
+        info : RunInfo
+            For the record.
+        """
         table = concatenate([empty(self.classifier.card.classes), *self.tables])
 
         def write_tables(csv: Path, parquet: Path) -> None:

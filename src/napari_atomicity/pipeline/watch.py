@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import ReadError
+from ..core.image_loop import for_each_image
 from ..core.micrograph import Micrograph
 from ..core.progress import Stop, check
 from ..io.inputs import Input
@@ -18,6 +19,7 @@ from ..io.provenance import Outcome, now
 from ..io.tables import write_ratios
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
+from ..models.domain_shift import FeatureSummary
 from ..statistics.ratios import refuse_unavailable
 from .analysis import analyse
 from .arrivals import (
@@ -30,13 +32,12 @@ from .arrivals import (
     FileWatcher,
     is_remote,
 )
-from .control_chart import FIRST, SESSION_CHANGED, FeatureSummary
-from .image_loop import for_each_image
+from .control_chart import FIRST, SESSION_CHANGED
 from .live import Conditions, Log, conditions_of, row_of
 from .live_results import LiveRun, LiveUpdate, compute_latency_s
 from .part_store import PartStore
 from .parts import Part, make_part, model_hash
-from .run_files import Run, RunInfo
+from .run_files import RunInfo
 from .run_request import RunRequest
 from .runs import analyse_one
 from .session_reference import SessionReference
@@ -72,7 +73,7 @@ class Watch:
         Called with messages for the user.
     reference_images : int, optional
         Number of first images that define the reference conditions
-        (`pipeline.control_chart.Chart`); 0 for no alarm relative to the session.
+        (`pipeline.control_chart.ControlChart`); 0 for no alarm relative to the session.
     new_reference : bool, optional
         Whether the next images are the reference, and not those of earlier sessions.
 
@@ -163,8 +164,9 @@ class Watch:
             classifier = load_classifier(self.request.model, self.request.device)
             refuse_unavailable(self.request.ratios, classifier.card)
             self._classifier = classifier
+            card = classifier.card
             self._images = WatchedImages(
-                self.folder, self.store, self.request, classifier.card, model_hash(classifier.card)
+                self.store, self.request, card, model_hash(card), folder=self.folder
             )
             self._log = Log(self.store.folder)
 
@@ -255,7 +257,8 @@ class Watch:
         live = None
         known = self._images.adopt(item)
         if known is not None:
-            live = LiveUpdate(known, ratios=self._images.running.ratios(hurry=True))
+            outcome = self.store.outcome(known)
+            live = LiveUpdate(outcome, ratios=self._images.running.ratios(hurry=True))
         else:
             taken, start = time.time(), time.perf_counter()
             outcome, analysis, made = analyse_one(
@@ -338,8 +341,7 @@ class Watch:
         else:
             info = RunInfo(started, self.request.device, waiting > 0, command)
             run, analysed = images.finalize(info), self.analysed
-        fields = {name: getattr(run, name) for name in Run.__dataclass_fields__}
-        return LiveRun(**fields, analysed=analysed, waiting=waiting)
+        return LiveRun(**run.fields(), analysed=analysed, waiting=waiting)
 
 
 def _warm_up(classifier: Classifier, request: RunRequest) -> None:

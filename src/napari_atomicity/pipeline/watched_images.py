@@ -9,50 +9,31 @@ from typing import Any
 
 from ..core.cluster_table import ALL, empty
 from ..core.errors import Cancelled, TableError
-from ..core.model_card import ModelCard
-from ..io.images import sha256_of, valid_text
+from ..io.images import valid_text
 from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..statistics.ratios import class_ratios
-from .failures import Failure
-from .finalize import BatchResults, finalize_batch
+from .finalize import PartIndex, finalize_batch
 from .live import LIVE, Running
-from .part_store import PartStore
-from .parts import Part, key_of, stem_of
 from .run_files import Run, RunInfo
-from .run_request import RunRequest
 
 SHOWN = 40
 """Number of last images with a section in the report."""
 
 
 @dataclass(eq=False)
-class WatchedImages:
+class WatchedImages(PartIndex):
     """Stored images of a watched folder; a sink of `for_each_image`.
 
     Parameters
     ----------
     folder : Path
         Watched folder.
-    store : PartStore
-        Folder of the parts.
-    request : RunRequest
-        Settings.
-    card : ModelCard
-        Model.
-    model : str
-        Hash of the model.
     """
 
-    folder: Path
-    store: PartStore
-    request: RunRequest
-    card: ModelCard
-    model: str
-    stems: dict[str, str] = field(default_factory=dict)
+    folder: Path = Path()
     paths: dict[str, Path] = field(default_factory=dict)
-    failed: dict[str, Failure] = field(default_factory=dict)
     drawn: list[str] = field(default_factory=list)
     running: Running = field(init=False)
 
@@ -62,9 +43,6 @@ class WatchedImages:
     def name_of(self, path: Path) -> str:
         """Return the name of an image: its path in the watched folder."""
         return valid_text(path.relative_to(self.folder).as_posix())
-
-    def _key(self, sha256: str) -> str:
-        return key_of(sha256, self.model, self.request)
 
     # ---- earlier sessions
     def resume(self) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -86,7 +64,7 @@ class WatchedImages:
                 self.store.remove([stem])
                 continue
             path = Path(outcome.path)
-            current = self._key(outcome.sha256 or "") == stem[:32]
+            current = self.key(outcome.sha256 or "") == stem[:32]
             # Parts of other settings, or of images in other folders, are not of this session.
             if not current or not path.is_relative_to(self.folder):
                 continue
@@ -97,54 +75,32 @@ class WatchedImages:
             self.running.set(name, table)
             yield path, about
 
-    def adopt(self, item: Input) -> Outcome | None:
-        """Use the part of an image that was analysed before, possibly under another name.
-
-        Parameters
-        ----------
-        item : Input
-            Image.
-
-        Returns
-        -------
-        Outcome or None
-            None if the image was not analysed before.
-        """
-        try:
-            key = self._key(sha256_of(item.path))
-        except OSError:
-            return None
-        stem = self.store.adopt(key, item)
+    def adopt(self, item: Input) -> str | None:
+        """Use the part of an image that was analysed before; forget the image it was moved from."""
+        stem = super().adopt(item)
         if stem is None:
             return None
         table = self.store.table(stem)
         for name, other in list(self.stems.items()):
-            if other[:32] == key and name != item.name and not self.paths[name].exists():
+            if other[:32] == stem[:32] and name != item.name and not self.paths[name].exists():
                 self._forget(name)
-        self._settle(item, stem)
         self.running.set(item.name, table)
-        return self.store.outcome(stem)
+        return stem
 
     # ---- results
-    def add(self, item: Input, part: Part) -> None:
-        """Store the part of an analysed image.
+    def register(self, item: Input, stem: str) -> None:
+        """Register the part of an image, and remove that of the earlier content of its file.
 
         Parameters
         ----------
         item : Input
             The image.
-        part : Part
-            Its results.
+        stem : str
+            Name of its part.
         """
-        assert part.outcome.sha256 is not None
-        stem = stem_of(self._key(part.outcome.sha256), item.name)
-        self.store.write(stem, part)
-        self._settle(item, stem)
-
-    def _settle(self, item: Input, stem: str) -> None:
-        """Register the part of an image, and remove that of the earlier content of its file."""
         before = self.stems.get(item.name)
-        self.stems[item.name], self.paths[item.name] = stem, item.path
+        super().register(item, stem)
+        self.paths[item.name] = item.path
         if before is not None and before != stem:
             self.store.remove([before])
         if self.failed.pop(item.name, None) is not None:
@@ -159,7 +115,7 @@ class WatchedImages:
         """Register a failed image, and remove the part of the earlier content of its file."""
         if outcome.image in self.stems:
             self._forget(outcome.image)
-        self.failed[outcome.image] = Failure.of(outcome)
+        super().fail(outcome)
         self.store.write_failures(self.failed.values())
 
     def draw(self, analysis: Analysis, outcome: Outcome, notice: Callable[[str], None]) -> None:
@@ -192,19 +148,9 @@ class WatchedImages:
     def finalize(self, info: RunInfo) -> Run:
         """Write tables, report and record, and remove parts that belong to no image any more."""
         names = sorted({*self.stems, *self.failed})
-        number = {name: i for i, name in enumerate(names)}
-        results = BatchResults(
-            [Input(name, self._path_of(name)) for name in names],
-            {number[name]: stem for name, stem in self.stems.items()},
-            {number[name]: failure for name, failure in self.failed.items()},
-            range(len(names)),
-        )
+        inputs = [Input(name, self._path_of(name)) for name in names]
         log = (LIVE,) if (self.store.folder / LIVE).exists() else ()
-        run = finalize_batch(self.store, self.request, self.card, results, info, more_files=log)
-        if not info.interrupted:
-            done = [self.paths[name] for name in self.stems]
-            self.store.tidy(self.stems.values(), done, all_done=not self.failed)
-        return run
+        return finalize_batch(self, inputs, info, names, more_files=log)
 
     def _path_of(self, name: str) -> Path:
         if name in self.paths:

@@ -101,7 +101,13 @@ class AtomRecords:
             return blind_annotations(db, self._images.ids)
 
     def is_reviewed(self, image: str, annotator: str) -> bool:
-        """Return whether an annotator has viewed an image, or has marked atoms blind in it."""
+        """Return whether an annotator has viewed an image, or has marked atoms blind in it.
+
+        Parameters
+        ----------
+        image, annotator : str
+            Names of the image and the annotator.
+        """
         _, viewed = self.annotations()
         return bool(((viewed["image"] == image) & (viewed["annotator"] == annotator)).any())
 

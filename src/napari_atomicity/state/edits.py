@@ -60,8 +60,19 @@ class Edit(Generic[T]):
             The analysis as it is now.
         undo : bool
             Whether the edit is about to be reverted.
+
+        Returns
+        -------
+        Edit
+            The edit to revert or to apply.
         """
-        return self
+        if undo:
+            return replace(self, after=self._renewed(self.after, now))
+        return replace(self, before=self._renewed(self.before, now))
+
+    def _renewed(self, value: Any, now: T | None) -> Any:
+        """Return a value with what a model has added to it in the meantime."""
+        return value
 
     @property
     def cluster_ids(self) -> frozenset[int] | None:
@@ -87,9 +98,8 @@ class SetAnalysis(Edit[Analysis]):
     kind: EditKind = EditKind.ANALYSIS
     """`PREDICTION` if clusters and labels are the same, and only the predictions differ."""
 
-    def refreshed(self, now: Analysis | None, undo: bool) -> Self:
-        """Return the edit with the current rows; see `Edit.refreshed`."""
-        return replace(self, after=now) if undo else replace(self, before=now)
+    def _renewed(self, value: Analysis | None, now: Analysis | None) -> Analysis | None:
+        return now
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +134,10 @@ class ReplaceClusters(Edit[Analysis]):
             now = remove_rows(now, gone)
         return now if now is None or new is None else insert_rows(now, new)
 
-    def refreshed(self, now: Analysis | None, undo: bool) -> Self:
-        """Return the edit with the current rows; see `Edit.refreshed`."""
-        rows = self.after if undo else self.before
-        if now is None or rows is None:
-            return self
-        rows = take_rows(now, rows.table["cluster_id"])
-        return replace(self, after=rows) if undo else replace(self, before=rows)
+    def _renewed(self, value: ClusterRows | None, now: Analysis | None) -> ClusterRows | None:
+        if now is None or value is None:
+            return value
+        return take_rows(now, value.table["cluster_id"])
 
     @property
     def cluster_ids(self) -> frozenset[int]:

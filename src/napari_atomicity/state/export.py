@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..core.cluster_table import classes_of
 from ..core.errors import Cancelled, ModelError
+from ..core.image_loop import for_each_image
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import write_json
@@ -217,19 +218,22 @@ class _Export:
         analyses = self.contents.analyses
         small = len(analyses) > MANY_IMAGES
         sections: list[Section] = []
-        found: list[ClusterExample] = []
-        for i, (analysis, outcome) in enumerate(zip(analyses, outcomes, strict=False)):
-            self.say(f"Drawing {outcome.image}", i, len(analyses))
+        examples: list[ClusterExample] = []
+
+        def draw(analysis: Analysis) -> Section:
+            outcome = outcomes[len(sections)]
+            self.say(f"Drawing {outcome.image}", len(sections), len(analyses))
             ratios = ratios_of_scope(self.ratios, outcome.image, self.images)
-            try:
-                section = image_section(analysis, outcome, small, ratios=ratios)
-                found = select_examples(found, analysis, classes_of(analysis.table))
-            except Cancelled:
-                raise
-            except Exception as error:  # one image must not end the report
-                section = failed_section(outcome.image, f"{type(error).__name__}: {error}")
-            sections.append(section)
-        return sections, found
+            section = image_section(analysis, outcome, small, ratios=ratios)
+            examples[:] = select_examples(examples, analysis, classes_of(analysis.table))
+            return section
+
+        def failed(analysis: Analysis, error: Exception) -> Section:
+            return failed_section(analysis.micrograph.name, f"{type(error).__name__}: {error}")
+
+        if for_each_image(analyses, draw, sinks=[sections.append], stop=self.stop, on_error=failed):
+            raise Cancelled
+        return sections, examples
 
     def sample(self) -> Accuracy | None:
         sample, log = self.contents.sample, self.contents.corrections

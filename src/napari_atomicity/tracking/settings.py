@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..core.from_dict import dataclass_from_dict
 from ..core.micrograph import Micrograph
 from ..core.settings import check_settings, setting
 
@@ -120,8 +121,7 @@ class MovieSettings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MovieSettings:
         """Build from `to_dict`; ignore unknown settings."""
-        known = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in values.items() if name in known})
+        return dataclass_from_dict(cls, values)
 
 
 def _positive(number: float) -> bool:

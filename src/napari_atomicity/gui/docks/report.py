@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
+from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
 from ...state.export import Choices, export
@@ -51,12 +52,12 @@ def summary(state: WindowState) -> str:
     if not images:
         return NOTHING
     table = state.table()
-    text = f"{_number(len(images), 'image')}, {_number(len(table), 'cluster')}"
+    text = f"{pluralise(len(images), 'image')}, {pluralise(len(table), 'cluster')}"
     corrected = int((table["label_corrected"] != "").sum())
     if corrected:
         text += f", {corrected} with a manual label"
     left = len(state.images) - len(images)
-    return f"{text}; {_number(left, 'image')} not analysed yet." if left else f"{text}."
+    return f"{text}; {pluralise(left, 'image')} not analysed yet." if left else f"{text}."
 
 
 def format_written(files: list[Path]) -> str:
@@ -64,7 +65,7 @@ def format_written(files: list[Path]) -> str:
     folder = files[-1].parent
     of_report = any(path.name == "report.html" for path in files)
     others = len(files) - of_report
-    what = f"report.html and {_number(others, 'other file')}" if of_report else f"{others} files"
+    what = f"report.html and {pluralise(others, 'other file')}" if of_report else f"{others} files"
     return f"Written: {what} in {folder}"
 
 
@@ -80,10 +81,6 @@ def write_all(
     # A model that was made in this window need not be on disk.
     card = card_of(concatenate([a.table for a in contents.analyses]))
     return export(contents, folder, choices, progress, stop, card=card)
-
-
-def _number(n: int, word: str) -> str:
-    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def _write_ratios(table: pd.DataFrame, path: Path) -> Path:

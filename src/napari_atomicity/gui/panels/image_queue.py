@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -14,8 +13,8 @@ from qtpy.QtCore import QObject
 
 from ..._version import __version__
 from ...core.errors import AtomicityError, Cancelled
+from ...core.image_loop import Executor, for_each_image, serial
 from ...core.progress import Progress, Stop, report
-from ...pipeline.image_loop import Executor, for_each_image, serial
 from .. import tasks
 from ..viewer.binding import Binding
 
@@ -37,7 +36,7 @@ class ImageQueue:
 
     changed = Signal()
     verb = ""
-    """What is done with an image, for the message; without it the task is not shown."""
+    """Beginning of the message; if it is empty, the task is not shown."""
 
     def __init__(self, binding: Binding, key: str, owner: QObject | None = None) -> None:
         self.binding = binding
@@ -116,20 +115,19 @@ class ImageQueue:
         def attempt(item: Any) -> tuple[Any, Any]:
             if self.verb:
                 report(progress, 0, 0, f"{self.verb} {n_done + 1} of {self.n_in_all}: {item}")
-            try:
-                return item, self.step(item, progress, stop)
-            except Cancelled:
-                raise
-            except Exception as error:
-                tasks.logger.error("an image failed:\n%s", traceback.format_exc())
-                return item, error
+            return item, self.step(item, progress, stop)
+
+        def failed(item: Any, error: Exception) -> tuple[Any, Any]:
+            tasks.logger.error("an image failed", exc_info=error)
+            return item, error
 
         def sink(result: tuple[Any, Any]) -> None:
             nonlocal n_done
             n_done += 1
             emit(result)
 
-        if for_each_image(self.items(), attempt, self.executor(progress), [sink], stop):
+        executor = self.executor(progress)
+        if for_each_image(self.items(), attempt, executor, [sink], stop, failed):
             raise Cancelled
 
     def items(self) -> Iterator[Any]:

@@ -8,10 +8,10 @@ from functools import partial
 from napari.utils.notifications import show_info
 
 from ....core.errors import AtomicityError
+from ....core.image_loop import Executor
 from ....core.progress import Progress, Stop
 from ....io.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
-from ....pipeline.image_loop import Executor
 from ....pipeline.run_request import RunRequest
 from ... import tasks
 from ...panels.analysis_task import analyse_image

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ....core.errors import AtomicityError
+from ....core.image_loop import serial
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, report
 from ....io.lazy_micrograph import LazyMicrograph
+from ....io.provenance import Outcome
 from ....models.analysis import Analysis
-from ....pipeline.image_loop import serial
 from ....pipeline.run_request import RunRequest
 
 MAX_PROCESSES = 512
@@ -84,34 +85,45 @@ def analyse_remotely(
     AtomicityError
         If the model can't be read, or the scheduler is not there.
     """
+    micrographs = {image: micrograph_of(image) for image in images}
+    paths = {image: Path(m.path) for image, m in micrographs.items() if m.path is not None}
+    left = [image for image in micrographs if image not in paths]
+    for image, outcome, analysis in _remote_results(paths, request, place, progress, stop):
+        try:
+            own = micrograph_of(image)
+        except KeyError:  # removed in the meantime
+            continue
+        if analysis is None:
+            yield image, AtomicityError(str(outcome.error))
+        elif own.pixel_size_nm in (None, analysis.micrograph.pixel_size_nm):
+            yield image, replace(analysis, micrograph=_as_read(own, analysis.micrograph))
+        else:
+            left.append(image)
+    yield from serial(step, left, stop)
+
+
+def _remote_results(
+    paths: Mapping[str, Path],
+    request: RunRequest,
+    place: int | str,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> Iterator[tuple[str, Outcome, Analysis | None]]:
     from ....io.inputs import Input
     from ....pipeline.batch import analyse_on
     from ....pipeline.dask_workers import Workers
     from ....pipeline.sent_model import SentModel
 
-    micrographs = {image: micrograph_of(image) for image in images}
-    items = [Input(i, Path(m.path)) for i, m in micrographs.items() if m.path is not None]
-    left = [image for image, m in micrographs.items() if m.path is None]
-    report(progress, 0, len(items), "Starting the processes")
+    n = len(paths)
+    report(progress, 0, n, "Starting the processes")
     model = SentModel.of(request.model, request.device)
     n_processes, scheduler = (place, None) if isinstance(place, int) else (None, place)
-    with Workers(
-        model, workers=n_processes, scheduler=scheduler, most=len(items), stop=stop
-    ) as workers:
-        report(progress, 0, len(items), "Analysing remotely")
-        for n, (item, outcome, analysis) in enumerate(analyse_on(workers, items, request, stop), 1):
-            try:
-                own = micrograph_of(item.name)
-            except KeyError:  # removed in the meantime
-                continue
-            if analysis is None:
-                yield item.name, AtomicityError(str(outcome.error))
-            elif own.pixel_size_nm in (None, analysis.micrograph.pixel_size_nm):
-                yield item.name, replace(analysis, micrograph=_as_read(own, analysis.micrograph))
-            else:
-                left.append(item.name)
-            report(progress, n, len(items), f"Analysed {n} of {len(items)} remotely")
-    yield from serial(step, left, stop)
+    with Workers(model, workers=n_processes, scheduler=scheduler, most=n, stop=stop) as workers:
+        report(progress, 0, n, "Analysing remotely")
+        items = [Input(image, path) for image, path in paths.items()]
+        for i, (item, *result) in enumerate(analyse_on(workers, items, request, stop), 1):
+            yield item.name, *result
+            report(progress, i, n, f"Analysed {i} of {n} remotely")
 
 
 def _as_read(own: Micrograph, found: Micrograph) -> Micrograph:

@@ -1,0 +1,117 @@
+"""Steps of the loop over images: read an image, analyse it, and report its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, TypeVar
+
+from ..core.errors import Cancelled
+from ..core.image_loop import for_each_image
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, prefixed, report
+from ..io.images import load
+from ..io.inputs import Input
+from ..io.provenance import Outcome
+
+R = TypeVar("R")
+A = TypeVar("A")
+
+
+def process_in_turn(
+    inputs: Sequence[Input],
+    step: Callable[[Input, Progress], R],
+    sink: Callable[[R], None],
+    on_outcome: Callable[[Outcome, Any], None] | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> bool:
+    """Apply a step to images one by one; messages start with the number and name of the image.
+
+    Parameters
+    ----------
+    inputs : sequence of Input
+        Images.
+    step : callable
+        ``step(item, progress)`` returns a result with ``outcome`` and ``analysis``.
+    sink : callable
+        Takes each result.
+    on_outcome : callable, optional
+        Called after each image with its outcome and, if it was analysed, the analysis.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+
+    Returns
+    -------
+    bool
+        Whether ``stop`` or Ctrl-C interrupted the loop.
+    """
+    numbers = count(1)
+
+    def numbered(item: Input) -> R:
+        where = f"[{next(numbers)}/{len(inputs)}] {item.name}"
+        report(progress, 0, 0, where)
+        return step(item, prefixed(progress, f"{where}: "))
+
+    def take(result: Any) -> None:
+        sink(result)
+        if on_outcome is not None:
+            on_outcome(result.outcome, result.analysis)
+
+    return for_each_image(inputs, numbered, sinks=[take], stop=stop)
+
+
+def process_image(
+    item: Input,
+    analyse: Callable[[Micrograph, dict[str, Any]], tuple[Outcome, A, R]],
+    pixel_size_nm: float | None = None,
+    progress: Progress | None = None,
+) -> tuple[Outcome, A | None, R | None]:
+    """Read an image and analyse it; convert any error to the outcome of this image.
+
+    Parameters
+    ----------
+    item : Input
+        Image.
+    analyse : callable
+        ``analyse(micrograph, known)`` returns outcome, analysis and output. ``known`` contains the
+        fields of the outcome that are known so far; the function may add fields.
+    pixel_size_nm : float, optional
+        Pixel size; replaces that of the file.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+
+    Returns
+    -------
+    outcome : Outcome
+        Done or failed.
+    analysis, output : Any or None
+        None for an image that failed.
+
+    Raises
+    ------
+    Cancelled
+        If the analysis was cancelled.
+    """
+    if item.error is not None:
+        return item.outcome("failed", item.error), None, None
+    known: dict[str, Any] = {}
+    try:
+        report(progress, 0, 0, "Reading")
+        micrograph = load(item.path, pixel_size_nm, name=item.name)
+        known |= {
+            "sha256": micrograph.sha256,
+            "pixel_size_nm": micrograph.pixel_size_nm,
+            "calibration": micrograph.metadata.get("calibration"),
+        }
+        return analyse(micrograph, known)
+    except Cancelled:
+        raise
+    except Exception as error:  # an error in one image must not end the run
+        return item.failed(error, known), None, None
+
+
+def add_unreached(outcomes: Sequence[Outcome], inputs: Sequence[Input]) -> list[Outcome]:
+    """Complete the outcomes with "not reached" for the remaining images."""
+    rest = inputs[len(outcomes) :]
+    return [*outcomes, *(item.outcome("not reached", "stopped before") for item in rest)]
