@@ -1,5 +1,6 @@
 """Tables that are defined as lists of columns."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,9 @@ from napari_atomicity.core import cluster_table
 from napari_atomicity.core.columns import Column, conform_columns, markdown_table
 from napari_atomicity.core.errors import TableError
 from napari_atomicity.statistics import ratios
+from napari_atomicity.tracking.dwell import DWELL_COLUMNS
+from napari_atomicity.tracking.events import EVENT_COLUMNS
+from napari_atomicity.tracking.following import TRACK_COLUMNS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -27,6 +31,21 @@ DOCS = Path(__file__).parents[2] / "docs"
 )
 def test_the_documentation_holds_the_columns_of_each_schema(page, columns):
     assert markdown_table(columns) in (DOCS / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("tracks.csv", TRACK_COLUMNS),
+        ("events.csv", EVENT_COLUMNS),
+        ("dwell_times.csv", DWELL_COLUMNS),
+    ],
+)
+def test_the_documentation_names_the_columns_of_movies_in_order(file, names):
+    page = (DOCS / "movies.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{file}`"))
+    documented = re.findall(r"\w+", " ".join(re.findall("`([^`]*)`", row)[1:]))
+    assert documented == list(names)
 
 
 @pytest.mark.parametrize("values", [["1", "2"], [1.0, 2.0], [True, True]])

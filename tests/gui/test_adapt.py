@@ -61,7 +61,7 @@ def dock(viewer):
 @pytest.fixture
 def errors(monkeypatch):
     shown = []
-    for module in ("tasks", "docks.adapt.dock"):
+    for module in ("tasks", "panels.dock"):
         monkeypatch.setattr(f"napari_atomicity.gui.{module}.show_error", shown.append)
     return shown
 
@@ -75,6 +75,7 @@ def press(qtbot, settle):
         qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
         settle(dock.binding.viewer, 60_000)
         qtbot.waitUntil(lambda: not dock._waiting)
+        QApplication.processEvents()
 
     return click
 
@@ -97,6 +98,7 @@ def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     show_analysis(viewer, analysed)
     settle(viewer)
     dock.state.current = "field"
+    QApplication.processEvents()
     assert f"{len(analysed.table)} clusters in 1 image. No labels" in dock.hint.text()
     assert dock.button.isEnabled()
     dock.state.clusters.relabel([("field", int(analysed.table["cluster_id"][0]))], "Pt70")
@@ -106,6 +108,7 @@ def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     QApplication.processEvents()
     assert "your 1 corrected label" in dock.hint.text()
     dock.images.setCurrentText("all images")
+    QApplication.processEvents()
     assert f"{len(analysed.table) + 4} clusters in 2 images" in dock.hint.text()
     assert MIN_CLUSTERS == adaptation.MIN_PSEUDO_LABELS
 
@@ -208,6 +211,7 @@ def test_all_images_are_changed_but_not_those_that_went_meanwhile(
         show_analysis(viewer, replace(analysed, micrograph=micrograph, table=table))
     settle(viewer)
     dock.images.setCurrentText("all images")
+    qtbot.waitUntil(lambda: "3 images" in dock.hint.text() and dock.button.isEnabled())
     qtbot.mouseClick(dock.button, Qt.MouseButton.LeftButton)
     viewer.layers.remove("gone")
     settle(viewer, 60_000)

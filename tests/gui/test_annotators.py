@@ -13,6 +13,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
+from waiting import updated
 
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.gui.docks.annotators import text as words
@@ -113,7 +114,7 @@ def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
     assert "Tick Blind" in dock.looked.done_button.toolTip()
     click_box(dock.looked.who.blind)
     assert dock.state.blind and dock.results.isHidden() and dock.disputes.isHidden()
-    settle(viewer)
+    settle_soon(dock, settle, viewer)
     assert dock.looked.lines.lines == [] and "Bo" not in dock.looked.words.text()
     assert not dock.button.isEnabled() and dock.hint.text() == BLIND
     click(dock.looked.done_button)
@@ -131,13 +132,13 @@ def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
     settle_soon(dock, settle, viewer)
     assert dock.looked.lines.lines[1] == ("b.tif", "2 (1 ?)")
     click_box(dock.looked.who.blind)
-    settle(viewer)
+    settle_soon(dock, settle, viewer)
     assert dock.looked.lines.headers == ["Image", "Ada", "Bo"]
 
 
 def settle_soon(dock, settle, viewer) -> None:
-    """What follows soon has a moment."""
-    QTest.qWait(450)
+    """Wait until the dock has read the log again."""
+    updated(dock)
     settle(viewer)
 
 

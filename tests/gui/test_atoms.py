@@ -146,7 +146,7 @@ def dock(viewer, layer, finder, qtbot, settle):
 
 @pytest.fixture
 def settled(viewer, qtbot, settle):
-    """Wait until nothing runs, and docks have looked."""
+    """Wait until nothing runs, and docks are refreshed."""
 
     def wait():
         qtbot.wait(1)
@@ -302,6 +302,7 @@ def test_the_width_of_the_spots_proposes_a_pixel_size(viewer, dock, settled):
     assert proposal.value_nm == pytest.approx(0.15 / (2.355 * SIGMA_PX), rel=0.15)
     assert "width of its spots" in dock.pixel_size.words.text()
     click(dock.pixel_size.use_button)
+    settled()
     assert dock.image_form.pixel_size.value() == pytest.approx(proposal.value_nm, abs=1e-4)
     click(dock.button)
     settled()
@@ -422,12 +423,14 @@ def test_many_large_groups_stand_in_the_last_column():
     assert size_columns(sizes.iloc[:0]) == []
 
 
-def test_colours_follow_the_viewer_and_lead_it(found):
+def test_colours_follow_the_viewer_and_lead_it(found, settled):
     view, combo = found.binding.atoms, found.found.colouring
     combo.setCurrentIndex(combo.findData("group"))
     assert view.colour_by == "group"
+    settled()
     assert "isolated" in found.found.legend.text() and "dimer" not in found.found.legend.text()
     view.colour_by = "confidence"
+    settled()
     assert combo.currentData() == "confidence"
 
 
@@ -712,13 +715,14 @@ def test_clusters_and_their_atoms_are_selected_together(counted, state, book):
 
 
 # ---- by hand
-def test_the_switches_are_those_of_the_viewer(found):
+def test_the_switches_are_those_of_the_viewer(found, settled):
     view, part = found.binding.atoms, found.marking
     click(part.button)
     assert view.marking
     part.loupe.click()
     assert view.magnifier
     part.support.click()
+    settled()
     assert view.show_support and part.add_button.isVisible()
     for button, adds in ((part.take_button, False), (part.add_button, True)):
         click(button)
@@ -726,6 +730,7 @@ def test_the_switches_are_those_of_the_viewer(found):
         assert view.support_adds is adds and layer.mode == "add_polygon_lasso"
         assert found.binding.viewer.layers.selection.active is layer
     view.marking = view.magnifier = view.show_support = False
+    settled()
     assert not (part.button.isChecked() or part.loupe.isChecked() or part.support.isChecked())
     assert not part.add_button.isVisible()
 

@@ -154,7 +154,8 @@ def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
     layer, table = analysed.points_layer("field"), analysed.state.table("field")
     compat.camera(viewer).zoom = 100
     compat.camera(viewer).center = (0, 40 * PIXEL_NM, 40 * PIXEL_NM)
-    near = (np.abs(layer.data - 40) <= [4 / PIXEL_NM, 3 / PIXEL_NM]).all(axis=1)
+    half_px = np.array(compat.canvas_size(viewer)) / 100 / 2 / PIXEL_NM
+    near = (np.abs(layer.data - 40) <= half_px).all(axis=1)
     assert 0 < near.sum() < N_CLUSTERS
     wanted = [f"{r.label} {r.confidence:.2f}" for r in table[near].itertuples()]
     qtbot.waitUntil(lambda: texts() == wanted)

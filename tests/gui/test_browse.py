@@ -15,6 +15,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from synthetic import made_up
+from waiting import updated
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
@@ -61,10 +62,12 @@ def opened(browse, viewer, morning, qtbot, settle, monkeypatch):
     qtbot.mouseClick(browse.open_button, LEFT)
     qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
     settle(viewer)
+    updated(browse)
     return browse
 
 
 def row_words(dock) -> dict[str, str]:
+    updated(dock)
     return {row.name: row.words for row in dock.model.rows}
 
 
@@ -181,12 +184,12 @@ def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeyp
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     assert "no scheduler answers" in shown[0]
     assert opened.state.table().empty
-    assert opened.analyse_button.isEnabled()
+    qtbot.waitUntil(opened.analyse_button.isEnabled)
 
 
 def test_an_impossible_number_of_processes_is_refused(opened, qtbot, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_atomicity.gui.docks.browse.dock.show_error", shown.append)
+    monkeypatch.setattr("napari_atomicity.gui.panels.dock.show_error", shown.append)
     opened.place.setText("100000")
     qtbot.mouseClick(opened.analyse_button, LEFT)
     assert "100000 processes" in shown[0]
@@ -216,7 +219,7 @@ def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
     assert len(set(seen)) <= 2
-    assert opened.analyse_button.isEnabled()
+    qtbot.waitUntil(opened.analyse_button.isEnabled)
 
 
 def test_from_image_to_image_by_key_on_the_same_layers(opened, viewer, qtbot, settle):
@@ -238,7 +241,7 @@ def test_from_image_to_image_by_key_on_the_same_layers(opened, viewer, qtbot, se
     QTest.keyClick(canvas, Qt.Key.Key_PageUp)
     settle(viewer)
     assert opened.state.current == "a.tif"
-    assert not opened.previous_button.isEnabled()
+    qtbot.waitUntil(lambda: not opened.previous_button.isEnabled())
     # An image that can't be read stays in the list, with the reason, and nothing breaks.
     click_row(opened, 2)
     settle(viewer)
@@ -284,7 +287,7 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     assert state.images == []
     assert list(viewer.layers) == []
 
-    again = make_napari_viewer()
+    again = make_napari_viewer(show=True)
     dock = Browse(again)
     again.window.add_dock_widget(dock, name="Browse")
     scatter = Embedding(again)
@@ -314,13 +317,14 @@ def test_a_second_window_says_that_it_is_one(
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    second = make_napari_viewer()
+    second = make_napari_viewer(show=True)
     dock = Browse(second)
     second.window.add_dock_widget(dock, name="Browse")
     dock.open(str(morning))
     qtbot.waitUntil(lambda: dock.state.project is not None, timeout=10_000)
     settle(second)
     assert dock.state.read_only
+    updated(dock)
     assert "open in another window" in dock.notes.text()
     assert not dock.analyse_button.isEnabled()
     points = binding_of(second).points_layer("a.tif")
@@ -379,6 +383,7 @@ def test_what_was_done_without_a_project_is_not_lost(
     state = browse.state
     (image,) = state.images
     state.clusters.relabel([(image, 2)], "Pt41")
+    updated(browse)
     assert "memory only" in browse.title.text()
     asked = []
 
@@ -408,6 +413,7 @@ def test_moved_images_are_found_again(
     opened.open(str(morning / "morning.atomicity"))
     qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)
     settle(viewer)
+    updated(opened)
     assert "Not where they were: b.tif" in opened.notes.text()
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(archive))
     opened.actions_by_name["moved"].trigger()

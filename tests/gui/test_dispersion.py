@@ -91,7 +91,7 @@ def settled(qtbot):
 
     def wait(dock: Dispersion) -> Dispersion:
         def rests() -> bool:
-            waits = dock._timer.isActive() or dock._mark_timer.isActive()
+            waits = bool(dock.outdated()) or dock._debounce.isActive()
             return not (waits or running(dock.state, dock._task))
 
         qtbot.waitUntil(rests)
@@ -129,13 +129,13 @@ def value(dock: Dispersion, name: str) -> str:
 
 
 # ---- figures
-def test_the_figures_are_those_of_the_image_looked_at(dock, state, settled):
+def test_the_figures_are_those_of_the_image_looked_at(dock, state, settled, qtbot):
     assert value(dock, "Atoms, counted") == "30" and value(dock, "Support") == "64 nm²"
     expected = found_in("one").candidates["confidence"].sum()
     assert value(dock, "Atoms, expected") == f"{expected:.3g}"
     assert value(dock, "Density") == f"{expected / 64:.3g} /nm²"
     state.current = "two"
-    assert not dock.body.isEnabled(), "what is of another image is greyed"
+    qtbot.waitUntil(lambda: not dock.body.isEnabled())  # it shows the other image
     settled(dock)
     assert dock.body.isEnabled() and value(dock, "Atoms, counted") == "40"
 
@@ -234,7 +234,6 @@ def test_a_bar_of_the_histogram_selects_its_atoms_and_shows_what_is_selected(doc
     assert len(state.atoms.selection) == data["count"][fullest] > 1
     click(dock, other, SHIFT)
     assert state.atoms.selection == inside(fullest) | inside(other)
-    dock._mark()
     assert dock.view.share[fullest] == dock.view.share[other] == 1
     assert (dock.view.share > 0).sum() == 2
     assert "selected atoms marked" in dock.hint.text()
@@ -337,8 +336,8 @@ def test_what_is_drawn_is_saved(dock, show, tmp_path, monkeypatch, suffix):
 # ---- while it works
 def test_cancel_keeps_what_was_shown_greyed_and_update_goes_on(dock, state, qtbot, settled):
     dock.form.controls["simulations"].setValue(9999)
-    dock.update_now()
-    assert dock.waiting.isVisible() and not dock.body.isEnabled()
+    qtbot.waitUntil(dock.waiting.isVisible)
+    assert not dock.body.isEnabled()
     before = dock.model.figures
     qtbot.waitUntil(lambda: dock.waiting.bar.value() > 0)
     QTest.mouseClick(dock.waiting.cancel_button, LEFT)
@@ -353,9 +352,9 @@ def test_cancel_keeps_what_was_shown_greyed_and_update_goes_on(dock, state, qtbo
     assert dock.body.isEnabled() and not dock.update_button.isVisible()
 
 
-def test_a_newer_question_ends_the_older_one(dock, state, settled):
+def test_a_newer_question_ends_the_older_one(dock, state, settled, qtbot):
     dock.form.controls["simulations"].setValue(9999)
-    dock.update_now()
+    qtbot.waitUntil(lambda: bool(running(state, dock._task)))
     (older,) = running(state, dock._task)
     dock.form.controls["simulations"].setValue(19)
     state.atoms.set_threshold("one", 0.9)
@@ -365,10 +364,11 @@ def test_a_newer_question_ends_the_older_one(dock, state, settled):
     assert value(dock, "Atoms, counted") == str(n)
 
 
-def test_while_hidden_it_rests(dock, state, settled):
+def test_while_hidden_it_rests(dock, state, settled, qtbot):
     dock.hide()
     state.atoms.set_threshold("one", 0.9)
-    assert not dock._timer.isActive() and not running(state, dock._task)
+    qtbot.wait(10)
+    assert not dock._debounce.isActive() and not running(state, dock._task)
     dock.show()
     settled(dock)
     assert value(dock, "Atoms, counted") != "30"

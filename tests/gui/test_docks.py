@@ -24,12 +24,13 @@ from napari_atomicity.state.window_state import TaskState
 
 
 @pytest.fixture
-def dock(viewer):
+def dock(viewer, qtbot):
     """Docks a widget."""
 
     def add(kind):
         widget = kind(viewer)
         viewer.window.add_dock_widget(widget, name=kind.__name__, add_vertical_stretch=False)
+        qtbot.waitUntil(widget.isVisible)
         return widget
 
     return add
@@ -75,7 +76,7 @@ def test_analyse_averages_if_asked_and_so_are_maps_of_another_class(
 ):
     monkeypatch.setattr("napari_atomicity.gui.viewer.jobs.classifier_of", lambda _: model)
     analyse = dock(Analyse)
-    analyse.symmetries.setChecked(True)
+    analyse.form.controls["symmetries"].setChecked(True)
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     state = binding_of(viewer).state

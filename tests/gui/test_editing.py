@@ -138,6 +138,7 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     before = class_ratios(state.table("field"), scope="all")["count"].sum()
     buttons = Editing(binding)
     qtbot.addWidget(buttons)
+    buttons.show()
     qtbot.mouseClick(buttons.buttons["exclude"], LEFT)
     layer = shown.layers["field regions"]
     assert shown.layers.selection.active is layer

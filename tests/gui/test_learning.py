@@ -52,6 +52,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     state = bench.state
     learning = Learning(bench.binding)
     qtbot.addWidget(learning)
+    learning.show()
     assert not learning.adapt_button.isEnabled()
     table = state.table()
     keys = list(zip(table["image"], table["cluster_id"].tolist(), strict=True))
@@ -102,7 +103,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     bench.open(str(path))
     qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
     settle(viewer)
-    assert "morning-1" in bench.notes.text()
+    qtbot.waitUntil(lambda: "morning-1" in bench.notes.text())
     assert read_model(user_folder() / "morning-1.safetensors")[0].model_id in set(
         state.table()["model_id"]
     )
@@ -111,7 +112,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
 def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "napari_atomicity.training.train",
+        "napari_atomicity.training.run.train",
         lambda request, *a, **k: asked.append(request) or (_ for _ in ()).throw(ValueError("no")),
     )
     monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", lambda words: None)
@@ -119,6 +120,7 @@ def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monke
     state.clusters.relabel([("a.tif", 1), ("b.tif", 2)], "Pt19")
     learning = Learning(bench.binding)
     qtbot.addWidget(learning)
+    learning.show()
     train = Train(viewer)
     viewer.window.add_dock_widget(train, name="Train (Atomicity)", add_vertical_stretch=False)
     qtbot.waitUntil(lambda: learning.train_button.isEnabled())

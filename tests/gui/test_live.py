@@ -15,8 +15,8 @@ from qtpy.QtTest import QTest
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
 from napari_atomicity.gui.docks.live.history import MAX_ROWS, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline import watch
-from napari_atomicity.pipeline.control_chart import FeatureSummary
 from napari_atomicity.pipeline.watch import Watch
 
 LEFT = Qt.MouseButton.LeftButton
@@ -51,7 +51,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def dock(viewer, qtbot, folder):
+def dock(viewer, qtbot, folder, settle):
     dock = Live(viewer)
     qtbot.addWidget(dock)
     dock.resize(400, 1000)
@@ -62,6 +62,7 @@ def dock(viewer, qtbot, folder):
     if dock.watching is not None:
         dock.watching.stop()
         dock.watching.wait()
+    settle(viewer)  # an image may still be on its way to the canvas
 
 
 def press(dock):

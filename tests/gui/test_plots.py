@@ -296,7 +296,7 @@ def test_this_image_alone_and_its_successor(viewer, dock, state, show, settle):
 def test_the_mouse_says_what_it_is_on(dock, show, monkeypatch):
     show("diameter")
     said = []
-    tip = "napari_atomicity.gui.scatter.view.QToolTip.showText"
+    tip = "napari_atomicity.gui.controls.drawing.QToolTip.showText"
     monkeypatch.setattr(tip, lambda at, words, w: said.append(words))
     place = centre(dock, int(np.flatnonzero(dock.view.data["count"] > 1)[0]))
     event = QHelpEvent(QEvent.Type.ToolTip, place, dock.view.mapToGlobal(place))

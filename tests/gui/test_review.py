@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 from synthetic import CLASSES, made_up
+from waiting import updated
 
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.help import Help
@@ -53,7 +54,7 @@ def state(shown):
 def dock(shown):
     dock = Review(shown)
     shown.window.add_dock_widget(dock, name="Review")
-    return dock
+    return updated(dock)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def choose(dock, order, **fields):
 def start(dock, order="confidence", **fields):
     choose(dock, order, **fields)
     QTest.mouseClick(dock.button, LEFT)
-    return dock.review
+    return updated(dock).review
 
 
 def corrected(state, key):
@@ -228,7 +229,8 @@ def test_the_dock_says_how_far_one_is(shown, state, dock, press, qtbot):
     assert dock.answers.shown.text().startswith(f"{image}, cluster {cluster_id}: Pt")
     assert "nothing of the others" in dock.words.text() and not dock.chart.isVisible()
     QTest.mouseClick(dock.button, LEFT)
-    assert dock.review is None and dock.form.isVisible()
+    assert dock.review is None
+    qtbot.waitUntil(dock.form.isVisible)
 
 
 def test_answers_by_the_mouse(shown, state, dock, qtbot):
@@ -294,7 +296,7 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, state, doc
     press(KEY.Key_N)
     qtbot.waitUntil(lambda: "hard ones" in dock.words.text())
     press(KEY.Key_Escape)
-    assert dock.button.text() == GO_ON and not dock.number.isVisible()
+    qtbot.waitUntil(lambda: dock.button.text() == GO_ON and not dock.number.isVisible())
     again = start(dock, "sample")
     assert again.queue is review.queue
     assert again.accuracy().overall == found.overall
@@ -313,7 +315,7 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, state, doc
 def test_without_images_the_dock_says_what_to_do(viewer):
     dock = Review(viewer)
     viewer.window.add_dock_widget(dock, name="Review")
-    assert "Analyse an image first" in dock.hint.text()
+    assert "Analyse an image first" in updated(dock).hint.text()
     assert not dock.button.isEnabled()
 
 
@@ -502,7 +504,7 @@ def test_the_name_is_remembered(bench):
     bench.state.annotator = ""
     again = Review(bench.binding.viewer)
     bench.binding.viewer.window.add_dock_widget(again, name="Review again")
-    assert again.who.name.text() == bench.state.annotator == "Grace"
+    assert updated(again.who).name.text() == bench.state.annotator == "Grace"
     bench.state.clusters.relabel([("a.tif", 1)], "Pt19")
     assert bench.state.history[-1].annotator == "Grace"
 
@@ -513,7 +515,7 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     qtbot.mouseClick(bench.who.blind, LEFT)
     assert state.blind and bench.who.words.isVisible()
     assert (state.table()["label_corrected"] == "").all()
-    assert "Leave blind mode" in bench.annotators.words.text()
+    qtbot.waitUntil(lambda: "Leave blind mode" in bench.annotators.words.text())
     assert start(bench) is None and "hidden" in bench.hint.text()
     review = start(bench, "random")
     assert "Pt" not in bench.answers.shown.text()
@@ -598,13 +600,13 @@ def test_a_file_that_is_no_project_is_refused(bench, tmp_path, monkeypatch):
 
 
 def test_where_nothing_may_be_changed_the_dock_says_so(bench, project, make_napari_viewer, settle):
-    viewer = make_napari_viewer()
+    viewer = make_napari_viewer(show=True)
     state = binding_of(viewer).state
     with Project(project.path) as second:
         state.open_project(second, second.load_all())
         dock = Review(viewer)
         viewer.window.add_dock_widget(dock, name="Review")
-        assert not dock.button.isEnabled()
+        assert not updated(dock).button.isEnabled()
         assert "another window" in dock.hint.text()
         settle(viewer)
         state.close_project()

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPalette
-from qtpy.QtWidgets import QApplication
 from synthetic import made_up
 
 from napari_atomicity.core.cluster_table import corrected
@@ -60,7 +59,7 @@ def dock(viewer):
 @pytest.fixture
 def errors(monkeypatch):
     shown = []
-    for module in ("tasks", "docks.train.dock"):
+    for module in ("tasks", "panels.dock"):
         monkeypatch.setattr(f"napari_atomicity.gui.{module}.show_error", shown.append)
     return shown
 
@@ -80,7 +79,7 @@ def press(dock, qtbot) -> None:
 
 def quick(dock) -> None:
     dock.form.controls["epochs"].setValue(2)
-    dock.start.setCurrentText("scratch")
+    dock.start_from.setCurrentText("scratch")
     dock.form.controls["device"].setCurrentText("CPU")
 
 
@@ -103,7 +102,7 @@ def test_a_folder_becomes_a_model_that_other_docks_can_ask(
     assert f"{card.data['left_out']['border']} border" in dock.result.text()
     assert analyse.models.findData("trained-1") >= 0
     assert analyse.models.model == "default"  # what was chosen stays
-    assert dock.start.findText("trained-1") >= 0
+    assert dock.start_from.findText("trained-1") >= 0
     assert dock.button.isEnabled() and dock.button.text() == "Train"
 
 
@@ -144,7 +143,7 @@ def test_simulated_classes_are_asked_for_as_they_are_set(
 ):
     asked = []
     monkeypatch.setattr(
-        "napari_atomicity.training.train",
+        "napari_atomicity.training.run.train",
         lambda request, progress, stop, on_epoch: asked.append(request) or _wait(stop),
     )
     dock.source.setCurrentText("Simulated classes")
@@ -178,7 +177,7 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
 ):
     asked = []
     monkeypatch.setattr(
-        "napari_atomicity.training.train",
+        "napari_atomicity.training.run.train",
         lambda request, progress, stop, on_epoch: asked.append(request) or _wait(stop),
     )
     state = binding_of(viewer).state
@@ -189,8 +188,8 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
     state.clusters.set_analysis(made_up(12, "b", seed=1))
     state.clusters.relabel([("a", 1), ("b", 2)], "Pt19")
     state.clusters.relabel([("a", 3)], "unknown")
-    QApplication.processEvents()
-    assert "2 corrected clusters in 2 images: 2 Pt19" in dock.counted.text()
+    words = "2 corrected clusters in 2 images: 2 Pt19"
+    qtbot.waitUntil(lambda: words in dock.counted.text() and dock.button.isEnabled())
     press(dock, qtbot)
     qtbot.waitUntil(lambda: bool(asked))
     pairs = asked[0].source.images

@@ -5,13 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from napari_atomicity.models.domain_shift import domain_shift
+from napari_atomicity.models.domain_shift import FeatureSummary, domain_shift
 from napari_atomicity.pipeline.control_chart import (
     FIRST,
     IMAGES_PER_FALSE_ALARM,
     MAX_REFERENCE_IMAGES,
-    Chart,
-    FeatureSummary,
+    ControlChart,
     images_per_false_alarm,
 )
 
@@ -31,7 +30,7 @@ def test_false_alarms_are_as_rare_as_stated():
     rng = np.random.default_rng(0)
     rang = judged = 0
     for _ in range(60):
-        chart = Chart()
+        chart = ControlChart()
         for image in images(FIRST + 60, rng):
             reading = chart.add(image)
             judged += np.isfinite(reading.change)
@@ -50,7 +49,7 @@ def test_the_limit_is_that_of_the_stated_rate():
 
 def test_a_change_rings_until_it_is_over():
     rng = np.random.default_rng(1)
-    chart = Chart()
+    chart = ControlChart()
     before = [chart.add(image) for image in images(25, rng)]
     assert not any(reading.rings for reading in before)
     assert all(np.isnan(r.change) for r in before[: FIRST - 1]) and before[-1].reference == 25
@@ -63,7 +62,7 @@ def test_a_change_rings_until_it_is_over():
 
 def test_one_odd_image_neither_rings_nor_joins_the_reference():
     rng = np.random.default_rng(1)
-    chart = Chart()
+    chart = ControlChart()
     for image in images(25, rng):
         chart.add(image)
     odd = chart.add(images(1, rng, at=4.0)[0])
@@ -73,7 +72,7 @@ def test_one_odd_image_neither_rings_nor_joins_the_reference():
 
 def test_the_reference_grows_no_further_than_it_needs():
     rng = np.random.default_rng(8)
-    chart = Chart(4)
+    chart = ControlChart(4)
     for image in images(MAX_REFERENCE_IMAGES + 20, rng):
         reading = chart.add(image)
     assert reading.reference == chart.images == MAX_REFERENCE_IMAGES and reading.joined
@@ -81,7 +80,7 @@ def test_the_reference_grows_no_further_than_it_needs():
 
 def test_a_change_step_by_step_rings():
     rng = np.random.default_rng(2)
-    chart = Chart()
+    chart = ControlChart()
     quiet = [chart.add(image).rings for image in images(20, rng)]
     steps = [chart.add(images(1, rng, at=0.1 * i)[0]).rings for i in range(40)]
     assert not any(quiet) and any(steps)
@@ -89,7 +88,7 @@ def test_a_change_step_by_step_rings():
 
 def test_as_far_from_the_training_in_another_direction_is_a_change():
     rng = np.random.default_rng(3)
-    chart = Chart()
+    chart = ControlChart()
     for image in images(15, rng, at=3.0):
         chart.add(image)
     turned = images(4, rng, at=-3.0)
@@ -99,7 +98,7 @@ def test_as_far_from_the_training_in_another_direction_is_a_change():
 
 def test_drift_of_the_session_has_the_scatter_taken_off():
     rng = np.random.default_rng(4)
-    chart = Chart()
+    chart = ControlChart()
     known = images(200, rng, spread=0.0)
     far = [chart.add(image).drift for image in [*known, *images(40, rng, at=2.0, spread=0.0)]]
     assert np.mean(far[20:200]) == pytest.approx(0.0, abs=0.06)
@@ -107,22 +106,22 @@ def test_drift_of_the_session_has_the_scatter_taken_off():
 
 
 def test_few_clusters_say_nothing_and_nothing_need_be_judged():
-    chart = Chart(4)
+    chart = ControlChart(4)
     rng = np.random.default_rng(5)
     for image in images(4, rng):
         chart.add(image)
     reading = chart.add(None)
     assert reading.reference == 4 and not reading.rings and np.isnan(reading.drift)
-    never = Chart(0)
+    never = ControlChart(0)
     for at in (0.0, 90.0):
         assert not any(never.add(image).rings for image in images(20, rng, at=at))
     with pytest.raises(ValueError, match="at least 4"):
-        Chart(3)
+        ControlChart(3)
 
 
 def test_accepted_conditions_are_the_reference():
     rng = np.random.default_rng(6)
-    chart = Chart(5)
+    chart = ControlChart(5)
     for image in images(20, rng):
         chart.add(image)
     new = images(20, rng, at=5.0)
@@ -133,7 +132,7 @@ def test_accepted_conditions_are_the_reference():
 
 
 def test_identical_images_are_no_division_by_zero():
-    chart = Chart(4)
+    chart = ControlChart(4)
     same = FeatureSummary(np.ones(D), 0.5)
     with np.errstate(all="raise"):
         assert not any(chart.add(same).rings for _ in range(8))

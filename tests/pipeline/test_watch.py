@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline import run_files, runs
 from napari_atomicity.pipeline import watch as module
 from napari_atomicity.pipeline.batch import run_batch
-from napari_atomicity.pipeline.control_chart import SESSION_CHANGED, FeatureSummary
+from napari_atomicity.pipeline.control_chart import SESSION_CHANGED
 from napari_atomicity.pipeline.live import read_log
 from napari_atomicity.pipeline.part_store import PartStore
 from napari_atomicity.pipeline.runs import RunRequest

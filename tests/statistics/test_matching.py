@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.statistics.matching import f1_of, match, match_boxes
 
 # A coarse grid makes ties, exact distances and coinciding points likely.
@@ -83,7 +84,7 @@ def test_tolerances_that_make_no_sense(tolerance):
 
 @pytest.mark.parametrize("points", [np.zeros((2, 3)), np.zeros(4), [[0.0, np.nan]]])
 def test_points_that_are_none(points):
-    with pytest.raises(ValueError):
+    with pytest.raises(AtomicityError):
         match(points, np.zeros((1, 2)), 1.0)
 
 

@@ -31,6 +31,7 @@ from .analysis import AtomAnalysis, find_atoms
 from .isolation import fit_atom_width
 from .localisation import SIGMA_NM
 from .regions import make_cluster_mask
+from .spots import add_gaussian_spots
 
 if TYPE_CHECKING:
     from .finder import AtomModel
@@ -401,35 +402,3 @@ def _positions_among(
     here = here[inside][mask[tuple(rounded[inside].T)]][: rng.binomial(number, share)]
     rest = free[rng.integers(0, len(free), number - len(here))]
     return np.concatenate([here, rest + rng.uniform(-0.5, 0.5, rest.shape)])
-
-
-def add_gaussian_spots(
-    image: np.ndarray, points: np.ndarray, heights: np.ndarray, sigma_px: float
-) -> np.ndarray:
-    """Add round Gaussian spots to an image.
-
-    Parameters
-    ----------
-    image : ndarray of shape (Y, X)
-        Image.
-    points : ndarray of shape (N, 2)
-        Positions (y, x) in pixels.
-    heights : ndarray of shape (N,)
-        Heights of the spots.
-    sigma_px : float
-        Standard deviation of the spots.
-
-    Returns
-    -------
-    ndarray of float32, shape (Y, X)
-        The image with the spots.
-    """
-    out = np.array(image, np.float32)
-    reach = int(4 * sigma_px) + 2
-    for (y, x), height in zip(points, heights, strict=True):
-        top, left = max(0, round(y) - reach), max(0, round(x) - reach)
-        part = out[top : round(y) + reach + 1, left : round(x) + reach + 1]
-        dy = np.arange(top, top + part.shape[0])[:, None] - y
-        dx = np.arange(left, left + part.shape[1])[None] - x
-        part += height * np.exp(-(dy**2 + dx**2) / (2 * sigma_px**2))
-    return out

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import CalibrationError, ModelError, ReadError, TableError
+from ..core.text import pluralise
 from ..pipeline.atom_request import AtomRequest
 from .common import (
     AsJson,
     ConsoleProgress,
     Images,
-    counted,
     exit_with_status,
     fail,
     guarded,
@@ -53,7 +53,7 @@ def atoms(
     _print_dispersion(run)
     if as_json:
         print_json(run.summary())
-    say(f"{counted(len(run.table), 'atom')}; results in {out}")
+    say(f"{pluralise(len(run.table), 'atom')}; results in {out}")
     exit_with_status(run, out / "run.json")
 
 
@@ -172,5 +172,5 @@ def train_atom_model(
         print_json({"model_id": card.model_id, **card.to_dict()})
     say(f"model {card.model_id} for atoms in {out}")
     for source, scores in card.scores.items():
-        f1, marked = scores["f1"], counted(int(scores["marked"]), "marked atom")
+        f1, marked = scores["f1"], pluralise(int(scores["marked"]), "marked atom")
         say(f"{source}: F1 {f1:.3f} on held-out images, {marked}")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import ModelError, ReadError, TableError
+from ..core.text import pluralise
 from ..pipeline.run_request import RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,
     Images,
-    counted,
     exit_with_status,
     fail,
     guarded,
@@ -87,9 +87,8 @@ def _finish(run: BatchRun, out: Path) -> None:
     """Print the number of images and clusters, and exit with the status of the run."""
     done = sum(outcome.status == "done" for outcome in run.outcomes)
     earlier = f", {run.reused} of them by an earlier run" if run.reused else ""
-    say(
-        f"{counted(done, 'image')}{earlier}, {counted(len(run.table), 'cluster')}; results in {out}"
-    )
+    clusters = pluralise(len(run.table), "cluster")
+    say(f"{pluralise(done, 'image')}{earlier}, {clusters}; results in {out}")
     if run.problem is not None:
         fail(f"{run.problem} The completed images are saved", 1)
     exit_with_status(run, out / "failures.csv", "; the same command resumes the run")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, 
 import typer
 
 from ..core.errors import AtomicityError, Cancelled
+from ..core.text import pluralise
 
 if TYPE_CHECKING:
     from ..io.provenance import Outcome
@@ -37,11 +38,6 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the random number genera
 def say(message: str) -> None:
     """Print a message on standard error."""
     print(message, file=sys.stderr, flush=True)
-
-
-def counted(n: int, what: str) -> str:
-    """Format a number with its noun: ``1 atom``, ``2 atoms``."""
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def print_json(values: Any) -> None:
@@ -134,9 +130,9 @@ class ConsoleProgress:
         """Print the result, or the error, and the warnings of an image."""
         if outcome.status == "done":
             seconds = sum(outcome.seconds.values())
-            number = counted(outcome.clusters or 0, "cluster")
+            number = pluralise(outcome.clusters or 0, "cluster")
             if outcome.atoms is not None:
-                number = counted(outcome.atoms, "atom")
+                number = pluralise(outcome.atoms, "atom")
             self.line(f"{outcome.image}: {number} ({seconds:.1f} s)")
         else:
             error = outcome.error or ""
@@ -161,7 +157,7 @@ def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
     if run.interrupted:
         fail(f"stopped: the completed images are saved{advice}", 130)
     if run.failed:
-        fail(f"{counted(len(run.failed), 'image')} could not be analysed: see {see}")
+        fail(f"{pluralise(len(run.failed), 'image')} could not be analysed: see {see}")
 
 
 def split_names(text: str) -> list[str]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import AtomicityError, TableError
+from ..core.text import pluralise
 from .common import (
     AsJson,
     Images,
     PixelSizeOption,
     Seed,
-    counted,
     fail,
     guarded,
     print_json,
@@ -112,8 +112,9 @@ def consensus(
         say(f"note: {note}")
     if as_json:
         print_json(report)
-    n = counted(len(found.believed), "atom")
-    say(f"{n} by consensus of {_people(len(found.annotators))}; results in {out}")
+    atoms = pluralise(len(found.believed), "atom")
+    people = pluralise(len(found.annotators), "person", "people")
+    say(f"{atoms} by consensus of {people}; results in {out}")
 
 
 def _atoms(path: Path, *place: str) -> pd.DataFrame:
@@ -128,10 +129,6 @@ def _atoms(path: Path, *place: str) -> pd.DataFrame:
     if missing:
         fail(f"{path.name}: the table of atoms lacks the columns {', '.join(missing)}.", 2)
     return table
-
-
-def _people(n: int) -> str:
-    return "1 person" if n == 1 else f"{n} people"
 
 
 def _check(filled: Filled) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import ModelError
+from ..core.text import pluralise
 from ..pipeline.run_request import RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,
-    counted,
     fail,
     guarded,
     print_json,
@@ -112,13 +112,13 @@ def _watch(
 
 def _finish(run: LiveRun, out: Path) -> None:
     """Print the number of images, and exit with the status of the run."""
-    images = counted(sum(outcome.status == "done" for outcome in run.outcomes), "image")
+    images = pluralise(sum(outcome.status == "done" for outcome in run.outcomes), "image")
     written = f"results in {out}" if run.files else "stopped before there were results"
     say(f"{images}, {run.analysed} of them now; {written}")
     if run.waiting:
-        say(f"{counted(run.waiting, 'file')} not analysed: the same command resumes")
+        say(f"{pluralise(run.waiting, 'file')} not analysed: the same command resumes")
     if run.failed:
-        number = counted(len(run.failed), "image")
+        number = pluralise(len(run.failed), "image")
         fail(f"{number} could not be analysed: see {out / 'failures.csv'}")
 
 
@@ -132,7 +132,7 @@ def _print_live(console: ConsoleProgress, live: LiveUpdate) -> None:
             console.outcome(outcome)
         return
     words = [
-        f"{outcome.image}: {counted(found.clusters, 'cluster')}",
+        f"{outcome.image}: {pluralise(found.clusters, 'cluster')}",
         f"confidence {found.mean_confidence:.2f}",
     ]
     if found.drift == found.drift:

@@ -110,7 +110,7 @@ def conform_columns(
         elif column.dtype == TEXT:
             out[name] = values.astype(object).where(values.notna(), "").astype(object)
         elif column.dtype == "bool":  # also from a file, or after joining a table that lacks it
-            out[name] = values.astype(str).str.lower().isin(["true", "1", "1.0"])
+            out[name] = flags(values)
         else:
             numbers = _convert_numbers(values, column, what)
             # Whole numbers of atoms, as in a ground truth, stay integers.
@@ -120,6 +120,11 @@ def conform_columns(
     # pandas 3 and later keep the names in Arrow arrays, which are slow to iterate over.
     conformed.columns = pd.Index(names, dtype=object)
     return conformed
+
+
+def flags(values: pd.Series) -> pd.Series:
+    """Return flags as Booleans, also from a file in which some are missing; these are False."""
+    return values.astype(str).str.lower().isin(["true", "1", "1.0"])
 
 
 def _convert_numbers(values: pd.Series, column: Column, what: str) -> pd.Series:

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from ..core.devices import (
     DeviceLostError,
@@ -29,7 +28,14 @@ from ..core.progress import Progress, Stop, check
 from .background import BackgroundGrid, neighbouring_blocks
 from .filters import mirror_indices, reach
 from .frame import Frame, Tile, tiles
-from .patches import BACKGROUND_WINDOW_NM, bounding_tile, extract_patches, half_window
+from .patches import (
+    BACKGROUND_WINDOW_NM,
+    bounding_tile,
+    extract_patches,
+    half_window,
+    patch_positions,
+    sample_patches,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -165,9 +171,7 @@ def patches_on_device(
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px
     out = {c: torch.zeros((n, size, size), device=device) for c in settings.channels}
-    frames = table["frame"].to_numpy(int)
-    centres = table[["y_px", "x_px"]].to_numpy(float)
-    middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
+    frames, centres, middles = patch_positions(micrograph, table)
     for index in np.unique(frames):
         frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
         for tile in tiles(frame.shape, tile_px):
@@ -177,7 +181,10 @@ def patches_on_device(
             check(stop)
             held = bounding_tile(middles[rows], half_window(pixel_nm, settings))
             images = _channels(frame, held, settings, device)
-            _sample(images, held, centres[rows], rows, pixel_nm, settings, out)
+            whole = torch.stack(list(images.values()))
+            patches = sample_patches(whole, held, centres[rows], pixel_nm, settings, _CHUNK, map)
+            for channel, values in zip(images, patches.unbind(1), strict=True):
+                out[channel][torch.from_numpy(rows).to(device)] = values
     if "raw" in out:
         out["raw"] /= intensity_per_atom
     return out
@@ -246,36 +253,3 @@ def _grid_at(grid: BackgroundGrid, y: np.ndarray, x: np.ndarray, device: torch.d
 def _inner(image: Tensor, margin: int) -> Tensor:
     """Remove ``margin`` pixels on every side."""
     return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
-
-
-def _sample(
-    images: dict[str, Tensor],
-    tile: Tile,
-    centres_px: np.ndarray,
-    rows: np.ndarray,
-    pixel_nm: float,
-    settings: PatchSettings,
-    out: dict[str, Tensor],
-) -> None:
-    """Interpolate linearly on the grids of all patches, and write to these rows."""
-    half, size = half_window(pixel_nm, settings), settings.size_px
-    edge = 2 * half + 1
-    whole = torch.stack(list(images.values()))
-    device = whole.device
-    windows = whole.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
-    middles = np.clip(np.round(centres_px).astype(int) - tile.origin, half, None)
-    middles = np.minimum(middles, np.array(whole.shape[1:]) - half - 1)
-    offset = (np.arange(size) - (size - 1) / 2) * settings.field_of_view_nm / size / pixel_nm
-    # Relative to its own window, so that precision does not depend on the size of the image.
-    own = centres_px - tile.origin - middles
-    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float().to(device) for i in (0, 1))
-    at = torch.from_numpy(middles - half).to(device)
-    where = torch.from_numpy(rows).to(device)
-    for start in range(0, len(rows), _CHUNK):
-        some = slice(start, start + _CHUNK)
-        cut = windows[at[some, 0], at[some, 1]]
-        grid = torch.empty((len(cut), size, size, 2), device=device)
-        grid[..., 0], grid[..., 1] = x[some, None], y[some, :, None]
-        sampled = grid_sample(cut, grid, "bilinear", "border", align_corners=True)
-        for i, channel in enumerate(images):
-            out[channel][where[some]] = sampled[:, i]

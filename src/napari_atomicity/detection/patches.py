@@ -5,12 +5,17 @@ A frame is read in tiles, only where it contains clusters; a patch does not depe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import pandas as pd
+import torch
+from torch.nn.functional import grid_sample
 
 from ..core.micrograph import Micrograph
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
+from ..core.threads import parallel_map
 from .filters import cubic_weights, gaussian, inner, mirror_indices, reach
 from .frame import Frame, Tile, group_points
 
@@ -162,9 +167,7 @@ def extract_patches(
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px
     out = {c: np.zeros((n, size, size), np.float32) for c in settings.channels}
-    frames = table["frame"].to_numpy(int)
-    centres = table[["y_px", "x_px"]].to_numpy(float)
-    middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
+    frames, centres, middles = patch_positions(micrograph, table)
     half, done = half_window(pixel_nm, settings), 0
     margin = half + contrast_margin(settings.lcn_window_nm / pixel_nm)
     for index in np.unique(frames):
@@ -176,12 +179,23 @@ def extract_patches(
             rows = of_frame[own]
             held = bounding_tile(middles[rows], half)
             images = channel_images(frame, held, settings)
-            for channel, patch in _sample(images, held, centres[rows], pixel_nm, settings).items():
-                out[channel][rows] = patch
+            whole = torch.from_numpy(np.stack(list(images.values())))
+            patches = sample_patches(whole, held, centres[rows], pixel_nm, settings)
+            for channel, values in zip(images, patches.transpose(0, 1).numpy(), strict=True):
+                out[channel][rows] = values
             done += len(rows)
     if "raw" in out:
         out["raw"] /= np.float32(intensity_per_atom)
     return out
+
+
+def patch_positions(
+    micrograph: Micrograph, table: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return frames (N,), centres (N, 2) in pixels, and the nearest pixels in the image."""
+    centres = table[["y_px", "x_px"]].to_numpy(float)
+    middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
+    return table["frame"].to_numpy(int), centres, middles
 
 
 def half_window(pixel_nm: float, settings: PatchSettings) -> int:
@@ -228,39 +242,55 @@ def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> dict[st
     return images
 
 
-def _sample(
-    images: dict[str, np.ndarray],
+def sample_patches(
+    images: torch.Tensor,
     tile: Tile,
     centres_px: np.ndarray,
     pixel_nm: float,
     settings: PatchSettings,
-) -> dict[str, np.ndarray]:
-    """Interpolate all channels linearly on the grids of all patches."""
-    import torch
-    from torch.nn.functional import grid_sample
+    chunk: int = _CHUNK,
+    apply: Callable[..., Iterable[torch.Tensor]] = parallel_map,
+) -> torch.Tensor:
+    """Interpolate channels linearly on the grids of patches.
 
-    from ..core.threads import parallel_map
+    Parameters
+    ----------
+    images : Tensor of shape (C, Y, X)
+        Channels of a tile.
+    tile : Tile
+        Part of the frame.
+    centres_px : ndarray of shape (N, 2)
+        Centres (y, x) of the patches in the frame.
+    pixel_nm : float
+        Pixel size.
+    settings : PatchSettings
+        Field of view and grid.
+    chunk : int, optional
+        Number of patches at a time.
+    apply : callable, optional
+        `core.threads.parallel_map`, or `map` without threads.
 
+    Returns
+    -------
+    Tensor of shape (N, C, size_px, size_px)
+        The patches, on the device of the images.
+    """
     half, size = half_window(pixel_nm, settings), settings.size_px
-    edge = 2 * half + 1
-    whole = torch.from_numpy(np.stack(list(images.values())))
-    windows = whole.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
+    edge, device = 2 * half + 1, images.device
+    windows = images.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
     middles = np.clip(np.round(centres_px).astype(int) - tile.origin, half, None)
-    middles = np.minimum(middles, np.array(whole.shape[1:]) - half - 1)
-    at = torch.from_numpy(middles - half)
+    middles = np.minimum(middles, np.array(images.shape[1:]) - half - 1)
+    at = torch.from_numpy(middles - half).to(device)
     offset = (np.arange(size) - (size - 1) / 2) * settings.field_of_view_nm / size / pixel_nm
     # Relative to its own window, so that precision does not depend on the size of the image.
     own = centres_px - tile.origin - middles
-    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float() for i in (0, 1))
-    out = np.empty((len(images), len(centres_px), size, size), np.float32)
+    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float().to(device) for i in (0, 1))
 
-    def fill(start: int) -> None:
-        rows = slice(start, start + _CHUNK)
+    def sample(rows: slice) -> torch.Tensor:
         cut = windows[at[rows, 0], at[rows, 1]]
-        grid = torch.empty((len(cut), size, size, 2))
+        grid = torch.empty((len(cut), size, size, 2), device=device)
         grid[..., 0], grid[..., 1] = x[rows, None], y[rows, :, None]
-        sampled = grid_sample(cut, grid, "bilinear", "border", align_corners=True)
-        out[:, rows] = sampled.transpose(0, 1).numpy()
+        return grid_sample(cut, grid, "bilinear", "border", align_corners=True)
 
-    parallel_map(fill, range(0, len(centres_px), _CHUNK))
-    return dict(zip(images, out, strict=True))
+    chunks = [slice(start, start + chunk) for start in range(0, len(centres_px), chunk)]
+    return torch.cat(list(apply(sample, chunks)))

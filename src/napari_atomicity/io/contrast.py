@@ -20,9 +20,27 @@ def to_8_bit(pixels: np.ndarray, low: float = 0.2, high: float = 99.8) -> np.nda
     ndarray of uint8
         The image.
     """
+    return (255 * stretch(pixels, low, high)).astype(np.uint8)
+
+
+def stretch(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Stretch the contrast between two percentiles.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        Pixels; NaN becomes 0, and so does everything if no pixel is finite.
+    low, high : float
+        Percentiles of the darkest and the brightest pixel.
+
+    Returns
+    -------
+    ndarray
+        Values between 0 and 1.
+    """
     finite = pixels[np.isfinite(pixels)]
     if not finite.size:
-        return np.zeros(pixels.shape, np.uint8)
+        return np.zeros(pixels.shape)
     bottom, top = np.percentile(finite, [low, high])
     scaled = (np.nan_to_num(pixels, nan=bottom) - bottom) / max(float(top - bottom), 1e-12)
-    return (255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+    return np.asarray(np.clip(scaled, 0, 1))

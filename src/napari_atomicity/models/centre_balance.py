@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     pass
+from ..statistics.intervals import percentile_interval
 from .map_sampling import radial_profiles
 
 CENTRE_RADII = (0.0, 0.5)
@@ -84,16 +86,7 @@ def balance(
     Balance
         NaN where there is nothing; without an interval where there is one cluster.
     """
-    finite = np.isfinite(values).all(axis=1)
-    values, image = values[finite], np.asarray(image)[finite]
-    if not len(values):
-        return Balance()
-    value = float(_difference(values.mean(axis=0)))
-    if len(values) == 1:
-        return Balance(value)
-    return Balance(
-        value, *_interval(_difference(_resampled(values, image, n_bootstrap, seed)), level)
-    )
+    return _bootstrap(_difference, values, image, level, n_bootstrap, seed)
 
 
 def balance_between(
@@ -116,19 +109,32 @@ def balance_between(
     image, level, n_bootstrap, seed : ndarray or float, optional or int, optional
         As in `balance`.
     """
-    values = np.concatenate([first, second], axis=1)
-    finite = np.isfinite(values).all(axis=1)
-    values, image = values[finite], np.asarray(image)[finite]
 
     def between(of: np.ndarray) -> np.ndarray:
         return np.asarray(_difference(of[..., :2]) - _difference(of[..., 2:]))
 
+    values = np.concatenate([first, second], axis=1)
+    return _bootstrap(between, values, image, level, n_bootstrap, seed)
+
+
+def _bootstrap(
+    figure: Callable[[np.ndarray], np.ndarray],
+    values: np.ndarray,
+    image: np.ndarray,
+    level: float,
+    n_bootstrap: int,
+    seed: int,
+) -> Balance:
+    """Compute a figure of the means of values (N, K), and its interval."""
+    finite = np.isfinite(values).all(axis=1)
+    values, image = values[finite], np.asarray(image)[finite]
     if not len(values):
         return Balance()
-    value = float(between(values.mean(axis=0)))
+    value = float(figure(values.mean(axis=0)))
     if len(values) == 1:
         return Balance(value)
-    return Balance(value, *_interval(between(_resampled(values, image, n_bootstrap, seed)), level))
+    drawn = figure(_resampled(values, image, n_bootstrap, seed))
+    return Balance(value, *percentile_interval(drawn, level))
 
 
 def _resampled(values: np.ndarray, image: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
@@ -141,15 +147,6 @@ def _resampled(values: np.ndarray, image: np.ndarray, n_bootstrap: int, seed: in
         own = values[of == i]
         sums += rng.multinomial(times * len(own), np.full(len(own), 1 / len(own))) @ own
     return sums
-
-
-def _interval(resampled: np.ndarray, level: float) -> tuple[float, float]:
-    finite = resampled[np.isfinite(resampled)]
-    if not len(finite):
-        return np.nan, np.nan
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(finite, (tail, 100 - tail))
-    return float(low), float(high)
 
 
 def _difference(centre_outline: np.ndarray) -> np.ndarray:

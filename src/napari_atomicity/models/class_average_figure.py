@@ -89,7 +89,7 @@ def draw_profiles(
                 axes.fill_between(
                     r, mean - error, mean + error, color=colour[label], alpha=0.25, lw=0
                 )
-        axes.set(title=channel, xlim=(0, None), xlabel=f"Distance from the centre / {unit}")
+        axes.set(title=channel, xlim=(0, None), xlabel=f"Distance r / {unit}")
         if averages.unit == "radius":
             axes.axvline(1.0, color="#667085", lw=0.8, ls="--")
     charts[0].set_ylabel(f"Class map / {'its maximum' if normalised else 'score'}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -18,7 +19,7 @@ MIN_CLUSTERS = 8
 ROOM = 1.5
 """Of few images the largest drift is no bound: a limit is this much further out."""
 PERMUTATIONS = 200
-_MOST = 400
+_MAX_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,58 @@ def residuals(
     return np.asarray(about @ tensors["ood.whitening"].astype(np.float64))
 
 
+@dataclass(frozen=True, eq=False)
+class FeatureSummary:
+    """Where the clusters of an image lie in the embedding, their classes taken off.
+
+    Parameters
+    ----------
+    residual : ndarray of shape (D,)
+        Mean of the whitened residuals (`residuals`).
+    scatter : float
+        What scatter alone adds to the squared length of the mean.
+    """
+
+    residual: np.ndarray
+    scatter: float
+
+    @classmethod
+    def of(
+        cls, embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
+    ) -> FeatureSummary | None:
+        """Summarise clusters; None for fewer than `MIN_CLUSTERS`.
+
+        Parameters
+        ----------
+        embedding : ndarray of shape (N, D)
+            Embeddings.
+        label : ndarray of shape (N,)
+            Class indices.
+        tensors : mapping of str to ndarray
+            See `domain_shift`.
+
+        """
+        good = np.isfinite(embedding).all(axis=1)
+        if good.sum() < MIN_CLUSTERS:
+            return None
+        r = residuals(embedding[good], label[good], tensors)
+        return cls(r.mean(axis=0), float(r.var(axis=0, ddof=1).sum() / len(r)))
+
+    @property
+    def drift(self) -> float:
+        """Squared length of the mean residual without what scatter adds: see `domain_shift`."""
+        return float((self.residual**2).sum() - self.scatter)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"residual": self.residual.tolist(), "scatter": self.scatter}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FeatureSummary:
+        """Build from `to_dict`."""
+        return cls(np.array(values["residual"], float), float(values["scatter"]))
+
+
 def domain_shift(
     embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
 ) -> float:
@@ -89,11 +142,8 @@ def domain_shift(
     float
         About 0 where nothing has changed; NaN for fewer than `MIN_CLUSTERS`.
     """
-    good = np.isfinite(embedding).all(axis=1)
-    if good.sum() < MIN_CLUSTERS:
-        return float("nan")
-    r = residuals(embedding[good], label[good], tensors)
-    return float((r.mean(axis=0) ** 2).sum() - r.var(axis=0, ddof=1).sum() / len(r))
+    found = FeatureSummary.of(embedding, label, tensors)
+    return float("nan") if found is None else found.drift
 
 
 def two_sample_test(reference: np.ndarray, here: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -117,7 +167,7 @@ def two_sample_test(reference: np.ndarray, here: np.ndarray, seed: int = 0) -> t
        723-773 (2012).
     """
     rng = np.random.default_rng(seed)
-    a, b = (x[rng.permutation(len(x))[:_MOST]] for x in (reference, here))
+    a, b = (x[rng.permutation(len(x))[:_MAX_POINTS]] for x in (reference, here))
     both = np.concatenate([a, b])
     squared = cdist(both, both, "sqeuclidean")
     kernel = np.exp(-squared / np.median(squared[squared > 0]))

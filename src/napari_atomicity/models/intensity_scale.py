@@ -163,11 +163,11 @@ def _take(solutions: _Solutions, rows: np.ndarray) -> _Solutions:
 
 def _distinct(shift: np.ndarray, posterior: np.ndarray) -> np.ndarray:
     """Return the indices of the starts with different solutions, the best first."""
-    kept: list[int] = []
+    kept = np.zeros(0, int)
     for k in np.argsort(-posterior, kind="stable"):
-        if all(abs(shift[k] - shift[j]) > SAME_SOLUTION for j in kept):
-            kept.append(int(k))
-    return np.array(kept)
+        if (np.abs(shift[kept] - shift[k]) > SAME_SOLUTION).all():
+            kept = np.append(kept, k)
+    return kept
 
 
 def _statistics(x: np.ndarray) -> np.ndarray:

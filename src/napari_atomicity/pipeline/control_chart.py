@@ -6,14 +6,12 @@ vary far less, so a change is seen against the session's own images long before 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr
 
-from ..models.domain_shift import MIN_CLUSTERS, residuals
+from ..models.domain_shift import FeatureSummary
 
 FIRST = 10
 """So many images are the reference before anything is judged."""
@@ -36,58 +34,6 @@ MAX_REFERENCE_IMAGES = 200
 """A reference of so many images knows its scatter; with more it would follow slow changes."""
 _MIN_P = 1e-9
 """No single image says more than that, however far it is."""
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureSummary:
-    """Where the clusters of an image lie in the embedding, their classes taken off.
-
-    Parameters
-    ----------
-    residual : ndarray of shape (D,)
-        Mean of the whitened residuals (`models.domain_shift.residuals`).
-    scatter : float
-        What scatter alone adds to its squared length.
-    """
-
-    residual: np.ndarray
-    scatter: float
-
-    @classmethod
-    def of(
-        cls, embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
-    ) -> FeatureSummary | None:
-        """Summarise clusters; None for fewer than `MIN_CLUSTERS`.
-
-        Parameters
-        ----------
-        embedding : ndarray of shape (N, D)
-            Embeddings.
-        label : ndarray of shape (N,)
-            Class indices.
-        tensors : mapping of str to ndarray
-            See `models.domain_shift.domain_shift`.
-
-        """
-        good = np.isfinite(embedding).all(axis=1)
-        if good.sum() < MIN_CLUSTERS:
-            return None
-        r = residuals(embedding[good], label[good], tensors)
-        return cls(r.mean(axis=0), float(r.var(axis=0, ddof=1).sum() / len(r)))
-
-    @property
-    def drift(self) -> float:
-        """`models.domain_shift.domain_shift`."""
-        return float((self.residual**2).sum() - self.scatter)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values; every number comes back as it was."""
-        return {"residual": self.residual.tolist(), "scatter": self.scatter}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FeatureSummary:
-        """Invert `to_dict`."""
-        return cls(np.array(values["residual"], float), float(values["scatter"]))
 
 
 @dataclass(frozen=True)
@@ -121,7 +67,7 @@ class Reading:
 
 
 @dataclass(eq=False)
-class Chart:
+class ControlChart:
     """A self-starting chart of exponentially weighted moving averages.
 
     The reference are the first images, and later ones up to `MAX_REFERENCE_IMAGES` that are not odd

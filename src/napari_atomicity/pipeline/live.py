@@ -19,10 +19,10 @@ from ..core.model_card import ModelCard
 from ..io.formulas import escape_formula, map_text
 from ..io.provenance import now
 from ..models.analysis import Analysis
-from ..models.domain_shift import MIN_CLUSTERS
+from ..models.domain_shift import MIN_CLUSTERS, FeatureSummary
 from ..reporting.image_warnings import LOW_CONFIDENCE
 from ..statistics.ratios import class_ratios, counted
-from .control_chart import SESSION_CHANGED, FeatureSummary, Reading
+from .control_chart import SESSION_CHANGED, Reading
 from .finalize import drop_columns
 
 N_BOOTSTRAP = 200
@@ -56,7 +56,8 @@ class Conditions:
     where : FeatureSummary, optional
         In the embedding; None where there are too few clusters, or the model tells nothing.
     reading : Reading, optional
-        Of the chart of the session (`pipeline.control_chart.Chart`), once it has seen the image.
+        Of the chart of the session (`pipeline.control_chart.ControlChart`), once it has seen the
+        image.
     """
 
     clusters: int

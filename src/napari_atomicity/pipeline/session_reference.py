@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..io.files import write_json
-from .control_chart import FIRST, Chart, FeatureSummary, Reading
+from ..models.domain_shift import FeatureSummary
+from .control_chart import FIRST, ControlChart, Reading
 
 REFERENCE = "live.json"
 """File with the time from which images belong to the reference of the conditions."""
@@ -33,7 +34,7 @@ class SessionReference:
     """
 
     def __init__(self, folder: Path, n_images: int = FIRST) -> None:
-        self._chart = Chart(n_images)
+        self._chart = ControlChart(n_images)
         self._path = folder / REFERENCE
         self._outliers: list[tuple[float, FeatureSummary]] = []
         self._accepted = threading.Event()

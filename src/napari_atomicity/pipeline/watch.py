@@ -19,6 +19,7 @@ from ..io.provenance import Outcome, now
 from ..io.tables import write_ratios
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
+from ..models.domain_shift import FeatureSummary
 from ..statistics.ratios import refuse_unavailable
 from .analysis import analyse
 from .arrivals import (
@@ -31,7 +32,7 @@ from .arrivals import (
     FileWatcher,
     is_remote,
 )
-from .control_chart import FIRST, SESSION_CHANGED, FeatureSummary
+from .control_chart import FIRST, SESSION_CHANGED
 from .live import Conditions, Log, conditions_of, row_of
 from .live_results import LiveRun, LiveUpdate, compute_latency_s
 from .part_store import PartStore
@@ -72,7 +73,7 @@ class Watch:
         Called with messages for the user.
     reference_images : int, optional
         Number of first images that define the reference conditions
-        (`pipeline.control_chart.Chart`); 0 for no alarm relative to the session.
+        (`pipeline.control_chart.ControlChart`); 0 for no alarm relative to the session.
     new_reference : bool, optional
         Whether the next images are the reference, and not those of earlier sessions.
 

@@ -16,6 +16,7 @@ from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.table_cache import TableCache
+from ..core.text import pluralise
 from ..io.images import find_images, load
 from ..io.lazy_micrograph import PIXELS
 from ..models.analysis import Analysis
@@ -131,7 +132,7 @@ def _update_paths(
         found = project.image_files.find_moved(where, progress, stop)
         missing = [image for image in missing if image.name not in found]
         if found:
-            notes.append(f"{_images(len(found))} had been moved, and were found again.")
+            notes.append(f"{pluralise(len(found), 'image')} had been moved, and were found again.")
     # After that: an image that was renamed is not a new one.
     if folder is not None and not project.read_only:
         project.add_paths([folder])
@@ -156,10 +157,6 @@ def _notes(project: Project) -> list[str]:
             "and change nothing. Close the other one, or work on a copy."
         )
     return notes
-
-
-def _images(n: int) -> str:
-    return "1 image" if n == 1 else f"{n} images"
 
 
 def survey(

@@ -167,7 +167,7 @@ def rows_of(
     ids = table["cluster_id"].to_numpy()
     rows = slice(None) if cluster_ids is None else np.isin(ids, list(cluster_ids))
     names = [str(n) for n in table.columns] if columns is None else list(columns)
-    values = zip(*(table[name].to_numpy()[rows].tolist() for name in names), strict=True)
+    values = zip(*[table[name].to_numpy()[rows].tolist() for name in names], strict=True)
     return {
         i: dict(zip(names, row, strict=True))
         for i, row in zip(ids[rows].tolist(), values, strict=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..core.text import pluralise
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
 from .charts import INK, printable
@@ -71,7 +72,7 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
         )  # fmt: skip
         figure.colorbar(colours, ax=axes, label="Probability", fraction=0.04, pad=0.01)
         axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
-        n = "1 atom" if len(rows) == 1 else f"{len(rows)} atoms"
+        n = pluralise(len(rows), "atom")
         style_axes(axes, Look(), f"{printable(analysis.micrograph.name)}: {n}")
     return figure
 

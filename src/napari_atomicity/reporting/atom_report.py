@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..core.text import pluralise
 from ..io.files import to_json, write_text
 from .charts import as_image
 from .rendering import get_template
@@ -137,7 +138,7 @@ def describe_atom_methods(
     settings, model = record["parameters"], record["model"]
     sizes = sorted({image["pixel_size_nm"] for image in done if image["pixel_size_nm"]})
     pixels = "" if not sizes else f" ({_span(sizes)} nm per pixel)"
-    n_images = "1 image" if len(done) == 1 else f"{len(done)} images"
+    n_images = pluralise(len(done), "image")
     if settings["threshold"] is not None:
         point = (
             f"Candidates with a probability of at least {settings['threshold']:g} were reported."

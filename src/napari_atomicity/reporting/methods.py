@@ -15,6 +15,7 @@ import pandas as pd
 
 from .._version import __version__
 from ..core.cluster_table import AGGREGATE, UNKNOWN
+from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
 from ..statistics.agreement import CONSENSUS, removed_clusters
 from ..statistics.ratios import counted
@@ -136,7 +137,7 @@ def _images(
     record: dict[str, Any], done: list[dict[str, Any]], table: pd.DataFrame, cite: _Citations
 ) -> str:
     text = (
-        f"{_number(len(done), 'image')} with {_number(len(table), 'cluster')} "
+        f"{pluralise(len(done), 'image')} with {pluralise(len(table), 'cluster')} "
         f"{'was' if len(done) == 1 else 'were'} analysed with napari-atomicity "
         f"{record['version']} {cite('software')}, which follows the approach of Tsukamoto et al. "
         f"{cite('study')}: a compact convolutional network classifies patches of clusters."
@@ -146,7 +147,7 @@ def _images(
         text += f" The pixel size was {_span(sizes, '{:.4g}')} nm."
     failed = record["images_failed"]
     if failed:
-        text += f" {_number(failed, 'further image')} could not be analysed."
+        text += f" {pluralise(failed, 'further image')} could not be analysed."
     return text
 
 
@@ -169,7 +170,9 @@ def _detection(done: list[dict[str, Any]]) -> str:
         + ". Outlines from a watershed transform gave the equivalent diameter and the "
         "integrated intensity above the local background."
     )
-    return text + "".join(f" Other settings in {_number(kinds[o], 'image')}: {o}." for o in others)
+    return text + "".join(
+        f" Other settings in {pluralise(kinds[o], 'image')}: {o}." for o in others
+    )
 
 
 def _detection_settings(settings: dict[str, Any]) -> str:
@@ -286,7 +289,7 @@ def _tracking(done: list[dict[str, Any]], cite: _Citations) -> str:
         ", estimated by expectation–maximisation." if all(s["rate"] is None for s in kept) else "."
     )
     return (
-        f"In {_number(len(kept), 'stack')}, stage drift was corrected and clusters were linked "
+        f"In {pluralise(len(kept), 'stack')}, stage drift was corrected and clusters were linked "
         f"over the frames {cite('trackpy')}, with a search range of {_span(ranges, '{:g}')} nm "
         f"and a memory of {_span(memories, '{:g}')} frames.{smoothed}{rate} Rates of "
         "leaving a class have exact Poisson intervals. Dwells at the start or end of a track are "
@@ -301,9 +304,9 @@ def _counting(
     if not len(of_all):
         return ""
     n = int(counted(table).sum())
-    left_out = [f"{_number(k, 'cluster')} {why}" for why, k in count_excluded(table).items()]
+    left_out = [f"{pluralise(k, 'cluster')} {why}" for why, k in count_excluded(table).items()]
     text = (
-        f"Class ratios include {_number(n, 'cluster')}"
+        f"Class ratios include {pluralise(n, 'cluster')}"
         + (f" and exclude {_listed(left_out)}" if left_out else "")
         + f". Method: {of_all['method'].iloc[0]}. Intervals are Wilson score intervals "
         f"{cite('wilson')} for an effective number of clusters, which accounts for the scatter "
@@ -320,8 +323,8 @@ def _counting(
             else f"R² = {comparison.r2:.3f}"
         )
         text += (
-            f" Compared with {_number(len(comparison.pairs), 'reference fraction')}, {r2} and the "
-            f"mean absolute error is {comparison.mean_absolute_error:.3f}."
+            f" Compared with {pluralise(len(comparison.pairs), 'reference fraction')}, {r2} and "
+            f"the mean absolute error is {comparison.mean_absolute_error:.3f}."
         )
     return text
 
@@ -368,15 +371,15 @@ def _people(
     if not n and not removed:
         return ""
     people = len(annotators(log))
-    who = f"{_number(people, 'person', 'people')}" if people else "a person"
-    text = f"{_number(n, 'cluster')} {'has' if n == 1 else 'have'} a label given by {who}"
+    who = f"{pluralise(people, 'person', 'people')}" if people else "a person"
+    text = f"{pluralise(n, 'cluster')} {'has' if n == 1 else 'have'} a label given by {who}"
     if len(log):
-        text += f" ({_number(len(log), 'entry', 'entries')} in the log)"
+        text += f" ({pluralise(len(log), 'entry', 'entries')} in the log)"
     text += ", which replaces the label of the model."
     if corrected is not None and corrected.by_hand:
         text += f" The model had no label for {corrected.by_hand} of them."
     if removed:
-        text += f" {_number(removed, 'cluster')} {'was' if removed == 1 else 'were'} removed "
+        text += f" {pluralise(removed, 'cluster')} {'was' if removed == 1 else 'were'} removed "
         text += "manually."
     return text
 
@@ -413,10 +416,6 @@ def _software(record: dict[str, Any], cite: _Citations) -> str:
 
 
 _NAMED = ("torch", "numpy", "scipy", "scikit-image", "pandas", "umap-learn")
-
-
-def _number(n: int, one: str, many: str = "") -> str:
-    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def _span(values: Iterable[float], form: str) -> str:

@@ -6,7 +6,7 @@ Plots draw into given axes, independent of figures and windows.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,7 @@ from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.path import Path
 
 RASTER_FROM = 5000
@@ -257,78 +255,6 @@ def _width_pt(axes: Axes) -> float:
     return 432.0 if figure is None else 72 * figure.get_figwidth()
 
 
-def stack_panels(
-    figure: Figure,
-    look: Look,
-    heights: Sequence[float],
-    right_em: float = 1.0,
-    bottom_em: float = 3.6,
-) -> list[Axes]:
-    """Add axes below each other with a common horizontal axis, and margins for their texts.
-
-    The margins follow the font size; a layout engine would take longer than the drawing.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        An empty figure.
-    look : Look
-        Colours and sizes.
-    heights : sequence of float
-        Relative heights of the axes, from the top.
-    right_em, bottom_em : float
-        Margins at the right and at the bottom, in font sizes.
-
-    Returns
-    -------
-    list of matplotlib.axes.Axes
-        The axes from the top; only the last one has numbers below it.
-    """
-    width, height = 72 * figure.get_size_inches() / look.font_pt  # in font sizes
-    between, n = 1.9, len(heights)
-    room = max(height - 1.6 - bottom_em - between * (n - 1), 1.0)
-    grid = {
-        "left": 3.6 / width, "right": max(1 - right_em / width, 0.4), "top": 1 - 1.6 / height,
-        "bottom": bottom_em / height, "hspace": between * n / room, "height_ratios": heights,
-    }  # fmt: skip
-    axes = list(figure.subplots(n, 1, sharex=True, squeeze=False, gridspec_kw=grid)[:, 0])
-    for one in axes[:-1]:
-        one.tick_params(bottom=False)
-    return axes
-
-
-def draw_line(
-    axes: Axes, look: Look, x: np.ndarray, y: np.ndarray, colour: str, **options: Any
-) -> None:
-    """Draw a line that is visible on dark and on light backgrounds.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
-    x, y : ndarray of shape (n_points,)
-        Positions; points that are not finite are left out.
-    colour : str
-        The colour.
-    **options : object
-        Options of `matplotlib.axes.Axes.plot`.
-    """
-    from matplotlib.patheffects import withStroke
-
-    known = np.isfinite(y)
-    axes.plot(
-        x[known], y[known], color=colour, linewidth=1.5, marker="o", markersize=4.5,
-        markevery=slice(None) if known.sum() <= 3 else [-1],
-        # a dashed line would drown in the rim
-        path_effects=[] if "linestyle" in options else [
-            withStroke(linewidth=2.4, foreground=f"{look.ink}59")
-        ],
-        **options,
-    )  # fmt: skip
-
-
 def draw_message(axes: Axes, look: Look, message: str) -> None:
     """Draw a message in the centre of axes without data.
 
@@ -388,88 +314,6 @@ def draw_points(
                 rasterized=len(x) > RASTER_FROM,
                 label=(name or "no label") if face is None else "_",
             )  # fmt: skip
-
-
-def draw_bars(
-    axes: Axes, look: Look, boxes: np.ndarray, label: Iterable[str], hollow: bool = False
-) -> None:
-    """Draw bars in the colours of their labels.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
-    boxes : ndarray of shape (n_bars, 4)
-        x from, x to, y from, y to of each bar.
-    label : iterable of str
-        Labels of the bars.
-    hollow : bool
-        Whether to draw outlines only.
-    """
-    from matplotlib.collections import PolyCollection
-
-    tints = [look.colour(name) for name in label]
-    faces, edges, width = (look.paper, tints, 0.9) if hollow else (tints, look.paper, 0.4)
-    axes.add_collection(
-        PolyCollection(_corners(boxes), facecolors=faces, edgecolors=edges, linewidths=width)
-    )
-
-
-def _corners(boxes: np.ndarray) -> list[np.ndarray]:
-    """Return the corners (4, 2) of each box."""
-    left, right, low, high = np.asarray(boxes, float).reshape(-1, 4).T
-    x, y = np.stack([left, right, right, left], 1), np.stack([low, low, high, high], 1)
-    return list(np.stack([x, y], axis=2))
-
-
-def draw_selection(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[Artist]:
-    """Highlight selected clusters: bars are partly filled, points get rings.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
-    boxes : ndarray of shape (n_rows, 4)
-        Extents of the marks from `Plot.places`.
-    share : ndarray of shape (n_rows,)
-        Fraction of the clusters of each mark that is selected, 0 to 1.
-
-    Returns
-    -------
-    list of matplotlib.artist.Artist
-        Artists added to the axes.
-    """
-    from matplotlib.collections import PolyCollection
-
-    chosen = np.asarray(share) > 0
-    boxes, share = np.asarray(boxes, float)[chosen], np.asarray(share)[chosen]
-    flat = boxes[:, 0] == boxes[:, 1]
-    added: list[Artist] = []
-    if (~flat).any():
-        bars = boxes[~flat].copy()
-        bars[:, 3] = bars[:, 2] + share[~flat] * (bars[:, 3] - bars[:, 2])
-        inset = 0.2 * (bars[:, 1] - bars[:, 0])
-        bars[:, 0] += inset
-        bars[:, 1] -= inset
-        marks = PolyCollection(
-            _corners(bars), facecolors=look.ink, edgecolors=look.paper, linewidths=0.6, zorder=5
-        )
-        axes.add_collection(marks, autolim=False)
-        added.append(marks)
-    if flat.any():
-        # Many rings are thin, so that points stay visible.
-        thin = float(np.clip(1.4 - 0.25 * np.log10(flat.sum()), 0.6, 1.4))
-        for width, colour in ((2.2 * thin, look.paper), (thin, look.ink)):
-            added += axes.plot(
-                boxes[flat, 0], boxes[flat, 2], linestyle="", marker="o", markersize=3 + 3 * thin,
-                markerfacecolor="none", markeredgecolor=colour, markeredgewidth=width, zorder=5,
-                scalex=False, scaley=False,
-            )  # fmt: skip
-    return added
 
 
 def printable(text: Any) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import NON_CLASS_LABELS
+from ..core.text import pluralise
 from ..statistics.intervals import wilson_interval
+from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
-    draw_bars,
     draw_message,
     labels_in_order,
     legend,
@@ -117,7 +118,7 @@ def _confidence_row(row: Any) -> str:
     n = int(row["count"])
     return (
         f"{row['class']}, confidence {row['confidence_from']:.2f} to {row['confidence_to']:.2f}: "
-        f"{n} cluster{'s' * (n != 1)}"
+        f"{pluralise(n, 'cluster')}"
     )
 
 
@@ -228,7 +229,7 @@ def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -
     if not has_min_corrected(data):
         draw_message(
             axes, look,
-            f"{n} corrected cluster{'s' * (n != 1)} with a predicted class, "
+            f"{pluralise(n, 'corrected cluster')} with a predicted class, "
             f"{MIN_CORRECTED} are needed",
         )  # fmt: skip
         style_axes(axes, look)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..core.text import pluralise
 from ..statistics.atom_groups import kind_of
 from ..statistics.dispersion import DispersionStatistics
+from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
-    draw_bars,
     draw_message,
     format_p_value,
     legend,
@@ -36,7 +37,7 @@ from .plot_quadrats import (
     quadrat_members,
     quadrat_places,
 )
-from .plot_sizes import bin_width
+from .plot_sizes import bin_index, bin_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +75,7 @@ def neighbour_data(
     n = int(np.floor(np.nanmax(distance) / width + 1e-9)) + 1
     edge = np.round(np.arange(n + 1) * width, 9)
     known = distance[np.isfinite(distance)]
-    count = np.bincount(_bins(known, width), minlength=n)
+    count = np.bincount(bin_index(known, width), minlength=n)
     random = np.full((3, n), np.nan)
     if dispersion is not None and "neighbours" in dispersion.curves:
         assert dispersion.randomness is not None
@@ -92,18 +93,13 @@ def _distances(table: pd.DataFrame) -> np.ndarray:
     return table["nearest_neighbour_nm"].to_numpy(float)
 
 
-def _bins(distance: np.ndarray, width: float) -> np.ndarray:
-    # The offset prevents rounding errors at the lower edges of bins.
-    return np.floor(distance / width + 1e-9).astype(int)
-
-
 def _neighbour_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
     if not len(data):
         return member
     distance = _distances(table)
     known = np.isfinite(distance)
-    number = _bins(distance[known], float(data["distance_to_nm"].iloc[0]))
+    number = bin_index(distance[known], float(data["distance_to_nm"].iloc[0]))
     member[known] = np.where(number < len(data), number, -1)
     return member
 
@@ -152,7 +148,7 @@ def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
 
 def _neighbour_row(row: Any) -> str:
     n = int(row["count"])
-    text = f"{row['distance_from_nm']:g} to {row['distance_to_nm']:g} nm: {n} atom{'s' * (n != 1)}"
+    text = f"{row['distance_from_nm']:g} to {row['distance_to_nm']:g} nm: {pluralise(n, 'atom')}"
     return text if np.isnan(row["random"]) else f"{text}, {row['random']:.1f} for random atoms"
 
 
@@ -309,7 +305,7 @@ def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
 
 def _group_row(row: Any) -> str:
     n = int(row["groups"])
-    return f"{n} group{'s' * (n != 1)} of {row['size']} ({row['kind']})"
+    return f"{pluralise(n, 'group')} of {row['size']} ({row['kind']})"
 
 
 DISPERSION_PLOTS: dict[str, Plot] = {

@@ -26,7 +26,7 @@ def _parity_places(pairs: pd.DataFrame) -> np.ndarray:
     # Points with the same reference are shifted sideways so that they do not overlap.
     same = pairs.groupby(pairs["reference"].round(3))["reference"]
     number, size = same.cumcount(), same.transform("size")
-    aside = 0.02 * _limit(pairs) * (number - (size - 1) / 2) * (4 / size).clip(upper=1)
+    aside = 0.04 * _limit(pairs) * (number - (size - 1) / 2) * (4 / size).clip(upper=1)
     x, y = (100 * pairs["reference"] + aside).to_numpy(), 100 * pairs["fraction"].to_numpy()
     return np.stack([x, x, y, y], axis=1)
 

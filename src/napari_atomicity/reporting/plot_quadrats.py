@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..core.text import pluralise
 from ..statistics.dispersion import DispersionStatistics
 from .plot_base import Look, draw_message, format_p_value, style_axes
 
@@ -145,6 +146,6 @@ def describe_quadrat(row: Any) -> str:
     """Describe one quadrat as text."""
     n = int(row["count"])
     return (
-        f"{n} atom{'s' * (n != 1)} on {row['support_nm2']:.3g} nm² of support, "
+        f"{pluralise(n, 'atom')} on {row['support_nm2']:.3g} nm² of support, "
         f"{row['expected']:.1f} expected"
     )

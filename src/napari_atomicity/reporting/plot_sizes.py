@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import NON_CLASS_LABELS
+from ..core.text import pluralise
 from ..models.intensity_scale import usable
 from ..models.thresholds import by_thresholds, fit_thresholds
 from ..statistics.scores import atoms_of
+from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
-    draw_bars,
     draw_message,
     draw_points,
     is_complete,
@@ -59,8 +60,8 @@ def bin_width(low: float, high: float, max_bins: int) -> float:
     return float(next(n * power for n in (1, 2, 5, 10) if n * power >= min_width))
 
 
-def _bins(values: np.ndarray, width: float) -> np.ndarray:
-    """Return the bin index of each value."""
+def bin_index(values: np.ndarray, width: float) -> np.ndarray:
+    """Return the bin of each value."""
     # The offset prevents rounding errors at the lower edges of bins.
     return np.floor(values / width + 1e-9).astype(int)
 
@@ -88,7 +89,7 @@ def diameter_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) ->
     code = label.map({name: i for i, name in enumerate(names)}).to_numpy(int)
     ranges, wrong = _cuts(value, code, names)
     width = bin_width(value.min(), value.max(), _BINS)
-    place = _bins(value, width)
+    place = bin_index(value, width)
     first, n = place.min(), int(np.ptp(place)) + 1
     cell = code * n + place - first
     count = np.bincount(cell, minlength=len(names) * n)
@@ -214,7 +215,7 @@ def _diameter_row(row: Any) -> str:
     n = int(row["count"])
     return (
         f"{row['class'] or 'no label'}, {row['diameter_from_nm']:g} to "
-        f"{row['diameter_to_nm']:g} nm: {n} cluster{'s' * (n != 1)}, "
+        f"{row['diameter_to_nm']:g} nm: {pluralise(n, 'cluster')}, "
         f"{int(row['misclassified'])} misclassified by the best thresholds"
     )
 
@@ -230,7 +231,7 @@ def _diameter_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     found = matching_row(
         {
             "label": table["label"].to_numpy(object)[shown],
-            "bin": _bins(table["diameter_nm"].to_numpy(float)[shown], width) - first,
+            "bin": bin_index(table["diameter_nm"].to_numpy(float)[shown], width) - first,
         },
         data.assign(bin=np.rint(start / width).astype(int) - first),
         **{"class": "label", "bin": "bin"},

@@ -97,6 +97,7 @@ def _theme(look: Look) -> dict[str, Any]:
         "axes.titlesize": 0.9 * look.font_pt,
         "axes.titlelocation": "left",
         "axes.titlepad": 0.3 * look.font_pt,
+        "axes.titley": 1.0,  # a title that looks for its position takes 3 ms
         "legend.frameon": False,
         "legend.fontsize": 0.85 * look.font_pt,
     }

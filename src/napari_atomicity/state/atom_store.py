@@ -20,6 +20,7 @@ from ..atoms.marks import ImageAtoms, Mark, finite_or_none
 from ..atoms.species import Species
 from ..atoms.table import concat_atom_tables, empty_table
 from ..core.micrograph import Micrograph
+from ..core.text import pluralise
 from .atom_edits import AtomEdit, SetAtoms, SetMarks
 
 AtomKey = tuple[str, int]
@@ -247,7 +248,7 @@ class AtomStore:
         for mark in marks:
             hidden = atoms.hidden_at(mark)
             new[self.next_id(image) if hidden is None or hidden in new else hidden] = mark
-        self._mark(image, new, f"add {_atoms(len(new))}")
+        self._mark(image, new, f"add {pluralise(len(new), 'atom')}")
         return list(new)
 
     def move(self, image: str, marks: Mapping[int, Mark]) -> None:
@@ -260,7 +261,7 @@ class AtomStore:
         marks : mapping of int to Mark
             New marks by atom id.
         """
-        self._mark(image, marks, f"move {_atoms(len(marks))}")
+        self._mark(image, marks, f"move {pluralise(len(marks), 'atom')}")
 
     def remove(self, keys: Iterable[AtomKey]) -> None:
         """Remove atoms, as one step."""
@@ -297,7 +298,7 @@ class AtomStore:
                 edits.append(self._edit(image, after, ""))
         n = sum(len(edit.after) for edit in edits)
         if edits:
-            self._state.history.do(*edits, description=f"{verb} {_atoms(n)}")
+            self._state.history.do(*edits, description=f"{verb} {pluralise(n, 'atom')}")
 
     def _mark(self, image: str, marks: Mapping[int, Mark | None], description: str) -> None:
         self._state.finish()
@@ -407,7 +408,3 @@ def marks_of(table: pd.DataFrame, atom_ids: Iterable[int]) -> dict[int, Mark]:
             *(rows[name].tolist() for name in names), strict=True
         )
     }
-
-
-def _atoms(n: int) -> str:
-    return "1 atom" if n == 1 else f"{n} atoms"

@@ -12,6 +12,7 @@ import pandas as pd
 from ..core import cluster_table as tables
 from ..core.cluster_table import Key
 from ..core.micrograph import Micrograph
+from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..project import EditKind, ImageEdit, Project
 from ..tracking.tracks import tracking_of
@@ -30,7 +31,7 @@ from .edits import (
     SetRegions,
     SetTracks,
 )
-from .history import History, format_clusters
+from .history import History
 from .project_saver import ClusterChange
 
 
@@ -213,7 +214,7 @@ class ClusterEdits:
         """
         self._state.steps.finish()
         rows = self._new_rows(image, table, outlines)
-        edit = AddClusters(image, None, rows, f"add {format_clusters(len(table))}")
+        edit = AddClusters(image, None, rows, f"add {pluralise(len(table), 'cluster')}")
         self._state.history.do(edit)
         return rows.table["cluster_id"].tolist()
 
@@ -256,7 +257,7 @@ class ClusterEdits:
             return []
         before = take_rows(analysis, replaced)
         after = self._new_rows(image, table, outlines)
-        text = f"{verb} {format_clusters(len(replaced))}"
+        text = f"{verb} {pluralise(len(replaced), 'cluster')}"
         self._state.history.do(ReplaceClusters(image, before, after, text))
         return after.table["cluster_id"].tolist()
 
@@ -291,7 +292,7 @@ class ClusterEdits:
             track = before.table.set_index("cluster_id")["track_id"]
             table = table.assign(track_id=table["cluster_id"].map(track))
         after = bare_rows(tables.settle_labels(table), outlines)
-        edit = ReplaceClusters(image, before, after, f"move {format_clusters(len(table))}")
+        edit = ReplaceClusters(image, before, after, f"move {pluralise(len(table), 'cluster')}")
         self._state.history.do(edit)
 
     def set_tracks(self, tracked: Analysis) -> None:
@@ -337,7 +338,7 @@ class ClusterEdits:
             "" takes the label back.
         """
         keys = list(keys)
-        text = f"label {format_clusters(len(keys))} {label}" if label else "take labels back"
+        text = f"label {pluralise(len(keys), 'cluster')} {label}" if label else "take labels back"
         self.relabel_each(dict.fromkeys(keys, label), text)
 
     def relabel_each(self, labels: Mapping[Key, str], description: str | None = None) -> None:
@@ -354,7 +355,7 @@ class ClusterEdits:
         by_image: dict[str, dict[int, str]] = {}
         for (image, cluster_id), label in labels.items():
             by_image.setdefault(image, {})[cluster_id] = label
-        text = description or f"label {format_clusters(len(labels))}"
+        text = description or f"label {pluralise(len(labels), 'cluster')}"
         self._state.history.run(self._relabels(by_image), text, long=is_long(by_image))
 
     def _relabels(self, by_image: Mapping[str, Mapping[int, str]]) -> Iterator[Edit]:

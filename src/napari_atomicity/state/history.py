@@ -10,6 +10,7 @@ from typing import Any, Protocol, overload
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError
 from ..core.table_cache import columns_of
+from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..project import EditKind
 from .analysis_store import AnalysisStore
@@ -329,16 +330,11 @@ def checked(analysis: Analysis, thoroughly: bool) -> Analysis:
     return analysis
 
 
-def format_clusters(n: int) -> str:
-    """Return a number of clusters as text."""
-    return "1 cluster" if n == 1 else f"{n} clusters"
-
-
 def _describe(edits: Sequence[Edit | AtomEdit]) -> str:
     """Return what a person did as text."""
     removed = [edit.cluster_ids for edit in edits if isinstance(edit, RemoveClusters)]
     if len(removed) == len(edits):
-        return f"delete {format_clusters(sum(map(len, removed)))}"
+        return f"delete {pluralise(sum(map(len, removed)), 'cluster')}"
     return edits[0].description
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .intervals import wilson_interval
+from .intervals import percentile_interval, wilson_interval
 
 _N_BOOTSTRAP = 1000
 _LEVEL = 0.95
@@ -178,8 +178,7 @@ def _beyond_chance(
     again, chance = of(draws)
     known = 1 - chance > 1e-12  # a resample may contain one label only
     values = (again[known] - chance[known]) / (1 - chance[known])
-    tail = 50 * (1 - _LEVEL)
-    ends = np.percentile(values, [tail, 100 - tail]) if len(values) else np.full(2, np.nan)
+    ends = percentile_interval(values, _LEVEL)
     low, high = ((float(w) - e) / (1 - e) for w in wilson_interval(np.asarray(p), total, _LEVEL))
     value = (p - e) / (1 - e)
     return AgreementFigure(

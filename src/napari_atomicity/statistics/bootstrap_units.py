@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from .intervals import percentile_interval
 from .matching import f1_of, match
 
 MIN_IMAGES = 5
 """Minimum number of images to draw; with fewer, tiles of them are drawn instead."""
 _TILES = 4
 _N_BOOTSTRAP = 500
-_LEVEL = 0.95
 
 
 class Units:
@@ -155,19 +155,9 @@ def with_ends(name: str, value: float, drawn: np.ndarray) -> dict[str, float]:
     dict of str to float
         ``name``, ``name_low`` and ``name_high``.
     """
-    value, (low, high) = float(value), percentiles(drawn)
+    value, (low, high) = float(value), percentile_interval(drawn)
     return {
         name: value,
         f"{name}_low": float(np.minimum(low, value)),
         f"{name}_high": float(np.maximum(high, value)),
     }
-
-
-def percentiles(drawn: np.ndarray) -> tuple[float, float]:
-    """Return the ends of the 95 % interval; NaN without draws."""
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
-        return np.nan, np.nan
-    tail = 50 * (1 - _LEVEL)
-    low, high = np.percentile(drawn, [tail, 100 - tail])
-    return float(low), float(high)

@@ -131,3 +131,25 @@ def adjusted_interval(
     low = np.minimum(low, lowest)
     # The likelihood approaches its bound slowly: less than a tenth of a cluster counts as 0.
     return np.where(low < 0.1 / n, 0.0, low), np.maximum(high, highest)
+
+
+def percentile_interval(drawn: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap draws; NaN if none is finite.
+
+    Parameters
+    ----------
+    drawn : ndarray of shape (B,)
+        Values in bootstrap draws.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    low, high : float
+    """
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return np.nan, np.nan
+    tail = 50 * (1 - level)
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return float(low), float(high)

@@ -28,6 +28,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import KDTree
 
+from .windows import check_points
+
 TOLERANCE_NM = 0.15
 """Default maximum distance in nm of a detected atom from a labelled one."""
 BOX_PX, BOX_IOU = 21, 0.5
@@ -73,7 +75,9 @@ def match(first: np.ndarray, second: np.ndarray, tolerance: float) -> Pairs:
     Raises
     ------
     ValueError
-        If the tolerance is not positive, or positions are not finite or of the wrong shape.
+        If the tolerance is not positive.
+    AtomicityError
+        If positions are not finite or of the wrong shape.
 
     Examples
     --------
@@ -83,7 +87,7 @@ def match(first: np.ndarray, second: np.ndarray, tolerance: float) -> Pairs:
     """
     if not (np.isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"a tolerance of {tolerance} is not positive")
-    first, second = _points(first), _points(second)
+    first, second = check_points(first), check_points(second)
     i, j = _near(first, second, tolerance * (1 + 1e-9))
     distance = np.linalg.norm(first[i] - second[j], axis=1)
     # An unmatched point costs more than any rearrangement of pairs, of cost 1 to 2, can save.
@@ -115,11 +119,13 @@ def match_boxes(
     Raises
     ------
     ValueError
-        If the size is not positive, or positions are not finite or of the wrong shape.
+        If the size is not positive.
+    AtomicityError
+        If positions are not finite or of the wrong shape.
     """
     if not (np.isfinite(size) and size > 0):
         raise ValueError(f"a box size of {size} pixels is not positive")
-    first, second = _points(first), _points(second)
+    first, second = check_points(first), check_points(second)
     i, j = _near(first, second, size * np.sqrt(2))
     common = np.prod(np.clip(size - np.abs(first[i] - second[j]), 0, None), axis=1)
     share = common / (2 * size**2 - common)
@@ -146,17 +152,6 @@ def f1_of(matched: float, first: float, second: float) -> float:
         NaN without points.
     """
     return 2 * matched / (first + second) if first + second else float("nan")
-
-
-def _points(points: np.ndarray) -> np.ndarray:
-    points = np.asarray(points, float)
-    if points.size == 0:
-        return np.zeros((0, 2))
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"points have the shape (N, 2), not {points.shape}")
-    if not np.isfinite(points).all():
-        raise ValueError("a position is not finite")
-    return points
 
 
 def _near(first: np.ndarray, second: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:

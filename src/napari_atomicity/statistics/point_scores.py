@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import TableError
-from .intervals import wilson_interval
+from .intervals import percentile_interval, wilson_interval
 from .matching import BOX_IOU, BOX_PX, TOLERANCE_NM, f1_of, match, match_boxes
 from .point_tables import (
     PointField,
@@ -189,8 +189,7 @@ def rates(counts: Counts, seed: int = 0) -> dict[str, float | None]:
         if drawn is not None:
             values = _drawn(drawn, name)
             if len(values):
-                tail = 50 * (1 - _LEVEL)
-                ends += [float(v) for v in np.percentile(values, [tail, 100 - tail])]
+                ends += percentile_interval(values, _LEVEL)
         out |= {name: share, f"{name}_low": min(*ends, share), f"{name}_high": max(*ends, share)}
     return out
 

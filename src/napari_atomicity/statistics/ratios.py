@@ -50,7 +50,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import ALL, NON_CLASS_LABELS, classes_of
-from ..core.columns import TEXT, Column, conform_columns
+from ..core.columns import TEXT, Column, conform_columns, flags
 from ..core.errors import ModelError
 from ..core.progress import Stop, check
 from .intervals import adjusted_interval, variance_factor, widen_interval, wilson_interval
@@ -318,9 +318,7 @@ def images_that_differ(table: pd.DataFrame) -> set[str]:
     """Return the images that the column ``conditions_differ`` marks; none without the column."""
     if "conditions_differ" not in table.columns:
         return set()
-    # Text if the table was read from a file in which other rows are empty.
-    differs = table["conditions_differ"].astype(str).str.lower().isin(["true", "1", "1.0"])
-    return set(table.loc[differs, "image"].astype(str))
+    return set(table.loc[flags(table["conditions_differ"]), "image"].astype(str))
 
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from ..core.text import pluralise
 from .following import TrackedMovie
 
 _SHORT = {"appearance": "appears", "loss": "lost"}
@@ -39,7 +40,7 @@ def summary(movie: TrackedMovie) -> str:
         length = f" ({frames * movie.frame_time_s:g} s)"
     farthest = float(np.linalg.norm(movie.drift.shift_nm, axis=1).max())
     sentences = [
-        f"{n} track{'s' * (n != 1)} in {frames} frames{length}; maximum drift of the stage: "
+        f"{pluralise(n, 'track')} in {frames} frames{length}; maximum drift of the stage: "
         f"{farthest:.2g} nm."
     ]
     if n and movie.n_states > 1:

@@ -54,20 +54,8 @@ class Checkpoint:
 
     def load(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
         """Read a state; return None if it is missing, damaged, or of another request."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("key") != self.key:
-                    return None
-                parts: dict[str, dict[str, Tensor]] = {}
-                for name in file.keys():  # noqa: SIM118  (not a dict)
-                    part, own = name.split("/", 1)
-                    parts.setdefault(part, {})[own] = file.get_tensor(name)
-                return json.loads(metadata["state"]), parts
-        except (OSError, SafetensorError, ValueError, KeyError):
-            return None
+        found = _read(self.path, self.key, "pt")
+        return None if found is None else (found[0]["state"], found[1])
 
     def remove(self) -> None:
         """Delete the file."""
@@ -104,24 +92,34 @@ def save_patches(path: Path, part: PatchSet, key: str) -> None:
 
 def load_patches(path: Path, key: str) -> PatchSet | None:
     """Read patches of `save_patches`; return None if missing, damaged, or of another request."""
+    found = _read(path, key, "np")
+    if found is None:
+        return None
+    values, parts = found
+    columns = {**values["text"], **parts.get("table", {})}
+    table = pd.DataFrame({c: columns[c] for c in values["columns"]})
+    for name in values["text"]:
+        table[name] = table[name].astype(object)
+    return PatchSet(table, parts.get("patches", {}), values["left_out"])
+
+
+def _read(
+    path: Path, key: str, framework: str
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
+    """Read JSON values and tensors; None if missing, damaged, or of another request."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="np") as file:
+        with safe_open(path, framework=framework) as file:
             metadata = file.metadata() or {}
-            if metadata.get("key") != key:
+            if metadata.pop("key", None) != key:
                 return None
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        columns: dict[str, Any] = {**json.loads(metadata["text"])}
-        patches: dict[str, np.ndarray] = {}
-        for name, value in tensors.items():
-            kind, own = name.split("/", 1)
-            (patches if kind == "patches" else columns)[own] = value
-        table = pd.DataFrame({c: columns[c] for c in json.loads(metadata["columns"])})
-        for name in json.loads(metadata["text"]):
-            table[name] = table[name].astype(object)
-        return PatchSet(table, patches, json.loads(metadata["left_out"]))
-    except (OSError, SafetensorError, ValueError, KeyError):
+            parts: dict[str, dict[str, Any]] = {}
+            for name in file.keys():  # noqa: SIM118  (not a dict)
+                part, own = name.split("/", 1)
+                parts.setdefault(part, {})[own] = file.get_tensor(name)
+            return {name: json.loads(text) for name, text in metadata.items()}, parts
+    except (OSError, SafetensorError, ValueError):
         return None
 
 

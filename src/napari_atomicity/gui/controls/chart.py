@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RESIZE_MS = 40
+_MIN_PX = 60
+"""Smallest side of a figure: a smaller widget has not got its size yet."""
 _FAINT = 0.4
 
 
@@ -105,7 +107,7 @@ class Chart(Drawing):
 
     def _steps(self) -> Iterator[None]:
         """Draw the figure in steps: content, layout, painting."""
-        if self._draw is None or self.width() < 2 or self.height() < 2:
+        if self._draw is None or min(self.width(), self.height()) < _MIN_PX:
             self._image = None
             self.update()
             return

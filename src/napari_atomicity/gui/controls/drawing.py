@@ -75,7 +75,7 @@ class Drawing(QWidget):
     def _rimmed(self, painter: QPainter, lines: Sequence[QLineF], width: float) -> None:
         """Draw lines with a rim in the background colour, visible on and next to a bar."""
         for colour, pen_width in (
-            (self.palette().window().color(), 2.3 * width),
+            (self.palette().window().color(), 2.25 * width),
             (self.palette().windowText().color(), width),
         ):
             painter.setPen(QPen(colour, pen_width))

@@ -13,6 +13,7 @@ from qtpy.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPaintEvent, QPe
 from qtpy.QtWidgets import QSizePolicy, QWidget
 from skimage.transform import resize
 
+from ...io.contrast import stretch
 from .drawing import Drawing
 
 COLORMAP = "inferno"
@@ -25,12 +26,7 @@ _BAR_LENGTHS_NM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
 def grey(patch: np.ndarray) -> np.ndarray:
     """Scale a patch (P, P) to 0 to 1 between its 1st and 99.8th percentiles."""
-    finite = patch[np.isfinite(patch)]
-    if not finite.size:
-        return np.zeros(patch.shape)
-    low, high = np.percentile(finite, (1, 99.8))
-    stretched = (np.nan_to_num(patch, nan=low) - low) / max(high - low, 1e-12)
-    return np.clip(stretched, 0, 1)
+    return stretch(patch, 1, 99.8)
 
 
 def enlarge(image: np.ndarray, size_px: int) -> np.ndarray:

@@ -12,6 +12,9 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QWidget
 
+SELECTIONS = frozenset({"selection_changed", "atom_selection_changed"})
+"""Signals that lead to `FollowingWidget.refresh_selection`, at once."""
+
 
 class Refresher(QObject):
     """Counts changes, and refreshes the visible widgets that follow them.
@@ -61,7 +64,7 @@ class Refresher(QObject):
 
     def _count(self, name: str, *_: object) -> None:
         self.counts[name] += 1
-        if name == "selection_changed":  # the next key or click may act on the selection
+        if name in SELECTIONS:  # the next key or click may act on the selection
             self._refresh()
         elif not self._timer.isActive():
             self._timer.start()
@@ -78,7 +81,7 @@ class FollowingWidget(QWidget):
     event loop. It is refreshed when it is shown for the first time, or again after a change.
 
     Subclasses define `refresh`; ``follows`` names the signals of `Refresher.counts` that make the
-    content outdated. One that follows ``selection_changed`` may define `refresh_selection`.
+    content outdated. One that follows `SELECTIONS` may define `refresh_selection`.
 
     Parameters
     ----------
@@ -125,7 +128,7 @@ class FollowingWidget(QWidget):
     def refresh_if_outdated(self) -> None:
         """Refresh, after ``delay_ms``, if the window's state has changed."""
         outdated = self.outdated()
-        if not self.delay_ms or outdated == {"selection_changed"}:
+        if not self.delay_ms or outdated <= SELECTIONS:
             self.update_now()
         elif outdated and not self._timer.isActive():
             self._timer.start(self.delay_ms)
@@ -133,7 +136,7 @@ class FollowingWidget(QWidget):
     def update_now(self) -> None:
         """Show what has changed since the last refresh, without waiting."""
         outdated = self.outdated()
-        if outdated == {"selection_changed"}:
+        if outdated and outdated <= SELECTIONS:
             self._counts = dict(self._refresher.counts)
             self.refresh_selection()
         elif outdated:

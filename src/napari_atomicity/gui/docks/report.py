@@ -9,9 +9,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
-    QCheckBox,
     QFileDialog,
-    QFormLayout,
     QHBoxLayout,
     QLineEdit,
     QMenu,
@@ -21,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
+from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
 from ...state.export import Choices, export
@@ -30,6 +29,7 @@ from ...statistics.prevalence import METHODS
 from ...statistics.ratios import class_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.settings import remember, settings
+from ..controls.settings_form import form_of
 from ..panels.dock import Dock
 from ..panels.table_files import (
     FILE_TYPES,
@@ -51,12 +51,12 @@ def summary(state: WindowState) -> str:
     if not images:
         return NOTHING
     table = state.table()
-    text = f"{_number(len(images), 'image')}, {_number(len(table), 'cluster')}"
+    text = f"{pluralise(len(images), 'image')}, {pluralise(len(table), 'cluster')}"
     corrected = int((table["label_corrected"] != "").sum())
     if corrected:
         text += f", {corrected} with a manual label"
     left = len(state.images) - len(images)
-    return f"{text}; {_number(left, 'image')} not analysed yet." if left else f"{text}."
+    return f"{text}; {pluralise(left, 'image')} not analysed yet." if left else f"{text}."
 
 
 def format_written(files: list[Path]) -> str:
@@ -64,7 +64,7 @@ def format_written(files: list[Path]) -> str:
     folder = files[-1].parent
     of_report = any(path.name == "report.html" for path in files)
     others = len(files) - of_report
-    what = f"report.html and {_number(others, 'other file')}" if of_report else f"{others} files"
+    what = f"report.html and {pluralise(others, 'other file')}" if of_report else f"{others} files"
     return f"Written: {what} in {folder}"
 
 
@@ -80,10 +80,6 @@ def write_all(
     # A model that was made in this window need not be on disk.
     card = card_of(concatenate([a.table for a in contents.analyses]))
     return export(contents, folder, choices, progress, stop, card=card)
-
-
-def _number(n: int, word: str) -> str:
-    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def _write_ratios(table: pd.DataFrame, path: Path) -> Path:
@@ -173,27 +169,13 @@ class Report(Dock):
             f"Known ratios of all images, such as {EXAMPLE}, to compare with. Default: none.",
         )
         form.addRow(self.load_button)
-        self.page = self._box(form, "page", "Report (HTML)", "The report as one file.")
-        self.figures = self._box(
-            form, "figures", "Figures", "Every plot as PNG and SVG, and its data as CSV."
-        )
-        self.excel = self._box(
-            form, "excel", "Excel workbooks", "The tables as XLSX in addition to CSV and Parquet."
-        )
-        self.latex = self._box(form, "latex", "LaTeX", "The ratios as a table for LaTeX.")
+        self.boxes = form_of(Choices, "report", "figures", "excel", "latex")
+        form.addRow(self.boxes)
         remember("report/method", self.method)
         inner = QWidget()
         inner.setLayout(form)
         self.settings = folded(inner)
         return self.settings
-
-    def _box(self, form: QFormLayout, name: str, text: str, tooltip: str) -> QCheckBox:
-        box = QCheckBox(text)
-        box.setChecked(True)
-        box.setToolTip(f"{tooltip} Default: yes.")
-        remember(f"report/{name}", box)
-        form.addRow(box)
-        return box
 
     # ---- contents
     def refresh(self) -> None:
@@ -232,10 +214,7 @@ class Report(Dock):
         if reference is None and line:
             reference = parse_reference(line)
         return Choices(
-            excel=self.excel.isChecked(),
-            latex=self.latex.isChecked(),
-            figures=self.figures.isChecked(),
-            report=self.page.isChecked(),
+            **self.boxes.values(),
             method=str(self.method.currentData()),
             reference=reference,
             title=self.title.text().strip(),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout
 
 from ...core.errors import AtomicityError
-from ...state.window_state import WindowState, user_name
-from ..controls.connections import follow
+from ...state.window_state import user_name
+from ..controls.forms import wrapped_label
+from ..controls.refresher import FollowingWidget
 from ..controls.settings import settings
+from ..viewer.binding import Binding
 
 _REMEMBERED = "annotator"
 
@@ -20,12 +22,14 @@ BLIND = (
 )
 
 
-class AnnotatorForm(QWidget):
+class AnnotatorForm(FollowingWidget):
     """The annotator's name, which is remembered, and the switch to blind mode."""
 
-    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
+    follows = ("annotator_changed", "project_changed")
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
+        self.state = state = binding.state
         self.name = QLineEdit()
         self.name.setAccessibleName("Annotator")
         self.name.setToolTip(
@@ -40,8 +44,8 @@ class AnnotatorForm(QWidget):
         row.addWidget(label)
         row.addWidget(self.name, 1)
         row.addWidget(self.blind)
-        self.words = QLabel(BLIND)
-        self.words.setWordWrap(True)
+        self.words = wrapped_label()
+        self.words.setText(BLIND)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
@@ -49,23 +53,20 @@ class AnnotatorForm(QWidget):
         remembered = settings().value(_REMEMBERED)
         if remembered and state.annotator == user_name():
             state.annotator = str(remembered)
-        follow(self, state.annotator_changed, self._show)
-        follow(self, state.project_changed, self._show)
-        self._show()
 
     def _on_name(self) -> None:
         self.state.annotator = self.name.text()
         settings().setValue(_REMEMBERED, self.state.annotator)
-        self._show()
+        self.refresh()
 
     def _on_blind(self, on: bool) -> None:
         try:
             self.state.set_blind(on)
         except AtomicityError as error:
             show_error(str(error))
-        self._show()
+        self.refresh()
 
-    def _show(self) -> None:
+    def refresh(self) -> None:
         state = self.state
         if not self.name.hasFocus() or self.name.text() != state.annotator:
             self.name.setText(state.annotator)

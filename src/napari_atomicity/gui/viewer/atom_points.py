@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Points
 from napari.layers.base import ActionType
-from napari.utils.notifications import show_error
 
 from ...atoms.marks import Mark, mark_at
-from ...core.errors import AtomicityError
 from ...state.atom_store import AtomKey, marks_of
 from . import atom_style
 from .canvas import Canvas
@@ -55,8 +53,7 @@ class AtomPoints(PointsDisplay):
             choices = atom_style.COLOURINGS
             raise ValueError(f"atoms are coloured by one of {choices}, not by {name!r}")
         self._colour_by = name
-        for image in list(self._canvas.layers):
-            self.show(image)
+        self.show_all()
 
     # ---- layers
     def show(self, image: str) -> None:
@@ -70,7 +67,12 @@ class AtomPoints(PointsDisplay):
             properties = atom_style.properties(table, size_nm, self._colour_by)
             known.points[ATOMS].write(table, atom_style.features(table), properties, size_nm)
             self.write_selection(image)
-        self._support.write(image)
+        self._support.write(known)
+
+    def show_all(self) -> None:
+        """Write the atoms of all images."""
+        for image in list(self._canvas.layers):
+            self.show(image)
 
     def show_for_marking(self, image: str) -> None:
         """Show and activate the layer of an image; it is made if there is none."""
@@ -100,15 +102,8 @@ class AtomPoints(PointsDisplay):
 
     # ---- edits
     def attempt(self, edit: Callable[[], object]) -> bool:
-        """Carry out an edit and return whether it was accepted; show the error if not."""
-        try:
-            edit()
-        except AtomicityError as error:
-            show_error(str(error))
-            for image in list(self._canvas.layers):
-                self.show(image)
-            return False
-        return True
+        """Carry out an edit; if it is refused, show the error and the unchanged atoms."""
+        return self._canvas.attempt(edit, self.show_all)
 
     def measure(self, image: str, frame: int, y_px: float, x_px: float) -> Mark:
         """Measure an atom at a place.

@@ -131,6 +131,12 @@ class Binding:
                 "atom_selection_changed": state.atoms.selection_changed,
                 "hidden_changed": self.hidden_changed,
                 "label_mode_changed": self.label_mode.changed,
+                "colouring_changed": self.atoms.colouring_changed,
+                "marking_changed": self.atoms.marking_changed,
+                "magnifier_changed": self.atoms.magnifier_changed,
+                "support_shown": self.atoms.support_shown,
+                "review_changed": self.label_mode.review_changed,
+                "review_moved": self.label_mode.review_moved,
             }
         )
         """Refreshes the docks that are visible."""

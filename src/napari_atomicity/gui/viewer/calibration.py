@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ...core.micrograph import MAX_PIXEL_NM, MIN_PIXEL_NM
 _SQUARE_TOLERANCE = 1e-3
 
 
+@lru_cache(maxsize=64)
 def _nm_per(unit: pint.Unit) -> float | None:
     """Return the length of a unit in nm; None if it is not a length."""
     registry = pint.get_application_registry()

@@ -11,7 +11,6 @@ from typing import Any
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from ...models.analysis import Analysis
 from ...state.cluster_rows import unclassified
 from . import compat
 from .canvas import Canvas
@@ -71,12 +70,16 @@ class ClusterDisplay(PointsDisplay):
         return self._text_timer.isActive()
 
     # ---- from the state to the layers
-    def _on_change(self, images: tuple[str, ...]) -> None:
+    def _on_change(self, images: tuple[str, ...], columns: frozenset[str] | None) -> None:
         for image in images:
-            self.show(image)
+            if columns is None:
+                self.show(image)
+            else:  # class maps and regions do not depend on labels
+                self._write(image)
 
     def show(self, image: str) -> None:
         """Show the analysis of an image; without one, remove its layers."""
+        self.refresh(image)
         known, analysis = self._canvas.layers.get(image), self._state.analysis(image)
         if known is None:
             return
@@ -84,23 +87,26 @@ class ClusterDisplay(PointsDisplay):
             known.remove(keep=ATOM_LAYERS)
             self._overlays.forget(image)
             return
-        self._write(known, analysis)
         self._overlays.write_class_maps(image, analysis)
         if unclassified(analysis):
             self._manual_editing.classify_new(image, analysis)
 
     def refresh(self, image: str) -> None:
         """Write points, regions, texts and outlines of an image again."""
-        known, analysis = self._canvas.layers.get(image), self._state.analysis(image)
-        if known is not None and analysis is not None:
-            self._write(known, analysis)
+        known = self._write(image)
+        if known is not None:
+            self._regions.write(known)
 
-    def _write(self, known: ImageLayers, analysis: Analysis) -> None:
+    def _write(self, image: str) -> ImageLayers | None:
+        """Write points, texts and outlines of an image that has layers and an analysis."""
+        known, analysis = self._canvas.layers.get(image), self._state.analysis(image)
+        if known is None or analysis is None:
+            return None
         if known.write_clusters(analysis, self._state.classes(), self._canvas.hidden_labels):
-            self.write_selection(known.image)
-        self._regions.write(known.image)
+            self.write_selection(image)
         self._write_texts_later()
-        self._overlays.write_outlines_later(known.image)
+        self._overlays.write_outlines_later(image)
+        return known
 
     def refresh_all(self) -> None:
         """Write the layers of all images again."""

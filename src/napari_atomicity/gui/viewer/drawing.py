@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from napari.layers import Shapes
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 
-from ...core.errors import AtomicityError
 from .canvas import Canvas
 from .layers import ImageLayers
 from .points import PointsKind
@@ -21,8 +19,8 @@ _WHILE_DRAWING_MS = 50
 class PolygonEditor:
     """Keep the polygons of one kind in all images and those of the state the same.
 
-    Subclasses say how the state is read and edited, and which points get keys and clicks when
-    drawing ends.
+    Subclasses read, edit and show the polygons of the state, and say which points get keys and
+    clicks when drawing ends.
 
     Parameters
     ----------
@@ -33,6 +31,7 @@ class PolygonEditor:
     kind: PolygonKind
     points: PointsKind
     message_at_end: str
+    next_colour = 0
 
     def __init__(self, canvas: Canvas) -> None:
         self._canvas = canvas
@@ -41,7 +40,6 @@ class PolygonEditor:
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._take)
 
-    # ---- of each kind
     def in_state(self, image: str) -> tuple[Polygons, ...]:
         """Return the polygons of each colour as the state has them."""
         raise NotImplementedError
@@ -50,26 +48,44 @@ class PolygonEditor:
         """Edit the polygons of the state."""
         raise NotImplementedError
 
-    def write(self, image: str) -> None:
+    def write(self, known: ImageLayers) -> None:
         """Show the polygons of the state."""
         raise NotImplementedError
 
-    # ---- drawing
-    def create(self, known: ImageLayers) -> Shapes:
-        """Make the layer of an image and follow what is drawn in it."""
-        layer = known.polygons[self.kind].create()
-        layer.events.data.connect(self._on_data)
+    def write_polygons(self, known: ImageLayers, frame: int = 0) -> None:
+        """Show the polygons of the state in the layer of an image, which is made if necessary.
+
+        Parameters
+        ----------
+        known : ImageLayers
+            The layers of the image.
+        frame : int, default 0
+            Frame of a stack on which they are drawn.
+        """
+        view, polygons = known.polygons[self.kind], self.in_state(known.image)
+        if view.layer is None:
+            layer = view.create()
+            layer.events.data.connect(self._on_data)
+            self.bind_keys(layer)
+            view.set_next_colour(self.next_colour)
+        if not same_polygons(view.read(), polygons):
+            view.write(polygons, frame)
+            view.set_next_colour(self.next_colour)
+
+    def bind_keys(self, layer: Shapes) -> None:
+        """Bind keys of a new layer."""
         # In napari E draws ellipses, and only the layer list would lead back to the points.
         for key in ("E", "Escape"):
             layer.bind_key(key, self.stop_drawing, overwrite=True)
-        return layer
 
-    def start_drawing(self, layer: Shapes) -> None:
-        """Let the mouse draw polygons in a layer."""
-        if not layer.visible:
-            layer.visible = True
-        self._canvas.activate(layer)
-        layer.mode = "add_polygon_lasso"
+    def start_drawing(self, known: ImageLayers) -> None:
+        """Let the mouse draw polygons in an image."""
+        view = known.polygons[self.kind]
+        if not view.layer.visible:
+            view.layer.visible = True
+        view.set_next_colour(self.next_colour)
+        self._canvas.activate(view.layer)
+        view.layer.mode = "add_polygon_lasso"
 
     def stop_drawing(self, layer: Shapes) -> None:
         """Return keys and clicks to the points."""
@@ -88,25 +104,21 @@ class PolygonEditor:
     def _take(self) -> None:
         """Make an edit of what was drawn in the current image."""
         known = self._canvas.current_layers()
-        layer = None if known is None else known.polygons[self.kind].layer
-        if layer is None:
+        layer = None if known is None else known.present(self.kind.name)
+        if known is None or layer is None:
             return
         if getattr(layer, "_is_creating", False):
             self._timer.start(_WHILE_DRAWING_MS)
             return
         drawn, before = known.polygons[self.kind].read(), self.in_state(known.image)
-        if not same_polygons(drawn, before) and self.attempt(known.image, drawn):
+        if not same_polygons(drawn, before) and self.attempt(known, drawn):
             self.on_drawn(layer, sum(map(len, drawn)) - sum(map(len, before)))
 
-    def attempt(self, image: str, polygons: tuple[Polygons, ...]) -> bool:
+    def attempt(self, known: ImageLayers, polygons: tuple[Polygons, ...]) -> bool:
         """Edit the state and return whether that is accepted; show the error if not."""
-        try:
-            self.edit_state(image, polygons)
-        except AtomicityError as error:
-            show_error(str(error))
-            self.write(image)
-            return False
-        return True
+        return self._canvas.attempt(
+            lambda: self.edit_state(known.image, polygons), lambda: self.write(known)
+        )
 
     def on_drawn(self, layer: Shapes, n_new: int) -> None:
         """React to an edit that has added polygons."""

@@ -43,26 +43,8 @@ class EditCommands:
         self._regions = regions
 
     def attempt(self, edit: Callable[[], object]) -> bool:
-        """Carry out an edit; if it is refused, show the error and the unchanged image.
-
-        Parameters
-        ----------
-        edit : callable
-            Edits the state.
-
-        Returns
-        -------
-        bool
-            Whether the edit was carried out.
-        """
-        try:
-            edit()
-        except AtomicityError as error:
-            show_error(str(error))
-            if self.state.current is not None:
-                self._clusters.refresh(self.state.current)
-            return False
-        return True
+        """Carry out an edit; if it is refused, show the error and the unchanged image."""
+        return self.canvas.attempt(edit, lambda: self._clusters.refresh(self.state.current or ""))
 
     def add_by_clicking(self) -> None:
         """Switch whether a click adds a cluster or selects one."""

@@ -89,7 +89,7 @@ class LabelActions(EditActions):
         select_next_uncertain(self._state)
 
 
-class ReviewActions(EditActions):
+class ReviewActions(LabelActions):
     """Actions of a review: they apply to the cluster that is shown.
 
     If other clusters are selected, the actions apply to these, and the review stays where it is.
@@ -115,26 +115,17 @@ class ReviewActions(EditActions):
     def _show_message(self, text: str) -> None:
         self._edits.canvas.show_message(text)
 
-    def _answer(self, label: str | None) -> None:
+    def _relabel(self, label: str | None) -> None:
         if self._others_are_selected():
-            if label is not None:
-                self._state.clusters.relabel(self._state.selection, label)
+            super()._relabel(label)
             self._review.show()
         elif label is not None:
             self._review.answer(label)
 
-    def label(self, number: int) -> None:
-        """Label the cluster as the n-th class, counted from 1; 0 means unknown."""
-        self._answer(numbered_label(self._state, number))
-
-    def label_aggregate(self) -> None:
-        """Label the cluster as an aggregate."""
-        self._answer(AGGREGATE)
-
     def unlabel(self) -> None:
         """Remove the manual label of the cluster."""
         if self._others_are_selected():
-            self._answer("")
+            self._relabel("")
         elif not self._review.take_back():
             self._show_message("This cluster has no manual label. P goes back, Ctrl+Z undoes.")
 

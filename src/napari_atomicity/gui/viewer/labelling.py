@@ -44,7 +44,10 @@ class KeyMode:
         self._canvas = canvas
         self._state = canvas.state
         self._actions = actions
+        self._overlay = compat.text_overlay(canvas.viewer)
         self._on = False
+        self.silent = False
+        """Whether another mode writes into the corner of the canvas."""
 
     @property
     def on(self) -> bool:
@@ -73,11 +76,10 @@ class KeyMode:
         raise NotImplementedError
 
     def show_text(self, *_: object) -> None:
-        """Show the text in the corner of the canvas, or hide it."""
-        viewer = self._canvas.viewer
-        if viewer is None:
+        """Show the text in the corner of the canvas, or hide it, unless the mode is silent."""
+        if self.silent:
             return
-        overlay, text = compat.text_overlay(viewer), self.text()
+        overlay, text = self._overlay, self.text()
         overlay.visible = bool(text)
         overlay.position = "top_left"
         if text and text != overlay.text:  # napari lays it out again at each assignment
@@ -93,7 +95,7 @@ class LabelMode(KeyMode):
     the keys work whichever layer is active.
 
     Signals: ``changed(bool)`` when label mode is switched on or off; ``review_changed(review or
-    None)``.
+    None)``; ``review_moved()`` when a review shows another cluster or an answer has changed.
 
     Parameters
     ----------
@@ -104,6 +106,7 @@ class LabelMode(KeyMode):
     """
 
     review_changed = Signal(object)
+    review_moved = Signal()
 
     def __init__(self, canvas: Canvas, edits: EditCommands) -> None:
         super().__init__(canvas, LabelActions(edits))
@@ -111,26 +114,20 @@ class LabelMode(KeyMode):
         # What is bound, and what its keys did before.
         self._bound: list[tuple[weakref.ref[Any], dict[str, Any]]] = []
         self._review: Reviewing | None = None
-        self._silent = False
         self.kept: dict[str, tuple[Queue, set[Key]]] = {}
         """Random queues that can be resumed, by order, and the clusters that were deleted."""
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
-        canvas.state.changed.connect(self.show_text)
+        canvas.state.changed.connect(self._on_change)
         canvas.state.project_changed.connect(self._on_project)
+
+    def _on_change(self, images: tuple[str, ...], columns: frozenset[str] | None) -> None:
+        # The keys depend on the classes, the text of a review on labels too.
+        if columns is None or self._review is not None:
+            self.show_text()
 
     def _switch(self, on: bool) -> None:
         self._on = on
         self._rebind()
-
-    @property
-    def silent(self) -> bool:
-        """Whether another mode writes into the corner of the canvas."""
-        return self._silent
-
-    @silent.setter
-    def silent(self, silent: bool) -> None:
-        self._silent = silent
-        self.show_text()
 
     @property
     def review(self) -> Reviewing | None:
@@ -154,9 +151,13 @@ class LabelMode(KeyMode):
         self._rebind()
         self.review_changed.emit(review)
         if review is not None:
-            review.moved.connect(self.show_text)
+            review.moved.connect(self._on_moved)
             review.show()
             focus_canvas(self._canvas.viewer)
+
+    def _on_moved(self) -> None:
+        self.show_text()
+        self.review_moved.emit()
 
     def end_review(self) -> None:
         """End the review."""
@@ -231,11 +232,6 @@ class LabelMode(KeyMode):
         if self._review is not None:
             return format_review(self._review)
         return "Label mode\n" + format_keys(self._state) if self._on else ""
-
-    def show_text(self, *_: object) -> None:
-        """Show which mode is on and which keys it has, unless another mode writes there."""
-        if not self._silent:
-            super().show_text()
 
 
 def _unbind(target: Any, before: dict[str, Any]) -> None:

@@ -21,7 +21,6 @@ from ...atoms.table import PERSON
 from ...state.atom_store import AtomKey, marks_of
 from ...state.window_state import WindowState
 from ..controls.shortcuts import MARKING
-from . import compat
 from .atom_points import OUTSIDE_IMAGE, AtomPoints
 from .canvas import Canvas
 from .edit_commands import EditCommands
@@ -61,6 +60,7 @@ class Marking(KeyMode, EditActions):
         self._points = points
         self._label_mode = label_mode
         self._edits = edits
+        self.silent = True
         self._keys: CanvasKeys | None = None
         # napari's actions for a double click, while they are removed.
         self._double_click_callbacks: list[Any] = []
@@ -101,6 +101,7 @@ class Marking(KeyMode, EditActions):
         self._double_click_callbacks = list(viewer.mouse_double_click_callbacks)
         viewer.mouse_double_click_callbacks.clear()
         self._label_mode.silent = True
+        self.silent = False
         self.show_text()
         focus_canvas(viewer)
 
@@ -115,8 +116,9 @@ class Marking(KeyMode, EditActions):
             return
         viewer.mouse_double_click_callbacks.extend(self._double_click_callbacks)
         self._double_click_callbacks = []
-        compat.text_overlay(viewer).visible = False
+        self.silent = True
         self._label_mode.silent = False
+        self._label_mode.show_text()
 
     def _on_project(self) -> None:
         self._last_candidate = None
@@ -301,11 +303,6 @@ class Marking(KeyMode, EditActions):
     def text(self) -> str:
         """Return that marking is on, what is selected, and the keys."""
         return format_marking(self._state, self._state.current)
-
-    def show_text(self, *_: object) -> None:
-        """Show what is selected and the keys while marking is on."""
-        if self._on:
-            super().show_text()
 
 
 def format_marking(state: WindowState, image: str | None) -> str:

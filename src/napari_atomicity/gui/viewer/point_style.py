@@ -241,27 +241,21 @@ def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
         cam = np.clip(np.nan_to_num(cam), 0, None)
         if cam.max() <= 0:
             continue
-        rows = _covered(y, extent_px, out.shape[1])
-        cols = _covered(x, extent_px, out.shape[2])
-        if not len(rows) or not len(cols):
-            continue
-        # The first map pixel is centred half a map pixel inside the edge of the patch.
-        v = ((rows - y) / extent_px + 0.5) * cam.shape[0] - 0.5
-        u = ((cols - x) / extent_px + 0.5) * cam.shape[1] - 0.5
-        part = _linear(v, cam.shape[0]) @ (cam / cam.max()) @ _linear(u, cam.shape[1]).T
-        target = out[int(frame), rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        np.maximum(target, part, out=target)
+        rows, down = _footprint(y, extent_px, out.shape[1], cam.shape[0])
+        cols, across = _footprint(x, extent_px, out.shape[2], cam.shape[1])
+        target = out[int(frame), rows, cols]
+        np.maximum(target, down @ (cam / cam.max()) @ across.T, out=target)
     return out.reshape(shape)
 
 
-def _linear(at: np.ndarray, length: int) -> np.ndarray:
-    """Return weights (M, length) of linear interpolation at M places of an axis."""
-    at = np.clip(at, 0, length - 1)
-    return np.clip(1 - np.abs(at[:, None] - np.arange(length)), 0, None).astype(np.float32)
-
-
-def _covered(centre: float, extent_px: float, length: int) -> np.ndarray:
-    """Return the pixels of an axis whose centres are within the patch."""
+def _footprint(
+    centre: float, extent_px: float, length: int, map_length: int
+) -> tuple[slice, np.ndarray]:
+    """Return the pixels of an axis within a patch, and their weights (n, map_length) in its map."""
     first = max(0, int(np.ceil(centre - extent_px / 2)))
-    last = min(length - 1, int(np.floor(centre + extent_px / 2)))
-    return np.arange(first, last + 1)
+    end = max(first, min(length - 1, int(np.floor(centre + extent_px / 2))) + 1)
+    # The first map pixel is centred half a map pixel inside the edge of the patch.
+    at = ((np.arange(first, end) - centre) / extent_px + 0.5) * map_length - 0.5
+    at = np.clip(at, 0, map_length - 1)
+    weights = np.clip(1 - np.abs(at[:, None] - np.arange(map_length)), 0, None)
+    return slice(first, end), weights.astype(np.float32)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from psygnal import SignalInstance
-
+from ...state.atom_store import AtomStore
+from ...state.window_state import WindowState
 from . import compat
 from .canvas import Canvas
 from .points import PointsKind, PointsView
@@ -16,19 +16,6 @@ Key = tuple[str, int]
 """Image and id of a cluster or atom."""
 # Up to so many points are selected in the turn in which they are written.
 _MAX_SELECTED_AT_ONCE = 1000
-
-
-class _Selection(Protocol):
-    """What holds the selected clusters or atoms."""
-
-    selection_changed: SignalInstance
-
-    @property
-    def selection(self) -> frozenset[Key]:
-        """The selected clusters or atoms."""
-
-    def select(self, keys: Iterable[Key]) -> None:
-        """Select exactly these."""
 
 
 class PointsDisplay:
@@ -42,11 +29,11 @@ class PointsDisplay:
         The viewer and its layers.
     kind : PointsKind
         What the points are.
-    owner : _Selection
-        Holds the selection in the state of the window.
+    owner : WindowState or AtomStore
+        Holds the selection.
     """
 
-    def __init__(self, canvas: Canvas, kind: PointsKind, owner: _Selection) -> None:
+    def __init__(self, canvas: Canvas, kind: PointsKind, owner: WindowState | AtomStore) -> None:
         self._canvas = canvas
         self._state = canvas.state
         self._kind = kind

@@ -15,6 +15,7 @@ from .layer_group import LayerGroup
 Polygons = tuple[np.ndarray, ...]
 """Polygons of one colour, each of shape (n_corners, 2) in pixels (y, x)."""
 SUPPORT_COLOUR, VACUUM_COLOUR = (0.0, 0.62, 0.45), (0.84, 0.37, 0.0)
+_POSITION = 2
 _CORNERS_OF_ELLIPSE = 48
 
 
@@ -26,31 +27,22 @@ class PolygonKind:
     ----------
     name : str
         Kind of the layer, as in its name.
-    position : int
-        Rank among the layers of the image.
+    colours : tuple
+        RGB of each colour that a polygon can have.
+    face_alpha : float
+        Opacity of the faces.
     stroke_nm : float
         Width of the outlines.
-    edges, faces : tuple
-        RGBA of outline and face for each colour of polygons.
     """
 
     name: str
-    position: int
+    colours: tuple[tuple[float, float, float], ...]
+    face_alpha: float
     stroke_nm: float
-    edges: tuple[tuple[float, ...], ...]
-    faces: tuple[tuple[float, ...], ...]
 
 
-REGIONS = PolygonKind(
-    "regions", 2, 0.06, ((213 / 255, 94 / 255, 0.0, 1.0),), ((0.84, 0.37, 0.0, 0.18),)
-)
-SUPPORT = PolygonKind(
-    "support",
-    2,
-    0.04,
-    ((*SUPPORT_COLOUR, 1.0), (*VACUUM_COLOUR, 1.0)),
-    ((*SUPPORT_COLOUR, 0.2), (*VACUUM_COLOUR, 0.2)),
-)
+REGIONS = PolygonKind("regions", (VACUUM_COLOUR,), face_alpha=0.18, stroke_nm=0.06)
+SUPPORT = PolygonKind("support", (SUPPORT_COLOUR, VACUUM_COLOUR), face_alpha=0.2, stroke_nm=0.04)
 
 
 class PolygonLayer:
@@ -79,20 +71,19 @@ class PolygonLayer:
         layer = Shapes(
             ndim=source.ndim,
             edge_width=self._kind.stroke_nm / (calibration.pixel_size_nm(source) or 1.0),
-            **self._group.options(self._kind.name, self._kind.position),
+            **self._group.options(self._kind.name, _POSITION),
         )
         self._group.insert(layer)
-        self.set_next_colour(0)
         return layer
 
     def set_next_colour(self, colour: int) -> None:
         """Give the next polygon the n-th colour."""
-        layer = self.layer
+        layer, rgb = self.layer, self._kind.colours[colour]
         if layer is not None:
             # A selected shape would change its colour with that of the next one.
             layer.selected_data = set()
-            layer.current_edge_color = self._kind.edges[colour]
-            layer.current_face_color = self._kind.faces[colour]
+            layer.current_edge_color = (*rgb, 1.0)
+            layer.current_face_color = (*rgb, self._kind.face_alpha)
 
     def write(self, polygons: Sequence[Polygons], frame: int = 0) -> None:
         """Show exactly these polygons.
@@ -105,30 +96,30 @@ class PolygonLayer:
             Frame of a stack on which they are drawn.
         """
         layer, depth = self.layer, self.layer.ndim - 2
-        drawn = [(colour, p) for colour, found in enumerate(polygons) for p in found]
+        pairs = zip(self._kind.colours, polygons, strict=True)
+        drawn = [(rgb, polygon) for rgb, found in pairs for polygon in found]
         with self._group.blocker():
             layer.selected_data = set()
             layer.data = []
             if drawn:
                 layer.add_polygons(
                     [np.column_stack([np.full((len(p), depth), frame), p]) for _, p in drawn],
-                    edge_color=[self._kind.edges[colour] for colour, _ in drawn],
-                    face_color=[self._kind.faces[colour] for colour, _ in drawn],
+                    edge_color=[(*rgb, 1.0) for rgb, _ in drawn],
+                    face_color=[(*rgb, self._kind.face_alpha) for rgb, _ in drawn],
                 )
 
     def read(self) -> tuple[Polygons, ...]:
         """Return the drawn polygons of each colour."""
-        layer, edges = self.layer, np.array(self._kind.edges)
-        found: list[list[np.ndarray]] = [[] for _ in edges]
-        shapes = zip(layer.data, layer.shape_type, layer.edge_color, strict=True)
-        for corners, shape_type, edge in shapes:
-            polygon = polygon_of(corners, shape_type)
+        layer, colours = self.layer, np.array(self._kind.colours)
+        found: list[list[np.ndarray]] = [[] for _ in colours]
+        for corners, kind, rgba in zip(layer.data, layer.shape_type, layer.edge_color, strict=True):
+            polygon = _polygon_of(corners, kind)
             if len(polygon) >= 3:
-                found[int(np.abs(edges - edge).sum(axis=1).argmin())].append(polygon)
+                found[int(np.abs(colours - rgba[:3]).sum(axis=1).argmin())].append(polygon)
         return tuple(map(tuple, found))
 
 
-def polygon_of(corners: np.ndarray, shape_type: str) -> np.ndarray:
+def _polygon_of(corners: np.ndarray, shape_type: str) -> np.ndarray:
     """Return the polygon (M, 2) in pixels (y, x) of a napari shape with corners (N, D)."""
     corners = np.asarray(corners, float)[:, -2:]
     if shape_type != "ellipse":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from napari.layers import Shapes
 
 from .drawing import PolygonEditor
+from .layers import ImageLayers
 from .points import CLUSTERS
-from .polygons import REGIONS, Polygons, same_polygons
+from .polygons import REGIONS, Polygons
 
 
 class RegionEditor(PolygonEditor):
@@ -24,35 +25,26 @@ class RegionEditor(PolygonEditor):
         """Edit the excluded regions of the state."""
         self._state.clusters.set_regions(image, *polygons)
 
+    def write(self, known: ImageLayers) -> None:
+        """Show the regions of an image; the first one makes the layer."""
+        if known.present(REGIONS.name) is not None or self._state.clusters.regions(known.image):
+            self.write_polygons(known)
+
     def draw(self) -> bool:
         """Start to draw regions in the current image, and return whether that is possible."""
         known = self._canvas.current_layers()
         if known is None or self._state.analysis(known.image) is None:
             return False
-        if known.polygons[REGIONS].layer is None:
-            self.create(known)
-        self.start_drawing(known.polygons[REGIONS].layer)
+        self.write_polygons(known)
+        self.start_drawing(known)
         return True
-
-    def write(self, image: str) -> None:
-        """Show the regions of an image; the first one makes the layer."""
-        known, polygons = self._canvas.layers.get(image), self.in_state(image)
-        if known is None:
-            return
-        view = known.polygons[REGIONS]
-        if view.layer is None:
-            if not any(polygons):
-                return
-            self.create(known)
-        if not same_polygons(view.read(), polygons):
-            view.write(polygons)
 
     def clear_if_deleted(self, image: str) -> None:
         """Remove the regions of an image whose layer of regions was deleted by hand."""
         known = self._canvas.layers.get(image)
-        deleted = known is not None and known.polygons[REGIONS].layer is None
-        if deleted and any(self.in_state(image)):
-            self.attempt(image, ((),))
+        deleted = known is not None and known.present(REGIONS.name) is None
+        if known is not None and deleted and self._state.clusters.regions(image):
+            self.attempt(known, ((),))
 
     def on_drawn(self, layer: Shapes, n_new: int) -> None:
         """Stop drawing after a new region, so that Ctrl+Z undoes it; E draws another one."""

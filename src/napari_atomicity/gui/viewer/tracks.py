@@ -94,8 +94,8 @@ class TrackView:
 
     def _write_later(self, image: str) -> None:
         """Write the tracks of an image after its points and outlines; only stacks have tracks."""
-        source = self._canvas.source_layer(image)
-        if source is not None and source.ndim != 3:
+        known = self._canvas.layers.get(image)
+        if known is not None and known.source.ndim != 3:
             return
         self._waiting.add(image)
         if not self._timer.isActive():

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from ...atoms.candidates import contrast_channels
 from ...atoms.card import SAMPLING_NM
+from ...atoms.spots import spot_windows
 from ...statistics.nearest_neighbours import nearest_neighbours
 from .settings import AtomTrainingSettings
 
@@ -89,12 +90,8 @@ def make_target(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> 
         sigma_px,
     )
     reach = int(np.ceil(_TARGET_REACH * sigma_px))
-    for (y, x), sigma_px in zip(points, sigmas, strict=True):
-        top, left = max(0, round(y) - reach), max(0, round(x) - reach)
-        part = out[top : max(0, round(y) + reach + 1), left : max(0, round(x) + reach + 1)]
-        dy = np.arange(top, top + part.shape[0])[:, None] - y
-        dx = np.arange(left, left + part.shape[1])[None] - x
-        np.maximum(part, np.exp(-(dy**2 + dx**2) / (2 * sigma_px**2)), out=part)
+    for (part, squared), own in zip(spot_windows(out, points, reach), sigmas, strict=True):
+        np.maximum(part, np.exp(-squared / (2 * own**2)), out=part)
     return out
 
 

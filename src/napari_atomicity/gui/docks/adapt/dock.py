@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from napari.utils.notifications import show_error
-from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
@@ -13,116 +11,82 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPushButton,
     QScrollArea,
+    QScrollBar,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from ....core.cluster_table import corrected
-from ....core.errors import AtomicityError
 from ....models.analysis import Analysis
 from ....models.files import user_folder
 from ....pipeline import adaptation_text
 from ....pipeline.adaptation_settings import AdaptRequest
-from ... import tasks
 from ...controls.bars import BarChart
-from ...controls.connections import follow, follow_soon
-from ...controls.forms import (
-    folded,
-    in_scroll_area,
-    labelled,
-    main_button,
-    new_form,
-    selectable_label,
-)
+from ...controls.connections import follow
+from ...controls.forms import folded, labelled, main_button, new_form, selectable_label
 from ...controls.settings_form import form_of
-from ...panels.forms import ModelCombo, TaskBar, busy
+from ...panels.dock import Dock
+from ...panels.forms import ModelCombo
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
-from ...viewer.binding import binding_of
 from ...viewer.models import keep_available, model_folder
 from .tasks import AFTER, BEFORE, Result, adapt_model, free_name, path_for, path_of, save_adapted
 
 MIN_CLUSTERS = 10
 """Equal to `pipeline.fine_tuning.MIN_PSEUDO_LABELS`, whose import would load torch."""
-# As long as this the layout may go on changing once there is something new to show.
-_LAYOUT_MS = 500
-# A task tells of itself twenty times a second; what may be pressed changes rarely.
-_STATUS_MS = 50
+_LAYOUT_MS = 100
+"""By then the layout has made room for a new result."""
 
 
 def _model_id(analysis: Analysis | None) -> str | None:
     return None if analysis is None else analysis.parameters.get("model", {}).get("model_id")
 
 
-class Adapt(QWidget):
-    """Which model, which images, the button; then what changed, and back and forth."""
+class Adapt(Dock):
+    """Model, images and the button; then the result, and both sides of it to compare."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.binding = binding_of(napari_viewer)
-        self.state = self.binding.state
+    follows = ("changed", "current_changed", "images_changed", "project_changed")
+
+    def build(self) -> None:
         self.result: Result | None = None
+        self._n_clusters = 0
         self._waiting: list[tuple[Analysis, str]] = []
         self._group: object = None
         # Images are changed one in a turn of the event loop, so that the window lives on.
         self._turn = QTimer(self)
         self._turn.setSingleShot(True)
         self._turn.timeout.connect(self._change_next)
-        self._just_done = QTimer(self)
-        self._just_done.setSingleShot(True)
-        self._build()
-        state = self.state
-        follow_soon(self, state.status_changed, slot=self._refresh, delay_ms=_STATUS_MS)
-        follow(self, state.current_changed, self._refresh)
-        follow(self, state.project_changed, self._on_project)
-        follow(self, state.images_changed, self._refresh)
-        follow_soon(self, state.changed, slot=self._refresh)
-        self._refresh()
-
-    # ---- how it looks
-    def _build(self) -> None:
+        self._scroll_timer = QTimer(self)
+        self._scroll_timer.setSingleShot(True)
+        self._scroll_timer.timeout.connect(self._scroll_to_panel)
+        follow(self, self.state.project_changed, self._forget)
+        form = new_form()
         self.models = ModelCombo()
+        labelled(form, "Model", self.models, "The network to adapt. Default: the shipped one.")
         self.images = QComboBox()
         self.images.addItems([THIS_IMAGE, ALL_IMAGES])
-        settings = form_of(AdaptRequest, "device")
-        self.device = settings.controls["device"]
-        self.hint = selectable_label("Clusters to learn from")
-        self.button = main_button("Adapt", self)
-        self.button.setToolTip(
-            "Fine-tune the model to the conditions of these images, with unambiguous clusters and "
-            "your "
-            "corrections. The result is kept only if it is better. You can undo it."
-        )
-        self.task_bar = TaskBar(self.state)
-        follow(self, self.state.status_changed, self.task_bar.show_status)
-
-        form = new_form()
-        labelled(form, "Model", self.models, "The network to adapt. Default: the shipped one.")
+        self.images.currentIndexChanged.connect(self.invalidate)
         labelled(
             form,
             "Images",
             self.images,
             "Images to learn from: the current one, or all analysed images. They should be "
-            "recorded "
-            "under the same conditions. Default: this image.",
+            "recorded under the same conditions. Default: this image.",
         )
-        self.settings = folded(settings)
-
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.addLayout(form)
-        layout.addWidget(self.hint)
-        layout.addWidget(self.button)
-        layout.addWidget(self.task_bar)
-        layout.addWidget(self._panel())
-        layout.addWidget(self.settings)
-        layout.addStretch(1)
-        in_scroll_area(content, self)
-        self.scroll_bar = self.findChild(QScrollArea).verticalScrollBar()
-
-        self.scroll_bar.rangeChanged.connect(self._scroll_to_panel)
-        self.images.currentIndexChanged.connect(self._refresh)
-        self.button.clicked.connect(self.run)
+        self.content.addLayout(form)
+        self.hint = self.add(selectable_label("Clusters to learn from"))
+        self.button = self.add_button(
+            main_button("Adapt", self),
+            "Fine-tune the model to the conditions of these images, with unambiguous clusters and "
+            "your corrections. The result is kept only if it is better. You can undo it.",
+            self.run,
+            enabled_when=self._can_adapt,
+        )
+        self.add_task_bar()
+        self.add(self._panel())
+        settings = form_of(AdaptRequest, "device")
+        self.device = settings.controls["device"]
+        self.settings = self.add(folded(settings))
 
     def _panel(self) -> QWidget:
         """Build the panel with the result, hidden until there is one."""
@@ -135,21 +99,19 @@ class Adapt(QWidget):
         self.confidences = tuple(QLabel() for _ in self.sides)
         columns = QGridLayout()
         columns.setContentsMargins(0, 0, 0, 0)
-        for which, (button, chart, words) in enumerate(
-            zip(self.sides, self.charts, self.confidences, strict=True)
-        ):
-            name = ("before", "after")[which]
+        for which, name in enumerate(("before", "after")):
+            button = self.sides[which]
             button.setCheckable(True)
             button.setToolTip(
                 f"Show image, map and ratios {name} the adaptation. Corrections are kept. "
                 "You can undo this."
             )
             button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-            chart.setAccessibleName(f"Ratios {name} the adaptation")
-            words.setAccessibleName(f"Mean confidence {name} the adaptation")
-            columns.addWidget(button, 0, which)
-            columns.addWidget(chart, 1, which)
-            columns.addWidget(words, 2, which)
+            self.enable_when(button, self._is_accepted)
+            self.charts[which].setAccessibleName(f"Ratios {name} the adaptation")
+            self.confidences[which].setAccessibleName(f"Mean confidence {name} the adaptation")
+            for row, widgets in enumerate((self.sides, self.charts, self.confidences)):
+                columns.addWidget(widgets[which], row, which)
             columns.setColumnStretch(which, 1)
         self.sides[BEFORE].clicked.connect(self.show_before)
         self.sides[AFTER].clicked.connect(self.show_after)
@@ -158,6 +120,7 @@ class Adapt(QWidget):
             "Save the adapted model in your folder of models, which all docks list."
         )
         self.save_button.clicked.connect(self.save)
+        self.enable_when(self.save_button, self._is_accepted)
         self.saved = selectable_label("Path of the model")
 
         self.panel = QWidget()
@@ -170,11 +133,10 @@ class Adapt(QWidget):
         self.panel.hide()
         return self.panel
 
-    def _on_project(self) -> None:
-        """Other images: what was adapted is not of them."""
+    def _forget(self) -> None:
+        """Forget the result, which belongs to the images of another project."""
         self.result, self._waiting = None, []
         self.panel.hide()
-        self._refresh()
 
     # ---- what there is
     def _analysed(self) -> list[Analysis]:
@@ -187,34 +149,35 @@ class Adapt(QWidget):
             return analysed
         return [a for a in analysed if a.micrograph.name == self.state.current]
 
-    def _refresh(self, *_: object) -> None:
+    def refresh(self) -> None:
         chosen = self._chosen()
-        n = sum(len(a.table) for a in chosen)
-        self.hint.setText(self._format_hint(chosen, n))
-        free = not busy(self.state) and not self._waiting
-        self.button.setEnabled(n >= MIN_CLUSTERS and free)
+        self._n_clusters = sum(len(a.table) for a in chosen)
+        self.hint.setText(self._format_hint(chosen, self._n_clusters))
         accepted = self.result is not None and self.result.found.accepted
         side = self._side() if accepted else None
         for which, button in enumerate(self.sides):
-            button.setEnabled(accepted and free)
             button.setChecked(which == side)
         self.save_button.setVisible(accepted)
-        self.save_button.setEnabled(free)
+
+    def _can_adapt(self) -> bool:
+        return self._n_clusters >= MIN_CLUSTERS and not self._waiting
+
+    def _is_accepted(self) -> bool:
+        """Return whether the result was accepted, and all images show one side of it."""
+        return self.result is not None and self.result.found.accepted and not self._waiting
 
     def _format_hint(self, chosen: list[Analysis], n: int) -> str:
         if not self._analysed():
             return (
                 "Analyse an image first. If its conditions differ from the training of the model, "
-                "adapt "
-                "the model to it here."
+                "adapt the model to it here."
             )
         if not chosen:
             return "This image is not analysed yet. Press Analyse, or choose all images."
         if n < MIN_CLUSTERS:
             return (
                 f"{n} cluster{'s' * (n != 1)} are too few to learn from: at least "
-                f"{MIN_CLUSTERS} are needed, 100 are better. Choose all images, or larger "
-                "ones."
+                f"{MIN_CLUSTERS} are needed, 100 are better. Choose all images, or larger ones."
             )
         given = sum(len(corrected(a.table)) for a in chosen)
         images = f"{len(chosen)} image{'s' * (len(chosen) != 1)}"
@@ -225,7 +188,7 @@ class Adapt(QWidget):
         return f"{words}. No labels are needed; corrections count as certain."
 
     def _side(self) -> int | None:
-        """Which side the images show, if all show the same."""
+        """Return which side the images show, if all show the same."""
         if self.result is None:
             return None
         known = {_model_id(a[0]): w for w in (BEFORE, AFTER) if (a := self.result.side(w))}
@@ -235,8 +198,9 @@ class Adapt(QWidget):
 
     # ---- the button
     def learn(self) -> None:
-        """Adapt to all images, with what a person has corrected in them."""
+        """Adapt to all images, with their corrected labels."""
         self.images.setCurrentText(ALL_IMAGES)
+        self.refresh_now()
         if self.button.isEnabled():
             self.run()
 
@@ -244,8 +208,7 @@ class Adapt(QWidget):
         """Adapt the chosen model to the chosen images."""
         chosen = self._chosen()
         model = self.models.model
-        task = tasks.start(
-            self.state,
+        self.start(
             adapt_model,
             chosen,
             model,
@@ -254,10 +217,8 @@ class Adapt(QWidget):
             message="Adapting",
             on_result=self._done,
             key="adapt",
-            owner=self,
             about=chosen[0].micrograph.name if len(chosen) == 1 else None,
         )
-        task.finished.connect(self._refresh)
 
     def _done(self, result: Result) -> None:
         found = result.found
@@ -271,20 +232,26 @@ class Adapt(QWidget):
         for which in (BEFORE, AFTER):
             self.charts[which].bars = ratio_bars(result.ratios[which], found.card.classes)
             self.confidences[which].setText(f"confidence {result.confidence[which]:.2f}")
-        # Rolled back there is no after.
+        # A model that was rolled back has no second side.
         for widget in (*self.sides, self.charts[AFTER], self.confidences[AFTER]):
             widget.setVisible(found.accepted)
         self.panel.show()
-        self._just_done.start(_LAYOUT_MS)
+        self._scroll_timer.start(_LAYOUT_MS)
         if found.accepted:
             keep_available(result.classifier)
             self._change(AFTER, "adapt {}")
-        self._refresh()
+        self.invalidate()
 
-    def _scroll_to_panel(self, *_: object) -> None:
-        """Where the dock is low, what came of it would be out of sight."""
-        if self._just_done.isActive():
-            self.scroll_bar.setValue(self.panel.y())
+    @property
+    def scroll_bar(self) -> QScrollBar:
+        """The scroll bar of the dock."""
+        bar = self.findChild(QScrollArea).verticalScrollBar()
+        assert bar is not None
+        return bar
+
+    def _scroll_to_panel(self) -> None:
+        """Show the result, which a low dock would hide."""
+        self.scroll_bar.setValue(self.panel.y())
 
     # ---- back and forth
     def show_before(self) -> None:
@@ -308,13 +275,13 @@ class Adapt(QWidget):
     def _change_next(self) -> None:
         while self._waiting:
             analysis, words = self._waiting.pop(0)
-            # Gone or calibrated anew meanwhile: it stays as it is, and the person is told.
+            # An image that was removed or calibrated again is not changed.
             if self.binding.accepts(analysis):
                 self.state.clusters.replace_predictions(analysis, words, group=self._group)
                 break
         if self._waiting:
             self._turn.start(0)
-        self._refresh()
+        self.invalidate()
 
     # ---- keeping it
     def save(self) -> None:
@@ -330,22 +297,16 @@ class Adapt(QWidget):
         )
         if not wanted:
             return
-        try:
-            path = path_for(name)
-        except AtomicityError as error:
-            show_error(tasks.format_error(error))
-            return
-        task = tasks.start(
-            self.state,
-            save_adapted,
-            self.result,
-            path,
-            message=f"Saving {path.stem}",
-            on_result=self._on_saved,
-            key="save model",
-            owner=self,
-        )
-        task.finished.connect(self._refresh)
+        path = self.attempt(lambda: path_for(name))
+        if path is not None:
+            self.start(
+                save_adapted,
+                self.result,
+                path,
+                message=f"Saving {path.stem}",
+                on_result=self._on_saved,
+                key="save model",
+            )
 
     def _on_saved(self, result: Result) -> None:
         shown = self._side()
@@ -354,5 +315,5 @@ class Adapt(QWidget):
         self.saved.show()
         model_folder.changed.emit()
         self.binding.projects.keep_model(path_of(result))
-        if shown == AFTER:  # under another name the tables say another model
+        if shown == AFTER:  # the tables name the model
             self._change(AFTER, f"name the model of {{}} {result.found.card.name}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QModelIndex, QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QModelIndex, QSignalBlocker, Signal
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout
 
 from ....core.errors import AtomicityError
 from ....state.annotators import Annotations
 from ...controls.connections import follow
+from ...controls.forms import wrapped_label
 from ...controls.line_table import Lines, table_of
+from ...controls.refresher import FollowingWidget
 from ...panels.annotator import AnnotatorForm
 from ...viewer.binding import Binding
 from .text import coverage_lines, format_annotators
@@ -20,6 +22,7 @@ HOW = (
     "model and of other annotators are hidden, and your marks are stored separately."
 )
 DONE = "Set image as reviewed"
+NO_PROJECT = "Open a folder or a project first: marks are kept in its file."
 NOT_DONE = "Set image as not reviewed"
 _TOOLTIP = (
     "Record that you have searched the whole image, so that unmarked positions count as no atom. "
@@ -27,22 +30,23 @@ _TOOLTIP = (
 )
 
 
-class Coverage(QWidget):
+class Coverage(FollowingWidget):
     """The annotator's name, the switch to blind mode, and a table of images and annotators.
 
     Signals: ``noted()`` after an image was set as reviewed or not reviewed.
     """
 
+    follows = ("current_changed", "annotator_changed", "project_changed")
     noted = Signal()
 
-    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
         self.binding, self.state = binding, binding.state
         self.annotations: Annotations | None = None
         self._known = False
-        self.who = AnnotatorForm(self.state)
-        self.how = QLabel(HOW)
-        self.how.setWordWrap(True)
+        self.who = AnnotatorForm(binding)
+        self.how = wrapped_label()
+        self.how.setText(HOW)
         self.mark_button = QPushButton("Mark atoms")
         self.mark_button.setCheckable(True)
         self.mark_button.setToolTip(
@@ -52,10 +56,7 @@ class Coverage(QWidget):
         self.mark_button.toggled.connect(self._on_mark)
         self.done_button = QPushButton(DONE)
         self.done_button.clicked.connect(self.note)
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setTextFormat(Qt.TextFormat.PlainText)
-        self.words.setAccessibleName("Images reviewed by each annotator")
+        self.words = wrapped_label("Images reviewed by each annotator", plain=True)
         self.lines = Lines((), (), self)
         self.view = table_of(self.lines, "Images and annotators", 8)
         self.view.setToolTip(
@@ -75,8 +76,6 @@ class Coverage(QWidget):
         layout.addWidget(self.words)
         layout.addWidget(self.view)
         follow(self, binding.atoms.marking_changed, self._show_mark)
-        follow(self, self.state.current_changed, self._enable)
-        self.show_annotations(None)
 
     def show_annotations(self, annotations: Annotations | None) -> None:
         """Show the annotations; in blind mode only those of the current annotator."""
@@ -86,7 +85,7 @@ class Coverage(QWidget):
             names = [name for name in names if name == state.annotator]
         self.how.setVisible(not state.blind)
         if annotations is None or state.project is None:
-            self.words.setText("Open a folder or a project first: marks are kept in its file.")
+            self.words.setText("" if state.project is not None else NO_PROJECT)
             self.lines.show([])
         else:
             self.words.setText(format_annotators(annotations, names))
@@ -95,9 +94,9 @@ class Coverage(QWidget):
                 coverage_lines(annotations, images, names) if names else [], ["Image", *names]
             )
         self.view.setVisible(bool(self.lines.lines))
-        self._enable()
+        self.refresh()
 
-    def _enable(self, *_: object) -> None:
+    def refresh(self) -> None:
         state, image = self.state, self.state.current
         here = state.project is not None and image is not None and state.project.has(image)
         counts = None if self.annotations is None else self.annotations.counts

@@ -6,20 +6,21 @@ import numpy as np
 import pandas as pd
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QModelIndex, QTimer, Signal
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.marks import Mark
 from ....core.errors import AtomicityError
+from ....core.text import pluralise
 from ....state.annotators import AnnotatorComparison
 from ....state.consensus_marks import consensus_edit, measured_sites
 from ....statistics.agreement import CONSENSUS
-from ...controls.forms import ComboBox
+from ...controls.forms import ComboBox, wrapped_label
 from ...controls.line_table import Lines, table_of
 from ...tasks import start
 from ...viewer import compat, picking
 from ...viewer.binding import Binding
 from .results import title
-from .text import WHY, dispute_lines, number
+from .text import WHY, dispute_lines
 
 _LOOK_NM = 5.0
 
@@ -50,9 +51,7 @@ class Disputes(QWidget):
         for column, text in WHY.items():
             self.why.addItem(text, column)
         self.why.currentIndexChanged.connect(self._show)
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("How many places")
+        self.words = wrapped_label("How many places")
         self.lines = Lines(self.HEADERS, self.TOOLTIPS, self)
         self.view = table_of(self.lines, "Places on which people disagree", 8)
         self.view.clicked.connect(self._on_clicked)
@@ -97,7 +96,7 @@ class Disputes(QWidget):
         self.lines.show(dispute_lines(self.shown))
         n = len(table)
         self.words.setText(
-            f"{number(n, 'position')} with disagreement. Click one to centre the view on it."
+            f"{pluralise(n, 'position')} with disagreement. Click one to centre the view on it."
             if n
             else "No position matches."
         )
@@ -170,7 +169,7 @@ class Disputes(QWidget):
         else:
             self._turn.stop()
             n = self._n_taken
-            text = f"was applied in {number(n, 'image')}" if n else "was already applied"
+            text = f"was applied in {pluralise(n, 'image')}" if n else "was already applied"
             show_info(f"The consensus {text}.")
             self.took.emit()
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QPushButton,
     QVBoxLayout,
@@ -21,14 +20,15 @@ from qtpy.QtWidgets import (
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
+from ....core.text import pluralise
 from ....project import Project, ProjectImage
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
 from ....state.annotators import Annotations
 from ....state.window_state import WindowState
-from ...controls.forms import ComboBox, labelled, new_form
+from ...controls.forms import ComboBox, labelled, new_form, selectable_label
 from ...controls.settings import remember
 from ...tasks import start
-from .text import format_taken, number
+from .text import format_taken
 
 PACKS = "Packs (*.zip manifest.json)"
 ALL, THIS, UNREVIEWED = "all", "this", "nobody"
@@ -156,11 +156,7 @@ class Packs(QWidget):
             "content, otherwise by name. Importing a pack twice adds nothing."
         )
         self.import_button.clicked.connect(self.take_in)
-        self.result = QLabel()
-        self.result.setWordWrap(True)
-        self.result.setTextFormat(Qt.TextFormat.PlainText)
-        self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.result.setAccessibleName("Result of the packs")
+        self.result = selectable_label("Result of the packs", plain=True)
         self.result.hide()
         row = QHBoxLayout()
         row.addWidget(self.export_button)
@@ -170,7 +166,6 @@ class Packs(QWidget):
         layout.addLayout(form)
         layout.addLayout(row)
         layout.addWidget(self.result)
-        self.show_annotations(None)
 
     def show_annotations(self, annotations: Annotations | None) -> None:
         """Update the buttons for the annotations of the project."""
@@ -223,8 +218,8 @@ class Packs(QWidget):
     def _exported(self, archive: Path, n: int) -> None:
         folder = archive.with_suffix("")
         self._show_result(
-            f"{number(n, 'image')} in {folder} and {archive.name}. Send either; its README.txt has "
-            "the instructions."
+            f"{pluralise(n, 'image')} in {folder} and {archive.name}. Send either; its README.txt "
+            "has the instructions."
         )
 
     # ---- in

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ....state.annotators import AnnotatorComparison
 from ...controls.collapsible import CollapsibleSection
-from ...controls.forms import selectable_label
+from ...controls.forms import selectable_label, wrapped_label
 from ...controls.line_table import Lines, table_of
 from .text import effect_lines, f1_table, format_agreement, format_expert, rater_lines
 
@@ -97,11 +97,8 @@ class Results(QWidget):
 
 def title(text: str) -> QLabel:
     """Return the bold title of a part."""
-    label = QLabel(text)
-    font = label.font()
-    font.setBold(True)
-    label.setFont(font)
-    label.setWordWrap(True)
+    label = wrapped_label(bold=True)
+    label.setText(text)
     return label
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ....core.text import pluralise
 from ....state.annotator_packs import TakenIn
 from ....state.annotators import Annotations, AnnotatorComparison
 from ....statistics.agreement_coefficients import AgreementFigure
@@ -24,11 +25,6 @@ WHY = {
     "against": "model against people",
 }
 """Column of the table of disputes → name of the filter."""
-
-
-def number(n: int, word: str) -> str:
-    """Format a number with its noun, in the plural if needed."""
-    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def with_interval(value: float, low: float, high: float, decimals: int = 2) -> str:
@@ -96,7 +92,7 @@ def format_annotators(annotations: Annotations, annotators: Sequence[str]) -> st
     images = annotations.counts.groupby("annotator")["image"].size()
     marks = annotations.counts.groupby("annotator")["marks"].sum()
     text = "; ".join(
-        f"{who}: {number(int(marks[who]), 'mark')} in {number(int(images[who]), 'image')}"
+        f"{who}: {pluralise(int(marks[who]), 'mark')} in {pluralise(int(images[who]), 'image')}"
         for who in annotators
     )
     return f"{text}."
@@ -111,8 +107,8 @@ def format_taken(taken: TakenIn) -> str:
         who = ", ".join(dict.fromkeys(new["annotator"]))
         n_images = new["image"].nunique()
         parts.append(
-            f"Imported: {number(int(new['marks'].sum()), 'mark')} of {who} in "
-            f"{number(n_images, 'image')}."
+            f"Imported: {pluralise(int(new['marks'].sum()), 'mark')} of {who} in "
+            f"{pluralise(n_images, 'image')}."
         )
     known = len(taken.came) - len(new)
     if known:
@@ -169,9 +165,9 @@ def effect_lines(effect: pd.DataFrame) -> list[tuple[str, ...]]:
 def format_agreement(compared: AnnotatorComparison) -> str:
     """Format sites, consensus and Krippendorff's alpha."""
     found = compared.consensus
-    people = number(len(found.annotators), "person").replace("persons", "people")
+    people = pluralise(len(found.annotators), "person", "people")
     parts = [
-        f"{number(len(found.sites), 'site')} marked by {people}, of which {len(found.believed)} "
+        f"{pluralise(len(found.sites), 'site')} marked by {people}, of which {len(found.believed)} "
         f"belong to the consensus; marks within {found.tolerance_nm:g} nm are one site."
     ]
     if len(found.annotators) > 1:

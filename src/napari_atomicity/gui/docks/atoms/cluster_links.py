@@ -15,7 +15,7 @@ from .jobs import holders
 
 
 def unchanged(now: tuple[object, ...], before: tuple[object, ...]) -> bool:
-    """Return whether the inputs of a result are the same: an image, and immutable objects."""
+    """Return whether the inputs of a result are the same: a value, and immutable objects."""
     return now[:1] == before[:1] and all(a is b for a, b in zip(now[1:], before[1:], strict=True))
 
 
@@ -44,8 +44,8 @@ class ClusterLinks(QObject):
         follow(self, self._state.selection_changed, self._on_clusters)
         follow(self, self._state.atoms.selection_changed, self._on_atoms)
 
-    def update_now(self) -> None:
-        """Compute the links if their inputs have changed."""
+    def find(self) -> None:
+        """Find the links in a worker if their inputs have changed."""
         image = self._state.current
         atoms = self._state.atoms.of(image)
         analysis = None if image is None else self._state.analysis(image)

@@ -8,7 +8,7 @@ from html import escape
 import pandas as pd
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.completeness import Completeness
 from ....atoms.injection import InjectedAtoms
@@ -20,8 +20,7 @@ from ....pipeline.atom_request import AtomRequest
 from ....statistics.atom_groups import KINDS, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
-from ...controls.connections import follow
-from ...controls.forms import ComboBox, labelled
+from ...controls.forms import ComboBox, labelled, wrapped_label
 from ...controls.settings_form import form_of
 from ...viewer.atom_style import COLOURINGS
 from ...viewer.binding import Binding
@@ -118,17 +117,7 @@ class FoundPart(QWidget):
         self._book = binding.state.atoms
         self._atoms: ImageAtoms | None = None
         self.found: Summary | None = None
-        self._build()
-        self.distance.valueChanged.connect(self._on_distance)
-        self.sizes.clicked.connect(self._select_size)
-        self.colouring.currentIndexChanged.connect(self._on_colouring)
-        self.species_button.clicked.connect(self._describe_species)
-        self.missed_button.clicked.connect(self._describe_missed)
-        follow(self, binding.atoms.colouring_changed, self._show_colouring)
-        self._show_colouring(binding.atoms.colour_by)
-
-    def _build(self) -> None:
-        self.words = self._new_label("What was found")
+        self.words = wrapped_label("What was found")
         self.words.setToolTip(
             "Counts at this threshold, without correction for the edges. The dock Dispersion "
             "gives intervals and tests against randomness."
@@ -141,32 +130,27 @@ class FoundPart(QWidget):
             "Number of groups of each size, on a square-root scale. Click a column to select the "
             "atoms of its groups."
         )
-        self.missed_words = self._new_label("Atoms that are missed")
-        self.species_words = self._new_label("Species")
+        self.sizes.clicked.connect(self._select_size)
+        self.missed_words = wrapped_label("Atoms that are missed")
+        self.species_words = wrapped_label("Species")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.words)
-        layout.addWidget(self.kinds)
-        layout.addWidget(self.sizes)
+        for widget in (self.words, self.kinds, self.sizes):
+            layout.addWidget(widget)
         layout.addWidget(self._new_form())
         layout.addLayout(self._new_buttons())
         layout.addWidget(self.missed_words)
         layout.addWidget(self.species_words)
 
-    @staticmethod
-    def _new_label(name: str) -> QLabel:
-        label = QLabel()
-        label.setWordWrap(True)
-        label.setAccessibleName(name)
-        return label
-
     def _new_form(self) -> QWidget:
         settings = form_of(AtomRequest, "group_distance_nm")
         self.distance = settings.controls["group_distance_nm"]
+        self.distance.valueChanged.connect(self._on_distance)
         self.colouring = ComboBox()
         for name in COLOURINGS:
             self.colouring.addItem(name, name)
-        self.legend = self._new_label("Colours of the rings")
+        self.colouring.currentIndexChanged.connect(self._on_colouring)
+        self.legend = wrapped_label("Colours of the rings")
         meanings = "; ".join(f"<i>{name}</i>: {text}" for name, text in _COLOURING_TEXTS.items())
         labelled(
             settings.form,
@@ -184,12 +168,14 @@ class FoundPart(QWidget):
             "fit a mixture with the number of components chosen by the Bayesian information "
             "criterion."
         )
+        self.species_button.clicked.connect(self._describe_species)
         self.missed_button = QPushButton("How many are missed?")
         self.missed_button.setToolTip(
             "Injection-recovery test: add atoms of many heights to the image and detect them. "
             "Estimates the completeness at this threshold and the corrected density. Takes about "
             "ten times as long as finding the atoms."
         )
+        self.missed_button.clicked.connect(self._describe_missed)
         row = QHBoxLayout()
         row.addWidget(self.missed_button)
         row.addWidget(self.species_button)
@@ -200,6 +186,7 @@ class FoundPart(QWidget):
     def show_atoms(self, atoms: ImageAtoms | None) -> None:
         """Show the results of an image; hide the part without results."""
         self.setVisible(atoms is not None)
+        self._show_colouring(atoms)
         if atoms is self._atoms:
             return
         if atoms is None or self._atoms is None or atoms.image != self._atoms.image:
@@ -209,8 +196,8 @@ class FoundPart(QWidget):
             return
         with QSignalBlocker(self.distance):
             self.distance.setValue(atoms.group_distance_nm)
-        self._show_species(atoms.species)
-        self._show_legend()
+        self.species_words.setText("" if atoms.species is None else atoms.species.format_summary())
+        self.species_words.setVisible(atoms.species is not None)
         for button in (self.species_button, self.missed_button):
             button.setEnabled(atoms.analysis is not None)
         tasks.start(
@@ -237,22 +224,15 @@ class FoundPart(QWidget):
         self.kinds.setVisible(self.found.n_atoms > 0)
         self.sizes.setVisible(len(self.sizes.columns) > 1)  # no information if all are isolated
 
-    def _show_species(self, species: Species | None) -> None:
-        self.species_words.setText("" if species is None else species.format_summary())
-        self.species_words.setVisible(species is not None)
-
     def _show_missed(self, census: Completeness | None) -> None:
         self.missed_words.setText("" if census is None else format_missed(census))
         self.missed_words.setVisible(census is not None)
 
-    def _show_colouring(self, what: str) -> None:
+    def _show_colouring(self, atoms: ImageAtoms | None) -> None:
+        view = self._binding.atoms
         with QSignalBlocker(self.colouring):
-            self.colouring.setCurrentIndex(self.colouring.findData(what))
-        self._show_legend()
-
-    def _show_legend(self) -> None:
-        image = None if self._atoms is None else self._atoms.image
-        shown = self._binding.atoms.legend(image)
+            self.colouring.setCurrentIndex(self.colouring.findData(view.colour_by))
+        shown = view.legend(None if atoms is None else atoms.image)
         self.legend.setText(
             "   ".join(f'<span style="color:{c}">●</span>&nbsp;{escape(w)}' for w, c in shown)
         )

@@ -5,20 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.marks import ImageAtoms
 from ....core.errors import AtomicityError
 from ... import tasks
-from ...controls.connections import follow
+from ...controls.forms import wrapped_label
 from ...viewer.binding import Binding
+from .cluster_links import unchanged
 
 BLIND = (
     "Blind mode: atoms of the model and of other annotators are hidden, and your marks are stored "
@@ -41,44 +35,35 @@ class MarkingPart(QWidget):
         self._state = binding.state
         self._asked: tuple[object, ...] = ()
         self._done = False
-        self._build()
-        view = binding.atoms
-        self.button.toggled.connect(self._on_marking)
-        self.loupe.toggled.connect(self._on_loupe)
-        self.support.toggled.connect(self._on_support)
-        self.add_button.clicked.connect(partial(self._draw, True))
-        self.take_button.clicked.connect(partial(self._draw, False))
-        self.done_button.clicked.connect(self._on_done)
-        follow(self, view.marking_changed, self._show_switches)
-        follow(self, view.magnifier_changed, self._show_switches)
-        follow(self, view.support_shown, self._show_switches)
-        self._show_switches()
-
-    def _build(self) -> None:
         self.button = QPushButton("Mark atoms by hand")
         self.button.setCheckable(True)
+        self.button.toggled.connect(self._on_marking)
         self.button.setToolTip(
             "In the image, click to add an atom, drag to move it, press Delete to remove it and U "
             "to set it as uncertain; Ctrl+Z reverts. Default: off."
         )
         self.loupe = QCheckBox("Magnifier")
+        self.loupe.toggled.connect(partial(setattr, binding.atoms, "magnifier"))
         self.loupe.setToolTip("Magnify the region under the mouse. Default: off.")
         self.support = QCheckBox("Support")
+        self.support.toggled.connect(partial(setattr, binding.atoms, "show_support"))
         self.support.setToolTip(
             "Show the support, and correct it by drawing. Vacuum is excluded from densities. "
             "Default: off."
         )
         self.add_button = QPushButton("Add")
+        self.add_button.clicked.connect(partial(self._draw, True))
         self.add_button.setToolTip("Draw around a region to add to the support; Esc cancels.")
         self.add_button.setAccessibleName("Add to the support")
         self.take_button = QPushButton("Take away")
+        self.take_button.clicked.connect(partial(self._draw, False))
         self.take_button.setToolTip(
             "Draw around a region to remove, such as vacuum or contamination; Esc cancels."
         )
         self.take_button.setAccessibleName("Take away from the support")
-        self.hint = QLabel()
-        self.hint.setWordWrap(True)
+        self.hint = wrapped_label()
         self.done_button = QPushButton(DONE)
+        self.done_button.clicked.connect(self._on_done)
         self.done_button.setToolTip(
             "Record that you have searched the whole image, so that unmarked positions count as no "
             "atom. Needed for images without atoms; images with blind marks count as reviewed. A "
@@ -86,9 +71,7 @@ class MarkingPart(QWidget):
         )
         # Disabled buttons have an edge in napari's style and need room for it.
         self.done_button.setEnabled(False)
-        self.done_words = QLabel()
-        self.done_words.setWordWrap(True)
-        self.done_words.setAccessibleName("Review state of this image")
+        self.done_words = wrapped_label("Review state of this image")
         first = QHBoxLayout()
         first.addWidget(self.button, 1)
         first.addWidget(self.loupe)
@@ -100,12 +83,11 @@ class MarkingPart(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(first)
         layout.addLayout(second)
-        layout.addWidget(self.hint)
-        layout.addWidget(self.done_button)
-        layout.addWidget(self.done_words)
+        for widget in (self.hint, self.done_button, self.done_words):
+            layout.addWidget(widget)
 
     # ---- changes of the state
-    def _show_switches(self, *_: object) -> None:
+    def _show_switches(self) -> None:
         view = self._binding.atoms
         for button, on in (
             (self.button, view.marking),
@@ -118,7 +100,8 @@ class MarkingPart(QWidget):
         self.take_button.setVisible(view.show_support)
 
     def show_atoms(self, atoms: ImageAtoms | None, any_image: bool) -> None:
-        """Update the controls for the atoms of the current image."""
+        """Show the switches of the viewer and the review state of the current image."""
+        self._show_switches()
         state, image = self._state, self._state.current
         project = state.project
         kept = image is not None and project is not None and project.has(image)
@@ -130,10 +113,9 @@ class MarkingPart(QWidget):
             self._asked = ()
             self.done_words.setText("" if image is None else NO_PROJECT)
             return
-        wanted = (image, state.annotator, project, None if atoms is None else atoms.marks)
-        if wanted[:2] != self._asked[:2] or any(
-            a is not b for a, b in zip(wanted[2:], self._asked[2:], strict=True)
-        ):
+        marks = None if atoms is None else atoms.marks
+        wanted = ((image, state.annotator), project, marks)
+        if not unchanged(wanted, self._asked):
             self._asked = wanted
             self.done_words.clear()
             self._done = False
@@ -157,12 +139,6 @@ class MarkingPart(QWidget):
     def _on_marking(self, on: bool) -> None:
         self._binding.atoms.marking = on
         self._show_switches()  # it may have been refused
-
-    def _on_loupe(self, on: bool) -> None:
-        self._binding.atoms.magnifier = on
-
-    def _on_support(self, on: bool) -> None:
-        self._binding.atoms.show_support = on
 
     def _draw(self, adds: bool, *_: object) -> None:
         self._binding.atoms.draw_support(adds)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 
 from napari.layers import Image
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from ....atoms.pixel_size import PixelSizeProposal
 from ... import tasks
+from ...controls.forms import wrapped_label
 from ...panels.forms import ImageForm
 from ...viewer import calibration
 from ...viewer.binding import Binding
@@ -36,9 +37,7 @@ class PixelSizePart(QWidget):
             weakref.WeakKeyDictionary()
         )
         self._pending: weakref.WeakSet[Image] = weakref.WeakSet()
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("Proposal for the pixel size")
+        self.words = wrapped_label("Proposal for the pixel size")
         self.words.setToolTip(
             "Single atoms are about 0.15 nm wide (0.09 to 0.28 nm, depending on the microscope), "
             "so this estimate is uncertain by a factor of 1.5 or more. It is not a calibration."
@@ -58,7 +57,7 @@ class PixelSizePart(QWidget):
         layer = self._form.images.layer
         return None if layer is None else self._known.get(layer)
 
-    def update_now(self) -> None:
+    def show_proposal(self) -> None:
         """Compute a proposal if the pixel size is unknown, and show it."""
         layer = self._form.images.layer
         wanted = layer is not None and calibration.pixel_size_nm(layer) is None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from qtpy.QtCore import QItemSelection, QItemSelectionModel, QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout
 
 from ....atoms import cluster_atoms
 from ....atoms.injection import InjectedAtoms
@@ -17,8 +19,9 @@ from ....core.errors import ModelError
 from ....models.analysis import Analysis
 from ....statistics.scores import atoms_of
 from ... import tasks
-from ...controls.connections import follow
+from ...controls.forms import wrapped_label
 from ...controls.line_table import Lines, table_of
+from ...controls.refresher import FollowingWidget
 from ...viewer.binding import Binding
 from .cluster_links import ClusterLinks, unchanged
 from .jobs import count_clusters, inject_test_atoms, same_places
@@ -112,13 +115,24 @@ class _Missed:
         )
 
 
-class SingleAtomCalibrationPart(QWidget):
-    """The table of clusters; they are counted while the part is visible."""
+class SingleAtomCalibrationPart(FollowingWidget):
+    """The table of clusters; they are counted while the part is visible.
 
-    def __init__(
-        self, binding: Binding, links: ClusterLinks, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
+    Parameters
+    ----------
+    binding : Binding
+        The viewer and the state of its window.
+    links : ClusterLinks
+        The links between clusters and atoms.
+    """
+
+    follows = (
+        "atoms_changed", "changed", "current_changed", "images_changed", "project_changed",
+        "selection_changed",
+    )  # fmt: skip
+
+    def __init__(self, binding: Binding, links: ClusterLinks) -> None:
+        super().__init__(binding.refresher)
         self._state = binding.state
         self._links = links
         self._of: tuple[object, ...] = ()
@@ -128,9 +142,7 @@ class SingleAtomCalibrationPart(QWidget):
         self._adding: _Missed | None = None
         self.rows: pd.DataFrame | None = None
         """The table of `cluster_atoms.make_cluster_table` of the image; absent without a count."""
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("Clusters counted by their atoms")
+        self.words = wrapped_label("Clusters counted by their atoms")
         self.model = Lines(HEADERS, TOOLTIPS, self)
         self.table = table_of(self.model, "Clusters counted by the atoms of their image", MAX_ROWS)
         self.table.setToolTip("A click selects the cluster, and the atoms in it.")
@@ -140,22 +152,21 @@ class SingleAtomCalibrationPart(QWidget):
             "marking. Default: on."
         )
         self.together.setChecked(True)
-        self.together.toggled.connect(self._on_together)
+        self.together.toggled.connect(partial(setattr, links, "on"))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.words)
-        layout.addWidget(self.table)
-        layout.addWidget(self.together)
+        for widget in (self.words, self.table, self.together):
+            layout.addWidget(widget)
         self.table.selectionModel().selectionChanged.connect(self._on_rows)
-        links.changed.connect(self._fill)
-        follow(self, self._state.selection_changed, self._mark_rows)
-
-    def _on_together(self, on: bool) -> None:
-        self._links.on = on
+        links.changed.connect(self.invalidate)
 
     # ---- changes of the state
-    def update_now(self) -> None:
-        """Count again if the inputs have changed and the part is visible."""
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        self.invalidate()  # so that counting that was stopped starts again
+        super().showEvent(event)
+
+    def refresh(self) -> None:
+        """Count again if the inputs have changed."""
         image = self._state.current
         atoms = self._state.atoms.of(image)
         analysis = None if image is None else self._state.analysis(image)
@@ -163,7 +174,7 @@ class SingleAtomCalibrationPart(QWidget):
             self._nothing(NO_ATOMS)
         elif analysis is None or not len(analysis.table):
             self._nothing(NO_CLUSTERS)
-        elif self.isVisible():
+        else:
             self._count(atoms, analysis)
             self._fill()
 
@@ -181,7 +192,7 @@ class SingleAtomCalibrationPart(QWidget):
         if unchanged(wanted, self._of):
             return
         if not self._of or self._of[0] != atoms.image:
-            self._counted = None
+            self._counted = self.rows = None
             self.table.hide()
         self._of = wanted
         self.words.setText(COUNTING)
@@ -204,7 +215,8 @@ class SingleAtomCalibrationPart(QWidget):
 
         def take(added: InjectedAtoms | None) -> None:
             self._missed = replace(adding, added=added)
-            self._again()
+            self._of = ()
+            self.invalidate()
 
         def fail(error: BaseException) -> None:
             # Without the model that found the atoms, the count is not corrected.
@@ -230,10 +242,6 @@ class SingleAtomCalibrationPart(QWidget):
         )  # fmt: skip
         task.finished.connect(end)
 
-    def _again(self) -> None:
-        self._of = ()
-        self.update_now()
-
     def _take(self, counted: pd.DataFrame) -> None:
         self._counted = counted
         self._fill()
@@ -256,10 +264,10 @@ class SingleAtomCalibrationPart(QWidget):
             i for i, why in enumerate(self.rows["yardstick_reason"].tolist()) if why
         }
         self.table.setVisible(len(self.rows) > 0)
-        self._mark_rows()
+        self.refresh_selection()
 
-    def _mark_rows(self, *_: object) -> None:
-        """Mark the rows of the clusters that are selected."""
+    def refresh_selection(self) -> None:
+        """Select the rows of the clusters that are selected."""
         if self.rows is None:
             return
         image = self._state.current

@@ -7,19 +7,11 @@ import math
 import numpy as np
 from qtpy.QtCore import QSignalBlocker, Qt, QTimer
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSlider,
-    QStyle,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSlider, QStyle, QVBoxLayout, QWidget
 
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.marks import ImageAtoms
-from ...controls.forms import spin_box
+from ...controls.forms import spin_box, wrapped_label
 from ...controls.settings import remember
 from ...viewer.binding import Binding
 from .column_chart import ChartColumn, ColumnChart
@@ -74,15 +66,10 @@ class ThresholdPart(QWidget):
         self._book = binding.state.atoms
         self._image: str | None = None
         self._analysis: AtomAnalysis | None = None
-        self._build()
         # Mouse events are more frequent than redraws: only the last one of a turn is applied.
         self._soon = self._timer(0, self.apply)
         self._pause = self._timer(_PAUSE_MS, self._let_go)
-        self.slider.valueChanged.connect(self._on_slid)
-        self.slider.sliderReleased.connect(self._let_go)
-        self.best_button.clicked.connect(self._to_best)
-        self.precision_button.clicked.connect(self._to_precision)
-        self.precision.valueChanged.connect(self._name_button)
+        self._build()
         self._name_button()
 
     def _timer(self, interval_ms: int, slot: object) -> QTimer:
@@ -93,9 +80,7 @@ class ThresholdPart(QWidget):
         return timer
 
     def _build(self) -> None:
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("Atoms at the threshold")
+        self.words = wrapped_label("Atoms at the threshold")
         self.words.setToolTip(
             "Expected agreement of the candidates above the threshold with manual marks, from the "
             "calibrated probabilities. Manual marks are counted in addition."
@@ -115,20 +100,25 @@ class ThresholdPart(QWidget):
             "Minimum probability of an atom, 0 to 1. Default: near the best expected F1. Detection "
             "does not run again; one movement is one undo step."
         )
+        self.slider.valueChanged.connect(self._on_slid)
+        self.slider.sliderReleased.connect(self._let_go)
         self.best_button = QPushButton("Best F1")
         self.best_button.setToolTip(
             "Default: the threshold with the best expected F1 of this image, shrunk towards the "
             "best threshold of other images."
         )
+        self.best_button.clicked.connect(self._to_best)
         self.precision_button = QPushButton()
         self.precision_button.setToolTip(
             "The lowest threshold of this image with this expected precision."
         )
+        self.precision_button.clicked.connect(self._to_precision)
         self.precision = spin_box(0.05, 1.0, PRECISION, 2, "")
         self.precision.setSingleStep(0.01)
         self.precision.setAccessibleName("Expected precision")
         self.precision.setToolTip(f"Expected precision, 0.05 to 1. Default: {PRECISION:g}.")
         remember("atoms/precision", self.precision)
+        self.precision.valueChanged.connect(self._name_button)
         buttons = QHBoxLayout()
         buttons.addWidget(self.best_button)
         buttons.addWidget(self.precision_button, 1)
@@ -136,9 +126,8 @@ class ThresholdPart(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
-        layout.addWidget(self.words)
-        layout.addWidget(self.histogram)
-        layout.addWidget(self.slider)
+        for widget in (self.words, self.histogram, self.slider):
+            layout.addWidget(widget)
         layout.addLayout(buttons)
 
     def _name_button(self, *_: object) -> None:

@@ -8,8 +8,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-from napari.utils.notifications import show_error, show_info
-from napari.viewer import Viewer
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QModelIndex, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
@@ -23,25 +22,22 @@ from qtpy.QtWidgets import (
     QMessageBox,
     QPushButton,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from ....core.errors import AtomicityError
 from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX
-from ....state.window_state import Status
 from ... import tasks
-from ...controls.connections import follow, follow_soon
+from ...controls.connections import follow
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, Shortcut
+from ...panels.dock import Dock
 from ...panels.forms import (
-    TaskBar,
     add_model_row,
     busy,
 )
-from ...viewer.binding import binding_of
 from ...viewer.current_image import CurrentImage
 from ...viewer.project_models import write_model
 from ...viewer.projects import with_suffix
@@ -53,51 +49,33 @@ from .remote_batch import place_of
 _REFRESH_MS = 600
 
 
-class Browse(QWidget):
-    """Open a folder, see its images and what became of them, analyse all."""
+class Browse(Dock):
+    """Open a folder, see its images and their states, analyse all."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.binding = binding_of(napari_viewer)
-        self.state = self.binding.state
+    follows = ("changed", "images_changed", "current_changed", "project_changed", "saved_changed")
+    scrolls = False
+
+    def build(self) -> None:
         self.projects = self.binding.projects
         self.batch = AnalyseAll(self.binding)
-        self._changed: dict[str, None] = {}
+        self._listed: tuple[int, ...] = ()
         self.setAcceptDrops(True)
-        self._build()
+        self.content.setContentsMargins(6, 6, 6, 6)
+        self.content.addLayout(self._open_row())
+        self.title = self.add(wrapped_label("Project"))
+        self.notes = self.add(wrapped_label("Notes on the project", plain=True))
+        self.content.addWidget(self._image_list(), 1)
+        self.content.addLayout(self._analyse_row())
+        self.add_task_bar()
+        self.settings = self.add(self._settings_form())
         self._bind_keys()
-        state = self.state
-        # While files are being looked at, what is known of them grows.
-        self._refresh_timer = QTimer(self)
-        self._refresh_timer.setInterval(_REFRESH_MS)
-        self._refresh_timer.timeout.connect(self._refresh_files)
-        follow(self, state.images_changed, self._rebuild)
-        follow(self, state.project_changed, self._rebuild)
-        follow(self, state.changed, self._on_analysis)
-        follow_soon(self, state.changed, slot=self._refresh_changed)
-        follow(self, state.current_changed, self._on_current)
-        follow(self, state.status_changed, self._on_status)
-        follow(self, state.saved_changed, self._say)
-        follow(self, self.projects.notes_changed, self._say)
+        # Thumbnails and calibrations arrive while files are read.
+        self._files_timer = QTimer(self)
+        self._files_timer.setInterval(_REFRESH_MS)
+        self._files_timer.timeout.connect(self._refresh_files)
         follow(self, self.projects.surveyed, self._refresh_files)
+        follow(self, self.projects.notes_changed, self.invalidate)
         follow(self, self.batch.changed, self._on_batch)
-        self._rebuild()
-
-    # ---- how it looks
-    def _build(self) -> None:
-        self.title = wrapped_label("Project")
-        self.notes = wrapped_label("Notes on the project", plain=True)
-        self.task_bar = TaskBar(self.state)
-        follow(self, self.state.status_changed, self.task_bar.show_status)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(self._open_row())
-        layout.addWidget(self.title)
-        layout.addWidget(self.notes)
-        layout.addWidget(self._image_list(), 1)
-        layout.addLayout(self._analyse_row())
-        layout.addWidget(self.task_bar)
-        layout.addWidget(self._settings_form())
 
     def _open_row(self) -> QHBoxLayout:
         self.open_button = main_button("Open folder…", self)
@@ -180,8 +158,7 @@ class Browse(QWidget):
             "running dask scheduler (tcp://host:8786) whose workers find the images under the same "
             "path. Default: empty, one image after the other in this window.",
         )
-        self.settings = folded(form, self.form)
-        return self.settings
+        return folded(form, self.form)
 
     def _bind_keys(self) -> None:
         """Next and previous, wherever the focus in the canvas is."""
@@ -191,50 +168,42 @@ class Browse(QWidget):
                 run = _run_weakly(shortcut, self.binding.current_image, key)
                 viewer.bind_key(key, run, overwrite=True)
 
-    # ---- what the session says
-    def _rebuild(self, *_: object) -> None:
-        self.model.rebuild()
-        self._on_current()
-        self._say()
-
-    def _refresh_files(self, *_: object) -> None:
-        if self.model.rowCount() == len(self.state.images):
-            self.model.refresh_files()
-
-    def _on_analysis(self, images: tuple[str, ...]) -> None:
-        self._changed |= dict.fromkeys(images)
-
-    def _refresh_changed(self) -> None:
-        changed, self._changed = self._changed, {}
-        for image in changed:
-            self.model.refresh(image)
-        self._enable()
-
-    def _on_current(self, *_: object) -> None:
-        row = self.model.row_of(self.state.current)
-        if row >= 0:
-            index = self.model.index(row)
+    # ---- showing
+    def refresh(self) -> None:
+        counts = self.binding.refresher.counts
+        listed = counts["images_changed"], counts["project_changed"]
+        if listed != self._listed:
+            self._listed = listed
+            self.model.rebuild()
+        else:
+            self.model.refresh()
+        index = self.model.index(self.model.row_of(self.state.current))
+        if index != self.list.currentIndex():
             self.list.setCurrentIndex(index)
             self.list.scrollTo(index)
-        else:
-            self.list.clearSelection()
-        self._enable()
+        self._show_project()
 
-    def _on_status(self, status: Status) -> None:
+    def show_status(self) -> None:
+        super().show_status()
         surveying = bool(tasks.running(self.state, "survey"))
-        if surveying != self._refresh_timer.isActive():
-            (self._refresh_timer.start if surveying else self._refresh_timer.stop)()
+        if surveying != self._files_timer.isActive():
+            (self._files_timer.start if surveying else self._files_timer.stop)()
             self._refresh_files()
-        self._enable()
+        self._update_buttons()
+
+    def _refresh_files(self, *_: object) -> None:
+        if not self.isVisible():
+            self._files_timer.stop()
+        self.model.forget_files()
+        self.invalidate()
 
     def _on_batch(self) -> None:
         if self.batch.failed:
-            self._refresh_files()
-        self._enable()
+            self.model.forget_files()
+        self.invalidate()
 
-    def _say(self, *_: object) -> None:
-        project = self.state.project
-        images = self.state.images
+    def _show_project(self) -> None:
+        project, images = self.state.project, self.state.images
         if project is not None:
             n = len(images)
             title = f"<b>{escape(project.path.stem)}</b>, {n} image{'s' * (n != 1)}"
@@ -253,43 +222,36 @@ class Browse(QWidget):
                 "Open a folder of images, or drop it here. To try it out: "
                 "<i>File ▸ Open Sample ▸ Atomicity</i>."
             )
-        trouble = self.state.unsaved
-        words = [f"NOT SAVED: {trouble}"] if trouble else []
-        self.notes.setText("\n".join([*words, *self.projects.notes]))
+        unsaved = [f"NOT SAVED: {self.state.unsaved}"] if self.state.unsaved else []
+        self.notes.setText("\n".join([*unsaved, *self.projects.notes]))
         self.notes.setVisible(bool(self.notes.text()))
-        self._enable()
+        menu = self.actions_by_name
+        menu["save"].setEnabled(project is None and bool(images))
+        for name in ("copy", "moved", "model", "close"):
+            menu[name].setEnabled(project is not None)
+        menu["add"].setEnabled(project is not None and not project.read_only)
 
-    def _enable(self) -> None:
-        state, project = self.state, self.state.project
+    def _update_buttons(self) -> None:
+        state = self.state
         row, n = self.model.row_of(state.current), self.model.rowCount()
         self.previous_button.setEnabled(row > 0)
-        self.next_button.setEnabled(0 <= row < n - 1 or (row < 0 and n > 0))
+        self.next_button.setEnabled(row < n - 1)
         waiting = self._waiting()
-        self.analyse_button.setText(
-            f"Analyse all ({len(waiting)})"
-            if waiting
-            else "Analyse all again"
-            if n
-            else "Analyse all"
-        )
+        again = f" ({len(waiting)})" if waiting else " again" if n else ""
+        self.analyse_button.setText(f"Analyse all{again}")
         free = not busy(state) or bool(tasks.running(state, "survey"))
         self.analyse_button.setEnabled(
             bool(n) and free and not self.batch.running and not state.read_only
             and not state.blind
         )  # fmt: skip
-        act = self.actions_by_name
-        act["save"].setEnabled(project is None and bool(n))
-        for name in ("copy", "moved", "model", "close"):
-            act[name].setEnabled(project is not None)
-        act["add"].setEnabled(project is not None and not project.read_only)
 
     def _waiting(self) -> list[str]:
         return [name for name in self.state.images if self.state.analysis(name) is None]
 
-    # ---- what the person does
+    # ---- actions of the user
     def _on_clicked(self, index: QModelIndex) -> None:
         image = self.model.image_at(index.row())
-        if image is not None:
+        if image in self.state.images:
             self.state.current = image
 
     def next(self) -> None:
@@ -299,13 +261,11 @@ class Browse(QWidget):
         self.binding.current_image.step(-1)
 
     def analyse_all(self) -> None:
-        """Analyse what is new; if nothing is, all of it again."""
-        try:
-            settings = self.form.settings()
-            place = place_of(self.place.text())
-        except AtomicityError as error:
-            show_error(tasks.format_error(error))
+        """Analyse the new images; if there are none, all images again."""
+        entries = self.attempt(lambda: (self.form.settings(), place_of(self.place.text())))
+        if entries is None:
             return
+        settings, place = entries
         waiting = self._waiting()
         images = waiting or self.state.images
         if not waiting and not self._wants_all_again(len(images)):
@@ -325,7 +285,7 @@ class Browse(QWidget):
         return answer == buttons.Yes
 
     def open(self, path: str) -> None:
-        """Open a folder or a project; if no project can lie in the folder, ask where it shall."""
+        """Open a folder or a project; if the folder is read-only, ask for the project's file."""
         if not self._may_leave():
             return
         task = self.projects.open(path)
@@ -379,9 +339,9 @@ class Browse(QWidget):
             self, "Save a copy", f"{project.path.stem}-copy{SUFFIX}", f"Projects (*{SUFFIX})"
         )
         if file:
-            tasks.start(
-                self.state, copy_project, project, with_suffix(file),
-                message="Copying the project", key="copy project", owner=self,
+            self.start(
+                copy_project, project, with_suffix(file),
+                message="Copying the project", key="copy project",
                 on_result=lambda path: show_info(f"Saved: {path}"),
             )  # fmt: skip
 
@@ -409,9 +369,9 @@ class Browse(QWidget):
             self, "Share a model", f"{name}.safetensors", "Models (*.safetensors)"
         )
         if file:
-            tasks.start(
-                self.state, write_model, project, name, Path(file).with_suffix(".safetensors"),
-                message=f"Writing {name}", key="share model", owner=self,
+            self.start(
+                write_model, project, name, Path(file).with_suffix(".safetensors"),
+                message=f"Writing {name}", key="share model",
                 on_result=lambda path: show_info(f"Saved: {path} and its card."),
             )  # fmt: skip
 

@@ -21,7 +21,7 @@ ROW = Qt.ItemDataRole.UserRole
 
 @dataclass(frozen=True)
 class Row:
-    """What the list says of an image."""
+    """Description of an image in the list."""
 
     name: str
     size: str = ""
@@ -83,7 +83,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
 
 
 class ImageModel(QAbstractListModel):
-    """One row per image of the session; what it says is found when it comes into sight."""
+    """One row per image of the window; a row is described when it is displayed."""
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -92,6 +92,8 @@ class ImageModel(QAbstractListModel):
         self._rows: dict[str, Row] = {}
         self._index: dict[str, int] = {}
         self._files: dict[str, ProjectImage] = {}
+        self._files_outdated = False
+        self._generations: dict[str, int] = {}
         self._thumbnails: dict[str, QPixmap] = {}
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
@@ -113,26 +115,40 @@ class ImageModel(QAbstractListModel):
 
     def rebuild(self) -> None:
         """Rebuild the list, since the images may have changed."""
-        project = self._state.project
-        self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
-        self._forget_thumbnails()
         self.beginResetModel()
         self._names = list(self._state.images)
-        self._rows.clear()
         self._index = {name: i for i, name in enumerate(self._names)}
+        self._read_files()
         self.endResetModel()
 
-    def refresh_files(self) -> None:
-        """Update what is known of the files of the same images."""
+    def forget_files(self) -> None:
+        """Read what is known of the files again at the next refresh."""
+        self._files_outdated = True
+
+    def refresh(self) -> None:
+        """Update the rows of the same images: all if files have changed, or those analysed."""
+        if self._files_outdated and self._names:
+            self._read_files()
+            self.dataChanged.emit(self.index(0), self.index(len(self._names) - 1))
+        for i, name in enumerate(self._names):
+            if self._generations[name] != self._state.generation(name):
+                self._refresh_row(i, name)
+
+    def _read_files(self) -> None:
         project = self._state.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
-        self._forget_thumbnails()
-        self._rows.clear()
-        if self._names:
-            self.dataChanged.emit(self.index(0), self.index(len(self._names) - 1))
-
-    def _forget_thumbnails(self) -> None:
+        self._files_outdated = False
         self._thumbnails = {n: p for n, p in self._thumbnails.items() if n in self._files}
+        self._generations = {name: self._state.generation(name) for name in self._names}
+        self._rows.clear()
+
+    def _refresh_row(self, i: int, name: str) -> None:
+        self._generations[name] = self._state.generation(name)
+        known = self._files.get(name)
+        if known is not None and known.error and self._state.analysis(name) is not None:
+            self._files[name] = replace(known, error="")
+        self._rows.pop(name, None)
+        self.dataChanged.emit(self.index(i), self.index(i))
 
     def _thumbnail(self, name: str) -> QPixmap | None:
         image = self._files.get(name)
@@ -142,24 +158,16 @@ class ImageModel(QAbstractListModel):
             self._thumbnails[name] = picture
         return self._thumbnails.get(name)
 
-    def refresh(self, image: str) -> None:
-        """Update an image whose analysis has changed."""
-        i = self._index.get(image)
-        if i is not None and image in self._state.images:
-            known = self._files.get(image)
-            if known is not None and known.error and self._state.analysis(image) is not None:
-                self._files[image] = replace(known, error="")
-            self._rows.pop(image, None)
-            self.dataChanged.emit(self.index(i), self.index(i))
-
     def _row(self, name: str) -> Row:
         if name not in self._rows:
+            if name not in self._state.images:  # removed: the list is rebuilt in the next turn
+                return Row(name)
             row = row_of(self._state, self._files.get(name), name)
             self._rows[name] = replace(row, thumbnail=self._thumbnail(name))
         return self._rows[name]
 
     def row_of(self, image: str | None) -> int:
-        """Where an image stands; -1 if nowhere."""
+        """Return the row of an image; -1 if it is not in the list."""
         return -1 if image is None else self._index.get(image, -1)
 
     def image_at(self, row: int) -> str | None:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 
 import pandas as pd
 from napari.utils.notifications import show_info
-from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QApplication,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QPushButton,
     QSizePolicy,
-    QTableView,
     QVBoxLayout,
     QWidget,
 )
@@ -38,16 +31,16 @@ from ....reporting.plot_base import Look, Plot
 from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
 from ...controls.collapsible import CollapsibleSection
-from ...controls.connections import follow
-from ...controls.forms import ComboBox, in_scroll_area, labelled, wrapped_label
+from ...controls.forms import ComboBox, labelled, wrapped_label
+from ...controls.line_table import table_of
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
+from ...panels.dock import Dock
 from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.linked import HINT, Linked
 from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
-from ...tasks import Task, format_error, running, start
-from ...viewer.binding import state_of
+from ...tasks import format_error, running, start
 from .export import write_rows
 from .figures import FigureModel, figures
 from .text import NO_ATOMS, NO_PIXEL_SIZE, OUTDATED, format_left_out, format_reasons
@@ -55,75 +48,44 @@ from .waiting import Waiting
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 DEBOUNCE_MS = 250
-"""Delay of an update after a change, for sliders."""
-_COALESCE_MS = 30
+"""Delay of the computation after a change of atoms or settings, for sliders."""
+_MAX_ROWS = 40
 
 
-class Dispersion(QWidget):
+class Dispersion(Dock):
     """Statistics and plots of the current image or of all; both follow atoms and support."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state_of(napari_viewer)
+    follows = (
+        "atoms_changed", "current_changed", "images_changed", "project_changed",
+        "atom_selection_changed",
+    )  # fmt: skip
+
+    def build(self) -> None:
         self.found: DispersionResults | None = None
         # The last result of each image, so that only changed images are computed. Workers add.
         self._known: dict[str, DispersionResult] = {}
+        # What the result was computed from, or is being computed from.
+        self._images: dict[str, ImageAtoms] = {}
+        self._inputs: tuple[object, ...] = ()
         self._task = f"dispersion {id(self)}"
-        self._outdated = self._unmarked = True
-        self._build()
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.update_now)
-        self._mark_timer = QTimer(self)
-        self._mark_timer.setSingleShot(True)
-        self._mark_timer.timeout.connect(self._mark)
-        state = self.state
-        follow(self, state.atoms.changed, self._on_atoms)
-        follow(self, state.atoms.selection_changed, self._on_selection)
-        follow(self, state.current_changed, self._on_current)
-        follow(self, state.images_changed, self._on_images)
-        follow(self, state.project_changed, self._on_images)
-
-    # ---- parts
-    def _build(self) -> None:
-        self.scope_combo = ComboBox()
-        self.scope_combo.addItem(THIS_IMAGE, "current")
-        self.scope_combo.addItem(ALL_IMAGES, "all")
-        self.scope_combo.setAccessibleName("Atoms of")
-        self.scope_combo.setToolTip(
-            "Atoms of the current image, or of all images pooled. Default: this image."
-        )
-        remember("dispersion/scope", self.scope_combo)
-        self.scope_combo.currentIndexChanged.connect(self._on_choice)
-        self.update_button = QPushButton("Update")
-        self.update_button.setToolTip("Compute the dispersion of the current atoms and support.")
-        self.update_button.clicked.connect(self._on_choice)
-        self.update_button.hide()
-        self.waiting = Waiting()
-        self.waiting.cancelled.connect(self.cancel)
-        # In one line, so that showing it does not move the content below.
-        top = QHBoxLayout()
-        top.addWidget(self.scope_combo, 1)
-        top.addWidget(self.waiting, 1)
-        top.addWidget(self.update_button)
-        self.message = wrapped_label("Message")
-        self.message.setText(NO_ATOMS)
-        self.note = wrapped_label("Note")
-
+        self._debounce = QTimer(self)
+        self._debounce.setSingleShot(True)
+        self._debounce.timeout.connect(self._compute)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(top)
-        layout.addWidget(self.message)
+        self.content.setContentsMargins(6, 6, 6, 6)
+        self.content.addLayout(self._top())
+        self.message = self.add(wrapped_label("Message"))
         self.body = QWidget()
+        self.content.addWidget(self.body, 1)
         inner = QVBoxLayout(self.body)
         inner.setContentsMargins(0, 0, 0, 0)
-        inner.addWidget(self._table())
+        self.model = FigureModel(self)
+        self.table = table_of(self.model, "Dispersion in figures", _MAX_ROWS)
+        inner.addWidget(self.table)
+        self.note = wrapped_label("Note")
         inner.addWidget(self.note)
         inner.addLayout(self._buttons())
         inner.addLayout(self._plots())
-        layout.addWidget(self.body, 1)
         self.form = form_of(DispersionSettings)
         self.linking = QLabel()
         labelled(
@@ -132,30 +94,35 @@ class Dispersion(QWidget):
             self.linking,
             "Atoms at most this far apart belong to one group. Set it in the dock Atoms. "
             f"Default: {GROUP_DISTANCE_NM:g} nm.",
+            row=0,
         )
-        self.form.changed.connect(self._on_settings)
-        self.settings_part = CollapsibleSection("Settings", self.form)
-        layout.addWidget(self.settings_part)
-        layout.addStretch(0)
-        in_scroll_area(content, self)
+        self.form.changed.connect(self.invalidate)
+        self.settings_part = self.add(CollapsibleSection("Settings", self.form))
+        self.content.addStretch(0)
         self.body.hide()
 
-    def _table(self) -> QTableView:
-        self.model = FigureModel(self)
-        self.table = QTableView()
-        self.table.setModel(self.model)
-        self.table.setAccessibleName("Dispersion in figures")
-        self.table.verticalHeader().hide()
-        self.table.setShowGrid(False)
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        header = self.table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
-        header.setHighlightSections(False)
-        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        return self.table
+    def _top(self) -> QHBoxLayout:
+        self.scope_combo = ComboBox()
+        self.scope_combo.addItem(THIS_IMAGE, "current")
+        self.scope_combo.addItem(ALL_IMAGES, "all")
+        self.scope_combo.setAccessibleName("Atoms of")
+        self.scope_combo.setToolTip(
+            "Atoms of the current image, or of all images pooled. Default: this image."
+        )
+        remember("dispersion/scope", self.scope_combo)
+        self.scope_combo.currentIndexChanged.connect(self.invalidate)
+        self.update_button = QPushButton("Update")
+        self.update_button.setToolTip("Compute the dispersion of the current atoms and support.")
+        self.update_button.clicked.connect(self.invalidate)
+        self.update_button.hide()
+        self.waiting = Waiting()
+        self.waiting.cancelled.connect(self.cancel)
+        # In one line, so that showing it does not move the content below.
+        top = QHBoxLayout()
+        top.addWidget(self.scope_combo, 1)
+        top.addWidget(self.waiting, 1)
+        top.addWidget(self.update_button)
+        return top
 
     def _buttons(self) -> QHBoxLayout:
         self.copy_button = QPushButton("Copy")
@@ -183,6 +150,7 @@ class Dispersion(QWidget):
             self.plot_combo.setItemData(tip, plot.explanation, Qt.ItemDataRole.ToolTipRole)
         self.plot_combo.setAccessibleName("Plot")
         remember("dispersion/plot", self.plot_combo)
+        self.plot_combo.setToolTip(self.plot.explanation)
         self.plot_combo.currentIndexChanged.connect(self._on_plot)
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip(
@@ -221,10 +189,6 @@ class Dispersion(QWidget):
         """Whether all images are pooled."""
         return bool(self.scope_combo.currentData() == "all")
 
-    def wanted(self) -> dict[str, ImageAtoms]:
-        """Return image → atoms of the images to analyse."""
-        return self._atoms(self.state.images if self.of_all else [self.state.current])
-
     def _atoms(self, images: Sequence[str | None]) -> dict[str, ImageAtoms]:
         book = self.state.atoms
         known = {i: atoms for i in images if i is not None and (atoms := book.of(i)) is not None}
@@ -235,82 +199,48 @@ class Dispersion(QWidget):
         """Return the micrographs of images whose support is not known yet."""
         return {i: self.state.micrograph(i) for i, a in images.items() if a.analysis is None}
 
-    # ---- changes of the state
-    def _on_atoms(self, image: str) -> None:
-        if self.of_all or image == self.state.current:
-            self._later()
-
-    def _on_current(self, *_: object) -> None:
-        if not self.of_all:
-            self._later(0)
-
-    def _on_images(self, *_: object) -> None:
-        there = set(self.state.images)
+    # ---- computing
+    def refresh(self) -> None:
+        """Compute the dispersion in a worker, soon after the last of several changes."""
+        state, settings = self.state, self.form.settings()
         # A copy of the keys, since a worker may add a result.
-        for image in [i for i in list(self._known) if i not in there]:
+        for image in [i for i in list(self._known) if i not in state.images]:
             del self._known[image]
-        self._later()
-
-    def _on_settings(self) -> None:
-        self._later()
-
-    def _on_choice(self, *_: object) -> None:
-        self._later(0)
-
-    def _on_plot(self, *_: object) -> None:
-        self.plot_combo.setToolTip(self.plot.explanation)
-        self._draw()
-
-    def _on_selection(self, *_: object) -> None:
-        self._unmarked = True
-        if self.isVisible() and not self._mark_timer.isActive():
-            self._mark_timer.start(_COALESCE_MS)
-
-    def _later(self, wait_ms: int | None = None) -> None:
-        """Mark the content as outdated, and update it after the last of several changes."""
-        self._outdated = True
-        if self.isVisible():
-            self._grey_out()
-            self._timer.start(DEBOUNCE_MS if wait_ms is None else wait_ms)
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        self._fit_table()  # the font of the theme is known now
-        self.plot_combo.setToolTip(self.plot.explanation)
-        if self._outdated:
-            self._later(0)
-        elif self._unmarked:
-            self._mark_timer.start(_COALESCE_MS)
-
-    # ---- finding
-    def update_now(self) -> None:
-        """Compute the dispersion of the current atoms and support in a worker."""
-        self._timer.stop()
-        self._stop()
-        self._outdated = False
-        images, settings = self.wanted(), self.form.settings()
+        images = self._atoms(state.images if self.of_all else [state.current])
         distances = sorted({a.group_distance_nm for a in images.values()})
         self.linking.setText(", ".join(f"{d:g} nm" for d in distances) or "–")
+        inputs = (settings, self._n_images, *images.values())
+        if images and inputs == self._inputs:
+            self.refresh_selection()
+            return
+        same_images = images.keys() == self._images.keys()
+        self._images, self._inputs = images, inputs
+        self._stop()
         if not images:
             self._show_none(self._empty_message())
             return
-        self._grey_out()
+        self.body.setEnabled(False)  # its content is outdated
+        self._debounce.start(DEBOUNCE_MS if same_images else 0)
+
+    @property
+    def _n_images(self) -> int:
+        return len(self.state.images) if self.of_all else 1
+
+    def _compute(self) -> None:
         self.waiting.begin("updating…")
-        task = start(
-            self.state,
+        task = self.start(
             compute_dispersions,
-            images,
-            settings,
-            self._micrographs(images),
+            self._images,
+            self.form.settings(),
+            self._micrographs(self._images),
             self._known,
             on_result=self._take,
             on_error=self._on_error,
             key=self._task,
-            owner=self,
             quiet_errors=True,
         )
         task.progressed.connect(self.waiting.report)
-        task.finished.connect(partial(self._on_finished, task))
+        task.finished.connect(self._on_finished)
 
     def _empty_message(self) -> str:
         """Return why there is nothing to compute."""
@@ -324,21 +254,21 @@ class Dispersion(QWidget):
         return NO_ATOMS
 
     def _stop(self) -> None:
-        """Cancel running tasks, whose results are outdated."""
+        """Cancel the computation, whose result would be outdated."""
+        self._debounce.stop()
         for task in running(self.state, self._task):
             task.cancel()
 
     def cancel(self) -> None:
         """Stop; the earlier content stays, disabled, until the next update."""
-        self._timer.stop()
         self._stop()
-        self.waiting.end()
-        self._outdated = True
+        self.waiting.hide()
+        self._images, self._inputs = {}, ()
         self.update_button.show()
 
-    def _on_finished(self, task: Task) -> None:
-        if not any(t is not task for t in running(self.state, self._task)):
-            self.waiting.end()
+    def _on_finished(self) -> None:
+        if not running(self.state, self._task):
+            self.waiting.hide()
 
     def _on_error(self, error: BaseException) -> None:
         self._show_none(format_error(error))
@@ -352,16 +282,11 @@ class Dispersion(QWidget):
         self.message.hide()
         missed = found.rows().iloc[-1].to_dict()
         self.model.show_figures(figures(found.dispersion, missed))
-        self.note.setText(format_left_out(found, len(self.state.images) if self.of_all else 1))
+        self.note.setText(format_left_out(found, self._n_images))
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
         self.body.setEnabled(True)
-        self._fit_table()
         self._draw()
-
-    def _grey_out(self) -> None:
-        """Disable the content, which is outdated."""
-        self.body.setEnabled(False)
 
     def _show_none(self, message: str) -> None:
         self.found = None
@@ -371,27 +296,20 @@ class Dispersion(QWidget):
         self.message.setText(message)
         self.message.show()
 
-    def _fit_table(self) -> None:
-        """Fit the height of the table to its rows, since the dock scrolls."""
-        line = round(1.4 * self.fontMetrics().height())
-        self.table.verticalHeader().setMinimumSectionSize(line)
-        self.table.verticalHeader().setDefaultSectionSize(line)
-        header = self.table.horizontalHeader().sizeHint().height()
-        frame = 2 * self.table.frameWidth()
-        self.table.setFixedHeight(header + self.model.rowCount() * line + frame)
-
     # ---- plots
+    def _on_plot(self, *_: object) -> None:
+        self.plot_combo.setToolTip(self.plot.explanation)
+        self._draw()
+
     def _draw(self) -> None:
         found = self.found
         if found is None:
             return
         data = self.plot.data(found.table, dispersion=found.dispersion)
         self._linked.show(self.plot, found.table, data)
-        self._mark()
+        self.refresh_selection()
 
-    def _mark(self) -> None:
-        """Mark the selection in the plot."""
-        self._unmarked = False
+    def refresh_selection(self) -> None:
         text = self._linked.mark(self.state.atoms.selection)
         curve = len(self.view.data) > 0 and not self._linked.holds
         self.hint.setText("A curve describes all atoms together." if curve else text)
@@ -435,8 +353,4 @@ class Dispersion(QWidget):
     def save(self) -> None:
         """Save the plot, or its data, into a chosen file."""
         plot, data = self.plot, self.view.data
-
-        def write(path: Path) -> Path:
-            return save_plot(plot, data, path, Look())
-
-        choose_and_save(self, self.plot_name, write)
+        choose_and_save(self, self.plot_name, lambda path: save_plot(plot, data, path, Look()))

@@ -40,6 +40,3 @@ class Waiting(QWidget):
         self.bar.setRange(0, max(total, 1))
         self.bar.setValue(done)
         self.bar.setToolTip(message)
-
-    def end(self) -> None:
-        self.hide()

@@ -26,6 +26,7 @@ from ....models.analysis import Analysis
 from ....models.class_average_figure import draw_profiles, write_picture
 from ....models.class_averages import Averages, of_analyses
 from ....reporting.plot_base import Look
+from ....reporting.plot_panels import margins
 from ...controls.chart import Chart
 from ...controls.forms import scrolling
 from ...controls.refresher import FollowingWidget
@@ -237,8 +238,8 @@ class ClassAverages(FollowingWidget):
 
     def _show_profiles(self, averages: Averages, normalised: bool) -> None:
         def draw(figure: Figure, look: Look) -> None:
-            figure.set_layout_engine("constrained")
             draw_profiles(figure, averages, normalised=normalised)
+            figure.subplots_adjust(**margins(figure, look), wspace=0.15)
 
         self.profiles.show_chart(draw, describe_profiles(averages, normalised))
 

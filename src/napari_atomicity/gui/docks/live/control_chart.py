@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ....reporting.plot_base import Look, draw_line, stack_panels
+from ....reporting.plot_base import Look
+from ....reporting.plot_panels import draw_line, stack_panels
 from .history import LiveHistory, last_finite
 
 if TYPE_CHECKING:

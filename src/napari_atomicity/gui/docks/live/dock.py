@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
-from napari.viewer import Viewer
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -19,29 +18,18 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPushButton,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 
-from ....core.errors import AtomicityError
 from ....pipeline.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
 from ... import tasks
 from ...controls.chart import Chart
-from ...controls.connections import follow
-from ...controls.forms import (
-    folded,
-    in_scroll_area,
-    labelled,
-    main_button,
-    new_form,
-    spin_box,
-    wrapped_label,
-)
+from ...controls.forms import folded, labelled, main_button, new_form, spin_box, wrapped_label
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
+from ...panels.dock import Dock
 from ...panels.forms import add_model_row
-from ...viewer.binding import binding_of
 from .control_chart import describe_session, draw_control_chart
 from .history import LiveHistory
 from .taking_in import TakingIn
@@ -56,63 +44,51 @@ RESULTS = "atomicity-live"
 """Default name of the folder of results, within the watched folder."""
 
 
-class Live(QWidget):
+class Live(Dock):
     """One button: watch; what came last, how sure the model is, and whether conditions drift."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.binding = binding_of(napari_viewer)
-        self.state = self.binding.state
+    follows = ("project_changed",)
+
+    def build(self) -> None:
         self.watching: Watching | None = None
         self.history = LiveHistory()
         self._n_failed, self._n_reference = 0, FIRST
         self._alarmed, self._alarms = "", list[str]()
         self._engine = ("default", "auto")
         self._folder = Path()
-        self._build()
-        self.images = TakingIn(self.binding, self.show_images.isChecked, self)
-        self.images.left_out.connect(self._say_what_is_left_out)
-        follow(self, self.state.project_changed, self._on_project)
-        application = QApplication.instance()
-        if application is not None:
-            application.aboutToQuit.connect(self._leave)
-        self._on_project()
-        self._enable()
-
-    # ---- how it looks
-    def _build(self) -> None:
-        self.button = main_button("Watch", self)
+        self.content.addLayout(self._folder_row())
+        self.button = self.add(main_button("Watch", self))
         self.button.clicked.connect(self.toggle)
-        self.show_images = QCheckBox("Show each new image")
-        self.show_images.setToolTip(
+        self.show_images = self.add(
+            QCheckBox("Show each new image"),
             "Show the newest image on the canvas, with its labels. If off, new images only enter "
-            "the project. Default: on."
+            "the project. Default: on.",
         )
         self.show_images.setChecked(True)
         remember("live/show", self.show_images)
-        self.status_label = wrapped_label("Images received", plain=True)
-        self.failures = wrapped_label("Images that failed", plain=True, visible=False)
-        self.left_out = wrapped_label("Images not in the window", visible=False)
-        self.strip = Chart(lines=27)
-        self.strip.setAccessibleName("Figures of the live session by image")
-        self.strip.setToolTip(
-            "Change: difference of the conditions from those of the first images of the session. "
-            "Drift: difference from the training of the model. Both in units of their limits."
+        self.alarm = self.add(wrapped_label("Alarm", plain=True, bold=True, visible=False))
+        self.accept_button = self.add(
+            QPushButton("Accept these conditions"),
+            "The change was intended: compare later images with those recorded since then.",
         )
+        self.accept_button.clicked.connect(self.accept)
+        self.status_label = self.add(wrapped_label("Images received", plain=True))
+        self.left_out = self.add(wrapped_label("Images not in the window", visible=False))
+        self.strip = self.add(
+            Chart(lines=27),
+            "Change: difference of the conditions from those of the first images of the session. "
+            "Drift: difference from the training of the model. Both in units of their limits.",
+        )
+        self.strip.setAccessibleName("Figures of the live session by image")
+        self.failures = self.add(wrapped_label("Images that failed", plain=True, visible=False))
+        self.accept_button.hide()
         self.strip.hide()
-
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.addLayout(self._folder_row())
-        layout.addWidget(self.button)
-        layout.addWidget(self.show_images)
-        for widget in self._alarm_widgets():
-            layout.addWidget(widget)
-        for widget in (self.status_label, self.left_out, self.strip, self.failures):
-            layout.addWidget(widget)
-        layout.addWidget(self._settings_form())
-        layout.addStretch(1)
-        in_scroll_area(content, self)
+        self.settings = self.add(self._settings_form())
+        self.images = TakingIn(self.binding, self.show_images.isChecked, self)
+        self.images.left_out.connect(self._say_what_is_left_out)
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self._leave)
 
     def _folder_row(self) -> QHBoxLayout:
         self.folder = QLineEdit()
@@ -122,7 +98,7 @@ class Live(QWidget):
             "Existing and new images in this folder and its subfolders are analysed. "
             "Default: the folder of the open project."
         )
-        self.folder.textChanged.connect(self._enable)
+        self.folder.textChanged.connect(self.update_enabled)
         self.choose = QToolButton()
         self.choose.setText("…")
         self.choose.setToolTip("Choose the folder")
@@ -132,16 +108,6 @@ class Live(QWidget):
         row.addWidget(self.folder, 1)
         row.addWidget(self.choose)
         return row
-
-    def _alarm_widgets(self) -> tuple[QWidget, QWidget]:
-        self.alarm = wrapped_label("Alarm", plain=True, bold=True, visible=False)
-        self.accept_button = QPushButton("Accept these conditions")
-        self.accept_button.setToolTip(
-            "The change was intended: compare later images with those recorded since then."
-        )
-        self.accept_button.clicked.connect(self.accept)
-        self.accept_button.hide()
-        return self.alarm, self.accept_button
 
     def _settings_form(self) -> QWidget:
         self.results = QLineEdit()
@@ -162,10 +128,10 @@ class Live(QWidget):
         )  # fmt: skip
         self.models = add_model_row(form)
         self.form = form_of(RunRequest, "pixel_size_nm", "device", "detection")
-        self.settings = folded(form, self.form)
-        return self.settings
+        return folded(form, self.form)
 
-    def _enable(self, *_: object) -> None:
+    def update_enabled(self, *_: object) -> None:
+        """Enable what makes sense while a folder is watched or not, whatever else runs."""
         watching = self.watching
         self.button.setText("Watch" if watching is None else "Stop watching")
         ready = bool(self.folder.text().strip())
@@ -178,7 +144,7 @@ class Live(QWidget):
         for widget in (self.folder, self.choose, self.settings):
             widget.setEnabled(watching is None)
 
-    def _on_project(self) -> None:
+    def refresh(self) -> None:
         project = self.state.project
         if project is not None and not self.folder.text() and self.watching is None:
             self.folder.setText(str(project.path.parent))
@@ -194,33 +160,28 @@ class Live(QWidget):
         if self.watching is not None:
             self.watching.stop()
             self.status_label.setText("Stopping: writing tables and report …")
-            self._enable()
+            self.update_enabled()
             return
-        try:
-            request = replace(self.form.settings(), model=self.models.model, umap=False)
-        except AtomicityError as error:
-            show_error(tasks.format_error(error))
+        entered = self.attempt(self.form.settings)
+        if entered is None:
             return
+        request = replace(entered, model=self.models.model, umap=False)
         folder = Path(self.folder.text().strip()).expanduser()
         out = Path(self.results.text().strip() or RESULTS).expanduser()
         n = round(self.reference.value())
         reference = n if n >= MIN_FIRST else 0
-        self.start(folder, out if out.is_absolute() else folder / out, request, reference)
+        self._watch(folder, out if out.is_absolute() else folder / out, request, reference)
 
-    def start(
-        self, folder: Path, out: Path, request: RunRequest, reference_images: int = FIRST
-    ) -> None:
-        """Watch a folder; what an earlier session in ``out`` has found is shown as well."""
+    def _watch(self, folder: Path, out: Path, request: RunRequest, reference_images: int) -> None:
+        """Watch a folder, and show the results of an earlier session in ``out``."""
         self.history = LiveHistory()
         self._n_failed, self._n_reference = 0, reference_images
-        self.failures.hide()
-        self.alarm.hide()
-        self.accept_button.hide()
         self.images.n_left_out = 0
-        self.left_out.hide()
+        for widget in (self.failures, self.alarm, self.accept_button, self.left_out):
+            widget.hide()
         self._draw()
         self._folder = folder
-        watching = Watching(partial(_watch, folder, out, request, reference_images))
+        watching = Watching(partial(_make_watch, folder, out, request, reference_images))
         watching.earlier.connect(self._on_earlier)
         watching.taken.connect(self._on_taken)
         watching.said.connect(self._say)
@@ -230,7 +191,7 @@ class Live(QWidget):
         self._engine = (request.model, request.device)
         self._say("Waiting for images …")
         watching.start()
-        self._enable()
+        self.update_enabled()
 
     def accept(self) -> None:
         """Accept the present conditions as the reference."""
@@ -334,10 +295,10 @@ class Live(QWidget):
             if outcome.files:
                 text += f" Results in {outcome.files[0].parent}."
             self._say(f"{text}{waits}")
-        self._enable()
+        self.update_enabled()
 
 
-def _watch(folder: Path, out: Path, request: RunRequest, reference: int, notice: Any) -> Watch:
+def _make_watch(folder: Path, out: Path, request: RunRequest, reference: int, notice: Any) -> Watch:
     from ....pipeline.watch import Watch
 
     return Watch(folder, out, request, notice=notice, reference_images=reference)

@@ -9,22 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import (
-    QModelIndex,
-    QSignalBlocker,
-    Qt,
-    QTimer,
-    Signal,
-)
-from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import (
-    QApplication,
-    QFileDialog,
-    QLabel,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QModelIndex, QSignalBlocker, Qt
+from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton, QVBoxLayout
 
 from ....core.cluster_table import Key
 from ....core.errors import AtomicityError
@@ -34,13 +20,13 @@ from ....state.reviewing import Reviewing
 from ....statistics.agreement import CONSENSUS, Opinions, confusion, opinions
 from ....statistics.agreement_coefficients import AgreementFigure
 from ...controls.connections import follow
-from ...controls.forms import ComboBox
+from ...controls.forms import ComboBox, wrapped_label
 from ...controls.line_table import Lines, table_of
+from ...controls.refresher import FollowingWidget
 from ...panels.annotator import NO_PROJECT
 from ...tasks import start
 from ...viewer.binding import Binding
 
-_DELAY_MS = 200
 _PROJECTS = "Projects (*.atomicity)"
 
 
@@ -118,7 +104,7 @@ def _equal(share: float, n: int) -> str:
 
 
 # ---- agreement
-class AnnotatorPanel(QWidget):
+class AnnotatorPanel(FollowingWidget):
     """Merge another person's project, see how far annotators agree, and settle the rest."""
 
     HEADERS = ("Label", "Equal", "Cohen's κ", "Krippendorff's α")
@@ -130,22 +116,16 @@ class AnnotatorPanel(QWidget):
         "would. Only where there are two.",
         "Agreement beyond chance of any number of annotators, with its 95 % interval.",
     )
-    compared = Signal()
+    follows = ("changed", "project_changed")
+    delay_ms = 200
 
-    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
         self.binding, self.state = binding, binding.state
         self.found: Opinions | None = None
         self._keys: list[Key] = []
-        self._stale = True
         self._build()
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DELAY_MS)
-        self._timer.timeout.connect(self._update)
-        state = self.state
-        follow(self, state.project_changed, self._on_project)
-        follow(self, state.changed, self._later)
+        follow(self, self.state.project_changed, self._on_project)
         self._show(None)
 
     def _build(self) -> None:
@@ -155,10 +135,7 @@ class AnnotatorPanel(QWidget):
             "where both have spoken; nothing is lost."
         )
         self.merge_button.clicked.connect(self.merge)
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setTextFormat(Qt.TextFormat.PlainText)
-        self.words.setAccessibleName("Annotators")
+        self.words = wrapped_label("Annotators", plain=True)
         self.figures = Lines(self.HEADERS, self.TOOLTIPS, self)
         self.figure_view = table_of(self.figures, "Agreement", 12)
         self.confusion = Lines((), (), self)
@@ -167,8 +144,7 @@ class AnnotatorPanel(QWidget):
         self.pair.setAccessibleName("Two annotators")
         self.pair.setToolTip("Whose labels are set against each other: rows the first's.")
         self.pair.currentIndexChanged.connect(self._show_pair)
-        self.where = QLabel()
-        self.where.setWordWrap(True)
+        self.where = wrapped_label()
         self.disagreements = Lines((), (), self)
         self.disagreement_view = table_of(self.disagreements, "Disagreements", 8)
         self.disagreement_view.clicked.connect(self._on_clicked)
@@ -196,24 +172,13 @@ class AnnotatorPanel(QWidget):
 
     # ---- following
     def _on_project(self) -> None:
-        """At once: blind, nobody should see for a moment longer what others say."""
-        self._show(None)
-        self._later()
+        """Hide the labels of others at once, since blind mode may have begun."""
+        if self.found is not None:
+            self._show(None)
 
-    def _later(self, *_: object) -> None:
-        self._stale = True
-        if self.isVisible():
-            self._timer.start()
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        if self._stale:
-            self._timer.start()
-
-    def _update(self) -> None:
-        self._stale = False
+    def refresh(self) -> None:
         project = self.state.project
-        # Blind, one should not even see where the others disagree.
+        # In blind mode not even the clusters of which the others disagree are shown.
         if project is None or self.state.blind:
             self._show(None)
             return
@@ -250,7 +215,6 @@ class AnnotatorPanel(QWidget):
             self.pair.setCurrentIndex(max(0, self.pair.findText(before)))
         self._show_pair()
         self._show_disagreements()
-        self.compared.emit()
 
     def _order(self) -> list[str]:
         return self.state.classes()
@@ -322,7 +286,6 @@ class AnnotatorPanel(QWidget):
             show_info(escape(format_merged(report), quote=False))
         finally:
             QApplication.restoreOverrideCursor()
-        self._later()
 
     def _on_clicked(self, index: QModelIndex) -> None:
         key = self._keys[index.row()]

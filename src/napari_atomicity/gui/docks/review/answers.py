@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from ....core.cluster_table import AGGREGATE, UNKNOWN, format_rows
 from ....core.palette import colour_of, symbol_of
 from ....state.reviewing import Reviewing
+from ...controls.forms import wrapped_label
 from ...controls.glyphs import glyph_icon
 from ...viewer.binding import Binding
 from ...viewer.labelling import format_shown
@@ -38,24 +39,16 @@ def format_more(review: Reviewing) -> str:
 
 
 class Answers(QWidget):
-    """The cluster that is shown in words, and a button per answer; they never take the focus."""
+    """Description of the current cluster, and a button per answer, without keyboard focus."""
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding
-        self._review: Reviewing | None = None
         self._labels: list[str] = []
         self.buttons: dict[str, QPushButton] = {}
         self._answers: dict[str, QPushButton] = {}
-        self.shown = QLabel()
-        self.more = QLabel()
-        for label, name in ((self.shown, "Shown"), (self.more, "More")):
-            label.setWordWrap(True)
-            label.setTextFormat(Qt.TextFormat.PlainText)
-            label.setAccessibleName(name)
-        font = self.shown.font()
-        font.setBold(True)
-        self.shown.setFont(font)
+        self.shown = wrapped_label("Shown", plain=True, bold=True)
+        self.more = wrapped_label("More", plain=True)
         self._grid = QGridLayout()
         self._grid.setSpacing(3)
         moves = QHBoxLayout()
@@ -90,13 +83,6 @@ class Answers(QWidget):
     def _press(self, key: str, *_: object) -> None:
         self.binding.label_mode.press(key)
 
-    def show_review(self, review: Reviewing | None) -> None:
-        """Another review, or none."""
-        self._review = review
-        if review is not None:
-            self._fill()
-            self.update_now()
-
     def _fill(self) -> None:
         classes = self.binding.state.classes()
         labels = [*classes[:9], UNKNOWN, AGGREGATE]
@@ -128,11 +114,9 @@ class Answers(QWidget):
             self._grid.addWidget(button, place // 6, place % 6, 1, wide)
             place += wide
 
-    def update_now(self) -> None:
-        """Show the cluster that the review shows."""
-        review = self._review
-        if review is None:
-            return
+    def show_review(self, review: Reviewing) -> None:
+        """Show the cluster that a review shows."""
+        self._fill()
         remark = review.remarks.get(review.key, "")
         self.shown.setText(format_shown(review))
         self.more.setText("\n".join(w for w in (remark, format_more(review)) if w))

@@ -6,20 +6,9 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from napari.utils.notifications import show_error
-from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
-from qtpy.QtGui import QKeyEvent, QShowEvent
-from qtpy.QtWidgets import (
-    QApplication,
-    QCheckBox,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QEvent, QSignalBlocker, Qt
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QApplication, QHBoxLayout, QPushButton, QWidget
 
 from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.errors import AtomicityError
@@ -27,21 +16,20 @@ from ....core.palette import colour_of, symbol_of
 from ....state.export_contents import SAMPLE_SETTING
 from ....state.review_orders import ORDERS
 from ....state.review_queue import Queue, build
-from ....state.review_request import DEFAULT_SAMPLE, ReviewRequest
+from ....state.review_request import ReviewRequest
 from ....state.reviewing import Reviewing
-from ....state.window_state import WindowState
 from ....statistics.agreement import removed_clusters
 from ....statistics.stratified_accuracy import Accuracy, Share
 from ...controls.bars import Bar, BarChart
 from ...controls.collapsible import CollapsibleSection
-from ...controls.connections import follow
 from ...controls.drawing import ProgressBar
-from ...controls.forms import ComboBox, in_scroll_area, labelled, main_button, new_form
+from ...controls.forms import ComboBox, labelled, main_button, wrapped_label
 from ...controls.glyphs import glyph_icon
 from ...controls.help import show_help
 from ...controls.settings import remember
+from ...controls.settings_form import form_of
 from ...panels.annotator import AnnotatorForm
-from ...viewer.binding import binding_of
+from ...panels.dock import Dock
 from ...viewer.labelling import focus_canvas
 from .agreement import AnnotatorPanel
 from .answers import Answers
@@ -53,7 +41,6 @@ from .text import format_accuracy, format_progress, format_share, format_speed
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 START, GO_ON, END = "Start review", "Go on with the review", "End review"
 
-_DELAY_MS = 30
 NO_CLUSTERS = "Analyse an image first: then its clusters can be reviewed here."
 
 
@@ -85,34 +72,43 @@ def accuracy_bars(found: Accuracy | None, classes: Sequence[str]) -> list[Bar]:
     return [*(bar(n, found.by_class[n]) for n in names), bar("all", found.overall)]
 
 
-# ---- the dock
-class Review(QWidget):
-    """Choose a queue, go through it with one hand, and read what it says of the labels."""
+class Review(Dock):
+    """Choose a queue, review it by keys, and see the accuracy of the labels."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.binding = binding_of(napari_viewer)
-        self.state: WindowState = self.binding.state
+    follows = ("changed", "project_changed", "review_changed", "review_moved")
+    delay_ms = 30
+
+    def build(self) -> None:
         self._noted: tuple[object, Queue | None] = (None, None)
-        self._build()
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DELAY_MS)
-        self._timer.timeout.connect(self._update)
-        state, mode = self.state, self.binding.label_mode
-        follow(self, state.changed, self._later)
-        follow(self, state.project_changed, self._later)
-        follow(self, state.images_changed, self._later)
-        follow(self, state.current_changed, self._later)
-        follow(self, mode.review_changed, self._on_review)
-        self._following: Reviewing | None = None
-        self._on_review(mode.review)
-        self._update()
+        self.content.setContentsMargins(6, 6, 6, 6)
+        self.who = self.add(AnnotatorForm(self.binding))
+        self.form = self.add(self._new_form())
+        self.content.addLayout(self._new_buttons())
+        self.hint = self.add(wrapped_label("Hint"))
+        self.bar = self.add(ProgressBar())
+        self.bar.setAccessibleName("Reviewed")
+        self.pace = self.add(wrapped_label("Pace"))
+        self.answers = self.add(Answers(self.binding))
+        self.chart = self.add(BarChart())
+        self.chart.setAccessibleName("Accuracy of the labels")
+        self.words = self.add(wrapped_label("Accuracy from the answers"))
+        self.draw_button = self.add(
+            QPushButton("Draw another sample…"),
+            "Discard this sample and draw another one with a different seed or number. Labels are "
+            "kept.",
+        )
+        self.draw_button.clicked.connect(self._draw_anew)
+        self.editing = self.add(Editing(self.binding))
+        self.learning = self.add(Learning(self.binding))
+        self.history = EditHistory(self.binding)
+        self.history.gone.connect(self._on_removed_cluster)
+        self.annotators = AnnotatorPanel(self.binding)
+        self.parts = [
+            self.add(CollapsibleSection("History", self.history)),
+            self.add(CollapsibleSection("Second opinion", self.annotators)),
+        ]
 
-    # ---- parts
-    def _build(self) -> None:
-        self.who = AnnotatorForm(self.state)
-        self._build_form()
+    def _new_buttons(self) -> QHBoxLayout:
         self.button = main_button(START, self)
         self.button.setToolTip(
             "Shows one cluster after the other. A key on the canvas labels it and shows the next "
@@ -121,92 +117,38 @@ class Review(QWidget):
         self.button.clicked.connect(self._on_button)
         self.help_button = QPushButton("Keys…")
         self.help_button.setToolTip("All shortcuts (F1).")
-        self.help_button.clicked.connect(lambda: show_help(self.binding.viewer))
+        self.help_button.clicked.connect(self._show_help)
         row = QHBoxLayout()
         row.addWidget(self.button, 1)
         row.addWidget(self.help_button)
-        self.hint = QLabel()
-        self.hint.setWordWrap(True)
-        self.hint.setAccessibleName("Hint")
-        self.bar = ProgressBar()
-        self.bar.setAccessibleName("Reviewed")
-        self.pace = QLabel()
-        self.pace.setAccessibleName("Pace")
-        self.answers = Answers(self.binding)
-        self.chart = BarChart()
-        self.chart.setAccessibleName("Accuracy of the labels")
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("Accuracy from the answers")
-        self.draw_button = QPushButton("Draw another sample…")
-        self.draw_button.setToolTip(
-            "Discard this sample and draw another one with a different seed or number. Labels are "
-            "kept."
-        )
-        self.draw_button.clicked.connect(self._draw_anew)
-        self.editing = Editing(self.binding)
-        self.learning = Learning(self.binding)
-        self.history = EditHistory(self.state)
-        self.history.gone.connect(self._on_removed_cluster)
-        self.annotators = AnnotatorPanel(self.binding)
-        self.parts = [
-            CollapsibleSection("History", self.history),
-            CollapsibleSection("Second opinion", self.annotators),
-        ]
+        return row
 
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addWidget(self.who)
-        layout.addWidget(self.form)
-        layout.addLayout(row)
-        for widget in (
-            self.hint, self.bar, self.pace, self.answers, self.chart, self.words, self.draw_button,
-            self.editing, self.learning, *self.parts,
-        ):  # fmt: skip
-            layout.addWidget(widget)
-        layout.addStretch(1)
-        in_scroll_area(content, self)
+    def _show_help(self) -> None:
+        show_help(self.binding.viewer)
 
-    def _build_form(self) -> None:
+    def _new_form(self) -> QWidget:
         self.order = ComboBox()
         for name, order in ORDERS.items():
             self.order.addItem(order.title, name)
             self.order.setItemData(self.order.count() - 1, order.what, Qt.ItemDataRole.ToolTipRole)
         self.label = ComboBox()
-        self.number = _number(0, 100_000, DEFAULT_SAMPLE, "all")
-        self.seed = _number(0, 999_999, 0, "")
         self.scope = ComboBox()
         for words in (ALL_IMAGES, THIS_IMAGE):
             self.scope.addItem(words, words)
-        self.again = QCheckBox("Include reviewed clusters")
-        self.again.setToolTip("Whether to include clusters with a manual label. Default: no.")
-        self.by_image = QCheckBox("Image by image")
-        self.by_image.setToolTip(
-            "Whether to finish one image before the next, which is faster. Default: no."
-        )
-        self.form = QWidget()
-        form = new_form()
-        self.form.setLayout(form)
-        labelled(form, "Order", self.order, "Order of the clusters. Default: least certain first.")
-        labelled(form, "Label", self.label, "Clusters of this label only. Default: all labels.")
-        labelled(
-            form, "Number", self.number,
-            f"How many clusters to draw; 0 for all. Default: {DEFAULT_SAMPLE}, which tells the "
-            "accuracy of all to about 4 points either way.",
-        )  # fmt: skip
-        labelled(
-            form, "Seed", self.seed,
-            "Random seed. The same seed gives the same sample. Default: 0.",
-        )  # fmt: skip
-        labelled(form, "Of", self.scope, "Images whose clusters are reviewed. Default: all images.")
-        form.addRow(self.again)
-        form.addRow(self.by_image)
+        self.form = form_of(ReviewRequest, "n", "seed", "again", "by_image")
+        form = self.form.form
+        self.number, self.seed, self.again, self.by_image = self.form.controls.values()
+        for row, name, field, tooltip in (
+            (0, "Order", self.order, "Order of the clusters. Default: least certain first."),
+            (1, "Label", self.label, "Clusters of this label only. Default: all labels."),
+            (4, "Of", self.scope, "Images whose clusters are reviewed. Default: all images."),
+        ):
+            labelled(form, name, field, tooltip, row)
         self._row = {w: form.labelForField(w) for w in (self.label, self.number, self.seed)}
-        for name in ("order", "scope", "again", "by_image"):
+        for name in ("order", "scope"):
             remember(f"review/{name}", getattr(self, name))
-        self.order.currentIndexChanged.connect(self._update)
-        self.scope.currentIndexChanged.connect(self._update)
+        self.order.currentIndexChanged.connect(self._show_form)
+        return self.form
 
     # ---- state
     @property
@@ -222,43 +164,32 @@ class Review(QWidget):
             order,
             (current,) if only else None,
             str(self.label.currentData() or "") if order == "class" else "",
-            self.number.value(),
-            self.seed.value(),
-            self.again.isChecked(),
-            self.by_image.isChecked(),
+            **self.form.values(),
         )
 
-    def _kept(self) -> tuple[Queue, set[Key]] | None:
-        """Return the random queue of this order that can be continued."""
+    def _has_kept(self) -> bool:
+        """Return whether a random queue of this order can be continued."""
         order = str(self.order.currentData())
-        known = self.binding.label_mode.kept.get(order)
-        project = self.state.project
-        if order != "sample" or project is None:
-            return known
-        if self._noted[0] is not project:
-            self._noted = (project, self._read_noted())
-        queue = self._noted[1]
-        if queue is None:
-            return known
+        return order in self.binding.label_mode.kept or self._sample() is not None
+
+    def _kept(self) -> tuple[Queue, set[Key]]:
+        """Return the random queue that can be continued, and its deleted clusters."""
+        queue, project = self._sample(), self.state.project
+        if queue is None or project is None:
+            return self.binding.label_mode.kept[str(self.order.currentData())]
         log = project.corrections()
         return queue, removed_clusters(log[~log["blind"]])
 
-    def _read_noted(self) -> Queue | None:
+    def _sample(self) -> Queue | None:
+        """Return the sample that is saved in the project, if samples are reviewed."""
         project = self.state.project
-        try:
-            noted = None if project is None else project.setting(SAMPLE_SETTING)
-            return Queue.from_json(noted) if noted else None
-        except AtomicityError as error:
-            show_error(str(error))
+        if self.order.currentData() != "sample" or project is None:
             return None
-
-    def _has_kept(self) -> bool:
-        order = str(self.order.currentData())
-        if order == "sample" and self.state.project is not None:
-            if self._noted[0] is not self.state.project:
-                self._noted = (self.state.project, self._read_noted())
-            return self._noted[1] is not None or order in self.binding.label_mode.kept
-        return order in self.binding.label_mode.kept
+        if self._noted[0] is not project:
+            noted = self.attempt(lambda: project.setting(SAMPLE_SETTING))
+            queue = self.attempt(lambda: Queue.from_json(noted)) if noted else None
+            self._noted = (project, queue)
+        return self._noted[1]
 
     # ---- starting and ending
     def _on_button(self) -> None:
@@ -270,10 +201,7 @@ class Review(QWidget):
     def start(self) -> None:
         """Start the review that is set, or go on with the sample that was drawn."""
         try:
-            if self._has_kept() and (kept := self._kept()) is not None:
-                queue, removed = kept
-            else:
-                queue, removed = self._draw(), set()
+            queue, removed = self._kept() if self._has_kept() else (self._draw(), set())
             review = Reviewing(self.state, queue, removed)
             if not review.n:
                 review.close()
@@ -283,6 +211,7 @@ class Review(QWidget):
                 )
             self.binding.label_mode.review = review
         except AtomicityError as error:
+            self.update_now()
             self.hint.setText(str(error))
             self.hint.show()
 
@@ -302,16 +231,7 @@ class Review(QWidget):
             self.state.project.set_setting(SAMPLE_SETTING, None)
             self._noted = (self.state.project, None)
         self.seed.setValue(self.seed.value() + 1)
-        self._update()
-
-    def _on_review(self, review: Reviewing | None) -> None:
-        if self._following is not None:
-            self._following.moved.disconnect(self._later, missing_ok=True)
-        self._following = review
-        if review is not None:
-            follow(self, review.moved, self._later)
-        self.answers.show_review(review)
-        self._update()
+        self.refresh_now()
 
     def _on_removed_cluster(self) -> None:
         """Show one of the clusters that a click in the history has changed."""
@@ -321,52 +241,36 @@ class Review(QWidget):
             focus_canvas(self.binding.viewer)
 
     # ---- showing
-    def _later(self, *_: object) -> None:
-        if self.isVisible() and not self._timer.isActive():
-            self._timer.start()
+    def refresh(self) -> None:
+        analysed = any(self.state.analysis(i) is not None for i in self.state.images)
+        self._show_form()
+        self.button.setEnabled(self.review is not None or (analysed and not self.state.read_only))
+        self._show_hint(analysed)
+        self._show_review()
 
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        self._update()
-
-    def _update(self, *_: object) -> None:
+    def _show_review(self) -> None:
         review = self.review
-        there = any(self.state.analysis(i) is not None for i in self.state.images)
-        self._show_form(review)
-        on = review is not None
-        self.button.setText(END if on else GO_ON if self._has_kept() else START)
-        self.button.setEnabled(on or (there and not self.state.read_only))
-        self._show_hint(there)
-        for widget in (self.bar, self.pace):
-            widget.setVisible(on)
-        if on and self.answers.isHidden():  # Qt takes its time when they are shown first
-            QTimer.singleShot(0, self._show_answers)
-        elif not on:
-            self.answers.hide()
-            self.words.hide()
+        for widget in (self.bar, self.answers, self.words):
+            widget.setVisible(review is not None)
+        self._show_accuracy(review)
+        pace = "" if review is None else format_speed(review)
+        self.pace.setText(pace)
+        self.pace.setVisible(bool(pace))
         if review is not None:
             self.bar.setMaximum(max(review.n, 1))
             self.bar.setValue(review.n_done)
             self.bar.setFormat(format_progress(review))
-            self.pace.setText(format_speed(review))
-            self.pace.setVisible(bool(self.pace.text()))
-            self.answers.update_now()
-        self._show_accuracy(review)
+            self.answers.show_review(review)
 
-    def _show_answers(self) -> None:
-        if self.review is not None:
-            self.answers.show()
-            self.words.show()
-
-    def _show_hint(self, there: bool) -> None:
-        words = "" if there else NO_CLUSTERS
+    def _show_hint(self, analysed: bool) -> None:
+        words = "" if analysed else NO_CLUSTERS
         if self.state.read_only:
             words = "The project is open in another window: it cannot be reviewed here."
         self.hint.setText(words)
         self.hint.setVisible(bool(words))
 
-    def _show_form(self, review: Reviewing | None) -> None:
-        order = str(self.order.currentData())
+    def _show_form(self, *_: object) -> None:
+        order, review = str(self.order.currentData()), self.review
         self.order.setToolTip(ORDERS[order].what)
         wanted = {
             self.label: order == "class",
@@ -374,6 +278,8 @@ class Review(QWidget):
             self.seed: ORDERS[order].estimates,
         }
         kept = self._has_kept()
+        self.button.setText(END if review is not None else GO_ON if kept else START)
+        self.draw_button.setVisible(kept if review is None else review.queue.order.estimates)
         for field, visible in wanted.items():
             field.setVisible(visible and not kept)
             self._row[field].setVisible(visible and not kept)
@@ -400,15 +306,9 @@ class Review(QWidget):
 
     def _show_accuracy(self, review: Reviewing | None) -> None:
         found = None if review is None else review.accuracy()
-        self.draw_button.setVisible(
-            review.queue.order.estimates if review is not None else self._has_kept()
-        )
-        if review is None or self.state.blind:
-            found = None if review is None else found
-            self.chart.bars = []
-        else:
-            self.chart.bars = accuracy_bars(found, self.state.classes())
-        self.chart.setVisible(bool(self.chart.bars))
+        bars = [] if self.state.blind else accuracy_bars(found, self.state.classes())
+        self.chart.bars = bars
+        self.chart.setVisible(bool(bars))
         if review is not None:
             self.words.setText(format_accuracy(review, found))
 
@@ -420,13 +320,3 @@ class Review(QWidget):
             QApplication.sendEvent(self.binding.viewer.window._qt_viewer.canvas.native, again)
             return
         super().keyPressEvent(event)
-
-
-def _number(low: int, high: int, value: int, special: str) -> QSpinBox:
-    box = QSpinBox()
-    box.setRange(low, high)
-    box.setValue(value)
-    if special:
-        box.setSpecialValueText(special)
-    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-    return box

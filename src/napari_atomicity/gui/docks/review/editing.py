@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy
 
-from ...controls.connections import follow_soon
+from ...controls.refresher import FollowingWidget
 from ...controls.shortcuts import LABEL_MODE, format_key
 from ...viewer.binding import Binding
 
 _PER_ROW = 3
 
 
-class Editing(QWidget):
+class Editing(FollowingWidget):
     """Add, split, merge, exclude, undo, redo."""
 
-    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    follows = ("changed", "selection_changed", "current_changed", "project_changed")
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
         self.binding = binding
         keys = {s.name: format_key(s.keys[0]) for s in LABEL_MODE}
         self.buttons: dict[str, QPushButton] = {}
@@ -53,19 +55,8 @@ class Editing(QWidget):
             button.clicked.connect(act)
             grid.addWidget(button, i // _PER_ROW, i % _PER_ROW)
             self.buttons[action] = button
-        state = binding.state
-        follow_soon(
-            self,
-            state.changed,
-            state.selection_changed,
-            state.current_changed,
-            state.project_changed,
-            state.changed,
-            slot=self._enable,
-        )
-        self._enable()
 
-    def _enable(self) -> None:
+    def refresh(self) -> None:
         state = self.binding.state
         may = state.analysis(state.current or "") is not None and not state.read_only
         here = [key for key in state.selection if key[0] == state.current]

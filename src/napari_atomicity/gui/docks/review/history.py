@@ -8,14 +8,15 @@ from typing import Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt, QTimer, Signal
-from qtpy.QtGui import QFont, QKeyEvent, QPalette, QShowEvent
-from qtpy.QtWidgets import QAbstractItemView, QLabel, QListView, QVBoxLayout, QWidget
+from qtpy.QtGui import QFont, QKeyEvent, QPalette
+from qtpy.QtWidgets import QAbstractItemView, QListView, QVBoxLayout, QWidget
 
 from ....core.errors import AtomicityError
-from ....state.window_state import Step, WindowState
-from ...controls.connections import follow
+from ....state.window_state import Step
+from ...controls.forms import wrapped_label
+from ...controls.refresher import FollowingWidget
+from ...viewer.binding import Binding
 
-_DELAY_MS = 30
 START = "Initial state"
 _MOVES = (
     Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown, Qt.Key.Key_Home,
@@ -30,14 +31,14 @@ def format_step(step: Step) -> str:
 
 
 def format_time(time: datetime) -> str:
-    """As a clock on the wall shows it here."""
+    """Format a time in the local time zone, as in ``14:05:09``."""
     return time.astimezone().strftime("%H:%M:%S")
 
 
 class HistoryModel(QAbstractListModel):
-    """Steps for a list: the beginning, what was done, then what was undone, the next one first.
+    """Steps for a list: the initial state, steps that are done, and steps that are undone.
 
-    The session's steps are only read; a row says how many steps are done when it is gone to.
+    The number of a row is the number of steps that are done in its state.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -46,7 +47,7 @@ class HistoryModel(QAbstractListModel):
         self.n_done = 0
 
     def show(self, done: tuple[Step, ...], undone: tuple[Step, ...]) -> None:
-        """Take up another history; only rows that differ are told of."""
+        """Show another history; only rows that differ are updated."""
         steps = (*done, *reversed(undone))
         same = 0
         for a, b in zip(self._steps, steps, strict=False):
@@ -95,7 +96,7 @@ class HistoryModel(QAbstractListModel):
 
 
 class _List(QListView):
-    """Takes the keys that move through it; all others are those of the canvas."""
+    """A list that handles only the keys that move in it; others reach the canvas."""
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
         if event.key() in _MOVES:
@@ -104,17 +105,20 @@ class _List(QListView):
             event.ignore()
 
 
-class EditHistory(QWidget):
+class EditHistory(FollowingWidget):
     """All steps of the session, the newest below; those that are undone are grey.
 
     Signals: ``gone()`` after a click has taken steps back or done them again.
     """
 
+    follows = ("changed", "project_changed")
+    # Going a hundred steps back changes the history a hundred times.
+    delay_ms = 30
     gone = Signal()
 
-    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
+        self.state = binding.state
         self.model = HistoryModel(self)
         self.view = _List()
         self.view.setModel(self.model)
@@ -128,41 +132,19 @@ class EditHistory(QWidget):
         )
         self.view.setMinimumHeight(8 * self.fontMetrics().height())
         self.view.clicked.connect(self._on_clicked)
-        self.empty = QLabel("No steps yet. Labels that you assign are listed here.")
-        self.empty.setWordWrap(True)
+        self.empty = wrapped_label()
+        self.empty.setText("No steps yet. Labels that you assign are listed here.")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.empty)
         layout.addWidget(self.view)
-        self._stale = True
-        # Going a hundred steps back changes the history a hundred times.
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DELAY_MS)
-        self._timer.timeout.connect(self._update)
         self._goal = self._expected = 0
         self._walker = QTimer(self)
         self._walker.setSingleShot(True)
         self._walker.setInterval(0)
         self._walker.timeout.connect(self._walk)
-        follow(self, state.changed, self._on_history)
-        follow(self, state.project_changed, self._on_history)
-        self._update()
 
-    def _on_history(self) -> None:
-        """Update the list when it is shown."""
-        self._stale = True
-        if self.isVisible():
-            self._timer.start()
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        self._update()
-
-    def _update(self) -> None:
-        if not self._stale:
-            return
-        self._stale = False
+    def refresh(self) -> None:
         self.model.show(tuple(self.state.history), self.state.history.undone)
         there = self.model.rowCount() > 1
         self.view.setVisible(there)
@@ -177,9 +159,9 @@ class EditHistory(QWidget):
         self._walk()
 
     def _walk(self) -> None:
-        """One step towards what was clicked; the window stays alive in between.
+        """Go one step towards the clicked one, and the next in another turn of the event loop.
 
-        Whoever does something else meanwhile is not disturbed.
+        An edit in between ends it.
         """
         if self.state.busy:  # a long step takes several turns
             self._walker.start()

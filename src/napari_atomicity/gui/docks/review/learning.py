@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy
 
-from ....state.window_state import TaskState
-from ...controls.connections import follow_soon
+from ...controls.forms import wrapped_label
+from ...controls.refresher import FollowingWidget
 from ...panels.dock_windows import show_dock
+from ...panels.forms import busy
 from ...viewer.binding import Binding
 
-_DELAY_MS = 50
 
-
-class Learning(QWidget):
+class Learning(FollowingWidget):
     """How much there is to learn from, and the two ways to learn it."""
 
-    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    follows = ("changed", "project_changed")
+    delay_ms = 50
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
         self.binding = binding
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("Corrections to learn from")
+        self._n_corrected = 0
+        self.words = wrapped_label("Corrections to learn from")
         self.adapt_button = QPushButton("Adapt to corrections")
         self.adapt_button.setToolTip(
             "Fine-tune the model to these images in seconds, with your corrections as certain "
-            "labels. "
-            "Adapt compares before and after. You can undo it."
+            "labels. Adapt compares before and after. You can undo it."
         )
         self.train_button = QPushButton("Train on corrections")
         self.train_button.setToolTip(
@@ -40,31 +40,23 @@ class Learning(QWidget):
             grid.addWidget(button, 1, column)
         self.adapt_button.clicked.connect(self.adapt)
         self.train_button.clicked.connect(self.train)
-        state = binding.state
-        follow_soon(
-            self,
-            state.changed,
-            state.project_changed,
-            state.status_changed,
-            slot=self._count,
-            delay_ms=_DELAY_MS,
-        )
-        self._count()
 
-    def _count(self) -> None:
-        state = self.binding.state
-        table = state.table()
+    def refresh(self) -> None:
+        table = self.binding.state.table()
         said = table.loc[table["label_corrected"] != "", ["label_corrected", "label_predicted"]]
-        n, other = len(said), int((said["label_corrected"] != said["label_predicted"]).sum())
+        self._n_corrected = n = len(said)
+        other = int((said["label_corrected"] != said["label_predicted"]).sum())
         self.words.setText(
             f"You have labelled {n} cluster{'s' * (n != 1)}; {other} of these labels differ from "
             "the prediction."
             if n
             else "A model can learn from your corrections."
         )
-        free = state.status.state is not TaskState.RUNNING and not state.read_only
-        ready = n > 0 and free and not state.blind
-        self.adapt_button.setEnabled(ready and len(table) > 0)
+
+    def show_status(self) -> None:
+        state = self.binding.state
+        ready = self._n_corrected > 0 and not (busy(state) or state.read_only or state.blind)
+        self.adapt_button.setEnabled(ready)
         self.train_button.setEnabled(ready)
 
     def adapt(self) -> None:

@@ -6,20 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.utils.notifications import show_error
-from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, Qt, Signal
-from qtpy.QtGui import QShowEvent
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QPushButton,
     QStackedWidget,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -37,11 +32,17 @@ from ....training.request import (
 )
 from ... import tasks
 from ...controls.chart import Chart
-from ...controls.connections import follow, follow_soon
-from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form
+from ...controls.connections import follow
+from ...controls.forms import (
+    folded,
+    labelled,
+    main_button,
+    new_form,
+    selectable_label,
+    wrapped_label,
+)
 from ...controls.settings_form import form_of
-from ...panels.forms import TaskBar, busy
-from ...viewer.binding import binding_of
+from ...panels.dock import Dock
 from ...viewer.models import model_folder
 from .tasks import count_images, free_path, summary, train_model
 
@@ -49,34 +50,23 @@ FOLDER, SIMULATION, CORRECTIONS = range(3)
 _FILE_TYPE = "Model (*.safetensors)"
 
 
-class Train(QWidget):
-    """Where labelled clusters come from, where the model goes, and the button that trains it.
+class Train(Dock):
+    """Source of labelled clusters, file of the model, and the button that trains it.
 
     Signals: ``learnt(history)`` after every epoch, from the worker.
     """
 
+    follows = ("changed",)
     learnt = Signal(list)
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.binding = binding_of(napari_viewer)
-        self.state = self.binding.state
+    def build(self) -> None:
         self.card: ModelCard | None = None
         self._made = Path()
         self._n_corrected = 0
         self._classes_found: dict[str, int] = {}
-        self._build()
-        self.learnt.connect(self._on_epoch)
-        follow(self, self.state.status_changed, self._enable)
-        follow_soon(self, self.state.changed, slot=self._count_corrections)
-        follow(self, model_folder.changed, self._fill_starts)
-        self._count_corrections()
-        self._enable()
-
-    # ---- how it looks
-    def _build(self) -> None:
         self.source = QComboBox()
         self.source.addItems(["Size-selected images", "Simulated classes", "Corrected labels"])
+        self.enable_when(self.source, None)
         self.pages = QStackedWidget()
         for page in (self._folder_page(), self._simulation_page(), self._corrections_page()):
             self.pages.addWidget(page)
@@ -84,45 +74,29 @@ class Train(QWidget):
         self.out_button = QPushButton("…")
         self.out_button.setToolTip("Choose the file.")
         self.out_button.setAccessibleName("Choose the file of the model")
-        self.note = QLabel()
-        self.note.setWordWrap(True)
-        self.button = main_button("Train", self)
-        self.task_bar = TaskBar(self.state)
-        follow(self, self.state.status_changed, self.task_bar.show_status)
+        self.content.addLayout(self._source_form())
+        self.note = self.add(wrapped_label(visible=False))
+        self.button = self.add_button(
+            main_button("Train", self), "", self.run, enabled_when=self._is_ready
+        )
+        self.add_task_bar()
         self.task_bar.cancel_button.setToolTip(
             "Stop the training. You can continue it later from its last epoch."
         )
-        self.curve = Chart(lines=14)
+        self.curve = self.add(Chart(lines=14))
         self.curve.setAccessibleName("Learning curve")
-        self.result = QLabel()
-        self.result.setWordWrap(True)
-        self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.result.setAccessibleName("Result of the training")
-
-        form = self._source_form()
-        self.settings = self._settings_page()
-
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.addLayout(form)
-        layout.addWidget(self.note)
-        layout.addWidget(self.button)
-        layout.addWidget(self.task_bar)
-        layout.addWidget(self.curve)
-        layout.addWidget(self.result)
-        layout.addWidget(self.settings)
-        layout.addStretch(1)
-        in_scroll_area(content, self)
-
         self.curve.hide()
+        self.result = self.add(selectable_label("Result of the training"))
         self.result.hide()
+        self.settings = self.add(self._settings_page())
         self.source.currentIndexChanged.connect(self._on_source)
         self.folder.editingFinished.connect(self._on_folder)
         self.folder_button.clicked.connect(self._choose_folder)
-        self.classes.textChanged.connect(self._enable)
-        self.out.textChanged.connect(self._enable)
+        self.classes.textChanged.connect(self.update_enabled)
+        self.out.textChanged.connect(self._show_button)
         self.out_button.clicked.connect(self._choose_out)
-        self.button.clicked.connect(self.run)
+        self.learnt.connect(self._on_epoch)
+        follow(self, model_folder.changed, self._fill_starts)
 
     def _source_form(self) -> QFormLayout:
         form = new_form()
@@ -149,8 +123,8 @@ class Train(QWidget):
         self.folder_button = QPushButton("…")
         self.folder_button.setToolTip("Choose the folder.")
         self.folder_button.setAccessibleName("Choose the folder of size-selected images")
-        self.found = QLabel("A folder of images for each class, named after it: Pt19, Pt30, …")
-        self.found.setWordWrap(True)
+        self.found = wrapped_label()
+        self.found.setText("A folder of images for each class, named after it: Pt19, Pt30, …")
         form = new_form()
         labelled(
             form,
@@ -164,20 +138,18 @@ class Train(QWidget):
 
     def _simulation_page(self) -> QWidget:
         self.classes = QLineEdit("Au20, Au55, Au92")
-        self.sizes = form_of(SimulationSource, "fields", "isomers")
-        form = new_form()
+        self.sizes = form_of(SimulationSource)
         labelled(
-            form,
+            self.sizes.form,
             "Classes",
             self.classes,
             "Separated by commas: a metal and a number of atoms each. Default: Au20, Au55, Au92.",
+            row=0,
         )
-        form.addRow(self.sizes)
-        return _with_layout(form)
+        return self.sizes
 
     def _corrections_page(self) -> QWidget:
-        self.counted = QLabel()
-        self.counted.setWordWrap(True)
+        self.counted = wrapped_label()
         form = new_form()
         form.addRow(self.counted)
         return _with_layout(form)
@@ -190,47 +162,39 @@ class Train(QWidget):
             ("LCN", ("LCN",)),
         ):
             self.channels.addItem(words, names)
-        self.start = QComboBox()
+        self.start_from = QComboBox()
         self._fill_starts()
-        form = new_form()
+        self.form = form_of(TrainRequest, "epochs", "patience", "seed", "pixel_size_nm", "device")
         labelled(
-            form,
+            self.form.form,
             "Channels",
             self.channels,
             "Input channels of the network. Default: raw and LCN.",
+            row=0,
         )
         labelled(
-            form,
+            self.form.form,
             "Start from",
-            self.start,
+            self.start_from,
             "Model whose convolutions are the starting point. Default: the shipped model, trained "
             "on simulated Pt. Training from scratch needs more time and images.",
+            row=1,
         )
-        self.form = form_of(TrainRequest, "epochs", "patience", "seed", "pixel_size_nm", "device")
-        return folded(form, self.form)
+        return folded(self.form)
 
     def _fill_starts(self) -> None:
-        chosen = self.start.currentData() if self.start.count() else None
-        self.start.clear()
-        self.start.addItem("the shipped model", "default")
-        self.start.addItem("scratch", "scratch")
+        chosen = self.start_from.currentData() if self.start_from.count() else None
+        self.start_from.clear()
+        self.start_from.addItem("the shipped model", "default")
+        self.start_from.addItem("scratch", "scratch")
         for path in sorted(user_folder().glob("*.safetensors")):
-            self.start.addItem(path.stem, str(path))
-        self.start.setCurrentIndex(max(0, self.start.findData(chosen)))
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        self._enable()
-
-    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.FontChange:
-            self.updateGeometry()
+            self.start_from.addItem(path.stem, str(path))
+        self.start_from.setCurrentIndex(max(0, self.start_from.findData(chosen)))
 
     # ---- what is chosen
     def _on_source(self, index: int) -> None:
         self.pages.setCurrentIndex(index)
-        self._enable()
+        self.update_enabled()
 
     def _choose_folder(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Size-selected images", self.folder.text())
@@ -239,19 +203,17 @@ class Train(QWidget):
             self._on_folder()
 
     def _on_folder(self) -> None:
-        """Say what is in the folder; on a slow disk that takes its time, so in a worker."""
+        """Show what is in the folder; a worker reads it, since disks may be slow."""
         self._classes_found = {}
-        self._enable()
+        self.update_enabled()
         if not self.folder.text().strip():
             return
-        tasks.start(
-            self.state,
+        self.start(
             count_images,
             self.folder.text().strip(),
             on_result=self._show_found,
             on_error=lambda error: self.found.setText(tasks.format_error(error)),
             key="train folder",
-            owner=self,
         )
 
     def _show_found(self, found: dict[str, int]) -> None:
@@ -259,9 +221,9 @@ class Train(QWidget):
         self.found.setText(
             ", ".join(f"{name}: {n} image{'s' * (n != 1)}" for name, n in found.items())
         )
-        self._enable()
+        self.update_enabled()
 
-    def _count_corrections(self, *_: object) -> None:
+    def refresh(self) -> None:
         table = corrected(self.state.table())
         self._n_corrected = len(table)
         counts = table["label_corrected"].value_counts()
@@ -272,7 +234,7 @@ class Train(QWidget):
             else "No cluster has a corrected class yet. Correct some of every class, in at least "
             "two images each."
         )
-        self._enable()
+        self._show_button()
 
     def _choose_out(self) -> None:
         chosen, _ = QFileDialog.getSaveFileName(self, "Model", self.out.text(), _FILE_TYPE)
@@ -298,15 +260,15 @@ class Train(QWidget):
             )
         return path
 
-    def _enable(self, *_: object) -> None:
-        source = self.source.currentIndex()
-        ready = {
+    def _is_ready(self) -> bool:
+        return {
             FOLDER: bool(self._classes_found),
             SIMULATION: bool(self.classes.text().strip()),
             CORRECTIONS: self._n_corrected > 0,
-        }[source]
-        self.button.setEnabled(ready and not busy(self.state))
-        self.source.setEnabled(not busy(self.state))
+        }[self.source.currentIndex()]
+
+    def _show_button(self, *_: object) -> None:
+        """Show whether a stopped training would be continued, and where the model is written."""
         text = self.out.text().strip()
         path = Path(text).expanduser().with_suffix(".safetensors") if text else None
         # As in `training.TrainRequest.workspace`, without the seconds that torch takes to load.
@@ -325,39 +287,36 @@ class Train(QWidget):
 
     # ---- the button
     def learn(self) -> None:
-        """Train on what a person has corrected."""
+        """Train on the corrected clusters."""
+        self.update_now()
         self.source.setCurrentIndex(CORRECTIONS)
         if self.button.isEnabled():
             self.run()
 
     def run(self) -> None:
-        """Train as it is set."""
-        try:
-            request = self._request()
-        except AtomicityError as error:
-            show_error(tasks.format_error(error))
+        """Train with these settings."""
+        request = self.attempt(self._request)
+        if request is None:
             return
         self._made = request.out
         self.result.hide()
         self.curve.hide()
-        task = tasks.start(
-            self.state,
+        task = self.start(
             train_model,
             request,
             self.learnt.emit,
             message="Training",
             on_result=self._done,
             key="train",
-            owner=self,
         )
-        task.finished.connect(self._enable)
+        task.finished.connect(self._show_button)
 
     def _request(self) -> TrainRequest:
         return TrainRequest(
             source=self._source(),
             out=self._out_path(),
             channels=tuple(self.channels.currentData()),
-            start=str(self.start.currentData()),
+            start=str(self.start_from.currentData()),
             **self.form.values(),
         )
 

@@ -1,0 +1,22 @@
+"""Text for people."""
+
+from __future__ import annotations
+
+
+def pluralise(n: int, noun: str, of_many: str = "") -> str:
+    """Format a number with its noun, in the plural if needed: ``2 clusters``.
+
+    Parameters
+    ----------
+    n : int
+        The number.
+    noun : str
+        Noun in the singular.
+    of_many : str, optional
+        Plural, by default the noun with an s.
+
+    Returns
+    -------
+    str
+    """
+    return f"{n} {noun if n == 1 else of_many or noun + 's'}"
