@@ -218,8 +218,9 @@ def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.Dat
     TableError
         If the values of a column do not have its dtype.
     """
-    wanted = probability_columns(classes_of(table) if classes is None else classes)
-    unwanted = [name for name in probability_columns(classes_of(table)) if name not in wanted]
+    found = probability_columns(classes_of(table))
+    wanted = found if classes is None else probability_columns(classes)
+    unwanted = [name for name in found if name not in wanted]
     probabilities = [replace(PROBABILITY, name=name) for name in wanted]
     columns = (*_BEFORE_PROBABILITIES, *probabilities, *_AFTER_PROBABILITIES)
     return conform_columns(table.drop(columns=unwanted), columns, _TABLE, OPTIONAL_SCHEMA)

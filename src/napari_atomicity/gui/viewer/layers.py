@@ -96,7 +96,8 @@ class ImageLayers(LayerGroup):
         bool
             Whether the positions have changed. Then no point is selected.
         """
-        table, pixel_size_nm = analysis.table, analysis.micrograph.calibrated()
+        table, pixel_size_nm = analysis.table, analysis.micrograph.pixel_size_nm
+        assert pixel_size_nm is not None  # an analysis has lengths in nm
         properties = point_style.properties(table, pixel_size_nm, classes, hidden)
         features = point_style.features(table)
         return self.points[CLUSTERS].write(table, features, properties, pixel_size_nm)
