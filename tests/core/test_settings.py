@@ -57,7 +57,7 @@ def test_a_tooltip_gives_the_default():
 def test_defaults_are_valid_and_described(kind):
     for name, about in settings_of(kind).items():
         default = default_of(kind, name)
-        assert about.label and about.help.endswith(".")
+        assert about.help.endswith(".")
         if isinstance(default, int | float | str):
             assert not about.choices or default in about.choices
             assert not about.problem(default)

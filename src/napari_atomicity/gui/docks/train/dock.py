@@ -271,7 +271,7 @@ class Train(Dock):
         """Show whether a stopped training would be continued, and where the model is written."""
         text = self.out.text().strip()
         path = Path(text).expanduser().with_suffix(".safetensors") if text else None
-        # As in `training.TrainRequest.workspace`, without the seconds that torch takes to load.
+        # As in `training.request.TrainRequest.workspace`.
         kept = path is not None and path.with_suffix(".training").is_dir()
         self.button.setText("Continue" if kept else "Train")
         self.button.setToolTip(
