@@ -327,7 +327,10 @@ def test_a_second_window_says_that_it_is_one(
     dock.refresh_now()  # its window is not shown
     assert "open in another window" in dock.notes.text()
     assert not dock.analyse_button.isEnabled()
-    points = binding_of(second).points_layer("a.tif")
+    binding = binding_of(second)
+    qtbot.waitUntil(lambda: binding.points_layer("a.tif") is not None)
+    settle(second)
+    points = binding.points_layer("a.tif")
     points.selected_data = {0}
     points.remove_selected()
     assert len(points.data) == 12  # it is still there, and the person was told
