@@ -80,7 +80,7 @@ def adaptable(tmp_path_factory, library) -> tuple[Path, Path]:
 
     from napari_atomicity.simulation.field_settings import FieldSettings
     from napari_atomicity.simulation.fields import simulate_field
-    from napari_atomicity.training import train_from_folder
+    from napari_atomicity.training.run import train_from_folder
     from support import write_size_selected
 
     folder = tmp_path_factory.mktemp("adaptable")

@@ -12,7 +12,7 @@ from napari_atomicity.pipeline.adaptation_settings import AdaptRequest
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.tracking import MovieSettings
-from napari_atomicity.training import SimulationSource, TrainRequest
+from napari_atomicity.training.request import SimulationSource, TrainRequest
 
 DESCRIBED = (
     AdaptRequest, AtomRequest, DetectionSettings, DispersionSettings, MovieSettings, RunRequest,

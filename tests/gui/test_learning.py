@@ -112,7 +112,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
 def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "napari_atomicity.training.train",
+        "napari_atomicity.training.run.train",
         lambda request, *a, **k: asked.append(request) or (_ for _ in ()).throw(ValueError("no")),
     )
     monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", lambda words: None)

@@ -82,7 +82,7 @@ def test_one_click_writes_everything(dock, state, folder, settle, viewer, monkey
 def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer, qtbot):
     out, asked = folder
     dock.settings.expand(animate=False)
-    for box in (dock.figures, dock.excel, dock.latex):
+    for box in (dock.boxes.controls[name] for name in ("figures", "excel", "latex")):
         QTest.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
     QTest.keyClicks(dock.title, "Sample <7>")
     QTest.keyClicks(dock.reference, "Pt19:Pt70 = 3:1")
@@ -96,9 +96,8 @@ def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer
     assert "<h1>Sample &lt;7&gt;</h1>" in html and "Comparison with the reference" in html
     again = Report(viewer)
     qtbot.addWidget(again)
-    assert [b.isChecked() for b in (again.figures, again.excel, again.latex, again.page)] == [
-        False, False, False, True,
-    ]  # fmt: skip
+    chosen = again.boxes.values()
+    assert chosen == {"figures": False, "excel": False, "latex": False, "report": True}
     assert again.title.text() == again.reference.text() == ""
     assert settings().value(docks.FOLDER) == str(out) and asked == [""]
     click(dock.button)
@@ -107,8 +106,8 @@ def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer
 
 
 def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):
-    dock.page.setChecked(False)
-    dock.figures.setChecked(False)
+    dock.boxes.controls["report"].setChecked(False)
+    dock.boxes.controls["figures"].setChecked(False)
     click(dock.button)
     settle(viewer)
     assert not (folder[0] / "report.html").exists()
@@ -144,7 +143,7 @@ def test_a_loaded_reference_is_used_until_another_is_typed(
     qtbot.waitUntil(lambda: dock.load_button.height() > 10)
     click(dock.load_button)
     assert dock.reference.text() == "known.csv"
-    dock.figures.setChecked(False)
+    dock.boxes.controls["figures"].setChecked(False)
     click(dock.button)
     settle(viewer)
     found = json.loads((folder[0] / "reference.json").read_text())
@@ -220,7 +219,13 @@ def test_it_can_be_stopped(dock, state, folder, settle, viewer, monkeypatch):
 
 def test_it_fits_a_narrow_dock(dock):
     assert dock.minimumSizeHint().width() <= 400 and dock.minimumSizeHint().height() <= 300
-    for widget in (dock.button, dock.open_button, dock.table_button, dock.reference, dock.excel):
+    for widget in (
+        dock.button,
+        dock.open_button,
+        dock.table_button,
+        dock.reference,
+        *dock.boxes.controls.values(),
+    ):
         assert widget.toolTip()
 
 

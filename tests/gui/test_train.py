@@ -143,7 +143,7 @@ def test_simulated_classes_are_asked_for_as_they_are_set(
 ):
     asked = []
     monkeypatch.setattr(
-        "napari_atomicity.training.train",
+        "napari_atomicity.training.run.train",
         lambda request, progress, stop, on_epoch: asked.append(request) or _wait(stop),
     )
     dock.source.setCurrentText("Simulated classes")
@@ -177,7 +177,7 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
 ):
     asked = []
     monkeypatch.setattr(
-        "napari_atomicity.training.train",
+        "napari_atomicity.training.run.train",
         lambda request, progress, stop, on_epoch: asked.append(request) or _wait(stop),
     )
     state = binding_of(viewer).state

@@ -11,12 +11,12 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.models.classifier import Classifier
 from napari_atomicity.models.files import read_model
 from napari_atomicity.models.out_of_distribution import out_of_distribution
-from napari_atomicity.training import PatchSet
 from napari_atomicity.training.calibrate import (
     _fit_temperature_and_bias,
     class_means,
     fit_calibration,
 )
+from napari_atomicity.training.data import PatchSet
 from napari_atomicity.training.evaluation import expected_calibration_error, scores
 from napari_atomicity.training.held_out import predict_images
 from napari_atomicity.training.mixtures import shuffle_into_mixtures

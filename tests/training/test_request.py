@@ -21,25 +21,25 @@ from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.models.files import read_model
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.simulation.field_settings import random_settings
-from napari_atomicity.training import (
+from napari_atomicity.training import prepared_sets
+from napari_atomicity.training.augmentation import augmented, blurred, noise_of
+from napari_atomicity.training.checkpoint import Checkpoint, load_patches, save_patches
+from napari_atomicity.training.classifier import transfer_weights
+from napari_atomicity.training.corrections import from_corrections
+from napari_atomicity.training.data import split_by_image
+from napari_atomicity.training.fit import best_epoch, fit_network
+from napari_atomicity.training.request import (
     CorrectedImagesSource,
     CorrectionsSource,
     FolderSource,
     SimulationSource,
-    TrainingSettings,
     TrainRequest,
-    from_corrections,
-    from_folder,
-    from_simulation,
-    prepared_sets,
-    train,
 )
-from napari_atomicity.training.augmentation import augmented, blurred, noise_of
-from napari_atomicity.training.checkpoint import Checkpoint, load_patches, save_patches
-from napari_atomicity.training.classifier import transfer_weights
-from napari_atomicity.training.data import split_by_image
-from napari_atomicity.training.fit import best_epoch, fit_network
+from napari_atomicity.training.run import train
 from napari_atomicity.training.scaling import fit_scale_reference, scale_patches
+from napari_atomicity.training.settings import TrainingSettings
+from napari_atomicity.training.simulated import from_simulation
+from napari_atomicity.training.size_selected import from_folder
 
 CPU = torch.device("cpu")
 

@@ -12,17 +12,14 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.models.files import read_model
 from napari_atomicity.simulation.structures import Isomer
-from napari_atomicity.training import (
-    TrainingSettings,
-    from_folder,
-    from_simulation,
-    train_classifier,
-    train_from_folder,
-)
 from napari_atomicity.training.augmentation import augmented
+from napari_atomicity.training.classifier import train_classifier
 from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import smooth_targets
-from napari_atomicity.training.simulated import split_library
+from napari_atomicity.training.run import train_from_folder
+from napari_atomicity.training.settings import TrainingSettings
+from napari_atomicity.training.simulated import from_simulation, split_library
+from napari_atomicity.training.size_selected import from_folder
 
 QUICK = TrainingSettings(epochs=2, batch_size=16, width=4)
 

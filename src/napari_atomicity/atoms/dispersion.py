@@ -19,7 +19,7 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
-from ..core.settings import check_settings, seed_setting, setting
+from ..core.settings import check_settings, documented, seed_setting, setting
 from ..statistics.dispersion import (
     ALL,
     DispersionStatistics,
@@ -35,21 +35,10 @@ from .marks import ImageAtoms
 from .table import concat_atom_tables, empty_table
 
 
+@documented
 @dataclass(frozen=True)
 class DispersionSettings:
-    """Settings of the dispersion; see `statistics.dispersion.dispersion`.
-
-    Parameters
-    ----------
-    simulations : int, default 199
-        Number of random patterns of the tests.
-    largest_nm : float, optional
-        Maximum distance of K, L and g; None: chosen from the field.
-    seed : int, default 0
-        Seed from which each frame of each image derives its own.
-    level : float, default 0.95
-        Coverage of intervals and envelopes.
-    """
+    """Settings of the dispersion; see `statistics.dispersion.dispersion`."""
 
     simulations: int = setting(
         199,

@@ -68,7 +68,7 @@ def _options(settings: type) -> Iterator[inspect.Parameter]:
     for name, hint in hints.items():
         if is_dataclass(hint) and isinstance(hint, type):
             yield from _options(hint)
-        elif name in known and known[name].option is not None:
+        elif name in known and known[name].label and known[name].option is not None:
             about = known[name]
             default = default_of(settings, name)
             yield inspect.Parameter(

@@ -1,17 +1,21 @@
 """Settings that describe themselves.
 
-The fields of a dataclass of settings carry a `Setting`. Validation, the form in the window
-(`gui.controls.settings_form`) and the options of the command line (`cli.options`) come from it.
+The fields of a dataclass of settings carry a `Setting`. Validation, documentation, the form in the
+window (`gui.controls.settings_form`) and the options of the command line (`cli.options`) come from
+it.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import AtomicityError
+
+T = TypeVar("T")
 
 GROUP_DISTANCE_NM = 0.3
 """Distance in nm up to which two atoms belong to one group: 8 % above the nearest-neighbour
@@ -25,7 +29,7 @@ class Setting:
     Parameters
     ----------
     label : str
-        Label in the form.
+        Label in the form; without it, the setting is neither in a form nor an option.
     help : str
         Explanation: tooltip in the form, and help on the command line.
     unit : str
@@ -116,7 +120,7 @@ def setting(default: Any, label: str, help: str, **description: Any) -> Any:
     default : Any
         Default value; `dataclasses.MISSING` if there is none.
     label, help : str
-        Label in the form and explanation.
+        Label in the form, empty for none, and explanation.
     **description : Any
         Other fields of `Setting`.
 
@@ -129,14 +133,24 @@ def setting(default: Any, label: str, help: str, **description: Any) -> Any:
 
 
 def settings_of(settings: type) -> dict[str, Setting]:
-    """Return the descriptions of the fields of a dataclass that have one."""
+    """Return the descriptions of the fields of a dataclass."""
     return {f.name: f.metadata["setting"] for f in fields(settings) if "setting" in f.metadata}
+
+
+def documented(settings: type[T]) -> type[T]:
+    """Add the explanations of the fields to the docstring of a dataclass."""
+    lines = [inspect.cleandoc(settings.__doc__ or ""), "", "Parameters", "----------"]
+    for name, about in settings_of(settings).items():
+        default = default_of(settings, name)
+        end = "" if default is MISSING else f", default {default!r}"
+        lines += [f"{name} : {settings.__annotations__[name]}{end}", f"    {about.help}"]
+    settings.__doc__ = "\n".join(lines)
+    return settings
 
 
 def default_of(settings: type, name: str) -> Any:
     """Return the default value of a field; `dataclasses.MISSING` if there is none."""
-    one = settings.__dataclass_fields__[name]  # type: ignore[attr-defined]
-    return one.default if one.default_factory is MISSING else one.default_factory()
+    return settings.__dataclass_fields__[name].default  # type: ignore[attr-defined]
 
 
 def check_settings(settings: Any) -> None:

@@ -5,28 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core.errors import AtomicityError
-from ..core.settings import check_settings, setting
+from ..core.settings import check_settings, documented, setting
 
 
+@documented
 @dataclass(frozen=True)
 class DetectionSettings:
-    """Settings of cluster detection.
-
-    Parameters
-    ----------
-    diameter_min_nm, diameter_max_nm : float
-        Range of equivalent diameters in nm.
-    threshold : float
-        Minimum response in the scale space, in units of its local noise.
-    split_touching : bool
-        Whether a cluster with two peaks is split into two.
-    split_depth : float
-        Two peaks are separate clusters if the saddle between them is below this fraction of the
-        lower peak.
-    faintest : float
-        Minimum integrated intensity as a fraction of the median of the clusters of the frame. It
-        rejects groups of a few single atoms.
-    """
+    """Settings of cluster detection."""
 
     diameter_min_nm: float = setting(
         0.6,
@@ -66,8 +51,18 @@ class DetectionSettings:
         option=None,
         key="detection/split",
     )
-    split_depth: float = 0.9
-    faintest: float = 0.1
+    split_depth: float = setting(
+        0.9,
+        "",
+        "Two peaks are separate clusters if the saddle between them is below this fraction of the "
+        "lower peak.",
+    )
+    faintest: float = setting(
+        0.1,
+        "",
+        "Minimum integrated intensity as a fraction of the median of the clusters of the frame. It "
+        "rejects groups of a few single atoms.",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

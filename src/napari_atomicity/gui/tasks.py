@@ -316,8 +316,7 @@ def start(
     quiet_errors : bool, default False
         Whether ``on_error`` shows the error, so that no notification is needed.
     on_part : callable, optional
-        Called in the thread of the window with each value that the function passes to ``emit``,
-        unless the task was cancelled; ``emit`` returns after the call.
+        Called in the thread of the window with each value that the function passes to ``emit``.
     **kwargs : Any
         Keyword arguments of the function.
 
@@ -330,8 +329,7 @@ def start(
     if key in tasks:
         tasks[key]._silence()
     call = _Call(function, args, kwargs, message, progress=lambda *_: None)
-    task = Task(state, call, on_result, on_error, about, quiet_errors, on_part)
-    tasks[key] = task
+    task = tasks[key] = Task(state, call, on_result, on_error, about, quiet_errors, on_part)
     _alive.add(task)
     if owner is not None:
         owner.destroyed.connect(task._abandon)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from ..core.settings import device_setting, model_setting, pixel_size_setting, setting
+from ..core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,10 @@ class AdaptSettings:
     seed: int = 0
 
 
+@documented
 @dataclass(frozen=True)
 class AdaptRequest:
-    """All settings that decide the result of an adaptation to files.
-
-    Parameters
-    ----------
-    out : Path
-        The .safetensors file to write; its card is in the same folder.
-    model : str, optional
-        Name of an available model, or path of a model file.
-    corrections : Path, optional
-        Cluster table with corrected labels.
-    pixel_size_nm : float, optional
-        Pixel size; replaces that of the files.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-    """
+    """All settings that decide the result of an adaptation to files."""
 
     out: Path = setting(MISSING, "Model", "Model to write, a .safetensors file.")
     model: str = model_setting()

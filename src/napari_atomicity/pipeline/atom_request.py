@@ -9,6 +9,7 @@ from ..core.settings import (
     GROUP_DISTANCE_NM,
     check_settings,
     device_setting,
+    documented,
     model_setting,
     pixel_size_setting,
     seed_setting,
@@ -16,32 +17,10 @@ from ..core.settings import (
 )
 
 
+@documented
 @dataclass(frozen=True)
 class AtomRequest:
-    """Model, device and settings of a run.
-
-    Parameters
-    ----------
-    model : str, optional
-        Name of an available atom model, or path of a model file.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-    pixel_size_nm : float, optional
-        Pixel size; replaces that of the files.
-    precision : float, optional
-        Expected precision of the reported atoms; None for the maximum expected F1.
-    threshold : float, optional
-        Minimum probability of the reported atoms, instead of a precision.
-    group_distance_nm : float, optional
-        Maximum distance between atoms of one group.
-    clusters : str, optional
-        Cluster table of these images: atoms are assigned to clusters, and the atoms of clusters are
-        counted by the single-atom calibration.
-    seed : int, optional
-        Seed of random patterns, bootstraps and injected atoms.
-    completeness : bool, optional
-        Whether to inject atoms into each image to estimate the detected fraction; slower.
-    """
+    """Model, device and settings of a run."""
 
     model: str = model_setting()
     device: str = device_setting()

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..core.settings import device_setting, model_setting, pixel_size_setting, setting
+from ..core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 from ..detection.settings import DetectionSettings
 
 
+@documented
 @dataclass(frozen=True)
 class RunRequest:
-    """Model, device and settings of a run.
-
-    Parameters
-    ----------
-    model : str, optional
-        Name of an available model, or path of a model file.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-    pixel_size_nm : float, optional
-        Pixel size; replaces that of the files.
-    umap : bool, optional
-        Whether to place the clusters in the map of the model.
-    symmetries : bool, optional
-        Whether to average the prediction over the eight symmetries of the square.
-    detection : DetectionSettings, optional
-        Settings in nm and in multiples of the noise.
-    ratios : str, optional
-        Method for the class ratios, a name in `statistics.prevalence.METHODS`.
-    reference : str, optional
-        Table of known ratios to compare with: see `statistics.reference`.
-    average_frames : int or str, optional
-        Stacks only: number of registered frames to average before the detection, or "all".
-    """
+    """Model, device and settings of a run."""
 
     model: str = model_setting()
     device: str = device_setting()
@@ -47,7 +26,9 @@ class RunRequest:
         default_text="no; in the dock Classify, as for the last classification of the image",
         option="--symmetries",
     )
-    detection: DetectionSettings = field(default_factory=DetectionSettings)
+    detection: DetectionSettings = setting(
+        DetectionSettings(), "Detection", "Settings of the cluster detection."
+    )
     ratios: str = setting(
         "counted",
         "Ratios by",
@@ -61,4 +42,8 @@ class RunRequest:
         "Table of known class fractions to compare with; columns class, fraction and scope.",
         is_path=True,
     )
-    average_frames: int | str | None = None
+    average_frames: int | str | None = setting(
+        None,
+        "",
+        'Stacks only: number of registered frames to average before the detection, or "all".',
+    )

@@ -337,9 +337,7 @@ class ClusterEdits:
         label : str
             "" takes the label back.
         """
-        keys = list(keys)
-        text = f"label {pluralise(len(keys), 'cluster')} {label}" if label else "take labels back"
-        self.relabel_each(dict.fromkeys(keys, label), text)
+        self.relabel_each(dict.fromkeys(keys, label))
 
     def relabel_each(self, labels: Mapping[Key, str], description: str | None = None) -> None:
         """Label each of these clusters with its own label, as one step.
@@ -349,14 +347,13 @@ class ClusterEdits:
         labels : mapping of Key to str
             By cluster.
         description : str, optional
-            Text for the history.
+            Text for the history; made from the labels by default.
         """
         self._state.ensure_writable()
         by_image: dict[str, dict[int, str]] = {}
         for (image, cluster_id), label in labels.items():
             by_image.setdefault(image, {})[cluster_id] = label
-        text = description or f"label {pluralise(len(labels), 'cluster')}"
-        self._state.history.run(self._relabels(by_image), text, long=is_long(by_image))
+        self._state.history.run(self._relabels(by_image), description, long=is_long(by_image))
 
     def _relabels(self, by_image: Mapping[str, Mapping[int, str]]) -> Iterator[Edit]:
         for image, new in by_image.items():

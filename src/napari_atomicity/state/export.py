@@ -19,6 +19,7 @@ from ..core.errors import Cancelled, ModelError
 from ..core.image_loop import for_each_image
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
+from ..core.settings import setting
 from ..io.files import write_json
 from ..io.inputs import make_folder
 from ..io.provenance import Outcome, now, run_record
@@ -63,10 +64,20 @@ class Choices:
         Heading of the report; the name of the project, or a question, if empty.
     """
 
-    excel: bool = True
-    latex: bool = True
-    figures: bool = True
-    report: bool = True
+    excel: bool = setting(
+        True,
+        "Excel workbooks",
+        "The tables as XLSX in addition to CSV and Parquet.",
+        key="report/excel",
+    )
+    latex: bool = setting(True, "LaTeX", "The ratios as a table for LaTeX.", key="report/latex")
+    figures: bool = setting(
+        True,
+        "Figures",
+        "Every plot as PNG and SVG, and its data as CSV.",
+        key="report/figures",
+    )
+    report: bool = setting(True, "Report (HTML)", "The report as one file.", key="report/page")
     method: str = "counted"
     reference: pd.DataFrame | None = None
     title: str = ""

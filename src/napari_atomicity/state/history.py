@@ -27,11 +27,17 @@ class Step:
     """What a person did at once, to one image or to several; undo takes it back as a whole."""
 
     edits: tuple[Edit | AtomEdit, ...]
-    description: str
+    text: str
+    """Description; "" if it follows from the edits."""
     annotator: str
     time: datetime
     group: object = None
     """Edits of one group are one step, though they come one after the other."""
+
+    @property
+    def description(self) -> str:
+        """What the person did."""
+        return self.text or _describe(self.edits)
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -138,9 +144,7 @@ class History(Sequence[Step]):
         if not all(isinstance(e, Relabel | RemoveClusters | SetMarks) for e in edits):
             self.ensure_not_blind()
         if edits:
-            self.run(
-                edits, description or edits[0].description, group, soon or len(edits) > MAX_IMAGES
-            )
+            self.run(edits, description, group, soon or len(edits) > MAX_IMAGES)
 
     def run(
         self,
@@ -189,8 +193,7 @@ class History(Sequence[Step]):
         done, changes = yield from self._replay(edits, _applied, author)
         if not done:
             return
-        text = description or _describe(done)
-        step = Step(tuple(done), text, author, datetime.now(UTC), group)
+        step = Step(tuple(done), description or "", author, datetime.now(UTC), group)
         last = self._done[-1] if self._done else None
         if group is not None and last is not None and last.group is group:
             step = replace(last, edits=(*last.edits, *done))
@@ -335,6 +338,13 @@ def _describe(edits: Sequence[Edit | AtomEdit]) -> str:
     removed = [edit.cluster_ids for edit in edits if isinstance(edit, RemoveClusters)]
     if len(removed) == len(edits):
         return f"delete {pluralise(sum(map(len, removed)), 'cluster')}"
+    labelled = [edit for edit in edits if isinstance(edit, Relabel)]
+    if len(labelled) == len(edits):
+        labels = {label for edit in labelled for label in edit.after.values()}
+        clusters = pluralise(sum(len(edit.after) for edit in labelled), "cluster")
+        if labels == {""}:
+            return "take labels back"
+        return f"label {clusters} {labels.pop() if len(labels) == 1 else ''}".rstrip()
     return edits[0].description
 
 

@@ -9,65 +9,21 @@ from typing import TYPE_CHECKING
 
 from ..core.lazy_imports import lazy_attributes
 
-_PUBLIC = {
-    "StageDrift": "drift",
-    "TrackedMovie": "following",
-    "MovieSettings": "settings",
-    "Track": "smoothing",
-    "average_frames": "averaging",
-    "estimate_drift_from_clusters": "drift",
-    "dwell_summary": "dwell",
-    "dwell_times": "dwell",
-    "compute_emissions": "smoothing",
-    "estimate_drift": "drift",
-    "find_events": "events",
-    "fit_rate": "hidden_markov",
-    "frame_time_of": "settings",
-    "is_tracked": "tracks",
-    "link_clusters": "linking",
-    "analyse_movie": "following",
-    "smooth": "hidden_markov",
-    "smooth_tracks": "smoothing",
-    "survival": "dwell",
-    "track_clusters": "following",
-    "write_movies": "files",
-}
-
-__all__ = [
-    "MovieSettings",
-    "StageDrift",
-    "Track",
-    "TrackedMovie",
-    "analyse_movie",
-    "average_frames",
-    "compute_emissions",
-    "dwell_summary",
-    "dwell_times",
-    "estimate_drift",
-    "estimate_drift_from_clusters",
-    "find_events",
-    "fit_rate",
-    "frame_time_of",
-    "is_tracked",
-    "link_clusters",
-    "smooth",
-    "smooth_tracks",
-    "survival",
-    "track_clusters",
-    "write_movies",
-]
-
 if TYPE_CHECKING:
     from .averaging import average_frames
-    from .drift import StageDrift, estimate_drift, estimate_drift_from_clusters
-    from .dwell import dwell_summary, dwell_times, survival
-    from .events import find_events
-    from .files import write_movies
-    from .following import TrackedMovie, analyse_movie, track_clusters
-    from .hidden_markov import fit_rate, smooth
-    from .linking import link_clusters
-    from .settings import MovieSettings, frame_time_of
-    from .smoothing import Track, compute_emissions, smooth_tracks
-    from .tracks import is_tracked
+    from .drift import estimate_drift
+    from .following import analyse_movie, track_clusters
+    from .settings import MovieSettings
 
-__getattr__, __dir__ = lazy_attributes(__name__, _PUBLIC)
+__all__ = ["MovieSettings", "analyse_movie", "average_frames", "estimate_drift", "track_clusters"]
+
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {
+        "MovieSettings": "settings",
+        "analyse_movie": "following",
+        "average_frames": "averaging",
+        "estimate_drift": "drift",
+        "track_clusters": "following",
+    },
+)

@@ -9,40 +9,16 @@ from typing import Any
 
 from ..core.from_dict import dataclass_from_dict
 from ..core.micrograph import Micrograph
-from ..core.settings import check_settings, setting
+from ..core.settings import check_settings, documented, setting
 
 FRAME_TIME = "frame_time_s"
 """Key of the metadata of a micrograph: frame time in seconds."""
 
 
+@documented
 @dataclass(frozen=True)
 class MovieSettings:
-    """Settings of the tracking of clusters.
-
-    Parameters
-    ----------
-    search_range_nm : float, default 1.0
-        Maximum displacement of a cluster between frames, after drift correction.
-    memory_frames : int, default 2
-        Maximum number of frames in which a cluster is not detected.
-    min_frames : int, default 2
-        Minimum number of frames of a track.
-    drift : str, default "auto"
-        "auto", "clusters", "image" or "none": see `estimate_drift`.
-    frame_time_s : float, optional
-        Frame time; None: from the file, and if that has none, times are in frames.
-    rate : float, optional
-        Rate of class changes per cluster, per second or, if the frame time is unknown, per frame;
-        None: estimated from the movie.
-    frame_weight : float, default 1.0
-        Weight of a frame relative to an independent one: errors of the model in successive frames
-        are correlated, since a cluster has the same position and shape in them.
-
-    Raises
-    ------
-    AtomicityError
-        If a value is invalid.
-    """
+    """Settings of the tracking of clusters."""
 
     search_range_nm: float = setting(
         1.0,
@@ -109,7 +85,14 @@ class MovieSettings:
         text="estimated",
         default_text="estimated from all tracks",
     )
-    frame_weight: float = setting(1.0, "Weight", "Weight of a frame.", above=0, max=1)
+    frame_weight: float = setting(
+        1.0,
+        "",
+        "Weight of a frame relative to an independent one: errors of the model in successive "
+        "frames are correlated, since a cluster has the same position and shape in them.",
+        above=0,
+        max=1,
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import AtomicityError
-from ..core.settings import device_setting, pixel_size_setting, seed_setting, setting
+from ..core.settings import device_setting, documented, pixel_size_setting, seed_setting, setting
 from ..simulation.metals import composition
 from .settings import TrainingSettings
 
@@ -73,36 +73,16 @@ class CorrectedImagesSource:
 Source = FolderSource | SimulationSource | CorrectionsSource | CorrectedImagesSource
 
 
+@documented
 @dataclass(frozen=True, eq=False)
 class TrainRequest:
-    """All settings that decide the result of a training.
+    """All settings that decide the result of a training."""
 
-    Parameters
-    ----------
-    source : Source
-        Source of labelled clusters.
-    out : Path
-        The .safetensors file to write; its card has the same name.
-    channels : tuple of str
-        "raw" and "LCN", or one of them.
-    start : str
-        "default": the convolutions of the shipped model; "scratch": random weights; else the name
-        or path of a model.
-    epochs : int
-        Largest number of passes over the training patches.
-    patience : int
-        Epochs without a lower held-out loss after which the fit ends; 0: no limit.
-    seed : int
-        Of split, fit and simulation: the same seed gives the same weights on the same machine.
-    device : str
-        "auto", "cpu", "cuda" or "mps".
-    pixel_size_nm : float, optional
-        For images without calibration.
-    """
-
-    source: Source
-    out: Path
-    channels: tuple[str, ...] = ("raw", "LCN")
+    source: Source = setting(MISSING, "", "Source of the labelled clusters.")
+    out: Path = setting(MISSING, "", "Model to write, a .safetensors file.")
+    channels: tuple[str, ...] = setting(
+        ("raw", "LCN"), "", 'Input channels: "raw" and "LCN", or one of them.'
+    )
     start: str = setting(
         DEFAULT,
         "Start from",

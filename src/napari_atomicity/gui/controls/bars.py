@@ -1,4 +1,8 @@
-"""A bar chart of classes, one row each: symbol, name, bar, interval, words."""
+"""A bar chart of classes, one row each: symbol, name, bar, interval, words.
+
+It is painted by Qt: the rows are a legend with bars, as high as its text, and follow the selection
+in Explain within a millisecond.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -68,7 +67,7 @@ def folded(*contents: QWidget | QLayout) -> QCollapsible:
     return settings
 
 
-def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str) -> None:
+def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str, row: int = -1) -> None:
     """Add a row with tooltip and accessible name to a form.
 
     Parameters
@@ -81,13 +80,15 @@ def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str) -> None
         Control of the row.
     tooltip : str
         Tooltip of both.
+    row : int, optional
+        Position of the row; default: the last.
     """
     label = QLabel(text)
     label.setBuddy(field)
     label.setToolTip(tooltip)
     field.setToolTip(tooltip)
     field.setAccessibleName(text)
-    form.addRow(label, field)
+    form.insertRow(row, label, field)
 
 
 def new_form() -> QFormLayout:
@@ -119,10 +120,6 @@ class ComboBox(_IgnoreWheel, QComboBox):
 
 class SpinBox(_IgnoreWheel, QDoubleSpinBox):
     """A field for a real number that ignores the wheel."""
-
-
-class IntegerSpinBox(_IgnoreWheel, QSpinBox):
-    """A field for an integer that ignores the wheel."""
 
 
 def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> SpinBox:

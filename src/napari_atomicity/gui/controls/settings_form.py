@@ -32,13 +32,12 @@ class SettingsForm(QWidget, Generic[S]):
 
     def __init__(self, settings: type[S], names: tuple[str, ...]) -> None:
         super().__init__()
-        self._settings = settings
+        self._settings, known = settings, settings_of(settings)
         self.form: QFormLayout = new_form()
         self.setLayout(self.form)
         self.controls: dict[str, Any] = {}
-        self._names = names or tuple(settings_of(settings))
+        self._names = names or tuple(name for name, one in known.items() if one.label)
         self._nested: dict[str, SettingsForm[Any]] = {}
-        known = settings_of(settings)
         for name in self._names:
             default = default_of(settings, name)
             if is_dataclass(default):

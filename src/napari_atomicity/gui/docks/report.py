@@ -9,9 +9,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
-    QCheckBox,
     QFileDialog,
-    QFormLayout,
     QHBoxLayout,
     QLineEdit,
     QMenu,
@@ -31,6 +29,7 @@ from ...statistics.prevalence import METHODS
 from ...statistics.ratios import class_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.settings import remember, settings
+from ..controls.settings_form import form_of
 from ..panels.dock import Dock
 from ..panels.table_files import (
     FILE_TYPES,
@@ -170,27 +169,13 @@ class Report(Dock):
             f"Known ratios of all images, such as {EXAMPLE}, to compare with. Default: none.",
         )
         form.addRow(self.load_button)
-        self.page = self._box(form, "page", "Report (HTML)", "The report as one file.")
-        self.figures = self._box(
-            form, "figures", "Figures", "Every plot as PNG and SVG, and its data as CSV."
-        )
-        self.excel = self._box(
-            form, "excel", "Excel workbooks", "The tables as XLSX in addition to CSV and Parquet."
-        )
-        self.latex = self._box(form, "latex", "LaTeX", "The ratios as a table for LaTeX.")
+        self.boxes = form_of(Choices, "report", "figures", "excel", "latex")
+        form.addRow(self.boxes)
         remember("report/method", self.method)
         inner = QWidget()
         inner.setLayout(form)
         self.settings = folded(inner)
         return self.settings
-
-    def _box(self, form: QFormLayout, name: str, text: str, tooltip: str) -> QCheckBox:
-        box = QCheckBox(text)
-        box.setChecked(True)
-        box.setToolTip(f"{tooltip} Default: yes.")
-        remember(f"report/{name}", box)
-        form.addRow(box)
-        return box
 
     # ---- contents
     def refresh(self) -> None:
@@ -229,10 +214,7 @@ class Report(Dock):
         if reference is None and line:
             reference = parse_reference(line)
         return Choices(
-            excel=self.excel.isChecked(),
-            latex=self.latex.isChecked(),
-            figures=self.figures.isChecked(),
-            report=self.page.isChecked(),
+            **self.boxes.values(),
             method=str(self.method.currentData()),
             reference=reference,
             title=self.title.text().strip(),

@@ -170,8 +170,8 @@ class ImageLayers(LayerGroup):
         """Return which rows are in view and large enough for a legible text."""
         viewer = self._viewer()
         nothing = np.zeros(len(table), bool)
-        camera, pixel_size_nm = compat.camera(viewer), calibration.pixel_size_nm(points)
-        if not len(table) or pixel_size_nm is None or not points.visible:
+        camera, pixel_size_nm = compat.camera(viewer), self.points[CLUSTERS].pixel_size_nm
+        if not len(table) or not points.visible:
             return nothing
         scale = np.abs(np.asarray(points.scale[-2:], float))
         if camera.zoom * scale[0] / pixel_size_nm < _MIN_ZOOM_FOR_TEXT:

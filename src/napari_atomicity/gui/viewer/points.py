@@ -68,6 +68,8 @@ class PointsView:
         self.kind = kind
         self._group = group
         self._on_created = on_created
+        self.pixel_size_nm = float("nan")
+        """Pixel size of the table that was written last."""
 
     @property
     def layer(self) -> Points | None:
@@ -121,6 +123,7 @@ class PointsView:
             Whether the positions have changed. Then no point is selected.
         """
         layer = self.layer or self.create()
+        self.pixel_size_nm = pixel_size_nm
         # A copy that can be written to: napari moves points in place.
         data = table[["frame", "y_px", "x_px"][-layer.ndim :]].to_numpy(float, copy=True)
         moved = not np.array_equal(layer.data, data)

@@ -1,4 +1,8 @@
-"""Columns side by side: a histogram with a line, or counts of sizes that can be clicked."""
+"""Columns side by side: a histogram with a line, or counts of sizes that can be clicked.
+
+They are painted by Qt: the line follows the slider of the threshold at the rate of the mouse, and
+the columns have the width of that slider.
+"""
 
 from __future__ import annotations
 

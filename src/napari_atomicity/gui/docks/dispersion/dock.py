@@ -94,6 +94,7 @@ class Dispersion(Dock):
             self.linking,
             "Atoms at most this far apart belong to one group. Set it in the dock Atoms. "
             f"Default: {GROUP_DISTANCE_NM:g} nm.",
+            row=0,
         )
         self.form.changed.connect(self.invalidate)
         self.settings_part = self.add(CollapsibleSection("Settings", self.form))

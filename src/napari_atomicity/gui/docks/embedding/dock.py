@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from ....core.palette import colours
 from ....reporting.plot_base import Look
 from ....reporting.plot_map import map_data
 from ....reporting.plots import PLOTS, save_plot
-from ...controls.connections import follow
+from ....state.edits import SetAnalysis
 from ...controls.forms import ComboBox
 from ...panels.dock import Dock
 from ...scatter.hover import patch_of, tip
@@ -35,7 +36,7 @@ from ...scatter.looks import (
     typical_places,
 )
 from ...scatter.mouse import ADD, LASSO, PAN, RECTANGLE, REMOVE, REPLACE, selection_mode
-from ...scatter.places import Moves
+from ...scatter.places import earlier_places
 from ...scatter.rows import RowIndex
 from ...scatter.save import choose_and_save, map_drawing
 from ...scatter.scatter import Scatter
@@ -63,7 +64,6 @@ class Embedding(Dock):
         self._looks: Looks = by_label(self._table, ())
         self._places = np.empty((0, 2))
         self._before = np.empty((0, 2))
-        self._moves = Moves()
         self._map = MapPositions(self.state, self)
         self._map.placed.connect(self._allow_placing)
         self._map.reference_changed.connect(self._show_reference)
@@ -72,9 +72,6 @@ class Embedding(Dock):
         self._name_timer.setInterval(_NAMES_MS)
         self._name_timer.timeout.connect(self._name_islands)
         self._build_form()
-        self._note_all()
-        follow(self, self.state.changed, self._note)
-        follow(self, self.state.project_changed, self._note_all)
         self.binding.projects.remember("map", self._look, self._restore_look)
 
     # ---- the form
@@ -186,15 +183,12 @@ class Embedding(Dock):
             self.scatter.view = tuple(look["view"])
 
     # ---- changes of the state
-    def _note(self, images: tuple[str, ...], columns: frozenset[str] | None) -> None:
-        """Record positions, also while the dock is hidden; a label moves no cluster."""
-        if columns is None or "umap_1" in columns:
-            for image in images:
-                self._moves.note(image, self.state.columns(image))
-
-    def _note_all(self) -> None:
-        self._moves.forget()
-        self._note(tuple(self.state.images), None)
+    def _earlier_tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield the tables that were replaced by a new result, with their images, newest first."""
+        for step in reversed(self.state.history):
+            for edit in reversed(step.edits):
+                if isinstance(edit, SetAnalysis) and edit.before is not None:
+                    yield edit.image, edit.before.table
 
     def refresh(self) -> None:
         """Show the current tables; points are replaced only if positions have changed."""
@@ -205,7 +199,7 @@ class Embedding(Dock):
         places = self._table[["umap_1", "umap_2"]].to_numpy(float)
         moved = not (same and np.array_equal(places, self._places, equal_nan=True))
         self._places = places
-        self._before = self._moves.before(self._table, self._rows)
+        self._before = earlier_places(self._table, self._rows, self._earlier_tables())
         self._offer_before()
         if moved:
             self.scatter.set_points(self._shown_places())

@@ -46,7 +46,6 @@ from .plot import TimePlot
 NO_STACK = "{} is a single image, not a movie."
 NOT_ANALYSED = "Analyse the stack first: clusters are found in every frame, then tracked."
 NOT_TRACKED = "Press Track: detections of one cluster in different frames get one track number."
-_SETTINGS = ("search_range_nm", "memory_frames", "min_frames", "drift", "frame_time_s", "rate")
 _SAME = ("cluster_id", "frame", "y_px", "x_px")
 
 
@@ -75,7 +74,7 @@ class Movie(Dock):
         self.message = self._add_label("Message")
         self.body = self.add(self._new_body())
         self.body.hide()
-        self.form = form_of(MovieSettings, *_SETTINGS)
+        self.form = form_of(MovieSettings)
         self.frame_time = self.form.controls["frame_time_s"]
         for control in (self.frame_time, self.form.controls["rate"]):
             control.valueChanged.connect(self.invalidate)

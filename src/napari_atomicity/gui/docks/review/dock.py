@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from qtpy.QtCore import QEvent, QSignalBlocker, Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QApplication, QCheckBox, QHBoxLayout, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QApplication, QHBoxLayout, QPushButton, QWidget
 
 from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.errors import AtomicityError
@@ -16,17 +16,18 @@ from ....core.palette import colour_of, symbol_of
 from ....state.export_contents import SAMPLE_SETTING
 from ....state.review_orders import ORDERS
 from ....state.review_queue import Queue, build
-from ....state.review_request import DEFAULT_SAMPLE, ReviewRequest
+from ....state.review_request import ReviewRequest
 from ....state.reviewing import Reviewing
 from ....statistics.agreement import removed_clusters
 from ....statistics.stratified_accuracy import Accuracy, Share
 from ...controls.bars import Bar, BarChart
 from ...controls.collapsible import CollapsibleSection
 from ...controls.drawing import ProgressBar
-from ...controls.forms import ComboBox, labelled, main_button, new_form, wrapped_label
+from ...controls.forms import ComboBox, labelled, main_button, wrapped_label
 from ...controls.glyphs import glyph_icon
 from ...controls.help import show_help
 from ...controls.settings import remember
+from ...controls.settings_form import form_of
 from ...panels.annotator import AnnotatorForm
 from ...panels.dock import Dock
 from ...viewer.labelling import focus_canvas
@@ -131,39 +132,23 @@ class Review(Dock):
             self.order.addItem(order.title, name)
             self.order.setItemData(self.order.count() - 1, order.what, Qt.ItemDataRole.ToolTipRole)
         self.label = ComboBox()
-        self.number = _number(0, 100_000, DEFAULT_SAMPLE, "all")
-        self.seed = _number(0, 999_999, 0, "")
         self.scope = ComboBox()
         for words in (ALL_IMAGES, THIS_IMAGE):
             self.scope.addItem(words, words)
-        self.again = QCheckBox("Include reviewed clusters")
-        self.again.setToolTip("Whether to include clusters with a manual label. Default: no.")
-        self.by_image = QCheckBox("Image by image")
-        self.by_image.setToolTip(
-            "Whether to finish one image before the next, which is faster. Default: no."
-        )
-        form = new_form()
-        labelled(form, "Order", self.order, "Order of the clusters. Default: least certain first.")
-        labelled(form, "Label", self.label, "Clusters of this label only. Default: all labels.")
-        labelled(
-            form, "Number", self.number,
-            f"How many clusters to draw; 0 for all. Default: {DEFAULT_SAMPLE}, which tells the "
-            "accuracy of all to about 4 points either way.",
-        )  # fmt: skip
-        labelled(
-            form, "Seed", self.seed,
-            "Random seed. The same seed gives the same sample. Default: 0.",
-        )  # fmt: skip
-        labelled(form, "Of", self.scope, "Images whose clusters are reviewed. Default: all images.")
-        form.addRow(self.again)
-        form.addRow(self.by_image)
+        self.form = form_of(ReviewRequest, "n", "seed", "again", "by_image")
+        form = self.form.form
+        self.number, self.seed, self.again, self.by_image = self.form.controls.values()
+        for row, name, field, tooltip in (
+            (0, "Order", self.order, "Order of the clusters. Default: least certain first."),
+            (1, "Label", self.label, "Clusters of this label only. Default: all labels."),
+            (4, "Of", self.scope, "Images whose clusters are reviewed. Default: all images."),
+        ):
+            labelled(form, name, field, tooltip, row)
         self._row = {w: form.labelForField(w) for w in (self.label, self.number, self.seed)}
-        for name in ("order", "scope", "again", "by_image"):
+        for name in ("order", "scope"):
             remember(f"review/{name}", getattr(self, name))
         self.order.currentIndexChanged.connect(self._show_form)
-        widget = QWidget()
-        widget.setLayout(form)
-        return widget
+        return self.form
 
     # ---- state
     @property
@@ -179,10 +164,7 @@ class Review(Dock):
             order,
             (current,) if only else None,
             str(self.label.currentData() or "") if order == "class" else "",
-            self.number.value(),
-            self.seed.value(),
-            self.again.isChecked(),
-            self.by_image.isChecked(),
+            **self.form.values(),
         )
 
     def _has_kept(self) -> bool:
@@ -338,13 +320,3 @@ class Review(Dock):
             QApplication.sendEvent(self.binding.viewer.window._qt_viewer.canvas.native, again)
             return
         super().keyPressEvent(event)
-
-
-def _number(low: int, high: int, value: int, special: str) -> QSpinBox:
-    box = QSpinBox()
-    box.setRange(low, high)
-    box.setValue(value)
-    if special:
-        box.setSpecialValueText(special)
-    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-    return box

@@ -138,16 +138,15 @@ class Train(Dock):
 
     def _simulation_page(self) -> QWidget:
         self.classes = QLineEdit("Au20, Au55, Au92")
-        self.sizes = form_of(SimulationSource, "fields", "isomers")
-        form = new_form()
+        self.sizes = form_of(SimulationSource)
         labelled(
-            form,
+            self.sizes.form,
             "Classes",
             self.classes,
             "Separated by commas: a metal and a number of atoms each. Default: Au20, Au55, Au92.",
+            row=0,
         )
-        form.addRow(self.sizes)
-        return _with_layout(form)
+        return self.sizes
 
     def _corrections_page(self) -> QWidget:
         self.counted = wrapped_label()
@@ -165,22 +164,23 @@ class Train(Dock):
             self.channels.addItem(words, names)
         self.start_from = QComboBox()
         self._fill_starts()
-        form = new_form()
+        self.form = form_of(TrainRequest, "epochs", "patience", "seed", "pixel_size_nm", "device")
         labelled(
-            form,
+            self.form.form,
             "Channels",
             self.channels,
             "Input channels of the network. Default: raw and LCN.",
+            row=0,
         )
         labelled(
-            form,
+            self.form.form,
             "Start from",
             self.start_from,
             "Model whose convolutions are the starting point. Default: the shipped model, trained "
             "on simulated Pt. Training from scratch needs more time and images.",
+            row=1,
         )
-        self.form = form_of(TrainRequest, "epochs", "patience", "seed", "pixel_size_nm", "device")
-        return folded(form, self.form)
+        return folded(self.form)
 
     def _fill_starts(self) -> None:
         chosen = self.start_from.currentData() if self.start_from.count() else None

@@ -26,7 +26,7 @@ def train_model(
     stop: Stop | None = None,
 ) -> ModelCard:
     """Train and write a model; run in a worker, where torch may take its seconds to load."""
-    from ....training import train
+    from ....training.run import train
 
     tasks.cap_torch_threads()
     return train(request, progress, stop, on_epoch)
