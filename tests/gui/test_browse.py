@@ -317,17 +317,20 @@ def test_a_second_window_says_that_it_is_one(
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    second = make_napari_viewer(show=True)
+    second = make_napari_viewer()
     dock = Browse(second)
     second.window.add_dock_widget(dock, name="Browse")
     dock.open(str(morning))
     qtbot.waitUntil(lambda: dock.state.project is not None, timeout=10_000)
     settle(second)
     assert dock.state.read_only
-    updated(dock)
+    dock.refresh_now()  # its window is not shown
     assert "open in another window" in dock.notes.text()
     assert not dock.analyse_button.isEnabled()
-    points = binding_of(second).points_layer("a.tif")
+    binding = binding_of(second)
+    qtbot.waitUntil(lambda: binding.points_layer("a.tif") is not None)
+    settle(second)
+    points = binding.points_layer("a.tif")
     points.selected_data = {0}
     points.remove_selected()
     assert len(points.data) == 12  # it is still there, and the person was told

@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakMethod
 
 from psygnal import SignalInstance
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
 
 
 def follow(owner: QObject, signal: SignalInstance, slot: Callable[..., Any]) -> None:
@@ -57,45 +57,3 @@ def follow_event(owner: QObject, emitter: Any, slot: Callable[..., Any]) -> None
             emitter.disconnect(bound)
 
     owner.destroyed.connect(unfollow)
-
-
-class _Soon(QObject):
-    """Calls a slot once, a moment after any number of emissions."""
-
-    def __init__(self, owner: QObject, slot: Callable[[], Any], delay_ms: int) -> None:
-        super().__init__(owner)  # which keeps it alive, and ends it
-        self._slot = WeakMethod(slot)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(delay_ms)
-        self._timer.timeout.connect(self._call)
-
-    def later(self, *_: object) -> None:
-        if not self._timer.isActive():
-            self._timer.start()
-
-    def _call(self) -> None:
-        slot = self._slot()
-        if slot is not None:
-            slot()
-
-
-def follow_soon(
-    owner: QObject, *signals: SignalInstance, slot: Callable[[], Any], delay_ms: int = 0
-) -> None:
-    """Call a bound method once after any number of emissions, until Qt destroys the widget.
-
-    Parameters
-    ----------
-    owner : QObject
-        The widget.
-    *signals : psygnal.SignalInstance
-        The signals.
-    slot : callable
-        Bound method of the widget.
-    delay_ms : int, default 0
-        Time after the first emission in ms.
-    """
-    soon = _Soon(owner, slot, delay_ms)
-    for signal in signals:
-        follow(owner, signal, soon.later)
