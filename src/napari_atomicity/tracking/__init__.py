@@ -11,19 +11,64 @@ from ..core.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from .averaging import average_frames
-    from .drift import estimate_drift
-    from .following import analyse_movie, track_clusters
-    from .settings import MovieSettings
+    from .drift import StageDrift, estimate_drift, estimate_drift_from_clusters
+    from .dwell import dwell_summary, dwell_times, survival
+    from .events import find_events
+    from .files import write_movies
+    from .following import TrackedMovie, analyse_movie, track_clusters
+    from .hidden_markov import fit_rate, smooth
+    from .linking import link_clusters
+    from .settings import MovieSettings, frame_time_of
+    from .smoothing import Track, compute_emissions, smooth_tracks
+    from .tracks import is_tracked
 
-__all__ = ["MovieSettings", "analyse_movie", "average_frames", "estimate_drift", "track_clusters"]
+__all__ = [
+    "MovieSettings",
+    "StageDrift",
+    "Track",
+    "TrackedMovie",
+    "analyse_movie",
+    "average_frames",
+    "compute_emissions",
+    "dwell_summary",
+    "dwell_times",
+    "estimate_drift",
+    "estimate_drift_from_clusters",
+    "find_events",
+    "fit_rate",
+    "frame_time_of",
+    "is_tracked",
+    "link_clusters",
+    "smooth",
+    "smooth_tracks",
+    "survival",
+    "track_clusters",
+    "write_movies",
+]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
         "MovieSettings": "settings",
+        "StageDrift": "drift",
+        "Track": "smoothing",
+        "TrackedMovie": "following",
         "analyse_movie": "following",
         "average_frames": "averaging",
+        "compute_emissions": "smoothing",
+        "dwell_summary": "dwell",
+        "dwell_times": "dwell",
         "estimate_drift": "drift",
+        "estimate_drift_from_clusters": "drift",
+        "find_events": "events",
+        "fit_rate": "hidden_markov",
+        "frame_time_of": "settings",
+        "is_tracked": "tracks",
+        "link_clusters": "linking",
+        "smooth": "hidden_markov",
+        "smooth_tracks": "smoothing",
+        "survival": "dwell",
         "track_clusters": "following",
+        "write_movies": "files",
     },
 )
