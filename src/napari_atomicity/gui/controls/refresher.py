@@ -8,6 +8,7 @@ from typing import ClassVar
 from weakref import ref
 
 from psygnal import SignalInstance
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QWidget
@@ -36,7 +37,7 @@ class Refresher(QObject):
     def __init__(self, signals: Mapping[str, SignalInstance]) -> None:
         super().__init__()
         self.counts = dict.fromkeys(signals, 0)
-        self._widgets: dict[int, ref[FollowingWidget]] = {}
+        self._widgets: list[ref[FollowingWidget]] = []
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._refresh)
@@ -50,8 +51,8 @@ class Refresher(QObject):
 
     def add(self, widget: FollowingWidget) -> None:
         """Refresh a widget until Qt destroys it."""
-        self._widgets[id(widget)] = ref(widget)
-        widget.destroyed.connect(partial(self._widgets.pop, id(widget), None))
+        self._widgets = [known for known in self._widgets if known() is not None]
+        self._widgets.append(ref(widget))
 
     def show_status(self) -> None:
         """Let the visible widgets show the running task, without waiting."""
@@ -59,8 +60,8 @@ class Refresher(QObject):
             widget.show_status()
 
     def _visible(self) -> list[FollowingWidget]:
-        widgets = [reference() for reference in list(self._widgets.values())]
-        return [widget for widget in widgets if widget is not None and widget.isVisible()]
+        widgets = [reference() for reference in self._widgets]
+        return [w for w in widgets if w is not None and isalive(w) and w.isVisible()]
 
     def _count(self, name: str, *_: object) -> None:
         self.counts[name] += 1
