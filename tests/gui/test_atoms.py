@@ -381,7 +381,7 @@ def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
 
 def test_where_it_may_not_be_moved_the_slider_goes_back(found, book, monkeypatch, settled):
     said = []
-    monkeypatch.setattr("napari_atomicity.gui.viewer.edit_commands.show_error", said.append)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.canvas.show_error", said.append)
 
     def refuse(*_):
         raise AtomicityError("the project is open in another window")

@@ -105,7 +105,7 @@ class ClusterDisplay(PointsDisplay):
         if known.write_clusters(analysis, self._state.classes(), self._canvas.hidden_labels):
             self.write_selection(image)
         self._write_texts_later()
-        self._overlays.write_outlines_later(image)
+        self._overlays.write_outlines(image, analysis)
         return known
 
     def refresh_all(self) -> None:

@@ -17,6 +17,9 @@ from .canvas import Canvas
 from .jobs import Engine, class_map_images, outline_strokes
 from .layers import stroke_px
 
+# The outlines of up to so many clusters are written in the turn of the edit.
+_MAX_AT_ONCE = 200
+
 
 class Overlays:
     """Show the outlines and class maps of the images in the viewer.
@@ -63,13 +66,24 @@ class Overlays:
         self._computed_from.pop(image, None)
 
     # ---- outlines
-    def write_outlines_later(self, image: str) -> None:
-        """Update the outlines of an image in a later turn."""
-        self._canvas.turns.add((image, "outlines"), partial(self._write_outlines, image))
+    def write_outlines(self, image: str, analysis: Analysis) -> None:
+        """Update the outlines of an image; those of many clusters in a later turn."""
+        if len(analysis.table) <= _MAX_AT_ONCE:
+            self._write_outlines(image, analysis)
+        else:
+            self._write_outlines_later(image)
 
-    def _write_outlines(self, image: str) -> None:
-        known, analysis = self._canvas.layers.get(image), self._state.analysis(image)
-        if known is None or analysis is None:
+    def _write_outlines_later(self, image: str) -> None:
+        self._canvas.turns.add((image, "outlines"), partial(self._write_current, image))
+
+    def _write_current(self, image: str) -> None:
+        analysis = self._state.analysis(image)
+        if analysis is not None:
+            self._write_outlines(image, analysis)
+
+    def _write_outlines(self, image: str, analysis: Analysis) -> None:
+        known = self._canvas.layers.get(image)
+        if known is None:
             return
         table, computed = analysis.table, self._computed_from.setdefault(image, {})
         wanted = dict(zip(table["cluster_id"].tolist(), analysis.outlines, strict=True))
@@ -110,7 +124,7 @@ class Overlays:
                 known.write_outlines(*strokes, ids)
 
         self._canvas.turns.add((image, "strokes"), write)
-        self.write_outlines_later(image)  # which colours them
+        self._write_outlines_later(image)  # which colours them
 
     # ---- class maps
     def write_class_maps(self, image: str, analysis: Analysis) -> None:

@@ -45,6 +45,7 @@ class TrackView:
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._write_waiting)
+        canvas.state.changed.connect(self._on_change)
 
     @property
     def busy(self) -> bool:
@@ -83,19 +84,16 @@ class TrackView:
         self._write_later(image)
 
     def on_layers_created(self, image: str) -> None:
-        """Write the tracks of an image that has got its layers; only stacks have tracks."""
+        """Write the tracks of an image that has got its layers."""
         self._written.pop(image, None)
-        known = self._canvas.layers.get(image)
-        if known is not None and known.source.ndim == 3:
-            self._state.changed.connect(self._on_change, unique=True)
-            self._write_later(image)
+        self._write_later(image)
 
     def _on_change(self, images: tuple[str, ...]) -> None:
         for image in images:
             self._write_later(image)
 
     def _write_later(self, image: str) -> None:
-        """Write the tracks of an image after its points and outlines."""
+        """Write the tracks of an image after its points and outlines; only stacks have tracks."""
         known = self._canvas.layers.get(image)
         if known is not None and known.source.ndim != 3:
             return
