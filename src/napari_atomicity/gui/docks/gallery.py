@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QGridLayout,
@@ -18,8 +17,8 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.cluster_table import AGGREGATE, Key
-from ...core.errors import AtomicityError
 from ..controls.cluster_rows import in_numbers, label_order
+from ..controls.errors import attempt
 from ..controls.forms import ComboBox
 from ..controls.settings import remember, settings
 from ..controls.shortcuts import GALLERY, Shortcut, as_table
@@ -231,10 +230,7 @@ class Gallery(RowsDock):
 
     # ---- actions of the user
     def _on_shortcut(self, shortcut: Shortcut, key: str) -> None:
-        try:
-            shortcut.run(self, key)
-        except AtomicityError as error:
-            show_error(str(error))
+        attempt(lambda: shortcut.run(self, key))
         if shortcut.name not in ("select all", "focus"):
             self.update_now()  # the effect of a key is visible before the next one
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
@@ -17,7 +16,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
@@ -194,11 +192,9 @@ class Report(Dock):
         chosen, _ = QFileDialog.getOpenFileName(self, "Reference ratios", "", REFERENCE_TYPES)
         if not chosen:
             return
-        try:
-            self._reference = read_reference(chosen)
-        except AtomicityError as error:
-            show_error(str(error))
-        else:
+        reference = self.attempt(lambda: read_reference(chosen))
+        if reference is not None:
+            self._reference = reference
             self.reference.setText(Path(chosen).name)
 
     def choices(self) -> Choices:
@@ -223,10 +219,8 @@ class Report(Dock):
     # ---- out
     def write(self) -> None:
         """Choose a folder and write everything into it."""
-        try:
-            choices = self.choices()
-        except AtomicityError as error:
-            show_error(str(error))
+        choices = self.attempt(self.choices)
+        if choices is None:
             return
         chosen = QFileDialog.getExistingDirectory(
             self, "Folder for the report", str(settings().value(FOLDER) or "")

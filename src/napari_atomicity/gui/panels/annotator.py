@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout
 
-from ...core.errors import AtomicityError
 from ...state.window_state import user_name
+from ..controls.errors import attempt
 from ..controls.forms import wrapped_label
 from ..controls.refresher import FollowingWidget
 from ..controls.settings import settings
@@ -60,10 +59,7 @@ class AnnotatorForm(FollowingWidget):
         self.refresh()
 
     def _on_blind(self, on: bool) -> None:
-        try:
-            self.state.set_blind(on)
-        except AtomicityError as error:
-            show_error(str(error))
+        attempt(lambda: self.state.set_blind(on))
         self.refresh()
 
     def refresh(self) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 from pandas import DataFrame
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from ...core.errors import AtomicityError
 from ...reporting.plot_base import Look, marker, style_axes
 from ...reporting.plot_map import draw_map
 from ...reporting.plots import SUFFIXES
+from ..controls.errors import attempt
 from .legend import ColourScale, Entry
 
 FILE_TYPES = ";;".join(f"{what} (*{suffix})" for suffix, what in SUFFIXES.items())
@@ -36,11 +36,7 @@ def choose_and_save(parent: QWidget, name: str, write: Callable[[Path], object])
     if not chosen:
         return
     path = with_suffix(Path(chosen), kind)
-    try:
-        write(path)
-    except AtomicityError as error:
-        show_error(str(error))
-    else:
+    if attempt(lambda: write(path)):
         show_info(f"Written: {path}")
 
 

@@ -12,6 +12,7 @@ from napari.layers.base import ActionType
 
 from ...atoms.marks import Mark, mark_at
 from ...state.atom_store import AtomKey, marks_of
+from ..controls.errors import attempt
 from . import atom_style
 from .canvas import Canvas
 from .places import contains
@@ -103,7 +104,7 @@ class AtomPoints(PointsDisplay):
     # ---- edits
     def attempt(self, edit: Callable[[], object]) -> bool:
         """Carry out an edit; if it is refused, show the error and the unchanged atoms."""
-        return self._canvas.attempt(edit, self.show_all)
+        return attempt(edit, self.show_all)
 
     def measure(self, image: str, frame: int, y_px: float, x_px: float) -> Mark:
         """Measure an atom at a place.

@@ -6,14 +6,12 @@ Everything that shows or edits images in a viewer builds on `Canvas`, which know
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 from psygnal import Signal
 
-from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
@@ -88,31 +86,6 @@ class Canvas:
         """Show a text in the status bar of the viewer."""
         if self.viewer is not None:
             self.viewer.status = text
-
-    def attempt(
-        self, edit: Callable[[], object], on_refused: Callable[[], object] | None = None
-    ) -> bool:
-        """Carry out an edit and return whether it is accepted; show the error if not.
-
-        Parameters
-        ----------
-        edit : callable
-            Edits the state.
-        on_refused : callable, optional
-            Shows the unchanged state.
-
-        Returns
-        -------
-        bool
-        """
-        try:
-            edit()
-        except AtomicityError as error:
-            show_error(str(error))
-            if on_refused is not None:
-                on_refused()
-            return False
-        return True
 
     # ---- images and their layers
     def image_layers(self) -> list[Image]:

@@ -7,6 +7,7 @@ from typing import Any
 from napari.layers import Shapes
 from qtpy.QtCore import QTimer
 
+from ..controls.errors import attempt
 from .canvas import Canvas
 from .layers import ImageLayers
 from .points import PointsKind
@@ -116,9 +117,7 @@ class PolygonEditor:
 
     def attempt(self, known: ImageLayers, polygons: tuple[Polygons, ...]) -> bool:
         """Edit the state and return whether that is accepted; show the error if not."""
-        return self._canvas.attempt(
-            lambda: self.edit_state(known.image, polygons), lambda: self.write(known)
-        )
+        return attempt(lambda: self.edit_state(known.image, polygons), lambda: self.write(known))
 
     def on_drawn(self, layer: Shapes, n_new: int) -> None:
         """React to an edit that has added polygons."""

@@ -8,6 +8,7 @@ from napari.utils.notifications import show_error, show_info
 
 from ...core.errors import AtomicityError
 from ...state.window_state import Step
+from ..controls.errors import attempt
 from .canvas import Canvas
 from .clusters import ClusterDisplay
 from .manual_editing import ManualEditing
@@ -44,7 +45,7 @@ class EditCommands:
 
     def attempt(self, edit: Callable[[], object]) -> bool:
         """Carry out an edit; if it is refused, show the error and the unchanged image."""
-        return self.canvas.attempt(edit, lambda: self._clusters.refresh(self.state.current or ""))
+        return attempt(edit, lambda: self._clusters.refresh(self.state.current or ""))
 
     def add_by_clicking(self) -> None:
         """Switch whether a click adds a cluster or selects one."""

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Labels, Points, Shapes
-from napari.utils.notifications import show_error
 from psygnal import Signal
 
 from ...core.cluster_table import AGGREGATE, UNKNOWN, Key
-from ...core.errors import AtomicityError
 from ...state.review_queue import Queue
 from ...state.reviewing import Reviewing
 from ...state.window_state import WindowState
+from ..controls.errors import attempt
 from ..controls.shortcuts import LABEL_MODE, REVIEW, Shortcut
 from . import compat
 from .canvas import Canvas
@@ -66,10 +65,7 @@ class KeyMode:
 
     def run(self, shortcut: Shortcut, key: str) -> None:
         """Run a shortcut; show the error if it is refused."""
-        try:
-            shortcut.run(self._actions, key)
-        except AtomicityError as error:
-            show_error(str(error))
+        attempt(lambda: shortcut.run(self._actions, key))
 
     def text(self) -> str:
         """Return the text in the corner of the canvas; "" if there is none."""

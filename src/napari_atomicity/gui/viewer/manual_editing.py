@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points
 from napari.layers.base import ActionType
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 from psygnal import Signal
 
-from ...core.errors import AtomicityError
 from ...detection import Detection
 from ...models.analysis import Analysis
 from ...state.cluster_rows import only, take_rows, unclassified
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.errors import attempt
 from .jobs import Engine, classify_some, measure_places, split_or_merge
 from .layers import ImageLayers
 
@@ -88,12 +88,11 @@ class ManualEditing:
             known.removing = tuple(ids[list(event.data_indices)])
         elif event.action == ActionType.REMOVED:
             ids, known.removing = known.removing, ()
-            try:
-                removed = [int(i) for i in ids if i == i and i > 0]
-                self.state.clusters.remove_ids(image, removed)
-            except AtomicityError as error:
-                show_error(str(error))
-                self.refused.emit(image)
+            removed = [int(i) for i in ids if i == i and i > 0]
+            attempt(
+                lambda: self.state.clusters.remove_ids(image, removed),
+                lambda: self.refused.emit(image),
+            )
         elif event.action == ActionType.ADDED:
             # napari gives negative indices.
             indices = np.arange(len(layer.data))[list(event.data_indices)]

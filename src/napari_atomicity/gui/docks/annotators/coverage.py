@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QModelIndex, QSignalBlocker, Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout
 
-from ....core.errors import AtomicityError
 from ....state.annotators import Annotations
 from ...controls.connections import follow
+from ...controls.errors import attempt
 from ...controls.forms import wrapped_label
 from ...controls.line_table import Lines, table_of
 from ...controls.refresher import FollowingWidget
@@ -118,10 +117,9 @@ class Coverage(FollowingWidget):
         project, image = self.state.project, self.state.current
         if project is None or image is None:
             return
-        try:
-            project.atoms.mark_as_viewed([image], self.state.annotator, not self._known)
-        except AtomicityError as error:
-            show_error(str(error))
+        attempt(
+            lambda: project.atoms.mark_as_viewed([image], self.state.annotator, not self._known)
+        )
         self.noted.emit()
 
     def _on_mark(self, on: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.cluster_table import classes_of
-from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, check, report
 from ....io.tables import write_table
 from ....models.analysis import Analysis
@@ -28,6 +27,7 @@ from ....models.class_averages import Averages, of_analyses
 from ....reporting.plot_base import Look
 from ....reporting.plot_panels import margins
 from ...controls.chart import Chart
+from ...controls.errors import attempt
 from ...controls.forms import scrolling
 from ...controls.refresher import FollowingWidget
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
@@ -281,9 +281,6 @@ class ClassAverages(FollowingWidget):
         if not chosen:
             return
         path = with_suffix(Path(chosen), filter_)
-        try:
-            write_table(getattr(self.averages, what)(), path)
-        except AtomicityError as error:
-            show_error(str(error))
-        else:
+        table = getattr(self.averages, what)()
+        if attempt(lambda: write_table(table, path)):
             show_info(f"Written: {path}")

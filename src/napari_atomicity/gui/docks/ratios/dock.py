@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
@@ -25,7 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.cluster_table import ALL
-from ....core.errors import AtomicityError, TableError
+from ....core.errors import TableError
 from ....core.model_card import ModelCard
 from ....io.clipboard import latex_table
 from ....io.reference_ratios import EXAMPLE, parse_reference
@@ -328,11 +327,10 @@ class Ratios(Dock):
         chosen, _ = QFileDialog.getOpenFileName(self, "Reference ratios", "", REFERENCE_TYPES)
         if not chosen:
             return
-        try:
-            self._loaded = read_reference(chosen)
-        except AtomicityError as error:
-            show_error(str(error))
+        loaded = self.attempt(lambda: read_reference(chosen))
+        if loaded is None:
             return
+        self._loaded = loaded
         self._typed = None
         name = Path(chosen).name
         self.reference_line.setProperty("file", name)

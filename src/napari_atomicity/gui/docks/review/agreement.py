@@ -20,6 +20,7 @@ from ....state.reviewing import Reviewing
 from ....statistics.agreement import CONSENSUS, Opinions, confusion, opinions
 from ....statistics.agreement_coefficients import AgreementFigure
 from ...controls.connections import follow
+from ...controls.errors import attempt
 from ...controls.forms import ComboBox, wrapped_label
 from ...controls.line_table import Lines, table_of
 from ...controls.refresher import FollowingWidget
@@ -334,8 +335,6 @@ class AnnotatorPanel(FollowingWidget):
             return
         review = Reviewing(self.state, queue_of(list(labels)), annotator=CONSENSUS)
         try:
-            review.answer_all(labels)
-        except AtomicityError as error:
-            show_error(str(error))
+            attempt(lambda: review.answer_all(labels))
         finally:
             review.close()

@@ -6,13 +6,12 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt, QTimer, Signal
 from qtpy.QtGui import QFont, QKeyEvent, QPalette
 from qtpy.QtWidgets import QAbstractItemView, QListView, QVBoxLayout, QWidget
 
-from ....core.errors import AtomicityError
 from ....state.window_state import Step
+from ...controls.errors import attempt
 from ...controls.forms import wrapped_label
 from ...controls.refresher import FollowingWidget
 from ...viewer.binding import Binding
@@ -171,11 +170,7 @@ class EditHistory(FollowingWidget):
             self.gone.emit()
             return
         self._expected = here + (1 if self._goal > here else -1)
-        try:
-            self.state.history.go_to(self._expected)
-        except AtomicityError as error:
-            show_error(str(error))
-            self.gone.emit()
+        if not attempt(lambda: self.state.history.go_to(self._expected), self.gone.emit):
             return
         if not self.state.busy and len(self.state.history) == here:  # nothing to do again
             self.gone.emit()
