@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 from pathlib import Path
 
 import pytest
 from brightness import PIXEL_NM, BrightnessClassifier, blobs
+from napari.utils.notifications import NotificationSeverity, notification_manager
+from npe2 import PluginManifest
 from qtpy.QtCore import QSettings, Qt
 
 
@@ -23,6 +27,26 @@ def settled_collector():
     from napari_atomicity.gui.controls.garbage_collection import settle_collector
 
     settle_collector()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def manifests_read_once():
+    """Parse the manifests of napari and the plugin once instead of for each viewer."""
+    discover = PluginManifest.discover
+
+    @functools.cache
+    def discover_once(*args, **options):
+        return list(discover(*args, **options))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", discover_once)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def earlier_objects_frozen():
+    """Let the collector pass over what earlier tests have left, such as imported modules."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +86,22 @@ def model(monkeypatch):
 
 
 @pytest.fixture
+def errors(monkeypatch):
+    """Messages that are shown as errors, in a list instead of on the screen."""
+    shown = []
+    show = notification_manager.dispatch
+
+    def dispatch(notification):
+        if notification.severity == NotificationSeverity.ERROR:
+            shown.append(notification.message)
+        else:
+            show(notification)
+
+    monkeypatch.setattr(notification_manager, "dispatch", dispatch)
+    return shown
+
+
+@pytest.fixture
 def viewer(make_napari_viewer):
     """A real viewer, which must not leak; its docks are visible, but nothing is drawn on a screen.
 
@@ -70,6 +110,7 @@ def viewer(make_napari_viewer):
     viewer = make_napari_viewer()
     window = viewer.window._qt_window
     window.setAttribute(Qt.WidgetAttribute.WA_DontShowOnScreen)
+    window.setUpdatesEnabled(False)
     window.show()
     return viewer
 

@@ -59,14 +59,6 @@ def dock(viewer):
 
 
 @pytest.fixture
-def errors(monkeypatch):
-    shown = []
-    for module in ("tasks", "panels.dock"):
-        monkeypatch.setattr(f"napari_atomicity.gui.{module}.show_error", shown.append)
-    return shown
-
-
-@pytest.fixture
 def press(qtbot, settle):
     """Click a button, and wait until all that follows is done."""
 

@@ -379,17 +379,14 @@ def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
     assert book.of("field").threshold == strict
 
 
-def test_where_it_may_not_be_moved_the_slider_goes_back(found, book, monkeypatch, settled):
-    said = []
-    monkeypatch.setattr("napari_atomicity.gui.viewer.canvas.show_error", said.append)
-
+def test_where_it_may_not_be_moved_the_slider_goes_back(found, book, monkeypatch, settled, errors):
     def refuse(*_):
         raise AtomicityError("the project is open in another window")
 
     monkeypatch.setattr(book, "set_threshold", refuse)
     QTest.keyClick(found.threshold.slider, Qt.Key.Key_PageUp)
     settled()
-    assert len(said) == 1 and found.threshold.slider.value() == 500
+    assert len(errors) == 1 and found.threshold.slider.value() == 500
 
 
 # ---- groups, colours, species
@@ -536,12 +533,10 @@ def test_of_too_few_atoms_nothing_is_told_of_what_is_missed(
     assert len(book._state.history) == steps
 
 
-def test_without_the_model_nothing_can_be_added(found, settled, monkeypatch):
-    said = []
-    monkeypatch.setattr(tasks, "show_error", said.append)
+def test_without_the_model_nothing_can_be_added(found, settled, errors):
     click(found.found.missed_button)
     settled()
-    assert len(said) == 1 and "stub" in said[0] and "not available" in said[0]
+    assert len(errors) == 1 and "stub" in errors[0] and "not available" in errors[0]
     assert not found.found.missed_words.isVisible()
 
 

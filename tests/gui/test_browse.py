@@ -176,23 +176,19 @@ def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere,
     assert state.project.runs()[0]["symmetries"]
 
 
-def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeypatch):
-    shown = []
-    monkeypatch.setattr("napari_atomicity.gui.panels.image_queue.show_error", shown.append)
+def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, errors):
     opened.place.setText("tcp://nobody:1")
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
-    assert "no scheduler answers" in shown[0]
+    assert "no scheduler answers" in errors[0]
     assert opened.state.table().empty
     qtbot.waitUntil(opened.analyse_button.isEnabled)
 
 
-def test_an_impossible_number_of_processes_is_refused(opened, qtbot, monkeypatch):
-    shown = []
-    monkeypatch.setattr("napari_atomicity.gui.panels.dock.show_error", shown.append)
+def test_an_impossible_number_of_processes_is_refused(opened, qtbot, errors):
     opened.place.setText("100000")
     qtbot.mouseClick(opened.analyse_button, LEFT)
-    assert "100000 processes" in shown[0]
+    assert "100000 processes" in errors[0]
     assert not opened.batch.running
 
 

@@ -45,14 +45,6 @@ def analysed(viewer, image_layer, model, dock, qtbot, settle):
     return binding_of(viewer)
 
 
-@pytest.fixture
-def errors(monkeypatch):
-    """What napari was asked to show as an error."""
-    shown = []
-    monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", shown.append)
-    return shown
-
-
 def press(viewer, *keys: str) -> None:
     """Press keys in the canvas, as napari sees them."""
     handler = viewer.window._qt_viewer.canvas._key_map_handler

@@ -169,10 +169,9 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     qtbot.waitUntil(lambda: state.clusters.regions("field") == ())
 
 
-def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, monkeypatch):
+def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, monkeypatch, errors):
     said = []
     monkeypatch.setattr("napari_atomicity.gui.viewer.manual_editing.show_info", said.append)
-    monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", said.append)
     state = binding_of(shown).state
     before = state.table("field")
     click_cluster(shown, 40, 120)
@@ -181,7 +180,7 @@ def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, m
     click_cluster(shown, 120, 280, Qt.KeyboardModifier.ShiftModifier)
     press(shown, Qt.Key.Key_M)
     settle(shown)
-    assert "too far" in said[-1]
+    assert "too far" in errors[-1]
     assert state.table("field").equals(before)
 
 

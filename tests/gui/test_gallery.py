@@ -20,7 +20,6 @@ from napari_atomicity.core.palette import colours
 from napari_atomicity.gui.controls.cluster_rows import SelectableRows, after_click, kept_order
 from napari_atomicity.gui.controls.patch_view import compose, grey
 from napari_atomicity.gui.controls.shortcuts import GALLERY
-from napari_atomicity.gui.docks import gallery
 from napari_atomicity.gui.docks.gallery import EMPTY, NOTHING_FITS, Gallery
 from napari_atomicity.gui.gallery import model as gallery_model
 from napari_atomicity.gui.gallery.grid import GalleryGrid
@@ -515,17 +514,14 @@ def test_a_key_without_a_class_or_without_a_selection_changes_nothing(viewer, do
     assert len(state.history) == n
 
 
-def test_what_may_not_be_edited_is_said(dock, state, monkeypatch):
-    said = []
-
+def test_what_may_not_be_edited_is_said(dock, state, monkeypatch, errors):
     def refuse(*_):
         raise AtomicityError("the project is open in another window")
 
-    monkeypatch.setattr(gallery, "show_error", said.append)
     monkeypatch.setattr(state.clusters, "relabel", refuse)
     click(dock, keys_shown(dock)[0])
     press(dock, Qt.Key.Key_3)
-    assert said == ["the project is open in another window."]
+    assert errors == ["the project is open in another window."]
 
 
 def test_keys_of_the_gallery_are_no_shortcuts_of_the_window(dock, state, qtbot):

@@ -109,13 +109,12 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     )
 
 
-def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monkeypatch):
+def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monkeypatch, errors):
     asked = []
     monkeypatch.setattr(
         "napari_atomicity.training.run.train",
         lambda request, *a, **k: asked.append(request) or (_ for _ in ()).throw(ValueError("no")),
     )
-    monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", lambda words: None)
     state = bench.state
     state.clusters.relabel([("a.tif", 1), ("b.tif", 2)], "Pt19")
     learning = Learning(bench.binding)

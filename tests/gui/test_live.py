@@ -222,13 +222,11 @@ def test_the_reference_is_seen_to_grow(dock, folder, qtbot):
     assert " of 10 images" in dock.status_label.text()
 
 
-def test_a_folder_that_is_not_there(dock, folder, qtbot, monkeypatch):
-    shown = []
-    monkeypatch.setattr("napari_atomicity.gui.docks.live.dock.show_error", shown.append)
+def test_a_folder_that_is_not_there(dock, folder, qtbot, errors):
     dock.folder.setText(str(folder / "nowhere"))
     press(dock)
     qtbot.waitUntil(lambda: dock.watching is None, timeout=60_000)
-    assert "no such folder" in shown[0] and "nowhere" in shown[0]
+    assert "no such folder" in errors[0] and "nowhere" in errors[0]
     assert dock.button.text() == "Watch" and dock.button.isEnabled()
     assert not (folder / "nowhere").exists()
 

@@ -381,17 +381,15 @@ def test_what_is_drawn_is_saved(dock, state, show, tmp_path, monkeypatch):
     assert {"diameter_from_nm", "diameter_to_nm", "cut_from_nm"} <= set(data.columns)
 
 
-def test_a_file_that_can_not_be_written_is_said(dock, show, tmp_path, monkeypatch):
+def test_a_file_that_can_not_be_written_is_said(dock, show, tmp_path, monkeypatch, errors):
     show("confidence")
-    said = []
     chosen = str(tmp_path / "plot.docx" / "plot.png"), ""
     (tmp_path / "plot.docx").write_text("a file where a folder should be")
     monkeypatch.setattr(
         "napari_atomicity.gui.scatter.save.QFileDialog.getSaveFileName", lambda *a: chosen
     )
-    monkeypatch.setattr("napari_atomicity.gui.scatter.save.show_error", said.append)
     QTest.mouseClick(dock.save_button, LEFT)
-    assert len(said) == 1 and "plot.png" in said[0]
+    assert len(errors) == 1 and "plot.png" in errors[0]
 
 
 def test_the_chosen_plot_is_remembered(viewer, dock, show, qtbot):

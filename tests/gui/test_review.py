@@ -590,13 +590,11 @@ def test_two_people_are_merged_compared_and_settled(
     assert not panel.settle_button.isEnabled()
 
 
-def test_a_file_that_is_no_project_is_refused(bench, tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr("napari_atomicity.gui.docks.review.agreement.show_error", said.append)
+def test_a_file_that_is_no_project_is_refused(bench, tmp_path, errors):
     path = tmp_path / "x.atomicity"
     path.write_bytes(b"no")
     bench.annotators.merge_from(path)
-    assert said and "no project" in said[0]
+    assert "no project" in errors[0]
 
 
 def test_where_nothing_may_be_changed_the_dock_says_so(bench, project, make_napari_viewer, settle):

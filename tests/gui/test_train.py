@@ -56,14 +56,6 @@ def dock(viewer):
     return widget
 
 
-@pytest.fixture
-def errors(monkeypatch):
-    shown = []
-    for module in ("tasks", "panels.dock"):
-        monkeypatch.setattr(f"napari_atomicity.gui.{module}.show_error", shown.append)
-    return shown
-
-
 def choose_folder(dock, folder, qtbot, monkeypatch) -> None:
     monkeypatch.setattr(
         "napari_atomicity.gui.docks.train.dock.QFileDialog.getExistingDirectory",
