@@ -39,7 +39,7 @@ from .data import PatchSet
 from .evaluation import scores
 from .held_out import HeldOutPredictions, predict_images
 from .out_of_distribution import fit_out_of_distribution, outcome
-from .scaling import scale_patches
+from .scaling import fit_class_diameters, scale_patches
 from .settings import TrainingSettings
 from .simulated import from_simulation, split_library
 
@@ -339,6 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 limits=described.limits,
                 data={**card.data, "fields": described.data["fields"]},
             )
+            if card.scale is not None and not card.diameter_density:
+                densities = fit_class_diameters(sets["replay"], card.classes, card.scale)
+                card = replace(card, diameter_density=densities)
             card, tensors = finalize_model(
                 card, tensors, None, sets["held_out"], torch.device("cpu")
             )
