@@ -23,8 +23,9 @@ from .intensity_scale import SPREAD_LIMITS, SPREAD_PRIOR
 
 POSITION_SCATTER = 0.03
 """Standard deviation of the error of a class's mean log count, apart from the common scale."""
-LOG_RANGE = float(np.log(200 / 4))
-"""Range of log counts in which a free peak can be, and over which outliers are spread."""
+MARGIN = float(np.log(3))
+"""Log counts farther below or above the classes, as of single atoms and of aggregates, are ignored.
+Free peaks and outliers can be anywhere between."""
 OUTLIER_SHARE = 0.02
 """Expected share of outliers."""
 OUTLIER_PRIOR = 50.0
@@ -94,6 +95,11 @@ class _Counts:
     class_mean: np.ndarray
     class_scatter: np.ndarray
 
+    @property
+    def log_range(self) -> float:
+        """Width of the range of log counts."""
+        return float(np.ptp(self.class_mean)) + 2 * MARGIN
+
     def scatter(self, position: np.ndarray) -> np.ndarray:
         """Return the standard deviation of log counts at a position, between the classes'."""
         return np.asarray(np.interp(position, self.class_mean, self.class_scatter))
@@ -133,7 +139,7 @@ def compare_with_classes(
     ----------
     log_count : ndarray of shape (N,)
         Logarithms of the numbers of atoms by intensity, of complete, isolated clusters. Values
-        that are not finite are ignored.
+        that are not finite, or farther than `MARGIN` from the classes, are ignored.
     class_log_count : ndarray of shape (C,)
         Logarithms of the numbers of atoms of the classes, ascending.
     class_scatter : ndarray of shape (C,)
@@ -149,7 +155,8 @@ def compare_with_classes(
         The result.
     """
     log_count = np.asarray(log_count, float)
-    log_count = log_count[np.isfinite(log_count)]
+    low, high = np.min(class_log_count) - MARGIN, np.max(class_log_count) + MARGIN
+    log_count = log_count[(log_count >= low) & (log_count <= high)]
     error = np.zeros(1) if log_scale_error is None else np.asarray(log_scale_error, float)
     p = np.full(len(error), 1 / len(error)) if weight is None else weight / np.sum(weight)
     if len(log_count) < MIN_CLUSTERS:
@@ -200,7 +207,7 @@ def _fit_free_peaks(counts: _Counts) -> tuple[_Mixtures, float]:
         information = mixtures.number / mixtures.scatter**2
         width = np.sqrt(2 * np.pi / (information + TINY))
         evidence = _evidence(counts, mixtures, np.ones(n_peaks, bool)) + gammaln(n_peaks + 1)
-        evidence += np.minimum(np.log(width / LOG_RANGE), 0).sum(axis=1)
+        evidence += np.minimum(np.log(width / counts.log_range), 0).sum(axis=1)
         best = [int(evidence.argmax())]
         found.append(_Mixtures(*(getattr(mixtures, f.name)[best] for f in fields(_Mixtures))))
         evidences.append(float(evidence[best[0]]))
@@ -245,7 +252,7 @@ def _evidence(counts: _Counts, mixtures: _Mixtures, active: np.ndarray) -> np.nd
     scatter = mixtures.scatter[:, active, None]
     z = (counts.x - mixtures.position[:, active, None]) / scatter
     density = np.exp(-0.5 * z**2) / (scatter * np.sqrt(2 * np.pi)) * share[..., None]
-    total = density.sum(axis=1) * (1 - outlier)[:, None] + outlier[:, None] / LOG_RANGE
+    total = density.sum(axis=1) * (1 - outlier)[:, None] + outlier[:, None] / counts.log_range
     out = np.log(total) @ counts.number
     out += OUTLIER_PRIOR * OUTLIER_SHARE * np.log(outlier)
     out += OUTLIER_PRIOR * (1 - OUTLIER_SHARE) * np.log1p(-outlier)
@@ -277,7 +284,7 @@ def _maximise(counts: _Counts, start: np.ndarray, tolerance: float | None) -> _M
         scatter = counts.scatter(position) * np.sqrt(factor)[:, None]
         z = (counts.x - position[..., None]) / scatter[..., None]
         density = np.exp(-0.5 * z**2) * (share / (scatter * np.sqrt(2 * np.pi)))[..., None]
-        total = density.sum(axis=1) + outlier[:, None] / LOG_RANGE
+        total = density.sum(axis=1) + outlier[:, None] / counts.log_range
         member = density * (counts.number / total)[:, None]
         number = member.sum(axis=2)
         pull = (member @ counts.x) / scatter**2 + precision * start + TINY * position

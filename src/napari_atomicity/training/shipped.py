@@ -66,7 +66,7 @@ OTHER_SHARES = {"held_out": 0.6, "test": 0.4}
 
 LIMITS = (
     "Trained on simulation only. Sizes between the classes get the nearest one or 'unknown', "
-    "beside a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
+    "and a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
     "in all; other metals and supports much heavier than carbon are outside of what it knows. The "
     "intensity of one atom is found from each image's own clusters: with fewer than about ten of "
     "them, or all of one size or one unexpected shape, it can be wrong, and all labels of the "
