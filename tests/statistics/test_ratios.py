@@ -118,6 +118,14 @@ def test_images_under_other_conditions_are_noted():
     assert (class_ratios(table)["note"] == "").all()
 
 
+def test_notes_of_a_session_are_added_to_its_rows():
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41")]).assign(conditions_differ=True)
+    found = class_ratios(table, notes={ALL: "peaks at 25 atoms", "a": "peaks at 25 atoms"})
+    notes = found.groupby("scope")["note"].unique().map(list)
+    both = f"{CONDITIONS_DIFFER}; peaks at 25 atoms"
+    assert notes.to_dict() == {"a": [both], "b": [CONDITIONS_DIFFER], ALL: [both]}
+
+
 def test_corrections_count_and_may_name_a_new_class():
     table = cluster_table([("a", "Pt19"), ("a", "Pt19")])
     table.loc[0, ["label", "label_corrected"]] = "Pt23"

@@ -42,7 +42,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,7 @@ def class_ratios(
     method: str = "counted",
     card: ModelCard | None = None,
     stop: Stop | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Compute counts and fractions of the classes per image and for all images, with intervals.
 
@@ -117,6 +118,8 @@ def class_ratios(
         Card of the model that classified the clusters; the adjusted methods require it.
     stop : callable, optional
         Called before each scope.
+    notes : mapping of str to str, optional
+        Scope → further note, for example on sizes that do not fit the classes.
 
     Returns
     -------
@@ -129,7 +132,8 @@ def class_ratios(
     ValueError, ModelError, Cancelled
         If an argument is invalid, the method is unavailable, or ``stop()`` is true.
     """
-    source = _RatioSource(table, classes, images, _Method(method, card, level, n_bootstrap, seed))
+    how = _Method(method, card, level, n_bootstrap, seed)
+    source = _RatioSource(table, classes, images, how, notes or {})
     return source.compute([*source.images, ALL] if scope is None else [scope], stop)
 
 
@@ -205,10 +209,11 @@ class _RatioSource:
         classes: Sequence[str] | None,
         images: Iterable[str] | None,
         method: _Method,
+        notes: Mapping[str, str],
     ) -> None:
         in_ratios = table[counted(table)]
         refuse_unavailable(method.name, method.card, in_ratios)
-        self.method = method
+        self.method, self._notes = method, notes
         wanted = [*(classes_of(table) if classes is None else classes), *method.model_classes]
         self.classes = _all_classes(table["label"].astype(str), wanted)
         self.images = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
@@ -257,6 +262,7 @@ class _RatioSource:
         without = np.full(len(self._other_labels), np.nan)
         description = self.method.describe(is_all)
         differs = bool(self._differing) if is_all else scope in self._differing
+        note = [CONDITIONS_DIFFER if differs else "", self._notes.get(scope, "")]
         return pd.DataFrame(
             {
                 "scope": scope,
@@ -264,7 +270,7 @@ class _RatioSource:
                 "count": number[labels].to_numpy(),
                 **{which: np.append(values, without) for which, values in fractions.items()},
                 "method": [description] * len(self.classes) + ["counted"] * len(self._other_labels),
-                "note": CONDITIONS_DIFFER if differs else "",
+                "note": "; ".join(filter(None, note)),
             }
         )
 
