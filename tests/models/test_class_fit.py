@@ -83,3 +83,33 @@ def test_without_a_posterior_the_scale_is_certain():
     assert isinstance(one, ClassFit)
     assert one.strength == pytest.approx(other.strength)
     np.testing.assert_allclose(one.atoms, other.atoms)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    sizes=st.sets(st.sampled_from([19, 30, 41, 55, 70]), min_size=1),
+    one_size_per_image=st.booleans(),
+)
+def test_images_that_scatter_about_the_common_scale_give_no_alarm(seed, sizes, one_size_per_image):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(8, size=200)
+    kind = rng.integers(len(sizes), size=8)[image] if one_size_per_image else None
+    which = rng.integers(len(sizes), size=200) if kind is None else kind
+    x = np.log(np.array(sorted(sizes), float))[which] + rng.normal(0, 0.07, 200)
+    x += rng.normal(0, 0.12, 8)[image] + rng.normal(0, 0.04)
+    nodes, weight = scale_posterior(0.05)
+    assert compare_with_classes(x, CLASSES, SCATTER, nodes, weight, image, 0.15).fits
+
+
+def test_peaks_are_found_in_images_that_scatter_about_the_common_scale():
+    rng = np.random.default_rng(4)
+    image = rng.integers(40, size=800)
+    x = log_counts(rng, [25, 48], 800, 0.06) + rng.normal(0, 0.1, 40)[image]
+    nodes, weight = scale_posterior(0.01)
+    fit = compare_with_classes(x, CLASSES, SCATTER, nodes, weight, image, 0.1)
+    assert not fit.fits
+    np.testing.assert_allclose(fit.atoms, [25, 48], rtol=0.06)
+    assert (fit.atoms_error / fit.atoms >= 0.1 / np.sqrt(40)).all()
+    together = compare_with_classes(x, CLASSES, SCATTER, nodes, weight)
+    assert (together.scatter > fit.scatter.max()).any()
