@@ -154,13 +154,6 @@ class _Mixtures:
     offset: np.ndarray
     offset_evidence: np.ndarray
 
-    def density(self, counts: _Counts, active: np.ndarray) -> np.ndarray:
-        """Return the densities (S, n_active, B) of the peaks at the counts."""
-        x = counts.x - self.offset[:, counts.image]
-        scatter = self.scatter[:, active, None]
-        z = (x[:, None] - self.position[:, active, None]) / scatter
-        return np.asarray(np.exp(-0.5 * z**2) / (scatter * np.sqrt(2 * np.pi)))
-
 
 def compare_with_classes(
     log_count: np.ndarray,
@@ -207,24 +200,36 @@ def compare_with_classes(
     if len(used) < MIN_CLUSTERS:
         nothing = np.empty(0)
         return ClassFit(True, float("nan"), nothing, nothing, nothing, nothing)
-    if len(used) > MAX_CLUSTERS:
-        used = np.random.default_rng(0).choice(used, MAX_CLUSTERS, replace=False)
-    bins = np.round(log_count[used] / BIN_WIDTH)
-    _, of_image = np.unique(image[used], return_inverse=True)
-    pairs, number = np.unique(np.stack([of_image, bins], axis=1), axis=0, return_counts=True)
-    counts = _Counts(
-        pairs[:, 1] * BIN_WIDTH,
-        number.astype(float),
-        np.flatnonzero(np.diff(pairs[:, 0], prepend=-1)),
-        image_scatter,
-        np.array(class_log_count),
-        np.array(class_scatter),
-    )
+    counts = _histogram(log_count[used], image[used], image_scatter, class_log_count, class_scatter)
     free, evidence = _fit_free_peaks(counts)
     strength = evidence - _evidence_of_classes(counts, *_merge_nodes(error, p), free.offset)
     mean = float(p @ error)
     variance = float(p @ (error - mean) ** 2) + image_scatter**2 / len(counts.first)
     return _summarise(free, strength, mean, variance)
+
+
+def _histogram(
+    log_count: np.ndarray,
+    image: np.ndarray,
+    image_scatter: float,
+    class_mean: np.ndarray,
+    class_scatter: np.ndarray,
+) -> _Counts:
+    """Count the clusters of each image in bins; of many clusters some are chosen at random."""
+    if len(log_count) > MAX_CLUSTERS:
+        rows = np.random.default_rng(0).choice(len(log_count), MAX_CLUSTERS, replace=False)
+        log_count, image = log_count[rows], image[rows]
+    _, index = np.unique(image, return_inverse=True)
+    keys = np.stack([index, np.round(log_count / BIN_WIDTH)], axis=1)
+    pairs, number = np.unique(keys, axis=0, return_counts=True)
+    return _Counts(
+        pairs[:, 1] * BIN_WIDTH,
+        number.astype(float),
+        np.flatnonzero(np.diff(pairs[:, 0], prepend=-1)),
+        image_scatter,
+        np.array(class_mean),
+        np.array(class_scatter),
+    )
 
 
 def _summarise(free: _Mixtures, strength: float, mean: float, variance: float) -> ClassFit:
@@ -325,7 +330,11 @@ def _evidence(counts: _Counts, mixtures: _Mixtures, active: np.ndarray) -> np.nd
     """
     number, outlier = mixtures.number[:, active] + TINY, mixtures.outlier
     share = number / number.sum(axis=1, keepdims=True)
-    density = (share[:, None] @ mixtures.density(counts, active))[:, 0]
+    x = counts.x - mixtures.offset[:, counts.image]
+    scatter = mixtures.scatter[:, active, None]
+    z = (x[:, None] - mixtures.position[:, active, None]) / scatter
+    peaks = np.exp(-0.5 * z**2) / (scatter * np.sqrt(2 * np.pi))
+    density = (share[:, None] @ peaks)[:, 0]
     total = density * (1 - outlier)[:, None] + outlier[:, None] / counts.log_range
     out = np.log(total) @ counts.number + mixtures.offset_evidence
     out += OUTLIER_PRIOR * OUTLIER_SHARE * np.log(outlier)
