@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ..core.scale_reference import ScaleReference
-from ..models.diameter_density import fit_diameter_density
 from ..models.intensity_scale import intensity_per_atom, usable
 from .data import PatchSet
+from .diameter_density import fit_diameter_density
 
 
 def find_scale(image: pd.DataFrame, reference: ScaleReference) -> float:
