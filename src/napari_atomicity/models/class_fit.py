@@ -37,7 +37,7 @@ SHARE_ALPHA = 0.5
 TINY = 1e-6
 BIN_WIDTH = 0.01
 MAX_CLUSTERS = 2000
-"""Clusters of a session that are used, chosen at random."""
+"""Whole images of a session are used, chosen at random, until they have so many clusters."""
 STARTS = 6
 N_ITERATIONS = 100
 MIN_CLUSTERS = 15
@@ -215,11 +215,12 @@ def _histogram(
     class_mean: np.ndarray,
     class_scatter: np.ndarray,
 ) -> _Counts:
-    """Count the clusters of each image in bins; of many clusters some are chosen at random."""
-    if len(log_count) > MAX_CLUSTERS:
-        rows = np.random.default_rng(0).choice(len(log_count), MAX_CLUSTERS, replace=False)
-        log_count, image = log_count[rows], image[rows]
-    _, index = np.unique(image, return_inverse=True)
+    """Count the clusters of each image in bins; of many images some are chosen at random."""
+    _, index, size = np.unique(image, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(size))
+    before = np.cumsum(size[order]) - size[order]
+    rows = np.isin(index, order[before < MAX_CLUSTERS])
+    log_count, index = log_count[rows], np.unique(index[rows], return_inverse=True)[1]
     keys = np.stack([index, np.round(log_count / BIN_WIDTH)], axis=1)
     pairs, number = np.unique(keys, axis=0, return_counts=True)
     return _Counts(
@@ -270,6 +271,8 @@ def _fit_free_peaks(counts: _Counts) -> tuple[_Mixtures, float]:
         at = np.sort(rng.uniform(size=(STARTS, n_peaks)), axis=1)
         at[0] = (np.arange(n_peaks) + 0.5) / n_peaks
         start = counts.x[order[np.minimum(np.searchsorted(cumulated, at), len(order) - 1)]]
+        evenly = np.linspace(0, len(counts.class_mean) - 1, n_peaks)
+        start[-1] = counts.class_mean[np.round(evenly).astype(int)]
         mixtures = _maximise(counts, start, None)
         information = mixtures.number / mixtures.scatter**2
         width = np.sqrt(2 * np.pi / (information + TINY))
