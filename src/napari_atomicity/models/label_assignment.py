@@ -20,6 +20,7 @@ def assign_labels(
     classifier: Classifier,
     prediction: Prediction,
     scale: ConstrainedMixture | None,
+    by_solution: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Fill the prediction columns of a cluster table; corrections remain.
 
@@ -36,9 +37,11 @@ def assign_labels(
         Of the same N clusters.
     scale : ConstrainedMixture or None
         Of the image.
+    by_solution : ndarray of shape (K, N, C), optional
+        Probabilities of the network for each solution of the scale.
     """
     card = classifier.card
-    known = Measured(table, card, scale, prediction.probabilities)
+    known = Measured(table, card, scale, prediction.probabilities, by_solution)
     score, aggregate = out_of_distribution(known, prediction.embedding, classifier.beside)
     p = combination(known)
     best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
