@@ -1,6 +1,6 @@
 """Recompute the section on sessions in ``docs/accuracy.md``.
 
-    python docs/make_sessions.py [--rounds 8] [--workers 2] [--data ../shared/data/clusters]
+    python docs/make_sessions.py [--rounds 10] [--workers 2] [--data ../shared/data/clusters]
                                  [--text-only]
 
 Sessions of every kind are simulated from seeds. Their isomers and conditions are neither those of
@@ -422,10 +422,13 @@ def table_of_classes(clusters: pd.DataFrame, ratios: pd.DataFrame) -> list[str]:
     ]
     clusters = clusters[clusters["group"] != "other sizes"]
     keys = ["group", "variant"]
-    ratios_of = dict(tuple(ratios.groupby(keys)))
-    for key, own in clusters.groupby(keys, sort=False):
+    parts, ratios_of = (dict(tuple(table.groupby(keys))) for table in (clusters, ratios))
+    groups, forms = (list(dict.fromkeys(clusters[name])) for name in keys)
+    for key in ((group, form) for group in groups for form in forms):
+        if key not in parts:
+            continue
+        own, ratio = parts[key], ratios_of[key]
         methods = [m for m in METHODS if (own["method"] == m).any()]
-        ratio = ratios_of[key]
         columns = [scores(own[own["method"] == m], ratio[ratio["method"] == m]) for m in methods]
         first = own[own["method"] == methods[0]]
         images = len(first[["session", "image"]].drop_duplicates())
@@ -535,7 +538,7 @@ def page(clusters: pd.DataFrame, ratios: pd.DataFrame) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared/data/clusters")
     parser.add_argument("--text-only", action="store_true", help="write the page from what is kept")
