@@ -121,15 +121,10 @@ Known = Mapping[str, Mapping[str, float]]
 """Name of an image → shares of its classes."""
 
 
-def label_session(
-    analyses: Sequence[Analysis], classifier: Classifier, known: Known
-) -> list[Analysis]:
-    """Label the clusters of a session together."""
-    raise NotImplementedError
-
-
-METHODS: dict[str, Callable[..., list[Analysis]] | None] = {"alone": None}
-"""Name → function of the analyses of all images; None: each image alone."""
+LabelSession = Callable[[Sequence[Analysis], Classifier, Known], list[Analysis]]
+"""Labels the clusters of all images of a session together, after each image was labelled alone."""
+METHODS: dict[str, LabelSession | None] = {"alone": None}
+"""Methods that are compared, the one that came first at the beginning; None: each image alone."""
 
 
 # ---- the images
