@@ -491,7 +491,7 @@ the border does not cut, aggregates apart; *sure but wrong* is the share of wron
 with a confidence above {confident}; *labelled* is the share of the clusters that have a class as
 their label. R² is of the counted fractions over samples and classes; the last columns are the
 shares of 95 % intervals that hold the true fraction (of an image and a class, of a session and a
-class).
+class; A and B are one session each, so five intervals). Images are those with clusters to score.
 """
 
 
