@@ -297,6 +297,15 @@ def check_classes(composition: Composition, classes: Sequence[str]) -> None:
         )
 
 
+def match_images(pattern: str, images: Iterable[str]) -> list[str]:
+    """Return the images whose name, or whose name without the folder, is or matches a pattern."""
+    return [
+        image for image in images
+        if image == pattern or fnmatchcase(image, pattern)
+        or fnmatchcase(image.rpartition("/")[2], pattern)
+    ]  # fmt: skip
+
+
 def match_known(
     samples: Iterable[tuple[str, Composition]], images: Iterable[str], all_match: bool = True
 ) -> dict[str, Composition]:
@@ -305,8 +314,7 @@ def match_known(
     Parameters
     ----------
     samples : iterable of tuple
-        Pattern and composition, as from `parse_known`. A pattern is compared with the name of an
-        image, and with the part after the last "/".
+        Pattern and composition, as from `parse_known`.
     images : iterable of str
         Names of the images.
     all_match : bool
@@ -325,10 +333,7 @@ def match_known(
     images = list(images)
     found: dict[str, Composition] = {}
     for pattern, composition in samples:
-        matched = [
-            image for image in images
-            if fnmatchcase(image, pattern) or fnmatchcase(image.rpartition("/")[2], pattern)
-        ]  # fmt: skip
+        matched = match_images(pattern, images)
         if all_match and not matched:
             raise TableError(
                 f"no image has a name like {pattern!r}",

@@ -88,6 +88,12 @@ class Outcome:
         Pixel size used.
     calibration : str, optional
         Origin of the pixel size.
+    instrument : dict
+        Voltage, camera length, detector, gain and dwell time, as far as the file contains them.
+    session : str
+        Acquisition session of an analysed image.
+    known : dict of str to float
+        Class → share of the clusters, for an image of a known sample.
     clusters, atoms : int, optional
         Numbers of detected clusters and atoms.
     parameters : dict
@@ -106,6 +112,9 @@ class Outcome:
     sha256: str | None = None
     pixel_size_nm: float | None = None
     calibration: str | None = None
+    instrument: dict[str, float | str] = field(default_factory=dict)
+    session: str = ""
+    known: dict[str, float] = field(default_factory=dict)
     clusters: int | None = None
     atoms: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
