@@ -133,11 +133,11 @@ def test_a_known_sample_is_entered_by_keys_checked_and_taken_back(
     QTest.keyClick(menu, Qt.Key.Key_K)
     assert "Pt55, or Pt19:1" in asked[0][1]
     rows = row_sessions(opened)
-    assert rows["a.tif"] == rows["b.tif"] == "session morning, known: Pt19 50 %, Pt55 50 %"
+    assert rows["a.tif"] == rows["b.tif"] == "known: Pt19 50 %, Pt55 50 %, session morning"
     answer(monkeypatch, "Pt55")
     menu = open_menu(opened, row=0)
     choose(menu, menu.known_action)
-    assert row_sessions(opened)["b.tif"] == "session morning, known: Pt55"
+    assert row_sessions(opened)["b.tif"] == "known: Pt55, session morning"
     for nonsense in ("Pt19,Pt55", "a lot"):
         answer(monkeypatch, nonsense)
         menu = open_menu(opened, row=0)
@@ -147,7 +147,7 @@ def test_a_known_sample_is_entered_by_keys_checked_and_taken_back(
     menu = open_menu(opened, row=0)
     choose(menu, menu.known_action)
     binding_of(viewer).undo()
-    assert row_sessions(opened)["b.tif"] == "session morning, known: Pt55"
+    assert row_sessions(opened)["b.tif"] == "known: Pt55, session morning"
     asked = answer(monkeypatch, "")
     menu = open_menu(opened, row=0)
     choose(menu, menu.known_action)
@@ -195,11 +195,15 @@ def test_other_changes_leave_the_selected_rows_and_the_menu_is_under_more(
 
 
 def test_blind_annotators_do_not_change_sessions(opened):
+    opened.state.sessions.set_known(["a.tif"], {"Pt55": 1})
+    assert row_sessions(opened)["a.tif"] == "known: Pt55, session morning"
     opened.state.set_blind(True)
+    assert row_sessions(opened)["a.tif"] == "session morning"
     opened.list.selectAll()
     opened.session_menu.update_actions()
     assert not any(action.isEnabled() for action in opened.session_menu.actions() if action.text())
     opened.state.set_blind(False)
+    assert row_sessions(opened)["a.tif"] == "known: Pt55, session morning"
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from ..core.acquisition_session import (
     parse_known,
 )
 from ..core.errors import TableError
-from ..io.provenance import Outcome
+from ..io.provenance import Outcome, assign_sessions
 from ..io.tables import read_table
 from .run_request import RunRequest
 
@@ -112,17 +112,7 @@ class SessionRules:
 
     def with_sessions(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Return the outcomes with the session and the known composition of each image."""
-        session_of = {image: s for s in self.group(outcomes) for image in s.images}
-        return [
-            replace(
-                outcome,
-                session=session_of[outcome.image].name,
-                known=dict(session_of[outcome.image].known.get(outcome.image, {})),
-            )
-            if outcome.image in session_of
-            else outcome
-            for outcome in outcomes
-        ]
+        return assign_sessions(outcomes, self.group(outcomes))
 
 
 def _read_session_table(path: Path) -> dict[str, SessionEntry]:

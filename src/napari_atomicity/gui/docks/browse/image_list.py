@@ -11,7 +11,7 @@ from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRectF, QSize,
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
-from ....core.acquisition_session import AcquisitionSession
+from ....core.acquisition_session import AcquisitionSession, Composition
 from ....core.cluster_table import NON_CLASS_LABELS
 from ....core.palette import colours
 from ....project import ProjectImage
@@ -46,13 +46,13 @@ def format_size(shape: Sequence[int] | None, pixel_size_nm: float | None) -> str
     return f"{frames}{shape[-2]} × {shape[-1]} px, {size}"
 
 
-def format_session(session: AcquisitionSession, image: str) -> str:
-    """Format the session of an image and its known sample, as in ``session may, known: Pt55``."""
-    known = session.known.get(image)
+def format_session(name: str, known: Composition) -> str:
+    """Format a session and the shares in a sample, as in ``known: Pt55, session may``."""
     if not known:
-        return f"session {session.name}"
+        return f"session {name}"
     shares = ", ".join(f"{label} {100 * share:.3g} %" for label, share in known.items())
-    return f"session {session.name}, known: {next(iter(known)) if len(known) == 1 else shares}"
+    # The sample first: a long name of a session may be cut.
+    return f"known: {next(iter(known)) if len(known) == 1 else shares}, session {name}"
 
 
 def shares_of(labels: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
@@ -109,7 +109,7 @@ class ImageModel(QAbstractListModel):
         self._files_outdated = False
         self._generations: dict[str, int] = {}
         self._thumbnails: dict[str, QPixmap] = {}
-        self._sessions: list[AcquisitionSession] = []
+        self._sessions: tuple[list[AcquisitionSession], bool] = [], False
         self._session_texts: dict[str, str] = {}
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
@@ -163,10 +163,16 @@ class ImageModel(QAbstractListModel):
     def _read_sessions(self) -> set[str]:
         """Read the sessions of the images; return the images of which the text has changed."""
         sessions = self._state.sessions.groups()
-        if sessions is self._sessions:
+        blind = self._state.blind
+        if (sessions, blind) == self._sessions:
             return set()
-        self._sessions, before = sessions, self._session_texts
-        self._session_texts = {i: format_session(s, i) for s in sessions for i in s.images}
+        self._sessions, before = (sessions, blind), self._session_texts
+        # A known sample would tell a blind annotator the labels.
+        self._session_texts = {
+            i: format_session(s.name, {} if blind else s.known.get(i, {}))
+            for s in sessions
+            for i in s.images
+        }
         return {i for i, text in self._session_texts.items() if before.get(i) != text}
 
     def _refresh_row(self, i: int, name: str) -> None:
