@@ -51,8 +51,8 @@ class RunRequest:
     session: str = setting(
         "auto",
         "Sessions",
-        "Images that were recorded alike: by folder, pixel size and instrument (auto), each image "
-        "alone (none), all images (all), or a table with the columns image, session and, for known "
+        "Acquisition sessions. 'auto': by folder, pixel size and instrument. 'none': one image each. "
+        "'all': one session. Otherwise a table with the columns image, session and, for known "
         "samples, known.",
         option="--session",
     )

@@ -40,7 +40,7 @@ class SessionMenu(QMenu):
             self._group,
         )
         self.split_action = self._add(
-            "&Split off", "Make the selected images a session of their own.", self._split
+            "&Split off", "Make the selected images a separate session.", self._split
         )
         self.join_menu = self.addMenu("&Join with")
         self.join_menu.menuAction().setToolTip("Add the selected images to another session.")
