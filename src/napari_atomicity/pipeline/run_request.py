@@ -51,7 +51,7 @@ class RunRequest:
     session: str = setting(
         "auto",
         "Sessions",
-        "Acquisition sessions. 'auto': by folder, pixel size and instrument. 'none': one image each. "
+        "Sessions of images. 'auto': by folder, pixel size, instrument. 'none': one image each. "
         "'all': one session. Otherwise a table with the columns image, session and, for known "
         "samples, known.",
         option="--session",
