@@ -23,6 +23,7 @@ from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
 from ..reporting.report import MANY_IMAGES
+from .acquisition_sessions import SessionRules
 from .dask_workers import PATIENCE_S, Failed, Notice, Workers
 from .finalize import PartIndex, finalize_batch
 from .part_store import PartStore
@@ -321,7 +322,9 @@ def _prepare(
     # Workers have a different working folder.
     inputs = [replace(item, path=item.path.absolute()) for item in named_inputs(paths)]
     reference = read_checked_reference(request, inputs, card)
-    images = PartIndex(store, request, card, model_hash(card))
+    sessions = SessionRules.read(request, card.classes)
+    sessions.check([item.name for item in inputs])
+    images = PartIndex(store, request, card, model_hash(card), sessions)
     return _Batch(
         images, inputs, model, reference, started, start_workers, progress, stop, on_outcome
     )

@@ -38,6 +38,7 @@ from ..tracking.files import (
     write_movies,
 )
 from ..tracking.following import TrackedMovie
+from .acquisition_sessions import SessionRules
 from .analysis import analyse
 from .image_step import add_unreached, process_image, process_in_turn
 from .run_files import ReportContent, Run, RunInfo, finalize_run
@@ -97,7 +98,9 @@ def analyse_images(
     classifier = load_classifier(request.model, request.device)
     inputs = named_inputs(paths)
     reference = read_checked_reference(request, inputs, classifier.card)
-    results = _Results(classifier, request, len(inputs) > MANY_IMAGES, stop)
+    sessions = SessionRules.read(request, classifier.card.classes)
+    sessions.check([item.name for item in inputs])
+    results = _Results(classifier, request, sessions, len(inputs) > MANY_IMAGES, stop)
     interrupted = process_in_turn(inputs, results.analyse, results.add, on_outcome, progress, stop)
     report(progress, 0, 0, "Writing tables and report")
     info = RunInfo(started, str(classifier.device), interrupted, command)
@@ -157,6 +160,7 @@ class _Results:
 
     classifier: Classifier
     request: RunRequest
+    sessions: SessionRules
     small: bool
     stop: Stop | None
     outcomes: list[Outcome] = field(default_factory=list)
@@ -242,7 +246,7 @@ class _Results:
             self.request,
             self.classifier.card,
             table,
-            add_unreached(self.outcomes, inputs),
+            self.sessions.with_sessions(add_unreached(self.outcomes, inputs)),
             write_tables,
             info,
             ReportContent(self.sections, self.examples, self.scales),

@@ -180,6 +180,17 @@ _FOURTH = """
 ALTER TABLE clusters ADD COLUMN track_id INTEGER;
 """
 
+# Acquisition sessions: what people entered of an image, and no row where they entered nothing.
+_FIFTH = """
+CREATE TABLE image_sessions (
+    image_id INTEGER PRIMARY KEY REFERENCES images,
+    session TEXT NOT NULL DEFAULT '',
+    known TEXT NOT NULL DEFAULT '{}',
+    annotator TEXT NOT NULL,
+    time TEXT NOT NULL
+);
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -199,11 +210,14 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_SECOND),
     _script(_THIRD),
     _script(_FOURTH),
+    _script(_FIFTH),
 )
 """Step i upgrades a file of schema i to schema i + 1; schema 0 is an empty file."""
 
 SCHEMA = len(STEPS)
 """The current schema."""
+READABLE_SCHEMA = 4
+"""The oldest schema that is read without an upgrade where the file can't be written."""
 
 
 def upgrade(db: sqlite3.Connection, version: int) -> None:
