@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..models.intensity_scale import ConstrainedMixture
 
 
-SAME_SCALE = 0.05
+SAME_SCALE = 0.03
 """Difference of ln scale below which the network sees the same patches: it was trained with a
 scatter of 4 % of the scale."""
 

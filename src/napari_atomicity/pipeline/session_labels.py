@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
 from ..models.intensity_scale import ConstrainedMixture
@@ -76,19 +77,26 @@ def label_session(
     ------
     ModelError
         If the model cannot be loaded or lacks the device.
+    AtomicityError
+        If an image has not been classified.
     Cancelled
         If ``stop()`` returns True.
     """
-    from ..models.classifier import Classifier, load_classifier
+    from ..models.classifier import load_classifier
     from ..models.session_images import find_scales, measure_image
 
-    classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
+    classifier = load_classifier(model, device) if isinstance(model, str) else model
     card = classifier.card
     if card.scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, len(analyses), "Finding the scales of the session")
     measured = []
     for analysis in analyses:
+        if len(analysis.embedding) != len(analysis.table):
+            raise AtomicityError(
+                f"the clusters of {analysis.micrograph.name} have not been classified",
+                advice="Classify them first",
+            )
         composition = (known or {}).get(analysis.micrograph.name)
         shares = None
         if composition is not None:
@@ -101,7 +109,7 @@ def label_session(
         check(stop)
         report(progress, done, len(analyses), f"Labelling {analysis.micrograph.name}")
         if _is_same(analysis.scale, scale):
-            labelled.append(replace(analysis, scale=scale))
+            labelled.append(analysis)
             continue
         labelled.append(apply_scale(analysis, classifier, scale, stop=stop))
         n_changed += 1
