@@ -228,11 +228,11 @@ def test_the_summary_warns_of_images_whose_scale_is_not_found(tiny_model):
                 "error_atoms": 5.1,
                 "recall": {"Pt19": 1.0, "Pt70": 0.8},
             },
-            "scale": {"images": 8, "off": 2},
+            "scale": {"images": 8, "off": 2, "clusters_per_image": 20.0},
         },
     )
     words = summary(card)
-    assert "90.0 % of 40 clusters" in words and "Pt19 100 %, Pt70 80 %" in words
+    assert "0.900 on 40 clusters" in words and "Pt19 100 %, Pt70 80 %" in words
     assert "3 epochs; kept is number 2" in words
     assert "3 border" in words and "2 of 8" in words
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from ..core.model_card import ModelCard
-from ..models.estimators import class_sizes, combination, count_atoms
+from ..models.estimators import class_sizes, combination, count_atoms, diameter
 from ..models.out_of_distribution import out_of_distribution
 from .data import PatchSet
 from .held_out import predict_images, stack_labelled, stack_labels
+from .scaling import FindScales, scales_by_image
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -22,7 +23,11 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> flo
 
 
 def scores(
-    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    part: PatchSet,
+    device: torch.device,
+    find_scales: FindScales = scales_by_image,
 ) -> dict[str, Any]:
     """Compute accuracy, confusion, calibration and coverage on labelled images.
 
@@ -36,16 +41,19 @@ def scores(
         Labelled clusters, raw channel in counts.
     device : torch.device
         Device of the network.
+    find_scales : callable, optional
+        See `predict_images`.
 
     Returns
     -------
     dict of str to Any
         The scores.
     """
-    images = predict_images(card, tensors, part, device)
+    images = predict_images(card, tensors, part, device, find_scales)
     label = stack_labels(images)
     p = stack_labelled(images, [combination(s.known) for s in images])
     by_network = stack_labelled(images, [s.known.network for s in images]).argmax(axis=1)
+    by_diameter = stack_labelled(images, [diameter(s.known) for s in images])
     score = stack_labelled(
         images, [out_of_distribution(s.known, s.embedding, tensors)[0] for s in images]
     )
@@ -58,6 +66,9 @@ def scores(
         "clusters": len(label),
         "accuracy": _round((best == label).mean()),
         "accuracy_of_network": _round((by_network == label).mean()),
+        "accuracy_by_diameter": _round(
+            (np.nan_to_num(by_diameter, nan=-1).argmax(axis=1) == label).mean()
+        ),
         "recall": {
             name: _round((best == label)[label == i].mean())
             for i, name in enumerate(card.classes)
