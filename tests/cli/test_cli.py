@@ -183,6 +183,27 @@ def test_evaluate_prints_scores(tmp_path):
     assert list(scores["ratios"]["table"]) == ["mix"]
 
 
+def test_evaluate_names_images_that_were_not_analysed(tmp_path):
+    table = synthetic_analysis(20).table
+    truth = table[["image", "x_px", "y_px", "y_nm", "x_nm", "label", "diameter_nm"]]
+    truth = pd.concat([truth, truth.assign(image="other.tif"), truth.assign(image="empty.tif")])
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+    predicted = write_clusters(table, tmp_path / "clusters.csv")
+    result = atomicity("evaluate", predicted, tmp_path / "truth.csv")
+    assert json.loads(result.stdout)["images_not_analysed"] == ["empty.tif", "other.tif"]
+    assert "2 images not analysed, not scored: empty.tif, other.tif" in result.stderr
+    images = [
+        {"image": "field.tif", "status": "done"},
+        {"image": "empty.tif", "status": "done"},
+        {"image": "other.tif", "status": "failed"},
+    ]
+    record = {"outputs": ["clusters.csv"], "images": images}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    scores = json.loads(atomicity("evaluate", predicted, tmp_path / "truth.csv").stdout)
+    assert scores["images_not_analysed"] == ["other.tif"]
+    assert scores["detection"]["recall"] == 0.5  # nothing was found in one of two images
+
+
 def test_evaluate_names_a_missing_file(tmp_path):
     result = atomicity("evaluate", tmp_path / "none.csv", tmp_path / "truth.csv")
     assert result.exit_code == 1 and result.stdout == ""

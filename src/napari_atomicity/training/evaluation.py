@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..core.model_card import ModelCard
 from ..models.estimators import class_sizes, combination, count_atoms, diameter
 from ..models.out_of_distribution import out_of_distribution
 from .data import PatchSet
-from .held_out import predict_images, stack_labelled, stack_labels
+from .held_out import HeldOutPredictions, predict_images, stack_labelled, stack_labels
 from .scaling import FindScales, scales_by_image
 
 
@@ -85,13 +86,23 @@ def scores(
         ),
         "unknown": _round((score > 1).mean()),
     }
+    return {**out, **_count_scores(card, images, best)}
+
+
+def _count_scores(
+    card: ModelCard, images: Sequence[HeldOutPredictions], best: np.ndarray
+) -> dict[str, float]:
+    """Return the mean error of the most probable classes in atoms, and the coverage of counts."""
     sizes = class_sizes(card.classes)
-    if sizes is not None:
-        out["error_atoms"] = _round(np.abs(sizes[best] - sizes[label]).mean())
-        count = stack_labelled(images, [count_atoms(s.known) for s in images])
-        held = (count[:, 1] <= sizes[label]) & (sizes[label] <= count[:, 2])
-        out["count_interval_coverage"] = _round(held[np.isfinite(count).all(axis=1)].mean())
-    return out
+    if sizes is None:
+        return {}
+    truth = sizes[stack_labels(images)]
+    count = stack_labelled(images, [count_atoms(s.known) for s in images])
+    held = (count[:, 1] <= truth) & (truth <= count[:, 2])
+    return {
+        "error_atoms": _round(np.abs(sizes[best] - truth).mean()),
+        "count_interval_coverage": _round(held[np.isfinite(count).all(axis=1)].mean()),
+    }
 
 
 def _round(value: Any) -> float:

@@ -18,7 +18,7 @@ from ..statistics.scores import atoms_of
 from .data import KNOWN_SCALE, PatchSet, with_known_scale
 
 MIN_FOR_SCALE = 3
-"""Number of clusters from which an image has a known scale of its own."""
+"""Number of clusters from which the known scale of an image is that of its clusters alone."""
 
 
 def size_selected(data_dir: Path) -> dict[str, list[Path]]:
