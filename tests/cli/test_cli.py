@@ -21,7 +21,8 @@ from napari_atomicity.io.provenance import Outcome
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.pipeline import runs
-from napari_atomicity.statistics.ratios import CONDITIONS_DIFFER, class_ratios
+from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER
+from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare
 from support import synthetic_analysis
 
