@@ -90,7 +90,7 @@ def test_a_folder_becomes_a_model_that_other_docks_can_ask(
     card, _ = read_model(user_folder() / "trained-1.safetensors")
     assert card.classes == ("Pt19", "Pt70")
     assert epochs_drawn(dock) == 2 and dock.curve.isVisibleTo(dock)
-    assert "clusters of other images right" in dock.result.text()
+    assert "clusters of held-out images, with the intensity scale" in dock.result.text()
     assert f"{card.data['left_out']['border']} border" in dock.result.text()
     assert analyse.models.findData("trained-1") >= 0
     assert analyse.models.model == "default"  # what was chosen stays

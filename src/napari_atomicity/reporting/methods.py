@@ -267,8 +267,13 @@ def _card(card: ModelCard) -> str:
     of = " simulated" if source.endswith("simulation") else ""
     known = card.scores.get("test") or card.scores.get("held_out") or {}
     if {"accuracy", "clusters"} <= known.keys():
+        how = ""
+        if "held_out_known_scale" in card.scores:
+            how = ", with the intensity scale found as in an analysis,"
+        elif "test" not in card.scores and source in ("folder", "corrected labels"):
+            how = ", shuffled into mixtures,"
         text += (
-            f" Its accuracy on {known['clusters']}{of} clusters of held-out images is "
+            f" Its accuracy on {known['clusters']}{of} clusters of held-out images{how} is "
             f"{known['accuracy']:.3f}."
         )
     text += f" Intended use: {card.intended_use.rstrip('.')}." if card.intended_use else ""

@@ -52,7 +52,10 @@ def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str
         case _:
             made_of = f"corrected labels of {names}"
             data = {"source": "corrected labels", "images": images}
-    limits = "Sizes between the classes and aggregates are given the nearest class or 'unknown'."
+    limits = (
+        "Sizes between the classes are given the nearest class, hardly ever 'unknown'; aggregates "
+        "are given the nearest class or 'unknown'."
+    )
     if isinstance(source, SimulationSource):
         limits += " It was trained on simulation only."
     return ModelCard(
