@@ -121,7 +121,7 @@ def test_the_text_of_the_accuracy_names_its_scale():
     assert "known scale, which no analysis has, it is 1.000" in text
     assert "by diameter alone 0.600" in text and "mixtures" not in text
     assert "wrong in 128 of 200" in text and "from 1 cluster per image" in text
-    few = {**scale, "off": 2, "images": 40, "clusters_per_image": 20.0}
+    few = {**scale, "off": 0, "images": 40, "clusters_per_image": 20.0}
     text = describe_accuracy(replace(card, scores={**scores, "scale": few}))
     assert "in mixtures made of these clusters 0.980" in text and "wrong" not in text
     off = {**few, "off": 9}

@@ -83,8 +83,6 @@ def evaluate_points(
 ) -> dict[str, Any]:
     """Score detected points against labelled ones.
 
-    Images of the truth that were not analysed are named and not scored.
-
     Parameters
     ----------
     predicted, truth : pandas.DataFrame
@@ -97,13 +95,13 @@ def evaluate_points(
     tolerance_nm : float
         Maximum distance of a match in nm.
     pixel_size_nm : float, optional
-        Pixel size in nm of tables in pixels; from rows given in both units if None.
+        Of tables in pixels; from rows given in both units if None.
     images : sequence of str
-        Names of images of the truth, including those without labelled atoms.
+        Images of the truth, including those without labelled atoms.
     seed : int
         Seed of the bootstrap.
     analysed : sequence of str, optional
-        Images that were analysed, including those in which nothing was found. Default: those with
+        Analysed images; others of the truth are named and not scored. Default: those with
         predictions; all if there is no prediction.
 
     Returns
@@ -120,11 +118,8 @@ def evaluate_points(
         If positions, names of images, frames or a required pixel size are missing, or names are
         ambiguous.
     """
-    if not (np.isfinite(tolerance_nm) and tolerance_nm > 0):
-        raise TableError(f"a tolerance of {tolerance_nm:g} nm is not positive")
     fields, names = _matched_fields(predicted, truth, images, pixel_size_nm, analysed)
-    tolerances = sorted({*TOLERANCES_NM, float(tolerance_nm)})
-    by_tolerance = {tolerance: _at(fields, tolerance, seed) for tolerance in tolerances}
+    by_tolerance = _by_tolerance(fields, tolerance_nm, seed)
     columns = lower_case_columns(truth)
     return {
         "kind": "points",
@@ -137,6 +132,16 @@ def evaluate_points(
         "uncertain": _uncertain(fields, tolerance_nm) if "uncertain" in columns else None,
         "per_image": _per_image(fields, tolerance_nm),
     }
+
+
+def _by_tolerance(
+    fields: list[PointField], tolerance_nm: float, seed: int
+) -> dict[float, dict[str, Any]]:
+    """Compute the scores at the usual tolerances and at the wanted one, in order."""
+    if not (np.isfinite(tolerance_nm) and tolerance_nm > 0):
+        raise TableError(f"a tolerance of {tolerance_nm:g} nm is not positive")
+    tolerances = sorted({*TOLERANCES_NM, float(tolerance_nm)})
+    return {tolerance: _at(fields, tolerance, seed) for tolerance in tolerances}
 
 
 def _matched_fields(

@@ -9,7 +9,14 @@ import numpy as np
 import torch
 
 from ..core.model_card import ModelCard
-from ..models.estimators import class_sizes, combination, count_atoms, diameter
+from ..models.estimators import (
+    Estimator,
+    class_sizes,
+    combination,
+    count_atoms,
+    diameter,
+    network,
+)
 from ..models.out_of_distribution import out_of_distribution
 from .data import PatchSet
 from .held_out import HeldOutPredictions, predict_images, stack_labelled, stack_labels
@@ -53,8 +60,6 @@ def scores(
     images = predict_images(card, tensors, part, device, find_scales)
     label = stack_labels(images)
     p = stack_labelled(images, [combination(s.known) for s in images])
-    by_network = stack_labelled(images, [s.known.network for s in images]).argmax(axis=1)
-    by_diameter = stack_labelled(images, [diameter(s.known) for s in images])
     score = stack_labelled(
         images, [out_of_distribution(s.known, s.embedding, tensors)[0] for s in images]
     )
@@ -66,10 +71,8 @@ def scores(
     out = {
         "clusters": len(label),
         "accuracy": _round((best == label).mean()),
-        "accuracy_of_network": _round((by_network == label).mean()),
-        "accuracy_by_diameter": _round(
-            (np.nan_to_num(by_diameter, nan=-1).argmax(axis=1) == label).mean()
-        ),
+        "accuracy_of_network": _accuracy(images, network),
+        "accuracy_by_diameter": _accuracy(images, diameter),
         "recall": {
             name: _round((best == label)[label == i].mean())
             for i, name in enumerate(card.classes)
@@ -87,6 +90,13 @@ def scores(
         "unknown": _round((score > 1).mean()),
     }
     return {**out, **_count_scores(card, images, best)}
+
+
+def _accuracy(images: Sequence[HeldOutPredictions], estimator: Estimator) -> float:
+    """Return the accuracy of one estimator alone."""
+    p = stack_labelled(images, [estimator(s.known) for s in images])
+    best = np.nan_to_num(p, nan=-1).argmax(axis=1)
+    return _round((best == stack_labels(images)).mean())
 
 
 def _count_scores(

@@ -8,8 +8,8 @@ from typing import Any
 from ..core.model_card import ModelCard
 from ..core.text import pluralise
 
-MAX_OFF = 0.1
-"""Fraction of images with a wrong scale above which the scale counts as not found."""
+MAX_OFF = 0.05
+"""Fraction of images with a wrong scale above which the limits of the model name it."""
 MIN_CLUSTERS = 3
 """Median number of clusters per image below which too few clusters are named as the reason."""
 SCALE_NOT_FOUND = (
@@ -58,7 +58,7 @@ def describe_accuracy(card: ModelCard) -> str:
         text = _describe_recorded(scores, scale["clusters_per_image"])
     else:
         text = _sentence(found, "of held-out images, shuffled into mixtures")
-    return text if scale_is_found(scale) else f"{text} {_describe_scale(scale)}"
+    return f"{text} {_describe_scale(scale)}" if scale.get("off") else text
 
 
 def _describe_recorded(scores: Mapping[str, Any], clusters_per_image: float) -> str:
