@@ -140,6 +140,7 @@ def test_each_reason_that_limits_the_use_of_ratios_is_noted():
     assert notes["c"] == FEW_CLUSTERS
     assert "uncertain in 1 of 3 images" in notes[ALL] and "clipped in 1 of 3" in notes[ALL]
     assert notes[ALL].count(misfit) == 1 and FEW_CLUSTERS not in notes[ALL]
+    assert "few clusters in 3 of 3 images" in notes[ALL]
 
 
 @pytest.mark.parametrize(
@@ -147,13 +148,22 @@ def test_each_reason_that_limits_the_use_of_ratios_is_noted():
 )
 def test_a_scale_is_uncertain_below_the_limit(probability, uncertain):
     assert ImageLimits(scale_probability=probability).scale_is_uncertain == uncertain
-    found = ratio_notes(30, [ImageLimits(scale_probability=probability)])
+    found = ratio_notes([30], [ImageLimits(scale_probability=probability)])
     assert bool(found) == uncertain
 
 
 def test_an_image_without_clusters_has_no_note():
-    assert ratio_notes(0) == ratio_notes(30) == []
-    assert ratio_notes(9) == [FEW_CLUSTERS]
+    assert ratio_notes([0]) == ratio_notes([30]) == ratio_notes([]) == []
+    assert ratio_notes([9]) == ratio_notes([4, 4, 0]) == [FEW_CLUSTERS]
+
+
+def test_many_images_of_few_clusters_are_noted():
+    (found,) = ratio_notes([1] * 199)
+    assert found.startswith("few clusters in 199 of 199 images: ")
+    assert ratio_notes([1, 30, 30]) == []
+
+
+def test_a_single_peak_is_named():
     assert describe_misfit([30.4]).endswith("peak at 30 atoms")
 
 

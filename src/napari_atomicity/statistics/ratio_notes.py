@@ -14,7 +14,7 @@ CONDITIONS_DIFFER = (
 FEW_CLUSTERS = "few clusters: fractions and intensity scale are uncertain"
 """Note on ratios of fewer than `MIN_CLUSTERS` clusters."""
 MIN_CLUSTERS = 10
-"""Number of counted clusters below which ratios are noted."""
+"""Number of counted clusters of an image below which ratios are noted."""
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
 MAX_CLIPPED = 1e-3
@@ -50,14 +50,14 @@ class ImageLimits:
 
 
 def ratio_notes(
-    n_clusters: int, limits: Sequence[ImageLimits] = (), conditions_differ: bool = False
+    n_clusters: Sequence[int], limits: Sequence[ImageLimits] = (), conditions_differ: bool = False
 ) -> list[str]:
     """List the reasons that limit the use of the ratios of an image, or of several.
 
     Parameters
     ----------
-    n_clusters : int
-        Number of counted clusters; none without a cluster is noted.
+    n_clusters : sequence of int
+        Number of counted clusters of the image, or of each image; 0 is not noted.
     limits : sequence of ImageLimits, optional
         Of the image, or of each image.
     conditions_differ : bool
@@ -69,8 +69,12 @@ def ratio_notes(
         Empty if nothing is known to limit the use.
     """
     reasons = [CONDITIONS_DIFFER] if conditions_differ else []
-    if 0 < n_clusters < MIN_CLUSTERS:
+    few = sum(0 < n < MIN_CLUSTERS for n in n_clusters)
+    if 0 < sum(n_clusters) < MIN_CLUSTERS:
         reasons.append(FEW_CLUSTERS)
+    elif 2 * few > len(n_clusters):
+        images = pluralise(len(n_clusters), "image")
+        reasons.append(f"few clusters in {few} of {images}: their intensity scales are uncertain")
     for text, concerned in (
         (
             "the intensity scale is uncertain{}: all labels of an image may be wrong together",

@@ -272,17 +272,19 @@ class _RatioSource:
                 "count": number[labels].to_numpy(),
                 **{which: np.append(values, without) for which, values in fractions.items()},
                 "method": [description] * len(self.classes) + ["counted"] * len(self._other_labels),
-                "note": self._note(scope, len(evidence.label)),
+                "note": self._note(scope),
             }
         )
 
-    def _note(self, scope: str, n_clusters: int) -> str:
+    def _note(self, scope: str) -> str:
         """Return the reasons that limit the use of the ratios of a scope."""
-        limits, differs = self._limits, bool(self._differing)
+        counts, differs = self._counts[:, : len(self.classes)].sum(axis=1), bool(self._differing)
+        rows = list(range(len(self.images)))
         if scope != ALL:
-            row = self._row.get(scope)
-            limits, differs = [] if row is None else [limits[row]], scope in self._differing
-        return SEPARATOR.join(ratio_notes(n_clusters, limits, differs))
+            rows = [self._row[scope]] if scope in self._row else []
+            differs = scope in self._differing
+        notes = ratio_notes(counts[rows].tolist(), [self._limits[i] for i in rows], differs)
+        return SEPARATOR.join(notes)
 
     def _counts_of(self, scope: str) -> np.ndarray:
         if scope == ALL:
