@@ -265,7 +265,7 @@ def test_the_curve_is_seen_on_dark_and_on_light(dock, ground):
     assert pixels_of(ink) > 30, "axes and text"
     assert curve.accessibleDescription().startswith("epoch 3 of")
     accuracy, loss = curve.figure.axes
-    assert accuracy.get_title(loc="left") == "Held-out accuracy: 70.0 %"
+    assert accuracy.get_title(loc="left") == "Held-out accuracy of the network: 70.0 %"
     assert loss.get_title(loc="left") == "Loss: held out 0.700, training 0.400 (dashed)"
     # Of the second epoch, which has the least held-out loss, the weights are kept.
     assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [2]
