@@ -168,10 +168,11 @@ def _predict(
             result = classifier.predict(in_memory, progress, stop, symmetries=symmetries)
         del patches
         release_memory(classifier.device)
-    if scale is None and card.apparent_size is not None:
+    if scale is None and card.apparent_size is not None and card.scale is not None:
         with _timed(seconds, "scale"):
-            measured = measure_image(analysis.table, result.embedding, card)
-            scale = find_scales([measured], [analysis.table], card)[1][0]
+            references = card.apparent_size, card.scale
+            measured = measure_image(analysis.table, result.embedding, *references)
+            scale = find_scales([measured], [analysis.table], *references)[1][0]
     analysis = replace(
         analysis,
         patches=in_memory,

@@ -83,11 +83,12 @@ def label_session(
         If ``stop()`` returns True.
     """
     from ..models.classifier import load_classifier
-    from ..models.session_images import find_scales, measure_image
+    from ..models.session_images import find_scales, measure_image, session_reference
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model
     card = classifier.card
-    if card.scale is None or not analyses:
+    reference = session_reference(card)
+    if card.scale is None or reference is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, len(analyses), "Finding the scales of the session")
     measured = []
@@ -102,8 +103,12 @@ def label_session(
         if composition is not None:
             shares = np.array([composition.get(name, 0.0) for name in card.classes])
             shares = shares / shares.sum()
-        measured.append(measure_image(analysis.table, analysis.embedding, card, shares))
-    session, scales = find_scales(measured, [a.table for a in analyses], card, prior)
+        measured.append(
+            measure_image(analysis.table, analysis.embedding, reference, card.scale, shares)
+        )
+    session, scales = find_scales(
+        measured, [a.table for a in analyses], reference, card.scale, prior
+    )
     labelled, n_changed = [], 0
     for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
         check(stop)

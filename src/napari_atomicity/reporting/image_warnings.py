@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import AGGREGATE, UNKNOWN
-from ..statistics.ratios import CONDITIONS_DIFFER, counted, images_that_differ
+from ..statistics.ratio_notes import CONDITIONS_DIFFER
+from ..statistics.ratios import counted, images_that_differ
 from .template_data import sentence
 
 LOW_CONFIDENCE = 0.7
