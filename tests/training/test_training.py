@@ -51,6 +51,7 @@ def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path):
     assert loaded == card or loaded.to_dict() == card.to_dict()
     assert card.classes == ("Pt19", "Pt70")
     assert set(card.thresholds) >= {"diameter", "intensity"}
+    assert len(card.diameter_density) == len(card.classes)
     assert card.data["held_out_images"] >= 2
     assert tensors["reference.map"].shape == (len(tensors["reference.label"]), 2)
     assert any("Epoch 3" in message for _, _, message in seen)

@@ -216,7 +216,7 @@ class _RatioSource:
     ) -> None:
         in_ratios = table[counted(table)]
         refuse_unavailable(method.name, method.card, in_ratios)
-        self.method = method
+        self.method, self._notes = method, notes
         wanted = [*(classes_of(table) if classes is None else classes), *method.model_classes]
         self.classes = _all_classes(table["label"].astype(str), wanted)
         self.images = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))

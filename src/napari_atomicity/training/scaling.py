@@ -18,6 +18,7 @@ from ..models.intensity_scale import (
 )
 from ..models.session_images import find_scales, measure_image
 from .data import KNOWN_SCALE, PatchSet
+from .diameter_density import fit_diameter_density
 
 FindScales = Callable[[Sequence[pd.DataFrame], ScaleReference], Sequence[ConstrainedMixture]]
 """Function that finds the scale of each image from the cluster tables of all of them."""
@@ -121,6 +122,30 @@ def fit_scale_reference(train: PatchSet, classes: Sequence[str]) -> ScaleReferen
     return ScaleReference.fit(
         intensity, table["diameter_nm"].to_numpy(float), table["truth"].to_numpy(), classes
     )
+
+
+def fit_class_diameters(
+    train: PatchSet, classes: Sequence[str], reference: ScaleReference
+) -> tuple[tuple[float, ...], ...]:
+    """Fit the densities of the diameters of the classes to complete, isolated clusters.
+
+    Parameters
+    ----------
+    train : PatchSet
+        Clusters of known class.
+    classes : sequence of str
+        Classes in order of size.
+    reference : ScaleReference
+        Reference of the same classes.
+
+    Returns
+    -------
+    tuple of tuple of float, shape (n_classes, n_residuals)
+        For `ModelCard.diameter_density`.
+    """
+    table = train.table[usable(train.table) & train.table["truth"].isin(list(classes))]
+    label = table["truth"].map(list(classes).index).to_numpy(int)
+    return fit_diameter_density(table["diameter_nm"].to_numpy(float), label, reference)
 
 
 def select_classes(part: PatchSet, classes: Sequence[str]) -> PatchSet:
