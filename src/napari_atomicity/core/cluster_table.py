@@ -53,6 +53,20 @@ _BEFORE_PROBABILITIES = (
     Column("touches_border", "bool", "", "the outline is cut by the edge of the image"),
     Column("touches_neighbour", "bool", "", "the outline touches that of another cluster"),
     Column(
+        "clipped",
+        "float64",
+        "",
+        "fraction of the pixels inside the outline at the upper limit of the recorded range; "
+        "what they have lost is estimated in integrated_intensity",
+    ),
+    Column(
+        "response",
+        "float64",
+        "",
+        "relative response of the recording at the cluster, by which intensities are divided; 1 "
+        "without shading",
+    ),
+    Column(
         "label",
         TEXT,
         "",

@@ -36,6 +36,7 @@ from .patches import (
     patch_positions,
     sample_patches,
 )
+from .recording import recording_of
 
 _log = logging.getLogger(__name__)
 
@@ -173,7 +174,12 @@ def patches_on_device(
     out = {c: torch.zeros((n, size, size), device=device) for c in settings.channels}
     frames, centres, middles = patch_positions(micrograph, table)
     for index in np.unique(frames):
-        frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
+        frame = Frame(
+            micrograph.frame(int(index)),
+            pixel_nm,
+            window_nm=BACKGROUND_WINDOW_NM,
+            recording=recording_of(micrograph, int(index)),
+        )
         for tile in tiles(frame.shape, tile_px):
             rows = np.flatnonzero((frames == index) & tile.holds(middles))
             if len(rows) == 0:
