@@ -37,16 +37,22 @@ SPIKE = 4.0
 """Pixels at the limit relative to those of any other value near it: less is no clipping."""
 BAND = 0.1
 """Width of the range below the limit that gives the density, relative to limit minus mean."""
-MAX_EXCESS = 0.5
-"""Largest mean excess, relative to limit minus mean. Captions and scale bars have no tail."""
+MAX_EXCESS = 1.0
+"""Largest mean excess, relative to limit minus mean."""
+SOLID = 0.9
+"""Mean root density above which nothing is estimated: scale bars, captions, saturated areas."""
 DENSITY_SIGMA_NM = 0.08
 """Blur that gives the local density of clipped pixels."""
 MIN_SHADING = 0.06
 """Range of the level across the frame, relative to its mean, from which it may be shading."""
-SLOPE_TOLERANCE = 0.1
-"""Allowed difference from 1 of the slope of ln noise over ln level."""
-MIN_EXPLAINED = 0.9
-"""Minimum fraction of the variance of the level that the smooth surface explains."""
+NOISE_TOLERANCE = 0.07
+"""Change of ln noise across the frame that the thickness of the support may add or take."""
+MAX_SLOPE_ERROR = 0.35
+"""Largest difference from 1 of the slope of ln noise over ln level, for any range."""
+MIN_EXPLAINED = 0.97
+"""Fraction of the variance of the level that a smooth surface explains if it is shading."""
+AMBIGUOUS_RANGE = 0.15
+"""Range of the level from which it is worth telling that it may be shading."""
 MIN_FLOOR = 0.02
 """Fraction of pixels at the lower limit from which the level of the support is uncertain."""
 _BINS = 20  # of a hundredth of limit minus mean, to find where a blurred spike starts
@@ -76,7 +82,7 @@ class Clipping:
     limit: float
     fraction: float
     excess: float
-    mean_root_density: float = 1.0
+    mean_root_density: float
 
 
 @dataclass(frozen=True)
@@ -291,13 +297,14 @@ def _find_clipping(micrograph: Micrograph, index: int, ends: _Extremes) -> Clipp
     n_clipped = int(np.count_nonzero(near >= limit))
     n_band = int(np.count_nonzero((near >= limit - BAND * height) & (near < limit)))
     excess = BAND * height * n_clipped / n_band if n_band else 0.0
-    clipping = Clipping(limit, n_clipped / ends.n, min(excess, MAX_EXCESS * height))
     roots = [
         np.sqrt(density[inside])
         for part in micrograph.strips(index)
         for inside, density in [_clipped_density(part, limit, micrograph.calibrated())]
     ]
-    return replace(clipping, mean_root_density=float(np.concatenate(roots).mean()))
+    root = float(np.concatenate(roots).mean())
+    excess = min(excess, MAX_EXCESS * height) if root <= SOLID else 0.0
+    return Clipping(limit, n_clipped / ends.n, excess, root)
 
 
 def _spike_width(below: np.ndarray, high: float, height: float) -> float:
@@ -387,14 +394,13 @@ def _find_shading(view: FrameView) -> tuple[Shading | None, bool]:
         return None, False
     terms = np.stack(_terms(v, u), axis=1)
     surface, explained = _robust_surface(terms, level)
-    smallest, largest = surface.min(), surface.max()
-    if smallest <= 0 or largest - smallest < MIN_SHADING * level.mean():
+    change = float(np.ptp(surface) / level.mean())
+    if surface.min() <= 0 or change < MIN_SHADING:
         return None, False
-    if explained < MIN_EXPLAINED:
-        return None, False
-    slope = _slope(np.log(surface), np.log(noise))
-    if abs(slope - 1) > SLOPE_TOLERANCE:
-        return None, abs(slope - 1) < 3 * SLOPE_TOLERANCE
+    error = abs(_slope(np.log(surface), np.log(noise)) - 1)
+    if explained < MIN_EXPLAINED or error > min(NOISE_TOLERANCE / change, MAX_SLOPE_ERROR):
+        likely = explained >= MIN_EXPLAINED - 0.05 and error <= MAX_SLOPE_ERROR
+        return None, change >= AMBIGUOUS_RANGE and likely
     coefficients = np.linalg.lstsq(terms, surface, rcond=None)[0]
     shape = (int(height), int(width))
     raw = Shading(tuple(coefficients.tolist()), shape)

@@ -17,7 +17,7 @@ from ..models.analysis import Analysis
 
 MEASURED = (
     "frame", "y_px", "x_px", "y_nm", "x_nm", "diameter_nm", "integrated_intensity",
-    "eccentricity", "touches_border", "touches_neighbour",
+    "eccentricity", "touches_border", "touches_neighbour", "clipped", "response",
 )  # fmt: skip
 """Columns of the cluster table that no model has to do with."""
 LOGGED = (

@@ -180,6 +180,12 @@ _FOURTH = """
 ALTER TABLE clusters ADD COLUMN track_id INTEGER;
 """
 
+# Effects of the recording on a cluster; NULL in files of earlier versions.
+_RECORDING = """
+ALTER TABLE clusters ADD COLUMN clipped REAL;
+ALTER TABLE clusters ADD COLUMN response REAL;
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -199,6 +205,7 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_SECOND),
     _script(_THIRD),
     _script(_FOURTH),
+    _script(_RECORDING),
 )
 """Step i upgrades a file of schema i to schema i + 1; schema 0 is an empty file."""
 

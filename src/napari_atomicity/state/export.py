@@ -197,7 +197,7 @@ class _Export:
                     clusters=len(analysis.table),
                     parameters=analysis.parameters,
                     seconds=analysis.seconds,
-                    warnings=image_warnings(analysis.table),
+                    warnings=image_warnings(analysis.table, analysis.parameters),
                 )
             )
         return [*done, *self.contents.others]

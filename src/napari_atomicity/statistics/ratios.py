@@ -64,6 +64,10 @@ CONDITIONS_DIFFER = (
     "conditions differ from the training of the model: adapt before trusting these ratios"
 )
 """Note on ratios of images whose conditions differ from the training of the model."""
+CLIPPED = "pixels are clipped: intensities of bright clusters are estimates"
+"""Note on ratios of images whose clusters have lost intensity at the limit of the range."""
+MIN_CLIPPED = 0.01
+"""Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
 
 SCHEMA = (
     Column("scope", TEXT, "", 'name of the image, or "all"'),
@@ -216,6 +220,7 @@ class _RatioSource:
         self._counts = _counts(table, self.images, [*self.classes, *NON_CLASS_LABELS])
         self._other_labels = [n for n in NON_CLASS_LABELS if (table["label"] == n).any()]
         self._differing = images_that_differ(table)
+        self._clipped = clipped_images(table)
         probable = [c for c in classes_of(table) if c in self.classes]
         self._evidence = Evidence.from_table(
             in_ratios, self.classes, method.model_classes or probable
@@ -256,7 +261,13 @@ class _RatioSource:
         fractions = self.method.fractions(evidence)
         without = np.full(len(self._other_labels), np.nan)
         description = self.method.describe(is_all)
-        differs = bool(self._differing) if is_all else scope in self._differing
+        notes = [
+            text
+            for text, concerned in (
+                (CONDITIONS_DIFFER, self._differing), (CLIPPED, self._clipped)
+            )
+            if (concerned if is_all else scope in concerned)
+        ]  # fmt: skip
         return pd.DataFrame(
             {
                 "scope": scope,
@@ -264,7 +275,7 @@ class _RatioSource:
                 "count": number[labels].to_numpy(),
                 **{which: np.append(values, without) for which, values in fractions.items()},
                 "method": [description] * len(self.classes) + ["counted"] * len(self._other_labels),
-                "note": CONDITIONS_DIFFER if differs else "",
+                "note": "; ".join(notes),
             }
         )
 
@@ -319,6 +330,14 @@ def images_that_differ(table: pd.DataFrame) -> set[str]:
     if "conditions_differ" not in table.columns:
         return set()
     return set(table.loc[flags(table["conditions_differ"]), "image"].astype(str))
+
+
+def clipped_images(table: pd.DataFrame) -> set[str]:
+    """Return the images whose clusters have lost intensity at the upper limit of the range."""
+    if "clipped" not in table.columns:
+        return set()
+    mean = table["clipped"].astype(float).fillna(0).groupby(table["image"].astype(str)).mean()
+    return set(mean.index[mean >= MIN_CLIPPED])
 
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:
