@@ -241,7 +241,7 @@ def measurement_table(
     """
     centre = frame.to_file_px(np.array([o.centre_px for o in found]).reshape(-1, 2))
     order = np.arange(len(found))
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "image": [image] * len(found),
             "frame": index,
@@ -255,7 +255,11 @@ def measurement_table(
             "eccentricity": [o.eccentricity for o in found],
             "touches_border": [o.touches_border for o in found],
             "touches_neighbour": [o.touches_neighbour for o in found],
-            "clipped": [frame.clipped_fraction(frame.to_file_px(o.polygon_px)) for o in found],
-            "response": frame.recording.response(centre[:, 0], centre[:, 1]),
         }
+    )
+    if frame.recording.is_faithful:
+        return table
+    return table.assign(
+        clipped=[frame.clipped_fraction(frame.to_file_px(o.polygon_px)) for o in found],
+        response=frame.recording.response(centre[:, 0], centre[:, 1]),
     )

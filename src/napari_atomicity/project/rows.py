@@ -17,7 +17,7 @@ from ..models.analysis import Analysis
 
 MEASURED = (
     "frame", "y_px", "x_px", "y_nm", "x_nm", "diameter_nm", "integrated_intensity",
-    "eccentricity", "touches_border", "touches_neighbour", "clipped", "response",
+    "eccentricity", "touches_border", "touches_neighbour",
 )  # fmt: skip
 """Columns of the cluster table that no model has to do with."""
 LOGGED = (
@@ -25,9 +25,11 @@ LOGGED = (
     "model_id",
 )  # fmt: skip
 """Columns that the log of corrections needs."""
+NOT_PREDICTED = ("excluded", "track_id", *tables.RECORDING)
+"""Optional columns that no model gives."""
 PREDICTED = (
     "label_predicted", "confidence", "prediction_set", "ood_score", "umap_1", "umap_2",
-    *(name for name in tables.OPTIONAL if name not in ("excluded", "track_id")),
+    *(name for name in tables.OPTIONAL if name not in NOT_PREDICTED),
 )  # fmt: skip
 """Columns that a model gives."""
 
@@ -102,12 +104,13 @@ def _write_clusters(
         [(new[i]["label_corrected"], new[i].get("track_id"), image_id, i) for i in only_label],
     )
     whole = [i for i in changed if i not in set(only_label)]
+    written = (*MEASURED, *tables.RECORDING)
     db.executemany(
-        f"INSERT OR REPLACE INTO clusters (image_id, cluster_id, {', '.join(MEASURED)}, "
-        f"label_corrected, track_id, model_id, outline) VALUES ({_marks(len(MEASURED) + 6)})",
+        f"INSERT OR REPLACE INTO clusters (image_id, cluster_id, {', '.join(written)}, "
+        f"label_corrected, track_id, model_id, outline) VALUES ({_marks(len(written) + 6)})",
         [
             (
-                image_id, i, *map(new[i].get, MEASURED),
+                image_id, i, *map(new[i].get, written),
                 new[i]["label_corrected"], new[i].get("track_id"), new[i]["model_id"] or None,
                 outlines[i],
             )

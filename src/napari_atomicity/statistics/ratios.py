@@ -66,7 +66,7 @@ CONDITIONS_DIFFER = (
 """Note on ratios of images whose conditions differ from the training of the model."""
 CLIPPED = "pixels are clipped: intensities of bright clusters are estimates"
 """Note on ratios of images whose clusters have lost intensity at the limit of the range."""
-MIN_CLIPPED = 0.01
+MIN_CLIPPED_FRACTION = 0.01
 """Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
 
 SCHEMA = (
@@ -337,7 +337,7 @@ def clipped_images(table: pd.DataFrame) -> set[str]:
     if "clipped" not in table.columns:
         return set()
     mean = table["clipped"].astype(float).fillna(0).groupby(table["image"].astype(str)).mean()
-    return set(mean.index[mean >= MIN_CLIPPED])
+    return set(mean.index[mean >= MIN_CLIPPED_FRACTION])
 
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:
