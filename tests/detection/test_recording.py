@@ -93,11 +93,15 @@ def test_tiles_patches_and_manual_measurements_agree_with_the_whole():
     frame = Frame(image.frame(), PIXEL_NM, recording=recording)
     everything = frame.values(Tile(0, 600, 0, 600))
     assert everything.max() > 255
-    np.testing.assert_array_equal(frame.values(Tile(90, 200, 130, 290)), everything[90:200, 130:290])
+    np.testing.assert_array_equal(
+        frame.values(Tile(90, 200, 130, 290)), everything[90:200, 130:290]
+    )
     table = detect(image).table
     row = table.loc[table["clipped"].idxmax()]
     patch = extract_patches(image, table.loc[[row.name]], PatchSettings())["raw"]
-    plain = extract_patches(micrograph(as_recorded()), table.loc[[row.name]], PatchSettings())["raw"]
+    plain = extract_patches(micrograph(as_recorded()), table.loc[[row.name]], PatchSettings())[
+        "raw"
+    ]
     gain = np.median(plain[patch > 50] / patch[patch > 50])
     assert patch.sum() * gain == pytest.approx(plain.sum(), rel=0.08)
     again = measure_at(image, 0, row["y_px"], row["x_px"]).table.iloc[0]
