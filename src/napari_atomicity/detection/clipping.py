@@ -78,6 +78,7 @@ class Extremes:
 
 
 def find_extremes(micrograph: Micrograph, index: int) -> Extremes:
+    """Find the extremes of a frame."""
     low, high, n_low, n_high, total, n = np.inf, -np.inf, 0, 0, 0.0, 0
     for part in micrograph.strips(index):
         least, most = float(part.min()), float(part.max())
@@ -103,6 +104,22 @@ def _near(micrograph: Micrograph, index: int, low: float, high: float) -> np.nda
 
 
 def find_clipping(micrograph: Micrograph, index: int, ends: Extremes) -> Clipping | None:
+    """Find the upper limit of the recorded range.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        A calibrated image or stack.
+    index : int
+        The frame.
+    ends : Extremes
+        Extremes of the frame.
+
+    Returns
+    -------
+    Clipping or None
+        None if no spike is at the end of the histogram.
+    """
     height = ends.high - ends.mean
     near = _near(micrograph, index, ends.high - 2 * BAND * height, ends.high)
     below = near[near < ends.high]
@@ -138,7 +155,21 @@ def _spike_width(below: np.ndarray, high: float, height: float) -> float:
 def clipped_density(
     part: np.ndarray, limit: float, pixel_nm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which pixels are clipped and the local density of such pixels, both (Y, X)."""
+    """Return which pixels are clipped and the local density of such pixels, both (Y, X).
+
+    Parameters
+    ----------
+    part : ndarray of shape (Y, X)
+        Recorded pixels.
+    limit : float
+        Pixels of at least this value are clipped.
+    pixel_nm : float
+        Edge length of a pixel in nm.
+
+    Returns
+    -------
+    tuple of ndarray
+    """
     inside = np.asarray(part >= limit)
     if not inside.any():
         return inside, inside.astype(np.float32)
@@ -148,7 +179,21 @@ def clipped_density(
 
 
 def restore_clipped(part: np.ndarray, clipping: Clipping, pixel_nm: float) -> np.ndarray:
-    """Return the pixels with an estimate of what clipped ones have lost."""
+    """Return the pixels with an estimate of what clipped ones have lost.
+
+    Parameters
+    ----------
+    part : ndarray of shape (Y, X)
+        Recorded pixels.
+    clipping : Clipping
+        Upper limit of the range.
+    pixel_nm : float
+        Edge length of a pixel in nm.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+    """
     inside, density = clipped_density(part, clipping.limit, pixel_nm)
     if not inside.any():
         return part
@@ -162,6 +207,19 @@ def fraction_at_floor(micrograph: Micrograph, index: int, ends: Extremes) -> flo
     """Return the fraction of pixels at the lower limit if they are a spike, otherwise 0.
 
     Few counted electrons have many zeros, but then the histogram falls from there on.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        A calibrated image or stack.
+    index : int
+        The frame.
+    ends : Extremes
+        Extremes of the frame.
+
+    Returns
+    -------
+    float
     """
     if ends.n_low < MIN_FLOOR * ends.n:
         return 0.0
@@ -177,6 +235,19 @@ def is_nonlinear(micrograph: Micrograph, index: int, ends: Extremes) -> bool:
     """Return whether the gaps between the used levels of 8 bits differ, as after a gamma.
 
     A linear stretch of consecutive levels leaves gaps that differ by one level at most.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        A calibrated image or stack.
+    index : int
+        The frame.
+    ends : Extremes
+        Extremes of the frame.
+
+    Returns
+    -------
+    bool
     """
     if ends.low < 0 or ends.high > 255 or ends.high < 64:
         return False

@@ -59,7 +59,17 @@ class Recording:
         return self.clipping is None and self.shading is None
 
     def cropped(self, top: int, left: int) -> Recording:
-        """Return the recording for a part of the frame that starts at this pixel."""
+        """Return the recording for a part of the frame.
+
+        Parameters
+        ----------
+        top, left : int
+            First pixel of the part in the frame.
+
+        Returns
+        -------
+        Recording
+        """
         return replace(self, origin=(self.origin[0] + top, self.origin[1] + left))
 
     def margin_px(self, pixel_nm: float) -> int:
@@ -99,7 +109,18 @@ class Recording:
         return np.asarray(part >= self.clipping.limit)
 
     def response(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Return the response at points (N,) in pixels; 1 without shading."""
+        """Return the response at points; 1 without shading.
+
+        Parameters
+        ----------
+        y, x : ndarray of shape (N,)
+            Points in pixels.
+
+        Returns
+        -------
+        ndarray of shape (N,)
+            Relative to the mean over the frame.
+        """
         if self.shading is None:
             return np.ones(len(y))
         return self.shading.at(y + self.origin[0], x + self.origin[1]).astype(float)

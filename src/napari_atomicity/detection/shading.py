@@ -46,7 +46,18 @@ class Shading:
     shape: tuple[int, int]
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Evaluate the response at positions (y, x) in pixels that broadcast to one shape."""
+        """Evaluate the response.
+
+        Parameters
+        ----------
+        y, x : ndarray
+            Positions in pixels, which broadcast to one shape.
+
+        Returns
+        -------
+        ndarray, float32
+            Relative to the mean over the frame.
+        """
         v, u = (2 * (p + 0.5) / n - 1 for p, n in zip((y, x), self.shape, strict=True))
         return np.asarray(
             sum(c * t for c, t in zip(self.coefficients, _terms(v, u), strict=True)), np.float32
