@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from napari_atomicity.core.cluster_table import ALL, conform
 from napari_atomicity.statistics.cluster_bootstrap import bootstrap_fractions
 from napari_atomicity.statistics.intervals import wilson_interval
-from napari_atomicity.statistics.ratios import COLUMNS, CONDITIONS_DIFFER, class_ratios
+from napari_atomicity.statistics.ratios import CLIPPED, COLUMNS, CONDITIONS_DIFFER, class_ratios
 from support import synthetic_analysis
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
@@ -105,6 +105,17 @@ def test_an_aggregate_is_no_class():
     assert list(ratios.index) == [*CLASSES, "unknown", "aggregate"]
     assert list(ratios["count"]) == [1, 0, 0, 0, 0]
     assert ratios.loc[["unknown", "aggregate"], "fraction"].isna().all()
+
+
+def test_clipped_images_are_noted():
+    table = cluster_table([("a", "Pt19"), ("a", "Pt41"), ("b", "Pt41")])
+    table["clipped"] = [0.0, 0.15, np.nan]
+    notes = class_ratios(table).groupby("scope")["note"].unique().map(list)
+    assert notes.to_dict() == {"a": [CLIPPED], "b": [""], ALL: [CLIPPED]}
+    both = class_ratios(table.assign(conditions_differ=True), scope="a")["note"]
+    assert (both == f"{CONDITIONS_DIFFER}; {CLIPPED}").all()
+    table["clipped"] = [0.0, 0.001, np.nan]
+    assert (class_ratios(table)["note"] == "").all()
 
 
 def test_images_under_other_conditions_are_noted():

@@ -200,9 +200,10 @@ def same_clusters(before: Analysis | None, after: Analysis | None) -> bool:
     if before is None or after is None or before.regions is not after.regions:
         return False
     a, b = before.table, after.table
-    tracked = ["track_id" in table.columns for table in (a, b)]
-    if any(tracked) and not (all(tracked) and a["track_id"].equals(b["track_id"])):
-        return False
+    for name in ("track_id", *tables.RECORDING):
+        present = [name in table.columns for table in (a, b)]
+        if any(present) and not (all(present) and a[name].equals(b[name])):
+            return False
     return len(a) == len(b) and all(
         np.array_equal(a[name].to_numpy(), b[name].to_numpy(), equal_nan=a[name].dtype.kind == "f")
         for name in ("cluster_id", *MEASURED, "label_corrected")
