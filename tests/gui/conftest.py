@@ -43,8 +43,15 @@ def manifests_read_once():
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def earlier_modules_collected():
+    """Free what the tests of other files have left."""
+    gc.unfreeze()
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
-def earlier_objects_frozen():
+def earlier_objects_frozen(earlier_modules_collected):
     """Let the collector pass over what earlier tests have left, such as imported modules."""
     gc.freeze()
 
