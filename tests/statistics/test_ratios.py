@@ -114,6 +114,17 @@ def test_an_aggregate_is_no_class():
     assert ratios.loc[["unknown", "aggregate"], "fraction"].isna().all()
 
 
+def test_clipped_images_are_noted():
+    table = cluster_table([("a", "Pt19"), ("a", "Pt41"), ("b", "Pt41")] * 10)
+    table["clipped"] = [0.0, 0.15, np.nan] * 10
+    notes = class_ratios(table).groupby("scope")["note"].first()
+    assert "clipped" in notes["a"] and "clipped in 1 of 2" in notes[ALL] and notes["b"] == ""
+    both = class_ratios(table.assign(conditions_differ=True), scope="a")["note"]
+    assert both.str.startswith(CONDITIONS_DIFFER).all() and both.str.contains("clipped").all()
+    table["clipped"] = [0.0, 0.001, np.nan] * 10
+    assert (class_ratios(table)["note"] == "").all()
+
+
 def test_images_under_other_conditions_are_noted():
     table = cluster_table([("a", "Pt19"), ("b", "Pt41"), ("a", "unknown")] * 10)
     assert (class_ratios(table)["note"] == "").all()
@@ -127,9 +138,10 @@ def test_images_under_other_conditions_are_noted():
 
 def test_each_reason_that_limits_the_use_of_ratios_is_noted():
     table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 9 + [("c", "Pt41")] * 2)
+    table["clipped"] = np.where(table["image"] == "b", 0.1, 0.0)
     limits = {
         "a": ImageLimits(scale_probability=0.4, peaks_atoms=(48.2, 25.1)),
-        "b": ImageLimits(scale_probability=0.95, clipped=0.01, peaks_atoms=(48.2, 25.1)),
+        "b": ImageLimits(scale_probability=0.95, peaks_atoms=(48.2, 25.1)),
     }
     notes = class_ratios(table, limits=limits).groupby("scope")["note"].first()
     misfit = "does not fit the classes of the model: peaks at 25 and 48 atoms"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..detection import DetectionSettings, detect
+from ..detection.recording import recording_of
 from ..models.analysis import Analysis
 
 if TYPE_CHECKING:
@@ -70,9 +71,19 @@ def detect_clusters(
         micrograph,
         found.table,
         found.outlines,
-        parameters={"detection": asdict(settings)},
+        parameters={"detection": asdict(settings), **_recording(micrograph)},
         seconds=seconds,
     )
+
+
+def _recording(micrograph: Micrograph) -> dict[str, Any]:
+    """Return the effects of the recording as a parameter; none for a faithful recording.
+
+    Of a stack, the first frame that has an effect represents it.
+    """
+    frames = (recording_of(micrograph, i).provenance() for i in range(micrograph.n_frames))
+    found = next(filter(None, frames), None)
+    return {} if found is None else {"recording": found}
 
 
 def classify_clusters(

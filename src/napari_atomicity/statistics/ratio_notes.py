@@ -17,8 +17,6 @@ MIN_CLUSTERS = 10
 """Number of counted clusters of an image below which ratios are noted."""
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
-MAX_CLIPPED = 1e-3
-"""Fraction of pixels at an end of the range of values above which an image counts as clipped."""
 SEPARATOR = "; "
 """Between the reasons of a note."""
 
@@ -31,14 +29,14 @@ class ImageLimits:
     ----------
     scale_probability : float, optional
         Probability that its intensity scale is right; None if it was not estimated.
-    clipped : float
-        Fraction of its pixels at an end of the range of values.
+    is_clipped : bool
+        Whether its clusters have lost intensity at the limit of the range of values.
     peaks_atoms : tuple of float
         Peaks of the numbers of atoms of a session that does not fit the classes of the model.
     """
 
     scale_probability: float | None = None
-    clipped: float = 0.0
+    is_clipped: bool = False
     peaks_atoms: tuple[float, ...] = ()
 
     @property
@@ -81,8 +79,8 @@ def ratio_notes(
             sum(image.scale_is_uncertain for image in limits),
         ),
         (
-            "pixels are clipped{}: intensities of bright clusters are lower bounds",
-            sum(image.clipped > MAX_CLIPPED for image in limits),
+            "pixels are clipped{}: intensities of bright clusters are estimates",
+            sum(image.is_clipped for image in limits),
         ),
     ):
         if concerned:

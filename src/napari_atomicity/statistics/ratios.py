@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from ..core.model_card import ModelCard
 
 
+MIN_CLIPPED_FRACTION = 0.01
+"""Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
 SCHEMA = (
     Column("scope", TEXT, "", 'name of the image, or "all"'),
     Column("class", TEXT, "", "class of the model, or a label that is no class"),
@@ -216,7 +218,7 @@ class _RatioSource:
     ) -> None:
         in_ratios = table[counted(table)]
         refuse_unavailable(method.name, method.card, in_ratios)
-        self.method, self._notes = method, notes
+        self.method = method
         wanted = [*(classes_of(table) if classes is None else classes), *method.model_classes]
         self.classes = _all_classes(table["label"].astype(str), wanted)
         self.images = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
@@ -224,7 +226,11 @@ class _RatioSource:
         self._counts = _counts(table, self.images, [*self.classes, *NON_CLASS_LABELS])
         self._other_labels = [n for n in NON_CLASS_LABELS if (table["label"] == n).any()]
         self._differing = images_that_differ(table)
-        self._limits = [limits.get(name, ImageLimits()) for name in self.images]
+        clipped = clipped_images(table)
+        self._limits = [
+            replace(limits.get(name, ImageLimits()), is_clipped=name in clipped)
+            for name in self.images
+        ]
         probable = [c for c in classes_of(table) if c in self.classes]
         self._evidence = Evidence.from_table(
             in_ratios, self.classes, method.model_classes or probable
@@ -337,6 +343,14 @@ def images_that_differ(table: pd.DataFrame) -> set[str]:
     if "conditions_differ" not in table.columns:
         return set()
     return set(table.loc[flags(table["conditions_differ"]), "image"].astype(str))
+
+
+def clipped_images(table: pd.DataFrame) -> set[str]:
+    """Return the images whose clusters have lost intensity at the upper limit of the range."""
+    if "clipped" not in table.columns:
+        return set()
+    mean = table["clipped"].astype(float).fillna(0).groupby(table["image"].astype(str)).mean()
+    return set(mean.index[mean >= MIN_CLIPPED_FRACTION])
 
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:
