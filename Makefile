@@ -42,6 +42,7 @@ model: setup ## Train the shipped models on simulated images (about an hour)
 
 accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
 	$(BIN)/python docs/make_accuracy.py
+	$(BIN)/python docs/make_sessions.py
 
 atoms: setup ## How well single atoms are found, counted and spread, into docs/ (hours with --retrain)
 	$(BIN)/python docs/make_atoms_accuracy.py

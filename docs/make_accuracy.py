@@ -268,7 +268,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "accuracy.md")
     options = parser.parse_args()
     if not options.data.is_dir():
-        raise SystemExit(f"{options.data} is not there: give the folder with --data")
+        print(f"{options.data} is not there, so this part of {options.out.name} stays as it is")
+        return
     options.build.mkdir(parents=True, exist_ok=True)
     shipped = {n: Model(*read_model(find_model(n))) for n in ("raw", "dual")}
     own, seconds = trained(options.data, options.build)
@@ -327,8 +328,16 @@ def main() -> None:
         HERE / "images/reliability.png",
     )
     text = "\n".join(lines)
-    options.out.write_text(text, encoding="utf-8")
+    options.out.write_text(text + other_sections(options.out), encoding="utf-8")
     print(text)
+
+
+def other_sections(page: Path) -> str:
+    """What `make_sessions.py` has written at the end of the page."""
+    if not page.is_file():
+        return ""
+    _, marker, rest = page.read_text(encoding="utf-8").partition("<!-- sessions: begin -->")
+    return f"\n{marker}{rest}" if marker else ""
 
 
 def introduction(families: dict[str, dict[str, Model]]) -> list[str]:

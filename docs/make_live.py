@@ -42,6 +42,7 @@ from napari_atomicity.pipeline.live import conditions_of
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope, Scan
+from napari_atomicity.simulation.sessions import random_image_settings
 from napari_atomicity.simulation.structures import Isomer, library_of
 
 HERE = Path(__file__).resolve().parent
@@ -104,21 +105,6 @@ def changed(settings: FieldSettings, by: float) -> FieldSettings:
     )
 
 
-def of_image(settings: FieldSettings, rng: np.random.Generator) -> FieldSettings:
-    """No two images of a session are under quite the same conditions."""
-    of = settings.microscope
-    microscope = replace(
-        of,
-        dose_e_per_a2=of.dose_e_per_a2 * np.exp(rng.normal(0, 0.1)),
-        defocus_nm=of.defocus_nm + rng.normal(0, 2),
-        astigmatism_nm=abs(rng.normal(0, 0.7)),
-        astigmatism_rad=rng.uniform(0, np.pi),
-        black_level=of.black_level + rng.normal(0, 20),
-    )
-    carbon_nm = settings.carbon_nm * np.exp(rng.normal(0, 0.1))
-    return replace(settings, carbon_nm=carbon_nm, microscope=microscope)
-
-
 @cache
 def tools() -> tuple[Classifier, list[Isomer]]:
     """Of a process: the model and the clusters."""
@@ -169,7 +155,9 @@ def recorded(
     classifier, library = tools()
 
     def one(settings: FieldSettings) -> dict[str, Any]:
-        field = simulate_field(library, of_image(settings, rng), int(rng.integers(1 << 31)))
+        field = simulate_field(
+            library, random_image_settings(settings, rng), int(rng.integers(1 << 31))
+        )
         return seen(field.micrograph, classifier)
 
     return {kind: [one(settings) for settings in images] for kind, images in plan.items()}

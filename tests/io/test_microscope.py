@@ -83,9 +83,11 @@ def save_velox(path, images):
                         "PixelUnitY": unit,
                         "DetectorIndex": "0",
                     },
-                    "Detectors": {"Detector-0": {"DetectorName": title}},
+                    "Detectors": {
+                        "Detector-0": {"DetectorName": title, "DetectorType": "", "Gain": "26.5"}
+                    },
                     "Scan": {"DwellTime": "1e-06", "FrameTime": "1.5"},
-                    "Optics": {"AccelerationVoltage": "300000"},
+                    "Optics": {"AccelerationVoltage": "300000", "CameraLength": "0.115"},
                     "Instrument": {"InstrumentModel": "Spectra", "InstrumentId": "1"},
                     "Acquisition": {"AcquisitionStartDatetime": {"DateTime": "1600000000"}},
                 }
@@ -190,6 +192,8 @@ def test_velox_takes_the_haadf_image(tmp_path):
     assert read.metadata["image_in_file"] == "2 of 3"
     assert read.metadata["dwell_time_us"] == pytest.approx(1)
     assert read.metadata["voltage_kv"] == pytest.approx(300)
+    assert read.metadata["camera_length_mm"] == pytest.approx(115)
+    assert (read.metadata["detector"], read.metadata["gain"]) == ("HAADF", 26.5)
 
 
 def test_velox_takes_the_first_image_without_haadf(tmp_path):

@@ -285,6 +285,7 @@ def test_fei_metadata(path):
     text = (
         "[User]\nDate=01/02/2020\n[System]\nSystemType=Titan\n[Beam]\nHV=200000\n"
         "[Scan]\nPixelWidth=4e-11\nPixelHeight=4e-11\nDwelltime=1e-05\n"
+        "[Detectors]\nNumber=1\nName=HAADF\n[HAADF]\nContrast=26.5\nBrightness=40\n"
     )
     write(path, extratags=[(34682, 2, 0, text, True)])
     read = load(path)
@@ -292,6 +293,7 @@ def test_fei_metadata(path):
     assert read.metadata["instrument"] == "Titan"
     assert read.metadata["voltage_kv"] == pytest.approx(200)
     assert read.metadata["dwell_time_us"] == pytest.approx(10)
+    assert (read.metadata["detector"], read.metadata["gain"]) == ("HAADF", 26.5)
 
 
 def test_zeiss_metadata(path):

@@ -23,10 +23,16 @@ from napari_atomicity.models.estimators import (
     pooled,
 )
 from napari_atomicity.models.intensity_scale import fit_image
-from napari_atomicity.models.label_assignment import assign_labels, prediction_sets
+from napari_atomicity.models.label_assignment import (
+    assign_labels,
+    prediction_sets,
+    withhold_labels,
+)
 from napari_atomicity.models.thresholds import by_thresholds, fit_thresholds
+from napari_atomicity.statistics.ratio_notes import MIN_SCALE_PROBABILITY
 from napari_atomicity.training.diameter_density import fit_diameter_density
 from napari_atomicity.training.evaluation import expected_calibration_error
+from support import synthetic_analysis
 
 SIZES = np.array([19, 30, 41, 55, 70])
 CLASSES = tuple(f"Pt{n}" for n in SIZES)
@@ -266,6 +272,24 @@ def test_nothing_is_concluded_of_nothing(tiny_model):
     done = assign_labels(tables.empty(), classifier, classifier.predict(nothing), scale)
     assert len(done) == 0
     assert "n_atoms" in done
+
+
+def test_labels_of_an_uncertain_scale_are_withheld_and_probabilities_kept():
+    analysis = synthetic_analysis(8)
+    table = analysis.table.assign(prediction_set="Pt19|Pt30")
+    table.loc[0, ["label_predicted", "label", "confidence"]] = ["unknown", "unknown", 0.0]
+    table.loc[1, ["label_corrected", "label"]] = ["Pt70", "Pt70"]
+    kept = withhold_labels(table, MIN_SCALE_PROBABILITY)
+    pd.testing.assert_frame_equal(kept, table)
+    found = withhold_labels(table, 0.3)
+    assert found["label_predicted"].tolist() == ["unknown", *[""] * 7]
+    assert found["label"].tolist() == ["unknown", "Pt70", *[""] * 6]
+    assert found["confidence"].isna().tolist() == [False, *[True] * 7]
+    same = [c for c in table if c.startswith("p_") or c == "prediction_set"]
+    pd.testing.assert_frame_equal(found[same], table[same])
+    tables.validate(found)
+    assert (withhold_labels(table, 0.9, limit=0.95)["label_predicted"] == "").sum() == 7
+    assert (withhold_labels(table, np.nan)["label_predicted"] == "").sum() == 7
 
 
 def test_prediction_sets_hold_the_best_and_have_no_gaps():

@@ -11,11 +11,14 @@ import pandas as pd
 import pytest
 from bench import analysed, write_image
 
+from napari_atomicity import load
+from napari_atomicity.core.acquisition_session import SessionEntry
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.label_rules import label_that_counts
 from napari_atomicity.project.schema import SCHEMA, STEPS
 from napari_atomicity.state.analysis_updates import mark_excluded
+from napari_atomicity.state.project_saver import SESSION_COLUMNS
 from napari_atomicity.state.window_state import WindowState
 
 
@@ -51,6 +54,18 @@ def test_what_goes_in_comes_out(folder, project):
     np.testing.assert_array_equal(stored.micrograph.data, before.micrograph.data)
     assert stored.next_id == 13
     assert project.load("b.tif").analysis is None
+
+
+def test_effects_of_the_recording_are_stored_where_there_are_any(folder, project):
+    before = analysed(folder / "a.tif")
+    n = len(before.table)
+    table = before.table.assign(clipped=np.linspace(0, 0.2, n), response=np.linspace(0.8, 1.1, n))
+    edit = ImageEdit("a.tif", EditKind.ANALYSIS, "Ada")
+    project.record(edit, before, replace(before, table=table))
+    project.flush()
+    after = project.load("a.tif").analysis.table
+    pd.testing.assert_frame_equal(after[["clipped", "response"]], table[["clipped", "response"]])
+    assert set(after.columns) == {*before.table.columns, "clipped", "response"}
 
 
 def test_images_and_their_states(project, state):
@@ -620,3 +635,93 @@ def test_a_long_step_that_is_cut_off_leaves_nothing_in_the_file(project, folder)
     with sqlite3.connect(path) as other:
         assert other.execute("SELECT value FROM settings WHERE key = 'view'").fetchone()
     assert len(project.corrections()) > len(before)
+
+
+def test_sessions_and_known_samples_are_stored_and_undone(project, three):
+    seen = []
+    three.changed.connect(lambda *change: seen.append(change))
+    three.sessions.group(["a.tif", "b.tif"], "evening")
+    three.sessions.set_known(["b.tif"], {"Pt19": 1, "Pt41": 1})
+    known = SessionEntry("evening", {"Pt19": 1, "Pt41": 1})
+    assert project.image_files.session_entries() == {
+        "a.tif": SessionEntry("evening"),
+        "b.tif": known,
+    }
+    assert seen == [
+        (("a.tif", "b.tif"), SESSION_COLUMNS, frozenset()),
+        (("b.tif",), SESSION_COLUMNS, frozenset()),
+    ]
+    evening, morning = three.sessions.groups()
+    assert (evening.name, morning.name, morning.images) == ("evening", "morning", ("c.tif",))
+    assert evening.known == {"b.tif": {"Pt19": 0.5, "Pt41": 0.5}}
+    assert [s.description for s in three.history][-2:] == [
+        "session evening of 2 images",
+        "Pt19:1, Pt41:1 in 1 image",
+    ]
+    three.history.undo()
+    assert project.image_files.session_entries()["b.tif"] == SessionEntry("evening")
+    three.history.undo()
+    assert project.image_files.session_entries() == {}
+    assert [s.name for s in three.sessions.groups()] == ["morning"]
+    three.history.redo()
+    three.history.redo()
+    project.close()
+    again, other = opened(project.path)
+    assert again.sessions.groups()[0].known == evening.known
+    other.close()
+
+
+def test_a_name_that_is_joined_is_kept_by_all_images_of_the_session(three):
+    three.sessions.group(["c.tif"], "evening")
+    three.sessions.group(["c.tif"], "morning")
+    assert {i: e.session for i, e in three.sessions.entries.items()} == dict.fromkeys(
+        ("a.tif", "b.tif", "c.tif"), "morning"
+    )
+    three.sessions.derive(["a.tif", "b.tif", "c.tif"])
+    assert three.sessions.entries == {}
+    assert three.sessions.free_name("morning") == "morning (2)"
+    n_steps = len(three.history)
+    three.sessions.derive(["a.tif"])  # nothing to do
+    assert len(three.history) == n_steps
+
+
+def test_sessions_that_can_not_be_written_are_written_later(project, three, monkeypatch):
+    def refuse(*_):
+        raise AtomicityError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(project.image_files, "set_session", refuse)
+        three.sessions.group(["a.tif"], "evening")
+        assert "disk is full" in three.unsaved
+    assert project.image_files.session_entries() == {}
+    assert three.save_again()
+    assert project.image_files.session_entries() == {"a.tif": SessionEntry("evening")}
+
+
+def test_sessions_of_another_project_are_merged_where_this_one_has_none(project, three, tmp_path):
+    project.image_files.update_metadata(load(project.images()[1].path))
+    theirs = project.copy(tmp_path / "bob.atomicity")
+    bob, other = opened(theirs)
+    bob.sessions.group(["a.tif", "b.tif"], "theirs")
+    bob.sessions.set_known(["a.tif"], {"Pt55": 1})
+    other.close()
+    three.sessions.group(["a.tif"], "mine")
+    three.merge(theirs)
+    found = project.image_files.session_entries()
+    assert found["a.tif"] == three.sessions.get("a.tif") == SessionEntry("mine", {"Pt55": 1})
+    assert found["b.tif"] == SessionEntry("theirs")
+
+
+def test_a_project_without_sessions_is_read_without_an_upgrade(project, three):
+    three.sessions.group(["a.tif"], "evening")
+    project.close()
+    with sqlite3.connect(project.path) as db:  # as version 0.1 wrote it
+        db.execute("DROP TABLE image_sessions")
+        db.execute("PRAGMA user_version = 4")
+    with Project(project.path, read_only=True) as old:
+        assert old.image_files.session_entries() == {}
+        assert old.load("a.tif").analysis is not None
+    with Project(project.path) as upgraded:
+        assert upgraded.backup is not None
+        upgraded.image_files.set_session("a.tif", SessionEntry("night"), "Ada")
+        assert upgraded.image_files.session_entries() == {"a.tif": SessionEntry("night")}

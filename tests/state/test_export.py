@@ -113,12 +113,16 @@ def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
     state.clusters.set_analysis(analyses(1)[0])
     state.add_image(Micrograph(np.ones((8, 8)), 0.1, "later.tif"))
     state.clusters.relabel([("0.tif", 1)], "Pt70")
+    state.sessions.group(["0.tif"], "may")
+    state.sessions.set_known(["0.tif"], {"Pt19": 1, "Pt70": 1})
     export(state, tmp_path, Choices(figures=False))
     assert read_clusters(tmp_path / "clusters.csv").loc[0, "label_corrected"] == "Pt70"
     text = (tmp_path / "report.html").read_text()
     assert "later.tif" in text and "not analysed yet" in text
     record = json.loads((tmp_path / "run.json").read_text())
     assert [i["status"] for i in record["images"]] == ["done", "not reached"]
+    assert [i["session"] for i in record["images"]] == ["may", ""]
+    assert record["images"][0]["known"] == {"Pt19": 0.5, "Pt70": 0.5}
     assert not (tmp_path / "corrections.csv").exists()
 
 

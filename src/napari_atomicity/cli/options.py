@@ -82,6 +82,8 @@ def _options(settings: type) -> Iterator[inspect.Parameter]:
 def _kind(about: Setting, hint: Any) -> Any:
     if about.choices:
         return Literal[tuple(about.choices)]
+    if hint == tuple[str, ...]:  # an option that may be given several times
+        return list[str]
     return Path | None if about.is_path else hint
 
 
@@ -108,8 +110,9 @@ def _build(settings: type, values: dict[str, Any], **others: Any) -> Any:
             others[name] = _build(hint, values)
         elif name in known and name in values:
             value = values[name]
-            is_text = known[name].is_path and value is not None
-            others[name] = str(value) if is_text else value
+            if known[name].is_path and value is not None:
+                value = str(value)
+            others[name] = tuple(value) if hint == tuple[str, ...] else value
     try:
         return settings(**others)
     except AtomicityError as error:

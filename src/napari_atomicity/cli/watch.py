@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, ReadError, TableError
 from ..core.text import pluralise
 from ..pipeline.run_request import RunRequest
 from .common import (
@@ -106,7 +106,7 @@ def _watch(
             return watching.run(
                 functools.partial(_print_live, console), stop, until_idle_s=until_idle_s
             )
-        except ModelError as error:
+        except (ModelError, ReadError, TableError) as error:
             fail(str(error), 2)
 
 

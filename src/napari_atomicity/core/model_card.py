@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
+from .apparent_size import ApparentSize
 from .from_dict import dataclass_from_dict
 from .patches import PatchSettings
 from .scale_reference import ScaleReference
@@ -113,6 +114,9 @@ class ModelCard(Card):
         Geometry of the input.
     scale : ScaleReference, optional
         Reference for the intensity of one atom in an image.
+    apparent_size : ApparentSize, optional
+        Reference for the intensity of one atom in the images of a session, see
+        `models.session_scale`.
     width : int
         Width of the first layer of the network.
     temperature, bias : float, tuple of float
@@ -150,6 +154,7 @@ class ModelCard(Card):
     classes: tuple[str, ...]
     patches: PatchSettings = field(default_factory=PatchSettings)
     scale: ScaleReference | None = None
+    apparent_size: ApparentSize | None = None
     width: int = 16
     temperature: float = 1.0
     bias: tuple[float, ...] = ()

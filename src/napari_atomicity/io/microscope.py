@@ -148,6 +148,15 @@ def _scale(axis: Mapping[str, Any]) -> AxisScale:
 
 
 # ---- instrument
+_DETECTORS = (
+    "DetectorMetadata.DetectorName",
+    "ImageList.TagGroup0.ImageTags.DataBar.Signal Name",
+)
+"""Name of the detector in metadata of Velox and DigitalMicrograph."""
+_GAIN = "DetectorMetadata.Gain"
+"""Gain of the detector in metadata of Velox."""
+
+
 def _get(tree: Any, path: str) -> Any:
     """Return an entry of nested mappings by its dotted path, None if there is none."""
     for key in path.split("."):
@@ -182,9 +191,8 @@ def _instrument(signal: dict[str, Any]) -> dict[str, Any]:
         return None
 
     tem = "Acquisition_instrument.TEM."
-    dwell_s = entry(tem + "dwell_time") or _get(
-        signal.get("original_metadata", {}), "Scan.DwellTime"
-    )
+    original = signal.get("original_metadata", {})
+    dwell_s = entry(tem + "dwell_time") or _get(original, "Scan.DwellTime")
     return known_entries(
         title=_title(signal),
         date=entry("General.date"),
@@ -194,4 +202,7 @@ def _instrument(signal: dict[str, Any]) -> dict[str, Any]:
         voltage_kv=number(entry(tem + "beam_energy")),
         dwell_time_us=number(dwell_s, 1e6),
         magnification=number(entry(tem + "magnification")),
+        camera_length_mm=number(entry(tem + "camera_length")),
+        detector=next(filter(None, (_get(original, path) for path in _DETECTORS)), None),
+        gain=number(_get(original, _GAIN)),
     )

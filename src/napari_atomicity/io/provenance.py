@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
+from ..core.acquisition_session import AcquisitionSession
 
 PACKAGES = (
     "napari",
@@ -88,6 +90,12 @@ class Outcome:
         Pixel size used.
     calibration : str, optional
         Origin of the pixel size.
+    instrument : dict
+        Voltage, camera length, detector, gain and dwell time, as far as the file contains them.
+    session : str
+        Acquisition session of an analysed image.
+    known : dict of str to float
+        Class → share of the clusters, for an image of a known sample.
     clusters, atoms : int, optional
         Numbers of detected clusters and atoms.
     parameters : dict
@@ -106,11 +114,61 @@ class Outcome:
     sha256: str | None = None
     pixel_size_nm: float | None = None
     calibration: str | None = None
+    instrument: dict[str, float | str] = field(default_factory=dict)
+    session: str = ""
+    known: dict[str, float] = field(default_factory=dict)
     clusters: int | None = None
     atoms: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+def assign_sessions(
+    outcomes: Sequence[Outcome], sessions: Iterable[AcquisitionSession]
+) -> list[Outcome]:
+    """Return the outcomes with the session and the known composition of each image.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        Outcomes; those of images without a session stay as they are.
+    sessions : iterable of AcquisitionSession
+        Sessions.
+    """
+    session_of = {image: session for session in sessions for image in session.images}
+    return [
+        replace(
+            outcome,
+            session=session_of[outcome.image].name,
+            known=dict(session_of[outcome.image].known.get(outcome.image, {})),
+        )
+        if outcome.image in session_of
+        else outcome
+        for outcome in outcomes
+    ]
+
+
+def analysed_images(table: Path) -> list[str] | None:
+    """Return the images that the run which wrote a table analysed, even without a row in it.
+
+    Parameters
+    ----------
+    table : pathlib.Path
+        Table of clusters or atoms.
+
+    Returns
+    -------
+    list of str or None
+        None if there is no ``run.json`` in its folder that names the table.
+    """
+    try:
+        record = json.loads((table.parent / "run.json").read_text(encoding="utf-8"))
+        if table.name not in record["outputs"]:
+            return None
+        return [image["image"] for image in record["images"] if image["status"] == "done"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def run_record(

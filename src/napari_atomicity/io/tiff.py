@@ -233,10 +233,13 @@ def _instrument(file: TiffFile) -> dict[str, Any]:
         fei = file.fei_metadata or {}
         volts = fei.get("Beam", {}).get("HV")
         dwell = fei.get("Scan", {}).get("Dwelltime")
+        detector = fei.get("Detectors", {}).get("Name")
         metadata |= known_entries(
             instrument=fei.get("System", {}).get("SystemType"),
             voltage_kv=volts / 1e3 if isinstance(volts, (int, float)) else None,
             dwell_time_us=dwell * 1e6 if isinstance(dwell, (int, float)) else None,
+            detector=detector,
+            gain=fei.get(detector, {}).get("Contrast"),  # sets the gain of the photomultiplier
         )
     return metadata | known_entries(frame_time_s=_frame_time_s(file))
 

@@ -41,12 +41,16 @@ class Measured:
         The intensity of one atom; None if the model does not know how to find it.
     network : ndarray of shape (N, C)
         Calibrated probabilities; NaN where a patch could not be read.
+    by_solution : ndarray of shape (K, N, C), optional
+        The same for each of the K solutions of the scale, from patches in its unit. Default:
+        `network` for all of them.
     """
 
     table: pd.DataFrame
     card: ModelCard
     scale: ConstrainedMixture | None
     network: np.ndarray
+    by_solution: np.ndarray | None = None
 
     @cached_property
     def intensity(self) -> np.ndarray:
@@ -125,18 +129,25 @@ def network(known: Measured) -> np.ndarray:
 def combination(known: Measured) -> np.ndarray:
     """Combine network and constrained mixture in a calibrated pool: (N, C).
 
-    It is as unsure as the scale of the image is. Where the mixture is silent, the network speaks
-    alone.
+    It is as unsure as the scale of the image is: with predictions for each solution of the scale
+    the pools are averaged over the solutions, otherwise the pool is flatter by the doubt of the
+    model. Where the mixture is silent, the network speaks alone.
     """
-    weights = known.card.combination
-    if weights is None or known.scale is None:
+    combined, scale = known.card.combination, known.scale
+    if combined is None or scale is None:
         return known.network
-    return pooled(
-        known.network,
-        known.mixture,
-        np.full(len(known.table), known.scale.certainty),
-        np.array([weights.network, weights.mixture, weights.doubt, *weights.bias]),
-    )
+    weights = np.array([combined.network, combined.mixture, combined.doubt, *combined.bias])
+    if known.by_solution is None:
+        certainty = np.full(len(known.table), scale.certainty)
+        return pooled(known.network, known.mixture, certainty, weights)
+    mixtures = scale.solution_probabilities(known.intensity, known.diameter_nm, False)
+    mixtures[:, ~usable(known.table)] = np.nan
+    certain = np.ones(len(known.table))
+    pools = [
+        pooled(network, mixture, certain, weights)
+        for network, mixture in zip(known.by_solution, mixtures, strict=True)
+    ]
+    return np.einsum("k,knc->nc", scale.weight, pools)
 
 
 def pooled(

@@ -77,7 +77,11 @@ class ConstrainedMixture:
 
     @property
     def certainty(self) -> float:
-        """Weight of the best solution among its rivals, 0 to 1."""
+        """Weight of the best solution among those that were found, 0 to 1.
+
+        It compares solutions under the classes of the model. It is not the probability that the
+        scale is right: sizes or shapes that the model does not know can make a wrong one certain.
+        """
         return float(self.weight[0])
 
     def probabilities(
@@ -92,13 +96,28 @@ class ConstrainedMixture:
         with_shares : bool, optional
             Whether a class that is common in the image is likelier beforehand.
         """
+        p = self.solution_probabilities(intensity, diameter_nm, with_shares)
+        return np.einsum("k,knc->nc", self.weight, p)
+
+    def solution_probabilities(
+        self, intensity: np.ndarray, diameter_nm: np.ndarray, with_shares: bool = True
+    ) -> np.ndarray:
+        """Class probabilities (K, N, C) of clusters in each solution.
+
+        Parameters
+        ----------
+        intensity, diameter_nm : ndarray of shape (N,)
+            Rows that are not positive come out as NaN.
+        with_shares : bool, optional
+            Whether a class that is common in the image is likelier beforehand.
+        """
         good = (intensity > 0) & (diameter_nm > 0)
-        out = np.full((len(intensity), self.shares.shape[1]), np.nan)
+        out = np.full((len(self.weight), len(intensity), self.shares.shape[1]), np.nan)
         x = np.log(np.stack([intensity[good], diameter_nm[good]]).astype(float))
         log_p = _log_densities(_statistics(x), self.shift, self.spread, self.reference)[0]
         if with_shares:
             log_p = log_p + np.log(self.shares)[..., None]
-        out[good] = np.einsum("k,kcn->nc", self.weight, softmax(log_p, axis=1))
+        out[:, good] = softmax(log_p, axis=1).transpose(0, 2, 1)
         return out
 
 
@@ -281,12 +300,12 @@ def fit_image(table: pd.DataFrame, reference: ScaleReference) -> ConstrainedMixt
         rows = np.asarray((table["integrated_intensity"] > 0) & (table["diameter_nm"] > 0))
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
-    bright = _bright(intensity, reference)
+    bright = bright_enough(intensity, reference)
     return fit_constrained_mixture(intensity[bright], diameter_nm[bright], reference)
 
 
-def _bright(intensity: np.ndarray, reference: ScaleReference) -> np.ndarray:
-    """Clusters (N,) bool that are not too faint to have a say; see `FAINTEST`."""
+def bright_enough(intensity: np.ndarray, reference: ScaleReference) -> np.ndarray:
+    """Return which clusters (N,) are bright enough to tell the scale; see `FAINTEST`."""
     if len(intensity) == 0:
         return np.zeros(0, bool)
     span = np.exp(min(reference.log_intensity) - max(reference.log_intensity))
@@ -355,7 +374,7 @@ def _members(
         return None
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
-    bright = _bright(intensity, reference)
+    bright = bright_enough(intensity, reference)
     intensity, diameter_nm = intensity[bright], diameter_nm[bright]
     x = np.log(np.stack([intensity / mixture.intensity_per_atom, diameter_nm], axis=1))
     return x, mixture.probabilities(intensity, diameter_nm)

@@ -6,17 +6,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..detection import DetectionSettings, detect
+from ..detection.recording import recording_of
 from ..models.analysis import Analysis
 
 if TYPE_CHECKING:
-    from ..models.classifier import Classifier
+    from ..models.classifier import Classifier, Prediction
     from ..models.intensity_scale import ConstrainedMixture
+
+
+SAME_SCALE = 0.03
+"""Difference of ln scale below which the network sees the same patches: it was trained with a
+scatter of 4 % of the scale."""
 
 
 @contextmanager
@@ -63,9 +71,19 @@ def detect_clusters(
         micrograph,
         found.table,
         found.outlines,
-        parameters={"detection": asdict(settings)},
+        parameters={"detection": asdict(settings), **_recording(micrograph)},
         seconds=seconds,
     )
+
+
+def _recording(micrograph: Micrograph) -> dict[str, Any]:
+    """Return the effects of the recording as a parameter; none for a faithful recording.
+
+    Of a stack, the first frame that has an effect represents it.
+    """
+    frames = (recording_of(micrograph, i).provenance() for i in range(micrograph.n_frames))
+    found = next(filter(None, frames), None)
+    return {} if found is None else {"recording": found}
 
 
 def classify_clusters(
@@ -110,18 +128,14 @@ def classify_clusters(
         If ``stop()`` returns True.
     """
     from ..models.classifier import Classifier, load_classifier
-    from ..models.intensity_scale import fit_image
 
     symmetries = analysis.symmetries if symmetries is None else symmetries
     seconds = dict(analysis.seconds)
     with _timed(seconds, "load model"):
         classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
     check(stop)
-    reference = classifier.card.scale
-    with _timed(seconds, "scale"):
-        if scale is None and reference is not None:
-            scale = fit_image(analysis.table, reference)
-    return _predict(analysis, classifier, scale, symmetries, seconds, progress, stop)
+    analysis = replace(analysis, seconds=seconds)
+    return _predict(analysis, classifier, scale, symmetries, progress, stop)
 
 
 def _predict(
@@ -129,7 +143,6 @@ def _predict(
     classifier: Classifier,
     scale: ConstrainedMixture | None,
     symmetries: bool,
-    seconds: dict[str, float],
     progress: Progress | None,
     stop: Stop | None,
 ) -> Analysis:
@@ -139,14 +152,20 @@ def _predict(
     from ..core.devices import DeviceLostError, release_memory
     from ..core.patches import Patches
     from ..detection.device_patches import as_arrays, patches_for_device
-    from ..models.label_assignment import assign_labels
+    from ..models.intensity_scale import fit_image
+    from ..models.session_images import find_scales, measure_image
 
-    per_atom = 1.0 if scale is None else scale.intensity_per_atom
-    settings = classifier.card.patches
+    card, seconds = classifier.card, analysis.seconds
+    with _timed(seconds, "scale"):
+        # by intensities and diameters only, until the network has seen the patches
+        first = scale
+        if scale is None and card.scale is not None:
+            first = fit_image(analysis.table, card.scale)
+    unit = 1.0 if first is None else first.intensity_per_atom
 
     def extract(device: torch.device) -> Patches:
         image, table = analysis.micrograph, analysis.table
-        return patches_for_device(device, image, table, settings, per_atom, stop, progress)
+        return patches_for_device(device, image, table, card.patches, unit, stop, progress)
 
     report(progress, 0, len(analysis.table), "Cutting patches")
     with _timed(seconds, "patches"):
@@ -160,27 +179,126 @@ def _predict(
             result = classifier.predict(in_memory, progress, stop, symmetries=symmetries)
         del patches
         release_memory(classifier.device)
+    if scale is None and card.apparent_size is not None and card.scale is not None:
+        with _timed(seconds, "scale"):
+            references = card.apparent_size, card.scale
+            measured = measure_image(analysis.table, result.embedding, *references)
+            scale = find_scales([measured], [analysis.table], *references)[1][0]
+    analysis = replace(
+        analysis,
+        patches=in_memory,
+        field_of_view_nm=card.patches.field_of_view_nm,
+        parameters={
+            **analysis.parameters,
+            "model": card.provenance(),
+            "device": str(classifier.device),
+            "symmetries": symmetries,
+            "intensity_per_atom": unit,
+        },
+    )
+    return _label(analysis, classifier, scale or first, result, progress, stop)
+
+
+def apply_scale(
+    analysis: Analysis,
+    classifier: Classifier,
+    scale: ConstrainedMixture,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Analysis:
+    """Classify the clusters of an image again with another scale of intensities.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Classified clusters.
+    classifier : Classifier
+        Model that classified them.
+    scale : ConstrainedMixture
+        Scale of the image, for example from its session.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+
+    Returns
+    -------
+    Analysis
+        With new predictions; corrections of a person remain.
+
+    Raises
+    ------
+    Cancelled
+        If ``stop()`` returns True.
+    """
+    if not analysis.patches:
+        return classify_clusters(analysis, classifier, progress=progress, stop=stop, scale=scale)
+    analysis = replace(analysis, seconds=dict(analysis.seconds))
+    return _label(analysis, classifier, scale, None, progress, stop)
+
+
+def _label(
+    analysis: Analysis,
+    classifier: Classifier,
+    scale: ConstrainedMixture | None,
+    result: Prediction | None,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> Analysis:
+    """Assign labels with the predictions of the network for each solution of the scale.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With patches, in units of ``parameters["intensity_per_atom"]``.
+    classifier : Classifier
+        The model.
+    scale : ConstrainedMixture or None
+        Scale of the image.
+    result : Prediction or None
+        Prediction for the patches as they are, if there is one.
+    progress, stop : callable or None
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    """
+    from ..models.label_assignment import assign_labels
+
+    unit, seconds = analysis.parameters["intensity_per_atom"], analysis.seconds
+    scales = [unit] if scale is None else list(np.exp(scale.shift[:, 0]))
+    by_solution = scale is not None and classifier.card.apparent_size is not None
+    predictions = []
+    with _timed(seconds, "network"):
+        for per_atom in scales if by_solution else scales[:1]:
+            if result is not None and abs(np.log(per_atom / unit)) <= SAME_SCALE:
+                predictions.append(result)
+            else:
+                patches = _in_unit(analysis.patches, unit / per_atom)
+                predictions.append(
+                    classifier.predict(patches, progress, stop, symmetries=analysis.symmetries)
+                )
+    best = predictions[0]
+    solutions = np.stack([p.probabilities for p in predictions]) if by_solution else None
     with _timed(seconds, "labels"):
-        table = assign_labels(analysis.table, classifier, result, scale)
+        table = assign_labels(analysis.table, classifier, best, scale, solutions)
         tables.validate(table)
     return replace(
         analysis,
         table=table,
-        patches=in_memory,
-        embedding=result.embedding,
-        class_maps=result.class_maps,
-        field_of_view_nm=settings.field_of_view_nm,
+        patches=_in_unit(analysis.patches, unit / scales[0]),
+        embedding=best.embedding,
+        class_maps=best.class_maps,
         scale=scale,
         parameters={
             **analysis.parameters,
-            "model": classifier.card.provenance(),
-            "device": str(classifier.device),
-            "symmetries": symmetries,
-            "intensity_per_atom": per_atom,
+            "intensity_per_atom": float(scales[0]),
             "certainty_of_scale": None if scale is None else scale.certainty,
         },
         seconds=seconds,
     )
+
+
+def _in_unit(patches: dict[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:
+    """Return patches with the raw channel multiplied by a factor."""
+    if factor == 1.0 or "raw" not in patches:
+        return patches
+    return {**patches, "raw": patches["raw"] * np.float32(factor)}
 
 
 def embed_clusters(

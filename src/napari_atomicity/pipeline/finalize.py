@@ -20,6 +20,7 @@ from ..reporting.image_section import Section, insert_ratios
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_movie_results
+from .acquisition_sessions import SessionRules
 from .failures import FAILURES, Failure
 from .part_store import PartStore
 from .part_tables import write_all
@@ -47,6 +48,8 @@ class PartIndex:
         Model.
     model : str
         Hash of the model, from `parts.model_hash`.
+    sessions : SessionRules
+        How the images are grouped into sessions.
     stems : dict of str to str
         Name of an image → its part.
     failed : dict of str to Failure
@@ -57,6 +60,7 @@ class PartIndex:
     request: RunRequest
     card: ModelCard
     model: str
+    sessions: SessionRules
     stems: dict[str, str] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
 
@@ -157,7 +161,7 @@ def finalize_batch(
     store = images.store
     joined = _join_parts(images, inputs)
     stems = [images.stems[item.name] for item in inputs if item.name in images.stems]
-    outcomes = [images.outcome(item) for item in inputs]
+    outcomes = images.sessions.with_sessions([images.outcome(item) for item in inputs])
     failed = [images.failed[item.name] for item in inputs if item.name in images.failed]
     movies = [movie for stem in stems if (movie := store.movie(stem)) is not None]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
+from ..core.acquisition_session import instrument_settings
 from ..core.errors import Cancelled
 from ..core.image_loop import for_each_image
 from ..core.micrograph import Micrograph
@@ -103,6 +104,7 @@ def process_image(
             "sha256": micrograph.sha256,
             "pixel_size_nm": micrograph.pixel_size_nm,
             "calibration": micrograph.metadata.get("calibration"),
+            "instrument": instrument_settings(micrograph.metadata),
         }
         return analyse(micrograph, known)
     except Cancelled:

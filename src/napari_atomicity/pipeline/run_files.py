@@ -82,6 +82,7 @@ def summarise_outcomes(outcomes: Iterable[Outcome], counted: str) -> list[dict[s
             "error": outcome.error,
             counted: getattr(outcome, counted),
             "warnings": list(outcome.warnings),
+            "session": outcome.session,
             "seconds": sum(outcome.seconds.values()),
         }
         for outcome in outcomes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.acquisition_session import parse_known
 from ..core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 from ..detection.settings import DetectionSettings
 
@@ -47,3 +48,22 @@ class RunRequest:
         "",
         'Stacks only: number of registered frames to average before the detection, or "all".',
     )
+    session: str = setting(
+        "auto",
+        "Sessions",
+        "Sessions of images. 'auto': by folder, pixel size, instrument. 'none': one image each. "
+        "'all': one session. Otherwise a table with the columns image, session and, for known "
+        "samples, known.",
+        option="--session",
+    )
+    known: tuple[str, ...] = setting(
+        (),
+        "Known sample",
+        "Images whose composition by number is known, such as 'ref_*.tif=Pt55' or "
+        "'mix_*.tif=Pt19:1,Pt41:1'. May be given several times.",
+        option="--known",
+    )
+
+    def __post_init__(self) -> None:
+        for text in self.known:
+            parse_known(text)

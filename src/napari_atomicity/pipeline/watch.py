@@ -21,6 +21,7 @@ from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
 from ..models.domain_shift import FeatureSummary
 from ..statistics.ratios import refuse_unavailable
+from .acquisition_sessions import SessionRules
 from .analysis import analyse
 from .arrivals import (
     PATIENCE_S,
@@ -165,8 +166,9 @@ class Watch:
             refuse_unavailable(self.request.ratios, classifier.card)
             self._classifier = classifier
             card = classifier.card
+            sessions = SessionRules.read(self.request, card.classes)
             self._images = WatchedImages(
-                self.store, self.request, card, model_hash(card), folder=self.folder
+                self.store, self.request, card, model_hash(card), sessions, folder=self.folder
             )
             self._log = Log(self.store.folder)
 

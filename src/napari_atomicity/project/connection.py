@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from ..core.errors import AtomicityError, ReadError
 from ..io.provenance import now
-from .schema import APPLICATION_ID, SCHEMA, upgrade
+from .schema import APPLICATION_ID, READABLE_SCHEMA, SCHEMA, upgrade
 
 SUFFIX = ".atomicity"
 # Seconds that closing waits for a thread that reads, before the query is interrupted.
@@ -131,6 +131,8 @@ class ProjectConnection:
         if version == SCHEMA:
             return
         if not is_new and self.read_only:
+            if version >= READABLE_SCHEMA:
+                return
             raise ReadError(
                 "this project is of an older version, and is open elsewhere",
                 self.path,

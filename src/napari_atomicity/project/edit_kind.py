@@ -20,6 +20,8 @@ class EditKind(Enum):
     """A new analysis of an image. Nothing is logged but what the analysis changes of labels."""
     ATOMS = "atoms"
     """The atoms of an image, their marks or the support. Every changed mark is logged."""
+    SESSION = "session"
+    """The acquisition session of an image, or its known sample. Nothing is logged."""
 
 
 class RecordableEdit(Protocol):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..core.acquisition_session import SessionEntry
 from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
@@ -15,6 +16,7 @@ from ..io.images import find_images, sha256_of, unique_names, valid_text
 from ..io.provenance import now
 from .connection import ProjectConnection
 from .contents import ProjectImage
+from .session_records import read_entries, write_entry
 
 
 class ImageIndex:
@@ -154,6 +156,26 @@ class ImageIndex:
         """
         with self._file.writing() as db:
             db.execute("UPDATE images SET pixel_size_nm = ? WHERE name = ?", (pixel_size_nm, image))
+
+    def session_entries(self) -> dict[str, SessionEntry]:
+        """Return what people entered of the acquisition sessions of images, by name."""
+        with self._file.reading() as db:
+            return read_entries(db)
+
+    def set_session(self, image: str, entry: SessionEntry, annotator: str) -> None:
+        """Store what a person entered of the acquisition session of an image.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        entry : SessionEntry
+            Session and known sample; an empty one removes what was stored.
+        annotator : str
+            Who entered it.
+        """
+        with self._file.writing() as db:
+            write_entry(db, self.ids[image], entry, annotator)
 
     def images(self, counts: bool = True) -> list[ProjectImage]:
         """Return all images, in order; without `counts`, clusters are not counted."""

@@ -1,4 +1,4 @@
-"""Merge the corrections of another project of the same images, and list disagreements."""
+"""Merge another project of the same images: corrections, marks and acquisition sessions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .corrections import corrections_by_source
 from .label_rules import settle
 from .read_rows import read_positions
 from .rows import ADD, LABEL
+from .session_records import merge_entries
 
 _MAX_DISTANCE_DIAMETERS = 0.5
 
@@ -65,6 +66,7 @@ def merge(
         disagreements += settle(db, image_id, cluster_id)
     ids = {other_ids[name]: image_id for name, image_id in same.items()}
     n_marks, n_marks_lost, mark_annotators = merge_marks(db, other_db, ids)
+    merge_entries(db, other_db, ids)
     columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
     lost = [
         (r["image"], r["cluster_id"], r["label"], r["annotator"], why)

@@ -380,11 +380,12 @@ class Project:
             return corrections.manual_edits(db, image, self.image_files.ids[image])
 
     def merge(self, path: str | os.PathLike[str]) -> MergeReport:
-        """Merge the corrections and blind marks of another project of the same images.
+        """Merge the corrections, blind marks and sessions of another project of the same images.
 
         Images are the same if their files have the same content; clusters, if they are mutual
         nearest neighbours within half a diameter. Merging the same project twice adds nothing.
-        Labels of this project count; those of the other one count where this one has none.
+        Labels and sessions of this project count; those of the other one count where this one has
+        none.
 
         Raises
         ------

@@ -180,6 +180,23 @@ _FOURTH = """
 ALTER TABLE clusters ADD COLUMN track_id INTEGER;
 """
 
+# Acquisition sessions: what people entered of an image, and no row where they entered nothing.
+_FIFTH = """
+CREATE TABLE image_sessions (
+    image_id INTEGER PRIMARY KEY REFERENCES images,
+    session TEXT NOT NULL DEFAULT '',
+    known TEXT NOT NULL DEFAULT '{}',
+    annotator TEXT NOT NULL,
+    time TEXT NOT NULL
+);
+"""
+
+# Effects of the recording on a cluster; NULL in files of earlier versions.
+_SIXTH = """
+ALTER TABLE clusters ADD COLUMN clipped REAL;
+ALTER TABLE clusters ADD COLUMN response REAL;
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -199,11 +216,15 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_SECOND),
     _script(_THIRD),
     _script(_FOURTH),
+    _script(_FIFTH),
+    _script(_SIXTH),
 )
 """Step i upgrades a file of schema i to schema i + 1; schema 0 is an empty file."""
 
 SCHEMA = len(STEPS)
 """The current schema."""
+READABLE_SCHEMA = 4
+"""The oldest schema that is read without an upgrade where the file can't be written."""
 
 
 def upgrade(db: sqlite3.Connection, version: int) -> None:

@@ -79,6 +79,9 @@ class AtomStore:
         """Return the atoms of an image; None if it was neither analysed for atoms nor marked."""
         return None if image is None else self._of.get(image)
 
+    get = of
+    """As in the other stores of a window."""
+
     @property
     def images(self) -> list[str]:
         """Images that have atoms or marks."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..core.acquisition_session import instrument_settings
 from ..core.cluster_table import classes_of
 from ..core.errors import Cancelled, ModelError
 from ..core.image_loop import for_each_image
@@ -22,7 +23,7 @@ from ..core.progress import Progress, Stop, check, report
 from ..core.settings import setting
 from ..io.files import write_json
 from ..io.inputs import make_folder
-from ..io.provenance import Outcome, now, run_record
+from ..io.provenance import Outcome, assign_sessions, now, run_record
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis
 from ..models.files import model_files, read_card
@@ -194,13 +195,14 @@ class _Export:
                     sha256=micrograph.sha256,
                     pixel_size_nm=micrograph.pixel_size_nm,
                     calibration=micrograph.metadata.get("calibration"),
+                    instrument=instrument_settings(micrograph.metadata),
                     clusters=len(analysis.table),
                     parameters=analysis.parameters,
                     seconds=analysis.seconds,
-                    warnings=image_warnings(analysis.table),
+                    warnings=image_warnings(analysis.table, analysis.parameters),
                 )
             )
-        return [*done, *self.contents.others]
+        return [*assign_sessions(done, self.contents.sessions), *self.contents.others]
 
     def record(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         chosen = asdict(self.choices)

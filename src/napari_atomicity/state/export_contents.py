@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..core.acquisition_session import AcquisitionSession
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..project import Project
@@ -35,6 +36,8 @@ class Contents:
         The stratified sample that is reviewed, from which the accuracy of all labels follows.
     name : str, optional
         Of the project; "" without one.
+    sessions : tuple of AcquisitionSession, optional
+        Acquisition sessions of the images.
     """
 
     analyses: tuple[Analysis, ...]
@@ -42,6 +45,7 @@ class Contents:
     corrections: pd.DataFrame | None = None
     sample: Queue | None = None
     name: str = ""
+    sessions: tuple[AcquisitionSession, ...] = ()
 
 
 def _failed(project: Project) -> dict[str, str]:
@@ -63,12 +67,15 @@ class Snapshot:
         Where the log is kept; None without a project.
     blind : str, optional
         The annotator who may see nothing of the others; None outside blind mode.
+    sessions : tuple of AcquisitionSession, optional
+        Acquisition sessions of the images.
     """
 
     analyses: tuple[Analysis, ...]
     missing: tuple[tuple[str, str], ...] = ()
     project: Project | None = None
     blind: str | None = None
+    sessions: tuple[AcquisitionSession, ...] = ()
 
     def contents(self) -> Contents:
         """With what the project holds beside; it is read here, in any thread.
@@ -87,13 +94,14 @@ class Snapshot:
             for image, path in self.missing
         ]
         if project is None:
-            return Contents(self.analyses, tuple(others))
+            return Contents(self.analyses, tuple(others), sessions=self.sessions)
         log, sample = project.corrections(), None
         if self.blind is not None:
             log = log[(log["annotator"] == self.blind) & log["blind"]]
         elif noted := project.setting(SAMPLE_SETTING):
             sample = Queue.from_json(noted)
-        return Contents(self.analyses, tuple(others), log, sample, project.path.stem)
+        name = project.path.stem
+        return Contents(self.analyses, tuple(others), log, sample, name, self.sessions)
 
 
 def snapshot(state: WindowState) -> Snapshot:
@@ -109,7 +117,9 @@ def snapshot(state: WindowState) -> Snapshot:
         else:
             analyses.append(analysis)
     blind = state.annotator if state.blind else None
-    return Snapshot(tuple(analyses), tuple(missing), state.project, blind)
+    # Known samples would tell a blind annotator the labels.
+    sessions = () if state.blind else tuple(state.sessions.groups())
+    return Snapshot(tuple(analyses), tuple(missing), state.project, blind, sessions)
 
 
 def sampled_accuracy(

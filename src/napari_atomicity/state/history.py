@@ -19,7 +19,9 @@ from .atom_edits import AtomEdit, SetAtoms, SetMarks
 from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, ChunkedSteps, Work, exceeds_limits
 from .edits import Edit, Relabel, RemoveClusters, with_author
-from .project_saver import AtomChange, ClusterChange, ProjectSaver
+from .project_saver import AtomChange, Change, ClusterChange, ProjectSaver, SessionChange
+from .session_edits import SetSession
+from .session_store import SessionStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,9 @@ class _Owner(Protocol):
     def atoms(self) -> AtomStore: ...
 
     @property
+    def sessions(self) -> SessionStore: ...
+
+    @property
     def saver(self) -> ProjectSaver: ...
 
     @property
@@ -68,7 +73,7 @@ class _Owner(Protocol):
 
     def ensure_writable(self) -> None: ...
 
-    def notify(self, changes: Sequence[ClusterChange | AtomChange]) -> Work: ...
+    def notify(self, changes: Sequence[Change]) -> Work: ...
 
 
 class History(Sequence[Step]):
@@ -265,22 +270,24 @@ class History(Sequence[Step]):
         author: str = "",
         is_undo: bool = False,
         known: bool = False,
-    ) -> Generator[bool, None, tuple[list[Edit | AtomEdit], list[ClusterChange | AtomChange]]]:
+    ) -> Generator[bool, None, tuple[list[Edit | AtomEdit], list[Change]]]:
         """Replay edits one after the other, save the changes, then install them.
 
         Views see none of the changes before all are saved. A table that does not fit the schema
         raises `TableError`: then none of the edits is applied.
         """
-        store, atoms = self._state.store, self._state.atoms
-        now: dict[tuple[bool, str], Any] = {}
-        changes: list[ClusterChange | AtomChange] = []
+        now: dict[tuple[object, str], Any] = {}
+        changes: list[Change] = []
         replayed = []
         for edit in edits:
-            image, of_atoms = edit.image, isinstance(edit, SetAtoms | SetMarks)
-            first = atoms.of(image) if of_atoms else store.get(image)
-            before = now.get((of_atoms, image), first)
+            image, store = edit.image, self._store_of(edit)
+            if (store, image) not in now:
+                now[store, image] = store.get(image)
+            before = now[store, image]
             edit, after = replay(with_author(edit, author), before)
-            if isinstance(edit, SetAtoms | SetMarks):
+            if isinstance(edit, SetSession):
+                changes.append(SessionChange(edit, after))
+            elif isinstance(edit, SetAtoms | SetMarks):
                 changes.append(AtomChange(edit, before, after))
             else:
                 columns = None
@@ -288,23 +295,29 @@ class History(Sequence[Step]):
                     after = checked(after, thoroughly=not known)
                     columns = columns_of(after.table)
                 changes.append(ClusterChange(edit, before, after, is_undo, columns))
-            now[of_atoms, image] = after
+            now[store, image] = after
             replayed.append(edit)
             yield False
         yield from self._save_and_install(changes)
         return replayed, changes
 
-    def _save_and_install(self, changes: Sequence[ClusterChange | AtomChange]) -> Work:
+    def _save_and_install(self, changes: Sequence[Change]) -> Work:
         """Write changes into the project, then into memory."""
         yield from self._state.saver.save(changes)
         for change in changes:
-            if isinstance(change, AtomChange):
-                self._state.atoms.install(change.edit.image, change.after)
+            if not isinstance(change, ClusterChange):
+                self._store_of(change.edit).install(change.edit.image, change.after)
             else:
                 only_labels = change.edit.kind is EditKind.LABEL
                 self._state.store.install(
                     change.edit.image, change.after, change.columns, only_labels
                 )
+
+    def _store_of(self, edit: Edit | AtomEdit) -> Any:
+        """Return the store of what an edit changes."""
+        if isinstance(edit, SetSession):
+            return self._state.sessions
+        return self._state.atoms if isinstance(edit, SetAtoms | SetMarks) else self._state.store
 
     def ensure_not_blind(self) -> None:
         """Raise `AtomicityError` in blind mode, in which only labels and marks can be edited."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..atoms.marks import ImageAtoms
+from ..core.acquisition_session import SessionEntry
 from ..core.cluster_table import Key
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
@@ -18,9 +19,13 @@ from .atom_edits import AtomEdit
 from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, Work
 from .edits import Edit
+from .session_edits import SetSession
+from .session_store import SessionStore
 
 LABEL_COLUMNS = frozenset({"label", "label_corrected"})
 """Columns that a correction changes."""
+SESSION_COLUMNS = frozenset({"session", "known"})
+"""What an edit of acquisition sessions changes; no column of the cluster table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +60,25 @@ class AtomChange:
     after: ImageAtoms | None
 
 
+@dataclass(frozen=True, eq=False)
+class SessionChange:
+    """An edit of acquisition sessions that was applied or reverted, with the entry afterwards."""
+
+    edit: SetSession
+    after: SessionEntry
+
+
+Change = ClusterChange | AtomChange | SessionChange
+
+
 def changed_parts(
-    changes: Sequence[ClusterChange | AtomChange],
+    changes: Sequence[Change],
 ) -> tuple[tuple[str, ...], frozenset[str] | None, frozenset[Key] | None]:
     """Return which cluster tables changes concern, in which columns and rows; None: any."""
-    of_clusters = [c for c in changes if not isinstance(c, AtomChange)]
+    of_clusters = [c for c in changes if isinstance(c, ClusterChange)]
+    of_sessions = [c for c in changes if isinstance(c, SessionChange)]
+    if of_sessions and not of_clusters:
+        return tuple(c.edit.image for c in of_sessions), SESSION_COLUMNS, frozenset()
     images = tuple(dict.fromkeys(c.edit.image for c in of_clusters))
     only_labels = all(c.edit.kind is EditKind.LABEL for c in of_clusters)
     rows: set[Key] = set()
@@ -79,6 +98,9 @@ class _Owner(Protocol):
 
     @property
     def atoms(self) -> AtomStore: ...
+
+    @property
+    def sessions(self) -> SessionStore: ...
 
     @property
     def project(self) -> Project | None: ...
@@ -111,18 +133,21 @@ class ProjectSaver:
         self._on_message = on_message
         self._unsaved: dict[str, Analysis | None] = {}
         self._unsaved_atoms: dict[str, ImageAtoms | None] = {}
+        self._unsaved_sessions: set[str] = set()
         self.message = ""
 
     def clear(self) -> None:
         """Forget what is not saved."""
         self._unsaved.clear()
         self._unsaved_atoms.clear()
+        self._unsaved_sessions.clear()
 
     def mark_all_unsaved(self, project: Project) -> None:
-        """Count the analyses and atoms of all images as not saved yet."""
+        """Count analyses, atoms and session entries of all images as not saved yet."""
         state = self._state
         self._unsaved = dict.fromkeys(n for n in state.store.analyses if project.has(n))
         self._unsaved_atoms = dict.fromkeys(n for n in state.atoms.images if project.has(n))
+        self._unsaved_sessions = {n for n in state.sessions.entries if project.has(n)}
 
     def set_message(self, message: str) -> None:
         """Set why some edits are not in the project."""
@@ -141,12 +166,16 @@ class ProjectSaver:
 
     def save_again(self) -> bool:
         """Write what could not be written; return whether all is in the project now."""
-        if self._unsaved or self._unsaved_atoms:
+        if self._has_unsaved:
             for _ in self.save(()):
                 pass
-        return not (self._unsaved or self._unsaved_atoms)
+        return not self._has_unsaved
 
-    def save(self, changes: Sequence[ClusterChange | AtomChange]) -> Work:
+    @property
+    def _has_unsaved(self) -> bool:
+        return bool(self._unsaved or self._unsaved_atoms or self._unsaved_sessions)
+
+    def save(self, changes: Sequence[Change]) -> Work:
         """Write changes into the project, in one transaction.
 
         What can't be written now is written with the next change.
@@ -167,6 +196,8 @@ class ProjectSaver:
             for change in kept:
                 if isinstance(change, AtomChange):
                     self._unsaved_atoms.setdefault(change.edit.image, change.before)
+                elif isinstance(change, SessionChange):
+                    self._unsaved_sessions.add(change.edit.image)
                 else:
                     self._unsaved.setdefault(change.edit.image, change.before)
             self.set_message(str(error))
@@ -174,10 +205,13 @@ class ProjectSaver:
             self.clear()
             self.set_message("")
 
-    def _write(self, project: Project, change: ClusterChange | AtomChange) -> None:
+    def _write(self, project: Project, change: Change) -> None:
         """Write one change, unless its image was written as a whole (`_write_unsaved`)."""
         blind = self._state.blind
-        if isinstance(change, AtomChange):
+        if isinstance(change, SessionChange):
+            edit = change.edit
+            project.image_files.set_session(edit.image, change.after, edit.author)
+        elif isinstance(change, AtomChange):
             if change.edit.image not in self._unsaved_atoms:
                 project.atoms.record(change.edit, change.before, change.after, blind=blind)
         elif change.edit.image not in self._unsaved:
@@ -185,11 +219,11 @@ class ProjectSaver:
                 change.edit, change.before, change.after, is_undo=change.is_undo, blind=blind
             )
 
-    def _write_unsaved(self, project: Project, kept: Sequence[ClusterChange | AtomChange]) -> Work:
+    def _write_unsaved(self, project: Project, kept: Sequence[Change]) -> Work:
         """Write all that has changed in images since they were last written."""
-        if not (self._unsaved or self._unsaved_atoms):
-            return
         state = self._state
+        for image in self._unsaved_sessions:
+            project.image_files.set_session(image, state.sessions.get(image), state.annotator)
         now = {c.edit.image: c.after for c in kept if isinstance(c, ClusterChange)}
         atoms = {c.edit.image: c.after for c in kept if isinstance(c, AtomChange)}
         for image, before in list(self._unsaved.items()):

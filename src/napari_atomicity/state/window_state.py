@@ -31,10 +31,11 @@ from .history import History, Step
 from .project_saver import (
     LABEL_COLUMNS,
     AtomChange,
-    ClusterChange,
+    Change,
     ProjectSaver,
     changed_parts,
 )
+from .session_store import SessionStore
 from .status import Status, TaskState
 
 __all__ = ["Status", "Step", "TaskState", "WindowState", "user_name"]
@@ -54,7 +55,9 @@ class WindowState:
     Signals: ``changed(images, columns, rows)``, once after each step, undo, new result or merge:
     the cluster tables of these images (a tuple of names; empty if only atoms or the log of
     corrections have changed), in these columns (a frozenset of names; None: any) and rows (a
-    frozenset of keys; None: any). ``images_changed()``; ``current_changed(image name or None)``;
+    frozenset of keys; None: any); or with `SESSION_COLUMNS` and no rows, what a person entered of
+    the acquisition sessions of these images.
+    ``images_changed()``; ``current_changed(image name or None)``;
     ``selection_changed(frozenset of keys)``; ``status_changed(Status)``;
     ``explained_class_changed(class or None)``; ``focus_requested(key)``: show this cluster;
     ``project_changed()``: another project or none, or blind mode changed;
@@ -66,6 +69,8 @@ class WindowState:
         Analyses by image.
     atoms : AtomStore
         Atoms by image, and edits of them.
+    sessions : SessionStore
+        Acquisition sessions of the images, and edits of them.
     clusters : ClusterEdits
         Edits of clusters.
     history : History
@@ -103,6 +108,7 @@ class WindowState:
         self.steps = ChunkedSteps()
         self.history = History(self)
         self.atoms = AtomStore(self)
+        self.sessions = SessionStore(self)
         self.clusters = ClusterEdits(self)
         self.saver = ProjectSaver(self, lambda message: self.saved_changed.emit(message))
 
@@ -156,6 +162,7 @@ class WindowState:
         self._blind.clear()
         self.saver.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
+        self.sessions.replace_all(project.image_files.session_entries())
         if cache is None:
             cache = TableCache.of({n: f.columns for n, f in stored.items() if f.columns})
         analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
@@ -175,6 +182,7 @@ class WindowState:
         self._project = None
         self._blind.clear()
         self._micrographs = {}
+        self.sessions.replace_all({})
         self._show_all({}, {}, {})
 
     def attach_project(self, project: Project) -> None:
@@ -226,6 +234,7 @@ class WindowState:
             self.set_blind(False)
         report = self._project.merge(path)
         self.atoms.skip_to(self._project.atoms.free_ids())
+        self.sessions.replace_all(self._project.image_files.session_entries())
         images = self.clusters.install_labels(self._project.labels())
         self.changed.emit(tuple(images), LABEL_COLUMNS, None)
         return report
@@ -314,6 +323,7 @@ class WindowState:
         self._micrographs.pop(image, None)
         self.store.install(image, None)
         self.atoms.install(image, None)
+        self.sessions.install(image, None)
         self._blind.forget(image)
         self.history.forget(image)
         self.select(k for k in self._selection if k[0] != image)
@@ -377,7 +387,7 @@ class WindowState:
                 "Close the other window, or work on a copy",
             )
 
-    def notify(self, changes: Sequence[ClusterChange | AtomChange]) -> Work:
+    def notify(self, changes: Sequence[Change]) -> Work:
         """Emit the signals of changes that are installed; deselect clusters that were removed."""
         yield True  # the views are updated in a part of their own
         images, columns, rows = changed_parts(changes)

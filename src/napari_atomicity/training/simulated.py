@@ -13,7 +13,7 @@ from ..core.progress import Progress, Stop, check, report
 from ..detection import detect
 from ..detection.patches import extract_patches
 from ..simulation.field_settings import FieldSettings, random_settings
-from ..simulation.fields import simulate_field
+from ..simulation.fields import Field, simulate_field
 from ..simulation.structures import Isomer
 from .data import PatchSet, match
 
@@ -114,10 +114,29 @@ def _simulate_patches(
     library: list[Isomer], classes: list[str], patch: PatchSettings, draw: DrawSettings, seed: int
 ) -> PatchSet:
     settings = draw(classes, np.random.default_rng(seed))
-    made = simulate_field(library, settings, seed, name=f"simulated-{seed}")
+    return label_field(simulate_field(library, settings, seed, f"simulated-{seed}"), classes, patch)
+
+
+def label_field(made: Field, classes: Sequence[str], settings: PatchSettings) -> PatchSet:
+    """Detect the clusters of a simulated field and label them by its truth.
+
+    Parameters
+    ----------
+    made : Field
+        Simulated field.
+    classes : sequence of str
+        In order of size.
+    settings : PatchSettings
+        Geometry of the patches.
+
+    Returns
+    -------
+    PatchSet
+        Detected clusters with their true classes.
+    """
     table = detect(made.micrograph).table
-    patches = extract_patches(made.micrograph, table, patch)
-    rows, truths = match(table, made.truth, settings.pixel_size_nm)
+    patches = extract_patches(made.micrograph, table, settings)
+    rows, truths = match(table, made.truth, made.micrograph.calibrated())
     label = np.full(len(table), "", object)
     label[rows] = made.truth["label"].to_numpy()[truths]
     per_atom = made.intensity_per_atom(classes[0])

@@ -89,7 +89,9 @@ class AnalyseAll(ImageQueue):
     def finish(self) -> None:
         settings = asdict(self._request)
         names = ("detection", "model", "device", "symmetries")
-        self.record("analyse all", {name: settings[name] for name in names})
+        sessions = [asdict(session) for session in self.state.sessions.groups()]
+        used = {name: settings[name] for name in names}
+        self.record("analyse all", {**used, "sessions": sessions})
         if self.failed:
             n = len(self.failed)
             show_info(

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QModelIndex, Qt, QTimer
+from qtpy.QtCore import QModelIndex, QPoint, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -42,9 +43,10 @@ from ...viewer.current_image import CurrentImage
 from ...viewer.project_models import write_model
 from ...viewer.projects import with_suffix
 from .batch import AnalyseAll
-from .image_list import ImageDelegate, ImageModel
+from .image_list import ROW_LINES, ImageDelegate, ImageModel
 from .paths import _paths_in, copy_project
 from .remote_batch import place_of
+from .session_menu import SessionMenu
 
 _REFRESH_MS = 600
 
@@ -58,13 +60,16 @@ class Browse(Dock):
     def build(self) -> None:
         self.projects = self.binding.projects
         self.batch = AnalyseAll(self.binding)
-        self._listed: tuple[int, ...] = ()
+        self._listed: tuple[Any, ...] = ()
         self.setAcceptDrops(True)
         self.content.setContentsMargins(6, 6, 6, 6)
         self.content.addLayout(self._open_row())
         self.title = self.add(wrapped_label("Project"))
         self.notes = self.add(wrapped_label("Notes on the project", plain=True))
         self.content.addWidget(self._image_list(), 1)
+        self.session_menu = SessionMenu(self.state, self.list)
+        self.more_button.menu().addSeparator()
+        self.more_button.menu().addMenu(self.session_menu)
         self.content.addLayout(self._analyse_row())
         self.add_task_bar()
         self.settings = self.add(self._settings_form())
@@ -117,7 +122,10 @@ class Browse(Dock):
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setAccessibleName("Images")
-        self.list.setMinimumHeight(round(4.3 * self.fontMetrics().height()))
+        self.list.setMinimumHeight(round(ROW_LINES * self.fontMetrics().height()))
+        self.list.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.list.customContextMenuRequested.connect(self._show_session_menu)
         self.list.clicked.connect(self._on_clicked)
         self.list.activated.connect(self._on_clicked)
         return self.list
@@ -172,15 +180,17 @@ class Browse(Dock):
     def refresh(self) -> None:
         counts = self.binding.refresher.counts
         listed = counts["images_changed"], counts["project_changed"]
-        if listed != self._listed:
-            self._listed = listed
+        shown = (*listed, self.state.current)
+        if listed != self._listed[:2]:
             self.model.rebuild()
         else:
             self.model.refresh()
         index = self.model.index(self.model.row_of(self.state.current))
-        if index != self.list.currentIndex():
+        # Only then: other rows may be selected for their session.
+        if shown != self._listed and index != self.list.currentIndex():
             self.list.setCurrentIndex(index)
             self.list.scrollTo(index)
+        self._listed = shown
         self._show_project()
 
     def show_status(self) -> None:
@@ -249,6 +259,9 @@ class Browse(Dock):
         return [name for name in self.state.images if self.state.analysis(name) is None]
 
     # ---- actions of the user
+    def _show_session_menu(self, place: QPoint) -> None:
+        self.session_menu.popup(self.list.viewport().mapToGlobal(place))
+
     def _on_clicked(self, index: QModelIndex) -> None:
         image = self.model.image_at(index.row())
         if image in self.state.images:

@@ -11,12 +11,16 @@ from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRectF, QSize,
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
+from ....core.acquisition_session import AcquisitionSession, Composition
 from ....core.cluster_table import NON_CLASS_LABELS
 from ....core.palette import colours
 from ....project import ProjectImage
 from ....state.window_state import WindowState
 
 ROW = Qt.ItemDataRole.UserRole
+ROW_LINES = 5.3
+"""Height of a row in lines of text: four lines, and a bar of the classes."""
+_THUMBNAIL_LINES = 4
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Row:
     size: str = ""
     state: str = "new"
     words: str = "new"
+    session: str = ""
     tooltip: str = ""
     shares: tuple[tuple[str, float], ...] = ()
     thumbnail: QPixmap | None = field(default=None, compare=False)
@@ -39,6 +44,15 @@ def format_size(shape: Sequence[int] | None, pixel_size_nm: float | None) -> str
     frames = f"{shape[0]} × " if len(shape) == 3 else ""
     size = "not calibrated" if pixel_size_nm is None else f"{pixel_size_nm:.4f} nm/px"
     return f"{frames}{shape[-2]} × {shape[-1]} px, {size}"
+
+
+def format_session(name: str, known: Composition) -> str:
+    """Format a session and the shares in a sample, as in ``known: Pt55, session may``."""
+    if not known:
+        return f"session {name}"
+    shares = ", ".join(f"{label} {100 * share:.3g} %" for label, share in known.items())
+    # The sample first: a long name of a session may be cut.
+    return f"known: {next(iter(known)) if len(known) == 1 else shares}, session {name}"
 
 
 def shares_of(labels: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
@@ -95,6 +109,8 @@ class ImageModel(QAbstractListModel):
         self._files_outdated = False
         self._generations: dict[str, int] = {}
         self._thumbnails: dict[str, QPixmap] = {}
+        self._sessions: tuple[list[AcquisitionSession], bool] = [], False
+        self._session_texts: dict[str, str] = {}
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
         return 0 if parent is not None and parent.isValid() else len(self._names)
@@ -110,7 +126,7 @@ class ImageModel(QAbstractListModel):
         if role == Qt.ItemDataRole.ToolTipRole:
             return row.tooltip
         if role == Qt.ItemDataRole.AccessibleTextRole:
-            return f"{row.name}, {row.words}"
+            return f"{row.name}, {row.words}, {row.session}"
         return row if role == ROW else None
 
     def rebuild(self) -> None:
@@ -130,8 +146,9 @@ class ImageModel(QAbstractListModel):
         if self._files_outdated and self._names:
             self._read_files()
             self.dataChanged.emit(self.index(0), self.index(len(self._names) - 1))
+        outdated = self._read_sessions()
         for i, name in enumerate(self._names):
-            if self._generations[name] != self._state.generation(name):
+            if name in outdated or self._generations[name] != self._state.generation(name):
                 self._refresh_row(i, name)
 
     def _read_files(self) -> None:
@@ -140,7 +157,23 @@ class ImageModel(QAbstractListModel):
         self._files_outdated = False
         self._thumbnails = {n: p for n, p in self._thumbnails.items() if n in self._files}
         self._generations = {name: self._state.generation(name) for name in self._names}
+        self._read_sessions()
         self._rows.clear()
+
+    def _read_sessions(self) -> set[str]:
+        """Read the sessions of the images; return the images of which the text has changed."""
+        sessions = self._state.sessions.groups()
+        blind = self._state.blind
+        if (sessions, blind) == self._sessions:
+            return set()
+        self._sessions, before = (sessions, blind), self._session_texts
+        # A known sample would tell a blind annotator the labels.
+        self._session_texts = {
+            i: format_session(s.name, {} if blind else s.known.get(i, {}))
+            for s in sessions
+            for i in s.images
+        }
+        return {i for i, text in self._session_texts.items() if before.get(i) != text}
 
     def _refresh_row(self, i: int, name: str) -> None:
         self._generations[name] = self._state.generation(name)
@@ -163,7 +196,13 @@ class ImageModel(QAbstractListModel):
             if name not in self._state.images:  # removed: the list is rebuilt in the next turn
                 return Row(name)
             row = row_of(self._state, self._files.get(name), name)
-            self._rows[name] = replace(row, thumbnail=self._thumbnail(name))
+            session = self._session_texts.get(name, "")
+            self._rows[name] = replace(
+                row,
+                session=session,
+                tooltip=f"{row.tooltip}\n{session}",
+                thumbnail=self._thumbnail(name),
+            )
         return self._rows[name]
 
     def row_of(self, image: str | None) -> int:
@@ -179,7 +218,7 @@ class ImageModel(QAbstractListModel):
 
 
 class ImageDelegate(QStyledItemDelegate):
-    """Paints a row: thumbnail at the left, three lines and a bar of the classes beside it."""
+    """Paints a row: thumbnail at the left, four lines and a bar of the classes beside it."""
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -187,7 +226,7 @@ class ImageDelegate(QStyledItemDelegate):
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:  # noqa: N802
         line = QFontMetrics(option.font).height()
-        return QSize(16 * line, round(4.3 * line))
+        return QSize(16 * line, round(ROW_LINES * line))
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
         row = index.data(ROW)
@@ -197,7 +236,8 @@ class ImageDelegate(QStyledItemDelegate):
         )
         painter.save()
         box = QRectF(option.rect).adjusted(4, 3, -4, -3)
-        side = box.height()
+        line = QFontMetrics(option.font).height()
+        side = min(box.height(), _THUMBNAIL_LINES * line)
         picture = QRectF(box.left(), box.top(), side, side)
         if row.thumbnail is not None:
             size = row.thumbnail.size().scaled(
@@ -215,7 +255,6 @@ class ImageDelegate(QStyledItemDelegate):
         )
         ink = option.palette.color(role)
         text = box.adjusted(side + 8, 0, 0, 0)
-        line = QFontMetrics(option.font).height()
         bold = QFont(option.font)
         bold.setBold(True)
         faint = QColor(ink)
@@ -225,6 +264,7 @@ class ImageDelegate(QStyledItemDelegate):
             (
                 (row.name, bold, ink),
                 (row.size, option.font, faint),
+                (row.session, option.font, faint),
                 (row.words, option.font, warning if row.state == "failed" else ink),
             )
         ):
@@ -236,7 +276,7 @@ class ImageDelegate(QStyledItemDelegate):
             place = QRectF(text.left(), text.top() + i * line, text.width(), line)
             painter.drawText(place, int(Qt.AlignmentFlag.AlignVCenter), elided)
         known = colours(self._state.classes())
-        left, top = text.left(), text.top() + 3 * line + 0.15 * line
+        left, top = text.left(), text.top() + 4 * line + 0.15 * line
         for name, share in row.shares:
             width = share * text.width()
             painter.fillRect(QRectF(left, top, max(width - 1, 1), 0.5 * line), QColor(known[name]))

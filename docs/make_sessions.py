@@ -1,0 +1,576 @@
+"""Recompute the section on sessions in ``docs/accuracy.md``.
+
+    python docs/make_sessions.py [--rounds 10] [--workers 2] [--data ../shared/data/clusters]
+                                 [--text-only]
+
+Sessions of every kind are simulated from seeds. Their isomers and conditions are neither those of
+the training of the shipped models nor those on which the joint scale of a session was tuned. The
+folder of data, if it is there, adds sessions of another program. The answers for all clusters are
+kept in ``build/sessions``; ``--text-only`` writes the page from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from napari_atomicity import __version__, load
+from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, probability_columns
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.files import find_model, read_model
+from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
+from napari_atomicity.pipeline.session_labels import label_session
+from napari_atomicity.simulation.fields import Field
+from napari_atomicity.simulation.sessions import (
+    KINDS,
+    OTHER_SIZES,
+    SessionImage,
+    draw_session,
+    simulate_session,
+)
+from napari_atomicity.simulation.structures import (
+    Isomer,
+    isomer_library,
+    load_library,
+    save_library,
+)
+from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.training.data import match
+from napari_atomicity.training.evaluation import expected_calibration_error
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / "build" / "sessions"
+PAGE = HERE / "accuracy.md"
+BEGIN, END = "<!-- sessions: begin -->", "<!-- sessions: end -->"
+SEED = 8100
+CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+ISOMERS_PER_CLASS = 40
+N_IMAGES = 8
+CROP_PX = 256
+CROPS_PER_IMAGE = 2
+CLIPPED_PERCENT = 0.35
+LONE_ATOMS_PER_NM2 = 0.1
+CONFIDENT = 0.9
+VARIED = ("mixture", "one size per image")
+"""Kinds of simulated sessions that are also cropped, clipped and strewn with lone atoms."""
+NOMINAL = {
+    "m3a": (1, 0, 1, 0, 1),
+    "m3b": (5, 0, 2, 0, 3),
+    "m3c": (2, 0, 5, 0, 3),
+    "m5a": (1, 1, 1, 1, 1),
+    "m5b": (10, 15, 20, 25, 30),
+    "m5c": (30, 10, 25, 10, 25),
+}
+"""Nominal compositions of the mixtures in the folder of data, as its README gives them."""
+SHARED_SESSIONS = {
+    "A, size-selected": {"train": "A, size-selected"},
+    "A, mixtures": {"mixed": "A, mixtures"},
+    "B": {"shifted": "B, mixtures", "shifted_single": "B, size-selected"},
+}
+"""Session → folders and how their images are called in the table."""
+SIZE_SELECTED = ("one size per image", "A, size-selected", "B, size-selected")
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image of a session with its truth.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        The image.
+    truth : DataFrame
+        Columns ``x_px, y_px, diameter_nm, label, n, border``.
+    group : str
+        Row of the table in which it counts.
+    sample : str
+        Name of the sample.
+    composition : dict of str to float
+        Nominal shares of the sample.
+    """
+
+    micrograph: Micrograph
+    truth: pd.DataFrame
+    group: str
+    sample: str
+    composition: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A session in one form: ``name`` is that of a kind, with its seed, or of shared folders."""
+
+    name: str
+    seed: int | None
+    form: str
+    data: Path
+
+
+# ---- the methods that are compared
+Known = Mapping[str, Mapping[str, float]]
+"""Name of an image → shares of its classes."""
+
+
+LabelSession = Callable[[Sequence[Analysis], Classifier, Known], list[Analysis]]
+"""Labels the clusters of all images of a session together, after each image was labelled alone."""
+
+
+@cache
+def earlier_classifier() -> Classifier:
+    """The same network, which finds the scale as version 0.1 did: by intensities and diameters."""
+    card, tensors = read_model(find_model("default"))
+    return Classifier(replace(card, apparent_size=None), tensors, torch.device("cpu"))
+
+
+def by_diameters(analyses: Sequence[Analysis], _: Classifier, __: Known) -> list[Analysis]:
+    """Each image alone, as version 0.1 did."""
+    return [classify_clusters(analysis, earlier_classifier()) for analysis in analyses]
+
+
+def jointly(analyses: Sequence[Analysis], model: Classifier, known: Known) -> list[Analysis]:
+    """All images with scales that they share."""
+    return label_session(analyses, model, known=known).analyses
+
+
+METHODS: dict[str, LabelSession | None] = {
+    "0.1": by_diameters,
+    "alone": None,
+    "session": jointly,
+}
+"""Methods that are compared, the one that came first at the beginning; None: each image alone."""
+
+
+# ---- the images
+@cache
+def classifier() -> Classifier:
+    torch.set_num_threads(1)
+    return load_classifier("default", "cpu")
+
+
+def isomers(workers: int = 1) -> list[Isomer]:
+    """The isomers of the evaluation, made at the first call."""
+    path = BUILD / f"isomers_{ISOMERS_PER_CLASS}_{SEED}.npz"
+    if not path.is_file():
+        sizes = [int(c[2:]) for c in (*CLASSES, *OTHER_SIZES)]
+        save_library(path, isomer_library("Pt", sizes, ISOMERS_PER_CLASS, SEED, workers))
+    return load_library(path)
+
+
+def simulated(kind: str, seed: int, lone_atoms: bool) -> list[Image]:
+    """A simulated session."""
+    plan = draw_session(kind, CLASSES, N_IMAGES, seed)
+    if lone_atoms:
+        plan = [
+            replace(one, settings=replace(one.settings, lone_atoms_per_nm2=LONE_ATOMS_PER_NM2))
+            for one in plan
+        ]
+    fields = simulate_session(isomers(), plan)
+    return [image_of(one, field) for one, field in zip(plan, fields, strict=True)]
+
+
+def image_of(planned: SessionImage, field: Field) -> Image:
+    truth = field.truth.rename(columns={"n_atoms": "n", "touches_border": "border"})
+    kind = planned.name.rpartition("_")[0].replace("_", " ")
+    return Image(field.micrograph, truth, kind, planned.sample, planned.settings.mixture)
+
+
+def shared(name: str, data: Path) -> list[Image]:
+    """A session of another program's images."""
+    images = []
+    for folder, group in SHARED_SESSIONS[name].items():
+        truth_of = dict(tuple(pd.read_csv(data / folder / "truth.csv").groupby("image")))
+        listed = pd.read_csv(data / folder / "images.csv")
+        paths = {path.name: path for path in (data / folder).rglob("*.tif")}
+        for image, sample in zip(listed["image"], listed["sample"], strict=True):
+            truth = truth_of[image].assign(border=lambda t: t["border"].astype(bool))
+            images.append(
+                Image(load(paths[image]), truth, group, sample, nominal_composition(sample))
+            )
+    return images
+
+
+def nominal_composition(sample: str) -> dict[str, float]:
+    """The nominal composition of a sample, such as A_m3a or B_s19."""
+    code = sample.split("_")[1]
+    if code.startswith("s"):
+        return {f"Pt{code[1:]}": 1.0}
+    parts = np.array(NOMINAL[code], float)
+    return {c: float(p) for c, p in zip(CLASSES, parts / parts.sum(), strict=True) if p > 0}
+
+
+def to_8_bit(image: Image) -> Image:
+    """The image in 8 bits, 0.35 % of its pixels clipped at both ends."""
+    data = image.micrograph.data
+    low, high = np.percentile(data, [CLIPPED_PERCENT, 100 - CLIPPED_PERCENT])
+    pixels = np.clip(np.round((data - low) / (high - low) * 255), 0, 255).astype(np.uint8)
+    micrograph = Micrograph(pixels, image.micrograph.pixel_size_nm, name=image.micrograph.name)
+    return replace(image, micrograph=micrograph)
+
+
+def crops(image: Image, rng: np.random.Generator) -> list[Image]:
+    """Crops round whole clusters of the image, as one would record them at high magnification."""
+    data, pixel = image.micrograph.data, image.micrograph.calibrated()
+    truth = image.truth
+    whole = truth[~truth["border"]]
+    if min(data.shape) <= CROP_PX or len(whole) == 0:
+        return []
+    chosen = whole.iloc[rng.permutation(len(whole))[:CROPS_PER_IMAGE]]
+    out = []
+    for k, (y, x) in enumerate(chosen[["y_px", "x_px"]].to_numpy(float)):
+        centre = np.array([y, x]) + rng.uniform(-CROP_PX / 4, CROP_PX / 4, 2)
+        corner = np.clip(centre - CROP_PX / 2, 0, np.array(data.shape) - CROP_PX).astype(int)
+        place = truth[["y_px", "x_px"]].to_numpy() - corner
+        radius = truth["diameter_nm"].to_numpy(float) / pixel / 2
+        inside = np.minimum(place, CROP_PX - 1 - place).min(axis=1)
+        own = truth.assign(
+            y_px=place[:, 0], x_px=place[:, 1], border=truth["border"] | (inside < radius)
+        )
+        pixels = data[corner[0] : corner[0] + CROP_PX, corner[1] : corner[1] + CROP_PX]
+        stem, _, suffix = image.micrograph.name.rpartition(".")
+        micrograph = Micrograph(pixels.copy(), pixel, name=f"{stem}_crop{k}.{suffix}")
+        out.append(replace(image, micrograph=micrograph, truth=own[inside > -radius]))
+    return out
+
+
+def images_of(job: Job) -> list[Image]:
+    if job.seed is None:
+        images = shared(job.name, job.data)
+    else:
+        images = simulated(job.name, job.seed, lone_atoms=job.form == "lone atoms")
+    if job.form == "8 bits":
+        return [to_8_bit(image) for image in images]
+    if job.form == "crops":
+        rng = np.random.default_rng([SEED, job.seed or 0])
+        return list(chain.from_iterable(crops(image, rng) for image in images))
+    return images
+
+
+# ---- the answers
+def answers(job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What each method says of the clusters (one row each) and of the ratios of a session."""
+    images = images_of(job)
+    alone = [classify_clusters(detect_clusters(image.micrograph), classifier()) for image in images]
+    clusters, ratios = [], []
+    for variant, rows, known in variants(job, images):
+        of_variant = [images[i] for i in rows]
+        for method, label in METHODS.items():
+            analyses = [alone[i] for i in rows]
+            if label is not None:
+                analyses = label(analyses, classifier(), known)
+            scored = [
+                (image, analysis)
+                for image, analysis in zip(of_variant, analyses, strict=True)
+                if image.micrograph.name not in known
+            ]
+            about = {"session": f"{job.name} {job.seed}", "variant": variant, "method": method}
+            clusters += [cluster_answers(*pair).assign(**about) for pair in scored]
+            ratios.append(ratio_answers(scored).assign(**about))
+    return pd.concat(clusters, ignore_index=True), pd.concat(ratios, ignore_index=True)
+
+
+def variants(job: Job, images: Sequence[Image]) -> list[tuple[str, list[int], Known]]:
+    """Name, numbers of the images, and known samples of the sessions to label."""
+    everything = list(range(len(images)))
+    out: list[tuple[str, list[int], Known]] = [(job.form, everything, {})]
+    if job.form != "whole" or job.name == "other sizes":
+        return out
+    for label in CLASSES:
+        own = [
+            i
+            for i, image in enumerate(images)
+            if image.group in SIZE_SELECTED and label in image.composition
+        ]
+        if own:
+            out.append(("one size only", own, {}))
+    told = images[0]
+    out.append(("known sample", everything, {told.micrograph.name: told.composition}))
+    return out
+
+
+def cluster_answers(image: Image, analysis: Analysis) -> pd.DataFrame:
+    """One row per detected cluster that the border does not cut and that is in the truth."""
+    table, truth = analysis.table, image.truth
+    rows, columns = match(table, truth, image.micrograph.calibrated())
+    scored = (~truth["border"] & (truth["label"] != AGGREGATE)).to_numpy(bool)[columns]
+    rows, columns = rows[scored], columns[scored]
+    own = table.iloc[rows]
+    p = np.nan_to_num(own[probability_columns(CLASSES)].to_numpy(float))
+    best = np.array(CLASSES, object)[p.argmax(axis=1)] if len(p) else np.empty(0, object)
+    return pd.DataFrame(
+        {
+            "group": image.group,
+            "sample": image.sample,
+            "image": image.micrograph.name,
+            "truth": truth["label"].to_numpy(object)[columns],
+            "n": truth["n"].to_numpy(float)[columns],
+            "best": best,
+            "confidence": p.max(axis=1) if len(p) else np.empty(0),
+            "label": own["label"].to_numpy(object),
+            "n_atoms": own["n_atoms"].to_numpy(float),
+            "n_low": own["n_atoms_low"].to_numpy(float),
+            "n_high": own["n_atoms_high"].to_numpy(float),
+        }
+    )
+
+
+def ratio_answers(pairs: Sequence[tuple[Image, Analysis]]) -> pd.DataFrame:
+    """Fractions with their intervals and the truth: of images, samples and the whole session."""
+    out = []
+    for group in dict.fromkeys(image.group for image, _ in pairs):
+        of_group = [pair for pair in pairs if pair[0].group == group]
+        scopes = [("session", of_group)]
+        for sample in dict.fromkeys(image.sample for image, _ in of_group):
+            scopes.append(("sample", [pair for pair in of_group if pair[0].sample == sample]))
+        scopes += [("image", [pair]) for pair in of_group]
+        for scope, chosen in scopes:
+            found = fractions(chosen)
+            if found is not None:
+                out.append(found.assign(group=group, scope=scope))
+    return pd.concat(out, ignore_index=True) if out else pd.DataFrame()
+
+
+def fractions(pairs: Sequence[tuple[Image, Analysis]]) -> pd.DataFrame | None:
+    """Found and true fractions of all clusters of some images that the border does not cut."""
+    truth = pd.concat([image.truth for image, _ in pairs])
+    counts = truth.loc[~truth["border"], "label"].value_counts().reindex(CLASSES).fillna(0)
+    if counts.sum() == 0:
+        return None
+    table = pd.concat([analysis.table for _, analysis in pairs], ignore_index=True)
+    found = class_ratios(table, CLASSES, scope="all").set_index("class").loc[list(CLASSES)]
+    columns = ["fraction", "fraction_low", "fraction_high"]
+    return found[columns].assign(true=counts / counts.sum()).reset_index()
+
+
+def jobs(rounds: int, data: Path) -> list[Job]:
+    """All sessions in all forms, the long ones first."""
+    out = []
+    if data.is_dir():
+        out += [
+            Job(name, None, form, data)
+            for form in ("whole", "8 bits", "crops")
+            for name in SHARED_SESSIONS
+        ]
+    for number in range(rounds):
+        seed = SEED + number
+        out += [Job(kind, seed, "whole", data) for kind in KINDS]
+        out += [
+            Job(kind, seed, form, data)
+            for kind in VARIED
+            for form in ("8 bits", "crops", "lone atoms")
+        ]
+    return out
+
+
+def measure(rounds: int, workers: int, data: Path) -> None:
+    """Compute all answers and keep them."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    isomers(workers)
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        found = []
+        planned = jobs(rounds, data)
+        for i, one in enumerate(pool.map(answers, planned)):
+            found.append(one)
+            print(f"{i + 1} of {len(planned)} sessions", flush=True)
+    for name, parts in zip(("clusters", "ratios"), zip(*found, strict=True), strict=True):
+        pd.concat(parts, ignore_index=True).to_csv(BUILD / f"{name}.csv", index=False)
+
+
+# ---- the page
+@dataclass(frozen=True)
+class Scores:
+    """Figures of one row and one method; NaN where there is nothing to count.
+
+    ``wrong`` is of the labels given with more than 0.9, ``labelled`` the share of the clusters with
+    a class; ``of_images`` and ``of_sessions`` are the shares of intervals that hold the truth.
+    """
+
+    accuracy: float
+    r2: float
+    calibration: float
+    wrong: float
+    labelled: float
+    of_images: float
+    of_sessions: float
+
+
+def scores(clusters: pd.DataFrame, ratios: pd.DataFrame) -> Scores:
+    right = (clusters["best"] == clusters["truth"]).to_numpy()
+    confidence = clusters["confidence"].to_numpy()
+    labelled = clusters["label"].isin(CLASSES)
+    sure = labelled & (confidence > CONFIDENT)
+    samples = ratios[(ratios["scope"] == "sample") & ratios["fraction"].notna()]
+    true, said = samples["true"].to_numpy(), samples["fraction"].to_numpy()
+    spread = ((true - true.mean()) ** 2).sum()
+    return Scores(
+        accuracy=float(right.mean()),
+        r2=float(1 - ((true - said) ** 2).sum() / spread) if spread > 0 else np.nan,
+        calibration=expected_calibration_error(confidence, right),
+        wrong=float((clusters["label"] != clusters["truth"])[sure].mean()),
+        labelled=float(labelled.mean()),
+        of_images=held(ratios, "image"),
+        of_sessions=held(ratios, "session"),
+    )
+
+
+def held(ratios: pd.DataFrame, scope: str) -> float:
+    """The share of the intervals that hold the true fraction."""
+    own = ratios[(ratios["scope"] == scope) & ratios["fraction_low"].notna()]
+    inside = (own["fraction_low"] <= own["true"] + 1e-9) & (
+        own["true"] - 1e-9 <= own["fraction_high"]
+    )
+    return float(inside.mean())
+
+
+def table_of_classes(clusters: pd.DataFrame, ratios: pd.DataFrame) -> list[str]:
+    """The lines of the table of all sessions that consist of classes."""
+    lines = [
+        "| sessions | form | images | clusters | accuracy | ratio R² | calibration error | sure "
+        "but wrong | labelled | intervals of images | intervals of sessions |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    clusters = clusters[clusters["group"] != "other sizes"]
+    keys = ["group", "variant"]
+    parts, ratios_of = (dict(tuple(table.groupby(keys))) for table in (clusters, ratios))
+    groups, forms = (list(dict.fromkeys(clusters[name])) for name in keys)
+    for key in ((group, form) for group in groups for form in forms):
+        if key not in parts:
+            continue
+        own, ratio = parts[key], ratios_of[key]
+        methods = [m for m in METHODS if (own["method"] == m).any()]
+        columns = [scores(own[own["method"] == m], ratio[ratio["method"] == m]) for m in methods]
+        first = own[own["method"] == methods[0]]
+        images = len(first[["session", "image"]].drop_duplicates())
+        cells = [*map(str, key), str(images), str(len(first))]
+        for name, digits in (
+            ("accuracy", 3), ("r2", 2), ("calibration", 3), ("wrong", 3), ("labelled", 2),
+            ("of_images", 2), ("of_sessions", 2),
+        ):  # fmt: skip
+            cells.append(" → ".join(number(getattr(c, name), digits) for c in columns))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if np.isfinite(value) else "–"
+
+
+def table_of_other_sizes(clusters: pd.DataFrame) -> list[str]:
+    """The lines of the table of sizes that are no class."""
+    lines = [
+        "| size | clusters | class next to it | unknown | confident class | mean count | interval "
+        "of the count holds the truth |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    sizes = np.array([int(c[2:]) for c in CLASSES])
+    for label, own in clusters[clusters["group"] == "other sizes"].groupby("truth"):
+        n = int(str(label)[2:])
+        next_to = {f"Pt{sizes[sizes < n].max()}", f"Pt{sizes[sizes > n].min()}"}
+        cells = [str(label), str((own["method"] == next(iter(METHODS))).sum())]
+        columns = []
+        for method in METHODS:
+            said = own[own["method"] == method]
+            confident = said["label"].isin(CLASSES) & (said["confidence"] > CONFIDENT)
+            holds = (said["n_low"] <= said["n"]) & (said["n"] <= said["n_high"])
+            columns.append(
+                [
+                    number(said["label"].isin(next_to).mean(), 2),
+                    number((said["label"] == UNKNOWN).mean(), 2),
+                    number(confident.mean(), 2),
+                    number(said["n_atoms"].mean(), 1),
+                    number(holds.mean(), 2),
+                ]
+            )
+        cells += [" → ".join(column) for column in zip(*columns, strict=True)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+INTRODUCTION = """## Sessions
+
+Made by `docs/make_sessions.py`, also in `make accuracy`; version {version}, model `{model}`.
+{n_sessions} simulated sessions of {n_images} images each (seeds from {seed}, {isomers} isomers of
+each size that no training and no tuning has used): conditions are drawn once for each session;
+between its images the gain scatters by 9 to 14 %, dose and support by 10 % and the focus by 2 nm.
+A and B are the images of another program (`train/` as a session without its labels, `mixed/`, and
+`shifted/` with `shifted_single/` as one session), where their folder is there.
+
+Forms: *whole* fields; *one size only*, the images of each size as a session of their own; *known
+sample*, the composition of one image is known, and that image is not scored; *crops* of {crop}
+pixels round {crops} clusters of each image; *8 bits*, clipped by {clipped} % at both ends; *lone
+atoms*, {lone} per nm² between the clusters. Kinds: {kinds}.
+
+{methods} Accuracy and calibration error are those of the most probable class of all clusters that
+the border does not cut, aggregates apart; *sure but wrong* is the share of wrong ones among labels
+with a confidence above {confident}; *labelled* is the share of the clusters that have a class as
+their label. R² is of the counted fractions over samples and classes; the last columns are the
+shares of 95 % intervals that hold the true fraction (of an image and a class, of a session and a
+class; A and B are one session each, so five intervals). Images are those with clusters to score.
+"""
+
+
+def page(clusters: pd.DataFrame, ratios: pd.DataFrame) -> str:
+    """The page with the section."""
+    own = clusters[clusters["session"].str.endswith(tuple("0123456789"))]
+    introduction = INTRODUCTION.format(
+        version=__version__,
+        model=classifier().card.model_id,
+        n_sessions=own.loc[own["variant"] == "whole", "session"].nunique(),
+        n_images=N_IMAGES,
+        seed=SEED,
+        isomers=ISOMERS_PER_CLASS,
+        crop=CROP_PX,
+        crops=CROPS_PER_IMAGE,
+        clipped=CLIPPED_PERCENT,
+        lone=LONE_ATOMS_PER_NM2,
+        kinds="; ".join(f"*{kind}*: {samples}" for kind, samples in KINDS.items()),
+        methods="Version 0.1, each image alone → each image alone → as a session.",
+        confident=CONFIDENT,
+    )
+    # one line for each paragraph
+    paragraphs = [text.replace("\n", " ").strip() for text in introduction.split("\n\n")]
+    lines = [
+        BEGIN,
+        *chain.from_iterable((text, "") for text in paragraphs),
+        *table_of_classes(clusters, ratios),
+        "",
+        "Sizes that are no class, in sessions of nothing else:",
+        "",
+        *table_of_other_sizes(clusters),
+        "",
+        END,
+    ]
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    tail = rest.partition(END)[2]
+    return f"{head.rstrip()}\n\n" + "\n".join(lines) + (tail or "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared/data/clusters")
+    parser.add_argument("--text-only", action="store_true", help="write the page from what is kept")
+    options = parser.parse_args()
+    if not options.text_only:
+        measure(options.rounds, options.workers, options.data)
+    kept = [
+        pd.read_csv(BUILD / f"{name}.csv", keep_default_na=False, na_values=[""])
+        for name in ("clusters", "ratios")
+    ]
+    PAGE.write_text(page(*kept), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

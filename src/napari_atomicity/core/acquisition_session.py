@@ -1,0 +1,361 @@
+"""Acquisition sessions: images that were recorded alike, and known samples among them.
+
+Images of a session share what does not depend on the sample: detector, gain, dose and focus. By
+default a session is derived from folder, pixel size and the settings of the instrument. What a
+person enters (`SessionEntry`) takes precedence, and only this is stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+from typing import Any
+
+from .errors import ModelError, TableError
+from .micrograph import Micrograph
+
+SETTINGS = {
+    "voltage_kv": "{:.4g} kV",
+    "camera_length_mm": "camera length {:.4g} mm",
+    "detector": "{}",
+    "gain": "gain {:.4g}",
+    "dwell_time_us": "{:.4g} µs",
+}
+"""Metadata that separate sessions, where the files contain them, and their format in a name."""
+_FIELDS = {"pixel_size_nm": "{:.4g} nm/px", **SETTINGS}
+_TOLERANCE = 0.01
+"""Relative difference up to which two numbers count as the same setting."""
+GROUPINGS = ("auto", "none", "all")
+"""Sessions by folder and settings, one session per image, or one session."""
+_ALL_IMAGES, _NO_FILE = "all images", "images without a file"
+KNOWN_EXAMPLE = "Pt55, or Pt19:1, Pt41:1"
+
+_SAMPLE = re.compile(r"(?:[A-Z][a-z]?[0-9]+)+")
+
+Composition = Mapping[str, float]
+"""Class → number or share of clusters in a sample."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How an image was recorded.
+
+    Parameters
+    ----------
+    folder : str
+        Absolute path of its session's folder, see `session_folder`; empty for an image without a
+        file.
+    pixel_size_nm : float, optional
+        Pixel size in nm; None if it is not known.
+    settings : mapping of str to float or str
+        Those of `SETTINGS` that the file contains.
+    """
+
+    folder: str = ""
+    pixel_size_nm: float | None = None
+    settings: Mapping[str, float | str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, micrograph: Micrograph) -> Recording:
+        """Return how a micrograph was recorded."""
+        folder = "" if micrograph.path is None else session_folder(micrograph.path)
+        return cls(folder, micrograph.pixel_size_nm, instrument_settings(micrograph.metadata))
+
+
+def session_folder(path: Path) -> str:
+    """Return the absolute path of the folder whose images form a session with this one.
+
+    That is the folder of the image. Folders with the names of samples, such as ``Pt55``, lie in
+    the folder of their session.
+    """
+    folder = path.absolute().parent
+    return str(folder.parent if _SAMPLE.fullmatch(folder.name) else folder)
+
+
+def instrument_settings(metadata: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return the metadata that separate sessions."""
+    return {name: metadata[name] for name in SETTINGS if metadata.get(name) is not None}
+
+
+@dataclass(frozen=True)
+class SessionEntry:
+    """What a person entered for an image.
+
+    Parameters
+    ----------
+    session : str
+        Name of its session; empty to derive it.
+    known : mapping of str to float
+        Known composition of its sample, by number; empty if it is not known.
+    """
+
+    session: str = ""
+    known: Composition = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Return whether anything was entered."""
+        return bool(self.session or self.known)
+
+
+@dataclass(frozen=True)
+class AcquisitionSession:
+    """Images that were recorded alike.
+
+    Parameters
+    ----------
+    name : str
+        Name of the session.
+    images : tuple of str
+        Names of its images, in order.
+    known : mapping of str to mapping
+        Image → class → share of the clusters, for images of known samples.
+    """
+
+    name: str
+    images: tuple[str, ...]
+    known: Mapping[str, Composition] = field(default_factory=dict)
+
+
+def group_images(
+    recordings: Mapping[str, Recording],
+    entries: Mapping[str, SessionEntry] | None = None,
+    grouping: str = "auto",
+) -> list[AcquisitionSession]:
+    """Group images into acquisition sessions.
+
+    Parameters
+    ----------
+    recordings : mapping of str to Recording
+        Image → how it was recorded.
+    entries : mapping of str to SessionEntry, optional
+        Image → what a person entered. Entries of other images are ignored.
+    grouping : str
+        Sessions of images without an entry, one of `GROUPINGS`. Images of one folder, pixel size
+        and settings are a session ("auto"). A setting that a file lacks separates only if the
+        other images of the folder have more than one value.
+
+    Returns
+    -------
+    list of AcquisitionSession
+        In the order of their first images. Each image is in one session.
+    """
+    entries = entries or {}
+    if grouping == "auto":
+        derived = _derived_names(recordings)
+    else:
+        derived = {image: image if grouping == "none" else _ALL_IMAGES for image in recordings}
+    images: dict[str, list[str]] = {}
+    for image, name in derived.items():
+        entry = entries.get(image)
+        images.setdefault((entry and entry.session) or name, []).append(image)
+    return [
+        AcquisitionSession(
+            name,
+            tuple(members),
+            {i: _shares(entries[i].known) for i in members if i in entries and entries[i].known},
+        )
+        for name, members in images.items()
+    ]
+
+
+def _shares(composition: Composition) -> dict[str, float]:
+    total = sum(composition.values())
+    return {label: number / total for label, number in composition.items()}
+
+
+# ---- derived sessions
+def _derived_names(recordings: Mapping[str, Recording]) -> dict[str, str]:
+    """Return image → folder, and the settings that differ within the folder."""
+    folders: dict[str, list[str]] = {}
+    for image, recording in recordings.items():
+        folders.setdefault(recording.folder, []).append(image)
+    labels = _folder_labels(folders)
+    names = {}
+    for folder, members in folders.items():
+        settings = [
+            {"pixel_size_nm": recordings[i].pixel_size_nm, **recordings[i].settings}
+            for i in members
+        ]
+        parts = [
+            _format_setting(name, [one.get(name) for one in settings]) for name in _FIELDS
+        ]  # fmt: skip
+        for image, *of_image in zip(members, *parts, strict=True):
+            names[image] = ", ".join([labels[folder], *filter(None, of_image)])
+    return {image: names[image] for image in recordings}
+
+
+def _format_setting(name: str, values: Sequence[Any]) -> list[str]:
+    """Format a setting of each image; all are empty if there is only one value."""
+    levels = _levels({value for value in values if value is not None})
+    if len(set(levels.values())) < 2:
+        return [""] * len(values)
+    unknown = f"unknown {name.rpartition('_')[0].replace('_', ' ') or name}"
+    return [unknown if v is None else _FIELDS[name].format(levels[v]) for v in values]
+
+
+def _levels(values: Iterable[Any]) -> dict[Any, Any]:
+    """Return value → the lowest of the numbers that count as the same setting."""
+    values = list(values)
+    if not all(isinstance(value, int | float) for value in values):
+        return {value: str(value) for value in values}
+    levels: dict[float, float] = {}
+    before = None
+    for value in sorted(values):
+        same = before is not None and value - before <= _TOLERANCE * abs(value)
+        levels[value] = levels[before] if same and before is not None else value
+        before = value
+    return levels
+
+
+def _folder_labels(folders: Iterable[str]) -> dict[str, str]:
+    """Return folder → the shortest end of its path that no other folder has."""
+    parts = {folder: PurePath(folder).parts for folder in folders}
+    labels = {}
+    for folder, own in parts.items():
+        others = [other for other in parts.values() if other != own]
+        n = next(
+            (n for n in range(1, len(own)) if all(o[-n:] != own[-n:] for o in others)), len(own)
+        )
+        labels[folder] = "/".join(own[-n:]) if own else _NO_FILE
+    return labels
+
+
+# ---- known samples
+def parse_known(text: str) -> tuple[str, dict[str, float]]:
+    """Parse a known sample such as ``ref_*.tif=Pt55`` or ``mix_*.tif=Pt19:1,Pt41:1``.
+
+    Parameters
+    ----------
+    text : str
+        Pattern of names of images, equals sign, composition.
+
+    Returns
+    -------
+    pattern : str
+        Pattern as in a shell.
+    composition : dict of str to float
+        Class → number.
+
+    Raises
+    ------
+    TableError
+        If the text does not have this form.
+    """
+    pattern, equals, composition = text.partition("=")
+    if not equals or not pattern.strip():
+        raise TableError(
+            f"{text.strip()!r} is not a known sample",
+            advice="Examples: 'ref_*.tif=Pt55', 'mix_*.tif=Pt19:1,Pt41:1'",
+        )
+    return pattern.strip(), parse_composition(composition)
+
+
+def parse_composition(text: str) -> dict[str, float]:
+    """Parse a composition such as ``Pt55``, ``Pt19:1, Pt41:1`` or ``Pt19:Pt41 = 1:1``.
+
+    Raises
+    ------
+    TableError
+        If the text does not have one of these forms.
+    """
+    labels, equals, numbers = text.partition("=")
+    if equals:
+        pairs = list(zip(labels.split(":"), numbers.split(":"), strict=False))
+        complete = labels.count(":") == numbers.count(":")
+    else:
+        split = [part.partition(":") for part in re.split("[,;]", text)]
+        complete = len(split) == 1 or all(colon for _, colon, _ in split)
+        pairs = [(label, number if colon else "1") for label, colon, number in split]
+    composition: dict[str, float] = {}
+    for label, number in pairs:
+        try:
+            composition[label.strip()] = float(number)
+        except ValueError:
+            complete = False
+    if (
+        not complete
+        or len(composition) < len(pairs)
+        or "" in composition
+        or not all(0 < number < float("inf") for number in composition.values())
+    ):
+        raise TableError(
+            f"{text.strip()!r} is not a composition", advice=f"Examples: {KNOWN_EXAMPLE}"
+        )
+    return composition
+
+
+def format_composition(composition: Composition) -> str:
+    """Return the text that `parse_composition` reads."""
+    if len(composition) == 1:
+        return next(iter(composition))
+    return ", ".join(f"{label}:{number:g}" for label, number in composition.items())
+
+
+def check_classes(composition: Composition, classes: Sequence[str]) -> None:
+    """Check that a model has the classes of a known sample.
+
+    Raises
+    ------
+    ModelError
+        If it lacks one.
+    """
+    missing = [label for label in composition if label not in classes]
+    if missing:
+        raise ModelError(
+            f"the model has no class {' or '.join(missing)}, of which the known sample consists",
+            advice=f"Its classes are {', '.join(classes)}",
+        )
+
+
+def match_images(pattern: str, images: Iterable[str]) -> list[str]:
+    """Return the images whose name, or whose name without the folder, is or matches a pattern."""
+    return [
+        image for image in images
+        if image == pattern or fnmatchcase(image, pattern)
+        or fnmatchcase(image.rpartition("/")[2], pattern)
+    ]  # fmt: skip
+
+
+def match_known(
+    samples: Iterable[tuple[str, Composition]], images: Iterable[str], all_match: bool = True
+) -> dict[str, Composition]:
+    """Find the images of known samples.
+
+    Parameters
+    ----------
+    samples : iterable of tuple
+        Pattern and composition, as from `parse_known`.
+    images : iterable of str
+        Names of the images.
+    all_match : bool
+        Whether each pattern must match an image.
+
+    Returns
+    -------
+    dict of str to mapping
+        Image → composition.
+
+    Raises
+    ------
+    TableError
+        If a pattern matches no image, or an image has two compositions.
+    """
+    images = list(images)
+    found: dict[str, Composition] = {}
+    for pattern, composition in samples:
+        matched = match_images(pattern, images)
+        if all_match and not matched:
+            raise TableError(
+                f"no image has a name like {pattern!r}",
+                advice=f"The first image is {images[0]}" if images else "There are no images",
+            )
+        for image in matched:
+            if found.setdefault(image, composition) != composition:
+                raise TableError(
+                    f"{image} has two known compositions, {format_composition(found[image])} and "
+                    f"{format_composition(composition)}"
+                )
+    return found

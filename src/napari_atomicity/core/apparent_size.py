@@ -1,0 +1,67 @@
+"""Apparent size: the number of atoms by features that do not depend on the intensity scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .scale_reference import ScaleReference
+
+
+@dataclass(frozen=True)
+class ApparentSize:
+    """Distributions of intensity and apparent size of the classes.
+
+    The apparent size of a cluster is an estimate of ln(number of atoms) from features that do not
+    depend on the unit of the intensity: a linear function of the features of the channel with
+    local contrast normalisation. Without such features it is the logarithm of the diameter.
+
+    Parameters
+    ----------
+    log_intensity, log_size : tuple of float, length n_classes
+        Mean per class of ln(intensity in atoms) and of the apparent size.
+    covariance : tuple, shape (n_classes, 2, 2)
+        Covariance of both per class, within images.
+    scatter : float
+        Standard deviation of the common error of the apparent sizes of a session.
+    weights : tuple of float, length n_features
+        Weights of the features of the network; empty: the size is the logarithm of the diameter.
+    offset : float
+        Constant of the linear function.
+    """
+
+    log_intensity: tuple[float, ...]
+    log_size: tuple[float, ...]
+    covariance: tuple[tuple[tuple[float, float], tuple[float, float]], ...]
+    scatter: float
+    weights: tuple[float, ...] = ()
+    offset: float = 0.0
+
+    @classmethod
+    def from_diameters(cls, scale: ScaleReference) -> ApparentSize:
+        """Return the reference of a model without suitable features, by diameters."""
+        return cls(
+            scale.log_intensity, scale.log_diameter, scale.covariance, scale.diameter_scatter
+        )
+
+    def measure(self, embedding: np.ndarray, diameter_nm: np.ndarray) -> np.ndarray:
+        """Compute the apparent sizes of clusters.
+
+        Parameters
+        ----------
+        embedding : ndarray of shape (n_clusters, n_features)
+            Features of the network.
+        diameter_nm : ndarray of shape (n_clusters,)
+            Diameters in nm.
+
+        Returns
+        -------
+        ndarray of shape (n_clusters,)
+            Apparent sizes; NaN where they cannot be measured.
+        """
+        if self.weights:
+            return np.asarray(embedding.astype(float) @ np.array(self.weights) + self.offset)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            size = np.log(np.asarray(diameter_nm, float))
+        return np.where(np.isfinite(size), size, np.nan)

@@ -1,0 +1,138 @@
+"""The menu of acquisition sessions and known samples in the dock Browse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QInputDialog, QListView, QMenu
+
+from ....core.acquisition_session import (
+    KNOWN_EXAMPLE,
+    check_classes,
+    format_composition,
+    parse_composition,
+)
+from ....state.window_state import WindowState
+from ...controls.errors import attempt
+from .image_list import ImageModel
+
+
+class SessionMenu(QMenu):
+    """Group the selected images into sessions, and enter what their sample is known to be.
+
+    Parameters
+    ----------
+    state : WindowState
+        The window's state.
+    images : QListView
+        List of the images, whose model is an `ImageModel`.
+    """
+
+    def __init__(self, state: WindowState, images: QListView) -> None:
+        super().__init__("Acquisition session", images)
+        self._state, self._list = state, images
+        self.setToolTipsVisible(True)
+        self.group_action = self._add(
+            "&Group into a session…",
+            "Make the selected images one session and name it. The images of a session were "
+            "recorded alike (detector, gain, dose, focus), so an atom is about as bright in all.",
+            self._group,
+        )
+        self.split_action = self._add(
+            "&Split off", "Make the selected images a separate session.", self._split
+        )
+        self.join_menu = self.addMenu("&Join with")
+        self.join_menu.menuAction().setToolTip("Add the selected images to another session.")
+        self.derive_action = self._add(
+            "&Derive from the files",
+            "Group the selected images by folder, pixel size and instrument again.",
+            self._derive,
+        )
+        self.addSeparator()
+        self.known_action = self._add(
+            "&Known sample…",
+            "Enter which clusters the selected images contain, if you know it: one size, or "
+            "several in a known ratio. This calibrates the intensity of an atom in the session.",
+            self._enter_known,
+        )
+        self.aboutToShow.connect(self.update_actions)
+
+    def _add(self, text: str, tooltip: str, slot: Callable[[], None]) -> QAction:
+        action = self.addAction(text)
+        action.setToolTip(tooltip)
+        action.triggered.connect(slot)
+        return action
+
+    def selected(self) -> list[str]:
+        """Return the names of the selected images, in order."""
+        model = self._list.model()
+        assert isinstance(model, ImageModel)
+        rows = sorted(index.row() for index in self._list.selectionModel().selectedRows())
+        names = [model.image_at(row) for row in rows]
+        return [name for name in names if name in self._state.images]
+
+    def update_actions(self) -> None:
+        """Enable what is possible with the selected images; list the other sessions."""
+        state, images = self._state, self.selected()
+        possible = bool(images) and not (state.read_only or state.blind)
+        chosen = {state.sessions.session_of(image).name for image in images}
+        entries = [state.sessions.get(image) for image in images]
+        sessions = state.sessions.groups()
+        others = [s.name for s in sessions if chosen != {s.name}]
+        whole = any(set(session.images) == set(images) for session in sessions)
+        self.group_action.setEnabled(possible)
+        self.split_action.setEnabled(possible and not whole)
+        self.derive_action.setEnabled(possible and any(entry.session for entry in entries))
+        self.known_action.setEnabled(possible)
+        self.join_menu.setEnabled(possible and bool(others))
+        self.join_menu.clear()
+        for name in others:
+            action = self.join_menu.addAction(name.replace("&", "&&"))
+            action.setData(name)
+            action.triggered.connect(self._join)
+
+    # ---- what the user does
+    def _group(self) -> None:
+        images, sessions = self.selected(), self._state.sessions
+        suggested = sessions.free_name(sessions.session_of(images[0]).name)
+        name, wanted = QInputDialog.getText(
+            self._list, "Group into a session", "Name of the session", text=suggested
+        )
+        if wanted and name.strip():
+            attempt(lambda: sessions.group(images, name.strip()))
+
+    def _split(self) -> None:
+        images, sessions = self.selected(), self._state.sessions
+        name = sessions.free_name(sessions.session_of(images[0]).name)
+        attempt(lambda: sessions.group(images, name))
+
+    def _join(self) -> None:
+        action = self.sender()
+        assert isinstance(action, QAction)
+        name, images = action.data(), self.selected()
+        attempt(lambda: self._state.sessions.group(images, name))
+
+    def _derive(self) -> None:
+        images = self.selected()
+        attempt(lambda: self._state.sessions.derive(images))
+
+    def _enter_known(self) -> None:
+        images, state = self.selected(), self._state
+        known = state.sessions.get(images[0]).known
+        text, wanted = QInputDialog.getText(
+            self._list,
+            "Known sample",
+            f"Clusters in the sample, by number: {KNOWN_EXAMPLE}.\nEmpty if it is not known.",
+            text=format_composition(known) if known else "",
+        )
+        if wanted:
+            attempt(lambda: self._set_known(images, text))
+
+    def _set_known(self, images: list[str], text: str) -> None:
+        """Set the composition in a text; `AtomicityError` if it is none of these classes."""
+        composition = parse_composition(text) if text.strip() else {}
+        classes = self._state.classes()
+        if classes:
+            check_classes(composition, classes)
+        self._state.sessions.set_known(images, composition)

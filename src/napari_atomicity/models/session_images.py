@@ -1,0 +1,123 @@
+"""Scales of classified images: their clusters measured, and the posterior of a session applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from ..core.apparent_size import ApparentSize
+from ..core.model_card import ModelCard
+from ..core.scale_reference import ScaleReference
+from .intensity_scale import ConstrainedMixture, bright_enough, usable
+from .session_scale import ImageMeasurements, ScaleModes, SessionScale, fit_session
+
+
+def session_reference(card: ModelCard) -> ApparentSize | None:
+    """Return the reference by which a model finds the scales of a session; None if it has none."""
+    if card.apparent_size is not None or card.scale is None:
+        return card.apparent_size
+    return ApparentSize.from_diameters(card.scale)
+
+
+def measure_image(
+    table: pd.DataFrame,
+    embedding: np.ndarray,
+    reference: ApparentSize,
+    scale: ScaleReference,
+    shares: np.ndarray | None = None,
+    anchor: tuple[float, float] | None = None,
+) -> ImageMeasurements:
+    """Measure what the clusters of an image tell of its scale.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Cluster table of one image.
+    embedding : ndarray of shape (n_clusters, n_features)
+        Features of the network for the same clusters.
+    reference : ApparentSize
+        Reference of the apparent sizes.
+    scale : ScaleReference
+        Reference of the intensities, to leave out what is too faint for a cluster.
+    shares : ndarray of shape (n_classes,), optional
+        Known composition of the sample.
+    anchor : tuple of float, optional
+        Mean and standard deviation of ln scale from another source.
+
+    Returns
+    -------
+    ImageMeasurements
+        Of the complete, isolated clusters that are bright enough.
+    """
+    intensity = table["integrated_intensity"].to_numpy(float)
+    size = reference.measure(embedding, table["diameter_nm"].to_numpy(float))
+    rows = np.flatnonzero(usable(table) & np.isfinite(size))
+    rows = rows[bright_enough(intensity[rows], scale)]
+    return ImageMeasurements(np.log(intensity[rows]), size[rows], shares, anchor)
+
+
+def find_scales(
+    images: Sequence[ImageMeasurements],
+    tables: Sequence[pd.DataFrame],
+    reference: ApparentSize,
+    scale: ScaleReference,
+    prior: tuple[float, float] | None = None,
+) -> tuple[SessionScale, list[ConstrainedMixture]]:
+    """Find the scales of the images of a session.
+
+    Parameters
+    ----------
+    images : sequence of ImageMeasurements
+        From `measure_image`.
+    tables : sequence of DataFrame
+        Cluster tables of the same images.
+    reference : ApparentSize
+        Reference of the apparent sizes.
+    scale : ScaleReference
+        Reference of intensities and diameters.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale.
+
+    Returns
+    -------
+    session : SessionScale
+        Posterior of the session.
+    scales : list of ConstrainedMixture
+        Scale of each image: a solution for each mode of its posterior.
+    """
+    session = fit_session(images, reference, prior)
+    pairs = zip(session.images, tables, strict=True)
+    return session, [mixture_of_modes(modes, table, scale) for modes, table in pairs]
+
+
+def mixture_of_modes(
+    modes: ScaleModes, table: pd.DataFrame, reference: ScaleReference
+) -> ConstrainedMixture:
+    """Return the constrained mixture of an image whose scale is known up to its modes.
+
+    The common error of the diameters follows from the clusters in each mode, by one step of
+    expectation-maximisation with the classes by intensity, under its prior.
+
+    Parameters
+    ----------
+    modes : ScaleModes
+        Posterior of the scale.
+    table : DataFrame
+        Cluster table of the image.
+    reference : ScaleReference
+        Distributions of intensities and diameters.
+    """
+    rows = np.asarray(usable(table))
+    u = np.log(table["integrated_intensity"].to_numpy(float)[rows])
+    v = np.log(table["diameter_nm"].to_numpy(float)[rows])
+    variance = np.array(reference.covariance)[:, [0, 1], [0, 1]]
+    residual = u[:, None] - np.array(reference.log_intensity) - modes.log_scale[:, None, None]
+    log_p = -0.5 * residual**2 / variance[:, 0] - 0.5 * np.log(variance[:, 0])
+    member = softmax(log_p + np.log(modes.shares)[:, None], axis=2) / variance[:, 1]
+    prior = reference.diameter_scatter**-2
+    error = (member * (v[:, None] - np.array(reference.log_diameter))).sum(axis=(1, 2))
+    shift = np.stack([modes.log_scale, error / (member.sum(axis=(1, 2)) + prior)], axis=1)
+    return ConstrainedMixture(reference, modes.weight, shift, modes.shares, np.ones_like(shift))

@@ -1,0 +1,280 @@
+"""The intensity of one atom in every image of an acquisition session, found jointly.
+
+The images of a session share detector, gain, dose and focus within 10 or 20 %. An image of one
+size alone cannot tell which size that is: its intensities have one peak, and any class can be
+put on it. The session can, because the scales of its images are drawn around one value.
+
+Model. Image i has the scale s_i = ln(intensity of one atom). A cluster of class c has
+
+    (ln I, z) ~ N((m_c + s_i, g_c + d), Sigma_c),
+
+where z is the apparent size (`core.apparent_size`) and d its common error in the session. The
+classes of an image have shares pi_i ~ Dirichlet(0.3), so that images of one size are as likely as
+mixtures. A flat component takes clusters that fit no class. The session draws
+
+    s_i ~ (1 - e) N(S, tau^2) + e U,    S ~ U,    tau ~ `SPREADS`,    d ~ N(0, scatter^2),
+
+where the uniform component with e = 2 % keeps an image that does not fit from moving the others.
+The shares are integrated out by variational Bayes [1]_, separately for every value of (s_i, d) on a
+grid; S, tau and d are integrated out on their grids [2]_. No image is decided before the session.
+The cost is linear in the number of clusters.
+
+References
+----------
+.. [1] H. Attias, "A variational Bayesian framework for graphical models", NIPS 1999.
+.. [2] A. Gelman et al., Bayesian Data Analysis, 3rd ed., chapter 5 (hierarchical models), 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import digamma, gammaln, softmax
+
+from ..core.apparent_size import ApparentSize
+
+STEP = 0.04
+"""Step of the grid of scales; less than the scatter of intensities within a class."""
+N_ERRORS = 13
+MAX_ERROR = 3.0
+"""The grid of common errors of the apparent size: number of values, standard deviations."""
+CONCENTRATION = 0.3
+"""Dirichlet parameter of the shares of an image: less than 1, one size is likely."""
+KNOWN_CLUSTERS = 200.0
+"""Weight of a known composition, in clusters."""
+N_ITERATIONS = 6
+SPREADS = ((0.05, 0.10), (0.10, 0.25), (0.15, 0.30), (0.20, 0.25), (0.30, 0.10))
+"""Standard deviations of ln scale between the images of a session, with prior probabilities:
+0.13 to 0.17 in simulated sessions with drifting conditions."""
+OUTLYING = 0.02
+"""Prior probability that an image has a scale unlike the others."""
+MARGIN = 0.3
+DENSITY_OF_OUTLIERS = 0.02 / 4.0
+"""Of clusters: 2 %, flat over some decades of intensity and apparent size."""
+SAME_MODE = 0.1
+"""Scales whose logarithms differ by less belong to one mode."""
+MIN_WEIGHT = 0.01
+"""Weight from which on a mode of an image is kept."""
+MAX_MODES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMeasurements:
+    """Measurements of one image that tell its scale.
+
+    Parameters
+    ----------
+    log_intensity, log_size : ndarray of shape (n_clusters,)
+        Logarithms of the integrated intensities in counts nm², and apparent sizes, of complete and
+        isolated clusters.
+    shares : ndarray of shape (n_classes,), optional
+        Known composition of the sample.
+    anchor : tuple of float, optional
+        Mean and standard deviation of ln scale from another source, such as single atoms.
+    """
+
+    log_intensity: np.ndarray
+    log_size: np.ndarray
+    shares: np.ndarray | None = None
+    anchor: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleModes:
+    """Posterior of the scale of one image: its modes, the most probable one first.
+
+    Parameters
+    ----------
+    log_scale, weight : ndarray of shape (n_modes,)
+        Logarithm of the intensity of one atom, and probability.
+    shares : ndarray of shape (n_modes, n_classes)
+        Shares of the classes in each mode.
+    """
+
+    log_scale: np.ndarray
+    weight: np.ndarray
+    shares: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class SessionScale:
+    """The joint posterior of a session.
+
+    Parameters
+    ----------
+    images : list of ScaleModes
+        Posterior of each image.
+    log_scale, log_scale_sd : float
+        Posterior mean and standard deviation of the session's scale S.
+    spread : float
+        Posterior mean of the standard deviation tau between images.
+    size_error : float
+        Posterior mean of the common error d of the apparent sizes.
+    outlying : ndarray of shape (n_images,)
+        Probability that the scale of an image is unlike that of the others.
+    grid : ndarray of shape (n_scales,)
+        Values of S.
+    posterior : ndarray of shape (n_scales,)
+        Probabilities of the values of S.
+    """
+
+    images: list[ScaleModes]
+    log_scale: float
+    log_scale_sd: float
+    spread: float
+    size_error: float
+    outlying: np.ndarray
+    grid: np.ndarray = field(repr=False)
+    posterior: np.ndarray = field(repr=False)
+
+
+def fit_session(
+    images: Sequence[ImageMeasurements],
+    reference: ApparentSize,
+    prior: tuple[float, float] | None = None,
+) -> SessionScale:
+    """Find the scales of all images of a session jointly.
+
+    Parameters
+    ----------
+    images : sequence of ImageMeasurements
+        Images of one session; images without clusters get the scale of the session.
+    reference : ApparentSize
+        Distributions of the classes.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
+
+    Returns
+    -------
+    SessionScale
+        Posterior of the session and of each image.
+    """
+    grid = _scale_grid(images, reference)
+    errors = np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS) * reference.scatter
+    evidence, shares = zip(
+        *(_image_evidence(x, grid, errors, reference) for x in images), strict=True
+    )
+    log_evidence = np.array(evidence)
+    top = log_evidence.max(axis=(1, 2), keepdims=True)
+    likelihood = np.exp(log_evidence - top)
+
+    log_prior = -0.5 * np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS) ** 2 + np.zeros((len(grid), 1))
+    if prior is not None:
+        log_prior = log_prior - 0.5 * ((grid[:, None] - prior[0]) / prior[1]) ** 2
+    kernels = [_spread_kernel(grid, spread) for spread, _ in SPREADS]
+    marginal = [np.einsum("st,itd->isd", k, likelihood, optimize=True) for k in kernels]
+    joint = np.stack([np.log(m + 1e-300).sum(axis=0) + log_prior for m in marginal])
+    joint += np.log([p for _, p in SPREADS])[:, None, None]
+    session = softmax(joint.ravel()).reshape(joint.shape)
+
+    image_posterior, outlying = np.zeros_like(likelihood), np.zeros(len(images))
+    flat = OUTLYING / len(grid)
+    for kernel, m, p in zip(kernels, marginal, session, strict=True):
+        weight = p / (m + 1e-300)
+        image_posterior += likelihood * np.einsum("isd,st->itd", weight, kernel, optimize=True)
+        outlying += flat * np.einsum("isd,itd->i", weight, likelihood, optimize=True)
+    image_posterior /= image_posterior.sum(axis=(1, 2), keepdims=True)
+    scales = session.sum(axis=(0, 2))
+    mean = float(scales @ grid)
+    return SessionScale(
+        images=[_modes(grid, p, q) for p, q in zip(image_posterior, shares, strict=True)],
+        log_scale=mean,
+        log_scale_sd=float(np.sqrt(scales @ (grid - mean) ** 2 + STEP**2 / 12)),
+        spread=float(session.sum(axis=(1, 2)) @ [spread for spread, _ in SPREADS]),
+        size_error=float(session.sum(axis=(0, 1)) @ errors),
+        outlying=outlying,
+        grid=grid,
+        posterior=scales,
+    )
+
+
+def _scale_grid(images: Sequence[ImageMeasurements], reference: ApparentSize) -> np.ndarray:
+    """Return the scales at which any class can be in any image."""
+    intensity = np.concatenate([x.log_intensity for x in images])
+    ends = np.array([min(reference.log_intensity), max(reference.log_intensity)])
+    anchors = np.array([x.anchor[0] for x in images if x.anchor is not None])
+    if len(intensity):
+        low, high = np.quantile(intensity, [0.01, 0.99])
+        anchors = np.append(anchors, [low - ends[1], high - ends[0]])
+    if not len(anchors):
+        anchors = np.zeros(1)
+    low, high = anchors.min() - MARGIN, anchors.max() + MARGIN
+    return np.linspace(low, high, int(np.ceil((high - low) / STEP)) + 1)
+
+
+def _spread_kernel(grid: np.ndarray, spread: float) -> np.ndarray:
+    """Compute the probability of an image's scale (columns) given that of the session (rows)."""
+    kernel = np.exp(-0.5 * ((grid[:, None] - grid) / spread) ** 2)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    return np.asarray((1 - OUTLYING) * kernel + OUTLYING / len(grid))
+
+
+def _image_evidence(
+    image: ImageMeasurements, grid: np.ndarray, errors: np.ndarray, reference: ApparentSize
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the log evidence of an image for each scale and common error.
+
+    Returns
+    -------
+    log_evidence : ndarray of shape (n_scales, n_errors)
+        With the shares integrated out: the variational lower bound.
+    shares : ndarray of shape (n_scales, n_errors, n_classes)
+        Posterior means of the shares.
+    """
+    density = _densities(image, grid, errors, reference)
+    n_classes = density.shape[-1]
+    prior = np.full(n_classes, CONCENTRATION)
+    if image.shares is not None:
+        prior = prior / n_classes + KNOWN_CLUSTERS * image.shares
+    alpha = prior + density.shape[2] / n_classes + np.zeros((*density.shape[:2], n_classes))
+    for _ in range(N_ITERATIONS):
+        before = alpha
+        log_share = digamma(before) - digamma(before.sum(axis=-1, keepdims=True))
+        weight = np.exp(log_share).astype(np.float32)
+        total = np.matmul(density, weight[..., None])[..., 0] + np.float32(DENSITY_OF_OUTLIERS)
+        members = np.matmul((1 / total)[:, :, None], density)[:, :, 0] * weight
+        alpha = prior + members
+    log_evidence = np.log(total).sum(axis=2, dtype=float)
+    log_evidence += gammaln(before).sum(axis=-1) - gammaln(before.sum(axis=-1))
+    log_evidence -= gammaln(prior).sum() - gammaln(prior.sum())
+    log_evidence -= ((before - prior) * log_share).sum(axis=-1)
+    if image.anchor is not None:
+        log_evidence -= 0.5 * ((grid[:, None] - image.anchor[0]) / image.anchor[1]) ** 2
+    return log_evidence, alpha / alpha.sum(axis=-1, keepdims=True)
+
+
+def _densities(
+    image: ImageMeasurements, grid: np.ndarray, errors: np.ndarray, reference: ApparentSize
+) -> np.ndarray:
+    """Compute the density of each cluster in each class: (n_scales, n_errors, n_clusters, C)."""
+    covariance = np.array(reference.covariance)
+    precision = np.linalg.inv(covariance)
+    constant = -np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(covariance)[1]
+    intensity, size = np.array(reference.log_intensity), np.array(reference.log_size)
+    u = image.log_intensity[:, None] - intensity - grid[:, None, None]  # (S, N, C)
+    v = image.log_size[:, None] - size - errors[:, None, None]  # (D, N, C)
+    along = (constant - 0.5 * precision[:, 0, 0] * u**2).astype(np.float32)
+    slope = (-precision[:, 0, 1] * u).astype(np.float32)
+    across = (-0.5 * precision[:, 1, 1] * v**2).astype(np.float32)
+    exponent = slope[:, None] * v.astype(np.float32)
+    exponent += along[:, None]
+    exponent += across
+    return np.asarray(np.exp(exponent, out=exponent))
+
+
+def _modes(grid: np.ndarray, posterior: np.ndarray, shares: np.ndarray) -> ScaleModes:
+    """Summarise the posterior (n_scales, n_errors) of an image by its modes."""
+    left = posterior.sum(axis=1)
+    scale, weight, share = [], [], []
+    while len(scale) < MAX_MODES and left.max() > MIN_WEIGHT:
+        near = np.where(np.abs(grid - grid[left.argmax()]) <= SAME_MODE, left, 0.0)
+        part = posterior * (near > 0)[:, None]
+        scale.append(near @ grid / near.sum())
+        weight.append(near.sum())
+        share.append(np.einsum("sd,sdc->c", part, shares) / part.sum())
+        left = left - near
+    order = np.argsort(weight)[::-1]
+    total = np.array(weight)[order]
+    return ScaleModes(np.array(scale)[order], total / total.sum(), np.array(share)[order])

@@ -1,0 +1,140 @@
+"""Acquisition sessions of the images of a run, from its options and what the files contain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from ..core.acquisition_session import (
+    GROUPINGS,
+    AcquisitionSession,
+    Composition,
+    Recording,
+    SessionEntry,
+    check_classes,
+    group_images,
+    match_images,
+    match_known,
+    parse_composition,
+    parse_known,
+    session_folder,
+)
+from ..core.errors import TableError
+from ..io.provenance import Outcome, assign_sessions
+from ..io.tables import read_table
+from .run_request import RunRequest
+
+
+@dataclass(frozen=True)
+class SessionRules:
+    """How the images of a run are grouped into sessions.
+
+    Parameters
+    ----------
+    grouping : str
+        Of images that the table does not name; see `core.acquisition_session.group_images`.
+    table : mapping of str to SessionEntry
+        Name or pattern of an image → its entry in the table.
+    samples : tuple of tuple
+        Pattern and composition of known samples.
+    """
+
+    grouping: str = "auto"
+    table: Mapping[str, SessionEntry] = field(default_factory=dict)
+    samples: tuple[tuple[str, Composition], ...] = ()
+
+    @classmethod
+    def read(cls, request: RunRequest, classes: Sequence[str]) -> Self:
+        """Read the options of a run.
+
+        Parameters
+        ----------
+        request : RunRequest
+            Request.
+        classes : sequence of str
+            Classes of the model.
+
+        Raises
+        ------
+        ModelError
+            If the model lacks a class of a known sample.
+        ReadError, TableError
+            If the table of sessions is missing or is none.
+        """
+        is_table = request.session not in GROUPINGS
+        rules = cls(
+            "auto" if is_table else request.session,
+            _read_session_table(Path(request.session)) if is_table else {},
+            tuple(map(parse_known, request.known)),
+        )
+        for entry in rules.table.values():
+            check_classes(entry.known, classes)
+        for _, composition in rules.samples:
+            check_classes(composition, classes)
+        return rules
+
+    def check(self, images: Sequence[str]) -> None:
+        """Check that patterns match images; the table may serve several runs.
+
+        Raises
+        ------
+        TableError
+            If a known sample matches no image, or no image is in the table.
+        """
+        match_known(self.samples, images)
+        if self.table and not any(match_images(name, images) for name in self.table):
+            raise TableError(
+                f"the table of sessions is for {', '.join(list(self.table)[:5])}, and no image has "
+                "such a name",
+                advice="Names are those of the column image in clusters.csv, or patterns",
+            )
+
+    def group(self, outcomes: Iterable[Outcome]) -> list[AcquisitionSession]:
+        """Group the analysed images into sessions."""
+        recordings = {
+            outcome.image: Recording(
+                session_folder(Path(outcome.path)),
+                outcome.pixel_size_nm,
+                outcome.instrument,
+            )
+            for outcome in outcomes
+            if outcome.status == "done"
+        }
+        entries = {
+            image: entry
+            for name, entry in self.table.items()
+            for image in match_images(name, list(recordings))
+        }
+        for image, known in match_known(self.samples, recordings, all_match=False).items():
+            entries[image] = replace(entries.get(image, SessionEntry()), known=known)
+        return group_images(recordings, entries, self.grouping)
+
+    def with_sessions(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Return the outcomes with the session and the known composition of each image."""
+        return assign_sessions(outcomes, self.group(outcomes))
+
+
+def _read_session_table(path: Path) -> dict[str, SessionEntry]:
+    """Read a table with the columns image, session and optionally known."""
+    table = read_table(path)
+    missing = [name for name in ("image", "session") if name not in table.columns]
+    if missing:
+        raise TableError(
+            f"the table of sessions lacks the column {' and '.join(missing)}",
+            path,
+            "It has the columns image, session and, for known samples, known",
+        )
+    known = table["known"] if "known" in table.columns else [""] * len(table)
+    entries: dict[str, SessionEntry] = {}
+    for row in zip(table["image"], table["session"], known, strict=True):
+        image, session, composition = (str(value).strip() for value in row)
+        try:
+            sample = parse_composition(composition) if composition else {}
+        except TableError as error:
+            raise TableError(f"{image}: {error.what}", path, error.advice) from None
+        if image in entries:
+            raise TableError(f"the table of sessions names {image} twice", path)
+        entries[image] = SessionEntry(session, sample)
+    return entries

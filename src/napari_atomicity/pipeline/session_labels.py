@@ -1,0 +1,163 @@
+"""Label the images of an acquisition session with scales that are found jointly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core.errors import AtomicityError
+from ..core.progress import Progress, Stop, check, report
+from ..models.analysis import Analysis
+from ..models.intensity_scale import ConstrainedMixture
+from ..models.session_scale import SessionScale
+from .analysis import apply_scale
+
+if TYPE_CHECKING:
+    from ..models.classifier import Classifier
+
+UNCHANGED = 0.02
+"""Changes of ln scale and of the weights of its solutions that change no label."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSession:
+    """Images of a session, labelled jointly.
+
+    Parameters
+    ----------
+    analyses : list of Analysis
+        The images, in the order in which they were given.
+    scale : SessionScale or None
+        Joint posterior of the scales; None if the model does not use the scale.
+    n_changed : int
+        Number of images whose scale has changed.
+    """
+
+    analyses: list[Analysis]
+    scale: SessionScale | None
+    n_changed: int
+
+
+def label_session(
+    analyses: Sequence[Analysis],
+    model: str | Classifier = "default",
+    device: str = "auto",
+    *,
+    known: Mapping[str, Mapping[str, float]] | None = None,
+    prior: tuple[float, float] | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> LabelledSession:
+    """Label the clusters of a session with intensity scales that its images share.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        Classified images that were recorded alike.
+    model : str or Classifier, optional
+        Model that classified them.
+    device : str, optional
+        "auto", "cpu", "cuda" or "mps".
+    known : mapping of str to mapping, optional
+        Name of an image → class → share, for samples of known composition.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+
+    Returns
+    -------
+    LabelledSession
+        Labels of people remain.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded or lacks the device.
+    AtomicityError
+        If an image has not been classified.
+    Cancelled
+        If ``stop()`` returns True.
+    """
+    from ..models.classifier import load_classifier
+    from ..models.session_images import find_scales, measure_image, session_reference
+
+    classifier = load_classifier(model, device) if isinstance(model, str) else model
+    card = classifier.card
+    reference = session_reference(card)
+    if card.scale is None or reference is None or not analyses:
+        return LabelledSession(list(analyses), None, 0)
+    report(progress, 0, len(analyses), "Finding the scales of the session")
+    measured = []
+    for analysis in analyses:
+        if len(analysis.embedding) != len(analysis.table):
+            raise AtomicityError(
+                f"the clusters of {analysis.micrograph.name} have not been classified",
+                advice="Classify them first",
+            )
+        composition = (known or {}).get(analysis.micrograph.name)
+        shares = None
+        if composition is not None:
+            shares = np.array([composition.get(name, 0.0) for name in card.classes])
+            shares = shares / shares.sum()
+        measured.append(
+            measure_image(analysis.table, analysis.embedding, reference, card.scale, shares)
+        )
+    session, scales = find_scales(
+        measured, [a.table for a in analyses], reference, card.scale, prior
+    )
+    labelled, n_changed = [], 0
+    for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
+        check(stop)
+        report(progress, done, len(analyses), f"Labelling {analysis.micrograph.name}")
+        if _is_same(analysis.scale, scale):
+            labelled.append(analysis)
+            continue
+        labelled.append(apply_scale(analysis, classifier, scale, stop=stop))
+        n_changed += 1
+    labelled = [
+        replace(a, parameters={**a.parameters, "session": describe_scale(session, i)})
+        for i, a in enumerate(labelled)
+    ]
+    return LabelledSession(labelled, session, n_changed)
+
+
+def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
+    """Return what a record says of the session of an image.
+
+    Parameters
+    ----------
+    session : SessionScale
+        Joint posterior.
+    image : int
+        Index of the image.
+
+    Returns
+    -------
+    dict
+        Number of images, intensity of one atom with its 95 % interval, relative scatter between
+        images, and the probability that the scale of this image is unlike that of the others.
+    """
+    half = 1.96 * session.log_scale_sd
+    middle = session.log_scale
+    return {
+        "images": len(session.images),
+        "intensity_per_atom": float(np.exp(middle)),
+        "intensity_per_atom_low": float(np.exp(middle - half)),
+        "intensity_per_atom_high": float(np.exp(middle + half)),
+        "spread_of_scales": session.spread,
+        "unlike_the_others": float(session.outlying[image]),
+    }
+
+
+def _is_same(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
+    """Return whether two scales of an image have the same solutions, up to `UNCHANGED`."""
+    if before is None or len(before.weight) != len(after.weight):
+        return False
+    return bool(
+        np.abs(before.shift[:, 0] - after.shift[:, 0]).max() <= UNCHANGED
+        and np.abs(before.weight - after.weight).max() <= UNCHANGED
+    )

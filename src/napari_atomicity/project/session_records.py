@@ -1,0 +1,88 @@
+"""What people entered of the acquisition sessions of a project's images."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+
+from ..core.acquisition_session import SessionEntry
+from ..io.provenance import now
+
+
+def read_entries(db: sqlite3.Connection) -> dict[str, SessionEntry]:
+    """Return image → entry, of images that have one.
+
+    A file of an older version that is read without an upgrade has none.
+    """
+    if not _has_table(db):
+        return {}
+    rows = db.execute(
+        "SELECT i.name, s.session, s.known FROM image_sessions s JOIN images i USING (image_id)"
+    )
+    return {name: SessionEntry(session, json.loads(known)) for name, session, known in rows}
+
+
+def write_entry(
+    db: sqlite3.Connection, image_id: int, entry: SessionEntry, annotator: str, time: str = ""
+) -> None:
+    """Replace the entry of an image; an empty one removes it.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_id : int
+        Id of the image in the file.
+    entry : SessionEntry
+        The new entry.
+    annotator : str
+        Who entered it.
+    time : str, optional
+        When; now if empty.
+    """
+    if not entry:
+        db.execute("DELETE FROM image_sessions WHERE image_id = ?", (image_id,))
+        return
+    db.execute(
+        "INSERT OR REPLACE INTO image_sessions (image_id, session, known, annotator, time) "
+        "VALUES (?, ?, ?, ?, ?)",
+        (image_id, entry.session, json.dumps(dict(entry.known)), annotator, time or now()),
+    )
+
+
+def merge_entries(
+    db: sqlite3.Connection, theirs: sqlite3.Connection, same: Mapping[int, int]
+) -> None:
+    """Add the entries of another project where this one has none.
+
+    Parameters
+    ----------
+    db, theirs : sqlite3.Connection
+        This project, in a transaction of the caller, and the other.
+    same : mapping of int to int
+        Other image id → own image id, of the images that both have.
+    """
+    ours, others = _rows(db), _rows(theirs)
+    for image_id, (entry, annotator, time) in others.items():
+        if image_id not in same:
+            continue
+        own = ours.get(same[image_id], (SessionEntry(), "", ""))[0]
+        merged = SessionEntry(own.session or entry.session, own.known or entry.known)
+        if merged != own:
+            write_entry(db, same[image_id], merged, annotator, time)
+
+
+def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
+    if not _has_table(db):
+        return {}
+    rows = db.execute("SELECT image_id, session, known, annotator, time FROM image_sessions")
+    return {
+        image_id: (SessionEntry(session, json.loads(known)), annotator, time)
+        for image_id, session, known, annotator, time in rows
+    }
+
+
+def _has_table(db: sqlite3.Connection) -> bool:
+    found = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'image_sessions'")
+    return found.fetchone() is not None

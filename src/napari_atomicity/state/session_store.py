@@ -1,0 +1,157 @@
+"""Acquisition sessions of the images of a window, and what a person enters of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from psygnal import SignalInstance
+
+from ..core.acquisition_session import (
+    AcquisitionSession,
+    Composition,
+    Recording,
+    SessionEntry,
+    format_composition,
+    group_images,
+)
+from ..core.micrograph import Micrograph
+from ..core.text import pluralise
+from .session_edits import SetSession
+
+
+class _History(Protocol):
+    """What applies edits."""
+
+    def do(self, *edits: SetSession, description: str | None = None) -> None: ...
+
+
+class _Owner(Protocol):
+    """What the store uses of the state of a window."""
+
+    @property
+    def history(self) -> _History: ...
+
+    @property
+    def images(self) -> list[str]: ...
+
+    @property
+    def images_changed(self) -> SignalInstance: ...
+
+    def finish(self) -> None: ...
+
+    def micrograph(self, image: str) -> Micrograph: ...
+
+
+class SessionStore:
+    """Acquisition sessions of the images of a window.
+
+    Only what a person enters is stored, as edits; the rest is derived when it is needed.
+    """
+
+    def __init__(self, state: _Owner) -> None:
+        self._state = state
+        self._entries: dict[str, SessionEntry] = {}
+        self._groups: list[AcquisitionSession] | None = None
+        state.images_changed.connect(self._invalidate)
+
+    @property
+    def entries(self) -> Mapping[str, SessionEntry]:
+        """Image → what a person entered; change it by edits only."""
+        return self._entries
+
+    def get(self, image: str) -> SessionEntry:
+        """Return what a person entered for an image."""
+        return self._entries.get(image, SessionEntry())
+
+    def groups(self) -> list[AcquisitionSession]:
+        """Return the sessions of all images of the window, in the order of their images."""
+        if self._groups is None:
+            images = self._state.images
+            recordings = {image: Recording.of(self._state.micrograph(image)) for image in images}
+            self._groups = group_images(recordings, self._entries)
+        return self._groups
+
+    def session_of(self, image: str) -> AcquisitionSession:
+        """Return the session of an image of the window."""
+        return next(session for session in self.groups() if image in session.images)
+
+    # ---- changes
+    def install(self, image: str, entry: SessionEntry | None) -> None:
+        """Replace the entry of an image; None removes it."""
+        if entry:
+            self._entries[image] = entry
+        else:
+            self._entries.pop(image, None)
+        self._invalidate()
+
+    def replace_all(self, entries: Mapping[str, SessionEntry]) -> None:
+        """Hold these entries and no others."""
+        self._entries = dict(entries)
+        self._invalidate()
+
+    def _invalidate(self) -> None:
+        self._groups = None
+
+    # ---- what a person does
+    def group(self, images: Iterable[str], name: str) -> None:
+        """Make images a session of their own, or join them with the session of that name.
+
+        Parameters
+        ----------
+        images : iterable of str
+            Names of the images.
+        name : str
+            Name of the session.
+        """
+        images = list(images)
+        # The others are named too: a derived name may change when images are added.
+        others = [i for session in self.groups() if session.name == name for i in session.images]
+        self._do(
+            {i: replace(self.get(i), session=name) for i in dict.fromkeys([*others, *images])},
+            f"session {name} of {pluralise(len(images), 'image')}",
+        )
+
+    def derive(self, images: Iterable[str]) -> None:
+        """Derive the sessions of images from their files again."""
+        images = list(images)
+        self._do(
+            {image: replace(self.get(image), session="") for image in images},
+            f"derive the session of {pluralise(len(images), 'image')}",
+        )
+
+    def set_known(self, images: Iterable[str], composition: Composition) -> None:
+        """Set the known composition of the sample in images.
+
+        Parameters
+        ----------
+        images : iterable of str
+            Names of the images.
+        composition : mapping of str to float
+            Class → number; empty if it is not known.
+        """
+        images = list(images)
+        known = format_composition(composition) if composition else "no known sample"
+        self._do(
+            {image: replace(self.get(image), known=dict(composition)) for image in images},
+            f"{known} in {pluralise(len(images), 'image')}",
+        )
+
+    def free_name(self, name: str) -> str:
+        """Return a name for a new session that no other one has, such as ``morning (2)``."""
+        taken = {session.name for session in self.groups()}
+        number = 2
+        while f"{name} ({number})" in taken:
+            number += 1
+        return f"{name} ({number})"
+
+    def _do(self, entries: Mapping[str, SessionEntry], description: str) -> None:
+        self._state.finish()
+        edits = [
+            SetSession(image, self.get(image), entry)
+            for image, entry in entries.items()
+            if entry != self.get(image)
+        ]
+        if edits:
+            self._state.history.do(*edits, description=description)

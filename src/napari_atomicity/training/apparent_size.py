@@ -1,0 +1,198 @@
+"""Fit the apparent size of clusters, by which the scales of a session are found.
+
+``python -m napari_atomicity.training.apparent_size`` simulates sessions, fits the shipped models
+that have a channel with local contrast normalisation, and writes their cards.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ..core.apparent_size import ApparentSize
+from ..core.model_card import ModelCard
+from ..models.classifier import Classifier
+from ..models.estimators import class_sizes
+from ..models.files import read_model, save_model, shipped_folder
+from ..models.intensity_scale import usable
+from ..simulation.sessions import draw_session, simulate_session
+from ..simulation.structures import Isomer, isomer_library, load_library, save_library
+from .data import PatchSet
+from .simulated import label_field
+
+FREE_CHANNEL = "LCN"
+"""Channel whose features do not depend on the unit of the intensity."""
+RIDGE = 3.0
+FOLDS = 6
+MIN_CLUSTERS = 5
+"""Number of clusters of a class from which on the error of a session is estimated."""
+MIN_SESSIONS = 8
+"""Number of sessions from which on the common error of a session can be estimated."""
+USUAL_SCATTER = 0.09
+"""Common error of the apparent sizes of a session, in simulated sessions of all conditions."""
+MAX_DEVIATION = 0.3
+"""Largest deviation of ln intensity from the class within an image; what deviates more is not the
+cluster of the truth alone."""
+MODELS = ("pt-dual",)
+KINDS = ("mixture", "one size per image", "one size", "two sizes", "few clusters")
+SEED = 7100
+ROUNDS = 12
+ISOMERS = 60
+
+
+def fit_apparent_size(
+    embedding: np.ndarray, part: PatchSet, card: ModelCard, session: np.ndarray
+) -> ApparentSize | None:
+    """Fit the apparent size of a model to labelled clusters of many sessions.
+
+    A ridge regression gives ln(number of atoms) from the features of the channel with local
+    contrast normalisation. All statistics are of predictions for sessions outside the fit.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n_clusters, n_features)
+        Features of the clusters.
+    part : PatchSet
+        The clusters, with their true classes and the true intensity of one atom.
+    card : ModelCard
+        Card of the model.
+    session : ndarray of shape (n_clusters,)
+        Name of the session of each cluster.
+
+    Returns
+    -------
+    ApparentSize or None
+        None if the model has no such channel, or its classes name no sizes.
+    """
+    sizes, channels = class_sizes(card.classes), card.patches.channels
+    if sizes is None or FREE_CHANNEL not in channels:
+        return None
+    index = {name: i for i, name in enumerate(card.classes)}
+    label = part.table["truth"].map(index).fillna(-1).to_numpy(int)
+    rows = (label >= 0) & usable(part.table) & np.isfinite(embedding).all(axis=1)
+    label, session = label[rows], session[rows]
+    n_features = embedding.shape[1] // len(channels)
+    first = channels.index(FREE_CHANNEL) * n_features
+    features = embedding[rows, first : first + n_features].astype(float)
+    atoms = np.log(sizes)[label]
+
+    model = make_pipeline(StandardScaler(), Ridge(RIDGE))
+    n_sessions = len(np.unique(session))
+    folds = GroupKFold(min(FOLDS, n_sessions))
+    size = cross_val_predict(model, features, atoms, groups=session, cv=folds)
+    scaler, ridge = model.fit(features, atoms)[0], model[1]
+    weights = np.zeros(embedding.shape[1])
+    weights[first : first + n_features] = ridge.coef_ / scaler.scale_
+
+    table = part.table[rows]
+    intensity = np.log(table["integrated_intensity"] / table["true_intensity_per_atom"]).to_numpy()
+    mean, covariance, size_errors = _class_statistics(intensity, size, label, session)
+    scatter = float(np.std(size_errors)) if n_sessions >= MIN_SESSIONS else USUAL_SCATTER
+    return ApparentSize(
+        tuple(map(float, mean[0])),
+        tuple(map(float, mean[1])),
+        tuple(tuple(tuple(map(float, row)) for row in c) for c in covariance),  # type: ignore[misc]
+        scatter,
+        tuple(float(f"{w:.6g}") for w in weights),
+        float(ridge.intercept_ - ridge.coef_ @ (scaler.mean_ / scaler.scale_)),
+    )
+
+
+def _class_statistics(
+    intensity: np.ndarray, size: np.ndarray, label: np.ndarray, session: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute class means (2, C), covariances (C, 2, 2), and errors of sessions."""
+    classes = range(label.max() + 1)
+    mean = np.array([[np.median(x[label == c]) for c in classes] for x in (intensity, size)])
+    residual = np.stack([intensity, size]) - mean[:, label]
+    names, of = np.unique(session, return_inverse=True)
+    common = np.array([np.median(residual[:, of == i], axis=1) for i in range(len(names))]).T
+    # of the classes apart: a session of one size has the error of this class
+    groups = [(of == i) & (label == c) for i in range(len(names)) for c in classes]
+    errors = np.array([residual[1, g].mean() for g in groups if g.sum() >= MIN_CLUSTERS])
+    within = residual - common[:, of]
+    good = np.abs(within[0]) < MAX_DEVIATION
+    covariance = np.array([np.cov(within[:, good & (label == c)]) for c in classes])
+    return mean, covariance, errors
+
+
+def simulated_sessions(
+    library: Sequence[Isomer], card: ModelCard, rounds: int = ROUNDS, seed: int = SEED
+) -> Iterator[PatchSet]:
+    """Simulate sessions of all kinds and yield the labelled clusters of each.
+
+    Parameters
+    ----------
+    library : sequence of Isomer
+        Isomers of the classes.
+    card : ModelCard
+        Card of the model.
+    rounds : int, optional
+        Number of sessions of each kind.
+    seed : int, optional
+        Seed of the first round.
+
+    Yields
+    ------
+    PatchSet
+        Clusters of a session; the column ``session`` has its name.
+    """
+    for number in range(rounds):
+        for kind in KINDS:
+            plan = draw_session(kind, card.classes, 8 + number % 3, seed + number)
+            fields = simulate_session(library, plan)
+            part = PatchSet.join([label_field(f, card.classes, card.patches) for f in fields])
+            yield replace(part, table=part.table.assign(session=f"{number} {kind}"))
+
+
+def calibrate_sessions(
+    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+) -> ModelCard:
+    """Return the card of a model with the apparent size fitted to clusters of many sessions.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of the model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    part : PatchSet
+        Clusters from `simulated_sessions`.
+    device : torch.device
+        Device of the network.
+    """
+    per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
+    patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
+    embedding = Classifier(card, tensors, device).predict(patches).embedding
+    session = part.table["session"].to_numpy(str)
+    return replace(card, apparent_size=fit_apparent_size(embedding, part, card, session))
+
+
+def main() -> None:
+    """Simulate sessions and write the cards of the shipped models."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", type=Path, default=Path("build"), help="folder of the isomers")
+    build = parser.parse_args().build
+    build.mkdir(parents=True, exist_ok=True)
+    for name in MODELS:
+        path = shipped_folder() / f"{name}.safetensors"
+        card, tensors = read_model(path)
+        stored = build / f"isomers_sessions_{ISOMERS}_{SEED}.npz"
+        if not stored.exists():
+            sizes = [int(n) for n in class_sizes(card.classes) or ()]
+            save_library(stored, isomer_library("Pt", sizes, ISOMERS, SEED))
+        part = PatchSet.join(list(simulated_sessions(load_library(stored), card)))
+        save_model(path, calibrate_sessions(card, tensors, part, torch.device("cpu")), tensors)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Acquisition sessions and known samples in Browse: shown, entered with mouse and keys, undone."""
+# ruff: noqa: F401, F811  (fixtures of test_browse)
+
+from __future__ import annotations
+
+import pytest
+from mouse import LEFT
+from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtGui import QContextMenuEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QInputDialog
+from test_browse import browse, click_row, morning, opened
+from waiting import updated
+
+from napari_atomicity.core.acquisition_session import SessionEntry
+from napari_atomicity.gui.viewer.binding import binding_of
+
+SHIFT, CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
+
+
+def row_sessions(dock) -> dict[str, str]:
+    updated(dock)
+    return {row.name: row.session for row in dock.model.rows}
+
+
+def click(dock, row: int, modifier) -> None:
+    place = dock.list.visualRect(dock.model.index(row)).center()
+    QTest.mouseClick(dock.list.viewport(), LEFT, modifier, place)
+
+
+def open_menu(dock, row: int | None = None):
+    """Open the menu by the right mouse button on a row, or by the menu key."""
+    if row is None:
+        reason, place = QContextMenuEvent.Reason.Keyboard, QPoint(5, 5)
+    else:
+        reason = QContextMenuEvent.Reason.Mouse
+        place = dock.list.visualRect(dock.model.index(row)).center()
+        QTest.mouseClick(
+            dock.list.viewport(), Qt.MouseButton.RightButton, Qt.KeyboardModifier.NoModifier, place
+        )
+    event = QContextMenuEvent(reason, place, dock.list.viewport().mapToGlobal(place))
+    QApplication.sendEvent(dock.list.viewport(), event)
+    assert dock.session_menu.isVisible()
+    return dock.session_menu
+
+
+def choose(menu, action) -> None:
+    """Click an entry of a menu that is open."""
+    assert action.isEnabled(), action.text()
+    QTest.mouseClick(menu, LEFT, pos=menu.actionGeometry(action).center())
+
+
+def answer(monkeypatch, text: str, wanted: bool = True) -> list[tuple]:
+    """Answer the next questions for a text; what was asked is in the list."""
+    asked: list[tuple] = []
+
+    def get_text(*args, **options):
+        asked.append((*args[1:], options.get("text")))
+        return text, wanted
+
+    monkeypatch.setattr(QInputDialog, "getText", get_text)
+    return asked
+
+
+def test_images_of_a_folder_are_a_session(opened):
+    assert set(row_sessions(opened).values()) == {"session morning"}
+    assert "session morning" in opened.model.rows[0].tooltip
+    text = opened.model.data(opened.model.index(0), Qt.ItemDataRole.AccessibleTextRole)
+    assert text.endswith("session morning")
+
+
+def test_images_are_grouped_split_joined_and_derived(
+    opened,
+    viewer,
+    settle,
+    monkeypatch,
+):
+    state = opened.state
+    click_row(opened, 0)
+    click(opened, 1, CONTROL)
+    settle(viewer)
+    updated(opened)
+    assert opened.session_menu.selected() == ["a.tif", "b.tif"]
+    asked = answer(monkeypatch, "evening")
+    menu = open_menu(opened, row=1)
+    assert not menu.join_menu.isEnabled() and not menu.derive_action.isEnabled()
+    choose(menu, menu.group_action)
+    assert asked == [("Group into a session", "Name of the session", "morning (2)")]
+    sessions = row_sessions(opened)
+    assert [sessions[i] for i in state.images] == [
+        "session evening", "session evening", "session morning", "session morning"
+    ]  # fmt: skip
+    assert opened.session_menu.selected() == ["a.tif", "b.tif"]  # and stays so
+    # Split off, on a row that was not selected.
+    menu = open_menu(opened, row=3)
+    assert opened.session_menu.selected() == ["c.tif"]
+    choose(menu, menu.split_action)
+    assert row_sessions(opened)["c.tif"] == "session morning (2)"
+    menu = open_menu(opened, row=3)
+    assert not menu.split_action.isEnabled()
+    join = {action.text(): action for action in menu.join_menu.actions()}
+    assert set(join) == {"evening", "morning"}
+    choose(menu, menu.join_menu.menuAction())
+    choose(menu.join_menu, join["evening"])
+    assert row_sessions(opened)["c.tif"] == "session evening"
+    menu = open_menu(opened, row=3)
+    choose(menu, menu.derive_action)
+    assert row_sessions(opened)["c.tif"] == "session morning"
+    entries = state.project.image_files.session_entries()
+    assert entries == {"a.tif": SessionEntry("evening"), "b.tif": SessionEntry("evening")}
+    for expected in ("evening", "morning (2)", "morning"):
+        binding_of(viewer).undo()
+        assert row_sessions(opened)["c.tif"] == f"session {expected}"
+    binding_of(viewer).undo()
+    assert set(row_sessions(opened).values()) == {"session morning"}
+    assert state.project.image_files.session_entries() == {}
+    binding_of(viewer).redo()
+    assert row_sessions(opened)["a.tif"] == "session evening"
+
+
+def test_a_known_sample_is_entered_by_keys_checked_and_taken_back(
+    opened,
+    viewer,
+    settle,
+    monkeypatch,
+    errors,
+):
+    click_row(opened, 0)
+    click(opened, 1, SHIFT)
+    settle(viewer)
+    menu = open_menu(opened)
+    asked = answer(monkeypatch, "Pt19:1, Pt55:1")
+    QTest.keyClick(menu, Qt.Key.Key_K)
+    assert "Pt55, or Pt19:1" in asked[0][1]
+    rows = row_sessions(opened)
+    assert rows["a.tif"] == rows["b.tif"] == "known: Pt19 50 %, Pt55 50 %, session morning"
+    answer(monkeypatch, "Pt55")
+    menu = open_menu(opened, row=0)
+    choose(menu, menu.known_action)
+    assert row_sessions(opened)["b.tif"] == "known: Pt55, session morning"
+    for nonsense in ("Pt19,Pt55", "a lot"):
+        answer(monkeypatch, nonsense)
+        menu = open_menu(opened, row=0)
+        choose(menu, menu.known_action)
+    assert len(errors) == 1 and "'Pt19,Pt55' is not a composition" in errors[0]
+    answer(monkeypatch, "", wanted=False)
+    menu = open_menu(opened, row=0)
+    choose(menu, menu.known_action)
+    binding_of(viewer).undo()
+    assert row_sessions(opened)["b.tif"] == "known: Pt55, session morning"
+    asked = answer(monkeypatch, "")
+    menu = open_menu(opened, row=0)
+    choose(menu, menu.known_action)
+    assert asked[0][2] == "Pt55"
+    assert set(row_sessions(opened).values()) == {"session morning"}
+
+
+def test_a_class_that_no_model_has_is_refused(
+    opened,
+    viewer,
+    qtbot,
+    settle,
+    monkeypatch,
+    errors,
+):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    answer(monkeypatch, "Pt56")
+    menu = open_menu(opened, row=0)
+    choose(menu, menu.known_action)
+    assert "no class Pt56" in errors[0]
+    (run,) = opened.state.project.runs()
+    assert [session["name"] for session in run["sessions"]] == ["morning"]
+
+
+def test_other_changes_leave_the_selected_rows_and_the_menu_is_under_more(
+    opened,
+    viewer,
+    settle,
+):
+    click_row(opened, 0)
+    click(opened, 3, CONTROL)
+    settle(viewer)
+    opened.state.sessions.set_known(["b.tif"], {"Pt55": 1})
+    updated(opened)
+    assert opened.session_menu.selected() == ["a.tif", "c.tif"]
+    assert opened.session_menu.menuAction() in opened.more_button.menu().actions()
+    opened.session_menu.update_actions()
+    assert opened.session_menu.group_action.isEnabled()
+    QTest.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_PageUp)
+    settle(viewer)
+    updated(opened)
+    assert opened.session_menu.selected() == [opened.state.current]
+
+
+def test_blind_annotators_do_not_change_sessions(opened):
+    opened.state.sessions.set_known(["a.tif"], {"Pt55": 1})
+    assert row_sessions(opened)["a.tif"] == "known: Pt55, session morning"
+    opened.state.set_blind(True)
+    assert row_sessions(opened)["a.tif"] == "session morning"
+    opened.list.selectAll()
+    opened.session_menu.update_actions()
+    assert not any(action.isEnabled() for action in opened.session_menu.actions() if action.text())
+    opened.state.set_blind(False)
+    assert row_sessions(opened)["a.tif"] == "known: Pt55, session morning"
+
+
+@pytest.fixture(autouse=True)
+def menus_closed():
+    """No menu stays open after a test."""
+    yield
+    menu = QApplication.activePopupWidget()
+    if menu is not None:
+        menu.close()
+
+
+def test_the_dialog_for_a_name_is_there(opened, qtbot):
+    opened.list.selectAll()
+
+    def accept():
+        dialog = QApplication.activeModalWidget()
+        dialog.setTextValue("all of May")
+        dialog.accept()
+
+    QTimer.singleShot(0, accept)
+    opened.session_menu.group_action.trigger()
+    assert set(row_sessions(opened).values()) == {"session all of May"}

@@ -1,0 +1,127 @@
+"""Sessions and known samples of a run: from its options into the record."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from napari_atomicity.cli import app
+from napari_atomicity.core.errors import AtomicityError, ModelError, ReadError, TableError
+from napari_atomicity.io.provenance import Outcome
+from napari_atomicity.pipeline.acquisition_sessions import SessionRules
+from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.watch import Watch
+from pipeline.conftest import write_image
+
+CLASSES = ("Pt19", "Pt41", "Pt55")
+OUTCOMES = [
+    Outcome("may/ref_1.tif", "/d/may/ref_1.tif", "done", pixel_size_nm=0.04),
+    Outcome("may/a.tif", "/d/may/a.tif", "done", pixel_size_nm=0.04, instrument={"gain": 26.0}),
+    Outcome("june/a.tif", "/d/june/a.tif", "done", pixel_size_nm=0.04),
+    Outcome("june/b.tif", "/d/june/b.tif", "failed", "the file is empty"),
+]
+
+
+def grouped(**options) -> dict[str, str]:
+    rules = SessionRules.read(RunRequest(**options), CLASSES)
+    return {o.image: o.session for o in rules.with_sessions(OUTCOMES)}
+
+
+@pytest.mark.parametrize(
+    ("session", "names"),
+    [
+        ("auto", ["may", "may", "june", ""]),
+        ("none", ["may/ref_1.tif", "may/a.tif", "june/a.tif", ""]),
+        ("all", ["all images", "all images", "all images", ""]),
+    ],
+)
+def test_images_are_grouped_as_asked(session, names):
+    assert list(grouped(session=session).values()) == names
+
+
+def test_a_table_names_sessions_and_known_samples(tmp_path):
+    table = tmp_path / "sessions.csv"
+    table.write_text(
+        'image,session,known\nmay/a.tif,007,"Pt19:1,Pt41:3"\njune/*,007,\nother.tif,x,Pt55\n'
+    )
+    rules = SessionRules.read(RunRequest(session=str(table), known=("ref_*=Pt55",)), CLASSES)
+    rules.check([o.image for o in OUTCOMES])
+    may, seven = rules.group(OUTCOMES)
+    assert (may.name, may.images, may.known) == (
+        "may", ("may/ref_1.tif",), {"may/ref_1.tif": {"Pt55": 1.0}}
+    )  # fmt: skip
+    assert (seven.name, seven.images) == ("007", ("may/a.tif", "june/a.tif"))
+    assert seven.known == {"may/a.tif": {"Pt19": 0.25, "Pt41": 0.75}}
+    assert rules.with_sessions(OUTCOMES)[1].known == {"Pt19": 0.25, "Pt41": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        (None, ReadError, "no such file"),
+        ("image,sample\na.tif,x\n", TableError, "lacks the column session"),
+        ("image,session,known\na.tif,x,Pt20\n", ModelError, "no class Pt20"),
+        ("image,session,known\na.tif,x,Pt19:0\n", TableError, "a.tif: 'Pt19:0' is not a comp"),
+        ("image,session\na.tif,x\na.tif,y\n", TableError, "a.tif twice"),
+        ("image,session\nz.tif,x\n", TableError, "is for z.tif, and no image"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(tmp_path, text, error, words):
+    table = tmp_path / "sessions.csv"
+    if text is not None:
+        table.write_text(text)
+    with pytest.raises(error, match=words):
+        SessionRules.read(RunRequest(session=str(table)), CLASSES).check(["a.tif"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--known", "reff_*=Pt70"], "no image has a name like 'reff_*'"),
+        (["--known", "*.tif=Pt56"], "no class Pt56"),
+        (["--known", "*.tif"], "not a known sample"),
+        (["--session", "nowhere.csv"], "no such file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["analyse", "batch"])
+def test_commands_refuse_what_does_not_fit_before_the_work(
+    tmp_path, tiny_model, command, options, words
+):
+    image = write_image(tmp_path / "may" / "a.tif")
+    where = ["--out", tmp_path / "out", "--model", tiny_model, "--device", "cpu"]
+    result = CliRunner().invoke(app, [str(a) for a in [command, image, *where, *options]])
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_the_record_of_a_run_names_session_and_known_sample(tmp_path, tiny_model):
+    for i, name in enumerate(("may/a.tif", "may/ref_1.tif", "june/ref_2.tif")):
+        write_image(tmp_path / "in" / name, seed=i)
+    options = ["--known", "ref_1*=Pt70", "--known", "ref_2*=Pt19:1,Pt70:1", "--json"]
+    where = [tmp_path / "in", "--out", tmp_path / "out", "--model", tiny_model, "--device", "cpu"]
+    result = CliRunner().invoke(app, ["analyse", *map(str, where), *options])
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["parameters"]["session"] == "auto"
+    assert record["parameters"]["known"] == ["ref_1*=Pt70", "ref_2*=Pt19:1,Pt70:1"]
+    images = {i["image"]: (i["session"], i["known"]) for i in record["images"]}
+    assert images == {
+        "a.tif": ("may", {}),
+        "ref_1.tif": ("may", {"Pt70": 1.0}),
+        "ref_2.tif": ("june", {"Pt19": 0.5, "Pt70": 0.5}),
+    }
+    summary = {i["image"]: i["session"] for i in json.loads(result.stdout)["images"]}
+    assert summary == {"a.tif": "may", "ref_1.tif": "may", "ref_2.tif": "june"}
+
+
+def test_a_watched_folder_takes_known_samples_that_may_come_later(tmp_path, tiny_model):
+    write_image(tmp_path / "in" / "a.tif")
+    request = RunRequest(str(tiny_model), "cpu", umap=False, known=("ref_*=Pt70", "a*=Pt19"))
+    run = Watch(tmp_path / "in", tmp_path / "out", request, settle_s=0).run(until_idle_s=0)
+    assert [(o.session, o.known) for o in run.outcomes] == [("in", {"Pt19": 1.0})]
+    wrong = RunRequest(str(tiny_model), "cpu", umap=False, known=("ref_*=Pt56",))
+    with pytest.raises(AtomicityError, match="no class Pt56"):
+        Watch(tmp_path / "in", tmp_path / "out", wrong).run(until_idle_s=0)

@@ -1,0 +1,87 @@
+"""The benchmark of sessions: its images have the right truth, its figures count what they say."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_atomicity.simulation.sessions import draw_session, simulate_session
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    return runpy.run_path(str(DOCS / "make_sessions.py"))
+
+
+@pytest.fixture(scope="module")
+def image(benchmark, library):
+    [planned] = draw_session("two sizes", ("Pt19", "Pt70"), 1, 3)
+    [field] = simulate_session(library, [planned])
+    return benchmark["image_of"](planned, field)
+
+
+def test_crops_keep_the_truth_in_place(benchmark, image):
+    found = benchmark["crops"](image, np.random.default_rng(0))
+    assert len(found) == 2
+    whole = image.micrograph.data
+    for crop in found:
+        data, truth = crop.micrograph.data, crop.truth
+        assert data.shape == (256, 256)
+        inner = truth[~truth["border"]]
+        assert len(inner) >= 1
+        for index, (y, x) in inner[["y_px", "x_px"]].round().astype(int).iterrows():
+            y0, x0 = image.truth.loc[index, ["y_px", "x_px"]].astype(float).round().astype(int)
+            # both positions are rounded
+            near = whole[y0 - 1 : y0 + 2, x0 - 1 : x0 + 2]
+            assert data[y, x] in near
+
+
+def test_8_bits_clip_both_ends(benchmark, image):
+    pixels = benchmark["to_8_bit"](image).micrograph.data
+    assert (pixels == 0).mean() > 0.003
+    assert 0.003 < (pixels == 255).mean() < 0.01
+
+
+def test_another_programs_samples_have_their_nominal_composition(benchmark):
+    assert benchmark["nominal_composition"]("B_s41") == {"Pt41": 1.0}
+    assert benchmark["nominal_composition"]("A_m3b") == {"Pt19": 0.5, "Pt41": 0.2, "Pt70": 0.3}
+
+
+def test_scores(benchmark):
+    clusters = pd.DataFrame(
+        {
+            "truth": ["Pt19", "Pt19", "Pt70", "Pt70"],
+            "best": ["Pt19", "Pt19", "Pt70", "Pt55"],
+            "label": ["Pt19", "unknown", "Pt70", "Pt55"],
+            "confidence": [0.99, 0.8, 0.95, 0.95],
+        }
+    )
+    ratios = pd.DataFrame(
+        {
+            "scope": ["sample", "sample", "image", "image", "session"],
+            "fraction": [0.2, 0.8, 0.2, 0.8, np.nan],
+            "fraction_low": [0.1, 0.6, 0.1, 0.6, np.nan],
+            "fraction_high": [0.3, 0.9, 0.3, 0.9, np.nan],
+            "true": [0.2, 0.8, 0.4, 0.8, 0.5],
+        }
+    )
+    found = benchmark["scores"](clusters, ratios)
+    assert found.accuracy == 0.75
+    assert found.wrong == pytest.approx(1 / 3)
+    assert found.labelled == 0.75
+    assert found.r2 == 1
+    assert found.of_images == 0.5
+    assert np.isnan(found.of_sessions)
+
+
+def test_the_other_part_of_the_page_keeps_the_section(tmp_path):
+    page = tmp_path / "accuracy.md"
+    page.write_text("# Accuracy\n\n<!-- sessions: begin -->\n| a |\n<!-- sessions: end -->\n")
+    kept = runpy.run_path(str(DOCS / "make_accuracy.py"))["other_sections"](page)
+    assert kept.splitlines()[1:] == page.read_text().splitlines()[2:]
+    page.write_text("# Accuracy\n")
+    assert runpy.run_path(str(DOCS / "make_accuracy.py"))["other_sections"](page) == ""
