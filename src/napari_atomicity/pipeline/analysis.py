@@ -258,7 +258,7 @@ def _label(
     progress, stop : callable or None
         ``progress(done, total, message)`` and ``stop() -> bool``.
     """
-    from ..models.label_assignment import assign_labels
+    from ..models.label_assignment import assign_labels, withhold_labels
 
     unit, seconds = analysis.parameters["intensity_per_atom"], analysis.seconds
     scales = [unit] if scale is None else list(np.exp(scale.shift[:, 0]))
@@ -277,6 +277,8 @@ def _label(
     solutions = np.stack([p.probabilities for p in predictions]) if by_solution else None
     with _timed(seconds, "labels"):
         table = assign_labels(analysis.table, classifier, best, scale, solutions)
+        if scale is not None and by_solution:
+            table = withhold_labels(table, scale.certainty)
         tables.validate(table)
     return replace(
         analysis,
