@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.acquisition_session import check_classes
+from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
 from ..models.intensity_scale import ConstrainedMixture
@@ -40,6 +42,51 @@ class LabelledSession:
     n_changed: int
 
 
+def find_session(
+    analyses: Sequence[Analysis],
+    card: ModelCard,
+    known: Mapping[str, Mapping[str, float]] | None = None,
+    prior: tuple[float, float] | None = None,
+) -> tuple[SessionScale, list[ConstrainedMixture]]:
+    """Find the intensity scales of the images of a session jointly.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        Classified images that were recorded alike.
+    card : ModelCard
+        Card of the model that classified them; it has a reference of the scale.
+    known : mapping of str to mapping, optional
+        Name of an image → class → share, for samples of known composition.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
+
+    Returns
+    -------
+    session : SessionScale
+        Joint posterior of the scales.
+    scales : list of ConstrainedMixture
+        Scale of each image.
+
+    Raises
+    ------
+    ModelError
+        If the model lacks a class of a known sample.
+    """
+    from ..models.session_images import find_scales, measure_image
+
+    measured = []
+    for analysis in analyses:
+        composition = (known or {}).get(analysis.micrograph.name)
+        shares = None
+        if composition is not None:
+            check_classes(composition, card.classes)
+            shares = np.array([composition.get(name, 0.0) for name in card.classes])
+            shares = shares / shares.sum()
+        measured.append(measure_image(analysis.table, analysis.embedding, card, shares))
+    return find_scales(measured, [a.table for a in analyses], card, prior)
+
+
 def label_session(
     analyses: Sequence[Analysis],
     model: str | Classifier = "default",
@@ -47,6 +94,7 @@ def label_session(
     *,
     known: Mapping[str, Mapping[str, float]] | None = None,
     prior: tuple[float, float] | None = None,
+    only: Collection[str] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> LabelledSession:
@@ -64,6 +112,9 @@ def label_session(
         Name of an image → class → share, for samples of known composition.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
+    only : collection of str, optional
+        Names of the images that are labelled; the others are part of the session and stay as they
+        are. Default: all.
     progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
 
@@ -80,25 +131,19 @@ def label_session(
         If ``stop()`` returns True.
     """
     from ..models.classifier import Classifier, load_classifier
-    from ..models.session_images import find_scales, measure_image
 
     classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
     card = classifier.card
     if card.scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, len(analyses), "Finding the scales of the session")
-    measured = []
-    for analysis in analyses:
-        composition = (known or {}).get(analysis.micrograph.name)
-        shares = None
-        if composition is not None:
-            shares = np.array([composition.get(name, 0.0) for name in card.classes])
-            shares = shares / shares.sum()
-        measured.append(measure_image(analysis.table, analysis.embedding, card, shares))
-    session, scales = find_scales(measured, [a.table for a in analyses], card, prior)
+    session, scales = find_session(analyses, card, known, prior)
     labelled, n_changed = [], 0
     for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
         check(stop)
+        if only is not None and analysis.micrograph.name not in only:
+            labelled.append(analysis)
+            continue
         report(progress, done, len(analyses), f"Labelling {analysis.micrograph.name}")
         if _is_same(analysis.scale, scale):
             labelled.append(replace(analysis, scale=scale))

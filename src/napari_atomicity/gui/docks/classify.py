@@ -29,6 +29,7 @@ from ..controls.settings_form import form_of
 from ..controls.shortcuts import as_help
 from ..panels.dock import Dock
 from ..panels.forms import ModelCombo
+from ..panels.session_labels import SessionImages, label_with_session, session_of
 
 CONDITIONS_DIFFER = (
     "Conditions differ from the model's training: adapt (dock Adapt) before you trust labels or "
@@ -42,13 +43,33 @@ def classify(
     model: str,
     device: str,
     symmetries: bool,
+    session: SessionImages | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify all clusters of an image and place them in the map; run in a worker."""
+    """Classify all clusters of an image and place them in the map; run in a worker.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Detected clusters.
+    model, device : str
+        Name of the model, and where it runs.
+    symmetries : bool
+        Whether to average over the symmetries of the square.
+    session : SessionImages, optional
+        Session of the image, whose other images tell the intensity scale.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+
+    Returns
+    -------
+    Analysis
+    """
     tasks.cap_torch_threads()
     found = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
-    return embed_clusters(found, model, stop)
+    found = embed_clusters(found, model, stop)
+    return label_with_session(found, session, progress, stop)
 
 
 class Classify(Dock):
@@ -159,6 +180,7 @@ class Classify(Dock):
             model,
             device,
             self.symmetries.isChecked(),
+            session_of(self.state, image),
             message=f"Classifying the clusters of {image}",
             on_result=self._done,
             about=image,
