@@ -30,6 +30,7 @@ from ..controls.shortcuts import as_help
 from ..panels.dock import Dock
 from ..panels.forms import ModelCombo
 from ..panels.session_labels import SessionImages, label_with_session, session_of
+from ..panels.session_scale import IntensitySection
 
 CONDITIONS_DIFFER = (
     "Conditions differ from the model's training: adapt (dock Adapt) before you trust labels or "
@@ -103,6 +104,7 @@ class Classify(Dock):
         )
         self.legend = self.add(self._new_legend())
         self._build_corrections()
+        self.intensity = self.add(IntensitySection(self.binding))
         form = self.add(form_of(RunRequest, "device", "symmetries"))
         self.device, self.symmetries = form.controls["device"], form.controls["symmetries"]
 
@@ -193,6 +195,7 @@ class Classify(Dock):
     # ---- legend
     def refresh(self) -> None:
         self._follow_symmetries()
+        self.intensity.show_analysis(self.state.analysis(self.state.current or ""))
         table = self.state.table(self.state.current) if self.state.current else None
         classes = self.state.classes()
         self.conditions.setVisible(table is not None and bool(images_that_differ(table)))
