@@ -80,7 +80,7 @@ def describe_session(summary: SessionSummary) -> str:
     lines = [
         f"Session {summary.name}, {pluralise(len(summary.images), 'image')}: "
         f"{np.exp(scale.log_scale):.3g} counts nm² (95 %: {low:.3g} to {high:.3g}). "
-        f"Its images differ by about {100 * scale.spread:.0f} %."
+        f"Its images differ by about {100 * scale.spread:.0f}\u00a0%."
     ]
     known = [
         f"{image} ({format_composition(summary.known[image])})"
@@ -117,7 +117,7 @@ def draw_session_scale(
     """
     scale = summary.scale
     above, below = stack_panels(figure, look, (3, 2))
-    above.set_title("Probability: session (blue), this image (orange)")
+    above.set_title("Blue: session, orange: this image")
     density = scale.posterior / scale.posterior.max()
     x = np.exp(scale.grid)
     above.fill_between(x, density, color=_SESSION, alpha=0.5, linewidth=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from napari.utils.notifications import show_info
+from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from ...core.acquisition_session import AcquisitionSession, Composition
@@ -25,6 +26,8 @@ from ..viewer.models import classifier_of
 
 TOGETHER = "browse/label_sessions"
 """Key of the setting whether the images of a session are labelled together."""
+MAX_LINES = 3
+"""Number of sessions up to which the changes of each one are described."""
 ANALYSE_ALL = "analyse all"
 """Key of the task that analyses all images; it labels their sessions at its end."""
 _KEY = "label sessions"
@@ -111,6 +114,19 @@ class SessionChanges:
             f"Session {self.name}: {images}, {scales} changed, "
             f"{pluralise(self.n_labels, 'label')} changed."
         )
+
+
+def describe_changes(changes: Sequence[SessionChanges]) -> str:
+    """Describe the changes of sessions, one line each; of many sessions in one line."""
+    if len(changes) <= MAX_LINES:
+        return "\n".join(change.describe() for change in changes)
+    n_images = sum(change.n_images for change in changes)
+    n_scales = sum(len(change.results) for change in changes)
+    n_labels = sum(change.n_labels for change in changes)
+    return (
+        f"{len(changes)} sessions: {n_images} images, {pluralise(n_scales, 'scale')} changed, "
+        f"{pluralise(n_labels, 'label')} changed."
+    )
 
 
 def label_sessions(
@@ -207,21 +223,32 @@ def _label(
 class SessionLabels(QObject):
     """Labels the images of sessions together, when a person changes a session or asks for it.
 
+    Signals: ``told()`` when `message` has changed.
+
     Parameters
     ----------
     binding : Binding
         Binding of the viewer.
     parent : QObject
         The owner; workers end with it.
+
+    Attributes
+    ----------
+    message : str
+        What the last joint labelling has changed.
     """
+
+    told = Signal()
 
     def __init__(self, binding: Binding, parent: QObject) -> None:
         super().__init__(parent)
+        self.message = ""
         self.binding = binding
         self.state = binding.state
         self._waiting: set[str] = set()
         self._seen: list[AcquisitionSession] = []
         follow(self, self.state.changed, self._on_changed)
+        follow(self, self.state.project_changed, self._forget)
 
     @property
     def running(self) -> bool:
@@ -231,6 +258,9 @@ class SessionLabels(QObject):
     def remember(self) -> None:
         """Remember the sessions as they are: only those that differ are labelled again."""
         self._seen = self.state.sessions.groups()
+
+    def _forget(self) -> None:
+        self._tell()
 
     def _on_changed(self, images: tuple[str, ...], columns: object, rows: object) -> None:
         """Label sessions that a person has changed; undo and redo bring their labels back."""
@@ -281,4 +311,9 @@ class SessionLabels(QObject):
                 results, f"label {pluralise(n, 'session')} jointly"
             )
         if changes:
-            show_info("\n".join(change.describe() for change in changes))
+            self._tell(describe_changes(changes))
+            show_info(self.message)
+
+    def _tell(self, message: str = "") -> None:
+        self.message = message
+        self.told.emit()

@@ -143,11 +143,12 @@ class IntensitySection(CollapsibleSection):
     def __init__(self, binding: Binding) -> None:
         self.view = SessionScaleView(binding)
         super().__init__(TITLE, self.view)
+        self.button.setMinimumWidth(1)  # a long title is cut, and does not widen the dock
 
     def show_analysis(self, analysis: Analysis | None) -> None:
-        """Show the intensity of one atom in an image; hidden if there is none."""
+        """Show the intensity of one atom in an image, and hide the section if it is not known."""
         scale = None if analysis is None else analysis.scale
         self.setVisible(scale is not None)
         if scale is not None:
             value, certainty = scale.intensity_per_atom, scale.certainty
-            self.button.setText(f"{TITLE}: {value:.3g} counts nm² ({100 * certainty:.0f} %)")
+            self.button.setText(f"One atom: {value:.3g} counts nm² ({100 * certainty:.0f} %)")
