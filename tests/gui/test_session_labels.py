@@ -263,6 +263,7 @@ def test_the_dock_classify_shows_the_intensity_of_one_atom(
     assert text.startswith("Session morning, 3 images: 4.") and "Known" not in text
     enter_known(TWO, "Pt30")
     qtbot.waitUntil(lambda: "Known: two.tif (Pt30)" in view.session_text.text())
+    qtbot.waitUntil(lambda: view.chart.figure is not None)
     titles = [axes.get_title(loc="left") for axes in view.chart.figure.axes]
     assert any("known sample" in title for title in titles)
     assert view.chart.accessibleDescription() == view.session_text.text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from qtpy.QtWidgets import QVBoxLayout
@@ -26,6 +25,7 @@ from ..viewer.models import card_of
 from .session_labels import SessionImages, model_of, session_images
 
 TITLE = "Intensity of one atom"
+NO_MODEL = "The model of this image is not available."
 
 
 def summarise_session(session: SessionImages) -> SessionSummary | None:
@@ -39,20 +39,13 @@ def summarise_session(session: SessionImages) -> SessionSummary | None:
     return SessionSummary(session.name, names, scale, known)
 
 
-@dataclass(frozen=True, eq=False)
-class _Request:
-    """What a summary was computed of."""
-
-    session: SessionImages
-
-    def is_of(self, other: SessionImages) -> bool:
-        """Return whether the clusters of two sessions and what is known of them are the same."""
-        mine, others = self.session.analyses, other.analyses
-        return (
-            (self.session.name, self.session.known) == (other.name, other.known)
-            and len(mine) == len(others)
-            and all(a.embedding is b.embedding for a, b in zip(mine, others, strict=True))
-        )
+def _is_same(a: SessionImages, b: SessionImages) -> bool:
+    """Return whether the clusters of two sessions and what is known of them are the same."""
+    return (
+        (a.name, a.known) == (b.name, b.known)
+        and len(a.analyses) == len(b.analyses)
+        and all(x.embedding is y.embedding for x, y in zip(a.analyses, b.analyses, strict=True))
+    )
 
 
 class SessionScaleView(FollowingWidget):
@@ -70,7 +63,7 @@ class SessionScaleView(FollowingWidget):
         super().__init__(binding.refresher)
         self.state = binding.state
         self.summary: SessionSummary | None = None
-        self._request: _Request | None = None
+        self._session: SessionImages | None = None
         self._task = f"session scale {id(self)}"
         self.image_text = selectable_label("Intensity of one atom in this image")
         self.chart = Chart(lines=13)
@@ -98,29 +91,35 @@ class SessionScaleView(FollowingWidget):
         if len(session.analyses) < 2 and not session.known:
             self._show(None, f"No other image of session {session.name} is analysed.")
             return
-        if self._request is not None and self._request.is_of(session):
-            self._show(self.summary)
+        if self._session is not None and _is_same(self._session, session):
+            if not tasks.running(self.state, self._task):
+                self._show(self.summary)
             return
-        request = self._request = _Request(session)
+        self._session, self.summary = session, None
         tasks.start(
             self.state,
             summarise_session,
             session,
             message="",
-            on_result=lambda summary: self._take(request, summary),
+            on_result=self._take,
+            on_error=self._refuse,
+            quiet_errors=True,
             key=self._task,
             owner=self,
         )
 
-    def _take(self, request: _Request, summary: SessionSummary | None) -> None:
-        if request is self._request:
-            self.summary = summary
-            self._show(summary, "" if summary else "The model of this image is not available.")
+    def _take(self, summary: SessionSummary | None) -> None:
+        self.summary = summary
+        self._show(summary)
 
-    def _show(self, summary: SessionSummary | None, text: str = "") -> None:
+    def _show(
+        self,
+        summary: SessionSummary | None,
+        text: str = "The model of this image is not available.",
+    ) -> None:
+        """Show a summary, or a text instead."""
         analysis = self.state.analysis(self.state.current or "")
         if summary is None or analysis is None or analysis.scale is None:
-            self._request = None
             self.chart.hide()
             self.session_text.setText(text)
             return
