@@ -112,11 +112,10 @@ class SessionScaleView(FollowingWidget):
         self.summary = summary
         self._show(summary)
 
-    def _show(
-        self,
-        summary: SessionSummary | None,
-        text: str = "The model of this image is not available.",
-    ) -> None:
+    def _refuse(self, error: BaseException) -> None:
+        self._show(None, tasks.format_error(error))
+
+    def _show(self, summary: SessionSummary | None, text: str = NO_MODEL) -> None:
         """Show a summary, or a text instead."""
         analysis = self.state.analysis(self.state.current or "")
         if summary is None or analysis is None or analysis.scale is None:
