@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.acquisition_session import check_classes
+from ..core.errors import AtomicityError, ModelError
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
@@ -70,21 +71,32 @@ def find_session(
 
     Raises
     ------
-    ModelError
-        If the model lacks a class of a known sample.
+    AtomicityError
+        If an image has not been classified, or the model lacks a class of a known sample.
     """
-    from ..models.session_images import find_scales, measure_image
+    from ..models.session_images import find_scales, measure_image, session_reference
 
+    reference = session_reference(card)
+    if reference is None or card.scale is None:
+        raise ModelError(f"{card.name} has no reference of the intensity scale")
     measured = []
     for analysis in analyses:
+        if len(analysis.embedding) != len(analysis.table):
+            raise AtomicityError(
+                f"the clusters of {analysis.micrograph.name} have not been classified",
+                advice="Classify them first",
+            )
         composition = (known or {}).get(analysis.micrograph.name)
         shares = None
         if composition is not None:
             check_classes(composition, card.classes)
             shares = np.array([composition.get(name, 0.0) for name in card.classes])
             shares = shares / shares.sum()
-        measured.append(measure_image(analysis.table, analysis.embedding, card, shares))
-    return find_scales(measured, [a.table for a in analyses], card, prior)
+        measured.append(
+            measure_image(analysis.table, analysis.embedding, reference, card.scale, shares)
+        )
+    tables = [analysis.table for analysis in analyses]
+    return find_scales(measured, tables, reference, card.scale, prior)
 
 
 def label_session(
@@ -113,8 +125,7 @@ def label_session(
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
     only : collection of str, optional
-        Names of the images that are labelled; the others are part of the session and stay as they
-        are. Default: all.
+        Images that are labelled; the labels of the others stay. Default: all.
     progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
 
@@ -125,32 +136,58 @@ def label_session(
 
     Raises
     ------
-    ModelError
-        If the model cannot be loaded or lacks the device.
-    Cancelled
-        If ``stop()`` returns True.
+    ModelError, AtomicityError, Cancelled
+        If the model cannot be loaded, an image is not classified, or ``stop()`` returns True.
     """
-    from ..models.classifier import Classifier, load_classifier
+    from ..models.classifier import load_classifier
 
-    classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
+    classifier = load_classifier(model, device) if isinstance(model, str) else model
     card = classifier.card
     if card.scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, len(analyses), "Finding the scales of the session")
     session, scales = find_session(analyses, card, known, prior)
-    labelled, n_changed = [], 0
+    labelled = []
     for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
         check(stop)
-        if only is not None and analysis.micrograph.name not in only:
-            labelled.append(analysis)
-            continue
-        report(progress, done, len(analyses), f"Labelling {analysis.micrograph.name}")
-        if _is_same(analysis.scale, scale):
-            labelled.append(replace(analysis, scale=scale))
-            continue
-        labelled.append(apply_scale(analysis, classifier, scale, stop=stop))
-        n_changed += 1
+        name = analysis.micrograph.name
+        report(progress, done, len(analyses), f"Labelling {name}")
+        stays = (only is not None and name not in only) or _is_same(analysis.scale, scale)
+        labelled.append(analysis if stays else apply_scale(analysis, classifier, scale, stop=stop))
+    n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
+    labelled = [
+        replace(a, parameters={**a.parameters, "session": describe_scale(session, i)})
+        for i, a in enumerate(labelled)
+    ]
     return LabelledSession(labelled, session, n_changed)
+
+
+def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
+    """Return what a record says of the session of an image.
+
+    Parameters
+    ----------
+    session : SessionScale
+        Joint posterior.
+    image : int
+        Index of the image.
+
+    Returns
+    -------
+    dict
+        Number of images, intensity of one atom with its 95 % interval, relative scatter between
+        images, and the probability that the scale of this image is unlike that of the others.
+    """
+    half = 1.96 * session.log_scale_sd
+    middle = session.log_scale
+    return {
+        "images": len(session.images),
+        "intensity_per_atom": float(np.exp(middle)),
+        "intensity_per_atom_low": float(np.exp(middle - half)),
+        "intensity_per_atom_high": float(np.exp(middle + half)),
+        "spread_of_scales": session.spread,
+        "unlike_the_others": float(session.outlying[image]),
+    }
 
 
 def _is_same(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:

@@ -94,7 +94,9 @@ class SessionChanges:
     n_images : int
         Number of its images.
     results : tuple of Analysis
-        Images whose scale has changed.
+        Its images, labelled jointly; empty if no scale has changed.
+    n_scales : int
+        Number of images whose scale has changed.
     n_labels : int
         Number of predicted labels that have changed.
     """
@@ -102,6 +104,7 @@ class SessionChanges:
     name: str
     n_images: int
     results: tuple[Analysis, ...]
+    n_scales: int
     n_labels: int
 
     def describe(self) -> str:
@@ -109,7 +112,7 @@ class SessionChanges:
         images = pluralise(self.n_images, "image")
         if not self.results:
             return f"Session {self.name}: {images}, no scale changed."
-        scales = pluralise(len(self.results), "scale")
+        scales = pluralise(self.n_scales, "scale")
         return (
             f"Session {self.name}: {images}, {scales} changed, "
             f"{pluralise(self.n_labels, 'label')} changed."
@@ -121,7 +124,7 @@ def describe_changes(changes: Sequence[SessionChanges]) -> str:
     if len(changes) <= MAX_LINES:
         return "\n".join(change.describe() for change in changes)
     n_images = sum(change.n_images for change in changes)
-    n_scales = sum(len(change.results) for change in changes)
+    n_scales = sum(change.n_scales for change in changes)
     n_labels = sum(change.n_labels for change in changes)
     return (
         f"{len(changes)} sessions: {n_images} images, {pluralise(n_scales, 'scale')} changed, "
@@ -159,8 +162,10 @@ def label_sessions(
                 int(np.sum(old.table["label_predicted"] != new.table["label_predicted"]))
                 for old, new in changed
             )
-            results = tuple(new for _, new in changed)
-            changes.append(SessionChanges(session.name, len(labelled), results, n_labels))
+            results = tuple(labelled) if changed else ()
+            changes.append(
+                SessionChanges(session.name, len(labelled), results, len(changed), n_labels)
+            )
     return changes
 
 
@@ -223,7 +228,7 @@ def _label(
 class SessionLabels(QObject):
     """Labels the images of sessions together, when a person changes a session or asks for it.
 
-    Signals: ``told()`` when `message` has changed.
+    Signals: ``message_changed()`` when `message` has changed.
 
     Parameters
     ----------
@@ -238,7 +243,7 @@ class SessionLabels(QObject):
         What the last joint labelling has changed.
     """
 
-    told = Signal()
+    message_changed = Signal()
 
     def __init__(self, binding: Binding, parent: QObject) -> None:
         super().__init__(parent)
@@ -260,7 +265,7 @@ class SessionLabels(QObject):
         self._seen = self.state.sessions.groups()
 
     def _forget(self) -> None:
-        self._tell()
+        self._set_message()
 
     def _on_changed(self, images: tuple[str, ...], columns: object, rows: object) -> None:
         """Label sessions that a person has changed; undo and redo bring their labels back."""
@@ -295,7 +300,7 @@ class SessionLabels(QObject):
             )
 
     def _take(self, changes: list[SessionChanges]) -> None:
-        """Take the labels as one step, and tell what has changed."""
+        """Take the labels as one step, and show what has changed."""
         results = [
             result
             for change in changes
@@ -311,9 +316,9 @@ class SessionLabels(QObject):
                 results, f"label {pluralise(n, 'session')} jointly"
             )
         if changes:
-            self._tell(describe_changes(changes))
+            self._set_message(describe_changes(changes))
             show_info(self.message)
 
-    def _tell(self, message: str = "") -> None:
+    def _set_message(self, message: str = "") -> None:
         self.message = message
-        self.told.emit()
+        self.message_changed.emit()

@@ -90,7 +90,7 @@ class Browse(Dock):
         self._files_timer.timeout.connect(self._refresh_files)
         follow(self, self.projects.surveyed, self._refresh_files)
         follow(self, self.projects.notes_changed, self.invalidate)
-        follow(self, self.session_labels.told, self.invalidate)
+        follow(self, self.session_labels.message_changed, self.invalidate)
         follow(self, self.batch.changed, self._on_batch)
 
     def _open_row(self) -> QHBoxLayout:
@@ -253,8 +253,8 @@ class Browse(Dock):
                 "<i>File ▸ Open Sample ▸ Atomicity</i>."
             )
         unsaved = [f"NOT SAVED: {self.state.unsaved}"] if self.state.unsaved else []
-        told = [self.session_labels.message] if self.session_labels.message else []
-        self.notes.setText("\n".join([*unsaved, *self.projects.notes, *told]))
+        labelled = filter(None, [self.session_labels.message])
+        self.notes.setText("\n".join([*unsaved, *self.projects.notes, *labelled]))
         self.notes.setVisible(bool(self.notes.text()))
         menu = self.actions_by_name
         menu["save"].setEnabled(project is None and bool(images))
