@@ -145,7 +145,7 @@ def label_session(
     card = classifier.card
     if card.scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
-    report(progress, 0, len(analyses), "Finding the scales of the session")
+    report(progress, 0, 0, "Finding the scales of the session")
     session, scales = find_session(analyses, card, known, prior)
     labelled = []
     for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
@@ -155,10 +155,9 @@ def label_session(
         stays = (only is not None and name not in only) or _is_same(analysis.scale, scale)
         labelled.append(analysis if stays else apply_scale(analysis, classifier, scale, stop=stop))
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
-    labelled = [
-        replace(a, parameters={**a.parameters, "session": describe_scale(session, i)})
-        for i, a in enumerate(labelled)
-    ]
+    for i, a in enumerate(labelled):
+        record = {**a.parameters, "session": describe_scale(session, i)}
+        labelled[i] = replace(a, parameters=record)
     return LabelledSession(labelled, session, n_changed)
 
 
