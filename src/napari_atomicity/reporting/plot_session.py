@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Blue, orange and green of Okabe and Ito, distinct for people with colour-vision deficiency.
 _SESSION, _IMAGE, _KNOWN = "#56b4e9", "#e69f00", "#009e73"
-_UNLIKELY = 1e-3
-"""Probability density, relative to the largest, below which the session's scale is not drawn."""
+_UNLIKELY = 0.01
+"""Probability density, relative to the largest, below which the scale of an image is not drawn."""
 _MARGIN = 0.1
 UNFIT = 0.5
 """Probability from which on an image does not fit its session."""
@@ -102,7 +102,9 @@ def describe_session(summary: SessionSummary) -> str:
 def draw_session_scale(
     figure: Figure, look: Look, summary: SessionSummary, solutions: Sequence[tuple[float, float]]
 ) -> None:
-    """Draw the scale of a session, and below it the solutions of one image and of all images.
+    """Draw the scale of a session with the solutions of one image, and below it all images.
+
+    The pale area is the distribution from which the session draws the scales of its images.
 
     Parameters
     ----------
@@ -119,7 +121,8 @@ def draw_session_scale(
     above, below = stack_panels(figure, look, (3, 2))
     above.set_title("Blue: session, orange: this image")
     density = scale.posterior / scale.posterior.max()
-    x = np.exp(scale.grid)
+    x, of_an_image = np.exp(scale.grid), _expected_of_an_image(scale)
+    above.fill_between(x, of_an_image, color=_SESSION, alpha=0.2, linewidth=0)
     above.fill_between(x, density, color=_SESSION, alpha=0.5, linewidth=0)
     above.plot(x, density, color=_SESSION, linewidth=1.2)
     values = np.array([value for value, _ in solutions])
@@ -128,10 +131,17 @@ def draw_session_scale(
     above.set(ylim=(0, 1.08), yticks=(0, 1), yticklabels=("0", "1"))
     best = np.array([np.exp(modes.log_scale[0]) for modes in scale.images])
     _draw_images(below, look, summary, best)
-    drawn = np.concatenate([x[density > _UNLIKELY], values, best])
+    drawn = np.concatenate([x[of_an_image > _UNLIKELY], values, best])
     low, high = drawn.min() * (1 - _MARGIN), drawn.max() * (1 + _MARGIN)
     below.set(xlim=(low, high), xlabel="Intensity of one atom / counts nm²")
     below.locator_params(axis="x", nbins=5)
+
+
+def _expected_of_an_image(scale: SessionScale) -> np.ndarray:
+    """Compute the density of the scale of an image of the session, relative to the largest."""
+    distance = (scale.grid[:, None] - scale.grid) / scale.spread
+    density = np.exp(-0.5 * distance**2) @ scale.posterior
+    return np.asarray(density / density.max())
 
 
 def _draw_images(axes: Any, look: Look, summary: SessionSummary, best: np.ndarray) -> None:

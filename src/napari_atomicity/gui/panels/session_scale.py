@@ -69,9 +69,10 @@ class SessionScaleView(FollowingWidget):
         self.chart = Chart(lines=13)
         self.chart.setAccessibleName("Intensity of one atom in the session")
         self.chart.setToolTip(
-            "The images of a session share the intensity of one atom, up to 10 to 20 %. Blue: what "
-            "all images together say of it. Orange: the values that are possible in this image, "
-            "with their probabilities; several mean that its labels are uncertain."
+            "The images of a session share the intensity of one atom, up to 10 to 20 %. Blue: its "
+            "mean in the session, by all images together. Pale blue: single images of the "
+            "session. Orange: the values that are possible in this image, with their "
+            "probabilities; several mean that its labels are uncertain."
         )
         self.session_text = selectable_label("Intensity of one atom in the session", plain=True)
         layout = QVBoxLayout(self)
