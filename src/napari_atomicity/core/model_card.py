@@ -171,6 +171,16 @@ class ModelCard(Card):
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
     diameter_density: tuple[tuple[float, ...], ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card as a dictionary for JSON.
+
+        Properties that version 0.1 did not have are omitted where they are empty, so that the hash
+        of a card of that version is the same.
+        """
+        later = ("apparent_size", "diameter_density")
+        values = super().to_dict()
+        return {name: value for name, value in values.items() if value or name not in later}
+
     def provenance(self) -> dict[str, Any]:
         """Return the entries that identify the model in results."""
         return {**super().provenance(), "classes": list(self.classes)}
