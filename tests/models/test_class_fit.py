@@ -69,6 +69,15 @@ def test_one_size_between_the_classes():
     assert "a peak at" in fit.describe()
 
 
+@pytest.mark.parametrize(("share", "fits"), [(0.12, True), (0.5, False)])
+def test_some_aggregates_of_the_largest_class_give_no_alarm_and_many_do(share, fits):
+    rng = np.random.default_rng(5)
+    x = log_counts(rng, [70], 150, outliers=0)
+    x += np.where(rng.random(150) < share, np.log(2), 0)
+    fit = compare_with_classes(x, CLASSES, SCATTER, *scale_posterior(0.03))
+    assert fit.fits == fits
+
+
 def test_few_clusters_give_no_alarm():
     x = log_counts(np.random.default_rng(2), [25, 48], MIN_CLUSTERS - 1)
     for counts in (x, np.append(x, [np.nan, -np.inf]), np.empty(0)):

@@ -26,6 +26,10 @@ POSITION_SCATTER = 0.03
 MARGIN = float(np.log(3))
 """Log counts farther below or above the classes, as of single atoms and of aggregates, are ignored.
 Free peaks and outliers can be anywhere between."""
+AGGREGATE = float(np.log(1.5))
+"""Log counts that exceed the largest class by more are of aggregates, unless they are many."""
+MAX_AGGREGATES = 0.25
+"""Largest share of the clusters that can be aggregates."""
 OUTLIER_SHARE = 0.02
 """Expected share of outliers."""
 OUTLIER_PRIOR = 50.0
@@ -197,6 +201,9 @@ def compare_with_classes(
     image = np.zeros(len(log_count), int) if image is None else np.asarray(image)
     low, high = np.min(class_log_count) - MARGIN, np.max(class_log_count) + MARGIN
     used = np.flatnonzero((log_count >= low) & (log_count <= high))
+    is_aggregate = log_count[used] > high - MARGIN + AGGREGATE
+    if is_aggregate.sum() < MAX_AGGREGATES * len(used):
+        used = used[~is_aggregate]
     if len(used) < MIN_CLUSTERS:
         nothing = np.empty(0)
         return ClassFit(True, float("nan"), nothing, nothing, nothing, nothing)

@@ -110,8 +110,9 @@ def scale_without_classes(
     if residual:
         of_sizes = np.concatenate(residual)
         error = np.hypot(of_sizes.std() / np.sqrt(len(of_sizes)), spread / np.sqrt(len(residual)))
-        scatter = float(np.hypot(error, slope * reference.scatter))
-        sources.append((float(np.median(of_sizes)), scatter))
+        not_linear = (intensity - start - slope * size).std()
+        common = np.hypot(slope * reference.scatter, not_linear)
+        sources.append((float(np.median(of_sizes)), float(np.hypot(error, common))))
     if not sources:
         return None
     mean, scatter = np.array(sources).T
