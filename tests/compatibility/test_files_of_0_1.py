@@ -313,7 +313,7 @@ def test_a_model_of_clusters_says_what_it_said(tmp_path):
     images = [SAMPLES / "project" / name for name in IMAGES]
     atomicity(
         "analyse", *images, "--out", tmp_path, "--model", MODEL, "--device", "cpu", "--no-umap",
-        "--reference", SAMPLES / "reference.csv",
+        "--session", "none", "--reference", SAMPLES / "reference.csv",
     )  # fmt: skip
     for path in sorted((SAMPLES / "analyse").glob("*.csv")):
         # labels by the diameter are those of the thresholds on the card

@@ -717,6 +717,8 @@ def test_a_project_without_sessions_is_read_without_an_upgrade(project, three):
     project.close()
     with sqlite3.connect(project.path) as db:  # as version 0.1 wrote it
         db.execute("DROP TABLE image_sessions")
+        for column in ("clipped", "response"):
+            db.execute(f"ALTER TABLE clusters DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 4")
     with Project(project.path, read_only=True) as old:
         assert old.image_files.session_entries() == {}
