@@ -19,6 +19,7 @@ from itertools import product
 import numpy as np
 from scipy.special import comb, gammaln, logsumexp
 
+from ..statistics.ratio_notes import describe_misfit
 from .intensity_scale import SPREAD_LIMITS, SPREAD_PRIOR
 
 POSITION_SCATTER = 0.03
@@ -83,13 +84,7 @@ class ClassFit:
         """Return the result in one sentence; "" if the session fits."""
         if self.fits:
             return ""
-        counts = [f"{n:.0f}" for n in self.atoms]
-        listed = " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
-        peaks = "a peak" if len(counts) == 1 else "peaks"
-        return (
-            f"this session does not fit the model's classes: {peaks} at {listed} atoms "
-            f"(log Bayes factor {self.strength:.0f})"
-        )
+        return f"{describe_misfit(self.atoms.tolist())} (log Bayes factor {self.strength:.0f})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from ..io.tables import write_ratios
 from ..reporting.examples import ClusterExample
 from ..reporting.image_section import Section
 from ..reporting.report import ReportData, write_report
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from ..statistics.reference import Comparison, compare
 from .run_request import RunRequest
@@ -173,7 +174,7 @@ def finalize_run(
     """
     analysed = [o.image for o in outcomes if o.status == "done"]
     method: dict[str, Any] = {"method": request.ratios, "card": card}
-    ratios = class_ratios(table, images=analysed, **method)
+    ratios = class_ratios(table, images=analysed, limits=_limits(outcomes), **method)
     comparison = None
     if reference is not None:
         # Images that failed are named too: their scope is then empty and not unknown.
@@ -182,6 +183,16 @@ def finalize_run(
     run.files.extend(_file_names(out_dir, more_files, comparison is not None))
     _write_run(run, out_dir, request, card, write_tables, info, content)
     return run
+
+
+def _limits(outcomes: Sequence[Outcome]) -> dict[str, ImageLimits]:
+    """Return the images of sessions whose sizes are not those of the classes, with the peaks."""
+    sessions = {o.image: o.parameters.get("session", {}) for o in outcomes}
+    return {
+        image: ImageLimits(peaks_atoms=tuple(session["peaks_atoms"]))
+        for image, session in sessions.items()
+        if session.get("misfit")
+    }
 
 
 def _file_names(out_dir: Path, more_files: Sequence[str], compared: bool) -> list[Path]:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import AtomicityError
+from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
+from ..models.class_fit import ClassFit
+from ..models.estimators import class_sizes
 from ..models.intensity_scale import ConstrainedMixture
-from ..models.session_scale import SessionScale
+from ..models.session_scale import ImageMeasurements, SessionScale
 from .analysis import apply_scale
 
 if TYPE_CHECKING:
@@ -34,11 +37,14 @@ class LabelledSession:
         Joint posterior of the scales; None if the model does not use the scale.
     n_changed : int
         Number of images whose scale has changed.
+    class_fit : ClassFit, optional
+        Whether the sizes are those of the classes; None if that cannot be tested.
     """
 
     analyses: list[Analysis]
     scale: SessionScale | None
     n_changed: int
+    class_fit: ClassFit | None = None
 
 
 def label_session(
@@ -75,15 +81,11 @@ def label_session(
 
     Raises
     ------
-    ModelError
-        If the model cannot be loaded or lacks the device.
-    AtomicityError
-        If an image has not been classified.
-    Cancelled
-        If ``stop()`` returns True.
+    ModelError, AtomicityError, Cancelled
+        If the model cannot be loaded, an image is not classified, or ``stop()`` is true.
     """
     from ..models.classifier import load_classifier
-    from ..models.session_images import find_scales, measure_image, session_reference
+    from ..models.session_images import find_scales, session_reference
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model
     card = classifier.card
@@ -91,6 +93,30 @@ def label_session(
     if card.scale is None or reference is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, len(analyses), "Finding the scales of the session")
+    measured = _measure(analyses, card, known or {})
+    tables = [a.table for a in analyses]
+    session, scales = find_scales(measured, tables, reference, card.scale, prior)
+    fit = _fit_classes(measured, card, session.spread, prior)
+    labelled, n_changed = [], 0
+    for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
+        check(stop)
+        report(progress, done, len(analyses), f"Labelling {analysis.micrograph.name}")
+        if not _is_same(analysis.scale, scale):
+            n_changed += 1
+            analysis = apply_scale(analysis, classifier, scale, stop=stop)
+        record = describe_scale(session, done, fit)
+        labelled.append(replace(analysis, parameters={**analysis.parameters, "session": record}))
+    return LabelledSession(labelled, session, n_changed, fit)
+
+
+def _measure(
+    analyses: Sequence[Analysis], card: ModelCard, known: Mapping[str, Mapping[str, float]]
+) -> list[ImageMeasurements]:
+    """Measure what each image tells of its scale, with the composition of known samples."""
+    from ..models.session_images import measure_image, session_reference
+
+    reference = session_reference(card)
+    assert reference is not None and card.scale is not None
     measured = []
     for analysis in analyses:
         if len(analysis.embedding) != len(analysis.table):
@@ -98,7 +124,7 @@ def label_session(
                 f"the clusters of {analysis.micrograph.name} have not been classified",
                 advice="Classify them first",
             )
-        composition = (known or {}).get(analysis.micrograph.name)
+        composition = known.get(analysis.micrograph.name)
         shares = None
         if composition is not None:
             shares = np.array([composition.get(name, 0.0) for name in card.classes])
@@ -106,26 +132,28 @@ def label_session(
         measured.append(
             measure_image(analysis.table, analysis.embedding, reference, card.scale, shares)
         )
-    session, scales = find_scales(
-        measured, [a.table for a in analyses], reference, card.scale, prior
-    )
-    labelled, n_changed = [], 0
-    for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
-        check(stop)
-        report(progress, done, len(analyses), f"Labelling {analysis.micrograph.name}")
-        if _is_same(analysis.scale, scale):
-            labelled.append(analysis)
-            continue
-        labelled.append(apply_scale(analysis, classifier, scale, stop=stop))
-        n_changed += 1
-    labelled = [
-        replace(a, parameters={**a.parameters, "session": describe_scale(session, i)})
-        for i, a in enumerate(labelled)
-    ]
-    return LabelledSession(labelled, session, n_changed)
+    return measured
 
 
-def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
+def _fit_classes(
+    measured: Sequence[ImageMeasurements],
+    card: ModelCard,
+    spread: float,
+    prior: tuple[float, float] | None,
+) -> ClassFit | None:
+    """Test whether the sizes of a session are those of the classes; None if they name no sizes."""
+    from ..models.session_class_fit import fit_session_classes
+    from ..models.session_images import session_reference
+
+    sizes, reference = class_sizes(card.classes), session_reference(card)
+    if sizes is None or reference is None:
+        return None
+    return fit_session_classes(measured, reference, sizes, spread, prior)
+
+
+def describe_scale(
+    session: SessionScale, image: int, fit: ClassFit | None = None
+) -> dict[str, Any]:
     """Return what a record says of the session of an image.
 
     Parameters
@@ -134,13 +162,26 @@ def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
         Joint posterior.
     image : int
         Index of the image.
+    fit : ClassFit, optional
+        Whether the sizes of the session are those of the classes.
 
     Returns
     -------
     dict
         Number of images, intensity of one atom with its 95 % interval, relative scatter between
-        images, and the probability that the scale of this image is unlike that of the others.
+        images, and the probability that the scale of this image is unlike that of the others. With
+        ``fit``, the peaks of the session, their strength, and a note if they are no classes.
     """
+    peaks = (
+        {}
+        if fit is None
+        else {
+            "peaks_atoms": [round(float(n), 1) for n in fit.atoms],
+            "peaks_shares": [round(float(share), 3) for share in fit.shares],
+            "misfit_strength": None if np.isnan(fit.strength) else round(fit.strength, 1),
+            "misfit": fit.describe(),
+        }
+    )
     half = 1.96 * session.log_scale_sd
     middle = session.log_scale
     return {
@@ -150,6 +191,7 @@ def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
         "intensity_per_atom_high": float(np.exp(middle + half)),
         "spread_of_scales": session.spread,
         "unlike_the_others": float(session.outlying[image]),
+        **peaks,
     }
 
 
