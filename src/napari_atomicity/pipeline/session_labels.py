@@ -170,18 +170,13 @@ def describe_scale(
     dict
         Number of images, intensity of one atom with its 95 % interval, relative scatter between
         images, and the probability that the scale of this image is unlike that of the others. With
-        ``fit``, the peaks of the session, their strength, and a note if they are no classes.
+        ``fit``, a note, the strength, and the peaks of the session if they are no classes.
     """
-    peaks = (
-        {}
-        if fit is None
-        else {
-            "peaks_atoms": [round(float(n), 1) for n in fit.atoms],
-            "peaks_shares": [round(float(share), 3) for share in fit.shares],
-            "misfit_strength": None if np.isnan(fit.strength) else round(fit.strength, 1),
-            "misfit": fit.describe(),
-        }
-    )
+    peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
+    if fit is not None and not fit.fits:
+        peaks["misfit_strength"] = round(fit.strength, 1)
+        peaks["peaks_atoms"] = [round(float(n), 1) for n in fit.atoms]
+        peaks["peaks_shares"] = [round(float(share), 3) for share in fit.shares]
     half = 1.96 * session.log_scale_sd
     middle = session.log_scale
     return {
