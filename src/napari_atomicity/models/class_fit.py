@@ -47,7 +47,7 @@ STARTS = 6
 N_TURNS = 2
 N_ITERATIONS = 100
 MIN_CLUSTERS = 15
-MIN_STRENGTH = 3.0
+MIN_STRENGTH = 4.0
 """Logarithm of the Bayes factor from which on a session does not fit: "strong" evidence by [1]_."""
 MIN_SHARE = 0.08
 """Least share of a peak that is reported."""
@@ -229,6 +229,7 @@ def _compare(counts: _Counts, error: np.ndarray, weight: np.ndarray) -> tuple[_M
         if best is None or evidence > at_peaks:
             at_peaks, best = evidence, free
     assert best is not None
+    at_classes = max(at_classes, _fit_classes(counts, error, weight, best.offset)[0])
     return best, at_peaks - at_classes
 
 
