@@ -41,7 +41,7 @@ SHARE_ALPHA = 0.5
 """Parameter of the Dirichlet prior of the shares in the evidence."""
 TINY = 1e-6
 BIN_WIDTH = 0.01
-MAX_CLUSTERS = 2000
+MAX_CLUSTERS = 1000
 """Whole images of a session are used, chosen at random, until they have so many clusters."""
 STARTS = 6
 N_TURNS = 2
