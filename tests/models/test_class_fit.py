@@ -34,7 +34,7 @@ def test_peaks_at_25_and_48_atoms_are_found(seed, n, scatter):
     np.testing.assert_allclose(fit.atoms, [25, 48], rtol=0.05)
     np.testing.assert_allclose(fit.shares, 0.5, atol=0.2)
     assert (fit.scatter > 0).all() and (fit.atoms_error > 0).all()
-    assert "does not fit the model's classes: peaks at 2" in fit.describe()
+    assert "does not fit the classes of the model: peaks at 2" in fit.describe()
 
 
 @settings(max_examples=40, deadline=None)
@@ -66,7 +66,16 @@ def test_one_size_between_the_classes():
     fit = compare_with_classes(x, CLASSES, SCATTER)
     assert not fit.fits
     assert len(fit.atoms) == 1 and fit.atoms[0] == pytest.approx(48, rel=0.03)
-    assert "a peak at" in fit.describe()
+    assert ": peak at 4" in fit.describe()
+
+
+@pytest.mark.parametrize(("share", "fits"), [(0.12, True), (0.5, False)])
+def test_some_aggregates_of_the_largest_class_give_no_alarm_and_many_do(share, fits):
+    rng = np.random.default_rng(5)
+    x = log_counts(rng, [70], 150, outliers=0)
+    x += np.where(rng.random(150) < share, np.log(2), 0)
+    fit = compare_with_classes(x, CLASSES, SCATTER, *scale_posterior(0.03))
+    assert fit.fits == fits
 
 
 def test_few_clusters_give_no_alarm():

@@ -48,6 +48,9 @@ def quick(monkeypatch):
         progress(1, 2, "Half-way")
         made = synthetic_analysis(6, micrograph.name, seed=len(micrograph.name))
         parameters = {"umap": umap, "symmetries": symmetries}
+        if "between" in micrograph.name:
+            text = "this session does not fit the classes of the model"
+            parameters["session"] = {"misfit": text, "peaks_atoms": [25.2, 47.6]}
         return replace(made, micrograph=micrograph, parameters=parameters)
 
     monkeypatch.setattr(runs, "load_classifier", lambda model, device: FakeClassifier())
@@ -86,6 +89,16 @@ def test_a_folder_becomes_tables_report_and_record(tmp_path, image):
     assert record["images"][0]["pixel_size_nm"] == pytest.approx(0.1)
     assert record["images"][0]["seconds"] == {"detect": 0.1, "network": 0.2}
     assert not run.failed and not run.interrupted
+
+
+def test_sizes_that_do_not_fit_are_noted_at_the_ratios_and_in_the_report(tmp_path, image):
+    image("between.tif"), image("a.tif")
+    run = analyse_images([tmp_path / "in"], tmp_path / "out")
+    notes = run.ratios.groupby("scope")["note"].first()
+    assert notes.str.contains("peaks at 25 and 48 atoms").to_dict() == {
+        "a.tif": False, "between.tif": True, "all": True
+    }  # fmt: skip
+    assert "This session does not fit" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_bad_files_do_not_stop_the_others(tmp_path, image):

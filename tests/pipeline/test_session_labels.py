@@ -164,3 +164,27 @@ def test_images_must_be_classified(example, classifier):
 
 def test_no_image_is_no_session(classifier):
     assert label_session([], classifier).analyses == []
+
+
+def test_sizes_that_are_no_classes_are_named(example, classifier):
+    """A sample of known composition in the session shows that others are between the classes."""
+    rng = np.random.default_rng(0)
+    analysis, label = example
+    references = [only(analysis, label == "Pt41", 1.0, f"ref{i}.tif") for i in range(24)]
+    known = {image.micrograph.name: {"Pt41": 1.0} for image in references}
+    unknown = []
+    for i in range(24):
+        image = only(analysis, np.isin(label, ["Pt30", "Pt55"]), 1.0, f"{i}.tif")
+        size = label[np.isin(label, ["Pt30", "Pt55"])]
+        factor = np.where(size == "Pt30", 25 / 30, 48 / 55) * rng.lognormal(0, 0.05, len(size))
+        table = image.table.assign(
+            integrated_intensity=image.table["integrated_intensity"] * factor
+        )
+        unknown.append(replace(image, table=table))
+    found = label_session([*references, *unknown], classifier, known=known)
+    assert not found.class_fit.fits
+    np.testing.assert_allclose(found.class_fit.atoms, [25, 48], rtol=0.1)
+    record = found.analyses[-1].parameters["session"]
+    assert record["misfit"].startswith("this session does not fit")
+    alike = label_session(references + references[:2], classifier, known={"ref0.tif": {"Pt41": 1}})
+    assert alike.class_fit is None or alike.class_fit.fits

@@ -19,6 +19,7 @@ from itertools import product
 import numpy as np
 from scipy.special import comb, gammaln, logsumexp
 
+from ..statistics.ratio_notes import describe_misfit
 from .intensity_scale import SPREAD_LIMITS, SPREAD_PRIOR
 
 POSITION_SCATTER = 0.03
@@ -26,6 +27,10 @@ POSITION_SCATTER = 0.03
 MARGIN = float(np.log(3))
 """Log counts farther below or above the classes, as of single atoms and of aggregates, are ignored.
 Free peaks and outliers can be anywhere between."""
+AGGREGATE = float(np.log(1.5))
+"""Log counts that exceed the largest class by more are of aggregates, unless they are many."""
+MAX_AGGREGATES = 0.25
+"""Largest share of the clusters that can be aggregates."""
 OUTLIER_SHARE = 0.02
 """Expected share of outliers."""
 OUTLIER_PRIOR = 50.0
@@ -36,12 +41,13 @@ SHARE_ALPHA = 0.5
 """Parameter of the Dirichlet prior of the shares in the evidence."""
 TINY = 1e-6
 BIN_WIDTH = 0.01
-MAX_CLUSTERS = 2000
+MAX_CLUSTERS = 1000
 """Whole images of a session are used, chosen at random, until they have so many clusters."""
 STARTS = 6
+N_TURNS = 2
 N_ITERATIONS = 100
 MIN_CLUSTERS = 15
-MIN_STRENGTH = 3.0
+MIN_STRENGTH = 4.0
 """Logarithm of the Bayes factor from which on a session does not fit: "strong" evidence by [1]_."""
 MIN_SHARE = 0.08
 """Least share of a peak that is reported."""
@@ -79,13 +85,7 @@ class ClassFit:
         """Return the result in one sentence; "" if the session fits."""
         if self.fits:
             return ""
-        counts = [f"{n:.0f}" for n in self.atoms]
-        listed = " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
-        peaks = "a peak" if len(counts) == 1 else "peaks"
-        return (
-            f"this session does not fit the model's classes: {peaks} at {listed} atoms "
-            f"(log Bayes factor {self.strength:.0f})"
-        )
+        return f"{describe_misfit(self.atoms.tolist())} (log Bayes factor {self.strength:.0f})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +154,10 @@ class _Mixtures:
     offset: np.ndarray
     offset_evidence: np.ndarray
 
+    def take(self, index: int) -> _Mixtures:
+        """Return one of the mixtures (S = 1)."""
+        return _Mixtures(*(getattr(self, f.name)[index : index + 1] for f in fields(self)))
+
 
 def compare_with_classes(
     log_count: np.ndarray,
@@ -197,15 +201,36 @@ def compare_with_classes(
     image = np.zeros(len(log_count), int) if image is None else np.asarray(image)
     low, high = np.min(class_log_count) - MARGIN, np.max(class_log_count) + MARGIN
     used = np.flatnonzero((log_count >= low) & (log_count <= high))
+    is_aggregate = log_count[used] > high - MARGIN + AGGREGATE
+    if is_aggregate.sum() < MAX_AGGREGATES * len(used):
+        used = used[~is_aggregate]
     if len(used) < MIN_CLUSTERS:
         nothing = np.empty(0)
         return ClassFit(True, float("nan"), nothing, nothing, nothing, nothing)
     counts = _histogram(log_count[used], image[used], image_scatter, class_log_count, class_scatter)
-    free, evidence = _fit_free_peaks(counts)
-    strength = evidence - _evidence_of_classes(counts, *_merge_nodes(error, p), free.offset)
+    free, strength = _compare(counts, *_merge_nodes(error, p))
     mean = float(p @ error)
     variance = float(p @ (error - mean) ** 2) + image_scatter**2 / len(counts.first)
     return _summarise(free, strength, mean, variance)
+
+
+def _compare(counts: _Counts, error: np.ndarray, weight: np.ndarray) -> tuple[_Mixtures, float]:
+    """Return the best free peaks (S = 1), and their log evidence against peaks at the classes.
+
+    With offsets of the images there are local maxima: the fits start from each other in turn.
+    """
+    offset = np.zeros((1, len(counts.first)))
+    at_classes, at_peaks, best = -np.inf, -np.inf, None
+    for _ in range(N_TURNS if counts.image_scatter else 1):
+        evidence, locked = _fit_classes(counts, error, weight, offset)
+        at_classes = max(at_classes, evidence)
+        free, evidence = _fit_free_peaks(counts, locked)
+        offset = free.offset
+        if best is None or evidence > at_peaks:
+            at_peaks, best = evidence, free
+    assert best is not None
+    at_classes = max(at_classes, _fit_classes(counts, error, weight, best.offset)[0])
+    return best, at_peaks - at_classes
 
 
 def _histogram(
@@ -253,8 +278,15 @@ def _merge_nodes(error: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return mean, weight[good] / weight[good].sum()
 
 
-def _fit_free_peaks(counts: _Counts) -> tuple[_Mixtures, float]:
+def _fit_free_peaks(counts: _Counts, locked: _Mixtures) -> tuple[_Mixtures, float]:
     """Fit up to as many free peaks as there are classes.
+
+    Parameters
+    ----------
+    counts : _Counts
+        Histogram.
+    locked : _Mixtures
+        Peaks at the classes (S = 1), from which one of the fits starts.
 
     Returns
     -------
@@ -267,27 +299,28 @@ def _fit_free_peaks(counts: _Counts) -> tuple[_Mixtures, float]:
     cumulated = np.cumsum(counts.number[order]) / counts.number.sum()
     rng = np.random.default_rng(0)
     found, evidences = [], []
+    frequent = np.argsort(-locked.number[0])
+    offset = np.zeros((STARTS, len(counts.first)))
+    offset[-1] = locked.offset[0]
     for n_peaks in range(1, len(counts.class_mean) + 1):
         at = np.sort(rng.uniform(size=(STARTS, n_peaks)), axis=1)
         at[0] = (np.arange(n_peaks) + 0.5) / n_peaks
         start = counts.x[order[np.minimum(np.searchsorted(cumulated, at), len(order) - 1)]]
-        evenly = np.linspace(0, len(counts.class_mean) - 1, n_peaks)
-        start[-1] = counts.class_mean[np.round(evenly).astype(int)]
-        mixtures = _maximise(counts, start, None)
+        start[-1] = locked.position[0, np.sort(frequent[:n_peaks])]
+        mixtures = _maximise(counts, start, None, offset)
         information = mixtures.number / mixtures.scatter**2
         width = np.sqrt(2 * np.pi / (information + TINY))
         evidence = _evidence(counts, mixtures, np.ones(n_peaks, bool)) + gammaln(n_peaks + 1)
         evidence += np.minimum(np.log(width / counts.log_range), 0).sum(axis=1)
-        best = [int(evidence.argmax())]
-        found.append(_Mixtures(*(getattr(mixtures, f.name)[best] for f in fields(_Mixtures))))
-        evidences.append(float(evidence[best[0]]))
+        found.append(mixtures.take(int(evidence.argmax())))
+        evidences.append(float(evidence.max()))
     mean = float(logsumexp(evidences) - np.log(len(evidences)))
     return found[int(np.argmax(evidences))], mean
 
 
-def _evidence_of_classes(
+def _fit_classes(
     counts: _Counts, error: np.ndarray, weight: np.ndarray, offset: np.ndarray
-) -> float:
+) -> tuple[float, _Mixtures]:
     """Return the log evidence of peaks at the classes, averaged over classes that occur and scales.
 
     All numbers of classes are equally probable, and all sets of so many classes.
@@ -300,6 +333,13 @@ def _evidence_of_classes(
         Errors of the common log scale, and their probabilities.
     offset : ndarray of shape (1, J)
         Offsets of the images from which the fits start, besides zero.
+
+    Returns
+    -------
+    evidence : float
+        Logarithm of the evidence.
+    mixture : _Mixtures
+        The mixture (S = 1) with the largest evidence.
     """
     start = counts.class_mean + np.tile(error, 2)[:, None]
     offsets = np.repeat([0.0, 1.0], len(error))[:, None] * offset
@@ -312,24 +352,16 @@ def _evidence_of_classes(
     for active in np.array(list(product([False, True], repeat=n_classes)))[1:]:
         prior = -np.log(n_classes * comb(n_classes, active.sum()))
         terms.append(_evidence(counts, locked, active) + (of_position * active).sum(axis=1) + prior)
-    evidence = logsumexp(terms, axis=0).reshape(2, -1).max(axis=0)
-    return float(logsumexp(evidence, b=weight))
+    evidence = logsumexp(terms, axis=0)
+    best = locked.take(int((evidence + np.log(np.tile(weight, 2))).argmax()))
+    return float(logsumexp(evidence.reshape(2, -1).max(axis=0), b=weight)), best
 
 
 def _evidence(counts: _Counts, mixtures: _Mixtures, active: np.ndarray) -> np.ndarray:
     """Return log evidences (S,) without the terms of the positions.
 
     The multinomial likelihood of the expected numbers is replaced by its mean over a Dirichlet
-    prior of the shares.
-
-    Parameters
-    ----------
-    counts : _Counts
-        Histogram.
-    mixtures : _Mixtures
-        Fitted mixtures.
-    active : ndarray of shape (P,)
-        Peaks that exist; clusters of the others become outliers.
+    prior of the shares. Clusters of peaks (P,) that are not active become outliers.
     """
     number, outlier = mixtures.number[:, active] + TINY, mixtures.outlier
     share = number / number.sum(axis=1, keepdims=True)

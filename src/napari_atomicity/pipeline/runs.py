@@ -231,7 +231,7 @@ class _Results:
                 outcome,
                 parameters=analysis.parameters,
                 seconds=analysis.seconds,
-                warnings=image_warnings(analysis.table),
+                warnings=image_warnings(analysis.table, analysis.parameters),
             )
             try:
                 self._draw(analysis, outcome)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.acquisition_session import check_classes
+from ..core.acquisition_session import AcquisitionSession, check_classes
 from ..core.errors import AtomicityError, ModelError
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
+from ..models.class_fit import ClassFit
+from ..models.estimators import class_sizes
 from ..models.intensity_scale import ConstrainedMixture
-from ..models.session_scale import SessionScale
+from ..models.session_scale import ImageMeasurements, SessionScale
 from .analysis import apply_scale
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 UNCHANGED = 0.02
 """Changes of ln scale and of the weights of its solutions that change no label."""
+
+UNLIKE = 0.5
+"""Probability from which on the scale of an image is reported as unlike that of the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +41,14 @@ class LabelledSession:
         Joint posterior of the scales; None if the model does not use the scale.
     n_changed : int
         Number of images whose scale has changed.
+    class_fit : ClassFit, optional
+        Test of the sizes of the session; None if the classes name no sizes.
     """
 
     analyses: list[Analysis]
     scale: SessionScale | None
     n_changed: int
+    class_fit: ClassFit | None = None
 
 
 def find_session(
@@ -74,7 +82,37 @@ def find_session(
     AtomicityError
         If an image has not been classified, or the model lacks a class of a known sample.
     """
-    from ..models.session_images import find_scales, measure_image, session_reference
+    from ..models.session_images import find_scales, session_reference
+
+    measured = measure_session(analyses, card, known)
+    reference = session_reference(card)
+    assert reference is not None and card.scale is not None
+    tables = [analysis.table for analysis in analyses]
+    return find_scales(measured, tables, reference, card.scale, prior)
+
+
+def measure_session(
+    analyses: Sequence[Analysis],
+    card: ModelCard,
+    known: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[ImageMeasurements]:
+    """Measure what each image of a session tells of its scale.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        Classified images that were recorded alike.
+    card : ModelCard
+        Card of the model that classified them; it has a reference of the scale.
+    known : mapping of str to mapping, optional
+        Name of an image → class → share, for samples of known composition.
+
+    Raises
+    ------
+    AtomicityError
+        If an image has not been classified, or the model lacks a class of a known sample.
+    """
+    from ..models.session_images import measure_image, session_reference
 
     reference = session_reference(card)
     if reference is None or card.scale is None:
@@ -86,17 +124,11 @@ def find_session(
                 f"the clusters of {analysis.micrograph.name} have not been classified",
                 advice="Classify them first",
             )
-        composition = (known or {}).get(analysis.micrograph.name)
-        shares = None
-        if composition is not None:
-            check_classes(composition, card.classes)
-            shares = np.array([composition.get(name, 0.0) for name in card.classes])
-            shares = shares / shares.sum()
+        shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
         measured.append(
             measure_image(analysis.table, analysis.embedding, reference, card.scale, shares)
         )
-    tables = [analysis.table for analysis in analyses]
-    return find_scales(measured, tables, reference, card.scale, prior)
+    return measured
 
 
 def label_session(
@@ -147,21 +179,68 @@ def label_session(
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, 0, "Finding the scales of the session")
     session, scales = find_session(analyses, card, known, prior)
+    fit = fit_session_sizes(measure_session(analyses, card, known), card, session.spread, prior)
     labelled = []
     for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
         check(stop)
         name = analysis.micrograph.name
         report(progress, done, len(analyses), f"Labelling {name}")
-        stays = (only is not None and name not in only) or _is_same(analysis.scale, scale)
+        stays = (only is not None and name not in only) or is_same_scale(analysis.scale, scale)
         labelled.append(analysis if stays else apply_scale(analysis, classifier, scale, stop=stop))
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
     for i, a in enumerate(labelled):
-        record = {**a.parameters, "session": describe_scale(session, i)}
+        record = {**a.parameters, "session": describe_scale(session, i, fit)}
         labelled[i] = replace(a, parameters=record)
-    return LabelledSession(labelled, session, n_changed)
+    return LabelledSession(labelled, session, n_changed, fit)
 
 
-def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
+def composition_shares(
+    composition: Mapping[str, float] | None, classes: Sequence[str]
+) -> np.ndarray | None:
+    """Return the shares of the classes in a sample, (n_classes,); None if they are not known."""
+    if composition is None:
+        return None
+    check_classes(composition, classes)
+    shares = np.array([composition.get(name, 0.0) for name in classes])
+    return np.asarray(shares / shares.sum())
+
+
+def fit_session_sizes(
+    measured: Sequence[ImageMeasurements],
+    card: ModelCard,
+    spread: float,
+    prior: tuple[float, float] | None = None,
+) -> ClassFit | None:
+    """Test whether the sizes of a session are those of the classes.
+
+    Parameters
+    ----------
+    measured : sequence of ImageMeasurements
+        Images of the session.
+    card : ModelCard
+        Card of the model that classified them.
+    spread : float
+        Standard deviation of ln scale between the images.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
+
+    Returns
+    -------
+    ClassFit or None
+        None if the classes name no sizes.
+    """
+    from ..models.session_class_fit import fit_session_classes
+    from ..models.session_images import session_reference
+
+    sizes, reference = class_sizes(card.classes), session_reference(card)
+    if sizes is None or reference is None:
+        return None
+    return fit_session_classes(measured, reference, sizes, spread, prior)
+
+
+def describe_scale(
+    session: SessionScale, image: int, fit: ClassFit | None = None
+) -> dict[str, Any]:
     """Return what a record says of the session of an image.
 
     Parameters
@@ -170,13 +249,21 @@ def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
         Joint posterior.
     image : int
         Index of the image.
+    fit : ClassFit, optional
+        Whether the sizes of the session are those of the classes.
 
     Returns
     -------
     dict
         Number of images, intensity of one atom with its 95 % interval, relative scatter between
-        images, and the probability that the scale of this image is unlike that of the others.
+        images, and the probability that the scale of this image is unlike that of the others. With
+        ``fit``, a note, the strength, and the peaks of the session if they are no classes.
     """
+    peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
+    if fit is not None and not fit.fits:
+        peaks["misfit_strength"] = round(fit.strength, 1)
+        peaks["peaks_atoms"] = [round(float(n), 1) for n in fit.atoms]
+        peaks["peaks_shares"] = [round(float(share), 3) for share in fit.shares]
     half = 1.96 * session.log_scale_sd
     middle = session.log_scale
     return {
@@ -186,14 +273,64 @@ def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
         "intensity_per_atom_high": float(np.exp(middle + half)),
         "spread_of_scales": session.spread,
         "unlike_the_others": float(session.outlying[image]),
+        **peaks,
     }
 
 
-def _is_same(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
-    """Return whether two scales of an image have the same solutions, up to `UNCHANGED`."""
+def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
+    """Return whether two scales of an image have the same solutions, up to `UNCHANGED`.
+
+    Parameters
+    ----------
+    before, after : ConstrainedMixture
+        The scales.
+    """
     if before is None or len(before.weight) != len(after.weight):
         return False
     return bool(
         np.abs(before.shift[:, 0] - after.shift[:, 0]).max() <= UNCHANGED
         and np.abs(before.weight - after.weight).max() <= UNCHANGED
     )
+
+
+def describe_sessions(
+    sessions: Sequence[AcquisitionSession],
+    joint: Mapping[str, dict[str, Any]],
+    n_changed: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    """Describe the sessions of a run for its record.
+
+    Parameters
+    ----------
+    sessions : sequence of AcquisitionSession
+        Sessions.
+    joint : mapping of str to dict
+        Image → `describe_scale`, for images that were labelled jointly.
+    n_changed : mapping of str to int
+        Image → number of clusters with another label than by the image itself.
+
+    Returns
+    -------
+    list of dict
+        For each session that was labelled jointly: its scale with 95 % interval, the numbers of
+        images and clusters with other labels than by the image itself, the images whose scale is
+        unlike that of the others, and known samples.
+    """
+    found = []
+    for session in sessions:
+        images = [name for name in session.images if name in joint]
+        if not images:
+            continue
+        scale = {k: v for k, v in joint[images[0]].items() if k != "unlike_the_others"}
+        changed = [n_changed.get(name, 0) for name in images]
+        found.append(
+            {
+                "session": session.name,
+                **scale,
+                "images_changed": sum(n > 0 for n in changed),
+                "clusters_changed": sum(changed),
+                "unlike_the_others": [n for n in images if joint[n]["unlike_the_others"] > UNLIKE],
+                "known": {n: dict(session.known[n]) for n in images if n in session.known},
+            }
+        )
+    return found

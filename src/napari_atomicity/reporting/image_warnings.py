@@ -31,7 +31,8 @@ def image_warnings(
     table : pandas.DataFrame
         Cluster table of the image.
     parameters : mapping, optional
-        Parameters of the analysis; "recording" contains the effects of the recording.
+        Parameters of the analysis; "recording" contains the effects of the recording, "session"
+        whether the sizes of its session are those of the classes.
 
     Returns
     -------
@@ -56,7 +57,10 @@ def image_warnings(
         )
     if images_that_differ(table):
         found.append(sentence(CONDITIONS_DIFFER))
-    found += recording_warnings(table, (parameters or {}).get("recording", {}))
+    parameters = parameters or {}
+    if misfit := parameters.get("session", {}).get("misfit"):
+        found.append(sentence(misfit))
+    found += recording_warnings(table, parameters.get("recording", {}))
     for concerned, text in (
         (table["label"] == UNKNOWN, "belong to no class of the model (unknown)"),
         (table["label"] == AGGREGATE, "are aggregates and belong to no class"),

@@ -1,0 +1,120 @@
+"""Test of the sizes of an acquisition session, by intensities, apparent sizes and known samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..core.apparent_size import ApparentSize
+from .class_fit import ClassFit, compare_with_classes
+from .session_scale import ImageMeasurements
+
+N_NODES = 41
+N_SCATTERS = 3.0
+"""Standard deviations of the common scale that are considered."""
+
+
+def fit_session_classes(
+    images: Sequence[ImageMeasurements],
+    reference: ApparentSize,
+    sizes: np.ndarray,
+    spread: float,
+    prior: tuple[float, float] | None = None,
+) -> ClassFit | None:
+    """Test whether the sizes of a session are those of the model's classes.
+
+    The common scale comes from everything but the intensities of unknown samples, see
+    `scale_without_classes`: a scale at which these fit the classes best would make every session
+    fit.
+
+    Parameters
+    ----------
+    images : sequence of ImageMeasurements
+        Images of one session. Those of known composition have no part in the test itself.
+    reference : ApparentSize
+        Distributions of the classes.
+    sizes : ndarray of shape (n_classes,)
+        Numbers of atoms of the classes, ascending.
+    spread : float
+        Standard deviation of ln scale between the images, from `SessionScale`.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
+
+    Returns
+    -------
+    ClassFit or None
+        None if larger classes are not brighter, or no cluster tells the scale.
+    """
+    class_intensity, class_count = np.array(reference.log_intensity), np.log(sizes)
+    unknown = [x for x in images if x.shares is None]
+    scale = scale_without_classes(images, reference, spread, prior)
+    if not unknown or scale is None or not (np.diff(class_intensity) > 0).all():
+        return None
+    u = np.concatenate([x.log_intensity for x in unknown]) - scale[0]
+    count = np.interp(u, class_intensity, class_count)
+    count += np.minimum(u - class_intensity[0], 0) + np.maximum(u - class_intensity[-1], 0)
+    nodes = np.linspace(-N_SCATTERS, N_SCATTERS, N_NODES)
+    return compare_with_classes(
+        count,
+        class_count,
+        np.sqrt(np.array(reference.covariance)[:, 0, 0]),
+        nodes * scale[1],
+        np.exp(-0.5 * nodes**2),
+        np.repeat(np.arange(len(unknown)), [len(x.log_intensity) for x in unknown]),
+        spread,
+    )
+
+
+def scale_without_classes(
+    images: Sequence[ImageMeasurements],
+    reference: ApparentSize,
+    spread: float,
+    prior: tuple[float, float] | None = None,
+) -> tuple[float, float] | None:
+    """Estimate the scale of a session without the intensities of unknown samples.
+
+    Sources are the apparent sizes, images of known composition, anchors of images (single atoms),
+    and an earlier session. Each is normal; they are combined with the inverse of their variances.
+
+    Parameters
+    ----------
+    images : sequence of ImageMeasurements
+        Images of one session.
+    reference : ApparentSize
+        Distributions of the classes.
+    spread : float
+        Standard deviation of ln scale between the images.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
+
+    Returns
+    -------
+    tuple of float or None
+        Mean and standard deviation of the session's ln scale; None without a source.
+    """
+    sources = [] if prior is None else [prior]
+    intensity, size = np.array(reference.log_intensity), np.array(reference.log_size)
+    slope, start = np.polyfit(size, intensity, 1)
+    residual = []
+    for image in images:
+        n = len(image.log_intensity)
+        if image.anchor is not None:
+            sources.append((image.anchor[0], float(np.hypot(image.anchor[1], spread))))
+        if n and image.shares is not None:
+            mean = image.log_intensity.mean() - image.shares @ intensity
+            error = image.log_intensity.std() / np.sqrt(n)
+            sources.append((float(mean), float(np.hypot(error, spread))))
+        elif n:
+            residual.append(image.log_intensity - start - slope * image.log_size)
+    if residual:
+        of_sizes = np.concatenate(residual)
+        error = np.hypot(of_sizes.std() / np.sqrt(len(of_sizes)), spread / np.sqrt(len(residual)))
+        not_linear = (intensity - start - slope * size).std()
+        common = np.hypot(slope * reference.scatter, not_linear)
+        sources.append((float(np.median(of_sizes)), float(np.hypot(error, common))))
+    if not sources:
+        return None
+    mean, scatter = np.array(sources).T
+    weight = scatter**-2
+    return float(weight @ mean / weight.sum()), float(weight.sum() ** -0.5)

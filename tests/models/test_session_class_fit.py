@@ -1,0 +1,63 @@
+"""The test of the sizes of a session, by all that tells its scale."""
+
+import numpy as np
+import pytest
+
+from napari_atomicity.core.apparent_size import ApparentSize
+from napari_atomicity.models.session_class_fit import fit_session_classes, scale_without_classes
+from napari_atomicity.models.session_scale import ImageMeasurements
+
+SIZES = np.array([19.0, 30, 41, 55, 70])
+REFERENCE = ApparentSize(
+    tuple(np.log(SIZES)), tuple(np.log(SIZES)), (((0.004, 0.0), (0.0, 0.04)),) * 5, scatter=0.05
+)
+LOG_SCALE = 7.0
+
+
+def image(rng, sizes, n=30, spread=0.05, size_error=0.0, **known):
+    x = np.log(rng.choice(np.array(sizes, float), n))
+    return ImageMeasurements(
+        x + LOG_SCALE + rng.normal(0, spread) + rng.normal(0, 0.063, n),
+        x + size_error + rng.normal(0, 0.2, n),
+        **known,
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sessions_of_the_classes_fit(seed):
+    rng = np.random.default_rng(seed)
+    for sizes in ([41], [19, 55], SIZES):
+        error = rng.normal(0, 0.05)
+        images = [image(rng, sizes, size_error=error) for _ in range(6)]
+        fit = fit_session_classes(images, REFERENCE, SIZES, 0.05)
+        assert fit is not None and fit.fits
+
+
+def test_a_known_sample_shows_that_others_have_no_size_of_the_classes():
+    rng = np.random.default_rng(1)
+    known = np.array([0.0, 0, 0, 1, 0])
+    references = [image(rng, [55], shares=known) for _ in range(12)]
+    images = [image(rng, [25, 48], n=40) for _ in range(12)]
+    mean, error = scale_without_classes(references + images, REFERENCE, 0.05)
+    assert mean == pytest.approx(LOG_SCALE, abs=3 * error) and error < 0.03
+    fit = fit_session_classes(references + images, REFERENCE, SIZES, 0.05)
+    assert not fit.fits
+    np.testing.assert_allclose(fit.atoms, [25, 48], rtol=0.08)
+
+
+def test_every_source_narrows_the_scale():
+    rng = np.random.default_rng(2)
+    images = [image(rng, SIZES) for _ in range(4)]
+    _, alone = scale_without_classes(images, REFERENCE, 0.05)
+    anchored = [image(rng, SIZES, anchor=(LOG_SCALE, 0.05)) for _ in range(4)]
+    _, with_anchors = scale_without_classes(anchored, REFERENCE, 0.05)
+    _, with_prior = scale_without_classes(images, REFERENCE, 0.05, (LOG_SCALE, 0.03))
+    assert with_anchors < alone and with_prior < 0.03
+
+
+def test_nothing_to_go_by():
+    empty = ImageMeasurements(np.empty(0), np.empty(0))
+    assert fit_session_classes([empty], REFERENCE, SIZES, 0.1) is None
+    dark = ApparentSize((3.0, 2.0), (3.0, 3.4), REFERENCE.covariance[:2], 0.05)
+    images = [image(np.random.default_rng(3), [19, 30])]
+    assert fit_session_classes(images, dark, SIZES[:2], 0.1) is None
