@@ -12,6 +12,7 @@ from ..core.micrograph import Micrograph
 
 if TYPE_CHECKING:
     from .intensity_scale import ConstrainedMixture
+    from .scaled_predictions import ScaledPrediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Analysis:
     scale : ConstrainedMixture, optional
         The intensity of one atom in this image, as its clusters tell it; None before
         classification, and if the model does not ask for it.
+    predictions : tuple of ScaledPrediction, optional
+        Predictions for the solutions of the scale; see `own_predictions`.
     parameters : dict of str to Any, optional
         Settings, model and device that led here.
     seconds : dict of str to float, optional
@@ -53,6 +56,7 @@ class Analysis:
     class_maps: dict[str, np.ndarray] = field(default_factory=dict)
     field_of_view_nm: float = 0.0
     scale: ConstrainedMixture | None = None
+    predictions: tuple[ScaledPrediction, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     regions: tuple[np.ndarray, ...] = ()
@@ -61,6 +65,12 @@ class Analysis:
     def symmetries(self) -> bool:
         """Whether its clusters were classified as the average over the symmetries of the square."""
         return bool(self.parameters.get("symmetries", False))
+
+    @property
+    def own_predictions(self) -> tuple[ScaledPrediction, ...]:
+        """Predictions for the clusters as they are; empty if clusters were changed since then."""
+        is_current = any(x.prediction.embedding is self.embedding for x in self.predictions)
+        return self.predictions if is_current else ()
 
     def ratios(self, **options: Any) -> pd.DataFrame:
         """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`."""

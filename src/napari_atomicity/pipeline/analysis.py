@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from ..models.intensity_scale import ConstrainedMixture
 
 
-SAME_SCALE = 0.05
-"""Difference of ln scale below which the network sees the same patches: it was trained with a
-scatter of 4 % of the scale."""
-
-
 @contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
@@ -247,35 +242,47 @@ def _label(
         ``progress(done, total, message)`` and ``stop() -> bool``.
     """
     from ..models.label_assignment import assign_labels
+    from ..models.scaled_predictions import (
+        MIN_WEIGHT,
+        ScaledPrediction,
+        predict_solutions,
+        probabilities_by_solution,
+    )
 
     unit, seconds = analysis.parameters["intensity_per_atom"], analysis.seconds
-    scales = [unit] if scale is None else list(np.exp(scale.shift[:, 0]))
+
+    def predict(log_scale: float) -> Prediction:
+        patches = _in_unit(analysis.patches, unit / np.exp(log_scale))
+        return classifier.predict(patches, progress, stop, symmetries=analysis.symmetries)
+
+    known = analysis.own_predictions
+    if result is not None:
+        known = (ScaledPrediction(float(np.log(unit)), result),)
     by_solution = scale is not None and classifier.card.apparent_size is not None
-    predictions = []
     with _timed(seconds, "network"):
-        for per_atom in scales if by_solution else scales[:1]:
-            if result is not None and abs(np.log(per_atom / unit)) <= SAME_SCALE:
-                predictions.append(result)
-            else:
-                patches = _in_unit(analysis.patches, unit / per_atom)
-                predictions.append(
-                    classifier.predict(patches, progress, stop, symmetries=analysis.symmetries)
-                )
-    best = predictions[0]
-    solutions = np.stack([p.probabilities for p in predictions]) if by_solution else None
+        if scale is None:
+            found = list(known) or [ScaledPrediction(float(np.log(unit)), predict(np.log(unit)))]
+        else:
+            n_solutions = len(scale.weight) if by_solution else 1
+            min_weight = MIN_WEIGHT if result is None else 0.0
+            found = predict_solutions(scale, known, n_solutions, predict, min_weight) or []
+    best = found[0].prediction
+    solutions = probabilities_by_solution(found) if by_solution else None
+    per_atom = unit if scale is None else scale.intensity_per_atom
     with _timed(seconds, "labels"):
         table = assign_labels(analysis.table, classifier, best, scale, solutions)
         tables.validate(table)
     return replace(
         analysis,
         table=table,
-        patches=_in_unit(analysis.patches, unit / scales[0]),
+        patches=_in_unit(analysis.patches, unit / per_atom),
         embedding=best.embedding,
         class_maps=best.class_maps,
         scale=scale,
+        predictions=(*known, *(x for x in found if x not in known)),
         parameters={
             **analysis.parameters,
-            "intensity_per_atom": float(scales[0]),
+            "intensity_per_atom": float(per_atom),
             "certainty_of_scale": None if scale is None else scale.certainty,
         },
         seconds=seconds,

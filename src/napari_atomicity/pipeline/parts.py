@@ -33,6 +33,7 @@ from ..reporting.plots import scales_of
 from ..tracking.files import MovieResult, analyse_if_tracked
 from ..tracking.following import TrackedMovie
 from .run_request import RunRequest
+from .stored_scale import StoredScale
 
 FORM = 1
 """Version of the format of parts; a new version requires a new analysis of all images."""
@@ -79,12 +80,13 @@ def stem_of(key: str, image: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Result of a worker: outcome, Parquet file, and drawing and movie as JSON."""
+    """Result of a worker: outcome, Parquet file, drawing and movie as JSON, scale as NumPy archive."""
 
     outcome: Outcome
     parquet: bytes | None = None
     drawing: str | None = None
     movie: str | None = None
+    scale: bytes | None = None
 
 
 def pack_part(table: pd.DataFrame, outcome: Outcome, about: dict[str, Any] | None = None) -> bytes:
@@ -128,6 +130,7 @@ def make_part(
     draw: bool = True,
     small: bool = True,
     about: dict[str, Any] | None = None,
+    stored: StoredScale | None = None,
 ) -> Part:
     """Create the part of an analysed image.
 
@@ -141,7 +144,10 @@ def make_part(
         Whether the report may show it, and whether with small pictures.
     about : dict of str to Any, optional
         More that the part says of itself: see `pack_part`.
+    stored : StoredScale, optional
+        Scale of the image by itself, if the analysis has another one.
     """
+    stored = stored or StoredScale.of(analysis, card)
     movie = analyse_if_tracked(analysis)
     said = {"scale": scales_of([analysis]).get(outcome.image), **(about or {})}
     return Part(
@@ -149,6 +155,7 @@ def make_part(
         pack_part(analysis.table, outcome, said),
         describe_drawing(analysis, outcome, card, small, movie) if draw else None,
         None if movie is None else MovieResult.of(movie).to_json(),
+        None if stored is None else stored.to_bytes(),
     )
 
 

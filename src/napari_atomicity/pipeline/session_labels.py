@@ -100,7 +100,7 @@ def label_session(
     for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
         check(stop)
         report(progress, done, len(analyses), f"Labelling {analysis.micrograph.name}")
-        if _is_same(analysis.scale, scale):
+        if is_same_scale(analysis.scale, scale):
             labelled.append(replace(analysis, scale=scale))
             continue
         labelled.append(apply_scale(analysis, classifier, scale, stop=stop))
@@ -108,7 +108,7 @@ def label_session(
     return LabelledSession(labelled, session, n_changed)
 
 
-def _is_same(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
+def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
     """Return whether two scales of an image have the same solutions, up to `UNCHANGED`."""
     if before is None or len(before.weight) != len(after.weight):
         return False
