@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from .errors import ModelError, TableError
@@ -33,6 +33,8 @@ GROUPINGS = ("auto", "none", "all")
 _ALL_IMAGES, _NO_FILE = "all images", "images without a file"
 KNOWN_EXAMPLE = "Pt55, or Pt19:1, Pt41:1"
 
+_SAMPLE = re.compile(r"(?:[A-Z][a-z]?[0-9]+)+")
+
 Composition = Mapping[str, float]
 """Class → number or share of clusters in a sample."""
 
@@ -44,7 +46,8 @@ class Recording:
     Parameters
     ----------
     folder : str
-        Absolute path of its folder; empty for an image without a file.
+        Absolute path of its session's folder, see `session_folder`; empty for an image without a
+        file.
     pixel_size_nm : float, optional
         Pixel size in nm; None if it is not known.
     settings : mapping of str to float or str
@@ -58,8 +61,18 @@ class Recording:
     @classmethod
     def of(cls, micrograph: Micrograph) -> Recording:
         """Return how a micrograph was recorded."""
-        folder = "" if micrograph.path is None else str(micrograph.path.absolute().parent)
+        folder = "" if micrograph.path is None else session_folder(micrograph.path)
         return cls(folder, micrograph.pixel_size_nm, instrument_settings(micrograph.metadata))
+
+
+def session_folder(path: Path) -> str:
+    """Return the absolute path of the folder whose images form a session with this one.
+
+    That is the folder of the image. Folders with the names of samples, such as ``Pt55``, lie in
+    the folder of their session.
+    """
+    folder = path.absolute().parent
+    return str(folder.parent if _SAMPLE.fullmatch(folder.name) else folder)
 
 
 def instrument_settings(metadata: Mapping[str, Any]) -> dict[str, float | str]:

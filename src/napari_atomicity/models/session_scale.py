@@ -37,7 +37,7 @@ from ..core.apparent_size import ApparentSize
 
 STEP = 0.04
 """Step of the grid of scales; less than the scatter of intensities within a class."""
-N_ERRORS = 9
+N_ERRORS = 13
 MAX_ERROR = 3.0
 """The grid of common errors of the apparent size: number of values, standard deviations."""
 CONCENTRATION = 0.3

@@ -19,6 +19,7 @@ from ..core.acquisition_session import (
     match_known,
     parse_composition,
     parse_known,
+    session_folder,
 )
 from ..core.errors import TableError
 from ..io.provenance import Outcome, assign_sessions
@@ -94,7 +95,7 @@ class SessionRules:
         """Group the analysed images into sessions."""
         recordings = {
             outcome.image: Recording(
-                str(Path(outcome.path).absolute().parent),
+                session_folder(Path(outcome.path)),
                 outcome.pixel_size_nm,
                 outcome.instrument,
             )

@@ -19,7 +19,6 @@ from ..core.image_loop import for_each_image
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..io.inputs import Input, named_inputs
-from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
 from ..reporting.report import MANY_IMAGES
@@ -30,7 +29,7 @@ from .part_store import PartStore
 from .parts import Part, make_part, model_hash
 from .run_files import Run, RunInfo
 from .run_request import RunRequest
-from .runs import analyse_one, read_checked_reference
+from .runs import analyse_one, read_checked_reference, without_pixels
 from .sent_model import SentModel, classifier_of
 
 SHOWN = MANY_IMAGES
@@ -100,21 +99,7 @@ def analyse_whole(task: ImageTask) -> tuple[Outcome, Analysis | None]:
     )
     if analysis is None or task.request.average_frames is not None:  # averages are in no file
         return outcome, analysis
-    return outcome, _without_pixels(analysis, task.item.path)
-
-
-def _without_pixels(analysis: Analysis, path: Path) -> Analysis:
-    """Replace the micrograph by one that reads its pixels on demand; it is small to transfer."""
-    whole = analysis.micrograph
-    stored = LazyMicrograph(
-        path,
-        whole.shape,
-        whole.pixel_size_nm,
-        name=whole.name,
-        sha256=whole.sha256,
-        metadata=whole.metadata,
-    )
-    return replace(analysis, micrograph=stored)
+    return outcome, without_pixels(analysis, task.item.path)
 
 
 def analyse_on(

@@ -6,8 +6,8 @@ the run is interrupted, the completed images are written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, report
 from ..io.inputs import Input, make_folder, named_inputs
+from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import Outcome, now
 from ..io.tables import concatenate, read_reference, write_clusters
 from ..models.analysis import Analysis
@@ -43,10 +44,14 @@ from .analysis import analyse
 from .image_step import add_unreached, process_image, process_in_turn
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
+from .session_labels import label_session
 
 __all__ = ["Run", "RunRequest", "analyse_images", "analyse_one"]
 
 T = TypeVar("T")
+MAX_CLUSTERS = 20_000
+"""Number of clusters whose patches are kept in memory, half a gigabyte; sessions of longer runs are
+labelled in blocks."""
 
 
 def analyse_images(
@@ -100,8 +105,9 @@ def analyse_images(
     reference = read_checked_reference(request, inputs, classifier.card)
     sessions = SessionRules.read(request, classifier.card.classes)
     sessions.check([item.name for item in inputs])
-    results = _Results(classifier, request, sessions, len(inputs) > MANY_IMAGES, stop)
+    results = _Results(classifier, request, sessions, len(inputs) > MANY_IMAGES, progress, stop)
     interrupted = process_in_turn(inputs, results.analyse, results.add, on_outcome, progress, stop)
+    results.label_and_draw()
     report(progress, 0, 0, "Writing tables and report")
     info = RunInfo(started, str(classifier.device), interrupted, command)
     return results.finalize(out_dir, inputs, reference, info)
@@ -143,27 +149,24 @@ def read_checked_reference(
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    """Result of one image; the run keeps all but the analysis."""
+    """Result of one image."""
 
     outcome: Outcome
     analysis: Analysis | None = None
-    table: pd.DataFrame | None = None
-    section: Section | None = None
-    examples: Sequence[ClusterExample] = ()
-    scales: Mapping[str, float] = field(default_factory=dict)
-    movie: TrackedMovie | None = None
 
 
 @dataclass(eq=False)
 class _Results:
-    """Step and sink of a run: analyses an image, and keeps its tables and drawings."""
+    """Step and sink of a run: analyses the images, then labels and draws those of each session."""
 
     classifier: Classifier
     request: RunRequest
     sessions: SessionRules
     small: bool
+    progress: Progress | None
     stop: Stop | None
     outcomes: list[Outcome] = field(default_factory=list)
+    analyses: dict[str, Analysis] = field(default_factory=dict)
     tables: list[pd.DataFrame] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     movies: list[TrackedMovie] = field(default_factory=list)
@@ -171,7 +174,7 @@ class _Results:
     scales: dict[str, float] = field(default_factory=dict)
 
     def analyse(self, item: Input, progress: Progress) -> _Result:
-        """Analyse and draw an image.
+        """Analyse an image.
 
         Parameters
         ----------
@@ -183,36 +186,72 @@ class _Results:
         Returns
         -------
         _Result
-            What the report and the tables contain of it.
+            Outcome and analysis; its pixels are read on demand.
         """
-        card = self.classifier.card
-
-        def draw(analysis: Analysis, outcome: Outcome) -> _Result:
-            movie = analyse_if_tracked(analysis, progress, self.stop)
-            report(progress, 0, 0, "Drawing")
-            section = image_section(
-                analysis, outcome, self.small, self.request.ratios, card, movie=movie
-            )
-            examples = select_examples(self.examples, analysis, card.classes)
-            scales = scales_of([analysis])
-            return _Result(outcome, analysis, analysis.table, section, examples, scales, movie)
-
-        outcome, _, result = analyse_one(
-            item, self.classifier, self.request, progress, self.stop, draw
-        )
-        return _Result(outcome) if result is None else result
+        outcome, analysis, _ = analyse_one(item, self.classifier, self.request, progress, self.stop)
+        if analysis is not None and self.request.average_frames is None:  # averages are in no file
+            analysis = without_pixels(analysis, item.path)
+        return _Result(outcome, analysis)
 
     def add(self, result: _Result) -> None:
         """Keep the result of an image."""
         self.outcomes.append(result.outcome)
-        if result.table is None or result.section is None:
-            return
-        self.tables.append(result.table)
-        self.sections.append(result.section)
-        self.examples = result.examples or self.examples
-        self.scales.update(result.scales)
-        if result.movie is not None:
-            self.movies.append(result.movie)
+        if result.analysis is not None:
+            self.analyses[result.outcome.image] = result.analysis
+        if sum(len(analysis.table) for analysis in self.analyses.values()) > MAX_CLUSTERS:
+            self.label_and_draw()
+
+    def label_and_draw(self) -> None:
+        """Label the images that are kept, session by session, and draw them."""
+        self.label_sessions()
+        self.draw()
+
+    def label_sessions(self) -> None:
+        """Label the images of each session jointly."""
+        for session in self.sessions.group(self.outcomes):
+            images = [image for image in session.images if image in self.analyses]
+            if len(images) < 2 and not session.known:
+                continue
+            found = label_session(
+                [self.analyses[image] for image in images],
+                self.classifier,
+                known=session.known,
+                progress=self.progress,
+            )
+            self.analyses.update(zip(images, found.analyses, strict=True))
+
+    def draw(self) -> None:
+        """Draw the analysed images; one that cannot be drawn has failed."""
+        for i, outcome in enumerate(self.outcomes):
+            analysis = self.analyses.pop(outcome.image, None)
+            if analysis is None:
+                continue
+            report(self.progress, i, len(self.outcomes), f"Drawing {outcome.image}")
+            outcome = replace(
+                outcome,
+                parameters=analysis.parameters,
+                seconds=analysis.seconds,
+                warnings=image_warnings(analysis.table),
+            )
+            try:
+                self._draw(analysis, outcome)
+            except Exception as error:  # an error in one image must not end the run
+                item = Input(outcome.image, Path(outcome.path))
+                outcome = item.failed(error, {"sha256": outcome.sha256})
+            self.outcomes[i] = outcome
+
+    def _draw(self, analysis: Analysis, outcome: Outcome) -> None:
+        card = self.classifier.card
+        movie = analyse_if_tracked(analysis, self.progress, self.stop)
+        section = image_section(
+            analysis, outcome, self.small, self.request.ratios, card, movie=movie
+        )
+        self.examples = select_examples(self.examples, analysis, card.classes) or self.examples
+        self.scales.update(scales_of([analysis]))
+        self.tables.append(analysis.table)
+        self.sections.append(section)
+        if movie is not None:
+            self.movies.append(movie)
 
     def finalize(
         self,
@@ -302,6 +341,20 @@ def analyse_one(
         return outcome, analysis, None if then is None else then(analysis, outcome)
 
     return process_image(item, step, request.pixel_size_nm, progress)
+
+
+def without_pixels(analysis: Analysis, path: Path) -> Analysis:
+    """Replace the micrograph by one that reads its pixels on demand; it is small to transfer."""
+    whole = analysis.micrograph
+    stored = LazyMicrograph(
+        path,
+        whole.shape,
+        whole.pixel_size_nm,
+        name=whole.name,
+        sha256=whole.sha256,
+        metadata=whole.metadata,
+    )
+    return replace(analysis, micrograph=stored)
 
 
 def _analyse_micrograph(

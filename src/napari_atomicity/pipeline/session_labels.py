@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,11 +105,49 @@ def label_session(
             continue
         labelled.append(apply_scale(analysis, classifier, scale, stop=stop))
         n_changed += 1
+    labelled = [
+        replace(a, parameters={**a.parameters, "session": describe_scale(session, i)})
+        for i, a in enumerate(labelled)
+    ]
     return LabelledSession(labelled, session, n_changed)
 
 
+def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
+    """Return what a record says of the session of an image.
+
+    Parameters
+    ----------
+    session : SessionScale
+        Joint posterior.
+    image : int
+        Index of the image.
+
+    Returns
+    -------
+    dict
+        Number of images, intensity of one atom with its 95 % interval, relative scatter between
+        images, and the probability that the scale of this image is unlike that of the others.
+    """
+    half = 1.96 * session.log_scale_sd
+    middle = session.log_scale
+    return {
+        "images": len(session.images),
+        "intensity_per_atom": float(np.exp(middle)),
+        "intensity_per_atom_low": float(np.exp(middle - half)),
+        "intensity_per_atom_high": float(np.exp(middle + half)),
+        "spread_of_scales": session.spread,
+        "unlike_the_others": float(session.outlying[image]),
+    }
+
+
 def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
-    """Return whether two scales of an image have the same solutions, up to `UNCHANGED`."""
+    """Return whether two scales of an image have the same solutions, up to `UNCHANGED`.
+
+    Parameters
+    ----------
+    before, after : ConstrainedMixture
+        The scales.
+    """
     if before is None or len(before.weight) != len(after.weight):
         return False
     return bool(

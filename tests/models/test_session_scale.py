@@ -1,0 +1,148 @@
+"""The intensity scales of a session, found jointly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_atomicity.core.apparent_size import ApparentSize
+from napari_atomicity.models.session_scale import ImageMeasurements, fit_session
+
+LOG_N = np.log([19.0, 30.0, 41.0, 55.0, 70.0])
+INTENSITY_SCATTER, SIZE_SCATTER = 0.06, 0.2
+REFERENCE = ApparentSize(
+    tuple(LOG_N),
+    tuple(LOG_N),
+    (((INTENSITY_SCATTER**2, 0.0), (0.0, SIZE_SCATTER**2)),) * 5,
+    scatter=0.05,
+)
+
+
+def image(rng, classes, log_scale, size_error=0.0, **known) -> ImageMeasurements:
+    """An image with clusters of these classes."""
+    c = np.asarray(classes)
+    return ImageMeasurements(
+        LOG_N[c] + log_scale + rng.normal(0, INTENSITY_SCATTER, len(c)),
+        LOG_N[c] + size_error + rng.normal(0, SIZE_SCATTER, len(c)),
+        **known,
+    )
+
+
+def size_selected(rng, scales) -> list[ImageMeasurements]:
+    """One image per scale; images of the classes in turn, each of one size."""
+    return [image(rng, [i % 5] * 20, s) for i, s in enumerate(scales)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_images_of_one_size_share_what_none_of_them_can_tell_alone(seed):
+    rng = np.random.default_rng(seed)
+    true = rng.normal(3.0, 0.12, 15)
+    session = fit_session(size_selected(rng, true), REFERENCE)
+    best = np.array([x.log_scale[0] for x in session.images])
+    assert np.abs(best - true).max() < 0.1
+    assert session.log_scale == pytest.approx(3.0, abs=0.12)
+    assert 0.05 < session.spread < 0.25
+    shares = np.array([x.shares[0] for x in session.images])
+    assert (shares.argmax(axis=1) == np.arange(15) % 5).all()
+
+
+def test_one_size_alone_keeps_all_its_solutions():
+    rng = np.random.default_rng(1)
+    vague = replace(REFERENCE, scatter=0.4)
+    (found,) = fit_session([image(rng, [2] * 20, 3.0)], vague).images
+    assert len(found.weight) >= 3
+    assert found.weight[0] < 0.9
+    assert found.weight.sum() == pytest.approx(1.0)
+    assert (np.diff(found.weight) <= 0).all()
+
+
+def test_a_mixture_finds_its_scale_alone():
+    rng = np.random.default_rng(2)
+    (found,) = fit_session([image(rng, np.arange(40) % 5, 2.5)], REFERENCE).images
+    assert found.log_scale[0] == pytest.approx(2.5, abs=0.04)
+    assert found.weight[0] > 0.99
+    assert found.shares[0] == pytest.approx(np.full(5, 0.2), abs=0.1)
+
+
+def test_an_image_of_another_session_is_named_and_moves_no_other():
+    rng = np.random.default_rng(3)
+    true = rng.normal(3.0, 0.1, 10)
+    images = size_selected(rng, true)
+    images[4] = image(rng, np.arange(20) % 5, 5.0)
+    session = fit_session(images, REFERENCE)
+    assert session.outlying[4] > 0.5
+    assert (np.delete(session.outlying, 4) < 0.5).all()
+    assert session.images[4].log_scale[0] == pytest.approx(5.0, abs=0.05)
+    best = np.array([x.log_scale[0] for x in session.images])
+    assert np.abs(np.delete(best - true, 4)).max() < 0.1
+
+
+def test_a_known_sample_anchors_the_session():
+    rng = np.random.default_rng(4)
+    reference = replace(REFERENCE, scatter=0.12)
+    misleading = 0.25  # sizes look nearly one class larger than they are
+    images = [image(rng, [3] * 20, s, misleading) for s in rng.normal(3.0, 0.1, 6)]
+    alone = fit_session(images, reference)
+    shares = np.array([0.0, 0, 0, 1, 0])
+    images[0] = ImageMeasurements(images[0].log_intensity, images[0].log_size, shares)
+    anchored = fit_session(images, reference)
+    assert alone.images[5].shares[0].argmax() == 4
+    assert all(x.shares[0].argmax() == 3 for x in anchored.images)
+
+
+@pytest.mark.parametrize("kind", ["prior", "anchor"])
+def test_the_scale_of_another_source_decides_between_solutions(kind):
+    rng = np.random.default_rng(5)
+    vague = replace(REFERENCE, scatter=0.4)
+    known = (3.0, 0.05)
+    clusters = image(rng, [1] * 20, 3.0, anchor=known if kind == "anchor" else None)
+    (found,) = fit_session([clusters], vague, known if kind == "prior" else None).images
+    assert found.log_scale[0] == pytest.approx(3.0, abs=0.08)
+    assert found.shares[0].argmax() == 1
+
+
+def test_an_image_without_clusters_gets_the_scale_of_the_session():
+    rng = np.random.default_rng(6)
+    nothing = ImageMeasurements(np.empty(0), np.empty(0))
+    session = fit_session([nothing, *size_selected(rng, np.full(5, 3.0))], REFERENCE)
+    empty = session.images[0]
+    assert empty.weight @ empty.log_scale == pytest.approx(3.0, abs=0.15)
+    (alone,) = fit_session([nothing], REFERENCE).images
+    assert np.isfinite(alone.log_scale).all()
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e6])
+def test_the_unit_of_the_intensity_does_not_matter(factor):
+    rng = np.random.default_rng(7)
+    images = size_selected(rng, rng.normal(3.0, 0.1, 6))
+    there = [ImageMeasurements(x.log_intensity + np.log(factor), x.log_size) for x in images]
+    for a, b in zip(
+        fit_session(images, REFERENCE).images, fit_session(there, REFERENCE).images, strict=True
+    ):
+        assert b.log_scale[0] - np.log(factor) == pytest.approx(a.log_scale[0], abs=0.02)
+        assert b.weight[0] == pytest.approx(a.weight[0], abs=0.05)
+
+
+def test_far_outliers_among_the_clusters_do_not_move_the_scale():
+    rng = np.random.default_rng(8)
+    clean = image(rng, np.arange(30) % 5, 3.0)
+    with_outliers = ImageMeasurements(
+        np.append(clean.log_intensity, [12.0, 0.0]), np.append(clean.log_size, [6.0, 1.0])
+    )
+    (found,) = fit_session([with_outliers], REFERENCE).images
+    assert found.log_scale[0] == pytest.approx(3.0, abs=0.05)
+
+
+def test_the_weights_of_the_solutions_are_calibrated():
+    rng = np.random.default_rng(9)
+    stated, right = [], []
+    for _ in range(60):
+        c, n = rng.integers(5), rng.integers(3, 25)
+        true = rng.normal(3, 0.1)
+        error = rng.normal(0, REFERENCE.scatter)
+        (found,) = fit_session([image(rng, [c] * n, true, error)], REFERENCE).images
+        stated.append(found.weight[0])
+        right.append(abs(found.log_scale[0] - true) < 0.12)
+    assert np.mean(right) == pytest.approx(np.mean(stated), abs=0.12)
