@@ -38,14 +38,14 @@ class Analysis:
     scale : ConstrainedMixture, optional
         The intensity of one atom in this image, as its clusters tell it; None before
         classification, and if the model does not ask for it.
-    predictions : tuple of ScaledPrediction, optional
-        Predictions for the solutions of the scale; see `own_predictions`.
     parameters : dict of str to Any, optional
         Settings, model and device that led here.
     seconds : dict of str to float, optional
         Stage → seconds it took.
     regions : tuple[ndarray, ...], optional
         Polygons, each (M, 2) in pixels (y, x): clusters in them do not count.
+    predictions : tuple of ScaledPrediction, optional
+        Predictions for the solutions of the scale; see `own_predictions`.
     """
 
     micrograph: Micrograph
@@ -56,10 +56,10 @@ class Analysis:
     class_maps: dict[str, np.ndarray] = field(default_factory=dict)
     field_of_view_nm: float = 0.0
     scale: ConstrainedMixture | None = None
-    predictions: tuple[ScaledPrediction, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     regions: tuple[np.ndarray, ...] = ()
+    predictions: tuple[ScaledPrediction, ...] = ()
 
     @property
     def symmetries(self) -> bool:

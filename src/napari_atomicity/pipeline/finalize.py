@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -27,6 +28,8 @@ from .part_tables import write_all
 from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
+from .session_labels import UNLIKE, describe_sessions
+from .stored_scale import StoredScale
 
 DROPPED_COLUMNS = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
@@ -54,6 +57,10 @@ class PartIndex:
         Name of an image → its part.
     failed : dict of str to Failure
         Name of an image → its failure. Images in neither were not reached.
+    joint : dict of str to dict
+        Name of an image → description of the scale of its session, for images labelled jointly.
+    problems : dict of str to str
+        Name of an image → why it could not be labelled with its session.
     """
 
     store: PartStore
@@ -63,6 +70,8 @@ class PartIndex:
     sessions: SessionRules
     stems: dict[str, str] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
+    joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
 
     def key(self, sha256: str) -> str:
         """Return the key of the result of a file with this content."""
@@ -83,9 +92,23 @@ class PartIndex:
         except OSError:  # the reader has a better message
             return None
         stem = self.store.adopt(key, item)
-        if stem is not None:
-            self.register(item, stem)
+        if stem is None or not self.can_label(stem):
+            return None
+        self.register(item, stem)
         return stem
+
+    def can_label(self, stem: str) -> bool:
+        """Return whether a part has what its session needs; parts of earlier versions lack it."""
+        no_scale = self.card.scale is None or self.request.session == "none"
+        return no_scale or self._read_scale(stem) is not None
+
+    def _read_scale(self, stem: str) -> StoredScale | None:
+        data = self.store.scale(stem)
+        return None if data is None else StoredScale.from_bytes(data, self.card)
+
+    def stored_scale(self, name: str) -> StoredScale | None:
+        """Read the scale of an image by itself; None if it was not stored."""
+        return self._read_scale(self.stems[name])
 
     def add(self, item: Input, part: Part) -> str:
         """Store the part of an analysed image and return its name.
@@ -124,8 +147,23 @@ class PartIndex:
         if item.name in self.failed:
             return self.failed[item.name].outcome
         if item.name in self.stems:
-            return self.store.outcome(self.stems[item.name])
+            return self._describe_session(self.store.outcome(self.stems[item.name]))
         return item.outcome("not reached", "stopped before")
+
+    def _describe_session(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of an image with what was found in its session."""
+        if (session := self.joint.get(outcome.image)) is None:
+            return outcome
+        warnings = list(outcome.warnings)
+        if session["unlike_the_others"] > UNLIKE:
+            warnings.append(
+                "The intensity scale is unlike that of the other images of its session."
+            )
+        if outcome.image in self.problems:
+            reason = self.problems[outcome.image]
+            warnings.append(f"The labels are those of the image by itself: {reason}.")
+        parameters = {**outcome.parameters, "session": session}
+        return replace(outcome, parameters=parameters, warnings=tuple(warnings))
 
 
 def finalize_batch(
@@ -177,7 +215,12 @@ def finalize_batch(
         joined.table,
         outcomes,
         write_tables,
-        info._replace(device=_device(outcomes) or info.device),
+        info._replace(
+            device=_device(outcomes) or info.device,
+            sessions=describe_sessions(
+                images.sessions.group(outcomes), images.joint, joined.n_changed
+            ),
+        ),
         _report_content(images, [item.name for item in inputs if item.name in shown], joined),
         reference,
         (FAILURES, *more_files, *(MOVIE_FILES if movies else ())),
@@ -190,16 +233,21 @@ def finalize_batch(
 
 @dataclass(frozen=True, eq=False)
 class _Joined:
-    """Clusters of all images without `DROPPED_COLUMNS`, an empty table with all columns, scales."""
+    """Clusters of all images without `DROPPED_COLUMNS`, an empty table with all columns, scales.
+
+    ``n_changed`` is the number of clusters of each image that its session has labelled otherwise.
+    """
 
     table: pd.DataFrame
     no_rows: pd.DataFrame
     scales: dict[str, float]
+    n_changed: dict[str, int]
 
 
 def _join_parts(images: PartIndex, inputs: Sequence[Input]) -> _Joined:
     parts: list[pa.Table] = []
     scales: dict[str, float] = {}
+    n_changed: dict[str, int] = {}
     for item in inputs:
         stem = images.stems.get(item.name)
         if stem is None:
@@ -212,13 +260,14 @@ def _join_parts(images: PartIndex, inputs: Sequence[Input]) -> _Joined:
             continue
         if about.get("scale") is not None:
             scales[item.name] = about["scale"]
+        n_changed[item.name] = about.get("n_changed", 0)
         if part.num_rows:
             parts.append(part.drop_columns(list(DROPPED_COLUMNS)))
     if not parts:
         no_rows = empty(images.card.classes)
-        return _Joined(no_rows, no_rows, scales)
+        return _Joined(no_rows, no_rows, scales, n_changed)
     table = concatenate_parts(parts)
-    return _Joined(drop_columns(table), table.iloc[:0], scales)
+    return _Joined(drop_columns(table), table.iloc[:0], scales, n_changed)
 
 
 def drop_columns(table: pd.DataFrame) -> pd.DataFrame:

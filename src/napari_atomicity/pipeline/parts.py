@@ -80,7 +80,10 @@ def stem_of(key: str, image: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Result of a worker: outcome, Parquet file, drawing and movie as JSON, scale as NumPy archive."""
+    """Result of a worker.
+
+    Outcome, Parquet file, drawing and movie as JSON, and scale as a NumPy archive.
+    """
 
     outcome: Outcome
     parquet: bytes | None = None

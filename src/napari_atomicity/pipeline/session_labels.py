@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.acquisition_session import AcquisitionSession
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
 from ..models.intensity_scale import ConstrainedMixture
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 UNCHANGED = 0.02
 """Changes of ln scale and of the weights of its solutions that change no label."""
+
+UNLIKE = 0.5
+"""Probability from which on the scale of an image is reported as unlike that of the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +93,7 @@ def label_session(
     report(progress, 0, len(analyses), "Finding the scales of the session")
     measured = []
     for analysis in analyses:
-        composition = (known or {}).get(analysis.micrograph.name)
-        shares = None
-        if composition is not None:
-            shares = np.array([composition.get(name, 0.0) for name in card.classes])
-            shares = shares / shares.sum()
+        shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
         measured.append(measure_image(analysis.table, analysis.embedding, card, shares))
     session, scales = find_scales(measured, [a.table for a in analyses], card, prior)
     labelled, n_changed = [], 0
@@ -110,6 +110,16 @@ def label_session(
         for i, a in enumerate(labelled)
     ]
     return LabelledSession(labelled, session, n_changed)
+
+
+def composition_shares(
+    composition: Mapping[str, float] | None, classes: Sequence[str]
+) -> np.ndarray | None:
+    """Return the shares of the classes in a sample, (n_classes,); None if they are not known."""
+    if composition is None:
+        return None
+    shares = np.array([composition.get(name, 0.0) for name in classes])
+    return np.asarray(shares / shares.sum())
 
 
 def describe_scale(session: SessionScale, image: int) -> dict[str, Any]:
@@ -154,3 +164,46 @@ def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) 
         np.abs(before.shift[:, 0] - after.shift[:, 0]).max() <= UNCHANGED
         and np.abs(before.weight - after.weight).max() <= UNCHANGED
     )
+
+
+def describe_sessions(
+    sessions: Sequence[AcquisitionSession],
+    joint: Mapping[str, dict[str, Any]],
+    n_changed: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    """Describe the sessions of a run for its record.
+
+    Parameters
+    ----------
+    sessions : sequence of AcquisitionSession
+        Sessions.
+    joint : mapping of str to dict
+        Image → `describe_scale`, for images that were labelled jointly.
+    n_changed : mapping of str to int
+        Image → number of clusters with another label than by the image itself.
+
+    Returns
+    -------
+    list of dict
+        For each session that was labelled jointly: its scale with 95 % interval, the numbers of
+        images and clusters with other labels than by the image itself, the images whose scale is
+        unlike that of the others, and known samples.
+    """
+    found = []
+    for session in sessions:
+        images = [name for name in session.images if name in joint]
+        if not images:
+            continue
+        scale = {k: v for k, v in joint[images[0]].items() if k != "unlike_the_others"}
+        changed = [n_changed.get(name, 0) for name in images]
+        found.append(
+            {
+                "session": session.name,
+                **scale,
+                "images_changed": sum(n > 0 for n in changed),
+                "clusters_changed": sum(changed),
+                "unlike_the_others": [n for n in images if joint[n]["unlike_the_others"] > UNLIKE],
+                "known": {n: dict(session.known[n]) for n in images if n in session.known},
+            }
+        )
+    return found
