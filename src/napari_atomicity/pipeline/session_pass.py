@@ -35,7 +35,7 @@ from .session_labels import composition_shares, describe_scale, is_same_scale
 from .stored_scale import StoredScale
 
 SAME_CONFIDENCE = 0.1
-"""Changes of the confidence with which the drawing of an image is not drawn again."""
+"""Changes of confidences with which a drawing that may be approximate is not drawn again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +80,18 @@ class SessionPass:
         Parts; gets the descriptions of the sessions.
     load : callable
         ``load()`` returns the model, of which the network is not used.
-    progress, stop : callable or None
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
+    exact_drawings : bool, optional
+        Whether images in the report are drawn again, which takes another analysis, even if no label
+        has changed and no confidence by more than `SAME_CONFIDENCE`.
     """
 
     images: PartIndex
     load: Callable[[], Classifier]
     progress: Progress | None = None
     stop: Stop | None = None
+    exact_drawings: bool = True
     _scales: dict[str, ConstrainedMixture] = field(default_factory=dict)
 
     def run(self, inputs: Sequence[Input], shown: Collection[str]) -> list[NewLabels]:
@@ -162,7 +166,7 @@ class SessionPass:
         new = own if labels.scale is None else stored.label(before, labels.scale, classifier)
         if own is None or new is None:
             return False
-        if images.store.is_drawn(stem) and _looks_different(before, new):
+        if images.store.is_drawn(stem) and (self.exact_drawings or _looks_different(before, new)):
             if name in shown:
                 return False
             images.store.undraw(stem)

@@ -160,7 +160,7 @@ class WatchedImages(PartIndex):
         progress : callable, optional
             ``progress(done, total, message)``.
         """
-        sessions = SessionPass(self, lambda: classifier, progress)
+        sessions = SessionPass(self, lambda: classifier, progress, exact_drawings=False)
         try:
             for labels in sessions.run(self._inputs(), self.stems):
                 draw = self.store.is_drawn(self.stems[labels.item.name])
