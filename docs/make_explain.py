@@ -525,6 +525,10 @@ def closing() -> list[str]:
         "",
         "## What Grad-CAM can't say",
         "",
+        "- *All of a label.* The maps explain the network's part of it. The label pools the "
+        "network with a mixture of intensities and diameters "
+        "([how](how-it-works.md#network-and-mixture-together)), and the scale of the image is "
+        "found before the network.",
         "- *Why.* It says where a feature lies that speaks for a class, not what the feature is: "
         "brightness, shape, texture or an edge.",
         "- *What is not there.* Much speaks for a small cluster by being absent around it. A map "

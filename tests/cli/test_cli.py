@@ -21,7 +21,8 @@ from napari_atomicity.io.provenance import Outcome
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.pipeline import runs
-from napari_atomicity.statistics.ratios import CONDITIONS_DIFFER, class_ratios
+from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER
+from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare
 from support import synthetic_analysis
 
@@ -181,6 +182,27 @@ def test_evaluate_prints_scores(tmp_path):
     scores = json.loads(result.stdout)
     assert scores["detection"]["recall"] == scores["classification"]["accuracy"] == 1
     assert list(scores["ratios"]["table"]) == ["mix"]
+
+
+def test_evaluate_names_images_that_were_not_analysed(tmp_path):
+    table = synthetic_analysis(20).table
+    truth = table[["image", "x_px", "y_px", "y_nm", "x_nm", "label", "diameter_nm"]]
+    truth = pd.concat([truth, truth.assign(image="other.tif"), truth.assign(image="empty.tif")])
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+    predicted = write_clusters(table, tmp_path / "clusters.csv")
+    result = atomicity("evaluate", predicted, tmp_path / "truth.csv")
+    assert json.loads(result.stdout)["images_not_analysed"] == ["empty.tif", "other.tif"]
+    assert "2 images not analysed, not scored: empty.tif, other.tif" in result.stderr
+    images = [
+        {"image": "field.tif", "status": "done"},
+        {"image": "empty.tif", "status": "done"},
+        {"image": "other.tif", "status": "failed"},
+    ]
+    record = {"outputs": ["clusters.csv"], "images": images}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    scores = json.loads(atomicity("evaluate", predicted, tmp_path / "truth.csv").stdout)
+    assert scores["images_not_analysed"] == ["other.tif"]
+    assert scores["detection"]["recall"] == 0.5  # nothing was found in one of two images
 
 
 def test_evaluate_names_a_missing_file(tmp_path):

@@ -103,6 +103,8 @@ ADDED = {
     "disagreement": [2 / 3, 0.0, float("nan")],
     "excluded": [False, True, False],
     "track_id": [0, -1, 3],
+    "clipped": [0.0, 0.2, float("nan")],
+    "response": [1.0, 0.8, float("nan")],
 }
 
 

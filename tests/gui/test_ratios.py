@@ -27,7 +27,8 @@ from napari_atomicity.io.clipboard import html_table, latex_table
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.statistics.ratios import COLUMNS, CONDITIONS_DIFFER, class_ratios
+from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER
+from napari_atomicity.statistics.ratios import COLUMNS, class_ratios
 from napari_atomicity.statistics.reference import compare
 
 

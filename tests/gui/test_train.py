@@ -90,7 +90,7 @@ def test_a_folder_becomes_a_model_that_other_docks_can_ask(
     card, _ = read_model(user_folder() / "trained-1.safetensors")
     assert card.classes == ("Pt19", "Pt70")
     assert epochs_drawn(dock) == 2 and dock.curve.isVisibleTo(dock)
-    assert "clusters of other images right" in dock.result.text()
+    assert "clusters of held-out images, with the intensity scale" in dock.result.text()
     assert f"{card.data['left_out']['border']} border" in dock.result.text()
     assert analyse.models.findData("trained-1") >= 0
     assert analyse.models.model == "default"  # what was chosen stays
@@ -228,11 +228,11 @@ def test_the_summary_warns_of_images_whose_scale_is_not_found(tiny_model):
                 "error_atoms": 5.1,
                 "recall": {"Pt19": 1.0, "Pt70": 0.8},
             },
-            "scale": {"images": 8, "off": 2},
+            "scale": {"images": 8, "off": 2, "clusters_per_image": 20.0},
         },
     )
     words = summary(card)
-    assert "90.0 % of 40 clusters" in words and "Pt19 100 %, Pt70 80 %" in words
+    assert "0.900 on 40 clusters" in words and "Pt19 100 %, Pt70 80 %" in words
     assert "3 epochs; kept is number 2" in words
     assert "3 border" in words and "2 of 8" in words
 
@@ -265,7 +265,7 @@ def test_the_curve_is_seen_on_dark_and_on_light(dock, ground):
     assert pixels_of(ink) > 30, "axes and text"
     assert curve.accessibleDescription().startswith("epoch 3 of")
     accuracy, loss = curve.figure.axes
-    assert accuracy.get_title(loc="left") == "Held-out accuracy: 70.0 %"
+    assert accuracy.get_title(loc="left") == "Held-out accuracy of the network: 70.0 %"
     assert loss.get_title(loc="left") == "Loss: held out 0.700, training 0.400 (dashed)"
     # Of the second epoch, which has the least held-out loss, the weights are kept.
     assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [2]

@@ -13,6 +13,7 @@ from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.model_card import Combination, CountError, ModelCard
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.classifier import Prediction, load_classifier
+from napari_atomicity.models.diameter_density import RESIDUALS
 from napari_atomicity.models.estimators import (
     ESTIMATORS,
     Measured,
@@ -22,7 +23,16 @@ from napari_atomicity.models.estimators import (
     pooled,
 )
 from napari_atomicity.models.intensity_scale import fit_image
-from napari_atomicity.models.label_assignment import assign_labels, prediction_sets
+from napari_atomicity.models.label_assignment import (
+    assign_labels,
+    prediction_sets,
+    withhold_labels,
+)
+from napari_atomicity.models.thresholds import by_thresholds, fit_thresholds
+from napari_atomicity.statistics.ratio_notes import MIN_SCALE_PROBABILITY
+from napari_atomicity.training.diameter_density import fit_diameter_density
+from napari_atomicity.training.evaluation import expected_calibration_error
+from support import synthetic_analysis
 
 SIZES = np.array([19, 30, 41, 55, 70])
 CLASSES = tuple(f"Pt{n}" for n in SIZES)
@@ -78,6 +88,84 @@ def test_a_model_that_knows_no_scale_leaves_them_silent(name):
     bare = replace(known, card=replace(CARD, scale=None, thresholds={}), scale=None)
     assert np.isnan(ESTIMATORS[name](bare)).all()
     np.testing.assert_array_equal(combination(bare), known.network)
+
+
+def skewed_diameters(n, seed):
+    """Return classes and diameters: most isomers are compact, some more or less flat."""
+    rng = np.random.default_rng(seed)
+    k = rng.choice(5, n)
+    excess = rng.exponential(0.09, n) + rng.normal(0, 0.03, n)
+    return k, DIAMETERS[k] * np.exp(excess)
+
+
+def card_of_diameters(k, diameter):
+    mean = [float(np.log(diameter[k == i]).mean()) for i in range(5)]
+    variance = [float(np.log(diameter[k == i]).var()) for i in range(5)]
+    covariance = tuple(((0.003, 0.0), (0.0, v)) for v in variance)
+    reference = replace(REFERENCE, log_diameter=tuple(mean), covariance=covariance)
+    cuts = fit_thresholds(diameter, k, 5)
+    return replace(CARD, scale=reference, thresholds={"diameter": cuts}), cuts
+
+
+def of_diameters(diameter, card):
+    table = tables.conform(
+        pd.DataFrame({"image": "a", "cluster_id": np.arange(len(diameter)), "y_px": 0.0,
+                      "x_px": 0.0, "diameter_nm": diameter})
+    )  # fmt: skip
+    return ESTIMATORS["diameter"](Measured(table, card, None, np.full((len(table), 5), np.nan)))
+
+
+def test_a_card_without_densities_labels_by_its_thresholds_of_the_diameter():
+    k, d = skewed_diameters(4000, 0)
+    card, cuts = card_of_diameters(k, d)
+    p = of_diameters(d, card)
+    np.testing.assert_array_equal(p.argmax(axis=1), by_thresholds(d, cuts))
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+
+
+def test_densities_of_skewed_diameters_are_no_worse_than_thresholds_and_honest():
+    k, d = skewed_diameters(3000, 0)
+    card, cuts = card_of_diameters(k, d)
+    density = fit_diameter_density(d, k, card.scale)
+    k, d = skewed_diameters(4000, 1)
+    p = of_diameters(d, replace(card, diameter_density=density))
+    right = p.argmax(axis=1) == k
+    assert right.mean() > (by_thresholds(d, cuts) == k).mean() - 0.01
+    assert expected_calibration_error(p.max(axis=1), right) < 0.05
+
+
+def test_a_larger_diameter_never_speaks_for_a_smaller_class():
+    """Also where a class has an island of flat isomers."""
+    rng = np.random.default_rng(0)
+    k, d = skewed_diameters(1000, 0)
+    d = np.where((k == 2) & (rng.random(1000) < 0.2), 1.9, d)
+    card = replace(CARD, diameter_density=fit_diameter_density(d, k, REFERENCE))
+    p = of_diameters(np.geomspace(0.5, 4, 300), card)
+    assert (np.diff(p @ np.arange(5)) > -0.05).all()  # the grid is coarse
+    assert (np.diff(p.argmax(axis=1)) >= 0).all()
+
+
+def test_densities_move_with_the_means_of_the_card():
+    k, d = skewed_diameters(3000, 0)
+    card, _ = card_of_diameters(k, d)
+    card = replace(card, diameter_density=fit_diameter_density(d, k, card.scale))
+    wider = replace(card.scale, log_diameter=tuple(np.array(card.scale.log_diameter) + 0.1))
+    np.testing.assert_allclose(
+        of_diameters(d, card), of_diameters(d * np.exp(0.1), replace(card, scale=wider)), atol=1e-9
+    )
+
+
+@given(st.integers(1, 40), st.integers(0, 100))
+def test_densities_are_normalised_and_far_diameters_are_of_the_outer_classes(n, seed):
+    k, d = skewed_diameters(n, seed)
+    reference = REFERENCE
+    density = np.array(fit_diameter_density(d, k, reference))
+    assert (density >= 0).all()
+    np.testing.assert_allclose(density.sum(axis=1) * np.diff(RESIDUALS)[0], 1, atol=0.02)
+    card = replace(CARD, diameter_density=tuple(map(tuple, density.tolist())))
+    p = of_diameters(np.array([0.2, 6.0, np.nan, 0.0]), card)
+    np.testing.assert_array_equal(p[:2].argmax(axis=1), [0, 4])
+    assert np.isnan(p[2:]).all()
 
 
 def test_the_locked_mixture_does_not_mind_the_gain_and_the_intensity_does():
@@ -184,6 +272,24 @@ def test_nothing_is_concluded_of_nothing(tiny_model):
     done = assign_labels(tables.empty(), classifier, classifier.predict(nothing), scale)
     assert len(done) == 0
     assert "n_atoms" in done
+
+
+def test_labels_of_an_uncertain_scale_are_withheld_and_probabilities_kept():
+    analysis = synthetic_analysis(8)
+    table = analysis.table.assign(prediction_set="Pt19|Pt30")
+    table.loc[0, ["label_predicted", "label", "confidence"]] = ["unknown", "unknown", 0.0]
+    table.loc[1, ["label_corrected", "label"]] = ["Pt70", "Pt70"]
+    kept = withhold_labels(table, MIN_SCALE_PROBABILITY)
+    pd.testing.assert_frame_equal(kept, table)
+    found = withhold_labels(table, 0.3)
+    assert found["label_predicted"].tolist() == ["unknown", *[""] * 7]
+    assert found["label"].tolist() == ["unknown", "Pt70", *[""] * 6]
+    assert found["confidence"].isna().tolist() == [False, *[True] * 7]
+    same = [c for c in table if c.startswith("p_") or c == "prediction_set"]
+    pd.testing.assert_frame_equal(found[same], table[same])
+    tables.validate(found)
+    assert (withhold_labels(table, 0.9, limit=0.95)["label_predicted"] == "").sum() == 7
+    assert (withhold_labels(table, np.nan)["label_predicted"] == "").sum() == 7
 
 
 def test_prediction_sets_hold_the_best_and_have_no_gaps():

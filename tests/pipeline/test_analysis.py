@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial import cKDTree
 
 import napari_atomicity
 from napari_atomicity.core import cluster_table as tables
@@ -58,6 +59,35 @@ def test_gain_and_black_level_do_not_matter(example, analysed):
     again = analyse(changed, device="cpu", umap=False).table
     assert len(again) == len(analysed.table)
     assert (again["label"] == analysed.table["label"]).mean() > 0.97
+
+
+def in_8_bits(pixels):
+    """Stretch to 8 bits with 0.35 % of the pixels saturated at each end, as ImageJ does."""
+    low, high = np.percentile(pixels, [0.35, 99.65])
+    return np.clip(np.round((pixels - low) / (high - low) * 255), 0, 255).astype(np.uint8)
+
+
+def shaded(pixels):
+    """Multiply by a response that falls to 0.7 in the corners."""
+    v, u = (np.linspace(-1, 1, n) for n in pixels.shape)
+    return np.round(pixels * (1 - 0.15 * (v[:, None] ** 2 + u**2)))
+
+
+@pytest.mark.parametrize(
+    ("change", "effect"), [(in_8_bits, "clipping"), (shaded, "shading")], ids=["8 bits", "shaded"]
+)
+def test_clipping_and_shading_change_few_labels_and_are_recorded(example, analysed, change, effect):
+    changed = Micrograph(change(example.data), example.pixel_size_nm, example.name)
+    again = analyse(changed, device="cpu", umap=False)
+    table = again.table
+    assert len(table) == pytest.approx(len(analysed.table), abs=1)
+    apart, at = cKDTree(analysed.table[["y_px", "x_px"]]).query(table[["y_px", "x_px"]])
+    found = apart < 5
+    before = analysed.table["label"].to_numpy()[at]
+    assert (table["label"].to_numpy() == before)[found].mean() > 0.93
+    assert list(again.parameters["recording"]) == [effect]
+    assert "recording" not in analysed.parameters
+    tables.validate(table)
 
 
 def test_corrections_survive_a_new_classification(analysed):

@@ -56,6 +56,18 @@ def test_what_goes_in_comes_out(folder, project):
     assert project.load("b.tif").analysis is None
 
 
+def test_effects_of_the_recording_are_stored_where_there_are_any(folder, project):
+    before = analysed(folder / "a.tif")
+    n = len(before.table)
+    table = before.table.assign(clipped=np.linspace(0, 0.2, n), response=np.linspace(0.8, 1.1, n))
+    edit = ImageEdit("a.tif", EditKind.ANALYSIS, "Ada")
+    project.record(edit, before, replace(before, table=table))
+    project.flush()
+    after = project.load("a.tif").analysis.table
+    pd.testing.assert_frame_equal(after[["clipped", "response"]], table[["clipped", "response"]])
+    assert set(after.columns) == {*before.table.columns, "clipped", "response"}
+
+
 def test_images_and_their_states(project, state):
     a, b, c = project.images()
     assert (a.state, a.n_clusters, a.n_reviewed) == ("analysed", 12, 0)
@@ -705,6 +717,8 @@ def test_a_project_without_sessions_is_read_without_an_upgrade(project, three):
     project.close()
     with sqlite3.connect(project.path) as db:  # as version 0.1 wrote it
         db.execute("DROP TABLE image_sessions")
+        for column in ("clipped", "response"):
+            db.execute(f"ALTER TABLE clusters DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 4")
     with Project(project.path, read_only=True) as old:
         assert old.image_files.session_entries() == {}

@@ -117,6 +117,21 @@ def test_references_are_numbered_as_they_are_met(table):
     assert found.references[1].endswith("doi:10.1038/s41524-026-02014-z")
 
 
+@pytest.mark.parametrize(
+    ("scores", "source", "how"),
+    [
+        ({"held_out_known_scale": {}}, "folder", ", with the intensity scale found as in an "),
+        ({}, "folder", ", shuffled into mixtures, is 0.750"),
+        ({"test": {"clusters": 12, "accuracy": 0.75}}, "napari_atomicity.simulation", " is 0.750"),
+    ],
+)
+def test_the_scale_of_the_accuracy_is_named(table, scores, source, how):
+    scores = {"held_out": {"clusters": 12, "accuracy": 0.75}, **scores}
+    card = ModelCard("m", CLASSES, scores=scores, data={"source": source}, sha256="ab" * 32)
+    text, _ = told(record(None, model=card.provenance(), device="cpu"), table, card=card)
+    assert f"clusters of held-out images{how}" in text
+
+
 def test_the_card_is_told(table):
     card = ModelCard(
         "m",

@@ -417,6 +417,20 @@ def test_warnings_name_what_is_doubtful():
     assert image_warnings(table) == ()
 
 
+def test_warnings_name_effects_of_the_recording():
+    table = synthetic_analysis(30).table.assign(confidence=0.95)
+    recorded = table.assign(clipped=np.arange(30) % 2 * 0.1, response=np.linspace(0.8, 1.1, 30))
+    found = image_warnings(recorded)
+    assert len(found) == 2
+    assert "15 of 30 clusters contain clipped pixels" in found[0]
+    assert "0.80 to 1.10" in found[1]
+    effects = {"ambiguous_shading": True, "nonlinear": True, "at_lower_limit": 0.25}
+    found = " ".join(image_warnings(table, {"recording": effects}))
+    for words in ("noise does not tell", "gamma", "25 % of the pixels are at the lower limit"):
+        assert words in found
+    assert image_warnings(table, {"detection": {}}) == ()
+
+
 def test_the_environment_names_versions_and_nobody():
     known = environment()
     assert known["packages"]["numpy"] == np.__version__

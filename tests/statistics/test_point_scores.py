@@ -54,12 +54,15 @@ def test_pixels_need_their_size():
 def test_images_are_matched_by_name_and_frame():
     truth = pd.concat([atoms("a_labels", TRUE), atoms("ab", [(1.0, 1.0)])])
     found = pd.concat([atoms("a.tif", TRUE), atoms("c.tif", TRUE)])
-    scores = evaluate_points(found, truth)
-    assert scores["images_not_in_truth"] == ["c.tif"]
+    scores = evaluate_points(found, truth, analysed=["a.tif", "ab.tif", "c.tif"])
+    assert scores["images_not_in_truth"] == ["c.tif"] and scores["images_not_analysed"] == []
     assert [(i["image"], i["matched"], i["truth"]) for i in scores["per_image"]] == [
         ("a_labels", 4, 4),
         ("ab", 0, 1),
     ]
+    scores = evaluate_points(found, truth)  # nothing in ab: it was not analysed
+    assert scores["images_not_analysed"] == ["ab"] and scores["images"] == 1
+    assert scores["detection"]["recall"] == 1
     frames = atoms("a.tif", TRUE).assign(frame=[0, 0, 1, 1])
     other = frames.assign(frame=[0, 1, 1, 0])
     assert evaluate_points(other, frames)["detection"]["matched"] == 2
@@ -75,7 +78,7 @@ def test_names_that_may_mean_two_things_are_refused():
 
 def test_an_image_without_labels_makes_everything_found_in_it_wrong():
     scores = evaluate_points(atoms("b.tif", TRUE), atoms("a.tif", TRUE), images=["a.tif", "b.tif"])
-    assert scores["images"] == 2
+    assert scores["images"] == 1 and scores["images_not_analysed"] == ["a.tif"]
     assert scores["detection"]["predicted"] == 4 and scores["detection"]["precision"] == 0
 
 
@@ -129,7 +132,7 @@ def test_tables_that_make_no_sense_are_named(table, said):
 
 def test_the_published_rule_takes_means_over_images():
     truth = pd.concat([atoms("a", TRUE), atoms("b", TRUE[:1])])
-    scores = evaluate_points(atoms("a", TRUE), truth)["published_rule"]
+    scores = evaluate_points(atoms("a", TRUE), truth, analysed=["a", "b"])["published_rule"]
     assert scores["f1"] == pytest.approx(8 / 9)
     assert scores["mean_over_images"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
     # 6.9 pixels along an axis, which 0.15 nm would not allow.

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from napari_atomicity.core.cluster_table import ALL, conform
 from napari_atomicity.statistics.cluster_bootstrap import bootstrap_fractions
 from napari_atomicity.statistics.intervals import wilson_interval
-from napari_atomicity.statistics.ratios import COLUMNS, CONDITIONS_DIFFER, class_ratios
+from napari_atomicity.statistics.ratio_notes import (
+    CONDITIONS_DIFFER,
+    FEW_CLUSTERS,
+    ImageLimits,
+    describe_misfit,
+    ratio_notes,
+)
+from napari_atomicity.statistics.ratios import COLUMNS, class_ratios
 from support import synthetic_analysis
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
@@ -107,15 +114,69 @@ def test_an_aggregate_is_no_class():
     assert ratios.loc[["unknown", "aggregate"], "fraction"].isna().all()
 
 
+def test_clipped_images_are_noted():
+    table = cluster_table([("a", "Pt19"), ("a", "Pt41"), ("b", "Pt41")] * 10)
+    table["clipped"] = [0.0, 0.15, np.nan] * 10
+    notes = class_ratios(table).groupby("scope")["note"].first()
+    assert "clipped" in notes["a"] and "clipped in 1 of 2" in notes[ALL] and notes["b"] == ""
+    both = class_ratios(table.assign(conditions_differ=True), scope="a")["note"]
+    assert both.str.startswith(CONDITIONS_DIFFER).all() and both.str.contains("clipped").all()
+    table["clipped"] = [0.0, 0.001, np.nan] * 10
+    assert (class_ratios(table)["note"] == "").all()
+
+
 def test_images_under_other_conditions_are_noted():
-    table = cluster_table([("a", "Pt19"), ("b", "Pt41"), ("a", "unknown")])
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41"), ("a", "unknown")] * 10)
     assert (class_ratios(table)["note"] == "").all()
     for value in (True, "True"):  # as text where other rows of a file are empty
-        table["conditions_differ"] = [value, None, value]
+        table["conditions_differ"] = [value, None, value] * 10
         notes = class_ratios(table).groupby("scope")["note"].unique().map(list)
         assert notes.to_dict() == {"a": [CONDITIONS_DIFFER], "b": [""], ALL: [CONDITIONS_DIFFER]}
     table["conditions_differ"] = False
     assert (class_ratios(table)["note"] == "").all()
+
+
+def test_each_reason_that_limits_the_use_of_ratios_is_noted():
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 9 + [("c", "Pt41")] * 2)
+    table["clipped"] = np.where(table["image"] == "b", 0.1, 0.0)
+    limits = {
+        "a": ImageLimits(scale_probability=0.4, peaks_atoms=(48.2, 25.1)),
+        "b": ImageLimits(scale_probability=0.95, peaks_atoms=(48.2, 25.1)),
+    }
+    notes = class_ratios(table, limits=limits).groupby("scope")["note"].first()
+    misfit = "does not fit the classes of the model: peaks at 25 and 48 atoms"
+    for reason in (FEW_CLUSTERS, "the intensity scale is uncertain: ", misfit):
+        assert reason in notes["a"]
+    assert "clipped" not in notes["a"] and "pixels are clipped: " in notes["b"]
+    assert "scale is" not in notes["b"].replace(FEW_CLUSTERS, "")
+    assert notes["c"] == FEW_CLUSTERS
+    assert "uncertain in 1 of 3 images" in notes[ALL] and "clipped in 1 of 3" in notes[ALL]
+    assert notes[ALL].count(misfit) == 1 and FEW_CLUSTERS not in notes[ALL]
+    assert "few clusters in 3 of 3 images" in notes[ALL]
+
+
+@pytest.mark.parametrize(
+    ("probability", "uncertain"), [(None, False), (0.9, False), (0.5, False), (0.49, True)]
+)
+def test_a_scale_is_uncertain_below_the_limit(probability, uncertain):
+    assert ImageLimits(scale_probability=probability).scale_is_uncertain == uncertain
+    found = ratio_notes([30], [ImageLimits(scale_probability=probability)])
+    assert bool(found) == uncertain
+
+
+def test_an_image_without_clusters_has_no_note():
+    assert ratio_notes([0]) == ratio_notes([30]) == ratio_notes([]) == []
+    assert ratio_notes([9]) == ratio_notes([4, 4, 0]) == [FEW_CLUSTERS]
+
+
+def test_many_images_of_few_clusters_are_noted():
+    (found,) = ratio_notes([1] * 199)
+    assert found.startswith("few clusters in 199 of 199 images: ")
+    assert ratio_notes([1, 30, 30]) == []
+
+
+def test_a_single_peak_is_named():
+    assert describe_misfit([30.4]).endswith("peak at 30 atoms")
 
 
 def test_corrections_count_and_may_name_a_new_class():

@@ -11,6 +11,7 @@ from napari_atomicity.core.errors import ReadError, TableError
 from napari_atomicity.io.files import to_json
 from napari_atomicity.io.reference_ratios import normalise_reference, parse_reference
 from napari_atomicity.io.tables import read_reference
+from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import Comparison, compare, reference_for
 
@@ -102,7 +103,7 @@ def test_a_file_may_speak_of_other_samples_too():
 def test_conditions_that_differ_are_noted_in_the_pairs():
     table = cluster_table(a="14", b="4").assign(conditions_differ=[False, False, True])
     found = compare(table, reference(a="Pt19 = 1", all="Pt19 = 1"))
-    noted = found.pairs.groupby("scope")["note"].unique().map(lambda n: bool(n[0]))
+    noted = found.pairs.groupby("scope")["note"].unique().map(lambda n: CONDITIONS_DIFFER in n[0])
     assert noted.to_dict() == {"a": False, ALL: True}
 
 

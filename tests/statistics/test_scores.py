@@ -87,6 +87,21 @@ def test_nothing_predicted_is_all_missed():
     json.dumps(scores, allow_nan=False)
 
 
+def test_images_that_were_not_analysed_are_named_and_not_scored():
+    found = truth_table().query("image == 'a.tif'")
+    scores = evaluate(found, truth_table(), images=IMAGES)
+    assert scores["images_not_analysed"] == ["b.tif"] and scores["images"] == 1
+    assert scores["detection"]["recall"] == scores["end_to_end_accuracy"] == 1
+    assert list(scores["ratios"]["table"]) == ["s1"]
+    # analysed, and nothing found: missed
+    scores = evaluate(found, truth_table(), None, IMAGES, ["some/a.tif", "some/b.tif"])
+    assert scores["images_not_analysed"] == []
+    assert scores["detection"]["recall"] == 3 / 5
+    scores = evaluate(found.iloc[:0], truth_table(), None, IMAGES, ["b.tif"])
+    assert scores["images_not_analysed"] == ["a.tif"]
+    assert scores["detection"]["truth"] == 2 and scores["detection"]["recall"] == 0
+
+
 def test_predictions_in_an_image_known_to_be_empty_are_false():
     images = pd.concat([IMAGES, pd.DataFrame({"image": ["c.tif"], "px_nm": 0.1})])
     extra = pd.DataFrame({"image": ["c.tif"], "y_px": 5.0, "x_px": 5.0, "label": "Pt19"})

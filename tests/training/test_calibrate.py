@@ -1,5 +1,7 @@
 """What is fitted on held-out images, and the learning of what is none of the classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.classifier import Classifier
 from napari_atomicity.models.files import read_model
+from napari_atomicity.models.intensity_scale import fit_constrained_mixture
 from napari_atomicity.models.out_of_distribution import out_of_distribution
 from napari_atomicity.training.calibrate import (
     _fit_temperature_and_bias,
@@ -21,6 +25,7 @@ from napari_atomicity.training.evaluation import expected_calibration_error, sco
 from napari_atomicity.training.held_out import predict_images
 from napari_atomicity.training.mixtures import shuffle_into_mixtures
 from napari_atomicity.training.out_of_distribution import fit_out_of_distribution, outcome
+from napari_atomicity.training.scaling import known_scales, right_scales, scale_is_off
 
 CPU = torch.device("cpu")
 DIAMETER = {"Pt19": 0.82, "Pt70": 1.28}
@@ -155,6 +160,9 @@ def test_size_selected_images_become_mixtures_of_one_scale():
     given.table["integrated_intensity"] *= scale
     mixed = shuffle_into_mixtures(given, ("Pt19", "Pt70"), 0)
     assert len(mixed) == 120
+    # no class is left for mixtures of its own, whose scale could not be found
+    assert mixed.table.groupby("image")["truth"].nunique().min() == 2
+    assert mixed.table["image"].nunique() == 5
     assert mixed.table.groupby("image")["truth"].nunique().max() == 2
     assert set(mixed.table["origin"]) == {"image 0", "image 1"}
     ratio = mixed.table["integrated_intensity"] / mixed.table["truth"].str[2:].astype(float)
@@ -164,6 +172,33 @@ def test_size_selected_images_become_mixtures_of_one_scale():
         shuffle_into_mixtures(part(truth, patches), ("Pt19", "Pt70"), 0).table["image"].nunique()
         == 4
     )
+
+
+def test_a_wrong_scale_takes_no_part_in_the_calibration():
+    """Images of one size have no intensity ratios: the known scale is taken where it is off."""
+    reference = ScaleReference(
+        tuple(np.log([19.0, 41.0, 70.0])), (-0.1, 0.0, 0.1), (((0.004, 0.0), (0.0, 0.01)),) * 3
+    )
+    given = part(np.repeat(["Pt41"], 30), {}, per_image=30, known_intensity_per_atom=1.0)
+    found = fit_constrained_mixture(
+        given.table["integrated_intensity"], given.table["diameter_nm"], reference
+    )
+    off = replace(found, shift=found.shift + np.log([41 / 70, 1]))
+    assert scale_is_off(off, given.table) and not scale_is_off(
+        replace(found, shift=np.zeros_like(found.shift)), given.table
+    )
+    assert not scale_is_off(off, given.table.drop(columns="known_intensity_per_atom"))
+    (known,) = known_scales([given.table], reference)
+    assert known.intensity_per_atom == 1 and known.certainty == 1
+    rng = np.random.default_rng(0)
+    for table in (given.table, given.table.assign(known_intensity_per_atom=1.7)):
+        table = table.assign(
+            integrated_intensity=table["integrated_intensity"]
+            * table["known_intensity_per_atom"]
+            * np.exp(rng.normal(0, 0.01, 30))
+        )
+        (right,) = right_scales([table], reference)
+        assert not scale_is_off(right, table)
 
 
 def test_calibration_error_of_known_cases():

@@ -1,5 +1,7 @@
 """Training end to end on a few small fields, and the splits that must not leak."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,14 +11,20 @@ import torch
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ReadError
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.detection import detect
+from napari_atomicity.io.images import load
 from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.estimators import combination
 from napari_atomicity.models.files import read_model
+from napari_atomicity.models.intensity_scale import usable
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.augmentation import augmented
 from napari_atomicity.training.classifier import train_classifier
 from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import smooth_targets
+from napari_atomicity.training.held_out import predict_images
 from napari_atomicity.training.run import train_from_folder
+from napari_atomicity.training.score_text import describe_accuracy
 from napari_atomicity.training.settings import TrainingSettings
 from napari_atomicity.training.simulated import from_simulation, split_library
 from napari_atomicity.training.size_selected import from_folder
@@ -43,12 +51,87 @@ def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path):
     assert loaded == card or loaded.to_dict() == card.to_dict()
     assert card.classes == ("Pt19", "Pt70")
     assert set(card.thresholds) >= {"diameter", "intensity"}
+    assert len(card.diameter_density) == len(card.classes)
     assert card.data["held_out_images"] >= 2
     assert tensors["reference.map"].shape == (len(tensors["reference.label"]), 2)
     assert any("Epoch 3" in message for _, _, message in seen)
-    # 19 and 70 atoms differ by eye: even three epochs on a few dozen clusters part them
-    assert card.scores["held_out"]["accuracy"] > 0.8
+    # 19 and 70 atoms differ by eye: even three epochs on a few dozen clusters part them, where the
+    # scale is known or found from a mixture
+    assert card.scores["held_out_known_scale"]["accuracy"] > 0.8
+    assert card.scores["held_out_mixtures"]["accuracy"] > 0.8
+    _check_scores_as_used(card, tensors, folder)
     load_classifier(tmp_path / "mine.safetensors", "cpu")
+
+
+def _check_scores_as_used(card, tensors, folder):
+    """The score on the card is that of analysing the held-out images: their scale is not known."""
+    parts, _ = from_folder(folder, card.patches)
+    held = split_by_image(parts.table, 0.2, np.random.default_rng(0))
+    held_out = parts.take(held)
+    right = n = 0
+    for _, rows in held_out.table.groupby("image").indices.items():
+        one = held_out.take(rows)
+        one = replace(one, table=one.table.drop(columns="known_intensity_per_atom"))
+        (image,) = predict_images(card, tensors, one, torch.device("cpu"))
+        right += (combination(image.known).argmax(axis=1) == image.label).sum()
+        n += len(rows)
+    assert card.scores["held_out"]["clusters"] == n
+    assert card.scores["held_out"]["accuracy"] == pytest.approx(right / n, abs=1e-4)
+    assert card.scores["scale"]["images"] == 6
+
+
+def test_clusters_alone_in_their_image_keep_the_scatter_of_their_intensity(folder, tmp_path):
+    """Intensity divided by the atoms of the cluster itself would be the same in all of a class."""
+    for label in ("Pt19", "Pt70"):
+        (tmp_path / "crops" / label).mkdir(parents=True)
+        written = 0
+        for path in sorted((folder / label).glob("*.tif")):
+            micrograph = load(path)
+            table = detect(micrograph).table
+            for y, x in table.loc[usable(table), ["y_px", "x_px"]].round().to_numpy(int):
+                crop = micrograph.data[y - 32 : y + 32, x - 32 : x + 32]
+                near = np.abs(table[["y_px", "x_px"]] - [y, x]).max(axis=1) < 48
+                if crop.shape == (64, 64) and near.sum() == 1 and written < 8:
+                    tifffile.imwrite(
+                        tmp_path / "crops" / label / f"{written}.tif",
+                        crop,
+                        imagej=True,
+                        resolution=(25, 25),
+                        metadata={"unit": "nm"},
+                    )
+                    written += 1
+        assert written >= 4
+    parts, _ = from_folder(tmp_path / "crops", PatchSettings(size_px=32))
+    per_atom = parts.table["integrated_intensity"] / parts.table["known_intensity_per_atom"]
+    assert (per_atom.groupby(parts.table["truth"]).std() > 0.1).all()
+
+
+def test_the_text_of_the_accuracy_names_its_scale():
+    known, mixtures = {"accuracy": 1.0, "clusters": 40}, {"accuracy": 0.98, "clusters": 40}
+    used = {"accuracy": 0.35, "clusters": 40, "accuracy_by_diameter": 0.6}
+    scale = {"images": 200, "off": 128, "certain": 0, "clusters_per_image": 1.0}
+    scores = {
+        "held_out": used,
+        "held_out_known_scale": known,
+        "held_out_mixtures": mixtures,
+        "scale": scale,
+    }
+    card = ModelCard("x", ("Pt19", "Pt70"), scores=scores)
+    text = describe_accuracy(card)
+    assert text.startswith("Accuracy 0.350 on 40 clusters of held-out images")
+    assert "known scale, which no analysis has, it is 1.000" in text
+    assert "by diameter alone 0.600" in text and "mixtures" not in text
+    assert "wrong in 128 of 200" in text and "from 1 cluster per image" in text
+    few = {**scale, "off": 0, "images": 40, "clusters_per_image": 20.0}
+    text = describe_accuracy(replace(card, scores={**scores, "scale": few}))
+    assert "in mixtures made of these clusters 0.980" in text and "wrong" not in text
+    off = {**few, "off": 9}
+    text = describe_accuracy(replace(card, scores={**scores, "scale": off}))
+    assert "wrong in 9 of 40" in text and "single size" in text
+    text = describe_accuracy(replace(card, scores={"held_out": used}))
+    assert "shuffled into mixtures" in text
+    text = describe_accuracy(replace(card, scores={"held_out": used, "test": known}))
+    assert "1.000 on 40 clusters of test images" in text
 
 
 def test_training_is_reproducible(folder):

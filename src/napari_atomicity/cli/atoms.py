@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -98,6 +98,7 @@ def evaluate_atoms(
         False, and nothing is printed, if these are not tables of points.
     """
     from ..io.points import read_points, read_predicted_and_true
+    from ..io.provenance import analysed_images
     from ..statistics.matching import TOLERANCE_NM
     from ..statistics.point_scores import evaluate_points
     from ..statistics.point_tables import is_points
@@ -107,8 +108,24 @@ def evaluate_atoms(
         return False
     found, true = read_predicted_and_true(predicted, truth)
     tolerance = TOLERANCE_NM if tolerance_nm is None else tolerance_nm
-    print_json(evaluate_points(found, true.table, tolerance, pixel_size_nm, true.images))
+    scores = evaluate_points(
+        found,
+        true.table,
+        tolerance,
+        pixel_size_nm,
+        true.images,
+        analysed=analysed_images(predicted),
+    )
+    report_not_analysed(scores)
+    print_json(scores)
     return True
+
+
+def report_not_analysed(scores: dict[str, Any]) -> None:
+    """Name the images of the truth that were not analysed on standard error."""
+    missing = scores["images_not_analysed"]
+    if missing:
+        say(f"{pluralise(len(missing), 'image')} not analysed, not scored: {', '.join(missing)}")
 
 
 def _refuse_missing(*paths: Path) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from .atoms import evaluate_atoms
+from .atoms import evaluate_atoms, report_not_analysed
 from .common import (
     guarded,
     print_json,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @guarded
@@ -46,7 +43,10 @@ def evaluate(
     """Compare a table with the truth and print scores as JSON.
 
     Clusters: detection, classification and ratios. Atoms: precision, recall, F1 and distances.
+    Images of the truth that were not analysed are named and not scored: those that the run.json in
+    the folder of the table does not list, or else those without a row.
     """
+    from ..io.provenance import analysed_images
     from ..io.tables import read_table
     from ..statistics.scores import evaluate as score
 
@@ -54,4 +54,7 @@ def evaluate(
         return
     images_path = truth.parent / "images.csv"
     images = read_table(images_path) if images_path.is_file() else None
-    print_json(score(read_table(predicted), read_table(truth), tolerance_nm, images))
+    found, true, analysed = read_table(predicted), read_table(truth), analysed_images(predicted)
+    scores = score(found, true, tolerance_nm, images, analysed)
+    report_not_analysed(scores)
+    print_json(scores)

@@ -135,13 +135,15 @@ def _train(request: TrainRequest) -> ModelCard:
 
 
 def _print_accuracy(card: ModelCard, out: Path) -> None:
+    from ..training.score_text import describe_accuracy
+
     say(f"model {card.model_id} for {', '.join(card.classes)} in {out}")
-    scores = card.scores["test" if "test" in card.scores else "held_out"]
+    say(describe_accuracy(card))
+    if "test" not in card.scores:
+        say("The held-out images were also used for the calibration.")
     left_out = ", ".join(f"{n} {why}" for why, n in card.data["left_out"].items() if n)
-    say(
-        f"accuracy {scores['accuracy']:.3f} on {scores['clusters']} clusters of held-out images, "
-        "which were also used for the calibration" + (f"; left out: {left_out}" if left_out else "")
-    )
+    if left_out:
+        say(f"left out: {left_out}")
 
 
 def _training_source(

@@ -147,8 +147,24 @@ OPTIONAL_SCHEMA = (
         "number of the track of the cluster in a stack; -1 if it is in no track",
         missing_value=NO_TRACK,
     ),
+    Column(
+        "clipped",
+        "float64",
+        "",
+        "fraction of the pixels inside the outline at the upper limit of the recorded range; "
+        "what they have lost is estimated in integrated_intensity",
+    ),
+    Column(
+        "response",
+        "float64",
+        "",
+        "relative response of the recording at the cluster, by which intensities are divided; 1 "
+        "without shading",
+    ),
 )
 """Columns that only some tables have, at their end."""
+RECORDING = ("clipped", "response")
+"""Optional columns that are measured where a recording is clipped or shaded."""
 _COLUMNS = {column.name: column for column in (*SCHEMA, *OPTIONAL_SCHEMA)}
 
 BEFORE_PROBABILITIES = {column.name: column.dtype for column in _BEFORE_PROBABILITIES}

@@ -144,6 +144,9 @@ class ModelCard(Card):
         exceeds.
     thresholds : dict of str to tuple of float
         Estimators by thresholds, fitted on the same clusters: see `models.thresholds`.
+    diameter_density : tuple of tuple of float, shape (n_classes, n_residuals)
+        Density of log diameter in each class, at distances from its mean: see
+        `models.diameter_density`. Empty on cards of earlier versions.
     """
 
     KIND = CLUSTERS
@@ -166,6 +169,17 @@ class ModelCard(Card):
     ood_median: float | None = None
     drift_limit: float | None = None
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    diameter_density: tuple[tuple[float, ...], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card as a dictionary for JSON.
+
+        Properties that version 0.1 did not have are omitted where they are empty, so that the hash
+        of a card of that version is the same.
+        """
+        later = ("apparent_size", "diameter_density")
+        values = super().to_dict()
+        return {name: value for name, value in values.items() if value or name not in later}
 
     def provenance(self) -> dict[str, Any]:
         """Return the entries that identify the model in results."""

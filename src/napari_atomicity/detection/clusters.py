@@ -19,6 +19,7 @@ from .outlines import (
     grow_regions,
     measure_regions,
 )
+from .recording import recording_of
 from .seeds import Seeds, find_seeds, prepare
 from .settings import DetectionSettings
 
@@ -70,7 +71,8 @@ def outline_frame(
     (Frame, list of Outline) or None
         None if the frame has fewer than two finite pixels.
     """
-    frame = prepare(micrograph.frame(index), micrograph.calibrated(), settings)
+    recording = recording_of(micrograph, index)
+    frame = prepare(micrograph.frame(index), micrograph.calibrated(), settings, recording)
     if frame.n_finite < 2:
         return None
     seeds = find_seeds(frame, settings, stop, progress)
@@ -239,7 +241,7 @@ def measurement_table(
     """
     centre = frame.to_file_px(np.array([o.centre_px for o in found]).reshape(-1, 2))
     order = np.arange(len(found))
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "image": [image] * len(found),
             "frame": index,
@@ -254,4 +256,10 @@ def measurement_table(
             "touches_border": [o.touches_border for o in found],
             "touches_neighbour": [o.touches_neighbour for o in found],
         }
+    )
+    if frame.recording.is_faithful:
+        return table
+    return table.assign(
+        clipped=[frame.clipped_fraction(frame.to_file_px(o.polygon_px)) for o in found],
+        response=frame.recording.response(centre[:, 0], centre[:, 1]),
     )

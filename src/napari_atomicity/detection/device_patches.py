@@ -29,10 +29,10 @@ from .background import BackgroundGrid, neighbouring_blocks
 from .filters import mirror_indices, reach
 from .frame import Frame, Tile, tiles
 from .patches import (
-    BACKGROUND_WINDOW_NM,
     bounding_tile,
     extract_patches,
     half_window,
+    patch_frame,
     patch_positions,
     sample_patches,
 )
@@ -173,7 +173,7 @@ def patches_on_device(
     out = {c: torch.zeros((n, size, size), device=device) for c in settings.channels}
     frames, centres, middles = patch_positions(micrograph, table)
     for index in np.unique(frames):
-        frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
+        frame = patch_frame(micrograph, int(index))
         for tile in tiles(frame.shape, tile_px):
             rows = np.flatnonzero((frames == index) & tile.holds(middles))
             if len(rows) == 0:

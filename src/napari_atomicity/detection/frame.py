@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from skimage.draw import polygon2mask
 
 from .background import background_block_px, estimate_background_grid, fill_gaps
 from .filters import block_means, mirror_indices
+from .recording import FAITHFUL, Recording
 
 GAP_PX = 32
 """Maximum distance over which the nearest finite pixel replaces a non-finite one."""
@@ -106,6 +108,8 @@ class Frame:
         edges is omitted.
     window_nm : float
         Width of the window of the background in nm.
+    recording : Recording
+        Effects of the recording, which are corrected in all pixels that the frame returns.
 
     Attributes
     ----------
@@ -122,9 +126,16 @@ class Frame:
     """
 
     def __init__(
-        self, pixels: Any, pixel_nm: float, factor: int = 1, window_nm: float = 12.0
+        self,
+        pixels: Any,
+        pixel_nm: float,
+        factor: int = 1,
+        window_nm: float = 12.0,
+        recording: Recording = FAITHFUL,
     ) -> None:
         self._pixels = pixels
+        self._file_pixel_nm = pixel_nm
+        self.recording = recording
         self._factor = max(1, min(factor, *pixels.shape))
         self.shape = (pixels.shape[0] // self._factor, pixels.shape[1] // self._factor)
         self.pixel_nm = pixel_nm * self._factor
@@ -161,8 +172,36 @@ class Frame:
         return fill_gaps(np.vstack(means).astype(np.float32))
 
     def _raw(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        part = np.asarray(self._pixels[top:bottom, left:right])
+        """Return pixels of the file, corrected for the effects of the recording."""
+        own = Tile(top, bottom, left, right)
+        if self.recording.is_faithful:
+            return self._recorded(own)
+        own = own.within(self._pixels.shape)
+        wide = own.grown(self.recording.margin_px(self._file_pixel_nm)).within(self._pixels.shape)
+        part = self.recording.restore(
+            self._recorded(wide), wide.top, wide.left, self._file_pixel_nm
+        )
+        return part[own.top - wide.top : own.bottom - wide.top, own.left - wide.left :][
+            :, : own.shape[1]
+        ]
+
+    def _recorded(self, tile: Tile) -> np.ndarray:
+        part = np.asarray(self._pixels[tile.top : tile.bottom, tile.left : tile.right])
         return part if part.dtype == np.float32 else part.astype(np.float32)
+
+    def clipped_fraction(self, polygon_px: np.ndarray) -> float:
+        """Return the fraction of the pixels inside a polygon (M, 2) of the file that are clipped.
+
+        The polygon is in pixels of the file.
+        """
+        if self.recording.clipping is None:
+            return 0.0
+        low, high = np.floor(polygon_px.min(axis=0)), np.ceil(polygon_px.max(axis=0))
+        tile = Tile(int(low[0]), int(high[0]) + 1, int(low[1]), int(high[1]) + 1)
+        tile = tile.within(self._pixels.shape)
+        inside = polygon2mask(tile.shape, polygon_px - tile.origin)
+        clipped = self.recording.clipped(self._recorded(tile))
+        return float(clipped[inside].mean()) if inside.any() else 0.0
 
     def flat(self, tile: Tile, step: int = 1) -> np.ndarray:
         """Return a tile minus its background, mirrored where it extends beyond the frame.

@@ -17,6 +17,7 @@ from ..core.micrograph import Micrograph
 from .clusters import Detection, check_resolution, measurement_table
 from .frame import Frame, whole
 from .outlines import Basins, Outline, grow_regions, measure_mask, measure_regions
+from .recording import recording_of
 from .seeds import BACKGROUND_WINDOW_NM, Seeds, find_seeds, prepare
 from .settings import DetectionSettings
 
@@ -73,7 +74,8 @@ def _surroundings(
         raise AtomicityError(
             f"the point ({centre[0]:.0f}, {centre[1]:.0f}) is outside the image", micrograph.name
         )
-    part = prepare(crop, pixel_size_nm, settings)
+    recording = recording_of(micrograph, frame).cropped(top, left)
+    part = prepare(crop, pixel_size_nm, settings, recording)
     return _Surroundings(
         part,
         find_seeds(part, settings),

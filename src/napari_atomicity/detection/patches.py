@@ -18,6 +18,7 @@ from ..core.progress import Progress, Stop, check, report
 from ..core.threads import parallel_map
 from .filters import cubic_weights, gaussian, inner, mirror_indices, reach
 from .frame import Frame, Tile, group_points
+from .recording import recording_of
 
 BACKGROUND_WINDOW_NM = 12.0
 _TILE_PX = 2048
@@ -171,7 +172,7 @@ def extract_patches(
     half, done = half_window(pixel_nm, settings), 0
     margin = half + contrast_margin(settings.lcn_window_nm / pixel_nm)
     for index in np.unique(frames):
-        frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
+        frame = patch_frame(micrograph, int(index))
         of_frame = np.flatnonzero(frames == index)
         for _, own in group_points(middles[of_frame], frame.shape, _TILE_PX, margin):
             check(stop)
@@ -187,6 +188,16 @@ def extract_patches(
     if "raw" in out:
         out["raw"] /= np.float32(intensity_per_atom)
     return out
+
+
+def patch_frame(micrograph: Micrograph, index: int) -> Frame:
+    """Return a frame on its own pixels, corrected for the effects of its recording."""
+    return Frame(
+        micrograph.frame(index),
+        micrograph.calibrated(),
+        window_nm=BACKGROUND_WINDOW_NM,
+        recording=recording_of(micrograph, index),
+    )
 
 
 def patch_positions(

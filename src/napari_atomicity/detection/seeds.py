@@ -14,6 +14,7 @@ from .filters import cubic_at, gaussian, reach
 from .frame import Frame, Tile, iterate_tiles
 from .outlines import OUTLINE_SIGMA_NM
 from .peaks import coarsening, estimate_noise, find_peaks, suppress_overlapping
+from .recording import FAITHFUL, Recording
 from .settings import DetectionSettings
 
 BACKGROUND_WINDOW_NM = 6.0
@@ -33,7 +34,12 @@ def grid_of(pixel_size_nm: float, settings: DetectionSettings) -> tuple[int, flo
     return factor, max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm)
 
 
-def prepare(pixels: Any, pixel_size_nm: float, settings: DetectionSettings) -> Frame:
+def prepare(
+    pixels: Any,
+    pixel_size_nm: float,
+    settings: DetectionSettings,
+    recording: Recording = FAITHFUL,
+) -> Frame:
     """Put a frame on a grid fine enough for the smallest cluster, with its background.
 
     Parameters
@@ -44,12 +50,14 @@ def prepare(pixels: Any, pixel_size_nm: float, settings: DetectionSettings) -> F
         Edge length of a pixel in nm.
     settings : DetectionSettings
         Settings of detection.
+    recording : Recording, optional
+        Effects of the recording to correct.
 
     Returns
     -------
     Frame
     """
-    return Frame(pixels, pixel_size_nm, *grid_of(pixel_size_nm, settings))
+    return Frame(pixels, pixel_size_nm, *grid_of(pixel_size_nm, settings), recording)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -146,6 +147,28 @@ def assign_sessions(
         else outcome
         for outcome in outcomes
     ]
+
+
+def analysed_images(table: Path) -> list[str] | None:
+    """Return the images that the run which wrote a table analysed, even without a row in it.
+
+    Parameters
+    ----------
+    table : pathlib.Path
+        Table of clusters or atoms.
+
+    Returns
+    -------
+    list of str or None
+        None if there is no ``run.json`` in its folder that names the table.
+    """
+    try:
+        record = json.loads((table.parent / "run.json").read_text(encoding="utf-8"))
+        if table.name not in record["outputs"]:
+            return None
+        return [image["image"] for image in record["images"] if image["status"] == "done"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def run_record(

@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from ..core.model_card import ModelCard
 from ..statistics.scores import atoms_of
+from .diameter_density import diameter_log_likelihood
 from .intensity_scale import ConstrainedMixture, usable
 from .thresholds import by_thresholds
 
@@ -93,16 +94,12 @@ def _registered(name: str) -> Callable[[Estimator], Estimator]:
 
 @_registered("diameter")
 def diameter(known: Measured) -> np.ndarray:
-    """From the diameter, normal in its logarithm in each class: (N, C)."""
+    """From the diameter alone: (N, C), see `diameter_density`."""
     if known.card.scale is None:
         return _silent(known)
-    reference = known.card.scale
-    variance = np.array(reference.covariance)[:, 1, 1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        residual = np.log(known.diameter_nm)[:, None] - np.array(reference.log_diameter)
-    log_p = -0.5 * residual**2 / variance - 0.5 * np.log(variance)
-    log_p[~(known.diameter_nm > 0)] = np.nan
-    return np.asarray(softmax(log_p, axis=1))
+        log_diameter = np.where(known.diameter_nm > 0, np.log(known.diameter_nm), np.nan)
+    return np.asarray(softmax(diameter_log_likelihood(log_diameter, known.card), axis=1))
 
 
 @_registered("intensity")

@@ -77,7 +77,11 @@ class ConstrainedMixture:
 
     @property
     def certainty(self) -> float:
-        """Weight of the best solution among its rivals, 0 to 1."""
+        """Weight of the best solution among those that were found, 0 to 1.
+
+        It compares solutions under the classes of the model. It is not the probability that the
+        scale is right: sizes or shapes that the model does not know can make a wrong one certain.
+        """
         return float(self.weight[0])
 
     def probabilities(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import cluster_table as tables
+from ..statistics.ratio_notes import MIN_SCALE_PROBABILITY
 from .classifier import Classifier, Prediction
 from .domain_shift import domain_shift
 from .estimators import Measured, combination, count_atoms, opinions
@@ -71,6 +72,40 @@ def assign_labels(
         out[name] = count[:, i]
     # not side by side: a table that was concluded before has these columns already
     return tables.conform(out.assign(**beside), card.classes)
+
+
+def withhold_labels(
+    table: pd.DataFrame, scale_probability: float, limit: float = MIN_SCALE_PROBABILITY
+) -> pd.DataFrame:
+    """Withhold the predicted labels of an image whose intensity scale is too uncertain.
+
+    If the scale is wrong, all labels of the image are wrong together. Probabilities and prediction
+    sets are kept, and so are ``unknown``, ``aggregate`` and corrections. The reason is that of
+    `statistics.ratio_notes.ratio_notes`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Classified clusters of one image.
+    scale_probability : float
+        Probability that the scale of the image is right, or within half a class of it.
+    limit : float, optional
+        Probability below which labels are withheld.
+
+    Returns
+    -------
+    DataFrame
+        With ``label_predicted`` "" and ``confidence`` NaN where a label is withheld.
+    """
+    if scale_probability >= limit:
+        return table
+    of_class = ~table["label_predicted"].isin(["", *tables.NON_CLASS_LABELS])
+    return tables.settle_labels(
+        table.assign(
+            label_predicted=table["label_predicted"].mask(of_class, ""),
+            confidence=table["confidence"].mask(of_class),
+        )
+    )
 
 
 def prediction_sets(p: np.ndarray, threshold: float, classes: Sequence[str]) -> np.ndarray:

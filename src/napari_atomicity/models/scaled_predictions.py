@@ -10,7 +10,7 @@ import numpy as np
 from .classifier import Prediction
 from .intensity_scale import ConstrainedMixture
 
-SAME_SCALE = 0.05
+SAME_SCALE = 0.03
 """Difference of ln scale below which the network sees the same patches: it was trained with a
 scatter of 4 % of the scale."""
 MIN_WEIGHT = 0.05

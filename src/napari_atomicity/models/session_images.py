@@ -33,7 +33,8 @@ def require_reference(card: ModelCard) -> ApparentSize:
 def measure_image(
     table: pd.DataFrame,
     embedding: np.ndarray,
-    card: ModelCard,
+    reference: ApparentSize,
+    scale: ScaleReference,
     shares: np.ndarray | None = None,
     anchor: tuple[float, float] | None = None,
 ) -> ImageMeasurements:
@@ -45,8 +46,10 @@ def measure_image(
         Cluster table of one image.
     embedding : ndarray of shape (n_clusters, n_features)
         Features of the network for the same clusters.
-    card : ModelCard
-        Card of the model, with a reference of the scale.
+    reference : ApparentSize
+        Reference of the apparent sizes.
+    scale : ScaleReference
+        Reference of the intensities, to leave out what is too faint for a cluster.
     shares : ndarray of shape (n_classes,), optional
         Known composition of the sample.
     anchor : tuple of float, optional
@@ -57,20 +60,18 @@ def measure_image(
     ImageMeasurements
         Of the complete, isolated clusters that are bright enough.
     """
-    reference = session_reference(card)
-    if reference is None or card.scale is None:
-        raise ValueError("the model has no reference of the intensity scale")
     intensity = table["integrated_intensity"].to_numpy(float)
     size = reference.measure(embedding, table["diameter_nm"].to_numpy(float))
     rows = np.flatnonzero(usable(table) & np.isfinite(size))
-    rows = rows[bright_enough(intensity[rows], card.scale)]
+    rows = rows[bright_enough(intensity[rows], scale)]
     return ImageMeasurements(np.log(intensity[rows]), size[rows], shares, anchor)
 
 
 def find_scales(
     images: Sequence[ImageMeasurements],
     tables: Sequence[pd.DataFrame],
-    card: ModelCard,
+    reference: ApparentSize,
+    scale: ScaleReference,
     prior: tuple[float, float] | None = None,
 ) -> tuple[SessionScale, list[ConstrainedMixture]]:
     """Find the scales of the images of a session.
@@ -81,8 +82,10 @@ def find_scales(
         From `measure_image`.
     tables : sequence of DataFrame
         Cluster tables of the same images.
-    card : ModelCard
-        Card of the model.
+    reference : ApparentSize
+        Reference of the apparent sizes.
+    scale : ScaleReference
+        Reference of intensities and diameters.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale.
 
@@ -93,12 +96,9 @@ def find_scales(
     scales : list of ConstrainedMixture
         Scale of each image: a solution for each mode of its posterior.
     """
-    reference = session_reference(card)
-    if reference is None or card.scale is None:
-        raise ValueError("the model has no reference of the intensity scale")
     session = fit_session(images, reference, prior)
     pairs = zip(session.images, tables, strict=True)
-    return session, [mixture_of_modes(modes, table, card.scale) for modes, table in pairs]
+    return session, [mixture_of_modes(modes, table, scale) for modes, table in pairs]
 
 
 def mixture_of_modes(

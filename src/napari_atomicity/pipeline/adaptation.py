@@ -262,7 +262,7 @@ def _analyse_files(
                 **known,
                 clusters=len(analysis.table),
                 seconds=analysis.seconds,
-                warnings=image_warnings(analysis.table),
+                warnings=image_warnings(analysis.table, analysis.parameters),
             )
             return outcome, analysis, None
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..detection import DetectionSettings, detect
+from ..detection.recording import recording_of
 from ..models.analysis import Analysis
 
 if TYPE_CHECKING:
@@ -65,9 +66,19 @@ def detect_clusters(
         micrograph,
         found.table,
         found.outlines,
-        parameters={"detection": asdict(settings)},
+        parameters={"detection": asdict(settings), **_recording(micrograph)},
         seconds=seconds,
     )
+
+
+def _recording(micrograph: Micrograph) -> dict[str, Any]:
+    """Return the effects of the recording as a parameter; none for a faithful recording.
+
+    Of a stack, the first frame that has an effect represents it.
+    """
+    frames = (recording_of(micrograph, i).provenance() for i in range(micrograph.n_frames))
+    found = next(filter(None, frames), None)
+    return {} if found is None else {"recording": found}
 
 
 def classify_clusters(
@@ -163,10 +174,11 @@ def _predict(
             result = classifier.predict(in_memory, progress, stop, symmetries=symmetries)
         del patches
         release_memory(classifier.device)
-    if scale is None and card.apparent_size is not None:
+    if scale is None and card.apparent_size is not None and card.scale is not None:
         with _timed(seconds, "scale"):
-            measured = measure_image(analysis.table, result.embedding, card)
-            scale = find_scales([measured], [analysis.table], card)[1][0]
+            references = card.apparent_size, card.scale
+            measured = measure_image(analysis.table, result.embedding, *references)
+            scale = find_scales([measured], [analysis.table], *references)[1][0]
     analysis = replace(
         analysis,
         patches=in_memory,

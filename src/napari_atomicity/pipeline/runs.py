@@ -231,7 +231,7 @@ class _Results:
                 outcome,
                 parameters=analysis.parameters,
                 seconds=analysis.seconds,
-                warnings=image_warnings(analysis.table),
+                warnings=image_warnings(analysis.table, analysis.parameters),
             )
             try:
                 self._draw(analysis, outcome)
@@ -336,7 +336,7 @@ def analyse_one(
             clusters=len(analysis.table),
             parameters=analysis.parameters,
             seconds=analysis.seconds,
-            warnings=image_warnings(analysis.table),
+            warnings=image_warnings(analysis.table, analysis.parameters),
         )
         return outcome, analysis, None if then is None else then(analysis, outcome)
 

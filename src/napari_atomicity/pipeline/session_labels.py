@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.acquisition_session import AcquisitionSession
+from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
 from ..models.intensity_scale import ConstrainedMixture
@@ -80,28 +81,40 @@ def label_session(
     ------
     ModelError
         If the model cannot be loaded or lacks the device.
+    AtomicityError
+        If an image has not been classified.
     Cancelled
         If ``stop()`` returns True.
     """
-    from ..models.classifier import Classifier, load_classifier
-    from ..models.session_images import find_scales, measure_image
+    from ..models.classifier import load_classifier
+    from ..models.session_images import find_scales, measure_image, session_reference
 
-    classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
+    classifier = load_classifier(model, device) if isinstance(model, str) else model
     card = classifier.card
-    if card.scale is None or not analyses:
+    reference = session_reference(card)
+    if card.scale is None or reference is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, len(analyses), "Finding the scales of the session")
     measured = []
     for analysis in analyses:
+        if len(analysis.embedding) != len(analysis.table):
+            raise AtomicityError(
+                f"the clusters of {analysis.micrograph.name} have not been classified",
+                advice="Classify them first",
+            )
         shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
-        measured.append(measure_image(analysis.table, analysis.embedding, card, shares))
-    session, scales = find_scales(measured, [a.table for a in analyses], card, prior)
+        measured.append(
+            measure_image(analysis.table, analysis.embedding, reference, card.scale, shares)
+        )
+    session, scales = find_scales(
+        measured, [a.table for a in analyses], reference, card.scale, prior
+    )
     labelled, n_changed = [], 0
     for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
         check(stop)
         report(progress, done, len(analyses), f"Labelling {analysis.micrograph.name}")
         if is_same_scale(analysis.scale, scale):
-            labelled.append(replace(analysis, scale=scale))
+            labelled.append(analysis)
             continue
         labelled.append(apply_scale(analysis, classifier, scale, stop=stop))
         n_changed += 1

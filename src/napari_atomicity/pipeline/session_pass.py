@@ -177,7 +177,7 @@ class SessionPass:
             "intensity_per_atom": scale.intensity_per_atom,
             "certainty_of_scale": scale.certainty,
         }
-        outcome = replace(outcome, parameters=parameters, warnings=image_warnings(new))
+        outcome = replace(outcome, parameters=parameters, warnings=image_warnings(new, parameters))
         about = {**_metadata(labels, own, new), "scale": scale.intensity_per_atom}
         images.store.write(stem, Part(outcome, pack_part(new, outcome, about)))
         return True
@@ -272,7 +272,7 @@ def make_labelled_part(
         outcome,
         parameters=analysis.parameters,
         seconds=analysis.seconds,
-        warnings=image_warnings(analysis.table),
+        warnings=image_warnings(analysis.table, analysis.parameters),
     )
     about = _metadata(labels, own, analysis.table)
     part = make_part(analysis, outcome, classifier.card, draw, small, about, stored)

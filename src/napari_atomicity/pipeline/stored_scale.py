@@ -19,7 +19,7 @@ from ..models.scaled_predictions import (
     predict_solutions,
     probabilities_by_solution,
 )
-from ..models.session_images import measure_image
+from ..models.session_images import measure_image, session_reference
 from ..models.session_scale import ImageMeasurements
 
 FORM = 1
@@ -55,9 +55,10 @@ class StoredScale:
         card : ModelCard
             Card of the model.
         """
-        if card.scale is None or analysis.scale is None:
+        reference = session_reference(card)
+        if reference is None or card.scale is None or analysis.scale is None:
             return None
-        measurements = measure_image(analysis.table, analysis.embedding, card)
+        measurements = measure_image(analysis.table, analysis.embedding, reference, card.scale)
         return cls(measurements, analysis.scale, analysis.own_predictions)
 
     def label(

@@ -89,8 +89,10 @@ def read_image(
 def _read_table(
     db: sqlite3.Connection, image_id: int, image: str
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    stored = {row[1] for row in db.execute("PRAGMA table_info(clusters)")}
+    recording = [name for name in tables.RECORDING if name in stored]
     clusters = pd.read_sql_query(
-        f"SELECT cluster_id, {', '.join(MEASURED)}, label_corrected, track_id, "
+        f"SELECT cluster_id, {', '.join([*MEASURED, *recording])}, label_corrected, track_id, "
         "coalesce(model_id, '') AS model_id, outline FROM clusters WHERE image_id = ? "
         "ORDER BY cluster_id",
         db,
@@ -106,6 +108,7 @@ def _read_table(
     predicted = with_probabilities(db, predicted)
     if clusters["track_id"].isna().all():  # nobody has linked them
         clusters = clusters.drop(columns="track_id")
+    clusters = clusters.drop(columns=[n for n in recording if clusters[n].isna().all()])
     # Columns that no model of this image gives are not there, rather than empty.
     added = [n for n in tables.OPTIONAL if n in predicted and predicted[n].isna().all()]
     predicted = predicted.drop(columns=added)

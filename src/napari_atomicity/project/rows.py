@@ -25,9 +25,11 @@ LOGGED = (
     "model_id",
 )  # fmt: skip
 """Columns that the log of corrections needs."""
+NOT_PREDICTED = ("excluded", "track_id", *tables.RECORDING)
+"""Optional columns that no model gives."""
 PREDICTED = (
     "label_predicted", "confidence", "prediction_set", "ood_score", "umap_1", "umap_2",
-    *(name for name in tables.OPTIONAL if name not in ("excluded", "track_id")),
+    *(name for name in tables.OPTIONAL if name not in NOT_PREDICTED),
 )  # fmt: skip
 """Columns that a model gives."""
 
@@ -102,12 +104,13 @@ def _write_clusters(
         [(new[i]["label_corrected"], new[i].get("track_id"), image_id, i) for i in only_label],
     )
     whole = [i for i in changed if i not in set(only_label)]
+    written = (*MEASURED, *tables.RECORDING)
     db.executemany(
-        f"INSERT OR REPLACE INTO clusters (image_id, cluster_id, {', '.join(MEASURED)}, "
-        f"label_corrected, track_id, model_id, outline) VALUES ({_marks(len(MEASURED) + 6)})",
+        f"INSERT OR REPLACE INTO clusters (image_id, cluster_id, {', '.join(written)}, "
+        f"label_corrected, track_id, model_id, outline) VALUES ({_marks(len(written) + 6)})",
         [
             (
-                image_id, i, *map(new[i].get, MEASURED),
+                image_id, i, *map(new[i].get, written),
                 new[i]["label_corrected"], new[i].get("track_id"), new[i]["model_id"] or None,
                 outlines[i],
             )
@@ -197,9 +200,10 @@ def same_clusters(before: Analysis | None, after: Analysis | None) -> bool:
     if before is None or after is None or before.regions is not after.regions:
         return False
     a, b = before.table, after.table
-    tracked = ["track_id" in table.columns for table in (a, b)]
-    if any(tracked) and not (all(tracked) and a["track_id"].equals(b["track_id"])):
-        return False
+    for name in ("track_id", *tables.RECORDING):
+        present = [name in table.columns for table in (a, b)]
+        if any(present) and not (all(present) and a[name].equals(b[name])):
+            return False
     return len(a) == len(b) and all(
         np.array_equal(a[name].to_numpy(), b[name].to_numpy(), equal_nan=a[name].dtype.kind == "f")
         for name in ("cluster_id", *MEASURED, "label_corrected")

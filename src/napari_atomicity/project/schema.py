@@ -191,6 +191,12 @@ CREATE TABLE image_sessions (
 );
 """
 
+# Effects of the recording on a cluster; NULL in files of earlier versions.
+_SIXTH = """
+ALTER TABLE clusters ADD COLUMN clipped REAL;
+ALTER TABLE clusters ADD COLUMN response REAL;
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -211,6 +217,7 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_THIRD),
     _script(_FOURTH),
     _script(_FIFTH),
+    _script(_SIXTH),
 )
 """Step i upgrades a file of schema i to schema i + 1; schema 0 is an empty file."""
 

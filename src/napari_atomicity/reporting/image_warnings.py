@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import AGGREGATE, UNKNOWN
-from ..statistics.ratios import CONDITIONS_DIFFER, counted, images_that_differ
+from ..statistics.ratio_notes import CONDITIONS_DIFFER
+from ..statistics.ratios import clipped_images, counted, images_that_differ
 from .template_data import sentence
 
 LOW_CONFIDENCE = 0.7
@@ -17,13 +21,17 @@ MAX_FRACTION = 0.2
 """Fraction of unusual clusters above which a warning is given."""
 
 
-def image_warnings(table: pd.DataFrame) -> tuple[str, ...]:
+def image_warnings(
+    table: pd.DataFrame, parameters: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """Return what a reader should know before using the results of one image.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Cluster table of the image.
+    parameters : mapping, optional
+        Parameters of the analysis; "recording" contains the effects of the recording.
 
     Returns
     -------
@@ -48,6 +56,7 @@ def image_warnings(table: pd.DataFrame) -> tuple[str, ...]:
         )
     if images_that_differ(table):
         found.append(sentence(CONDITIONS_DIFFER))
+    found += recording_warnings(table, (parameters or {}).get("recording", {}))
     for concerned, text in (
         (table["label"] == UNKNOWN, "belong to no class of the model (unknown)"),
         (table["label"] == AGGREGATE, "are aggregates and belong to no class"),
@@ -57,3 +66,50 @@ def image_warnings(table: pd.DataFrame) -> tuple[str, ...]:
         if concerned.mean() > MAX_FRACTION:
             found.append(f"{concerned.sum()} of {len(table)} clusters {text}.")
     return tuple(found)
+
+
+def recording_warnings(table: pd.DataFrame, recording: Mapping[str, Any]) -> list[str]:
+    """Return how the recording limits the intensities of an image.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Cluster table of the image.
+    recording : mapping
+        ``Recording.provenance()`` of the image; empty if nothing was found.
+
+    Returns
+    -------
+    list of str
+        One sentence per warning.
+    """
+    found = []
+    if clipped_images(table):
+        n = int((table["clipped"] > 0).sum())
+        found.append(
+            f"{n} of {len(table)} clusters contain clipped pixels, at the upper limit of the "
+            "recorded range: their intensity is an estimate. Export images without saturation, "
+            "with 16 bits."
+        )
+    response = table["response"].dropna() if "response" in table.columns else pd.Series(dtype=float)
+    if len(response) and response.min() < response.max():
+        found.append(
+            f"The response of the recording differs across the image (clusters: "
+            f"{response.min():.2f} to {response.max():.2f} of the mean): intensities are corrected."
+        )
+    if recording.get("ambiguous_shading"):
+        found.append(
+            "The level of the support changes smoothly across the image, and its noise does not "
+            "tell whether the response of the detector does, too: intensities are not corrected."
+        )
+    if recording.get("nonlinear"):
+        found.append(
+            "The grey levels are not a linear function of the intensity, as after a gamma "
+            "correction: numbers of atoms are biased. Use the images as recorded."
+        )
+    if recording.get("at_lower_limit", 0) > 0:
+        found.append(
+            f"{100 * recording['at_lower_limit']:.0f} % of the pixels are at the lower limit of "
+            "the recorded range: the level of the support is uncertain."
+        )
+    return found

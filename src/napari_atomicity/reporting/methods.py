@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .._version import __version__
-from ..core.cluster_table import AGGREGATE, UNKNOWN
+from ..core.cluster_table import AGGREGATE, ALL, UNKNOWN
 from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
 from ..statistics.agreement import CONSENSUS, removed_clusters
@@ -267,8 +267,13 @@ def _card(card: ModelCard) -> str:
     of = " simulated" if source.endswith("simulation") else ""
     known = card.scores.get("test") or card.scores.get("held_out") or {}
     if {"accuracy", "clusters"} <= known.keys():
+        how = ""
+        if "held_out_known_scale" in card.scores:
+            how = ", with the intensity scale found as in an analysis,"
+        elif "test" not in card.scores and source in ("folder", "corrected labels"):
+            how = ", shuffled into mixtures,"
         text += (
-            f" Its accuracy on {known['clusters']}{of} clusters of held-out images is "
+            f" Its accuracy on {known['clusters']}{of} clusters of held-out images{how} is "
             f"{known['accuracy']:.3f}."
         )
     text += f" Intended use: {card.intended_use.rstrip('.')}." if card.intended_use else ""
@@ -314,8 +319,8 @@ def _counting(
     )
     if str(of_all["method"].iloc[0]).startswith("counted"):
         text += " They also include the classification error estimated from the probabilities."
-    notes = [str(note) for note in dict.fromkeys(of_all["note"]) if note]
-    text += "".join(f" {note[:1].upper()}{note[1:]}." for note in notes)
+    notes = [str(note) for note in dict.fromkeys(ratios.loc[ratios["scope"] == ALL, "note"])]
+    text += "".join(f" {note[:1].upper()}{note[1:]}." for note in notes if note)
     if comparison is not None and comparison.mean_absolute_error is not None:
         r2 = (
             f"R² is not defined ({comparison.why_no_r2})"

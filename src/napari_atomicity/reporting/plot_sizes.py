@@ -302,8 +302,9 @@ def _unit(data: pd.DataFrame) -> str:
 def intensity_line(data: pd.DataFrame) -> tuple[float, float]:
     """Return the slope of the proportional line, per atom, and the relative scatter.
 
-    The slope is the median of intensity divided by number of atoms, the scatter is 1.4826 times
-    the median absolute deviation of its logarithm.
+    Labels follow from intensities to a large part, and the scale of an image is fitted to the
+    classes, so that the slope is no check of either. It is the median of intensity divided by
+    number of atoms, the scatter is 1.4826 times the median absolute deviation of its logarithm.
     """
     if not len(data):
         return np.nan, np.nan
@@ -361,10 +362,10 @@ def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> 
 def _describe_intensity(data: pd.DataFrame) -> str:
     slope, scatter = intensity_line(data)
     if _unit(data) == "intensity_atoms":
-        text = f"Slope {slope:.3f} (1 for the scale estimated from the image)"
+        text = "No check of the labels: the intensity scale was fitted to these classes"
     else:
         text = f"Slope {slope:.4g} counts nm² per atom"
-    return f"{text}, scatter {per_cent(scatter)}, {len(data)} complete, isolated clusters."
+    return f"{text}. Scatter {per_cent(scatter)}, {len(data)} complete, isolated clusters."
 
 
 def _intensity_row(row: Any) -> str:
@@ -377,8 +378,9 @@ def _intensity_row(row: Any) -> str:
 
 INTENSITY = Plot(
     "Intensity and atoms",
-    "Integrated intensity against the number of atoms of the label; points on the line agree with "
-    "the label.",
+    "Integrated intensity against the number of atoms of the label. The line is no check of the "
+    "labels: they follow from the intensity, whose scale was fitted to the classes. The scatter "
+    "about it, and single clusters far from it, tell more.",
     intensity_data,
     draw_intensity,
     row_of_cluster,

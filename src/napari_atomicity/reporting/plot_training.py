@@ -54,7 +54,7 @@ def draw_learning_curve(
     epoch, n = np.arange(1, len(history) + 1), max(epochs, len(history))
     above, below = stack_panels(figure, look, (1, 1))
     low = math.floor(10 * accuracy.min()) / 10 if accuracy.min() < 1 else 0.9
-    above.set_title(f"Held-out accuracy: {100 * accuracy[-1]:.1f} %")
+    above.set_title(f"Held-out accuracy of the network: {100 * accuracy[-1]:.1f} %")
     above.set(ylim=(low, 1.0), yticks=(low, 1.0), yticklabels=(f"{100 * low:.0f} %", "100 %"))
     draw_line(above, look, epoch, accuracy, _HELD_OUT)
     losses = np.concatenate([training, held_out])

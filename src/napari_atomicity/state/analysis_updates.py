@@ -71,7 +71,7 @@ def _parameters(analysis: Analysis, result: Analysis) -> dict[str, Any]:
 def _unpredicted(table: pd.DataFrame) -> pd.DataFrame:
     """Without what a model says; which clusters are one over time is no matter of a model."""
     mine = ["label_corrected", "label", "label_predicted"]
-    kept = (set(tables.BEFORE_PROBABILITIES) - {"confidence"}) | {"track_id"}
+    kept = (set(tables.BEFORE_PROBABILITIES) - {"confidence"}) | {"track_id", *tables.RECORDING}
     gone = set(table.columns) - kept
     return tables.settle_labels(
         table.drop(columns=[*gone, *mine[1:]]).assign(label_predicted="", label="")

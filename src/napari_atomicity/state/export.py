@@ -199,7 +199,7 @@ class _Export:
                     clusters=len(analysis.table),
                     parameters=analysis.parameters,
                     seconds=analysis.seconds,
-                    warnings=image_warnings(analysis.table),
+                    warnings=image_warnings(analysis.table, analysis.parameters),
                 )
             )
         return [*assign_sessions(done, self.contents.sessions), *self.contents.others]

@@ -35,6 +35,7 @@ from .point_tables import (
     match_image_names,
     prepare_points,
 )
+from .scores import not_analysed
 
 TOLERANCES_NM = (0.05, 0.1, 0.15, 0.2, 0.3)
 """Additional tolerances in nm at which scores are given."""
@@ -78,6 +79,7 @@ def evaluate_points(
     pixel_size_nm: float | None = None,
     images: Sequence[str] = (),
     seed: int = 0,
+    analysed: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Score detected points against labelled ones.
 
@@ -93,19 +95,22 @@ def evaluate_points(
     tolerance_nm : float
         Maximum distance of a match in nm.
     pixel_size_nm : float, optional
-        Pixel size in nm of tables in pixels; from rows given in both units if None.
+        Of tables in pixels; from rows given in both units if None.
     images : sequence of str
-        Names of images of the truth, including those without labelled atoms.
+        Images of the truth, including those without labelled atoms.
     seed : int
         Seed of the bootstrap.
+    analysed : sequence of str, optional
+        Analysed images; others of the truth are named and not scored. Default: those with
+        predictions; all if there is no prediction.
 
     Returns
     -------
     dict
-        Ready for JSON: ``detection`` at the tolerance (counts, precision, recall and f1 with
-        ``_low`` and ``_high``, mean and r.m.s. distance), ``by_tolerance``, ``published_rule``
-        (boxes), ``negatives`` (accuracy), ``uncertain`` and ``per_image``. Undefined scores are
-        None.
+        Ready for JSON: ``images_not_analysed``, ``detection`` at the tolerance (counts, precision,
+        recall and f1 with ``_low`` and ``_high``, mean and r.m.s. distance), ``by_tolerance``,
+        ``published_rule`` (boxes), ``negatives`` (accuracy), ``uncertain`` and ``per_image``.
+        Undefined scores are None.
 
     Raises
     ------
@@ -113,16 +118,12 @@ def evaluate_points(
         If positions, names of images, frames or a required pixel size are missing, or names are
         ambiguous.
     """
-    if not (np.isfinite(tolerance_nm) and tolerance_nm > 0):
-        raise TableError(f"a tolerance of {tolerance_nm:g} nm is not positive")
-    fields, known, foreign = _matched_fields(predicted, truth, images, pixel_size_nm)
-    tolerances = sorted({*TOLERANCES_NM, float(tolerance_nm)})
-    by_tolerance = {tolerance: _at(fields, tolerance, seed) for tolerance in tolerances}
+    fields, names = _matched_fields(predicted, truth, images, pixel_size_nm, analysed)
+    by_tolerance = _by_tolerance(fields, tolerance_nm, seed)
     columns = lower_case_columns(truth)
     return {
         "kind": "points",
-        "images": len(known),
-        "images_not_in_truth": foreign,
+        **names,
         "tolerance_nm": float(tolerance_nm),
         "detection": by_tolerance[float(tolerance_nm)],
         "by_tolerance": list(by_tolerance.values()),
@@ -133,13 +134,24 @@ def evaluate_points(
     }
 
 
+def _by_tolerance(
+    fields: list[PointField], tolerance_nm: float, seed: int
+) -> dict[float, dict[str, Any]]:
+    """Compute the scores at the usual tolerances and at the wanted one, in order."""
+    if not (np.isfinite(tolerance_nm) and tolerance_nm > 0):
+        raise TableError(f"a tolerance of {tolerance_nm:g} nm is not positive")
+    tolerances = sorted({*TOLERANCES_NM, float(tolerance_nm)})
+    return {tolerance: _at(fields, tolerance, seed) for tolerance in tolerances}
+
+
 def _matched_fields(
     predicted: pd.DataFrame,
     truth: pd.DataFrame,
     images: Sequence[str],
     pixel_size_nm: float | None,
-) -> tuple[list[PointField], list[str], list[str]]:
-    """Return the fields of the truth, its images, and predicted images that are not in it."""
+    analysed: Sequence[str] | None,
+) -> tuple[list[PointField], dict[str, Any]]:
+    """Return the fields of the truth, and the entries that count or name images."""
     found = prepare_points(predicted, "the table of predictions")
     labelled = prepare_points(truth, "truth")
     known = list(dict.fromkeys([*labelled["image"], *images]))
@@ -149,8 +161,17 @@ def _matched_fields(
     foreign = sorted(name for name, partner in names.items() if partner is None)
     found = found.assign(image=found["image"].map(names).astype(object))
     found = found[found["image"].notna()].reset_index(drop=True)
+    missing = []
+    if both_named:
+        missing = not_analysed(known, names, analysed, begins=True)
+        labelled = labelled[~labelled["image"].isin(missing)]
+        known = [name for name in known if name not in missing]
     labelled, empty = labelled[labelled["atom"]], labelled[~labelled["atom"]]
-    return collect_fields(known, found, labelled, empty, pixel_size_nm), known, foreign
+    return collect_fields(known, found, labelled, empty, pixel_size_nm), {
+        "images": len(known),
+        "images_not_in_truth": foreign,
+        "images_not_analysed": missing,
+    }
 
 
 def rates(counts: Counts, seed: int = 0) -> dict[str, float | None]:

@@ -25,10 +25,11 @@ A plain two-level bootstrap counts the variance within images twice, because dra
 includes it [3]_. Therefore, of J images, the clusters of each drawn image are drawn J times, with a
 weight of 1/J. Then the variance is right for images that differ by chance alone, for any J.
 
-The interval of counted labels includes expected classification errors (`classification_error`);
-resamples of adjusted fractions draw the calibration of the model as well. No bootstrap includes
-images that were not recorded: with fewer than about five images that differ by more than chance,
-the interval of ``all`` is too narrow.
+The interval of counted labels includes expected classification errors (`classification_error`) as
+the probabilities give them, cluster by cluster; resamples of adjusted fractions draw the
+calibration of the model as well. An intensity scale that is wrong for a whole image is included as
+far as the probabilities allow for it. No bootstrap includes images that were not recorded: with
+fewer than about five images that differ by more than chance, the interval of ``all`` is too narrow.
 
 References
 ----------
@@ -42,7 +43,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -55,16 +56,14 @@ from ..core.errors import ModelError
 from ..core.progress import Stop, check
 from .intervals import adjusted_interval, variance_factor, widen_interval, wilson_interval
 from .prevalence import METHODS, Evidence, unavailable
+from .ratio_notes import SEPARATOR, ImageLimits, ratio_notes
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
 
 
-CONDITIONS_DIFFER = (
-    "conditions differ from the training of the model: adapt before trusting these ratios"
-)
-"""Note on ratios of images whose conditions differ from the training of the model."""
-
+MIN_CLIPPED_FRACTION = 0.01
+"""Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
 SCHEMA = (
     Column("scope", TEXT, "", 'name of the image, or "all"'),
     Column("class", TEXT, "", "class of the model, or a label that is no class"),
@@ -73,7 +72,12 @@ SCHEMA = (
     Column("fraction_low", "float64", "", "lower end of the interval of the fraction"),
     Column("fraction_high", "float64", "", "upper end of the interval of the fraction"),
     Column("method", TEXT, "", "method by which the fractions were estimated"),
-    Column("note", TEXT, "", "what limits the use of the row; empty for most"),
+    Column(
+        "note",
+        TEXT,
+        "",
+        "what limits the use of the row; empty for most",
+    ),
 )
 """Columns of a table of ratios."""
 COLUMNS = [column.name for column in SCHEMA]
@@ -91,6 +95,8 @@ def class_ratios(
     method: str = "counted",
     card: ModelCard | None = None,
     stop: Stop | None = None,
+    *,
+    limits: Mapping[str, ImageLimits] | None = None,
 ) -> pd.DataFrame:
     """Compute counts and fractions of the classes per image and for all images, with intervals.
 
@@ -117,6 +123,8 @@ def class_ratios(
         Card of the model that classified the clusters; the adjusted methods require it.
     stop : callable, optional
         Called before each scope.
+    limits : mapping of str to ImageLimits, optional
+        Image → properties that limit the use of its labels, for the column ``note``.
 
     Returns
     -------
@@ -129,7 +137,8 @@ def class_ratios(
     ValueError, ModelError, Cancelled
         If an argument is invalid, the method is unavailable, or ``stop()`` is true.
     """
-    source = _RatioSource(table, classes, images, _Method(method, card, level, n_bootstrap, seed))
+    how = _Method(method, card, level, n_bootstrap, seed)
+    source = _RatioSource(table, classes, images, how, limits or {})
     return source.compute([*source.images, ALL] if scope is None else [scope], stop)
 
 
@@ -205,6 +214,7 @@ class _RatioSource:
         classes: Sequence[str] | None,
         images: Iterable[str] | None,
         method: _Method,
+        limits: Mapping[str, ImageLimits],
     ) -> None:
         in_ratios = table[counted(table)]
         refuse_unavailable(method.name, method.card, in_ratios)
@@ -216,6 +226,11 @@ class _RatioSource:
         self._counts = _counts(table, self.images, [*self.classes, *NON_CLASS_LABELS])
         self._other_labels = [n for n in NON_CLASS_LABELS if (table["label"] == n).any()]
         self._differing = images_that_differ(table)
+        clipped = clipped_images(table)
+        self._limits = [
+            replace(limits.get(name, ImageLimits()), is_clipped=name in clipped)
+            for name in self.images
+        ]
         probable = [c for c in classes_of(table) if c in self.classes]
         self._evidence = Evidence.from_table(
             in_ratios, self.classes, method.model_classes or probable
@@ -256,7 +271,6 @@ class _RatioSource:
         fractions = self.method.fractions(evidence)
         without = np.full(len(self._other_labels), np.nan)
         description = self.method.describe(is_all)
-        differs = bool(self._differing) if is_all else scope in self._differing
         return pd.DataFrame(
             {
                 "scope": scope,
@@ -264,9 +278,19 @@ class _RatioSource:
                 "count": number[labels].to_numpy(),
                 **{which: np.append(values, without) for which, values in fractions.items()},
                 "method": [description] * len(self.classes) + ["counted"] * len(self._other_labels),
-                "note": CONDITIONS_DIFFER if differs else "",
+                "note": self._note(scope),
             }
         )
+
+    def _note(self, scope: str) -> str:
+        """Return the reasons that limit the use of the ratios of a scope."""
+        counts, differs = self._counts[:, : len(self.classes)].sum(axis=1), bool(self._differing)
+        rows = list(range(len(self.images)))
+        if scope != ALL:
+            rows = [self._row[scope]] if scope in self._row else []
+            differs = scope in self._differing
+        notes = ratio_notes(counts[rows].tolist(), [self._limits[i] for i in rows], differs)
+        return SEPARATOR.join(notes)
 
     def _counts_of(self, scope: str) -> np.ndarray:
         if scope == ALL:
@@ -319,6 +343,14 @@ def images_that_differ(table: pd.DataFrame) -> set[str]:
     if "conditions_differ" not in table.columns:
         return set()
     return set(table.loc[flags(table["conditions_differ"]), "image"].astype(str))
+
+
+def clipped_images(table: pd.DataFrame) -> set[str]:
+    """Return the images whose clusters have lost intensity at the upper limit of the range."""
+    if "clipped" not in table.columns:
+        return set()
+    mean = table["clipped"].astype(float).fillna(0).groupby(table["image"].astype(str)).mean()
+    return set(mean.index[mean >= MIN_CLIPPED_FRACTION])
 
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:

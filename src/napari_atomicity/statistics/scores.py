@@ -12,7 +12,7 @@ prediction with such a label counts as unlabelled.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
@@ -34,8 +34,11 @@ def evaluate(
     truth: pd.DataFrame,
     tolerance_nm: float | None = None,
     images: pd.DataFrame | None = None,
+    analysed: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Score predicted clusters against true ones.
+
+    Images of the truth that were not analysed are named and not scored.
 
     Parameters
     ----------
@@ -44,20 +47,23 @@ def evaluate(
         Images that are not in the truth are ignored.
     truth : pandas.DataFrame
         A cluster table, or one with ``image, y_px, x_px, label`` and, if known, ``diameter_nm`` and
-        ``border`` (or ``touches_border``). All clusters of an image without predictions are missed.
+        ``border`` (or ``touches_border``).
     tolerance_nm : float, optional
         Maximum distance of a match in nm; by diameter if None.
     images : pandas.DataFrame, optional
         Images of the truth: ``image`` and, if known, ``px_nm`` and ``sample``, including images
         without true clusters. Without it the pixel size follows from positions in both nm and
         pixels, and all images belong to one sample.
+    analysed : sequence of str, optional
+        Images that were analysed, including those in which nothing was found. Default: those with
+        predictions; all if there is no prediction.
 
     Returns
     -------
     dict
-        Ready for JSON: ``detection``, ``classification`` of the matched and labelled clusters,
-        ``labelled_fraction``, ``end_to_end_accuracy`` (right labels among all true clusters of a
-        class) and ``ratios`` over samples. Undefined scores are None.
+        Ready for JSON: ``images_not_analysed``, ``detection``, ``classification`` of the matched
+        and labelled clusters, ``labelled_fraction``, ``end_to_end_accuracy`` (right labels among
+        all true clusters of a class) and ``ratios`` over samples. Undefined scores are None.
 
     Raises
     ------
@@ -67,16 +73,52 @@ def evaluate(
     truth = _prepared(truth, "the truth")
     predicted = _prepared(predicted, "the table of predictions")
     info = _image_information(truth, images)
-    predicted, foreign = _restrict_to(predicted, list(info.index))
+    known = list(info.index)
+    missing = not_analysed(known, predicted["image"], analysed)
+    predicted, foreign = _restrict_to(predicted, known)
+    truth = truth[~truth["image"].isin(missing)].reset_index(drop=True)
+    info = info.drop(index=missing)
     truth["label"] = truth["label"].where(~truth["label"].str.lower().isin(_NO_CLASS), "")
     predicted["label"] = _canonical(predicted["label"], _ordered(truth["label"]))
     partner = _match_all(predicted, truth, info["px_nm"], tolerance_nm)
     return {
         "images": len(info),
         "images_not_in_truth": foreign,
+        "images_not_analysed": missing,
         "tolerance_nm": tolerance_nm,
         **_scores(predicted, truth, partner, info["sample"]),
     }
+
+
+def not_analysed(
+    known: list[str],
+    found: Iterable[str],
+    analysed: Sequence[str] | None,
+    begins: bool = False,
+) -> list[str]:
+    """List the images of the truth that were not analysed.
+
+    Parameters
+    ----------
+    known : list of str
+        Image names of the truth.
+    found : iterable of str
+        Image names of the predictions.
+    analysed : sequence of str, optional
+        Names of all analysed images. If None, those of the predictions; all if there are none.
+    begins : bool
+        See `truth_names`.
+
+    Returns
+    -------
+    list of str
+        Names in the truth, sorted.
+    """
+    found = dict.fromkeys(found)
+    if not found and analysed is None:
+        return []
+    names = [truth_names(images, known, begins) for images in (found, analysed or [])]
+    return sorted(set(known).difference(*(of.values() for of in names)))
 
 
 def _restrict_to(predicted: pd.DataFrame, known: list[str]) -> tuple[pd.DataFrame, list[str]]:

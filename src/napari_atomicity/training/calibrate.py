@@ -26,6 +26,7 @@ from .held_out import (
     stack_labelled,
     stack_labels,
 )
+from .scaling import right_scales
 
 DRIFT_QUANTILE = 0.99
 COUNT_LEVEL = 0.95
@@ -70,7 +71,7 @@ def finalize_model(
     card = fit_calibration(card, tensors, held_out, device)
     if train is not None:
         tensors = {**tensors, **class_means(card, tensors, train, device)}
-    predictions = predict_images(card, tensors, held_out, device)
+    predictions = predict_images(card, tensors, held_out, device, right_scales)
     card = replace(
         card,
         **_distance_limits(predictions, tensors),
@@ -114,7 +115,7 @@ def fit_calibration(
     """
     c = len(card.classes)
     bare = replace(card, temperature=1.0, bias=(), combination=None)
-    images = predict_images(bare, tensors, held_out, device)
+    images = predict_images(bare, tensors, held_out, device, right_scales)
     label = stack_labels(images)
     weight = _class_balanced(label, c)
     log_p = np.log(
@@ -266,7 +267,7 @@ def class_means(
     dict of str to ndarray
         ``ood.mean`` (C, D) and ``ood.whitening`` (D, D).
     """
-    images = predict_images(card, tensors, train, device)
+    images = predict_images(card, tensors, train, device, right_scales)
     embedding = stack_labelled(images, [s.embedding for s in images]).astype(np.float64)
     label = stack_labels(images)
     mean = np.stack([embedding[label == i].mean(axis=0) for i in range(len(card.classes))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 from ..core.devices import choose_device
 from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
-from ..models.intensity_scale import intensity_per_atom
+from ..models.intensity_scale import SURE, usable
 from .data import PatchSet
 from .evaluation import scores
 from .request import FolderSource, SimulationSource, TrainRequest
+from .scaling import known_scales, scale_is_off, scales_of_session
+from .score_text import SCALE_NOT_FOUND, scale_is_found
 
 
 def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str]) -> ModelCard:
@@ -50,7 +52,10 @@ def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str
         case _:
             made_of = f"corrected labels of {names}"
             data = {"source": "corrected labels", "images": images}
-    limits = "Sizes between the classes and aggregates are given the nearest class or 'unknown'."
+    limits = (
+        "Sizes between the classes are given the nearest class, hardly ever 'unknown'; aggregates "
+        "are given the nearest class or 'unknown'."
+    )
     if isinstance(source, SimulationSource):
         limits += " It was trained on simulation only."
     return ModelCard(
@@ -64,25 +69,72 @@ def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str
     )
 
 
-def check_scales(parts: Iterable[PatchSet], card: ModelCard) -> tuple[int, int]:
-    """Count the images in which the mixture misjudges a known scale, and all images of known scale.
+def score_held_out_images(
+    card: ModelCard, tensors: dict[str, np.ndarray], sets: Sequence[PatchSet], device: str
+) -> ModelCard:
+    """Add scores on held-out images as they were recorded, in place of those of their mixtures.
 
-    A scale is misjudged if it is off by more than half the smallest distance of two classes, so
-    that the network takes clusters for another class. This is more frequent in fields of one size
-    than in mixtures.
+    The scale is that of an analysis of all images (``held_out``), or the known one
+    (``held_out_known_scale``), which no analysis has. ``held_out_mixtures`` are the scores of the
+    mixtures that calibrated the model.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    sets : sequence of PatchSet
+        Clusters of size-selected images with `KNOWN_SCALE`; the last set is held out.
+    device : str
+        Device of the network.
+
+    Returns
+    -------
+    ModelCard
+        With the scores, and a sentence on its limits if the scale is often not found.
+    """
+    scores_of = card.scores
+    for name, find_scales in (("", scales_of_session), ("_known_scale", known_scales)):
+        found = scores(card, tensors, sets[-1], choose_device(device), find_scales)
+        scores_of = {**scores_of, f"held_out{name}": found}
+    scores_of = {
+        **scores_of,
+        "held_out_mixtures": card.scores["held_out"],
+        "scale": check_scales(sets, card),
+    }
+    limits = card.limits
+    if not scale_is_found(scores_of["scale"]):
+        limits = f"{limits} {SCALE_NOT_FOUND}"
+    return replace(card, scores=scores_of, limits=limits)
+
+
+def check_scales(parts: Sequence[PatchSet], card: ModelCard) -> dict[str, float]:
+    """Compare the scales that an analysis of all images finds with the known ones.
+
+    Parameters
+    ----------
+    parts : sequence of PatchSet
+        Clusters of images with `KNOWN_SCALE`.
+    card : ModelCard
+        Card of a trained model.
+
+    Returns
+    -------
+    dict of str to float
+        Numbers of ``images``, of those whose scale is ``off`` (see `scale_is_off`) and of those
+        whose scale is ``certain``, and the median ``clusters_per_image`` that tell the scale.
     """
     if card.scale is None:
         raise ValueError("a trained model has a scale")
-    limit = float(np.diff(np.sort(card.scale.log_intensity)).min()) / 2
-    off = images = 0
-    for part in parts:
-        if "known_intensity_per_atom" in part.table:
-            for _, image in part.table.groupby("image"):
-                known_scale = float(image["known_intensity_per_atom"].iloc[0])
-                found = intensity_per_atom(image, card.scale)
-                off += abs(np.log(found / known_scale)) > limit
-                images += 1
-    return int(off), images
+    tables = [table for part in parts for _, table in part.table.groupby("image")]
+    found = scales_of_session(tables, card.scale)
+    return {
+        "images": len(tables),
+        "off": sum(map(scale_is_off, found, tables)),
+        "certain": sum(scale.certainty >= SURE for scale in found),
+        "clusters_per_image": float(np.median([usable(table).sum() for table in tables])),
+    }
 
 
 def score_test_fields(

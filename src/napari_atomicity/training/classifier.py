@@ -27,7 +27,13 @@ from .checkpoint import Checkpoint
 from .data import PatchSet
 from .fit import OnEpoch, best_epoch, fit_network
 from .mixtures import shuffle_into_mixtures
-from .scaling import find_scale, fit_scale_reference, scale_patches, select_classes
+from .scaling import (
+    find_scale,
+    fit_class_diameters,
+    fit_scale_reference,
+    scale_patches,
+    select_classes,
+)
 from .settings import TrainingSettings
 
 REFERENCES_PER_CLASS = 300
@@ -128,6 +134,7 @@ def _scale_sets(
     classes = card.classes
     reference = card.scale or fit_scale_reference(train, classes)
     thresholds = _thresholds(train, classes, reference)
+    densities = fit_class_diameters(train, classes, reference)
     left_out = _left_out(train, classes)
     mixed_train, mixed_held_out = (
         shuffle_into_mixtures(part, classes, seed) for part in (train, held_out)
@@ -135,7 +142,9 @@ def _scale_sets(
     train = select_classes(scale_patches(train, reference)[0], classes)
     held_out = select_classes(scale_patches(held_out, reference)[0], classes)
     data = {**card.data, **_counts_of_sets(train, held_out, classes), "left_out": left_out}
-    card = replace(card, scale=reference, thresholds=thresholds, data=data)
+    card = replace(
+        card, scale=reference, thresholds=thresholds, diameter_density=densities, data=data
+    )
     return card, _ScaledSets(train, held_out, mixed_train, mixed_held_out)
 
 

@@ -13,6 +13,8 @@ from ..models.intensity_scale import usable
 from ..statistics.scores import atoms_of
 
 MATCH_NM = 0.35
+KNOWN_SCALE = "known_intensity_per_atom"
+"""Column of the intensity of one atom in the image, if it follows from the known classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,7 @@ def split_by_image(table: pd.DataFrame, share: float, rng: np.random.Generator) 
 
 
 def with_known_scale(part: PatchSet) -> PatchSet:
-    """Add ``known_intensity_per_atom``: per image, the median of intensity / atoms of its class.
+    """Add `KNOWN_SCALE`: per image, the median of intensity / atoms of its class.
 
     The number of atoms is known, and so is the scale: no mixture needs to be fitted. Clusters that
     touch others or the border count only in images that have no other.
@@ -106,7 +108,7 @@ def with_known_scale(part: PatchSet) -> PatchSet:
     whole = ratio.where(usable(table)).groupby(table["image"]).transform("median")
     anyhow = ratio.groupby(table["image"]).transform("median")
     known = whole.fillna(anyhow).fillna(1.0)
-    return replace(part, table=table.assign(known_intensity_per_atom=known))
+    return replace(part, table=table.assign(**{KNOWN_SCALE: known}))
 
 
 def match(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..core.model_card import ModelCard
-from ..models.estimators import class_sizes, combination, count_atoms
+from ..models.estimators import (
+    Estimator,
+    class_sizes,
+    combination,
+    count_atoms,
+    diameter,
+    network,
+)
 from ..models.out_of_distribution import out_of_distribution
 from .data import PatchSet
-from .held_out import predict_images, stack_labelled, stack_labels
+from .held_out import HeldOutPredictions, predict_images, stack_labelled, stack_labels
+from .scaling import FindScales, scales_by_image
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -22,7 +31,11 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> flo
 
 
 def scores(
-    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    part: PatchSet,
+    device: torch.device,
+    find_scales: FindScales = scales_by_image,
 ) -> dict[str, Any]:
     """Compute accuracy, confusion, calibration and coverage on labelled images.
 
@@ -36,16 +49,17 @@ def scores(
         Labelled clusters, raw channel in counts.
     device : torch.device
         Device of the network.
+    find_scales : callable, optional
+        See `predict_images`.
 
     Returns
     -------
     dict of str to Any
         The scores.
     """
-    images = predict_images(card, tensors, part, device)
+    images = predict_images(card, tensors, part, device, find_scales)
     label = stack_labels(images)
     p = stack_labelled(images, [combination(s.known) for s in images])
-    by_network = stack_labelled(images, [s.known.network for s in images]).argmax(axis=1)
     score = stack_labelled(
         images, [out_of_distribution(s.known, s.embedding, tensors)[0] for s in images]
     )
@@ -57,7 +71,8 @@ def scores(
     out = {
         "clusters": len(label),
         "accuracy": _round((best == label).mean()),
-        "accuracy_of_network": _round((by_network == label).mean()),
+        "accuracy_of_network": _accuracy(images, network),
+        "accuracy_by_diameter": _accuracy(images, diameter),
         "recall": {
             name: _round((best == label)[label == i].mean())
             for i, name in enumerate(card.classes)
@@ -74,13 +89,30 @@ def scores(
         ),
         "unknown": _round((score > 1).mean()),
     }
+    return {**out, **_count_scores(card, images, best)}
+
+
+def _accuracy(images: Sequence[HeldOutPredictions], estimator: Estimator) -> float:
+    """Return the accuracy of one estimator alone."""
+    p = stack_labelled(images, [estimator(s.known) for s in images])
+    best = np.nan_to_num(p, nan=-1).argmax(axis=1)
+    return _round((best == stack_labels(images)).mean())
+
+
+def _count_scores(
+    card: ModelCard, images: Sequence[HeldOutPredictions], best: np.ndarray
+) -> dict[str, float]:
+    """Return the mean error of the most probable classes in atoms, and the coverage of counts."""
     sizes = class_sizes(card.classes)
-    if sizes is not None:
-        out["error_atoms"] = _round(np.abs(sizes[best] - sizes[label]).mean())
-        count = stack_labelled(images, [count_atoms(s.known) for s in images])
-        held = (count[:, 1] <= sizes[label]) & (sizes[label] <= count[:, 2])
-        out["count_interval_coverage"] = _round(held[np.isfinite(count).all(axis=1)].mean())
-    return out
+    if sizes is None:
+        return {}
+    truth = sizes[stack_labels(images)]
+    count = stack_labelled(images, [count_atoms(s.known) for s in images])
+    held = (count[:, 1] <= truth) & (truth <= count[:, 2])
+    return {
+        "error_atoms": _round(np.abs(sizes[best] - truth).mean()),
+        "count_interval_coverage": _round(held[np.isfinite(count).all(axis=1)].mean()),
+    }
 
 
 def _round(value: Any) -> float:

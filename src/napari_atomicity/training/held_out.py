@@ -12,8 +12,9 @@ import torch
 from ..core.model_card import ModelCard
 from ..models.classifier import Classifier
 from ..models.estimators import Measured
-from ..models.intensity_scale import ConstrainedMixture, fit_image
+from ..models.intensity_scale import ConstrainedMixture
 from .data import PatchSet
+from .scaling import FindScales, scales_by_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +40,13 @@ class HeldOutPredictions:
 
 
 def predict_images(
-    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    part: PatchSet,
+    device: torch.device,
+    find_scales: FindScales = scales_by_image,
 ) -> list[HeldOutPredictions]:
-    """Classify a patch set image by image, with the scale found as on real images.
+    """Classify a patch set image by image.
 
     Clusters at the border have no label: they are only a part of the cluster of their class.
 
@@ -55,6 +60,8 @@ def predict_images(
         Labelled clusters, raw channel in counts.
     device : torch.device
         Device of the network.
+    find_scales : callable, optional
+        Finds the scales of all images. Default: that of each image from its own clusters.
 
     Returns
     -------
@@ -66,10 +73,12 @@ def predict_images(
     index = {c: i for i, c in enumerate(card.classes)}
     named = part.table["truth"].map(index).fillna(-1).to_numpy(int)
     label = np.where(part.table["touches_border"].to_numpy(bool), -1, named)
-    for found in part.table.groupby("image", sort=False).indices.values():
-        rows = np.asarray(found)
-        table = part.table.iloc[rows].reset_index(drop=True)
-        scale = None if card.scale is None else fit_image(table, card.scale)
+    rows_of = [np.asarray(v) for v in part.table.groupby("image", sort=False).indices.values()]
+    tables = [part.table.iloc[rows].reset_index(drop=True) for rows in rows_of]
+    scales: Sequence[ConstrainedMixture | None] = [None] * len(tables)
+    if card.scale is not None:
+        scales = find_scales(tables, card.scale)
+    for rows, table, scale in zip(rows_of, tables, scales, strict=True):
         result = classifier.predict(patches_at(part, rows, scale))
         known = Measured(table, card, scale, result.probabilities)
         images.append(HeldOutPredictions(rows, known, result.embedding, label[rows]))

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .data import PatchSet
+from .data import KNOWN_SCALE, PatchSet
 
 CLUSTERS_PER_IMAGE = 25
+"""Mean number of clusters of a mixture."""
 SHARES = 2.0
 """Concentration of the Dirichlet distribution of the shares."""
 
@@ -21,13 +22,15 @@ SHARES = 2.0
 def shuffle_into_mixtures(part: PatchSet, classes: Sequence[str], seed: int) -> PatchSet:
     """Shuffle clusters of images of known scale into mixtures of random shares with one scale.
 
-    Every cluster occurs one time. Its intensity and its raw patch are divided by the scale of its
-    image; its scatter about the median of the image stays.
+    Every cluster occurs one time. Each class is divided over all mixtures, so that none is left for
+    mixtures of its own, in which the scale could not be found. Intensities and raw patches are
+    divided by the scale of their image, and the known scale of a mixture is 1; the scatter about
+    the median of the image stays.
 
     Parameters
     ----------
     part : PatchSet
-        With ``known_intensity_per_atom``, else it is returned unchanged. Raw channel in counts.
+        With `KNOWN_SCALE`, else it is returned unchanged. Raw channel in counts.
     classes : sequence of str
         In order.
     seed : int
@@ -39,28 +42,23 @@ def shuffle_into_mixtures(part: PatchSet, classes: Sequence[str], seed: int) -> 
         The mixtures.
     """
     table = part.table
-    if "known_intensity_per_atom" not in table:
+    if KNOWN_SCALE not in table:
         return part
     rng = np.random.default_rng(seed)
-    scale = table["known_intensity_per_atom"].to_numpy(float)
-    left = {
-        c: list(rng.permutation(np.flatnonzero((table["truth"] == c).to_numpy()))) for c in classes
-    }
+    scale = table[KNOWN_SCALE].to_numpy(float)
+    of_class = [np.flatnonzero((table["truth"] == c).to_numpy()) for c in classes]
+    n_mixtures = max(1, round(sum(map(len, of_class)) / CLUSTERS_PER_IMAGE))
     image = np.full(len(table), "", object)
-    number = 0
-    while any(left.values()):
-        there = [c for c in classes if left[c]]
-        shares = rng.dirichlet([SHARES] * len(there))
-        wanted = rng.multinomial(CLUSTERS_PER_IMAGE, shares)
-        for name, n in zip(there, wanted, strict=True):
-            taken, left[name] = left[name][:n], left[name][n:]
-            image[taken] = f"mixture {number}"
-        number += 1
+    for rows in of_class:
+        numbers = rng.multinomial(len(rows), rng.dirichlet([SHARES] * n_mixtures))
+        names = [f"mixture {i}" for i in range(n_mixtures)]
+        image[rng.permutation(rows)] = np.repeat(names, numbers)
     mixed = table.assign(
         image=image,
         origin=table["image"],
         integrated_intensity=table["integrated_intensity"] / scale,
-    ).drop(columns="known_intensity_per_atom")
+        **{KNOWN_SCALE: 1.0},
+    )
     patches = dict(part.patches)
     if "raw" in patches:
         patches["raw"] = (patches["raw"] / scale[:, None, None]).astype(np.float32)

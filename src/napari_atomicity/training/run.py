@@ -14,10 +14,10 @@ from ..core.devices import choose_device
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.files import find_model, read_model, save_model
-from .cards import check_scales, new_card, score_test_fields
+from .cards import check_scales, new_card, score_held_out_images, score_test_fields
 from .checkpoint import Checkpoint
 from .classifier import train_classifier
-from .data import PatchSet
+from .data import KNOWN_SCALE, PatchSet
 from .fit import OnEpoch
 from .out_of_distribution import can_fit_out_of_distribution, fit_out_of_distribution
 from .prepared_sets import OTHER_DRAWS, prepare_sets
@@ -98,9 +98,11 @@ def _complete(
         tensors = fit_out_of_distribution(
             card, tensors, sets["held_out"], others, choose_device(request.device), request.seed
         )
-    off, images = check_scales(sets.values(), card)
-    if images:
-        card = replace(card, scores={**card.scores, "scale": {"images": images, "off": off}})
+    if isinstance(request.source, FolderSource):
+        parts = [sets["train"], sets["held_out"]]
+        card = score_held_out_images(card, tensors, parts, request.device)
+    elif KNOWN_SCALE in sets["train"].table:
+        card = replace(card, scores={**card.scores, "scale": check_scales([*sets.values()], card)})
     if "test" in sets:
         card = score_test_fields(card, tensors, sets["test"], request.device)
     return card, tensors

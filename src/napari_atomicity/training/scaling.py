@@ -1,16 +1,82 @@
-"""Scale of training images: the intensity of one atom, known or estimated."""
+"""Scale of labelled images: the intensity of one atom, known or estimated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from ..core.apparent_size import ApparentSize
 from ..core.scale_reference import ScaleReference
-from ..models.intensity_scale import intensity_per_atom, usable
-from .data import PatchSet
+from ..models.intensity_scale import (
+    ConstrainedMixture,
+    fit_image,
+    intensity_per_atom,
+    usable,
+)
+from ..models.session_images import find_scales, measure_image
+from .data import KNOWN_SCALE, PatchSet
+from .diameter_density import fit_diameter_density
+
+FindScales = Callable[[Sequence[pd.DataFrame], ScaleReference], Sequence[ConstrainedMixture]]
+"""Function that finds the scale of each image from the cluster tables of all of them."""
+
+
+def scales_by_image(
+    tables: Sequence[pd.DataFrame], reference: ScaleReference
+) -> list[ConstrainedMixture]:
+    """Find the scale of each image from its own clusters."""
+    return [fit_image(table, reference) for table in tables]
+
+
+def scales_of_session(
+    tables: Sequence[pd.DataFrame], reference: ScaleReference
+) -> list[ConstrainedMixture]:
+    """Find the scales of images of one session as an analysis of them finds them."""
+    sizes = ApparentSize.from_diameters(reference)
+    measured = [measure_image(table, np.empty((0, 0)), sizes, reference) for table in tables]
+    return find_scales(measured, tables, sizes, reference)[1]
+
+
+def known_scales(
+    tables: Sequence[pd.DataFrame], reference: ScaleReference
+) -> list[ConstrainedMixture]:
+    """Return the known scale of each image, which no analysis has."""
+    return [_known_scale(table, reference) for table in tables]
+
+
+def right_scales(
+    tables: Sequence[pd.DataFrame], reference: ScaleReference
+) -> list[ConstrainedMixture]:
+    """Find the scale of each image from its own clusters, or take the known one if that is wrong.
+
+    Probabilities are calibrated for the right scale. A few mixtures with a scale that is one class
+    off would determine the calibration instead.
+    """
+    return [
+        _known_scale(table, reference) if scale_is_off(found, table) else found
+        for found, table in zip(scales_by_image(tables, reference), tables, strict=True)
+    ]
+
+
+def scale_is_off(found: ConstrainedMixture, table: pd.DataFrame) -> bool:
+    """Return whether the scale of an image differs from its known one by half a class or more.
+
+    The limit is half the smallest distance of two classes, beyond which clusters are taken for
+    another class. Without a known scale, it is not off.
+    """
+    if KNOWN_SCALE not in table or not len(table):
+        return False
+    limit = float(np.diff(np.sort(found.reference.log_intensity)).min()) / 2
+    return bool(abs(found.shift[0, 0] - np.log(table[KNOWN_SCALE].iloc[0])) > limit)
+
+
+def _known_scale(table: pd.DataFrame, reference: ScaleReference) -> ConstrainedMixture:
+    c = len(reference.log_intensity)
+    shift = np.array([[np.log(table[KNOWN_SCALE].iloc[0]), 0.0]])
+    return ConstrainedMixture(reference, np.ones(1), shift, np.full((1, c), 1 / c), np.ones((1, 2)))
 
 
 def find_scale(image: pd.DataFrame, reference: ScaleReference) -> float:
@@ -19,8 +85,8 @@ def find_scale(image: pd.DataFrame, reference: ScaleReference) -> float:
     In a field of one size there are no intensity ratios to recognise, and the mixture may be one
     class off. It is not used where the classes of the clusters are known.
     """
-    if "known_intensity_per_atom" in image:
-        return float(image["known_intensity_per_atom"].iloc[0])
+    if KNOWN_SCALE in image:
+        return float(image[KNOWN_SCALE].iloc[0])
     return intensity_per_atom(image, reference)
 
 
@@ -51,13 +117,35 @@ def fit_scale_reference(train: PatchSet, classes: Sequence[str]) -> ScaleReferen
     """
     table = train.table[usable(train.table) & train.table["truth"].isin(list(classes))]
     known = "true_intensity_per_atom" in table
-    per_atom = table["true_intensity_per_atom" if known else "known_intensity_per_atom"].to_numpy(
-        float
-    )
+    per_atom = table["true_intensity_per_atom" if known else KNOWN_SCALE].to_numpy(float)
     intensity = table["integrated_intensity"].to_numpy(float) / per_atom
     return ScaleReference.fit(
         intensity, table["diameter_nm"].to_numpy(float), table["truth"].to_numpy(), classes
     )
+
+
+def fit_class_diameters(
+    train: PatchSet, classes: Sequence[str], reference: ScaleReference
+) -> tuple[tuple[float, ...], ...]:
+    """Fit the densities of the diameters of the classes to complete, isolated clusters.
+
+    Parameters
+    ----------
+    train : PatchSet
+        Clusters of known class.
+    classes : sequence of str
+        Classes in order of size.
+    reference : ScaleReference
+        Reference of the same classes.
+
+    Returns
+    -------
+    tuple of tuple of float, shape (n_classes, n_residuals)
+        For `ModelCard.diameter_density`.
+    """
+    table = train.table[usable(train.table) & train.table["truth"].isin(list(classes))]
+    label = table["truth"].map(list(classes).index).to_numpy(int)
+    return fit_diameter_density(table["diameter_nm"].to_numpy(float), label, reference)
 
 
 def select_classes(part: PatchSet, classes: Sequence[str]) -> PatchSet:

@@ -39,7 +39,7 @@ from .data import PatchSet
 from .evaluation import scores
 from .held_out import HeldOutPredictions, predict_images
 from .out_of_distribution import fit_out_of_distribution, outcome
-from .scaling import scale_patches
+from .scaling import fit_class_diameters, scale_patches
 from .settings import TrainingSettings
 from .simulated import from_simulation, split_library
 
@@ -66,7 +66,7 @@ OTHER_SHARES = {"held_out": 0.6, "test": 0.4}
 
 LIMITS = (
     "Trained on simulation only. Sizes between the classes get the nearest one or 'unknown', "
-    "beside a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
+    "and a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
     "in all; other metals and supports much heavier than carbon are outside of what it knows. The "
     "intensity of one atom is found from each image's own clusters: with fewer than about ten of "
     "them, or all of one size or one unexpected shape, it can be wrong, and all labels of the "
@@ -339,6 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 limits=described.limits,
                 data={**card.data, "fields": described.data["fields"]},
             )
+            if card.scale is not None and not card.diameter_density:
+                densities = fit_class_diameters(sets["replay"], card.classes, card.scale)
+                card = replace(card, diameter_density=densities)
             card, tensors = finalize_model(
                 card, tensors, None, sets["held_out"], torch.device("cpu")
             )

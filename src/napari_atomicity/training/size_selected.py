@@ -15,7 +15,10 @@ from ..detection import detect
 from ..detection.patches import extract_patches
 from ..models.intensity_scale import usable
 from ..statistics.scores import atoms_of
-from .data import PatchSet, with_known_scale
+from .data import KNOWN_SCALE, PatchSet, with_known_scale
+
+MIN_FOR_SCALE = 3
+"""Number of clusters from which the known scale of an image is that of its clusters alone."""
 
 
 def size_selected(data_dir: Path) -> dict[str, list[Path]]:
@@ -99,10 +102,24 @@ def from_folder(
         table = detect(micrograph, stop=stop).table
         patches = extract_patches(micrograph, table, settings, 1.0, stop)
         parts.append(_clean(PatchSet(table.assign(truth=label), patches, {})))
-    whole = with_known_scale(PatchSet.join(parts))
+    whole = _pool_small_images(with_known_scale(PatchSet.join(parts)))
     classes = list(found)
     _check_classes(whole, classes, data_dir)
     return whole, classes
+
+
+def _pool_small_images(part: PatchSet) -> PatchSet:
+    """Give images of fewer than `MIN_FOR_SCALE` clusters the median scale of those of their class.
+
+    In an image of one cluster, intensity divided by atoms is its own scale, and all clusters of a
+    class would have exactly the same number of atoms.
+    """
+    table = part.table
+    few = table.groupby("image")["image"].transform("size") < MIN_FOR_SCALE
+    pooled = table[KNOWN_SCALE].where(few).groupby(table["truth"]).transform("median")
+    return replace(
+        part, table=table.assign(**{KNOWN_SCALE: table[KNOWN_SCALE].where(~few, pooled)})
+    )
 
 
 def _check_classes(part: PatchSet, classes: Sequence[str], data_dir: Path) -> None:

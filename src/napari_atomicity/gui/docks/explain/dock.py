@@ -40,6 +40,10 @@ from .facts import facts, predicted_class, probability_bars, verdict
 NOTHING_SELECTED = "Select a cluster in the image, the Embedding or with the arrows above."
 NOT_CLASSIFIED = "This cluster is not classified yet: press Classify."
 PREDICTED = "predicted class"
+NETWORK_PART = (
+    "Class maps explain the network's part of the label. Intensity and diameter have a part too, "
+    "and the intensity scale of the image is found before the network."
+)
 
 
 def class_maps_of(
@@ -178,7 +182,7 @@ class Explain(Dock):
         self.class_combo = QComboBox()
         self.class_combo.setToolTip(
             "Class of the class maps, here and over the image. Default: the predicted class of "
-            "each cluster."
+            f"each cluster. {NETWORK_PART}"
         )
         self.class_combo.setAccessibleName("Class of the class maps")
         self.class_combo.setSizeAdjustPolicy(
@@ -186,7 +190,8 @@ class Explain(Dock):
         )
         self.class_combo.setMinimumContentsLength(8)
         self.class_combo.activated.connect(self._choose_class)
-        self.class_label = QLabel("Class maps of")
+        self.class_label = QLabel("Network: class maps of")
+        self.class_label.setToolTip(NETWORK_PART)
         self.class_label.setBuddy(self.class_combo)
         row = QHBoxLayout()
         row.addWidget(self.class_label)
@@ -363,7 +368,7 @@ class Explain(Dock):
                         maps[channel],
                         top,
                         f"Class map of {label or 'the predicted class'}: bright regions support "
-                        "the class; one scale for all channels.",
+                        f"the class; one scale for all channels. {NETWORK_PART}",
                     )
                 )
         self.patches.show_tiles(tiles, analysis.field_of_view_nm)

@@ -85,6 +85,11 @@ class Train(Dock):
         )
         self.curve = self.add(Chart(lines=14))
         self.curve.setAccessibleName("Learning curve")
+        self.curve.setToolTip(
+            "Accuracy of the network on held-out images. For your own images, the intensity scale "
+            "is known from the labels here; the result below is with the scale that an analysis "
+            "finds."
+        )
         self.curve.hide()
         self.result = self.add(selectable_label("Result of the training"))
         self.result.hide()

@@ -9,6 +9,7 @@ from ....core.model_card import ModelCard
 from ....core.progress import Progress, Stop
 from ....models.files import user_folder
 from ....training.request import TrainRequest
+from ....training.score_text import describe_accuracy
 from ... import tasks
 
 
@@ -37,20 +38,14 @@ def summary(card: ModelCard) -> str:
     which = "test" if "test" in card.scores else "held_out"
     scores, history = card.scores[which], card.training["history"]
     left_out = [f"{n} {reason}" for reason, n in card.data["left_out"].items() if n]
-    scale = card.scores.get("scale", {})
     lines = [
-        f"{card.name}: {100 * scores['accuracy']:.1f} % of {scores['clusters']} clusters of other "
-        f"images right; {100 * scores['off_by_one']:.1f} % one class off; mean error "
+        f"{card.name}: {describe_accuracy(card)}",
+        f"{100 * scores['off_by_one']:.1f} % are one class off; the mean error is "
         f"{scores['error_atoms']:.1f} atoms.",
         "Found: " + ", ".join(f"{c} {100 * r:.0f} %" for c, r in scores["recall"].items()) + ".",
         f"Ended after {len(history)} epochs; kept is number {card.training['epoch_kept']}.",
         f"Left out: {', '.join(left_out) or 'nothing'}.",
     ]
-    if scale.get("off"):
-        lines.append(
-            f"In {scale['off']} of {scale['images']} training images, the scale found by an "
-            "analysis is wrong by one class. This happens for deposits of a single size."
-        )
     return "\n".join(lines)
 
 

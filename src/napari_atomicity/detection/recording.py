@@ -1,0 +1,180 @@
+"""Effects of the recording on the intensities of a frame, found in its pixels and corrected.
+
+See `detection.clipping` and `detection.shading`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..core.micrograph import Micrograph
+from .clipping import (
+    DENSITY_SIGMA_NM,
+    MIN_CLIPPED,
+    Clipping,
+    find_clipping,
+    find_extremes,
+    fraction_at_floor,
+    is_nonlinear,
+    restore_clipped,
+)
+from .filters import reach
+from .shading import Shading, find_shading
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Effects of the recording of a frame.
+
+    Parameters
+    ----------
+    clipping : Clipping, optional
+        Upper limit, if pixels are clipped.
+    shading : Shading, optional
+        Response, if it is not uniform.
+    floor : float
+        Fraction of the pixels at the lower limit, if that is a spike; otherwise 0.
+    nonlinear : bool
+        Whether the histogram shows that the grey levels are no linear function of the intensity.
+    ambiguous_shading : bool
+        Whether the level changes smoothly and may be shading, which the noise does not confirm.
+    origin : tuple of int
+        Position in the frame of the first pixel that `restore` gets.
+    """
+
+    clipping: Clipping | None = None
+    shading: Shading | None = None
+    floor: float = 0.0
+    nonlinear: bool = False
+    ambiguous_shading: bool = False
+    origin: tuple[int, int] = (0, 0)
+
+    @property
+    def is_faithful(self) -> bool:
+        """Whether pixels need no correction."""
+        return self.clipping is None and self.shading is None
+
+    def cropped(self, top: int, left: int) -> Recording:
+        """Return the recording for a part of the frame.
+
+        Parameters
+        ----------
+        top, left : int
+            First pixel of the part in the frame.
+
+        Returns
+        -------
+        Recording
+        """
+        return replace(self, origin=(self.origin[0] + top, self.origin[1] + left))
+
+    def margin_px(self, pixel_nm: float) -> int:
+        """Return the margin in pixels that `restore` requires."""
+        return 0 if self.clipping is None else reach(DENSITY_SIGMA_NM / pixel_nm)
+
+    def restore(self, part: np.ndarray, top: int, left: int, pixel_nm: float) -> np.ndarray:
+        """Correct pixels.
+
+        Parameters
+        ----------
+        part : ndarray of shape (Y, X), float32
+            Pixels with a margin of `margin_px` where the frame has one.
+        top, left : int
+            Position of the first pixel.
+        pixel_nm : float
+            Edge length of a pixel in nm.
+
+        Returns
+        -------
+        ndarray of shape (Y, X), float32
+        """
+        if self.clipping is not None:
+            part = restore_clipped(part, self.clipping, pixel_nm)
+        if self.shading is not None:
+            y, x = (
+                np.arange(n) + first + start
+                for n, first, start in zip(part.shape, (top, left), self.origin, strict=True)
+            )
+            part = part / self.shading.at(y[:, None], x)
+        return part
+
+    def clipped(self, part: np.ndarray) -> np.ndarray:
+        """Return which recorded pixels are clipped."""
+        if self.clipping is None:
+            return np.zeros(part.shape, bool)
+        return np.asarray(part >= self.clipping.limit)
+
+    def response(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Return the response at points; 1 without shading.
+
+        Parameters
+        ----------
+        y, x : ndarray of shape (N,)
+            Points in pixels.
+
+        Returns
+        -------
+        ndarray of shape (N,)
+            Relative to the mean over the frame.
+        """
+        if self.shading is None:
+            return np.ones(len(y))
+        return self.shading.at(y + self.origin[0], x + self.origin[1]).astype(float)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what was found, for the record of a run; empty for a faithful recording."""
+        found: dict[str, Any] = {}
+        if self.clipping is not None:
+            found["clipping"] = asdict(self.clipping)
+        if self.shading is not None:
+            found["shading"] = {"smallest_response": self.shading.smallest}
+        if self.floor > 0:
+            found["at_lower_limit"] = self.floor
+        for name in ("nonlinear", "ambiguous_shading"):
+            if getattr(self, name):
+                found[name] = True
+        return found
+
+
+FAITHFUL = Recording()
+"""Recording whose pixels need no correction."""
+_known: WeakKeyDictionary[Micrograph, dict[int, Recording]] = WeakKeyDictionary()
+
+
+def recording_of(micrograph: Micrograph, index: int = 0) -> Recording:
+    """Find the effects of the recording of a frame; the result is cached with the image.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        A calibrated image or stack.
+    index : int, optional
+        The frame.
+
+    Returns
+    -------
+    Recording
+    """
+    found = _known.setdefault(micrograph, {})
+    if index not in found:
+        found[index] = _find_recording(micrograph, index)
+    return found[index]
+
+
+def _find_recording(micrograph: Micrograph, index: int) -> Recording:
+    ends = find_extremes(micrograph, index)
+    if not ends.low < ends.high:
+        return FAITHFUL
+    clipping = find_clipping(micrograph, index, ends) if ends.n_high >= MIN_CLIPPED else None
+    shading, ambiguous = find_shading(micrograph.frame(index))
+    return Recording(
+        clipping,
+        shading,
+        fraction_at_floor(micrograph, index, ends),
+        is_nonlinear(micrograph, index, ends),
+        ambiguous,
+    )

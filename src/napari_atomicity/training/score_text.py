@@ -1,0 +1,92 @@
+"""Texts on the accuracy of a new model: what was measured, and with which intensity scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.model_card import ModelCard
+from ..core.text import pluralise
+
+MAX_OFF = 0.05
+"""Fraction of images with a wrong scale above which the limits of the model name it."""
+MIN_CLUSTERS = 3
+"""Median number of clusters per image below which too few clusters are named as the reason."""
+SCALE_NOT_FOUND = (
+    "In images like those of the training, the intensity of one atom is often not found, and all "
+    "labels of the image are then wrong together: analyse images with several sizes, or rely on "
+    "the diameter."
+)
+"""Sentence on the limits of a model whose training images do not determine their scale."""
+
+
+def scale_is_found(scale: Mapping[str, float]) -> bool:
+    """Return whether an analysis finds the scale of most training images.
+
+    Parameters
+    ----------
+    scale : mapping of str to float
+        ``scores["scale"]`` of a card.
+
+    Returns
+    -------
+    bool
+    """
+    return scale.get("off", 0) <= MAX_OFF * scale.get("images", 0)
+
+
+def describe_accuracy(card: ModelCard) -> str:
+    """Describe the accuracy of a new model, and the intensity scale with which it was measured.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card with the scores of `training.run.train`.
+
+    Returns
+    -------
+    str
+        One sentence or several.
+    """
+    scores = card.scores
+    if "test" in scores:
+        found = scores["test"]
+        return _sentence(found, "of test images that had no part in training and calibration")
+    found = scores["held_out"]
+    scale = scores.get("scale", {})
+    if "held_out_known_scale" in scores:
+        text = _describe_recorded(scores, scale["clusters_per_image"])
+    else:
+        text = _sentence(found, "of held-out images, shuffled into mixtures")
+    return f"{text} {_describe_scale(scale)}" if scale.get("off") else text
+
+
+def _describe_recorded(scores: Mapping[str, Any], clusters_per_image: float) -> str:
+    found, known = scores["held_out"], scores["held_out_known_scale"]
+    text = _sentence(found, "of held-out images, with the intensity scale that an analysis finds")
+    text += (
+        f" With the known scale, which no analysis has, it is {known['accuracy']:.3f}; by diameter "
+        f"alone {found['accuracy_by_diameter']:.3f}"
+    )
+    if clusters_per_image >= MIN_CLUSTERS:
+        mixtures = scores["held_out_mixtures"]
+        text += f"; in mixtures made of these clusters {mixtures['accuracy']:.3f}"
+    return f"{text}."
+
+
+def _sentence(found: Mapping[str, Any], images: str) -> str:
+    return f"Accuracy {found['accuracy']:.3f} on {found['clusters']} clusters {images}."
+
+
+def _describe_scale(scale: Mapping[str, float]) -> str:
+    off = (
+        f"The scale that an analysis finds is wrong in {scale['off']} of {scale['images']} "
+        "training images"
+    )
+    n = scale["clusters_per_image"]
+    if n < MIN_CLUSTERS:
+        return (
+            f"{off}: it cannot be found from {pluralise(round(n), 'cluster')} per image. Only the "
+            "diameter can be relied on then."
+        )
+    return f"{off}. This happens for deposits of a single size."

@@ -1,0 +1,152 @@
+"""Images of a session are labelled jointly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import napari_atomicity
+from napari_atomicity.core.cluster_table import settle_labels
+from napari_atomicity.core.errors import Cancelled
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters
+from napari_atomicity.pipeline.session_labels import label_session
+from napari_atomicity.simulation.examples import example_path, example_truth_path
+from napari_atomicity.training.data import match
+
+CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+GAINS = (0.9, 1.1, 1.0, 0.85, 1.15)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return load_classifier("default", "cpu")
+
+
+@pytest.fixture(scope="module")
+def example(classifier):
+    """The example with the true class of each cluster."""
+    micrograph = napari_atomicity.load(example_path())
+    analysis = analyse(micrograph, classifier, umap=False)
+    truth = pd.read_csv(example_truth_path())
+    rows, truths = match(analysis.table, truth, micrograph.calibrated())
+    label = np.full(len(analysis.table), "", object)
+    label[rows] = truth["label"].to_numpy()[truths]
+    return analysis, label
+
+
+def only(analysis: Analysis, rows: np.ndarray, gain: float, name: str) -> Analysis:
+    """An image that holds some of the clusters, recorded with another gain."""
+    index = np.flatnonzero(rows)
+    table = analysis.table.iloc[index].reset_index(drop=True).assign(image=name)
+    table["integrated_intensity"] *= gain
+    image = analysis.micrograph
+    return replace(
+        analysis,
+        micrograph=Micrograph(image.data * gain, image.pixel_size_nm, name),
+        table=table,
+        outlines=[analysis.outlines[i] for i in index],
+        patches={c: p[index] for c, p in analysis.patches.items()},
+        embedding=analysis.embedding[index],
+        class_maps={c: m[index] for c, m in analysis.class_maps.items()},
+        parameters={
+            **analysis.parameters,
+            "intensity_per_atom": analysis.parameters["intensity_per_atom"] * gain,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def size_selected(example):
+    """An image per class, and the gains with which they were recorded."""
+    analysis, label = example
+    return [
+        only(analysis, label == name, gain, f"{name}.tif")
+        for name, gain in zip(CLASSES, GAINS, strict=True)
+    ]
+
+
+def accuracy(analyses) -> float:
+    right = [a.table["label_predicted"] == a.micrograph.name.removesuffix(".tif") for a in analyses]
+    return float(np.concatenate(right).mean())
+
+
+def test_size_selected_images_are_labelled_rightly(size_selected, example, classifier):
+    found = label_session(size_selected, classifier)
+    assert accuracy(found.analyses) >= 0.85
+    scales = np.array([a.scale.intensity_per_atom for a in found.analyses])
+    true = example[0].scale.intensity_per_atom * np.array(GAINS)
+    assert np.abs(np.log(scales / true)).max() < 0.15
+    recorded = [a.parameters["intensity_per_atom"] for a in found.analyses]
+    assert recorded == pytest.approx(list(scales), rel=0.03)
+    assert all(a.parameters["session"]["images"] == 5 for a in found.analyses)
+
+
+def test_patches_and_intensities_are_in_the_new_unit(size_selected, classifier):
+    for before, after in zip(
+        size_selected, label_session(size_selected, classifier).analyses, strict=True
+    ):
+        factor = before.parameters["intensity_per_atom"] / after.parameters["intensity_per_atom"]
+        assert after.patches["raw"] == pytest.approx(before.patches["raw"] * factor, rel=1e-4)
+        assert (after.patches["LCN"] == before.patches["LCN"]).all()
+
+
+def test_a_second_time_nothing_changes(size_selected, classifier):
+    once = label_session(size_selected, classifier)
+    again = label_session(once.analyses, classifier)
+    assert again.n_changed == 0
+    for a, b in zip(once.analyses, again.analyses, strict=True):
+        pd.testing.assert_frame_equal(a.table, b.table)
+
+
+def test_labels_of_a_person_stay(size_selected, classifier):
+    first = size_selected[0]
+    table = first.table.copy()
+    table.loc[0, ["label_corrected", "annotator"]] = "Pt70", "Ada"
+    corrected = replace(first, table=settle_labels(table))
+    found = label_session([corrected, *size_selected[1:]], classifier).analyses[0].table
+    assert found.loc[0, "label"] == "Pt70"
+    assert found.loc[0, "annotator"] == "Ada"
+
+
+def test_a_known_sample_anchors_the_others(size_selected, classifier):
+    images = [size_selected[1], size_selected[2]]
+    known = {"Pt30.tif": {"Pt30": 1.0}}
+    found = label_session(images, classifier, known=known)
+    assert accuracy(found.analyses) >= 0.85
+
+
+def test_without_patches_they_are_cut_again(example, classifier):
+    analysis, _ = example
+    kept = apply_scale(analysis, classifier, analysis.scale)
+    cut = apply_scale(replace(analysis, patches={}), classifier, analysis.scale)
+    assert (cut.table["label_predicted"] == kept.table["label_predicted"]).all()
+    assert cut.patches["raw"] == pytest.approx(kept.patches["raw"], abs=1e-3)
+
+
+def test_an_image_without_clusters_is_no_obstacle(size_selected, classifier):
+    flat = Micrograph(np.ones((64, 64), np.float32), 0.04, "nothing.tif")
+    nothing = analyse(flat, classifier, umap=False)
+    found = label_session([nothing, *size_selected], classifier)
+    assert len(found.analyses[0].table) == 0
+    assert accuracy(found.analyses[1:]) >= 0.85
+
+
+def test_it_can_be_cancelled(size_selected, classifier):
+    with pytest.raises(Cancelled):
+        label_session(size_selected, classifier, stop=lambda: True)
+
+
+def test_images_must_be_classified(example, classifier):
+    detected = detect_clusters(example[0].micrograph)
+    with pytest.raises(napari_atomicity.AtomicityError, match=detected.micrograph.name):
+        label_session([detected], classifier)
+
+
+def test_no_image_is_no_session(classifier):
+    assert label_session([], classifier).analyses == []

@@ -1,0 +1,204 @@
+"""Figures that README and docs quote are those of the tables they come from."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ACCURACY, ATOMS = "docs/accuracy.md", "docs/atoms_accuracy.md"
+FIELDS = "Held-out fields of our own simulation"
+PT_NC, RE, PORPHYRIN = "Pt/NC: 11 images", "Re bipyridine: 11 images", "Pt porphyrin: 14 images"
+OPERATING_POINT = "**network, operating point of the image**"
+F1 = "F1 (95 %)"
+
+
+@cache
+def tables(page: str) -> dict[str, list[list[list[str]]]]:
+    """Heading → its tables, each a list of rows of cells, the first one with the columns."""
+    found: dict[str, list[list[list[str]]]] = {}
+    heading, inside = "", False
+    for line in (ROOT / page).read_text().splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if not inside:
+                found.setdefault(heading, []).append([])
+            if not set("".join(cells)) <= set("-: "):
+                found[heading][-1].append(cells)
+        inside = line.startswith("|")
+    return found
+
+
+def cell(page: str, heading: str, row: str, column: str, where: str | None = None) -> str:
+    """The first cell of a row and column below a heading that begins so.
+
+    ``where`` is the cell beside the row's name, where several rows have the same.
+    """
+    for name, of_heading in tables(page).items():
+        if not name.startswith(heading):
+            continue
+        for head, *rows in of_heading:
+            if column not in head:
+                continue
+            for cells in rows:
+                if cells[0] == row and where in (None, cells[1]):
+                    return cells[head.index(column)]
+    raise AssertionError(f"{page} has no {row!r}, {column!r} below {heading!r}")
+
+
+def number(*place: str) -> str:
+    """The first number of a cell, as it is written there."""
+    found = re.search(r"\d+(\.\d+)?", cell(*place))
+    assert found is not None
+    return found.group()
+
+
+def per_cent(*place: str) -> str:
+    return f"{100 * float(number(*place)):.0f} %"
+
+
+def interval(*place: str) -> str:
+    found = re.search(r"\((.*)\)", cell(*place))
+    assert found is not None
+    return found.group(1)
+
+
+def trained(estimator: str, heading: str) -> str:
+    """Accuracy, interval, R² and error of the ratios as a part of a row."""
+    row = (ACCURACY, heading, f"{estimator}, trained on `train/`")
+    accuracy = cell(*row, "accuracy (95 %)")
+    return f"{accuracy} | {cell(*row, 'ratio R²')} | {cell(*row, 'ratio MAE')}"
+
+
+MIXED, SHIFTED = "Six mixtures", "Four mixtures"
+ERROR = (ACCURACY, "Confidence, sets, counts", "trained", "calibration error")
+QUOTED = {
+    "single atoms are turned away": (
+        "README.md",
+        lambda: (
+            per_cent(ACCURACY, FIELDS, "single atoms and loose groups", "dual: flagged")
+            + " of single atoms and loose groups"
+        ),
+    ),
+    "sizes between the classes are not": (
+        "README.md",
+        lambda: f"of Pt<sub>25</sub>, {per_cent(ACCURACY, FIELDS, 'Pt25', 'dual: flagged')} are",
+    ),
+    "trained, mixtures": (
+        "docs/training.md",
+        lambda: f"| `mixed/` | {trained('combination (dual)', MIXED)} | {cell(*ERROR, '`mixed/`')}",
+    ),
+    "trained, condition B": (
+        "docs/training.md",
+        lambda: (
+            f"| `shifted/` | {trained('combination (dual)', SHIFTED)} | "
+            + cell(*ERROR, "`shifted/`")
+        ),
+    ),
+    "trained, raw only, mixtures": (
+        "docs/training.md",
+        lambda: f"| `mixed/` | {trained('network, raw only', MIXED)} |",
+    ),
+    "trained, raw only, condition B": (
+        "docs/training.md",
+        lambda: f"| `shifted/` | {trained('network, raw only', SHIFTED)} |",
+    ),
+    "trained, unknown": (
+        "docs/training.md",
+        lambda: (
+            "`unknown` or `aggregate` are "
+            + cell(*ERROR[:3], "called unknown or aggregate", "`mixed/`").replace("%", " %")
+            + " of the clusters of `mixed/`"
+        ),
+    ),
+    "atoms, Pt/NC": (
+        "docs/atoms.md",
+        lambda: (
+            f"F1 {number(ATOMS, PT_NC, OPERATING_POINT, F1)} "
+            f"(95 % interval {interval(ATOMS, PT_NC, OPERATING_POINT, F1)}) within 0.15 nm, "
+            f"against {number(ATOMS, PT_NC, 'LoG / local r.m.s.', F1)}"
+        ),
+    ),
+    "atoms, best threshold": (
+        "docs/atoms.md",
+        lambda: (
+            "it would be "
+            + number(ATOMS, PT_NC, "(network, best threshold of each image, by its marks)", F1)
+        ),
+    ),
+    "atoms, rhenium": (
+        "docs/atoms.md",
+        lambda: (
+            f"{number(ATOMS, RE, OPERATING_POINT, F1)} for rhenium bipyridine, where the tuned "
+            f"Laplacian is as good ({number(ATOMS, RE, 'LoG', F1)})"
+        ),
+    ),
+    "atoms, porphyrin": (
+        "docs/atoms.md",
+        lambda: (
+            f"{number(ATOMS, PORPHYRIN, OPERATING_POINT, F1)} for platinum porphyrin "
+            f"({number(ATOMS, PORPHYRIN, 'LoG', F1)})"
+        ),
+    ),
+    "atoms, the shipped model in words": (
+        "docs/how-it-works.md",
+        lambda: f"of the {clusters('mixed')} clusters of condition A",
+    ),
+    "condition B in words": (
+        "docs/how-it-works.md",
+        lambda: f"in place of {shipped_per_cent(SHIFTED)} % of the {clusters('shifted')}",
+    ),
+    "labels that count, condition B": (
+        "docs/how-it-works.md",
+        lambda: "in place of {:.1f} %".format(
+            100
+            * float(
+                number(
+                    ACCURACY,
+                    "Confidence, sets, counts",
+                    "shipped",
+                    "accuracy as labelled",
+                    "`shifted/`",
+                )
+            )
+        ),
+    ),
+}
+"""What is quoted → the page, and the text as the tables have it."""
+
+
+def clusters(folder: str) -> str:
+    """The number of detected clusters of a folder of the benchmark."""
+    text = (ROOT / ACCURACY).read_text()
+    found = re.search(rf"\(`{folder}/`\)\n\nDetection: (\d+) of", text)
+    assert found is not None
+    return found.group(1)
+
+
+def shipped_per_cent(heading: str) -> str:
+    row = (ACCURACY, heading, "combination (dual), shipped", "accuracy (95 %)")
+    return f"{100 * float(number(*row)):.1f}"
+
+
+@pytest.mark.parametrize("what", QUOTED)
+def test_quoted_figures_are_those_of_the_tables(what):
+    page, text = QUOTED[what]
+    assert text() in (ROOT / page).read_text()
+
+
+def test_every_figure_of_the_readme_is_checked():
+    text = (ROOT / "README.md").read_text()
+    for page, quoted in QUOTED.values():
+        if page == "README.md":
+            text = text.replace(quoted(), "")
+    text = re.sub(r"\]\([^)]*\)|https?://\S+", "", text)
+    left = set(re.findall(r"\d+(?:\.\d+)? ?%|\b0\.\d+", text))
+    assert left <= {"95 %"}  # the level of the intervals
+
+
+def test_the_readme_says_first_that_the_figures_are_of_simulations():
+    beginning = (ROOT / "README.md").read_text().split("##")[0]
+    assert "simulated images" in beginning and "real sample of known composition" in beginning
