@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from .classifier import Prediction
+from ..core.model_card import ModelCard
+from .classifier import Classifier, Prediction
 from .intensity_scale import ConstrainedMixture
+from .label_assignment import assign_labels
 
 SAME_SCALE = 0.03
 """Difference of ln scale below which the network sees the same patches: it was trained with a
@@ -36,7 +39,7 @@ class ScaledPrediction:
 def predict_solutions(
     scale: ConstrainedMixture,
     known: Sequence[ScaledPrediction],
-    n_solutions: int,
+    card: ModelCard,
     predict: Callable[[float], Prediction] | None = None,
     min_weight: float = MIN_WEIGHT,
 ) -> list[ScaledPrediction] | None:
@@ -49,8 +52,8 @@ def predict_solutions(
     known : sequence of ScaledPrediction
         Predictions that exist. One is used if its unit is that of the solution up to `SAME_SCALE`,
         or if the solution is not the first one and has less than ``min_weight``.
-    n_solutions : int
-        Number of solutions for which predictions are needed, from the first on.
+    card : ModelCard
+        Card of the model.
     predict : callable, optional
         ``predict(log_scale)`` returns the prediction for another unit.
     min_weight : float, optional
@@ -59,8 +62,9 @@ def predict_solutions(
     Returns
     -------
     list of ScaledPrediction or None
-        One for each solution; None if one is missing and there is no ``predict``.
+        One for each solution that labels need; None if one is missing and there is no ``predict``.
     """
+    n_solutions = len(scale.weight) if has_solutions(card, scale) else 1
     found: list[ScaledPrediction] = []
     for k, (log_scale, weight) in enumerate(
         zip(scale.shift[:n_solutions, 0], scale.weight[:n_solutions], strict=True)
@@ -78,6 +82,36 @@ def predict_solutions(
     return found
 
 
-def probabilities_by_solution(predictions: Sequence[ScaledPrediction]) -> np.ndarray:
-    """Return the probabilities of each solution, (n_solutions, n_clusters, n_classes)."""
-    return np.stack([x.prediction.probabilities for x in predictions])
+def label_solutions(
+    table: pd.DataFrame,
+    classifier: Classifier,
+    scale: ConstrainedMixture | None,
+    predictions: Sequence[ScaledPrediction],
+) -> pd.DataFrame:
+    """Label clusters with predictions for the solutions of the scale.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Cluster table.
+    classifier : Classifier
+        Model; its network is not used.
+    scale : ConstrainedMixture or None
+        Scale of the image.
+    predictions : sequence of ScaledPrediction
+        From `predict_solutions`, the most probable solution first.
+
+    Returns
+    -------
+    DataFrame
+        Table with new predictions; corrections remain.
+    """
+    solutions = None
+    if has_solutions(classifier.card, scale):
+        solutions = np.stack([x.prediction.probabilities for x in predictions])
+    return assign_labels(table, classifier, predictions[0].prediction, scale, solutions)
+
+
+def has_solutions(card: ModelCard, scale: ConstrainedMixture | None) -> bool:
+    """Return whether labels need a prediction for each solution of the scale."""
+    return scale is not None and card.apparent_size is not None

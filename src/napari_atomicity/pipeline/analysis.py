@@ -253,12 +253,11 @@ def _label(
     progress, stop : callable or None
         ``progress(done, total, message)`` and ``stop() -> bool``.
     """
-    from ..models.label_assignment import assign_labels
     from ..models.scaled_predictions import (
         MIN_WEIGHT,
         ScaledPrediction,
+        label_solutions,
         predict_solutions,
-        probabilities_by_solution,
     )
 
     unit, seconds = analysis.parameters["intensity_per_atom"], analysis.seconds
@@ -270,19 +269,16 @@ def _label(
     known = analysis.own_predictions
     if result is not None:
         known = (ScaledPrediction(float(np.log(unit)), result),)
-    by_solution = scale is not None and classifier.card.apparent_size is not None
     with _timed(seconds, "network"):
         if scale is None:
             found = list(known) or [ScaledPrediction(float(np.log(unit)), predict(np.log(unit)))]
         else:
-            n_solutions = len(scale.weight) if by_solution else 1
             min_weight = MIN_WEIGHT if result is None else 0.0
-            found = predict_solutions(scale, known, n_solutions, predict, min_weight) or []
+            found = predict_solutions(scale, known, classifier.card, predict, min_weight) or []
     best = found[0].prediction
-    solutions = probabilities_by_solution(found) if by_solution else None
     per_atom = unit if scale is None else scale.intensity_per_atom
     with _timed(seconds, "labels"):
-        table = assign_labels(analysis.table, classifier, best, scale, solutions)
+        table = label_solutions(analysis.table, classifier, scale, found)
         tables.validate(table)
     return replace(
         analysis,

@@ -13,12 +13,7 @@ from ..core.model_card import ModelCard
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
 from ..models.intensity_scale import ConstrainedMixture
-from ..models.label_assignment import assign_labels
-from ..models.scaled_predictions import (
-    ScaledPrediction,
-    predict_solutions,
-    probabilities_by_solution,
-)
+from ..models.scaled_predictions import ScaledPrediction, label_solutions, predict_solutions
 from ..models.session_images import measure_image, session_reference
 from ..models.session_scale import ImageMeasurements
 
@@ -80,12 +75,8 @@ class StoredScale:
         DataFrame or None
             Table with new predictions; None if the network has to see the image again.
         """
-        by_solution = classifier.card.apparent_size is not None
-        found = predict_solutions(scale, self.predictions, len(scale.weight) if by_solution else 1)
-        if found is None:
-            return None
-        solutions = probabilities_by_solution(found) if by_solution else None
-        return assign_labels(table, classifier, found[0].prediction, scale, solutions)
+        found = predict_solutions(scale, self.predictions, classifier.card)
+        return None if found is None else label_solutions(table, classifier, scale, found)
 
     def to_bytes(self) -> bytes:
         """Return a compressed NumPy archive."""
