@@ -211,3 +211,20 @@ def test_what_is_stored_of_a_scale_comes_back(size_selected, request_):
     assert StoredScale.from_bytes(data[:-100], classifier.card) is None
     elsewhere = replace(again.scale, shift=again.scale.shift + 0.5)
     assert again.label(analysis.table, elsewhere, classifier) is None
+
+
+def test_a_large_session_is_a_prior_for_new_images(size_selected, request_, tmp_path, monkeypatch):
+    from napari_atomicity.pipeline import live_sessions
+
+    found = {}
+    for most in (live_sessions.MAX_CLUSTERS, 0):
+        monkeypatch.setattr(live_sessions, "MAX_CLUSTERS", most)
+        seen = []
+        Watch(size_selected, tmp_path / f"{most}", request_, settle_s=0.02).run(
+            seen.append, until_idle_s=0.0
+        )
+        scales = [live.outcome.parameters["intensity_per_atom"] for live in seen]
+        assert "session" not in seen[0].outcome.parameters
+        found[most] = dict(zip([live.outcome.image for live in seen], scales, strict=True))
+    fitted, prior = found.values()
+    assert prior == pytest.approx(fitted, rel=0.15)

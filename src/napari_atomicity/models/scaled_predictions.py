@@ -11,7 +11,7 @@ import pandas as pd
 from ..core.model_card import ModelCard
 from .classifier import Classifier, Prediction
 from .intensity_scale import ConstrainedMixture
-from .label_assignment import assign_labels
+from .label_assignment import assign_labels, withhold_labels
 
 SAME_SCALE = 0.03
 """Difference of ln scale below which the network sees the same patches: it was trained with a
@@ -88,7 +88,7 @@ def label_solutions(
     scale: ConstrainedMixture | None,
     predictions: Sequence[ScaledPrediction],
 ) -> pd.DataFrame:
-    """Label clusters with predictions for the solutions of the scale.
+    """Label clusters with predictions for the solutions of the scale, unless it is too uncertain.
 
     Parameters
     ----------
@@ -106,10 +106,12 @@ def label_solutions(
     DataFrame
         Table with new predictions; corrections remain.
     """
-    solutions = None
-    if has_solutions(classifier.card, scale):
-        solutions = np.stack([x.prediction.probabilities for x in predictions])
-    return assign_labels(table, classifier, predictions[0].prediction, scale, solutions)
+    best = predictions[0].prediction
+    if scale is None or not has_solutions(classifier.card, scale):
+        return assign_labels(table, classifier, best, scale)
+    solutions = np.stack([x.prediction.probabilities for x in predictions])
+    table = assign_labels(table, classifier, best, scale, solutions)
+    return withhold_labels(table, scale.certainty)
 
 
 def has_solutions(card: ModelCard, scale: ConstrainedMixture | None) -> bool:

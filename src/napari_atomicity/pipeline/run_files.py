@@ -16,6 +16,7 @@ from ..io.tables import write_ratios
 from ..reporting.examples import ClusterExample
 from ..reporting.image_section import Section
 from ..reporting.report import ReportData, write_report
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from ..statistics.reference import Comparison, compare
 from .run_request import RunRequest
@@ -176,7 +177,8 @@ def finalize_run(
     """
     analysed = [o.image for o in outcomes if o.status == "done"]
     method: dict[str, Any] = {"method": request.ratios, "card": card}
-    ratios = class_ratios(table, images=analysed, **method)
+    limits = {o.image: ImageLimits(o.parameters.get("certainty_of_scale")) for o in outcomes}
+    ratios = class_ratios(table, images=analysed, limits=limits, **method)
     comparison = None
     if reference is not None:
         # Images that failed are named too: their scope is then empty and not unknown.
