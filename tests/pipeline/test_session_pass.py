@@ -17,11 +17,11 @@ from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline import run_files
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.batch import run_batch
+from napari_atomicity.pipeline.image_scale import ImageScale
 from napari_atomicity.pipeline.part_store import PartStore
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.pipeline.session_pass import SessionPass
-from napari_atomicity.pipeline.stored_scale import StoredScale
 from napari_atomicity.pipeline.watch import Watch
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
@@ -159,7 +159,7 @@ def test_images_without_stored_predictions_for_the_scale_are_analysed_again(
     batch, tmp_path, monkeypatch
 ):
     batch(tmp_path / "stored")
-    monkeypatch.setattr(StoredScale, "label", lambda *_: None)
+    monkeypatch.setattr(ImageScale, "label", lambda *_: None)
     batch(tmp_path / "again")
     stored, again = (
         read_clusters(tmp_path / name / "clusters.csv") for name in ("stored", "again")
@@ -170,7 +170,7 @@ def test_images_without_stored_predictions_for_the_scale_are_analysed_again(
 
 def test_an_image_that_cannot_be_analysed_again_keeps_its_labels(batch, tmp_path, monkeypatch):
     batch(tmp_path / "alone", session="none")
-    monkeypatch.setattr(StoredScale, "label", lambda *_: None)
+    monkeypatch.setattr(ImageScale, "label", lambda *_: None)
     add = SessionPass.add
     failed = lambda self, labels, _: add(self, labels, OSError("the drive is away"))  # noqa: E731
     monkeypatch.setattr(SessionPass, "add", failed)
@@ -202,13 +202,13 @@ def test_a_watched_folder_ends_with_the_tables_of_a_batch(batch, size_selected, 
 def test_what_is_stored_of_a_scale_comes_back(size_selected, request_):
     classifier = load_classifier(request_.model, "cpu")
     analysis = analyse(load(size_selected / "3.tif"), classifier, umap=False)
-    stored = StoredScale.of(analysis, classifier.card)
+    stored = ImageScale.of(analysis, classifier.card)
     data = stored.to_bytes()
-    again = StoredScale.from_bytes(data, classifier.card)
+    again = ImageScale.from_bytes(data, classifier.card)
     table = again.label(analysis.table, again.scale, classifier)
     assert table["p_Pt70"].tolist() == analysis.table["p_Pt70"].tolist()
     assert len(data) < 2000 * len(table) + 4000
-    assert StoredScale.from_bytes(data[:-100], classifier.card) is None
+    assert ImageScale.from_bytes(data[:-100], classifier.card) is None
     elsewhere = replace(again.scale, shift=again.scale.shift + 0.5)
     assert again.label(analysis.table, elsewhere, classifier) is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from ..models.analysis import Analysis
 if TYPE_CHECKING:
     from ..models.classifier import Classifier, Prediction
     from ..models.intensity_scale import ConstrainedMixture
+    from ..models.scaled_predictions import ScaledPrediction
 
 
 @contextmanager
@@ -253,28 +254,12 @@ def _label(
     progress, stop : callable or None
         ``progress(done, total, message)`` and ``stop() -> bool``.
     """
-    from ..models.scaled_predictions import (
-        MIN_WEIGHT,
-        ScaledPrediction,
-        label_solutions,
-        predict_solutions,
-    )
+    from ..models.scaled_predictions import label_solutions
 
-    unit, seconds = analysis.parameters["intensity_per_atom"], analysis.seconds
-
-    def predict(log_scale: float) -> Prediction:
-        patches = _in_unit(analysis.patches, unit / np.exp(log_scale))
-        return classifier.predict(patches, progress, stop, symmetries=analysis.symmetries)
-
-    known = analysis.own_predictions
-    if result is not None:
-        known = (ScaledPrediction(float(np.log(unit)), result),)
+    seconds = analysis.seconds
+    unit = analysis.parameters["intensity_per_atom"]
     with _timed(seconds, "network"):
-        if scale is None:
-            found = list(known) or [ScaledPrediction(float(np.log(unit)), predict(np.log(unit)))]
-        else:
-            min_weight = MIN_WEIGHT if result is None else 0.0
-            found = predict_solutions(scale, known, classifier.card, predict, min_weight) or []
+        known, found = _predict_units(analysis, classifier, scale, result, progress, stop)
     best = found[0].prediction
     per_atom = unit if scale is None else scale.intensity_per_atom
     with _timed(seconds, "labels"):
@@ -295,6 +280,33 @@ def _label(
         },
         seconds=seconds,
     )
+
+
+def _predict_units(
+    analysis: Analysis,
+    classifier: Classifier,
+    scale: ConstrainedMixture | None,
+    result: Prediction | None,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> tuple[Sequence[ScaledPrediction], Sequence[ScaledPrediction]]:
+    """Return earlier predictions, and one for each solution of the scale; see `_label`."""
+    from ..models.scaled_predictions import MIN_WEIGHT, ScaledPrediction, predict_solutions
+
+    unit = analysis.parameters["intensity_per_atom"]
+
+    def predict(log_scale: float) -> Prediction:
+        patches = _in_unit(analysis.patches, unit / np.exp(log_scale))
+        return classifier.predict(patches, progress, stop, symmetries=analysis.symmetries)
+
+    known: Sequence[ScaledPrediction] = analysis.own_predictions
+    if result is not None:
+        known = [ScaledPrediction(float(np.log(unit)), result)]
+    if scale is None:
+        return known, known or [ScaledPrediction(float(np.log(unit)), predict(np.log(unit)))]
+    # the solutions of the image by itself are predicted in their own units
+    min_weight = MIN_WEIGHT if result is None else 0.0
+    return known, predict_solutions(scale, known, classifier.card, predict, min_weight) or []
 
 
 def _in_unit(patches: dict[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:

@@ -23,13 +23,13 @@ from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_movie_results
 from .acquisition_sessions import SessionRules
 from .failures import FAILURES, Failure
+from .image_scale import ImageScale
 from .part_store import PartStore
 from .part_tables import write_all
 from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
 from .session_labels import UNLIKE, describe_sessions
-from .stored_scale import StoredScale
 
 DROPPED_COLUMNS = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
@@ -102,11 +102,11 @@ class PartIndex:
         no_scale = self.card.scale is None or self.request.session == "none"
         return no_scale or self._read_scale(stem) is not None
 
-    def _read_scale(self, stem: str) -> StoredScale | None:
+    def _read_scale(self, stem: str) -> ImageScale | None:
         data = self.store.scale(stem)
-        return None if data is None else StoredScale.from_bytes(data, self.card)
+        return None if data is None else ImageScale.from_bytes(data, self.card)
 
-    def stored_scale(self, name: str) -> StoredScale | None:
+    def image_scale(self, name: str) -> ImageScale | None:
         """Read the scale of an image by itself; None if it was not stored."""
         return self._read_scale(self.stems[name])
 
@@ -200,6 +200,7 @@ def finalize_batch(
     joined = _join_parts(images, inputs)
     stems = [images.stems[item.name] for item in inputs if item.name in images.stems]
     outcomes = images.sessions.with_sessions([images.outcome(item) for item in inputs])
+    found = describe_sessions(images.sessions.group(outcomes), images.joint, joined.n_changed)
     failed = [images.failed[item.name] for item in inputs if item.name in images.failed]
     movies = [movie for stem in stems if (movie := store.movie(stem)) is not None]
 
@@ -215,12 +216,7 @@ def finalize_batch(
         joined.table,
         outcomes,
         write_tables,
-        info._replace(
-            device=_device(outcomes) or info.device,
-            sessions=describe_sessions(
-                images.sessions.group(outcomes), images.joint, joined.n_changed
-            ),
-        ),
+        info._replace(device=_device(outcomes) or info.device, sessions=found),
         _report_content(images, [item.name for item in inputs if item.name in shown], joined),
         reference,
         (FAILURES, *more_files, *(MOVIE_FILES if movies else ())),

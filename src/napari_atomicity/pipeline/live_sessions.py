@@ -11,8 +11,8 @@ from ..models.intensity_scale import ConstrainedMixture
 from ..models.session_images import mixture_of_modes, require_reference
 from ..models.session_scale import ImageMeasurements, fit_session
 from .finalize import PartIndex
+from .image_scale import ImageScale
 from .session_labels import composition_shares, describe_scale, is_same_scale
-from .stored_scale import StoredScale
 
 MAX_CLUSTERS = 1000
 """Number of clusters of a session up to which all its images are fitted with each new one."""
@@ -62,7 +62,7 @@ class LiveSessions:
             None if the scale is that of the image by itself.
         """
         self.images.joint.pop(outcome.image, None)
-        stored = StoredScale.of(analysis, self.images.card)
+        stored = ImageScale.of(analysis, self.images.card)
         if stored is None:
             return None
         earlier = self._read_earlier(outcome.image)
@@ -108,7 +108,7 @@ class LiveSessions:
             if name == new:
                 continue
             if stem not in self._measured:
-                stored = self.images.stored_scale(name)
+                stored = self.images.image_scale(name)
                 if stored is None:
                     continue
                 self._measured[stem] = stored.measurements, self.images.store.outcome(stem)

@@ -278,7 +278,7 @@ class PartStore:
             return None
 
     def scale(self, stem: str) -> bytes | None:
-        """Read the archive of `pipeline.stored_scale.StoredScale`; None if there is none."""
+        """Read the archive of `pipeline.image_scale.ImageScale`; None if there is none."""
         try:
             return self._scale_path(stem).read_bytes()
         except OSError:

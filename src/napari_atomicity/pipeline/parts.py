@@ -32,8 +32,8 @@ from ..reporting.image_section import image_section
 from ..reporting.plots import scales_of
 from ..tracking.files import MovieResult, analyse_if_tracked
 from ..tracking.following import TrackedMovie
+from .image_scale import ImageScale
 from .run_request import RunRequest
-from .stored_scale import StoredScale
 
 FORM = 1
 """Version of the format of parts; a new version requires a new analysis of all images."""
@@ -133,7 +133,7 @@ def make_part(
     draw: bool = True,
     small: bool = True,
     about: dict[str, Any] | None = None,
-    stored: StoredScale | None = None,
+    stored: ImageScale | None = None,
 ) -> Part:
     """Create the part of an analysed image.
 
@@ -147,10 +147,10 @@ def make_part(
         Whether the report may show it, and whether with small pictures.
     about : dict of str to Any, optional
         More that the part says of itself: see `pack_part`.
-    stored : StoredScale, optional
+    stored : ImageScale, optional
         Scale of the image by itself, if the analysis has another one.
     """
-    stored = stored or StoredScale.of(analysis, card)
+    stored = stored or ImageScale.of(analysis, card)
     movie = analyse_if_tracked(analysis)
     said = {"scale": scales_of([analysis]).get(outcome.image), **(about or {})}
     return Part(

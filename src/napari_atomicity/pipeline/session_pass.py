@@ -1,7 +1,7 @@
 """Second pass over the parts of a run: the images of each session are labelled jointly.
 
 The first pass labels each image by itself and stores its scale beside its part
-(`pipeline.stored_scale`). The second pass finds the scales of all images of a session and writes
+(`pipeline.image_scale`). The second pass finds the scales of all images of a session and writes
 the parts whose labels change. What it writes depends on the results of the first pass only, so that
 an interrupted run can be resumed.
 """
@@ -28,11 +28,11 @@ from ..models.session_scale import fit_session
 from ..reporting.image_warnings import image_warnings
 from .analysis import apply_scale
 from .finalize import PartIndex
+from .image_scale import ImageScale
 from .parts import Part, make_part, pack_part
 from .run_request import RunRequest
 from .runs import analyse_one
 from .session_labels import composition_shares, describe_scale, is_same_scale
-from .stored_scale import StoredScale
 
 SAME_CONFIDENCE = 0.1
 """Changes of confidences with which a drawing that may be approximate is not drawn again."""
@@ -137,7 +137,7 @@ class SessionPass:
         own = {
             name: (stored.measurements, stored.scale)
             for name in session.images
-            if (stored := images.stored_scale(name)) is not None
+            if (stored := images.image_scale(name)) is not None
         }
         if not own or (len(own) < 2 and not session.known):
             return
@@ -158,7 +158,7 @@ class SessionPass:
         """Write the part of an image with new labels; return whether that is all."""
         images, name = self.images, labels.item.name
         stem = images.stems[name]
-        stored = images.stored_scale(name)
+        stored = images.image_scale(name)
         if stored is None or images.store.movie(stem) is not None:  # tracks depend on labels
             return False
         classifier, before = self.load(), images.store.table(stem)
@@ -265,7 +265,7 @@ def make_labelled_part(
     analysis : Analysis
         With the new labels.
     """
-    stored, own = StoredScale.of(analysis, classifier.card), analysis.table
+    stored, own = ImageScale.of(analysis, classifier.card), analysis.table
     if labels.scale is not None:
         analysis = apply_scale(analysis, classifier, labels.scale)
     outcome = replace(

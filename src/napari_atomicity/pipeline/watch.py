@@ -172,8 +172,7 @@ class Watch:
             self._images = WatchedImages(
                 self.store, self.request, card, model_hash(card), sessions, folder=self.folder
             )
-            self._sessions = LiveSessions(self._images)
-            self._log = Log(self.store.folder)
+            self._sessions, self._log = LiveSessions(self._images), Log(self.store.folder)
 
             def step(taken: tuple[Path, FileFingerprint]) -> LiveUpdate | None:
                 return self._analyse_file(*taken, stop)

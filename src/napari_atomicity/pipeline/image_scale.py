@@ -22,7 +22,7 @@ FORM = 1
 
 
 @dataclass(frozen=True, eq=False)
-class StoredScale:
+class ImageScale:
     """Scale of an image by itself, and predictions of the network for its solutions.
 
     Parameters
@@ -40,7 +40,7 @@ class StoredScale:
     predictions: tuple[ScaledPrediction, ...]
 
     @classmethod
-    def of(cls, analysis: Analysis, card: ModelCard) -> StoredScale | None:
+    def of(cls, analysis: Analysis, card: ModelCard) -> ImageScale | None:
         """Return what is stored of an analysed image; None if the model does not use the scale.
 
         Parameters
@@ -98,7 +98,7 @@ class StoredScale:
         return stream.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes, card: ModelCard) -> StoredScale | None:
+    def from_bytes(cls, data: bytes, card: ModelCard) -> ImageScale | None:
         """Build from `to_bytes`.
 
         Parameters
@@ -110,7 +110,7 @@ class StoredScale:
 
         Returns
         -------
-        StoredScale or None
+        ImageScale or None
             None if the archive is damaged, of another version, or of another model.
         """
         if card.scale is None:
