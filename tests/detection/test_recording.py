@@ -15,7 +15,7 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import detect, measure_at
 from napari_atomicity.detection.frame import Frame, Tile
 from napari_atomicity.detection.patches import extract_patches
-from napari_atomicity.detection.recording import FAITHFUL, Recording, recording_of
+from napari_atomicity.detection.recording import FAITHFUL, RecordingEffects, recording_of
 from napari_atomicity.simulation.examples import example_path
 
 PIXEL_NM = 0.036
@@ -82,7 +82,7 @@ def test_what_clipped_clusters_have_lost_is_estimated(convert, monkeypatch):
     assert (table["clipped"] > 0).mean() > 0.5 and table["clipped"].max() < 0.6
     assert (table["response"] == 1).all()
     left = np.std(log_ratio(table))
-    monkeypatch.setattr(Recording, "restore", lambda self, part, *_: part)
+    monkeypatch.setattr(RecordingEffects, "restore", lambda self, part, *_: part)
     lost = np.std(log_ratio(detect(image).table))
     assert left < 0.03 < lost and left < 0.7 * lost
 

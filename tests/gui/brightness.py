@@ -65,3 +65,18 @@ class BrightnessClassifier(Classifier):
 
 def _maps(patches, scale):
     return {c: scale * np.abs(v[:, ::4, ::4]) for c, v in patches.items()}
+
+
+def offer(monkeypatch, classifier: Classifier) -> Classifier:
+    """Make every model that is asked for this one."""
+    monkeypatch.setattr(
+        "napari_atomicity.models.classifier.load_classifier", lambda *a, **k: classifier
+    )
+    monkeypatch.setattr(
+        "napari_atomicity.gui.viewer.models.available_cards", lambda _: [classifier.card]
+    )
+    monkeypatch.setattr("napari_atomicity.core.devices.devices", lambda: {"cpu": "1 thread"})
+    monkeypatch.setattr(
+        "napari_atomicity.models.embedding.place", lambda embedding, model: embedding[:, :2]
+    )
+    return classifier

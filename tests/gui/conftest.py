@@ -7,7 +7,7 @@ import gc
 from pathlib import Path
 
 import pytest
-from brightness import PIXEL_NM, BrightnessClassifier, blobs
+from brightness import PIXEL_NM, BrightnessClassifier, blobs, offer
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from npe2 import PluginManifest
 from qtpy.QtCore import QSettings, Qt
@@ -78,18 +78,7 @@ def no_settings(tmp_path):
 @pytest.fixture
 def model(monkeypatch):
     """Every model that is asked for is the one that needs no weights."""
-    classifier = BrightnessClassifier()
-    monkeypatch.setattr(
-        "napari_atomicity.models.classifier.load_classifier", lambda *a, **k: classifier
-    )
-    monkeypatch.setattr(
-        "napari_atomicity.gui.viewer.models.available_cards", lambda _: [classifier.card]
-    )
-    monkeypatch.setattr("napari_atomicity.core.devices.devices", lambda: {"cpu": "1 thread"})
-    monkeypatch.setattr(
-        "napari_atomicity.models.embedding.place", lambda embedding, model: embedding[:, :2]
-    )
-    return classifier
+    return offer(monkeypatch, BrightnessClassifier())
 
 
 @pytest.fixture

@@ -121,6 +121,20 @@ def test_a_known_sample_anchors_the_others(size_selected, classifier):
     assert accuracy(found.analyses) >= 0.85
 
 
+def test_some_images_are_labelled_by_what_the_others_tell(size_selected, classifier):
+    name = size_selected[1].micrograph.name
+    all_labelled = label_session(size_selected, classifier).analyses
+    found = label_session(size_selected, classifier, only={name}).analyses
+    for before, after, joint in zip(size_selected, found, all_labelled, strict=True):
+        expected = joint if before is size_selected[1] else before
+        pd.testing.assert_frame_equal(after.table, expected.table)
+
+
+def test_a_known_class_that_the_model_lacks_is_refused(size_selected, classifier):
+    with pytest.raises(napari_atomicity.AtomicityError, match="no class Pt56"):
+        label_session(size_selected, classifier, known={"Pt30.tif": {"Pt56": 1.0}})
+
+
 def test_without_patches_they_are_cut_again(example, classifier):
     analysis, _ = example
     kept = apply_scale(replace(analysis, predictions=()), classifier, analysis.scale)

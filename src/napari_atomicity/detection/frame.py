@@ -17,7 +17,7 @@ from skimage.draw import polygon2mask
 
 from .background import background_block_px, estimate_background_grid, fill_gaps
 from .filters import block_means, mirror_indices
-from .recording import FAITHFUL, Recording
+from .recording import FAITHFUL, RecordingEffects
 
 GAP_PX = 32
 """Maximum distance over which the nearest finite pixel replaces a non-finite one."""
@@ -108,7 +108,7 @@ class Frame:
         edges is omitted.
     window_nm : float
         Width of the window of the background in nm.
-    recording : Recording
+    recording : RecordingEffects
         Effects of the recording, which are corrected in all pixels that the frame returns.
 
     Attributes
@@ -131,7 +131,7 @@ class Frame:
         pixel_nm: float,
         factor: int = 1,
         window_nm: float = 12.0,
-        recording: Recording = FAITHFUL,
+        recording: RecordingEffects = FAITHFUL,
     ) -> None:
         self._pixels = pixels
         self._file_pixel_nm = pixel_nm

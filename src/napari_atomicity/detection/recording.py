@@ -27,7 +27,7 @@ from .shading import Shading, find_shading
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordingEffects:
     """Effects of the recording of a frame.
 
     Parameters
@@ -58,7 +58,7 @@ class Recording:
         """Whether pixels need no correction."""
         return self.clipping is None and self.shading is None
 
-    def cropped(self, top: int, left: int) -> Recording:
+    def cropped(self, top: int, left: int) -> RecordingEffects:
         """Return the recording for a part of the frame.
 
         Parameters
@@ -68,7 +68,7 @@ class Recording:
 
         Returns
         -------
-        Recording
+        RecordingEffects
         """
         return replace(self, origin=(self.origin[0] + top, self.origin[1] + left))
 
@@ -140,12 +140,12 @@ class Recording:
         return found
 
 
-FAITHFUL = Recording()
-"""Recording whose pixels need no correction."""
-_known: WeakKeyDictionary[Micrograph, dict[int, Recording]] = WeakKeyDictionary()
+FAITHFUL = RecordingEffects()
+"""No effects: the pixels need no correction."""
+_known: WeakKeyDictionary[Micrograph, dict[int, RecordingEffects]] = WeakKeyDictionary()
 
 
-def recording_of(micrograph: Micrograph, index: int = 0) -> Recording:
+def recording_of(micrograph: Micrograph, index: int = 0) -> RecordingEffects:
     """Find the effects of the recording of a frame; the result is cached with the image.
 
     Parameters
@@ -157,7 +157,7 @@ def recording_of(micrograph: Micrograph, index: int = 0) -> Recording:
 
     Returns
     -------
-    Recording
+    RecordingEffects
     """
     found = _known.setdefault(micrograph, {})
     if index not in found:
@@ -165,13 +165,13 @@ def recording_of(micrograph: Micrograph, index: int = 0) -> Recording:
     return found[index]
 
 
-def _find_recording(micrograph: Micrograph, index: int) -> Recording:
+def _find_recording(micrograph: Micrograph, index: int) -> RecordingEffects:
     ends = find_extremes(micrograph, index)
     if not ends.low < ends.high:
         return FAITHFUL
     clipping = find_clipping(micrograph, index, ends) if ends.n_high >= MIN_CLIPPED else None
     shading, ambiguous = find_shading(micrograph.frame(index))
-    return Recording(
+    return RecordingEffects(
         clipping,
         shading,
         fraction_at_floor(micrograph, index, ends),

@@ -14,7 +14,7 @@ from .filters import cubic_at, gaussian, reach
 from .frame import Frame, Tile, iterate_tiles
 from .outlines import OUTLINE_SIGMA_NM
 from .peaks import coarsening, estimate_noise, find_peaks, suppress_overlapping
-from .recording import FAITHFUL, Recording
+from .recording import FAITHFUL, RecordingEffects
 from .settings import DetectionSettings
 
 BACKGROUND_WINDOW_NM = 6.0
@@ -38,7 +38,7 @@ def prepare(
     pixels: Any,
     pixel_size_nm: float,
     settings: DetectionSettings,
-    recording: Recording = FAITHFUL,
+    recording: RecordingEffects = FAITHFUL,
 ) -> Frame:
     """Put a frame on a grid fine enough for the smallest cluster, with its background.
 
@@ -50,7 +50,7 @@ def prepare(
         Edge length of a pixel in nm.
     settings : DetectionSettings
         Settings of detection.
-    recording : Recording, optional
+    recording : RecordingEffects, optional
         Effects of the recording to correct.
 
     Returns

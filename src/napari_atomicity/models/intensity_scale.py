@@ -300,11 +300,11 @@ def fit_image(table: pd.DataFrame, reference: ScaleReference) -> ConstrainedMixt
         rows = np.asarray((table["integrated_intensity"] > 0) & (table["diameter_nm"] > 0))
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
-    bright = bright_enough(intensity, reference)
+    bright = is_bright(intensity, reference)
     return fit_constrained_mixture(intensity[bright], diameter_nm[bright], reference)
 
 
-def bright_enough(intensity: np.ndarray, reference: ScaleReference) -> np.ndarray:
+def is_bright(intensity: np.ndarray, reference: ScaleReference) -> np.ndarray:
     """Return which clusters (N,) are bright enough to tell the scale; see `FAINTEST`."""
     if len(intensity) == 0:
         return np.zeros(0, bool)
@@ -374,7 +374,7 @@ def _members(
         return None
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
-    bright = bright_enough(intensity, reference)
+    bright = is_bright(intensity, reference)
     intensity, diameter_nm = intensity[bright], diameter_nm[bright]
     x = np.log(np.stack([intensity / mixture.intensity_per_atom, diameter_nm], axis=1))
     return x, mixture.probabilities(intensity, diameter_nm)

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from ..core.apparent_size import ApparentSize
 from ..core.model_card import ModelCard
 from ..core.scale_reference import ScaleReference
-from .intensity_scale import ConstrainedMixture, bright_enough, usable
+from .intensity_scale import ConstrainedMixture, is_bright, usable
 from .session_scale import ImageMeasurements, ScaleModes, SessionScale, fit_session
 
 
@@ -63,7 +63,7 @@ def measure_image(
     intensity = table["integrated_intensity"].to_numpy(float)
     size = reference.measure(embedding, table["diameter_nm"].to_numpy(float))
     rows = np.flatnonzero(usable(table) & np.isfinite(size))
-    rows = rows[bright_enough(intensity[rows], scale)]
+    rows = rows[is_bright(intensity[rows], scale)]
     return ImageMeasurements(np.log(intensity[rows]), size[rows], shares, anchor)
 
 

@@ -267,7 +267,9 @@ def _densities(
 def _modes(grid: np.ndarray, posterior: np.ndarray, shares: np.ndarray) -> ScaleModes:
     """Summarise the posterior (n_scales, n_errors) of an image by its modes."""
     left = posterior.sum(axis=1)
-    scale, weight, share = [], [], []
+    scale: list[float] = []
+    weight: list[float] = []
+    share: list[np.ndarray] = []
     while len(scale) < MAX_MODES and left.max() > MIN_WEIGHT:
         near = np.where(np.abs(grid - grid[left.argmax()]) <= SAME_MODE, left, 0.0)
         part = posterior * (near > 0)[:, None]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.acquisition_session import AcquisitionSession
-from ..core.errors import AtomicityError
+from ..core.acquisition_session import AcquisitionSession, check_classes
+from ..core.errors import AtomicityError, ModelError
+from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
 from ..models.intensity_scale import ConstrainedMixture
@@ -45,6 +46,57 @@ class LabelledSession:
     n_changed: int
 
 
+def find_session(
+    analyses: Sequence[Analysis],
+    card: ModelCard,
+    known: Mapping[str, Mapping[str, float]] | None = None,
+    prior: tuple[float, float] | None = None,
+) -> tuple[SessionScale, list[ConstrainedMixture]]:
+    """Find the intensity scales of the images of a session jointly.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        Classified images that were recorded alike.
+    card : ModelCard
+        Card of the model that classified them; it has a reference of the scale.
+    known : mapping of str to mapping, optional
+        Name of an image → class → share, for samples of known composition.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
+
+    Returns
+    -------
+    session : SessionScale
+        Joint posterior of the scales.
+    scales : list of ConstrainedMixture
+        Scale of each image.
+
+    Raises
+    ------
+    AtomicityError
+        If an image has not been classified, or the model lacks a class of a known sample.
+    """
+    from ..models.session_images import find_scales, measure_image, session_reference
+
+    reference = session_reference(card)
+    if reference is None or card.scale is None:
+        raise ModelError(f"{card.name} has no reference of the intensity scale")
+    measured = []
+    for analysis in analyses:
+        if len(analysis.embedding) != len(analysis.table):
+            raise AtomicityError(
+                f"the clusters of {analysis.micrograph.name} have not been classified",
+                advice="Classify them first",
+            )
+        shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
+        measured.append(
+            measure_image(analysis.table, analysis.embedding, reference, card.scale, shares)
+        )
+    tables = [analysis.table for analysis in analyses]
+    return find_scales(measured, tables, reference, card.scale, prior)
+
+
 def label_session(
     analyses: Sequence[Analysis],
     model: str | Classifier = "default",
@@ -52,6 +104,7 @@ def label_session(
     *,
     known: Mapping[str, Mapping[str, float]] | None = None,
     prior: tuple[float, float] | None = None,
+    only: Collection[str] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> LabelledSession:
@@ -69,6 +122,8 @@ def label_session(
         Name of an image → class → share, for samples of known composition.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
+    only : collection of str, optional
+        Images that are labelled; the labels of the others stay. Default: all.
     progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
 
@@ -79,49 +134,28 @@ def label_session(
 
     Raises
     ------
-    ModelError
-        If the model cannot be loaded or lacks the device.
-    AtomicityError
-        If an image has not been classified.
-    Cancelled
-        If ``stop()`` returns True.
+    ModelError, AtomicityError, Cancelled
+        If the model cannot be loaded, an image is not classified, or ``stop()`` returns True.
     """
     from ..models.classifier import load_classifier
-    from ..models.session_images import find_scales, measure_image, session_reference
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model
     card = classifier.card
-    reference = session_reference(card)
-    if card.scale is None or reference is None or not analyses:
+    if card.scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
-    report(progress, 0, len(analyses), "Finding the scales of the session")
-    measured = []
-    for analysis in analyses:
-        if len(analysis.embedding) != len(analysis.table):
-            raise AtomicityError(
-                f"the clusters of {analysis.micrograph.name} have not been classified",
-                advice="Classify them first",
-            )
-        shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
-        measured.append(
-            measure_image(analysis.table, analysis.embedding, reference, card.scale, shares)
-        )
-    session, scales = find_scales(
-        measured, [a.table for a in analyses], reference, card.scale, prior
-    )
-    labelled, n_changed = [], 0
+    report(progress, 0, 0, "Finding the scales of the session")
+    session, scales = find_session(analyses, card, known, prior)
+    labelled = []
     for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
         check(stop)
-        report(progress, done, len(analyses), f"Labelling {analysis.micrograph.name}")
-        if is_same_scale(analysis.scale, scale):
-            labelled.append(analysis)
-            continue
-        labelled.append(apply_scale(analysis, classifier, scale, stop=stop))
-        n_changed += 1
-    labelled = [
-        replace(a, parameters={**a.parameters, "session": describe_scale(session, i)})
-        for i, a in enumerate(labelled)
-    ]
+        name = analysis.micrograph.name
+        report(progress, done, len(analyses), f"Labelling {name}")
+        stays = (only is not None and name not in only) or is_same_scale(analysis.scale, scale)
+        labelled.append(analysis if stays else apply_scale(analysis, classifier, scale, stop=stop))
+    n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
+    for i, a in enumerate(labelled):
+        record = {**a.parameters, "session": describe_scale(session, i)}
+        labelled[i] = replace(a, parameters=record)
     return LabelledSession(labelled, session, n_changed)
 
 
@@ -131,6 +165,7 @@ def composition_shares(
     """Return the shares of the classes in a sample, (n_classes,); None if they are not known."""
     if composition is None:
         return None
+    check_classes(composition, classes)
     shares = np.array([composition.get(name, 0.0) for name in classes])
     return np.asarray(shares / shares.sum())
 

@@ -76,7 +76,7 @@ def recording_warnings(table: pd.DataFrame, recording: Mapping[str, Any]) -> lis
     table : pandas.DataFrame
         Cluster table of the image.
     recording : mapping
-        ``Recording.provenance()`` of the image; empty if nothing was found.
+        ``RecordingEffects.provenance()`` of the image; empty if nothing was found.
 
     Returns
     -------

@@ -178,6 +178,29 @@ class ClusterEdits:
             edit = SetAnalysis(image, analysis, after, description, EditKind.PREDICTION)
             self._state.history.do(edit, group=group)
 
+    def replace_all_predictions(self, results: Iterable[Analysis], description: str) -> None:
+        """Replace the predictions of several images, as one step that may run in parts.
+
+        Parameters
+        ----------
+        results : iterable of Analysis
+            The images, classified.
+        description : str
+            Text for the history.
+        """
+        self._state.ensure_writable()
+        self._state.history.ensure_not_blind()
+        edits = self._new_predictions(results, description)
+        self._state.history.run(edits, description, long=True)
+
+    def _new_predictions(self, results: Iterable[Analysis], description: str) -> Iterator[Edit]:
+        for result in results:
+            image = result.micrograph.name
+            analysis = self._state.store.get(image)
+            if analysis is not None:
+                after = with_predictions(analysis, result)
+                yield SetAnalysis(image, analysis, after, description, EditKind.PREDICTION)
+
     def install_labels(self, labels: Mapping[str, Mapping[int, str]]) -> list[str]:
         """Show the labels that count after a merge; return the images where any has changed.
 

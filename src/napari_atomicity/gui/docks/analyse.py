@@ -15,6 +15,7 @@ from ..controls.settings_form import form_of
 from ..panels.analysis_task import analyse_image
 from ..panels.dock import Dock
 from ..panels.forms import ImageForm, add_model_row
+from ..panels.session_labels import session_of
 
 
 def summary(state: WindowState, image: str | None) -> str:
@@ -84,6 +85,7 @@ class Analyse(Dock):
             analyse_image,
             self.state.micrograph(image),
             request,
+            session=session_of(self.state, image),
             message=f"Analysing {image}",
             on_result=self._done,
             about=image,

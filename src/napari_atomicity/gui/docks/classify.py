@@ -29,6 +29,8 @@ from ..controls.settings_form import form_of
 from ..controls.shortcuts import as_help
 from ..panels.dock import Dock
 from ..panels.forms import ModelCombo
+from ..panels.session_labels import SessionImages, label_with_session, session_of
+from ..panels.session_scale import IntensitySection
 
 CONDITIONS_DIFFER = (
     "Conditions differ from the model's training: adapt (dock Adapt) before you trust labels or "
@@ -42,13 +44,33 @@ def classify(
     model: str,
     device: str,
     symmetries: bool,
+    session: SessionImages | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify all clusters of an image and place them in the map; run in a worker."""
+    """Classify all clusters of an image and place them in the map; run in a worker.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Detected clusters.
+    model, device : str
+        Name of the model, and where it runs.
+    symmetries : bool
+        Whether to average over the symmetries of the square.
+    session : SessionImages, optional
+        Session of the image, whose other images tell the intensity scale.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+
+    Returns
+    -------
+    Analysis
+    """
     tasks.cap_torch_threads()
     found = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
-    return embed_clusters(found, model, stop)
+    found = embed_clusters(found, model, stop)
+    return label_with_session(found, session, progress, stop)
 
 
 class Classify(Dock):
@@ -82,6 +104,7 @@ class Classify(Dock):
         )
         self.legend = self.add(self._new_legend())
         self._build_corrections()
+        self.intensity = self.add(IntensitySection(self.binding))
         form = self.add(form_of(RunRequest, "device", "symmetries"))
         self.device, self.symmetries = form.controls["device"], form.controls["symmetries"]
 
@@ -159,6 +182,7 @@ class Classify(Dock):
             model,
             device,
             self.symmetries.isChecked(),
+            session_of(self.state, image),
             message=f"Classifying the clusters of {image}",
             on_result=self._done,
             about=image,
@@ -171,6 +195,7 @@ class Classify(Dock):
     # ---- legend
     def refresh(self) -> None:
         self._follow_symmetries()
+        self.intensity.show_analysis(self.state.analysis(self.state.current or ""))
         table = self.state.table(self.state.current) if self.state.current else None
         classes = self.state.classes()
         self.conditions.setVisible(table is not None and bool(images_that_differ(table)))

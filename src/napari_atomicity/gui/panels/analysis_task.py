@@ -9,6 +9,7 @@ from ...models.analysis import Analysis
 from ...pipeline.analysis import analyse
 from ...pipeline.run_request import RunRequest
 from .. import tasks
+from .session_labels import SessionImages, label_with_session
 
 
 def analyse_image(
@@ -16,6 +17,8 @@ def analyse_image(
     request: RunRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    session: SessionImages | None = None,
 ) -> Analysis:
     """Analyse an image; run in a worker.
 
@@ -27,6 +30,8 @@ def analyse_image(
         Model, device and settings.
     progress, stop : callable, optional
         Report progress; ask whether to stop.
+    session : SessionImages, optional
+        Session of the image, whose other images tell the intensity scale.
 
     Returns
     -------
@@ -35,7 +40,7 @@ def analyse_image(
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.with_file_metadata()
-    return analyse(
+    analysis = analyse(
         micrograph,
         request.model,
         request.device,
@@ -44,3 +49,4 @@ def analyse_image(
         settings=request.detection,
         symmetries=request.symmetries,
     )
+    return label_with_session(analysis, session, progress, stop)

@@ -16,18 +16,29 @@ from ....pipeline.run_request import RunRequest
 from ... import tasks
 from ...panels.analysis_task import analyse_image
 from ...panels.image_queue import ImageQueue
+from ...panels.session_labels import ANALYSE_ALL, SessionLabels, labels_together
 from ...viewer.binding import Binding
 from .remote_batch import analyse_remotely
 
 
 class AnalyseAll(ImageQueue):
-    """Analyses images of a session, in this process or remotely."""
+    """Analyses images in this process or remotely, then labels their sessions jointly.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    session_labels : SessionLabels
+        Labels the sessions at the end.
+    """
 
     verb = "Analysing"
 
-    def __init__(self, binding: Binding) -> None:
-        super().__init__(binding, "analyse all")
+    def __init__(self, binding: Binding, session_labels: SessionLabels) -> None:
+        super().__init__(binding, ANALYSE_ALL)
+        self._session_labels = session_labels
         self._request: RunRequest
+        self._images: list[str] = []
         self._place: int | str | None = None
 
     def start(
@@ -41,13 +52,13 @@ class AnalyseAll(ImageQueue):
         Parameters
         ----------
         images : list of str
-            Of the session.
+            Images of the window.
         request : RunRequest
             For all of them.
         place : int or str, optional
             None: one after the other in this process. Else as of `remote_batch.place_of`.
         """
-        self._request, self._place = request, place
+        self._request, self._place, self._images = request, place, images
         self.begin(images)
 
     def executor(self, progress: Progress) -> Executor:
@@ -87,6 +98,8 @@ class AnalyseAll(ImageQueue):
                 tasks.logger.error("%s", also)
 
     def finish(self) -> None:
+        if labels_together():
+            self._session_labels.start(self._images)
         settings = asdict(self._request)
         names = ("detection", "model", "device", "symmetries")
         sessions = [asdict(session) for session in self.state.sessions.groups()]

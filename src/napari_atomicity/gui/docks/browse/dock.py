@@ -14,6 +14,7 @@ from qtpy.QtCore import QModelIndex, QPoint, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QFileDialog,
     QHBoxLayout,
     QInputDialog,
@@ -32,6 +33,7 @@ from ....project import SUFFIX
 from ... import tasks
 from ...controls.connections import follow
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
+from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, Shortcut
 from ...panels.dock import Dock
@@ -39,6 +41,7 @@ from ...panels.forms import (
     add_model_row,
     busy,
 )
+from ...panels.session_labels import TOGETHER, SessionLabels
 from ...viewer.current_image import CurrentImage
 from ...viewer.project_models import write_model
 from ...viewer.projects import with_suffix
@@ -59,7 +62,8 @@ class Browse(Dock):
 
     def build(self) -> None:
         self.projects = self.binding.projects
-        self.batch = AnalyseAll(self.binding)
+        self.session_labels = SessionLabels(self.binding, self)
+        self.batch = AnalyseAll(self.binding, self.session_labels)
         self._listed: tuple[Any, ...] = ()
         self.setAcceptDrops(True)
         self.content.setContentsMargins(6, 6, 6, 6)
@@ -70,6 +74,12 @@ class Browse(Dock):
         self.session_menu = SessionMenu(self.state, self.list)
         self.more_button.menu().addSeparator()
         self.more_button.menu().addMenu(self.session_menu)
+        self.label_action = self.more_button.menu().addAction("Label sessions again")
+        self.label_action.setToolTip(
+            "Find the intensity of one atom in all images of each session together, and label "
+            "their clusters by it. Your labels are kept. You can undo this."
+        )
+        self.label_action.triggered.connect(self._label_sessions)
         self.content.addLayout(self._analyse_row())
         self.add_task_bar()
         self.settings = self.add(self._settings_form())
@@ -80,6 +90,7 @@ class Browse(Dock):
         self._files_timer.timeout.connect(self._refresh_files)
         follow(self, self.projects.surveyed, self._refresh_files)
         follow(self, self.projects.notes_changed, self.invalidate)
+        follow(self, self.session_labels.message_changed, self.invalidate)
         follow(self, self.batch.changed, self._on_batch)
 
     def _open_row(self) -> QHBoxLayout:
@@ -166,7 +177,15 @@ class Browse(Dock):
             "running dask scheduler (tcp://host:8786) whose workers find the images under the same "
             "path. Default: empty, one image after the other in this window.",
         )
-        return folded(form, self.form)
+        self.together = QCheckBox("Label images of a session together")
+        self.together.setChecked(True)
+        self.together.setToolTip(
+            "The images of a session share the intensity of one atom, so images of one size can "
+            "be labelled too. Applies after Analyse all, when you change a session or a known "
+            "sample, and when you analyse one more image. Default: on."
+        )
+        remember(TOGETHER, self.together)
+        return folded(form, self.together, self.form)
 
     def _bind_keys(self) -> None:
         """Next and previous, wherever the focus in the canvas is."""
@@ -178,6 +197,7 @@ class Browse(Dock):
 
     # ---- showing
     def refresh(self) -> None:
+        self.session_labels.remember()
         counts = self.binding.refresher.counts
         listed = counts["images_changed"], counts["project_changed"]
         shown = (*listed, self.state.current)
@@ -233,7 +253,8 @@ class Browse(Dock):
                 "<i>File ▸ Open Sample ▸ Atomicity</i>."
             )
         unsaved = [f"NOT SAVED: {self.state.unsaved}"] if self.state.unsaved else []
-        self.notes.setText("\n".join([*unsaved, *self.projects.notes]))
+        labelled = filter(None, [self.session_labels.message])
+        self.notes.setText("\n".join([*unsaved, *self.projects.notes, *labelled]))
         self.notes.setVisible(bool(self.notes.text()))
         menu = self.actions_by_name
         menu["save"].setEnabled(project is None and bool(images))
@@ -250,10 +271,9 @@ class Browse(Dock):
         again = f" ({len(waiting)})" if waiting else " again" if n else ""
         self.analyse_button.setText(f"Analyse all{again}")
         free = not busy(state) or bool(tasks.running(state, "survey"))
-        self.analyse_button.setEnabled(
-            bool(n) and free and not self.batch.running and not state.read_only
-            and not state.blind
-        )  # fmt: skip
+        possible = bool(n) and free and not (self.batch.running or state.read_only or state.blind)
+        self.analyse_button.setEnabled(possible)
+        self.label_action.setEnabled(possible)
 
     def _waiting(self) -> list[str]:
         return [name for name in self.state.images if self.state.analysis(name) is None]
@@ -284,6 +304,9 @@ class Browse(Dock):
         if not waiting and not self._wants_all_again(len(images)):
             return
         self.batch.start(images, replace(settings, model=self.models.model), place)
+
+    def _label_sessions(self) -> None:
+        self.session_labels.start(self.state.images)
 
     def _wants_all_again(self, n: int) -> bool:
         buttons = QMessageBox.StandardButton

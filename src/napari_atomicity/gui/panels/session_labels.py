@@ -1,0 +1,324 @@
+"""Joint labelling of the images of acquisition sessions, as tasks of the window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from napari.utils.notifications import show_info
+from psygnal import Signal
+from qtpy.QtCore import QObject
+
+from ...core.acquisition_session import AcquisitionSession, Composition
+from ...core.progress import Progress, Stop
+from ...core.text import pluralise
+from ...models.analysis import Analysis
+from ...pipeline.analysis import embed_clusters
+from ...pipeline.session_labels import label_session
+from ...state.project_saver import SESSION_COLUMNS
+from ...state.window_state import WindowState
+from .. import tasks
+from ..controls.connections import follow
+from ..controls.settings import settings
+from ..viewer.binding import Binding
+from ..viewer.models import classifier_of
+
+TOGETHER = "browse/label_sessions"
+"""Key of the setting whether the images of a session are labelled together."""
+MAX_LINES = 3
+"""Number of sessions up to which the changes of each one are described."""
+ANALYSE_ALL = "analyse all"
+"""Key of the task that analyses all images; it labels their sessions at its end."""
+_KEY = "label sessions"
+
+
+def labels_together() -> bool:
+    """Return whether the images of a session are labelled together; the default is yes."""
+    return str(settings().value(TOGETHER, "true")) == "true"
+
+
+@dataclass(frozen=True, eq=False)
+class SessionImages:
+    """Analysed images of a session.
+
+    Parameters
+    ----------
+    name : str
+        Name of the session.
+    analyses : tuple of Analysis
+        Its classified images.
+    known : mapping of str to mapping
+        Image → class → share of the clusters, for images of known samples.
+    """
+
+    name: str
+    analyses: tuple[Analysis, ...] = ()
+    known: Mapping[str, Composition] = field(default_factory=dict)
+
+    def of_model(self, model_id: str) -> SessionImages:
+        """Return the images that one model has classified."""
+        return replace(self, analyses=tuple(a for a in self.analyses if model_of(a) == model_id))
+
+
+def model_of(analysis: Analysis) -> str:
+    """Return the identity of the model that found the scale of an image; "" if none did."""
+    if analysis.scale is None or not analysis.embedding.size:
+        return ""
+    return str(analysis.parameters.get("model", {}).get("model_id", ""))
+
+
+def session_images(state: WindowState, session: AcquisitionSession) -> SessionImages:
+    """Return the images of a session that have an intensity scale."""
+    analyses = (state.analysis(image) for image in session.images)
+    classified = tuple(a for a in analyses if a is not None and model_of(a))
+    return SessionImages(session.name, classified, session.known)
+
+
+def session_of(state: WindowState, image: str) -> SessionImages | None:
+    """Return the session of an image; None if its images are labelled one by one."""
+    if state.blind or not labels_together():
+        return None
+    return session_images(state, state.sessions.session_of(image))
+
+
+# ---- functions that run in a worker
+@dataclass(frozen=True, eq=False)
+class SessionChanges:
+    """What the joint labelling of a session has changed.
+
+    Parameters
+    ----------
+    name : str
+        Name of the session.
+    n_images : int
+        Number of its images.
+    results : tuple of Analysis
+        Its images, labelled jointly; empty if no scale has changed.
+    n_scales : int
+        Number of images whose scale has changed.
+    n_labels : int
+        Number of predicted labels that have changed.
+    """
+
+    name: str
+    n_images: int
+    results: tuple[Analysis, ...]
+    n_scales: int
+    n_labels: int
+
+    def describe(self) -> str:
+        """Describe the changes in one line."""
+        images = pluralise(self.n_images, "image")
+        if not self.results:
+            return f"Session {self.name}: {images}, no scale changed."
+        scales = pluralise(self.n_scales, "scale")
+        return (
+            f"Session {self.name}: {images}, {scales} changed, "
+            f"{pluralise(self.n_labels, 'label')} changed."
+        )
+
+
+def describe_changes(changes: Sequence[SessionChanges]) -> str:
+    """Describe the changes of sessions, one line each; of many sessions in one line."""
+    if len(changes) <= MAX_LINES:
+        return "\n".join(change.describe() for change in changes)
+    n_images = sum(change.n_images for change in changes)
+    n_scales = sum(change.n_scales for change in changes)
+    n_labels = sum(change.n_labels for change in changes)
+    return (
+        f"{len(changes)} sessions: {n_images} images, {pluralise(n_scales, 'scale')} changed, "
+        f"{pluralise(n_labels, 'label')} changed."
+    )
+
+
+def label_sessions(
+    sessions: Sequence[SessionImages],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> list[SessionChanges]:
+    """Label the images of each session together.
+
+    Parameters
+    ----------
+    sessions : sequence of SessionImages
+        The sessions; the images of each are classified by one model.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+
+    Returns
+    -------
+    list of SessionChanges
+        Of the sessions that tell anything of their scales.
+    """
+    tasks.cap_torch_threads()
+    changes = []
+    for session in sessions:
+        labelled = _label(session, progress, stop)
+        if labelled is not None:
+            pairs = zip(session.analyses, labelled, strict=True)
+            changed = [(old, new) for old, new in pairs if new.table is not old.table]
+            n_labels = sum(
+                int(np.sum(old.table["label_predicted"] != new.table["label_predicted"]))
+                for old, new in changed
+            )
+            results = tuple(labelled) if changed else ()
+            changes.append(
+                SessionChanges(session.name, len(labelled), results, len(changed), n_labels)
+            )
+    return changes
+
+
+def label_with_session(
+    analysis: Analysis,
+    session: SessionImages | None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Analysis:
+    """Label a new analysis with what its session knows of the scale; the others stay.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The image, classified.
+    session : SessionImages or None
+        Its session; None labels the image alone.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+
+    Returns
+    -------
+    Analysis
+        The image, labelled.
+    """
+    if session is None or not model_of(analysis):
+        return analysis
+    name = analysis.micrograph.name
+    same = session.of_model(model_of(analysis)).analyses
+    others = tuple(a for a in same if a.micrograph.name != name)
+    labelled = _label(
+        replace(session, analyses=(*others, analysis)), progress, stop, only=frozenset({name})
+    )
+    return analysis if labelled is None else labelled[-1]
+
+
+def _label(
+    session: SessionImages,
+    progress: Progress | None,
+    stop: Stop | None,
+    only: frozenset[str] | None = None,
+) -> list[Analysis] | None:
+    """Label the images of a session; None if the session tells nothing of their scales."""
+    names = {a.micrograph.name for a in session.analyses}
+    known = {image: shares for image, shares in session.known.items() if image in names}
+    classifier = classifier_of(session.analyses[-1])
+    if len(names) == 1 and not known and classifier.card.apparent_size is None:
+        return None  # its scale is the one of its classification
+    labelled = label_session(
+        session.analyses, classifier, known=known, only=only, progress=progress, stop=stop
+    ).analyses
+    for i, before in enumerate(session.analyses):
+        placed = before.table["umap_1"].notna().any()
+        if labelled[i].table is not before.table and placed:
+            labelled[i] = embed_clusters(labelled[i], classifier, stop)
+    return labelled
+
+
+# ---- in the window
+class SessionLabels(QObject):
+    """Labels the images of sessions together, when a person changes a session or asks for it.
+
+    Signals: ``message_changed()`` when `message` has changed.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    parent : QObject
+        The owner; workers end with it.
+
+    Attributes
+    ----------
+    message : str
+        What the last joint labelling has changed.
+    """
+
+    message_changed = Signal()
+
+    def __init__(self, binding: Binding, parent: QObject) -> None:
+        super().__init__(parent)
+        self.message = ""
+        self.binding = binding
+        self.state = binding.state
+        self._waiting: set[str] = set()
+        self._seen: list[AcquisitionSession] = []
+        follow(self, self.state.changed, self._on_changed)
+        follow(self, self.state.project_changed, self._forget)
+
+    @property
+    def running(self) -> bool:
+        """Whether sessions are being labelled."""
+        return bool(tasks.running(self.state, _KEY))
+
+    def remember(self) -> None:
+        """Remember the sessions as they are: only those that differ are labelled again."""
+        self._seen = self.state.sessions.groups()
+
+    def _forget(self) -> None:
+        self._set_message()
+
+    def _on_changed(self, images: tuple[str, ...], columns: object, rows: object) -> None:
+        """Label sessions that a person has changed; undo and redo bring their labels back."""
+        if columns != SESSION_COLUMNS:
+            return
+        before = self._seen
+        self.remember()
+        if labels_together() and not self.state.history.undone:
+            self.start(i for s in self._seen if s not in before for i in s.images)
+
+    def start(self, images: Iterable[str]) -> None:
+        """Label the sessions of these images, and those that are being labelled."""
+        if self.state.read_only or self.state.blind or tasks.running(self.state, ANALYSE_ALL):
+            return
+        self._waiting = {*images, *(self._waiting if self.running else ())}
+        sessions = [
+            found.of_model(model)
+            for session in self.state.sessions.groups()
+            if not self._waiting.isdisjoint(session.images)
+            for found in [session_images(self.state, session)]
+            for model in dict.fromkeys(map(model_of, found.analyses))
+        ]
+        if sessions:
+            tasks.start(
+                self.state,
+                label_sessions,
+                sessions,
+                message=f"Labelling {pluralise(len(sessions), 'session')} jointly",
+                on_result=self._take,
+                key=_KEY,
+                owner=self,
+            )
+
+    def _take(self, changes: list[SessionChanges]) -> None:
+        """Take the labels as one step, and show what has changed."""
+        results = [
+            result
+            for change in changes
+            for result in change.results
+            # An image that was classified again, calibrated again or removed stays as it is.
+            if (now := self.state.analysis(result.micrograph.name)) is not None
+            and model_of(now) == model_of(result)
+            and self.binding.accepts(result)
+        ]
+        if results:
+            n = sum(bool(change.results) for change in changes)
+            self.state.clusters.replace_all_predictions(
+                results, f"label {pluralise(n, 'session')} jointly"
+            )
+        if changes:
+            self._set_message(describe_changes(changes))
+            show_info(self.message)
+
+    def _set_message(self, message: str = "") -> None:
+        self.message = message
+        self.message_changed.emit()

@@ -1,0 +1,153 @@
+"""The intensity of one atom: that of the current image, and that of its session."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qtpy.QtWidgets import QVBoxLayout
+
+from ...models.analysis import Analysis
+from ...pipeline.session_labels import find_session
+from ...reporting.plot_session import (
+    SessionSummary,
+    describe_session,
+    describe_solutions,
+    draw_session_scale,
+    solutions_of,
+)
+from .. import tasks
+from ..controls.chart import Chart
+from ..controls.collapsible import CollapsibleSection
+from ..controls.forms import selectable_label
+from ..controls.refresher import FollowingWidget
+from ..viewer.binding import Binding
+from ..viewer.models import card_of
+from .session_labels import SessionImages, model_of, session_images
+
+TITLE = "Intensity of one atom"
+NO_MODEL = "The model of this image is not available."
+
+
+def summarise_session(session: SessionImages) -> SessionSummary | None:
+    """Find the scale of a session in a worker; None if its model is not available."""
+    card = card_of(session.analyses[0].table)
+    if card is None:
+        return None
+    names = [a.micrograph.name for a in session.analyses]
+    known = {name: session.known[name] for name in names if name in session.known}
+    scale, _ = find_session(session.analyses, card, known)
+    return SessionSummary(session.name, names, scale, known)
+
+
+def _is_same(a: SessionImages, b: SessionImages) -> bool:
+    """Return whether the clusters of two sessions and what is known of them are the same."""
+    return (
+        (a.name, a.known) == (b.name, b.known)
+        and len(a.analyses) == len(b.analyses)
+        and all(x.embedding is y.embedding for x, y in zip(a.analyses, b.analyses, strict=True))
+    )
+
+
+class SessionScaleView(FollowingWidget):
+    """Chart and text: the scale of the session, and the solutions of the current image.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    """
+
+    follows = ("changed", "images_changed", "current_changed", "project_changed")
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
+        self.state = binding.state
+        self.summary: SessionSummary | None = None
+        self._session: SessionImages | None = None
+        self._task = f"session scale {id(self)}"
+        self.image_text = selectable_label("Intensity of one atom in this image")
+        self.chart = Chart(lines=13)
+        self.chart.setAccessibleName("Intensity of one atom in the session")
+        self.chart.setToolTip(
+            "The images of a session share the intensity of one atom, up to 10 to 20 %. Blue: its "
+            "mean in the session, by all images together. Pale blue: single images of the "
+            "session. Orange: the values that are possible in this image, with their "
+            "probabilities; several mean that its labels are uncertain."
+        )
+        self.session_text = selectable_label("Intensity of one atom in the session", plain=True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.image_text, self.chart, self.session_text):
+            layout.addWidget(widget)
+
+    def refresh(self) -> None:
+        image = self.state.current
+        analysis = None if image is None else self.state.analysis(image)
+        if image is None or analysis is None or analysis.scale is None:
+            self._show(None, "")
+            return
+        self.image_text.setText(f"This image: {describe_solutions(analysis.scale)}.")
+        session = session_images(self.state, self.state.sessions.session_of(image))
+        session = session.of_model(model_of(analysis))
+        if len(session.analyses) < 2 and not session.known:
+            self._show(None, f"No other image of session {session.name} is analysed.")
+            return
+        if self._session is not None and _is_same(self._session, session):
+            if not tasks.running(self.state, self._task):
+                self._show(self.summary)
+            return
+        self._session, self.summary = session, None
+        tasks.start(
+            self.state,
+            summarise_session,
+            session,
+            message="",
+            on_result=self._take,
+            on_error=self._refuse,
+            quiet_errors=True,
+            key=self._task,
+            owner=self,
+        )
+
+    def _take(self, summary: SessionSummary | None) -> None:
+        self.summary = summary
+        self._show(summary)
+
+    def _refuse(self, error: BaseException) -> None:
+        self._show(None, tasks.format_error(error))
+
+    def _show(self, summary: SessionSummary | None, text: str = NO_MODEL) -> None:
+        """Show a summary, or a text instead."""
+        analysis = self.state.analysis(self.state.current or "")
+        if summary is None or analysis is None or analysis.scale is None:
+            self.chart.hide()
+            self.session_text.setText(text)
+            return
+        text = describe_session(summary)
+        draw = partial(draw_session_scale, summary=summary, solutions=solutions_of(analysis.scale))
+        self.chart.show_chart(draw, text)
+        self.chart.show()
+        self.session_text.setText(text)
+
+
+class IntensitySection(CollapsibleSection):
+    """The intensity of one atom in the title, and how the session determines it below.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self.view = SessionScaleView(binding)
+        super().__init__(TITLE, self.view)
+        self.button.setMinimumWidth(1)  # a long title is cut, and does not widen the dock
+
+    def show_analysis(self, analysis: Analysis | None) -> None:
+        """Show the intensity of one atom in an image, and hide the section if it is not known."""
+        scale = None if analysis is None else analysis.scale
+        self.setVisible(scale is not None)
+        if scale is not None:
+            value, certainty = scale.intensity_per_atom, scale.certainty
+            self.button.setText(f"One atom: {value:.3g} counts nm² ({100 * certainty:.0f} %)")

@@ -1,0 +1,165 @@
+"""The intensity of one atom in an acquisition session and in one of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core.acquisition_session import Composition, format_composition
+from ..core.text import pluralise
+from ..models.intensity_scale import ConstrainedMixture
+from ..models.session_scale import SessionScale
+from .plot_base import Look
+from .plot_panels import stack_panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Blue, orange and green of Okabe and Ito, distinct for people with colour-vision deficiency.
+_SESSION, _IMAGE, _KNOWN = "#56b4e9", "#e69f00", "#009e73"
+_UNLIKELY = 0.01
+"""Probability density, relative to the largest, below which the scale of an image is not drawn."""
+_MARGIN = 0.1
+UNFIT = 0.5
+"""Probability from which on an image does not fit its session."""
+MIN_SHOWN = 0.01
+"""Smallest weight of a solution that is shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class SessionSummary:
+    """The scales of a session.
+
+    Parameters
+    ----------
+    name : str
+        Name of the session.
+    images : sequence of str
+        Names of its analysed images.
+    scale : SessionScale
+        Joint posterior of their scales.
+    known : mapping of str to mapping
+        Image → class → share of the clusters, for images of known samples.
+    """
+
+    name: str
+    images: Sequence[str]
+    scale: SessionScale
+    known: Mapping[str, Composition] = field(default_factory=dict)
+
+    def interval(self) -> tuple[float, float]:
+        """Return the 95 % interval of the intensity of one atom in the session."""
+        total = np.cumsum(self.scale.posterior)
+        low, high = np.interp((0.025, 0.975), total / total[-1], self.scale.grid)
+        return float(np.exp(low)), float(np.exp(high))
+
+    def unfit(self) -> list[str]:
+        """Return the images whose scale is unlike that of the others."""
+        pairs = zip(self.images, self.scale.outlying, strict=True)
+        return [image for image, probability in pairs if probability > UNFIT]
+
+
+def solutions_of(scale: ConstrainedMixture) -> list[tuple[float, float]]:
+    """Return intensity of one atom and weight of each solution of an image, the best one first."""
+    pairs = zip(np.exp(scale.shift[:, 0]), scale.weight, strict=True)
+    return [(float(value), float(weight)) for value, weight in pairs if weight >= MIN_SHOWN]
+
+
+def describe_solutions(scale: ConstrainedMixture) -> str:
+    """Describe the solutions of an image: ``1.30 counts nm² (87 %), 1.75 (13 %)``."""
+    parts = [f"{value:.3g} ({100 * weight:.0f} %)" for value, weight in solutions_of(scale)]
+    return ", or ".join(parts).replace(" (", " counts nm² (", 1)
+
+
+def describe_session(summary: SessionSummary) -> str:
+    """Describe the scale of a session, its known samples, and the images that do not fit."""
+    scale, (low, high) = summary.scale, summary.interval()
+    lines = [
+        f"Session {summary.name}, {pluralise(len(summary.images), 'image')}: "
+        f"{np.exp(scale.log_scale):.3g} counts nm² (95 %: {low:.3g} to {high:.3g}). "
+        f"Its images differ by about {100 * scale.spread:.0f}\u00a0%."
+    ]
+    known = [
+        f"{image} ({format_composition(summary.known[image])})"
+        for image in summary.images
+        if image in summary.known
+    ]
+    if known:
+        lines.append(f"Known: {', '.join(known)}.")
+    unfit = summary.unfit()
+    if unfit:
+        verb = "does" if len(unfit) == 1 else "do"
+        lines.append(
+            f"⚠ {', '.join(unfit)} {verb} not fit the session: recorded with other settings, or no "
+            "clusters of these classes."
+        )
+    return "\n".join(lines)
+
+
+def draw_session_scale(
+    figure: Figure, look: Look, summary: SessionSummary, solutions: Sequence[tuple[float, float]]
+) -> None:
+    """Draw the scale of a session with the solutions of one image, and below it all images.
+
+    The pale area is the distribution from which the session draws the scales of its images.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        An empty figure.
+    look : Look
+        Colours and sizes.
+    summary : SessionSummary
+        The session.
+    solutions : sequence of tuple of float
+        Intensity of one atom and weight of each solution of the image.
+    """
+    scale = summary.scale
+    above, below = stack_panels(figure, look, (3, 2))
+    above.set_title("Blue: session, orange: this image")
+    density = scale.posterior / scale.posterior.max()
+    x, of_an_image = np.exp(scale.grid), _expected_of_an_image(scale)
+    above.fill_between(x, of_an_image, color=_SESSION, alpha=0.2, linewidth=0)
+    above.fill_between(x, density, color=_SESSION, alpha=0.5, linewidth=0)
+    above.plot(x, density, color=_SESSION, linewidth=1.2)
+    values = np.array([value for value, _ in solutions])
+    weights = [weight for _, weight in solutions]
+    above.vlines(values, 0, weights, color=_IMAGE, linewidth=3)
+    above.set(ylim=(0, 1.08), yticks=(0, 1), yticklabels=("0", "1"))
+    best = np.array([np.exp(modes.log_scale[0]) for modes in scale.images])
+    _draw_images(below, look, summary, best)
+    drawn = np.concatenate([x[of_an_image > _UNLIKELY], values, best])
+    low, high = drawn.min() * (1 - _MARGIN), drawn.max() * (1 + _MARGIN)
+    below.set(xlim=(low, high), xlabel="Intensity of one atom / counts nm²")
+    below.locator_params(axis="x", nbins=5)
+
+
+def _expected_of_an_image(scale: SessionScale) -> np.ndarray:
+    """Compute the density of the scale of an image of the session, relative to the largest."""
+    distance = (scale.grid[:, None] - scale.grid) / scale.spread
+    density = np.exp(-0.5 * distance**2) @ scale.posterior
+    return np.asarray(density / density.max())
+
+
+def _draw_images(axes: Any, look: Look, summary: SessionSummary, best: np.ndarray) -> None:
+    """Draw the best scale of every image: known samples as diamonds, unfit images as crosses."""
+    names = list(summary.images)
+    unfit = np.isin(names, summary.unfit())
+    known = np.isin(names, list(summary.known)) & ~unfit
+    # Images with the same scale do not hide each other.
+    height = np.linspace(0.8, 0.2, len(names)) if len(names) > 1 else np.array([0.5])
+    size = look.font_pt
+    for rows, marker, colour in (
+        (~(known | unfit), "o", look.ink),
+        (known, "D", _KNOWN),
+        (unfit, "x", look.ink),
+    ):
+        axes.plot(best[rows], height[rows], marker, color=colour, markersize=0.5 * size, alpha=0.8)
+    texts = ["Images"]
+    texts += ["known sample: diamond"] if known.any() else []
+    texts += ["does not fit: cross"] if unfit.any() else []
+    axes.set_title(", ".join(texts))
+    axes.set(ylim=(0, 1), yticks=())

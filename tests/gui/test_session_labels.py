@@ -1,0 +1,290 @@
+"""The window labels the images of a session jointly, and shows the intensity of one atom."""
+# ruff: noqa: F401, F811  (fixtures of test_browse)
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from brightness import CLASSES, N_CLUSTERS, offer
+from mouse import LEFT
+from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QApplication, QInputDialog
+from sized import SizedClassifier, write_clusters
+from test_browse import browse, click_row, opened
+from waiting import updated
+
+from napari_atomicity.core.errors import Cancelled
+from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.docks.classify import Classify
+from napari_atomicity.gui.panels import session_labels
+from napari_atomicity.gui.viewer import models
+from napari_atomicity.gui.viewer.binding import binding_of
+
+MIX, ONE, TWO = "mix.tif", "one.tif", "two.tif"
+JOINT = "label 1 session jointly"
+
+
+@pytest.fixture
+def model(monkeypatch):
+    classifier = offer(monkeypatch, SizedClassifier())
+    monkeypatch.setitem(models._unsaved, classifier.card.model_id, classifier)
+    return classifier
+
+
+@pytest.fixture
+def morning(tmp_path):
+    """An image of all classes, and two of one class each, which alone could be any."""
+    folder = tmp_path / "morning"
+    folder.mkdir()
+    for seed, (name, kinds) in enumerate(((MIX, CLASSES), (ONE, ["Pt41"]), (TWO, ["Pt30"]))):
+        write_clusters(folder / name, kinds, seed)
+    return folder
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Messages for information."""
+    shown = []
+    monkeypatch.setattr(session_labels, "show_info", shown.append)
+    return shown
+
+
+@pytest.fixture
+def analyse_all(opened, viewer, qtbot, settle):
+    """Analyse the images by the button, and wait for the labels."""
+
+    def run(together: bool = True):
+        opened.together.setChecked(together)
+        qtbot.mouseClick(opened.analyse_button, LEFT)
+        qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+        settle(viewer)
+        updated(opened)
+        return opened
+
+    return run
+
+
+@pytest.fixture
+def label_again(opened, viewer, settle):
+    """Click the entry of the menu, and wait for the labels."""
+
+    def run():
+        opened.label_action.trigger()
+        settle(viewer)
+
+    return run
+
+
+@pytest.fixture
+def enter_known(opened, viewer, settle, monkeypatch):
+    """Enter a known sample in the menu of a row."""
+
+    def run(image: str, text: str):
+        monkeypatch.setattr(QInputDialog, "getText", lambda *a, **k: (text, True))
+        click_row(opened, opened.state.images.index(image))
+        settle(viewer)
+        opened.session_menu.known_action.trigger()
+        settle(viewer)
+
+    return run
+
+
+def labels(state, image: str) -> set[str]:
+    return set(state.table(image)["label"])
+
+
+def steps(state) -> list[str]:
+    return [step.description for step in state.history]
+
+
+def test_analyse_all_ends_with_labels_from_the_session(analyse_all, viewer, settle, told):
+    dock = analyse_all()
+    state = dock.state
+    assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
+    assert labels(state, MIX) == set(CLASSES)
+    assert steps(state) == [JOINT]
+    assert told == ["Session morning: 3 images, 3 scales changed, 24 labels changed."]
+    assert told[0] in dock.notes.text()
+    # One step of undo.
+    binding_of(viewer).undo()
+    settle(viewer)
+    assert labels(state, ONE) != {"Pt41"} and steps(state) == []
+    assert state.analysis(ONE).scale.certainty < 0.5
+    binding_of(viewer).redo()
+    settle(viewer)
+    assert labels(state, ONE) == {"Pt41"}
+    assert len(told) == 1
+    dock.projects.leave()
+    settle(viewer)
+    updated(dock)
+    assert told[0] not in dock.notes.text()
+
+
+def test_the_switch_is_remembered_and_images_then_stay_alone(
+    analyse_all, viewer, told, label_again, settle
+):
+    dock = analyse_all(together=False)
+    state = dock.state
+    assert labels(state, ONE) != {"Pt41"} and steps(state) == [] and told == []
+    again = Browse(viewer)
+    assert not again.together.isChecked()
+    again.deleteLater()
+    state.sessions.group([ONE], "evening")
+    settle(viewer)
+    assert steps(state) == ["session evening of 1 image"]
+    binding_of(viewer).undo()
+    # A label of a person stays, whatever the session says.
+    state.clusters.relabel([(ONE, 1)], "Pt70")
+    label_again()
+    assert steps(state)[-1] == JOINT
+    table = state.table(ONE).set_index("cluster_id")
+    assert table.loc[1, "label"] == "Pt70" and table.loc[1, "label_predicted"] == "Pt41"
+    assert set(table["label"].drop(1)) == {"Pt41"}
+    label_again()
+    assert told[-1] == "Session morning: 3 images, no scale changed."
+    assert len(steps(state)) == 2
+
+
+def test_a_known_sample_and_other_sessions_label_again(
+    analyse_all, viewer, settle, enter_known, told
+):
+    state = analyse_all().state
+    binding = binding_of(viewer)
+    # Without the mixture the scale of the session is not known.
+    state.sessions.group([MIX], "evening")
+    settle(viewer)
+    assert steps(state) == [JOINT, "session evening of 1 image", JOINT]
+    assert told[-1].startswith("Session morning: 2 images, 2 scales changed")
+    assert labels(state, MIX) == set(CLASSES)
+    enter_known(ONE, "Pt41")
+    assert steps(state)[-2:] == ["Pt41 in 1 image", JOINT]
+    assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
+    # Undo takes back the labels, then what was entered, and starts nothing.
+    for n_left in (4, 3):
+        binding.undo()
+        settle(viewer)
+        assert len(state.history) == n_left
+    assert state.sessions.get(ONE).known == {}
+    assert len(state.history.undone) == 2
+    for _ in range(2):
+        binding.redo()
+        settle(viewer)
+    assert labels(state, TWO) == {"Pt30"} and len(state.history) == 5
+
+
+def test_a_class_that_the_model_lacks_is_an_error(opened, analyse_all, errors):
+    opened.state.sessions.set_known([ONE], {"Pt56": 1})
+    state = analyse_all().state
+    assert "no class Pt56" in errors[0]
+    assert state.analysis(ONE) is not None and steps(state) == ["Pt56 in 1 image"]
+
+
+def test_one_image_is_labelled_by_what_the_session_knows(
+    opened, viewer, qtbot, settle, enter_known, told
+):
+    state = opened.state
+    analyse = Analyse(viewer)
+    viewer.window.add_dock_widget(analyse, name="Analyse")
+    qtbot.waitUntil(analyse.isVisible)
+    for image, kinds in ((MIX, set(CLASSES)), (ONE, {"Pt41"})):
+        click_row(opened, state.images.index(image))
+        settle(viewer)
+        qtbot.mouseClick(analyse.button, LEFT)
+        settle(viewer)
+        assert labels(state, image) == kinds
+    assert state.analysis(MIX).scale.weight.size > 1  # only the new image has changed
+    # Classify does the same, and not if the switch is off.
+    classify = Classify(viewer)
+    viewer.window.add_dock_widget(classify, name="Classify")
+    for together in (False, True):
+        opened.together.setChecked(together)
+        qtbot.mouseClick(classify.button, LEFT)
+        settle(viewer)
+        assert (labels(state, ONE) == {"Pt41"}) is together
+
+
+def test_labelling_is_cancelled(analyse_all, opened, viewer, qtbot, settle, monkeypatch, told):
+    state = analyse_all(together=False).state
+    before = state.table(ONE)
+    begun = threading.Event()
+
+    def label(sessions, progress=None, stop=None):
+        begun.set()
+        while not stop():
+            pass
+        raise Cancelled
+
+    monkeypatch.setattr(session_labels, "label_sessions", label)
+    opened.label_action.trigger()
+    assert begun.wait(10)
+    qtbot.waitUntil(opened.task_bar.cancel_button.isVisible)
+    assert not opened.analyse_button.isEnabled() and not opened.label_action.isEnabled()
+    qtbot.mouseClick(opened.task_bar.cancel_button, LEFT)
+    settle(viewer)
+    assert state.table(ONE) is before and steps(state) == [] and told == []
+    updated(opened)
+    assert opened.label_action.isEnabled()
+
+
+def test_a_reopened_project_is_labelled_from_its_files(
+    analyse_all, opened, morning, viewer, qtbot, settle, label_again
+):
+    analyse_all(together=False)
+    opened.projects.leave()
+    settle(viewer)
+    opened.open(str(morning))
+    qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)
+    settle(viewer)
+    label_again()
+    assert labels(opened.state, ONE) == {"Pt41"} and steps(opened.state) == [JOINT]
+
+
+def test_the_dock_classify_shows_the_intensity_of_one_atom(
+    analyse_all, enter_known, viewer, qtbot, settle
+):
+    dock = Classify(viewer)
+    viewer.window.add_dock_widget(dock, name="Classify", area="right")
+    qtbot.waitUntil(dock.isVisible)
+    assert not dock.intensity.isVisible()
+    state = analyse_all(together=False).state
+    state.current = ONE
+    settle(viewer)
+    view = updated(dock).intensity.view
+    certainty = state.analysis(ONE).scale.certainty
+    assert f"counts nm² ({100 * certainty:.0f} %)" in dock.intensity.button.text()
+    qtbot.mouseClick(dock.intensity.button, LEFT)
+    settle(viewer)
+    qtbot.waitUntil(lambda: view.chart.isVisible() and view.chart.figure is not None)
+    assert view.image_text.text().count("%") == 4  # all solutions, with weights
+    text = view.session_text.text()
+    assert text.startswith("Session morning, 3 images: 4.") and "Known" not in text
+    enter_known(TWO, "Pt30")
+    qtbot.waitUntil(lambda: "Known: two.tif (Pt30)" in view.session_text.text())
+    qtbot.waitUntil(lambda: view.chart.figure is not None)
+    titles = [axes.get_title(loc="left") for axes in view.chart.figure.axes]
+    assert any("known sample" in title for title in titles)
+    assert view.chart.accessibleDescription() == view.session_text.text()
+
+
+def test_an_image_that_does_not_fit_and_one_alone_are_named(
+    opened, morning, analyse_all, viewer, qtbot, settle
+):
+    write_clusters(morning / "other.tif", CLASSES, seed=7, unit=300.0)
+    opened.projects.add([str(morning / "other.tif")])
+    settle(viewer)
+    state = analyse_all().state
+    dock = Classify(viewer)
+    viewer.window.add_dock_widget(dock, name="Classify", area="right")
+    qtbot.waitUntil(dock.isVisible)
+    dock.intensity.button.click()
+    state.current = "other.tif"
+    settle(viewer)
+    view = updated(dock).intensity.view
+    qtbot.waitUntil(lambda: "other.tif does not fit" in view.session_text.text())
+    state.sessions.group(["other.tif"], "evening")
+    settle(viewer)
+    qtbot.waitUntil(lambda: "No other image of session evening" in view.session_text.text())
+    assert not view.chart.isVisible()
