@@ -424,17 +424,29 @@ def test_an_empty_pack_can_still_be_filled_in(samples, tmp_path):
 
 # ---- many images
 COMMON = ("--model", MODEL, "--device", "cpu", "--no-umap", "--json")
+EACH = ("--session", "none")
+"""Each image by itself, as in 0.1: what a session needs is not in the parts of then."""
 
 
 def test_a_batch_does_nothing_again(samples):
     out = samples / "batch"
     before = {path.name for path in (out / "clusters").rglob("*") if path.is_file()}
     images = [samples / "project" / name for name in IMAGES]
-    run = atomicity("batch", *images, "--out", out, "--workers", 1, *COMMON)
+    run = atomicity("batch", *images, "--out", out, "--workers", 1, *COMMON, *EACH)
     assert run["reused"] == 3 and run["problem"] is None
     assert before == {path.name for path in (out / "clusters").rglob("*") if path.is_file()}
     for path in sorted((SAMPLES / "batch").glob("*.csv")):
         assert_same_table(out / path.name, path, rel=1e-9)
+
+
+def test_a_batch_of_sessions_analyses_images_again_whose_parts_lack_the_scale(samples):
+    out = samples / "batch"
+    images = [samples / "project" / name for name in IMAGES]
+    before = {path.name for path in (out / "clusters").glob("*.parquet")}
+    for reused in (0, 3):
+        run = atomicity("batch", *images, "--out", out, "--workers", 1, *COMMON)
+        assert run["reused"] == reused and run["problem"] is None
+    assert {path.name for path in (out / "clusters").glob("*.parquet")} == before
 
 
 def test_parts_of_a_batch_hold_their_tables(samples):
@@ -460,7 +472,7 @@ def test_a_watched_folder_goes_on(samples, tmp_path):
     assert log["image"].tolist() == ["a.tif", "b.tif"]
 
     # The parts name the folder of that time: in this one the images are known by their content.
-    run = atomicity("watch", folder, "--out", out, "--once", *COMMON, status=1)
+    run = atomicity("watch", folder, "--out", out, "--once", *COMMON, *EACH, status=1)
     assert run["analysed"] == 0 and run["waiting"] == 0
     assert {path.name for path in (out / "clusters").glob("*.parquet")} == parts
     for name in ("clusters.csv", "ratios.csv"):
@@ -474,7 +486,7 @@ def test_a_watched_folder_goes_on(samples, tmp_path):
     pixels = tifffile.imread(folder / "a.tif")[::-1]
     known = {"resolution": (1 / 0.06, 1 / 0.06), "metadata": {"unit": "nm"}}
     tifffile.imwrite(folder / "c.tif", np.ascontiguousarray(pixels), imagej=True, **known)
-    run = atomicity("watch", folder, "--out", out, "--once", *COMMON)
+    run = atomicity("watch", folder, "--out", out, "--once", *COMMON, *EACH)
     assert run["analysed"] == 1 and run["waiting"] == 0
     grown = read_any_table(out / "live.csv")
     assert grown["image"].tolist() == ["a.tif", "b.tif", "c.tif"]

@@ -182,6 +182,7 @@ def run_record(
     outputs: Sequence[Path] = (),
     interrupted: bool = False,
     command: Sequence[str] | None = None,
+    sessions: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the record of a run for ``run.json``, sufficient to repeat it.
 
@@ -203,6 +204,8 @@ def run_record(
         Whether the user stopped the run.
     command : sequence of str, optional
         Command line; by default that of this process.
+    sessions : sequence of dict, optional
+        Descriptions of the sessions whose images were labelled jointly.
 
     Returns
     -------
@@ -223,6 +226,7 @@ def run_record(
         "images_done": sum(outcome.status == "done" for outcome in outcomes),
         "images_failed": failed,
         "images": [asdict(outcome) for outcome in outcomes],
+        "sessions": list(sessions),
         "outputs": [path.name for path in outputs],
         "environment": environment(),
     }

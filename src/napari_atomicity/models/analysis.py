@@ -12,6 +12,7 @@ from ..core.micrograph import Micrograph
 
 if TYPE_CHECKING:
     from .intensity_scale import ConstrainedMixture
+    from .scaled_predictions import ScaledPrediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ class Analysis:
         Stage → seconds it took.
     regions : tuple[ndarray, ...], optional
         Polygons, each (M, 2) in pixels (y, x): clusters in them do not count.
+    predictions : tuple of ScaledPrediction, optional
+        Predictions for the solutions of the scale; see `own_predictions`.
     """
 
     micrograph: Micrograph
@@ -56,11 +59,18 @@ class Analysis:
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     regions: tuple[np.ndarray, ...] = ()
+    predictions: tuple[ScaledPrediction, ...] = ()
 
     @property
     def symmetries(self) -> bool:
         """Whether its clusters were classified as the average over the symmetries of the square."""
         return bool(self.parameters.get("symmetries", False))
+
+    @property
+    def own_predictions(self) -> tuple[ScaledPrediction, ...]:
+        """Predictions for the clusters as they are; empty if clusters were changed since then."""
+        is_current = any(x.prediction.embedding is self.embedding for x in self.predictions)
+        return self.predictions if is_current else ()
 
     def ratios(self, **options: Any) -> pd.DataFrame:
         """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`."""

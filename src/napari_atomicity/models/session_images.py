@@ -22,6 +22,14 @@ def session_reference(card: ModelCard) -> ApparentSize | None:
     return ApparentSize.from_diameters(card.scale)
 
 
+def require_reference(card: ModelCard) -> ApparentSize:
+    """Return the reference by which a model finds scales; raise `ValueError` if it has none."""
+    reference = session_reference(card)
+    if reference is None:
+        raise ValueError("the model has no reference of the intensity scale")
+    return reference
+
+
 def measure_image(
     table: pd.DataFrame,
     embedding: np.ndarray,

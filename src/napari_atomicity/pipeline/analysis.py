@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,7 @@ from ..models.analysis import Analysis
 if TYPE_CHECKING:
     from ..models.classifier import Classifier, Prediction
     from ..models.intensity_scale import ConstrainedMixture
-
-
-SAME_SCALE = 0.03
-"""Difference of ln scale below which the network sees the same patches: it was trained with a
-scatter of 4 % of the scale."""
+    from ..models.scaled_predictions import ScaledPrediction
 
 
 @contextmanager
@@ -258,42 +254,59 @@ def _label(
     progress, stop : callable or None
         ``progress(done, total, message)`` and ``stop() -> bool``.
     """
-    from ..models.label_assignment import assign_labels, withhold_labels
+    from ..models.scaled_predictions import label_solutions
 
-    unit, seconds = analysis.parameters["intensity_per_atom"], analysis.seconds
-    scales = [unit] if scale is None else list(np.exp(scale.shift[:, 0]))
-    by_solution = scale is not None and classifier.card.apparent_size is not None
-    predictions = []
+    seconds = analysis.seconds
+    unit = analysis.parameters["intensity_per_atom"]
     with _timed(seconds, "network"):
-        for per_atom in scales if by_solution else scales[:1]:
-            if result is not None and abs(np.log(per_atom / unit)) <= SAME_SCALE:
-                predictions.append(result)
-            else:
-                patches = _in_unit(analysis.patches, unit / per_atom)
-                predictions.append(
-                    classifier.predict(patches, progress, stop, symmetries=analysis.symmetries)
-                )
-    best = predictions[0]
-    solutions = np.stack([p.probabilities for p in predictions]) if by_solution else None
+        known, found = _predict_units(analysis, classifier, scale, result, progress, stop)
+    best = found[0].prediction
+    per_atom = unit if scale is None else scale.intensity_per_atom
     with _timed(seconds, "labels"):
-        table = assign_labels(analysis.table, classifier, best, scale, solutions)
-        if scale is not None and by_solution:
-            table = withhold_labels(table, scale.certainty)
+        table = label_solutions(analysis.table, classifier, scale, found)
         tables.validate(table)
     return replace(
         analysis,
         table=table,
-        patches=_in_unit(analysis.patches, unit / scales[0]),
+        patches=_in_unit(analysis.patches, unit / per_atom),
         embedding=best.embedding,
         class_maps=best.class_maps,
         scale=scale,
+        predictions=(*known, *(x for x in found if x not in known)),
         parameters={
             **analysis.parameters,
-            "intensity_per_atom": float(scales[0]),
+            "intensity_per_atom": float(per_atom),
             "certainty_of_scale": None if scale is None else scale.certainty,
         },
         seconds=seconds,
     )
+
+
+def _predict_units(
+    analysis: Analysis,
+    classifier: Classifier,
+    scale: ConstrainedMixture | None,
+    result: Prediction | None,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> tuple[Sequence[ScaledPrediction], Sequence[ScaledPrediction]]:
+    """Return earlier predictions, and one for each solution of the scale; see `_label`."""
+    from ..models.scaled_predictions import MIN_WEIGHT, ScaledPrediction, predict_solutions
+
+    unit = analysis.parameters["intensity_per_atom"]
+
+    def predict(log_scale: float) -> Prediction:
+        patches = _in_unit(analysis.patches, unit / np.exp(log_scale))
+        return classifier.predict(patches, progress, stop, symmetries=analysis.symmetries)
+
+    known: Sequence[ScaledPrediction] = analysis.own_predictions
+    if result is not None:
+        known = [ScaledPrediction(float(np.log(unit)), result)]
+    if scale is None:
+        return known, known or [ScaledPrediction(float(np.log(unit)), predict(np.log(unit)))]
+    # the solutions of the image by itself are predicted in their own units
+    min_weight = MIN_WEIGHT if result is None else 0.0
+    return known, predict_solutions(scale, known, classifier.card, predict, min_weight) or []
 
 
 def _in_unit(patches: dict[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..core.errors import AtomicityError
+from ..core.errors import AtomicityError, Cancelled
 from ..core.image_loop import for_each_image
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..io.inputs import Input, named_inputs
 from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
+from ..models.classifier import load_classifier
 from ..reporting.report import MANY_IMAGES
 from .acquisition_sessions import SessionRules
 from .dask_workers import PATIENCE_S, Failed, Notice, Workers
@@ -31,6 +33,7 @@ from .run_files import Run, RunInfo
 from .run_request import RunRequest
 from .runs import analyse_one, read_checked_reference, without_pixels
 from .sent_model import SentModel, classifier_of
+from .session_pass import NewLabels, SessionPass, analyse_again
 
 SHOWN = MANY_IMAGES
 """Maximum number of images with a section in the report, evenly distributed."""
@@ -70,6 +73,8 @@ class ImageTask:
         Key of the model on the worker.
     small, draw : bool
         Whether to draw the image for the report, and whether with small pictures.
+    labels : NewLabels, optional
+        Scale of the image in its session; default: that of the image by itself.
     """
 
     item: Input
@@ -77,11 +82,14 @@ class ImageTask:
     model: str
     small: bool
     draw: bool
+    labels: NewLabels | None = None
 
 
 def analyse_part(task: ImageTask) -> Part:
     """Analyse one image on a worker and return its part."""
     classifier = classifier_of(task.model)
+    if task.labels is not None:
+        return analyse_again(task.labels, classifier, task.request, task.draw, task.small)
 
     def pack(analysis: Analysis, outcome: Outcome) -> Part:
         return make_part(analysis, outcome, classifier.card, task.draw, task.small)
@@ -215,6 +223,8 @@ class _Batch:
     interrupted: bool = False
     problem: str | None = None
     throughput: Throughput = field(init=False)
+    _workers: Workers | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         self.throughput = Throughput(len(self.inputs))
@@ -222,14 +232,19 @@ class _Batch:
 
     def run(self, command: Sequence[str] | None) -> BatchRun:
         """Analyse the missing images; keep the completed images if the scheduler is lost."""
-        try:
-            self.interrupted = for_each_image(
-                self.missing(), analyse_part, self._on_workers, [self.add], self.stop
-            )
-        except AtomicityError as error:
-            if not self.images.stems:
-                raise
-            self.problem = str(error)
+        with ExitStack() as self._stack:
+            try:
+                self.interrupted = for_each_image(
+                    self.missing(), analyse_part, self._on_workers, [self.add], self.stop
+                )
+                if not self.interrupted:
+                    self.interrupted = self._label_sessions()
+            except AtomicityError as error:
+                if not self.images.stems:
+                    raise
+                self.problem = str(error)
+        if self.interrupted or self.problem is not None:
+            self.images.joint.clear()  # labels may be those of the images by themselves
         return self._finalize(command)
 
     def _on_workers(
@@ -238,10 +253,13 @@ class _Batch:
         """Start workers with the first task; without any task, none are needed."""
         tasks = iter(tasks)
         first = next(tasks, None)
-        if first is not None:
+        if first is None:
+            return
+        if self._workers is None:
             most = max(1, len(self.inputs) - self.reused)
-            with self.start_workers(self.model, most, self.progress, stop) as workers:
-                yield from workers.each(step, chain([first], tasks), stop)
+            new = self.start_workers(self.model, most, self.progress, stop)
+            self._workers = self._stack.enter_context(new)
+        yield from self._workers.each(step, chain([first], tasks), stop)
 
     def missing(self) -> Iterator[ImageTask]:
         """Yield the tasks of missing images; register existing parts on the way."""
@@ -272,6 +290,31 @@ class _Batch:
     def _fail(self, outcome: Outcome) -> None:
         self.images.fail(outcome)
         self._report(outcome)
+
+    def _label_sessions(self) -> bool:
+        """Label the images of each session jointly; return whether it was interrupted."""
+        model = partial(load_classifier, self.images.request.model, "cpu")
+        sessions = SessionPass(self.images, model, self.progress, self.stop)
+        try:
+            left = sessions.run(self.inputs, self.shown)
+        except (KeyboardInterrupt, Cancelled):
+            return True
+        small = len(self.inputs) > MANY_IMAGES
+        tasks = [
+            ImageTask(
+                x.item, self.images.request, self.model.key, small, x.item.name in self.shown, x
+            )
+            for x in left
+        ]
+        n_done = count(1)
+
+        def add(result: tuple[ImageTask, Part | Failed]) -> None:
+            task, part = result
+            if task.labels is not None:
+                sessions.add(task.labels, part)
+            report(self.progress, next(n_done), len(tasks), "Analysing images with new scales")
+
+        return for_each_image(tasks, analyse_part, self._on_workers, [add], self.stop)
 
     def _report(self, outcome: Outcome | None = None, path: Path | None = None) -> None:
         if outcome is not None and self.on_outcome is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -22,11 +23,13 @@ from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_movie_results
 from .acquisition_sessions import SessionRules
 from .failures import FAILURES, Failure
+from .image_scale import ImageScale
 from .part_store import PartStore
 from .part_tables import write_all
 from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
+from .session_labels import UNLIKE, describe_sessions
 
 DROPPED_COLUMNS = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
@@ -54,6 +57,10 @@ class PartIndex:
         Name of an image → its part.
     failed : dict of str to Failure
         Name of an image → its failure. Images in neither were not reached.
+    joint : dict of str to dict
+        Name of an image → description of the scale of its session, for images labelled jointly.
+    problems : dict of str to str
+        Name of an image → why it could not be labelled with its session.
     """
 
     store: PartStore
@@ -63,6 +70,8 @@ class PartIndex:
     sessions: SessionRules
     stems: dict[str, str] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
+    joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
 
     def key(self, sha256: str) -> str:
         """Return the key of the result of a file with this content."""
@@ -83,9 +92,23 @@ class PartIndex:
         except OSError:  # the reader has a better message
             return None
         stem = self.store.adopt(key, item)
-        if stem is not None:
-            self.register(item, stem)
+        if stem is None or not self.can_label(stem):
+            return None
+        self.register(item, stem)
         return stem
+
+    def can_label(self, stem: str) -> bool:
+        """Return whether a part has what its session needs; parts of earlier versions lack it."""
+        no_scale = self.card.scale is None or self.request.session == "none"
+        return no_scale or self._read_scale(stem) is not None
+
+    def _read_scale(self, stem: str) -> ImageScale | None:
+        data = self.store.scale(stem)
+        return None if data is None else ImageScale.from_bytes(data, self.card)
+
+    def image_scale(self, name: str) -> ImageScale | None:
+        """Read the scale of an image by itself; None if it was not stored."""
+        return self._read_scale(self.stems[name])
 
     def add(self, item: Input, part: Part) -> str:
         """Store the part of an analysed image and return its name.
@@ -124,8 +147,23 @@ class PartIndex:
         if item.name in self.failed:
             return self.failed[item.name].outcome
         if item.name in self.stems:
-            return self.store.outcome(self.stems[item.name])
+            return self._describe_session(self.store.outcome(self.stems[item.name]))
         return item.outcome("not reached", "stopped before")
+
+    def _describe_session(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of an image with what was found in its session."""
+        if (session := self.joint.get(outcome.image)) is None:
+            return outcome
+        warnings = list(outcome.warnings)
+        if session["unlike_the_others"] > UNLIKE:
+            warnings.append(
+                "The intensity scale is unlike that of the other images of its session."
+            )
+        if outcome.image in self.problems:
+            reason = self.problems[outcome.image]
+            warnings.append(f"The labels are those of the image by itself: {reason}.")
+        parameters = {**outcome.parameters, "session": session}
+        return replace(outcome, parameters=parameters, warnings=tuple(warnings))
 
 
 def finalize_batch(
@@ -162,6 +200,7 @@ def finalize_batch(
     joined = _join_parts(images, inputs)
     stems = [images.stems[item.name] for item in inputs if item.name in images.stems]
     outcomes = images.sessions.with_sessions([images.outcome(item) for item in inputs])
+    found = describe_sessions(images.sessions.group(outcomes), images.joint, joined.n_changed)
     failed = [images.failed[item.name] for item in inputs if item.name in images.failed]
     movies = [movie for stem in stems if (movie := store.movie(stem)) is not None]
 
@@ -177,7 +216,7 @@ def finalize_batch(
         joined.table,
         outcomes,
         write_tables,
-        info._replace(device=_device(outcomes) or info.device),
+        info._replace(device=_device(outcomes) or info.device, sessions=found),
         _report_content(images, [item.name for item in inputs if item.name in shown], joined),
         reference,
         (FAILURES, *more_files, *(MOVIE_FILES if movies else ())),
@@ -190,16 +229,21 @@ def finalize_batch(
 
 @dataclass(frozen=True, eq=False)
 class _Joined:
-    """Clusters of all images without `DROPPED_COLUMNS`, an empty table with all columns, scales."""
+    """Clusters of all images without `DROPPED_COLUMNS`, an empty table with all columns, scales.
+
+    ``n_changed`` is the number of clusters of each image that its session has labelled otherwise.
+    """
 
     table: pd.DataFrame
     no_rows: pd.DataFrame
     scales: dict[str, float]
+    n_changed: dict[str, int]
 
 
 def _join_parts(images: PartIndex, inputs: Sequence[Input]) -> _Joined:
     parts: list[pa.Table] = []
     scales: dict[str, float] = {}
+    n_changed: dict[str, int] = {}
     for item in inputs:
         stem = images.stems.get(item.name)
         if stem is None:
@@ -212,13 +256,14 @@ def _join_parts(images: PartIndex, inputs: Sequence[Input]) -> _Joined:
             continue
         if about.get("scale") is not None:
             scales[item.name] = about["scale"]
+        n_changed[item.name] = about.get("n_changed", 0)
         if part.num_rows:
             parts.append(part.drop_columns(list(DROPPED_COLUMNS)))
     if not parts:
         no_rows = empty(images.card.classes)
-        return _Joined(no_rows, no_rows, scales)
+        return _Joined(no_rows, no_rows, scales, n_changed)
     table = concatenate_parts(parts)
-    return _Joined(drop_columns(table), table.iloc[:0], scales)
+    return _Joined(drop_columns(table), table.iloc[:0], scales, n_changed)
 
 
 def drop_columns(table: pd.DataFrame) -> pd.DataFrame:

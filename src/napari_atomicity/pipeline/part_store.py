@@ -5,6 +5,7 @@
     DIR/clusters/<key>-<name>.parquet      clusters of one image; all parts together are a data set
     DIR/clusters/_report/<key>-<name>.json drawings of some images for the report
     DIR/clusters/_movie/<key>-<name>.json  tracks, events and drift of stacks
+    DIR/clusters/_scale/<key>-<name>.npz   scale of the image by itself, for its session
     DIR/failures.csv                       images that could not be analysed, and the reasons
 
 `pipeline.parts` defines the key and the format. Each part is written completely or not at all, so
@@ -70,6 +71,7 @@ class PartStore:
         self.parts = self.folder / "clusters"
         self.drawings = self.parts / "_report"
         self.movies = self.parts / "_movie"
+        self.scales = self.parts / "_scale"
         make_folder(self.folder)
         make_folder(self.parts)
         self._stems = find_stems(self.parts)
@@ -144,10 +146,9 @@ class PartStore:
         for folder, text in ((self.drawings, part.drawing), (self.movies, part.movie)):
             if text is not None:
                 write_text(folder / f"{stem}.json", text)
-        with atomic_write(self.path(stem)) as temporary, temporary.open("wb") as file:
-            file.write(part.parquet)
-            file.flush()
-            os.fsync(file.fileno())
+        if part.scale is not None:
+            _write_synced(self._scale_path(stem), part.scale)
+        _write_synced(self.path(stem), part.parquet)
         self._stems.add(stem)
         self._by_key.setdefault(stem[:32], set()).add(stem)
 
@@ -190,7 +191,8 @@ class PartStore:
         table["image"] = item.name
         movie = self.movie(known)
         said = None if movie is None else movie.renamed(item.name).to_json()
-        self.write(stem, Part(outcome, pack_part(table, outcome, rest), movie=said))
+        packed = pack_part(table, outcome, rest)
+        self.write(stem, Part(outcome, packed, movie=said, scale=self.scale(known)))
         if known != stem:  # a drawing would say the old name
             (self.drawings / f"{stem}.json").unlink(missing_ok=True)
 
@@ -275,6 +277,20 @@ class PartStore:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def scale(self, stem: str) -> bytes | None:
+        """Read the archive of `pipeline.image_scale.ImageScale`; None if there is none."""
+        try:
+            return self._scale_path(stem).read_bytes()
+        except OSError:
+            return None
+
+    def is_drawn(self, stem: str) -> bool:
+        """Return whether an image was drawn for the report."""
+        return (self.drawings / f"{stem}.json").is_file()
+
+    def _scale_path(self, stem: str) -> Path:
+        return self.scales / f"{stem}.npz"
+
     def remove(self, stems: Iterable[str]) -> None:
         """Forget parts.
 
@@ -285,7 +301,7 @@ class PartStore:
         """
         for stem in list(stems):
             beside = [folder / f"{stem}.json" for folder in (self.drawings, self.movies)]
-            for path in (self.path(stem), *beside):
+            for path in (self.path(stem), self._scale_path(stem), *beside):
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
@@ -339,3 +355,11 @@ class PartStore:
         except (AtomicityError, KeyError):
             return []
         return [Failure.from_row(row) for row in rows.to_dict("records")]
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    """Write a file that is on the disk once this returns."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

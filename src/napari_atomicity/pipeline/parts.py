@@ -32,6 +32,7 @@ from ..reporting.image_section import image_section
 from ..reporting.plots import scales_of
 from ..tracking.files import MovieResult, analyse_if_tracked
 from ..tracking.following import TrackedMovie
+from .image_scale import ImageScale
 from .run_request import RunRequest
 
 FORM = 1
@@ -79,12 +80,16 @@ def stem_of(key: str, image: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Result of a worker: outcome, Parquet file, and drawing and movie as JSON."""
+    """Result of a worker.
+
+    Outcome, Parquet file, drawing and movie as JSON, and scale as a NumPy archive.
+    """
 
     outcome: Outcome
     parquet: bytes | None = None
     drawing: str | None = None
     movie: str | None = None
+    scale: bytes | None = None
 
 
 def pack_part(table: pd.DataFrame, outcome: Outcome, about: dict[str, Any] | None = None) -> bytes:
@@ -128,6 +133,7 @@ def make_part(
     draw: bool = True,
     small: bool = True,
     about: dict[str, Any] | None = None,
+    stored: ImageScale | None = None,
 ) -> Part:
     """Create the part of an analysed image.
 
@@ -141,7 +147,10 @@ def make_part(
         Whether the report may show it, and whether with small pictures.
     about : dict of str to Any, optional
         More that the part says of itself: see `pack_part`.
+    stored : ImageScale, optional
+        Scale of the image by itself, if the analysis has another one.
     """
+    stored = stored or ImageScale.of(analysis, card)
     movie = analyse_if_tracked(analysis)
     said = {"scale": scales_of([analysis]).get(outcome.image), **(about or {})}
     return Part(
@@ -149,6 +158,7 @@ def make_part(
         pack_part(analysis.table, outcome, said),
         describe_drawing(analysis, outcome, card, small, movie) if draw else None,
         None if movie is None else MovieResult.of(movie).to_json(),
+        None if stored is None else stored.to_bytes(),
     )
 
 

@@ -103,12 +103,15 @@ class RunInfo(NamedTuple):
         Whether the run was interrupted.
     command : sequence of str, optional
         Command line; that of this process if None.
+    sessions : sequence of dict, optional
+        Descriptions of the sessions whose images were labelled jointly.
     """
 
     started: str
     device: str
     interrupted: bool = False
     command: Sequence[str] | None = None
+    sessions: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +225,7 @@ def _write_run(
         outputs=run.files,
         interrupted=info.interrupted,
         command=info.command,
+        sessions=info.sessions,
     )
     csv, parquet, ratios, html = run.files[:4]
     write_tables(csv, parquet)

@@ -36,11 +36,13 @@ from .arrivals import (
 from .control_chart import FIRST, SESSION_CHANGED
 from .live import Conditions, Log, conditions_of, row_of
 from .live_results import LiveRun, LiveUpdate, compute_latency_s
+from .live_sessions import LiveSessions
 from .part_store import PartStore
 from .parts import Part, make_part, model_hash
 from .run_files import RunInfo
 from .run_request import RunRequest
 from .runs import analyse_one
+from .session_pass import NewLabels, make_labelled_part
 from .session_reference import SessionReference
 from .watched_images import WatchedImages
 
@@ -170,7 +172,7 @@ class Watch:
             self._images = WatchedImages(
                 self.store, self.request, card, model_hash(card), sessions, folder=self.folder
             )
-            self._log = Log(self.store.folder)
+            self._sessions, self._log = LiveSessions(self._images), Log(self.store.folder)
 
             def step(taken: tuple[Path, FileFingerprint]) -> LiveUpdate | None:
                 return self._analyse_file(*taken, stop)
@@ -263,35 +265,48 @@ class Watch:
             live = LiveUpdate(outcome, ratios=self._images.running.ratios(hurry=True))
         else:
             taken, start = time.time(), time.perf_counter()
-            outcome, analysis, made = analyse_one(
+            outcome, _, made = analyse_one(
                 item,
                 self._classifier,
                 self.request,
                 stop=stop,
-                then=lambda a, o: self._make_part(a, o, fingerprint, taken),
+                then=lambda a, o: self._make_part(item, a, o, fingerprint, taken),
             )
             analysis_s = time.perf_counter() - start
-            if analysis is None or made is None:
+            if made is None:
                 if not arrivals.give_back(path, fingerprint):
                     live = self._fail(outcome, fingerprint)
             elif not arrivals.changed(path, fingerprint):  # else it is read again
-                self._images.add(item, made[0])
-                live = self._update(outcome, analysis, made[1], taken, analysis_s, fingerprint)
+                part, analysis, found = made
+                self._images.add(item, part)
+                live = self._update(part.outcome, analysis, found, taken, analysis_s, fingerprint)
         self._analysing = False
         return live
 
     def _make_part(
-        self, analysis: Analysis, outcome: Outcome, fingerprint: FileFingerprint, taken: float
-    ) -> tuple[Part, Conditions]:
-        card = self._classifier.card
-        found = conditions_of(analysis, card, self._classifier.beside)
+        self,
+        item: Input,
+        analysis: Analysis,
+        outcome: Outcome,
+        fingerprint: FileFingerprint,
+        taken: float,
+    ) -> tuple[Part, Analysis, Conditions]:
+        """Label an image with what its session knows so far."""
+        classifier = self._classifier
+        found = conditions_of(analysis, classifier.card, classifier.beside)
         about = {
             "size": fingerprint.size,
             "mtime_ns": fingerprint.mtime_ns,
             "taken": taken,
             "where": None if found.where is None else found.where.to_dict(),
         }
-        return make_part(analysis, outcome, card, draw=False, about=about), found
+        scale = self._sessions.find_scale(analysis, outcome)
+        if scale is None:
+            part = make_part(analysis, outcome, classifier.card, draw=False, about=about)
+            return part, analysis, found
+        labels = NewLabels(item, scale, about)
+        part, analysis = make_labelled_part(labels, analysis, outcome, classifier)
+        return part, analysis, conditions_of(analysis, classifier.card, classifier.beside)
 
     def _fail(self, outcome: Outcome, fingerprint: FileFingerprint) -> LiveUpdate:
         assert self._arrivals is not None
@@ -341,6 +356,7 @@ class Watch:
         if not self._scanned or (waiting and not images.stems and not images.failed):
             run, analysed = images.summarise_unwritten(), 0
         else:
+            images.label_sessions(self._classifier)
             info = RunInfo(started, self.request.device, waiting > 0, command)
             run, analysed = images.finalize(info), self.analysed
         return LiveRun(**run.fields(), analysed=analysed, waiting=waiting)

@@ -9,14 +9,17 @@ from typing import Any
 
 from ..core.cluster_table import ALL, empty
 from ..core.errors import Cancelled, TableError
+from ..core.progress import Progress
 from ..io.images import valid_text
 from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
+from ..models.classifier import Classifier
 from ..statistics.ratios import class_ratios
 from .finalize import PartIndex, finalize_batch
 from .live import LIVE, Running
 from .run_files import Run, RunInfo
+from .session_pass import SessionPass, analyse_again
 
 SHOWN = 40
 """Number of last images with a section in the report."""
@@ -70,6 +73,8 @@ class WatchedImages(PartIndex):
                 continue
             name = self.name_of(path)
             if name != outcome.image:  # a batch has other names
+                continue
+            if not self.can_label(stem):  # it is analysed again
                 continue
             self.stems[name], self.paths[name] = stem, path
             self.running.set(name, table)
@@ -145,10 +150,32 @@ class WatchedImages(PartIndex):
             self.store.undraw(self.drawn.pop(0))
 
     # ---- the end
+    def label_sessions(self, classifier: Classifier, progress: Progress | None = None) -> None:
+        """Label the images of each session jointly, now that all are known.
+
+        Parameters
+        ----------
+        classifier : Classifier
+            Model.
+        progress : callable, optional
+            ``progress(done, total, message)``.
+        """
+        sessions = SessionPass(self, lambda: classifier, progress, exact_drawings=False)
+        try:
+            for labels in sessions.run(self._inputs(), self.stems):
+                draw = self.store.is_drawn(self.stems[labels.item.name])
+                sessions.add(labels, analyse_again(labels, classifier, self.request, draw))
+        except KeyboardInterrupt:
+            self.joint.clear()  # labels may be those of the images by themselves
+
+    def _inputs(self) -> list[Input]:
+        names = sorted({*self.stems, *self.failed})
+        return [Input(name, self._path_of(name)) for name in names]
+
     def finalize(self, info: RunInfo) -> Run:
         """Write tables, report and record, and remove parts that belong to no image any more."""
-        names = sorted({*self.stems, *self.failed})
-        inputs = [Input(name, self._path_of(name)) for name in names]
+        inputs = self._inputs()
+        names = [item.name for item in inputs]
         log = (LIVE,) if (self.store.folder / LIVE).exists() else ()
         return finalize_batch(self, inputs, info, names, more_files=log)
 

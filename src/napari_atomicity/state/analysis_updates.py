@@ -55,6 +55,7 @@ def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
         embedding=_all_nan(analysis, result.embedding),
         field_of_view_nm=result.field_of_view_nm,
         scale=result.scale,
+        predictions=result.predictions,
         parameters=_parameters(analysis, result),
         seconds={**analysis.seconds, **result.seconds},
     )

@@ -1,0 +1,119 @@
+"""Predictions of the network for several units of the intensity, kept for another scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..core.model_card import ModelCard
+from .classifier import Classifier, Prediction
+from .intensity_scale import ConstrainedMixture
+from .label_assignment import assign_labels, withhold_labels
+
+SAME_SCALE = 0.03
+"""Difference of ln scale below which the network sees the same patches: it was trained with a
+scatter of 4 % of the scale."""
+MIN_WEIGHT = 0.05
+"""Weight of a solution below which any existing prediction, the nearest one, is sufficient."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledPrediction:
+    """Prediction for patches in a unit of the intensity.
+
+    Parameters
+    ----------
+    log_scale : float
+        Logarithm of the unit: intensity of one atom in counts nm².
+    prediction : Prediction
+        Prediction of the network.
+    """
+
+    log_scale: float
+    prediction: Prediction
+
+
+def predict_solutions(
+    scale: ConstrainedMixture,
+    known: Sequence[ScaledPrediction],
+    card: ModelCard,
+    predict: Callable[[float], Prediction] | None = None,
+    min_weight: float = MIN_WEIGHT,
+) -> list[ScaledPrediction] | None:
+    """Return a prediction for each solution of a scale.
+
+    Parameters
+    ----------
+    scale : ConstrainedMixture
+        Scale of the image.
+    known : sequence of ScaledPrediction
+        Predictions that exist. One is used if its unit is that of the solution up to `SAME_SCALE`,
+        or if the solution is not the first one and has less than ``min_weight``.
+    card : ModelCard
+        Card of the model.
+    predict : callable, optional
+        ``predict(log_scale)`` returns the prediction for another unit.
+    min_weight : float, optional
+        Weight of a solution that needs a prediction in its own unit.
+
+    Returns
+    -------
+    list of ScaledPrediction or None
+        One for each solution that labels need; None if one is missing and there is no ``predict``.
+    """
+    n_solutions = len(scale.weight) if has_solutions(card, scale) else 1
+    found: list[ScaledPrediction] = []
+    for k, (log_scale, weight) in enumerate(
+        zip(scale.shift[:n_solutions, 0], scale.weight[:n_solutions], strict=True)
+    ):
+        nearest = min(known, key=lambda x: abs(x.log_scale - log_scale), default=None)
+        usable = nearest is not None and (
+            abs(nearest.log_scale - log_scale) <= SAME_SCALE or (k > 0 and weight < min_weight)
+        )
+        if nearest is not None and usable:
+            found.append(nearest)
+        elif predict is not None:
+            found.append(ScaledPrediction(float(log_scale), predict(float(log_scale))))
+        else:
+            return None
+    return found
+
+
+def label_solutions(
+    table: pd.DataFrame,
+    classifier: Classifier,
+    scale: ConstrainedMixture | None,
+    predictions: Sequence[ScaledPrediction],
+) -> pd.DataFrame:
+    """Label clusters with predictions for the solutions of the scale, unless it is too uncertain.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Cluster table.
+    classifier : Classifier
+        Model; its network is not used.
+    scale : ConstrainedMixture or None
+        Scale of the image.
+    predictions : sequence of ScaledPrediction
+        From `predict_solutions`, the most probable solution first.
+
+    Returns
+    -------
+    DataFrame
+        Table with new predictions; corrections remain.
+    """
+    best = predictions[0].prediction
+    if scale is None or not has_solutions(classifier.card, scale):
+        return assign_labels(table, classifier, best, scale)
+    solutions = np.stack([x.prediction.probabilities for x in predictions])
+    table = assign_labels(table, classifier, best, scale, solutions)
+    return withhold_labels(table, scale.certainty)
+
+
+def has_solutions(card: ModelCard, scale: ConstrainedMixture | None) -> bool:
+    """Return whether labels need a prediction for each solution of the scale."""
+    return scale is not None and card.apparent_size is not None

@@ -1,0 +1,136 @@
+"""What is stored of an image so that its session can label it without image and network."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..core.model_card import ModelCard
+from ..models.analysis import Analysis
+from ..models.classifier import Classifier, Prediction
+from ..models.intensity_scale import ConstrainedMixture
+from ..models.scaled_predictions import ScaledPrediction, label_solutions, predict_solutions
+from ..models.session_images import measure_image, session_reference
+from ..models.session_scale import ImageMeasurements
+
+FORM = 1
+"""Version of the format; images with another one are analysed again."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageScale:
+    """Scale of an image by itself, and predictions of the network for its solutions.
+
+    Parameters
+    ----------
+    measurements : ImageMeasurements
+        Intensities and apparent sizes of the clusters that tell the scale.
+    scale : ConstrainedMixture
+        Scale of the image by itself.
+    predictions : tuple of ScaledPrediction
+        Predictions for the clusters of its table, without class maps.
+    """
+
+    measurements: ImageMeasurements
+    scale: ConstrainedMixture
+    predictions: tuple[ScaledPrediction, ...]
+
+    @classmethod
+    def of(cls, analysis: Analysis, card: ModelCard) -> ImageScale | None:
+        """Return what is stored of an analysed image; None if the model does not use the scale.
+
+        Parameters
+        ----------
+        analysis : Analysis
+            Image that was labelled by itself.
+        card : ModelCard
+            Card of the model.
+        """
+        reference = session_reference(card)
+        if reference is None or card.scale is None or analysis.scale is None:
+            return None
+        measurements = measure_image(analysis.table, analysis.embedding, reference, card.scale)
+        return cls(measurements, analysis.scale, analysis.own_predictions)
+
+    def label(
+        self, table: pd.DataFrame, scale: ConstrainedMixture, classifier: Classifier
+    ) -> pd.DataFrame | None:
+        """Label the clusters with a scale as `analysis.apply_scale` does.
+
+        Parameters
+        ----------
+        table : DataFrame
+            Cluster table of the image.
+        scale : ConstrainedMixture
+            Scale of the image.
+        classifier : Classifier
+            Model; its network is not used.
+
+        Returns
+        -------
+        DataFrame or None
+            Table with new predictions; None if the network has to see the image again.
+        """
+        found = predict_solutions(scale, self.predictions, classifier.card)
+        return None if found is None else label_solutions(table, classifier, scale, found)
+
+    def to_bytes(self) -> bytes:
+        """Return a compressed NumPy archive."""
+        stream = io.BytesIO()
+        predictions = [x.prediction for x in self.predictions]
+        np.savez_compressed(
+            stream,
+            form=np.array(FORM),
+            log_intensity=self.measurements.log_intensity,
+            log_size=self.measurements.log_size,
+            weight=self.scale.weight,
+            shift=self.scale.shift,
+            shares=self.scale.shares,
+            spread=self.scale.spread,
+            log_scale=np.array([x.log_scale for x in self.predictions]),
+            probabilities=np.array([p.probabilities for p in predictions]),
+            embedding=np.array([p.embedding for p in predictions], np.float32),
+        )
+        return stream.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, card: ModelCard) -> ImageScale | None:
+        """Build from `to_bytes`.
+
+        Parameters
+        ----------
+        data : bytes
+            Archive.
+        card : ModelCard
+            Card of the model.
+
+        Returns
+        -------
+        ImageScale or None
+            None if the archive is damaged, of another version, or of another model.
+        """
+        if card.scale is None:
+            return None
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                x = {name: archive[name] for name in archive.files}
+            if x["form"] != FORM:
+                return None
+            predictions = tuple(
+                ScaledPrediction(float(log_scale), Prediction(probabilities, embedding, {}))
+                for log_scale, probabilities, embedding in zip(
+                    x["log_scale"], x["probabilities"], x["embedding"], strict=True
+                )
+            )
+            mixture = (x[name] for name in ("weight", "shift", "shares", "spread"))
+            return cls(
+                ImageMeasurements(x["log_intensity"], x["log_size"]),
+                ConstrainedMixture(card.scale, *mixture),
+                predictions,
+            )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None

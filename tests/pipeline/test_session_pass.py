@@ -1,0 +1,230 @@
+"""The second pass over the parts of a batch labels the images of a session jointly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_atomicity.core.errors import Cancelled
+from napari_atomicity.io.images import load
+from napari_atomicity.io.tables import read_clusters
+from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.pipeline import run_files
+from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.pipeline.batch import run_batch
+from napari_atomicity.pipeline.image_scale import ImageScale
+from napari_atomicity.pipeline.part_store import PartStore
+from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.session_labels import label_session
+from napari_atomicity.pipeline.session_pass import SessionPass
+from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
+
+TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
+GAINS = (1.0, 1.2, 0.9, 1.05)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Nothing is drawn."""
+    monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
+    monkeypatch.setattr("napari_atomicity.pipeline.batch.SHOWN", 0)
+    monkeypatch.setattr(PartStore, "draw", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def size_selected(tmp_path_factory, library) -> Path:
+    """A folder of images with Pt19 or Pt70 only, recorded with different gains, and a mixture."""
+    folder = tmp_path_factory.mktemp("may")
+    mixtures = [{"Pt19": 1.0}, {"Pt70": 1.0}, {"Pt19": 1.0}, {"Pt19": 0.5, "Pt70": 0.5}]
+    for seed, (mixture, gain) in enumerate(zip(mixtures, GAINS, strict=True)):
+        settings = FieldSettings(shape_px=(360, 360), clusters_per_nm2=0.05, mixture=mixture)
+        pixels = simulate_field(library, settings, seed=seed).micrograph.data * gain
+        tifffile.imwrite(
+            folder / f"{seed}.tif",
+            pixels.astype(np.uint16),
+            imagej=True,
+            resolution=(25, 25),
+            metadata={"unit": "nm"},
+        )
+    return folder
+
+
+@pytest.fixture
+def request_(tiny_model) -> RunRequest:
+    return RunRequest(str(tiny_model), "cpu", umap=False)
+
+
+@pytest.fixture
+def batch(size_selected, request_, address):
+    def run(out: Path, **options):
+        request = replace(request_, **options)
+        return run_batch([size_selected], out, request, scheduler=address, patience_s=20)
+
+    return run
+
+
+def tables(out: Path) -> list[bytes]:
+    return [(out / name).read_bytes() for name in TABLES]
+
+
+def parts(out: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in (out / "clusters").glob("*.parquet")}
+
+
+def test_labels_are_those_of_the_session_in_memory(batch, size_selected, request_, tmp_path):
+    classifier = load_classifier(request_.model, "cpu")
+    images = sorted(size_selected.iterdir())
+    by_itself = [analyse(load(path), classifier, umap=False) for path in images]
+    together = label_session(by_itself, classifier)
+    assert together.n_changed > 0
+    run = batch(tmp_path / "out")
+    found = read_clusters(tmp_path / "out" / "clusters.csv")
+    for analysis in together.analyses:
+        rows = found[found["image"] == analysis.micrograph.name].reset_index(drop=True)
+        assert rows["label"].tolist() == analysis.table["label"].tolist()
+        np.testing.assert_allclose(rows["p_Pt70"], analysis.table["p_Pt70"], atol=1e-9)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    [session] = record["sessions"]
+    assert session["session"] == size_selected.name and session["images"] == 4
+    low, high = session["intensity_per_atom_low"], session["intensity_per_atom_high"]
+    assert low < session["intensity_per_atom"] < high
+    scales = {o.image: o.parameters for o in run.outcomes}
+    for analysis in together.analyses:
+        said = scales[analysis.micrograph.name]
+        assert said["intensity_per_atom"] == pytest.approx(analysis.scale.intensity_per_atom, 0.03)
+        assert said["session"]["images"] == 4
+
+
+def test_session_none_labels_each_image_by_itself_and_back(batch, tmp_path):
+    out = tmp_path / "out"
+    batch(out)
+    jointly = tables(out)
+    assert batch(out, session="none").reused == 4
+    alone = tables(out)
+    assert json.loads((out / "run.json").read_text())["sessions"] == []
+    batch(tmp_path / "alone", session="none")
+    assert alone == tables(tmp_path / "alone") != jointly
+    assert batch(out).reused == 4
+    assert tables(out) == jointly
+
+
+def test_a_second_run_writes_no_part_again(batch, tmp_path):
+    batch(tmp_path / "out")
+    before = parts(tmp_path / "out")
+    assert batch(tmp_path / "out").reused == 4
+    assert parts(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("reached", [0, 1])
+def test_a_run_that_is_killed_in_the_second_pass_ends_with_the_same_tables(
+    batch, tmp_path, monkeypatch, reached
+):
+    batch(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        labelled = []
+        label = SessionPass._label
+
+        def label_some(self, *args):
+            if len(labelled) == reached:
+                raise MemoryError
+            labelled.append(args)
+            return label(self, *args)
+
+        patch.setattr(SessionPass, "_label", label_some)
+        with pytest.raises(MemoryError):
+            batch(tmp_path / "out")
+    assert batch(tmp_path / "out").reused == 4
+    assert tables(tmp_path / "out") == tables(tmp_path / "whole")
+
+
+def test_a_run_that_is_stopped_in_the_second_pass_says_so(batch, tmp_path, monkeypatch):
+    def stop(*_):
+        raise Cancelled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionPass, "_label", stop)
+        assert batch(tmp_path / "out").interrupted
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["sessions"] == []
+    assert not batch(tmp_path / "out").interrupted
+
+
+def test_images_without_stored_predictions_for_the_scale_are_analysed_again(
+    batch, tmp_path, monkeypatch
+):
+    batch(tmp_path / "stored")
+    monkeypatch.setattr(ImageScale, "label", lambda *_: None)
+    batch(tmp_path / "again")
+    stored, again = (
+        read_clusters(tmp_path / name / "clusters.csv") for name in ("stored", "again")
+    )
+    assert stored["label"].tolist() == again["label"].tolist()
+    np.testing.assert_allclose(stored["p_Pt70"], again["p_Pt70"], atol=1e-9)
+
+
+def test_an_image_that_cannot_be_analysed_again_keeps_its_labels(batch, tmp_path, monkeypatch):
+    batch(tmp_path / "alone", session="none")
+    monkeypatch.setattr(ImageScale, "label", lambda *_: None)
+    add = SessionPass.add
+    failed = lambda self, labels, _: add(self, labels, OSError("the drive is away"))  # noqa: E731
+    monkeypatch.setattr(SessionPass, "add", failed)
+    run = batch(tmp_path / "out")
+    assert any("the drive is away" in words for o in run.outcomes for words in o.warnings)
+    assert tables(tmp_path / "out")[0] == tables(tmp_path / "alone")[0]
+
+
+def test_a_known_sample_labels_an_image_that_is_alone(batch, tmp_path, size_selected):
+    batch(tmp_path / "out", session="none", known=("1.tif=Pt70",))
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [s["known"] for s in record["sessions"]] == [{"1.tif": {"Pt70": 1.0}}]
+    table = read_clusters(tmp_path / "out" / "clusters.csv")
+    mixture = table[(table["image"] == "1.tif") & ~table["touches_border"]]["label_mixture"]
+    assert (mixture[mixture != ""] == "Pt70").mean() > 0.9
+
+
+def test_a_watched_folder_ends_with_the_tables_of_a_batch(batch, size_selected, request_, tmp_path):
+    batch(tmp_path / "batch")
+    seen = []
+    watch = Watch(size_selected, tmp_path / "out", request_, settle_s=0.02)
+    run = watch.run(seen.append, until_idle_s=0.0)
+    assert tables(tmp_path / "out") == tables(tmp_path / "batch")
+    sizes = [live.outcome.parameters.get("certainty_of_scale") for live in seen]
+    assert len(sizes) == 4 and not run.interrupted
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["sessions"]
+
+
+def test_what_is_stored_of_a_scale_comes_back(size_selected, request_):
+    classifier = load_classifier(request_.model, "cpu")
+    analysis = analyse(load(size_selected / "3.tif"), classifier, umap=False)
+    stored = ImageScale.of(analysis, classifier.card)
+    data = stored.to_bytes()
+    again = ImageScale.from_bytes(data, classifier.card)
+    table = again.label(analysis.table, again.scale, classifier)
+    assert table["p_Pt70"].tolist() == analysis.table["p_Pt70"].tolist()
+    assert len(data) < 2000 * len(table) + 4000
+    assert ImageScale.from_bytes(data[:-100], classifier.card) is None
+    elsewhere = replace(again.scale, shift=again.scale.shift + 0.5)
+    assert again.label(analysis.table, elsewhere, classifier) is None
+
+
+def test_a_large_session_is_a_prior_for_new_images(size_selected, request_, tmp_path, monkeypatch):
+    from napari_atomicity.pipeline import live_sessions
+
+    found = {}
+    for most in (live_sessions.MAX_CLUSTERS, 0):
+        monkeypatch.setattr(live_sessions, "MAX_CLUSTERS", most)
+        seen = []
+        Watch(size_selected, tmp_path / f"{most}", request_, settle_s=0.02).run(
+            seen.append, until_idle_s=0.0
+        )
+        scales = [live.outcome.parameters["intensity_per_atom"] for live in seen]
+        assert "session" not in seen[0].outcome.parameters
+        found[most] = dict(zip([live.outcome.image for live in seen], scales, strict=True))
+    fitted, prior = found.values()
+    assert prior == pytest.approx(fitted, rel=0.15)
