@@ -31,6 +31,7 @@ from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.models.thresholds import by_thresholds, quantities
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.pipeline.fine_tuning import Adaptation, adapt
+from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
@@ -94,8 +95,10 @@ def read_folder(folder: Path) -> list[Known]:
 
 
 def analysed(images: list[Known], model: Model) -> list[Analysis]:
+    """The images of a folder, labelled as one session, as `atomicity analyse` does."""
     classifier = model.classifier
-    return [classify_clusters(image.detection, classifier) for image in images]
+    alone = [classify_clusters(image.detection, classifier) for image in images]
+    return label_session(alone, classifier).analyses
 
 
 def answers(images: list[Known], analyses: list[Analysis], card: ModelCard) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """The test of the sizes of a session, by all that tells its scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,11 @@ def test_nothing_to_go_by():
     dark = ApparentSize((3.0, 2.0), (3.0, 3.4), REFERENCE.covariance[:2], 0.05)
     images = [image(np.random.default_rng(3), [19, 30])]
     assert fit_session_classes(images, dark, SIZES[:2], 0.1) is None
+
+
+def test_classes_of_equal_apparent_size_tell_no_scale():
+    flat = replace(REFERENCE, log_size=(0.0,) * len(REFERENCE.log_size))
+    rng = np.random.default_rng(0)
+    image = ImageMeasurements(rng.normal(4, 0.1, 20), np.zeros(20))
+    assert scale_without_classes([image], flat, 0.1) is None
+    assert scale_without_classes([image], flat, 0.1, (1.0, 0.05)) == pytest.approx((1.0, 0.05))

@@ -95,7 +95,8 @@ def scale_without_classes(
     """
     sources = [] if prior is None else [prior]
     intensity, size = np.array(reference.log_intensity), np.array(reference.log_size)
-    slope, start = np.polyfit(size, intensity, 1)
+    differ = np.ptp(size) > 0  # otherwise sizes tell no scale
+    slope, start = np.polyfit(size, intensity, 1) if differ else (0.0, 0.0)
     residual = []
     for image in images:
         n = len(image.log_intensity)
@@ -105,7 +106,7 @@ def scale_without_classes(
             mean = image.log_intensity.mean() - image.shares @ intensity
             error = image.log_intensity.std() / np.sqrt(n)
             sources.append((float(mean), float(np.hypot(error, spread))))
-        elif n:
+        elif n and differ:
             residual.append(image.log_intensity - start - slope * image.log_size)
     if residual:
         of_sizes = np.concatenate(residual)

@@ -133,6 +133,7 @@ def update_card(
     }
     return replace(
         card,
+        apparent_size=None,  # of the features of the network before
         ood_limit=max(card.ood_limit, float(np.quantile(distance, QUANTILE))),
         drift_limit=_drift_limit(card, seen, tensors),
         description=f"{card.description} Adapted to {len(seen)} images.",

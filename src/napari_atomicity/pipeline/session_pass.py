@@ -32,7 +32,12 @@ from .image_scale import ImageScale
 from .parts import Part, make_part, pack_part
 from .run_request import RunRequest
 from .runs import analyse_one
-from .session_labels import composition_shares, describe_scale, is_same_scale
+from .session_labels import (
+    composition_shares,
+    describe_scale,
+    fit_session_sizes,
+    is_same_scale,
+)
 
 SAME_CONFIDENCE = 0.1
 """Changes of confidences with which a drawing that may be approximate is not drawn again."""
@@ -146,10 +151,11 @@ class SessionPass:
             for name, (x, _) in own.items()
         ]
         found = fit_session(measured, require_reference(card))
+        fit = fit_session_sizes(measured, card, found.spread)
         for i, (name, (_, before)) in enumerate(own.items()):
             table = images.store.table(images.stems[name])
             scale = mixture_of_modes(found.images[i], table, before.reference)
-            images.joint[name] = describe_scale(found, i)
+            images.joint[name] = describe_scale(found, i, fit)
             if not is_same_scale(before, scale):
                 self._scales[name] = scale
 
