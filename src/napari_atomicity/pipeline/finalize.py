@@ -29,7 +29,7 @@ from .part_tables import write_all
 from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
-from .session_labels import UNLIKE, describe_sessions
+from .session_labels import describe_sessions, session_warnings
 
 DROPPED_COLUMNS = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
@@ -154,11 +154,7 @@ class PartIndex:
         """Return the outcome of an image with what was found in its session."""
         if (session := self.joint.get(outcome.image)) is None:
             return outcome
-        warnings = list(outcome.warnings)
-        if session["unlike_the_others"] > UNLIKE:
-            warnings.append(
-                "The intensity scale is unlike that of the other images of its session."
-            )
+        warnings = [*outcome.warnings, *session_warnings(session)]
         if outcome.image in self.problems:
             reason = self.problems[outcome.image]
             warnings.append(f"The labels are those of the image by itself: {reason}.")

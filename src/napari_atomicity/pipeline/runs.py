@@ -44,7 +44,7 @@ from .analysis import analyse
 from .image_step import add_unreached, process_image, process_in_turn
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
-from .session_labels import label_session
+from .session_labels import describe_sessions, label_session, session_warnings
 
 __all__ = ["Run", "RunRequest", "analyse_images", "analyse_one"]
 
@@ -167,6 +167,8 @@ class _Results:
     stop: Stop | None
     outcomes: list[Outcome] = field(default_factory=list)
     analyses: dict[str, Analysis] = field(default_factory=dict)
+    joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    n_changed: dict[str, int] = field(default_factory=dict)
     tables: list[pd.DataFrame] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     movies: list[TrackedMovie] = field(default_factory=list)
@@ -218,7 +220,12 @@ class _Results:
                 known=session.known,
                 progress=self.progress,
             )
-            self.analyses.update(zip(images, found.analyses, strict=True))
+            for image, analysis in zip(images, found.analyses, strict=True):
+                before, after = self.analyses[image].table, analysis.table
+                changed = before["label_predicted"] != after["label_predicted"]
+                self.n_changed[image] = int(changed.sum())
+                self.joint[image] = analysis.parameters.get("session", {})
+                self.analyses[image] = analysis
 
     def draw(self) -> None:
         """Draw the analysed images; one that cannot be drawn has failed."""
@@ -231,7 +238,10 @@ class _Results:
                 outcome,
                 parameters=analysis.parameters,
                 seconds=analysis.seconds,
-                warnings=image_warnings(analysis.table, analysis.parameters),
+                warnings=(
+                    *image_warnings(analysis.table, analysis.parameters),
+                    *session_warnings(self.joint.get(outcome.image, {})),
+                ),
             )
             try:
                 self._draw(analysis, outcome)
@@ -273,6 +283,9 @@ class _Results:
         info : RunInfo
             For the record.
         """
+        outcomes = self.sessions.with_sessions(add_unreached(self.outcomes, inputs))
+        joint = {image: session for image, session in self.joint.items() if session}
+        described = describe_sessions(self.sessions.group(outcomes), joint, self.n_changed)
         table = concatenate([empty(self.classifier.card.classes), *self.tables])
 
         def write_tables(csv: Path, parquet: Path) -> None:
@@ -285,9 +298,9 @@ class _Results:
             self.request,
             self.classifier.card,
             table,
-            self.sessions.with_sessions(add_unreached(self.outcomes, inputs)),
+            outcomes,
             write_tables,
-            info,
+            info._replace(sessions=described),
             ReportContent(self.sections, self.examples, self.scales),
             reference,
             MOVIE_FILES if self.movies else (),

@@ -277,6 +277,13 @@ def describe_scale(
     }
 
 
+def session_warnings(session: Mapping[str, Any]) -> list[str]:
+    """Return what a reader should know of an image in its session, from `describe_scale`."""
+    if session.get("unlike_the_others", 0.0) > UNLIKE:
+        return ["The intensity scale is unlike that of the other images of its session."]
+    return []
+
+
 def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
     """Return whether two scales of an image have the same solutions, up to `UNCHANGED`.
 
@@ -329,7 +336,7 @@ def describe_sessions(
                 **scale,
                 "images_changed": sum(n > 0 for n in changed),
                 "clusters_changed": sum(changed),
-                "unlike_the_others": [n for n in images if joint[n]["unlike_the_others"] > UNLIKE],
+                "unlike_the_others": [n for n in images if session_warnings(joint[n])],
                 "known": {n: dict(session.known[n]) for n in images if n in session.known},
             }
         )
