@@ -180,18 +180,32 @@ def label_session(
     report(progress, 0, 0, "Finding the scales of the session")
     session, scales = find_session(analyses, card, known, prior)
     fit = fit_session_sizes(measure_session(analyses, card, known), card, session.spread, prior)
-    labelled = []
-    for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
-        check(stop)
-        name = analysis.micrograph.name
-        report(progress, done, len(analyses), f"Labelling {name}")
-        stays = (only is not None and name not in only) or is_same_scale(analysis.scale, scale)
-        labelled.append(analysis if stays else apply_scale(analysis, classifier, scale, stop=stop))
+    labelled = [
+        a if only is not None and a.micrograph.name not in only
+        else _label_again(a, classifier, scale, progress, stop)
+        for a, scale in zip(analyses, scales, strict=True)
+    ]  # fmt: skip
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
-    for i, a in enumerate(labelled):
-        record = {**a.parameters, "session": describe_scale(session, i, fit)}
-        labelled[i] = replace(a, parameters=record)
-    return LabelledSession(labelled, session, n_changed, fit)
+    described = [
+        replace(a, parameters={**a.parameters, "session": describe_scale(session, i, fit)})
+        for i, a in enumerate(labelled)
+    ]
+    return LabelledSession(described, session, n_changed, fit)
+
+
+def _label_again(
+    analysis: Analysis,
+    classifier: Classifier,
+    scale: ConstrainedMixture,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> Analysis:
+    """Label an image with its scale in the session, unless it has this scale already."""
+    check(stop)
+    if is_same_scale(analysis.scale, scale):
+        return analysis
+    report(progress, 0, 0, f"Labelling {analysis.micrograph.name}")
+    return apply_scale(analysis, classifier, scale, stop=stop)
 
 
 def composition_shares(
