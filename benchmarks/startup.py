@@ -72,14 +72,13 @@ from napari_atomicity import load
 from napari_atomicity.simulation.examples import example_path
 from napari_atomicity.gui.reader import layer_data
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.workbench import show_dock
-from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.panels.dock_windows import show_dock
 viewer = napari.Viewer()
 shown = time.perf_counter()
-dock = show_dock(viewer, Analyse)
+dock = show_dock(viewer, "Analyse")
 data, options, _ = layer_data(load(example_path()))
 viewer.add_image(data, **options)
-session = binding_of(viewer).session
+state = binding_of(viewer).state
 opened = time.perf_counter()
 def until(there, seconds=120):
     while not there() and time.perf_counter() - opened < seconds:
@@ -90,7 +89,7 @@ dock.button.click()
 until(lambda: any(layer.name.endswith("clusters") for layer in viewer.layers))
 result = time.perf_counter()
 def placed():
-    table = session.table()
+    table = state.table()
     return len(table) and table["umap_1"].notna().any()
 until(placed)
 json.dump({"window_s": shown - start, "open_s": opened - shown, "result_s": result - opened,
