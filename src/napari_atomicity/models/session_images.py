@@ -9,25 +9,26 @@ import pandas as pd
 from scipy.special import softmax
 
 from ..core.apparent_size import ApparentSize
+from ..core.errors import ModelError
 from ..core.model_card import ModelCard
 from ..core.scale_reference import ScaleReference
 from .intensity_scale import ConstrainedMixture, is_bright, usable
 from .session_scale import ImageMeasurements, ScaleModes, SessionScale, fit_session
 
 
-def session_reference(card: ModelCard) -> ApparentSize | None:
-    """Return the reference by which a model finds the scales of a session; None if it has none."""
-    if card.apparent_size is not None or card.scale is None:
-        return card.apparent_size
-    return ApparentSize.from_diameters(card.scale)
+def session_references(card: ModelCard) -> tuple[ApparentSize, ScaleReference] | None:
+    """Return the references by which a model finds the scales of a session; None if it has none."""
+    if card.scale is None:
+        return None
+    return card.apparent_size or ApparentSize.from_diameters(card.scale), card.scale
 
 
-def require_reference(card: ModelCard) -> ApparentSize:
-    """Return the reference by which a model finds scales; raise `ValueError` if it has none."""
-    reference = session_reference(card)
-    if reference is None:
-        raise ValueError("the model has no reference of the intensity scale")
-    return reference
+def require_references(card: ModelCard) -> tuple[ApparentSize, ScaleReference]:
+    """Return the references by which a model finds scales; raise `ModelError` if it has none."""
+    references = session_references(card)
+    if references is None:
+        raise ModelError(f"{card.name} has no reference of the intensity scale")
+    return references
 
 
 def measure_image(
@@ -36,7 +37,6 @@ def measure_image(
     reference: ApparentSize,
     scale: ScaleReference,
     shares: np.ndarray | None = None,
-    anchor: tuple[float, float] | None = None,
 ) -> ImageMeasurements:
     """Measure what the clusters of an image tell of its scale.
 
@@ -52,8 +52,6 @@ def measure_image(
         Reference of the intensities, to leave out what is too faint for a cluster.
     shares : ndarray of shape (n_classes,), optional
         Known composition of the sample.
-    anchor : tuple of float, optional
-        Mean and standard deviation of ln scale from another source.
 
     Returns
     -------
@@ -64,7 +62,7 @@ def measure_image(
     size = reference.measure(embedding, table["diameter_nm"].to_numpy(float))
     rows = np.flatnonzero(usable(table) & np.isfinite(size))
     rows = rows[is_bright(intensity[rows], scale)]
-    return ImageMeasurements(np.log(intensity[rows]), size[rows], shares, anchor)
+    return ImageMeasurements(np.log(intensity[rows]), size[rows], shares)
 
 
 def find_scales(

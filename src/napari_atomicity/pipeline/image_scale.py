@@ -14,7 +14,7 @@ from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.scaled_predictions import ScaledPrediction, label_solutions, predict_solutions
-from ..models.session_images import measure_image, session_reference
+from ..models.session_images import measure_image, session_references
 from ..models.session_scale import ImageMeasurements
 
 FORM = 1
@@ -50,10 +50,10 @@ class ImageScale:
         card : ModelCard
             Card of the model.
         """
-        reference = session_reference(card)
-        if reference is None or card.scale is None or analysis.scale is None:
+        references = session_references(card)
+        if references is None or analysis.scale is None:
             return None
-        measurements = measure_image(analysis.table, analysis.embedding, reference, card.scale)
+        measurements = measure_image(analysis.table, analysis.embedding, *references)
         return cls(measurements, analysis.scale, analysis.own_predictions)
 
     def label(

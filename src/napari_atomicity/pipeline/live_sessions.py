@@ -8,7 +8,7 @@ from ..core.acquisition_session import AcquisitionSession
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..models.intensity_scale import ConstrainedMixture
-from ..models.session_images import mixture_of_modes, require_reference
+from ..models.session_images import mixture_of_modes, require_references
 from ..models.session_scale import ImageMeasurements, fit_session
 from .finalize import PartIndex
 from .image_scale import ImageScale
@@ -81,7 +81,7 @@ class LiveSessions:
         if sum(len(x.log_intensity) for x in measured) > MAX_CLUSTERS:
             prior, measured = self._find_prior(session.name, measured), []
         fitted = [*measured, new]
-        found = fit_session(fitted, require_reference(self.images.card), prior)
+        found = fit_session(fitted, require_references(self.images.card)[0], prior)
         self.images.joint[outcome.image] = describe_scale(found, len(fitted) - 1)
         scale = mixture_of_modes(found.images[-1], analysis.table, stored.scale.reference)
         return None if is_same_scale(stored.scale, scale) else scale
@@ -90,7 +90,7 @@ class LiveSessions:
         """Return mean and standard deviation of ln scale of a large session."""
         known = self._known.get(name)
         if known is None or len(measured) > GROWTH * known.n_images:
-            found = fit_session(measured, require_reference(self.images.card))
+            found = fit_session(measured, require_references(self.images.card)[0])
             known = _Known((found.log_scale, found.log_scale_sd), len(measured))
             self._known[name] = known
         return known.prior

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.acquisition_session import AcquisitionSession, check_classes
-from ..core.errors import AtomicityError, ModelError
+from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
@@ -51,46 +51,6 @@ class LabelledSession:
     class_fit: ClassFit | None = None
 
 
-def find_session(
-    analyses: Sequence[Analysis],
-    card: ModelCard,
-    known: Mapping[str, Mapping[str, float]] | None = None,
-    prior: tuple[float, float] | None = None,
-) -> tuple[SessionScale, list[ConstrainedMixture]]:
-    """Find the intensity scales of the images of a session jointly.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        Classified images that were recorded alike.
-    card : ModelCard
-        Card of the model that classified them; it has a reference of the scale.
-    known : mapping of str to mapping, optional
-        Name of an image → class → share, for samples of known composition.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-
-    Returns
-    -------
-    session : SessionScale
-        Joint posterior of the scales.
-    scales : list of ConstrainedMixture
-        Scale of each image.
-
-    Raises
-    ------
-    AtomicityError
-        If an image has not been classified, or the model lacks a class of a known sample.
-    """
-    from ..models.session_images import find_scales, session_reference
-
-    measured = measure_session(analyses, card, known)
-    reference = session_reference(card)
-    assert reference is not None and card.scale is not None
-    tables = [analysis.table for analysis in analyses]
-    return find_scales(measured, tables, reference, card.scale, prior)
-
-
 def measure_session(
     analyses: Sequence[Analysis],
     card: ModelCard,
@@ -109,14 +69,13 @@ def measure_session(
 
     Raises
     ------
-    AtomicityError
-        If an image has not been classified, or the model lacks a class of a known sample.
+    ModelError, AtomicityError
+        If the model has no reference, an image has not been classified, or the model lacks a class
+        of a known sample.
     """
-    from ..models.session_images import measure_image, session_reference
+    from ..models.session_images import measure_image, require_references
 
-    reference = session_reference(card)
-    if reference is None or card.scale is None:
-        raise ModelError(f"{card.name} has no reference of the intensity scale")
+    references = require_references(card)
     measured = []
     for analysis in analyses:
         if len(analysis.embedding) != len(analysis.table):
@@ -125,9 +84,7 @@ def measure_session(
                 advice="Classify them first",
             )
         shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
-        measured.append(
-            measure_image(analysis.table, analysis.embedding, reference, card.scale, shares)
-        )
+        measured.append(measure_image(analysis.table, analysis.embedding, *references, shares))
     return measured
 
 
@@ -172,19 +129,18 @@ def label_session(
         If the model cannot be loaded, an image is not classified, or ``stop()`` returns True.
     """
     from ..models.classifier import load_classifier
+    from ..models.session_images import find_scales, require_references
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model
     card = classifier.card
     if card.scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, 0, "Finding the scales of the session")
-    session, scales = find_session(analyses, card, known, prior)
-    fit = fit_session_sizes(measure_session(analyses, card, known), card, session.spread, prior)
-    labelled = [
-        a if only is not None and a.micrograph.name not in only
-        else _label_again(a, classifier, scale, progress, stop)
-        for a, scale in zip(analyses, scales, strict=True)
-    ]  # fmt: skip
+    measured = measure_session(analyses, card, known)
+    tables = [analysis.table for analysis in analyses]
+    session, scales = find_scales(measured, tables, *require_references(card), prior)
+    fit = fit_session_sizes(measured, card, session.spread, prior)
+    labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
     described = [
         replace(a, parameters={**a.parameters, "session": describe_scale(session, i, fit)})
@@ -193,19 +149,23 @@ def label_session(
     return LabelledSession(described, session, n_changed, fit)
 
 
-def _label_again(
-    analysis: Analysis,
+def _label_each(
+    analyses: Sequence[Analysis],
+    scales: Sequence[ConstrainedMixture],
     classifier: Classifier,
-    scale: ConstrainedMixture,
+    only: Collection[str] | None,
     progress: Progress | None,
     stop: Stop | None,
-) -> Analysis:
-    """Label an image with its scale in the session, unless it has this scale already."""
-    check(stop)
-    if is_same_scale(analysis.scale, scale):
-        return analysis
-    report(progress, 0, 0, f"Labelling {analysis.micrograph.name}")
-    return apply_scale(analysis, classifier, scale, stop=stop)
+) -> list[Analysis]:
+    """Label the images with their scales in the session, unless they have them already."""
+    labelled = []
+    for done, (analysis, scale) in enumerate(zip(analyses, scales, strict=True)):
+        check(stop)
+        name = analysis.micrograph.name
+        report(progress, done, len(analyses), f"Labelling {name}")
+        stays = (only is not None and name not in only) or is_same_scale(analysis.scale, scale)
+        labelled.append(analysis if stays else apply_scale(analysis, classifier, scale, stop=stop))
+    return labelled
 
 
 def composition_shares(
@@ -244,12 +204,12 @@ def fit_session_sizes(
         None if the classes name no sizes.
     """
     from ..models.session_class_fit import fit_session_classes
-    from ..models.session_images import session_reference
+    from ..models.session_images import require_references
 
-    sizes, reference = class_sizes(card.classes), session_reference(card)
-    if sizes is None or reference is None:
+    sizes = class_sizes(card.classes)
+    if sizes is None:
         return None
-    return fit_session_classes(measured, reference, sizes, spread, prior)
+    return fit_session_classes(measured, require_references(card)[0], sizes, spread, prior)
 
 
 def describe_scale(

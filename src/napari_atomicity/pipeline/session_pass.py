@@ -23,7 +23,7 @@ from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier
 from ..models.intensity_scale import ConstrainedMixture
-from ..models.session_images import mixture_of_modes, require_reference
+from ..models.session_images import mixture_of_modes, require_references
 from ..models.session_scale import fit_session
 from ..reporting.image_warnings import image_warnings
 from .analysis import apply_scale
@@ -150,7 +150,7 @@ class SessionPass:
             replace(x, shares=composition_shares(session.known.get(name), card.classes))
             for name, (x, _) in own.items()
         ]
-        found = fit_session(measured, require_reference(card))
+        found = fit_session(measured, require_references(card)[0])
         fit = fit_session_sizes(measured, card, found.spread)
         for i, (name, (_, before)) in enumerate(own.items()):
             table = images.store.table(images.stems[name])

@@ -69,8 +69,8 @@ def classify(
     """
     tasks.cap_torch_threads()
     found = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
-    found = embed_clusters(found, model, stop)
-    return label_with_session(found, session, progress, stop)
+    found = label_with_session(found, session, progress, stop)
+    return embed_clusters(found, model, stop)
 
 
 class Classify(Dock):

@@ -7,7 +7,9 @@ from functools import partial
 from qtpy.QtWidgets import QVBoxLayout
 
 from ...models.analysis import Analysis
-from ...pipeline.session_labels import find_session
+from ...models.session_images import require_references
+from ...models.session_scale import fit_session
+from ...pipeline.session_labels import measure_session
 from ...reporting.plot_session import (
     SessionSummary,
     describe_session,
@@ -35,7 +37,8 @@ def summarise_session(session: SessionImages) -> SessionSummary | None:
         return None
     names = [a.micrograph.name for a in session.analyses]
     known = {name: session.known[name] for name in names if name in session.known}
-    scale, _ = find_session(session.analyses, card, known)
+    measured = measure_session(session.analyses, card, known)
+    scale = fit_session(measured, require_references(card)[0])
     return SessionSummary(session.name, names, scale, known)
 
 
