@@ -14,7 +14,7 @@ from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters
+from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters, embed_clusters
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.examples import example_path, example_truth_path
 from napari_atomicity.training.data import match
@@ -94,6 +94,15 @@ def test_patches_and_intensities_are_in_the_new_unit(size_selected, classifier):
         factor = before.parameters["intensity_per_atom"] / after.parameters["intensity_per_atom"]
         assert after.patches["raw"] == pytest.approx(before.patches["raw"] * factor, rel=1e-4)
         assert (after.patches["LCN"] == before.patches["LCN"]).all()
+
+
+def test_places_in_the_map_follow_the_features(size_selected, classifier):
+    placed = [embed_clusters(image, classifier) for image in size_selected]
+    found = label_session(placed, classifier)
+    assert found.n_changed
+    for after in found.analyses:
+        expected = embed_clusters(after, classifier).table[["umap_1", "umap_2"]]
+        assert after.table[["umap_1", "umap_2"]].to_numpy() == pytest.approx(expected.to_numpy())
 
 
 def test_a_second_time_nothing_changes(size_selected, classifier):

@@ -92,6 +92,26 @@ def place(embedding: np.ndarray, model: str | Classifier = "default") -> np.ndar
     return out
 
 
+def place_again(
+    table: pd.DataFrame, embedding: np.ndarray, model: str | Classifier
+) -> pd.DataFrame:
+    """Return a table with the positions of new embeddings, if it has positions at all.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Cluster table; without positions it is returned as it is.
+    embedding : ndarray of shape (n_clusters, n_features)
+        New embeddings of its clusters.
+    model : str or Classifier
+        Model that computed them.
+    """
+    if not table["umap_1"].notna().any():
+        return table
+    x, y = place(embedding, model).astype(float).T  # as the schema says
+    return table.assign(umap_1=x, umap_2=y)
+
+
 def _classifier(model: str | Classifier) -> Classifier:
     from .classifier import Classifier, load_classifier
 

@@ -225,10 +225,16 @@ def apply_scale(
     Cancelled
         If ``stop()`` returns True.
     """
-    if not analysis.patches:
-        return classify_clusters(analysis, classifier, progress=progress, stop=stop, scale=scale)
-    analysis = replace(analysis, seconds=dict(analysis.seconds))
-    return _label(analysis, classifier, scale, None, progress, stop)
+    from ..models.embedding import place_again
+
+    if analysis.patches:
+        analysis = replace(analysis, seconds=dict(analysis.seconds))
+        labelled = _label(analysis, classifier, scale, None, progress, stop)
+    else:
+        labelled = classify_clusters(
+            analysis, classifier, progress=progress, stop=stop, scale=scale
+        )
+    return replace(labelled, table=place_again(labelled.table, labelled.embedding, classifier))
 
 
 def _label(

@@ -12,6 +12,7 @@ import pandas as pd
 from ..core.model_card import ModelCard
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
+from ..models.embedding import place_again
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.scaled_predictions import ScaledPrediction, label_solutions, predict_solutions
 from ..models.session_images import measure_image, session_references
@@ -76,7 +77,10 @@ class ImageScale:
             Table with new predictions; None if the network has to see the image again.
         """
         found = predict_solutions(scale, self.predictions, classifier.card)
-        return None if found is None else label_solutions(table, classifier, scale, found)
+        if found is None:
+            return None
+        labelled = label_solutions(table, classifier, scale, found)
+        return place_again(labelled, found[0].prediction.embedding, classifier)
 
     def to_bytes(self) -> bytes:
         """Return a compressed NumPy archive."""

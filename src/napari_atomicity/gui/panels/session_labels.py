@@ -14,7 +14,6 @@ from ...core.acquisition_session import AcquisitionSession, Composition
 from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...models.analysis import Analysis
-from ...pipeline.analysis import embed_clusters
 from ...pipeline.session_labels import label_session
 from ...state.project_saver import SESSION_COLUMNS
 from ...state.window_state import WindowState
@@ -214,14 +213,9 @@ def _label(
     classifier = classifier_of(session.analyses[-1])
     if len(names) == 1 and not known and classifier.card.apparent_size is None:
         return None  # its scale is the one of its classification
-    labelled = label_session(
+    return label_session(
         session.analyses, classifier, known=known, only=only, progress=progress, stop=stop
     ).analyses
-    for i, before in enumerate(session.analyses):
-        placed = before.table["umap_1"].notna().any()
-        if labelled[i].table is not before.table and placed:
-            labelled[i] = embed_clusters(labelled[i], classifier, stop)
-    return labelled
 
 
 # ---- in the window
