@@ -40,12 +40,7 @@ from napari_atomicity.simulation.sessions import (
     draw_session,
     simulate_session,
 )
-from napari_atomicity.simulation.structures import (
-    Isomer,
-    isomer_library,
-    load_library,
-    save_library,
-)
+from napari_atomicity.simulation.structures import Isomer, read_or_build_library
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
 from napari_atomicity.training.evaluation import expected_calibration_error
@@ -162,10 +157,8 @@ def classifier() -> Classifier:
 def isomers(workers: int = 1) -> list[Isomer]:
     """The isomers of the evaluation, made at the first call."""
     path = BUILD / f"isomers_{ISOMERS_PER_CLASS}_{SEED}.npz"
-    if not path.is_file():
-        sizes = [int(c[2:]) for c in (*CLASSES, *OTHER_SIZES)]
-        save_library(path, isomer_library("Pt", sizes, ISOMERS_PER_CLASS, SEED, workers))
-    return load_library(path)
+    sizes = [int(c[2:]) for c in (*CLASSES, *OTHER_SIZES)]
+    return read_or_build_library(path, sizes, ISOMERS_PER_CLASS, SEED, workers)
 
 
 def simulated(kind: str, seed: int, lone_atoms: bool) -> list[Image]:

@@ -448,3 +448,17 @@ def test_settings_shown_on_the_page_can_be_read(tmp_path):
     (shown,) = re.findall(r"^```json\n(.*?)^```", page, re.M | re.S)
     recipe = recipes.read_recipe(recipe_file(tmp_path, shown))
     assert recipe.fields["one.tif"][1].microscope.defocus_nm == 4
+
+
+def test_a_stored_library_is_built_once(tmp_path, library, monkeypatch):
+    built = []
+
+    def build(element, sizes, per_size, seed, workers, progress):
+        built.append((element, tuple(sizes), per_size, seed))
+        return library
+
+    monkeypatch.setattr(structures, "isomer_library", build)
+    for _ in range(2):
+        found = structures.read_or_build_library(tmp_path / "l.npz", [19, 70], 2, 5)
+        assert [isomer.label for isomer in found] == [isomer.label for isomer in library]
+    assert built == [("Pt", (19, 70), 2, 5)]

@@ -289,3 +289,38 @@ def load_library(path: Path) -> list[Isomer]:
             ]
     except (OSError, ValueError, KeyError) as error:
         raise ReadError("this is no library of isomers", path, "Build it again") from error
+
+
+def read_or_build_library(
+    path: Path,
+    sizes: Sequence[int],
+    per_size: int,
+    seed: int,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[Isomer]:
+    """Read the isomers of platinum from a file; build and store them if it does not exist.
+
+    Parameters
+    ----------
+    path : Path
+        File of the library.
+    sizes : sequence of int
+        Numbers of atoms.
+    per_size : int
+        Isomers of each size.
+    seed : int
+        Seed of all random numbers.
+    workers : int, optional
+        Number of processes.
+    progress : callable, optional
+        Called after every isomer.
+
+    Returns
+    -------
+    list of Isomer
+        The isomers, as the file contains them.
+    """
+    if not path.exists():
+        save_library(path, isomer_library("Pt", sizes, per_size, seed, workers, progress))
+    return load_library(path)

@@ -25,7 +25,7 @@ from ..models.estimators import class_sizes
 from ..models.files import read_model, save_model, shipped_folder
 from ..models.intensity_scale import usable
 from ..simulation.sessions import draw_session, simulate_session
-from ..simulation.structures import Isomer, isomer_library, load_library, save_library
+from ..simulation.structures import Isomer, read_or_build_library
 from .data import PatchSet
 from .simulated import label_field
 
@@ -187,10 +187,9 @@ def main() -> None:
         path = shipped_folder() / f"{name}.safetensors"
         card, tensors = read_model(path)
         stored = build / f"isomers_sessions_{ISOMERS}_{SEED}.npz"
-        if not stored.exists():
-            sizes = [int(n) for n in class_sizes(card.classes) or ()]
-            save_library(stored, isomer_library("Pt", sizes, ISOMERS, SEED))
-        part = PatchSet.join(list(simulated_sessions(load_library(stored), card)))
+        sizes = [int(n) for n in class_sizes(card.classes) or ()]
+        library = read_or_build_library(stored, sizes, ISOMERS, SEED)
+        part = PatchSet.join(list(simulated_sessions(library, card)))
         save_model(path, calibrate_sessions(card, tensors, part, torch.device("cpu")), tensors)
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from ..simulation.field_settings import (
     random_settings,
 )
 from ..simulation.starting_structures import KINDS
-from ..simulation.structures import Isomer, isomer_library, load_library, save_library
+from ..simulation.structures import read_or_build_library
 from .calibrate import finalize_model
 from .classifier import select_replay, train_classifier
 from .data import PatchSet
@@ -102,14 +103,6 @@ DRAWS = {
 }
 
 
-def _library(stored: Path, sizes: Sequence[int], n: int, workers: int) -> list[Isomer]:
-    """Read isomers, or make and keep them."""
-    if not stored.exists():
-        made = isomer_library("Pt", list(sizes), n, SEED, workers, terminal_progress())
-        save_library(stored, made)
-    return load_library(stored)
-
-
 def patch_sets(
     build: Path, isomers_per_class: int, fields: dict[str, int], workers: int
 ) -> dict[str, PatchSet]:
@@ -131,12 +124,15 @@ def patch_sets(
     dict of str to PatchSet
         Set → patches.
     """
+    isomers = partial(
+        read_or_build_library, seed=SEED, workers=workers, progress=terminal_progress()
+    )
     sizes = [int(c[2:]) for c in CLASSES]
     stored = build / f"isomers_{isomers_per_class}_{SEED}.npz"
-    parts = split_library(_library(stored, sizes, isomers_per_class, workers), SEED)
+    parts = split_library(isomers(stored, sizes, isomers_per_class), SEED)
     n_other = min(OTHER_ISOMERS, max(4, isomers_per_class))
     stored = build / f"isomers_other_{n_other}_{SEED}.npz"
-    others = split_library(_library(stored, OTHER_SIZES, n_other, workers), SEED, OTHER_SHARES)
+    others = split_library(isomers(stored, OTHER_SIZES, n_other), SEED, OTHER_SHARES)
     seeds = {name: SEED + i for i, name in enumerate([*FIELDS, *OUTSIDE_FIELDS])}
     sets = {}
     for name, n in fields.items():
