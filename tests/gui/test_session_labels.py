@@ -143,9 +143,14 @@ def test_the_switch_is_remembered_and_images_then_stay_alone(
     table = state.table(ONE).set_index("cluster_id")
     assert table.loc[1, "label"] == "Pt70" and table.loc[1, "label_predicted"] == "Pt41"
     assert set(table["label"].drop(1)) == {"Pt41"}
+    known = state.analysis(ONE).parameters["session"]
+    assert known["images"] == 3 and known["unlike_the_others"] < 0.5
+    state.clusters.set_session(ONE, {})
     label_again()
     assert told[-1] == "Session morning: 3 images, no scale changed."
     assert len(steps(state)) == 2
+    # Notes and warnings come from what the session tells, also if no scale has changed.
+    assert state.analysis(ONE).parameters["session"] == known
 
 
 def test_a_known_sample_and_other_sessions_label_again(

@@ -18,6 +18,8 @@ from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..reporting.examples import ClusterExample, top_examples
 from ..reporting.image_section import Section, insert_ratios
+from ..reporting.image_warnings import session_warnings
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_movie_results
@@ -29,7 +31,7 @@ from .part_tables import write_all
 from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
-from .session_labels import describe_sessions, session_warnings
+from .session_labels import describe_sessions
 
 DROPPED_COLUMNS = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
@@ -276,6 +278,7 @@ def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) ->
         if drawing is None:
             continue
         section, own = drawing
+        parameters, keep = {"session": images.joint.get(name, {})}, images.request.keep_ratios
         ratios = class_ratios(
             joined.table[joined.table["image"] == section.image],
             images.card.classes,
@@ -283,6 +286,7 @@ def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) ->
             images=[section.image],
             method=images.request.ratios,
             card=images.card,
+            limits={section.image: ImageLimits.from_parameters(parameters, keep)},
         )
         sections.append(insert_ratios(section, ratios))
         examples = top_examples([*examples, *own])

@@ -37,6 +37,12 @@ class RunRequest:
         "of the model, or expectation-maximisation.",
         choices={"counted": "labels", "confusion": "confusion matrix", "em": "EM"},
     )
+    keep_ratios: bool = setting(
+        False,
+        "Keep ratios",
+        "Give fractions even for a session that does not fit the classes of the model.",
+        option="--keep-ratios",
+    )
     reference: str | None = setting(
         None,
         "Reference",

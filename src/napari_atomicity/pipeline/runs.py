@@ -44,7 +44,7 @@ from .analysis import analyse
 from .image_step import add_unreached, process_image, process_in_turn
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
-from .session_labels import describe_sessions, label_session, session_warnings
+from .session_labels import describe_sessions, label_session
 
 __all__ = ["Run", "RunRequest", "analyse_images", "analyse_one"]
 
@@ -238,10 +238,7 @@ class _Results:
                 outcome,
                 parameters=analysis.parameters,
                 seconds=analysis.seconds,
-                warnings=(
-                    *image_warnings(analysis.table, analysis.parameters),
-                    *session_warnings(self.joint.get(outcome.image, {})),
-                ),
+                warnings=image_warnings(analysis.table, analysis.parameters),
             )
             try:
                 self._draw(analysis, outcome)
@@ -253,9 +250,9 @@ class _Results:
     def _draw(self, analysis: Analysis, outcome: Outcome) -> None:
         card = self.classifier.card
         movie = analyse_if_tracked(analysis, self.progress, self.stop)
-        section = image_section(
-            analysis, outcome, self.small, self.request.ratios, card, movie=movie
-        )
+        method, keep = self.request.ratios, self.request.keep_ratios
+        ratios = analysis.ratios(keep, method=method, card=card, scope=outcome.image)
+        section = image_section(analysis, outcome, self.small, ratios=ratios, movie=movie)
         self.examples = select_examples(self.examples, analysis, card.classes) or self.examples
         self.scales.update(scales_of([analysis]))
         self.tables.append(analysis.table)

@@ -17,6 +17,7 @@ from ..models.class_fit import ClassFit
 from ..models.estimators import class_sizes
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.session_scale import ImageMeasurements, SessionScale
+from ..reporting.image_warnings import UNLIKE
 from .analysis import apply_scale
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 UNCHANGED = 0.02
 """Changes of ln scale and of the weights of its solutions that change no label."""
-
-UNLIKE = 0.5
-"""Probability from which on the scale of an image is reported as unlike that of the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,13 +249,6 @@ def describe_scale(
     }
 
 
-def session_warnings(session: Mapping[str, Any]) -> list[str]:
-    """Return what a reader should know of an image in its session, from `describe_scale`."""
-    if session.get("unlike_the_others", 0.0) > UNLIKE:
-        return ["The intensity scale is unlike that of the other images of its session."]
-    return []
-
-
 def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
     """Return whether two scales of an image have the same solutions, up to `UNCHANGED`.
 
@@ -310,7 +301,9 @@ def describe_sessions(
                 **scale,
                 "images_changed": sum(n > 0 for n in changed),
                 "clusters_changed": sum(changed),
-                "unlike_the_others": [n for n in images if session_warnings(joint[n])],
+                "unlike_the_others": [
+                    n for n in images if joint[n].get("unlike_the_others", 0.0) > UNLIKE
+                ],
                 "known": {n: dict(session.known[n]) for n in images if n in session.known},
             }
         )

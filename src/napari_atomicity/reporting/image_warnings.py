@@ -17,6 +17,8 @@ LOW_CONFIDENCE = 0.7
 """Mean confidence of an image below which a warning is given."""
 MIN_CLUSTERS = 20
 """Number of counted clusters below which a warning is given."""
+UNLIKE = 0.5
+"""Probability from which on the scale of an image is reported as unlike that of the others."""
 MAX_FRACTION = 0.2
 """Fraction of unusual clusters above which a warning is given."""
 
@@ -32,7 +34,7 @@ def image_warnings(
         Cluster table of the image.
     parameters : mapping, optional
         Parameters of the analysis; "recording" contains the effects of the recording, "session"
-        whether the sizes of its session are those of the classes.
+        the description of its session.
 
     Returns
     -------
@@ -58,8 +60,7 @@ def image_warnings(
     if images_that_differ(table):
         found.append(sentence(CONDITIONS_DIFFER))
     parameters = parameters or {}
-    if misfit := parameters.get("session", {}).get("misfit"):
-        found.append(sentence(misfit))
+    found += session_warnings(parameters.get("session", {}))
     found += recording_warnings(table, parameters.get("recording", {}))
     for concerned, text in (
         (table["label"] == UNKNOWN, "belong to no class of the model (unknown)"),
@@ -70,6 +71,14 @@ def image_warnings(
         if concerned.mean() > MAX_FRACTION:
             found.append(f"{concerned.sum()} of {len(table)} clusters {text}.")
     return tuple(found)
+
+
+def session_warnings(session: Mapping[str, Any]) -> list[str]:
+    """Return what a reader should know of an image in its session, from `describe_scale`."""
+    found = [sentence(session["misfit"])] if session.get("misfit") else []
+    if session.get("unlike_the_others", 0.0) > UNLIKE:
+        found.append("The intensity scale is unlike that of the other images of its session.")
+    return found
 
 
 def recording_warnings(table: pd.DataFrame, recording: Mapping[str, Any]) -> list[str]:

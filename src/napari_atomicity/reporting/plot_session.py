@@ -12,6 +12,7 @@ from ..core.acquisition_session import Composition, format_composition
 from ..core.text import pluralise
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.session_scale import SessionScale
+from .image_warnings import UNLIKE
 from .plot_base import Look
 from .plot_panels import stack_panels
 
@@ -23,8 +24,6 @@ _SESSION, _IMAGE, _KNOWN = "#56b4e9", "#e69f00", "#009e73"
 _UNLIKELY = 0.01
 """Probability density, relative to the largest, below which the scale of an image is not drawn."""
 _MARGIN = 0.1
-UNFIT = 0.5
-"""Probability from which on an image does not fit its session."""
 MIN_SHOWN = 0.01
 """Smallest weight of a solution that is shown."""
 
@@ -59,7 +58,7 @@ class SessionSummary:
     def unfit(self) -> list[str]:
         """Return the images whose scale is unlike that of the others."""
         pairs = zip(self.images, self.scale.outlying, strict=True)
-        return [image for image, probability in pairs if probability > UNFIT]
+        return [image for image, probability in pairs if probability > UNLIKE]
 
 
 def solutions_of(scale: ConstrainedMixture) -> list[tuple[float, float]]:

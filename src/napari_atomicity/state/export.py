@@ -25,7 +25,7 @@ from ..io.files import write_json
 from ..io.inputs import make_folder
 from ..io.provenance import Outcome, assign_sessions, now, run_record
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
-from ..models.analysis import Analysis
+from ..models.analysis import Analysis, read_limits
 from ..models.files import model_files, read_card
 from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
 from ..reporting.examples import ClusterExample, select_examples
@@ -61,6 +61,8 @@ class Choices:
     reference : pandas.DataFrame, optional
         Known ratios to set beside those that are found, with the columns scope, class and
         fraction: see `statistics.reference`.
+    keep_ratios : bool, optional
+        Whether fractions are given even if a session does not fit the classes of the model.
     title : str, optional
         Heading of the report; the name of the project, or a question, if empty.
     """
@@ -81,6 +83,7 @@ class Choices:
     report: bool = setting(True, "Report (HTML)", "The report as one file.", key="report/page")
     method: str = "counted"
     reference: pd.DataFrame | None = None
+    keep_ratios: bool = False
     title: str = ""
 
 
@@ -119,7 +122,13 @@ class _Export:
             self.card = card_of(self.table)
         self.say("Finding the ratios")
         refuse_unavailable(choices.method, self.card)
-        method: dict[str, Any] = {"method": choices.method, "card": self.card, "stop": self.stop}
+        self.limits = read_limits(analyses, choices.keep_ratios)
+        method: dict[str, Any] = {
+            "method": choices.method,
+            "card": self.card,
+            "stop": self.stop,
+            "limits": self.limits,
+        }
         self.ratios = class_ratios(self.table, images=self.images, **method)
         self.comparison: Comparison | None = None
         if choices.reference is not None:
@@ -163,6 +172,7 @@ class _Export:
             "classes": self.classes,
             "scales": scales_of(self.contents.analyses),
             "images": self.images,
+            "limits": self.limits,
             "stop": self.stop,
         }
         for number, (name, plot) in enumerate(PLOTS.items()):

@@ -124,7 +124,9 @@ def class_ratios(
     stop : callable, optional
         Called before each scope.
     limits : mapping of str to ImageLimits, optional
-        Image → properties that limit the use of its labels, for the column ``note``.
+        Image → properties that limit the use of its labels, for the column ``note``. Fractions
+        that include labels of the model in images of a session that does not fit its classes are
+        NaN, unless ``keep_ratios`` of the image is true.
 
     Returns
     -------
@@ -269,6 +271,9 @@ class _RatioSource:
         if not is_all:
             evidence = evidence.of_image(self._number.get(scope, -1))
         fractions = self.method.fractions(evidence)
+        withheld = any(self._limits[i].withholds_ratios for i in self._images_of(scope))
+        if withheld and not evidence.certain.all():
+            fractions = {which: np.full_like(x, np.nan) for which, x in fractions.items()}
         without = np.full(len(self._other_labels), np.nan)
         description = self.method.describe(is_all)
         return pd.DataFrame(
@@ -285,12 +290,17 @@ class _RatioSource:
     def _note(self, scope: str) -> str:
         """Return the reasons that limit the use of the ratios of a scope."""
         counts, differs = self._counts[:, : len(self.classes)].sum(axis=1), bool(self._differing)
-        rows = list(range(len(self.images)))
         if scope != ALL:
-            rows = [self._row[scope]] if scope in self._row else []
             differs = scope in self._differing
+        rows = self._images_of(scope)
         notes = ratio_notes(counts[rows].tolist(), [self._limits[i] for i in rows], differs)
         return SEPARATOR.join(notes)
+
+    def _images_of(self, scope: str) -> list[int]:
+        """Return the indices of the images of a scope."""
+        if scope == ALL:
+            return list(range(len(self.images)))
+        return [self._row[scope]] if scope in self._row else []
 
     def _counts_of(self, scope: str) -> np.ndarray:
         if scope == ALL:

@@ -93,7 +93,7 @@ class SessionChanges:
     n_images : int
         Number of its images.
     results : tuple of Analysis
-        Its images, labelled jointly; empty if no scale has changed.
+        Its images, labelled jointly.
     n_scales : int
         Number of images whose scale has changed.
     n_labels : int
@@ -109,7 +109,7 @@ class SessionChanges:
     def describe(self) -> str:
         """Describe the changes in one line."""
         images = pluralise(self.n_images, "image")
-        if not self.results:
+        if not self.n_scales:
             return f"Session {self.name}: {images}, no scale changed."
         scales = pluralise(self.n_scales, "scale")
         return (
@@ -161,9 +161,8 @@ def label_sessions(
                 int(np.sum(old.table["label_predicted"] != new.table["label_predicted"]))
                 for old, new in changed
             )
-            results = tuple(labelled) if changed else ()
             changes.append(
-                SessionChanges(session.name, len(labelled), results, len(changed), n_labels)
+                SessionChanges(session.name, len(labelled), tuple(labelled), len(changed), n_labels)
             )
     return changes
 
@@ -295,23 +294,23 @@ class SessionLabels(QObject):
 
     def _take(self, changes: list[SessionChanges]) -> None:
         """Take the labels as one step, and show what has changed."""
-        results = [
-            result
-            for change in changes
-            for result in change.results
-            # An image that was classified again, calibrated again or removed stays as it is.
-            if (now := self.state.analysis(result.micrograph.name)) is not None
-            and model_of(now) == model_of(result)
-            and self.binding.accepts(result)
-        ]
-        if results:
-            n = sum(bool(change.results) for change in changes)
+        n = sum(bool(change.n_scales) for change in changes)
+        if results := [r for c in changes if c.n_scales for r in c.results if self._accepts(r)]:
             self.state.clusters.replace_all_predictions(
                 results, f"label {pluralise(n, 'session')} jointly"
             )
+        for result in [r for c in changes if not c.n_scales for r in c.results if self._accepts(r)]:
+            session = result.parameters["session"]
+            self.state.clusters.set_session(result.micrograph.name, session)
         if changes:
             self._set_message(describe_changes(changes))
             show_info(self.message)
+
+    def _accepts(self, result: Analysis) -> bool:
+        """Return whether an image was not classified again, calibrated again or removed."""
+        now = self.state.analysis(result.micrograph.name)
+        same_model = now is not None and model_of(now) == model_of(result)
+        return same_model and self.binding.accepts(result)
 
     def _set_message(self, message: str = "") -> None:
         self.message = message
