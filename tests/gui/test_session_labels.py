@@ -272,6 +272,12 @@ def test_the_dock_classify_shows_the_intensity_of_one_atom(
     titles = [axes.get_title(loc="left") for axes in view.chart.figure.axes]
     assert any("known sample" in title for title in titles)
     assert view.chart.accessibleDescription() == view.session_text.text()
+    # What each source tells, and the sizes with the peaks.
+    (above, *_) = view.chart.figure.axes
+    named = [text.get_text() for text in above.get_legend().get_texts()]
+    assert named == ["intensities", "intensities and sizes", "known samples"]
+    qtbot.waitUntil(lambda: view.sizes.isVisible() and view.sizes.figure is not None)
+    assert "Peaks in atoms: " in view.sizes.accessibleDescription()
 
 
 def test_an_image_that_does_not_fit_and_one_alone_are_named(

@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 
 import napari_atomicity
+from napari_atomicity.core.acquisition_session import AcquisitionSession
 from napari_atomicity.core.cluster_table import settle_labels
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters, embed_clusters
-from napari_atomicity.pipeline.session_labels import label_session
+from napari_atomicity.pipeline.session_labels import label_session, summarise_session
+from napari_atomicity.reporting.template_data import session_entries
 from napari_atomicity.simulation.examples import example_path, example_truth_path
 from napari_atomicity.training.data import match
 
@@ -195,5 +197,18 @@ def test_sizes_that_are_no_classes_are_named(example, classifier):
     np.testing.assert_allclose(found.class_fit.atoms, [25, 48], rtol=0.1)
     record = found.analyses[-1].parameters["session"]
     assert record["misfit"].startswith("this session does not fit")
+    # The report draws the histogram with the peaks, and what each source tells of the scale.
+    images = [a.micrograph.name for a in found.analyses]
+    summary = summarise_session(
+        AcquisitionSession("may", tuple(images), known),
+        dict(zip(images, found.measured, strict=True)),
+        found.scale,
+        found.class_fit,
+        classifier.card,
+    )
+    scale, sizes = session_entries([summary])
+    assert scale["title"].startswith("may: ") and "<img" in scale["image"] + sizes["image"]
+    assert "⚠ The sizes do not agree" in scale["caption"] and "Known: ref0.tif" in scale["caption"]
+    assert [source.name for source in summary.sources][-1] == "known samples"
     alike = label_session(references + references[:2], classifier, known={"ref0.tif": {"Pt41": 1}})
     assert alike.class_fit is None or alike.class_fit.fits

@@ -19,6 +19,7 @@ from ..io.provenance import Outcome
 from ..reporting.examples import ClusterExample, top_examples
 from ..reporting.image_section import Section, insert_ratios
 from ..reporting.image_warnings import session_warnings
+from ..reporting.plot_session import SessionSummary
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
@@ -61,6 +62,8 @@ class PartIndex:
         Name of an image → its failure. Images in neither were not reached.
     joint : dict of str to dict
         Name of an image → description of the scale of its session, for images labelled jointly.
+    summaries : list of SessionSummary
+        Sessions that the report draws.
     problems : dict of str to str
         Name of an image → why it could not be labelled with its session.
     """
@@ -73,6 +76,7 @@ class PartIndex:
     stems: dict[str, str] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    summaries: list[SessionSummary] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
     def key(self, sha256: str) -> str:
@@ -290,7 +294,7 @@ def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) ->
         )
         sections.append(insert_ratios(section, ratios))
         examples = top_examples([*examples, *own])
-    return ReportContent(sections, examples, joined.scales)
+    return ReportContent(sections, examples, joined.scales, images.summaries)
 
 
 def _device(outcomes: Iterable[Outcome]) -> str:

@@ -73,26 +73,31 @@ class LiveSessions:
             if outcome.image in session.images
         )
         others = [name for name in session.images if name != outcome.image]
-        if not others and not session.known:
+        if not others and not session.known and session.earlier is None:
             return None
         new = self._with_shares(session, outcome.image, stored.measurements)
         measured = [self._with_shares(session, name, earlier[name][0]) for name in others]
-        prior = None
+        prior = session.prior
         if sum(len(x.log_intensity) for x in measured) > MAX_CLUSTERS:
-            prior, measured = self._find_prior(session.name, measured), []
+            prior, measured = self._find_prior(session, measured), []
         fitted = [*measured, new]
         found = fit_session(fitted, require_references(self.images.card)[0], prior)
-        self.images.joint[outcome.image] = describe_scale(found, len(fitted) - 1)
+        self.images.joint[outcome.image] = describe_scale(
+            found, len(fitted) - 1, None, session.prior
+        )
         scale = mixture_of_modes(found.images[-1], analysis.table, stored.scale.reference)
         return None if is_same_scale(stored.scale, scale) else scale
 
-    def _find_prior(self, name: str, measured: list[ImageMeasurements]) -> tuple[float, float]:
+    def _find_prior(
+        self, session: AcquisitionSession, measured: list[ImageMeasurements]
+    ) -> tuple[float, float]:
         """Return mean and standard deviation of ln scale of a large session."""
-        known = self._known.get(name)
+        known = self._known.get(session.name)
         if known is None or len(measured) > GROWTH * known.n_images:
-            found = fit_session(measured, require_references(self.images.card)[0])
+            reference = require_references(self.images.card)[0]
+            found = fit_session(measured, reference, session.prior)
             known = _Known((found.log_scale, found.log_scale_sd), len(measured))
-            self._known[name] = known
+            self._known[session.name] = known
         return known.prior
 
     def _with_shares(

@@ -15,6 +15,7 @@ from ..io.provenance import Outcome, now, run_record
 from ..io.tables import write_ratios
 from ..reporting.examples import ClusterExample
 from ..reporting.image_section import Section
+from ..reporting.plot_session import SessionSummary
 from ..reporting.report import ReportData, write_report
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
@@ -126,11 +127,14 @@ class ReportContent:
         Example clusters.
     scales : mapping of str to float, optional
         Image → intensity of one atom.
+    sessions : sequence of SessionSummary, optional
+        Sessions whose images were labelled jointly.
     """
 
     sections: Sequence[Section] = ()
     examples: Sequence[ClusterExample] = ()
     scales: Mapping[str, float] = field(default_factory=dict)
+    sessions: Sequence[SessionSummary] = ()
 
 
 def finalize_run(
@@ -232,6 +236,7 @@ def _write_run(
             card=card,
             examples=list(content.examples),
             scales=content.scales,
+            sessions=content.sessions,
         ),
     )
     if run.comparison is not None:

@@ -27,6 +27,7 @@ from ..models.classifier import Classifier, load_classifier
 from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.image_section import Section, image_section
 from ..reporting.image_warnings import image_warnings
+from ..reporting.plot_session import MAX_SESSIONS, SessionSummary
 from ..reporting.plots import scales_of
 from ..reporting.report import MANY_IMAGES
 from ..statistics.ratios import refuse_unavailable
@@ -44,7 +45,7 @@ from .analysis import analyse
 from .image_step import add_unreached, process_image, process_in_turn
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
-from .session_labels import describe_sessions, label_session
+from .session_labels import describe_sessions, label_session, summarise_session
 
 __all__ = ["Run", "RunRequest", "analyse_images", "analyse_one"]
 
@@ -169,6 +170,7 @@ class _Results:
     analyses: dict[str, Analysis] = field(default_factory=dict)
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
     n_changed: dict[str, int] = field(default_factory=dict)
+    summaries: list[SessionSummary] = field(default_factory=list)
     tables: list[pd.DataFrame] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     movies: list[TrackedMovie] = field(default_factory=list)
@@ -212,14 +214,19 @@ class _Results:
         """Label the images of each session jointly."""
         for session in self.sessions.group(self.outcomes):
             images = [image for image in session.images if image in self.analyses]
-            if len(images) < 2 and not session.known:
+            if len(images) < 2 and not session.known and session.earlier is None:
                 continue
             found = label_session(
                 [self.analyses[image] for image in images],
                 self.classifier,
                 known=session.known,
+                prior=session.prior,
                 progress=self.progress,
             )
+            if found.scale is not None and len(self.summaries) < MAX_SESSIONS:
+                measured = dict(zip(images, found.measured, strict=True))
+                fit, card = found.class_fit, self.classifier.card
+                self.summaries.append(summarise_session(session, measured, found.scale, fit, card))
             for image, analysis in zip(images, found.analyses, strict=True):
                 before, after = self.analyses[image].table, analysis.table
                 changed = before["label_predicted"] != after["label_predicted"]
@@ -298,7 +305,7 @@ class _Results:
             outcomes,
             write_tables,
             info._replace(sessions=described),
-            ReportContent(self.sections, self.examples, self.scales),
+            ReportContent(self.sections, self.examples, self.scales, self.summaries),
             reference,
             MOVIE_FILES if self.movies else (),
         )

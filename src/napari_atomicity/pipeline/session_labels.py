@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from ..models.class_fit import ClassFit
 from ..models.estimators import class_sizes
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.session_scale import ImageMeasurements, SessionScale
-from ..reporting.image_warnings import UNLIKE
+from ..models.session_sources import fit_sources
+from ..reporting.plot_session import UNLIKE, SessionSummary
 from .analysis import apply_scale
 
 if TYPE_CHECKING:
@@ -41,12 +42,15 @@ class LabelledSession:
         Number of images whose scale has changed.
     class_fit : ClassFit, optional
         Test of the sizes of the session; None if the classes name no sizes.
+    measured : list of ImageMeasurements
+        What its images tell of the scale.
     """
 
     analyses: list[Analysis]
     scale: SessionScale | None
     n_changed: int
     class_fit: ClassFit | None = None
+    measured: list[ImageMeasurements] = field(default_factory=list)
 
 
 def measure_session(
@@ -141,10 +145,10 @@ def label_session(
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
     described = [
-        replace(a, parameters={**a.parameters, "session": describe_scale(session, i, fit)})
+        replace(a, parameters={**a.parameters, "session": describe_scale(session, i, fit, prior)})
         for i, a in enumerate(labelled)
     ]
-    return LabelledSession(described, session, n_changed, fit)
+    return LabelledSession(described, session, n_changed, fit, measured)
 
 
 def _label_each(
@@ -210,8 +214,47 @@ def fit_session_sizes(
     return fit_session_classes(measured, require_references(card)[0], sizes, spread, prior)
 
 
+def summarise_session(
+    session: AcquisitionSession,
+    images: Mapping[str, ImageMeasurements],
+    scale: SessionScale,
+    fit: ClassFit | None,
+    card: ModelCard,
+) -> SessionSummary:
+    """Summarise a session for charts.
+
+    Parameters
+    ----------
+    session : AcquisitionSession
+        The session.
+    images : mapping of str to ImageMeasurements
+        What its analysed images tell of the scale.
+    scale : SessionScale
+        Joint posterior of their scales.
+    fit : ClassFit or None
+        Test of the sizes.
+    card : ModelCard
+        Card of the model.
+
+    Returns
+    -------
+    SessionSummary
+        With the posterior by each source alone.
+    """
+    from ..models.session_images import require_references
+
+    known = {name: session.known[name] for name in images if name in session.known}
+    sources = fit_sources(list(images.values()), require_references(card)[0], session.prior)
+    sizes = class_sizes(card.classes)
+    atoms = [] if sizes is None else sizes.tolist()
+    return SessionSummary(session.name, list(images), scale, known, fit, sources, atoms)
+
+
 def describe_scale(
-    session: SessionScale, image: int, fit: ClassFit | None = None
+    session: SessionScale,
+    image: int,
+    fit: ClassFit | None = None,
+    prior: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Return what a record says of the session of an image.
 
@@ -223,19 +266,24 @@ def describe_scale(
         Index of the image.
     fit : ClassFit, optional
         Whether the sizes of the session are those of the classes.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
 
     Returns
     -------
     dict
         Number of images, intensity of one atom with its 95 % interval, relative scatter between
         images, and the probability that the scale of this image is unlike that of the others. With
-        ``fit``, a note, the strength, and the peaks of the session if they are no classes.
+        ``fit``, a note, the strength, and the peaks of the session if they are no classes. With
+        ``prior``, the intensity of one atom in the earlier session.
     """
     peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
     if fit is not None and not fit.fits:
         peaks["misfit_strength"] = round(fit.strength, 1)
         peaks["peaks_atoms"] = [round(float(n), 1) for n in fit.atoms]
         peaks["peaks_shares"] = [round(float(share), 3) for share in fit.shares]
+    if prior is not None:
+        peaks["prior"] = {"intensity_per_atom": float(np.exp(prior[0])), "log_sd": prior[1]}
     half = 1.96 * session.log_scale_sd
     middle = session.log_scale
     return {

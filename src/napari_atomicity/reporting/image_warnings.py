@@ -11,14 +11,13 @@ import pandas as pd
 from ..core.cluster_table import AGGREGATE, UNKNOWN
 from ..statistics.ratio_notes import CONDITIONS_DIFFER
 from ..statistics.ratios import clipped_images, counted, images_that_differ
+from .plot_session import UNLIKE
 from .template_data import sentence
 
 LOW_CONFIDENCE = 0.7
 """Mean confidence of an image below which a warning is given."""
 MIN_CLUSTERS = 20
 """Number of counted clusters below which a warning is given."""
-UNLIKE = 0.5
-"""Probability from which on the scale of an image is reported as unlike that of the others."""
 MAX_FRACTION = 0.2
 """Fraction of unusual clusters above which a warning is given."""
 

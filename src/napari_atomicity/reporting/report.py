@@ -23,6 +23,7 @@ from .examples import ClusterExample
 from .image_section import IMAGE_CHARTS, Section
 from .methods import Methods, annotators, count_excluded, describe_methods
 from .plot_confidence import has_min_corrected
+from .plot_session import SessionSummary
 from .plots import PLOTS
 from .rendering import get_template
 from .template_data import (
@@ -33,6 +34,7 @@ from .template_data import (
     ratio_rows,
     reference_rows,
     sentence,
+    session_entries,
     table_cells,
 )
 
@@ -80,6 +82,8 @@ class ReportData:
         Image → intensity of one atom in counts nm², from `plots.scales_of`.
     title : str
         Heading; by default a question.
+    sessions : sequence of SessionSummary
+        Sessions whose images were labelled jointly.
     """
 
     table: pd.DataFrame
@@ -93,6 +97,7 @@ class ReportData:
     sample: Accuracy | None = None
     scales: Mapping[str, float] | None = None
     title: str = ""
+    sessions: Sequence[SessionSummary] = ()
 
 
 def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> Path:
@@ -125,6 +130,7 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
         sections=sections,
         problems=_problems(sections),
         methods=_methods(data, overall, corrected),
+        sessions=session_entries(data.sessions),
         **_ratio_context(data.table, overall),
         **_comparison_context(data.comparison, classes),
         **_chart_context(data, classes, sections),

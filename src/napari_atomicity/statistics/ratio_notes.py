@@ -18,7 +18,10 @@ MIN_CLUSTERS = 10
 """Number of counted clusters of an image below which ratios are noted."""
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
-WITHHELD = "fractions are withheld: train a model that has these sizes, or ask for them (--keep-ratios; dock Ratios)"
+WITHHELD = (
+    "fractions are withheld: train a model that has these sizes, or ask for them (--keep-ratios; "
+    "dock Ratios)"
+)
 """What is added to the note on a session that does not fit the classes."""
 SEPARATOR = "; "
 """Between the reasons of a note."""

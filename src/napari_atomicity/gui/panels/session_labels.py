@@ -10,7 +10,7 @@ from napari.utils.notifications import show_info
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from ...core.acquisition_session import AcquisitionSession, Composition
+from ...core.acquisition_session import AcquisitionSession, Composition, EarlierScale
 from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...models.analysis import Analysis
@@ -49,11 +49,21 @@ class SessionImages:
         Its classified images.
     known : mapping of str to mapping
         Image → class → share of the clusters, for images of known samples.
+    earlier : EarlierScale, optional
+        Scale of an earlier session with the same instrument.
     """
 
     name: str
     analyses: tuple[Analysis, ...] = ()
     known: Mapping[str, Composition] = field(default_factory=dict)
+    earlier: EarlierScale | None = None
+
+    @property
+    def session(self) -> AcquisitionSession:
+        """The session of these images."""
+        names = tuple(a.micrograph.name for a in self.analyses)
+        known = {name: self.known[name] for name in names if name in self.known}
+        return AcquisitionSession(self.name, names, known, self.earlier)
 
     def of_model(self, model_id: str) -> SessionImages:
         """Return the images that one model has classified."""
@@ -71,7 +81,7 @@ def session_images(state: WindowState, session: AcquisitionSession) -> SessionIm
     """Return the images of a session that have an intensity scale."""
     analyses = (state.analysis(image) for image in session.images)
     classified = tuple(a for a in analyses if a is not None and model_of(a))
-    return SessionImages(session.name, classified, session.known)
+    return SessionImages(session.name, classified, session.known, session.earlier)
 
 
 def session_of(state: WindowState, image: str) -> SessionImages | None:
@@ -207,13 +217,19 @@ def _label(
     only: frozenset[str] | None = None,
 ) -> list[Analysis] | None:
     """Label the images of a session; None if the session tells nothing of their scales."""
-    names = {a.micrograph.name for a in session.analyses}
-    known = {image: shares for image, shares in session.known.items() if image in names}
+    these = session.session
     classifier = classifier_of(session.analyses[-1])
-    if len(names) == 1 and not known and classifier.card.apparent_size is None:
+    nothing_more = len(these.images) == 1 and not these.known and these.earlier is None
+    if nothing_more and classifier.card.apparent_size is None:
         return None  # its scale is the one of its classification
     return label_session(
-        session.analyses, classifier, known=known, only=only, progress=progress, stop=stop
+        session.analyses,
+        classifier,
+        known=these.known,
+        prior=these.prior,
+        only=only,
+        progress=progress,
+        stop=stop,
     ).analyses
 
 
