@@ -34,6 +34,7 @@ from ..controls.settings import remember, settings
 from ..controls.settings_form import form_of
 from ..panels.dock import Dock
 from ..panels.ratio_bars import keeps_ratios
+from ..panels.session_scale import find_summaries
 from ..panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
@@ -82,7 +83,8 @@ def write_all(
     contents = taken.contents()
     # A model that was made in this window need not be on disk.
     card = card_of(concatenate([a.table for a in contents.analyses]))
-    return export(contents, folder, choices, progress, stop, card=card)
+    found = find_summaries(contents.sessions, contents.analyses) if choices.report else []
+    return export(contents, folder, choices, progress, stop, card=card, sessions=found)
 
 
 def _write_ratios(table: pd.DataFrame, path: Path, limits: Mapping[str, ImageLimits]) -> Path:

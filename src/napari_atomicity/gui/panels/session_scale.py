@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from qtpy.QtWidgets import QVBoxLayout
 
+from ...core.acquisition_session import AcquisitionSession
 from ...models.analysis import Analysis
 from ...models.session_images import require_references
 from ...models.session_scale import fit_session
 from ...pipeline.session_labels import fit_session_sizes, measure_session, summarise_session
 from ...reporting.plot_class_fit import describe_class_fit, draw_class_fit
 from ...reporting.plot_session import (
+    MAX_SESSIONS,
     SessionSummary,
     describe_session,
     describe_solutions,
@@ -42,6 +45,36 @@ def find_summary(session: SessionImages) -> SessionSummary | None:
     fit = fit_session_sizes(measured, card, scale.spread, these.prior)
     named = dict(zip(these.images, measured, strict=True))
     return summarise_session(these, named, scale, fit, card)
+
+
+def find_summaries(
+    sessions: Iterable[AcquisitionSession], analyses: Sequence[Analysis]
+) -> list[SessionSummary]:
+    """Find the scales of the sessions whose images were labelled jointly, for a report.
+
+    Parameters
+    ----------
+    sessions : iterable of AcquisitionSession
+        The sessions.
+    analyses : sequence of Analysis
+        All images.
+
+    Returns
+    -------
+    list of SessionSummary
+        At most `MAX_SESSIONS`, without sessions whose model is not available.
+    """
+    jointly = {
+        a.micrograph.name: a for a in analyses if a.parameters.get("session") and model_of(a)
+    }
+    found: list[SessionSummary] = []
+    for session in sessions:
+        images = tuple(jointly[name] for name in session.images if name in jointly)
+        if images and len(found) < MAX_SESSIONS:
+            these = SessionImages(session.name, images, session.known, session.earlier)
+            summary = find_summary(these.of_model(model_of(images[0])))
+            found += [] if summary is None else [summary]
+    return found
 
 
 def _is_same(a: SessionImages, b: SessionImages) -> bool:
