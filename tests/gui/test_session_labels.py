@@ -19,9 +19,12 @@ from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.classify import Classify
+from napari_atomicity.gui.docks.report import write_all
 from napari_atomicity.gui.panels import session_labels
 from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.state.export import Choices
+from napari_atomicity.state.export_contents import snapshot
 
 MIX, ONE, TWO = "mix.tif", "one.tif", "two.tif"
 JOINT = "label 1 session jointly"
@@ -178,6 +181,33 @@ def test_a_known_sample_and_other_sessions_label_again(
         binding.redo()
         settle(viewer)
     assert labels(state, TWO) == {"Pt30"} and len(state.history) == 5
+
+
+def test_an_earlier_session_tells_the_scale_and_is_in_the_report(
+    analyse_all, viewer, settle, told, tmp_path
+):
+    dock = analyse_all()
+    state, menu = dock.state, dock.session_menu
+    state.sessions.group([ONE, TWO], "evening")
+    settle(viewer)
+    before = state.analysis(TWO).parameters["session"]
+    click_row(dock, state.images.index(TWO))
+    settle(viewer)
+    menu.update_actions()
+    listed = [action.text() for action in menu.earlier_menu.actions()]
+    assert listed == ["morning", "Run record (run.json)…", "No earlier session"]
+    menu.earlier_menu.actions()[0].trigger()
+    settle(viewer)
+    assert steps(state)[-2] == "same instrument as morning for 2 images"
+    assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
+    now = state.analysis(TWO).parameters["session"]
+    assert "prior" not in before and now["prior"]["log_sd"] > 0.15
+    updated(dock)
+    assert "same instrument as morning" in {row.name: row for row in dock.model.rows}[ONE].session
+    choices = Choices(excel=False, latex=False, figures=False)
+    write_all(snapshot(state), tmp_path / "out", choices)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "evening: intensity of one atom" in page
 
 
 def test_a_class_that_the_model_lacks_is_an_error(opened, analyse_all, errors):

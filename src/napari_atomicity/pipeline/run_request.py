@@ -69,6 +69,14 @@ class RunRequest:
         "'mix_*.tif=Pt19:1,Pt41:1'. May be given several times.",
         option="--known",
     )
+    earlier_run: str | None = setting(
+        None,
+        "Earlier run",
+        "The run.json of an earlier run with the same instrument and settings, whose intensity of "
+        "one atom is a wide prior for the sessions.",
+        is_path=True,
+        option="--earlier-run",
+    )
 
     def __post_init__(self) -> None:
         for text in self.known:
