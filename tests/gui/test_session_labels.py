@@ -303,8 +303,7 @@ def test_the_dock_classify_shows_the_intensity_of_one_atom(
     assert any("known sample" in title for title in titles)
     assert view.chart.accessibleDescription() == view.session_text.text()
     # What each source tells, and the sizes with the peaks.
-    (above, *_) = view.chart.figure.axes
-    named = [text.get_text() for text in above.get_legend().get_texts()]
+    named = [text.get_text() for text in view.chart.figure.axes[1].texts][::-1]
     assert named == ["intensities", "intensities and sizes", "known samples"]
     qtbot.waitUntil(lambda: view.sizes.isVisible() and view.sizes.figure is not None)
     assert "Peaks in atoms: " in view.sizes.accessibleDescription()

@@ -280,7 +280,7 @@ def describe_scale(
     peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
     if fit is not None and not fit.fits:
         peaks["misfit_strength"] = round(fit.strength, 1)
-        peaks["peaks_atoms"] = [round(float(n), 1) for n in fit.atoms]
+        peaks["peaks_atoms"] = [round(float(n), 2) for n in fit.atoms]
         peaks["peaks_shares"] = [round(float(share), 3) for share in fit.shares]
     if prior is not None:
         peaks["prior"] = {"intensity_per_atom": float(np.exp(prior[0])), "log_sd": prior[1]}

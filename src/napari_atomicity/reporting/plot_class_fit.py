@@ -62,4 +62,4 @@ def draw_class_fit(figure: Figure, look: Look, fit: ClassFit, sizes: Sequence[fl
     axes.set_xticks([], minor=True)
     axes.set_xlabel("Number of atoms (dotted: classes)")
     axes.locator_params(axis="y", nbins=4, integer=True)
-    style_axes(axes, look, "Blue: clusters, red: fitted peaks")
+    style_axes(axes, look, "Blue: clusters, red: peaks")

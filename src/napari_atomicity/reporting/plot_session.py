@@ -13,8 +13,8 @@ from ..core.text import pluralise
 from ..models.class_fit import ClassFit
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.session_scale import SessionScale
-from ..models.session_sources import ATOMS, EARLIER, INTENSITIES, KNOWN, SIZES, ScaleSource
-from .plot_base import Look, legend
+from ..models.session_sources import ScaleSource
+from .plot_base import Look
 from .plot_class_fit import describe_class_fit
 from .plot_panels import stack_panels
 
@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 
 # Blue, orange and green of Okabe and Ito, distinct for people with colour-vision deficiency.
 _SESSION, _IMAGE, _KNOWN = "#56b4e9", "#e69f00", "#009e73"
-_SOURCES = {
-    INTENSITIES: ("", ":"),
-    SIZES: ("", "--"),
-    KNOWN: (_KNOWN, "-"),
-    ATOMS: ("#cc79a7", "-"),
-    EARLIER: ("#d55e00", "-."),
-}
-"""Colour and line style of each source; without a colour that of the text."""
+_SOURCE = "#cc79a7"
 _UNLIKELY = 0.01
 """Probability density, relative to the largest, below which the scale of an image is not drawn."""
 _MARGIN = 0.1
@@ -142,10 +135,10 @@ def draw_session_scale(
     summary: SessionSummary,
     solutions: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Draw the scale of a session with the solutions of one image, and below it all images.
+    """Draw the scale of a session with the solutions of one image, its sources, and all images.
 
-    The pale area is the distribution from which the session draws the scales of its images. Lines
-    are the posteriors by each source alone.
+    The pale area is the distribution from which the session draws the scales of its images. Each
+    source has a row with its posterior.
 
     Parameters
     ----------
@@ -159,7 +152,8 @@ def draw_session_scale(
         Intensity of one atom and weight of each solution of the image.
     """
     scale = summary.scale
-    above, below = stack_panels(figure, look, (3, 2))
+    n = len(summary.sources)
+    above, *between, below = stack_panels(figure, look, (3, n, 2) if n else (3, 2))
     above.set_title("Blue: session" + (", orange: this image" if solutions else ""))
     density = scale.posterior / scale.posterior.max()
     x, of_an_image = np.exp(scale.grid), _expected_of_an_image(scale)
@@ -168,12 +162,8 @@ def draw_session_scale(
     above.plot(x, density, color=_SESSION, linewidth=1.2)
     values = np.array([value for value, _ in solutions])
     weights = [weight for _, weight in solutions]
-    for source in summary.sources:
-        colour, style = _SOURCES[source.name]
-        height = source.posterior / source.posterior.max()
-        above.plot(np.exp(source.grid), height, style, color=colour or look.ink, linewidth=1.2,
-                   label=source.name)  # fmt: skip
-    legend(above, look, loc="upper right")
+    for axes in between:
+        _draw_sources(axes, look, summary.sources)
     above.vlines(values, 0, weights, color=_IMAGE, linewidth=3)
     above.set(ylim=(0, 1.08), yticks=(0, 1), yticklabels=("0", "1"))
     best = np.array([np.exp(modes.log_scale[0]) for modes in scale.images])
@@ -189,6 +179,19 @@ def _expected_of_an_image(scale: SessionScale) -> np.ndarray:
     distance = (scale.grid[:, None] - scale.grid) / scale.spread
     density = np.exp(-0.5 * distance**2) @ scale.posterior
     return np.asarray(density / density.max())
+
+
+def _draw_sources(axes: Any, look: Look, sources: Sequence[ScaleSource]) -> None:
+    """Draw the posterior by each source in a row of its own, below the name of the source."""
+    for row, source in enumerate(reversed(sources)):
+        height = row + 0.5 * source.posterior / source.posterior.max()
+        axes.fill_between(np.exp(source.grid), row, height, color=_SOURCE, alpha=0.7, linewidth=0)
+        axes.annotate(
+            source.name, (0, row + 0.5), xycoords=("axes fraction", "data"), color=look.ink,
+            fontsize=0.9 * look.font_pt,
+        )  # fmt: skip
+    axes.set_title("Single sources")
+    axes.set(ylim=(0, len(sources)), yticks=())
 
 
 def _draw_images(axes: Any, look: Look, summary: SessionSummary, best: np.ndarray) -> None:

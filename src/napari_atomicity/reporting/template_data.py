@@ -127,11 +127,12 @@ def session_entries(sessions: Sequence[SessionSummary]) -> list[dict[str, Any]]:
         if session.class_fit is not None and session.has_histogram:
             drawn += [partial(draw_class_fit, fit=session.class_fit, sizes=session.sizes)]
         for draw, title in zip(drawn, ("intensity of one atom", "numbers of atoms"), strict=False):
-            figure, look = Figure(figsize=(5.4, 3.2)), Look()
+            is_scale = title == "intensity of one atom"
+            figure, look = Figure(figsize=(5.4, 4.4 if is_scale else 3.2)), Look()
             with style(look):
                 draw(figure, look)
-            image = as_image(figure, "chart", caption)
-            text = caption if title == "intensity of one atom" else ""
+            text = caption if is_scale else ""
+            image = as_image(figure, "chart", text or title)
             entries.append({"title": f"{session.name}: {title}", "caption": text, "image": image})
     return entries
 

@@ -104,14 +104,14 @@ class SessionScaleView(FollowingWidget):
         self._session: SessionImages | None = None
         self._task = f"session scale {id(self)}"
         self.image_text = selectable_label("Intensity of one atom in this image")
-        self.chart = Chart(lines=13)
+        self.chart = Chart(lines=22)
         self.chart.setAccessibleName("Intensity of one atom in the session")
         self.chart.setToolTip(
             "The images of a session share the intensity of one atom, up to 10 to 20 %. Blue: its "
             "mean in the session, by all images together. Pale blue: single images of the "
             "session. Orange: the values that are possible in this image, with their "
-            "probabilities; several mean that its labels are uncertain. Lines: what single "
-            "sources tell of the session."
+            "probabilities; several mean that its labels are uncertain. Single sources: what "
+            "each tells of the session alone."
         )
         self.sizes = Chart(lines=11)
         self.sizes.setAccessibleName("Numbers of atoms in the session")
