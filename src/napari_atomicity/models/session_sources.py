@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core.apparent_size import ApparentSize
-from .session_scale import ImageMeasurements, fit_session
+from .session_scale import SPREADS, ImageMeasurements, fit_session
 
 INTENSITIES, SIZES, KNOWN, ATOMS, EARLIER = (
     "intensities",
@@ -63,14 +63,13 @@ def fit_sources(
     if sum(len(x.log_intensity) for x in images) > MAX_CLUSTERS:
         return []
     clusters = [replace(x, shares=None, anchor=None) for x in images if len(x.log_intensity)]
-    none = np.empty(0)
     parts = {
         INTENSITIES: [replace(x, log_size=np.zeros(len(x.log_size))) for x in clusters],
         SIZES: clusters,
         KNOWN: [replace(x, anchor=None) for x in images if x.shares is not None],
-        ATOMS: [ImageMeasurements(none, none, None, x.anchor) for x in images if x.anchor],
     }
-    if not (parts[KNOWN] or parts[ATOMS] or prior):
+    anchors = [x.anchor for x in images if x.anchor is not None]
+    if not (parts[KNOWN] or anchors or prior):
         del parts[SIZES]  # that is the joint posterior
     found = []
     for name, measured in parts.items():
@@ -78,11 +77,21 @@ def fit_sources(
             alone = without_sizes(reference) if name == INTENSITIES else reference
             session = fit_session(measured, alone)
             found.append(ScaleSource(name, session.grid, session.posterior))
+    if anchors:
+        spread = float(np.dot(*np.array(SPREADS).T))
+        mean, sd = np.array(anchors).T
+        weight = 1 / (sd**2 + spread**2)
+        found.append(_normal(ATOMS, float(weight @ mean / weight.sum()), weight.sum() ** -0.5))
     if prior is not None:
-        grid = prior[0] + prior[1] * np.linspace(-4, 4, 81)
-        density = np.exp(-0.5 * ((grid - prior[0]) / prior[1]) ** 2)
-        found.append(ScaleSource(EARLIER, grid, density / density.sum()))
+        found.append(_normal(EARLIER, *prior))
     return found
+
+
+def _normal(name: str, mean: float, sd: float) -> ScaleSource:
+    """Return a source that tells a normal distribution."""
+    z = np.linspace(-4, 4, 81)
+    density = np.exp(-0.5 * z**2)
+    return ScaleSource(name, mean + sd * z, density / density.sum())
 
 
 def without_sizes(reference: ApparentSize) -> ApparentSize:

@@ -60,6 +60,6 @@ def draw_class_fit(figure: Figure, look: Look, fit: ClassFit, sizes: Sequence[fl
     axes.set(xscale="log", xlim=tuple(np.exp((low, high))), ylabel="Clusters")
     axes.set_xticks(list(sizes), [f"{atoms:g}" for atoms in sizes])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("Number of atoms (dotted: classes)")
+    axes.set_xlabel("Atoms (dotted: classes)")
     axes.locator_params(axis="y", nbins=4, integer=True)
     style_axes(axes, look, "Blue: clusters, red: peaks")
