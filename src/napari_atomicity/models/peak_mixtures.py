@@ -105,7 +105,17 @@ def make_histogram(
     class_mean: np.ndarray,
     class_scatter: np.ndarray,
 ) -> CountHistogram:
-    """Count the clusters of each image in bins; of many images some are chosen at random."""
+    """Count the clusters of each image in bins; of many images some are chosen at random.
+
+    Parameters
+    ----------
+    log_count, image : ndarray of shape (N,)
+        Log counts of the clusters, and their images.
+    image_scatter : float
+        Standard deviation of the log scales of the images.
+    class_mean, class_scatter : ndarray of shape (C,)
+        Log counts of the classes, and standard deviations within them.
+    """
     _, index, size = np.unique(image, return_inverse=True, return_counts=True)
     order = np.random.default_rng(0).permutation(len(size))
     before = np.cumsum(size[order]) - size[order]
@@ -194,7 +204,16 @@ def log_evidence(counts: CountHistogram, mixtures: PeakMixtures, active: np.ndar
     """Return log evidences (S,) without the terms of the positions.
 
     The multinomial likelihood of the expected numbers is replaced by its mean over a Dirichlet
-    prior of the shares. Clusters of peaks (P,) that are not active become outliers.
+    prior of the shares.
+
+    Parameters
+    ----------
+    counts : CountHistogram
+        Histogram.
+    mixtures : PeakMixtures
+        S mixtures of P peaks.
+    active : ndarray of shape (P,)
+        Clusters of peaks that are not active become outliers.
     """
     number, outlier = mixtures.number[:, active] + TINY, mixtures.outlier
     share = number / number.sum(axis=1, keepdims=True)

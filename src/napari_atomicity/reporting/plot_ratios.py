@@ -115,9 +115,7 @@ def ratios_data(
         Image → recording time.
     n_bootstrap : int, optional
         See `statistics.ratios.class_ratios`.
-    stop : callable, optional
-        See `statistics.ratios.class_ratios`.
-    limits : mapping of str to ImageLimits, optional
+    stop, limits : callable, mapping of str to ImageLimits, optional
         See `statistics.ratios.class_ratios`.
 
     Returns

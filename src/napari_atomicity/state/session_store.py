@@ -80,7 +80,15 @@ class SessionStore:
 
     # ---- changes
     def install(self, image: str, entry: SessionEntry | None) -> None:
-        """Replace the entry of an image; None removes it."""
+        """Replace the entry of an image; None removes it.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        entry : SessionEntry or None
+            Its entry.
+        """
         if entry:
             self._entries[image] = entry
         else:

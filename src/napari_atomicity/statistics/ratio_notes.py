@@ -19,10 +19,10 @@ MIN_CLUSTERS = 10
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
 WITHHELD = (
-    "fractions are withheld: train a model that has these sizes, or ask for them (--keep-ratios; "
-    "dock Ratios)"
+    "fractions are withheld: train a model that has these sizes, or use --keep-ratios (dock Ratios: "
+    "Show the fractions anyway)"
 )
-"""What is added to the note on a session that does not fit the classes."""
+"""Note on fractions of a session that does not fit the classes."""
 SEPARATOR = "; "
 """Between the reasons of a note."""
 

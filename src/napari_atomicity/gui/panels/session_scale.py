@@ -110,8 +110,8 @@ class SessionScaleView(FollowingWidget):
             "The images of a session share the intensity of one atom, up to 10 to 20 %. Blue: its "
             "mean in the session, by all images together. Pale blue: single images of the "
             "session. Orange: the values that are possible in this image, with their "
-            "probabilities; several mean that its labels are uncertain. Single sources: what "
-            "each tells of the session alone."
+            "probabilities; several mean that its labels are uncertain. Single sources: the "
+            "scale of the session by each of them alone."
         )
         self.sizes = Chart(lines=11)
         self.sizes.setAccessibleName("Numbers of atoms in the session")

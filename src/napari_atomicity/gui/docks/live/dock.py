@@ -68,8 +68,8 @@ class Live(Dock):
         remember("live/show", self.show_images)
         self.by_session = self.add(
             QCheckBox("Label images with their session"),
-            "Label each new image with what its session tells of the intensity of one atom so far, "
-            "and all images again at the end. If off, each image is labelled by itself. "
+            "Label each new image with the intensity of one atom in its session so far, and all "
+            "images again at the end. If off, each image is labelled by itself. "
             "Default: on.",
         )
         self.by_session.setChecked(True)
