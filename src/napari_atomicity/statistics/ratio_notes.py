@@ -19,8 +19,8 @@ MIN_CLUSTERS = 10
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
 WITHHELD = (
-    "fractions are withheld: train a model that has these sizes, or use --keep-ratios (dock Ratios: "
-    "Show the fractions anyway)"
+    "fractions are withheld: train a model that has these sizes, or use --keep-ratios (dock "
+    "Ratios: Show the fractions anyway)"
 )
 """Note on fractions of a session that does not fit the classes."""
 SEPARATOR = "; "
