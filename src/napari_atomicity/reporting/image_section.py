@@ -18,6 +18,7 @@ from ..core.cluster_table import NON_CLASS_LABELS, classes_of
 from ..core.errors import AtomicityError, Cancelled
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from ..tracking.tracks import is_tracked
 from .examples import has_patches
@@ -95,7 +96,10 @@ def image_section(
     table, name = analysis.table, outcome.image
     classes = classes_of(table)
     if ratios is None and not ratios_later:
-        ratios = class_ratios(table, scope=name, images=[name], method=method, card=card)
+        limits = {name: ImageLimits.from_parameters(outcome.parameters)}
+        ratios = class_ratios(
+            table, scope=name, images=[name], method=method, card=card, limits=limits
+        )
     pixels, problem = _read_pixels(analysis)
     size, plain = (SMALL_PX, True) if small else (PREVIEW_PX, None)
     drawn = overview(analysis, classes, size, pixels, plain)
