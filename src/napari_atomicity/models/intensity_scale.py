@@ -32,8 +32,8 @@ SPREAD_PRIOR = 30.0
 SPREAD_LIMITS = (0.25, 2.0)
 SURE = 0.9
 """Certainty of a scale from which on an image teaches something."""
-MIN_WEIGHT = 0.05
-"""Weight from which on a second solution is recorded."""
+SURE_FOR_RATIOS = 0.975
+"""Certainty from which on only the best solution counts in 95 % intervals of ratios."""
 MIN_MEMBERS = 8
 MAX_SCATTERS = 4.0
 """Standard deviations beyond which a cluster is an outlier."""
@@ -98,7 +98,7 @@ class ConstrainedMixture:
             None if only the best one counts.
         """
         solutions = None
-        if (self.weight[1:] >= MIN_WEIGHT).any():
+        if 0 < self.certainty < SURE_FOR_RATIOS:
             weights, shares = self.weight.round(4).tolist(), self.shares.round(4).tolist()
             solutions = {"weights": weights, "shares": shares}
         return {

@@ -132,8 +132,7 @@ def label_session(
     from ..models.session_images import find_scales, require_references
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model
-    card = classifier.card
-    if card.scale is None or not analyses:
+    if (card := classifier.card).scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, 0, "Finding the scales of the session")
     measured = measure_session(analyses, card, known)
@@ -141,13 +140,13 @@ def label_session(
     session, scales = find_scales(measured, tables, *require_references(card), prior)
     fit = fit_session_sizes(measured, card, session.spread, prior)
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
-    n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
     described = []
-    for i, (analysis, scale) in enumerate(zip(labelled, scales, strict=True)):
+    for i, (a, scale) in enumerate(zip(labelled, scales, strict=True)):
         found = describe_scale(session, i, fit)
-        if not is_same_scale(analysis.scale, scale):  # its solutions are others
+        if not is_same_scale(a.scale, scale):  # its solutions are others
             found.pop("draws", None)
-        described.append(replace(analysis, parameters={**analysis.parameters, "session": found}))
+        described.append(replace(a, parameters={**a.parameters, "session": found}))
+    n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
     return LabelledSession(described, session, n_changed, fit)
 
 

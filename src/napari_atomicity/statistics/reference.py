@@ -148,9 +148,8 @@ def compare(
     n_bootstrap, seed : int, optional
         Number of resamples, and their seed.
     stop : callable, optional
-        Called before each scope.
     limits : mapping of str to ImageLimits, optional
-        See `ratios.class_ratios`.
+        Called before each scope, and properties of the images that limit the use of their labels.
 
     Returns
     -------
@@ -163,10 +162,8 @@ def compare(
     """
     names, classes = _names_and_classes(table, images, card)
     check_reference(reference, names, classes)
-    found: dict[str, pd.DataFrame] = {}
-    done = ""
+    found, done = dict.fromkeys(reference["scope"].astype(str), pd.DataFrame()), ""
     for scope, rows in reference.groupby("scope", sort=False):
-        found[str(scope)] = pd.DataFrame()
         if not (members := images_of(str(scope), names)):
             continue
         own = table[table["image"].astype(str).isin(members)]
