@@ -87,11 +87,11 @@ class Analysis:
         from ..statistics.ratios import class_ratios
 
         # Named, so that an image without clusters has its rows too.
-        own = {"images": [self.micrograph.name], "limits": read_limits([self], keep_ratios)}
+        own = {"images": [self.micrograph.name], "limits": limits_of([self], keep_ratios)}
         return class_ratios(self.table, **{**own, **options})
 
 
-def read_limits(analyses: Iterable[Analysis], keep_ratios: bool = False) -> dict[str, ImageLimits]:
+def limits_of(analyses: Iterable[Analysis], keep_ratios: bool = False) -> dict[str, ImageLimits]:
     """Return what limits the use of the labels of each image, for `class_ratios`.
 
     Parameters

@@ -219,7 +219,7 @@ def finalize_batch(
         outcomes,
         write_tables,
         info._replace(device=_device(outcomes) or info.device, sessions=found),
-        _report_content(images, [item.name for item in inputs if item.name in shown], joined),
+        _report_content(images, [item for item in inputs if item.name in shown], joined),
         reference,
         (FAILURES, *more_files, *(MOVIE_FILES if movies else ())),
     )
@@ -273,16 +273,17 @@ def drop_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=list(DROPPED_COLUMNS))
 
 
-def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) -> ReportContent:
+def _report_content(images: PartIndex, shown: Sequence[Input], joined: _Joined) -> ReportContent:
     """Collect the drawings of single images, with the ratios by the method of this request."""
     sections: list[Section] = []
     examples: list[ClusterExample] = []
-    for name in shown:
+    for item in shown:
+        name = item.name
         drawing = images.store.drawing(images.stems[name]) if name in images.stems else None
         if drawing is None:
             continue
         section, own = drawing
-        parameters, keep = {"session": images.joint.get(name, {})}, images.request.keep_ratios
+        parameters, keep = images.outcome(item).parameters, images.request.keep_ratios
         ratios = class_ratios(
             joined.table[joined.table["image"] == section.image],
             images.card.classes,

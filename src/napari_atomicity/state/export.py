@@ -25,7 +25,7 @@ from ..io.files import write_json
 from ..io.inputs import make_folder
 from ..io.provenance import Outcome, assign_sessions, now, run_record
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
-from ..models.analysis import Analysis, read_limits
+from ..models.analysis import Analysis, limits_of
 from ..models.files import model_files, read_card
 from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
 from ..reporting.examples import ClusterExample, select_examples
@@ -124,7 +124,7 @@ class _Export:
             self.card = card_of(self.table)
         self.say("Finding the ratios")
         refuse_unavailable(choices.method, self.card)
-        self.limits = read_limits(analyses, choices.keep_ratios)
+        self.limits = limits_of(analyses, choices.keep_ratios)
         method: dict[str, Any] = {
             "method": choices.method,
             "card": self.card,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..core.text import pluralise
+from .scale_solutions import ScaleSolutions
 
 CONDITIONS_DIFFER = (
     "conditions differ from the training of the model: adapt before trusting these ratios"
@@ -39,6 +40,8 @@ class ImageLimits:
         Whether its clusters have lost intensity at the limit of the range of values.
     peaks_atoms : tuple of float
         Peaks of the numbers of atoms of a session that does not fit the classes of the model.
+    solutions : ScaleSolutions, optional
+        Possible intensity scales, if there are several.
     keep_ratios : bool
         Whether fractions are given even if the session does not fit.
     """
@@ -46,11 +49,12 @@ class ImageLimits:
     scale_probability: float | None = None
     is_clipped: bool = False
     peaks_atoms: tuple[float, ...] = ()
+    solutions: ScaleSolutions | None = None
     keep_ratios: bool = False
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
-        """Read what the parameters of an analysis say.
+        """Build from the parameters of an analysis.
 
         Parameters
         ----------
@@ -61,7 +65,8 @@ class ImageLimits:
         """
         peaks = tuple(parameters.get("session", {}).get("peaks_atoms", ()))
         certainty = parameters.get("certainty_of_scale")
-        return cls(certainty, peaks_atoms=peaks, keep_ratios=keep_ratios)
+        solutions = ScaleSolutions.from_parameters(parameters)
+        return cls(certainty, False, peaks, solutions, keep_ratios)
 
     @property
     def withholds_ratios(self) -> bool:

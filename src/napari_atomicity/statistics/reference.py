@@ -159,10 +159,8 @@ def compare(
     """
     names, classes = _names_and_classes(table, images, card)
     check_reference(reference, names, classes)
-    found: dict[str, pd.DataFrame] = {}
-    done = ""
+    found, done = dict.fromkeys(reference["scope"].astype(str), pd.DataFrame()), ""
     for scope, rows in reference.groupby("scope", sort=False):
-        found[str(scope)] = pd.DataFrame()
         if not (members := images_of(str(scope), names)):
             continue
         own = table[table["image"].astype(str).isin(members)]

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Stop, check
-from ...models.analysis import read_limits
+from ...models.analysis import limits_of
 from ...reporting.plot_base import Look, Plot
 from ...reporting.plot_ratios import ORDERS, recording_time
 from ...reporting.plots import PLOTS, save_plot, scales_of
@@ -193,7 +193,7 @@ class Plots(Dock):
             data = plot.data(table, **context, scales=scales)
             self._take(plot, table, data)
             return
-        context["limits"] = read_limits(known, keeps_ratios())
+        context["limits"] = limits_of(known, keeps_ratios())
         unread = {}
         if context["order"] == "time":
             unread = {i: state.micrograph(i) for i in images if i not in self._times}

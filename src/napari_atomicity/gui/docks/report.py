@@ -22,7 +22,7 @@ from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
-from ...models.analysis import read_limits
+from ...models.analysis import limits_of
 from ...state.export import Choices, export
 from ...state.export_contents import Snapshot, snapshot
 from ...state.window_state import WindowState
@@ -279,5 +279,5 @@ class Report(Dock):
         path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
         if path is not None:
             analyses = [] if self.state.blind else self.state.store.analyses.values()
-            limits = read_limits(analyses, keeps_ratios())
+            limits = limits_of(analyses, keeps_ratios())
             write_in_worker(self, partial(_write_ratios, limits=limits), self.state.table(), path)

@@ -30,7 +30,7 @@ from ....core.model_card import ModelCard
 from ....io.clipboard import latex_table
 from ....io.reference_ratios import EXAMPLE, parse_reference
 from ....io.tables import read_reference, write_clusters, write_ratios
-from ....models.analysis import Analysis, read_limits
+from ....models.analysis import Analysis, limits_of
 from ....reporting.plot_parity import PARITY
 from ....statistics.prevalence import METHODS, unavailable
 from ....statistics.ratio_notes import ImageLimits
@@ -229,7 +229,7 @@ class Ratios(Dock):
             self._take(pd.DataFrame(columns=COLUMNS))
             return
         images = self._images()
-        self._limits = read_limits(self._analyses(), self.keep.isChecked())
+        self._limits = limits_of(self._analyses(), self.keep.isChecked())
         wanted = {
             "images": images,
             "method": self.method,
