@@ -117,8 +117,6 @@ def ratios_data(
         See `statistics.ratios.class_ratios`.
     stop, limits : callable, mapping of str to ImageLimits, optional
         See `statistics.ratios.class_ratios`.
-    limits : mapping of str to ImageLimits, optional
-        See `statistics.ratios.class_ratios`.
 
     Returns
     -------
