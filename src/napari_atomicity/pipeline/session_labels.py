@@ -84,7 +84,9 @@ def measure_session(
                 advice="Classify them first",
             )
         shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
-        measured.append(measure_image(analysis.table, analysis.embedding, *references, shares))
+        lone_atoms = analysis.parameters.get("lone_atoms")
+        table, embedding = analysis.table, analysis.embedding
+        measured.append(measure_image(table, embedding, *references, shares, lone_atoms))
     return measured
 
 
@@ -143,7 +145,9 @@ def label_session(
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
     described = [
-        replace(a, parameters={**a.parameters, "session": describe_scale(session, i, fit)})
+        replace(
+            a, parameters={**a.parameters, "session": describe_scale(session, i, measured, fit)}
+        )
         for i, a in enumerate(labelled)
     ]
     return LabelledSession(described, session, n_changed, fit)
@@ -177,6 +181,25 @@ def composition_shares(
     check_classes(composition, classes)
     shares = np.array([composition.get(name, 0.0) for name in classes])
     return np.asarray(shares / shares.sum())
+
+
+def with_known_shares(
+    measured: ImageMeasurements, session: AcquisitionSession, image: str, card: ModelCard
+) -> ImageMeasurements:
+    """Return stored measurements with the composition of the sample, if the session knows it.
+
+    Parameters
+    ----------
+    measured : ImageMeasurements
+        Measurements of the image.
+    session : AcquisitionSession
+        Session of the image.
+    image : str
+        Name of the image.
+    card : ModelCard
+        Card of the model.
+    """
+    return replace(measured, shares=composition_shares(session.known.get(image), card.classes))
 
 
 def fit_session_sizes(
@@ -213,7 +236,10 @@ def fit_session_sizes(
 
 
 def describe_scale(
-    session: SessionScale, image: int, fit: ClassFit | None = None
+    session: SessionScale,
+    image: int,
+    measured: Sequence[ImageMeasurements],
+    fit: ClassFit | None = None,
 ) -> dict[str, Any]:
     """Return what a record says of the session of an image.
 
@@ -223,15 +249,18 @@ def describe_scale(
         Joint posterior.
     image : int
         Index of the image.
+    measured : sequence of ImageMeasurements
+        Images of the session.
     fit : ClassFit, optional
         Whether the sizes of the session are those of the classes.
 
     Returns
     -------
     dict
-        Number of images, intensity of one atom with its 95 % interval, relative scatter between
-        images, and the probability that the scale of this image is unlike that of the others. With
-        ``fit``, a note, the strength, and the peaks of the session if they are no classes.
+        Number of images, and of those whose lone atoms tell the scale, intensity of one atom with
+        its 95 % interval, relative scatter between images, and the probability that the scale of
+        this image is unlike that of the others. With ``fit``, a note, the strength, and the peaks
+        of the session if they are no classes.
     """
     peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
     if fit is not None and not fit.fits:
@@ -242,6 +271,7 @@ def describe_scale(
     middle = session.log_scale
     return {
         "images": len(session.images),
+        "lone_atoms": sum(x.anchor is not None for x in measured),
         "intensity_per_atom": float(np.exp(middle)),
         "intensity_per_atom_low": float(np.exp(middle - half)),
         "intensity_per_atom_high": float(np.exp(middle + half)),
