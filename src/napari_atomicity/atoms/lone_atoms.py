@@ -19,7 +19,7 @@ from .regions import RING_NM, integrate
 SIGMA_NM = 0.08
 """Scale at which atoms are detected: about the standard deviation of the probe."""
 MAX_PIXEL_NM = 0.06
-"""Atoms of coarser pixels cannot be told from noise."""
+"""Coarser pixels do not resolve atoms."""
 MAX_EDGE_PX = 2048
 """Larger images are searched in their middle only."""
 NOISE_BLOCK_NM = 8.0

@@ -12,6 +12,7 @@ from ..core.apparent_size import ApparentSize
 from ..core.errors import ModelError
 from ..core.model_card import ModelCard
 from ..core.scale_reference import ScaleReference
+from .analysis import Analysis
 from .intensity_scale import ConstrainedMixture, is_bright, usable
 from .session_scale import ImageMeasurements, ScaleModes, SessionScale, fit_session
 
@@ -91,6 +92,26 @@ def _anchor(
     if not smallest - MAX_BEYOND < typical < largest + MAX_BEYOND:
         return None
     return scale, float(np.hypot(scatter, lone_atoms["error"]))
+
+
+def measure_analysis(
+    analysis: Analysis,
+    references: tuple[ApparentSize, ScaleReference],
+    shares: np.ndarray | None = None,
+) -> ImageMeasurements:
+    """Measure what the clusters and the lone atoms of an analysed image tell of its scale.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Image with the features of its clusters.
+    references : tuple of (ApparentSize, ScaleReference)
+        From `session_references`.
+    shares : ndarray of shape (n_classes,), optional
+        Known composition of the sample.
+    """
+    lone_atoms = analysis.parameters.get("lone_atoms")
+    return measure_image(analysis.table, analysis.embedding, *references, shares, lone_atoms)
 
 
 def find_scales(

@@ -165,7 +165,7 @@ def _predict(
     from ..core.patches import Patches
     from ..detection.device_patches import as_arrays, patches_for_device
     from ..models.intensity_scale import fit_image
-    from ..models.session_images import find_scales, measure_image
+    from ..models.session_images import find_scales, measure_analysis
 
     card, seconds = classifier.card, analysis.seconds
     with _timed(seconds, "scale"):
@@ -194,10 +194,7 @@ def _predict(
     if scale is None and card.apparent_size is not None and card.scale is not None:
         with _timed(seconds, "scale"):
             references = card.apparent_size, card.scale
-            lone_atoms = analysis.parameters.get("lone_atoms")
-            measured = measure_image(
-                analysis.table, result.embedding, *references, lone_atoms=lone_atoms
-            )
+            measured = measure_analysis(replace(analysis, embedding=result.embedding), references)
             scale = find_scales([measured], [analysis.table], *references)[1][0]
     analysis = replace(
         analysis,

@@ -15,7 +15,7 @@ from ..models.classifier import Classifier, Prediction
 from ..models.embedding import place_again
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.scaled_predictions import ScaledPrediction, label_solutions, predict_solutions
-from ..models.session_images import measure_image, session_references
+from ..models.session_images import measure_analysis, session_references
 from ..models.session_scale import ImageMeasurements
 
 FORM = 2
@@ -54,10 +54,7 @@ class ImageScale:
         references = session_references(card)
         if references is None or analysis.scale is None:
             return None
-        lone_atoms = analysis.parameters.get("lone_atoms")
-        measurements = measure_image(
-            analysis.table, analysis.embedding, *references, lone_atoms=lone_atoms
-        )
+        measurements = measure_analysis(analysis, references)
         return cls(measurements, analysis.scale, analysis.own_predictions)
 
     def label(

@@ -73,7 +73,7 @@ def measure_session(
         If the model has no reference, an image has not been classified, or the model lacks a class
         of a known sample.
     """
-    from ..models.session_images import measure_image, require_references
+    from ..models.session_images import measure_analysis, require_references
 
     references = require_references(card)
     measured = []
@@ -84,9 +84,7 @@ def measure_session(
                 advice="Classify them first",
             )
         shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
-        lone_atoms = analysis.parameters.get("lone_atoms")
-        table, embedding = analysis.table, analysis.embedding
-        measured.append(measure_image(table, embedding, *references, shares, lone_atoms))
+        measured.append(measure_analysis(analysis, references, shares))
     return measured
 
 
@@ -144,12 +142,9 @@ def label_session(
     fit = fit_session_sizes(measured, card, session.spread, prior)
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
-    described = [
-        replace(
-            a, parameters={**a.parameters, "session": describe_scale(session, i, measured, fit)}
-        )
-        for i, a in enumerate(labelled)
-    ]
+    records = [describe_scale(session, i, measured, fit) for i in range(len(labelled))]
+    pairs = zip(labelled, records, strict=True)
+    described = [replace(a, parameters={**a.parameters, "session": r}) for a, r in pairs]
     return LabelledSession(described, session, n_changed, fit)
 
 
