@@ -25,7 +25,7 @@ MAX_EDGE_PX = 2048
 NOISE_BLOCK_NM = 8.0
 THRESHOLD = 5.0
 """Significance of the peaks that may be atoms."""
-MIN_SIGNIFICANCE = 10.0
+MIN_SIGNIFICANCE = 8.0
 """Median significance of atoms; less means that the threshold selects the bright ones."""
 RADIUS_NM = 0.35
 """Radius of the disc in which the intensity of an atom is integrated: with its tails."""
