@@ -154,6 +154,19 @@ def test_a_known_sample_anchors_the_others(size_selected, classifier):
     assert accuracy(found.analyses) >= 0.85
 
 
+def test_lone_atoms_tell_the_scale_of_few_clusters(example, classifier):
+    analysis, label = example
+    few = np.isin(np.arange(len(label)), np.flatnonzero(label == "Pt55")[:2])
+    image = only(analysis, few, 1.0, "few.tif")
+    one_atom = analysis.scale.intensity_per_atom
+    atoms = {"intensity": one_atom, "error": 0.03, "n_atoms": 20}
+    anchored = replace(image, parameters={**image.parameters, "lone_atoms": atoms})
+    before, after = (label_session([x], classifier).analyses[0] for x in (image, anchored))
+    assert [x.parameters["session"]["lone_atoms"] for x in (before, after)] == [0, 1]
+    assert after.scale.certainty > max(before.scale.certainty, 0.95)
+    assert after.scale.intensity_per_atom == pytest.approx(one_atom, rel=0.1)
+
+
 def test_some_images_are_labelled_by_what_the_others_tell(size_selected, classifier):
     name = size_selected[1].micrograph.name
     all_labelled = label_session(size_selected, classifier).analyses

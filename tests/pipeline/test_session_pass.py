@@ -224,6 +224,10 @@ def test_what_is_stored_of_a_scale_comes_back(size_selected, request_):
     assert ImageScale.from_bytes(data[:-100], classifier.card) is None
     elsewhere = replace(again.scale, shift=again.scale.shift + 0.5)
     assert again.label(analysis.table, elsewhere, classifier) is None
+    assert again.measurements.anchor is None
+    anchored = replace(stored, measurements=replace(stored.measurements, anchor=(2.5, 0.1)))
+    again = ImageScale.from_bytes(anchored.to_bytes(), classifier.card)
+    assert again.measurements.anchor == (2.5, 0.1)
 
 
 def test_a_large_session_is_a_prior_for_new_images(size_selected, request_, tmp_path, monkeypatch):

@@ -29,6 +29,10 @@ class ApparentSize:
         Weights of the features of the network; empty: the size is the logarithm of the diameter.
     offset : float
         Constant of the linear function.
+    lone_atoms : tuple of float, optional
+        Calibration of the intensities of lone atoms: mean and standard deviation of the difference
+        between ln scale of the clusters of an image and ln intensity of its lone atoms. None: lone
+        atoms do not contribute to the scale.
     """
 
     log_intensity: tuple[float, ...]
@@ -37,6 +41,7 @@ class ApparentSize:
     scatter: float
     weights: tuple[float, ...] = ()
     offset: float = 0.0
+    lone_atoms: tuple[float, float] | None = None
 
     @classmethod
     def from_diameters(cls, scale: ScaleReference) -> ApparentSize:

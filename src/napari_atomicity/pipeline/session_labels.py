@@ -75,7 +75,7 @@ def measure_session(
         If the model has no reference, an image has not been classified, or the model lacks a class
         of a known sample.
     """
-    from ..models.session_images import measure_image, require_references
+    from ..models.session_images import measure_analysis, require_references
 
     references = require_references(card)
     measured = []
@@ -86,7 +86,7 @@ def measure_session(
                 advice="Classify them first",
             )
         shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
-        measured.append(measure_image(analysis.table, analysis.embedding, *references, shares))
+        measured.append(measure_analysis(analysis, references, shares))
     return measured
 
 
@@ -144,7 +144,7 @@ def label_session(
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     described = []
     for i, (a, scale) in enumerate(zip(labelled, scales, strict=True)):
-        found = describe_scale(session, i, fit, prior)
+        found = describe_scale(session, i, measured, fit, prior)
         if not is_same_scale(a.scale, scale):  # its solutions are others
             found.pop("draws", None)
         described.append(replace(a, parameters={**a.parameters, "session": found}))
@@ -180,6 +180,25 @@ def composition_shares(
     check_classes(composition, classes)
     shares = np.array([composition.get(name, 0.0) for name in classes])
     return np.asarray(shares / shares.sum())
+
+
+def with_known_shares(
+    measured: ImageMeasurements, session: AcquisitionSession, image: str, card: ModelCard
+) -> ImageMeasurements:
+    """Return stored measurements with the composition of the sample, if the session knows it.
+
+    Parameters
+    ----------
+    measured : ImageMeasurements
+        Measurements of the image.
+    session : AcquisitionSession
+        Session of the image.
+    image : str
+        Name of the image.
+    card : ModelCard
+        Card of the model.
+    """
+    return replace(measured, shares=composition_shares(session.known.get(image), card.classes))
 
 
 def fit_session_sizes(
@@ -254,6 +273,7 @@ def summarise_session(
 def describe_scale(
     session: SessionScale,
     image: int,
+    measured: Sequence[ImageMeasurements],
     fit: ClassFit | None = None,
     prior: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
@@ -265,6 +285,8 @@ def describe_scale(
         Joint posterior.
     image : int
         Index of the image.
+    measured : sequence of ImageMeasurements
+        Images of the session.
     fit : ClassFit, optional
         Whether the sizes of the session are those of the classes.
     prior : tuple of float, optional
@@ -273,11 +295,12 @@ def describe_scale(
     Returns
     -------
     dict
-        Number of images, intensity of one atom with its 95 % interval, relative scatter between
-        images, and the probability that the scale of this image is unlike that of the others. With
-        ``fit``, a note, the strength, and the peaks of the session if they are no classes. With
-        ``prior``, the intensity of one atom in the earlier session. For an image with several
-        solutions, their indices in joint draws, a digit for each draw.
+        Number of images, and of those whose lone atoms tell the scale, intensity of one atom with
+        its 95 % interval, relative scatter between images, and the probability that the scale of
+        this image is unlike that of the others. With ``fit``, a note, the strength, and the peaks
+        of the session if they are no classes. With ``prior``, the intensity of one atom in the
+        earlier session. For an image with several solutions, their indices in joint draws, a digit
+        for each draw.
     """
     peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
     if fit is not None and not fit.fits:
@@ -290,6 +313,7 @@ def describe_scale(
     middle, draws = session.log_scale, session.draws[image]
     return {
         "images": len(session.images),
+        "lone_atoms": sum(x.anchor is not None for x in measured),
         "intensity_per_atom": float(np.exp(middle)),
         "intensity_per_atom_low": float(np.exp(middle - half)),
         "intensity_per_atom_high": float(np.exp(middle + half)),

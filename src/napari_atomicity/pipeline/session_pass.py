@@ -34,11 +34,11 @@ from .parts import Part, make_part, pack_part
 from .run_request import RunRequest
 from .runs import analyse_one
 from .session_labels import (
-    composition_shares,
     describe_scale,
     fit_session_sizes,
     is_same_scale,
     summarise_session,
+    with_known_shares,
 )
 
 SAME_CONFIDENCE = 0.1
@@ -149,10 +149,7 @@ class SessionPass:
         }
         if not own or (len(own) < 2 and not session.known and session.earlier is None):
             return
-        measured = [
-            replace(x, shares=composition_shares(session.known.get(name), card.classes))
-            for name, (x, _) in own.items()
-        ]
+        measured = [with_known_shares(x, session, name, card) for name, (x, _) in own.items()]
         found = fit_session(measured, require_references(card)[0], session.prior)
         fit = fit_session_sizes(measured, card, found.spread, session.prior)
         if len(images.summaries) < MAX_SESSIONS:
@@ -161,7 +158,7 @@ class SessionPass:
         for i, (name, (_, before)) in enumerate(own.items()):
             table = images.store.table(images.stems[name])
             scale = mixture_of_modes(found.images[i], table, before.reference)
-            images.joint[name] = describe_scale(found, i, fit, session.prior)
+            images.joint[name] = describe_scale(found, i, measured, fit, session.prior)
             if not is_same_scale(before, scale):
                 self._scales[name] = scale
 
