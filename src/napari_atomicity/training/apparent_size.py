@@ -15,18 +15,20 @@ import numpy as np
 import torch
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..core.apparent_size import ApparentSize
 from ..core.model_card import ModelCard
+from ..core.scale_reference import tied_covariances
 from ..models.classifier import Classifier
 from ..models.estimators import class_sizes
 from ..models.files import read_model, save_model, shipped_folder
 from ..models.intensity_scale import usable
 from ..simulation.sessions import draw_session, simulate_session
 from ..simulation.structures import Isomer, read_or_build_library
-from .data import PatchSet
+from .data import KNOWN_SCALE, PatchSet
+from .scaling import intensity_in_atoms
 from .simulated import label_field
 
 FREE_CHANNEL = "LCN"
@@ -39,6 +41,10 @@ MIN_SESSIONS = 8
 """Number of sessions from which on the common error of a session can be estimated."""
 USUAL_SCATTER = 0.09
 """Common error of the apparent sizes of a session, in simulated sessions of all conditions."""
+OTHER_SESSION = 0.2
+"""Common error of the apparent sizes in another session than that of the training: TODO."""
+MIN_IMAGES = 3
+"""Number of sessions, or images, with clusters of a class that a regression needs."""
 MAX_DEVIATION = 0.3
 """Largest deviation of ln intensity from the class within an image; what deviates more is not the
 cluster of the truth alone."""
@@ -52,17 +58,20 @@ ISOMERS = 60
 def fit_apparent_size(
     embedding: np.ndarray, part: PatchSet, card: ModelCard, session: np.ndarray
 ) -> ApparentSize | None:
-    """Fit the apparent size of a model to labelled clusters of many sessions.
+    """Fit the apparent size of a model to labelled clusters of many sessions, or many images.
 
     A ridge regression gives ln(number of atoms) from the features of the channel with local
     contrast normalisation. All statistics are of predictions for sessions outside the fit.
+    Recorded images of known sizes are one session, whose images take the place of the sessions.
+    They do not tell how it differs from other sessions: the common error is `OTHER_SESSION` then,
+    or the scatter of the images if that is larger.
 
     Parameters
     ----------
     embedding : ndarray of shape (n_clusters, n_features)
         Features of the clusters.
     part : PatchSet
-        The clusters, with their true classes and the true intensity of one atom.
+        The clusters, with their true classes and the intensity of one atom.
     card : ModelCard
         Card of the model.
     session : ndarray of shape (n_clusters,)
@@ -71,7 +80,8 @@ def fit_apparent_size(
     Returns
     -------
     ApparentSize or None
-        None if the model has no such channel, or its classes name no sizes.
+        None if the model has no such channel, its classes name no sizes, a class has fewer than
+        `MIN_IMAGES` sessions or images, or the diameter tells the number of atoms better.
     """
     sizes, channels = class_sizes(card.classes), card.patches.channels
     if sizes is None or FREE_CHANNEL not in channels:
@@ -79,24 +89,27 @@ def fit_apparent_size(
     index = {name: i for i, name in enumerate(card.classes)}
     label = part.table["truth"].map(index).fillna(-1).to_numpy(int)
     rows = (label >= 0) & usable(part.table) & np.isfinite(embedding).all(axis=1)
-    label, session = label[rows], session[rows]
+    label, session, table = label[rows], session[rows], part.table[rows]
+    if min(len(np.unique(session[label == i])) for i in range(len(sizes))) < MIN_IMAGES:
+        return None
     n_features = embedding.shape[1] // len(channels)
     first = channels.index(FREE_CHANNEL) * n_features
     features = embedding[rows, first : first + n_features].astype(float)
     atoms = np.log(sizes)[label]
 
-    model = make_pipeline(StandardScaler(), Ridge(RIDGE))
-    n_sessions = len(np.unique(session))
-    folds = GroupKFold(min(FOLDS, n_sessions))
-    size = cross_val_predict(model, features, atoms, groups=session, cv=folds)
-    scaler, ridge = model.fit(features, atoms)[0], model[1]
+    size = _predict_left_out(features, atoms, session)
+    diameter = np.log(table["diameter_nm"].to_numpy(float))[:, None]
+    if np.std(size - atoms) >= np.std(_predict_left_out(diameter, atoms, session) - atoms):
+        return None
+    scaler, ridge = _regression().fit(features, atoms)
     weights = np.zeros(embedding.shape[1])
     weights[first : first + n_features] = ridge.coef_ / scaler.scale_
 
-    table = part.table[rows]
-    intensity = np.log(table["integrated_intensity"] / table["true_intensity_per_atom"]).to_numpy()
+    intensity = np.log(intensity_in_atoms(table))
     mean, covariance, size_errors = _class_statistics(intensity, size, label, session)
-    scatter = float(np.std(size_errors)) if n_sessions >= MIN_SESSIONS else USUAL_SCATTER
+    scatter = float(np.std(size_errors)) if len(size_errors) >= MIN_SESSIONS else USUAL_SCATTER
+    if KNOWN_SCALE in table:
+        scatter = max(scatter, OTHER_SESSION)
     return ApparentSize(
         tuple(map(float, mean[0])),
         tuple(map(float, mean[1])),
@@ -107,6 +120,17 @@ def fit_apparent_size(
     )
 
 
+def _regression() -> Pipeline:
+    """Return the regression of ln(number of atoms)."""
+    return make_pipeline(StandardScaler(), Ridge(RIDGE))
+
+
+def _predict_left_out(x: np.ndarray, atoms: np.ndarray, session: np.ndarray) -> np.ndarray:
+    """Predict ln(number of atoms) for each session from the others."""
+    folds = GroupKFold(min(FOLDS, len(np.unique(session))))
+    return np.asarray(cross_val_predict(_regression(), x, atoms, groups=session, cv=folds))
+
+
 def _class_statistics(
     intensity: np.ndarray, size: np.ndarray, label: np.ndarray, session: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -115,14 +139,19 @@ def _class_statistics(
     mean = np.array([[np.median(x[label == c]) for c in classes] for x in (intensity, size)])
     residual = np.stack([intensity, size]) - mean[:, label]
     names, of = np.unique(session, return_inverse=True)
-    common = np.array([np.median(residual[:, of == i], axis=1) for i in range(len(names))]).T
+    common = np.array([_common_error(residual[:, of == i]) for i in range(len(names))]).T
     # of the classes apart: a session of one size has the error of this class
     groups = [(of == i) & (label == c) for i in range(len(names)) for c in classes]
     errors = np.array([residual[1, g].mean() for g in groups if g.sum() >= MIN_CLUSTERS])
     within = residual - common[:, of]
     good = np.abs(within[0]) < MAX_DEVIATION
-    covariance = np.array([np.cov(within[:, good & (label == c)]) for c in classes])
-    return mean, covariance, errors
+    members = [within[:, good & (label == c)] for c in classes]
+    return mean, tied_covariances(members), errors
+
+
+def _common_error(residual: np.ndarray) -> np.ndarray:
+    """Return the common error (2,) of residuals (2, n) of a session; few clusters tell none."""
+    return np.median(residual, axis=1) if residual.shape[1] >= MIN_CLUSTERS else np.zeros(2)
 
 
 def simulated_sessions(
@@ -154,10 +183,14 @@ def simulated_sessions(
             yield replace(part, table=part.table.assign(session=f"{number} {kind}"))
 
 
-def calibrate_sessions(
-    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+def add_apparent_size(
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    part: PatchSet,
+    device: torch.device,
+    session: str = "image",
 ) -> ModelCard:
-    """Return the card of a model with the apparent size fitted to clusters of many sessions.
+    """Return the card of a model with the apparent size fitted to labelled clusters.
 
     Parameters
     ----------
@@ -166,15 +199,15 @@ def calibrate_sessions(
     tensors : dict of str to ndarray
         Its tensors.
     part : PatchSet
-        Clusters from `simulated_sessions`.
+        Clusters, raw channel in atoms per nm².
     device : torch.device
         Device of the network.
+    session : str, optional
+        Column with the session of each cluster; images of one session count as sessions.
     """
-    per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
-    patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
-    embedding = Classifier(card, tensors, device).predict(patches).embedding
-    session = part.table["session"].to_numpy(str)
-    return replace(card, apparent_size=fit_apparent_size(embedding, part, card, session))
+    embedding = Classifier(card, tensors, device).predict(part.patches).embedding
+    names = part.table[session].to_numpy(str)
+    return replace(card, apparent_size=fit_apparent_size(embedding, part, card, names))
 
 
 def main() -> None:
@@ -190,7 +223,10 @@ def main() -> None:
         sizes = [int(n) for n in class_sizes(card.classes) or ()]
         library = read_or_build_library(stored, sizes, ISOMERS, SEED)
         part = PatchSet.join(list(simulated_sessions(library, card)))
-        save_model(path, calibrate_sessions(card, tensors, part, torch.device("cpu")), tensors)
+        per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
+        patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
+        part, cpu = replace(part, patches=patches), torch.device("cpu")
+        save_model(path, add_apparent_size(card, tensors, part, cpu, "session"), tensors)
 
 
 if __name__ == "__main__":
