@@ -13,16 +13,17 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import detect
 from napari_atomicity.io.images import load
-from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.models.estimators import combination
+from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.files import read_model
 from napari_atomicity.models.intensity_scale import usable
+from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
+from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.structures import Isomer
+from napari_atomicity.training.apparent_size import USUAL_SCATTER
 from napari_atomicity.training.augmentation import augmented
 from napari_atomicity.training.classifier import train_classifier
 from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import smooth_targets
-from napari_atomicity.training.held_out import predict_images
 from napari_atomicity.training.run import train_from_folder
 from napari_atomicity.training.score_text import describe_accuracy
 from napari_atomicity.training.settings import TrainingSettings
@@ -60,24 +61,42 @@ def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path):
     assert card.scores["held_out_known_scale"]["accuracy"] > 0.8
     assert card.scores["held_out_mixtures"]["accuracy"] > 0.8
     _check_scores_as_used(card, tensors, folder)
+    _check_apparent_size(card, tensors, folder)
     load_classifier(tmp_path / "mine.safetensors", "cpu")
 
 
 def _check_scores_as_used(card, tensors, folder):
     """The score on the card is that of analysing the held-out images: their scale is not known."""
     parts, _ = from_folder(folder, card.patches)
-    held = split_by_image(parts.table, 0.2, np.random.default_rng(0))
-    held_out = parts.take(held)
-    right = n = 0
-    for _, rows in held_out.table.groupby("image").indices.items():
-        one = held_out.take(rows)
-        one = replace(one, table=one.table.drop(columns="known_intensity_per_atom"))
-        (image,) = predict_images(card, tensors, one, torch.device("cpu"))
-        right += (combination(image.known).argmax(axis=1) == image.label).sum()
-        n += len(rows)
-    assert card.scores["held_out"]["clusters"] == n
-    assert card.scores["held_out"]["accuracy"] == pytest.approx(right / n, abs=1e-4)
+    held_out = parts.take(split_by_image(parts.table, 0.2, np.random.default_rng(0)))
+    model = Classifier(card, tensors, torch.device("cpu"))
+    alone, truth = [], []
+    for name, table in held_out.table.groupby("image", sort=False):
+        found = detect_clusters(load(folder / name))
+        rows = found.table["cluster_id"].isin(table["cluster_id"])
+        found = replace(found, table=found.table[rows].reset_index(drop=True))
+        alone.append(classify_clusters(found, model))
+        truth += list(table["truth"])
+    tables = [analysis.table for analysis in label_session(alone, model).analyses]
+    p = pd.concat(tables)[["p_Pt19", "p_Pt70"]].to_numpy()
+    right = np.array(card.classes)[p.argmax(axis=1)] == truth
+    assert card.scores["held_out"]["clusters"] == len(truth)
+    assert card.scores["held_out"]["accuracy"] == pytest.approx(right.mean(), abs=1e-4)
     assert card.scores["scale"]["images"] == 6
+
+
+def _check_apparent_size(card, tensors, folder):
+    """Clusters of all images look as large as the card says of their classes."""
+    parts, _ = from_folder(folder, card.patches)
+    label = parts.table["truth"].map(card.classes.index).to_numpy(int)
+    embedding = Classifier(card, tensors, torch.device("cpu")).predict(parts.patches).embedding
+    sizes = card.apparent_size
+    found = sizes.measure(embedding, parts.table["diameter_nm"].to_numpy())
+    error = found - np.array(sizes.log_size)[label]
+    assert np.diff(sizes.log_size) > 0.5
+    assert np.abs(np.bincount(label, error) / np.bincount(label)).max() < 0.15
+    assert sizes.scatter >= USUAL_SCATTER
+    assert (np.linalg.eigvalsh(sizes.covariance) > 0).all()
 
 
 def test_clusters_alone_in_their_image_keep_the_scatter_of_their_intensity(folder, tmp_path):
