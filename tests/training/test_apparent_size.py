@@ -1,4 +1,6 @@
-"""The apparent size of trained models, fitted to features with a known relation to the size."""
+"""The apparent size, fitted to clusters of many sessions."""
+
+from __future__ import annotations
 
 from dataclasses import replace
 
@@ -6,71 +8,64 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.core.model_card import ModelCard
-from napari_atomicity.core.patches import PatchSettings
-from napari_atomicity.training.apparent_size import USUAL_SCATTER, fit_apparent_size
-from napari_atomicity.training.data import KNOWN_SCALE, PatchSet
+from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.training.apparent_size import fit_apparent_size
+from napari_atomicity.training.data import PatchSet
 
-CLASSES = ("Pt19", "Pt30", "Pt70")
-CARD = ModelCard("made", CLASSES, PatchSettings(channels=("raw", "LCN")))
-N_FEATURES = 8
+SIZES = np.array([19.0, 30.0, 41.0, 55.0, 70.0])
+N_SESSIONS, N_PER_CLASS = 20, 15
 
 
-def recorded(n_images=4, n_clusters=12, noise=0.1, image_error=0.05, seed=0):
-    """Size-selected images; half of the features depend on the size, and none of the raw ones."""
-    rng = np.random.default_rng(seed)
-    image = np.repeat(np.arange(len(CLASSES) * n_images), n_clusters)
-    label = image % len(CLASSES)
-    atoms = np.log([19, 30, 70])[label]
+@pytest.fixture(scope="module")
+def card():
+    return load_classifier("default", "cpu").card
+
+
+@pytest.fixture
+def clusters(card):
+    """Features (N, 2 channels of 2), clusters and sessions.
+
+    Of the second channel the first feature scatters little but differs between sessions, the
+    second one scatters much and is the same in all sessions.
+    """
+    rng = np.random.default_rng(0)
+    session, label = np.divmod(np.arange(N_SESSIONS * 5 * N_PER_CLASS) // N_PER_CLASS, 5)
     n = len(label)
+    size = np.log(SIZES)[label]
+    features = np.zeros((n, 4))
+    features[:, :2] = 3 * size[:, None]  # of the raw channel, which must have no part
+    features[:, 2] = size + rng.normal(0, 0.15, N_SESSIONS)[session] + rng.normal(0, 0.1, n)
+    features[:, 3] = size + rng.normal(0, 0.4, n)
     table = pd.DataFrame(
         {
-            "image": [f"{i}.tif" for i in image],
-            "truth": np.array(CLASSES)[label],
-            "integrated_intensity": 5 * np.exp(atoms + rng.normal(0, 0.06, n)),
-            "diameter_nm": 0.31 * np.exp(atoms / 3 + rng.normal(0, 0.1, n)),
+            "truth": np.array(card.classes)[label],
+            "true_intensity_per_atom": 100.0,
+            "integrated_intensity": 100.0 * SIZES[label] * np.exp(rng.normal(0, 0.06, n)),
+            "diameter_nm": 1.0,
             "touches_border": False,
             "touches_neighbour": False,
-            KNOWN_SCALE: 5.0,
         }
     )
-    shared = rng.normal(0, image_error, len(CLASSES) * n_images)[image]
-    features = rng.normal(0, 1, (n, 2 * N_FEATURES))
-    for i in range(N_FEATURES, N_FEATURES + N_FEATURES // 2):
-        features[:, i] = atoms + shared + rng.normal(0, noise, n)
-    return features, PatchSet(table, {}, {}), label
+    return features, PatchSet(table, {}, {}), session.astype(str), label
 
 
-def fit(features, part, card=CARD):
-    return fit_apparent_size(features, part, card, part.table["image"].to_numpy(str))
+def test_the_error_that_a_session_has_in_common_stays_small(card, clusters):
+    features, part, session, label = clusters
+    found = fit_apparent_size(features, part, card, session)
+    assert found.weights[:2] == (0.0, 0.0)
+    size = found.measure(features, np.ones(len(features)))
+    error = pd.Series(size - np.array(found.log_size)[label]).groupby([session, label]).mean()
+    assert error.std() < 0.1  # 0.12 by the fit of clusters alone
+    assert found.scatter == pytest.approx(error.std(), rel=0.2)
+    # distributions of the classes are those of clusters outside the fit
+    assert found.log_size == pytest.approx(pd.Series(size).groupby(label).mean(), abs=0.03)
+    assert found.log_intensity == pytest.approx(np.log(SIZES), abs=0.02)
+    assert np.sqrt(np.array(found.covariance)[:, 0, 0]) == pytest.approx(0.06, rel=0.2)
 
 
-def test_sizes_of_new_images_are_those_of_their_classes():
-    sizes = fit(*recorded()[:2])
-    features, part, label = recorded(seed=1)
-    found = sizes.measure(features, part.table["diameter_nm"].to_numpy())
-    error = found - np.array(sizes.log_size)[label]
-    assert abs(error.mean()) < 0.03
-    expected = np.sqrt(np.array(sizes.covariance)[:, 1, 1].mean())
-    assert error.std() == pytest.approx(expected, rel=0.35)
-    assert sizes.log_intensity == pytest.approx(np.log([19, 30, 70]), abs=0.03)
-    assert not np.any(sizes.weights[:N_FEATURES])  # the raw channel depends on the unit
-
-
-def test_images_of_one_session_do_not_tell_the_error_of_others():
-    assert fit(*recorded(image_error=0)[:2]).scatter == USUAL_SCATTER
-    assert fit(*recorded(10, image_error=0.25)[:2]).scatter > USUAL_SCATTER
-
-
-def test_single_clusters_keep_the_scatter_within_images():
-    """The error of an image of one cluster cannot be told from that of the cluster."""
-    many, single = fit(*recorded()[:2]), fit(*recorded(48, 1)[:2])
-    assert single.covariance[1][1][1] == pytest.approx(many.covariance[1][1][1], rel=0.5)
-
-
-def test_without_use_there_is_no_apparent_size():
-    features, part, _ = recorded()
-    assert fit(features, part) is not None
-    assert fit(np.random.default_rng(0).normal(size=features.shape), part) is None
-    assert fit(*recorded(n_images=2)[:2]) is None
-    assert fit(features, part, replace(CARD, patches=PatchSettings(channels=("raw",)))) is None
+def test_models_without_a_channel_free_of_the_scale_have_none(card, clusters):
+    features, part, session, _ = clusters
+    raw = replace(card, patches=replace(card.patches, channels=("raw",)))
+    assert fit_apparent_size(features[:, :2], part, raw, session) is None
+    unnamed = replace(card, classes=("a", "b", "c", "d", "e"))
+    assert fit_apparent_size(features, part, unnamed, session) is None

@@ -12,14 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..core.apparent_size import ApparentSize
+from ..core.errors import ModelError
 from ..core.model_card import ModelCard
 from ..core.scale_reference import tied_covariances
 from ..models.classifier import Classifier
@@ -39,14 +40,14 @@ RIDGE_OF_IMAGES = 1.0
 """Strength of the regression for images of one session, in numbers of clusters. A weak one uses
 features that do not hold in other sessions: models trained on one of four simulated sessions had a
 common error of ln(number of atoms) of 0.20 per class in others with the strength 3, of 0.12 with
-this one. Clusters of their own session scatter by 0.19 and 0.22."""
-DIAMETER_SHARE = 0.5
-"""Share of the regression on the diameter for images of one session: the errors of both in other
-sessions are independent. Together it is 0.09; clusters scatter by 0.25, by the diameter alone by
-0.32."""
+this one, and of 0.09 together with the regression on the diameter. Clusters of their own session
+scatter by 0.19, 0.22 and 0.25, by the diameter alone by 0.32."""
 FOLDS = 6
+MEAN_WEIGHT = 300.0
+"""Weight of the mean of a class in a session, in clusters. It lowers the common error of Pt55 and
+Pt70 in a session from 1/2 to 1/4 of the distance between them; larger ones bring little."""
 MIN_CLUSTERS = 5
-"""Number of clusters of a class from which on the error of a session is estimated."""
+"""Number of clusters of a class in a session from which on their mean is used."""
 MIN_SESSIONS = 8
 """Number of sessions from which on the common error of a session can be estimated."""
 USUAL_SCATTER = 0.09
@@ -59,7 +60,7 @@ cluster of the truth alone."""
 MODELS = ("pt-dual",)
 KINDS = ("mixture", "one size per image", "one size", "two sizes", "few clusters")
 SEED = 7100
-ROUNDS = 12
+ROUNDS = 40
 ISOMERS = 60
 
 
@@ -83,13 +84,13 @@ def fit_apparent_size(
     card : ModelCard
         Card of the model.
     session : ndarray of shape (n_clusters,)
-        Name of the session of each cluster.
+        Name of the session of each cluster, or of its image.
 
     Returns
     -------
     ApparentSize or None
         None if the model has no such channel, its classes name no sizes, a class has fewer than
-        `MIN_IMAGES` sessions or images, or the diameter tells the number of atoms better.
+        `MIN_IMAGES` sessions or images, or recorded sizes follow the diameter more closely.
     """
     sizes, channels = class_sizes(card.classes), card.patches.channels
     if sizes is None or FREE_CHANNEL not in channels:
@@ -104,19 +105,19 @@ def fit_apparent_size(
     first = channels.index(FREE_CHANNEL) * n_features
     features = embedding[rows, first : first + n_features].astype(float)
     atoms = np.log(sizes)[label]
-
     recorded = KNOWN_SCALE in table
-    diameter = np.log(table["diameter_nm"].to_numpy(float))[:, None]
     strength = RIDGE_OF_IMAGES * len(atoms) if recorded else RIDGE
-    by_features, error, linear = _regress(Ridge(strength), features, atoms, session)
-    by_diameter, diameter_error, along = _regress(LinearRegression(), diameter, atoms, session)
-    if error >= diameter_error:
-        return None
-    share = DIAMETER_SHARE if recorded else 0.0
-    size = (1 - share) * by_features + share * by_diameter
+    size, linear = _cross_validate(features, atoms, session, strength, recorded)
     weights = np.zeros(embedding.shape[1] + recorded)
-    weights[first : first + n_features] = (1 - share) * linear[1:]
-    weights[embedding.shape[1] :] = share * along[1:]
+    weights[first : first + n_features] = linear[1:]
+    constant = linear[0]
+    if recorded:
+        diameter = np.log(table["diameter_nm"].to_numpy(float))[:, None]
+        by_diameter, along = _cross_validate(diameter, atoms, session, 0.0, recorded)
+        if np.corrcoef(size, atoms)[0, 1] <= np.corrcoef(by_diameter, atoms)[0, 1]:
+            return None
+        size, constant = (size + by_diameter) / 2, (constant + along[0]) / 2
+        weights = np.append(weights[:-1], along[1]) / 2
 
     intensity = np.log(intensity_in_atoms(table))
     mean, covariance, size_errors = _class_statistics(intensity, size, label, session)
@@ -127,31 +128,51 @@ def fit_apparent_size(
         tuple(tuple(tuple(map(float, row)) for row in c) for c in covariance),  # type: ignore[misc]
         max(scatter, USUAL_SCATTER) if recorded else scatter,
         tuple(float(f"{w:.6g}") for w in weights),
-        float((1 - share) * linear[0] + share * along[0]),
+        float(constant),
     )
 
 
-def _regress(
-    model: BaseEstimator, x: np.ndarray, atoms: np.ndarray, session: np.ndarray
-) -> tuple[np.ndarray, float, np.ndarray]:
-    """Fit a linear regression of ln(number of atoms).
+def _cross_validate(
+    features: np.ndarray, atoms: np.ndarray, session: np.ndarray, strength: float, recorded: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regress ln(number of atoms) on features.
 
     Returns
     -------
     size : ndarray of shape (n_clusters,)
-        Prediction for each session from the others.
-    error : float
-        Its standard deviation from ``atoms``.
+        Prediction for each session from others.
     linear : ndarray of shape (1 + n_features,)
         Constant and weights of the fit to all clusters.
     """
-    pipeline = make_pipeline(StandardScaler(), model)
+    mean_weight = 0.0 if recorded else MEAN_WEIGHT
+    size = np.empty(len(atoms))
     folds = GroupKFold(min(FOLDS, len(np.unique(session))))
-    size = np.asarray(cross_val_predict(pipeline, x, atoms, groups=session, cv=folds))
-    scaler, fitted = pipeline.fit(x, atoms)
-    weights = fitted.coef_ / scaler.scale_
-    constant = fitted.intercept_ - weights @ scaler.mean_
-    return size, float(np.std(size - atoms)), np.append(constant, weights)
+    for fit, rest in folds.split(features, groups=session):
+        model = _regress_size(features[fit], atoms[fit], session[fit], strength, mean_weight)
+        size[rest] = model.predict(features[rest])
+    scaler, ridge = _regress_size(features, atoms, session, strength, mean_weight)
+    weights = ridge.coef_ / scaler.scale_
+    return size, np.append(ridge.intercept_ - weights @ scaler.mean_, weights)
+
+
+def _regress_size(
+    features: np.ndarray,
+    atoms: np.ndarray,
+    session: np.ndarray,
+    strength: float,
+    mean_weight: float,
+) -> Pipeline:
+    """Regress ln(number of atoms), (n,), on features, (n, n_features).
+
+    The error that the clusters of a class have in common in a session does not average out in it.
+    It is made small by further rows with the mean features of each class in each session.
+    """
+    clusters = pd.DataFrame(features).groupby([session, atoms])
+    means = clusters.mean()[clusters.size() >= MIN_CLUSTERS]
+    x = np.vstack([features, means.to_numpy()])
+    y = np.append(atoms, means.index.get_level_values(1))
+    weight = np.append(np.ones(len(features)), np.full(len(means), mean_weight))
+    return make_pipeline(StandardScaler(), Ridge(strength)).fit(x, y, ridge__sample_weight=weight)
 
 
 def _class_statistics(
@@ -160,16 +181,20 @@ def _class_statistics(
     """Compute class means (2, C), covariances (C, 2, 2), and errors of sessions."""
     classes = range(label.max() + 1)
     mean = np.array([[np.median(x[label == c]) for c in classes] for x in (intensity, size)])
+    # the mean, not the median: in a session of one size the mean decides, and sizes are skewed
+    groups = pd.Series(size).groupby([label, session])
+    means = groups.mean()[groups.size() >= MIN_CLUSTERS]
+    of_class = means.groupby(level=0).mean()
+    mean[1, of_class.index] = of_class
+    errors = (means - of_class.reindex(means.index, level=0)).to_numpy()
+
     residual = np.stack([intensity, size]) - mean[:, label]
-    names, of = np.unique(session, return_inverse=True)
-    common = np.array([_common_error(residual[:, of == i]) for i in range(len(names))]).T
-    # of the classes apart: a session of one size has the error of this class
-    groups = [(of == i) & (label == c) for i in range(len(names)) for c in classes]
-    errors = np.array([residual[1, g].mean() for g in groups if g.sum() >= MIN_CLUSTERS])
+    _, of = np.unique(session, return_inverse=True)
+    common = np.array([_common_error(residual[:, of == i]) for i in range(of.max() + 1)]).T
     within = residual - common[:, of]
     good = np.abs(within[0]) < MAX_DEVIATION
-    members = [within[:, good & (label == c)] for c in classes]
-    return mean, tied_covariances(members), errors
+    covariance = tied_covariances([within[:, good & (label == c)] for c in classes])
+    return mean, covariance, errors
 
 
 def _common_error(residual: np.ndarray) -> np.ndarray:
@@ -243,8 +268,10 @@ def main() -> None:
         path = shipped_folder() / f"{name}.safetensors"
         card, tensors = read_model(path)
         stored = build / f"isomers_sessions_{ISOMERS}_{SEED}.npz"
-        sizes = [int(n) for n in class_sizes(card.classes) or ()]
-        library = read_or_build_library(stored, sizes, ISOMERS, SEED)
+        sizes = class_sizes(card.classes)
+        if sizes is None:
+            raise ModelError(f"the classes of {name} name no sizes")
+        library = read_or_build_library(stored, sizes.astype(int).tolist(), ISOMERS, SEED)
         part = PatchSet.join(list(simulated_sessions(library, card)))
         per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
         patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
