@@ -127,15 +127,14 @@ def predict_as_used(
     if one_session:
         scales = find_scales(measured, tables, *references)[1]
     else:
-        pairs = zip(measured, tables, strict=True)
-        scales = [find_scales([m], [table], *references)[1][0] for m, table in pairs]
+        each = zip(measured, tables, strict=True)
+        scales = [find_scales([m], [table], *references)[1][0] for m, table in each]
     classifier = Classifier(card, tensors, device)
-    pairs = zip(alone, scales, strict=True)
-    return [_rescaled(image, part, scale, classifier) for image, scale in pairs]
+    return [_rescaled(*pair, part, classifier) for pair in zip(alone, scales, strict=True)]
 
 
 def _rescaled(
-    image: HeldOutPredictions, part: PatchSet, scale: ConstrainedMixture, classifier: Classifier
+    image: HeldOutPredictions, scale: ConstrainedMixture, part: PatchSet, classifier: Classifier
 ) -> HeldOutPredictions:
     """Classify an image again with each solution of another scale."""
 

@@ -41,7 +41,8 @@ def right_scales(
 ) -> list[ConstrainedMixture]:
     """Find the scale of each image from its own clusters, or take the known one if that is wrong.
 
-    Probabilities are calibrated for the right scale. A few mixtures with a scale that is one class
+    Probabilities are calibrated for the right scale; an analysis averages them over the solutions
+    of the scale if the model has an apparent size. A few mixtures with a scale that is one class
     off would determine the calibration instead.
     """
     return [
