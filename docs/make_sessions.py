@@ -27,7 +27,7 @@ import torch
 from napari_atomicity import __version__, load
 from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, probability_columns
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.models.analysis import Analysis, limits_of
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
@@ -341,7 +341,9 @@ def fractions(pairs: Sequence[tuple[Image, Analysis]]) -> pd.DataFrame | None:
     if counts.sum() == 0:
         return None
     table = pd.concat([analysis.table for _, analysis in pairs], ignore_index=True)
-    found = class_ratios(table, CLASSES, scope="all").set_index("class").loc[list(CLASSES)]
+    limits = limits_of(analysis for _, analysis in pairs)
+    found = class_ratios(table, CLASSES, scope="all", limits=limits)
+    found = found.set_index("class").loc[list(CLASSES)]
     columns = ["fraction", "fraction_low", "fraction_high"]
     return found[columns].assign(true=counts / counts.sum()).reset_index()
 

@@ -76,6 +76,15 @@ def test_the_bars_show_what_the_statistics_say(dock, state):
         assert bar.low < bar.value < bar.high
 
 
+def test_bars_include_that_labels_may_be_shifted_together(dock, state, qtbot):
+    shares = [[0.4, 0.3, 0.2, 0.1, 0.0], [0.0, 0.4, 0.3, 0.2, 0.1]]
+    known = {"scale_solutions": {"weights": [0.7, 0.3], "shares": shares}}
+    before = [bar.high - bar.low for bar in dock.chart.bars]
+    analysis = state.analysis("field")
+    state.clusters.set_analysis(replace(analysis, parameters={**analysis.parameters, **known}))
+    qtbot.waitUntil(lambda: dock.chart.bars[0].high - dock.chart.bars[0].low > 1.3 * before[0])
+
+
 def test_corrections_count_at_once_and_undo_counts_back(dock, state, qtbot):
     state.clusters.relabel([("field", 1), ("field", 6)], "Pt70")
     state.clusters.relabel([("field", 11)], "unknown")

@@ -9,6 +9,7 @@ import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.models.session_scale import ImageMeasurements, fit_session
+from napari_atomicity.statistics.scale_solutions import N_DRAWS
 
 LOG_N = np.log([19.0, 30.0, 41.0, 55.0, 70.0])
 INTENSITY_SCATTER, SIZE_SCATTER = 0.06, 0.2
@@ -146,3 +147,21 @@ def test_the_weights_of_the_solutions_are_calibrated():
         stated.append(found.weight[0])
         right.append(abs(found.log_scale[0] - true) < 0.12)
     assert np.mean(right) == pytest.approx(np.mean(stated), abs=0.12)
+
+
+def test_draws_have_the_weights_of_the_solutions_and_are_joint():
+    """Images of one size: which size it is, is the same question for all of them."""
+    rng = np.random.default_rng(6)
+    vague = replace(REFERENCE, scatter=0.3)
+    images = [image(rng, [2] * 20, s) for s in rng.normal(3.0, 0.02, 4)]
+    session = fit_session(images, vague)
+    assert session.draws.shape == (4, N_DRAWS)
+    for modes, draws in zip(session.images, session.draws, strict=True):
+        assert modes.weight[0] < 0.9
+        seen = np.bincount(draws, minlength=len(modes.weight)) / N_DRAWS
+        assert seen == pytest.approx(modes.weight, abs=0.1)
+    scale = [x.log_scale[draws] for x, draws in zip(session.images, session.draws, strict=True)]
+    assert np.corrcoef(scale)[np.triu_indices(4, 1)].min() > 0.6
+    assert (fit_session(images, vague).draws == session.draws).all()
+    mixtures = [image(rng, np.arange(40) % 5, 3.0) for _ in range(3)]
+    assert not fit_session(mixtures, REFERENCE).draws.any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters, embed_clusters
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.examples import example_path, example_truth_path
+from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
@@ -103,6 +105,26 @@ def test_places_in_the_map_follow_the_features(size_selected, classifier):
     for after in found.analyses:
         expected = embed_clusters(after, classifier).table[["umap_1", "umap_2"]]
         assert after.table[["umap_1", "umap_2"]].to_numpy() == pytest.approx(expected.to_numpy())
+
+
+def test_intervals_include_that_labels_may_be_shifted_together(example, classifier):
+    """A session of one size only; its parameters are kept as JSON by projects and parts."""
+    analysis, label = example
+    images = [only(analysis, label == "Pt55", gain, f"{gain}.tif") for gain in GAINS[:3]]
+    found = label_session(images, classifier).analyses
+    unsure = [a for a in found if a.scale.certainty < 0.975]
+    assert unsure
+    for a in found:
+        session = a.parameters["session"]
+        assert (a.parameters["scale_solutions"] is not None) == (a in unsure)
+        if a in unsure:
+            drawn = np.bincount(list(map(int, session["draws"])), minlength=len(a.scale.weight))
+            assert drawn / len(session["draws"]) == pytest.approx(a.scale.weight, abs=0.12)
+            stored = replace(a, parameters=json.loads(json.dumps(a.parameters)))
+            wide, narrow = stored.ratios(), class_ratios(a.table)
+            assert (wide["fraction"] == narrow["fraction"]).all()
+            width = [(x["fraction_high"] - x["fraction_low"]).sum() for x in (wide, narrow)]
+            assert width[0] > width[1]
 
 
 def test_a_second_time_nothing_changes(size_selected, classifier):

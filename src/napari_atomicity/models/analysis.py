@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.micrograph import Micrograph
+from ..statistics.ratio_notes import ImageLimits
 
 if TYPE_CHECKING:
     from .intensity_scale import ConstrainedMixture
@@ -77,4 +79,10 @@ class Analysis:
         from ..statistics.ratios import class_ratios
 
         # Named, so that an image without clusters has its rows too.
-        return class_ratios(self.table, **{"images": [self.micrograph.name], **options})
+        known = {"images": [self.micrograph.name], "limits": limits_of([self])}
+        return class_ratios(self.table, **{**known, **options})
+
+
+def limits_of(analyses: Iterable[Analysis]) -> dict[str, ImageLimits]:
+    """Return image → what limits the use of its labels, for `statistics.ratios.class_ratios`."""
+    return {a.micrograph.name: ImageLimits.from_parameters(a.parameters) for a in analyses}

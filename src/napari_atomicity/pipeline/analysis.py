@@ -282,7 +282,7 @@ def _label(
         parameters={
             **analysis.parameters,
             "intensity_per_atom": float(per_atom),
-            "certainty_of_scale": None if scale is None else scale.certainty,
+            **({"certainty_of_scale": None} if scale is None else scale.describe()),
         },
         seconds=seconds,
     )

@@ -18,6 +18,7 @@ from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..reporting.examples import ClusterExample, top_examples
 from ..reporting.image_section import Section, insert_ratios
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_movie_results
@@ -213,7 +214,7 @@ def finalize_batch(
         outcomes,
         write_tables,
         info._replace(device=_device(outcomes) or info.device, sessions=found),
-        _report_content(images, [item.name for item in inputs if item.name in shown], joined),
+        _report_content(images, [item for item in inputs if item.name in shown], joined),
         reference,
         (FAILURES, *more_files, *(MOVIE_FILES if movies else ())),
     )
@@ -267,15 +268,17 @@ def drop_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=list(DROPPED_COLUMNS))
 
 
-def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) -> ReportContent:
+def _report_content(images: PartIndex, shown: Sequence[Input], joined: _Joined) -> ReportContent:
     """Collect the drawings of single images, with the ratios by the method of this request."""
     sections: list[Section] = []
     examples: list[ClusterExample] = []
-    for name in shown:
+    for item in shown:
+        name = item.name
         drawing = images.store.drawing(images.stems[name]) if name in images.stems else None
         if drawing is None:
             continue
         section, own = drawing
+        limits = {section.image: ImageLimits.from_parameters(images.outcome(item).parameters)}
         ratios = class_ratios(
             joined.table[joined.table["image"] == section.image],
             images.card.classes,
@@ -283,6 +286,7 @@ def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) ->
             images=[section.image],
             method=images.request.ratios,
             card=images.card,
+            limits=limits,
         )
         sections.append(insert_ratios(section, ratios))
         examples = top_examples([*examples, *own])

@@ -177,7 +177,8 @@ def finalize_run(
     """
     analysed = [o.image for o in outcomes if o.status == "done"]
     method: dict[str, Any] = {"method": request.ratios, "card": card}
-    ratios = class_ratios(table, images=analysed, limits=_limits(outcomes), **method)
+    method["limits"] = {o.image: ImageLimits.from_parameters(o.parameters) for o in outcomes}
+    ratios = class_ratios(table, images=analysed, **method)
     comparison = None
     if reference is not None:
         # Images that failed are named too: their scope is then empty and not unknown.
@@ -186,17 +187,6 @@ def finalize_run(
     run.files.extend(_file_names(out_dir, more_files, comparison is not None))
     _write_run(run, out_dir, request, card, write_tables, info, content)
     return run
-
-
-def _limits(outcomes: Sequence[Outcome]) -> dict[str, ImageLimits]:
-    """Return what limits the use of the labels of each image: its scale, and sizes of no class."""
-    limits = {}
-    for outcome in outcomes:
-        session = outcome.parameters.get("session", {})
-        peaks = tuple(session["peaks_atoms"]) if session.get("misfit") else ()
-        scale = outcome.parameters.get("certainty_of_scale")
-        limits[outcome.image] = ImageLimits(scale, peaks_atoms=peaks)
-    return limits
 
 
 def _file_names(out_dir: Path, more_files: Sequence[str], compared: bool) -> list[Path]:

@@ -132,8 +132,7 @@ def label_session(
     from ..models.session_images import find_scales, require_references
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model
-    card = classifier.card
-    if card.scale is None or not analyses:
+    if (card := classifier.card).scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, 0, "Finding the scales of the session")
     measured = measure_session(analyses, card, known)
@@ -141,11 +140,13 @@ def label_session(
     session, scales = find_scales(measured, tables, *require_references(card), prior)
     fit = fit_session_sizes(measured, card, session.spread, prior)
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
+    described = []
+    for i, (a, scale) in enumerate(zip(labelled, scales, strict=True)):
+        found = describe_scale(session, i, fit)
+        if not is_same_scale(a.scale, scale):  # its solutions are others
+            found.pop("draws", None)
+        described.append(replace(a, parameters={**a.parameters, "session": found}))
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
-    described = [
-        replace(a, parameters={**a.parameters, "session": describe_scale(session, i, fit)})
-        for i, a in enumerate(labelled)
-    ]
     return LabelledSession(described, session, n_changed, fit)
 
 
@@ -231,7 +232,8 @@ def describe_scale(
     dict
         Number of images, intensity of one atom with its 95 % interval, relative scatter between
         images, and the probability that the scale of this image is unlike that of the others. With
-        ``fit``, a note, the strength, and the peaks of the session if they are no classes.
+        ``fit``, a note, the strength, and the peaks of the session if they are no classes. For an
+        image with several solutions, their indices in joint draws, a digit for each draw.
     """
     peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
     if fit is not None and not fit.fits:
@@ -239,7 +241,7 @@ def describe_scale(
         peaks["peaks_atoms"] = [round(float(n), 1) for n in fit.atoms]
         peaks["peaks_shares"] = [round(float(share), 3) for share in fit.shares]
     half = 1.96 * session.log_scale_sd
-    middle = session.log_scale
+    middle, draws = session.log_scale, session.draws[image]
     return {
         "images": len(session.images),
         "intensity_per_atom": float(np.exp(middle)),
@@ -247,6 +249,7 @@ def describe_scale(
         "intensity_per_atom_high": float(np.exp(middle + half)),
         "spread_of_scales": session.spread,
         "unlike_the_others": float(session.outlying[image]),
+        **({"draws": "".join(map(str, draws))} if draws.any() else {}),
         **peaks,
     }
 
@@ -302,7 +305,8 @@ def describe_sessions(
         images = [name for name in session.images if name in joint]
         if not images:
             continue
-        scale = {k: v for k, v in joint[images[0]].items() if k != "unlike_the_others"}
+        of_image = ("unlike_the_others", "draws")
+        scale = {k: v for k, v in joint[images[0]].items() if k not in of_image}
         changed = [n_changed.get(name, 0) for name in images]
         found.append(
             {

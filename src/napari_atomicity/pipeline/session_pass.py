@@ -178,11 +178,7 @@ class SessionPass:
             images.store.undraw(stem)
         scale = labels.scale or stored.scale
         outcome = images.store.outcome(stem)
-        parameters = {
-            **outcome.parameters,
-            "intensity_per_atom": scale.intensity_per_atom,
-            "certainty_of_scale": scale.certainty,
-        }
+        parameters = {**outcome.parameters, **scale.describe()}
         outcome = replace(outcome, parameters=parameters, warnings=image_warnings(new, parameters))
         about = {**_metadata(labels, own, new), "scale": scale.intensity_per_atom}
         images.store.write(stem, Part(outcome, pack_part(new, outcome, about)))

@@ -18,7 +18,6 @@ from ..core.cluster_table import NON_CLASS_LABELS, classes_of
 from ..core.errors import AtomicityError, Cancelled
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
-from ..statistics.ratios import class_ratios
 from ..tracking.tracks import is_tracked
 from .examples import has_patches
 from .figures import PREVIEW_PX, glyph, overview, patch_strip, pixels_of
@@ -95,7 +94,7 @@ def image_section(
     table, name = analysis.table, outcome.image
     classes = classes_of(table)
     if ratios is None and not ratios_later:
-        ratios = class_ratios(table, scope=name, images=[name], method=method, card=card)
+        ratios = analysis.ratios(scope=name, images=[name], method=method, card=card)
     pixels, problem = _read_pixels(analysis)
     size, plain = (SMALL_PX, True) if small else (PREVIEW_PX, None)
     drawn = overview(analysis, classes, size, pixels, plain)

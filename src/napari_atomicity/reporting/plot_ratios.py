@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.progress import Stop
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios, counted
 from .plot_base import Look, Plot, draw_message, legend, matching_row, style_axes
 
@@ -95,6 +96,7 @@ def ratios_data(
     times: Mapping[str, datetime | None] | None = None,
     n_bootstrap: int | None = None,
     stop: Stop | None = None,
+    limits: Mapping[str, ImageLimits] | None = None,
     **_: Any,
 ) -> pd.DataFrame:
     """Compute the fractions of the classes in each image with 95 % intervals.
@@ -115,6 +117,8 @@ def ratios_data(
         See `statistics.ratios.class_ratios`.
     stop : callable, optional
         See `statistics.ratios.class_ratios`.
+    limits : mapping of str to ImageLimits, optional
+        See `statistics.ratios.class_ratios`.
 
     Returns
     -------
@@ -133,7 +137,12 @@ def ratios_data(
     if not len(table):
         return pd.DataFrame(columns=_COLUMNS)
     found = class_ratios(
-        table, list(classes) or None, n_bootstrap=n_bootstrap, images=names, stop=stop
+        table,
+        list(classes) or None,
+        n_bootstrap=n_bootstrap,
+        images=names,
+        stop=stop,
+        limits=limits,
     )
     # The rows of all images together are last, as many as for each image.
     found = found.iloc[: len(found) * len(names) // (len(names) + 1)]

@@ -15,6 +15,7 @@ import pandas as pd
 from ..core.cluster_table import ALL, classes_of
 from ..io.files import to_json, write_text
 from ..statistics.corrected_accuracy import OnCorrected, on_corrected
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import counted
 from ..statistics.reference import Comparison
 from .charts import as_image, parity_chart
@@ -126,7 +127,7 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
         methods=_methods(data, overall, corrected),
         **_ratio_context(data.table, overall),
         **_comparison_context(data.comparison, classes),
-        **_chart_context(data.table, classes, sections, data.scales or {}),
+        **_chart_context(data, classes, sections),
         **_correction_context(data, corrected, classes),
         **_example_context(data, sections, classes),
         **_record_context(data.record),
@@ -175,17 +176,22 @@ def _comparison_context(comparison: Comparison | None, classes: Sequence[str]) -
 
 
 def _chart_context(
-    table: pd.DataFrame,
-    classes: Sequence[str],
-    sections: Sequence[Section],
-    scales: Mapping[str, float],
+    data: ReportData, classes: Sequence[str], sections: Sequence[Section]
 ) -> dict[str, Any]:
     """Return the charts of all images; those of a single image are in its section."""
     names = CHARTS if len(sections) != 1 else ("intensity",)
-    images = [section.image for section in sections]
+    table = data.table
+    of_images = {
+        "images": [section.image for section in sections],
+        "scales": data.scales or {},
+        "limits": {
+            image["image"]: ImageLimits.from_parameters(image["parameters"])
+            for image in data.record.get("images", [])
+        },
+    }
     enough = has_min_corrected(PLOTS["reliability"].data(table))
     return {
-        "charts": chart_entries(names, table, classes, (5.4, 3.2), scales=scales, images=images),
+        "charts": chart_entries(names, table, classes, (5.4, 3.2), **of_images),
         "map": chart_entries(("embedding",), table, classes, (6.4, 4.6)),
         "reliability": chart_entries(("reliability",), table, classes, (5.4, 3.2))
         if enough

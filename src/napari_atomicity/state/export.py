@@ -25,7 +25,7 @@ from ..io.files import write_json
 from ..io.inputs import make_folder
 from ..io.provenance import Outcome, assign_sessions, now, run_record
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
-from ..models.analysis import Analysis
+from ..models.analysis import Analysis, limits_of
 from ..models.files import model_files, read_card
 from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
 from ..reporting.examples import ClusterExample, select_examples
@@ -119,7 +119,9 @@ class _Export:
             self.card = card_of(self.table)
         self.say("Finding the ratios")
         refuse_unavailable(choices.method, self.card)
+        self.limits = limits_of(analyses)
         method: dict[str, Any] = {"method": choices.method, "card": self.card, "stop": self.stop}
+        method["limits"] = self.limits
         self.ratios = class_ratios(self.table, images=self.images, **method)
         self.comparison: Comparison | None = None
         if choices.reference is not None:
@@ -163,6 +165,7 @@ class _Export:
             "classes": self.classes,
             "scales": scales_of(self.contents.analyses),
             "images": self.images,
+            "limits": self.limits,
             "stop": self.stop,
         }
         for number, (name, plot) in enumerate(PLOTS.items()):

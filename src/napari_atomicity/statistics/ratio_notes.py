@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.text import pluralise
+from .scale_solutions import ScaleSolutions
 
 CONDITIONS_DIFFER = (
     "conditions differ from the training of the model: adapt before trusting these ratios"
@@ -33,11 +35,22 @@ class ImageLimits:
         Whether its clusters have lost intensity at the limit of the range of values.
     peaks_atoms : tuple of float
         Peaks of the numbers of atoms of a session that does not fit the classes of the model.
+    solutions : ScaleSolutions, optional
+        Possible intensity scales, if there are several.
     """
 
     scale_probability: float | None = None
     is_clipped: bool = False
     peaks_atoms: tuple[float, ...] = ()
+    solutions: ScaleSolutions | None = None
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any]) -> ImageLimits:
+        """Build from the parameters of an analysis."""
+        session = parameters.get("session", {})
+        peaks = tuple(session["peaks_atoms"]) if session.get("misfit") else ()
+        solutions = ScaleSolutions.from_parameters(parameters)
+        return cls(parameters.get("certainty_of_scale"), False, peaks, solutions)
 
     @property
     def scale_is_uncertain(self) -> bool:

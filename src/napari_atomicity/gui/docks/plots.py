@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Stop, check
+from ...models.analysis import limits_of
 from ...reporting.plot_base import Look, Plot
 from ...reporting.plot_ratios import ORDERS, recording_time
 from ...reporting.plots import PLOTS, save_plot, scales_of
@@ -184,14 +185,13 @@ class Plots(Dock):
             "images": images,
             "order": str(self.order_combo.currentData()),
         }
+        # In blind mode the counts of the model stay hidden.
+        known = list(filter(None, map(state.analysis, [] if state.blind else images)))
         if not plot.slow:
-            found = (state.analysis(image) for image in images)
-            # In blind mode the counts of the model stay hidden.
-            known = [] if state.blind else [a for a in found if a is not None]
-            scales = scales_of(known)
-            data = plot.data(table, **context, scales=scales)
+            data = plot.data(table, **context, scales=scales_of(known))
             self._take(plot, table, data)
             return
+        context["limits"] = limits_of(known)
         unread = {}
         if context["order"] == "time":
             unread = {i: state.micrograph(i) for i in images if i not in self._times}

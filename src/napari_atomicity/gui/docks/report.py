@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +22,12 @@ from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
+from ...models.analysis import limits_of
 from ...state.export import Choices, export
 from ...state.export_contents import Snapshot, snapshot
 from ...state.window_state import WindowState
 from ...statistics.prevalence import METHODS
+from ...statistics.ratio_notes import ImageLimits
 from ...statistics.ratios import class_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.settings import remember, settings
@@ -80,9 +84,9 @@ def write_all(
     return export(contents, folder, choices, progress, stop, card=card)
 
 
-def _write_ratios(table: pd.DataFrame, path: Path) -> Path:
+def _write_ratios(table: pd.DataFrame, path: Path, limits: Mapping[str, ImageLimits]) -> Path:
     """Count and write in a worker."""
-    return write_ratios(class_ratios(table), path)
+    return write_ratios(class_ratios(table, limits=limits), path)
 
 
 class Report(Dock):
@@ -270,4 +274,7 @@ class Report(Dock):
         """Choose a file and write the counted ratios of every image and of all images."""
         path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
         if path is not None:
-            write_in_worker(self, _write_ratios, self.state.table(), path)
+            images = [] if self.state.blind else self.state.images
+            limits = limits_of(filter(None, map(self.state.analysis, images)))
+            write = partial(_write_ratios, limits=limits)
+            write_in_worker(self, write, self.state.table(), path)

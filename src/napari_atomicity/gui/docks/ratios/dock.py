@@ -29,6 +29,7 @@ from ....core.model_card import ModelCard
 from ....io.clipboard import latex_table
 from ....io.reference_ratios import EXAMPLE, parse_reference
 from ....io.tables import read_reference, write_clusters, write_ratios
+from ....models.analysis import limits_of
 from ....reporting.plot_parity import PARITY
 from ....statistics.prevalence import METHODS, unavailable
 from ....statistics.ratios import COLUMNS, class_ratios, counted
@@ -208,7 +209,9 @@ class Ratios(Dock):
             self._take(pd.DataFrame(columns=COLUMNS))
             return
         images = self._images()
-        wanted = {"images": images, "method": self.method, "card": self._card}
+        known = filter(None, map(state.analysis, [] if state.blind else images))
+        limits = limits_of(known)  # not those of the model in blind mode
+        wanted = {"images": images, "method": self.method, "card": self._card, "limits": limits}
         few = len(table) <= WORKER_FROM_ROWS and len(images) <= WORKER_FROM_IMAGES
         if few and self.method == "counted":
             self._take(class_ratios(table, state.classes(), **wanted))
