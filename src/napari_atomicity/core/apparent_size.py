@@ -15,7 +15,8 @@ class ApparentSize:
 
     The apparent size of a cluster is an estimate of ln(number of atoms) from features that do not
     depend on the unit of the intensity: a linear function of the features of the channel with
-    local contrast normalisation. Without such features it is the logarithm of the diameter.
+    local contrast normalisation, and of the logarithm of the diameter. Without such features it is
+    the logarithm of the diameter.
 
     Parameters
     ----------
@@ -25,8 +26,9 @@ class ApparentSize:
         Covariance of both per class, within images.
     scatter : float
         Standard deviation of the common error of the apparent sizes of a session.
-    weights : tuple of float, length n_features
-        Weights of the features of the network; empty: the size is the logarithm of the diameter.
+    weights : tuple of float, length n_features or n_features + 1
+        Weights of the features of the network, and of the logarithm of the diameter if there is
+        one more; empty: the size is the logarithm of the diameter.
     offset : float
         Constant of the linear function.
     lone_atoms : tuple of float, optional
@@ -65,8 +67,10 @@ class ApparentSize:
         ndarray of shape (n_clusters,)
             Apparent sizes; NaN where they cannot be measured.
         """
-        if self.weights:
-            return np.asarray(embedding.astype(float) @ np.array(self.weights) + self.offset)
         with np.errstate(divide="ignore", invalid="ignore"):
-            size = np.log(np.asarray(diameter_nm, float))
+            log_diameter = np.log(np.asarray(diameter_nm, float))
+        if not self.weights:
+            return np.where(np.isfinite(log_diameter), log_diameter, np.nan)
+        features = np.column_stack([embedding.astype(float), log_diameter])
+        size = features[:, : len(self.weights)] @ np.array(self.weights) + self.offset
         return np.where(np.isfinite(size), size, np.nan)
