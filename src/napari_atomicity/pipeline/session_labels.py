@@ -140,7 +140,7 @@ def label_session(
     measured = measure_session(analyses, card, known)
     tables = [analysis.table for analysis in analyses]
     session, scales = find_scales(measured, tables, *require_references(card), prior)
-    fit = fit_session_sizes(measured, card, session.spread, prior)
+    fit = fit_session_sizes(measured, card, session, prior)
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     described = []
     for i, (a, scale) in enumerate(zip(labelled, scales, strict=True)):
@@ -204,7 +204,7 @@ def with_known_shares(
 def fit_session_sizes(
     measured: Sequence[ImageMeasurements],
     card: ModelCard,
-    spread: float,
+    session: SessionScale,
     prior: tuple[float, float] | None = None,
 ) -> ClassFit | None:
     """Test whether the sizes of a session are those of the classes.
@@ -215,8 +215,8 @@ def fit_session_sizes(
         Images of the session.
     card : ModelCard
         Card of the model that classified them.
-    spread : float
-        Standard deviation of ln scale between the images.
+    session : SessionScale
+        Joint posterior of their scales.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
 
@@ -225,13 +225,17 @@ def fit_session_sizes(
     ClassFit or None
         None if the classes name no sizes.
     """
-    from ..models.session_class_fit import fit_session_classes
+    from ..models.session_class_fit import align_with_classes, fit_session_classes
     from ..models.session_images import require_references
 
     sizes = class_sizes(card.classes)
     if sizes is None:
         return None
-    return fit_session_classes(measured, require_references(card)[0], sizes, spread, prior)
+    reference = require_references(card)[0]
+    fit = fit_session_classes(measured, reference, sizes, session.spread, prior)
+    if fit is None or not fit.fits or not len(fit.atoms):
+        return fit
+    return align_with_classes(fit, measured, session, reference, sizes)
 
 
 def summarise_session(

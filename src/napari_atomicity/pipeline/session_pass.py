@@ -151,7 +151,7 @@ class SessionPass:
             return
         measured = [with_known_shares(x, session, name, card) for name, (x, _) in own.items()]
         found = fit_session(measured, require_references(card)[0], session.prior)
-        fit = fit_session_sizes(measured, card, found.spread, session.prior)
+        fit = fit_session_sizes(measured, card, found, session.prior)
         if len(images.summaries) < MAX_SESSIONS:
             named = dict(zip(own, measured, strict=True))
             images.summaries.append(summarise_session(session, named, found, fit, card))

@@ -20,13 +20,22 @@ _BIN_WIDTH = 0.05
 
 
 def describe_class_fit(fit: ClassFit) -> str:
-    """Describe the peaks of a session, as in ``Peaks in atoms: 25 ± 1 (60 %), 48 ± 2 (40 %)``."""
+    """Say whether the sizes of a session are those of the classes, and its peaks if they are not.
+
+    Parameters
+    ----------
+    fit : ClassFit
+        Test of the sizes.
+    """
+    if fit.fits:
+        return "The sizes agree with those of the classes."
     peaks = [
         f"{atoms:.0f} ± {error:.0f} ({100 * share:.0f} %)"
         for atoms, error, share in zip(fit.atoms, fit.atoms_error, fit.shares, strict=True)
     ]
-    verdict = "The sizes agree with" if fit.fits else "⚠ The sizes do not agree with"
-    return f"{verdict} those of the classes. Peaks in atoms: {', '.join(peaks)}."
+    return (
+        f"⚠ The sizes do not agree with those of the classes. Peaks in atoms: {', '.join(peaks)}."
+    )
 
 
 def draw_class_fit(figure: Figure, look: Look, fit: ClassFit, sizes: Sequence[float]) -> None:

@@ -42,7 +42,7 @@ def find_summary(session: SessionImages) -> SessionSummary | None:
     these = session.session
     measured = measure_session(session.analyses, card, these.known)
     scale = fit_session(measured, require_references(card)[0], these.prior)
-    fit = fit_session_sizes(measured, card, scale.spread, these.prior)
+    fit = fit_session_sizes(measured, card, scale, these.prior)
     named = dict(zip(these.images, measured, strict=True))
     return summarise_session(these, named, scale, fit, card)
 
