@@ -313,14 +313,14 @@ def describe_scale(
         peaks["peaks_shares"] = [round(float(share), 3) for share in fit.shares]
     if prior is not None:
         peaks["prior"] = {"intensity_per_atom": float(np.exp(prior[0])), "log_sd": prior[1]}
-    half = 1.96 * session.log_scale_sd
-    middle, draws = session.log_scale, session.draws[image]
+    low, high = np.exp(session.interval())
+    draws = session.draws[image]
     return {
         "images": len(session.images),
         "lone_atoms": sum(x.anchor is not None for x in measured),
-        "intensity_per_atom": float(np.exp(middle)),
-        "intensity_per_atom_low": float(np.exp(middle - half)),
-        "intensity_per_atom_high": float(np.exp(middle + half)),
+        "intensity_per_atom": float(np.exp(session.log_scale)),
+        "intensity_per_atom_low": float(low),
+        "intensity_per_atom_high": float(high),
         "spread_of_scales": session.spread,
         "unlike_the_others": float(session.outlying[image]),
         **({"draws": "".join(map(str, draws))} if draws.any() else {}),

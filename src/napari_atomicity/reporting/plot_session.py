@@ -72,12 +72,6 @@ class SessionSummary:
         """Whether its sizes were tested, with enough clusters."""
         return self.class_fit is not None and len(self.class_fit.atoms) > 0
 
-    def interval(self) -> tuple[float, float]:
-        """Return the 95 % interval of the intensity of one atom in the session."""
-        total = np.cumsum(self.scale.posterior)
-        low, high = np.interp((0.025, 0.975), total / total[-1], self.scale.grid)
-        return float(np.exp(low)), float(np.exp(high))
-
     def unfit(self) -> list[str]:
         """Return the images whose scale is unlike that of the others."""
         pairs = zip(self.images, self.scale.outlying, strict=True)
@@ -98,7 +92,7 @@ def describe_solutions(scale: ConstrainedMixture) -> str:
 
 def describe_session(summary: SessionSummary) -> str:
     """Describe the scale of a session, its known samples, and the images that do not fit."""
-    scale, (low, high) = summary.scale, summary.interval()
+    scale, (low, high) = summary.scale, np.exp(summary.scale.interval())
     lines = [
         f"Session {summary.name}, {pluralise(len(summary.images), 'image')}: "
         f"{np.exp(scale.log_scale):.3g} counts nm² (95 %: {low:.3g} to {high:.3g}). "
