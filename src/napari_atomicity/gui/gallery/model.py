@@ -207,7 +207,10 @@ class GalleryModel(QAbstractListModel):
                 found[position] = None
                 continue
             maps = known[0].class_maps.get(channel) if overlay.with_map else None
-            map_ = maps[local] if maps is not None and local < len(maps) else None
+            map_ = None
+            if maps is not None and local < len(maps):
+                map_ = known[0].map_within_image(maps[local], local)
+            patch = known[0].without_padding(patch, local)
             missing.append((position, key, patch, map_))
         for start in range(0, len(missing), _AT_ONCE):
             if start and enough():

@@ -341,9 +341,14 @@ class Explain(Dock):
         self.message.setVisible(bool(text))
 
     def _show_patches(self, analysis: Analysis, row: int) -> None:
-        patches = {c: p[row] for c, p in analysis.patches.items() if len(p) > row}
+        patches = {
+            c: analysis.without_padding(p[row], row)
+            for c, p in analysis.patches.items()
+            if len(p) > row
+        }
         patches = {c: p for c, p in patches.items() if np.isfinite(p).any()}
         maps, label = self._maps(analysis, row)
+        maps = {c: analysis.map_within_image(m, row) for c, m in maps.items()}
         for widget in (self.class_combo, self.class_label, self.patches):
             widget.setVisible(bool(patches))
         if not patches:
@@ -400,6 +405,7 @@ class Explain(Dock):
 
 
 _PATCH_TOOLTIPS = {
-    "raw": "Intensity above the background, as input of the network.",
+    "raw": "Intensity above the background, as input of the network. Hatched: beyond the image, "
+    "where the network sees it mirrored.",
     "LCN": "The same after local contrast normalisation: outlines and texture at equal strength.",
 }
