@@ -27,7 +27,7 @@ import torch
 from napari_atomicity import __version__, load
 from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, probability_columns
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.models.analysis import Analysis, limits_of
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
@@ -59,7 +59,8 @@ CLIPPED_PERCENT = 0.35
 LONE_ATOMS_PER_NM2 = 0.1
 CONFIDENT = 0.9
 VARIED = ("mixture", "one size per image")
-"""Kinds of simulated sessions that are also cropped, clipped and strewn with lone atoms."""
+"""Kinds of simulated sessions that are also cropped, clipped and have lone atoms. Sessions of one
+size have lone atoms as well."""
 NOMINAL = {
     "m3a": (1, 0, 1, 0, 1),
     "m3b": (5, 0, 2, 0, 3),
@@ -341,7 +342,9 @@ def fractions(pairs: Sequence[tuple[Image, Analysis]]) -> pd.DataFrame | None:
     if counts.sum() == 0:
         return None
     table = pd.concat([analysis.table for _, analysis in pairs], ignore_index=True)
-    found = class_ratios(table, CLASSES, scope="all").set_index("class").loc[list(CLASSES)]
+    limits = limits_of(analysis for _, analysis in pairs)
+    found = class_ratios(table, CLASSES, scope="all", limits=limits)
+    found = found.set_index("class").loc[list(CLASSES)]
     columns = ["fraction", "fraction_low", "fraction_high"]
     return found[columns].assign(true=counts / counts.sum()).reset_index()
 
@@ -358,11 +361,8 @@ def jobs(rounds: int, data: Path) -> list[Job]:
     for number in range(rounds):
         seed = SEED + number
         out += [Job(kind, seed, "whole", data) for kind in KINDS]
-        out += [
-            Job(kind, seed, form, data)
-            for kind in VARIED
-            for form in ("8 bits", "crops", "lone atoms")
-        ]
+        out += [Job(kind, seed, form, data) for kind in VARIED for form in ("8 bits", "crops")]
+        out += [Job(kind, seed, "lone atoms", data) for kind in (*VARIED, "one size")]
     return out
 
 

@@ -87,6 +87,16 @@ def test_what_clipped_clusters_have_lost_is_estimated(convert, monkeypatch):
     assert left < 0.03 < lost and left < 0.7 * lost
 
 
+def test_clipping_is_found_in_an_image_of_few_electrons():
+    """The noise of the support then comes near the limit, and few grey levels are used."""
+    signal = np.maximum(as_recorded() - 420.0, 0)
+    electrons = 2 + 0.2 * signal / np.median(signal)
+    counted = np.random.default_rng(0).poisson(electrons)
+    assert recording_of(micrograph(counted)).clipping is None
+    clipping = recording_of(micrograph(in_8_bits(counted))).clipping
+    assert clipping is not None and clipping.excess > 0
+
+
 def test_tiles_patches_and_manual_measurements_agree_with_the_whole():
     image = micrograph(in_8_bits(as_recorded()))
     recording = recording_of(image)

@@ -76,6 +76,15 @@ def test_the_bars_show_what_the_statistics_say(dock, state):
         assert bar.low < bar.value < bar.high
 
 
+def test_bars_include_that_labels_may_be_shifted_together(dock, state, qtbot):
+    shares = [[0.4, 0.3, 0.2, 0.1, 0.0], [0.0, 0.4, 0.3, 0.2, 0.1]]
+    known = {"scale_solutions": {"weights": [0.7, 0.3], "shares": shares}}
+    before = [bar.high - bar.low for bar in dock.chart.bars]
+    analysis = state.analysis("field")
+    state.clusters.set_analysis(replace(analysis, parameters={**analysis.parameters, **known}))
+    qtbot.waitUntil(lambda: dock.chart.bars[0].high - dock.chart.bars[0].low > 1.3 * before[0])
+
+
 def test_corrections_count_at_once_and_undo_counts_back(dock, state, qtbot):
     state.clusters.relabel([("field", 1), ("field", 6)], "Pt70")
     state.clusters.relabel([("field", 11)], "unknown")
@@ -364,6 +373,21 @@ def test_conditions_that_differ_are_seen(dock, state, qtbot):
     assert dock.warning.isHidden()
     dock.scope_combo.setCurrentText(ALL_IMAGES)
     assert not dock.warning.isHidden()
+
+
+def test_fractions_of_a_session_that_does_not_fit_are_shown_if_asked_for(dock, state, qtbot):
+    assert dock.keep.isHidden()
+    misfit = {"misfit": "this session does not fit", "peaks_atoms": [25.2, 47.6]}
+    state.clusters.set_session("field", misfit)
+    qtbot.waitUntil(dock.keep.isVisible)
+    assert "peaks at 25 and 48 atoms" in dock.warning.text()
+    assert dock.model.index(0, 2).data() == "–" and counts(dock) == dict.fromkeys(CLASSES, 8)
+    assert len(state.history) == 2  # nothing to undo
+    QTest.mouseClick(dock.keep, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: dock.model.index(0, 2).data() == "20.0 %")
+    assert "withheld" not in dock.warning.text() and "25 and 48" in dock.warning.text()
+    state.current = "second"
+    assert dock.keep.isHidden() and dock.warning.isHidden()
 
 
 # ---- references

@@ -1,5 +1,8 @@
 """Class ratios: what is counted, and intervals that keep their promise."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity.core.cluster_table import ALL, conform
+from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.statistics.cluster_bootstrap import bootstrap_fractions
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.ratio_notes import (
@@ -17,6 +21,7 @@ from napari_atomicity.statistics.ratio_notes import (
     ratio_notes,
 )
 from napari_atomicity.statistics.ratios import COLUMNS, class_ratios
+from napari_atomicity.statistics.scale_solutions import N_DRAWS, ScaleSolutions
 from support import synthetic_analysis
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
@@ -175,6 +180,23 @@ def test_many_images_of_few_clusters_are_noted():
     assert ratio_notes([1, 30, 30]) == []
 
 
+def test_fractions_of_a_session_that_does_not_fit_are_withheld_unless_asked_for():
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 15)
+    limits = {"a": ImageLimits(peaks_atoms=(25.1, 48.2))}
+    plain, found = class_ratios(table), class_ratios(table, limits=limits)
+    withheld = found["scope"].isin(["a", ALL])
+    columns = ["fraction", "fraction_low", "fraction_high"]
+    assert found.loc[withheld, columns].isna().all(axis=None)
+    pd.testing.assert_frame_equal(found.loc[~withheld, columns], plain.loc[~withheld, columns])
+    assert (found["count"] == plain["count"]).all()
+    assert found["note"].str.contains("--keep-ratios").equals(withheld)
+    kept = class_ratios(table, limits={"a": replace(limits["a"], keep_ratios=True)})
+    pd.testing.assert_frame_equal(kept[columns], plain[columns])
+    assert "peaks at 25 and 48" in kept["note"][0] and "--keep-ratios" not in kept["note"][0]
+    by_hand = table.assign(label_corrected=table["label"])
+    assert class_ratios(by_hand, limits=limits)["fraction"].notna().all()
+
+
 def test_a_single_peak_is_named():
     assert describe_misfit([30.4]).endswith("peak at 30 atoms")
 
@@ -266,3 +288,91 @@ def test_an_analysis_without_clusters_has_ratios_all_the_same():
     ratios = synthetic_analysis(0).ratios()
     assert list(ratios["scope"].unique()) == ["field.tif", ALL]
     assert list(synthetic_analysis(9).ratios(scope=ALL)["scope"].unique()) == [ALL]
+
+
+# ---- labels of an image that may be shifted together
+SHARES = ((0.8, 0.2, 0.0), (0.0, 0.8, 0.2))
+"""Shares of the classes with the best scale of an image and with the other one."""
+
+
+def shifted_image(rng, n: int, is_shifted: bool, weight: float, name: str = "a"):
+    """A table labelled with the best scale, and the true fractions, which may be the other's."""
+    size = rng.choice(3, n, p=SHARES[0])
+    p = weight * np.eye(3)[size] + (1 - weight) * np.eye(3)[np.minimum(size + 1, 2)]
+    table = cluster_table([(name, CLASSES[c]) for c in size])
+    table[[f"p_{c}" for c in CLASSES]] = p
+    true = np.minimum(size + is_shifted, 2)
+    return table, np.bincount(true, minlength=3) / n
+
+
+def test_intervals_cover_fractions_of_labels_that_are_shifted_together():
+    rng = np.random.default_rng(11)
+    limits = {"a": ImageLimits(solutions=ScaleSolutions((0.7, 0.3), SHARES))}
+    hits = {True: [], False: []}
+    for _ in range(150):
+        table, true = shifted_image(rng, 40, rng.random() > 0.7, 0.7)
+        for joint in hits:
+            known = limits if joint else None
+            found = class_ratios(table, CLASSES, 0.95, 200, scope="a", limits=known)
+            hits[joint] += list(
+                (found["fraction_low"] <= true + 1e-9) & (true - 1e-9 <= found["fraction_high"])
+            )
+    assert np.mean(hits[True]) >= 0.93
+    assert np.mean(hits[False]) < 0.88
+
+
+def widths(table, draws, **columns) -> np.ndarray:
+    """Widths of the intervals of all images, with these draws of their solutions."""
+    limits = {
+        name: ImageLimits(solutions=ScaleSolutions((0.8, 0.2), SHARES, tuple(own)))
+        for name, own in draws.items()
+    }
+    found = class_ratios(
+        table.assign(**columns), CLASSES, n_bootstrap=200, scope=ALL, limits=limits
+    )
+    return (found["fraction_high"] - found["fraction_low"]).to_numpy()
+
+
+def test_joint_errors_of_a_session_do_not_average_out():
+    rng = np.random.default_rng(12)
+    names = [f"{i}.tif" for i in range(8)]
+    table = pd.concat([shifted_image(rng, 30, False, 0.8, name)[0] for name in names])
+    common = (np.arange(N_DRAWS) < 0.2 * N_DRAWS).astype(int)
+    joint = widths(table, dict.fromkeys(names, common))
+    independent = widths(table, {name: rng.permutation(common) for name in names})
+    by_themselves = widths(table, dict.fromkeys(names, ()))
+    assert (joint[:2] > 1.3 * independent[:2]).all()
+    assert by_themselves == pytest.approx(independent, rel=0.2)
+    # labels of a person do not depend on the scale
+    assert widths(
+        table, dict.fromkeys(names, common), label_corrected=table["label"]
+    ) == pytest.approx(widths(table, {}, label_corrected=table["label"]))
+
+
+@pytest.mark.parametrize("method", ["confusion", "em"])
+def test_adjusted_fractions_include_errors_of_the_scale(method):
+    table = shifted_image(np.random.default_rng(13), 40, False, 0.7)[0]
+    confusion = ((90, 10, 0), (10, 80, 10), (0, 10, 90))
+    card = ModelCard(
+        "m", tuple(CLASSES), confusion=confusion, recalibration=((1.0, 0.0, 0.0, 0.0),) * 2
+    )
+    table["model_id"] = card.model_id
+    known = {"a": ImageLimits(solutions=ScaleSolutions((0.7, 0.3), SHARES))}
+    without, found = (
+        class_ratios(table, CLASSES, n_bootstrap=50, scope="a", method=method, card=card, limits=x)
+        for x in (None, known)
+    )
+    assert (found["fraction"] == without["fraction"]).all()
+    assert found.loc[0, "fraction_low"] < 0.1 < without.loc[0, "fraction_low"]
+
+
+def test_a_record_of_the_scale_survives_a_file():
+    draws = "01" * (N_DRAWS // 2)
+    stored = {"weights": [0.7, 0.3], "shares": [list(x) for x in SHARES]}
+    parameters = json.loads(json.dumps({"scale_solutions": stored, "session": {"draws": draws}}))
+    found = ImageLimits.from_parameters(parameters).solutions
+    assert found == ScaleSolutions((0.7, 0.3), SHARES, tuple(map(int, draws)))
+    # analyses of earlier versions, and draws of other solutions
+    assert ImageLimits.from_parameters({"certainty_of_scale": 0.9}).solutions is None
+    parameters["session"]["draws"] = draws.replace("1", "2")
+    assert ImageLimits.from_parameters(parameters).solutions.draws == ()

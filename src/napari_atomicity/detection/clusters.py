@@ -202,7 +202,7 @@ def check_resolution(micrograph: Micrograph, settings: DetectionSettings) -> flo
     return pixel_size_nm
 
 
-def is_large_enough(outline: Outline, settings: DetectionSettings) -> bool:
+def has_minimum_diameter(outline: Outline, settings: DetectionSettings) -> bool:
     """Return whether an outline has the minimum diameter of a cluster."""
     # the diameter of a cut cluster is a lower limit
     return outline.diameter_nm >= (0.8 if outline.touches_border else 1) * settings.diameter_min_nm
@@ -213,7 +213,7 @@ def _select_by_size(found: list[Outline], settings: DetectionSettings) -> list[O
     sized = [
         o
         for o in found
-        if is_large_enough(o, settings)
+        if has_minimum_diameter(o, settings)
         and (o.touches_border or o.diameter_nm <= settings.diameter_max_nm)
         and o.isolation > MIN_ISOLATION
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.micrograph import Micrograph
+from ..statistics.ratio_notes import ImageLimits
 
 if TYPE_CHECKING:
     from .intensity_scale import ConstrainedMixture
@@ -111,9 +113,33 @@ class Analysis:
             inside.append((at >= -0.5) & (at <= size - 0.5))
         return inside
 
-    def ratios(self, **options: Any) -> pd.DataFrame:
-        """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`."""
+    def ratios(self, keep_ratios: bool = False, **options: Any) -> pd.DataFrame:
+        """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`.
+
+        Parameters
+        ----------
+        keep_ratios : bool, optional
+            Whether fractions are given even if the session does not fit the classes of the model.
+        **options : Any
+            Arguments of `class_ratios`.
+        """
         from ..statistics.ratios import class_ratios
 
         # Named, so that an image without clusters has its rows too.
-        return class_ratios(self.table, **{"images": [self.micrograph.name], **options})
+        own = {"images": [self.micrograph.name], "limits": limits_of([self], keep_ratios)}
+        return class_ratios(self.table, **{**own, **options})
+
+
+def limits_of(analyses: Iterable[Analysis], keep_ratios: bool = False) -> dict[str, ImageLimits]:
+    """Return what limits the use of the labels of each image, for `class_ratios`.
+
+    Parameters
+    ----------
+    analyses : iterable of Analysis
+        The images.
+    keep_ratios : bool, optional
+        Whether fractions are given even if a session does not fit the classes of the model.
+    """
+    return {
+        a.micrograph.name: ImageLimits.from_parameters(a.parameters, keep_ratios) for a in analyses
+    }

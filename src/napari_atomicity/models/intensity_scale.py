@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,8 @@ SPREAD_PRIOR = 30.0
 SPREAD_LIMITS = (0.25, 2.0)
 SURE = 0.9
 """Certainty of a scale from which on an image teaches something."""
+SURE_FOR_RATIOS = 0.975
+"""Certainty from which on only the best solution counts in 95 % intervals of ratios."""
 MIN_MEMBERS = 8
 MAX_SCATTERS = 4.0
 """Standard deviations beyond which a cluster is an outlier."""
@@ -83,6 +86,26 @@ class ConstrainedMixture:
         scale is right: sizes or shapes that the model does not know can make a wrong one certain.
         """
         return float(self.weight[0])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the scale as parameters of an analysis.
+
+        Returns
+        -------
+        dict
+            "intensity_per_atom", "certainty_of_scale", and "scale_solutions": weights and shares
+            of the solutions, from which intervals of ratios follow (`statistics.scale_solutions`);
+            None if only the best one counts.
+        """
+        solutions = None
+        if 0 < self.certainty < SURE_FOR_RATIOS:
+            weights, shares = self.weight.round(4).tolist(), self.shares.round(4).tolist()
+            solutions = {"weights": weights, "shares": shares}
+        return {
+            "intensity_per_atom": self.intensity_per_atom,
+            "certainty_of_scale": self.certainty,
+            "scale_solutions": solutions,
+        }
 
     def probabilities(
         self, intensity: np.ndarray, diameter_nm: np.ndarray, with_shares: bool = True

@@ -34,6 +34,7 @@ import numpy as np
 from scipy.special import digamma, gammaln, softmax
 
 from ..core.apparent_size import ApparentSize
+from .session_draws import draw_solutions
 
 STEP = 0.04
 """Step of the grid of scales; less than the scatter of intensities within a class."""
@@ -118,6 +119,8 @@ class SessionScale:
         Values of S.
     posterior : ndarray of shape (n_scales,)
         Probabilities of the values of S.
+    draws : ndarray of shape (n_images, n_draws), int
+        Index of the solution of each image in joint draws from the posterior.
     """
 
     images: list[ScaleModes]
@@ -128,6 +131,7 @@ class SessionScale:
     outlying: np.ndarray
     grid: np.ndarray = field(repr=False)
     posterior: np.ndarray = field(repr=False)
+    draws: np.ndarray = field(repr=False)
 
 
 def fit_session(
@@ -177,9 +181,10 @@ def fit_session(
         outlying += flat * np.einsum("isd,itd->i", weight, likelihood, optimize=True)
     image_posterior /= image_posterior.sum(axis=(1, 2), keepdims=True)
     scales = session.sum(axis=(0, 2))
+    modes = [_modes(grid, p, q) for p, q in zip(image_posterior, shares, strict=True)]
     mean = float(scales @ grid)
     return SessionScale(
-        images=[_modes(grid, p, q) for p, q in zip(image_posterior, shares, strict=True)],
+        images=modes,
         log_scale=mean,
         log_scale_sd=float(np.sqrt(scales @ (grid - mean) ** 2 + STEP**2 / 12)),
         spread=float(session.sum(axis=(1, 2)) @ [spread for spread, _ in SPREADS]),
@@ -187,6 +192,7 @@ def fit_session(
         outlying=outlying,
         grid=grid,
         posterior=scales,
+        draws=draw_solutions(session, kernels, likelihood, grid, [x.log_scale for x in modes]),
     )
 
 

@@ -18,6 +18,9 @@ from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..reporting.examples import ClusterExample, top_examples
 from ..reporting.image_section import Section, insert_ratios
+from ..reporting.image_warnings import session_warnings
+from ..reporting.plot_session import SessionSummary
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_movie_results
@@ -29,7 +32,7 @@ from .part_tables import write_all
 from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
-from .session_labels import describe_sessions, session_warnings
+from .session_labels import describe_sessions
 
 DROPPED_COLUMNS = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
@@ -59,6 +62,8 @@ class PartIndex:
         Name of an image → its failure. Images in neither were not reached.
     joint : dict of str to dict
         Name of an image → description of the scale of its session, for images labelled jointly.
+    summaries : list of SessionSummary
+        Sessions that the report draws.
     problems : dict of str to str
         Name of an image → why it could not be labelled with its session.
     """
@@ -71,6 +76,7 @@ class PartIndex:
     stems: dict[str, str] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    summaries: list[SessionSummary] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
     def key(self, sha256: str) -> str:
@@ -213,7 +219,7 @@ def finalize_batch(
         outcomes,
         write_tables,
         info._replace(device=_device(outcomes) or info.device, sessions=found),
-        _report_content(images, [item.name for item in inputs if item.name in shown], joined),
+        _report_content(images, [item for item in inputs if item.name in shown], joined),
         reference,
         (FAILURES, *more_files, *(MOVIE_FILES if movies else ())),
     )
@@ -267,15 +273,17 @@ def drop_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=list(DROPPED_COLUMNS))
 
 
-def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) -> ReportContent:
+def _report_content(images: PartIndex, shown: Sequence[Input], joined: _Joined) -> ReportContent:
     """Collect the drawings of single images, with the ratios by the method of this request."""
     sections: list[Section] = []
     examples: list[ClusterExample] = []
-    for name in shown:
+    for item in shown:
+        name = item.name
         drawing = images.store.drawing(images.stems[name]) if name in images.stems else None
         if drawing is None:
             continue
         section, own = drawing
+        parameters, keep = images.outcome(item).parameters, images.request.keep_ratios
         ratios = class_ratios(
             joined.table[joined.table["image"] == section.image],
             images.card.classes,
@@ -283,10 +291,11 @@ def _report_content(images: PartIndex, shown: Sequence[str], joined: _Joined) ->
             images=[section.image],
             method=images.request.ratios,
             card=images.card,
+            limits={section.image: ImageLimits.from_parameters(parameters, keep)},
         )
         sections.append(insert_ratios(section, ratios))
         examples = top_examples([*examples, *own])
-    return ReportContent(sections, examples, joined.scales)
+    return ReportContent(sections, examples, joined.scales, images.summaries)
 
 
 def _device(outcomes: Iterable[Outcome]) -> str:

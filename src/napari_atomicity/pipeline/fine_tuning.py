@@ -278,11 +278,7 @@ def rescaled(analysis: Analysis, reference: ScaleReference) -> Analysis:
         analysis,
         patches=patches,
         scale=scale,
-        parameters={
-            **analysis.parameters,
-            "intensity_per_atom": scale.intensity_per_atom,
-            "certainty_of_scale": scale.certainty,
-        },
+        parameters={**analysis.parameters, **scale.describe()},
     )
 
 

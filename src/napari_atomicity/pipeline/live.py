@@ -21,6 +21,7 @@ from ..io.provenance import now
 from ..models.analysis import Analysis
 from ..models.domain_shift import MIN_CLUSTERS, FeatureSummary
 from ..reporting.image_warnings import LOW_CONFIDENCE
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios, counted
 from .control_chart import SESSION_CHANGED, Reading
 from .finalize import drop_columns
@@ -147,6 +148,7 @@ class Running:
     card: ModelCard
     method: str = "counted"
     _tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _limits: dict[str, ImageLimits] = field(default_factory=dict)
     _together: pd.DataFrame | None = None
     _took_s: float = 0.0
     _found_at: float = -np.inf
@@ -156,7 +158,7 @@ class Running:
         """Number of images."""
         return len(self._tables)
 
-    def set(self, image: str, table: pd.DataFrame) -> None:
+    def set(self, image: str, table: pd.DataFrame, limits: ImageLimits | None = None) -> None:
         """Add or replace the table of an image.
 
         Parameters
@@ -165,8 +167,11 @@ class Running:
             Name of the image.
         table : pandas.DataFrame
             Cluster table.
+        limits : ImageLimits, optional
+            What limits the use of its labels.
         """
         again = image in self._tables
+        self._limits[image] = limits or ImageLimits()
         self._tables[image] = drop_columns(table)
         if again or self._together is None or not len(table):
             self._together = None if again else self._together
@@ -197,6 +202,7 @@ class Running:
             images=list(self._tables),
             method=self.method,
             card=self.card,
+            limits=self._limits,
         )
         self._found_at = time.monotonic()
         self._took_s = self._found_at - start

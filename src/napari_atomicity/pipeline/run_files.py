@@ -15,6 +15,7 @@ from ..io.provenance import Outcome, now, run_record
 from ..io.tables import write_ratios
 from ..reporting.examples import ClusterExample
 from ..reporting.image_section import Section
+from ..reporting.plot_session import SessionSummary
 from ..reporting.report import ReportData, write_report
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
@@ -126,11 +127,14 @@ class ReportContent:
         Example clusters.
     scales : mapping of str to float, optional
         Image → intensity of one atom.
+    sessions : sequence of SessionSummary, optional
+        Sessions whose images were labelled jointly.
     """
 
     sections: Sequence[Section] = ()
     examples: Sequence[ClusterExample] = ()
     scales: Mapping[str, float] = field(default_factory=dict)
+    sessions: Sequence[SessionSummary] = ()
 
 
 def finalize_run(
@@ -176,8 +180,10 @@ def finalize_run(
         If a file cannot be written.
     """
     analysed = [o.image for o in outcomes if o.status == "done"]
-    method: dict[str, Any] = {"method": request.ratios, "card": card}
-    ratios = class_ratios(table, images=analysed, limits=_limits(outcomes), **method)
+    keep = request.keep_ratios
+    limits = {o.image: ImageLimits.from_parameters(o.parameters, keep) for o in outcomes}
+    method: dict[str, Any] = {"method": request.ratios, "card": card, "limits": limits}
+    ratios = class_ratios(table, images=analysed, **method)
     comparison = None
     if reference is not None:
         # Images that failed are named too: their scope is then empty and not unknown.
@@ -186,17 +192,6 @@ def finalize_run(
     run.files.extend(_file_names(out_dir, more_files, comparison is not None))
     _write_run(run, out_dir, request, card, write_tables, info, content)
     return run
-
-
-def _limits(outcomes: Sequence[Outcome]) -> dict[str, ImageLimits]:
-    """Return what limits the use of the labels of each image: its scale, and sizes of no class."""
-    limits = {}
-    for outcome in outcomes:
-        session = outcome.parameters.get("session", {})
-        peaks = tuple(session["peaks_atoms"]) if session.get("misfit") else ()
-        scale = outcome.parameters.get("certainty_of_scale")
-        limits[outcome.image] = ImageLimits(scale, peaks_atoms=peaks)
-    return limits
 
 
 def _file_names(out_dir: Path, more_files: Sequence[str], compared: bool) -> list[Path]:
@@ -241,6 +236,7 @@ def _write_run(
             card=card,
             examples=list(content.examples),
             scales=content.scales,
+            sessions=content.sessions,
         ),
     )
     if run.comparison is not None:

@@ -20,6 +20,7 @@ from ..io.tables import write_ratios
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
 from ..models.domain_shift import FeatureSummary
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import refuse_unavailable
 from .acquisition_sessions import SessionRules
 from .analysis import analyse
@@ -328,7 +329,8 @@ class Watch:
         self._apply_accepted()  # if it was accepted during the analysis
         conditions = conditions.read(self._reference.add(taken, conditions.where))
         running, waiting = self._images.running, self._arrivals.waiting
-        running.set(outcome.image, analysis.table)
+        limits = ImageLimits.from_parameters(analysis.parameters)
+        running.set(outcome.image, analysis.table, limits)
         self.analysed += 1
         ratios = running.ratios(hurry=waiting > 0)
         latency_s = compute_latency_s(fingerprint)

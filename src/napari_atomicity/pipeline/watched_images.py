@@ -15,6 +15,7 @@ from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from .finalize import PartIndex, finalize_batch
 from .live import LIVE, Running
@@ -77,7 +78,7 @@ class WatchedImages(PartIndex):
             if not self.can_label(stem):  # it is analysed again
                 continue
             self.stems[name], self.paths[name] = stem, path
-            self.running.set(name, table)
+            self.running.set(name, table, ImageLimits.from_parameters(outcome.parameters))
             yield path, about
 
     def adopt(self, item: Input) -> str | None:
@@ -89,7 +90,8 @@ class WatchedImages(PartIndex):
         for name, other in list(self.stems.items()):
             if other[:32] == stem[:32] and name != item.name and not self.paths[name].exists():
                 self._forget(name)
-        self.running.set(item.name, table)
+        parameters = self.store.outcome(stem).parameters
+        self.running.set(item.name, table, ImageLimits.from_parameters(parameters))
         return stem
 
     # ---- results
@@ -166,7 +168,8 @@ class WatchedImages(PartIndex):
                 draw = self.store.is_drawn(self.stems[labels.item.name])
                 sessions.add(labels, analyse_again(labels, classifier, self.request, draw))
         except KeyboardInterrupt:
-            self.joint.clear()  # labels may be those of the images by themselves
+            self.joint.clear()
+            self.summaries.clear()  # labels may be those of the images by themselves
 
     def _inputs(self) -> list[Input]:
         names = sorted({*self.stems, *self.failed})

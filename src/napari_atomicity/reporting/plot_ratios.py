@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.progress import Stop
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios, counted
 from .plot_base import Look, Plot, draw_message, legend, matching_row, style_axes
 
@@ -95,6 +96,7 @@ def ratios_data(
     times: Mapping[str, datetime | None] | None = None,
     n_bootstrap: int | None = None,
     stop: Stop | None = None,
+    limits: Mapping[str, ImageLimits] | None = None,
     **_: Any,
 ) -> pd.DataFrame:
     """Compute the fractions of the classes in each image with 95 % intervals.
@@ -113,14 +115,15 @@ def ratios_data(
         Image → recording time.
     n_bootstrap : int, optional
         See `statistics.ratios.class_ratios`.
-    stop : callable, optional
+    stop, limits : callable, mapping of str to ImageLimits, optional
         See `statistics.ratios.class_ratios`.
 
     Returns
     -------
     pandas.DataFrame
         Columns ``image, position, recorded, minutes, class, count, fraction, fraction_low,
-        fraction_high``: a row per image and class, without images that have no counted clusters.
+        fraction_high``: a row per image and class, without images that have no counted clusters,
+        or whose fractions are withheld.
         ``position`` is 1, 2, …; ``recorded`` is a time in ISO 8601 or ""; ``minutes`` is the time
         since the first image, NaN if unknown.
 
@@ -133,7 +136,12 @@ def ratios_data(
     if not len(table):
         return pd.DataFrame(columns=_COLUMNS)
     found = class_ratios(
-        table, list(classes) or None, n_bootstrap=n_bootstrap, images=names, stop=stop
+        table,
+        list(classes) or None,
+        n_bootstrap=n_bootstrap,
+        images=names,
+        stop=stop,
+        limits=limits,
     )
     # The rows of all images together are last, as many as for each image.
     found = found.iloc[: len(found) * len(names) // (len(names) + 1)]
@@ -275,5 +283,5 @@ RATIOS = Plot(
     _ratio_row,
     column="image",
     slow=True,
-    nothing="No counted clusters: analyse images first.",
+    nothing="No fractions: no clusters are counted, or the fractions are withheld (dock Ratios).",
 )

@@ -15,6 +15,7 @@ import pandas as pd
 from ..core.cluster_table import ALL, classes_of
 from ..io.files import to_json, write_text
 from ..statistics.corrected_accuracy import OnCorrected, on_corrected
+from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import counted
 from ..statistics.reference import Comparison
 from .charts import as_image, parity_chart
@@ -22,6 +23,7 @@ from .examples import ClusterExample
 from .image_section import IMAGE_CHARTS, Section
 from .methods import Methods, annotators, count_excluded, describe_methods
 from .plot_confidence import has_min_corrected
+from .plot_session import SessionSummary
 from .plots import PLOTS
 from .rendering import get_template
 from .template_data import (
@@ -32,6 +34,7 @@ from .template_data import (
     ratio_rows,
     reference_rows,
     sentence,
+    session_entries,
     table_cells,
 )
 
@@ -79,6 +82,8 @@ class ReportData:
         Image → intensity of one atom in counts nm², from `plots.scales_of`.
     title : str
         Heading; by default a question.
+    sessions : sequence of SessionSummary
+        Sessions whose images were labelled jointly.
     """
 
     table: pd.DataFrame
@@ -92,6 +97,7 @@ class ReportData:
     sample: Accuracy | None = None
     scales: Mapping[str, float] | None = None
     title: str = ""
+    sessions: Sequence[SessionSummary] = ()
 
 
 def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> Path:
@@ -124,9 +130,10 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
         sections=sections,
         problems=_problems(sections),
         methods=_methods(data, overall, corrected),
+        sessions=session_entries(data.sessions),
         **_ratio_context(data.table, overall),
         **_comparison_context(data.comparison, classes),
-        **_chart_context(data.table, classes, sections, data.scales or {}),
+        **_chart_context(data, classes, sections),
         **_correction_context(data, corrected, classes),
         **_example_context(data, sections, classes),
         **_record_context(data.record),
@@ -175,17 +182,23 @@ def _comparison_context(comparison: Comparison | None, classes: Sequence[str]) -
 
 
 def _chart_context(
-    table: pd.DataFrame,
-    classes: Sequence[str],
-    sections: Sequence[Section],
-    scales: Mapping[str, float],
+    data: ReportData, classes: Sequence[str], sections: Sequence[Section]
 ) -> dict[str, Any]:
     """Return the charts of all images; those of a single image are in its section."""
+    table = data.table
     names = CHARTS if len(sections) != 1 else ("intensity",)
-    images = [section.image for section in sections]
+    keep = bool(data.record["parameters"].get("keep_ratios"))
+    context = {
+        "scales": data.scales or {},
+        "images": [section.image for section in sections],
+        "limits": {
+            one["image"]: ImageLimits.from_parameters(one.get("parameters", {}), keep)
+            for one in data.record["images"]
+        },
+    }
     enough = has_min_corrected(PLOTS["reliability"].data(table))
     return {
-        "charts": chart_entries(names, table, classes, (5.4, 3.2), scales=scales, images=images),
+        "charts": chart_entries(names, table, classes, (5.4, 3.2), **context),
         "map": chart_entries(("embedding",), table, classes, (6.4, 4.6)),
         "reliability": chart_entries(("reliability",), table, classes, (5.4, 3.2))
         if enough

@@ -11,6 +11,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
+N_QUANTILES = 41
+"""Points by which a normal distribution is approximated; the outermost are at 2.25 sigma."""
+
 
 def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.ndarray:
     """Compute the variance of resampled fractions relative to that of independent clusters.
@@ -93,6 +96,36 @@ def widen_interval(
         np.clip(fraction - np.sqrt((fraction - low) ** 2 + other), 0, 1),
         np.clip(fraction + np.sqrt((high - fraction) ** 2 + other), 0, 1),
     )
+
+
+def mixed_interval(
+    fraction: np.ndarray, low: np.ndarray, high: np.ndarray, shifts: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add draws of a shared error to an interval.
+
+    The ends are quantiles of a mixture: around each shifted fraction a normal distribution with
+    the half-widths of the interval. The variance alone is not sufficient, because two solutions
+    give two separate groups of fractions. The result contains the interval.
+
+    Parameters
+    ----------
+    fraction, low, high : ndarray of shape (classes,)
+        Fractions and their intervals without the shared error.
+    shifts : ndarray of shape (B, classes)
+        Shared error in each draw.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    low, high : ndarray of shape (classes,)
+    """
+    z = norm.ppf((np.arange(N_QUANTILES) + 0.5) / N_QUANTILES)[:, None]
+    noise = z / norm.ppf(0.5 + level / 2) * np.where(z < 0, fraction - low, high - fraction)
+    mixture = (fraction + shifts[:, None] + noise).reshape(-1, len(fraction))
+    tail = (1 - level) / 2
+    lowest, highest = np.clip(np.quantile(mixture, [tail, 1 - tail], axis=0), 0, 1)
+    return np.minimum(low, lowest), np.maximum(high, highest)
 
 
 def adjusted_interval(

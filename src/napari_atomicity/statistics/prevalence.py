@@ -40,8 +40,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +50,7 @@ import pandas as pd
 from ..core.cluster_table import probability_columns
 from .cluster_bootstrap import bootstrap_fractions, resample_counts, resample_weights
 from .mixture_shares import mixture_shares
+from .scale_solutions import ScaleSolutions
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
@@ -78,6 +79,8 @@ class Evidence:
         Indices of the classes of the model among the K classes.
     n_classes : int
         Number of classes K.
+    solutions : mapping of int to ScaleSolutions, optional
+        Index of an image → its possible intensity scales, if there are several.
     """
 
     image: np.ndarray
@@ -86,6 +89,7 @@ class Evidence:
     probabilities: np.ndarray
     known: np.ndarray
     n_classes: int
+    solutions: Mapping[int, ScaleSolutions] = field(default_factory=dict)
 
     @classmethod
     def from_table(
@@ -127,6 +131,7 @@ class Evidence:
             label=self.label[here],
             certain=self.certain[here],
             probabilities=self.probabilities[here],
+            solutions={0: self.solutions[number]} if number in self.solutions else {},
         )
 
     def counts(self) -> np.ndarray:

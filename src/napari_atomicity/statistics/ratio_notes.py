@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 from ..core.text import pluralise
+from .scale_solutions import ScaleSolutions
 
 CONDITIONS_DIFFER = (
     "conditions differ from the training of the model: adapt before trusting these ratios"
@@ -17,6 +19,11 @@ MIN_CLUSTERS = 10
 """Number of counted clusters of an image below which ratios are noted."""
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
+WITHHELD = (
+    "fractions are withheld: train a model that has these sizes, or use --keep-ratios (dock "
+    "Ratios: Show the fractions anyway)"
+)
+"""Note on fractions of a session that does not fit the classes."""
 SEPARATOR = "; "
 """Between the reasons of a note."""
 
@@ -33,11 +40,38 @@ class ImageLimits:
         Whether its clusters have lost intensity at the limit of the range of values.
     peaks_atoms : tuple of float
         Peaks of the numbers of atoms of a session that does not fit the classes of the model.
+    solutions : ScaleSolutions, optional
+        Possible intensity scales, if there are several.
+    keep_ratios : bool
+        Whether fractions are given even if the session does not fit.
     """
 
     scale_probability: float | None = None
     is_clipped: bool = False
     peaks_atoms: tuple[float, ...] = ()
+    solutions: ScaleSolutions | None = None
+    keep_ratios: bool = False
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
+        """Build from the parameters of an analysis.
+
+        Parameters
+        ----------
+        parameters : mapping of str to Any
+            Parameters of the analysis of an image.
+        keep_ratios : bool, optional
+            Whether fractions are given even if the session does not fit.
+        """
+        peaks = tuple(parameters.get("session", {}).get("peaks_atoms", ()))
+        certainty = parameters.get("certainty_of_scale")
+        solutions = ScaleSolutions.from_parameters(parameters)
+        return cls(certainty, False, peaks, solutions, keep_ratios)
+
+    @property
+    def withholds_ratios(self) -> bool:
+        """Whether labels of the model give no fractions, because the session does not fit."""
+        return bool(self.peaks_atoms) and not self.keep_ratios
 
     @property
     def scale_is_uncertain(self) -> bool:
@@ -89,6 +123,8 @@ def ratio_notes(
     for peaks in dict.fromkeys(image.peaks_atoms for image in limits):
         if peaks:
             reasons.append(describe_misfit(peaks))
+    if any(image.withholds_ratios for image in limits):
+        reasons.append(WITHHELD)
     return reasons
 
 

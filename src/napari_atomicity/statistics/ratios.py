@@ -25,11 +25,16 @@ A plain two-level bootstrap counts the variance within images twice, because dra
 includes it [3]_. Therefore, of J images, the clusters of each drawn image are drawn J times, with a
 weight of 1/J. Then the variance is right for images that differ by chance alone, for any J.
 
-The interval of counted labels includes expected classification errors (`classification_error`) as
-the probabilities give them, cluster by cluster; resamples of adjusted fractions draw the
-calibration of the model as well. An intensity scale that is wrong for a whole image is included as
-far as the probabilities allow for it. No bootstrap includes images that were not recorded: with
-fewer than about five images that differ by more than chance, the interval of ``all`` is too narrow.
+The interval of counted labels includes expected classification errors
+(`classification_errors.classification_error`), independent for each cluster; resamples of adjusted
+fractions draw the calibration of the model as well. If the intensity scale of an image is wrong,
+all of its labels are wrong together. Therefore the interval of any method includes joint draws:
+first a scale for each image, jointly for the images of a session, then the labels
+(`classification_errors.shared_errors`, `intervals.mixed_interval`). The clusters of an image
+without a manual label take the shares of the classes that belong to the scale. Analyses of earlier
+versions, and tables without ``limits``, have no record of the scales and no such part. No bootstrap
+includes images that were not recorded: with fewer than about five images that differ by more than
+chance, the interval of ``all`` is too narrow.
 
 References
 ----------
@@ -54,7 +59,14 @@ from ..core.cluster_table import ALL, NON_CLASS_LABELS, classes_of
 from ..core.columns import TEXT, Column, conform_columns, flags
 from ..core.errors import ModelError
 from ..core.progress import Stop, check
-from .intervals import adjusted_interval, variance_factor, widen_interval, wilson_interval
+from .classification_errors import classification_error, shared_errors
+from .intervals import (
+    adjusted_interval,
+    mixed_interval,
+    variance_factor,
+    widen_interval,
+    wilson_interval,
+)
 from .prevalence import METHODS, Evidence, unavailable
 from .ratio_notes import SEPARATOR, ImageLimits, ratio_notes
 
@@ -124,7 +136,10 @@ def class_ratios(
     stop : callable, optional
         Called before each scope.
     limits : mapping of str to ImageLimits, optional
-        Image → properties that limit the use of its labels, for the column ``note``.
+        Image → properties that limit the use of its labels, for the column ``note`` and for
+        intervals that include errors of the intensity scale. Fractions that include labels of the
+        model in images of a session that does not fit its classes are NaN, unless ``keep_ratios``
+        of the image is true.
 
     Returns
     -------
@@ -197,6 +212,8 @@ class _Method:
             fraction, resampled = self.estimate(evidence)
             min_factor = float(np.median(factor))
             low, high = adjusted_interval(fraction, n, resampled, self.level, min_factor)
+        if evidence.solutions:
+            low, high = mixed_interval(fraction, low, high, shared_errors(evidence), self.level)
         return {
             "fraction": fraction,
             # Rounding must not put a fraction outside its interval.
@@ -232,11 +249,17 @@ class _RatioSource:
             for name in self.images
         ]
         probable = [c for c in classes_of(table) if c in self.classes]
-        self._evidence = Evidence.from_table(
-            in_ratios, self.classes, method.model_classes or probable
-        )
+        known = method.model_classes or probable
         with_evidence = sorted(set(in_ratios["image"].astype(str)))
         self._number = {name: i for i, name in enumerate(with_evidence)}
+        found = {self._number[name]: limits[name].solutions for name in {*limits} & {*self._number}}
+        solutions = {
+            number: one
+            for number, one in found.items()
+            if one is not None and len(one.shares[0]) == len(known)
+        }
+        evidence = Evidence.from_table(in_ratios, self.classes, known)
+        self._evidence = replace(evidence, solutions=solutions)
 
     def compute(self, scopes: Sequence[str], stop: Stop | None) -> pd.DataFrame:
         """Compute the rows of several scopes.
@@ -269,6 +292,9 @@ class _RatioSource:
         if not is_all:
             evidence = evidence.of_image(self._number.get(scope, -1))
         fractions = self.method.fractions(evidence)
+        withheld = any(self._limits[i].withholds_ratios for i in self._images_of(scope))
+        if withheld and not evidence.certain.all():
+            fractions = {which: np.full_like(x, np.nan) for which, x in fractions.items()}
         without = np.full(len(self._other_labels), np.nan)
         description = self.method.describe(is_all)
         return pd.DataFrame(
@@ -285,12 +311,17 @@ class _RatioSource:
     def _note(self, scope: str) -> str:
         """Return the reasons that limit the use of the ratios of a scope."""
         counts, differs = self._counts[:, : len(self.classes)].sum(axis=1), bool(self._differing)
-        rows = list(range(len(self.images)))
         if scope != ALL:
-            rows = [self._row[scope]] if scope in self._row else []
             differs = scope in self._differing
+        rows = self._images_of(scope)
         notes = ratio_notes(counts[rows].tolist(), [self._limits[i] for i in rows], differs)
         return SEPARATOR.join(notes)
+
+    def _images_of(self, scope: str) -> list[int]:
+        """Return the indices of the images of a scope."""
+        if scope == ALL:
+            return list(range(len(self.images)))
+        return [self._row[scope]] if scope in self._row else []
 
     def _counts_of(self, scope: str) -> np.ndarray:
         if scope == ALL:
@@ -360,21 +391,3 @@ def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.nda
         whole = whole[~whole["excluded"].astype(bool)]
     crossed = pd.crosstab(whole["image"].astype(str), whole["label"].astype(str))
     return crossed.reindex(index=images, columns=labels, fill_value=0).to_numpy(np.int64)
-
-
-def classification_error(evidence: Evidence) -> np.ndarray:
-    """Estimate the mean squared error (classes,) of the fractions due to classification errors.
-
-    From the calibrated probabilities: the variance of labels drawn from them, and the squared
-    difference between the fractions of the probabilities and of the labels, which includes
-    systematic errors. Manual labels are certain; clusters without probabilities do not contribute.
-    """
-    n, known = len(evidence.label), evidence.known
-    out = np.zeros(evidence.n_classes)
-    rows = ~evidence.certain & np.isfinite(evidence.probabilities).all(axis=1)
-    if not rows.any() or not len(known):
-        return out
-    p = evidence.probabilities[rows]
-    labelled = evidence.label[rows, None] == known
-    out[known] = (p * (1 - p)).sum(axis=0) / n**2 + ((p - labelled).sum(axis=0) / n) ** 2
-    return out

@@ -25,6 +25,7 @@ import pandas as pd
 from ..core.cluster_table import ALL, NON_CLASS_LABELS, classes_of
 from ..core.errors import TableError
 from ..core.progress import Stop
+from .ratio_notes import ImageLimits
 from .ratios import class_ratios
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def compare(
     n_bootstrap: int | None = None,
     seed: int = 0,
     stop: Stop | None = None,
+    limits: Mapping[str, ImageLimits] | None = None,
 ) -> Comparison:
     """Compare the class ratios of every scope with a reference.
 
@@ -137,16 +139,14 @@ def compare(
         Columns ``scope, class, fraction``, for example from `io.tables.read_reference`.
     images : iterable of str
         All analysed images, including those without clusters.
-    method : str
+    method, card : str, ModelCard, optional
         See `ratios.class_ratios`, also for the following.
-    card : ModelCard, optional
-        Card of the model that classified the clusters.
     level : float
         Coverage of the intervals.
     n_bootstrap, seed : int, optional
         Number of resamples, and their seed.
-    stop : callable, optional
-        Called before each scope.
+    stop, limits : callable, mapping of str to ImageLimits, optional
+        See `ratios.class_ratios`. Fractions that are withheld are not compared.
 
     Returns
     -------
@@ -159,16 +159,14 @@ def compare(
     """
     names, classes = _names_and_classes(table, images, card)
     check_reference(reference, names, classes)
-    found: dict[str, pd.DataFrame] = {}
-    done = ""
+    found, done = dict.fromkeys(reference["scope"].astype(str), pd.DataFrame()), ""
     for scope, rows in reference.groupby("scope", sort=False):
-        found[str(scope)] = pd.DataFrame()
         if not (members := images_of(str(scope), names)):
             continue
         own = table[table["image"].astype(str).isin(members)]
         one = members[0] if str(scope) in names else ALL
         ratios = class_ratios(
-            own, classes, level, n_bootstrap, seed, one, members, method, card, stop
+            own, classes, level, n_bootstrap, seed, one, members, method, card, stop, limits=limits
         )
         done = str(ratios["method"].iloc[0]) if len(ratios) else done
         shares = dict(zip(rows["class"], rows["fraction"], strict=True))

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Stop, check
+from ...models.analysis import limits_of
 from ...reporting.plot_base import Look, Plot
 from ...reporting.plot_ratios import ORDERS, recording_time
 from ...reporting.plots import PLOTS, save_plot, scales_of
@@ -21,6 +22,7 @@ from ..controls.connections import follow
 from ..controls.forms import ComboBox
 from ..controls.settings import remember
 from ..panels.dock import Dock
+from ..panels.ratio_bars import keeps_ratios
 from ..scatter.linked import HINT, Linked
 from ..scatter.save import choose_and_save
 from ..scatter.view import PlotView
@@ -184,14 +186,14 @@ class Plots(Dock):
             "images": images,
             "order": str(self.order_combo.currentData()),
         }
+        # In blind mode the counts of the model stay hidden.
+        known = [] if state.blind else list(state.store.analyses.values())
         if not plot.slow:
-            found = (state.analysis(image) for image in images)
-            # In blind mode the counts of the model stay hidden.
-            known = [] if state.blind else [a for a in found if a is not None]
             scales = scales_of(known)
             data = plot.data(table, **context, scales=scales)
             self._take(plot, table, data)
             return
+        context["limits"] = limits_of(known, keeps_ratios())
         unread = {}
         if context["order"] == "time":
             unread = {i: state.micrograph(i) for i in images if i not in self._times}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,15 +22,19 @@ from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
+from ...models.analysis import limits_of
 from ...state.export import Choices, export
 from ...state.export_contents import Snapshot, snapshot
 from ...state.window_state import WindowState
 from ...statistics.prevalence import METHODS
+from ...statistics.ratio_notes import ImageLimits
 from ...statistics.ratios import class_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.settings import remember, settings
 from ..controls.settings_form import form_of
 from ..panels.dock import Dock
+from ..panels.ratio_bars import keeps_ratios
+from ..panels.session_scale import find_summaries
 from ..panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
@@ -77,12 +83,13 @@ def write_all(
     contents = taken.contents()
     # A model that was made in this window need not be on disk.
     card = card_of(concatenate([a.table for a in contents.analyses]))
-    return export(contents, folder, choices, progress, stop, card=card)
+    found = find_summaries(contents.sessions, contents.analyses) if choices.report else []
+    return export(contents, folder, choices, progress, stop, card=card, sessions=found)
 
 
-def _write_ratios(table: pd.DataFrame, path: Path) -> Path:
+def _write_ratios(table: pd.DataFrame, path: Path, limits: Mapping[str, ImageLimits]) -> Path:
     """Count and write in a worker."""
-    return write_ratios(class_ratios(table), path)
+    return write_ratios(class_ratios(table, limits=limits), path)
 
 
 class Report(Dock):
@@ -213,6 +220,7 @@ class Report(Dock):
             **self.boxes.values(),
             method=str(self.method.currentData()),
             reference=reference,
+            keep_ratios=keeps_ratios(),
             title=self.title.text().strip(),
         )
 
@@ -270,4 +278,6 @@ class Report(Dock):
         """Choose a file and write the counted ratios of every image and of all images."""
         path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
         if path is not None:
-            write_in_worker(self, _write_ratios, self.state.table(), path)
+            analyses = [] if self.state.blind else self.state.store.analyses.values()
+            limits = limits_of(analyses, keeps_ratios())
+            write_in_worker(self, partial(_write_ratios, limits=limits), self.state.table(), path)

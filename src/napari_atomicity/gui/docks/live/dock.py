@@ -66,6 +66,14 @@ class Live(Dock):
         )
         self.show_images.setChecked(True)
         remember("live/show", self.show_images)
+        self.by_session = self.add(
+            QCheckBox("Label images with their session"),
+            "Label each new image with the intensity of one atom in its session so far, and all "
+            "images again at the end. If off, each image is labelled by itself. "
+            "Default: on.",
+        )
+        self.by_session.setChecked(True)
+        remember("live/session", self.by_session)
         self.alarm = self.add(wrapped_label("Alarm", plain=True, bold=True, visible=False))
         self.accept_button = self.add(
             QPushButton("Accept these conditions"),
@@ -141,7 +149,7 @@ class Live(Dock):
             if watching is None
             else "Stop watching and write tables and report. You can continue later."
         )
-        for widget in (self.folder, self.choose, self.settings):
+        for widget in (self.folder, self.choose, self.settings, self.by_session):
             widget.setEnabled(watching is None)
 
     def refresh(self) -> None:
@@ -165,7 +173,8 @@ class Live(Dock):
         entered = self.attempt(self.form.settings)
         if entered is None:
             return
-        request = replace(entered, model=self.models.model, umap=False)
+        session = "auto" if self.by_session.isChecked() else "none"
+        request = replace(entered, model=self.models.model, umap=False, session=session)
         folder = Path(self.folder.text().strip()).expanduser()
         out = Path(self.results.text().strip() or RESULTS).expanduser()
         n = round(self.reference.value())
