@@ -95,7 +95,20 @@ class Analysis:
         return np.where(np.outer(*inside), patch, np.nan)
 
     def map_within_image(self, class_map: np.ndarray, row: int) -> np.ndarray:
-        """Return a class map (h, w) of a cluster; beyond the image it is as at the border."""
+        """Return a class map that is beyond the image as it is at the border.
+
+        Parameters
+        ----------
+        class_map : ndarray of shape (h, w)
+            Of a cluster.
+        row : int
+            Row of the cluster in the table.
+
+        Returns
+        -------
+        ndarray of shape (h, w)
+            The class map itself if it is within the image.
+        """
         inside = self._inside_image(class_map.shape, row)
         if all(axis.all() for axis in inside) or not all(axis.any() for axis in inside):
             return class_map
