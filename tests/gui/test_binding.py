@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from brightness import N_CLUSTERS, PIXEL_NM, blobs
+from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
+from matplotlib.colors import to_rgb
 
 from napari_atomicity import analyse
+from napari_atomicity.core.palette import colour_of
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.viewer.binding import binding_of, state_of
@@ -140,8 +142,9 @@ def test_hidden_labels_are_not_drawn_and_stay_hidden(analysed):
 def test_corrections_show(analysed):
     layer = analysed.points_layer("field")
     analysed.state.clusters.relabel([("field", 1)], "Pt70")
-    np.testing.assert_allclose(layer.border_color[0], [1, 1, 1, 1])
-    assert layer.face_color[0, 3] > 0
+    assert layer.border_width[0] == pytest.approx(2 * layer.border_width[1])
+    np.testing.assert_allclose(layer.border_color[0, :3], to_rgb(colour_of("Pt70", CLASSES)))
+    assert not layer.face_color[:, 3].any(), "the cluster itself is not covered"
 
 
 def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):

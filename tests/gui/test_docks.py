@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
+from matplotlib.colors import to_rgb
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_atomicity.core import palette
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui import tasks
@@ -159,7 +161,8 @@ def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, 
     QApplication.processEvents()
     row = next(r for r in classify._rows() if r.text(0) == "aggregate")
     assert (row.text(1), row.text(3)) == ("1", "A")
-    assert str(layer.symbol[1]) == "clobber"
+    state.select(())
+    np.testing.assert_allclose(layer.border_color[1, :3], to_rgb(palette.AGGREGATE_COLOUR))
     state.select([("field", 3)])
     classify.labels.activated.emit(classify.labels.findData("aggregate"))
     QApplication.processEvents()

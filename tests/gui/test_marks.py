@@ -97,10 +97,10 @@ def test_texts_tell_corrections_from_predictions():
     assert marks.texts(found.table) == ["unknown"]
 
 
-def test_an_aggregate_has_no_confidence_and_a_mark_of_its_own():
+def test_an_aggregate_has_no_confidence_and_a_symbol_of_its_own():
     found = analysis([[1, 1]] * 3, ["Pt19", "unknown", "aggregate"])
     assert marks.texts(found.table)[2] == "aggregate"
-    assert len(set(marks.properties(found.table, 0.05, CLASSES)["symbol"])) == 3
+    assert len(set(marks.label_symbols(found.table, CLASSES))) == 3
     assert len(np.unique(marks.label_colours(found.table, CLASSES), axis=0)) == 3
 
 
@@ -121,13 +121,13 @@ def test_looks_have_a_row_per_cluster_and_differ_by_label():
     found = analysis([[1, 1]] * 3, ["Pt19", "Pt70", "Pt70"], corrected=["", "", "Pt19"])
     table = found.table
     looks = marks.properties(table, 0.05, CLASSES)
-    border, face, symbols = looks["border_color"], looks["face_color"], looks["symbol"].tolist()
-    assert border.shape == face.shape == (3, 4)
+    border, symbols = looks["border_color"], marks.label_symbols(table, CLASSES).tolist()
+    assert border.shape == (3, 4)
     assert symbols[0] != symbols[1]
     assert symbols[2] == symbols[0]
     assert not np.allclose(border[0], border[1])
-    assert border[2].tolist() == [1, 1, 1, 1]
-    assert face[:, 3].tolist() == [0, 0, 0.5]
+    assert (border[2] == border[0]).all(), "a correction keeps the colour of its label"
+    assert looks["border_width"].tolist() == [1.3, 1.3, 2.6]
 
 
 def test_marks_are_larger_than_their_clusters():

@@ -33,6 +33,7 @@ FEATURES = (
 
 # Wider than the full width at half maximum: a ring leaves the atom to be seen in it.
 _RING_PER_SIGMA = 1.6 * 2.355
+_BORDER_PX = 1.3
 # By the model, by a person, uncertain; scaled to look equally large.
 _SYMBOLS = ("disc", "square", "diamond")
 _SYMBOL_SCALES = (1.0, 0.95, 1.25)
@@ -60,7 +61,7 @@ def properties(table: pd.DataFrame, pixel_size_nm: float, colour_by: str) -> dic
     -------
     dict of str to ndarray
         ``size`` in pixels, larger than the atoms; ``symbol``; ``border_color`` and ``face_color``
-        as RGBA.
+        as RGBA; ``border_width`` in screen pixels.
     """
     by_person = table["origin"].to_numpy(object) == PERSON
     kind = np.where(table["uncertain"].to_numpy(bool), 2, by_person.astype(int))
@@ -72,6 +73,7 @@ def properties(table: pd.DataFrame, pixel_size_nm: float, colour_by: str) -> dic
         "size": size * np.array(_SYMBOL_SCALES)[kind],
         "symbol": np.array(_SYMBOLS, object)[kind],
         "border_color": np.column_stack([rgb, np.ones(len(table))]),
+        "border_width": np.full(len(table), _BORDER_PX),
         "face_color": np.column_stack([rgb, np.where(by_person, 0.2, 0.0)]),
     }
 

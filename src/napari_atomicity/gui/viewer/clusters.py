@@ -66,8 +66,8 @@ class ClusterDisplay(PointsDisplay):
 
     @property
     def busy(self) -> bool:
-        """Whether texts wait to be written."""
-        return self._text_timer.isActive()
+        """Whether texts or borders wait to be written."""
+        return super().busy or self._text_timer.isActive()
 
     # ---- from the state to the layers
     def _on_change(self, images: tuple[str, ...], columns: frozenset[str] | None) -> None:
@@ -131,6 +131,11 @@ class ClusterDisplay(PointsDisplay):
         view.layer.events.visible.connect(self._write_texts_later)
         with self._canvas.blocker():
             self._canvas.activate(view.layer)
+
+    def _fit_to_zoom(self) -> None:
+        super()._fit_to_zoom()
+        for known in self._canvas.layers.values():
+            known.fit_outlines()
 
     def on_data(self, event: Any) -> None:
         """Edit the clusters after the points of a layer were changed."""

@@ -36,6 +36,14 @@ def canvas_size(viewer: Any) -> tuple[float, float]:
     return float(height), float(width)
 
 
+def hide_selection_markers(viewer: Any, layer: Any) -> None:
+    """Hide napari's own marks of selected points, whose colour may be that of a class."""
+    window = getattr(viewer.window, "_qt_viewer", None)  # napari has no public name for it
+    visual = None if window is None else window.canvas.layer_to_visual.get(layer)
+    if visual is not None:
+        visual.node.selection_markers.visible = False
+
+
 def show_scale_bar(viewer: Any) -> None:
     """Switch the scale bar on."""
     bar = scale_bar(viewer)

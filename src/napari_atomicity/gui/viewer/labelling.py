@@ -182,10 +182,17 @@ class LabelMode(KeyMode):
                 self._bind(layer)
             if self._review is not None:
                 self._bind_keys(viewer)
+        self._fade()
         self.show_text()
+
+    def _fade(self) -> None:
+        """Fade marks during a review, so that the clusters are seen and not their labels."""
+        for known in self._canvas.layers.values():
+            known.fade(self._review is not None)
 
     def _on_layer(self, event: Any) -> None:
         self._bind(event.value)
+        self._fade()
         if isinstance(event.value, Points):
             event.value.events.mode.connect(self.show_text)
 

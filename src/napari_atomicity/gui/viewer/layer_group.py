@@ -16,7 +16,7 @@ import numpy as np
 from napari.layers import Image, Layer
 from qtpy.QtCore import QTimer
 
-from . import calibration
+from . import calibration, compat
 
 ROLE = "atomicity_role"
 """Key of ``layer.metadata`` that says which layer of which image this is."""
@@ -69,6 +69,15 @@ class LayerGroup:
     def source(self) -> Image | None:
         """The layer with the micrograph."""
         return self._source()
+
+    @property
+    def viewer(self) -> Any:
+        """The viewer; None once it is closed and deleted."""
+        return self._viewer()
+
+    def screen_px(self) -> float:
+        """Return the size of a pixel of the screen in pixels of the image."""
+        return 1 / (compat.camera(self.viewer).zoom * abs(float(self.source.scale[-1])))
 
     def derived(self) -> list[Layer]:
         """Return the layers that were made from the micrograph and are in the viewer."""

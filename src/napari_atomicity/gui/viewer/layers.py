@@ -27,7 +27,9 @@ ATOM_LAYERS = (ATOMS.name, SUPPORT.name, VACUUM)
 MAX_TEXTS_IN_VIEW = 250
 # Screen pixels per nm below which texts would lie on top of each other.
 _MIN_ZOOM_FOR_TEXT = 12.0
-_STROKE_NM = 0.03
+_STROKE_PX = 1.2
+_MAX_WIDTH_ERROR = 1.2
+_FADED = 0.35
 _NO_STROKES = np.zeros(0, int), np.zeros(0, int)
 _CLASS_MAP, _VACUUM, _OUTLINES, _TEXTS = 1, 1, 3, 5
 
@@ -70,6 +72,7 @@ class ImageLayers(LayerGroup):
         self._strokes = _NO_STROKES
         self._uncoloured = False  # strokes were written but not their colours
         self._texts: tuple[Any, ...] = ()
+        self._opacity: dict[str, float] = {}  # of layers that are faded, before
 
     def clear(self) -> None:
         """Empty the layers that were made from an analysis but keep them for the next image."""
@@ -114,7 +117,7 @@ class ImageLayers(LayerGroup):
             features.loc[indices, name] = value
         properties = {
             "size": point_style.size_px(calibration.pixel_size_nm(self.source)),
-            "symbol": "disc",
+            "border_width": self.screen_px(),
             "border_color": (1.0, 1.0, 1.0, 1.0),
             "face_color": (0.0, 0.0, 0.0, 0.0),
         }
@@ -207,22 +210,20 @@ class ImageLayers(LayerGroup):
                 with layer.events.set_data.blocker():  # it is drawn with its colours
                     layer.data = vectors
 
-    def new_outlines(self, ndim: int, stroke_px: float, visible: bool) -> None:
+    def new_outlines(self, ndim: int, visible: bool) -> None:
         """Make an empty layer for outlines.
 
         Parameters
         ----------
         ndim : int
             Number of axes of the micrograph.
-        stroke_px : float
-            Width of the strokes in pixels.
         visible : bool
             Whether the layer is shown.
         """
         layer = Vectors(
             np.zeros((0, 2, ndim), np.float32),
             vector_style="line",
-            edge_width=stroke_px,
+            edge_width=_STROKE_PX * self.screen_px(),
             edge_color="white",
             opacity=0.9,
             visible=visible,
@@ -230,6 +231,24 @@ class ImageLayers(LayerGroup):
         )
         self._strokes = _NO_STROKES
         self.insert(layer)
+
+    def fit_outlines(self) -> None:
+        """Give the outlines the same width on the screen after a zoom."""
+        layer, width = self.present("outlines"), _STROKE_PX * self.screen_px()
+        if layer is None or 1 / _MAX_WIDTH_ERROR < width / layer.edge_width < _MAX_WIDTH_ERROR:
+            return
+        with layer.events.edge_width.blocker():  # it is drawn once
+            layer.edge_width = width
+
+    def fade(self, on: bool) -> None:
+        """Fade points and outlines, so that a person sees the clusters and not their labels."""
+        for kind in (CLUSTERS.name, "outlines"):
+            layer = self.present(kind)
+            if layer is not None and on and kind not in self._opacity:
+                self._opacity[kind] = layer.opacity
+                layer.opacity = _FADED
+            elif layer is not None and not on and kind in self._opacity:
+                layer.opacity = self._opacity.pop(kind)
 
     def colour_outlines(self, ids: np.ndarray, colours: np.ndarray) -> None:
         """Colour the outlines of these clusters and make all others transparent.
@@ -306,8 +325,3 @@ class ImageLayers(LayerGroup):
                 **self.options(VACUUM, _VACUUM),
             )
             self.insert(layer)
-
-
-def stroke_px(analysis: Analysis) -> float:
-    """Return the width of the outlines in pixels."""
-    return _STROKE_NM / analysis.micrograph.calibrated()

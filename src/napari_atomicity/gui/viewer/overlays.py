@@ -15,7 +15,6 @@ from .. import tasks
 from . import point_style
 from .canvas import Canvas
 from .jobs import Engine, class_map_images, outline_strokes
-from .layers import stroke_px
 
 # The outlines of up to so many clusters are written in the turn of the edit.
 _MAX_AT_ONCE = 200
@@ -116,7 +115,7 @@ class Overlays:
             return
         if known.present("outlines") is None:
             ndim = len(analysis.micrograph.shape)
-            known.new_outlines(ndim, stroke_px(analysis), self._outlines_visible)
+            known.new_outlines(ndim, self._outlines_visible)
         ids = analysis.table["cluster_id"].to_numpy()
 
         def write() -> None:

@@ -37,7 +37,8 @@ TEXT_FEATURES = ("count", "otherwise")
 point under the mouse in its status bar."""
 ALL_FEATURES = (*FEATURES, *TEXT_FEATURES)
 
-_POINT_PER_DIAMETER = 1.5
+# A ring outside the outline: what is inside it is to be judged.
+_POINT_PER_DIAMETER = 1.4
 # An outline has a hundred corners, and napari draws each stroke: the more outlines, the fewer. Of
 # ten thousand outlines one sees no corners, and twice the strokes would take twice a turn.
 _MAX_STROKES = 40_000
@@ -45,18 +46,8 @@ _STROKES_PER_OUTLINE = (16, 64)
 _MAX_STROKES_IN_ALL = 160_000
 _MIN_STROKES = 8
 _DEFAULT_DIAMETER_NM = 1.2
-# Larger than discs, so that they are as easily told apart; the outline says where the cluster ends.
-_SYMBOL_SCALE = {
-    "diamond": 1.2,
-    "triangle_up": 1.25,
-    "triangle_down": 1.25,
-    "star": 1.35,
-    "cross": 1.25,
-    "x": 1.25,
-    "clobber": 1.25,
-}
-_CORRECTED_BORDER = (1.0, 1.0, 1.0)
-_CORRECTED_FACE_ALPHA = 0.5
+_BORDER_PX = 1.3
+_CORRECTED_BORDER_PX = 2.6
 _EXCLUDED_ALPHA = 0.3
 
 
@@ -66,21 +57,17 @@ class _LabelStyles(NamedTuple):
     labels: pd.Index
     symbols: np.ndarray
     rgb: np.ndarray
-    scales: np.ndarray
 
 
 @lru_cache(maxsize=16)
 def _label_styles(classes: tuple[str, ...]) -> _LabelStyles:
-    """Return symbol, colour and relative size of each label."""
-    known = [*palette.symbols(classes).values(), palette.UNKNOWN_SYMBOL]
-    # Points are hollow here, and a hollow disc is a ring.
-    symbols = ["disc" if symbol == "ring" else symbol for symbol in known]
+    """Return symbol and colour of each label."""
+    symbols = [*palette.symbols(classes).values(), palette.UNKNOWN_SYMBOL]
     colours = [*palette.colours(classes).values(), palette.UNKNOWN_COLOUR]
     return _LabelStyles(
         pd.Index(list(palette.symbols(classes)), dtype=object),
         np.array(symbols, object),
         np.array([to_rgb(colour) for colour in colours]),
-        np.array([_SYMBOL_SCALE.get(symbol, 1.0) for symbol in symbols]),
     )
 
 
@@ -89,8 +76,8 @@ def properties(
 ) -> dict[str, np.ndarray]:
     """Return the properties of the points: a value per cluster for each property of the layer.
 
-    Symbol and colour show the label; the border is white and the face tinted where a person has
-    given it. Excluded clusters are faint.
+    A ring outside the outline has the colour of the label. It is thicker where a person has given
+    the label, and faint for excluded clusters.
 
     Parameters
     ----------
@@ -106,21 +93,16 @@ def properties(
     Returns
     -------
     dict of str to ndarray
-        ``size`` in pixels, larger than the clusters; ``symbol``; ``border_color`` and
-        ``face_color`` as RGBA; ``shown``.
+        ``size`` in pixels, larger than the clusters; ``border_color`` as RGBA;
+        ``border_width`` in screen pixels; ``shown``.
     """
-    styles = _label_styles(tuple(classes))
-    style = styles.labels.get_indexer(table["label"])  # -1, the last one, if it is not known
     corrected = (table["label_corrected"] != "").to_numpy()
     diameter = table["diameter_nm"].fillna(_DEFAULT_DIAMETER_NM).to_numpy(float)
-    face = np.column_stack([styles.rgb[style], np.where(corrected, _CORRECTED_FACE_ALPHA, 0.0)])
-    border = np.column_stack([styles.rgb[style], np.where(excluded(table), _EXCLUDED_ALPHA, 1.0)])
-    border[corrected, :3] = _CORRECTED_BORDER
+    alpha = np.where(excluded(table), _EXCLUDED_ALPHA, 1.0)
     return {
-        "size": size_px(pixel_size_nm, np.maximum(diameter, 0.4)) * styles.scales[style],
-        "symbol": styles.symbols[style],
-        "border_color": border,
-        "face_color": face,
+        "size": size_px(pixel_size_nm, np.maximum(diameter, 0.4)),
+        "border_color": np.column_stack([label_colours(table, classes), alpha]),
+        "border_width": np.where(corrected, _CORRECTED_BORDER_PX, _BORDER_PX),
         "shown": shown(table, hidden),
     }
 
@@ -128,7 +110,14 @@ def properties(
 def label_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     """Return the colour of each cluster's label, (N, 3)."""
     styles = _label_styles(tuple(classes))
+    # -1, the last one, if it is not known
     return styles.rgb[styles.labels.get_indexer(table["label"])]
+
+
+def label_symbols(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """Return the symbol of each cluster's label."""
+    styles = _label_styles(tuple(classes))
+    return styles.symbols[styles.labels.get_indexer(table["label"])]
 
 
 def size_px(pixel_size_nm: float, diameter_nm: Any = _DEFAULT_DIAMETER_NM) -> Any:

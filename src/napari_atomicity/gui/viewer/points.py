@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points
 
-from . import atom_style, calibration, point_style
+from . import atom_style, compat, point_style
 from .layer_group import LayerGroup
 from .places import pixel_at
 
@@ -29,9 +29,8 @@ class PointsKind:
         Column of the table that identifies a point.
     features : tuple of str
         Names of the features of the points.
-    border_nm, selected_nm : float
-        Width of the borders of points and of selected points. napari's own highlight is a thin
-        line of one colour, which may be that of the point.
+    selected_px : float
+        Width of the borders of selected points in screen pixels.
     reach_px : float
         A click selects a point within this distance in screen pixels, even if it is smaller.
     """
@@ -40,13 +39,16 @@ class PointsKind:
     position: int
     id_column: str
     features: tuple[str, ...]
-    border_nm: float
-    selected_nm: float
+    selected_px: float
     reach_px: float = 0.0
 
 
-CLUSTERS = PointsKind("clusters", 4, "cluster_id", point_style.ALL_FEATURES, 0.07, 0.16)
-ATOMS = PointsKind("atoms", 6, "atom_id", atom_style.FEATURES, 0.03, 0.07, reach_px=6)
+CLUSTERS = PointsKind("clusters", 4, "cluster_id", point_style.ALL_FEATURES, 3.0)
+ATOMS = PointsKind("atoms", 6, "atom_id", atom_style.FEATURES, 2.5, reach_px=6)
+SELECTION_COLOUR = (1.0, 1.0, 1.0)
+"""Border of selected points; no class has this colour."""
+# The borders are written again once their width on the screen is wrong by this factor.
+_MAX_WIDTH_ERROR = 1.2
 
 
 class PointsView:
@@ -70,6 +72,9 @@ class PointsView:
         self._on_created = on_created
         self.pixel_size_nm = float("nan")
         """Pixel size of the table that was written last."""
+        self._border_color = np.zeros((0, 4))
+        self._border_px = np.zeros(0)
+        self._screen_px = 1.0  # a pixel of the screen in pixels of the image
 
     @property
     def layer(self) -> Points | None:
@@ -83,12 +88,13 @@ class PointsView:
             np.zeros((0, source.ndim)),
             face_color="transparent",
             border_color="white",
-            border_width=self.kind.border_nm / (calibration.pixel_size_nm(source) or 1.0),
+            border_width=1.0,
             border_width_is_relative=False,
             features={name: [] for name in self.kind.features},
             **self._group.options(self.kind.name, self.kind.position),
         )
         self._group.insert(layer)
+        compat.hide_selection_markers(self._group.viewer, layer)
         self._on_created(self)
         return layer
 
@@ -113,7 +119,8 @@ class PointsView:
         features : DataFrame
             Features of the points.
         properties : mapping of str to ndarray
-            Property of the layer, such as ``symbol`` → a value per point.
+            Property of the layer, such as ``symbol`` → a value per point; ``border_width`` in
+            screen pixels.
         pixel_size_nm : float
             Pixel size of the table in nm.
 
@@ -127,15 +134,17 @@ class PointsView:
         # A copy that can be written to: napari moves points in place.
         data = table[["frame", "y_px", "x_px"][-layer.ndim :]].to_numpy(float, copy=True)
         moved = not np.array_equal(layer.data, data)
+        self._border_color = properties["border_color"]
+        self._border_px = properties["border_width"]
+        self._measure_screen()
         with self._group.blocker():
             if moved:
                 layer.selected_data.replace_selection(())
                 with layer.events.set_data.blocker():  # it is drawn when all is written
                     layer.data = data
-                width = np.full(len(data), self.kind.border_nm / pixel_size_nm)
-                properties = {**properties, "border_width": width}
             layer.features = features
-            changed = _write_properties(layer, properties)
+            chosen = np.isin(np.arange(len(data)), list(layer.selected_data))
+            changed = _write_properties(layer, {**properties, **self._borders(chosen)})
             if changed or moved:
                 _draw(layer, thumbnail="face_color" in changed)
         return moved
@@ -145,18 +154,40 @@ class PointsView:
         layer = self.layer
         if layer is None:
             return
-        pixel_size_nm = calibration.pixel_size_nm(layer)
         chosen = np.isin(self.ids(), list(ids))
         indices = set(np.flatnonzero(chosen).tolist())
         with self._group.blocker():
             changed = indices != set(layer.selected_data)
             # Not by assignment: napari would look for what thousands of points have in common.
             layer.selected_data.replace_selection(indices)
-            if pixel_size_nm is not None:
-                width = np.where(chosen, self.kind.selected_nm, self.kind.border_nm)
-                changed |= bool(_write_properties(layer, {"border_width": width / pixel_size_nm}))
+            if len(chosen) == len(self._border_px):  # else points were just added by hand
+                changed |= bool(_write_properties(layer, self._borders(chosen)))
             if changed:
                 _draw(layer)
+
+    def _borders(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the borders of the points; `chosen` says which are selected."""
+        color = np.array(self._border_color, float)
+        color[chosen, :3] = SELECTION_COLOUR
+        width = np.where(chosen, self.kind.selected_px, self._border_px) * self._screen_px
+        return {"border_color": color, "border_width": width}
+
+    def _measure_screen(self) -> bool:
+        """Return whether the camera has zoomed so far that borders have a wrong width."""
+        now = self._group.screen_px()
+        error = max(now / self._screen_px, self._screen_px / now)
+        if error > _MAX_WIDTH_ERROR:
+            self._screen_px = now
+        return error > _MAX_WIDTH_ERROR
+
+    def fit_borders(self) -> None:
+        """Write the borders again, after a zoom, with the same width on the screen."""
+        layer, before = self.layer, self._screen_px
+        if layer is None or not self._measure_screen():
+            return
+        layer.border_width[...] *= self._screen_px / before
+        if layer.visible:
+            layer.events.border_width()
 
     def put(self, point_id: int, place: tuple[float, float]) -> None:
         """Draw a point at (y, x) in pixels while it is dragged."""

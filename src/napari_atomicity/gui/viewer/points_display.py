@@ -6,6 +6,8 @@ from collections.abc import Iterable, Set
 from functools import partial
 from typing import Any
 
+from qtpy.QtCore import QTimer
+
 from ...state.atom_store import AtomStore
 from ...state.window_state import WindowState
 from . import compat
@@ -16,6 +18,8 @@ Key = tuple[str, int]
 """Image and id of a cluster or atom."""
 # Up to so many points are selected in the turn in which they are written.
 _MAX_SELECTED_AT_ONCE = 1000
+# Borders are written once a movement of the camera has ended.
+_ZOOM_DELAY_MS = 60
 
 
 class PointsDisplay:
@@ -38,6 +42,11 @@ class PointsDisplay:
         self._state = canvas.state
         self._kind = kind
         self._owner = owner
+        self._zoom_timer = QTimer()
+        self._zoom_timer.setSingleShot(True)
+        self._zoom_timer.setInterval(_ZOOM_DELAY_MS)
+        self._zoom_timer.timeout.connect(self._fit_to_zoom)
+        compat.camera(canvas.viewer).events.zoom.connect(self._on_zoom)
         canvas.points_created.connect(self._on_created)
         owner.selection_changed.connect(self._on_selection)
 
@@ -53,6 +62,20 @@ class PointsDisplay:
     def on_data(self, event: Any) -> None:
         """Edit the state after the points of a layer were changed."""
         raise NotImplementedError
+
+    # ---- zoom
+    @property
+    def busy(self) -> bool:
+        """Whether what depends on the zoom waits to be written."""
+        return self._zoom_timer.isActive()
+
+    def _on_zoom(self, event: Any) -> None:
+        self._zoom_timer.start()
+
+    def _fit_to_zoom(self) -> None:
+        """Give the borders their width on the screen."""
+        for known in self._canvas.layers.values():
+            known.points[self._kind].fit_borders()
 
     # ---- selection
     def selected_of(self, image: str) -> set[int]:
