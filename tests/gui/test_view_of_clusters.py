@@ -10,6 +10,7 @@ from synthetic import CLASSES, PIXEL_SIZE_NM, made_up
 from napari_atomicity.core.palette import colours
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.texts import place_boxes
 from napari_atomicity.state.review_queue import queue_of
 from napari_atomicity.state.reviewing import Reviewing
 
@@ -86,3 +87,62 @@ def test_marks_are_faded_during_a_review(shown, binding, points):
     assert points.opacity < 0.5 > outlines.opacity
     binding.label_mode.end_review()
     assert (points.opacity, outlines.opacity) == before
+
+
+# ---- texts
+def boxes_of(layer, viewer) -> np.ndarray:
+    """Low and high corners (N, 2, 2) of the texts in screen pixels, with their symbols."""
+    widths = np.array([len(t) * 7.6 + 12 for t in layer.text.values])
+    place = on_screen(viewer, layer.data[:, -2:])
+    low = place - [8, 4.5]
+    return np.stack([low, np.column_stack([place[:, 0] + 8, low[:, 1] + widths])], axis=1)
+
+
+def test_texts_overlap_neither_texts_nor_clusters(shown, points):
+    texts = shown.layers[f"{FIELD} texts"]
+    assert 3 < len(texts.data) < len(points.data), "fewer than the clusters"
+    low, high = boxes_of(texts, shown).swapaxes(0, 1)
+    overlap = ((low[:, None] + 1 < high) & (low < high[:, None] - 1)).all(axis=2)
+    assert overlap.sum() == len(low), "each with itself only"
+    centres, radii = on_screen(shown, points.data), on_screen(shown, points.size) / 2
+    nearest = np.clip(centres, (low + 1)[:, None], (high - 1)[:, None])
+    assert (np.hypot(*(nearest - centres).transpose(2, 0, 1)) > radii - 1).all()
+
+
+def test_the_text_of_the_first_is_placed_where_there_is_room_for_one():
+    view = np.zeros(2), np.array([20.0, 140.0]), np.zeros(2), np.array([20.0, 140.0])
+    centres, radii, sizes = np.array([[10.0, 10.0], [10.0, 130.0]]), np.full(2, 5.0), [[10, 80]] * 2
+    for first, second in ((0, 1), (1, 0)):
+        placed = place_boxes(centres, radii, np.array(sizes), [first, second], view)
+        assert list(placed) == [first]
+
+
+def test_the_text_of_a_selected_cluster_comes_first(binding):
+    binding.state.select([(FIELD, 30)])
+    wanted: list[int] = []
+    view = binding._canvas.layers[FIELD].texts
+    with pytest.MonkeyPatch.context() as patch:
+        name = "napari_atomicity.gui.viewer.texts.place_boxes"
+        patch.setattr(name, lambda *args: wanted.extend(args[3]) or {})
+        view.write(binding.state.table(FIELD), CLASSES)
+    assert wanted[0] == 29
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_texts_contrast_with_what_lies_below(shown, binding, points, settle, theme):
+    shown.theme = theme
+    compat.camera(shown).zoom *= 0.9
+    settle(shown)
+    texts = shown.layers[f"{FIELD} texts"]
+    low, high = boxes_of(texts, shown).swapaxes(0, 1)
+    edge = on_screen(shown, 256)
+    inside = (low > -1).all(axis=1) & (high < edge + 1).all(axis=1)
+    colours = texts.text.color.array[:, :3]
+    assert inside.any()
+    assert (colours[inside] == 1).all(), "white on a dark image"
+    assert (colours[~inside] == (theme == "dark")).all(), "outside it as the theme says"
+    source = shown.layers[FIELD]
+    source.contrast_limits = (-1000, 1)  # a bright image
+    compat.camera(shown).zoom *= 1.1
+    settle(shown)
+    assert (texts.text.color.array[:, :3].sum(axis=1) == 0).any()

@@ -61,7 +61,9 @@ class ClusterDisplay(PointsDisplay):
         self._text_timer.timeout.connect(self._write_texts)
         canvas.viewer.dims.events.current_step.connect(self._write_texts_later)
         compat.camera(canvas.viewer).events.connect(self._write_texts_later)
+        canvas.viewer.events.theme.connect(self._write_texts_later)
         canvas.state.changed.connect(self._on_change)
+        canvas.state.selection_changed.connect(self._write_texts_later)
         manual_editing.refused.connect(self.refresh)
 
     @property
@@ -149,7 +151,7 @@ class ClusterDisplay(PointsDisplay):
 
     def _write_texts(self) -> None:
         for image, known in self._canvas.layers.items():
-            known.write_texts(self._state.table(image))
+            known.texts.write(self._state.table(image), self._state.classes())
 
     def select_at(self, world: Any, extend: bool = False) -> bool:
         """Select the cluster at a place of the scene, and return whether there is one."""

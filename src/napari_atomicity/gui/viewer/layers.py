@@ -1,8 +1,4 @@
-"""What the layers of one image show of its clusters and atoms, written while events are blocked.
-
-The texts have a layer of their own because napari lays out every text of a layer at each
-change of it, also the empty ones: thousands of points would make every click wait.
-"""
+"""What the layers of one image show of its clusters and atoms, written while events are blocked."""
 
 from __future__ import annotations
 
@@ -11,27 +7,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.layers import Image, Points, Vectors
+from napari.layers import Image, Vectors
 from napari.utils import Colormap
 
 from ...models.analysis import Analysis
-from . import calibration, compat, point_style
+from . import calibration, point_style
 from .layer_group import EventBlocker, LayerGroup
 from .points import ATOMS, CLUSTERS, PointsView
 from .polygons import REGIONS, SUPPORT, VACUUM_COLOUR, PolygonLayer
+from .texts import TextLayer
 
 CLASS_MAP_COLOURMAPS = {"raw": "bop orange", "LCN": "bop blue"}
 VACUUM = "vacuum"
 ATOM_LAYERS = (ATOMS.name, SUPPORT.name, VACUUM)
 """Kinds of the layers that show atoms; the others show clusters."""
-MAX_TEXTS_IN_VIEW = 250
-# Screen pixels per nm below which texts would lie on top of each other.
-_MIN_ZOOM_FOR_TEXT = 12.0
 _STROKE_PX = 1.2
 _MAX_WIDTH_ERROR = 1.2
 _FADED = 0.35
 _NO_STROKES = np.zeros(0, int), np.zeros(0, int)
-_CLASS_MAP, _VACUUM, _OUTLINES, _TEXTS = 1, 1, 3, 5
+_CLASS_MAP, _VACUUM, _OUTLINES = 1, 1, 3
 
 
 class ImageLayers(LayerGroup):
@@ -56,6 +50,8 @@ class ImageLayers(LayerGroup):
         Views of the clusters and of the atoms.
     polygons : dict of PolygonKind to PolygonLayer
         Excluded regions, and corrections of the support.
+    texts : TextLayer
+        Labels beside the clusters.
     """
 
     def __init__(
@@ -68,16 +64,17 @@ class ImageLayers(LayerGroup):
     ) -> None:
         super().__init__(image, source, viewer, blocker)
         self.points = {kind: PointsView(self, kind, on_points) for kind in (CLUSTERS, ATOMS)}
+        self.texts = TextLayer(self, self.points[CLUSTERS])
         self.polygons = {kind: PolygonLayer(self, kind) for kind in (REGIONS, SUPPORT)}
         self._strokes = _NO_STROKES
         self._uncoloured = False  # strokes were written but not their colours
-        self._texts: tuple[Any, ...] = ()
         self._opacity: dict[str, float] = {}  # of layers that are faded, before
 
     def clear(self) -> None:
         """Empty the layers that were made from an analysis but keep them for the next image."""
         super().clear()
-        self._texts, self._strokes = (), _NO_STROKES
+        self.texts.clear()
+        self._strokes = _NO_STROKES
 
     # ---- clusters
     def write_clusters(
@@ -127,66 +124,6 @@ class ImageLayers(LayerGroup):
                 values = np.array(getattr(layer, name))
                 values[indices] = value
                 setattr(layer, name, values)
-
-    # ---- texts
-    def write_texts(self, table: pd.DataFrame) -> None:
-        """Write ``Pt41 0.93`` beside the clusters in view, if the text is legible."""
-        points = self.points[CLUSTERS].layer
-        if points is None or len(table) != len(points.data):
-            return
-        rows = np.flatnonzero(self._legible(points, table))
-        texts = point_style.texts(table.iloc[rows])
-        places, size = points.data[rows], np.asarray(points.size)[rows]
-        # Beside the mark: its right end at half height.
-        places[:, -1] += 0.5 * size
-        layer, now = self.present("texts"), (texts, places.tolist())
-        if now == self._texts and layer is not None:
-            return
-        self._texts = now
-        layer = layer or self._new_texts(points.ndim)
-        with self.blocker():
-            # Never more texts than points, not even between two assignments.
-            layer.text = {"string": {"constant": ""}}
-            layer.data = places
-            if texts:
-                layer.text = {
-                    "string": texts,
-                    "size": 8,
-                    "color": "white",
-                    "anchor": "lower_left",
-                }
-
-    def _new_texts(self, ndim: int) -> Points:
-        layer = Points(
-            np.zeros((0, ndim)),
-            size=1e-3,
-            face_color="transparent",
-            # However small a point is, napari draws its border.
-            border_color="transparent",
-            border_width=0,
-            **self.options("texts", _TEXTS),
-        )
-        layer.editable = False
-        self.insert(layer)
-        return layer
-
-    def _legible(self, points: Points, table: pd.DataFrame) -> np.ndarray:
-        """Return which rows are in view and large enough for a legible text."""
-        viewer = self._viewer()
-        nothing = np.zeros(len(table), bool)
-        camera, pixel_size_nm = compat.camera(viewer), self.points[CLUSTERS].pixel_size_nm
-        if not len(table) or not points.visible:
-            return nothing
-        scale = np.abs(np.asarray(points.scale[-2:], float))
-        if camera.zoom * scale[0] / pixel_size_nm < _MIN_ZOOM_FOR_TEXT:
-            return nothing
-        half = np.array(compat.canvas_size(viewer)) / camera.zoom / 2
-        centre = np.asarray(camera.center[-2:], float)
-        world = table[["y_px", "x_px"]].to_numpy(float) * scale + np.asarray(points.translate[-2:])
-        seen = (np.abs(world - centre) <= half).all(axis=1) & np.asarray(points.shown, bool)
-        if points.ndim == 3:
-            seen &= table["frame"].to_numpy() == viewer.dims.current_step[0]
-        return seen if seen.sum() <= MAX_TEXTS_IN_VIEW else nothing
 
     # ---- outlines
     def write_outlines(self, vectors: np.ndarray, rows: np.ndarray, ids: np.ndarray) -> None:

@@ -1,0 +1,229 @@
+"""Texts beside the clusters in view, such as ``Pt41 0.93``, that cover no cluster and no text.
+
+The texts have a layer of their own because napari lays out every text of a layer at each
+change of it, also the empty ones: thousands of points would make every click wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_rgba
+from napari.layers import Points
+from napari.utils.theme import get_theme
+
+from . import compat, point_style
+from .layer_group import LayerGroup
+from .points import PointsView
+
+MAX_TEXTS_IN_VIEW = 250
+# Screen pixels per nm below which texts would lie on top of each other.
+_MIN_ZOOM_FOR_TEXT = 12.0
+_POSITION = 5
+_FONT_SIZE = 8
+# Of the font size above, in screen pixels, and of the symbol in front of a text.
+_CHARACTER_PX, _LINE_PX, _SYMBOL_PX = 7.6, 16.0, 9.0
+_GAP_PX = 3.0
+Corners = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+
+
+def place_boxes(
+    centres: np.ndarray, radii: np.ndarray, sizes: np.ndarray, wanted: Sequence[int], view: Corners
+) -> dict[int, np.ndarray]:
+    """Place a box beside each cluster so that none covers a box, a cluster or the image's edge.
+
+    Parameters
+    ----------
+    centres : ndarray of shape (n_clusters, 2)
+        Centres (y, x) of the clusters in screen pixels.
+    radii : ndarray of shape (n_clusters,)
+        Radii of the rings round the clusters in screen pixels.
+    sizes : ndarray of shape (n_clusters, 2)
+        Height and width of the boxes in screen pixels.
+    wanted : sequence of int
+        Clusters that get a box, the most important first.
+    view : tuple of ndarray
+        Low and high corner of the view, and of the image, in screen pixels.
+
+    Returns
+    -------
+    dict of int to ndarray
+        Centre (y, x) of each box that has a place.
+    """
+    view_low, view_high, image_low, image_high = view
+    # Above and below the middle of the box, and left and right of it.
+    sides = np.array([[0, 1], [0, -1], [-1, 0], [1, 0]], float)
+    places: dict[int, np.ndarray] = {}
+    low, high = np.empty((len(wanted), 2)), np.empty((len(wanted), 2))
+    for i in wanted:
+        half = sizes[i] / 2
+        for side in sides:
+            centre = centres[i] + side * (radii[i] + _GAP_PX + half)
+            a, b, n = centre - half, centre + half, len(places)
+            inside = (a >= image_low).all() and (b <= image_high).all()
+            outside = (b < image_low).any() or (a > image_high).any()
+            if not (inside or outside) or (a < view_low).any() or (b > view_high).any():
+                continue
+            if ((a < high[:n]) & (b > low[:n])).all(axis=1).any():
+                continue
+            nearest = np.clip(centres, a, b) - centres
+            if (np.hypot(*nearest.T) < radii).any():
+                continue
+            low[n], high[n], places[i] = a, b, centre
+            break
+    return places
+
+
+class TextLayer:
+    """The layer ``<image> texts``.
+
+    Parameters
+    ----------
+    group : LayerGroup
+        All layers of the image.
+    points : PointsView
+        The clusters.
+    """
+
+    def __init__(self, group: LayerGroup, points: PointsView) -> None:
+        self._group = group
+        self._points = points
+        self._written: tuple[Any, ...] = ()
+
+    def clear(self) -> None:
+        """Forget what was written."""
+        self._written = ()
+
+    def write(self, table: pd.DataFrame, classes: list[str]) -> None:
+        """Write the texts beside the clusters in view, if they are legible.
+
+        Parameters
+        ----------
+        table : DataFrame
+            Cluster table; its rows are the points.
+        classes : list of str
+            Classes of the model, in the order of their colours.
+        """
+        points = self._points.layer
+        if points is None or len(table) != len(points.data):
+            return
+        rows = np.flatnonzero(self._legible(points, table))
+        texts = np.array(point_style.texts(table.iloc[rows]), object)
+        placed = self._place(points, rows, texts)
+        chosen = np.array(sorted(placed), int)
+        rows, texts = rows[chosen], texts[chosen].tolist()
+        boxes = np.array([placed[i] for i in chosen]).reshape(-1, 2)
+        colours = self._contrasting(points, rows, boxes)
+        layer = self._group.present("texts")
+        now = (texts, boxes.tolist(), colours.tolist(), self._group.screen_px())
+        if now == self._written and layer is not None:
+            return
+        self._written = now
+        self._draw(layer or self._create(points.ndim), texts, boxes, colours, table.iloc[rows],
+                   classes)  # fmt: skip
+
+    def _draw(
+        self,
+        layer: Points,
+        texts: list[str],
+        boxes: np.ndarray,
+        colours: np.ndarray,
+        table: pd.DataFrame,
+        classes: list[str],
+    ) -> None:
+        screen_px, widths = self._group.screen_px(), np.array([len(t) for t in texts])
+        places = boxes * screen_px
+        # A point is the symbol in front of its text.
+        places[:, 1] -= screen_px * (widths * _CHARACTER_PX + _GAP_PX) / 2
+        if layer.ndim == 3:
+            places = np.column_stack([table["frame"].to_numpy(float), places])
+        with self._group.blocker():
+            # Never more texts than points, not even between two assignments.
+            layer.text = {"string": {"constant": ""}}
+            layer.data = places
+            if not texts:
+                return
+            layer.size = _SYMBOL_PX * screen_px
+            layer.symbol = point_style.label_symbols(table, classes).tolist()
+            layer.face_color = point_style.label_colours(table, classes)
+            offset = np.array([-_LINE_PX / 2, _SYMBOL_PX / 2 + _GAP_PX]) * screen_px
+            layer.text = {
+                "string": texts,
+                "size": _FONT_SIZE,
+                "color": colours,
+                "anchor": "lower_left",
+                "translation": [0.0] * (layer.ndim - 2) + offset.tolist(),
+            }
+
+    def _create(self, ndim: int) -> Points:
+        layer = Points(
+            np.zeros((0, ndim)),
+            # However small a point is, napari draws its border.
+            border_color="transparent",
+            border_width=0,
+            **self._group.options("texts", _POSITION),
+        )
+        layer.editable = False
+        self._group.insert(layer)
+        return layer
+
+    def _legible(self, points: Points, table: pd.DataFrame) -> np.ndarray:
+        """Return which rows are in view and large enough for a legible text."""
+        nothing = np.zeros(len(table), bool)
+        if not len(table) or not points.visible:
+            return nothing
+        if 1 / (self._group.screen_px() * self._points.pixel_size_nm) < _MIN_ZOOM_FOR_TEXT:
+            return nothing
+        low, high = self._view_px(points)
+        place = table[["y_px", "x_px"]].to_numpy(float)
+        seen = ((place >= low) & (place <= high)).all(axis=1) & np.asarray(points.shown, bool)
+        if points.ndim == 3:
+            seen &= table["frame"].to_numpy() == self._group.viewer.dims.current_step[0]
+        return seen if seen.sum() <= MAX_TEXTS_IN_VIEW else nothing
+
+    def _view_px(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
+        """Return the low and the high corner of the view in pixels of the image."""
+        viewer, scale = self._group.viewer, np.abs(np.asarray(points.scale[-2:], float))
+        camera = compat.camera(viewer)
+        half = np.array(compat.canvas_size(viewer)) / camera.zoom / 2 / scale
+        shift = np.asarray(points.translate[-2:], float)
+        centre = (np.asarray(camera.center[-2:], float) - shift) / scale
+        return centre - half, centre + half
+
+    def _place(self, points: Points, rows: np.ndarray, texts: np.ndarray) -> dict[int, np.ndarray]:
+        """Return the centre of each text that has a place, in screen pixels from pixel (0, 0)."""
+        screen_px, shape = self._group.screen_px(), np.array(self._group.source.data.shape[-2:])
+        selected = np.isin(rows, list(points.selected_data))
+        wanted = [i for i in np.argsort(~selected, kind="stable").tolist() if texts[i]]
+        widths = [len(t) * _CHARACTER_PX + _SYMBOL_PX + _GAP_PX for t in texts]
+        sizes = np.column_stack([np.full(len(texts), _LINE_PX), widths])
+        radii = np.asarray(points.size)[rows] / 2 / screen_px
+        low, high = self._view_px(points)
+        view = low / screen_px, high / screen_px, np.full(2, -0.5) / screen_px, shape / screen_px
+        return place_boxes(points.data[rows, -2:] / screen_px, radii, sizes, wanted, view)
+
+    def _contrasting(self, points: Points, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Return black or white for each text, (N, 4), whichever differs from what lies below."""
+        source = self._group.source
+        background = get_theme(self._group.viewer.theme).canvas.as_rgb_tuple()
+        luminance = np.full(len(rows), np.array(background[:3]) @ _LUMINANCE / 255)
+        for i, (y, x) in enumerate(np.round(boxes * self._group.screen_px()).astype(int)):
+            if 0 <= y < source.data.shape[-2] and 0 <= x < source.data.shape[-1]:
+                luminance[i] = self._luminance_at(points.data[rows[i]], y, x)
+        return np.where(luminance[:, None] < 0.5, to_rgba("white"), to_rgba("black"))
+
+    def _luminance_at(self, point: np.ndarray, y: int, x: int) -> float:
+        """Return the luminance of the image around a pixel of the frame of a point."""
+        source = self._group.source
+        if not isinstance(source.data, np.ndarray):  # other arrays would read their file
+            return 0.0
+        frame = source.data[round(float(point[0]))] if source.ndim == 3 else source.data
+        half = max(1, round(_LINE_PX / 2 * self._group.screen_px()))
+        window = frame[max(y - half, 0) : y + half, max(x - half, 0) : x + half]
+        low, high = source.contrast_limits
+        grey = np.clip([(float(window.mean()) - low) / (high - low)], 0, 1)
+        return float(source.colormap.map(grey)[0, :3] @ _LUMINANCE)
