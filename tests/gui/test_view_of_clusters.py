@@ -146,3 +146,15 @@ def test_texts_contrast_with_what_lies_below(shown, binding, points, settle, the
     compat.camera(shown).zoom *= 1.1
     settle(shown)
     assert (texts.text.color.array[:, :3].sum(axis=1) == 0).any()
+
+
+# ---- surroundings
+@pytest.mark.parametrize("factor", [0.02, 50.0])
+def test_show_in_image_keeps_the_surroundings_in_view(shown, binding, factor):
+    table = binding.state.table(FIELD)
+    compat.camera(shown).zoom *= factor
+    binding.state.request_focus((FIELD, 3))
+    view_nm = min(compat.canvas_size(shown)) / compat.camera(shown).zoom
+    assert 4 * table["diameter_nm"].iloc[2] <= view_nm <= 12.1
+    centre = np.array(compat.camera(shown).center[-2:])
+    np.testing.assert_allclose(centre, table[["y_nm", "x_nm"]].iloc[2], atol=0.01)

@@ -13,11 +13,13 @@ from napari.layers import Image
 from . import calibration, compat
 
 _CLICK_PX = 4
-_FOCUS_NM = 8.0
+# The view is at least and at most as wide as this and as so many diameters.
+_VIEW_NM = (5.0, 12.0)
+_VIEW_DIAMETERS = (4.0, 8.0)
 
 
 def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
-    """Centre the view on a cluster or atom and zoom in.
+    """Centre the view on a cluster or atom and zoom so that its surroundings are in view.
 
     Parameters
     ----------
@@ -26,7 +28,8 @@ def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
     source : napari.layers.Image
         Layer of the image.
     cluster : Series
-        Row of a table with ``y_px``, ``x_px`` and, for a stack, ``frame``.
+        Row of a table with ``y_px``, ``x_px``, for a stack ``frame``, and ``diameter_nm`` of a
+        cluster.
     """
     point = [cluster["y_px"], cluster["x_px"]]
     if source.ndim == 3:
@@ -37,8 +40,10 @@ def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
     pixel_size_nm = calibration.pixel_size_nm(source)
     if pixel_size_nm is not None:
         world_per_nm = abs(float(source.scale[-1])) / pixel_size_nm
-        near_enough = min(compat.canvas_size(viewer)) / (_FOCUS_NM * world_per_nm)
-        camera.zoom = max(camera.zoom, near_enough)
+        diameter_nm = float(np.nan_to_num(cluster.get("diameter_nm", 0.0)))
+        least, most = np.maximum(_VIEW_NM, np.array(_VIEW_DIAMETERS) * diameter_nm)
+        zoom_per_nm = min(compat.canvas_size(viewer)) / world_per_nm
+        camera.zoom = float(np.clip(camera.zoom, zoom_per_nm / most, zoom_per_nm / least))
 
 
 class ClickSelects:
