@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from synthetic import CLASSES, PIXEL_SIZE_NM, made_up
 
 from napari_atomicity.core.palette import colours
+from napari_atomicity.gui.docks.explain.dock import Explain
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.point_style import class_map_image, class_map_scale
 from napari_atomicity.gui.viewer.texts import place_boxes
 from napari_atomicity.state.review_queue import queue_of
 from napari_atomicity.state.reviewing import Reviewing
@@ -158,3 +162,53 @@ def test_show_in_image_keeps_the_surroundings_in_view(shown, binding, factor):
     assert 4 * table["diameter_nm"].iloc[2] <= view_nm <= 12.1
     centre = np.array(compat.camera(shown).center[-2:])
     np.testing.assert_allclose(centre, table[["y_nm", "x_nm"]].iloc[2], atol=0.01)
+
+
+# ---- class maps
+def test_class_maps_have_one_scale_so_that_empty_support_stays_dark(shown, binding):
+    found = made_up(30)
+    maps = {c: m.copy() for c, m in found.class_maps.items()}
+    for values in maps.values():
+        values[0] *= 0.02
+    faint = replace(found, class_maps=maps)
+    image = class_map_image(faint, maps["raw"], class_map_scale(faint))
+    y, x = faint.table[["y_px", "x_px"]].round().astype(int).to_numpy().T
+    alone = np.hypot(y[1:] - y[0], x[1:] - x[0]).min() > 20
+    assert not alone or image[y[0], x[0]] < 0.1
+    assert image.max() == 1 and np.median(image[y[1:], x[1:]]) > 0.7
+
+
+def test_explain_and_a_key_show_and_hide_class_maps(shown, binding, qtbot):
+    dock = Explain(shown)
+    shown.window.add_dock_widget(dock, name="Explain")
+    binding.state.select([(FIELD, 3)])
+    dock.update_now()
+    raw, lcn = (binding.class_map_layer(FIELD, c) for c in ("raw", "LCN"))
+    assert dock.maps_box.isChecked() and raw.visible and not lcn.visible
+    dock.maps_box.click()
+    assert not (raw.visible or lcn.visible)
+    binding.label_mode.on = True
+    binding.label_mode.press("C")
+    assert raw.visible and not lcn.visible, "what was visible before"
+    dock.update_now()
+    assert dock.maps_box.isChecked()
+
+
+def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle, monkeypatch):
+    class Model:
+        def class_maps(self, patches, label, *, symmetries=False):
+            return {c: np.ones((len(p), 14, 14), np.float32) for c, p in patches.items()}
+
+    monkeypatch.setattr("napari_atomicity.gui.viewer.jobs.classifier_of", lambda analysis: Model())
+    raw, overlay = binding.class_map_layer(FIELD, "raw"), compat.text_overlay(shown)
+    assert raw.name == f"{FIELD} class map raw"
+    binding.state.explained_class = "Pt55"
+    settle(shown)
+    assert binding.class_map_layer(FIELD, "raw") is raw
+    assert raw.name == f"{FIELD} class map raw of Pt55"
+    assert overlay.visible and "Class maps of Pt55" in overlay.text
+    binding.class_maps_visible = False
+    assert "Class maps" not in overlay.text or not overlay.visible
+    binding.state.explained_class = None
+    settle(shown)
+    assert raw.name == f"{FIELD} class map raw"

@@ -99,6 +99,12 @@ LABEL_MODE: tuple[Shortcut, ...] = (
         "next",
         lambda actions, key: actions.next(),
     ),
+    Shortcut(
+        ("C",),
+        "show or hide the class maps",
+        "class maps",
+        lambda actions, key: actions.toggle_class_maps(),
+    ),
     Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
 )
 """Bound to the points layers of clusters while label mode is on."""
@@ -160,6 +166,12 @@ REVIEW: tuple[Shortcut, ...] = (
     ),
     Shortcut(_REDO, "redo", "redo", lambda actions, key: actions.redo()),
     Shortcut(("Escape",), "end the review", "end", lambda actions, key: actions.end()),
+    Shortcut(
+        ("C",),
+        "show or hide the class maps",
+        "class maps",
+        lambda actions, key: actions.toggle_class_maps(),
+    ),
     Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
 )
 """Bound to the whole canvas during a review, except in layers in which a person draws."""

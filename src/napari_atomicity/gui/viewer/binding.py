@@ -125,6 +125,7 @@ class Binding:
                 "selection_changed": state.selection_changed,
                 "project_changed": state.project_changed,
                 "annotator_changed": state.annotator_changed,
+                "class_maps_changed": canvas.class_maps_changed,
                 "explained_class_changed": state.explained_class_changed,
                 "saved_changed": state.saved_changed,
                 "atoms_changed": state.atoms.changed,
@@ -298,6 +299,15 @@ class Binding:
     @outlines_visible.setter
     def outlines_visible(self, visible: bool) -> None:
         self._overlays.outlines_visible = visible
+
+    @property
+    def class_maps_visible(self) -> bool:
+        """Whether class maps are shown over the current image."""
+        return self._canvas.class_maps_visible
+
+    @class_maps_visible.setter
+    def class_maps_visible(self, visible: bool) -> None:
+        self._canvas.class_maps_visible = visible
 
     # ---- events of viewer and state
     def _on_layers(self, event: Any) -> None:

@@ -27,6 +27,7 @@ class Canvas:
 
     Signals: ``layers_changed()`` when Image layers are added, removed, renamed or calibrated;
     ``image_activated(layer)`` when an Image layer that may hold a micrograph becomes active;
+    ``class_maps_changed()`` when class maps are written, shown or hidden;
     ``points_created(view)`` when an image gets a layer with points; ``image_detached(image)`` when
     an image loses its layers.
 
@@ -46,6 +47,7 @@ class Canvas:
 
     layers_changed = Signal()
     image_activated = Signal(object)
+    class_maps_changed = Signal()
     points_created = Signal(object)
     image_detached = Signal(str)
 
@@ -118,6 +120,23 @@ class Canvas:
             return []
         made = [(layer.metadata[ROLE]["kind"], layer) for layer in known.derived()]
         return [("image", known.source), *made] if known.source is not None else made
+
+    # ---- class maps
+    @property
+    def class_maps_visible(self) -> bool:
+        """Whether class maps are shown over the current image."""
+        known = self.current_layers()
+        return known is not None and any(layer.visible for layer in known.class_maps())
+
+    @class_maps_visible.setter
+    def class_maps_visible(self, visible: bool) -> None:
+        for known in self.layers.values():
+            if not known.is_hidden:
+                known.show_class_maps(visible)
+
+    def on_class_maps(self, event: Any = None) -> None:
+        """Announce that class maps were written, shown or hidden."""
+        self.class_maps_changed.emit()
 
     def source_layer(self, image: str | None) -> Image | None:
         """Return the layer that holds the micrograph."""

@@ -146,14 +146,14 @@ def class_map_images(
     -------
     dict of str to ndarray
     """
-    maps = analysis.class_maps
+    maps, scale = analysis.class_maps, point_style.class_map_scale(analysis)
     if label is not None:
         classifier = _classifier(analysis, engine)
         maps = classifier.class_maps(analysis.patches, label, symmetries=analysis.symmetries)
     out = {}
     for channel, values in maps.items():
         check(stop)
-        out[channel] = point_style.class_map_image(analysis, values)
+        out[channel] = point_style.class_map_image(analysis, values, scale)
     return out
 
 

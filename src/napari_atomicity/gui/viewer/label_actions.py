@@ -32,6 +32,10 @@ class EditActions:
         """Redo the step that was undone last."""
         self._edits.redo()
 
+    def toggle_class_maps(self) -> None:
+        """Show or hide the class maps over the image."""
+        self._edits.canvas.class_maps_visible = not self._edits.canvas.class_maps_visible
+
     def help(self) -> None:
         """Show all shortcuts."""
         show_help(self._edits.canvas.viewer)

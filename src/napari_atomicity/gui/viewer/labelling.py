@@ -115,6 +115,8 @@ class LabelMode(KeyMode):
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
         canvas.viewer.layers.selection.events.active.connect(self.show_text)
         canvas.state.changed.connect(self._on_change)
+        canvas.class_maps_changed.connect(self.show_text)
+        canvas.state.explained_class_changed.connect(self.show_text)
         canvas.state.project_changed.connect(self._on_project)
 
     def _on_change(self, images: tuple[str, ...], columns: frozenset[str] | None) -> None:
@@ -242,7 +244,16 @@ class LabelMode(KeyMode):
         text = "Label mode\n" + format_keys(self._state) if self._on else ""
         if self._review is not None:
             text = format_review(self._review)
-        return "\n".join(line for line in (self._click_text(text), text) if line)
+        lines = (self._click_text(text), text, self._class_map_text(text))
+        return "\n".join(line for line in lines if line)
+
+    def _class_map_text(self, text: str) -> str:
+        """Return of which class the class maps over the image are."""
+        label = self._state.explained_class
+        if not self._canvas.class_maps_visible or not (label or text):
+            return ""
+        key = "   C hides them" if text else ""
+        return f"Class maps of {label or 'the predicted class of each cluster'}{key}"
 
     def _click_text(self, text: str) -> str:
         """Return what a click in the image does, if the active layer has the clusters."""

@@ -12,7 +12,7 @@ from napari.utils import Colormap
 
 from ...models.analysis import Analysis
 from . import calibration, point_style
-from .layer_group import EventBlocker, LayerGroup
+from .layer_group import ROLE, EventBlocker, LayerGroup
 from .points import ATOMS, CLUSTERS, PointsView
 from .polygons import REGIONS, SUPPORT, VACUUM_COLOUR, PolygonLayer
 from .texts import TextLayer
@@ -68,6 +68,7 @@ class ImageLayers(LayerGroup):
         self.polygons = {kind: PolygonLayer(self, kind) for kind in (REGIONS, SUPPORT)}
         self._strokes = _NO_STROKES
         self._uncoloured = False  # strokes were written but not their colours
+        self._maps_before: list[str] = []  # kinds of the class maps that were visible
         self._opacity: dict[str, float] = {}  # of layers that are faded, before
 
     def clear(self) -> None:
@@ -218,12 +219,41 @@ class ImageLayers(LayerGroup):
         self._uncoloured = False
 
     # ---- class maps
-    def write_class_map(self, channel: str, data: np.ndarray) -> None:
-        """Show the class maps of a channel."""
-        layer = self.present(f"class map {channel}")
+    def class_maps(self) -> list[Image]:
+        """Return the layers of the class maps."""
+        is_map = [x.metadata[ROLE]["kind"].startswith("class map") for x in self.derived()]
+        return [x for x, yes in zip(self.derived(), is_map, strict=True) if yes]
+
+    def show_class_maps(self, on: bool) -> None:
+        """Show the class maps that were visible last, or hide all."""
+        layers = self.class_maps()
+        shown = [layer for layer in layers if layer.visible]
+        if not on:
+            self._maps_before = [layer.metadata[ROLE]["kind"] for layer in shown]
+        for i, layer in enumerate(layers):
+            kind = layer.metadata[ROLE]["kind"]
+            wanted = kind in self._maps_before if self._maps_before else i == 0
+            layer.visible = on and (layer.visible or (wanted and not shown))
+
+    def write_class_map(self, channel: str, data: np.ndarray, label: str | None = None) -> Image:
+        """Show the class maps of a channel and return their layer.
+
+        Parameters
+        ----------
+        channel : str
+            Name of the channel.
+        data : ndarray
+            Values from 0 to 1 in the shape of the micrograph.
+        label : str, optional
+            Class of all maps, which the name of the layer says; by default the class that is
+            predicted for each cluster.
+        """
+        kind = f"class map {channel}"
+        layer, name = self.present(kind), f"{self.image} {kind}" + (f" of {label}" if label else "")
         if layer is not None:
             layer.data = data
-            return
+            layer.name = name
+            return layer
         layer = Image(
             data,
             colormap=CLASS_MAP_COLOURMAPS.get(channel, "magma"),
@@ -234,9 +264,10 @@ class ImageLayers(LayerGroup):
             gamma=1.5,
             opacity=0.6,
             visible=channel == "raw",
-            **self.options(f"class map {channel}", _CLASS_MAP),
+            **{**self.options(kind, _CLASS_MAP), "name": name},
         )
         self.insert(layer)
+        return layer
 
     # ---- support
     def write_vacuum(self, support: np.ndarray | None) -> None:

@@ -163,7 +163,11 @@ class Overlays:
         if known is None or not current or computed.get("class maps") is not wanted:
             return
         (channel, data), *others = images.items()
-        known.write_class_map(channel, data)
+        is_new = known.present(f"class map {channel}") is None
+        layer = known.write_class_map(channel, data, computed["class maps"][0])
+        if is_new:
+            layer.events.visible.connect(self._canvas.on_class_maps)
+        self._canvas.on_class_maps()
         if others:  # napari is slow to make a layer: one in each turn
             self._n_maps_waiting += 1
             following = partial(self._show_next_maps, image, computed, wanted, dict(others))

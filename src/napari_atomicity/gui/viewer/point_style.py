@@ -49,6 +49,7 @@ _DEFAULT_DIAMETER_NM = 1.2
 _BORDER_PX = 1.3
 _CORRECTED_BORDER_PX = 2.6
 _EXCLUDED_ALPHA = 0.3
+_SCALE_PERCENTILE = 95
 
 
 class _LabelStyles(NamedTuple):
@@ -204,11 +205,24 @@ def outline_vectors(analysis: Analysis, ndim: int) -> tuple[np.ndarray, np.ndarr
     return vectors, index
 
 
-def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
+def class_map_scale(analysis: Analysis) -> float:
+    """Return the value at which class maps of an image are brightest, the same for all clusters.
+
+    A few clusters, whose maps are the strongest, do not determine it.
+    """
+    peaks = [
+        np.nanpercentile(np.where(np.isfinite(maps), maps, 0).max(axis=(1, 2)), _SCALE_PERCENTILE)
+        for maps in analysis.class_maps.values()
+        if maps.size
+    ]
+    return max([float(peak) for peak in peaks if peak > 0], default=1.0)
+
+
+def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = None) -> np.ndarray:
     """Return the class maps of all clusters as one image in register with the micrograph.
 
-    Each map is resampled linearly into the footprint of its patch and divided by its largest
-    value, so that faint ones can be seen too; where footprints overlap the larger value wins.
+    Each map is resampled linearly into the footprint of its patch; where footprints overlap the
+    larger value wins. All have one scale, so that empty support stays dark.
 
     Parameters
     ----------
@@ -216,12 +230,16 @@ def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
         Its micrograph, table and field of view.
     maps : ndarray of shape (n_clusters, h, w)
         A map per row of the table; values that are negative or not finite count as 0.
+    scale : float, optional
+        Value that becomes 1; by default the largest of these maps.
 
     Returns
     -------
     ndarray of float32
         Values from 0 to 1, in the shape of the micrograph.
     """
+    if scale is None:
+        scale = float(np.nanmax(maps, initial=0.0))
     shape = analysis.micrograph.shape
     out = np.zeros(shape if len(shape) == 3 else (1, *shape), np.float32)
     extent_px = analysis.field_of_view_nm / analysis.micrograph.calibrated()
@@ -230,13 +248,13 @@ def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
         if min(y, x, out.shape[1] - 1 - y, out.shape[2] - 1 - x) < extent_px / 2:
             cam = analysis.map_within_image(cam, row)
         cam = np.clip(np.nan_to_num(cam), 0, None)
-        if cam.max() <= 0:
+        if cam.max() <= 0 or scale <= 0:
             continue
         rows, down = _footprint(y, extent_px, out.shape[1], cam.shape[0])
         cols, across = _footprint(x, extent_px, out.shape[2], cam.shape[1])
         target = out[int(frame), rows, cols]
-        np.maximum(target, down @ (cam / cam.max()) @ across.T, out=target)
-    return out.reshape(shape)
+        np.maximum(target, down @ (cam / scale) @ across.T, out=target)
+    return np.minimum(out, 1.0, out=out).reshape(shape)
 
 
 def _footprint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from qtpy.QtCore import QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
+    QCheckBox,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -33,6 +35,7 @@ from ...controls.patch_view import PatchTile, PatchView
 from ...panels.dock import Dock
 from ...tasks import start
 from ...viewer.models import classifier_of
+from ...viewer.point_style import class_map_scale
 from .averages import ClassAverages
 from .facts import facts, predicted_class, probability_bars, verdict
 
@@ -94,7 +97,7 @@ class Explain(Dock):
 
     follows = (
         "changed", "images_changed", "current_changed", "selection_changed",
-        "explained_class_changed",
+        "explained_class_changed", "class_maps_changed",
     )  # fmt: skip
     scrolls = False
 
@@ -129,6 +132,7 @@ class Explain(Dock):
         self.patches = PatchView()
         body.addWidget(self.patches)
         body.addLayout(self._new_class_choice())
+        body.addWidget(self.maps_box)
         self.bars = BarChart()
         self.bars.setAccessibleName("Probabilities of the classes")
         body.addWidget(self.bars)
@@ -189,6 +193,13 @@ class Explain(Dock):
         self.class_label.setToolTip(NETWORK_PART)
         self.class_label.setBuddy(self.class_combo)
         row = QHBoxLayout()
+        self.maps_box = QCheckBox("Class maps in the image")
+        self.maps_box.setToolTip(
+            "Show class maps over the image (key C in label mode and in a review). The brighter, "
+            "the more a region supports the class; dark regions do not. One scale for all clusters "
+            "of an image. Default: on."
+        )
+        self.maps_box.clicked.connect(partial(setattr, self.binding, "class_maps_visible"))
         row.addWidget(self.class_label)
         row.addWidget(self.class_combo, 1)
         return row
@@ -255,6 +266,7 @@ class Explain(Dock):
     # ---- showing
     def refresh(self) -> None:
         self._fill_classes()
+        self.maps_box.setChecked(self.binding.class_maps_visible)
         if self._shown not in self.state.selection:
             self._shown = next(iter(self._in_order()), None)
         self._show_cluster()
@@ -298,7 +310,7 @@ class Explain(Dock):
         self._show_facts(facts(found[0].table.iloc[found[1]]) if found else [])
         if found is None:
             self._show_message(NOTHING_SELECTED)
-            for widget in (self.class_combo, self.class_label):
+            for widget in (self.class_combo, self.class_label, self.maps_box):
                 widget.setVisible(False)
             return
         analysis, row = found
@@ -349,14 +361,14 @@ class Explain(Dock):
         patches = {c: p for c, p in patches.items() if np.isfinite(p).any()}
         maps, label = self._maps(analysis, row)
         maps = {c: analysis.map_within_image(m, row) for c, m in maps.items()}
-        for widget in (self.class_combo, self.class_label, self.patches):
+        for widget in (self.class_combo, self.class_label, self.maps_box, self.patches):
             widget.setVisible(bool(patches))
         if not patches:
             self.patches.show_tiles([], 0.0)
             self._show_message(NOT_CLASSIFIED)
             return
         self._show_message("")
-        top = max((float(np.nanmax(m)) for m in maps.values() if np.isfinite(m).any()), default=0)
+        top = class_map_scale(analysis)
         tiles = []
         for channel, patch in patches.items():
             tiles.append(PatchTile(channel, patch, tooltip=_PATCH_TOOLTIPS.get(channel, "")))
@@ -368,7 +380,7 @@ class Explain(Dock):
                         maps[channel],
                         top,
                         f"Class map of {label or 'the predicted class'}: bright regions support "
-                        f"the class; one scale for all channels. {NETWORK_PART}",
+                        f"the class; one scale for all clusters. {NETWORK_PART}",
                     )
                 )
         self.patches.show_tiles(tiles, analysis.field_of_view_nm)
