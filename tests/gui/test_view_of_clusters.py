@@ -7,13 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from qtpy.QtWidgets import QPushButton
 from synthetic import CLASSES, PIXEL_SIZE_NM, made_up
 
 from napari_atomicity.core.palette import colours
 from napari_atomicity.gui.docks.explain.dock import Explain
+from napari_atomicity.gui.docks.explain.facts import facts
+from napari_atomicity.gui.docks.review.dock import Review
+from napari_atomicity.gui.gallery.model import format_tooltip
+from napari_atomicity.gui.scatter.looks import format_cluster as hovered
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.point_style import class_map_image, class_map_scale
+from napari_atomicity.gui.viewer.point_style import features as point_features
+from napari_atomicity.gui.viewer.status_line import format_cluster
 from napari_atomicity.gui.viewer.texts import place_boxes
 from napari_atomicity.state.review_queue import queue_of
 from napari_atomicity.state.reviewing import Reviewing
@@ -212,3 +219,53 @@ def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle
     binding.state.explained_class = None
     settle(shown)
     assert raw.name == f"{FIELD} class map raw"
+
+
+# ---- status line, confidence
+def status_at(layer, row: int) -> str:
+    place = layer.data[row] * PIXEL_SIZE_NM
+    return layer.get_status(place, dims_displayed=[0, 1], world=True)["coordinates"]
+
+
+def test_the_status_line_has_words_and_units(binding, points):
+    row = binding.state.table(FIELD).iloc[1]
+    status = status_at(points, 1)
+    assert f"y {row['y_nm']:.2f} nm" in status and f"cluster 2, {row['label']}" in status
+    assert f"confidence {100 * row['confidence']:.0f} %" in status
+    assert f"diameter {row['diameter_nm']:.2f} nm" in status
+    assert not [name for name in points.features if f"{name}:" in status]
+    binding.state.clusters.relabel([(FIELD, 2)], "Pt70")
+    assert "Pt70 by a person" in status_at(points, 1)
+    nothing = points.get_status((0.0, 0.0), dims_displayed=[0, 1], world=True)["coordinates"]
+    assert nothing == "y 0.00 nm, x 0.00 nm"
+
+
+def test_a_cluster_called_unknown_has_no_confidence_anywhere():
+    table = made_up(30).table
+    table.loc[1, ["label", "label_predicted", "confidence"]] = ["unknown", "unknown", 0.0]
+    row = table.iloc[1]
+    assert "Confidence" not in [name for name, *_ in facts(row)]
+    for text in (format_tooltip(row), hovered(row)):
+        assert "unknown" in text and "0.00" not in text and "0 %" not in text
+    known = point_features(table).iloc[1]
+    assert "unknown" in format_cluster(known) and "%" not in format_cluster(known)
+
+
+# ---- review
+def test_buttons_of_the_review_do_not_move_between_answers(shown, binding, qtbot):
+    dock = Review(shown)
+    shown.window.add_dock_widget(dock, name="Review")
+    table = binding.state.table(FIELD)
+    review = Reviewing(binding.state, queue_of([(FIELD, int(i)) for i in table["cluster_id"]]))
+    review.remarks = {(FIELD, 2): "A remark that takes more than one line of the dock. " * 3}
+    binding.label_mode.review = review
+    places = set()
+    for key in ("N", "1", "0", "X", "2", "P", "U"):
+        dock.update_now()
+        qtbot.wait(20)
+        buttons = dock.answers.findChildren(QPushButton)
+        corners = [b.mapTo(dock, b.rect().topLeft()) for b in buttons]
+        places.add(tuple((corner.x(), corner.y()) for corner in corners))
+        binding.label_mode.press(key)
+    assert len(places) == 1
+    binding.label_mode.end_review()

@@ -158,7 +158,24 @@ def build(table: pd.DataFrame, request: ReviewRequest, time: str = "") -> Queue:
             stratum[again] if len(stratum) else stratum,
         )
     ids = wanted["cluster_id"].to_numpy(int)[rows]
+    again = _cut_ones_later(wanted["touches_border"].to_numpy(bool)[rows], images, request)
+    images, ids, stratum = images[again], ids[again], stratum[again] if len(stratum) else stratum
     return Queue(request, images, ids, strata, stratum, models, time)
+
+
+def _cut_ones_later(cut: np.ndarray, images: np.ndarray, request: ReviewRequest) -> np.ndarray:
+    """Return an order in which clusters cut by the border come last, in each image if by image.
+
+    A random order, from which the accuracy is estimated, keeps all places but the first.
+    """
+    if not ORDERS[request.order].estimates:
+        group = pd.factorize(images)[0] if request.by_image else np.zeros(len(images))
+        return np.lexsort((cut, group))
+    whole = np.flatnonzero(~cut & (images == images[0] if request.by_image else True))
+    order = np.arange(len(cut))
+    if len(whole):
+        order[[0, whole[0]]] = whole[0], 0
+    return order
 
 
 def _nothing_left(request: ReviewRequest) -> tuple[str, None, str]:

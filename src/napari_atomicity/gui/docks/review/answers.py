@@ -59,13 +59,14 @@ class Answers(QWidget):
             ("next", "Next ▶", "N", "To the next, without an answer for this one (N or →)."),
             ("unlabel", "Take back", "U", "Take the label of the one that is shown back (U)."),
         ):
-            moves.addWidget(self._button(action, 0, words, key, tooltip))
+            moves.addWidget(self._button(action, 0, words, key, tooltip), 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.shown)
-        layout.addWidget(self.more)
+        # Buttons first: texts of another height must not move them between answers.
         layout.addLayout(self._grid)
         layout.addLayout(moves)
+        layout.addWidget(self.shown)
+        layout.addWidget(self.more)
 
     def _button(
         self, action: str, argument: int, words: str, key: str, tooltip: str
