@@ -266,7 +266,8 @@ def format_tooltip(row: pd.Series) -> str:
     count, otherwise = (texts[0] for texts in tables.format_rows(known))
     lines = [marks.texts(known)[0] or "no label"]
     if row["label_corrected"] and row["label_predicted"]:
-        lines.append(f"predicted: {row['label_predicted']} {row['confidence']:.2f}")
+        prediction = known.assign(label=known["label_predicted"], label_corrected="")
+        lines.append(f"predicted: {marks.texts(prediction)[0]}")
     if "|" in str(row["prediction_set"]):
         lines.append(f"possible: {str(row['prediction_set']).replace('|', ', ')}")
     if np.isfinite(row["diameter_nm"]):

@@ -334,7 +334,8 @@ def named(
 def format_cluster(row: Mapping[str, object] | pd.Series) -> str:
     """Format a cluster for its tooltip."""
     label, confidence, diameter = row["label"] or NO_LABEL, row["confidence"], row["diameter_nm"]
-    sure = f" {confidence:.2f}" if np.isfinite(confidence) else ""
+    in_class = np.isfinite(confidence) and label not in NON_CLASS_LABELS
+    sure = f" {confidence:.2f}" if in_class else ""
     corrected = " (corrected)" if row["label_corrected"] else sure
     size = f"\n{diameter:.2f} nm" if np.isfinite(diameter) else ""
     return f"{label}{corrected}{size}\n{row['image']}, cluster {row['cluster_id']}"

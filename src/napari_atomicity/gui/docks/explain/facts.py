@@ -53,7 +53,8 @@ def facts(row: pd.Series) -> list[tuple[str, str, str]]:
 
 def _prediction_facts(row: pd.Series) -> list[tuple[str, str, str]]:
     out = []
-    if math.isfinite(row["confidence"]):
+    # A label that is no class has no confidence: the bars show the probabilities of the classes.
+    if math.isfinite(row["confidence"]) and row["label_predicted"] not in NON_CLASS_LABELS:
         value = f"{100 * row['confidence']:.0f} %"
         out.append(("Confidence", value, "Calibrated probability of the predicted class."))
     if row["prediction_set"]:
