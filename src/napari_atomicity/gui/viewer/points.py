@@ -13,6 +13,7 @@ from napari.layers import Points
 from . import atom_style, compat, point_style
 from .layer_group import LayerGroup
 from .places import pixel_at
+from .status_line import describe_points, format_atom, format_cluster
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class PointsKind:
         Names of the features of the points.
     selected_px : float
         Width of the borders of selected points in screen pixels.
+    describe : callable
+        Formats a row of the features for the status line.
     reach_px : float
         A click selects a point within this distance in screen pixels, even if it is smaller.
     """
@@ -40,11 +43,12 @@ class PointsKind:
     id_column: str
     features: tuple[str, ...]
     selected_px: float
+    describe: Callable[[pd.Series], str]
     reach_px: float = 0.0
 
 
-CLUSTERS = PointsKind("clusters", 4, "cluster_id", point_style.ALL_FEATURES, 3.0)
-ATOMS = PointsKind("atoms", 6, "atom_id", atom_style.FEATURES, 2.5, reach_px=6)
+CLUSTERS = PointsKind("clusters", 4, "cluster_id", point_style.ALL_FEATURES, 3.0, format_cluster)
+ATOMS = PointsKind("atoms", 6, "atom_id", atom_style.FEATURES, 2.5, format_atom, reach_px=6)
 SELECTION_COLOUR = (1.0, 1.0, 1.0)
 """Border of selected points; no class has this colour."""
 # The borders are written again once their width on the screen is wrong by this factor.
@@ -95,6 +99,7 @@ class PointsView:
         )
         self._group.insert(layer)
         compat.hide_selection_markers(self._group.viewer, layer)
+        describe_points(layer, self.kind.describe)
         self._on_created(self)
         return layer
 
