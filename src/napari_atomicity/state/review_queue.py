@@ -166,11 +166,15 @@ def build(table: pd.DataFrame, request: ReviewRequest, time: str = "") -> Queue:
 def _cut_ones_later(cut: np.ndarray, images: np.ndarray, request: ReviewRequest) -> np.ndarray:
     """Return an order in which clusters cut by the border come last, in each image if by image.
 
-    A random order, from which the accuracy is estimated, keeps all places but the first.
+    Images with no other clusters come last. A random order, from which the accuracy is estimated,
+    keeps all places but the first.
     """
     if not ORDERS[request.order].estimates:
-        group = pd.factorize(images)[0] if request.by_image else np.zeros(len(images))
-        return np.lexsort((cut, group))
+        if not request.by_image:
+            return np.argsort(cut, kind="stable")
+        group = pd.factorize(images)[0]
+        only_cut = pd.Series(cut).groupby(group).transform("all").to_numpy()
+        return np.lexsort((cut, group, only_cut))
     whole = np.flatnonzero(~cut & (images == images[0] if request.by_image else True))
     order = np.arange(len(cut))
     if len(whole):
