@@ -183,9 +183,9 @@ def test_a_class_map_of_another_class(analysed, viewer, settle):
     before = viewer.layers["field class map LCN"].data
     analysed.state.explained_class = "Pt70"
     settle(viewer)
-    assert viewer.layers["field class map LCN"].data is not before
+    assert analysed.class_map_layer("field", "LCN").data is not before
     names = [layer.name for layer in viewer.layers if "class map" in layer.name]
-    assert names == ["field class map raw", "field class map LCN"]
+    assert names == ["field class map raw of Pt70", "field class map LCN of Pt70"]
 
 
 def test_calibrating_later_moves_all_layers(viewer, model, settle):

@@ -120,23 +120,17 @@ def test_texts_overlap_neither_texts_nor_clusters(shown, points):
     assert (np.hypot(*(nearest - centres).transpose(2, 0, 1)) > radii - 1).all()
 
 
-def test_the_text_of_the_first_is_placed_where_there_is_room_for_one():
+def test_the_text_of_a_selected_cluster_comes_first_and_always():
     view = np.zeros(2), np.array([20.0, 140.0]), np.zeros(2), np.array([20.0, 140.0])
     centres, radii, sizes = np.array([[10.0, 10.0], [10.0, 130.0]]), np.full(2, 5.0), [[10, 80]] * 2
-    for first, second in ((0, 1), (1, 0)):
-        placed = place_boxes(centres, radii, np.array(sizes), [first, second], view)
+    for first in (0, 1):
+        placed = place_boxes(centres, radii, np.array(sizes), np.arange(2) == first, view)
         assert list(placed) == [first]
-
-
-def test_the_text_of_a_selected_cluster_comes_first(binding):
-    binding.state.select([(FIELD, 30)])
-    wanted: list[int] = []
-    view = binding._canvas.layers[FIELD].texts
-    with pytest.MonkeyPatch.context() as patch:
-        name = "napari_atomicity.gui.viewer.texts.place_boxes"
-        patch.setattr(name, lambda *args: wanted.extend(args[3]) or {})
-        view.write(binding.state.table(FIELD), CLASSES)
-    assert wanted[0] == 29
+    centres = np.array([[10.0, 10.0], [10.0, 50.0]])
+    for selected, n in ((False, 0), (True, 1)):
+        chosen = np.array([selected, False])
+        placed = place_boxes(centres, np.array([5.0, 8.0]), np.array(sizes), chosen, view)
+        assert (0 in placed) == bool(n), "over another cluster only if it is selected"
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

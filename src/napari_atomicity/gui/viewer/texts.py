@@ -6,7 +6,6 @@ change of it, also the empty ones: thousands of points would make every click wa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,13 +27,21 @@ _FONT_SIZE = 8
 _CHARACTER_PX, _LINE_PX, _SYMBOL_PX = 7.6, 16.0, 9.0
 _GAP_PX = 3.0
 Corners = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+# Right and left of a cluster, above and below it.
+_SIDES = np.array([[0, 1], [0, -1], [-1, 0], [1, 0]], float)
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
 def place_boxes(
-    centres: np.ndarray, radii: np.ndarray, sizes: np.ndarray, wanted: Sequence[int], view: Corners
+    centres: np.ndarray,
+    radii: np.ndarray,
+    sizes: np.ndarray,
+    selected: np.ndarray,
+    view: Corners,
 ) -> dict[int, np.ndarray]:
     """Place a box beside each cluster so that none covers a box, a cluster or the image's edge.
+
+    Boxes of selected clusters come first. Where there is no room, they may cover other clusters.
 
     Parameters
     ----------
@@ -44,8 +51,8 @@ def place_boxes(
         Radii of the rings round the clusters in screen pixels.
     sizes : ndarray of shape (n_clusters, 2)
         Height and width of the boxes in screen pixels.
-    wanted : sequence of int
-        Clusters that get a box, the most important first.
+    selected : ndarray of bool, shape (n_clusters,)
+        Clusters that are selected.
     view : tuple of ndarray
         Low and high corner of the view, and of the image, in screen pixels.
 
@@ -54,28 +61,32 @@ def place_boxes(
     dict of int to ndarray
         Centre (y, x) of each box that has a place.
     """
-    view_low, view_high, image_low, image_high = view
-    # Above and below the middle of the box, and left and right of it.
-    sides = np.array([[0, 1], [0, -1], [-1, 0], [1, 0]], float)
     places: dict[int, np.ndarray] = {}
-    low, high = np.empty((len(wanted), 2)), np.empty((len(wanted), 2))
-    for i in wanted:
-        half = sizes[i] / 2
-        for side in sides:
+    low, high = np.empty((len(centres), 2)), np.empty((len(centres), 2))
+    for i in np.argsort(~selected, kind="stable").tolist():
+        half, n, found = sizes[i] / 2, len(places), None
+        for side in _SIDES:
             centre = centres[i] + side * (radii[i] + _GAP_PX + half)
-            a, b, n = centre - half, centre + half, len(places)
-            inside = (a >= image_low).all() and (b <= image_high).all()
-            outside = (b < image_low).any() or (a > image_high).any()
-            if not (inside or outside) or (a < view_low).any() or (b > view_high).any():
-                continue
-            if ((a < high[:n]) & (b > low[:n])).all(axis=1).any():
+            a, b = centre - half, centre + half
+            if _crosses_edge(a, b, view) or ((a < high[:n]) & (b > low[:n])).all(axis=1).any():
                 continue
             nearest = np.clip(centres, a, b) - centres
-            if (np.hypot(*nearest.T) < radii).any():
-                continue
-            low[n], high[n], places[i] = a, b, centre
-            break
+            if not (np.hypot(*nearest.T) < radii).any():
+                found = centre
+                break
+            if selected[i] and found is None:
+                found = centre
+        if found is not None:
+            low[n], high[n], places[i] = found - half, found + half, found
     return places
+
+
+def _crosses_edge(low: np.ndarray, high: np.ndarray, view: Corners) -> bool:
+    """Return whether a box leaves the view or lies on the edge of the image."""
+    view_low, view_high, image_low, image_high = view
+    inside = (low >= image_low).all() and (high <= image_high).all()
+    outside = (high < image_low).any() or (low > image_high).any()
+    return bool(not (inside or outside) or (low < view_low).any() or (high > view_high).any())
 
 
 class TextLayer:
@@ -113,6 +124,7 @@ class TextLayer:
             return
         rows = np.flatnonzero(self._legible(points, table))
         texts = np.array(point_style.texts(table.iloc[rows]), object)
+        rows, texts = rows[texts != ""], texts[texts != ""]
         placed = self._place(points, rows, texts)
         chosen = np.array(sorted(placed), int)
         rows, texts = rows[chosen], texts[chosen].tolist()
@@ -198,13 +210,12 @@ class TextLayer:
         """Return the centre of each text that has a place, in screen pixels from pixel (0, 0)."""
         screen_px, shape = self._group.screen_px(), np.array(self._group.source.data.shape[-2:])
         selected = np.isin(rows, list(points.selected_data))
-        wanted = [i for i in np.argsort(~selected, kind="stable").tolist() if texts[i]]
         widths = [len(t) * _CHARACTER_PX + _SYMBOL_PX + _GAP_PX for t in texts]
         sizes = np.column_stack([np.full(len(texts), _LINE_PX), widths])
         radii = np.asarray(points.size)[rows] / 2 / screen_px
         low, high = self._view_px(points)
         view = low / screen_px, high / screen_px, np.full(2, -0.5) / screen_px, shape / screen_px
-        return place_boxes(points.data[rows, -2:] / screen_px, radii, sizes, wanted, view)
+        return place_boxes(points.data[rows, -2:] / screen_px, radii, sizes, selected, view)
 
     def _contrasting(self, points: Points, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Return black or white for each text, (N, 4), whichever differs from what lies below."""
