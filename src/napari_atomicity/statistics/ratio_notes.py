@@ -37,12 +37,15 @@ class ImageLimits:
         Peaks of the numbers of atoms of a session that does not fit the classes of the model.
     solutions : ScaleSolutions, optional
         Possible intensity scales, if there are several.
+    repeats_clusters : bool
+        Whether it is a stack whose frames show the same clusters, without tracks.
     """
 
     scale_probability: float | None = None
     is_clipped: bool = False
     peaks_atoms: tuple[float, ...] = ()
     solutions: ScaleSolutions | None = None
+    repeats_clusters: bool = False
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> ImageLimits:
@@ -94,6 +97,10 @@ def ratio_notes(
         (
             "pixels are clipped{}: intensities of bright clusters are estimates",
             sum(image.is_clipped for image in limits),
+        ),
+        (
+            "frames show the same clusters again{}: track them to count each once, with intervals",
+            sum(image.repeats_clusters for image in limits),
         ),
     ):
         if concerned:
