@@ -68,7 +68,7 @@ def opened(browse, viewer, morning, qtbot, settle, monkeypatch):
 
 def row_words(dock) -> dict[str, str]:
     updated(dock)
-    return {row.name: row.words for row in dock.model.rows}
+    return {row.name: row.words.partition(", model")[0] for row in dock.model.rows}
 
 
 def click_row(dock, row: int) -> None:

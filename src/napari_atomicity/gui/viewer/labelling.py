@@ -22,6 +22,7 @@ from . import compat
 from .canvas import Canvas
 from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
+from .models import model_id_of
 
 
 class KeyMode:
@@ -114,11 +115,12 @@ class LabelMode(KeyMode):
         """Random queues that can be resumed, by order, and the clusters that were deleted."""
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
         canvas.state.changed.connect(self._on_change)
+        canvas.state.current_changed.connect(self.show_text)
         canvas.state.project_changed.connect(self._on_project)
 
     def _on_change(self, images: tuple[str, ...], columns: frozenset[str] | None) -> None:
         # The keys depend on the classes, the text of a review on labels too.
-        if columns is None or self._review is not None:
+        if columns is None or "model_id" in columns or self._review is not None:
             self.show_text()
 
     def _switch(self, on: bool) -> None:
@@ -227,7 +229,11 @@ class LabelMode(KeyMode):
         """Return which mode is on and which keys it has; "" if none is on."""
         if self._review is not None:
             return format_review(self._review)
-        return "Label mode\n" + format_keys(self._state) if self._on else ""
+        if not self._on:
+            return ""
+        model = model_id_of(self._state.analysis(self._state.current or ""))
+        by = f"   labels by {model}" if model and not self._state.blind else ""
+        return f"Label mode{by}\n{format_keys(self._state)}"
 
 
 def _unbind(target: Any, before: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from ....core.palette import colours
 from ....project import ProjectImage
 from ....state.window_state import WindowState
 from ....statistics.track_counts import describe_clusters
+from ...viewer.models import model_id_of
 
 ROW = Qt.ItemDataRole.UserRole
 ROW_LINES = 5.3
@@ -89,6 +90,8 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     found = describe_clusters(table[there], n_frames)
     words = f"{found}, reviewed {reviewed}" if n + away else "no cluster found"
     words += f", {away} excluded" if away else ""
+    model = "" if state.blind else model_id_of(analysis)
+    words += f", model {model}" if model else ""
     whole = there & ~table["touches_border"].to_numpy(bool)
     shares = shares_of(table["label"].to_numpy(object)[whole].tolist(), state.classes())
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
