@@ -42,8 +42,9 @@ def open_with_models(
 
 
 def add_paths(project: Project, paths: list[str]) -> dict[str, ProjectContents]:
-    """Add images to a project by their paths; they are read later."""
-    return {name: project.load(name) for name in project.add_paths(paths)}
+    """Add images to a project that are no copies of its images; they are read later."""
+    new = project.image_files.without_copies(paths)
+    return {name: project.load(name) for name in (project.add_paths(new) if new else [])}
 
 
 def find_moved_images(
@@ -109,11 +110,9 @@ class Projects:
         -------
         Task or None
         """
-        project, folder = self.state.project, Path(path)
-        target = Path(file) if file else project_file(folder) if folder.is_dir() else folder
-        if project is not None and not project.read_only and _same_file(target, project.path):
-            if folder.is_dir():
-                self.add([str(folder)])
+        if self.is_open(path, file):
+            if Path(path).is_dir():
+                self.add([str(path)])
             else:
                 show_info("This project is already open.")
             return None
@@ -126,6 +125,12 @@ class Projects:
             on_result=self._opened,
             key="open project",
         )
+
+    def is_open(self, path: str | Path, file: str | Path | None = None) -> bool:
+        """Return whether the project of a folder, or a project file, is the open one."""
+        project, folder = self.state.project, Path(path)
+        target = Path(file) if file else project_file(folder) if folder.is_dir() else folder
+        return project is not None and not project.read_only and _same_file(target, project.path)
 
     def _opened(self, opened: Opened) -> None:
         if not self.leave():

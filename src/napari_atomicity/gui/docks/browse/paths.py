@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QMessageBox, QWidget
 
 from ....io.images import reader_of
-from ....project import SUFFIX, Project
+from ....project import SUFFIX, Project, project_file
 
 
 def copy_project(project: Project, path: Path) -> Path:
@@ -22,3 +23,36 @@ def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:
         p for p in paths
         if Path(p).is_dir() or Path(p).suffix == SUFFIX or reader_of(p) is not None
     ]  # fmt: skip
+
+
+def ask_open_or_add(parent: QWidget, folder: str, project: Project) -> str:
+    """Ask whether to open a folder, or to add its images to the open project.
+
+    Parameters
+    ----------
+    parent : QWidget
+        The dock.
+    folder : str
+        The folder.
+    project : Project
+        The open project.
+
+    Returns
+    -------
+    str
+        "open", "add" or, if cancelled, "".
+    """
+    own = " The folder has a project of its own, with its own labels."
+    box = QMessageBox(
+        QMessageBox.Icon.Question,
+        "Open this folder?",
+        f"Open {Path(folder).name} instead of the project {project.path.stem}, or add its images "
+        f"to that project?{own if project_file(folder).exists() else ''}",
+        QMessageBox.StandardButton.Cancel,
+        parent,
+    )
+    open_button = box.addButton("Open folder", QMessageBox.ButtonRole.AcceptRole)
+    add_button = box.addButton("Add images", QMessageBox.ButtonRole.AcceptRole)
+    box.setDefaultButton(open_button)
+    box.exec()
+    return {open_button: "open", add_button: "add"}.get(box.clickedButton(), "")
