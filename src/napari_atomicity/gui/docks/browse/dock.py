@@ -37,10 +37,7 @@ from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, Shortcut
 from ...panels.dock import Dock
-from ...panels.forms import (
-    add_model_row,
-    busy,
-)
+from ...panels.forms import add_model_row, busy
 from ...panels.session_labels import TOGETHER, SessionLabels
 from ...viewer.current_image import CurrentImage
 from ...viewer.project_models import write_model

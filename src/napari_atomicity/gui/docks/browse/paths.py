@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QMessageBox, QWidget
+from qtpy.QtWidgets import QWidget
 
 from ....io.images import reader_of
 from ....project import SUFFIX, Project, project_file
+from ...controls.questions import ask_choice
 
 
 def copy_project(project: Project, path: Path) -> Path:
@@ -43,16 +44,9 @@ def ask_open_or_add(parent: QWidget, folder: str, project: Project) -> str:
         "open", "add" or, if cancelled, "".
     """
     own = " The folder has a project of its own, with its own labels."
-    box = QMessageBox(
-        QMessageBox.Icon.Question,
-        "Open this folder?",
+    text = (
         f"Open {Path(folder).name} instead of the project {project.path.stem}, or add its images "
-        f"to that project?{own if project_file(folder).exists() else ''}",
-        QMessageBox.StandardButton.Cancel,
-        parent,
+        f"to that project?{own if project_file(folder).exists() else ''}"
     )
-    open_button = box.addButton("Open folder", QMessageBox.ButtonRole.AcceptRole)
-    add_button = box.addButton("Add images", QMessageBox.ButtonRole.AcceptRole)
-    box.setDefaultButton(open_button)
-    box.exec()
-    return {open_button: "open", add_button: "add"}.get(box.clickedButton(), "")
+    choices = {"open": "Open folder", "add": "Add images"}
+    return ask_choice(parent, "Open this folder?", text, choices)
