@@ -61,9 +61,10 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import ALL, NON_CLASS_LABELS, classes_of
-from ..core.columns import TEXT, Column, conform_columns, flags
+from ..core.columns import conform_columns, flags
 from ..core.errors import ModelError
 from ..core.progress import Stop, check
+from ..core.ratio_columns import SCHEMA
 from .classification_errors import classification_error, shared_errors
 from .intervals import (
     adjusted_interval,
@@ -82,31 +83,8 @@ if TYPE_CHECKING:
 
 MIN_CLIPPED_FRACTION = 0.01
 """Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
-SCHEMA = (
-    Column("scope", TEXT, "", 'name of the image, or "all"'),
-    Column("class", TEXT, "", "class of the model, or a label that is no class"),
-    Column("count", "int64", "", "number of clusters, or of tracks of a movie, with this label"),
-    Column("fraction", "float64", "", "fraction of the class; missing if it is no class"),
-    Column("fraction_low", "float64", "", "lower end of the interval of the fraction"),
-    Column("fraction_high", "float64", "", "upper end of the interval of the fraction"),
-    Column("method", TEXT, "", "method by which the fractions were estimated"),
-    Column(
-        "note",
-        TEXT,
-        "",
-        "what limits the use of the row; empty for most",
-    ),
-    Column(
-        "time_fraction",
-        "float64",
-        "",
-        "fraction of the time of all counted tracks that they have this label; missing without "
-        "tracks",
-    ),
-)
-"""Columns of a table of ratios."""
 COLUMNS = [column.name for column in SCHEMA]
-"""Their names."""
+"""Columns of a table of ratios; see `core.ratio_columns`."""
 
 
 def class_ratios(
