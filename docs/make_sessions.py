@@ -59,7 +59,8 @@ CLIPPED_PERCENT = 0.35
 LONE_ATOMS_PER_NM2 = 0.1
 CONFIDENT = 0.9
 VARIED = ("mixture", "one size per image")
-"""Kinds of simulated sessions that are also cropped, clipped and strewn with lone atoms."""
+"""Kinds of simulated sessions that are also cropped, clipped and have lone atoms. Sessions of one
+size have lone atoms as well."""
 NOMINAL = {
     "m3a": (1, 0, 1, 0, 1),
     "m3b": (5, 0, 2, 0, 3),
@@ -360,11 +361,8 @@ def jobs(rounds: int, data: Path) -> list[Job]:
     for number in range(rounds):
         seed = SEED + number
         out += [Job(kind, seed, "whole", data) for kind in KINDS]
-        out += [
-            Job(kind, seed, form, data)
-            for kind in VARIED
-            for form in ("8 bits", "crops", "lone atoms")
-        ]
+        out += [Job(kind, seed, form, data) for kind in VARIED for form in ("8 bits", "crops")]
+        out += [Job(kind, seed, "lone atoms", data) for kind in (*VARIED, "one size")]
     return out
 
 

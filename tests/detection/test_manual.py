@@ -7,7 +7,7 @@ import pytest
 
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.detection import detect, merge, split
+from napari_atomicity.detection import detect, measure_at, merge, split
 
 PIXEL_NM = 0.05
 
@@ -63,6 +63,16 @@ def test_what_can_t_be_is_refused():
         split(micrograph, 0, circle(150, 130, 1))
     with pytest.raises(AtomicityError, match="outside"):
         split(micrograph, 0, circle(5000, 5000, 10))
+
+
+def test_nothing_is_measured_on_bare_support():
+    micrograph = discs((150, 150, 13, 60))
+    rng = np.random.default_rng(2)
+    for y, x in [*rng.uniform(20, 110, (20, 2)), *rng.uniform(190, 280, (20, 2))]:
+        (row,) = measure_at(micrograph, 0, y, x).table.to_dict("records")
+        assert (row["y_px"], row["x_px"]) == (y, x) and np.isnan(row["diameter_nm"])
+    (row,) = measure_at(micrograph, 0, 148, 152).table.to_dict("records")
+    assert row["diameter_nm"] == pytest.approx(26 * PIXEL_NM, rel=0.1)
 
 
 def test_in_a_stack_the_frame_counts():

@@ -132,6 +132,72 @@ def test_a_missed_cluster_is_added_by_a_click(shown, settle):
     assert layer.mode == "select"
 
 
+def on_screen(viewer, y: float, x: float) -> QPoint:
+    """Where a place of the image is on the canvas."""
+    world = binding_of(viewer).points_layer("field").data_to_world((y, x))
+    camera, size = compat.camera(viewer), compat.canvas_size(viewer)
+    row, column = (np.asarray(world) - camera.center[-2:]) * camera.zoom + np.array(size) / 2
+    return QPoint(round(column), round(row))
+
+
+def test_a_click_on_bare_support_is_unknown_and_does_not_count(shown, settle, monkeypatch):
+    said = []
+    monkeypatch.setattr("napari_atomicity.gui.viewer.manual_editing.show_info", said.append)
+    state = binding_of(shown).state
+    before = state.table("field")
+    canvas = shown.window._qt_viewer.canvas.native
+    places = [(80, 80), (80, 160), (200, 100), (200, 200), (180, 280)]
+    press(shown, Qt.Key.Key_P)
+    for n, (y, x) in enumerate(places, start=1):
+        QTest.mouseClick(canvas, LEFT, Qt.KeyboardModifier.NoModifier, on_screen(shown, y, x))
+        settle(shown)
+        (added,) = near(state.table("field"), y, x, 2).to_dict("records")
+        assert added["label"] == "unknown" and added["confidence"] == 0
+        assert np.isnan(added["diameter_nm"]) and np.isnan(added["n_atoms"])
+        assert len(said) == n and "No cluster can be measured" in said[-1]
+    assert counted(state.table("field")).sum() == counted(before).sum()
+    # A person may know better.
+    press(shown, Qt.Key.Key_P)
+    press(shown, Qt.Key.Key_1)
+    assert counted(state.table("field")).sum() == counted(before).sum() + 1
+
+
+def test_a_cluster_dragged_onto_bare_support_is_unknown(shown, settle):
+    state = binding_of(shown).state
+    n_before, canvas = counted(state.table("field")).sum(), shown.window._qt_viewer.canvas.native
+    one = click_cluster(shown, 120, 120)
+    start, end = on_screen(shown, 120, 120), on_screen(shown, 190, 120)
+    QTest.mousePress(canvas, LEFT, pos=start)
+    for step in range(1, 6):
+        QTest.qWait(20)
+        move(canvas, start + (end - start) * (step / 5))
+    QTest.mouseRelease(canvas, LEFT, pos=end)
+    settle(shown)
+    table = state.table("field").set_index("cluster_id")
+    assert abs(table.loc[one, "y_px"] - 190) < 5
+    assert table.loc[one, "label"] == "unknown" and np.isnan(table.loc[one, "diameter_nm"])
+    assert counted(state.table("field")).sum() == n_before - 1
+
+
+def test_the_canvas_says_what_a_click_does(shown, settle):
+    binding = binding_of(shown)
+    layer, overlay = binding.points_layer("field"), compat.text_overlay(shown)
+    assert overlay.visible and overlay.text.startswith("Label mode")
+    press(shown, Qt.Key.Key_P)
+    assert (
+        overlay.visible and overlay.text.startswith("Adding clusters") and "P stops" in overlay.text
+    )
+    press(shown, Qt.Key.Key_P)
+    assert overlay.text.startswith("Label mode")
+    binding.label_mode.on = False
+    layer.mode = "add"  # by the button of the layer
+    assert overlay.visible and overlay.text.startswith("Adding clusters")
+    layer.mode = "select"
+    assert overlay.visible and overlay.text == "Selecting clusters"
+    layer.mode = "pan_zoom"
+    assert not overlay.visible
+
+
 def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     binding = binding_of(shown)
     state = binding.state

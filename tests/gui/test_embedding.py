@@ -14,6 +14,7 @@ from qtpy.QtGui import QImage, QMouseEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import CLASSES, made_up
+from waiting import updated
 
 from napari_atomicity.core.palette import colours
 from napari_atomicity.gui.docks.embedding import placing
@@ -33,6 +34,7 @@ from napari_atomicity.gui.scatter.looks import (
 from napari_atomicity.gui.scatter.motion import FRAME_MS, FrameLimiter
 from napari_atomicity.gui.scatter.mouse import LASSO, PAN, RECTANGLE
 from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.project import Project
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -629,6 +631,24 @@ def test_the_map_is_saved_as_it_is_coloured(dock, state, tmp_path, monkeypatch, 
     assert data["umap_1"].to_numpy() == pytest.approx(state.table()["umap_1"].to_numpy())
     looks = looks_of(state.table(), colour, CLASSES)
     assert data["colour"].tolist() == list(hex_colours(looks.face))
+
+
+def test_blind_mode_hides_the_clouds_of_the_classes(dock, state, reference, tmp_path, settle):
+    analysis = state.analysis("field")
+    path = tmp_path / "field.npy"
+    np.save(path, analysis.micrograph.data)
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    assert len(dock.scatter._background) == 3
+    state.set_blind(True)
+    settle(dock.binding.viewer)
+    updated(dock)
+    assert len(dock.scatter._background) == 0 and not dock.scatter.names[0]
+    assert "Blind mode" in dock.message.text()
+    state.set_blind(False)
+    settle(dock.binding.viewer)
+    updated(dock)
+    assert len(dock.scatter._background) == 3
+    state.close_project()
 
 
 def test_nothing_to_show_is_said(viewer, qtbot, reference):

@@ -231,7 +231,7 @@ def test_every_cell_is_found_where_it_lies():
     x, y = grid.corners(np.arange(13))
     assert [grid.cell_at(a + 50, b + 45) for a, b in zip(x, y, strict=True)] == [*range(13)]
     assert grid.cell_at(250, 20 + 90 + 10) is None  # beside the fifth
-    assert grid.header_at(5) == 0 and grid.header_at(200 + 5) == 2 and grid.header_at(30) is None
+    assert [grid.header_at(y, top=0) for y in (5, 205, 30)] == [0, 2, None]
     assert grid.cell_at(50, 205) is None and grid.cell_at(50, -1) is None
     assert grid.cell_at(50, grid.height) is None
 
@@ -310,7 +310,8 @@ def test_patches_with_holes_and_flat_ones_have_pictures():
     patches[0, :10] = np.nan
     patches[2] = 5.0
     many = compose_many(patches, np.zeros((3, 4, 4)))
-    assert many.dtype == np.uint8 and (many[0, :10] < 5).all() and many[0].max() > 100
+    assert many.dtype == np.uint8 and many[0].max() > 100
+    assert set(np.unique(many[0, :10])) == {56, 104}  # hatched
     np.testing.assert_array_equal(compose_many(patches)[1], whole)
 
 
@@ -395,6 +396,23 @@ def test_the_header_of_a_group_that_is_scrolled_away_stays_on_top(dock, state):
     dock.view.verticalScrollBar().setValue(40)
     QTest.mouseClick(dock.view.viewport(), LEFT, PLAIN, QPoint(50, 4))
     assert state.selection == of_label(state, "Pt19")
+
+
+@pytest.mark.parametrize("below", [3, 10, 18])
+def test_a_header_selects_its_group_where_it_pushes_another_away(dock, state, below):
+    """`below` is the distance of the header of Pt30 from the top, in pixels."""
+    view = dock.view
+    bar, port = view.verticalScrollBar(), view.viewport()
+    bar.setValue(int(view._grid.tops[1]) - below)
+    assert bar.value() == view._grid.tops[1] - below
+    assert below < view._grid.header
+    asked = []
+    state.focus_requested.connect(asked.append)
+    for y, label in ((below + 1, "Pt30"), (below - 1, "Pt19")):
+        QTest.mouseClick(port, LEFT, PLAIN, QPoint(50, y))
+        assert state.selection == of_label(state, label)
+        QTest.mouseDClick(port, LEFT, PLAIN, QPoint(50, y))
+        assert state.selection == of_label(state, label) and not asked
 
 
 def test_arrows_move_and_enter_goes_to_the_image(dock, state, qtbot):

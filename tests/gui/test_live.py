@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def test_an_image_that_comes_is_seen_with_its_labels(dock, viewer, folder, qtbot
     assert (folder / RESULTS / "ratios.csv").is_file()
     # What was found is kept with the project: opened again, it is there.
     assert state.project.load("later.tif").analysis is not None
+
+
+def test_images_are_labelled_with_their_session_unless_switched_off(dock, folder, qtbot):
+    write(folder / "one.tif")
+    for session in ("auto", "none"):
+        assert dock.by_session.isEnabled()
+        dock.by_session.setChecked(session == "auto")
+        press(dock)
+        assert not dock.by_session.isEnabled()
+        qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+        stop(dock, qtbot)
+        record = json.loads((folder / RESULTS / "run.json").read_text())
+        assert record["parameters"]["session"] == session
 
 
 def test_a_folder_may_be_empty_at_first(dock, viewer, folder, qtbot, settle):

@@ -389,6 +389,21 @@ def test_conditions_that_differ_are_seen(dock, state, qtbot):
     assert not dock.warning.isHidden()
 
 
+def test_fractions_of_a_session_that_does_not_fit_are_shown_if_asked_for(dock, state, qtbot):
+    assert dock.keep.isHidden()
+    misfit = {"misfit": "this session does not fit", "peaks_atoms": [25.2, 47.6]}
+    state.clusters.set_session("field", misfit)
+    qtbot.waitUntil(dock.keep.isVisible)
+    assert "peaks at 25 and 48 atoms" in dock.warning.text()
+    assert dock.model.index(0, 2).data() == "–" and counts(dock) == dict.fromkeys(CLASSES, 8)
+    assert len(state.history) == 2  # nothing to undo
+    QTest.mouseClick(dock.keep, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: dock.model.index(0, 2).data() == "20.0 %")
+    assert "withheld" not in dock.warning.text() and "25 and 48" in dock.warning.text()
+    state.current = "second"
+    assert dock.keep.isHidden() and dock.warning.isHidden()
+
+
 # ---- references
 def type_reference(dock, line):
     dock.reference_line.setFocus()

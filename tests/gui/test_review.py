@@ -528,6 +528,31 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     assert corrected(state, ("a.tif", 1)) == "Pt70"
 
 
+def test_another_name_stays_blind(bench, qtbot):
+    state = bench.state
+    qtbot.mouseClick(bench.who.blind, LEFT)
+    start(bench, "random")
+    key = bench.review.key
+    QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_2)
+    bench.who.name.clear()
+    QTest.keyClicks(bench.who.name, "Grace")
+    QTest.keyClick(bench.who.name, KEY.Key_Return)
+    assert state.annotator == "Grace" and state.blind
+    updated(bench)
+    assert bench.who.blind.isChecked() and "under their name" in bench.who.words.text()
+    table = state.table()
+    assert (table["label"] == "").all() and (table["label_predicted"] == "").all()
+    state.clusters.relabel([key], "Pt70")
+    log = state.project.corrections()
+    assert log["blind"].all() and log["annotator"].tolist() == ["Ada", "Grace"]
+    # Back to the labels of the first person, and out of blind mode on purpose.
+    state.annotator = "Ada"
+    assert state.blind and corrected(state, key) == state.classes()[1]
+    assert not bench.annotators.merge_button.isEnabled()
+    bench.who.blind.click()
+    assert not state.blind and (state.table()["label_predicted"] != "").any()
+
+
 def test_without_a_project_nobody_can_be_blind(shown, dock):
     assert not dock.who.blind.isEnabled()
     assert "project" in dock.who.blind.toolTip()

@@ -19,9 +19,12 @@ from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.classify import Classify
+from napari_atomicity.gui.docks.report import write_all
 from napari_atomicity.gui.panels import session_labels
 from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.state.export import Choices
+from napari_atomicity.state.export_contents import snapshot
 
 MIX, ONE, TWO = "mix.tif", "one.tif", "two.tif"
 JOINT = "label 1 session jointly"
@@ -143,9 +146,14 @@ def test_the_switch_is_remembered_and_images_then_stay_alone(
     table = state.table(ONE).set_index("cluster_id")
     assert table.loc[1, "label"] == "Pt70" and table.loc[1, "label_predicted"] == "Pt41"
     assert set(table["label"].drop(1)) == {"Pt41"}
+    known = state.analysis(ONE).parameters["session"]
+    assert known["images"] == 3 and known["unlike_the_others"] < 0.5
+    state.clusters.set_session(ONE, {})
     label_again()
     assert told[-1] == "Session morning: 3 images, no scale changed."
     assert len(steps(state)) == 2
+    # Notes and warnings come from what the session tells, also if no scale has changed.
+    assert state.analysis(ONE).parameters["session"] == known
 
 
 def test_a_known_sample_and_other_sessions_label_again(
@@ -173,6 +181,33 @@ def test_a_known_sample_and_other_sessions_label_again(
         binding.redo()
         settle(viewer)
     assert labels(state, TWO) == {"Pt30"} and len(state.history) == 5
+
+
+def test_an_earlier_session_tells_the_scale_and_is_in_the_report(
+    analyse_all, viewer, settle, told, tmp_path
+):
+    dock = analyse_all()
+    state, menu = dock.state, dock.session_menu
+    state.sessions.group([ONE, TWO], "evening")
+    settle(viewer)
+    before = state.analysis(TWO).parameters["session"]
+    click_row(dock, state.images.index(TWO))
+    settle(viewer)
+    menu.update_actions()
+    listed = [action.text() for action in menu.earlier_menu.actions()]
+    assert listed == ["morning", "Run record (run.json)…", "No earlier session"]
+    menu.earlier_menu.actions()[0].trigger()
+    settle(viewer)
+    assert steps(state)[-2] == "same instrument as morning for 2 images"
+    assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
+    now = state.analysis(TWO).parameters["session"]
+    assert "prior" not in before and now["prior"]["log_sd"] > 0.15
+    updated(dock)
+    assert "same instrument as morning" in {row.name: row for row in dock.model.rows}[ONE].session
+    choices = Choices(excel=False, latex=False, figures=False)
+    write_all(snapshot(state), tmp_path / "out", choices)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "evening: intensity of one atom" in page
 
 
 def test_a_class_that_the_model_lacks_is_an_error(opened, analyse_all, errors):
@@ -267,6 +302,11 @@ def test_the_dock_classify_shows_the_intensity_of_one_atom(
     titles = [axes.get_title(loc="left") for axes in view.chart.figure.axes]
     assert any("known sample" in title for title in titles)
     assert view.chart.accessibleDescription() == view.session_text.text()
+    # What each source tells, and the sizes with the peaks.
+    named = [text.get_text() for text in view.chart.figure.axes[1].texts][::-1]
+    assert named == ["intensities", "intensities and sizes", "known samples"]
+    qtbot.waitUntil(lambda: view.sizes.isVisible() and view.sizes.figure is not None)
+    assert view.sizes.accessibleDescription().startswith("The sizes agree")
 
 
 def test_an_image_that_does_not_fit_and_one_alone_are_named(

@@ -120,5 +120,13 @@ def test_peaks_are_found_in_images_that_scatter_about_the_common_scale():
     assert not fit.fits
     np.testing.assert_allclose(fit.atoms, [25, 48], rtol=0.06)
     assert (fit.atoms_error / fit.atoms >= 0.1 / np.sqrt(40)).all()
+    # The histogram has the scales of the images as fitted, so its peaks are at the sizes too.
+    assert fit.number.sum() > 750
+    for atoms, scatter in zip(fit.atoms, fit.scatter, strict=True):
+        of_peak = np.abs(fit.log_count - np.log(atoms)) < 0.3
+        mean = np.average(fit.log_count[of_peak], weights=fit.number[of_peak])
+        assert np.exp(mean) == pytest.approx(atoms, rel=0.05)
+        spread = np.average((fit.log_count[of_peak] - mean) ** 2, weights=fit.number[of_peak])
+        assert np.sqrt(spread) < 1.3 * scatter
     together = compare_with_classes(x, CLASSES, SCATTER, nodes, weight)
     assert (together.scatter > fit.scatter.max()).any()

@@ -244,6 +244,7 @@ def test_conclusions_go_into_the_table_and_corrections_stay(tiny_model):
                 "cluster_id": [1, 2, 3, 4],
                 "y_px": 0.0,
                 "x_px": 0.0,
+                "diameter_nm": 1.0,
                 "label_corrected": ["", "Pt70", "", ""],
             }
         )
@@ -263,6 +264,11 @@ def test_conclusions_go_into_the_table_and_corrections_stay(tiny_model):
     assert done["model_id"].iloc[0] == bare.card.model_id
     again = assign_labels(done, bare, Prediction(p, embedding, {}), None)
     pd.testing.assert_frame_equal(again, done)
+    unmeasured = table.assign(diameter_nm=[np.nan, np.nan, 1.0, 1.0])
+    done = assign_labels(unmeasured, bare, Prediction(p, embedding, {}), None)
+    assert done["label_predicted"].tolist() == ["unknown", "unknown", "unknown", ""]
+    assert done["label"].tolist() == ["unknown", "Pt70", "unknown", ""]
+    assert done["confidence"].tolist()[:2] == [0.0, 0.0]
 
 
 def test_nothing_is_concluded_of_nothing(tiny_model):

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
-from napari_atomicity.models.session_class_fit import fit_session_classes, scale_without_classes
-from napari_atomicity.models.session_scale import ImageMeasurements
+from napari_atomicity.models.session_class_fit import (
+    align_with_classes,
+    fit_session_classes,
+    scale_without_classes,
+)
+from napari_atomicity.models.session_scale import ImageMeasurements, fit_session
 
 SIZES = np.array([19.0, 30, 41, 55, 70])
 REFERENCE = ApparentSize(
@@ -45,6 +49,21 @@ def test_a_known_sample_shows_that_others_have_no_size_of_the_classes():
     fit = fit_session_classes(references + images, REFERENCE, SIZES, 0.05)
     assert not fit.fits
     np.testing.assert_allclose(fit.atoms, [25, 48], rtol=0.08)
+
+
+def test_a_session_that_fits_is_shown_with_the_sizes_of_its_labels():
+    rng = np.random.default_rng(4)
+    images = [image(rng, [size], spread=0.12) for size in SIZES for _ in range(3)]
+    session = fit_session(images, REFERENCE)
+    fit = fit_session_classes(images, REFERENCE, SIZES, session.spread)
+    shown = align_with_classes(fit, images, session, REFERENCE, SIZES)
+    assert shown.fits
+    np.testing.assert_array_equal(shown.atoms, SIZES)
+    np.testing.assert_allclose(shown.shares, 0.2, atol=0.05)
+    off = np.abs(shown.log_count[:, None] - np.log(SIZES)).min(axis=1)
+    nearest = np.abs(shown.log_count[:, None] - np.log(SIZES)).argmin(axis=1)
+    assert np.median(off) < 0.07
+    assert np.bincount(nearest) == pytest.approx(90, rel=0.15)
 
 
 def test_every_source_narrows_the_scale():

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
+from napari_atomicity.models import session_sources
 from napari_atomicity.models.session_scale import ImageMeasurements, fit_session
+from napari_atomicity.models.session_sources import fit_sources
 from napari_atomicity.statistics.scale_solutions import N_DRAWS
 
 LOG_N = np.log([19.0, 30.0, 41.0, 55.0, 70.0])
@@ -165,3 +167,48 @@ def test_draws_have_the_weights_of_the_solutions_and_are_joint():
     assert (fit_session(images, vague).draws == session.draws).all()
     mixtures = [image(rng, np.arange(40) % 5, 3.0) for _ in range(3)]
     assert not fit_session(mixtures, REFERENCE).draws.any()
+
+
+# ---- what each source tells
+NONE = np.empty(0)
+
+
+def sources(images, prior=None):
+    """Name of each source → mean and standard deviation of ln scale."""
+    found = {}
+    for source in fit_sources(images, REFERENCE, prior):
+        mean = source.posterior @ source.grid
+        assert source.posterior.sum() == pytest.approx(1)
+        deviation = np.sqrt(source.posterior @ (source.grid - mean) ** 2)
+        found[source.name] = (float(mean), float(deviation))
+    return found
+
+
+def test_each_source_tells_what_it_knows():
+    rng = np.random.default_rng(0)
+    images = size_selected(rng, rng.normal(3.0, 0.1, 10))
+    images.append(image(rng, [1] * 20, 3.1, shares=np.eye(5)[1]))
+    images.append(ImageMeasurements(NONE, NONE, None, (2.9, 0.1)))
+    found = sources(images, (3.2, 0.15))
+    assert list(found) == [
+        "intensities", "intensities and sizes", "known samples", "lone atoms", "earlier session"
+    ]  # fmt: skip
+    assert found["intensities and sizes"][1] <= found["intensities"][1]
+    assert found["known samples"][0] == pytest.approx(3.1, abs=0.06)
+    assert found["lone atoms"][0] == pytest.approx(2.9, abs=0.06)
+    assert found["earlier session"] == pytest.approx((3.2, 0.15), abs=0.01)
+
+
+def test_images_of_one_size_tell_nothing_without_sizes():
+    rng = np.random.default_rng(1)
+    images = size_selected(rng, np.full(5, 3.0))[2:3]
+    found = sources([replace(images[0], shares=np.eye(5)[2])])
+    assert found["intensities"][1] > 2 * found["known samples"][1]
+
+
+def test_only_what_took_part_is_there(monkeypatch):
+    rng = np.random.default_rng(2)
+    images = size_selected(rng, np.full(3, 3.0))
+    assert list(sources(images)) == ["intensities"]  # with sizes, that is the session itself
+    monkeypatch.setattr(session_sources, "MAX_CLUSTERS", 50)
+    assert sources(images, (3.0, 0.1)) == {}

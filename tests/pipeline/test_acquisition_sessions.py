@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -11,6 +13,7 @@ from napari_atomicity.cli import app
 from napari_atomicity.core.errors import AtomicityError, ModelError, ReadError, TableError
 from napari_atomicity.io.provenance import Outcome
 from napari_atomicity.pipeline.acquisition_sessions import SessionRules
+from napari_atomicity.pipeline.earlier_session import BETWEEN_SESSIONS, read_earlier_scale
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.watch import Watch
 from pipeline.conftest import write_image
@@ -27,6 +30,35 @@ OUTCOMES = [
 def grouped(**options) -> dict[str, str]:
     rules = SessionRules.read(RunRequest(**options), CLASSES)
     return {o.image: o.session for o in rules.with_sessions(OUTCOMES)}
+
+
+def record(path, *intervals):
+    """A record of a run with these scales: value, lower and upper end."""
+    names = ("intensity_per_atom", "intensity_per_atom_low", "intensity_per_atom_high")
+    sessions = [dict(zip(names, interval, strict=True)) for interval in intervals]
+    path.write_text(json.dumps({"sessions": sessions}))
+    return str(path)
+
+
+def test_an_earlier_run_is_a_wide_prior_for_every_session(tmp_path):
+    path = record(tmp_path / "run.json", (4.0, 3.9, 4.1))
+    sessions = SessionRules.read(RunRequest(earlier_run=path), CLASSES).group(OUTCOMES)
+    assert len(sessions) == 2
+    for session in sessions:
+        mean, sd = session.prior
+        assert mean == pytest.approx(np.log(4.0)) and session.earlier.source == path
+        assert BETWEEN_SESSIONS < sd < 1.05 * BETWEEN_SESSIONS
+    two = read_earlier_scale(Path(record(tmp_path / "two.json", (2, 1.9, 2.1), (8, 7.6, 8.4))))
+    assert two.intensity_per_atom == pytest.approx(4)
+    assert two.log_sd > np.log(2)  # sessions that differ tell little
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"sessions": []}', '{"sessions": [{}]}'])
+def test_a_file_without_the_scale_of_a_session_is_refused(tmp_path, content):
+    path = tmp_path / "run.json"
+    path.write_text(content)
+    with pytest.raises(ReadError, match=r"run\.json"):
+        SessionRules.read(RunRequest(earlier_run=str(path)), CLASSES)
 
 
 @pytest.mark.parametrize(

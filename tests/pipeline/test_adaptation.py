@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from napari_atomicity.core import cluster_table as tables
+from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.core.errors import Cancelled, ModelError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
@@ -32,6 +33,7 @@ REFERENCE = ScaleReference(
 )
 QUICK = AdaptSettings(steps=40, batch_size=32, learning_rate=4e-3)
 Y, X = np.mgrid[:32, :32] - 15.5
+SAMPLE = np.repeat([0, 1, 2], 40)
 
 
 def patches_of(label, seed, height=1.0):
@@ -121,6 +123,26 @@ def test_a_shift_is_mended_and_nothing_forgotten(model):
     assert result.shift.found
     assert set(result.pseudo_labels) == set(CLASSES)
     assert result.card.data["adaptation"]["from"] == model[0].model_id
+
+
+def test_the_apparent_size_of_an_adapted_model_is_that_of_its_features(model):
+    """The changed network has other features for the same clusters."""
+    card, tensors = model
+    before = Classifier(card, tensors, torch.device("cpu")).predict(patches_of(SAMPLE, 1)).embedding
+    atoms = np.log(SIZES)[SAMPLE]
+    constant, *weights = np.linalg.lstsq(np.insert(before, 0, 1, axis=1), atoms, rcond=None)[0]
+    covariance = (((0.003, 0.0), (0.0, 0.01)),) * 3
+    sizes = ApparentSize(
+        tuple(np.log(SIZES)), tuple(np.log(SIZES)), covariance, 0.1, tuple(weights), constant
+    )
+    label, analysis = image(3, height=0.5)
+    result = adapt([analysis], replace(card, apparent_size=sizes), tensors, QUICK)
+    assert result.accepted, result.reasons
+    fitted = result.card.apparent_size
+    found = fitted.measure(result.after[0].embedding, analysis.table["diameter_nm"].to_numpy())
+    assert abs((found - np.array(fitted.log_size)[label]).mean()) < 0.1
+    was = sizes.measure(result.after[0].embedding, analysis.table["diameter_nm"].to_numpy())
+    assert abs((was - np.log(SIZES)[label]).mean()) > 0.1
 
 
 def test_what_was_learnt_from_is_not_called_unknown(model):

@@ -99,6 +99,10 @@ def test_sizes_that_do_not_fit_are_noted_at_the_ratios_and_in_the_report(tmp_pat
         "a.tif": False, "between.tif": True, "all": True
     }  # fmt: skip
     assert "This session does not fit" in (tmp_path / "out" / "report.html").read_text()
+    given = run.ratios.groupby("scope")["fraction"].count()
+    assert given.to_dict() == {"a.tif": 5, "between.tif": 0, "all": 0}
+    run = analyse_images([tmp_path / "in"], tmp_path / "out", RunRequest(keep_ratios=True))
+    assert run.ratios["fraction"].notna().all()
 
 
 def test_bad_files_do_not_stop_the_others(tmp_path, image):

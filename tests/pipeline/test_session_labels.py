@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 
 import napari_atomicity
+from napari_atomicity.core.acquisition_session import AcquisitionSession
 from napari_atomicity.core.cluster_table import settle_labels
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters, embed_clusters
-from napari_atomicity.pipeline.session_labels import label_session
+from napari_atomicity.pipeline.session_labels import label_session, summarise_session
+from napari_atomicity.reporting.template_data import session_entries
 from napari_atomicity.simulation.examples import example_path, example_truth_path
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
@@ -152,6 +154,19 @@ def test_a_known_sample_anchors_the_others(size_selected, classifier):
     assert accuracy(found.analyses) >= 0.85
 
 
+def test_lone_atoms_tell_the_scale_of_few_clusters(example, classifier):
+    analysis, label = example
+    few = np.isin(np.arange(len(label)), np.flatnonzero(label == "Pt55")[:2])
+    image = only(analysis, few, 1.0, "few.tif")
+    one_atom = analysis.scale.intensity_per_atom
+    atoms = {"intensity": one_atom, "error": 0.03, "n_atoms": 20}
+    anchored = replace(image, parameters={**image.parameters, "lone_atoms": atoms})
+    before, after = (label_session([x], classifier).analyses[0] for x in (image, anchored))
+    assert [x.parameters["session"]["lone_atoms"] for x in (before, after)] == [0, 1]
+    assert after.scale.certainty > max(before.scale.certainty, 0.95)
+    assert after.scale.intensity_per_atom == pytest.approx(one_atom, rel=0.1)
+
+
 def test_some_images_are_labelled_by_what_the_others_tell(size_selected, classifier):
     name = size_selected[1].micrograph.name
     all_labelled = label_session(size_selected, classifier).analyses
@@ -217,5 +232,18 @@ def test_sizes_that_are_no_classes_are_named(example, classifier):
     np.testing.assert_allclose(found.class_fit.atoms, [25, 48], rtol=0.1)
     record = found.analyses[-1].parameters["session"]
     assert record["misfit"].startswith("this session does not fit")
+    # The report draws the histogram with the peaks, and what each source tells of the scale.
+    images = [a.micrograph.name for a in found.analyses]
+    summary = summarise_session(
+        AcquisitionSession("may", tuple(images), known),
+        dict(zip(images, found.measured, strict=True)),
+        found.scale,
+        found.class_fit,
+        classifier.card,
+    )
+    scale, sizes = session_entries([summary])
+    assert scale["title"].startswith("may: ") and "<img" in scale["image"] + sizes["image"]
+    assert "⚠ The sizes do not agree" in scale["caption"] and "Known: ref0.tif" in scale["caption"]
+    assert [source.name for source in summary.sources][-1] == "known samples"
     alike = label_session(references + references[:2], classifier, known={"ref0.tif": {"Pt41": 1}})
     assert alike.class_fit is None or alike.class_fit.fits

@@ -188,6 +188,19 @@ def test_a_known_sample_labels_an_image_that_is_alone(batch, tmp_path, size_sele
     assert (mixture[mixture != ""] == "Pt70").mean() > 0.9
 
 
+def test_an_earlier_run_tells_the_scale_of_an_image_that_is_alone(batch, tmp_path, size_selected):
+    batch(tmp_path / "before", known=("1.tif=Pt70",))
+    batch(tmp_path / "out", session="none", earlier_run=str(tmp_path / "before" / "run.json"))
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert len(record["sessions"]) == 4
+    [before] = json.loads((tmp_path / "before" / "run.json").read_text())["sessions"]
+    for session in record["sessions"]:
+        assert session["prior"]["intensity_per_atom"] == pytest.approx(before["intensity_per_atom"])
+        assert session["prior"]["log_sd"] >= 0.15
+        ratio = session["intensity_per_atom"] / before["intensity_per_atom"]
+        assert 0.7 < ratio < 1.4
+
+
 def test_a_watched_folder_ends_with_the_tables_of_a_batch(batch, size_selected, request_, tmp_path):
     batch(tmp_path / "batch")
     seen = []
@@ -211,6 +224,10 @@ def test_what_is_stored_of_a_scale_comes_back(size_selected, request_):
     assert ImageScale.from_bytes(data[:-100], classifier.card) is None
     elsewhere = replace(again.scale, shift=again.scale.shift + 0.5)
     assert again.label(analysis.table, elsewhere, classifier) is None
+    assert again.measurements.anchor is None
+    anchored = replace(stored, measurements=replace(stored.measurements, anchor=(2.5, 0.1)))
+    again = ImageScale.from_bytes(anchored.to_bytes(), classifier.card)
+    assert again.measurements.anchor == (2.5, 0.1)
 
 
 def test_a_large_session_is_a_prior_for_new_images(size_selected, request_, tmp_path, monkeypatch):

@@ -288,11 +288,14 @@ def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(state, tmp_path)
     (shared,) = other.atoms.table("a.tif")["atom_id"]
     other.atoms.move("a.tif", {shared: Mark(14.0, 15.0)})
     other.annotator = "Cleo"
-    other.set_blind(True)
+    assert other.blind and len(other.atoms.table("a.tif")) == 0
     first, second = (other.atoms.add("a.tif", [Mark(y, 7.0)])[0] for y in (20.0, 30.0))
     theirs.atoms.mark_as_viewed(["c.tif"], "Cleo")
     (mine,) = state.atoms.add("a.tif", [Mark(40.0, 41.0)])
 
+    with pytest.raises(AtomicityError, match="blind"):
+        state.merge(copy)
+    state.set_blind(False)
     report = state.merge(copy)
     assert (report.n_new, report.n_marks, report.n_marks_lost) == (0, 3, 0)
     assert report.annotators == ("Bob", "Cleo")
@@ -315,6 +318,7 @@ def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(state, tmp_path)
     state.annotator = "Cleo"
     state.set_blind(True)
     state.atoms.add("a.tif", [Mark(50.0, 51.0)])
+    state.set_blind(False)
     assert state.merge(copy).n_marks == 1
     assert marked_blind(state) == [*expected[:3], ["a.tif", "Cleo", 50.0]]
     other.close_project()

@@ -12,7 +12,7 @@ import pytest
 from bench import analysed, write_image
 
 from napari_atomicity import load
-from napari_atomicity.core.acquisition_session import SessionEntry
+from napari_atomicity.core.acquisition_session import EarlierScale, SessionEntry
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.label_rules import label_that_counts
@@ -668,6 +668,22 @@ def test_sessions_and_known_samples_are_stored_and_undone(project, three):
     project.close()
     again, other = opened(project.path)
     assert again.sessions.groups()[0].known == evening.known
+    other.close()
+
+
+def test_an_earlier_session_is_that_of_all_images_of_the_session_and_stored(project, three):
+    earlier = EarlierScale(4.2, 0.16, "april")
+    three.sessions.set_earlier(["b.tif"], earlier)
+    assert {entry.earlier for entry in three.sessions.entries.values()} == {earlier}
+    (session,) = three.sessions.groups()
+    assert session.prior == pytest.approx((np.log(4.2), 0.16)) and len(session.images) == 3
+    project.close()
+    again, other = opened(project.path)
+    assert again.sessions.groups() == [session]
+    again.sessions.set_earlier(["a.tif"], None)
+    assert again.sessions.entries == {} and other.image_files.session_entries() == {}
+    again.history.undo()
+    assert other.image_files.session_entries()["c.tif"] == SessionEntry(earlier=earlier)
     other.close()
 
 

@@ -1,6 +1,7 @@
 """Class ratios: what is counted, and intervals that keep their promise."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -177,6 +178,23 @@ def test_many_images_of_few_clusters_are_noted():
     (found,) = ratio_notes([1] * 199)
     assert found.startswith("few clusters in 199 of 199 images: ")
     assert ratio_notes([1, 30, 30]) == []
+
+
+def test_fractions_of_a_session_that_does_not_fit_are_withheld_unless_asked_for():
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 15)
+    limits = {"a": ImageLimits(peaks_atoms=(25.1, 48.2))}
+    plain, found = class_ratios(table), class_ratios(table, limits=limits)
+    withheld = found["scope"].isin(["a", ALL])
+    columns = ["fraction", "fraction_low", "fraction_high"]
+    assert found.loc[withheld, columns].isna().all(axis=None)
+    pd.testing.assert_frame_equal(found.loc[~withheld, columns], plain.loc[~withheld, columns])
+    assert (found["count"] == plain["count"]).all()
+    assert found["note"].str.contains("--keep-ratios").equals(withheld)
+    kept = class_ratios(table, limits={"a": replace(limits["a"], keep_ratios=True)})
+    pd.testing.assert_frame_equal(kept[columns], plain[columns])
+    assert "peaks at 25 and 48" in kept["note"][0] and "--keep-ratios" not in kept["note"][0]
+    by_hand = table.assign(label_corrected=table["label"])
+    assert class_ratios(by_hand, limits=limits)["fraction"].notna().all()
 
 
 def test_a_single_peak_is_named():

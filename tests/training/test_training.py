@@ -13,16 +13,18 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import detect
 from napari_atomicity.io.images import load
-from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.models.estimators import combination
-from napari_atomicity.models.files import read_model
+from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.models.intensity_scale import usable
+from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
+from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.structures import Isomer
+from napari_atomicity.training.apparent_size import USUAL_SCATTER
 from napari_atomicity.training.augmentation import augmented
 from napari_atomicity.training.classifier import train_classifier
 from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import smooth_targets
-from napari_atomicity.training.held_out import predict_images
+from napari_atomicity.training.held_out import predict_as_used
 from napari_atomicity.training.run import train_from_folder
 from napari_atomicity.training.score_text import describe_accuracy
 from napari_atomicity.training.settings import TrainingSettings
@@ -60,24 +62,52 @@ def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path):
     assert card.scores["held_out_known_scale"]["accuracy"] > 0.8
     assert card.scores["held_out_mixtures"]["accuracy"] > 0.8
     _check_scores_as_used(card, tensors, folder)
+    assert card.apparent_size is None  # here the diameter alone parts 19 and 70 atoms
     load_classifier(tmp_path / "mine.safetensors", "cpu")
 
 
 def _check_scores_as_used(card, tensors, folder):
     """The score on the card is that of analysing the held-out images: their scale is not known."""
     parts, _ = from_folder(folder, card.patches)
-    held = split_by_image(parts.table, 0.2, np.random.default_rng(0))
-    held_out = parts.take(held)
-    right = n = 0
-    for _, rows in held_out.table.groupby("image").indices.items():
-        one = held_out.take(rows)
-        one = replace(one, table=one.table.drop(columns="known_intensity_per_atom"))
-        (image,) = predict_images(card, tensors, one, torch.device("cpu"))
-        right += (combination(image.known).argmax(axis=1) == image.label).sum()
-        n += len(rows)
-    assert card.scores["held_out"]["clusters"] == n
-    assert card.scores["held_out"]["accuracy"] == pytest.approx(right / n, abs=1e-4)
+    held_out = parts.take(split_by_image(parts.table, 0.2, np.random.default_rng(0)))
+    model = Classifier(card, tensors, torch.device("cpu"))
+    alone, truth = [], []
+    for name, table in held_out.table.groupby("image", sort=False):
+        found = detect_clusters(load(folder / name))
+        rows = found.table["cluster_id"].isin(table["cluster_id"])
+        found = replace(found, table=found.table[rows].reset_index(drop=True))
+        alone.append(classify_clusters(found, model))
+        truth += list(table["truth"])
+    tables = [analysis.table for analysis in label_session(alone, model).analyses]
+    p = pd.concat(tables)[["p_Pt19", "p_Pt70"]].to_numpy()
+    right = np.array(card.classes)[p.argmax(axis=1)] == truth
+    assert card.scores["held_out"]["clusters"] == len(truth)
+    assert card.scores["held_out"]["accuracy"] == pytest.approx(right.mean(), abs=1e-4)
     assert card.scores["scale"]["images"] == 6
+
+
+def test_a_trained_model_knows_how_large_its_classes_look(folder):
+    """Where the diameter says little: in the images of these tests it parts the classes."""
+    part, classes = from_folder(folder)
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.5, len(part)))
+    part = replace(part, table=part.table.assign(diameter_nm=part.table["diameter_nm"] * noise))
+    held = split_by_image(part.table, 0.2, np.random.default_rng(0))
+    card, tensors = train_classifier(
+        part.take(~held), part.take(held), ModelCard("mine", tuple(classes)), QUICK, "cpu",
+        start=read_model(find_model("default")),
+    )  # fmt: skip
+    label = part.table["truth"].map(card.classes.index).to_numpy(int)
+    embedding = Classifier(card, tensors, torch.device("cpu")).predict(part.patches).embedding
+    sizes = card.apparent_size
+    found = sizes.measure(embedding, part.table["diameter_nm"].to_numpy())
+    error = found - np.array(sizes.log_size)[label]
+    spread = np.sqrt(np.array(sizes.covariance)[:, 1, 1])
+    assert np.diff(sizes.log_size) > 2 * spread.max()
+    assert (np.abs(np.bincount(label, error) / np.bincount(label)) < spread).all()
+    assert sizes.scatter >= USUAL_SCATTER
+    # labels are averages over the solutions of the scale
+    (image, *_) = predict_as_used(card, tensors, part, torch.device("cpu"), one_session=True)
+    assert len(image.known.by_solution) == len(image.known.scale.weight)
 
 
 def test_clusters_alone_in_their_image_keep_the_scatter_of_their_intensity(folder, tmp_path):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from math import log
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -81,6 +82,25 @@ def instrument_settings(metadata: Mapping[str, Any]) -> dict[str, float | str]:
 
 
 @dataclass(frozen=True)
+class EarlierScale:
+    """Scale of an earlier session with the same instrument, a prior for that of a session.
+
+    Parameters
+    ----------
+    intensity_per_atom : float
+        Intensity of one atom in counts nm².
+    log_sd : float
+        Standard deviation of its logarithm, the scatter between sessions included.
+    source : str
+        Name of the earlier session, or of the record of its run.
+    """
+
+    intensity_per_atom: float
+    log_sd: float
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class SessionEntry:
     """What a person entered for an image.
 
@@ -90,14 +110,17 @@ class SessionEntry:
         Name of its session; empty to derive it.
     known : mapping of str to float
         Known composition of its sample, by number; empty if it is not known.
+    earlier : EarlierScale, optional
+        Scale of an earlier session with the same instrument.
     """
 
     session: str = ""
     known: Composition = field(default_factory=dict)
+    earlier: EarlierScale | None = None
 
     def __bool__(self) -> bool:
         """Return whether anything was entered."""
-        return bool(self.session or self.known)
+        return bool(self.session or self.known or self.earlier)
 
 
 @dataclass(frozen=True)
@@ -112,11 +135,20 @@ class AcquisitionSession:
         Names of its images, in order.
     known : mapping of str to mapping
         Image → class → share of the clusters, for images of known samples.
+    earlier : EarlierScale, optional
+        Scale of an earlier session with the same instrument.
     """
 
     name: str
     images: tuple[str, ...]
     known: Mapping[str, Composition] = field(default_factory=dict)
+    earlier: EarlierScale | None = None
+
+    @property
+    def prior(self) -> tuple[float, float] | None:
+        """Mean and standard deviation of ln scale, from an earlier session."""
+        earlier = self.earlier
+        return None if earlier is None else (log(earlier.intensity_per_atom), earlier.log_sd)
 
 
 def group_images(
@@ -156,6 +188,7 @@ def group_images(
             name,
             tuple(members),
             {i: _shares(entries[i].known) for i in members if i in entries and entries[i].known},
+            next((e.earlier for i in members if (e := entries.get(i)) and e.earlier), None),
         )
         for name, members in images.items()
     ]

@@ -15,7 +15,8 @@ class ApparentSize:
 
     The apparent size of a cluster is an estimate of ln(number of atoms) from features that do not
     depend on the unit of the intensity: a linear function of the features of the channel with
-    local contrast normalisation. Without such features it is the logarithm of the diameter.
+    local contrast normalisation, and of the logarithm of the diameter. Without such features it is
+    the logarithm of the diameter.
 
     Parameters
     ----------
@@ -25,10 +26,15 @@ class ApparentSize:
         Covariance of both per class, within images.
     scatter : float
         Standard deviation of the common error of the apparent sizes of a session.
-    weights : tuple of float, length n_features
-        Weights of the features of the network; empty: the size is the logarithm of the diameter.
+    weights : tuple of float, length n_features or n_features + 1
+        Weights of the features of the network, and of the logarithm of the diameter if there is
+        one more; empty: the size is the logarithm of the diameter.
     offset : float
         Constant of the linear function.
+    lone_atoms : tuple of float, optional
+        Calibration of the intensities of lone atoms: mean and standard deviation of the difference
+        between ln scale of the clusters of an image and ln intensity of its lone atoms. None: lone
+        atoms do not contribute to the scale.
     """
 
     log_intensity: tuple[float, ...]
@@ -37,6 +43,7 @@ class ApparentSize:
     scatter: float
     weights: tuple[float, ...] = ()
     offset: float = 0.0
+    lone_atoms: tuple[float, float] | None = None
 
     @classmethod
     def from_diameters(cls, scale: ScaleReference) -> ApparentSize:
@@ -60,8 +67,10 @@ class ApparentSize:
         ndarray of shape (n_clusters,)
             Apparent sizes; NaN where they cannot be measured.
         """
-        if self.weights:
-            return np.asarray(embedding.astype(float) @ np.array(self.weights) + self.offset)
         with np.errstate(divide="ignore", invalid="ignore"):
-            size = np.log(np.asarray(diameter_nm, float))
+            log_diameter = np.log(np.asarray(diameter_nm, float))
+        if not self.weights:
+            return np.where(np.isfinite(log_diameter), log_diameter, np.nan)
+        features = np.column_stack([embedding.astype(float), log_diameter])
+        size = features[:, : len(self.weights)] @ np.array(self.weights) + self.offset
         return np.where(np.isfinite(size), size, np.nan)

@@ -65,7 +65,7 @@ class ScaleReference:
             If a class has too few clusters.
         """
         good = (intensity_atoms > 0) & (diameter_nm > 0)
-        means, covariances, numbers = [], [], []
+        means, members = [], []
         for name in classes:
             own = good & (label == name)
             if own.sum() < MIN_OF_CLASS:
@@ -80,16 +80,32 @@ class ScaleReference:
                 np.abs(x - middle[:, None]) < 4 * np.maximum(x.std(axis=1), 0.05)[:, None]
             ).all(0)
             means.append(x[:, inlier].mean(axis=1))
-            covariances.append(np.cov(x[:, inlier]) + np.diag([1e-4, 1e-4]))
-            numbers.append(inlier.sum())
-        m = np.array(means)
-        # Few clusters determine the mean better than the scatter.
-        n = np.array(numbers, float)[:, None, None]
-        pooled = (n * covariances).sum(axis=0) / n.sum()
-        covariances = list((n * covariances + TIE_OF_SCATTER * pooled) / (n + TIE_OF_SCATTER))
+            members.append(x[:, inlier])
+        m, covariances = np.array(means), tied_covariances(members)
         return cls(
             tuple(map(float, m[:, 0])),
             tuple(map(float, m[:, 1])),
             tuple(tuple(tuple(map(float, row)) for row in c) for c in covariances),  # type: ignore[misc]
             diameter_scatter,
         )
+
+
+def tied_covariances(members: Sequence[np.ndarray]) -> np.ndarray:
+    """Compute the covariance of each class, tied to the pooled one.
+
+    Few clusters determine the mean of a class better than its scatter.
+
+    Parameters
+    ----------
+    members : sequence of ndarray, shape (2, n_clusters)
+        Measurements of the clusters of each class.
+
+    Returns
+    -------
+    ndarray of shape (n_classes, 2, 2)
+        Covariances.
+    """
+    n = np.array([x.shape[1] for x in members], float)[:, None, None]
+    covariances = np.array([np.cov(x) + np.diag([1e-4, 1e-4]) for x in members])
+    pooled = (n * covariances).sum(axis=0) / n.sum()
+    return np.asarray((n * covariances + TIE_OF_SCATTER * pooled) / (n + TIE_OF_SCATTER))

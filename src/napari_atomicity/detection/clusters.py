@@ -202,13 +202,18 @@ def check_resolution(micrograph: Micrograph, settings: DetectionSettings) -> flo
     return pixel_size_nm
 
 
+def has_minimum_diameter(outline: Outline, settings: DetectionSettings) -> bool:
+    """Return whether an outline has the minimum diameter of a cluster."""
+    # the diameter of a cut cluster is a lower limit
+    return outline.diameter_nm >= (0.8 if outline.touches_border else 1) * settings.diameter_min_nm
+
+
 def _select_by_size(found: list[Outline], settings: DetectionSettings) -> list[Outline]:
     """Select isolated outlines of the right size that are not much fainter than the others."""
     sized = [
         o
         for o in found
-        # the diameter of a cut cluster is a lower limit
-        if (0.8 if o.touches_border else 1.0) * settings.diameter_min_nm <= o.diameter_nm
+        if has_minimum_diameter(o, settings)
         and (o.touches_border or o.diameter_nm <= settings.diameter_max_nm)
         and o.isolation > MIN_ISOLATION
     ]

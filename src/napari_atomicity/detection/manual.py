@@ -14,7 +14,7 @@ from skimage.morphology import convex_hull_image
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
-from .clusters import Detection, check_resolution, measurement_table
+from .clusters import Detection, check_resolution, has_minimum_diameter, measurement_table
 from .frame import Frame, whole
 from .outlines import Basins, Outline, grow_regions, measure_mask, measure_regions
 from .recording import recording_of
@@ -97,8 +97,9 @@ def measure_at(
 ) -> Detection:
     """Outline and measure the cluster at a position that a user marks.
 
-    The centre remains at the marked position. If nothing exceeds the background there, the diameter
-    is NaN and the outline is a circle of the minimum diameter, so a row always results.
+    The centre remains at the marked position. If no cluster of the minimum diameter exceeds the
+    background there, the diameter is NaN and the outline is a circle of the minimum diameter, so a
+    row always results.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def measure_at(
     own = [
         o
         for o in measure_regions(regions, np.array([1]))
-        if o.diameter_nm <= 2 * settings.diameter_max_nm
+        if has_minimum_diameter(o, settings) and o.diameter_nm <= 2 * settings.diameter_max_nm
     ]
     outline = own[0] if own else _circle(place, settings.diameter_min_nm, pixel_nm)
     found = part.detection([outline])

@@ -40,11 +40,14 @@ class Peaks:
         Normalised negative Laplacian.
     radius : ndarray of shape (N,)
         Radius in the same pixels.
+    significance : ndarray of shape (N,)
+        Response in units of the local noise.
     """
 
     points: np.ndarray
     response: np.ndarray
     radius: np.ndarray
+    significance: np.ndarray
 
 
 @dataclass
@@ -179,7 +182,7 @@ def find_peaks(
         first, scale = first + count, 2 * scale
     rows = np.vstack(found)
     order = np.lexsort((rows[:, 1], rows[:, 0], -rows[:, 2]))
-    return Peaks(rows[order, :2], rows[order, 2], np.array(radii)[order])
+    return Peaks(rows[order, :2], rows[order, 2], np.array(radii)[order], rows[order, 3])
 
 
 def _first_octave(frame: Frame, step: int) -> _Octave:
@@ -204,9 +207,10 @@ def _select_significant(
 ) -> np.ndarray:
     """Select the maxima above the noise: rows y, x in pixels of the frame, response."""
     y, x, response = maxima[:, :3].T
-    keep = response > threshold * noise.at_points(y, x)
+    significance = response / noise.at_points(y, x)
+    keep = significance > threshold
     place = [(axis[keep] * scale + 0.5) * step - 0.5 for axis in (y, x)]
-    return np.stack([*place, response[keep]], axis=1)
+    return np.stack([*place, response[keep], significance[keep]], axis=1)
 
 
 def _search_octave(

@@ -74,15 +74,85 @@ class Analysis:
         is_current = any(x.prediction.embedding is self.embedding for x in self.predictions)
         return self.predictions if is_current else ()
 
-    def ratios(self, **options: Any) -> pd.DataFrame:
-        """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`."""
+    def without_padding(self, patch: np.ndarray, row: int) -> np.ndarray:
+        """Return a patch with NaN beyond the image, where the network sees it mirrored.
+
+        Parameters
+        ----------
+        patch : ndarray of shape (P, P)
+            Of a cluster.
+        row : int
+            Row of the cluster in the table.
+
+        Returns
+        -------
+        ndarray of shape (P, P)
+            The patch itself if it is within the image.
+        """
+        inside = self._inside_image(patch.shape, row)
+        if all(axis.all() for axis in inside):
+            return patch
+        return np.where(np.outer(*inside), patch, np.nan)
+
+    def map_within_image(self, class_map: np.ndarray, row: int) -> np.ndarray:
+        """Return a class map that is beyond the image as it is at the border.
+
+        Parameters
+        ----------
+        class_map : ndarray of shape (h, w)
+            Of a cluster.
+        row : int
+            Row of the cluster in the table.
+
+        Returns
+        -------
+        ndarray of shape (h, w)
+            The class map itself if it is within the image.
+        """
+        inside = self._inside_image(class_map.shape, row)
+        if all(axis.all() for axis in inside) or not all(axis.any() for axis in inside):
+            return class_map
+        ends = [np.flatnonzero(axis)[[0, -1]] for axis in inside]
+        return class_map[
+            np.ix_(*(np.clip(np.arange(len(a)), *e) for a, e in zip(inside, ends, strict=True)))
+        ]
+
+    def _inside_image(self, shape: tuple[int, ...], row: int) -> list[np.ndarray]:
+        """Return which rows and which columns of a patch or class map are within the image."""
+        extent_px = self.field_of_view_nm / (self.micrograph.pixel_size_nm or np.inf)
+        inside = []
+        for axis, size, n in zip(("y_px", "x_px"), self.micrograph.shape_px, shape, strict=True):
+            at = self.table[axis].iloc[row] + ((np.arange(n) + 0.5) / n - 0.5) * extent_px
+            inside.append((at >= -0.5) & (at <= size - 0.5))
+        return inside
+
+    def ratios(self, keep_ratios: bool = False, **options: Any) -> pd.DataFrame:
+        """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`.
+
+        Parameters
+        ----------
+        keep_ratios : bool, optional
+            Whether fractions are given even if the session does not fit the classes of the model.
+        **options : Any
+            Arguments of `class_ratios`.
+        """
         from ..statistics.ratios import class_ratios
 
         # Named, so that an image without clusters has its rows too.
-        known = {"images": [self.micrograph.name], "limits": limits_of([self])}
-        return class_ratios(self.table, **{**known, **options})
+        own = {"images": [self.micrograph.name], "limits": limits_of([self], keep_ratios)}
+        return class_ratios(self.table, **{**own, **options})
 
 
-def limits_of(analyses: Iterable[Analysis]) -> dict[str, ImageLimits]:
-    """Return image → what limits the use of its labels, for `statistics.ratios.class_ratios`."""
-    return {a.micrograph.name: ImageLimits.from_parameters(a.parameters) for a in analyses}
+def limits_of(analyses: Iterable[Analysis], keep_ratios: bool = False) -> dict[str, ImageLimits]:
+    """Return what limits the use of the labels of each image, for `class_ratios`.
+
+    Parameters
+    ----------
+    analyses : iterable of Analysis
+        The images.
+    keep_ratios : bool, optional
+        Whether fractions are given even if a session does not fit the classes of the model.
+    """
+    return {
+        a.micrograph.name: ImageLimits.from_parameters(a.parameters, keep_ratios) for a in analyses
+    }

@@ -13,39 +13,31 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
 from scipy.special import comb, gammaln, logsumexp
 
 from ..statistics.ratio_notes import describe_misfit
-from .intensity_scale import SPREAD_LIMITS, SPREAD_PRIOR
+from .peak_mixtures import (
+    MARGIN,
+    TINY,
+    CountHistogram,
+    PeakMixtures,
+    fit_mixtures,
+    log_evidence,
+    make_histogram,
+)
 
 POSITION_SCATTER = 0.03
 """Standard deviation of the error of a class's mean log count, apart from the common scale."""
-MARGIN = float(np.log(3))
-"""Log counts farther below or above the classes, as of single atoms and of aggregates, are ignored.
-Free peaks and outliers can be anywhere between."""
 AGGREGATE = float(np.log(1.5))
 """Log counts that exceed the largest class by more are of aggregates, unless they are many."""
 MAX_AGGREGATES = 0.25
 """Largest share of the clusters that can be aggregates."""
-OUTLIER_SHARE = 0.02
-"""Expected share of outliers."""
-OUTLIER_PRIOR = 50.0
-"""Weight of the expected share of outliers, in clusters."""
-DIRICHLET = 0.1
-"""Pseudo-count of every peak."""
-SHARE_ALPHA = 0.5
-"""Parameter of the Dirichlet prior of the shares in the evidence."""
-TINY = 1e-6
-BIN_WIDTH = 0.01
-MAX_CLUSTERS = 1000
-"""Whole images of a session are used, chosen at random, until they have so many clusters."""
 STARTS = 6
 N_TURNS = 2
-N_ITERATIONS = 100
 MIN_CLUSTERS = 15
 MIN_STRENGTH = 4.0
 """Logarithm of the Bayes factor from which on a session does not fit: "strong" evidence by [1]_."""
@@ -72,6 +64,8 @@ class ClassFit:
         Shares of the clusters.
     scatter : ndarray of shape (n_peaks,)
         Standard deviations of the log counts of the peaks.
+    log_count, number : ndarray of shape (n_bins,)
+        Log counts with the fitted scale of each image, and numbers of clusters.
     """
 
     fits: bool
@@ -80,83 +74,14 @@ class ClassFit:
     atoms_error: np.ndarray
     shares: np.ndarray
     scatter: np.ndarray
+    log_count: np.ndarray = field(default_factory=lambda: np.empty(0))
+    number: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def describe(self) -> str:
         """Return the result in one sentence; "" if the session fits."""
         if self.fits:
             return ""
         return f"{describe_misfit(self.atoms.tolist())} (log Bayes factor {self.strength:.0f})"
-
-
-@dataclass(frozen=True, eq=False)
-class _Counts:
-    """Histogram of log counts in each image, and the classes.
-
-    Parameters
-    ----------
-    x, number : ndarray of shape (B,)
-        Log counts, and numbers of clusters, sorted by image.
-    first : ndarray of shape (J,)
-        First bin of each image.
-    image_scatter : float
-        Standard deviation of the log scales of the images.
-    class_mean, class_scatter : ndarray of shape (C,)
-        Log counts of the classes, and standard deviations within them.
-    """
-
-    x: np.ndarray
-    number: np.ndarray
-    first: np.ndarray
-    image_scatter: float
-    class_mean: np.ndarray
-    class_scatter: np.ndarray
-
-    @property
-    def image(self) -> np.ndarray:
-        """Index of the image (B,) of each bin."""
-        starts = np.zeros(len(self.x), int)
-        starts[self.first[1:]] = 1
-        return np.cumsum(starts)
-
-    @property
-    def log_range(self) -> float:
-        """Width of the range of log counts."""
-        return float(np.ptp(self.class_mean)) + 2 * MARGIN
-
-    def scatter(self, position: np.ndarray) -> np.ndarray:
-        """Return the standard deviation of log counts at a position, between the classes'."""
-        return np.asarray(np.interp(position, self.class_mean, self.class_scatter))
-
-
-@dataclass(frozen=True, eq=False)
-class _Mixtures:
-    """S mixtures of P peaks.
-
-    Parameters
-    ----------
-    position, number : ndarray of shape (S, P)
-        Log counts of the peaks, and expected numbers of clusters.
-    factor, outlier : ndarray of shape (S,)
-        Variances relative to those of the classes, and shares of the outliers.
-    scatter : ndarray of shape (S, P)
-        Standard deviations of the peaks.
-    offset : ndarray of shape (S, J)
-        Log scales of the images, relative to the common one.
-    offset_evidence : ndarray of shape (S,)
-        Contribution of the offsets to the log evidence.
-    """
-
-    position: np.ndarray
-    number: np.ndarray
-    factor: np.ndarray
-    outlier: np.ndarray
-    scatter: np.ndarray
-    offset: np.ndarray
-    offset_evidence: np.ndarray
-
-    def take(self, index: int) -> _Mixtures:
-        """Return one of the mixtures (S = 1)."""
-        return _Mixtures(*(getattr(self, f.name)[index : index + 1] for f in fields(self)))
 
 
 def compare_with_classes(
@@ -207,14 +132,20 @@ def compare_with_classes(
     if len(used) < MIN_CLUSTERS:
         nothing = np.empty(0)
         return ClassFit(True, float("nan"), nothing, nothing, nothing, nothing)
-    counts = _histogram(log_count[used], image[used], image_scatter, class_log_count, class_scatter)
+    counts = make_histogram(
+        log_count[used], image[used], image_scatter, class_log_count, class_scatter
+    )
     free, strength = _compare(counts, *_merge_nodes(error, p))
     mean = float(p @ error)
     variance = float(p @ (error - mean) ** 2) + image_scatter**2 / len(counts.first)
-    return _summarise(free, strength, mean, variance)
+    found = _summarise(free, strength, mean, variance)
+    aligned = counts.x - free.offset[0, counts.image] - mean
+    return replace(found, log_count=aligned, number=counts.number)
 
 
-def _compare(counts: _Counts, error: np.ndarray, weight: np.ndarray) -> tuple[_Mixtures, float]:
+def _compare(
+    counts: CountHistogram, error: np.ndarray, weight: np.ndarray
+) -> tuple[PeakMixtures, float]:
     """Return the best free peaks (S = 1), and their log evidence against peaks at the classes.
 
     With offsets of the images there are local maxima: the fits start from each other in turn.
@@ -233,32 +164,7 @@ def _compare(counts: _Counts, error: np.ndarray, weight: np.ndarray) -> tuple[_M
     return best, at_peaks - at_classes
 
 
-def _histogram(
-    log_count: np.ndarray,
-    image: np.ndarray,
-    image_scatter: float,
-    class_mean: np.ndarray,
-    class_scatter: np.ndarray,
-) -> _Counts:
-    """Count the clusters of each image in bins; of many images some are chosen at random."""
-    _, index, size = np.unique(image, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(0).permutation(len(size))
-    before = np.cumsum(size[order]) - size[order]
-    rows = np.isin(index, order[before < MAX_CLUSTERS])
-    log_count, index = log_count[rows], np.unique(index[rows], return_inverse=True)[1]
-    keys = np.stack([index, np.round(log_count / BIN_WIDTH)], axis=1)
-    pairs, number = np.unique(keys, axis=0, return_counts=True)
-    return _Counts(
-        pairs[:, 1] * BIN_WIDTH,
-        number.astype(float),
-        np.flatnonzero(np.diff(pairs[:, 0], prepend=-1)),
-        image_scatter,
-        np.array(class_mean),
-        np.array(class_scatter),
-    )
-
-
-def _summarise(free: _Mixtures, strength: float, mean: float, variance: float) -> ClassFit:
+def _summarise(free: PeakMixtures, strength: float, mean: float, variance: float) -> ClassFit:
     """Return the result for the best free peaks, and mean and variance of the log scale error."""
     share = free.number[0] / free.number[0].sum()
     own = np.argsort(free.position[0])
@@ -278,19 +184,19 @@ def _merge_nodes(error: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return mean, weight[good] / weight[good].sum()
 
 
-def _fit_free_peaks(counts: _Counts, locked: _Mixtures) -> tuple[_Mixtures, float]:
+def _fit_free_peaks(counts: CountHistogram, locked: PeakMixtures) -> tuple[PeakMixtures, float]:
     """Fit up to as many free peaks as there are classes.
 
     Parameters
     ----------
-    counts : _Counts
+    counts : CountHistogram
         Histogram.
-    locked : _Mixtures
+    locked : PeakMixtures
         Peaks at the classes (S = 1), from which one of the fits starts.
 
     Returns
     -------
-    mixture : _Mixtures
+    mixture : PeakMixtures
         The mixture (S = 1) with the largest evidence.
     evidence : float
         Logarithm of the mean evidence over the numbers of peaks.
@@ -307,10 +213,10 @@ def _fit_free_peaks(counts: _Counts, locked: _Mixtures) -> tuple[_Mixtures, floa
         at[0] = (np.arange(n_peaks) + 0.5) / n_peaks
         start = counts.x[order[np.minimum(np.searchsorted(cumulated, at), len(order) - 1)]]
         start[-1] = locked.position[0, np.sort(frequent[:n_peaks])]
-        mixtures = _maximise(counts, start, None, offset)
+        mixtures = fit_mixtures(counts, start, None, offset)
         information = mixtures.number / mixtures.scatter**2
         width = np.sqrt(2 * np.pi / (information + TINY))
-        evidence = _evidence(counts, mixtures, np.ones(n_peaks, bool)) + gammaln(n_peaks + 1)
+        evidence = log_evidence(counts, mixtures, np.ones(n_peaks, bool)) + gammaln(n_peaks + 1)
         evidence += np.minimum(np.log(width / counts.log_range), 0).sum(axis=1)
         found.append(mixtures.take(int(evidence.argmax())))
         evidences.append(float(evidence.max()))
@@ -319,15 +225,15 @@ def _fit_free_peaks(counts: _Counts, locked: _Mixtures) -> tuple[_Mixtures, floa
 
 
 def _fit_classes(
-    counts: _Counts, error: np.ndarray, weight: np.ndarray, offset: np.ndarray
-) -> tuple[float, _Mixtures]:
+    counts: CountHistogram, error: np.ndarray, weight: np.ndarray, offset: np.ndarray
+) -> tuple[float, PeakMixtures]:
     """Return the log evidence of peaks at the classes, averaged over classes that occur and scales.
 
     All numbers of classes are equally probable, and all sets of so many classes.
 
     Parameters
     ----------
-    counts : _Counts
+    counts : CountHistogram
         Histogram.
     error, weight : ndarray of shape (K,)
         Errors of the common log scale, and their probabilities.
@@ -338,12 +244,12 @@ def _fit_classes(
     -------
     evidence : float
         Logarithm of the evidence.
-    mixture : _Mixtures
+    mixture : PeakMixtures
         The mixture (S = 1) with the largest evidence.
     """
     start = counts.class_mean + np.tile(error, 2)[:, None]
     offsets = np.repeat([0.0, 1.0], len(error))[:, None] * offset
-    locked = _maximise(counts, start, POSITION_SCATTER, offsets)
+    locked = fit_mixtures(counts, start, POSITION_SCATTER, offsets)
     n_classes = start.shape[1]
     information = locked.number / locked.scatter**2
     of_position = -0.5 * ((locked.position - start) / POSITION_SCATTER) ** 2
@@ -351,98 +257,9 @@ def _fit_classes(
     terms = []
     for active in np.array(list(product([False, True], repeat=n_classes)))[1:]:
         prior = -np.log(n_classes * comb(n_classes, active.sum()))
-        terms.append(_evidence(counts, locked, active) + (of_position * active).sum(axis=1) + prior)
+        terms.append(
+            log_evidence(counts, locked, active) + (of_position * active).sum(axis=1) + prior
+        )
     evidence = logsumexp(terms, axis=0)
     best = locked.take(int((evidence + np.log(np.tile(weight, 2))).argmax()))
     return float(logsumexp(evidence.reshape(2, -1).max(axis=0), b=weight)), best
-
-
-def _evidence(counts: _Counts, mixtures: _Mixtures, active: np.ndarray) -> np.ndarray:
-    """Return log evidences (S,) without the terms of the positions.
-
-    The multinomial likelihood of the expected numbers is replaced by its mean over a Dirichlet
-    prior of the shares. Clusters of peaks (P,) that are not active become outliers.
-    """
-    number, outlier = mixtures.number[:, active] + TINY, mixtures.outlier
-    share = number / number.sum(axis=1, keepdims=True)
-    x = counts.x - mixtures.offset[:, counts.image]
-    scatter = mixtures.scatter[:, active, None]
-    z = (x[:, None] - mixtures.position[:, active, None]) / scatter
-    peaks = np.exp(-0.5 * z**2) / (scatter * np.sqrt(2 * np.pi))
-    density = (share[:, None] @ peaks)[:, 0]
-    total = density * (1 - outlier)[:, None] + outlier[:, None] / counts.log_range
-    out = np.log(total) @ counts.number + mixtures.offset_evidence
-    out += OUTLIER_PRIOR * OUTLIER_SHARE * np.log(outlier)
-    out += OUTLIER_PRIOR * (1 - OUTLIER_SHARE) * np.log1p(-outlier)
-    out -= 0.5 * SPREAD_PRIOR * (np.log(mixtures.factor) + 1 / mixtures.factor)
-    n, alpha = number.sum(axis=1), SHARE_ALPHA
-    out += gammaln(alpha * number.shape[1]) - gammaln(n + alpha * number.shape[1])
-    out += (gammaln(number + alpha) - gammaln(alpha) - number * np.log(share)).sum(axis=1)
-    return np.asarray(out)
-
-
-def _maximise(
-    counts: _Counts,
-    start: np.ndarray,
-    tolerance: float | None,
-    offset: np.ndarray | None = None,
-) -> _Mixtures:
-    """Fit S mixtures by expectation-maximisation.
-
-    Parameters
-    ----------
-    counts : _Counts
-        Histogram.
-    start : ndarray of shape (S, P)
-        Positions at the start.
-    tolerance : float or None
-        Standard deviation of the prior of the positions about the start; None for a flat prior.
-    offset : ndarray of shape (S, J), optional
-        Offsets of the images at the start.
-    """
-    precision = 0.0 if tolerance is None else tolerance**-2
-    image, n = counts.image, counts.number.sum()
-    position = start
-    offset = np.zeros((len(start), len(counts.first))) if offset is None else offset
-    outlier = np.full(len(start), OUTLIER_SHARE)
-    share = np.full(start.shape, (1 - OUTLIER_SHARE) / start.shape[1])
-    factor = np.ones(len(start))
-    for _ in range(N_ITERATIONS):
-        scatter = counts.scatter(position) * np.sqrt(factor)[:, None]
-        x = counts.x - offset[:, image]
-        z = (x[:, None] - position[..., None]) / scatter[..., None]
-        density = np.exp(-0.5 * z**2) * (share / (scatter * np.sqrt(2 * np.pi)))[..., None]
-        total = density.sum(axis=1) + outlier[:, None] / counts.log_range
-        member = density * (counts.number / total)[:, None]
-        number = member.sum(axis=2)
-        square = (member * z**2).sum(axis=(1, 2)) * factor
-        pull = (member @ x[..., None])[..., 0] / scatter**2 + precision * start + TINY * position
-        position = pull / (number / scatter**2 + precision + TINY)
-        offset, offset_evidence = _image_offsets(counts, member, position, scatter)
-        if tolerance is None:
-            common = offset.mean(axis=1, keepdims=True)
-            position, offset = position + common, offset - common
-        factor = (SPREAD_PRIOR + square) / (SPREAD_PRIOR + number.sum(axis=1))
-        factor = np.clip(factor, *SPREAD_LIMITS)
-        outlier = n - number.sum(axis=1) + OUTLIER_PRIOR * OUTLIER_SHARE
-        outlier = outlier / (n + OUTLIER_PRIOR)
-        share = (number + DIRICHLET) / (number + DIRICHLET).sum(axis=1, keepdims=True)
-        share = share * (1 - outlier)[:, None]
-    return _Mixtures(position, number, factor, outlier, scatter, offset, offset_evidence)
-
-
-def _image_offsets(
-    counts: _Counts, member: np.ndarray, position: np.ndarray, scatter: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return offsets (S, J) of the images given members (S, P, B), and their log evidence (S,)."""
-    tau = counts.image_scatter
-    if tau == 0:
-        return np.zeros((len(position), len(counts.first))), np.zeros(len(position))
-    precision = scatter**-2
-    information = (precision[:, None] @ member)[:, 0]
-    pull = counts.x * information - ((position * precision)[:, None] @ member)[:, 0]
-    information = np.add.reduceat(information, counts.first, axis=1)
-    pull = np.add.reduceat(pull, counts.first, axis=1)
-    offset = pull / (information + tau**-2)
-    evidence = -0.5 * (offset / tau) ** 2 - 0.5 * np.log1p(information * tau**2)
-    return offset, evidence.sum(axis=1)

@@ -25,8 +25,9 @@ def assign_labels(
 ) -> pd.DataFrame:
     """Fill the prediction columns of a cluster table; corrections remain.
 
-    A cluster whose ``ood_score`` exceeds 1 is `table.UNKNOWN` or `table.AGGREGATE`. Its
-    probabilities are kept, but they hold among the classes only, so they give no confidence.
+    A cluster whose ``ood_score`` exceeds 1 is `table.UNKNOWN` or `table.AGGREGATE`; one without a
+    measurable outline, which a person added, is `table.UNKNOWN`. Their probabilities are kept, but
+    they hold among the classes only, so they give no confidence.
 
     Parameters
     ----------
@@ -52,18 +53,20 @@ def assign_labels(
     out = table.drop(columns=[c for c in table.columns if str(c).startswith("p_")])
     for i, name in enumerate(tables.probability_columns(card.classes)):
         out[name] = p[:, i]
+    measured = table["diameter_nm"].notna().to_numpy()
+    outside = (score > 1) | ~measured
     # of what the border cuts nobody knows whether there is more than one
-    aggregate &= ~table["touches_border"].to_numpy(bool)
+    aggregate &= measured & ~table["touches_border"].to_numpy(bool)
     elsewhere = np.where(aggregate, tables.AGGREGATE, tables.UNKNOWN)
-    out["label_predicted"] = np.where(done & (score > 1), elsewhere, label)
-    out["confidence"] = np.where(score > 1, 0.0, p.max(axis=1) if len(p) else np.empty(0))
+    out["label_predicted"] = np.where(done & outside, elsewhere, label)
+    out["confidence"] = np.where(outside, 0.0, p.max(axis=1) if len(p) else np.empty(0))
     out["prediction_set"] = prediction_sets(p, card.conformal_threshold, card.classes)
     out["ood_score"] = score
     out["model_id"] = card.model_id
     out = tables.settle_labels(out)
-    count = count_atoms(known)
+    count = np.where(measured[:, None], count_atoms(known), np.nan)
     # the conditions are the image's: one answer for all of its clusters
-    ours = ~table["touches_border"].to_numpy(bool) & (score <= 1)
+    ours = ~table["touches_border"].to_numpy(bool) & ~outside
     out["conditions_differ"] = card.drift_limit is not None and bool(
         domain_shift(prediction.embedding[ours], best[ours], classifier.beside) > card.drift_limit
     )

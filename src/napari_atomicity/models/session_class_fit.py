@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..core.apparent_size import ApparentSize
 from .class_fit import ClassFit, compare_with_classes
-from .session_scale import ImageMeasurements
+from .peak_mixtures import MARGIN
+from .session_scale import ImageMeasurements, SessionScale
 
 N_NODES = 41
 N_SCATTERS = 3.0
@@ -52,8 +54,7 @@ def fit_session_classes(
     if not unknown or scale is None or not (np.diff(class_intensity) > 0).all():
         return None
     u = np.concatenate([x.log_intensity for x in unknown]) - scale[0]
-    count = np.interp(u, class_intensity, class_count)
-    count += np.minimum(u - class_intensity[0], 0) + np.maximum(u - class_intensity[-1], 0)
+    count = _log_count(u, class_intensity, class_count)
     nodes = np.linspace(-N_SCATTERS, N_SCATTERS, N_NODES)
     return compare_with_classes(
         count,
@@ -63,6 +64,59 @@ def fit_session_classes(
         np.exp(-0.5 * nodes**2),
         np.repeat(np.arange(len(unknown)), [len(x.log_intensity) for x in unknown]),
         spread,
+    )
+
+
+def _log_count(u: np.ndarray, class_intensity: np.ndarray, class_count: np.ndarray) -> np.ndarray:
+    """Return ln(number of atoms) of ln(intensity in atoms), linear between the classes."""
+    beyond = np.minimum(u - class_intensity[0], 0) + np.maximum(u - class_intensity[-1], 0)
+    return np.asarray(np.interp(u, class_intensity, class_count) + beyond)
+
+
+def align_with_classes(
+    fit: ClassFit,
+    images: Sequence[ImageMeasurements],
+    session: SessionScale,
+    reference: ApparentSize,
+    sizes: np.ndarray,
+) -> ClassFit:
+    """Return a session that fits the classes with the numbers of atoms by which it is labelled.
+
+    Free peaks are not of interest then: with other scales of the images, fewer peaks than there are
+    classes can fit as well.
+
+    Parameters
+    ----------
+    fit : ClassFit
+        Result of `fit_session_classes`.
+    images : sequence of ImageMeasurements
+        Images of the session.
+    session : SessionScale
+        Joint posterior of their scales.
+    reference : ApparentSize
+        Distributions of the classes.
+    sizes : ndarray of shape (n_classes,)
+        Numbers of atoms of the classes, ascending.
+
+    Returns
+    -------
+    ClassFit
+        With the histogram by the best scale of each image, and the classes as peaks.
+    """
+    pairs = list(zip(images, session.images, strict=True))
+    u = np.concatenate([x.log_intensity - modes.log_scale[0] for x, modes in pairs])
+    number = np.array([len(x.log_intensity) for x in images])
+    share = np.average([modes.shares[0] for modes in session.images], axis=0, weights=number)
+    count = _log_count(u, np.array(reference.log_intensity), np.log(sizes))
+    count = count[np.abs(count - np.log(sizes).mean()) < MARGIN + np.ptp(np.log(sizes)) / 2]
+    return replace(
+        fit,
+        atoms=sizes,
+        atoms_error=sizes * session.log_scale_sd,
+        shares=share,
+        scatter=np.sqrt(np.array(reference.covariance)[:, 0, 0]),
+        log_count=count,
+        number=np.ones(len(count)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,13 @@ from ..core.apparent_size import ApparentSize
 from ..core.errors import ModelError
 from ..core.model_card import ModelCard
 from ..core.scale_reference import ScaleReference
+from .analysis import Analysis
 from .intensity_scale import ConstrainedMixture, is_bright, usable
 from .session_scale import ImageMeasurements, ScaleModes, SessionScale, fit_session
+
+MAX_BEYOND = 0.7
+"""Difference of ln intensity by which the median cluster may be smaller or larger than all classes
+if lone atoms tell the scale."""
 
 
 def session_references(card: ModelCard) -> tuple[ApparentSize, ScaleReference] | None:
@@ -37,6 +42,7 @@ def measure_image(
     reference: ApparentSize,
     scale: ScaleReference,
     shares: np.ndarray | None = None,
+    lone_atoms: Mapping[str, float] | None = None,
 ) -> ImageMeasurements:
     """Measure what the clusters of an image tell of its scale.
 
@@ -52,6 +58,8 @@ def measure_image(
         Reference of the intensities, to leave out what is too faint for a cluster.
     shares : ndarray of shape (n_classes,), optional
         Known composition of the sample.
+    lone_atoms : mapping of str to float, optional
+        Fields of `atoms.lone_atoms.LoneAtoms`, if the image has any.
 
     Returns
     -------
@@ -62,7 +70,48 @@ def measure_image(
     size = reference.measure(embedding, table["diameter_nm"].to_numpy(float))
     rows = np.flatnonzero(usable(table) & np.isfinite(size))
     rows = rows[is_bright(intensity[rows], scale)]
-    return ImageMeasurements(np.log(intensity[rows]), size[rows], shares)
+    log_intensity = np.log(intensity[rows])
+    anchor = _anchor(lone_atoms, log_intensity, reference)
+    return ImageMeasurements(log_intensity, size[rows], shares, anchor)
+
+
+def _anchor(
+    lone_atoms: Mapping[str, float] | None, log_intensity: np.ndarray, reference: ApparentSize
+) -> tuple[float, float] | None:
+    """Return mean and standard deviation of ln scale by lone atoms.
+
+    None without calibration, or if the median cluster is no class by far: then what was measured
+    are no atoms of the metal of the clusters.
+    """
+    if lone_atoms is None or reference.lone_atoms is None or not len(log_intensity):
+        return None
+    shift, scatter = reference.lone_atoms
+    scale = float(np.log(lone_atoms["intensity"])) + shift
+    typical = float(np.median(log_intensity)) - scale
+    smallest, largest = min(reference.log_intensity), max(reference.log_intensity)
+    if not smallest - MAX_BEYOND < typical < largest + MAX_BEYOND:
+        return None
+    return scale, float(np.hypot(scatter, lone_atoms["error"]))
+
+
+def measure_analysis(
+    analysis: Analysis,
+    references: tuple[ApparentSize, ScaleReference],
+    shares: np.ndarray | None = None,
+) -> ImageMeasurements:
+    """Measure what the clusters and the lone atoms of an analysed image tell of its scale.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Image with the features of its clusters.
+    references : tuple of (ApparentSize, ScaleReference)
+        From `session_references`.
+    shares : ndarray of shape (n_classes,), optional
+        Known composition of the sample.
+    """
+    lone_atoms = analysis.parameters.get("lone_atoms")
+    return measure_image(analysis.table, analysis.embedding, *references, shares, lone_atoms)
 
 
 def find_scales(

@@ -133,6 +133,12 @@ class SessionScale:
     posterior: np.ndarray = field(repr=False)
     draws: np.ndarray = field(repr=False)
 
+    def interval(self) -> tuple[float, float]:
+        """Return the 95 % interval of S."""
+        to_the_end = np.cumsum(self.posterior)  # of the step around each value
+        low, high = np.interp((0.025, 0.975), to_the_end, self.grid + STEP / 2)
+        return float(low), float(high)
+
 
 def fit_session(
     images: Sequence[ImageMeasurements],

@@ -11,6 +11,7 @@ from ..core.acquisition_session import (
     GROUPINGS,
     AcquisitionSession,
     Composition,
+    EarlierScale,
     Recording,
     SessionEntry,
     check_classes,
@@ -24,6 +25,7 @@ from ..core.acquisition_session import (
 from ..core.errors import TableError
 from ..io.provenance import Outcome, assign_sessions
 from ..io.tables import read_table
+from .earlier_session import read_earlier_scale
 from .run_request import RunRequest
 
 
@@ -39,11 +41,14 @@ class SessionRules:
         Name or pattern of an image → its entry in the table.
     samples : tuple of tuple
         Pattern and composition of known samples.
+    earlier : EarlierScale, optional
+        Scale of an earlier session with the same instrument.
     """
 
     grouping: str = "auto"
     table: Mapping[str, SessionEntry] = field(default_factory=dict)
     samples: tuple[tuple[str, Composition], ...] = ()
+    earlier: EarlierScale | None = None
 
     @classmethod
     def read(cls, request: RunRequest, classes: Sequence[str]) -> Self:
@@ -61,13 +66,14 @@ class SessionRules:
         ModelError
             If the model lacks a class of a known sample.
         ReadError, TableError
-            If the table of sessions is missing or is none.
+            If the table of sessions or the record of the earlier run is missing or is none.
         """
         is_table = request.session not in GROUPINGS
         rules = cls(
             "auto" if is_table else request.session,
             _read_session_table(Path(request.session)) if is_table else {},
             tuple(map(parse_known, request.known)),
+            None if request.earlier_run is None else read_earlier_scale(Path(request.earlier_run)),
         )
         for entry in rules.table.values():
             check_classes(entry.known, classes)
@@ -109,7 +115,8 @@ class SessionRules:
         }
         for image, known in match_known(self.samples, recordings, all_match=False).items():
             entries[image] = replace(entries.get(image, SessionEntry()), known=known)
-        return group_images(recordings, entries, self.grouping)
+        sessions = group_images(recordings, entries, self.grouping)
+        return [replace(session, earlier=self.earlier) for session in sessions]
 
     def with_sessions(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Return the outcomes with the session and the known composition of each image."""

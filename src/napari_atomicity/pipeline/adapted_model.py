@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from .._version import __version__
+from ..core.apparent_size import ApparentSize
 from ..core.model_card import ModelCard
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
@@ -133,13 +134,55 @@ def update_card(
     }
     return replace(
         card,
-        apparent_size=None,  # of the features of the network before
+        apparent_size=refit_apparent_size(card, seen, target),
         ood_limit=max(card.ood_limit, float(np.quantile(distance, QUANTILE))),
         drift_limit=_drift_limit(card, seen, tensors),
         description=f"{card.description} Adapted to {len(seen)} images.",
         limits=f"{card.limits} Adapted: calibration and scores are those of {card.name}.".strip(),
         data={**card.data, "adaptation": record},
         version=__version__,
+    )
+
+
+def refit_apparent_size(
+    card: ModelCard, seen: Sequence[tuple[Analysis, Prediction]], target: Target
+) -> ApparentSize | None:
+    """Fit the apparent sizes of the classes to the features of the changed network.
+
+    The weights of the features stay. The new sizes of the classes are a linear function of those
+    before, as the clusters learnt from ask, each class with the same weight. The mean error of
+    these clusters is then zero.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card with the apparent size of the model before and the new reference of the scale.
+    seen : sequence of tuple
+        Analysis and prediction of each image.
+    target : Target
+        Clusters that were learnt from.
+
+    Returns
+    -------
+    ApparentSize or None
+        None if the model had none, or if larger clusters do not look larger.
+    """
+    apparent = card.apparent_size
+    if apparent is None or card.scale is None:
+        return None
+    found = [apparent.measure(r.embedding, a.table["diameter_nm"].to_numpy(float)) for a, r in seen]
+    size = np.concatenate(found)
+    rows = (target.label >= 0) & np.isfinite(size)
+    label, before = target.label[rows], np.array(apparent.log_size)
+    weight = 1 / np.sqrt(np.bincount(label, minlength=len(before))[label])
+    slope, constant = np.polyfit(before[label], size[rows], 1, w=weight)
+    if slope <= 0:
+        return None
+    return replace(
+        apparent,
+        log_intensity=card.scale.log_intensity,
+        log_size=tuple(map(float, constant + slope * before)),
+        scatter=float(slope * apparent.scatter),
     )
 
 

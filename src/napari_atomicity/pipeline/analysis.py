@@ -13,7 +13,7 @@ import numpy as np
 from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
-from ..detection import DetectionSettings, detect
+from ..detection import Detection, DetectionSettings, detect
 from ..detection.recording import recording_of
 from ..models.analysis import Analysis
 
@@ -63,13 +63,29 @@ def detect_clusters(
     seconds: dict[str, float] = {}
     with _timed(seconds, "detect"):
         found = detect(micrograph, settings, progress=progress, stop=stop)
+        lone_atoms = _lone_atoms(micrograph, found, settings)
     return Analysis(
         micrograph,
         found.table,
         found.outlines,
-        parameters={"detection": asdict(settings), **_recording(micrograph)},
+        parameters={
+            "detection": asdict(settings),
+            **_recording(micrograph),
+            **lone_atoms,
+        },
         seconds=seconds,
     )
+
+
+def _lone_atoms(
+    micrograph: Micrograph, found: Detection, settings: DetectionSettings
+) -> dict[str, Any]:
+    """Return the intensity of lone atoms as a parameter; none if they cannot be measured."""
+    from ..atoms.lone_atoms import measure_lone_atoms
+
+    first = [o for o, i in zip(found.outlines, found.table["frame"], strict=True) if i == 0]
+    atoms = measure_lone_atoms(micrograph, first, settings)
+    return {} if atoms is None else {"lone_atoms": asdict(atoms)}
 
 
 def _recording(micrograph: Micrograph) -> dict[str, Any]:
@@ -149,7 +165,7 @@ def _predict(
     from ..core.patches import Patches
     from ..detection.device_patches import as_arrays, patches_for_device
     from ..models.intensity_scale import fit_image
-    from ..models.session_images import find_scales, measure_image
+    from ..models.session_images import find_scales, measure_analysis
 
     card, seconds = classifier.card, analysis.seconds
     with _timed(seconds, "scale"):
@@ -178,7 +194,7 @@ def _predict(
     if scale is None and card.apparent_size is not None and card.scale is not None:
         with _timed(seconds, "scale"):
             references = card.apparent_size, card.scale
-            measured = measure_image(analysis.table, result.embedding, *references)
+            measured = measure_analysis(replace(analysis, embedding=result.embedding), references)
             scale = find_scales([measured], [analysis.table], *references)[1][0]
     analysis = replace(
         analysis,

@@ -18,6 +18,8 @@ from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..reporting.examples import ClusterExample, top_examples
 from ..reporting.image_section import Section, insert_ratios
+from ..reporting.image_warnings import session_warnings
+from ..reporting.plot_session import SessionSummary
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
@@ -30,7 +32,7 @@ from .part_tables import write_all
 from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
-from .session_labels import describe_sessions, session_warnings
+from .session_labels import describe_sessions
 
 DROPPED_COLUMNS = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
@@ -60,6 +62,8 @@ class PartIndex:
         Name of an image → its failure. Images in neither were not reached.
     joint : dict of str to dict
         Name of an image → description of the scale of its session, for images labelled jointly.
+    summaries : list of SessionSummary
+        Sessions that the report draws.
     problems : dict of str to str
         Name of an image → why it could not be labelled with its session.
     """
@@ -72,6 +76,7 @@ class PartIndex:
     stems: dict[str, str] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    summaries: list[SessionSummary] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
     def key(self, sha256: str) -> str:
@@ -278,7 +283,7 @@ def _report_content(images: PartIndex, shown: Sequence[Input], joined: _Joined) 
         if drawing is None:
             continue
         section, own = drawing
-        limits = {section.image: ImageLimits.from_parameters(images.outcome(item).parameters)}
+        parameters, keep = images.outcome(item).parameters, images.request.keep_ratios
         ratios = class_ratios(
             joined.table[joined.table["image"] == section.image],
             images.card.classes,
@@ -286,11 +291,11 @@ def _report_content(images: PartIndex, shown: Sequence[Input], joined: _Joined) 
             images=[section.image],
             method=images.request.ratios,
             card=images.card,
-            limits=limits,
+            limits={section.image: ImageLimits.from_parameters(parameters, keep)},
         )
         sections.append(insert_ratios(section, ratios))
         examples = top_examples([*examples, *own])
-    return ReportContent(sections, examples, joined.scales)
+    return ReportContent(sections, examples, joined.scales, images.summaries)
 
 
 def _device(outcomes: Iterable[Outcome]) -> str:

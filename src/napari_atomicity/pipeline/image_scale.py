@@ -15,10 +15,10 @@ from ..models.classifier import Classifier, Prediction
 from ..models.embedding import place_again
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.scaled_predictions import ScaledPrediction, label_solutions, predict_solutions
-from ..models.session_images import measure_image, session_references
+from ..models.session_images import measure_analysis, session_references
 from ..models.session_scale import ImageMeasurements
 
-FORM = 1
+FORM = 2
 """Version of the format; images with another one are analysed again."""
 
 
@@ -54,7 +54,7 @@ class ImageScale:
         references = session_references(card)
         if references is None or analysis.scale is None:
             return None
-        measurements = measure_image(analysis.table, analysis.embedding, *references)
+        measurements = measure_analysis(analysis, references)
         return cls(measurements, analysis.scale, analysis.own_predictions)
 
     def label(
@@ -91,6 +91,7 @@ class ImageScale:
             form=np.array(FORM),
             log_intensity=self.measurements.log_intensity,
             log_size=self.measurements.log_size,
+            anchor=np.array(self.measurements.anchor or ()),
             weight=self.scale.weight,
             shift=self.scale.shift,
             shares=self.scale.shares,
@@ -132,7 +133,9 @@ class ImageScale:
             )
             mixture = (x[name] for name in ("weight", "shift", "shares", "spread"))
             return cls(
-                ImageMeasurements(x["log_intensity"], x["log_size"]),
+                ImageMeasurements(
+                    x["log_intensity"], x["log_size"], anchor=tuple(x["anchor"].tolist()) or None
+                ),
                 ConstrainedMixture(card.scale, *mixture),
                 predictions,
             )

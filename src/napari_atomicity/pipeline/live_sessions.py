@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..core.acquisition_session import AcquisitionSession
 from ..io.provenance import Outcome
@@ -12,7 +12,7 @@ from ..models.session_images import mixture_of_modes, require_references
 from ..models.session_scale import ImageMeasurements, fit_session
 from .finalize import PartIndex
 from .image_scale import ImageScale
-from .session_labels import composition_shares, describe_scale, is_same_scale
+from .session_labels import describe_scale, is_same_scale, with_known_shares
 
 MAX_CLUSTERS = 1000
 """Number of clusters of a session up to which all its images are fitted with each new one."""
@@ -73,33 +73,33 @@ class LiveSessions:
             if outcome.image in session.images
         )
         others = [name for name in session.images if name != outcome.image]
-        if not others and not session.known:
+        if not others and not session.known and session.earlier is None:
             return None
-        new = self._with_shares(session, outcome.image, stored.measurements)
-        measured = [self._with_shares(session, name, earlier[name][0]) for name in others]
-        prior = None
+        card = self.images.card
+        new = with_known_shares(stored.measurements, session, outcome.image, card)
+        measured = [with_known_shares(earlier[n][0], session, n, card) for n in others]
+        prior = session.prior
         if sum(len(x.log_intensity) for x in measured) > MAX_CLUSTERS:
-            prior, measured = self._find_prior(session.name, measured), []
+            prior, measured = self._find_prior(session, measured), []
         fitted = [*measured, new]
         found = fit_session(fitted, require_references(self.images.card)[0], prior)
-        self.images.joint[outcome.image] = describe_scale(found, len(fitted) - 1)
+        self.images.joint[outcome.image] = describe_scale(
+            found, len(fitted) - 1, fitted, None, session.prior
+        )
         scale = mixture_of_modes(found.images[-1], analysis.table, stored.scale.reference)
         return None if is_same_scale(stored.scale, scale) else scale
 
-    def _find_prior(self, name: str, measured: list[ImageMeasurements]) -> tuple[float, float]:
+    def _find_prior(
+        self, session: AcquisitionSession, measured: list[ImageMeasurements]
+    ) -> tuple[float, float]:
         """Return mean and standard deviation of ln scale of a large session."""
-        known = self._known.get(name)
+        known = self._known.get(session.name)
         if known is None or len(measured) > GROWTH * known.n_images:
-            found = fit_session(measured, require_references(self.images.card)[0])
+            reference = require_references(self.images.card)[0]
+            found = fit_session(measured, reference, session.prior)
             known = _Known((found.log_scale, found.log_scale_sd), len(measured))
-            self._known[name] = known
+            self._known[session.name] = known
         return known.prior
-
-    def _with_shares(
-        self, session: AcquisitionSession, name: str, measured: ImageMeasurements
-    ) -> ImageMeasurements:
-        shares = composition_shares(session.known.get(name), self.images.card.classes)
-        return replace(measured, shares=shares)
 
     def _read_earlier(self, new: str) -> dict[str, tuple[ImageMeasurements, Outcome]]:
         """Return measurements and outcomes of the images that have been analysed before."""

@@ -189,7 +189,7 @@ def describe_drawing(
     str
         Section and examples of the image.
     """
-    section = image_section(analysis, outcome, small, card=card, ratios_later=True, movie=movie)
+    section = image_section(analysis, outcome, small, ratios_later=True, movie=movie)
     examples = select_examples((), analysis, card.classes)
     return json.dumps(
         {

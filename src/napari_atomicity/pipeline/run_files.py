@@ -15,6 +15,7 @@ from ..io.provenance import Outcome, now, run_record
 from ..io.tables import write_ratios
 from ..reporting.examples import ClusterExample
 from ..reporting.image_section import Section
+from ..reporting.plot_session import SessionSummary
 from ..reporting.report import ReportData, write_report
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
@@ -126,11 +127,14 @@ class ReportContent:
         Example clusters.
     scales : mapping of str to float, optional
         Image → intensity of one atom.
+    sessions : sequence of SessionSummary, optional
+        Sessions whose images were labelled jointly.
     """
 
     sections: Sequence[Section] = ()
     examples: Sequence[ClusterExample] = ()
     scales: Mapping[str, float] = field(default_factory=dict)
+    sessions: Sequence[SessionSummary] = ()
 
 
 def finalize_run(
@@ -176,8 +180,9 @@ def finalize_run(
         If a file cannot be written.
     """
     analysed = [o.image for o in outcomes if o.status == "done"]
-    method: dict[str, Any] = {"method": request.ratios, "card": card}
-    method["limits"] = {o.image: ImageLimits.from_parameters(o.parameters) for o in outcomes}
+    keep = request.keep_ratios
+    limits = {o.image: ImageLimits.from_parameters(o.parameters, keep) for o in outcomes}
+    method: dict[str, Any] = {"method": request.ratios, "card": card, "limits": limits}
     ratios = class_ratios(table, images=analysed, **method)
     comparison = None
     if reference is not None:
@@ -231,6 +236,7 @@ def _write_run(
             card=card,
             examples=list(content.examples),
             scales=content.scales,
+            sessions=content.sessions,
         ),
     )
     if run.comparison is not None:

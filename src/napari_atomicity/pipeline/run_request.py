@@ -38,6 +38,12 @@ class RunRequest:
         "of the model, or expectation-maximisation.",
         choices={"counted": "labels", "confusion": "confusion matrix", "em": "EM"},
     )
+    keep_ratios: bool = setting(
+        False,
+        "Keep ratios",
+        "Give fractions even for a session that does not fit the classes of the model.",
+        option="--keep-ratios",
+    )
     reference: str | None = setting(
         None,
         "Reference",
@@ -63,6 +69,14 @@ class RunRequest:
         "Images whose composition by number is known, such as 'ref_*.tif=Pt55' or "
         "'mix_*.tif=Pt19:1,Pt41:1'. May be given several times.",
         option="--known",
+    )
+    earlier_run: str | None = setting(
+        None,
+        "Earlier run",
+        "The run.json of an earlier run with the same instrument and settings, whose intensity of "
+        "one atom is a wide prior for the sessions.",
+        is_path=True,
+        option="--earlier-run",
     )
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from ..models.classifier import Classifier, load_classifier
 from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.image_section import Section, image_section
 from ..reporting.image_warnings import image_warnings
+from ..reporting.plot_session import MAX_SESSIONS, SessionSummary
 from ..reporting.plots import scales_of
 from ..reporting.report import MANY_IMAGES
 from ..statistics.ratios import refuse_unavailable
@@ -44,7 +45,7 @@ from .analysis import analyse
 from .image_step import add_unreached, process_image, process_in_turn
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
-from .session_labels import describe_sessions, label_session, session_warnings
+from .session_labels import describe_sessions, label_session, summarise_session
 
 __all__ = ["Run", "RunRequest", "analyse_images", "analyse_one"]
 
@@ -169,6 +170,7 @@ class _Results:
     analyses: dict[str, Analysis] = field(default_factory=dict)
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
     n_changed: dict[str, int] = field(default_factory=dict)
+    summaries: list[SessionSummary] = field(default_factory=list)
     tables: list[pd.DataFrame] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     movies: list[TrackedMovie] = field(default_factory=list)
@@ -212,14 +214,19 @@ class _Results:
         """Label the images of each session jointly."""
         for session in self.sessions.group(self.outcomes):
             images = [image for image in session.images if image in self.analyses]
-            if len(images) < 2 and not session.known:
+            if len(images) < 2 and not session.known and session.earlier is None:
                 continue
             found = label_session(
                 [self.analyses[image] for image in images],
                 self.classifier,
                 known=session.known,
+                prior=session.prior,
                 progress=self.progress,
             )
+            if found.scale is not None and len(self.summaries) < MAX_SESSIONS:
+                measured = dict(zip(images, found.measured, strict=True))
+                fit, card = found.class_fit, self.classifier.card
+                self.summaries.append(summarise_session(session, measured, found.scale, fit, card))
             for image, analysis in zip(images, found.analyses, strict=True):
                 before, after = self.analyses[image].table, analysis.table
                 changed = before["label_predicted"] != after["label_predicted"]
@@ -238,10 +245,7 @@ class _Results:
                 outcome,
                 parameters=analysis.parameters,
                 seconds=analysis.seconds,
-                warnings=(
-                    *image_warnings(analysis.table, analysis.parameters),
-                    *session_warnings(self.joint.get(outcome.image, {})),
-                ),
+                warnings=image_warnings(analysis.table, analysis.parameters),
             )
             try:
                 self._draw(analysis, outcome)
@@ -253,9 +257,9 @@ class _Results:
     def _draw(self, analysis: Analysis, outcome: Outcome) -> None:
         card = self.classifier.card
         movie = analyse_if_tracked(analysis, self.progress, self.stop)
-        section = image_section(
-            analysis, outcome, self.small, self.request.ratios, card, movie=movie
-        )
+        method, keep = self.request.ratios, self.request.keep_ratios
+        ratios = analysis.ratios(keep, method=method, card=card, scope=outcome.image)
+        section = image_section(analysis, outcome, self.small, ratios=ratios, movie=movie)
         self.examples = select_examples(self.examples, analysis, card.classes) or self.examples
         self.scales.update(scales_of([analysis]))
         self.tables.append(analysis.table)
@@ -301,7 +305,7 @@ class _Results:
             outcomes,
             write_tables,
             info._replace(sessions=described),
-            ReportContent(self.sections, self.examples, self.scales),
+            ReportContent(self.sections, self.examples, self.scales, self.summaries),
             reference,
             MOVIE_FILES if self.movies else (),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from ..models.class_fit import ClassFit
 from ..models.estimators import class_sizes
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.session_scale import ImageMeasurements, SessionScale
+from ..models.session_sources import fit_sources
+from ..reporting.plot_session import UNLIKE, SessionSummary
 from .analysis import apply_scale
 
 if TYPE_CHECKING:
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 
 UNCHANGED = 0.02
 """Changes of ln scale and of the weights of its solutions that change no label."""
-
-UNLIKE = 0.5
-"""Probability from which on the scale of an image is reported as unlike that of the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +42,15 @@ class LabelledSession:
         Number of images whose scale has changed.
     class_fit : ClassFit, optional
         Test of the sizes of the session; None if the classes name no sizes.
+    measured : list of ImageMeasurements
+        What its images tell of the scale.
     """
 
     analyses: list[Analysis]
     scale: SessionScale | None
     n_changed: int
     class_fit: ClassFit | None = None
+    measured: list[ImageMeasurements] = field(default_factory=list)
 
 
 def measure_session(
@@ -73,7 +75,7 @@ def measure_session(
         If the model has no reference, an image has not been classified, or the model lacks a class
         of a known sample.
     """
-    from ..models.session_images import measure_image, require_references
+    from ..models.session_images import measure_analysis, require_references
 
     references = require_references(card)
     measured = []
@@ -84,7 +86,7 @@ def measure_session(
                 advice="Classify them first",
             )
         shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
-        measured.append(measure_image(analysis.table, analysis.embedding, *references, shares))
+        measured.append(measure_analysis(analysis, references, shares))
     return measured
 
 
@@ -138,16 +140,16 @@ def label_session(
     measured = measure_session(analyses, card, known)
     tables = [analysis.table for analysis in analyses]
     session, scales = find_scales(measured, tables, *require_references(card), prior)
-    fit = fit_session_sizes(measured, card, session.spread, prior)
+    fit = fit_session_sizes(measured, card, session, prior)
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     described = []
     for i, (a, scale) in enumerate(zip(labelled, scales, strict=True)):
-        found = describe_scale(session, i, fit)
+        found = describe_scale(session, i, measured, fit, prior)
         if not is_same_scale(a.scale, scale):  # its solutions are others
             found.pop("draws", None)
         described.append(replace(a, parameters={**a.parameters, "session": found}))
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
-    return LabelledSession(described, session, n_changed, fit)
+    return LabelledSession(described, session, n_changed, fit, measured)
 
 
 def _label_each(
@@ -180,10 +182,29 @@ def composition_shares(
     return np.asarray(shares / shares.sum())
 
 
+def with_known_shares(
+    measured: ImageMeasurements, session: AcquisitionSession, image: str, card: ModelCard
+) -> ImageMeasurements:
+    """Return stored measurements with the composition of the sample, if the session knows it.
+
+    Parameters
+    ----------
+    measured : ImageMeasurements
+        Measurements of the image.
+    session : AcquisitionSession
+        Session of the image.
+    image : str
+        Name of the image.
+    card : ModelCard
+        Card of the model.
+    """
+    return replace(measured, shares=composition_shares(session.known.get(image), card.classes))
+
+
 def fit_session_sizes(
     measured: Sequence[ImageMeasurements],
     card: ModelCard,
-    spread: float,
+    session: SessionScale,
     prior: tuple[float, float] | None = None,
 ) -> ClassFit | None:
     """Test whether the sizes of a session are those of the classes.
@@ -194,8 +215,8 @@ def fit_session_sizes(
         Images of the session.
     card : ModelCard
         Card of the model that classified them.
-    spread : float
-        Standard deviation of ln scale between the images.
+    session : SessionScale
+        Joint posterior of their scales.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
 
@@ -204,17 +225,61 @@ def fit_session_sizes(
     ClassFit or None
         None if the classes name no sizes.
     """
-    from ..models.session_class_fit import fit_session_classes
+    from ..models.session_class_fit import align_with_classes, fit_session_classes
     from ..models.session_images import require_references
 
     sizes = class_sizes(card.classes)
     if sizes is None:
         return None
-    return fit_session_classes(measured, require_references(card)[0], sizes, spread, prior)
+    reference = require_references(card)[0]
+    fit = fit_session_classes(measured, reference, sizes, session.spread, prior)
+    if fit is None or not fit.fits or not len(fit.atoms):
+        return fit
+    return align_with_classes(fit, measured, session, reference, sizes)
+
+
+def summarise_session(
+    session: AcquisitionSession,
+    images: Mapping[str, ImageMeasurements],
+    scale: SessionScale,
+    fit: ClassFit | None,
+    card: ModelCard,
+) -> SessionSummary:
+    """Summarise a session for charts.
+
+    Parameters
+    ----------
+    session : AcquisitionSession
+        The session.
+    images : mapping of str to ImageMeasurements
+        What its analysed images tell of the scale.
+    scale : SessionScale
+        Joint posterior of their scales.
+    fit : ClassFit or None
+        Test of the sizes.
+    card : ModelCard
+        Card of the model.
+
+    Returns
+    -------
+    SessionSummary
+        With the posterior by each source alone.
+    """
+    from ..models.session_images import require_references
+
+    known = {name: session.known[name] for name in images if name in session.known}
+    sources = fit_sources(list(images.values()), require_references(card)[0], session.prior)
+    sizes = class_sizes(card.classes)
+    atoms = [] if sizes is None else sizes.tolist()
+    return SessionSummary(session.name, list(images), scale, known, fit, sources, atoms)
 
 
 def describe_scale(
-    session: SessionScale, image: int, fit: ClassFit | None = None
+    session: SessionScale,
+    image: int,
+    measured: Sequence[ImageMeasurements],
+    fit: ClassFit | None = None,
+    prior: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Return what a record says of the session of an image.
 
@@ -224,41 +289,43 @@ def describe_scale(
         Joint posterior.
     image : int
         Index of the image.
+    measured : sequence of ImageMeasurements
+        Images of the session.
     fit : ClassFit, optional
         Whether the sizes of the session are those of the classes.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
 
     Returns
     -------
     dict
-        Number of images, intensity of one atom with its 95 % interval, relative scatter between
-        images, and the probability that the scale of this image is unlike that of the others. With
-        ``fit``, a note, the strength, and the peaks of the session if they are no classes. For an
-        image with several solutions, their indices in joint draws, a digit for each draw.
+        Number of images, and of those whose lone atoms tell the scale, intensity of one atom with
+        its 95 % interval, relative scatter between images, and the probability that the scale of
+        this image is unlike that of the others. With ``fit``, a note, the strength, and the peaks
+        of the session if they are no classes. With ``prior``, the intensity of one atom in the
+        earlier session. For an image with several solutions, their indices in joint draws, a digit
+        for each draw.
     """
     peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
     if fit is not None and not fit.fits:
         peaks["misfit_strength"] = round(fit.strength, 1)
-        peaks["peaks_atoms"] = [round(float(n), 1) for n in fit.atoms]
+        peaks["peaks_atoms"] = [round(float(n), 2) for n in fit.atoms]
         peaks["peaks_shares"] = [round(float(share), 3) for share in fit.shares]
-    half = 1.96 * session.log_scale_sd
-    middle, draws = session.log_scale, session.draws[image]
+    if prior is not None:
+        peaks["prior"] = {"intensity_per_atom": float(np.exp(prior[0])), "log_sd": prior[1]}
+    low, high = np.exp(session.interval())
+    draws = session.draws[image]
     return {
         "images": len(session.images),
-        "intensity_per_atom": float(np.exp(middle)),
-        "intensity_per_atom_low": float(np.exp(middle - half)),
-        "intensity_per_atom_high": float(np.exp(middle + half)),
+        "lone_atoms": sum(x.anchor is not None for x in measured),
+        "intensity_per_atom": float(np.exp(session.log_scale)),
+        "intensity_per_atom_low": float(low),
+        "intensity_per_atom_high": float(high),
         "spread_of_scales": session.spread,
         "unlike_the_others": float(session.outlying[image]),
         **({"draws": "".join(map(str, draws))} if draws.any() else {}),
         **peaks,
     }
-
-
-def session_warnings(session: Mapping[str, Any]) -> list[str]:
-    """Return what a reader should know of an image in its session, from `describe_scale`."""
-    if session.get("unlike_the_others", 0.0) > UNLIKE:
-        return ["The intensity scale is unlike that of the other images of its session."]
-    return []
 
 
 def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
@@ -314,7 +381,9 @@ def describe_sessions(
                 **scale,
                 "images_changed": sum(n > 0 for n in changed),
                 "clusters_changed": sum(changed),
-                "unlike_the_others": [n for n in images if session_warnings(joint[n])],
+                "unlike_the_others": [
+                    n for n in images if joint[n].get("unlike_the_others", 0.0) > UNLIKE
+                ],
                 "known": {n: dict(session.known[n]) for n in images if n in session.known},
             }
         )

@@ -26,6 +26,7 @@ from ..models.intensity_scale import ConstrainedMixture
 from ..models.session_images import mixture_of_modes, require_references
 from ..models.session_scale import fit_session
 from ..reporting.image_warnings import image_warnings
+from ..reporting.plot_session import MAX_SESSIONS
 from .analysis import apply_scale
 from .finalize import PartIndex
 from .image_scale import ImageScale
@@ -33,10 +34,11 @@ from .parts import Part, make_part, pack_part
 from .run_request import RunRequest
 from .runs import analyse_one
 from .session_labels import (
-    composition_shares,
     describe_scale,
     fit_session_sizes,
     is_same_scale,
+    summarise_session,
+    with_known_shares,
 )
 
 SAME_CONFIDENCE = 0.1
@@ -132,6 +134,7 @@ class SessionPass:
     def _find_scales(self, outcomes: Sequence[Outcome]) -> None:
         """Find the scales that differ from those of the images by themselves."""
         self._scales.clear()
+        self.images.summaries.clear()
         for session in self.images.sessions.group(outcomes):
             check(self.stop)
             report(self.progress, 0, 0, f"Finding the scales of the session {session.name}")
@@ -144,18 +147,18 @@ class SessionPass:
             for name in session.images
             if (stored := images.image_scale(name)) is not None
         }
-        if not own or (len(own) < 2 and not session.known):
+        if not own or (len(own) < 2 and not session.known and session.earlier is None):
             return
-        measured = [
-            replace(x, shares=composition_shares(session.known.get(name), card.classes))
-            for name, (x, _) in own.items()
-        ]
-        found = fit_session(measured, require_references(card)[0])
-        fit = fit_session_sizes(measured, card, found.spread)
+        measured = [with_known_shares(x, session, name, card) for name, (x, _) in own.items()]
+        found = fit_session(measured, require_references(card)[0], session.prior)
+        fit = fit_session_sizes(measured, card, found, session.prior)
+        if len(images.summaries) < MAX_SESSIONS:
+            named = dict(zip(own, measured, strict=True))
+            images.summaries.append(summarise_session(session, named, found, fit, card))
         for i, (name, (_, before)) in enumerate(own.items()):
             table = images.store.table(images.stems[name])
             scale = mixture_of_modes(found.images[i], table, before.reference)
-            images.joint[name] = describe_scale(found, i, fit)
+            images.joint[name] = describe_scale(found, i, measured, fit, session.prior)
             if not is_same_scale(before, scale):
                 self._scales[name] = scale
 

@@ -168,7 +168,8 @@ class WatchedImages(PartIndex):
                 draw = self.store.is_drawn(self.stems[labels.item.name])
                 sessions.add(labels, analyse_again(labels, classifier, self.request, draw))
         except KeyboardInterrupt:
-            self.joint.clear()  # labels may be those of the images by themselves
+            self.joint.clear()
+            self.summaries.clear()  # labels may be those of the images by themselves
 
     def _inputs(self) -> list[Input]:
         names = sorted({*self.stems, *self.failed})

@@ -65,8 +65,8 @@ def write_edit(
         entries = log_entries(old, new, by_person=edit.kind is EditKind.GEOMETRY)
     # To the microsecond: all entries of one edit have one time, and no other edit has it.
     stamp = datetime.now(UTC).isoformat(timespec="microseconds")
-    if is_label and is_undo:
-        entries = taken_back(db, image_id, edit.author, blind, entries)
+    if is_undo and entries:
+        entries = taken_back(db, image_id, edit.author, blind, entries, only_labels=is_label)
     db.executemany(
         "INSERT INTO corrections (time, annotator, image_id, cluster_id, frame, y_nm, "
         "x_nm, what, label, label_predicted, model_id, undoes, blind) "
@@ -158,7 +158,7 @@ def corrections_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
 def manual_edits(
     db: sqlite3.Connection, image: str, image_id: int
 ) -> tuple[frozenset[int], pd.DataFrame]:
-    """Return clusters that a person added and positions of removed ones.
+    """Return clusters that a person added and positions of removed ones, without undone edits.
 
     Parameters
     ----------
@@ -179,9 +179,11 @@ def manual_edits(
     log = pd.read_sql_query(
         "SELECT time, ? AS image, cluster_id, frame, y_nm, x_nm, what FROM corrections "
         "WHERE image_id = ? AND NOT blind AND source IS NULL AND what IN (?, ?) "
+        "AND undoes IS NULL AND correction_id NOT IN "
+        "(SELECT undoes FROM corrections WHERE image_id = ? AND undoes IS NOT NULL) "
         "ORDER BY correction_id",
         db,
-        params=(image, image_id, ADD, REMOVE),
+        params=(image, image_id, ADD, REMOVE, image_id),
     )
     if not len(log):
         return frozenset(), log[["frame", "y_nm", "x_nm"]]

@@ -99,9 +99,13 @@ def _insert_corrections(
     n_new, unmatched = 0, []
     changed: dict[tuple[int, int], None] = {}
     undone = {row["undoes"] for row in rows.values() if row["undoes"] is not None}
+    skipped = set()
     for source, row in rows.items():
         if row["correction_id"] in undone and not _has(db, source):
+            skipped.add(row["correction_id"])
             continue  # undone before it was merged
+        if row["undoes"] in skipped and row["what"] != LABEL:
+            continue
         image_id = same.get(row["image"])
         if image_id is None:
             unmatched.append((row, "this project has no such image"))

@@ -34,6 +34,7 @@ PREDICTED = (
 """Columns that a model gives."""
 
 LABEL, REMOVE, ADD, MOVE = "label", "remove", "add", "move"
+_UNDOES = {LABEL: LABEL, MOVE: MOVE, REMOVE: ADD, ADD: REMOVE}
 
 
 def write_rows(
@@ -338,10 +339,12 @@ def taken_back(
     annotator: str,
     blind: bool,
     entries: list[tuple[Any, ...]],
+    only_labels: bool,
 ) -> list[tuple[Any, ...]]:
-    """Return the entries of an undo: the author's statement before the one that is undone.
+    """Return the entries of an undo, with the entry that each of them undoes.
 
-    Statements of others are not the author's, though their label may count again.
+    An undone label becomes the author's label before it. Statements of others are not the
+    author's, though their label may count again.
 
     Parameters
     ----------
@@ -355,29 +358,36 @@ def taken_back(
         Whether the statements were blind.
     entries : list of tuple
         As from `log_entries`.
+    only_labels : bool
+        Whether labels are undone; otherwise clusters were added, moved or removed.
 
     Returns
     -------
     list of tuple
         The entries, with the id of the entry that each of them undoes.
     """
-    said: dict[int, list[tuple[int, str]]] = {}
+    said: dict[tuple[int, str], list[tuple[int, str]]] = {}
     undone = set()
-    for correction_id, cluster_id, label, undoes in db.execute(
-        "SELECT correction_id, cluster_id, label, undoes FROM corrections WHERE image_id = ? AND "
-        "annotator = ? AND blind = ? AND source IS NULL AND what = 'label' ORDER BY correction_id",
+    for correction_id, cluster_id, what, label, undoes in db.execute(
+        "SELECT correction_id, cluster_id, what, label, undoes FROM corrections "
+        "WHERE image_id = ? AND annotator = ? AND blind = ? AND source IS NULL "
+        "ORDER BY correction_id",
         (image_id, annotator, blind),
     ):
         if undoes is None:
-            said.setdefault(cluster_id, []).append((correction_id, label))
+            said.setdefault((cluster_id, what), []).append((correction_id, label))
         else:
             undone.add(undoes)
     out = []
     for entry in entries:
-        own = [s for s in said.get(entry[0], []) if s[0] not in undone]
-        before = own[-2][1] if len(own) > 1 else ""
+        cluster_id, what, label = entry[0], entry[4], entry[5]
+        own = [s for s in said.get((cluster_id, _UNDOES[what]), []) if s[0] not in undone]
         last = own[-1][0] if own else None
-        out.append((*entry[:5], before, *entry[6:-1], last))
+        if only_labels:
+            label = own[-2][1] if len(own) > 1 else ""
+        elif what == LABEL:  # the label of a cluster that is present again
+            last = None
+        out.append((*entry[:5], label, *entry[6:-1], last))
     return out
 
 

@@ -197,6 +197,11 @@ ALTER TABLE clusters ADD COLUMN clipped REAL;
 ALTER TABLE clusters ADD COLUMN response REAL;
 """
 
+# Scale of an earlier session with the same instrument, as JSON; empty if there is none.
+_SEVENTH = """
+ALTER TABLE image_sessions ADD COLUMN earlier TEXT NOT NULL DEFAULT '';
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -218,6 +223,7 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_FOURTH),
     _script(_FIFTH),
     _script(_SIXTH),
+    _script(_SEVENTH),
 )
 """Step i upgrades a file of schema i to schema i + 1; schema 0 is an empty file."""
 

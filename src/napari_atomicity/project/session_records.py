@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import asdict
 
-from ..core.acquisition_session import SessionEntry
+from ..core.acquisition_session import EarlierScale, SessionEntry
 from ..io.provenance import now
 
 
@@ -15,12 +16,8 @@ def read_entries(db: sqlite3.Connection) -> dict[str, SessionEntry]:
 
     A file of an older version that is read without an upgrade has none.
     """
-    if not _has_table(db):
-        return {}
-    rows = db.execute(
-        "SELECT i.name, s.session, s.known FROM image_sessions s JOIN images i USING (image_id)"
-    )
-    return {name: SessionEntry(session, json.loads(known)) for name, session, known in rows}
+    names = dict(db.execute("SELECT image_id, name FROM images"))
+    return {names[image_id]: entry for image_id, (entry, *_) in _rows(db).items()}
 
 
 def write_entry(
@@ -45,9 +42,16 @@ def write_entry(
         db.execute("DELETE FROM image_sessions WHERE image_id = ?", (image_id,))
         return
     db.execute(
-        "INSERT OR REPLACE INTO image_sessions (image_id, session, known, annotator, time) "
-        "VALUES (?, ?, ?, ?, ?)",
-        (image_id, entry.session, json.dumps(dict(entry.known)), annotator, time or now()),
+        "INSERT OR REPLACE INTO image_sessions "
+        "(image_id, session, known, earlier, annotator, time) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            image_id,
+            entry.session,
+            json.dumps(dict(entry.known)),
+            json.dumps(asdict(entry.earlier)) if entry.earlier else "",
+            annotator,
+            time or now(),
+        ),
     )
 
 
@@ -68,21 +72,30 @@ def merge_entries(
         if image_id not in same:
             continue
         own = ours.get(same[image_id], (SessionEntry(), "", ""))[0]
-        merged = SessionEntry(own.session or entry.session, own.known or entry.known)
+        merged = SessionEntry(
+            own.session or entry.session, own.known or entry.known, own.earlier or entry.earlier
+        )
         if merged != own:
             write_entry(db, same[image_id], merged, annotator, time)
 
 
 def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
-    if not _has_table(db):
+    columns = {name for _, name, *_ in db.execute("PRAGMA table_info(image_sessions)")}
+    if not columns:
         return {}
-    rows = db.execute("SELECT image_id, session, known, annotator, time FROM image_sessions")
+    earlier = "earlier" if "earlier" in columns else "''"
+    rows = db.execute(
+        f"SELECT image_id, session, known, {earlier}, annotator, time FROM image_sessions"
+    )
     return {
-        image_id: (SessionEntry(session, json.loads(known)), annotator, time)
-        for image_id, session, known, annotator, time in rows
+        image_id: (
+            SessionEntry(
+                session,
+                json.loads(known),
+                EarlierScale(**json.loads(earlier)) if earlier else None,
+            ),
+            annotator,
+            time,
+        )
+        for image_id, session, known, earlier, annotator, time in rows
     }
-
-
-def _has_table(db: sqlite3.Connection) -> bool:
-    found = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'image_sessions'")
-    return found.fetchone() is not None

@@ -331,12 +331,16 @@ def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, lis
         Names of the pictures from left to right.
     """
     tiles, names = [], []
-    for channel, patches in analysis.patches.items():
-        tiles.append(np.repeat(_enlarged(to_8_bit(patches[index]), zoom)[..., None], 3, axis=-1))
+    grey = {
+        channel: _enlarged(to_8_bit(analysis.without_padding(patches[index], index)), zoom)
+        for channel, patches in analysis.patches.items()
+    }
+    for channel, patch in grey.items():
+        tiles.append(np.repeat(patch[..., None], 3, axis=-1))
         names.append(channel)
     for channel, maps in analysis.class_maps.items():
-        grey = to_8_bit(analysis.patches[channel][index])
-        tiles.append(_with_class_map(_enlarged(grey, zoom), maps[index]))
+        shown = analysis.map_within_image(maps[index], index)
+        tiles.append(_with_class_map(grey[channel], shown))
         names.append(f"class map {channel}")
     gap = np.full((tiles[0].shape[0], 2 * zoom, 3), 255, np.uint8)
     strip = [part for tile in tiles for part in (tile, gap)][:-1]

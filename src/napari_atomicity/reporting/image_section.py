@@ -25,7 +25,6 @@ from .rendering import get_template
 from .template_data import chart_entries, ratio_rows
 
 if TYPE_CHECKING:
-    from ..core.model_card import ModelCard
     from ..tracking.following import TrackedMovie
 
 EXAMPLES_PER_CLASS = 3
@@ -59,8 +58,6 @@ def image_section(
     analysis: Analysis,
     outcome: Outcome,
     small: bool = False,
-    method: str = "counted",
-    card: ModelCard | None = None,
     ratios: pd.DataFrame | None = None,
     ratios_later: bool = False,
     movie: TrackedMovie | None = None,
@@ -77,10 +74,8 @@ def image_section(
         Record of the image.
     small : bool
         Whether to show numbers and a small overview only.
-    method, card : str, ModelCard, optional
-        Method of the ratios, and card of the model: see `statistics.ratios.class_ratios`.
     ratios : pandas.DataFrame, optional
-        Ratios of this image, if they are known already.
+        Ratios of this image; those by counted labels if None.
     ratios_later : bool
         Whether `insert_ratios` adds the ratios, so that the section is the same for all methods.
     movie : TrackedMovie, optional
@@ -94,7 +89,7 @@ def image_section(
     table, name = analysis.table, outcome.image
     classes = classes_of(table)
     if ratios is None and not ratios_later:
-        ratios = analysis.ratios(scope=name, images=[name], method=method, card=card)
+        ratios = analysis.ratios(scope=name, images=[name])
     pixels, problem = _read_pixels(analysis)
     size, plain = (SMALL_PX, True) if small else (PREVIEW_PX, None)
     drawn = overview(analysis, classes, size, pixels, plain)

@@ -12,6 +12,7 @@ from ..core.cluster_table import AGGREGATE, UNKNOWN
 from ..statistics.ratio_notes import CONDITIONS_DIFFER
 from ..statistics.ratios import clipped_images, counted, images_that_differ
 from ..statistics.track_counts import merge_tracks
+from .plot_session import UNLIKE
 from .template_data import sentence
 
 LOW_CONFIDENCE = 0.7
@@ -33,7 +34,7 @@ def image_warnings(
         Cluster table of the image.
     parameters : mapping, optional
         Parameters of the analysis; "recording" contains the effects of the recording, "session"
-        whether the sizes of its session are those of the classes.
+        the description of its session.
 
     Returns
     -------
@@ -59,8 +60,7 @@ def image_warnings(
     if images_that_differ(table):
         found.append(sentence(CONDITIONS_DIFFER))
     parameters = parameters or {}
-    if misfit := parameters.get("session", {}).get("misfit"):
-        found.append(sentence(misfit))
+    found += session_warnings(parameters.get("session", {}))
     found += recording_warnings(table, parameters.get("recording", {}))
     for concerned, text in (
         (table["label"] == UNKNOWN, "belong to no class of the model (unknown)"),
@@ -71,6 +71,14 @@ def image_warnings(
         if concerned.mean() > MAX_FRACTION:
             found.append(f"{concerned.sum()} of {len(table)} clusters {text}.")
     return tuple(found)
+
+
+def session_warnings(session: Mapping[str, Any]) -> list[str]:
+    """Return what a reader should know of an image in its session, from `describe_scale`."""
+    found = [sentence(session["misfit"])] if session.get("misfit") else []
+    if session.get("unlike_the_others", 0.0) > UNLIKE:
+        found.append("The intensity scale is unlike that of the other images of its session.")
+    return found
 
 
 def recording_warnings(table: pd.DataFrame, recording: Mapping[str, Any]) -> list[str]:

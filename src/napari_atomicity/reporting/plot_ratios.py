@@ -115,16 +115,15 @@ def ratios_data(
         Image → recording time.
     n_bootstrap : int, optional
         See `statistics.ratios.class_ratios`.
-    stop : callable, optional
-        See `statistics.ratios.class_ratios`.
-    limits : mapping of str to ImageLimits, optional
+    stop, limits : callable, mapping of str to ImageLimits, optional
         See `statistics.ratios.class_ratios`.
 
     Returns
     -------
     pandas.DataFrame
         Columns ``image, position, recorded, minutes, class, count, fraction, fraction_low,
-        fraction_high``: a row per image and class, without images that have no counted clusters.
+        fraction_high``: a row per image and class, without images that have no counted clusters,
+        or whose fractions are withheld.
         ``position`` is 1, 2, …; ``recorded`` is a time in ISO 8601 or ""; ``minutes`` is the time
         since the first image, NaN if unknown.
 
@@ -285,5 +284,5 @@ RATIOS = Plot(
     _ratio_row,
     column="image",
     slow=True,
-    nothing="No counted clusters: analyse images first.",
+    nothing="No fractions: no clusters are counted, or the fractions are withheld (dock Ratios).",
 )

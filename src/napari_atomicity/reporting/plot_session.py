@@ -10,9 +10,12 @@ import numpy as np
 
 from ..core.acquisition_session import Composition, format_composition
 from ..core.text import pluralise
+from ..models.class_fit import ClassFit
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.session_scale import SessionScale
+from ..models.session_sources import ScaleSource
 from .plot_base import Look
+from .plot_class_fit import describe_class_fit
 from .plot_panels import stack_panels
 
 if TYPE_CHECKING:
@@ -20,11 +23,16 @@ if TYPE_CHECKING:
 
 # Blue, orange and green of Okabe and Ito, distinct for people with colour-vision deficiency.
 _SESSION, _IMAGE, _KNOWN = "#56b4e9", "#e69f00", "#009e73"
+_SOURCE = "#cc79a7"
 _UNLIKELY = 0.01
 """Probability density, relative to the largest, below which the scale of an image is not drawn."""
 _MARGIN = 0.1
-UNFIT = 0.5
-"""Probability from which on an image does not fit its session."""
+UNLIKE = 0.5
+"""Probability from which on the scale of an image is reported as unlike that of the others."""
+MAX_SESSIONS = 12
+"""Number of sessions of a run that the report draws."""
+MAX_NAMED = 6
+"""Number of images that a description names."""
 MIN_SHOWN = 0.01
 """Smallest weight of a solution that is shown."""
 
@@ -43,23 +51,31 @@ class SessionSummary:
         Joint posterior of their scales.
     known : mapping of str to mapping
         Image → class → share of the clusters, for images of known samples.
+    class_fit : ClassFit, optional
+        Test of the sizes of the session.
+    sources : sequence of ScaleSource
+        Posterior of its scale by each source alone.
+    sizes : sequence of float
+        Numbers of atoms of the classes.
     """
 
     name: str
     images: Sequence[str]
     scale: SessionScale
     known: Mapping[str, Composition] = field(default_factory=dict)
+    class_fit: ClassFit | None = None
+    sources: Sequence[ScaleSource] = ()
+    sizes: Sequence[float] = ()
 
-    def interval(self) -> tuple[float, float]:
-        """Return the 95 % interval of the intensity of one atom in the session."""
-        total = np.cumsum(self.scale.posterior)
-        low, high = np.interp((0.025, 0.975), total / total[-1], self.scale.grid)
-        return float(np.exp(low)), float(np.exp(high))
+    @property
+    def has_histogram(self) -> bool:
+        """Whether its sizes were tested, with enough clusters."""
+        return self.class_fit is not None and len(self.class_fit.atoms) > 0
 
     def unfit(self) -> list[str]:
         """Return the images whose scale is unlike that of the others."""
         pairs = zip(self.images, self.scale.outlying, strict=True)
-        return [image for image, probability in pairs if probability > UNFIT]
+        return [image for image, probability in pairs if probability > UNLIKE]
 
 
 def solutions_of(scale: ConstrainedMixture) -> list[tuple[float, float]]:
@@ -76,7 +92,7 @@ def describe_solutions(scale: ConstrainedMixture) -> str:
 
 def describe_session(summary: SessionSummary) -> str:
     """Describe the scale of a session, its known samples, and the images that do not fit."""
-    scale, (low, high) = summary.scale, summary.interval()
+    scale, (low, high) = summary.scale, np.exp(summary.scale.interval())
     lines = [
         f"Session {summary.name}, {pluralise(len(summary.images), 'image')}: "
         f"{np.exp(scale.log_scale):.3g} counts nm² (95 %: {low:.3g} to {high:.3g}). "
@@ -88,23 +104,35 @@ def describe_session(summary: SessionSummary) -> str:
         if image in summary.known
     ]
     if known:
-        lines.append(f"Known: {', '.join(known)}.")
+        lines.append(f"Known: {_first(known)}.")
     unfit = summary.unfit()
+    if summary.class_fit is not None and summary.has_histogram:
+        lines.append(describe_class_fit(summary.class_fit))
     if unfit:
         verb = "does" if len(unfit) == 1 else "do"
         lines.append(
-            f"⚠ {', '.join(unfit)} {verb} not fit the session: recorded with other settings, or no "
+            f"⚠ {_first(unfit)} {verb} not fit the session: recorded with other settings, or no "
             "clusters of these classes."
         )
     return "\n".join(lines)
 
 
-def draw_session_scale(
-    figure: Figure, look: Look, summary: SessionSummary, solutions: Sequence[tuple[float, float]]
-) -> None:
-    """Draw the scale of a session with the solutions of one image, and below it all images.
+def _first(names: Sequence[str]) -> str:
+    """Join the first names, and the number of the others."""
+    rest = len(names) - MAX_NAMED
+    return ", ".join([*names[:MAX_NAMED], *([f"{rest} more"] if rest > 0 else [])])
 
-    The pale area is the distribution from which the session draws the scales of its images.
+
+def draw_session_scale(
+    figure: Figure,
+    look: Look,
+    summary: SessionSummary,
+    solutions: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Draw the scale of a session with the solutions of one image, its sources, and all images.
+
+    The pale area is the distribution from which the session draws the scales of its images. Each
+    source has a row with its posterior.
 
     Parameters
     ----------
@@ -114,12 +142,13 @@ def draw_session_scale(
         Colours and sizes.
     summary : SessionSummary
         The session.
-    solutions : sequence of tuple of float
+    solutions : sequence of tuple of float, optional
         Intensity of one atom and weight of each solution of the image.
     """
     scale = summary.scale
-    above, below = stack_panels(figure, look, (3, 2))
-    above.set_title("Blue: session, orange: this image")
+    n = len(summary.sources)
+    above, *between, below = stack_panels(figure, look, (3, n, 2) if n else (3, 2))
+    above.set_title("Blue: session" + (", orange: this image" if solutions else ""))
     density = scale.posterior / scale.posterior.max()
     x, of_an_image = np.exp(scale.grid), _expected_of_an_image(scale)
     above.fill_between(x, of_an_image, color=_SESSION, alpha=0.2, linewidth=0)
@@ -127,6 +156,8 @@ def draw_session_scale(
     above.plot(x, density, color=_SESSION, linewidth=1.2)
     values = np.array([value for value, _ in solutions])
     weights = [weight for _, weight in solutions]
+    for axes in between:
+        _draw_sources(axes, look, summary.sources)
     above.vlines(values, 0, weights, color=_IMAGE, linewidth=3)
     above.set(ylim=(0, 1.08), yticks=(0, 1), yticklabels=("0", "1"))
     best = np.array([np.exp(modes.log_scale[0]) for modes in scale.images])
@@ -142,6 +173,19 @@ def _expected_of_an_image(scale: SessionScale) -> np.ndarray:
     distance = (scale.grid[:, None] - scale.grid) / scale.spread
     density = np.exp(-0.5 * distance**2) @ scale.posterior
     return np.asarray(density / density.max())
+
+
+def _draw_sources(axes: Any, look: Look, sources: Sequence[ScaleSource]) -> None:
+    """Draw the posterior by each source in a row of its own, below the name of the source."""
+    for row, source in enumerate(reversed(sources)):
+        height = row + 0.5 * source.posterior / source.posterior.max()
+        axes.fill_between(np.exp(source.grid), row, height, color=_SOURCE, alpha=0.7, linewidth=0)
+        axes.annotate(
+            source.name, (0, row + 0.5), xycoords=("axes fraction", "data"), color=look.ink,
+            fontsize=0.9 * look.font_pt,
+        )  # fmt: skip
+    axes.set_title("Single sources")
+    axes.set(ylim=(0, len(sources)), yticks=())
 
 
 def _draw_images(axes: Any, look: Look, summary: SessionSummary, best: np.ndarray) -> None:

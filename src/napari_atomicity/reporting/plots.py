@@ -7,7 +7,7 @@ Each plot has data with units in the names of the columns, and a function that d
 
 The context of ``data`` consists of optional keyword arguments: ``classes`` in order; ``scales``,
 image → intensity of one atom in counts nm²; ``images`` in the order of the window; ``order``
-(`plot_ratios.ORDERS`) and ``times``, image → datetime; ``stop``.
+(`plot_ratios.ORDERS`) and ``times``, image → datetime; ``limits``, image → `ImageLimits`; ``stop``.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from .examples import ClusterExample
 from .image_section import IMAGE_CHARTS, Section
 from .methods import Methods, annotators, count_excluded, describe_methods
 from .plot_confidence import has_min_corrected
+from .plot_session import SessionSummary
 from .plots import PLOTS
 from .rendering import get_template
 from .template_data import (
@@ -34,6 +35,7 @@ from .template_data import (
     ratio_rows,
     reference_rows,
     sentence,
+    session_entries,
     table_cells,
 )
 
@@ -81,6 +83,8 @@ class ReportData:
         Image → intensity of one atom in counts nm², from `plots.scales_of`.
     title : str
         Heading; by default a question.
+    sessions : sequence of SessionSummary
+        Sessions whose images were labelled jointly.
     """
 
     table: pd.DataFrame
@@ -94,6 +98,7 @@ class ReportData:
     sample: Accuracy | None = None
     scales: Mapping[str, float] | None = None
     title: str = ""
+    sessions: Sequence[SessionSummary] = ()
 
 
 def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> Path:
@@ -126,6 +131,7 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
         sections=sections,
         problems=_problems(sections),
         methods=_methods(data, overall, corrected),
+        sessions=session_entries(data.sessions),
         **_ratio_context(data.table, overall),
         **_comparison_context(data.comparison, classes),
         **_chart_context(data, classes, sections),
@@ -181,19 +187,20 @@ def _chart_context(
     data: ReportData, classes: Sequence[str], sections: Sequence[Section]
 ) -> dict[str, Any]:
     """Return the charts of all images; those of a single image are in its section."""
-    names = CHARTS if len(sections) != 1 else ("intensity",)
     table = data.table
-    of_images = {
-        "images": [section.image for section in sections],
+    names = CHARTS if len(sections) != 1 else ("intensity",)
+    keep = bool(data.record["parameters"].get("keep_ratios"))
+    context = {
         "scales": data.scales or {},
+        "images": [section.image for section in sections],
         "limits": {
-            image["image"]: ImageLimits.from_parameters(image["parameters"])
-            for image in data.record.get("images", [])
+            one["image"]: ImageLimits.from_parameters(one.get("parameters", {}), keep)
+            for one in data.record["images"]
         },
     }
     enough = has_min_corrected(PLOTS["reliability"].data(table))
     return {
-        "charts": chart_entries(names, table, classes, (5.4, 3.2), **of_images),
+        "charts": chart_entries(names, table, classes, (5.4, 3.2), **context),
         "map": chart_entries(("embedding",), table, classes, (6.4, 4.6)),
         "reliability": chart_entries(("reliability",), table, classes, (5.4, 3.2))
         if enough

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,13 @@ from ..statistics.reference import Comparison
 from .charts import as_image, draw_chart
 from .examples import SURE, ClusterExample
 from .figures import glyph, interval_bar
-from .plots import PLOTS
+from .plot_base import Look
+from .plot_class_fit import draw_class_fit
+from .plot_session import SessionSummary, describe_session, draw_session_scale
+from .plots import PLOTS, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def sentence(text: str) -> str:
@@ -105,6 +112,28 @@ def chart_entries(
             plot = PLOTS[name]
             image = as_image(figure, "chart", f"{plot.title}. {plot.explanation}")
             entries.append({"title": plot.title, "caption": plot.explanation, "image": image})
+    return entries
+
+
+def session_entries(sessions: Sequence[SessionSummary]) -> list[dict[str, Any]]:
+    """Draw scale and sizes of sessions for the report, as `chart_entries` does."""
+    from matplotlib.figure import Figure
+
+    entries = []
+    for session in sessions:
+        caption = describe_session(session)
+        drawn: list[Callable[[Figure, Look], None]]
+        drawn = [partial(draw_session_scale, summary=session)]
+        if session.class_fit is not None and session.has_histogram:
+            drawn += [partial(draw_class_fit, fit=session.class_fit, sizes=session.sizes)]
+        for draw, title in zip(drawn, ("intensity of one atom", "numbers of atoms"), strict=False):
+            is_scale = title == "intensity of one atom"
+            figure, look = Figure(figsize=(5.4, 4.4 if is_scale else 3.2)), Look()
+            with style(look):
+                draw(figure, look)
+            text = caption if is_scale else ""
+            image = as_image(figure, "chart", text or title)
+            entries.append({"title": f"{session.name}: {title}", "caption": text, "image": image})
     return entries
 
 

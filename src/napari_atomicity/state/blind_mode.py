@@ -76,6 +76,27 @@ class BlindMode:
         labels = project.labels()
         return {n: with_labels(a, labels.get(n, {})) for n, a in hidden.items()}, atoms
 
+    def change_annotator(
+        self, project: Project, annotator: str
+    ) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
+        """Return what another blind annotator sees.
+
+        Parameters
+        ----------
+        project : Project
+            Holds what the annotator has labelled and marked blind before.
+        annotator : str
+            Who annotates now.
+
+        Returns
+        -------
+        analyses : dict of str to Analysis
+            As from `start`.
+        atoms : dict of str to ImageAtoms
+            As from `start`.
+        """
+        return self.start(project, annotator, *self.stop(project))
+
     def clear(self) -> None:
         """Leave blind mode and forget what was hidden."""
         self.hidden, self._hidden_atoms = None, {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -192,6 +192,24 @@ class ClusterEdits:
         self._state.history.ensure_not_blind()
         edits = self._new_predictions(results, description)
         self._state.history.run(edits, description, long=True)
+
+    def set_session(self, image: str, session: Mapping[str, Any]) -> None:
+        """Set what the session of an image tells of it; not a step of undo.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        session : mapping of str to Any
+            Description of the session.
+        """
+        self._state.steps.finish()
+        analysis = self._state.store.get(image)
+        if analysis is not None and analysis.parameters.get("session") != session:
+            edit = ImageEdit(image, EditKind.ANALYSIS, self._state.annotator, frozenset())
+            parameters = {**analysis.parameters, "session": dict(session)}
+            after = replace(analysis, parameters=parameters)
+            self._state.history.record_by_model(ClusterChange(edit, analysis, after))
 
     def _new_predictions(self, results: Iterable[Analysis], description: str) -> Iterator[Edit]:
         for result in results:

@@ -32,6 +32,7 @@ from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.image_section import Section, failed_section, image_section
 from ..reporting.image_warnings import image_warnings
 from ..reporting.plot_base import Look
+from ..reporting.plot_session import SessionSummary
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
 from ..statistics.corrected_accuracy import on_corrected
@@ -61,6 +62,8 @@ class Choices:
     reference : pandas.DataFrame, optional
         Known ratios to set beside those that are found, with the columns scope, class and
         fraction: see `statistics.reference`.
+    keep_ratios : bool, optional
+        Whether fractions are given even if a session does not fit the classes of the model.
     title : str, optional
         Heading of the report; the name of the project, or a question, if empty.
     """
@@ -81,6 +84,7 @@ class Choices:
     report: bool = setting(True, "Report (HTML)", "The report as one file.", key="report/page")
     method: str = "counted"
     reference: pd.DataFrame | None = None
+    keep_ratios: bool = False
     title: str = ""
 
 
@@ -107,6 +111,7 @@ class _Export:
     card: ModelCard | None
     progress: Progress | None
     stop: Stop | None
+    sessions: Sequence[SessionSummary] = ()
     started: str = field(default_factory=now)
     files: list[Path] = field(default_factory=list)
 
@@ -119,9 +124,13 @@ class _Export:
             self.card = card_of(self.table)
         self.say("Finding the ratios")
         refuse_unavailable(choices.method, self.card)
-        self.limits = limits_of(analyses)
-        method: dict[str, Any] = {"method": choices.method, "card": self.card, "stop": self.stop}
-        method["limits"] = self.limits
+        self.limits = limits_of(analyses, choices.keep_ratios)
+        method: dict[str, Any] = {
+            "method": choices.method,
+            "card": self.card,
+            "stop": self.stop,
+            "limits": self.limits,
+        }
         self.ratios = class_ratios(self.table, images=self.images, **method)
         self.comparison: Comparison | None = None
         if choices.reference is not None:
@@ -285,6 +294,7 @@ class _Export:
                 sample=self.sample(),
                 scales=scales_of(self.contents.analyses),
                 title=self.choices.title or self.contents.name,
+                sessions=self.sessions,
             )
             write_report(path, sections, data)
         self._remove_stale()
@@ -308,6 +318,7 @@ def export(
     stop: Stop | None = None,
     *,
     card: ModelCard | None = None,
+    sessions: Sequence[SessionSummary] = (),
 ) -> list[Path]:
     """Write all that is known of a session, a project or some analyses into a folder.
 
@@ -327,6 +338,8 @@ def export(
         ``progress(done, total, message)`` and ``stop() -> bool``.
     card : ModelCard, optional
         Of the model, if it is not installed.
+    sessions : sequence of SessionSummary, optional
+        Sessions whose images were labelled jointly, for the report.
 
     Returns
     -------
@@ -348,4 +361,5 @@ def export(
     contents = source if isinstance(source, Contents) else Contents(tuple(source))
     folder = Path(out_dir)
     make_folder(folder)
-    return _Export(contents, folder, choices or Choices(), card, progress, stop).write()
+    choices = choices or Choices()
+    return _Export(contents, folder, choices, card, progress, stop, sessions).write()

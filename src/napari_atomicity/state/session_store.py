@@ -11,6 +11,7 @@ from psygnal import SignalInstance
 from ..core.acquisition_session import (
     AcquisitionSession,
     Composition,
+    EarlierScale,
     Recording,
     SessionEntry,
     format_composition,
@@ -79,7 +80,15 @@ class SessionStore:
 
     # ---- changes
     def install(self, image: str, entry: SessionEntry | None) -> None:
-        """Replace the entry of an image; None removes it."""
+        """Replace the entry of an image; None removes it.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        entry : SessionEntry or None
+            Its entry.
+        """
         if entry:
             self._entries[image] = entry
         else:
@@ -136,6 +145,24 @@ class SessionStore:
         self._do(
             {image: replace(self.get(image), known=dict(composition)) for image in images},
             f"{known} in {pluralise(len(images), 'image')}",
+        )
+
+    def set_earlier(self, images: Iterable[str], earlier: EarlierScale | None) -> None:
+        """Set an earlier session with the same instrument for the sessions of images.
+
+        Parameters
+        ----------
+        images : iterable of str
+            Names of the images.
+        earlier : EarlierScale or None
+            Scale of the earlier session; None if there is none.
+        """
+        wanted = set(images)
+        members = [i for s in self.groups() if wanted.intersection(s.images) for i in s.images]
+        source = "no earlier session" if earlier is None else f"same instrument as {earlier.source}"
+        self._do(
+            {image: replace(self.get(image), earlier=earlier) for image in members},
+            f"{source} for {pluralise(len(members), 'image')}",
         )
 
     def free_name(self, name: str) -> str:

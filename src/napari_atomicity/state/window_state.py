@@ -125,7 +125,7 @@ class WindowState:
 
     @property
     def annotator(self) -> str:
-        """Name of the person who corrects."""
+        """Name of the person who corrects; in blind mode another person is blind as well."""
         return self._annotator
 
     @annotator.setter
@@ -134,8 +134,11 @@ class WindowState:
         if name != self._annotator:
             self.finish()  # the step under way belongs to the annotator before
             if self.blind:
-                self.set_blind(False)
+                self._ensure_saved()
             self._annotator = name
+            if self.blind and self._project is not None:
+                shown = self._blind.change_annotator(self._project, name)
+                self._show_all(*shown, self.atoms.next_ids())
             self.annotator_changed.emit()
 
     def open_project(
@@ -230,8 +233,7 @@ class WindowState:
             raise AtomicityError(
                 "there is no project to merge into", advice="Open a folder or a project first"
             )
-        if self.blind:
-            self.set_blind(False)
+        self.history.ensure_not_blind()
         report = self._project.merge(path)
         self.atoms.skip_to(self._project.atoms.free_ids())
         self.sessions.replace_all(self._project.image_files.session_entries())
@@ -248,8 +250,7 @@ class WindowState:
         """Hide or show predictions and the labels of others; blind labels are kept apart."""
         if on == self.blind:
             return
-        if not self.save_again():
-            raise AtomicityError(self.unsaved, advice="Solve that first: not all edits are saved")
+        self._ensure_saved()
         if self._project is None:
             raise AtomicityError(
                 "blind labels need a project to be kept in", advice="Open a folder or a project"
@@ -261,6 +262,11 @@ class WindowState:
         else:
             shown = self._blind.stop(self._project)
         self._show_all(*shown, self.atoms.next_ids())
+
+    def _ensure_saved(self) -> None:
+        """Raise `AtomicityError` if not all edits can be written into the project."""
+        if not self.save_again():
+            raise AtomicityError(self.unsaved, advice="Solve that first: not all edits are saved")
 
     def _show_all(
         self,

@@ -121,17 +121,18 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
 def drop_replaced(corrections: pd.DataFrame) -> pd.DataFrame:
     """Return a log without the removal of clusters that others replaced.
 
-    Splitting and merging remove clusters and add new ones at the same time, which is not a
-    statement that there is no cluster. A log without the column ``time`` is returned unchanged.
+    Splitting and merging, and their undo, remove clusters and add others at the same time, which
+    is not a statement that there is no cluster. A log without the column ``time`` is returned
+    unchanged.
     """
     if "time" not in corrections.columns or not len(corrections):
         return corrections
-    first = ~corrections.duplicated(["image", "cluster_id"])
-    added = corrections[first & (corrections["what"] == "add")]
-    simultaneous = pd.MultiIndex.from_frame(corrections[["image", "time"]]).isin(
-        pd.MultiIndex.from_frame(added[["image", "time"]])
-    )
-    return corrections[~(simultaneous & (corrections["what"] == "remove").to_numpy())]
+    step, removed = ["image", "time"], (corrections["what"] == "remove").to_numpy()
+    keys = pd.MultiIndex.from_frame(corrections[[*step, "cluster_id"]])
+    # A cluster that was removed and added again in one step replaces no other.
+    added = (corrections["what"] == "add").to_numpy() & ~keys.isin(keys[removed])
+    steps = pd.MultiIndex.from_frame(corrections[step])
+    return corrections[~(removed & steps.isin(steps[added]))]
 
 
 @dataclass(frozen=True, eq=False)

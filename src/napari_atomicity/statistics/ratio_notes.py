@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from ..core.text import pluralise
 from .scale_solutions import ScaleSolutions
@@ -19,6 +19,11 @@ MIN_CLUSTERS = 10
 """Number of counted clusters of an image below which ratios are noted."""
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
+WITHHELD = (
+    "fractions are withheld: train a model that has these sizes, or use --keep-ratios (dock "
+    "Ratios: Show the fractions anyway)"
+)
+"""Note on fractions of a session that does not fit the classes."""
 SEPARATOR = "; "
 """Between the reasons of a note."""
 
@@ -37,6 +42,8 @@ class ImageLimits:
         Peaks of the numbers of atoms of a session that does not fit the classes of the model.
     solutions : ScaleSolutions, optional
         Possible intensity scales, if there are several.
+    keep_ratios : bool
+        Whether fractions are given even if the session does not fit.
     repeats_clusters : bool
         Whether it is a stack whose frames show the same clusters, without tracks.
     """
@@ -45,15 +52,29 @@ class ImageLimits:
     is_clipped: bool = False
     peaks_atoms: tuple[float, ...] = ()
     solutions: ScaleSolutions | None = None
+    keep_ratios: bool = False
     repeats_clusters: bool = False
 
     @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any]) -> ImageLimits:
-        """Build from the parameters of an analysis."""
-        session = parameters.get("session", {})
-        peaks = tuple(session["peaks_atoms"]) if session.get("misfit") else ()
+    def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
+        """Build from the parameters of an analysis.
+
+        Parameters
+        ----------
+        parameters : mapping of str to Any
+            Parameters of the analysis of an image.
+        keep_ratios : bool, optional
+            Whether fractions are given even if the session does not fit.
+        """
+        peaks = tuple(parameters.get("session", {}).get("peaks_atoms", ()))
+        certainty = parameters.get("certainty_of_scale")
         solutions = ScaleSolutions.from_parameters(parameters)
-        return cls(parameters.get("certainty_of_scale"), False, peaks, solutions)
+        return cls(certainty, False, peaks, solutions, keep_ratios)
+
+    @property
+    def withholds_ratios(self) -> bool:
+        """Whether labels of the model give no fractions, because the session does not fit."""
+        return bool(self.peaks_atoms) and not self.keep_ratios
 
     @property
     def scale_is_uncertain(self) -> bool:
@@ -109,6 +130,8 @@ def ratio_notes(
     for peaks in dict.fromkeys(image.peaks_atoms for image in limits):
         if peaks:
             reasons.append(describe_misfit(peaks))
+    if any(image.withholds_ratios for image in limits):
+        reasons.append(WITHHELD)
     return reasons
 
 

@@ -128,7 +128,9 @@ def class_ratios(
         Called before each scope.
     limits : mapping of str to ImageLimits, optional
         Image → properties that limit the use of its labels, for the column ``note`` and for
-        intervals that include errors of the intensity scale.
+        intervals that include errors of the intensity scale. Fractions that include labels of the
+        model in images of a session that does not fit its classes are NaN, unless ``keep_ratios``
+        of the image is true.
 
     Returns
     -------
@@ -171,7 +173,21 @@ class _Method:
         return self.card.classes if self.card is not None and uses_card else ()
 
     def describe(self, is_all: bool, units: Sequence[str], has_interval: bool) -> str:
-        """Return the text of the column ``method``; ``units`` are what is resampled."""
+        """Return the text of the column ``method``.
+
+        Parameters
+        ----------
+        is_all : bool
+            Whether images are resampled too.
+        units : sequence of str
+            What is counted: clusters, tracks or both.
+        has_interval : bool
+            Whether the fractions have intervals.
+
+        Returns
+        -------
+        str
+        """
         known, card = METHODS[self.name], self.card
         sources = [*(["images"] if is_all else []), *units, *known.sources]
         over = " and ".join(filter(None, [", ".join(sources[:-1]), sources[-1]]))
@@ -290,6 +306,9 @@ class _RatioSource:
         if not is_all:
             evidence = evidence.of_image(self._number.get(scope, -1))
         fractions = self.method.fractions(evidence)
+        withheld = any(self._limits[i].withholds_ratios for i in self._images_of(scope))
+        if withheld and not evidence.certain.all():
+            fractions = {which: np.full_like(x, np.nan) for which, x in fractions.items()}
         has_interval = not (self._stacks if is_all else scope in self._stacks)
         if not has_interval:
             nothing = np.full(len(self.classes), np.nan)
@@ -314,12 +333,17 @@ class _RatioSource:
     def _note(self, scope: str) -> str:
         """Return the reasons that limit the use of the ratios of a scope."""
         counts, differs = self._counts[:, : len(self.classes)].sum(axis=1), bool(self._differing)
-        rows = list(range(len(self.images)))
         if scope != ALL:
-            rows = [self._row[scope]] if scope in self._row else []
             differs = scope in self._differing
+        rows = self._images_of(scope)
         notes = ratio_notes(counts[rows].tolist(), [self._limits[i] for i in rows], differs)
         return SEPARATOR.join(notes)
+
+    def _images_of(self, scope: str) -> list[int]:
+        """Return the indices of the images of a scope."""
+        if scope == ALL:
+            return list(range(len(self.images)))
+        return [self._row[scope]] if scope in self._row else []
 
     def _counts_of(self, scope: str) -> np.ndarray:
         if scope == ALL:

@@ -139,17 +139,14 @@ def compare(
         Columns ``scope, class, fraction``, for example from `io.tables.read_reference`.
     images : iterable of str
         All analysed images, including those without clusters.
-    method : str
+    method, card : str, ModelCard, optional
         See `ratios.class_ratios`, also for the following.
-    card : ModelCard, optional
-        Card of the model that classified the clusters.
     level : float
         Coverage of the intervals.
     n_bootstrap, seed : int, optional
         Number of resamples, and their seed.
-    stop : callable, optional
-    limits : mapping of str to ImageLimits, optional
-        Called before each scope, and properties of the images that limit the use of their labels.
+    stop, limits : callable, mapping of str to ImageLimits, optional
+        See `ratios.class_ratios`. Fractions that are withheld are not compared.
 
     Returns
     -------

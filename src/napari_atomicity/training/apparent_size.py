@@ -22,18 +22,26 @@ from sklearn.preprocessing import StandardScaler
 from ..core.apparent_size import ApparentSize
 from ..core.errors import ModelError
 from ..core.model_card import ModelCard
+from ..core.scale_reference import tied_covariances
 from ..models.classifier import Classifier
 from ..models.estimators import class_sizes
 from ..models.files import read_model, save_model, shipped_folder
 from ..models.intensity_scale import usable
 from ..simulation.sessions import draw_session, simulate_session
 from ..simulation.structures import Isomer, read_or_build_library
-from .data import PatchSet
+from .data import KNOWN_SCALE, PatchSet
+from .scaling import intensity_in_atoms
 from .simulated import label_field
 
 FREE_CHANNEL = "LCN"
 """Channel whose features do not depend on the unit of the intensity."""
 RIDGE = 3.0
+RIDGE_OF_IMAGES = 1.0
+"""Strength of the regression for images of one session, in numbers of clusters. A weak one uses
+features that do not hold in other sessions: models trained on one of four simulated sessions had a
+common error of ln(number of atoms) of 0.20 per class in others with the strength 3, of 0.12 with
+this one, and of 0.09 together with the regression on the diameter. Clusters of their own session
+scatter by 0.19, 0.22 and 0.25, by the diameter alone by 0.32."""
 FOLDS = 6
 MEAN_WEIGHT = 300.0
 """Weight of the mean of a class in a session, in clusters. It lowers the common error of Pt55 and
@@ -44,6 +52,8 @@ MIN_SESSIONS = 8
 """Number of sessions from which on the common error of a session can be estimated."""
 USUAL_SCATTER = 0.09
 """Common error of the apparent sizes of a session, in simulated sessions of all conditions."""
+MIN_IMAGES = 3
+"""Number of sessions, or images, with clusters of a class that a regression needs."""
 MAX_DEVIATION = 0.3
 """Largest deviation of ln intensity from the class within an image; what deviates more is not the
 cluster of the truth alone."""
@@ -57,26 +67,30 @@ ISOMERS = 60
 def fit_apparent_size(
     embedding: np.ndarray, part: PatchSet, card: ModelCard, session: np.ndarray
 ) -> ApparentSize | None:
-    """Fit the apparent size of a model to labelled clusters of many sessions.
+    """Fit the apparent size of a model to labelled clusters of many sessions, or many images.
 
     A ridge regression gives ln(number of atoms) from the features of the channel with local
     contrast normalisation. All statistics are of predictions for sessions outside the fit.
+    Recorded images of known sizes are one session, and its images take the place of the sessions.
+    They do not tell how other sessions differ from it. The regression is stronger then and shared
+    with one on the diameter, and the common error is at least `USUAL_SCATTER`.
 
     Parameters
     ----------
     embedding : ndarray of shape (n_clusters, n_features)
         Features of the clusters.
     part : PatchSet
-        The clusters, with their true classes and the true intensity of one atom.
+        The clusters, with their true classes and the intensity of one atom.
     card : ModelCard
         Card of the model.
     session : ndarray of shape (n_clusters,)
-        Name of the session of each cluster.
+        Name of the session of each cluster, or of its image.
 
     Returns
     -------
     ApparentSize or None
-        None if the model has no such channel, or its classes name no sizes.
+        None if the model has no such channel, its classes name no sizes, a class has fewer than
+        `MIN_IMAGES` sessions or images, or recorded sizes follow the diameter more closely.
     """
     sizes, channels = class_sizes(card.classes), card.patches.channels
     if sizes is None or FREE_CHANNEL not in channels:
@@ -84,35 +98,70 @@ def fit_apparent_size(
     index = {name: i for i, name in enumerate(card.classes)}
     label = part.table["truth"].map(index).fillna(-1).to_numpy(int)
     rows = (label >= 0) & usable(part.table) & np.isfinite(embedding).all(axis=1)
-    label, session = label[rows], session[rows]
+    label, session, table = label[rows], session[rows], part.table[rows]
+    if min(len(np.unique(session[label == i])) for i in range(len(sizes))) < MIN_IMAGES:
+        return None
     n_features = embedding.shape[1] // len(channels)
     first = channels.index(FREE_CHANNEL) * n_features
     features = embedding[rows, first : first + n_features].astype(float)
     atoms = np.log(sizes)[label]
+    recorded = KNOWN_SCALE in table
+    strength = RIDGE_OF_IMAGES * len(atoms) if recorded else RIDGE
+    size, linear = _cross_validate(features, atoms, session, strength, recorded)
+    weights = np.zeros(embedding.shape[1] + recorded)
+    weights[first : first + n_features] = linear[1:]
+    constant = linear[0]
+    if recorded:
+        diameter = np.log(table["diameter_nm"].to_numpy(float))[:, None]
+        by_diameter, along = _cross_validate(diameter, atoms, session, 0.0, recorded)
+        if np.corrcoef(size, atoms)[0, 1] <= np.corrcoef(by_diameter, atoms)[0, 1]:
+            return None
+        size, constant = (size + by_diameter) / 2, (constant + along[0]) / 2
+        weights = np.append(weights[:-1], along[1]) / 2
 
-    n_sessions = len(np.unique(session))
-    size = np.empty(len(label))
-    for fit, rest in GroupKFold(min(FOLDS, n_sessions)).split(features, groups=session):
-        size[rest] = _regress_size(features[fit], atoms[fit], session[fit]).predict(features[rest])
-    scaler, ridge = _regress_size(features, atoms, session)
-    weights = np.zeros(embedding.shape[1])
-    weights[first : first + n_features] = ridge.coef_ / scaler.scale_
-
-    table = part.table[rows]
-    intensity = np.log(table["integrated_intensity"] / table["true_intensity_per_atom"]).to_numpy()
+    intensity = np.log(intensity_in_atoms(table))
     mean, covariance, size_errors = _class_statistics(intensity, size, label, session)
-    scatter = float(np.std(size_errors)) if n_sessions >= MIN_SESSIONS else USUAL_SCATTER
+    scatter = float(np.std(size_errors)) if len(size_errors) >= MIN_SESSIONS else USUAL_SCATTER
     return ApparentSize(
         tuple(map(float, mean[0])),
         tuple(map(float, mean[1])),
         tuple(tuple(tuple(map(float, row)) for row in c) for c in covariance),  # type: ignore[misc]
-        scatter,
+        max(scatter, USUAL_SCATTER) if recorded else scatter,
         tuple(float(f"{w:.6g}") for w in weights),
-        float(ridge.intercept_ - ridge.coef_ @ (scaler.mean_ / scaler.scale_)),
+        float(constant),
     )
 
 
-def _regress_size(features: np.ndarray, atoms: np.ndarray, session: np.ndarray) -> Pipeline:
+def _cross_validate(
+    features: np.ndarray, atoms: np.ndarray, session: np.ndarray, strength: float, recorded: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regress ln(number of atoms) on features.
+
+    Returns
+    -------
+    size : ndarray of shape (n_clusters,)
+        Prediction for each session from others.
+    linear : ndarray of shape (1 + n_features,)
+        Constant and weights of the fit to all clusters.
+    """
+    mean_weight = 0.0 if recorded else MEAN_WEIGHT
+    size = np.empty(len(atoms))
+    folds = GroupKFold(min(FOLDS, len(np.unique(session))))
+    for fit, rest in folds.split(features, groups=session):
+        model = _regress_size(features[fit], atoms[fit], session[fit], strength, mean_weight)
+        size[rest] = model.predict(features[rest])
+    scaler, ridge = _regress_size(features, atoms, session, strength, mean_weight)
+    weights = ridge.coef_ / scaler.scale_
+    return size, np.append(ridge.intercept_ - weights @ scaler.mean_, weights)
+
+
+def _regress_size(
+    features: np.ndarray,
+    atoms: np.ndarray,
+    session: np.ndarray,
+    strength: float,
+    mean_weight: float,
+) -> Pipeline:
     """Regress ln(number of atoms), (n,), on features, (n, n_features).
 
     The error that the clusters of a class have in common in a session does not average out in it.
@@ -122,8 +171,8 @@ def _regress_size(features: np.ndarray, atoms: np.ndarray, session: np.ndarray) 
     means = clusters.mean()[clusters.size() >= MIN_CLUSTERS]
     x = np.vstack([features, means.to_numpy()])
     y = np.append(atoms, means.index.get_level_values(1))
-    weight = np.append(np.ones(len(features)), np.full(len(means), MEAN_WEIGHT))
-    return make_pipeline(StandardScaler(), Ridge(RIDGE)).fit(x, y, ridge__sample_weight=weight)
+    weight = np.append(np.ones(len(features)), np.full(len(means), mean_weight))
+    return make_pipeline(StandardScaler(), Ridge(strength)).fit(x, y, ridge__sample_weight=weight)
 
 
 def _class_statistics(
@@ -141,11 +190,16 @@ def _class_statistics(
 
     residual = np.stack([intensity, size]) - mean[:, label]
     _, of = np.unique(session, return_inverse=True)
-    common = np.array([np.median(residual[:, of == i], axis=1) for i in range(of.max() + 1)]).T
+    common = np.array([_common_error(residual[:, of == i]) for i in range(of.max() + 1)]).T
     within = residual - common[:, of]
     good = np.abs(within[0]) < MAX_DEVIATION
-    covariance = np.array([np.cov(within[:, good & (label == c)]) for c in classes])
+    covariance = tied_covariances([within[:, good & (label == c)] for c in classes])
     return mean, covariance, errors
+
+
+def _common_error(residual: np.ndarray) -> np.ndarray:
+    """Return the common error (2,) of residuals (2, n) of a session; few clusters tell none."""
+    return np.median(residual, axis=1) if residual.shape[1] >= MIN_CLUSTERS else np.zeros(2)
 
 
 def simulated_sessions(
@@ -177,10 +231,14 @@ def simulated_sessions(
             yield replace(part, table=part.table.assign(session=f"{number} {kind}"))
 
 
-def calibrate_sessions(
-    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+def add_apparent_size(
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    part: PatchSet,
+    device: torch.device,
+    session: str = "image",
 ) -> ModelCard:
-    """Return the card of a model with the apparent size fitted to clusters of many sessions.
+    """Return the card of a model with the apparent size fitted to labelled clusters.
 
     Parameters
     ----------
@@ -189,15 +247,15 @@ def calibrate_sessions(
     tensors : dict of str to ndarray
         Its tensors.
     part : PatchSet
-        Clusters from `simulated_sessions`.
+        Clusters, raw channel in atoms per nm².
     device : torch.device
         Device of the network.
+    session : str, optional
+        Column with the session of each cluster; images of one session count as sessions.
     """
-    per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
-    patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
-    embedding = Classifier(card, tensors, device).predict(patches).embedding
-    session = part.table["session"].to_numpy(str)
-    return replace(card, apparent_size=fit_apparent_size(embedding, part, card, session))
+    embedding = Classifier(card, tensors, device).predict(part.patches).embedding
+    names = part.table[session].to_numpy(str)
+    return replace(card, apparent_size=fit_apparent_size(embedding, part, card, names))
 
 
 def main() -> None:
@@ -215,7 +273,10 @@ def main() -> None:
             raise ModelError(f"the classes of {name} name no sizes")
         library = read_or_build_library(stored, sizes.astype(int).tolist(), ISOMERS, SEED)
         part = PatchSet.join(list(simulated_sessions(library, card)))
-        save_model(path, calibrate_sessions(card, tensors, part, torch.device("cpu")), tensors)
+        per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
+        patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
+        part, cpu = replace(part, patches=patches), torch.device("cpu")
+        save_model(path, add_apparent_size(card, tensors, part, cpu, "session"), tensors)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from ..core.patches import PatchSettings
 from ..models.intensity_scale import SURE, usable
 from .data import PatchSet
 from .evaluation import scores
+from .held_out import predict_as_used, predict_images
 from .request import FolderSource, SimulationSource, TrainRequest
-from .scaling import known_scales, scale_is_off, scales_of_session
+from .scaling import known_scales, scale_is_off
 from .score_text import SCALE_NOT_FOUND, scale_is_found
 
 
@@ -95,13 +97,15 @@ def score_held_out_images(
         With the scores, and a sentence on its limits if the scale is often not found.
     """
     scores_of = card.scores
-    for name, find_scales in (("", scales_of_session), ("_known_scale", known_scales)):
-        found = scores(card, tensors, sets[-1], choose_device(device), find_scales)
+    of_session = partial(predict_as_used, one_session=True)
+    at_known_scale = partial(predict_images, find_scales=known_scales)
+    for name, predict in (("", of_session), ("_known_scale", at_known_scale)):
+        found = scores(card, tensors, sets[-1], choose_device(device), predict)
         scores_of = {**scores_of, f"held_out{name}": found}
     scores_of = {
         **scores_of,
         "held_out_mixtures": card.scores["held_out"],
-        "scale": check_scales(sets, card),
+        "scale": check_scales(card, tensors, sets, device),
     }
     limits = card.limits
     if not scale_is_found(scores_of["scale"]):
@@ -109,15 +113,21 @@ def score_held_out_images(
     return replace(card, scores=scores_of, limits=limits)
 
 
-def check_scales(parts: Sequence[PatchSet], card: ModelCard) -> dict[str, float]:
+def check_scales(
+    card: ModelCard, tensors: dict[str, np.ndarray], sets: Sequence[PatchSet], device: str
+) -> dict[str, float]:
     """Compare the scales that an analysis of all images finds with the known ones.
 
     Parameters
     ----------
-    parts : sequence of PatchSet
-        Clusters of images with `KNOWN_SCALE`.
     card : ModelCard
         Card of a trained model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    sets : sequence of PatchSet
+        Clusters of images with `KNOWN_SCALE`.
+    device : str
+        Device of the network.
 
     Returns
     -------
@@ -125,22 +135,22 @@ def check_scales(parts: Sequence[PatchSet], card: ModelCard) -> dict[str, float]
         Numbers of ``images``, of those whose scale is ``off`` (see `scale_is_off`) and of those
         whose scale is ``certain``, and the median ``clusters_per_image`` that tell the scale.
     """
-    if card.scale is None:
-        raise ValueError("a trained model has a scale")
-    tables = [table for part in parts for _, table in part.table.groupby("image")]
-    found = scales_of_session(tables, card.scale)
+    whole = PatchSet.join(sets)
+    images = predict_as_used(card, tensors, whole, choose_device(device), one_session=True)
+    pairs = [(image.known.scale, image.known.table) for image in images]
+    found = [(scale, table) for scale, table in pairs if scale is not None]
     return {
-        "images": len(tables),
-        "off": sum(map(scale_is_off, found, tables)),
-        "certain": sum(scale.certainty >= SURE for scale in found),
-        "clusters_per_image": float(np.median([usable(table).sum() for table in tables])),
+        "images": len(images),
+        "off": sum(scale_is_off(scale, table) for scale, table in found),
+        "certain": sum(scale.certainty >= SURE for scale, _ in found),
+        "clusters_per_image": float(np.median([usable(table).sum() for _, table in pairs])),
     }
 
 
 def score_test_fields(
     card: ModelCard, tensors: dict[str, np.ndarray], test: PatchSet, device: str
 ) -> ModelCard:
-    """Add scores on test fields, with the scale as the mixture finds it.
+    """Add scores on test fields, each with the scale that it tells by itself.
 
     Parameters
     ----------
@@ -158,7 +168,5 @@ def score_test_fields(
     ModelCard
         With the scores ``test``.
     """
-    if card.scale is None:
-        raise ValueError("a trained model has a scale")
     found = scores(card, tensors, test, choose_device(device))
     return replace(card, scores={**card.scores, "test": found})

@@ -22,6 +22,7 @@ from ..models.intensity_scale import usable
 from ..models.network import AtomicityNet
 from ..models.thresholds import fit_thresholds, quantities
 from ..statistics.scores import atoms_of
+from .apparent_size import add_apparent_size
 from .calibrate import finalize_model
 from .checkpoint import Checkpoint
 from .data import PatchSet
@@ -101,6 +102,8 @@ def train_classifier(
     )  # fmt: skip
     card = _with_training(card, settings, start, history)
     tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
+    whole = PatchSet.join([sets.train, sets.held_out])
+    card = add_apparent_size(card, tensors, whole, torch_device)
     return finalize_model(card, tensors, sets.mixed_train, sets.mixed_held_out, torch_device)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,12 @@ from ..models.estimators import (
 )
 from ..models.out_of_distribution import out_of_distribution
 from .data import PatchSet
-from .held_out import HeldOutPredictions, predict_images, stack_labelled, stack_labels
-from .scaling import FindScales, scales_by_image
+from .held_out import HeldOutPredictions, predict_as_used, stack_labelled, stack_labels
+
+PredictImages = Callable[
+    [ModelCard, dict[str, np.ndarray], PatchSet, torch.device], Sequence[HeldOutPredictions]
+]
+"""Function that classifies a patch set image by image, such as `held_out.predict_images`."""
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -35,7 +39,7 @@ def scores(
     tensors: dict[str, np.ndarray],
     part: PatchSet,
     device: torch.device,
-    find_scales: FindScales = scales_by_image,
+    predict: PredictImages = predict_as_used,
 ) -> dict[str, Any]:
     """Compute accuracy, confusion, calibration and coverage on labelled images.
 
@@ -49,15 +53,15 @@ def scores(
         Labelled clusters, raw channel in counts.
     device : torch.device
         Device of the network.
-    find_scales : callable, optional
-        See `predict_images`.
+    predict : callable, optional
+        Classifies the images. Default: each image is analysed alone.
 
     Returns
     -------
     dict of str to Any
         The scores.
     """
-    images = predict_images(card, tensors, part, device, find_scales)
+    images = predict(card, tensors, part, device)
     label = stack_labels(images)
     p = stack_labelled(images, [combination(s.known) for s in images])
     score = stack_labelled(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
 
 from ..core.model_card import ModelCard
-from ..models.classifier import Classifier
+from ..models.classifier import Classifier, Prediction
 from ..models.estimators import Measured
 from ..models.intensity_scale import ConstrainedMixture
+from ..models.scaled_predictions import has_solutions, predict_solutions
+from ..models.session_images import find_scales, measure_image, session_references
 from .data import PatchSet
 from .scaling import FindScales, scales_by_image
 
@@ -79,16 +81,77 @@ def predict_images(
     if card.scale is not None:
         scales = find_scales(tables, card.scale)
     for rows, table, scale in zip(rows_of, tables, scales, strict=True):
-        result = classifier.predict(patches_at(part, rows, scale))
+        unit = 1.0 if scale is None else scale.intensity_per_atom
+        result = classifier.predict(patches_in_unit(part, rows, unit))
         known = Measured(table, card, scale, result.probabilities)
         images.append(HeldOutPredictions(rows, known, result.embedding, label[rows]))
     return images
 
 
-def patches_at(
-    part: PatchSet, rows: np.ndarray, scale: ConstrainedMixture | None
-) -> dict[str, np.ndarray]:
-    """Return the patches of some rows, the raw channel in atoms per nm².
+def predict_as_used(
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    part: PatchSet,
+    device: torch.device,
+    *,
+    one_session: bool = False,
+) -> list[HeldOutPredictions]:
+    """Classify a patch set as an analysis of its images does.
+
+    With an apparent size on the card, probabilities are averaged over the solutions of the scale.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    part : PatchSet
+        Labelled clusters, raw channel in counts.
+    device : torch.device
+        Device of the network.
+    one_session : bool, optional
+        Whether all images are one session. Default: each image is analysed alone.
+
+    Returns
+    -------
+    list of HeldOutPredictions
+        One for each image.
+    """
+    alone = predict_images(card, tensors, part, device)
+    references = session_references(card)
+    if references is None or not (one_session or card.apparent_size):
+        return alone
+    tables = [image.known.table for image in alone]
+    measured = [measure_image(i.known.table, i.embedding, *references) for i in alone]
+    if one_session:
+        scales = find_scales(measured, tables, *references)[1]
+    else:
+        each = zip(measured, tables, strict=True)
+        scales = [find_scales([m], [table], *references)[1][0] for m, table in each]
+    classifier = Classifier(card, tensors, device)
+    return [_rescaled(*pair, part, classifier) for pair in zip(alone, scales, strict=True)]
+
+
+def _rescaled(
+    image: HeldOutPredictions, scale: ConstrainedMixture, part: PatchSet, classifier: Classifier
+) -> HeldOutPredictions:
+    """Classify an image again with each solution of another scale."""
+
+    def predict(log_scale: float) -> Prediction:
+        return classifier.predict(patches_in_unit(part, image.rows, np.exp(log_scale)))
+
+    found = predict_solutions(scale, (), classifier.card, predict) or []
+    best = found[0].prediction
+    known = Measured(image.known.table, classifier.card, scale, best.probabilities)
+    if has_solutions(classifier.card, scale):
+        by_solution = np.stack([x.prediction.probabilities for x in found])
+        known = replace(known, by_solution=by_solution)
+    return replace(image, known=known, embedding=best.embedding)
+
+
+def patches_in_unit(part: PatchSet, rows: np.ndarray, unit: float) -> dict[str, np.ndarray]:
+    """Return the patches of some rows, the raw channel divided by a unit of the intensity.
 
     Parameters
     ----------
@@ -96,8 +159,8 @@ def patches_at(
         Clusters of an image, raw channel in counts.
     rows : ndarray of shape (n,)
         Rows of the set.
-    scale : ConstrainedMixture or None
-        Scale of the image.
+    unit : float
+        Intensity of one atom in counts nm².
 
     Returns
     -------
@@ -105,8 +168,8 @@ def patches_at(
         Channel → (n, P, P).
     """
     patches = {c: p[rows] for c, p in part.patches.items()}
-    if "raw" in patches and scale is not None:
-        patches["raw"] = (patches["raw"] / scale.intensity_per_atom).astype(np.float32)
+    if "raw" in patches:
+        patches["raw"] = (patches["raw"] / unit).astype(np.float32)
     return patches
 
 

@@ -102,7 +102,8 @@ def _complete(
         parts = [sets["train"], sets["held_out"]]
         card = score_held_out_images(card, tensors, parts, request.device)
     elif KNOWN_SCALE in sets["train"].table:
-        card = replace(card, scores={**card.scores, "scale": check_scales([*sets.values()], card)})
+        found = check_scales(card, tensors, list(sets.values()), request.device)
+        card = replace(card, scores={**card.scores, "scale": found})
     if "test" in sets:
         card = score_test_fields(card, tensors, sets["test"], request.device)
     return card, tensors

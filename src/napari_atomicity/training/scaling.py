@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from ..core.apparent_size import ApparentSize
 from ..core.scale_reference import ScaleReference
 from ..models.intensity_scale import (
     ConstrainedMixture,
@@ -16,7 +15,6 @@ from ..models.intensity_scale import (
     intensity_per_atom,
     usable,
 )
-from ..models.session_images import find_scales, measure_image
 from .data import KNOWN_SCALE, PatchSet
 from .diameter_density import fit_diameter_density
 
@@ -31,15 +29,6 @@ def scales_by_image(
     return [fit_image(table, reference) for table in tables]
 
 
-def scales_of_session(
-    tables: Sequence[pd.DataFrame], reference: ScaleReference
-) -> list[ConstrainedMixture]:
-    """Find the scales of images of one session as an analysis of them finds them."""
-    sizes = ApparentSize.from_diameters(reference)
-    measured = [measure_image(table, np.empty((0, 0)), sizes, reference) for table in tables]
-    return find_scales(measured, tables, sizes, reference)[1]
-
-
 def known_scales(
     tables: Sequence[pd.DataFrame], reference: ScaleReference
 ) -> list[ConstrainedMixture]:
@@ -52,7 +41,8 @@ def right_scales(
 ) -> list[ConstrainedMixture]:
     """Find the scale of each image from its own clusters, or take the known one if that is wrong.
 
-    Probabilities are calibrated for the right scale. A few mixtures with a scale that is one class
+    Probabilities are calibrated for the right scale; an analysis averages them over the solutions
+    of the scale if the model has an apparent size. A few mixtures with a scale that is one class
     off would determine the calibration instead.
     """
     return [
@@ -116,12 +106,19 @@ def fit_scale_reference(train: PatchSet, classes: Sequence[str]) -> ScaleReferen
     image by image from the number of atoms that the class names.
     """
     table = train.table[usable(train.table) & train.table["truth"].isin(list(classes))]
+    return ScaleReference.fit(
+        intensity_in_atoms(table),
+        table["diameter_nm"].to_numpy(float),
+        table["truth"].to_numpy(),
+        classes,
+    )
+
+
+def intensity_in_atoms(table: pd.DataFrame) -> np.ndarray:
+    """Return the intensities (N,) in units of that of one atom, which is known."""
     known = "true_intensity_per_atom" in table
     per_atom = table["true_intensity_per_atom" if known else KNOWN_SCALE].to_numpy(float)
-    intensity = table["integrated_intensity"].to_numpy(float) / per_atom
-    return ScaleReference.fit(
-        intensity, table["diameter_nm"].to_numpy(float), table["truth"].to_numpy(), classes
-    )
+    return np.asarray(table["integrated_intensity"].to_numpy(float) / per_atom)
 
 
 def fit_class_diameters(

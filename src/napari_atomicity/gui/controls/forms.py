@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QSlider,
     QVBoxLayout,
     QWidget,
 )
@@ -120,6 +121,13 @@ class ComboBox(_IgnoreWheel, QComboBox):
 
 class SpinBox(_IgnoreWheel, QDoubleSpinBox):
     """A field for a real number that ignores the wheel."""
+
+
+class Slider(_IgnoreWheel, QSlider):
+    """A horizontal slider that ignores the wheel."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(Qt.Orientation.Horizontal, parent)
 
 
 def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> SpinBox:

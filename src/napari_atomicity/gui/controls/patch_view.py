@@ -20,6 +20,7 @@ COLORMAP = "inferno"
 """Of the class maps: perceptually uniform, dark where the network did not look."""
 
 _FACTOR = 5
+_STRIPES = 18  # of the hatching, along the edge of a patch
 _OPACITY = 0.75
 _BAR_LENGTHS_NM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
@@ -40,15 +41,38 @@ def enlarge(image: np.ndarray, size_px: int) -> np.ndarray:
     )
 
 
+def hatch_padding(pixels: np.ndarray, patches: np.ndarray) -> None:
+    """Hatch what is not finite of patches that have pixels: it is beyond the image.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (..., H, W) or (..., H, W, 3)
+        Composed patches, changed in place; H and W are multiples of those of the patches.
+    patches : ndarray of shape (..., h, w)
+        The patches.
+    """
+    finite = np.isfinite(patches)
+    padding = ~finite & finite.any(axis=(-2, -1), keepdims=True)
+    if not padding.any():
+        return
+    factor = pixels.shape[patches.ndim - 2] // patches.shape[-2]
+    padding = padding.repeat(factor, axis=-2).repeat(factor, axis=-1)
+    y, x = np.indices(padding.shape[-2:])
+    stripes = np.where((y + x) // max(1, padding.shape[-1] // _STRIPES) % 2, 104, 56)
+    pixels[padding] = np.broadcast_to(stripes, padding.shape)[padding].reshape(
+        -1, *(1,) * (pixels.ndim - padding.ndim)
+    )
+
+
 def compose(
     patch: np.ndarray, class_map: np.ndarray | None = None, top: float | None = None
 ) -> np.ndarray:
-    """Return a patch in grey, overlaid with its class map if there is one.
+    """Return a patch in grey, overlaid with its class map if there is one; padding is hatched.
 
     Parameters
     ----------
     patch : ndarray
-        (P, P).
+        (P, P); NaN beyond the image.
     class_map : ndarray, optional
         (h, w) over the same field of view; what is negative speaks against the class and is left
         out.
@@ -68,7 +92,9 @@ def compose(
         strength = np.clip(enlarge(map_, size) / max(top, 1e-12), 0, 1)[..., None]
         colour = colormaps[COLORMAP](strength[..., 0])[..., :3]
         ground = 0.55 * ground * (1 - _OPACITY * strength) + colour * _OPACITY * strength
-    return (255 * np.clip(ground, 0, 1)).round().astype(np.uint8)
+    pixels = (255 * np.clip(ground, 0, 1)).round().astype(np.uint8)
+    hatch_padding(pixels, patch)
+    return pixels
 
 
 def scale_bar_nm(field_of_view_nm: float) -> float:

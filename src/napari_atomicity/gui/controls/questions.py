@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from qtpy.QtWidgets import QMessageBox, QWidget
 
 
-def ask_choice(parent: QWidget, title: str, text: str, choices: Mapping[str, str]) -> str:
+def choose_answer(parent: QWidget, title: str, text: str, choices: Mapping[str, str]) -> str:
     """Ask a question with a button for each answer, and Cancel.
 
     Parameters

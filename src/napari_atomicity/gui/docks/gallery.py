@@ -12,14 +12,13 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSlider,
     QWidget,
 )
 
 from ...core.cluster_table import AGGREGATE, Key
 from ..controls.cluster_rows import in_numbers, label_order
 from ..controls.errors import attempt
-from ..controls.forms import ComboBox
+from ..controls.forms import ComboBox, Slider
 from ..controls.settings import remember, settings
 from ..controls.shortcuts import GALLERY, Shortcut, as_table
 from ..gallery.model import GalleryModel
@@ -98,7 +97,7 @@ class Gallery(RowsDock):
         return form
 
     def _build_size_slider(self) -> None:
-        self.size_slider = QSlider(Qt.Orientation.Horizontal)
+        self.size_slider = Slider()
         self.size_slider.setRange(*SIDES_PX)
         self.size_slider.setSingleStep(8)
         self.size_slider.setPageStep(24)

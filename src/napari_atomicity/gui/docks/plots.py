@@ -22,6 +22,7 @@ from ..controls.connections import follow
 from ..controls.forms import ComboBox
 from ..controls.settings import remember
 from ..panels.dock import Dock
+from ..panels.ratio_bars import keeps_ratios
 from ..scatter.linked import HINT, Linked
 from ..scatter.save import choose_and_save
 from ..scatter.view import PlotView
@@ -186,12 +187,13 @@ class Plots(Dock):
             "order": str(self.order_combo.currentData()),
         }
         # In blind mode the counts of the model stay hidden.
-        known = list(filter(None, map(state.analysis, [] if state.blind else images)))
+        known = [] if state.blind else list(state.store.analyses.values())
         if not plot.slow:
-            data = plot.data(table, **context, scales=scales_of(known))
+            scales = scales_of(known)
+            data = plot.data(table, **context, scales=scales)
             self._take(plot, table, data)
             return
-        context["limits"] = limits_of(known)
+        context["limits"] = limits_of(known, keeps_ratios())
         unread = {}
         if context["order"] == "time":
             unread = {i: state.micrograph(i) for i in images if i not in self._times}

@@ -33,6 +33,8 @@ from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.settings import remember, settings
 from ..controls.settings_form import form_of
 from ..panels.dock import Dock
+from ..panels.ratio_bars import keeps_ratios
+from ..panels.session_scale import find_summaries
 from ..panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
@@ -81,7 +83,8 @@ def write_all(
     contents = taken.contents()
     # A model that was made in this window need not be on disk.
     card = card_of(concatenate([a.table for a in contents.analyses]))
-    return export(contents, folder, choices, progress, stop, card=card)
+    found = find_summaries(contents.sessions, contents.analyses) if choices.report else []
+    return export(contents, folder, choices, progress, stop, card=card, sessions=found)
 
 
 def _write_ratios(table: pd.DataFrame, path: Path, limits: Mapping[str, ImageLimits]) -> Path:
@@ -217,6 +220,7 @@ class Report(Dock):
             **self.boxes.values(),
             method=str(self.method.currentData()),
             reference=reference,
+            keep_ratios=keeps_ratios(),
             title=self.title.text().strip(),
         )
 
@@ -274,7 +278,6 @@ class Report(Dock):
         """Choose a file and write the counted ratios of every image and of all images."""
         path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
         if path is not None:
-            images = [] if self.state.blind else self.state.images
-            limits = limits_of(filter(None, map(self.state.analysis, images)))
-            write = partial(_write_ratios, limits=limits)
-            write_in_worker(self, write, self.state.table(), path)
+            analyses = [] if self.state.blind else self.state.store.analyses.values()
+            limits = limits_of(analyses, keeps_ratios())
+            write_in_worker(self, partial(_write_ratios, limits=limits), self.state.table(), path)

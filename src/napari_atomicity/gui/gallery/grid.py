@@ -97,12 +97,34 @@ class GalleryGrid:
             return None
         return int(np.searchsorted(self.tops, y, side="right")) - 1
 
-    def header_at(self, y: float) -> int | None:
-        """Return the section whose header is at a height."""
-        section = self.section_at(y)
-        if section is None or y - self.tops[section] >= self.header:
-            return None
-        return section
+    def header_top(self, section: int, top: float) -> int:
+        """Return where a header is shown, from the top of the visible strip.
+
+        The header of the first visible section stays on top until the next one pushes it away.
+        """
+        y = int(self.tops[section] - top)
+        if section == self.section_at(top):
+            y = min(max(y, 0), int(self.tops[section + 1] - top) - self.header)
+        return y
+
+    def header_at(self, y: float, top: float) -> int | None:
+        """Return the section whose header is shown at a height.
+
+        Parameters
+        ----------
+        y : float
+            Height in the content.
+        top : float
+            Top of the visible strip of the content.
+
+        Returns
+        -------
+        int or None
+        """
+        for section in (self.section_at(y), self.section_at(top)):
+            if section is not None and 0 <= y - top - self.header_top(section, top) < self.header:
+                return section
+        return None
 
     def cell_at(self, x: float, y: float) -> int | None:
         """Return the cell at a position."""

@@ -207,8 +207,7 @@ class GalleryModel(QAbstractListModel):
                 found[position] = None
                 continue
             maps = known[0].class_maps.get(channel) if overlay.with_map else None
-            map_ = maps[local] if maps is not None and local < len(maps) else None
-            missing.append((position, key, patch, map_))
+            missing.append((position, key, *_without_padding(known[0], local, patch, maps)))
         for start in range(0, len(missing), _AT_ONCE):
             if start and enough():
                 return found, False
@@ -282,6 +281,14 @@ def _same_arrays(a: Analysis, b: Analysis) -> bool:
         one.keys() == other.keys() and all(one[k] is other[k] for k in one)
         for one, other in ((a.patches, b.patches), (a.class_maps, b.class_maps))
     )
+
+
+def _without_padding(
+    analysis: Analysis, row: int, patch: np.ndarray, maps: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the patch of a cluster and its class map, if there is one, as they are shown."""
+    shown = None if maps is None or row >= len(maps) else analysis.map_within_image(maps[row], row)
+    return analysis.without_padding(patch, row), shown
 
 
 def _composed(

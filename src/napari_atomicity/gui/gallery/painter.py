@@ -152,13 +152,10 @@ class PaintFrame:
         grid, top, height = self._grid, self._top, self._view.viewport().height()
         if not grid.header:
             return
-        here = grid.section_at(top)
         for section, name in enumerate(self._model.arrangement.names):
             if not grid.counts[section]:
                 continue
-            y = int(grid.tops[section]) - top
-            if section == here:  # stays in sight until the next one pushes it away
-                y = min(max(y, 0), int(grid.tops[section + 1]) - top - grid.header)
+            y = grid.header_top(section, top)
             if -grid.header < y < height:
                 text = f"{name}   {int(grid.counts[section])}"
                 n = int(strays[section]) if section < len(strays) else 0

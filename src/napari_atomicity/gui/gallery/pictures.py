@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QImage, QPixmap
 
-from ..controls.patch_view import COLORMAP
+from ..controls.patch_view import COLORMAP, hatch_padding
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def compose_many(
     Parameters
     ----------
     patches : ndarray
-        (N, P, P); what is not finite becomes black.
+        (N, P, P); what is not finite is hatched, or black if nothing is finite.
     maps : ndarray, optional
         (N, h, w) over the same field of view.
     limits : tuple[float, float], optional
@@ -87,19 +87,25 @@ def compose_many(
     """
     n, size, _ = patches.shape
     flat = np.asarray(patches, np.float32).reshape(n, -1)
-    if not np.isfinite(flat).all():
-        flat = np.where(np.isfinite(flat), flat, np.nanmin(np.where(np.isfinite(flat), flat, 0)))
+    finite = np.isfinite(flat)
+    if not finite.all():
+        darkest = np.where(finite, flat, np.inf).min(axis=1, keepdims=True)
+        flat = np.where(finite, flat, np.where(np.isfinite(darkest), darkest, 0))
     low, high = _quantiles(flat, _STRETCH) if limits is None else limits
     grey = np.clip((flat - low) / np.maximum(high - low, 1e-12), 0, 1).reshape(patches.shape)
     if maps is None:
-        return (255 * grey + 0.5).astype(np.uint8)
+        pixels = (255 * grey + 0.5).astype(np.uint8)
+        hatch_padding(pixels, patches)
+        return pixels
     strength = np.clip(np.nan_to_num(np.asarray(maps, np.float32)), 0, None)
     strength /= np.maximum(strength.max(axis=(1, 2), keepdims=True), 1e-12)
     rows, columns = (_enlarging(length, size) for length in strength.shape[1:])
     strength = np.clip(rows @ strength @ columns.T, 0, 1)
     ground = _DIMMED * grey * (1 - _OPACITY * strength)
     colour = _lut()[(255 * strength + 0.5).astype(np.uint8)] * (_OPACITY * strength)[..., None]
-    return (255 * np.clip(ground[..., None] + colour, 0, 1) + 0.5).astype(np.uint8)
+    pixels = (255 * np.clip(ground[..., None] + colour, 0, 1) + 0.5).astype(np.uint8)
+    hatch_padding(pixels, patches)
+    return pixels
 
 
 def common_limits(stacks: Sequence[np.ndarray]) -> tuple[float, float]:

@@ -70,6 +70,7 @@ class GalleryView(QAbstractItemView):
         self.strays = np.zeros(0, int)
         self._grid = GalleryGrid(np.zeros(0, int), 1, (1, 1), 0)
         self._anchor: int | None = None
+        self._pressed_header: int | None = None
         self._band = RubberBandSelection(self, lambda: self._grid)
         self._more = QTimer(self)
         self._more.setSingleShot(True)
@@ -180,7 +181,7 @@ class GalleryView(QAbstractItemView):
     def header_rect(self, name: str) -> QRect:
         """Return the rectangle of the header of a group, in the viewport."""
         section = self.gallery.arrangement.names.index(name)
-        top = int(self._grid.tops[section]) - self.verticalOffset()
+        top = self._grid.header_top(section, self.verticalOffset())
         return QRect(0, top, self.viewport().width(), self._grid.header)
 
     def indexAt(self, point: QPoint) -> QModelIndex:  # noqa: N802
@@ -243,17 +244,16 @@ class GalleryView(QAbstractItemView):
         point = event.position() if hasattr(event, "position") else QPointF(event.pos())
         return point.toPoint() + QPoint(0, self.verticalOffset())
 
-    def _section_of_header(self, point: QPoint) -> int | None:
-        """Return the section whose header is at a point of the content, or None."""
-        grid, top = self._grid, self.verticalOffset()
-        if grid.header and 0 <= point.y() - top < grid.header:
-            return grid.section_at(top)
-        return grid.header_at(point.y())
+    def _header_at(self, point: QPoint) -> int | None:
+        """Return the section whose header is shown at a point of the content, or None."""
+        return self._grid.header_at(point.y(), self.verticalOffset())
 
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         if event.button() != Qt.MouseButton.LeftButton:
             return
-        self._band.press(self._content(event), _shown_selection(self))
+        point = self._content(event)
+        self._pressed_header = self._header_at(point)  # the view may scroll before the release
+        self._band.press(point, _shown_selection(self))
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         outside = not self.viewport().rect().contains(event.position().toPoint())
@@ -270,7 +270,7 @@ class GalleryView(QAbstractItemView):
                 self._pick(preview, whole=not (extend or add))
             self.viewport().update()
             return
-        header = self._section_of_header(pressed)
+        header = self._pressed_header
         if header is not None:
             mask = before if add or extend else np.zeros_like(before)
             mask[self._grid.starts[header] : self._grid.starts[header + 1]] = True
@@ -284,8 +284,10 @@ class GalleryView(QAbstractItemView):
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         point = self._content(event)
+        if event.button() != Qt.MouseButton.LeftButton or self._header_at(point) is not None:
+            return
         cell = self._grid.cell_at(point.x(), point.y())
-        if event.button() == Qt.MouseButton.LeftButton and cell is not None:
+        if cell is not None:
             self.activated_at.emit(int(self.gallery.arrangement.order[cell]))
 
     def _click(self, cell: int, extend: bool, add: bool) -> None:

@@ -17,7 +17,8 @@ _REMEMBERED = "annotator"
 
 BLIND = (
     "Blind mode hides predictions and the labels of others. Your labels are stored separately and "
-    "count only for clusters without an open label."
+    "count only for clusters without an open label. Labels and marks of each annotator are in the "
+    "project under their name: enter a name to continue with those of that annotator."
 )
 
 
@@ -54,7 +55,7 @@ class AnnotatorForm(FollowingWidget):
             state.annotator = str(remembered)
 
     def _on_name(self) -> None:
-        self.state.annotator = self.name.text()
+        attempt(lambda: setattr(self.state, "annotator", self.name.text()))
         settings().setValue(_REMEMBERED, self.state.annotator)
         self.refresh()
 

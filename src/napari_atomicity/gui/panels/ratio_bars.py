@@ -10,8 +10,16 @@ import pandas as pd
 from ...core.cluster_table import NON_CLASS_LABELS
 from ...core.palette import colour_of, symbol_of
 from ..controls.bars import Bar
+from ..controls.settings import settings
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
+KEEP_RATIOS = "ratios/keep"
+"""Key of the setting whether fractions are given even if a session does not fit the classes."""
+
+
+def keeps_ratios() -> bool:
+    """Return whether fractions are given even if a session does not fit the classes."""
+    return str(settings().value(KEEP_RATIOS, "false")) == "true"
 
 
 def per_cent(fraction: float) -> str:

@@ -10,7 +10,7 @@ from napari.utils.notifications import show_info
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from ...core.acquisition_session import AcquisitionSession, Composition
+from ...core.acquisition_session import AcquisitionSession, Composition, EarlierScale
 from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...models.analysis import Analysis
@@ -49,11 +49,21 @@ class SessionImages:
         Its classified images.
     known : mapping of str to mapping
         Image → class → share of the clusters, for images of known samples.
+    earlier : EarlierScale, optional
+        Scale of an earlier session with the same instrument.
     """
 
     name: str
     analyses: tuple[Analysis, ...] = ()
     known: Mapping[str, Composition] = field(default_factory=dict)
+    earlier: EarlierScale | None = None
+
+    @property
+    def session(self) -> AcquisitionSession:
+        """The session of these images."""
+        names = tuple(a.micrograph.name for a in self.analyses)
+        known = {name: self.known[name] for name in names if name in self.known}
+        return AcquisitionSession(self.name, names, known, self.earlier)
 
     def of_model(self, model_id: str) -> SessionImages:
         """Return the images that one model has classified."""
@@ -71,7 +81,7 @@ def session_images(state: WindowState, session: AcquisitionSession) -> SessionIm
     """Return the images of a session that have an intensity scale."""
     analyses = (state.analysis(image) for image in session.images)
     classified = tuple(a for a in analyses if a is not None and model_of(a))
-    return SessionImages(session.name, classified, session.known)
+    return SessionImages(session.name, classified, session.known, session.earlier)
 
 
 def session_of(state: WindowState, image: str) -> SessionImages | None:
@@ -93,7 +103,7 @@ class SessionChanges:
     n_images : int
         Number of its images.
     results : tuple of Analysis
-        Its images, labelled jointly; empty if no scale has changed.
+        Its images, labelled jointly.
     n_scales : int
         Number of images whose scale has changed.
     n_labels : int
@@ -109,7 +119,7 @@ class SessionChanges:
     def describe(self) -> str:
         """Describe the changes in one line."""
         images = pluralise(self.n_images, "image")
-        if not self.results:
+        if not self.n_scales:
             return f"Session {self.name}: {images}, no scale changed."
         scales = pluralise(self.n_scales, "scale")
         return (
@@ -161,9 +171,8 @@ def label_sessions(
                 int(np.sum(old.table["label_predicted"] != new.table["label_predicted"]))
                 for old, new in changed
             )
-            results = tuple(labelled) if changed else ()
             changes.append(
-                SessionChanges(session.name, len(labelled), results, len(changed), n_labels)
+                SessionChanges(session.name, len(labelled), tuple(labelled), len(changed), n_labels)
             )
     return changes
 
@@ -208,13 +217,19 @@ def _label(
     only: frozenset[str] | None = None,
 ) -> list[Analysis] | None:
     """Label the images of a session; None if the session tells nothing of their scales."""
-    names = {a.micrograph.name for a in session.analyses}
-    known = {image: shares for image, shares in session.known.items() if image in names}
+    these = session.session
     classifier = classifier_of(session.analyses[-1])
-    if len(names) == 1 and not known and classifier.card.apparent_size is None:
+    nothing_more = len(these.images) == 1 and not these.known and these.earlier is None
+    if nothing_more and classifier.card.apparent_size is None:
         return None  # its scale is the one of its classification
     return label_session(
-        session.analyses, classifier, known=known, only=only, progress=progress, stop=stop
+        session.analyses,
+        classifier,
+        known=these.known,
+        prior=these.prior,
+        only=only,
+        progress=progress,
+        stop=stop,
     ).analyses
 
 
@@ -295,23 +310,23 @@ class SessionLabels(QObject):
 
     def _take(self, changes: list[SessionChanges]) -> None:
         """Take the labels as one step, and show what has changed."""
-        results = [
-            result
-            for change in changes
-            for result in change.results
-            # An image that was classified again, calibrated again or removed stays as it is.
-            if (now := self.state.analysis(result.micrograph.name)) is not None
-            and model_of(now) == model_of(result)
-            and self.binding.accepts(result)
-        ]
-        if results:
-            n = sum(bool(change.results) for change in changes)
+        n = sum(bool(change.n_scales) for change in changes)
+        if results := [r for c in changes if c.n_scales for r in c.results if self._accepts(r)]:
             self.state.clusters.replace_all_predictions(
                 results, f"label {pluralise(n, 'session')} jointly"
             )
+        for result in [r for c in changes if not c.n_scales for r in c.results if self._accepts(r)]:
+            session = result.parameters["session"]
+            self.state.clusters.set_session(result.micrograph.name, session)
         if changes:
             self._set_message(describe_changes(changes))
             show_info(self.message)
+
+    def _accepts(self, result: Analysis) -> bool:
+        """Return whether an image was not classified again, calibrated again or removed."""
+        now = self.state.analysis(result.micrograph.name)
+        same_model = now is not None and model_of(now) == model_of(result)
+        return same_model and self.binding.accepts(result)
 
     def _set_message(self, message: str = "") -> None:
         self.message = message

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from qtpy.QtWidgets import QVBoxLayout
 
+from ...core.acquisition_session import AcquisitionSession
 from ...models.analysis import Analysis
 from ...models.session_images import require_references
 from ...models.session_scale import fit_session
-from ...pipeline.session_labels import measure_session
+from ...pipeline.session_labels import fit_session_sizes, measure_session, summarise_session
+from ...reporting.plot_class_fit import describe_class_fit, draw_class_fit
 from ...reporting.plot_session import (
+    MAX_SESSIONS,
     SessionSummary,
     describe_session,
     describe_solutions,
@@ -30,22 +34,53 @@ TITLE = "Intensity of one atom"
 NO_MODEL = "The model of this image is not available."
 
 
-def summarise_session(session: SessionImages) -> SessionSummary | None:
+def find_summary(session: SessionImages) -> SessionSummary | None:
     """Find the scale of a session in a worker; None if its model is not available."""
     card = card_of(session.analyses[0].table)
     if card is None:
         return None
-    names = [a.micrograph.name for a in session.analyses]
-    known = {name: session.known[name] for name in names if name in session.known}
-    measured = measure_session(session.analyses, card, known)
-    scale = fit_session(measured, require_references(card)[0])
-    return SessionSummary(session.name, names, scale, known)
+    these = session.session
+    measured = measure_session(session.analyses, card, these.known)
+    scale = fit_session(measured, require_references(card)[0], these.prior)
+    fit = fit_session_sizes(measured, card, scale, these.prior)
+    named = dict(zip(these.images, measured, strict=True))
+    return summarise_session(these, named, scale, fit, card)
+
+
+def find_summaries(
+    sessions: Iterable[AcquisitionSession], analyses: Sequence[Analysis]
+) -> list[SessionSummary]:
+    """Find the scales of the sessions whose images were labelled jointly, for a report.
+
+    Parameters
+    ----------
+    sessions : iterable of AcquisitionSession
+        The sessions.
+    analyses : sequence of Analysis
+        All images.
+
+    Returns
+    -------
+    list of SessionSummary
+        At most `MAX_SESSIONS`, without sessions whose model is not available.
+    """
+    jointly = {
+        a.micrograph.name: a for a in analyses if a.parameters.get("session") and model_of(a)
+    }
+    found: list[SessionSummary] = []
+    for session in sessions:
+        images = tuple(jointly[name] for name in session.images if name in jointly)
+        if images and len(found) < MAX_SESSIONS:
+            these = SessionImages(session.name, images, session.known, session.earlier)
+            summary = find_summary(these.of_model(model_of(images[0])))
+            found += [] if summary is None else [summary]
+    return found
 
 
 def _is_same(a: SessionImages, b: SessionImages) -> bool:
     """Return whether the clusters of two sessions and what is known of them are the same."""
     return (
-        (a.name, a.known) == (b.name, b.known)
+        (a.name, a.known, a.earlier) == (b.name, b.known, b.earlier)
         and len(a.analyses) == len(b.analyses)
         and all(x.embedding is y.embedding for x, y in zip(a.analyses, b.analyses, strict=True))
     )
@@ -69,18 +104,26 @@ class SessionScaleView(FollowingWidget):
         self._session: SessionImages | None = None
         self._task = f"session scale {id(self)}"
         self.image_text = selectable_label("Intensity of one atom in this image")
-        self.chart = Chart(lines=13)
+        self.chart = Chart(lines=22)
         self.chart.setAccessibleName("Intensity of one atom in the session")
         self.chart.setToolTip(
             "The images of a session share the intensity of one atom, up to 10 to 20 %. Blue: its "
             "mean in the session, by all images together. Pale blue: single images of the "
             "session. Orange: the values that are possible in this image, with their "
-            "probabilities; several mean that its labels are uncertain."
+            "probabilities; several mean that its labels are uncertain. Single sources: the "
+            "scale of the session by each of them alone."
+        )
+        self.sizes = Chart(lines=11)
+        self.sizes.setAccessibleName("Numbers of atoms in the session")
+        self.sizes.setToolTip(
+            "Numbers of atoms of the clusters of the session by their intensities, and the peaks "
+            "that fit them best. Dotted: sizes of the classes. Fractions of a session that does "
+            "not fit the classes are withheld."
         )
         self.session_text = selectable_label("Intensity of one atom in the session", plain=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.image_text, self.chart, self.session_text):
+        for widget in (self.image_text, self.chart, self.session_text, self.sizes):
             layout.addWidget(widget)
 
     def refresh(self) -> None:
@@ -92,7 +135,7 @@ class SessionScaleView(FollowingWidget):
         self.image_text.setText(f"This image: {describe_solutions(analysis.scale)}.")
         session = session_images(self.state, self.state.sessions.session_of(image))
         session = session.of_model(model_of(analysis))
-        if len(session.analyses) < 2 and not session.known:
+        if len(session.analyses) < 2 and not session.known and session.earlier is None:
             self._show(None, f"No other image of session {session.name} is analysed.")
             return
         if self._session is not None and _is_same(self._session, session):
@@ -102,7 +145,7 @@ class SessionScaleView(FollowingWidget):
         self._session, self.summary = session, None
         tasks.start(
             self.state,
-            summarise_session,
+            find_summary,
             session,
             message="",
             on_result=self._take,
@@ -124,6 +167,7 @@ class SessionScaleView(FollowingWidget):
         analysis = self.state.analysis(self.state.current or "")
         if summary is None or analysis is None or analysis.scale is None:
             self.chart.hide()
+            self.sizes.hide()
             self.session_text.setText(text)
             return
         text = describe_session(summary)
@@ -131,6 +175,11 @@ class SessionScaleView(FollowingWidget):
         self.chart.show_chart(draw, text)
         self.chart.show()
         self.session_text.setText(text)
+        self.sizes.setVisible(summary.has_histogram)
+        if summary.class_fit is not None and summary.has_histogram:
+            fit = summary.class_fit
+            draw = partial(draw_class_fit, fit=fit, sizes=summary.sizes)
+            self.sizes.show_chart(draw, describe_class_fit(fit))
 
 
 class IntensitySection(CollapsibleSection):

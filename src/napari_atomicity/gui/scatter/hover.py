@@ -9,7 +9,7 @@ from qtpy.QtCore import QBuffer, QByteArray, QIODevice, Qt
 from qtpy.QtGui import QImage
 
 from ...models.analysis import Analysis
-from ..controls.patch_view import grey
+from ..controls.patch_view import grey, hatch_padding
 
 SIDE_PX = 120
 """Edge of the patch in the popup, in logical pixels."""
@@ -23,7 +23,7 @@ def patch_of(analysis: Analysis | None, cluster_id: int) -> np.ndarray | None:
     if analysis is None or patches is None or len(patches) != len(analysis.table):
         return None
     row = np.flatnonzero(analysis.table["cluster_id"].to_numpy() == cluster_id)
-    patch = patches[row[0]] if len(row) else None
+    patch = analysis.without_padding(patches[row[0]], int(row[0])) if len(row) else None
     return patch if patch is not None and np.isfinite(patch).any() else None
 
 
@@ -41,6 +41,7 @@ def tip(text: str, patch: np.ndarray | None) -> str:
 def _png(patch: np.ndarray) -> str:
     # Low compression, because a picture is made for every cluster under the mouse.
     pixels = np.ascontiguousarray((255 * grey(patch)).astype(np.uint8))
+    hatch_padding(pixels, patch)
     height, width = pixels.shape
     image = QImage(pixels.data, width, height, width, QImage.Format.Format_Grayscale8).scaled(
         2 * SIDE_PX, 2 * SIDE_PX,

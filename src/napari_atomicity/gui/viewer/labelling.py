@@ -114,6 +114,7 @@ class LabelMode(KeyMode):
         self.kept: dict[str, tuple[Queue, set[Key]]] = {}
         """Random queues that can be resumed, by order, and the clusters that were deleted."""
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
+        canvas.viewer.layers.selection.events.active.connect(self.show_text)
         canvas.state.changed.connect(self._on_change)
         canvas.state.current_changed.connect(self.show_text)
         canvas.state.project_changed.connect(self._on_project)
@@ -187,13 +188,15 @@ class LabelMode(KeyMode):
 
     def _on_layer(self, event: Any) -> None:
         self._bind(event.value)
+        if isinstance(event.value, Points):
+            event.value.events.mode.connect(self.show_text)
 
     def _bind(self, layer: Any) -> None:
         if not self.shortcuts or any(r() is layer for r, _ in self._bound):
             return
         is_points, image = isinstance(layer, Points), self._canvas.image_of(layer)
         # The layer of texts is a points layer too, but without clusters.
-        is_clusters = is_points and layer is self._canvas.layer(image, "clusters")
+        is_clusters = self._is_of_clusters(layer)
         if self._review is None:
             if is_clusters:
                 self._bind_keys(layer)
@@ -203,6 +206,10 @@ class LabelMode(KeyMode):
             if is_clusters:
                 # A click selects a cluster, and no cluster can be dragged by mistake.
                 layer.mode = "pan_zoom"
+
+    def _is_of_clusters(self, layer: Any) -> bool:
+        image = self._canvas.image_of(layer)
+        return isinstance(layer, Points) and layer is self._canvas.layer(image, "clusters")
 
     def _bind_keys(self, target: Any) -> None:
         before = {
@@ -227,13 +234,28 @@ class LabelMode(KeyMode):
     # ---- text in the corner of the canvas
     def text(self) -> str:
         """Return which mode is on and which keys it has; "" if none is on."""
+        text = self._label_text() if self._on else ""
         if self._review is not None:
-            return format_review(self._review)
-        if not self._on:
-            return ""
+            text = format_review(self._review)
+        return "\n".join(line for line in (self._click_text(text), text) if line)
+
+    def _label_text(self) -> str:
+        """Return the model of the labels, and the keys of label mode."""
         model = model_id_of(self._state.analysis(self._state.current or ""))
         by = f"   labels by {model}" if model and not self._state.blind else ""
         return f"Label mode{by}\n{format_keys(self._state)}"
+
+    def _click_text(self, text: str) -> str:
+        """Return what a click in the image does, if the active layer has the clusters."""
+        viewer = self._canvas.viewer
+        layer = None if viewer is None else viewer.layers.selection.active
+        if not self._is_of_clusters(layer):
+            return ""
+        if layer.mode == "add":
+            stop = " P stops." if self.shortcuts is LABEL_MODE else ""
+            return f"Adding clusters: a click adds a cluster.{stop}"
+        # The texts of label mode and of a review imply that a click selects.
+        return "Selecting clusters" if layer.mode == "select" and not text else ""
 
 
 def _unbind(target: Any, before: dict[str, Any]) -> None:

@@ -22,6 +22,10 @@ from ..controls.errors import attempt
 from .jobs import Engine, classify_some, measure_places, split_or_merge
 from .layers import ImageLayers
 
+NOT_MEASURABLE = (
+    "No cluster can be measured there. It is unknown and does not count unless you label it."
+)
+
 
 @dataclass
 class _ImageRecord:
@@ -162,6 +166,8 @@ class ManualEditing:
         def done(found: Detection) -> None:
             if state.analysis(image) is None:
                 return
+            if found.table["diameter_nm"].isna().any():
+                show_info(NOT_MEASURABLE)
             if ids is None:
                 new = state.clusters.add(image, found.table, found.outlines)
                 state.select((image, i) for i in new)

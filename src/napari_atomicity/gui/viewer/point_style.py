@@ -237,7 +237,9 @@ def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
     out = np.zeros(shape if len(shape) == 3 else (1, *shape), np.float32)
     extent_px = analysis.field_of_view_nm / analysis.micrograph.calibrated()
     columns = analysis.table[["frame", "y_px", "x_px"]].to_numpy(float)
-    for (frame, y, x), cam in zip(columns, maps, strict=True):
+    for row, ((frame, y, x), cam) in enumerate(zip(columns, maps, strict=True)):
+        if min(y, x, out.shape[1] - 1 - y, out.shape[2] - 1 - x) < extent_px / 2:
+            cam = analysis.map_within_image(cam, row)
         cam = np.clip(np.nan_to_num(cam), 0, None)
         if cam.max() <= 0:
             continue

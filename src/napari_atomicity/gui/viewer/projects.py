@@ -12,7 +12,8 @@ from typing import Any
 
 from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.compat import isalive
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from ...core.errors import AtomicityError
@@ -22,6 +23,7 @@ from ...project import SUFFIX, Opened, Project, ProjectContents, open_any, proje
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.garbage_collection import pass_over_what_is_there
+from .closing import CloseFilter
 from .models import model_folder
 from .project_models import add_model, install_models
 
@@ -78,6 +80,7 @@ class Projects:
         self.notes: tuple[str, ...] = ()
         self._parts: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {}
         self._saved_view: dict[str, Any] = {}
+        self._closed = False
         # The view of the window is saved from time to time. Edits are saved at once.
         self._view_timer = QTimer()
         self._view_timer.setInterval(_SAVE_VIEW_MS)
@@ -90,8 +93,9 @@ class Projects:
         if application is not None:
             application.aboutToQuit.connect(self.leave)
         if window is not None:
-            window.destroyed.connect(_weak(self._on_window_closed))
-            window.installEventFilter(_ConfirmClosing(self, window))
+            window.destroyed.connect(_weak(self._close_down))
+            closing = (self.closing_question, self.may_close, self._close_down)
+            window.installEventFilter(CloseFilter(window, *map(_weak, closing)))
 
     # ---- opening
     def open(self, path: str | Path, file: str | Path | None = None) -> tasks.Task | None:
@@ -240,6 +244,8 @@ class Projects:
 
     def leave(self) -> bool:
         """Save the view and close the project; return False if the user cancels."""
+        if self._closed:
+            return True
         if not self._all_is_saved():
             return False
         self.save_view()
@@ -272,21 +278,32 @@ class Projects:
                 return True
         return True
 
+    def closing_question(self) -> str:
+        """Return what a person is asked before the window closes; "" if nothing."""
+        running = [task.message for task in tasks.running(self.state) if task.message]
+        lines = [f"{message} is not finished. Closing stops it." for message in running]
+        if running and self.state.project is not None:
+            lines.append("Results so far are saved.")
+        if self.state.unsaved:
+            lines.append(self.state.unsaved)
+        elif self.state.project is None and (self.state.table()["label_corrected"] != "").any():
+            lines.append("Your labels are not saved. Save them as a project?")
+        return "\n\n".join(lines)
+
     def may_close(self) -> bool:
-        """Return whether the window may be closed; ask if labels are not saved."""
-        if self.state.project is not None:
+        """Return whether the window may be closed; ask if work is stopped or labels are lost."""
+        if self.state.project is not None and not self.state.save_again():
             return self._all_is_saved()
-        if not (self.state.table()["label_corrected"] != "").any():
+        question = self.closing_question()
+        if not question:
             return True
         buttons = QMessageBox.StandardButton
+        leave = buttons.Close if self.state.project is not None else buttons.Discard
+        save = buttons.Save if "Save them" in question else leave
         answer = QMessageBox.question(
-            None,
-            "Save your labels?",
-            "Your labels are not saved. Save them as a project?",
-            buttons.Save | buttons.Discard | buttons.Cancel,
-            buttons.Save,
+            None, "Close the window?", question, save | leave | buttons.Cancel, save
         )
-        return self.choose_save_path() if answer == buttons.Save else answer == buttons.Discard
+        return self.choose_save_path() if answer == buttons.Save else answer == leave
 
     def choose_save_path(self) -> bool:
         """Ask for a file and save all images in a new project; return whether it was saved."""
@@ -316,13 +333,22 @@ class Projects:
             return False
         return True
 
-    def _on_window_closed(self, *_: object) -> None:
-        """Close the project without a question."""
+    def _close_down(self, *_: object) -> None:
+        """Stop what runs and close the project, without a question: the window is closed."""
+        if self._closed:
+            return
+        self._closed = True
         with contextlib.suppress(RuntimeError):  # Qt has deleted the timers
             self._view_timer.stop()
             self._retry_timer.stop()
+        for task in tasks.running(self.state):
+            if task.message:
+                tasks.logger.warning("stopped, since the window was closed: %s", task.message)
+        tasks.cancel_all(self.state)
         if self.state.project is not None:
+            self.state.finish()
             self.state.save_again()
+            self.save_view()
             self.state.project.close()
 
     # ---- models
@@ -399,22 +425,6 @@ class Projects:
         QTimer.singleShot(0, partial(_weak(self._restore_next), project, noted[1:]))
 
 
-class _ConfirmClosing(QObject):
-    """Ask before a person, not a program, closes the window."""
-
-    def __init__(self, projects: Projects, window: QObject) -> None:
-        super().__init__(window)
-        self._projects = weakref.ref(projects)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        projects = self._projects()
-        by_person = event.type() == QEvent.Type.Close and event.spontaneous()
-        if projects is not None and by_person and not projects.may_close():
-            event.ignore()
-            return True
-        return False
-
-
 def with_suffix(file: str) -> Path:
     """Return the path of a project file with the suffix of projects."""
     path = Path(file)
@@ -426,13 +436,19 @@ def _same_file(a: Path, b: Path) -> bool:
 
 
 def _weak(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls a bound method without keeping its object alive."""
+    """Return a function that calls a bound method without keeping its object alive.
+
+    It returns None if the object or its widget is deleted.
+    """
     if not hasattr(method, "__self__"):
         return method
     reference = weakref.WeakMethod(method)
 
     def call(*args: Any) -> Any:
         bound = reference()
-        return None if bound is None else bound(*args)
+        dead = bound is None or (
+            isinstance(bound.__self__, QObject) and not isalive(bound.__self__)
+        )
+        return None if dead or bound is None else bound(*args)
 
     return call

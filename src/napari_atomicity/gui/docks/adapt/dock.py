@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
-    QComboBox,
     QGridLayout,
     QInputDialog,
     QLabel,
@@ -24,7 +23,7 @@ from ....pipeline import adaptation_text
 from ....pipeline.adaptation_settings import AdaptRequest
 from ...controls.bars import BarChart
 from ...controls.connections import follow
-from ...controls.forms import folded, labelled, main_button, new_form, selectable_label
+from ...controls.forms import ComboBox, folded, labelled, main_button, new_form, selectable_label
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo
@@ -63,7 +62,7 @@ class Adapt(Dock):
         form = new_form()
         self.models = ModelCombo()
         labelled(form, "Model", self.models, "The network to adapt. Default: the shipped one.")
-        self.images = QComboBox()
+        self.images = ComboBox()
         self.images.addItems([THIS_IMAGE, ALL_IMAGES])
         self.images.currentIndexChanged.connect(self.invalidate)
         labelled(

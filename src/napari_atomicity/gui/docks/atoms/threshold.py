@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from qtpy.QtCore import QSignalBlocker, Qt, QTimer
-from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSlider, QStyle, QVBoxLayout, QWidget
+from qtpy.QtCore import QSignalBlocker, QTimer
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QStyle, QVBoxLayout, QWidget
 
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.marks import ImageAtoms
-from ...controls.forms import spin_box, wrapped_label
+from ...controls.forms import Slider, spin_box, wrapped_label
 from ...controls.settings import remember
 from ...viewer.binding import Binding
 from .column_chart import ChartColumn, ColumnChart
@@ -50,13 +49,6 @@ def columns_of(confidence: np.ndarray, threshold: float) -> list[ChartColumn]:
     ]
 
 
-class _Slider(QSlider):
-    """A slider that ignores the wheel, which scrolls the dock."""
-
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
-        event.ignore()
-
-
 class ThresholdPart(QWidget):
     """The threshold of the current image."""
 
@@ -91,7 +83,7 @@ class ThresholdPart(QWidget):
             "Candidates by their probability of being marked as an atom by a person, on a "
             "square-root scale. Candidates above the line are counted."
         )
-        self.slider = _Slider(Qt.Orientation.Horizontal)
+        self.slider = Slider()
         self.slider.setRange(0, STEPS)
         self.slider.setSingleStep(STEPS // 100)
         self.slider.setPageStep(STEPS // 20)

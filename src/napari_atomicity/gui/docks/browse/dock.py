@@ -44,7 +44,7 @@ from ...viewer.project_models import write_model
 from ...viewer.projects import with_suffix
 from .batch import AnalyseAll
 from .image_list import ROW_LINES, ImageDelegate, ImageModel
-from .paths import _paths_in, ask_open_or_add, copy_project
+from .paths import _paths_in, choose_open_or_add, copy_project
 from .remote_batch import place_of
 from .session_menu import SessionMenu
 
@@ -424,7 +424,7 @@ class Browse(Dock):
             elif self.projects.is_open(paths[0]):
                 self.projects.open(paths[0])
             else:
-                choice = ask_open_or_add(self, paths[0], self.state.project)
+                choice = choose_open_or_add(self, paths[0], self.state.project)
                 if choice == "open":
                     self.open(paths[0])
                 elif choice == "add":

@@ -48,8 +48,10 @@ def format_size(shape: Sequence[int] | None, pixel_size_nm: float | None) -> str
     return f"{frames}{shape[-2]} × {shape[-1]} px, {size}"
 
 
-def format_session(name: str, known: Composition) -> str:
+def format_session(session: AcquisitionSession, known: Composition) -> str:
     """Format a session and the shares in a sample, as in ``known: Pt55, session may``."""
+    earlier = session.earlier
+    name = session.name + (f", same instrument as {earlier.source}" if earlier else "")
     if not known:
         return f"session {name}"
     shares = ", ".join(f"{label} {100 * share:.3g} %" for label, share in known.items())
@@ -174,7 +176,7 @@ class ImageModel(QAbstractListModel):
         self._sessions, before = (sessions, blind), self._session_texts
         # A known sample would tell a blind annotator the labels.
         self._session_texts = {
-            i: format_session(s.name, {} if blind else s.known.get(i, {}))
+            i: format_session(s, {} if blind else s.known.get(i, {}))
             for s in sessions
             for i in s.images
         }

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QWidget
 
 from ....io.images import reader_of
 from ....project import SUFFIX, Project, project_file
-from ...controls.questions import ask_choice
+from ...controls.questions import choose_answer
 
 
 def copy_project(project: Project, path: Path) -> Path:
@@ -26,7 +26,7 @@ def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:
     ]  # fmt: skip
 
 
-def ask_open_or_add(parent: QWidget, folder: str, project: Project) -> str:
+def choose_open_or_add(parent: QWidget, folder: str, project: Project) -> str:
     """Ask whether to open a folder, or to add its images to the open project.
 
     Parameters
@@ -43,10 +43,10 @@ def ask_open_or_add(parent: QWidget, folder: str, project: Project) -> str:
     str
         "open", "add" or, if cancelled, "".
     """
-    own = " The folder has a project of its own, with its own labels."
+    own = " The folder has its own project with its own labels."
     text = (
         f"Open {Path(folder).name} instead of the project {project.path.stem}, or add its images "
         f"to that project?{own if project_file(folder).exists() else ''}"
     )
     choices = {"open": "Open folder", "add": "Add images"}
-    return ask_choice(parent, "Open this folder?", text, choices)
+    return choose_answer(parent, "Open this folder?", text, choices)

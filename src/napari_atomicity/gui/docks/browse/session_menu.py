@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from qtpy.QtGui import QAction
-from qtpy.QtWidgets import QInputDialog, QListView, QMenu
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QListView, QMenu
 
 from ....core.acquisition_session import (
     KNOWN_EXAMPLE,
+    EarlierScale,
     check_classes,
     format_composition,
     parse_composition,
 )
+from ....pipeline.earlier_session import read_earlier_scale, scale_of_session
 from ....state.window_state import WindowState
 from ...controls.errors import attempt
 from .image_list import ImageModel
@@ -56,6 +61,12 @@ class SessionMenu(QMenu):
             "several in a known ratio. This calibrates the intensity of an atom in the session.",
             self._enter_known,
         )
+        self.earlier_menu = self.addMenu("Same &instrument as")
+        self.earlier_menu.setToolTipsVisible(True)
+        self.earlier_menu.menuAction().setToolTip(
+            "Use the intensity of one atom of an earlier session as a wide prior (15 %) for the "
+            "session of the selected images, if detector, gain and dose were the same."
+        )
         self.aboutToShow.connect(self.update_actions)
 
     def _add(self, text: str, tooltip: str, slot: Callable[[], None]) -> QAction:
@@ -92,7 +103,41 @@ class SessionMenu(QMenu):
             action.setData(name)
             action.triggered.connect(self._join)
 
+        self._list_earlier(images, chosen)
+        self.earlier_menu.setEnabled(possible)
+
+    def _list_earlier(self, images: list[str], chosen: set[str]) -> None:
+        """List the sessions whose scale is known."""
+        self.earlier_menu.clear()
+        for session in self._state.sessions.groups():
+            known = next(filter(None, map(self._describe_scale, session.images)), None)
+            if known is not None and session.name not in chosen:
+                earlier = scale_of_session(known, session.name)
+                action = self.earlier_menu.addAction(session.name.replace("&", "&&"))
+                action.triggered.connect(partial(self._set_earlier, images, earlier))
+        action = self.earlier_menu.addAction("Run record (run.json)…")
+        action.triggered.connect(partial(self._read_earlier, images))
+        action = self.earlier_menu.addAction("No earlier session")
+        action.triggered.connect(partial(self._set_earlier, images, None))
+        action.setEnabled(any(self._state.sessions.get(image).earlier for image in images))
+
+    def _describe_scale(self, image: str) -> dict[str, Any] | None:
+        """Return what the session of an image tells of its scale, if it was labelled jointly."""
+        analysis = self._state.analysis(image)
+        return None if analysis is None else analysis.parameters.get("session")
+
     # ---- what the user does
+    def _set_earlier(self, images: list[str], earlier: EarlierScale | None, *_: object) -> None:
+        attempt(lambda: self._state.sessions.set_earlier(images, earlier))
+
+    def _read_earlier(self, images: list[str], *_: object) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(
+            self._list, "Record of an earlier run", "", "run.json (*.json)"
+        )
+        if chosen:
+            read = self._state.sessions.set_earlier
+            attempt(lambda: read(images, read_earlier_scale(Path(chosen))))
+
     def _group(self) -> None:
         images, sessions = self.selected(), self._state.sessions
         suggested = sessions.free_name(sessions.session_of(images[0]).name)

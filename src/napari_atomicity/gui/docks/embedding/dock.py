@@ -64,6 +64,7 @@ class Embedding(Dock):
         self._looks: Looks = by_label(self._table, ())
         self._places = np.empty((0, 2))
         self._before = np.empty((0, 2))
+        self._hides_reference = False
         self._map = MapPositions(self.state, self)
         self._map.placed.connect(self._allow_placing)
         self._map.reference_changed.connect(self._show_reference)
@@ -213,6 +214,8 @@ class Embedding(Dock):
         else:  # only labels have changed
             self._name_timer.start()
         self._update_message()
+        if self._hides_reference != self.state.blind:
+            self._show_reference()
         self._map.follow_model()
 
     def refresh_selection(self) -> None:
@@ -242,7 +245,9 @@ class Embedding(Dock):
         self.place_button.setVisible(unplaced > 0)
         self.place_button.setText(f"Place {_plural(unplaced)} in the map")
         n = len(self._table) - placed - unplaced
-        if not placed and not unplaced:
+        if self.state.blind:
+            self.message.setText("Blind mode hides the map.")
+        elif not placed and not unplaced:
             self.message.setText("The clusters appear here once they are classified.")
         elif n > 0:
             self.message.setText(f"{_plural(n)} not classified yet, not shown.")
@@ -275,7 +280,7 @@ class Embedding(Dock):
         """Write the names of the islands of clusters, and those of the reference."""
         x, y = self._shown_places().T if len(self._table) else np.empty((2, 0))
         points = pd.DataFrame({"umap_1": x, "umap_2": y, "label": self._table["label"]})
-        reference = self._map.reference
+        reference = self._reference()
         behind = typical_places(reference) if reference is not None else ([], np.empty((0, 2)))
         known = np.concatenate([np.column_stack([x, y]), behind[1]])
         known = known[np.isfinite(known).all(axis=1)]
@@ -348,9 +353,13 @@ class Embedding(Dock):
     def _allow_placing(self) -> None:
         self.place_button.setEnabled(True)
 
+    def _reference(self) -> pd.DataFrame | None:
+        """Return the reference clusters; None in blind mode, since their colours are classes."""
+        return None if self.state.blind else self._map.reference
+
     def _show_reference(self) -> None:
         """Show the reference clusters behind the others."""
-        reference = self._map.reference
+        self._hides_reference, reference = self.state.blind, self._reference()
         if reference is None:
             self.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
             self._name_islands()

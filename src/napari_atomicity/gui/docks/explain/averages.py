@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
@@ -28,7 +27,7 @@ from ....reporting.plot_base import Look
 from ....reporting.plot_panels import margins
 from ...controls.chart import Chart
 from ...controls.errors import attempt
-from ...controls.forms import scrolling
+from ...controls.forms import ComboBox, scrolling
 from ...controls.refresher import FollowingWidget
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from ...panels.table_files import FILE_TYPES, with_suffix
@@ -136,11 +135,11 @@ class ClassAverages(FollowingWidget):
         outer.addLayout(bottom)
 
     def _new_options(self) -> QHBoxLayout:
-        self.scope_combo = QComboBox()
+        self.scope_combo = ComboBox()
         self.scope_combo.addItems([THIS_IMAGE, ALL_IMAGES])
         self.scope_combo.setToolTip("Clusters to average. Default: those of this image.")
         self.scope_combo.setAccessibleName("Averages over")
-        self.unit_combo = QComboBox()
+        self.unit_combo = ComboBox()
         self.unit_combo.addItems([IN_RADII, IN_NM])
         self.unit_combo.setToolTip(
             "Scale clusters to one radius before averaging, so that their outlines (dashed) "
@@ -149,9 +148,6 @@ class ClassAverages(FollowingWidget):
         self.unit_combo.setAccessibleName("Scale of the averages")
         for combo in (self.scope_combo, self.unit_combo):
             combo.currentIndexChanged.connect(self.invalidate)
-            combo.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
             combo.setMinimumContentsLength(6)
         label = QLabel("Over")
         label.setBuddy(self.scope_combo)

@@ -10,7 +10,6 @@ import numpy as np
 from qtpy.QtCore import QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
-    QComboBox,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -28,7 +27,7 @@ from ....core.progress import Progress, Stop, check, report
 from ....models.analysis import Analysis
 from ....state.cluster_rows import take_rows
 from ...controls.bars import BarChart
-from ...controls.forms import scrolling
+from ...controls.forms import ComboBox, scrolling
 from ...controls.glyphs import glyph_icon
 from ...controls.patch_view import PatchTile, PatchView
 from ...panels.dock import Dock
@@ -179,16 +178,12 @@ class Explain(Dock):
         return row
 
     def _new_class_choice(self) -> QHBoxLayout:
-        self.class_combo = QComboBox()
+        self.class_combo = ComboBox()
         self.class_combo.setToolTip(
             "Class of the class maps, here and over the image. Default: the predicted class of "
             f"each cluster. {NETWORK_PART}"
         )
         self.class_combo.setAccessibleName("Class of the class maps")
-        self.class_combo.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.class_combo.setMinimumContentsLength(8)
         self.class_combo.activated.connect(self._choose_class)
         self.class_label = QLabel("Network: class maps of")
         self.class_label.setToolTip(NETWORK_PART)
@@ -346,9 +341,14 @@ class Explain(Dock):
         self.message.setVisible(bool(text))
 
     def _show_patches(self, analysis: Analysis, row: int) -> None:
-        patches = {c: p[row] for c, p in analysis.patches.items() if len(p) > row}
+        patches = {
+            c: analysis.without_padding(p[row], row)
+            for c, p in analysis.patches.items()
+            if len(p) > row
+        }
         patches = {c: p for c, p in patches.items() if np.isfinite(p).any()}
         maps, label = self._maps(analysis, row)
+        maps = {c: analysis.map_within_image(m, row) for c, m in maps.items()}
         for widget in (self.class_combo, self.class_label, self.patches):
             widget.setVisible(bool(patches))
         if not patches:
@@ -405,6 +405,7 @@ class Explain(Dock):
 
 
 _PATCH_TOOLTIPS = {
-    "raw": "Intensity above the background, as input of the network.",
+    "raw": "Intensity above the background, as input of the network. Hatched: beyond the image, "
+    "where the network sees it mirrored.",
     "LCN": "The same after local contrast normalisation: outlines and texture at equal strength.",
 }

@@ -26,7 +26,7 @@ from ....pipeline.run_request import RunRequest
 from ... import tasks
 from ...controls.chart import Chart
 from ...controls.forms import folded, labelled, main_button, new_form, spin_box, wrapped_label
-from ...controls.questions import ask_choice
+from ...controls.questions import choose_answer
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
@@ -66,6 +66,14 @@ class Live(Dock):
         )
         self.show_images.setChecked(True)
         remember("live/show", self.show_images)
+        self.by_session = self.add(
+            QCheckBox("Label images with their session"),
+            "Label each new image with the intensity of one atom in its session so far, and all "
+            "images again at the end. If off, each image is labelled by itself. "
+            "Default: on.",
+        )
+        self.by_session.setChecked(True)
+        remember("live/session", self.by_session)
         self.alarm = self.add(wrapped_label("Alarm", plain=True, bold=True, visible=False))
         self.accept_button = self.add(
             QPushButton("Accept these conditions"),
@@ -141,7 +149,7 @@ class Live(Dock):
             if watching is None
             else "Stop watching and write tables and report. You can continue later."
         )
-        for widget in (self.folder, self.choose, self.settings):
+        for widget in (self.folder, self.choose, self.settings, self.by_session):
             widget.setEnabled(watching is None)
 
     def refresh(self) -> None:
@@ -165,7 +173,8 @@ class Live(Dock):
         entered = self.attempt(self.form.settings)
         if entered is None:
             return
-        request = replace(entered, model=self.models.model, umap=False)
+        session = "auto" if self.by_session.isChecked() else "none"
+        request = replace(entered, model=self.models.model, umap=False, session=session)
         folder = Path(self.folder.text().strip()).expanduser()
         out = Path(self.results.text().strip() or RESULTS).expanduser()
         n = round(self.reference.value())
@@ -178,7 +187,7 @@ class Live(Dock):
         """Ask for the project of the images if one of another folder is open; False to cancel."""
         project, answer = self.state.project, ""
         if project is not None and self.images.is_of_another_folder(folder):
-            answer = ask_choice(
+            answer = choose_answer(
                 self,
                 "Where to put new images?",
                 f"The open project {project.path.stem} is that of another folder. Close it and put "

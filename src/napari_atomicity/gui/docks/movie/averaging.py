@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from ....core.errors import AtomicityError
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop
 from ....tracking.averaging import ALL, average_frames
+from ...controls.forms import spin_box
 from ...tasks import format_error, start
 from ...viewer.binding import Binding
 from ...viewer.layer_data import layer_data
@@ -57,11 +58,9 @@ class FrameAveraging(QWidget):
         super().__init__()
         self._binding = binding
         self._state = binding.state
-        self.n_averaged = QSpinBox()
-        self.n_averaged.setRange(1, 100_000)
-        self.n_averaged.setValue(1)
+        self.n_averaged = spin_box(1, 100_000, 1, 0, " frames")
+        self.n_averaged.setSingleStep(1)
         self.n_averaged.setSpecialValueText("all frames")
-        self.n_averaged.setSuffix(" frames")
         self.n_averaged.setAccessibleName("Frames to average")
         self.n_averaged.setToolTip(
             "Number of successive frames per average, registered to the middle frame. Default: all."
@@ -85,7 +84,7 @@ class FrameAveraging(QWidget):
         if layer is None:
             show_error(NO_IMAGE)
             return
-        value = self.n_averaged.value()
+        value = int(self.n_averaged.value())
         frames: int | str = ALL if value == self.n_averaged.minimum() else value
         try:
             image = self._binding.ensure_image(layer)

@@ -10,6 +10,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
+    QCheckBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -29,9 +30,10 @@ from ....core.model_card import ModelCard
 from ....io.clipboard import latex_table
 from ....io.reference_ratios import EXAMPLE, parse_reference
 from ....io.tables import read_reference, write_clusters, write_ratios
-from ....models.analysis import limits_of
+from ....models.analysis import Analysis, limits_of
 from ....reporting.plot_parity import PARITY
 from ....statistics.prevalence import METHODS, unavailable
+from ....statistics.ratio_notes import ImageLimits
 from ....statistics.ratios import COLUMNS, class_ratios, counted
 from ....statistics.reference import (
     Comparison,
@@ -43,8 +45,9 @@ from ....statistics.reference import (
 from ...controls.bars import BarChart
 from ...controls.connections import follow
 from ...controls.forms import ComboBox, labelled, new_form
+from ...controls.settings import remember
 from ...panels.dock import Dock
-from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
+from ...panels.ratio_bars import ALL_IMAGES, KEEP_RATIOS, THIS_IMAGE, ratio_bars
 from ...panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
@@ -76,6 +79,7 @@ class Ratios(Dock):
         self.ratios = pd.DataFrame(columns=COLUMNS)
         self.comparison: Comparison | None = None
         self._card: ModelCard | None = None
+        self._limits: dict[str, ImageLimits] = {}
         self._reason: str | None = None
         self._typed: pd.DataFrame | None = None
         self._loaded: pd.DataFrame | None = None
@@ -85,6 +89,13 @@ class Ratios(Dock):
         self.warning = self.add_label()
         self.warning.setAccessibleName("Warning")
         self.warning.setStyleSheet("border-left: 4px solid #e69f00; padding: 4px 8px;")
+        self.keep = self.add(
+            QCheckBox("Show the fractions anyway"),
+            "Show fractions of images whose session does not fit the classes of the model, also in "
+            "plots and reports. Default: counts only.",
+        )
+        remember(KEEP_RATIOS, self.keep)
+        self.keep.toggled.connect(self.invalidate)
         self.chart = self.add(BarChart(axis=True))
         self.chart.setAccessibleName("Class ratios with intervals")
         self.note = self.add_label()
@@ -194,6 +205,15 @@ class Ratios(Dock):
         """The method of the ratios, a name in `METHODS`."""
         return str(self.method_combo.currentData())
 
+    def _analyses(self) -> list[Analysis]:
+        """Return what the model has said; nothing in blind mode."""
+        return [] if self.state.blind else list(self.state.store.analyses.values())
+
+    def _any_withheld(self) -> bool:
+        """Return whether fractions of the scope that is shown are withheld, unless asked for."""
+        shown = self._limits if self.scope == ALL else {self.scope: self._limits.get(self.scope)}
+        return any(image is not None and image.peaks_atoms for image in shown.values())
+
     def _images(self) -> list[str]:
         return [i for i in self.state.images if self.state.analysis(i) is not None]
 
@@ -209,9 +229,13 @@ class Ratios(Dock):
             self._take(pd.DataFrame(columns=COLUMNS))
             return
         images = self._images()
-        known = filter(None, map(state.analysis, [] if state.blind else images))
-        limits = limits_of(known)  # not those of the model in blind mode
-        wanted = {"images": images, "method": self.method, "card": self._card, "limits": limits}
+        self._limits = limits_of(self._analyses(), self.keep.isChecked())
+        wanted = {
+            "images": images,
+            "method": self.method,
+            "card": self._card,
+            "limits": self._limits,
+        }
         few = len(table) <= WORKER_FROM_ROWS and len(images) <= WORKER_FROM_IMAGES
         if few and self.method == "counted":
             self._take(class_ratios(table, state.classes(), **wanted))
@@ -264,6 +288,7 @@ class Ratios(Dock):
         self.model.show(ratios, classes)
         self.view.setVisible(len(ratios) > 0)
         self._fit_table()
+        self.keep.setVisible(len(ratios) > 0 and self._any_withheld())
         image = self.state.current if self.scope_combo.currentText() == THIS_IMAGE else None
         table = self.state.table(image)
         if image is None and self.scope_combo.currentText() == THIS_IMAGE:
@@ -368,6 +393,7 @@ class Ratios(Dock):
             images,
             method=self.method,
             card=self._card,
+            limits=self._limits,
             on_result=self._show_comparison,
             key="reference ratios",
         )

@@ -196,7 +196,8 @@ class AnnotatorPanel(FollowingWidget):
         if self.state.blind or self.state.project is None:
             found = None
         self.found = found
-        self.merge_button.setEnabled(self.state.project is not None and not self.state.read_only)
+        may_merge = self.state.project is not None and not self.state.read_only
+        self.merge_button.setEnabled(may_merge and not self.state.blind)
         if found is None:
             blind = "Leave blind mode to compare your labels with those of others."
             self.words.setText(blind if self.state.blind else NO_PROJECT)

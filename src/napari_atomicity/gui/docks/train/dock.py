@@ -8,7 +8,6 @@ from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -34,6 +33,7 @@ from ... import tasks
 from ...controls.chart import Chart
 from ...controls.connections import follow
 from ...controls.forms import (
+    ComboBox,
     folded,
     labelled,
     main_button,
@@ -64,7 +64,7 @@ class Train(Dock):
         self._made = Path()
         self._n_corrected = 0
         self._classes_found: dict[str, int] = {}
-        self.source = QComboBox()
+        self.source = ComboBox()
         self.source.addItems(["Size-selected images", "Simulated classes", "Corrected labels"])
         self.enable_when(self.source, None)
         self.pages = QStackedWidget()
@@ -160,14 +160,14 @@ class Train(Dock):
         return _with_layout(form)
 
     def _settings_page(self) -> QWidget:
-        self.channels = QComboBox()
+        self.channels = ComboBox()
         for words, names in (
             ("raw and LCN", ("raw", "LCN")),
             ("raw", ("raw",)),
             ("LCN", ("LCN",)),
         ):
             self.channels.addItem(words, names)
-        self.start_from = QComboBox()
+        self.start_from = ComboBox()
         self._fill_starts()
         self.form = form_of(TrainRequest, "epochs", "patience", "seed", "pixel_size_nm", "device")
         labelled(
