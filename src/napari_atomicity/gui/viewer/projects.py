@@ -20,6 +20,7 @@ from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...io.tables import write_clusters
 from ...project import SUFFIX, Opened, Project, ProjectContents, open_any, project_file, survey
+from ...project.opening import add_paths
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.garbage_collection import pass_over_what_is_there
@@ -41,12 +42,6 @@ def open_with_models(
         note = f"The project contains models, which are available now: {', '.join(installed)}."
         opened = replace(opened, notes=(*opened.notes, note))
     return opened
-
-
-def add_paths(project: Project, paths: list[str]) -> dict[str, ProjectContents]:
-    """Add images to a project that are no copies of its images; they are read later."""
-    new = project.image_files.without_copies(paths)
-    return {name: project.load(name) for name in (project.add_paths(new) if new else [])}
 
 
 def find_moved_images(
