@@ -73,8 +73,8 @@ class RunRequest:
     earlier_run: str | None = setting(
         None,
         "Earlier run",
-        "The run.json of an earlier run with the same instrument and settings, whose intensity of "
-        "one atom is a wide prior for the sessions.",
+        "The run.json of an earlier run with the same instrument and settings, or the card of a "
+        "model trained with them, whose intensity of one atom is a wide prior for the sessions.",
         is_path=True,
         option="--earlier-run",
     )
