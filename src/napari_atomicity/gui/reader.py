@@ -40,7 +40,7 @@ def open_bench(path: str | Sequence[str]) -> list[Any]:
     import napari
     from qtpy.QtCore import QTimer
 
-    viewer = _asked_viewer() or napari.current_viewer()
+    viewer = _viewer_that_opens() or napari.current_viewer()
     if viewer is not None:
         folder = path if isinstance(path, str) else path[0]
 
@@ -54,7 +54,7 @@ def open_bench(path: str | Sequence[str]) -> list[Any]:
     return [(None,)]  # tells napari that there is no layer to add
 
 
-def _asked_viewer() -> Any:
+def _viewer_that_opens() -> Any:
     """Return the viewer whose method ``open`` runs; napari does not name it to readers."""
     from napari.components import ViewerModel
 
