@@ -7,7 +7,7 @@ that have a channel with local contrast normalisation, and writes their cards.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,26 +275,61 @@ def add_apparent_size(
     return replace(card, apparent_size=fit_apparent_size(embedding, part, card, names))
 
 
-def main() -> None:
-    """Simulate sessions and write the cards of the shipped models."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def session_library(card: ModelCard, build: Path) -> list[Isomer]:
+    """Read the isomers of simulated sessions, or build and store them.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of the model.
+    build : Path
+        Folder of the file; made if it does not exist.
+
+    Raises
+    ------
+    ModelError
+        If the classes of the model name no sizes.
+    """
+    sizes = class_sizes(card.classes)
+    if sizes is None:
+        raise ModelError(f"the classes of {card.name} name no sizes")
+    build.mkdir(parents=True, exist_ok=True)
+    path = build / f"isomers_sessions_{ISOMERS}_{SEED}.npz"
+    return read_or_build_library(path, sizes.astype(int).tolist(), ISOMERS, SEED)
+
+
+def calibrate_shipped_models(
+    calibrate: Callable[[ModelCard, dict[str, np.ndarray], list[Isomer]], ModelCard],
+    description: str | None,
+) -> None:
+    """Change the cards of the shipped models, as a command.
+
+    Parameters
+    ----------
+    calibrate : callable
+        ``calibrate(card, tensors, library)`` returns the new card.
+    description : str or None
+        Help of the command.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--build", type=Path, default=Path("build"), help="folder of the isomers")
     build = parser.parse_args().build
-    build.mkdir(parents=True, exist_ok=True)
     for name in MODELS:
         path = shipped_folder() / f"{name}.safetensors"
         card, tensors = read_model(path)
-        stored = build / f"isomers_sessions_{ISOMERS}_{SEED}.npz"
-        sizes = class_sizes(card.classes)
-        if sizes is None:
-            raise ModelError(f"the classes of {name} name no sizes")
-        library = read_or_build_library(stored, sizes.astype(int).tolist(), ISOMERS, SEED)
-        part = PatchSet.join(list(simulated_sessions(library, card)))
-        per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
-        patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
-        part, cpu = replace(part, patches=patches), torch.device("cpu")
-        save_model(path, add_apparent_size(card, tensors, part, cpu, "session"), tensors)
+        save_model(path, calibrate(card, tensors, session_library(card, build)), tensors)
+
+
+def calibrate_sizes(
+    card: ModelCard, tensors: dict[str, np.ndarray], library: list[Isomer]
+) -> ModelCard:
+    """Return the card with the apparent size fitted to simulated sessions."""
+    part = PatchSet.join(list(simulated_sessions(library, card)))
+    per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
+    patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
+    part = replace(part, patches=patches)
+    return add_apparent_size(card, tensors, part, torch.device("cpu"), "session")
 
 
 if __name__ == "__main__":
-    main()
+    calibrate_shipped_models(calibrate_sizes, __doc__)
