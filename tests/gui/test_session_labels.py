@@ -195,7 +195,7 @@ def test_an_earlier_session_tells_the_scale_and_is_in_the_report(
     settle(viewer)
     menu.update_actions()
     listed = [action.text() for action in menu.earlier_menu.actions()]
-    assert listed == ["morning", "Run record (run.json)…", "No earlier session"]
+    assert listed == ["morning", "Run record or model card…", "No earlier session"]
     menu.earlier_menu.actions()[0].trigger()
     settle(viewer)
     assert steps(state)[-2] == "same instrument as morning for 2 images"

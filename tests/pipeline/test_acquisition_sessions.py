@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -16,6 +17,8 @@ from napari_atomicity.pipeline.acquisition_sessions import SessionRules
 from napari_atomicity.pipeline.earlier_session import BETWEEN_SESSIONS, read_earlier_scale
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.training.cards import recorded_session
+from napari_atomicity.training.data import KNOWN_SCALE, PatchSet
 from pipeline.conftest import write_image
 
 CLASSES = ("Pt19", "Pt41", "Pt55")
@@ -53,7 +56,20 @@ def test_an_earlier_run_is_a_wide_prior_for_every_session(tmp_path):
     assert two.log_sd > np.log(2)  # sessions that differ tell little
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"sessions": []}', '{"sessions": [{}]}'])
+def test_the_card_of_a_model_tells_the_scale_of_its_training(tmp_path):
+    rows = {"image": ["a", "a", "b", "c"], KNOWN_SCALE: [4.0, 4.0, 4.4, 3.6]}
+    session = recorded_session(PatchSet(pd.DataFrame(rows), {}, {}), "size-selected")
+    assert session["images"] == 3
+    card = tmp_path / "model.json"
+    card.write_text(json.dumps({"name": "model", "data": {"sessions": [session]}}))
+    found = read_earlier_scale(card)
+    assert found.intensity_per_atom == pytest.approx(3.99, abs=0.01)
+    assert found.log_sd == pytest.approx(np.hypot(0.1 / 3**0.5, BETWEEN_SESSIONS), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "3", "{}", '{"data": []}', '{"sessions": []}', '{"sessions": [{}]}']
+)
 def test_a_file_without_the_scale_of_a_session_is_refused(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_text(content)

@@ -17,6 +17,7 @@ from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.models.intensity_scale import usable
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
+from napari_atomicity.pipeline.earlier_session import read_earlier_scale
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.apparent_size import USUAL_SCATTER
@@ -55,6 +56,7 @@ def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path):
     assert set(card.thresholds) >= {"diameter", "intensity"}
     assert len(card.diameter_density) == len(card.classes)
     assert card.data["held_out_images"] >= 2
+    assert read_earlier_scale(tmp_path / "mine.json").intensity_per_atom > 0
     assert tensors["reference.map"].shape == (len(tensors["reference.label"]), 2)
     assert any("Epoch 3" in message for _, _, message in seen)
     # 19 and 70 atoms differ by eye: even three epochs on a few dozen clusters part them, where the

@@ -34,13 +34,14 @@ def scale_of_session(described: Mapping[str, Any], source: str) -> EarlierScale:
 
 
 def read_earlier_scale(path: Path) -> EarlierScale:
-    """Read the scale of an earlier session from the record of a run.
+    """Read the scale of an earlier session from the record of a run, or the card of a model.
 
     Parameters
     ----------
     path : Path
-        ``run.json`` of the run. If it has several sessions, the scale is their mean, and their
-        scatter adds to its uncertainty.
+        ``run.json`` of the run, or the JSON card of a model that was trained on size-selected
+        images. If it has several sessions, the scale is their mean, and their scatter adds to its
+        uncertainty.
 
     Returns
     -------
@@ -52,12 +53,16 @@ def read_earlier_scale(path: Path) -> EarlierScale:
     ReadError
         If the file can't be read or contains no scale of a session.
     """
-    advice = "Choose run.json of a run whose images were labelled by session"
+    advice = (
+        "Choose run.json of a run whose images were labelled by session, or the card of a model "
+        "that was trained on size-selected images"
+    )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        found = [scale_of_session(described, str(path)) for described in record["sessions"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReadError("is no record of a run", path, advice) from error
+        sessions = (record.get("data", record) if "sessions" not in record else record)["sessions"]
+        found = [scale_of_session(described, str(path)) for described in sessions]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReadError("contains no scale of a session", path, advice) from error
     if not found:
         raise ReadError("contains no scale of a session", path, advice)
     mean = np.log([one.intensity_per_atom for one in found])

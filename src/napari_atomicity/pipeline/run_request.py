@@ -24,7 +24,8 @@ class RunRequest:
         "Average the prediction over the eight symmetries of the square. The result does not "
         "depend on the orientation of the image. Takes eight times as long.",
         text="Average over eight",
-        default_text="no; in the dock Classify, as for the last classification of the image",
+        default_text="no",
+        key="symmetries",
         option="--symmetries",
     )
     detection: DetectionSettings = setting(
@@ -72,8 +73,8 @@ class RunRequest:
     earlier_run: str | None = setting(
         None,
         "Earlier run",
-        "The run.json of an earlier run with the same instrument and settings, whose intensity of "
-        "one atom is a wide prior for the sessions.",
+        "The run.json of an earlier run with the same instrument and settings, or the card of a "
+        "model trained with them, whose intensity of one atom is a wide prior for the sessions.",
         is_path=True,
         option="--earlier-run",
     )

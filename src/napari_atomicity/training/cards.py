@@ -13,7 +13,7 @@ from ..core.devices import choose_device
 from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
 from ..models.intensity_scale import SURE, usable
-from .data import PatchSet
+from .data import KNOWN_SCALE, PatchSet
 from .evaluation import scores
 from .held_out import predict_as_used, predict_images
 from .request import FolderSource, SimulationSource, TrainRequest
@@ -69,6 +69,38 @@ def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str
         limits=limits,
         data=data,
     )
+
+
+def recorded_session(part: PatchSet, name: str) -> dict[str, Any]:
+    """Describe the intensity of one atom in images of known samples, as the record of a run does.
+
+    With it a later session of the same instrument has a prior of its scale.
+
+    Parameters
+    ----------
+    part : PatchSet
+        Clusters with `KNOWN_SCALE`, one value for each image.
+    name : str
+        Name of the session.
+
+    Returns
+    -------
+    dict of str to Any
+        Intensity of one atom in counts nm² with its 95 % interval, and the standard deviation of
+        its logarithm between the images.
+    """
+    log_scale = np.log(part.table.groupby("image")[KNOWN_SCALE].first().to_numpy(float))
+    spread = float(log_scale.std(ddof=1)) if len(log_scale) > 1 else 0.0
+    middle, half = log_scale.mean(), 1.96 * spread / np.sqrt(len(log_scale))
+    low, value, high = np.exp([middle - half, middle, middle + half])
+    return {
+        "session": name,
+        "images": len(log_scale),
+        "intensity_per_atom": float(value),
+        "intensity_per_atom_low": float(low),
+        "intensity_per_atom_high": float(high),
+        "spread_of_scales": spread,
+    }
 
 
 def score_held_out_images(

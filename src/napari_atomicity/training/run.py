@@ -14,7 +14,13 @@ from ..core.devices import choose_device
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.files import find_model, read_model, save_model
-from .cards import check_scales, new_card, score_held_out_images, score_test_fields
+from .cards import (
+    check_scales,
+    new_card,
+    recorded_session,
+    score_held_out_images,
+    score_test_fields,
+)
 from .checkpoint import Checkpoint
 from .classifier import train_classifier
 from .data import KNOWN_SCALE, PatchSet
@@ -100,6 +106,8 @@ def _complete(
         )
     if isinstance(request.source, FolderSource):
         parts = [sets["train"], sets["held_out"]]
+        session = recorded_session(PatchSet.join(parts), request.source.folder.name)
+        card = replace(card, data={**card.data, "sessions": [session]})
         card = score_held_out_images(card, tensors, parts, request.device)
     elif KNOWN_SCALE in sets["train"].table:
         found = check_scales(card, tensors, list(sets.values()), request.device)

@@ -115,7 +115,7 @@ class SessionMenu(QMenu):
                 earlier = scale_of_session(known, session.name)
                 action = self.earlier_menu.addAction(session.name.replace("&", "&&"))
                 action.triggered.connect(partial(self._set_earlier, images, earlier))
-        action = self.earlier_menu.addAction("Run record (run.json)…")
+        action = self.earlier_menu.addAction("Run record or model card…")
         action.triggered.connect(partial(self._read_earlier, images))
         action = self.earlier_menu.addAction("No earlier session")
         action.triggered.connect(partial(self._set_earlier, images, None))
@@ -132,7 +132,7 @@ class SessionMenu(QMenu):
 
     def _read_earlier(self, images: list[str], *_: object) -> None:
         chosen, _ = QFileDialog.getOpenFileName(
-            self._list, "Record of an earlier run", "", "run.json (*.json)"
+            self._list, "Record of an earlier run, or card of a model", "", "JSON (*.json)"
         )
         if chosen:
             read = self._state.sessions.set_earlier
