@@ -24,6 +24,9 @@ from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
 from .models import model_id_of
 
+FONT_SIZE = 8
+"""Of the text in the corner of the canvas, which covers a part of the image."""
+
 
 class KeyMode:
     """A mode in which keys have other actions; a text in the corner of the canvas lists them.
@@ -79,6 +82,7 @@ class KeyMode:
         overlay, text = self._overlay, self.text()
         overlay.visible = bool(text)
         overlay.position = "top_left"
+        overlay.font_size = FONT_SIZE
         if text and text != overlay.text:  # napari lays it out again at each assignment
             overlay.text = text
 
