@@ -154,7 +154,7 @@ class Dispersion(Dock):
         self.plot_combo.currentIndexChanged.connect(self._on_plot)
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip(
-            "Save the plot: a picture (PNG), a drawing (SVG) or its data (CSV)."
+            "Save the plot: a picture (PNG), a drawing (SVG, PDF) or its data (CSV)."
         )
         self.save_button.clicked.connect(self.save)
         row = QHBoxLayout()
