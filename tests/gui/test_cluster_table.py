@@ -243,6 +243,33 @@ def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, state
     assert dock.view.viewport().rect().contains(dock.view.visualRect(dock.model.index(53, 0)))
 
 
+def test_a_row_selected_elsewhere_comes_into_sight_also_while_the_table_has_the_focus(
+    dock, state, qtbot
+):
+    click(dock, 0)
+    dock.view.setFocus()
+    for last, other in ((53, ("two", 24)), (0, keys_shown(dock)[0])):
+        state.select([other])
+        dock.update_now()
+        row = dock.view.visualRect(dock.model.index(last, 0))
+        assert dock.view.viewport().rect().contains(row)
+    bar = dock.view.verticalScrollBar()
+    bar.setValue(7)  # what is clicked half in sight stays under the mouse
+    QTest.mouseClick(dock.view.viewport(), LEFT, PLAIN, QPoint(20, 2))
+    dock.update_now()
+    assert len(state.selection) == 1 and bar.value() == 7
+
+
+def test_sort_again_takes_no_room_from_others(dock, state, qtbot):
+    click_header(dock, "label")
+    others = (dock.view, dock.note, dock.copy_button)
+    before = [widget.geometry() for widget in others]
+    state.clusters.relabel([keys_shown(dock)[0]], "Pt70")
+    qtbot.waitUntil(dock.sort_again_button.isVisible)
+    QApplication.processEvents()
+    assert [widget.geometry() for widget in others] == before
+
+
 def test_double_click_and_enter_go_to_the_image(dock, state):
     asked = []
     state.focus_requested.connect(asked.append)
