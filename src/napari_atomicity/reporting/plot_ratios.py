@@ -229,8 +229,8 @@ def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
             axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=0.75)
         axes.plot(
             x, y, color=colour, linestyle="-" if timed else "", linewidth=0.8, label=name,
-            marker=look.marker(name), markersize=4.5 if own.sum() < 80 else 3.0, markeredgecolor=(0, 0, 0, 0.6),
-            markeredgewidth=0.4,
+            marker=look.marker(name), markersize=4.5 if own.sum() < 80 else 3.0,
+            markeredgecolor=(0, 0, 0, 0.6), markeredgewidth=0.4,
         )  # fmt: skip
     top = 100 * float(data["fraction_high"].max())
     axes.set(ylim=(0, min(1.08 * top, 102)), ylabel="Fraction / %")
