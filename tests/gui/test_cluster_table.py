@@ -121,7 +121,7 @@ def test_nothing_on_the_clipboard_is_a_formula():
     lines = tab_separated(
         pd.DataFrame({"image": ["=1+1", "a"], "x_nm": [-1.5, np.nan]})
     ).splitlines()
-    assert lines == ["image\tx_nm", "'=1+1\t-1.5", "a\t"]
+    assert lines == ["image\tx_nm", "'=1+1\t-1.50", "a\t"]
 
 
 # ---- the dock
@@ -336,10 +336,23 @@ def test_what_is_selected_is_copied_as_it_is_shown(dock, state):
     assert list(zip(read["image"], read["cluster_id"], strict=True)) == [keys[2], keys[4]]
     assert list(read.columns) == list(dock.shown().columns)
     row = state.table(keys[2][0]).set_index("cluster_id").loc[keys[2][1]]
-    assert read["confidence"][0] == pytest.approx(row["confidence"], abs=1e-12)
+    assert read["confidence"][0] == pytest.approx(row["confidence"], rel=1e-3)
     state.select([])
     dock.copy_button.click()
     assert len(QApplication.clipboard().text().splitlines()) == 56
+
+
+def test_a_copy_has_the_digits_that_mean_something_and_is_confirmed(dock, state, monkeypatch):
+    said = []
+    monkeypatch.setattr(table_files, "show_info", said.append)
+    state.select(keys_shown(dock)[:3])
+    dock.copy_button.click()
+    assert said == ["Copied: 3 rows"]
+    header, *lines = (x.split("\t") for x in QApplication.clipboard().text().splitlines())
+    of = {name: [line[header.index(name)] for line in lines] for name in header}
+    assert max(map(len, of["diameter_nm"])) <= 5 and max(map(len, of["confidence"])) <= 6
+    measured = dock.shown()["diameter_nm"][:3].to_numpy()
+    assert np.array(of["diameter_nm"], float) == pytest.approx(measured, rel=1e-3)
 
 
 def test_copying_is_no_shortcut_of_the_window(dock, state, qtbot):
