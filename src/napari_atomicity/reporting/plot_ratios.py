@@ -249,8 +249,11 @@ def _name_images(axes: Axes, look: Look, images: pd.DataFrame) -> None:
     width, height = size_em(axes, look)
     wide = (width - 14) / len(names) > 0.6 * max(map(len, names))
     if wide or (len(names) <= _NAMES_UP_TO and height >= _HEIGHT_FOR_NAMES_EM):
-        slanted = {} if wide else {"rotation": 30, "ha": "right"}
-        axes.set_xticks(images["position"], names, **slanted)
+        axes.set_xticks(images["position"], names)
+        if not wide:
+            axes.tick_params(axis="x", labelrotation=30)
+            for label in axes.get_xticklabels():
+                label.set_horizontalalignment("right")
     else:
         axes.set_xlabel("Image")
         axes.locator_params(axis="x", integer=True)

@@ -187,11 +187,11 @@ def save_plot(
         return write_table(data, path)
     figure = plot_figure(plot, data, look, draw=draw)
     # Without a date, the same plot gives the same file.
-    options: dict[str, Any] = {
+    formats: dict[str, dict[str, Any]] = {
         ".png": {"dpi": PNG_DPI},
         ".svg": {"metadata": {"Date": None}, "dpi": 200},
         ".pdf": {"metadata": {"CreationDate": None}, "dpi": 200},
-    }[suffix]
+    }
     with style(), atomic_write(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], **options)
+        figure.savefig(temporary, format=suffix[1:], **formats[suffix])
     return path
