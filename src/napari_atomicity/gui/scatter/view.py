@@ -197,12 +197,14 @@ class PlotView(Chart):
         return np.flatnonzero(values == values[row])
 
     def _caption_at(self, place: QPointF) -> str:
-        """Return the whole caption for a place above the axes, which may show a part of it."""
+        """Return the caption for a place above the axes, if these show only a part of it."""
         if self._canvas is None:
             return ""
         axes, ratio = self._canvas.figure.axes[0], self.devicePixelRatioF()
         above = place.y() * ratio < self._canvas.figure.bbox.height - axes.bbox.y1
-        return str(axes.get_label()) if above else ""
+        caption = str(axes.get_label())
+        shown = axes.get_title(loc="left").replace("\n", " ")
+        return caption if above and caption != shown else ""
 
     def _among_axes(self, place: QPointF) -> bool:
         assert self._canvas is not None
