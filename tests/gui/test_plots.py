@@ -368,11 +368,11 @@ def test_at_the_height_of_the_workbench_no_text_is_cut_or_printed_over_another(
         {(r.image, r.cluster_id): r.label_predicted for r in state.table().iloc[:30].itertuples()}
     )
     dock.resize(*size)
-    qtbot.wait(1)
+    qtbot.waitUntil(lambda: dock.save_button.geometry().right() < size[0])
     for name in PLOTS:
         show(name)
         figure, boxes = dock.view.figure, texts_of(dock.view.figure)
-        assert dock.view.height() >= 150 and dock.save_button.geometry().right() < size[0]
+        assert dock.view.height() >= 150
         for text, box in boxes.items():
             inside = [box.x0, box.y0, figure.bbox.width - box.x1, figure.bbox.height - box.y1]
             assert min(inside) > -1.5, (name, text)
