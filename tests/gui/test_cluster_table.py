@@ -121,7 +121,7 @@ def test_nothing_on_the_clipboard_is_a_formula():
     lines = tab_separated(
         pd.DataFrame({"image": ["=1+1", "a"], "x_nm": [-1.5, np.nan]})
     ).splitlines()
-    assert lines == ["image\tx_nm", "'=1+1\t-1.5", "a\t"]
+    assert lines == ["image\tx_nm", "'=1+1\t-1.50", "a\t"]
 
 
 # ---- the dock
@@ -243,6 +243,33 @@ def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, state
     assert dock.view.viewport().rect().contains(dock.view.visualRect(dock.model.index(53, 0)))
 
 
+def test_a_row_selected_elsewhere_comes_into_sight_also_while_the_table_has_the_focus(
+    dock, state, qtbot
+):
+    click(dock, 0)
+    dock.view.setFocus()
+    for last, other in ((53, ("two", 24)), (0, keys_shown(dock)[0])):
+        state.select([other])
+        dock.update_now()
+        row = dock.view.visualRect(dock.model.index(last, 0))
+        assert dock.view.viewport().rect().contains(row)
+    bar = dock.view.verticalScrollBar()
+    bar.setValue(7)  # what is clicked half in sight stays under the mouse
+    QTest.mouseClick(dock.view.viewport(), LEFT, PLAIN, QPoint(20, 2))
+    dock.update_now()
+    assert len(state.selection) == 1 and bar.value() == 7
+
+
+def test_sort_again_takes_no_room_from_others(dock, state, qtbot):
+    click_header(dock, "label")
+    others = (dock.view, dock.note, dock.copy_button)
+    before = [widget.geometry() for widget in others]
+    state.clusters.relabel([keys_shown(dock)[0]], "Pt70")
+    qtbot.waitUntil(dock.sort_again_button.isVisible)
+    QApplication.processEvents()
+    assert [widget.geometry() for widget in others] == before
+
+
 def test_double_click_and_enter_go_to_the_image(dock, state):
     asked = []
     state.focus_requested.connect(asked.append)
@@ -309,10 +336,23 @@ def test_what_is_selected_is_copied_as_it_is_shown(dock, state):
     assert list(zip(read["image"], read["cluster_id"], strict=True)) == [keys[2], keys[4]]
     assert list(read.columns) == list(dock.shown().columns)
     row = state.table(keys[2][0]).set_index("cluster_id").loc[keys[2][1]]
-    assert read["confidence"][0] == pytest.approx(row["confidence"], abs=1e-12)
+    assert read["confidence"][0] == pytest.approx(row["confidence"], rel=1e-3)
     state.select([])
     dock.copy_button.click()
     assert len(QApplication.clipboard().text().splitlines()) == 56
+
+
+def test_a_copy_has_the_digits_that_mean_something_and_is_confirmed(dock, state, monkeypatch):
+    said = []
+    monkeypatch.setattr(table_files, "show_info", said.append)
+    state.select(keys_shown(dock)[:3])
+    dock.copy_button.click()
+    assert said == ["Copied: 3 rows"]
+    header, *lines = (x.split("\t") for x in QApplication.clipboard().text().splitlines())
+    of = {name: [line[header.index(name)] for line in lines] for name in header}
+    assert max(map(len, of["diameter_nm"])) <= 5 and max(map(len, of["confidence"])) <= 6
+    measured = dock.shown()["diameter_nm"][:3].to_numpy()
+    assert np.array(of["diameter_nm"], float) == pytest.approx(measured, rel=1e-3)
 
 
 def test_copying_is_no_shortcut_of_the_window(dock, state, qtbot):

@@ -12,6 +12,7 @@ from mouse import move
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QAction, QColor, QCursor, QKeySequence
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
@@ -359,6 +360,27 @@ def test_a_click_selects_control_adds_and_shift_extends(dock, state):
     assert state.selection == set(keys)
     press(dock, Qt.Key.Key_Escape)
     assert not state.selection
+
+
+def test_a_tile_selected_elsewhere_comes_into_sight_also_while_the_gallery_has_the_focus(
+    dock, state, qtbot
+):
+    keys = keys_shown(dock)
+    click(dock, keys[0])
+    dock.view.setFocus()
+    for position in (len(keys) - 1, 0):
+        state.select([keys[position]])
+        dock.update_now()
+        tile = dock.view.visualRect(dock.model.index(position))
+        assert dock.view.viewport().rect().contains(tile)
+
+
+def test_sort_again_takes_no_room_from_the_tiles(dock, state, qtbot):
+    before = dock.view.geometry()
+    state.clusters.relabel([keys_shown(dock)[0]], "Pt70")
+    qtbot.waitUntil(dock.sort_again_button.isVisible)
+    QApplication.processEvents()
+    assert dock.view.geometry() == before
 
 
 def test_a_band_selects_what_it_touches(dock, state):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -314,9 +315,16 @@ def test_nothing_to_draw_says_what_to_do(viewer, qtbot, settle):
         flush(dock, settle, viewer)
         assert dock.message.isVisible() and dock.message.text() == plot.nothing
         assert not dock.view.isVisible() and not dock.save_button.isEnabled()
-    state_of(viewer).clusters.set_analysis(image(10, "field"))
+    state = state_of(viewer)
+    state.clusters.set_analysis(image(10, "field"))
     qtbot.waitUntil(dock.view.isVisible)
     assert not dock.message.isVisible()
+    dock.plot_combo.setCurrentIndex(dock.plot_combo.findData("diameter"))
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("current"))
+    state.clusters.set_analysis(replace(made_up(0, "bare")))
+    state.current = "bare"
+    flush(dock, settle, viewer)
+    assert dock.message.isVisible() and "bare has no clusters" in dock.message.text()
 
 
 def test_the_theme_is_followed(viewer, state, settle, qtbot):
@@ -334,6 +342,69 @@ def test_the_theme_is_followed(viewer, state, settle, qtbot):
     assert papers[0] < 100 < 150 < papers[1]
     viewer.window.remove_dock_widget(dock)
     del frame
+
+
+def texts_of(figure) -> dict[str, object]:
+    """The box of each visible text of the axes, and that of the legend."""
+    (axes,), renderer = figure.axes, figure.canvas.get_renderer()
+    labels = [axes.xaxis.label, axes.yaxis.label]
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+        labels += [text for at, text in ticks if low <= at <= high]  # the others are not drawn
+    boxes = {f"{i} {text.get_text()}": text.get_window_extent(renderer)
+             for i, text in enumerate(labels) if text.get_text()}  # fmt: skip
+    boxes["caption"] = axes._left_title.get_window_extent(renderer)
+    if axes.get_legend() is not None:
+        boxes["legend"] = axes.get_legend().get_window_extent(renderer)
+    return boxes
+
+
+@pytest.mark.parametrize("size", [(551, 237), (871, 239), (320, 300)])
+def test_at_the_height_of_the_workbench_no_text_is_cut_or_printed_over_another(
+    dock, state, show, size, qtbot
+):
+    state.clusters.relabel_each(
+        {(r.image, r.cluster_id): r.label_predicted for r in state.table().iloc[:30].itertuples()}
+    )
+    dock.resize(*size)
+    qtbot.waitUntil(lambda: dock.save_button.geometry().right() < size[0])
+    for name in PLOTS:
+        show(name)
+        figure, boxes = dock.view.figure, texts_of(dock.view.figure)
+        assert dock.view.height() >= 150
+        for text, box in boxes.items():
+            inside = [box.x0, box.y0, figure.bbox.width - box.x1, figure.bbox.height - box.y1]
+            assert min(inside) > -1.5, (name, text)
+        for (one, a), (other, b) in itertools.combinations(boxes.items(), 2):
+            assert not a.padded(-1.5).overlaps(b.padded(-1.5)), (name, one, other)
+
+
+def test_a_low_plot_shows_a_part_of_its_caption_and_all_of_it_in_the_tooltip(dock, show):
+    show("reliability")
+    dock.resize(320, 237)
+    show("diameter")
+    axes = dock.view.figure.axes[0]
+    drawn = axes.get_title(loc="left").replace("\n", " ")
+    assert drawn.startswith("The best thresholds") and drawn.endswith("(hollow).")
+    assert dock.view.text_at(QPointF(60, 3)).startswith(f"{drawn} ")
+    assert "nm" in dock.view.accessibleDescription()
+
+
+def test_jittered_points_are_said_and_images_are_joined_only_along_time(viewer, dock, show, settle):
+    show("intensity")
+    assert "jittered" in dock.view.figure.axes[0].get_xlabel()
+    show("ratios")
+
+    def joined() -> set[str]:
+        lines = dock.view.figure.axes[0].get_lines()
+        return {line.get_linestyle() for line in lines if len(line.get_xdata()) > 1}
+
+    assert joined() == {"None"}
+    assert "side by side" in dock.view.accessibleDescription()
+    dock.order_combo.setCurrentIndex(dock.order_combo.findData("time"))
+    flush(dock, settle, viewer)
+    assert joined() == {"-"}
 
 
 # ---- work
@@ -367,7 +438,12 @@ def test_another_size_is_drawn_anew(dock, show, qtbot):
 # ---- out
 def test_what_is_drawn_is_saved(dock, state, show, tmp_path, monkeypatch):
     show("diameter")
-    for suffix, kind in ((".png", "Picture (*.png)"), (".svg", ""), ("", "Data (*.csv)")):
+    for suffix, kind in (
+        (".png", "Picture (*.png)"),
+        (".svg", ""),
+        (".pdf", "Picture (*.png)"),  # a suffix that is typed counts
+        ("", "Data (*.csv)"),
+    ):
         chosen = str(tmp_path / f"plot{suffix}"), kind
         monkeypatch.setattr(
             "napari_atomicity.gui.scatter.save.QFileDialog.getSaveFileName",
@@ -376,6 +452,10 @@ def test_what_is_drawn_is_saved(dock, state, show, tmp_path, monkeypatch):
         QTest.mouseClick(dock.save_button, LEFT)
     assert (tmp_path / "plot.png").stat().st_size > 5000
     assert "Diameter / nm" in (tmp_path / "plot.svg").read_text()
+    assert (tmp_path / "plot.pdf").read_bytes().startswith(b"%PDF")
+    assert {path.name for path in tmp_path.glob("plot*")} == {
+        "plot.png", "plot.svg", "plot.pdf", "plot.csv"
+    }  # fmt: skip
     data = pd.read_csv(tmp_path / "plot.csv")
     assert data["count"].tolist() == dock.view.data["count"].tolist()
     assert {"diameter_from_nm", "diameter_to_nm", "cut_from_nm"} <= set(data.columns)

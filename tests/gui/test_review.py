@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bench import analysed, write_image
 from mouse import LEFT
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
 from waiting import updated
 
@@ -633,3 +633,18 @@ def test_where_nothing_may_be_changed_the_dock_says_so(bench, project, make_napa
         assert "another window" in dock.hint.text()
         settle(viewer)
         state.close_project()
+
+
+def test_nothing_under_the_mouse_moves_while_answers_come_in(shown, state, dock, press, qtbot):
+    start(dock, "sample", number=16)
+    qtbot.waitUntil(lambda: "time left" in dock.pace.text())
+    watched = [*dock.answers.buttons.values(), dock.draw_button, dock.bar, dock.pace]
+
+    def places() -> list[QPoint]:
+        QApplication.processEvents()
+        return [widget.mapTo(dock, QPoint()) for widget in watched]
+
+    before = places()
+    press(*[KEY.Key_Return] * 6)
+    qtbot.waitUntil(lambda: dock.chart.isVisible() and " each, " in dock.pace.text())
+    assert places() == before

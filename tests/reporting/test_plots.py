@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -207,11 +207,15 @@ def test_ratios_are_those_of_each_image_with_intervals():
     assert by_name["minutes"].isna().all()
 
 
-def test_the_intervals_of_very_many_images_are_bands():
+def test_the_intervals_of_very_many_images_are_bands_along_time():
     table = two_classes(400)
     table["image"] = [f"image {i // 10}" for i in range(400)]
-    crowded = plot_figure(PLOTS["ratios"], made("ratios", table)).axes[0]
+    noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    times = {f"image {i}": noon + timedelta(minutes=i) for i in range(40)}
+    crowded = plot_figure(PLOTS["ratios"], made("ratios", table, times=times)).axes[0]
     assert {type(c).__name__ for c in crowded.collections} == {"FillBetweenPolyCollection"}
+    unrelated = plot_figure(PLOTS["ratios"], made("ratios", table)).axes[0]
+    assert {type(c).__name__ for c in unrelated.collections} == {"LineCollection"}
     few = plot_figure(PLOTS["ratios"], made("ratios", two_classes())).axes[0]
     assert {type(c).__name__ for c in few.collections} == {"LineCollection"}
 
@@ -248,7 +252,8 @@ def test_every_plot_is_saved_as_picture_drawing_and_data(name, tmp_path):
     plot, data = PLOTS[name], PLOTS[name].data(corrected(), classes=CLASSES, n_bootstrap=20)
     look = Look(CLASSES)
     paths = [tmp_path / f"p{suffix}" for suffix in SUFFIXES]
-    png, svg, csv = (save_plot(plot, data, path, look) for path in paths)
+    png, svg, pdf, csv = (save_plot(plot, data, path, look) for path in paths)
+    assert pdf.read_bytes().startswith(b"%PDF")
     assert png.read_bytes()[:4] == b"\x89PNG"
     assert svg.read_text().lstrip().startswith("<?xml") and "<text" in svg.read_text()
     pd.testing.assert_frame_equal(
@@ -257,7 +262,9 @@ def test_every_plot_is_saved_as_picture_drawing_and_data(name, tmp_path):
         check_dtype=False,
         check_column_type=False,
     )
-    assert save_plot(plot, data, tmp_path / "q.svg", look).read_bytes() == svg.read_bytes()
+    for saved in (svg, pdf):
+        again = save_plot(plot, data, tmp_path / f"q{saved.suffix}", look)
+        assert again.read_bytes() == saved.read_bytes()
     with pytest.raises(AtomicityError, match="can't be"):
         save_plot(plot, data, tmp_path / "p.docx", look)
 

@@ -27,7 +27,7 @@ from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import smooth_targets
 from napari_atomicity.training.held_out import predict_as_used
 from napari_atomicity.training.run import train_from_folder
-from napari_atomicity.training.score_text import describe_accuracy
+from napari_atomicity.training.score_text import describe_accuracy, describe_comparisons
 from napari_atomicity.training.settings import TrainingSettings
 from napari_atomicity.training.simulated import from_simulation, split_library
 from napari_atomicity.training.size_selected import from_folder
@@ -151,17 +151,20 @@ def test_the_text_of_the_accuracy_names_its_scale():
     card = ModelCard("x", ("Pt19", "Pt70"), scores=scores)
     text = describe_accuracy(card)
     assert text.startswith("Accuracy 0.350 on 40 clusters of held-out images")
-    assert "known scale, which no analysis has, it is 1.000" in text
-    assert "by diameter alone 0.600" in text and "mixtures" not in text
+    other = describe_comparisons(card)
+    assert "known scale, which no analysis has, it is 1.000" in other and "known" not in text
+    assert "by diameter alone 0.600" in other and "mixtures" not in other
     assert "wrong in 128 of 200" in text and "from 1 cluster per image" in text
     few = {**scale, "off": 0, "images": 40, "clusters_per_image": 20.0}
-    text = describe_accuracy(replace(card, scores={**scores, "scale": few}))
-    assert "in mixtures made of these clusters 0.980" in text and "wrong" not in text
+    fewer = replace(card, scores={**scores, "scale": few})
+    assert "in mixtures made of these clusters 0.980" in describe_comparisons(fewer)
+    assert "wrong" not in describe_accuracy(fewer)
     off = {**few, "off": 9}
     text = describe_accuracy(replace(card, scores={**scores, "scale": off}))
     assert "wrong in 9 of 40" in text and "single size" in text
     text = describe_accuracy(replace(card, scores={"held_out": used}))
     assert "shuffled into mixtures" in text
+    assert describe_comparisons(replace(card, scores={"held_out": used})) == ""
     text = describe_accuracy(replace(card, scores={"held_out": used, "test": known}))
     assert "1.000 on 40 clusters of test images" in text
 

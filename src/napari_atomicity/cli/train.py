@@ -135,10 +135,10 @@ def _train(request: TrainRequest) -> ModelCard:
 
 
 def _print_accuracy(card: ModelCard, out: Path) -> None:
-    from ..training.score_text import describe_accuracy
+    from ..training.score_text import describe_accuracy, describe_comparisons
 
     say(f"model {card.model_id} for {', '.join(card.classes)} in {out}")
-    say(describe_accuracy(card))
+    say(f"{describe_accuracy(card)} {describe_comparisons(card)}".rstrip())
     if "test" not in card.scores:
         say("The held-out images were also used for the calibration.")
     left_out = ", ".join(f"{n} {why}" for why, n in card.data["left_out"].items() if n)

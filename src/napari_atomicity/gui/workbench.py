@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 
 from ..core.errors import AtomicityError
 from ..models.analysis import Analysis
+from .controls.forms import keep_room
 from .controls.garbage_collection import settle_collector
 from .docks.adapt.dock import Adapt
 from .docks.analyse import Analyse, typical_cluster
@@ -90,19 +91,12 @@ def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
             dock = window.add_dock_widget(
                 kind(viewer), name=name, area=area, add_vertical_stretch=False
             )
-            _keep_place(dock.widget())
+            keep_room(dock.widget())  # so that the docks keep their sizes
             dock.visibilityChanged.connect(partial(_rest, dock))
         dock.setWindowTitle(kind.__name__)  # a tab is narrow
         dock.show()
         docks[name] = dock
     return docks
-
-
-def _keep_place(content: QWidget) -> None:
-    """Keep the place of a hidden dock, so that the docks keep their sizes."""
-    policy = content.sizePolicy()
-    policy.setRetainSizeWhenHidden(True)
-    content.setSizePolicy(policy)
 
 
 def _rest(dock: QDockWidget, seen: bool) -> None:

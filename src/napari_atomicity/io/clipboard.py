@@ -12,6 +12,9 @@ from markupsafe import Markup
 
 from .formulas import escape_formula, map_text
 
+DECIMALS = {"y_px": 1, "x_px": 1, "y_nm": 2, "x_nm": 2, "n_atoms": 1}
+"""Decimals of columns that do not have a fixed number of digits."""
+
 MAX_TABULAR_ROWS = 40
 """LaTeX tables with more rows use the environment longtable, which spans pages."""
 
@@ -125,8 +128,23 @@ def _space_scopes(table: str, scope: pd.Series) -> str:
 
 
 def tab_separated(table: pd.DataFrame) -> str:
-    """Format a table for spreadsheets, with text that can not run as a formula."""
-    return map_text(table, escape_formula).to_csv(sep="\t", index=False, lineterminator="\n")
+    """Format a table for spreadsheets, with text that can not run as a formula.
+
+    Numbers have four digits, or the decimals of `DECIMALS`; files have all digits.
+    """
+    out = map_text(table, escape_formula)
+    for name in out.columns[[pd.api.types.is_float_dtype(dtype) for dtype in out.dtypes]]:
+        digits = [_rounded(value, DECIMALS.get(str(name))) for value in out[name]]
+        out[name] = pd.Series(digits, out.index, object)
+    return out.to_csv(sep="\t", index=False, lineterminator="\n")
+
+
+def _rounded(value: float, decimals: int | None) -> str:
+    if not math.isfinite(value):
+        return ""
+    if decimals is None:
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:.{decimals}f}"
 
 
 def html_table(ratios: pd.DataFrame) -> str:

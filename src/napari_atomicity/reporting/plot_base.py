@@ -101,7 +101,7 @@ class Plot:
     words: Callable[[Any], str] = field(default=_no_text)
     column: str = ""
     slow: bool = False
-    nothing: str = "No data: analyse an image first."
+    nothing: str = "No clusters: analyse an image first."
 
 
 # ---- clusters
@@ -186,8 +186,11 @@ def marker_scale(symbol: str) -> float:
     return {"star": 1.5, "cross": 1.15, "triangle_up": 1.15, "triangle_down": 1.15}.get(symbol, 1.0)
 
 
-def style_axes(axes: Axes, look: Look, title: str = "") -> None:
-    """Apply the style to axes: colours, two spines and a title.
+def style_axes(axes: Axes, look: Look, *caption: str) -> None:
+    """Apply the style to axes: colours, two spines and a caption above them.
+
+    Low figures show only as many sentences as have room, at least the first. The label of the axes
+    has all of them.
 
     Parameters
     ----------
@@ -195,8 +198,8 @@ def style_axes(axes: Axes, look: Look, title: str = "") -> None:
         The axes.
     look : Look
         Colours and sizes.
-    title : str
-        Text above the axes.
+    *caption : str
+        Sentences, the most important one first.
     """
     axes.set_facecolor(look.paper)
     for side, spine in axes.spines.items():
@@ -207,15 +210,29 @@ def style_axes(axes: Axes, look: Look, title: str = "") -> None:
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(look.ink)
         label.set_fontsize(look.font_pt)
-    if title:
-        # The title starts at the axes, about five letters from the edge.
-        lines = textwrap.wrap(title, max(20, int(_width_pt(axes) / (0.57 * look.font_pt)) - 6))
+    axes.set_label(" ".join(caption))
+    width, height = size_em(axes, look)
+    # The caption starts at the axes, about five letters from the edge.
+    letters, max_lines = max(20, int(width / 0.57) - 6), int(height / 8)
+    lines: list[str] = []
+    for n in range(1, len(caption) + 1):
+        more = textwrap.wrap(" ".join(caption[:n]), letters)
+        if n == 1 or len(more) <= max_lines:
+            lines = more
+    if lines:
         axes.set_title(
             "\n".join(lines), loc="left", fontsize=look.font_pt, color=look.ink, wrap=False
         )
 
 
-def legend(axes: Axes, look: Look, above: bool = False, **options: Any) -> None:
+def size_em(axes: Axes, look: Look) -> tuple[float, float]:
+    """Return width and height of the figure of axes in font sizes."""
+    figure = axes.get_figure(root=True)
+    width, height = (6.0, 4.2) if figure is None else figure.get_size_inches()
+    return 72 * width / look.font_pt, 72 * height / look.font_pt
+
+
+def legend(axes: Axes, look: Look, beside: bool = False, **options: Any) -> None:
     """Draw the legend without a frame.
 
     Parameters
@@ -224,8 +241,8 @@ def legend(axes: Axes, look: Look, above: bool = False, **options: Any) -> None:
         The axes.
     look : Look
         Colours and sizes.
-    above : bool
-        Whether the legend is above the axes, in as many lines as necessary.
+    beside : bool
+        Whether the legend is at the right of the axes, in as many columns as necessary.
     **options : object
         Options of `matplotlib.axes.Axes.legend`.
     """
@@ -235,24 +252,20 @@ def legend(axes: Axes, look: Look, above: bool = False, **options: Any) -> None:
     if not handles:
         return
     options = {"fontsize": 0.9 * look.font_pt, "labelcolor": look.ink, **options}
-    if above:
-        # A column is as wide as its longest name and a marker.
-        width_pt = (3.2 + 0.6 * max(map(len, names))) * look.font_pt
-        columns = max(1, int((_width_pt(axes) - 5 * look.font_pt) / width_pt))
+    if beside:
+        # Above and below the axes are a line of the caption, the numbers and the label.
+        rows = max(1, int((size_em(axes, look)[1] - 5.5) / 1.35))
         options |= {
-            "loc": "lower left", "bbox_to_anchor": (0, 1.0), "ncols": min(columns, len(names)),
+            "loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": -(-len(names) // rows),
             "borderaxespad": 0.2, "columnspacing": 0.8, "handlelength": 1.2,
         }  # fmt: skip
     drawn = axes.legend(handles, names, frameon=False, handletextpad=0.3, **options)
-    drawn.set_in_layout(above)  # inside the axes it needs no space, and its size is slow to compute
+    drawn.set_in_layout(
+        beside
+    )  # inside the axes it needs no space, and its size is slow to compute
     for handle, name in zip(drawn.legend_handles, names, strict=True):
         if isinstance(handle, Line2D):  # one size for all symbols
             handle.set_markersize(0.65 * look.font_pt * marker_scale(look.symbol(name)))
-
-
-def _width_pt(axes: Axes) -> float:
-    figure = axes.get_figure(root=True)
-    return 432.0 if figure is None else 72 * figure.get_figwidth()
 
 
 def draw_message(axes: Axes, look: Look, message: str) -> None:

@@ -104,7 +104,7 @@ def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
         xlim=(0, 1), ylim=(0, 1.05 * boxes[:, 3].max()), xlabel="Confidence", ylabel="Clusters"
     )
     axes.locator_params(axis="y", integer=True)
-    legend(axes, look, loc="upper left")
+    legend(axes, look, beside=True)
     style_axes(axes, look, _describe_confidence(data))
 
 
@@ -223,7 +223,7 @@ def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -
         Colours and sizes.
     """
     look = look or Look()
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="Confidence", ylabel="Accuracy")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.06), xlabel="Confidence", ylabel="Accuracy")
     axes.plot([0, 1], [0, 1], color=look.ink, linewidth=1, alpha=0.5, linestyle=(0, (4, 3)))
     n = int(data["count"].sum()) if len(data) else 0
     if not has_min_corrected(data):
@@ -240,17 +240,18 @@ def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -
         ecolor=look.ink, elinewidth=0.9, capsize=2.5, marker="o", markersize=5.5, linewidth=1.2,
         markeredgecolor=look.ink, markeredgewidth=0.5,
     )  # fmt: skip
-    style_axes(axes, look, _describe_reliability(data))
+    style_axes(axes, look, *_describe_reliability(data))
 
 
-def _describe_reliability(data: pd.DataFrame) -> str:
+def _describe_reliability(data: pd.DataFrame) -> tuple[str, ...]:
     n, right = int(data["count"].sum()), int(data["right"].sum())
     mean = float((data["confidence_mean"] * data["count"]).sum() / n)
     low, high = wilson_interval(np.array(right / n), n)
     return (
         f"{right} of {n} correct: {per_cent(right / n)} ({per_cent(float(low))} to "
-        f"{per_cent(float(high))}) at a mean confidence of {mean:.2f}. Corrected clusters may not "
-        "be a random sample."
+        f"{per_cent(float(high))}).",
+        f"Mean confidence {mean:.2f}.",
+        "Corrected clusters may not be a random sample.",
     )
 
 
@@ -279,4 +280,5 @@ RELIABILITY = Plot(
     _reliability_members,
     _reliability_places,
     _reliability_row,
+    nothing="No clusters: analyse an image, then correct or confirm labels in Review.",
 )

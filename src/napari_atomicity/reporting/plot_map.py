@@ -53,7 +53,7 @@ def draw_map(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
     draw_points(axes, look, x, y, data["label"], face)
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2", aspect="equal")
     style_axes(axes, look)
-    legend(axes, look, above=True)
+    legend(axes, look, beside=True)
 
 
 def _map_row(row: Any) -> str:

@@ -59,7 +59,8 @@ def draw_parity(axes: Axes, pairs: pd.DataFrame, look: Look | None = None) -> No
         )  # fmt: skip
     ends = (-0.03 * top, 1.03 * top)
     axes.set(xlabel="Reference / %", ylabel="Found / %", xlim=ends, ylim=ends, aspect="equal")
-    style_axes(axes, look)
+    moved = bool((places[:, 0] != 100 * pairs["reference"]).any())
+    style_axes(axes, look, *(["Points with equal references side by side."] if moved else []))
     # matplotlib omits names that begin with "_", unless they are set afterwards.
     texts = axes.legend(
         handles.values(), [str(i) for i in range(len(handles))], loc="upper left",

@@ -14,7 +14,7 @@ from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.progress import Stop
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios, counted
-from .plot_base import Look, Plot, draw_message, legend, matching_row, style_axes
+from .plot_base import Look, Plot, draw_message, legend, matching_row, size_em, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,8 +29,10 @@ ORDERS = {
 _COLUMNS = ["image", "position", "recorded", "minutes", "class", "count", "fraction",
             "fraction_low", "fraction_high"]  # fmt: skip
 _NAMES_UP_TO = 12
+_HEIGHT_FOR_NAMES_EM = 22
+"""Height of a figure, in font sizes, from which slanted names leave room for the axes."""
 _BANDS_FROM = 30
-"""Number of images above which intervals are drawn as bands instead of bars."""
+"""Number of images along time from which intervals are drawn as bands instead of bars."""
 _FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%m/%d/%Y %H:%M:%S")
 
 
@@ -185,7 +187,7 @@ def _ratio_places(data: pd.DataFrame) -> np.ndarray:
     names = list(dict.fromkeys(data["class"]))
     steps = np.diff(np.unique(x))
     step = float(np.median(steps)) if len(steps) else 1.0
-    if _crowded(data):
+    if _has_bands(data):
         step = 0.0
     # Shifted, so that intervals of one image do not overlap.
     aside = data["class"].map({n: i for i, n in enumerate(names)}).to_numpy(float)
@@ -194,12 +196,12 @@ def _ratio_places(data: pd.DataFrame) -> np.ndarray:
     return np.stack([x, x, y, y], axis=1)
 
 
-def _crowded(data: pd.DataFrame) -> bool:
-    return data["image"].nunique() >= _BANDS_FROM
+def _has_bands(data: pd.DataFrame) -> bool:
+    return _along(data)[1] and data["image"].nunique() >= _BANDS_FROM
 
 
 def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """Draw a line per class over the images, with intervals.
+    """Draw a point per class and image with its interval; lines only join images along time.
 
     Parameters
     ----------
@@ -216,34 +218,45 @@ def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
         draw_message(axes, look, "No image has counted clusters")
         return
     places = _ratio_places(data)
-    _, timed = _along(data)
+    (_, timed), bands = _along(data), _has_bands(data)
     for name in dict.fromkeys(data["class"]):
         own = (data["class"] == name).to_numpy()
         x, y, colour = places[own, 0], places[own, 2], look.colour(name)
         low, high = (100 * data[f"fraction_{end}"][own] for end in ("low", "high"))
-        if _crowded(data):
+        if bands:
             axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         else:
             axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=0.75)
         axes.plot(
-            x, y, color=colour, linewidth=0.8, marker=look.marker(name), label=name,
-            markersize=4.5 if own.sum() < 80 else 3.0, markeredgecolor=(0, 0, 0, 0.6),
-            markeredgewidth=0.4,
+            x, y, color=colour, linestyle="-" if timed else "", linewidth=0.8, label=name,
+            marker=look.marker(name), markersize=4.5 if own.sum() < 80 else 3.0,
+            markeredgecolor=(0, 0, 0, 0.6), markeredgewidth=0.4,
         )  # fmt: skip
     top = 100 * float(np.nanmax(data[["fraction", "fraction_high"]].to_numpy(float)))
     axes.set(ylim=(0, min(1.08 * top, 102)), ylabel="Fraction / %")
-    images = data.drop_duplicates("image")
     if timed:
         axes.set_xlabel("Time since the first image / min")
-    elif len(images) <= _NAMES_UP_TO:
-        axes.set_xticks(
-            images["position"], [_short(n) for n in images["image"]], rotation=30, ha="right"
-        )
+    else:
+        _name_images(axes, look, data.drop_duplicates("image"))
+    beside = () if bands else ("Classes of an image side by side.",)
+    style_axes(axes, look, "95 % intervals.", *beside)
+    legend(axes, look, beside=True)
+
+
+def _name_images(axes: Axes, look: Look, images: pd.DataFrame) -> None:
+    """Write the names of the images below the axes, or their numbers if names have no room."""
+    names = [_short(n) for n in images["image"]]
+    width, height = size_em(axes, look)
+    wide = (width - 14) / len(names) > 0.6 * max(map(len, names))
+    if wide or (len(names) <= _NAMES_UP_TO and height >= _HEIGHT_FOR_NAMES_EM):
+        axes.set_xticks(images["position"], names)
+        if not wide:
+            axes.tick_params(axis="x", labelrotation=30)
+            for label in axes.get_xticklabels():
+                label.set_horizontalalignment("right")
     else:
         axes.set_xlabel("Image")
         axes.locator_params(axis="x", integer=True)
-    style_axes(axes, look)
-    legend(axes, look, above=True)
 
 
 def _short(name: str, max_length: int = 16) -> str:

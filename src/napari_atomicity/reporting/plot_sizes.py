@@ -26,6 +26,7 @@ from .plot_base import (
     matching_row,
     per_cent,
     row_of_cluster,
+    size_em,
     style_axes,
 )
 
@@ -187,9 +188,11 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
             markeredgewidth=0.4, linestyle="", clip_on=False,
             markersize=0.65 * look.font_pt * marker_scale(look.symbol(name)),
         )  # fmt: skip
+    # In low figures, not every class has room for its name; it has its symbol.
+    step = int(np.ceil(len(names) * 1.2 / max(size_em(axes, look)[1] - 6, 1)))
     axes.set_yticks(
-        [len(names) - 1 - i + 0.4 for i in range(len(names))],
-        [f"{name or 'no label'}\n{totals[name]}" for name in names],
+        [len(names) - 1 - i + 0.4 for i in range(0, len(names), step)],
+        [f"{name or 'no label'} ({totals[name]})" for name in names[::step]],
     )
     axes.tick_params(axis="y", length=0)
     width = boxes[0, 1] - boxes[0, 0]
@@ -197,17 +200,17 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
         xlim=(bars[:, 0].min() - 2 * width, bars[:, 1].max() + width), ylim=(-0.05, len(names)),
         xlabel="Diameter / nm",
     )  # fmt: skip
-    style_axes(axes, look, _describe_diameter(data))
+    style_axes(axes, look, *_describe_diameter(data))
 
 
-def _describe_diameter(data: pd.DataFrame) -> str:
+def _describe_diameter(data: pd.DataFrame) -> tuple[str, ...]:
     wrong, of = misclassified(data)
     if not of:
-        return ""
+        return ()
     cuts = ", ".join(f"{cut:.2f}" for cut in cuts_nm(data))
     return (
-        f"The best thresholds ({cuts} nm) misclassify {per_cent(wrong / of)} "
-        f"({wrong} of {of}), shown hollow."
+        f"The best thresholds misclassify {per_cent(wrong / of)} (hollow).",
+        f"{wrong} of {of} clusters, thresholds {cuts} nm (dashed).",
     )
 
 
@@ -249,6 +252,8 @@ DIAMETER = Plot(
     _diameter_members,
     _diameter_places,
     _diameter_row,
+    nothing="No complete clusters with a diameter: analyse an image first. Clusters at the border "
+    "are not drawn.",
 )
 
 
@@ -350,22 +355,22 @@ def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> 
     )  # fmt: skip
     axes.plot(ends, slope * ends, color=look.ink, linewidth=1.2, zorder=3)
     scaled = _unit(data) == "intensity_atoms"
-    what = "Intensity / intensity of one atom" if scaled else "Integrated intensity / counts nm²"
+    what = "Intensity / atoms" if scaled else "Intensity / counts nm²"
     axes.set(
         xlim=(0, top), ylim=(0, 1.08 * float(np.quantile(y, 0.998))), ylabel=what,
-        xlabel="Atoms of the label",
+        xlabel="Atoms of the label (points jittered)",
     )  # fmt: skip
-    legend(axes, look, loc="upper left", ncols=1 + (len(look.classes) > 6))
-    style_axes(axes, look, _describe_intensity(data))
+    legend(axes, look, beside=True)
+    style_axes(axes, look, *_describe_intensity(data))
 
 
-def _describe_intensity(data: pd.DataFrame) -> str:
+def _describe_intensity(data: pd.DataFrame) -> tuple[str, ...]:
     slope, scatter = intensity_line(data)
+    clusters = f"{pluralise(len(data), 'complete, isolated cluster')}."
     if _unit(data) == "intensity_atoms":
-        text = "No check of the labels: the intensity scale was fitted to these classes"
-    else:
-        text = f"Slope {slope:.4g} counts nm² per atom"
-    return f"{text}. Scatter {per_cent(scatter)}, {len(data)} complete, isolated clusters."
+        note = "The line does not test the labels: the scale was fitted to them."
+        return f"Scatter {per_cent(scatter)}.", note, clusters
+    return f"Scatter {per_cent(scatter)}, slope {slope:.4g} counts nm² per atom.", clusters
 
 
 def _intensity_row(row: Any) -> str:
@@ -378,9 +383,9 @@ def _intensity_row(row: Any) -> str:
 
 INTENSITY = Plot(
     "Intensity and atoms",
-    "Integrated intensity against the number of atoms of the label. The line is no check of the "
-    "labels: they follow from the intensity, whose scale was fitted to the classes. The scatter "
-    "about it, and single clusters far from it, tell more.",
+    "Integrated intensity against the number of atoms of the label. The line does not test the "
+    "labels: they depend on the intensity, whose scale was fitted to the classes. Check the "
+    "scatter and single clusters far from the line. Points are jittered horizontally.",
     intensity_data,
     draw_intensity,
     row_of_cluster,

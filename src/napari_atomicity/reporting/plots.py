@@ -45,7 +45,7 @@ PLOTS: dict[str, Plot] = {
 
 SIZE_INCH = (6.0, 4.2)
 PNG_DPI = 300
-SUFFIXES = {".png": "Picture", ".svg": "Drawing", ".csv": "Data"}
+SUFFIXES = {".png": "Picture", ".svg": "Drawing", ".pdf": "PDF", ".csv": "Data"}
 """File formats of plots."""
 
 
@@ -72,6 +72,7 @@ def style(look: Look | None = None) -> AbstractContextManager[None]:
         # Names of classes and images are text, even if they look like formulas.
         "text.parse_math": False,
         "svg.fonttype": "none",
+        "pdf.fonttype": 42,  # text stays text
         "svg.hashsalt": "atomicity",
         "font.family": "sans-serif",
         "font.size": 9,
@@ -149,7 +150,7 @@ def save_plot(
     look: Look | None = None,
     draw: Callable[..., None] | None = None,
 ) -> Path:
-    """Write a plot as .png or .svg, or its data as .csv, atomically.
+    """Write a plot as .png, .svg or .pdf, or its data as .csv, atomically.
 
     Parameters
     ----------
@@ -186,7 +187,11 @@ def save_plot(
         return write_table(data, path)
     figure = plot_figure(plot, data, look, draw=draw)
     # Without a date, the same plot gives the same file.
-    options = {"dpi": PNG_DPI} if suffix == ".png" else {"metadata": {"Date": None}, "dpi": 200}
+    formats: dict[str, dict[str, Any]] = {
+        ".png": {"dpi": PNG_DPI},
+        ".svg": {"metadata": {"Date": None}, "dpi": 200},
+        ".pdf": {"metadata": {"CreationDate": None}, "dpi": 200},
+    }
     with style(), atomic_write(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], **options)
+        figure.savefig(temporary, format=suffix[1:], **formats[suffix])
     return path

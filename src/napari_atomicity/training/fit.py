@@ -106,10 +106,9 @@ def _fit_epochs(
             _save(checkpoint, trainer, history, best)
         if on_epoch is not None:
             on_epoch(list(history))
-        accuracy = found["accuracy"]
         trainer.report(
             (epoch + 1) * batches.n_steps,
-            f"Epoch {epoch + 1}: loss {loss:.3f}, held-out accuracy {accuracy:.3f}",
+            f"Epoch {epoch + 1}: loss {loss:.3f}, held-out loss {found['held_out_loss']:.3f}",
         )
     return history, best
 

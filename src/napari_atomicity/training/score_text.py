@@ -36,7 +36,7 @@ def scale_is_found(scale: Mapping[str, float]) -> bool:
 
 
 def describe_accuracy(card: ModelCard) -> str:
-    """Describe the accuracy of a new model, and the intensity scale with which it was measured.
+    """Describe the accuracy of a new model on images as an analysis finds them, and its limits.
 
     Parameters
     ----------
@@ -55,20 +55,35 @@ def describe_accuracy(card: ModelCard) -> str:
     found = scores["held_out"]
     scale = scores.get("scale", {})
     if "held_out_known_scale" in scores:
-        text = _describe_recorded(scores, scale["clusters_per_image"])
+        images = "of held-out images, with the intensity scale that an analysis finds"
+        text = _sentence(found, images)
     else:
         text = _sentence(found, "of held-out images, shuffled into mixtures")
     return f"{text} {_describe_scale(scale)}" if scale.get("off") else text
 
 
-def _describe_recorded(scores: Mapping[str, Any], clusters_per_image: float) -> str:
+def describe_comparisons(card: ModelCard) -> str:
+    """Describe the share of correct labels under conditions other than those of an analysis.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card with the scores of `training.run.train`.
+
+    Returns
+    -------
+    str
+        One sentence; "" if the model was not trained on recorded images.
+    """
+    scores = card.scores
+    if "test" in scores or "held_out_known_scale" not in scores:
+        return ""
     found, known = scores["held_out"], scores["held_out_known_scale"]
-    text = _sentence(found, "of held-out images, with the intensity scale that an analysis finds")
-    text += (
-        f" With the known scale, which no analysis has, it is {known['accuracy']:.3f}; by diameter "
+    text = (
+        f"With the known scale, which no analysis has, it is {known['accuracy']:.3f}; by diameter "
         f"alone {found['accuracy_by_diameter']:.3f}"
     )
-    if clusters_per_image >= MIN_CLUSTERS:
+    if scores["scale"]["clusters_per_image"] >= MIN_CLUSTERS:
         mixtures = scores["held_out_mixtures"]
         text += f"; in mixtures made of these clusters {mixtures['accuracy']:.3f}"
     return f"{text}."

@@ -138,6 +138,28 @@ def kept_order(
     return rows[np.lexsort((rank, at, groups))]
 
 
+def position_to_show(selected: np.ndarray, first: int, past: int) -> int | None:
+    """Return the selected row to scroll to: one in sight, else the first one.
+
+    Parameters
+    ----------
+    selected : ndarray of bool, shape (n_rows,)
+        Which rows are selected, in their order.
+    first, past : int
+        The rows in sight, those at the edges in part.
+
+    Returns
+    -------
+    int or None
+        None without a selection.
+    """
+    positions = np.flatnonzero(selected)
+    visible = positions[(positions >= first) & (positions < past)]
+    if len(visible):
+        return int(visible[len(visible) // 2])  # of several, one that is wholly in sight
+    return int(positions[0]) if len(positions) else None
+
+
 def after_click(
     chosen: np.ndarray, at: int, anchor: int | None, extend: bool = False, add: bool = False
 ) -> np.ndarray:

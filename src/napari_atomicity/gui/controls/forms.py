@@ -193,6 +193,14 @@ def wrapped_label(
     return label
 
 
+def keep_room(*widgets: QWidget) -> None:
+    """Keep the room of widgets while they are hidden, so that others stay where they are."""
+    for widget in widgets:
+        policy = widget.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        widget.setSizePolicy(policy)
+
+
 def selectable_label(
     accessible_name: str = "", *, plain: bool = False, bold: bool = False
 ) -> QLabel:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
@@ -111,13 +112,16 @@ class Plots(Dock):
             combo.currentIndexChanged.connect(self._on_choice)
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip(
-            "Save the plot: a picture (PNG), a drawing (SVG) or its data (CSV)."
+            "Save the plot: a picture (PNG), a drawing (SVG, PDF) or its data (CSV)."
         )
         self.save_button.clicked.connect(self.save)
         tools = QHBoxLayout()
         tools.addWidget(self.scope_combo, 1)
         tools.addWidget(self.order_combo, 1)
         tools.addWidget(self.save_button)
+        self._controls = QHBoxLayout()
+        self._controls.addWidget(self.plot_combo, 1)
+        self._controls.addLayout(tools, 1)
 
         self.view = PlotView()
         self._linked = Linked(self.view)
@@ -131,13 +135,19 @@ class Plots(Dock):
 
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.content.setContentsMargins(6, 6, 6, 6)
-        self.content.addWidget(self.plot_combo)
-        self.content.addLayout(tools)
+        self.content.addLayout(self._controls)
         self.content.addWidget(self.message)
         self.content.addWidget(self.view, 1)
         self.content.addWidget(self.note)
         self._show_empty(True)
         self._show_choices()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        """Use one row for the controls where the dock is wide: below the canvas it is low."""
+        wide = event.size().width() > 60 * self.fontMetrics().averageCharWidth()
+        direction = QBoxLayout.Direction
+        self._controls.setDirection(direction.LeftToRight if wide else direction.TopToBottom)
+        super().resizeEvent(event)
 
     # ---- choices
     @property
@@ -214,7 +224,9 @@ class Plots(Dock):
 
     def _take(self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame) -> None:
         """Show data that were computed from this table."""
-        self.message.setText(plot.nothing)
+        here, elsewhere = self._image, len(self.state.table())
+        missing = f"{here} has no clusters: analyse it, or choose {ALL_IMAGES}."
+        self.message.setText(missing if here and elsewhere and not len(table) else plot.nothing)
         # With too few corrections, the plot itself shows their number.
         empty = not len(data) and (plot is not PLOTS["reliability"] or not len(table))
         self._show_empty(empty)

@@ -9,7 +9,6 @@ import pandas as pd
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
-    QApplication,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -26,7 +25,7 @@ from ...io.tables import write_table
 from ..controls.cluster_rows import in_numbers
 from ..controls.settings import settings
 from ..panels.rows_dock import RowsDock
-from ..panels.table_files import FILE_TYPES, choose_table_path, write_in_worker
+from ..panels.table_files import FILE_TYPES, choose_table_path, copy_table, write_in_worker
 from ..table.model import USUAL, ClusterModel, describe_column
 from ..table.view import ClusterView
 from ..tasks import start
@@ -260,20 +259,17 @@ class Table(RowsDock):
         selected = self.view.selected_positions()
         table = self.shown(selected if selected.any() else None)
         if len(table) <= _COPIED_AT_ONCE:
-            self._take_copy(tab_separated(table))
+            copy_table(tab_separated(table), len(table))
             return
         start(
             self.state,
             tab_separated,
             table,
             message="Copying",
-            on_result=self._take_copy,
+            on_result=lambda text: copy_table(text, len(table)),
             key="copy the table",
             owner=self,
         )
-
-    def _take_copy(self, text: str) -> None:
-        QApplication.clipboard().setText(text)
 
     def export(self) -> None:
         """Write the visible rows and columns into a chosen file."""

@@ -28,7 +28,7 @@ from qtpy.QtGui import (
 from qtpy.QtWidgets import QAbstractItemView, QWidget
 
 from ...core.cluster_table import Key
-from ..controls.cluster_rows import after_click
+from ..controls.cluster_rows import after_click, position_to_show
 from .grid import GalleryGrid
 from .keys import position_after_key, shortcut_of
 from .model import GalleryModel
@@ -203,15 +203,12 @@ class GalleryView(QAbstractItemView):
         return QRegion(self.viewport().rect())
 
     def show_selected(self) -> None:
-        """Scroll to a selected tile, unless one is visible."""
-        selected = self.gallery.rows.selected[self.gallery.arrangement.order]
-        positions = np.flatnonzero(selected)
-        if not len(positions):
-            return
+        """Scroll until a selected tile is wholly visible."""
         top = self.verticalOffset()
         first, past = self._grid.visible(top, top + self.viewport().height())
-        if not selected[first:past].any():
-            self.scrollTo(self.gallery.index(int(positions[0])))
+        position = position_to_show(_shown_selection(self), first, past)
+        if position is not None:
+            self.scrollTo(self.gallery.index(position))
 
     # ---- painting
     def waiting(self) -> bool:

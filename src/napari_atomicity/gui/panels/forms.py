@@ -24,7 +24,7 @@ from ...state.window_state import Status, TaskState, WindowState
 from .. import tasks
 from ..controls.connections import follow
 from ..controls.drawing import ProgressBar
-from ..controls.forms import ComboBox, labelled, new_form, spin_box
+from ..controls.forms import ComboBox, keep_room, labelled, new_form, spin_box
 from ..controls.settings import remember
 from ..viewer import calibration
 from ..viewer.binding import Binding
@@ -258,7 +258,7 @@ def add_model_row(form: QFormLayout) -> ModelCombo:
 
 
 class TaskBar(QWidget):
-    """Message, progress bar and Cancel of the running task; empty if none runs."""
+    """Message, progress bar and Cancel of the running task; if none runs, room for them."""
 
     def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -281,6 +281,8 @@ class TaskBar(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.words)
         layout.addLayout(row)
+        self.words.setMinimumHeight(self.fontMetrics().lineSpacing())
+        keep_room(self.words, self.bar, self.cancel_button)
         self.show_status(state.status)
 
     def _cancel(self) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy
 
+from ...core.cluster_table import Key
 from ..controls.connections import follow
+from ..controls.forms import keep_room
 from .dock import Dock
 
 
@@ -36,6 +38,8 @@ class RowsDock(Dock):
         self.message.setWordWrap(True)
         self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.sort_again_button = QPushButton("Sort again")
+        keep_room(self.sort_again_button)
+        self._picked_here: frozenset[Key] = frozenset()
         follow(self, self.state.project_changed, self._on_project)
 
     def _connect_view(self) -> None:
@@ -53,8 +57,10 @@ class RowsDock(Dock):
 
     def refresh_selection(self) -> None:
         self.model.rows.select(self.state.selection)
-        if not self.view.hasFocus():
+        # What is picked in the view is in sight already.
+        if self.state.selection != self._picked_here:
             self.view.show_selected()
+            self._picked_here = frozenset()
         self.view.viewport().update()
         self._show_selection()
 
@@ -70,6 +76,7 @@ class RowsDock(Dock):
             shown = np.zeros(len(self.model.rows), bool)
             shown[self.model.order] = True
             keys |= self.state.selection - self.model.rows.keys_of(shown)
+        self._picked_here = frozenset(keys)
         self.state.select(keys)
 
     def _on_activated(self, row: int) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QMimeData
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
+from ...core.text import pluralise
 from ...io.clipboard import html_table, tab_separated
 from ..tasks import start
 
@@ -25,6 +26,13 @@ def as_mime(ratios: pd.DataFrame) -> QMimeData:
     mime.setText(tab_separated(ratios))
     mime.setHtml(html_table(ratios))
     return mime
+
+
+def copy_table(content: str | QMimeData, n_rows: int) -> None:
+    """Put a table on the clipboard, and show a message."""
+    clipboard = QApplication.clipboard()
+    clipboard.setText(content) if isinstance(content, str) else clipboard.setMimeData(content)
+    show_info(f"Copied: {pluralise(n_rows, 'row')}")
 
 
 def choose_table_path(parent: QWidget, name: str, types: str) -> Path | None:

@@ -144,7 +144,7 @@ class PlotView(Chart):
         self._bare = self._canvas.copy_from_bbox(figure.bbox)
         self._boxes = self._on_screen()
         axes = figure.axes[0]
-        words = [axes.get_title(loc="left"), *(text.get_text() for text in axes.texts)]
+        words = [str(axes.get_label()), *(text.get_text() for text in axes.texts)]
         if len(self._data) <= _MAX_DESCRIBED:
             words += [f"{self._plot.words(row)};" for row in self._data.to_dict("records")]
         self.setAccessibleDescription(" ".join(words).replace("\n", " ").strip(" ;"))
@@ -196,6 +196,16 @@ class PlotView(Chart):
         values = self._data[self._plot.column].to_numpy()
         return np.flatnonzero(values == values[row])
 
+    def _caption_at(self, place: QPointF) -> str:
+        """Return the caption for a place above the axes, if these show only a part of it."""
+        if self._canvas is None:
+            return ""
+        axes, ratio = self._canvas.figure.axes[0], self.devicePixelRatioF()
+        above = place.y() * ratio < self._canvas.figure.bbox.height - axes.bbox.y1
+        caption = str(axes.get_label())
+        shown = axes.get_title(loc="left").replace("\n", " ")
+        return caption if above and caption != shown else ""
+
     def _among_axes(self, place: QPointF) -> bool:
         assert self._canvas is not None
         box, ratio = self._canvas.figure.axes[0].bbox, self.devicePixelRatioF()
@@ -242,5 +252,5 @@ class PlotView(Chart):
     def text_at(self, place: QPointF) -> str:
         rows = self.rows_at(place)
         if self._plot is None or not len(rows):
-            return ""
+            return self._caption_at(place)
         return "\n".join(map(self._plot.words, self._data.iloc[rows[:8]].to_dict("records")))

@@ -13,6 +13,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from ...core import cluster_table as tables
 from ...core import palette
 from ...core.filtering import matching_rows as rows_of_line
+from ...io.clipboard import DECIMALS
 from ...state.window_state import WindowState
 from ..controls.cluster_rows import SelectableRows, kept_order, label_order
 from ..controls.glyphs import glyph_icon
@@ -32,7 +33,6 @@ USUAL = (
 """Columns that are shown by default."""
 
 _LABELS = ("label", "label_predicted", "label_corrected")
-_DECIMALS = {"y_px": 1, "x_px": 1, "y_nm": 2, "x_nm": 2, "n_atoms": 1}
 _RIGHT = int(Qt.AlignmentFlag.AlignRight.value | Qt.AlignmentFlag.AlignVCenter.value)
 
 
@@ -94,8 +94,8 @@ def format_cell(value: Any, column: str) -> str:
     if isinstance(value, float | np.floating):
         if np.isnan(value):
             return ""
-        if column in _DECIMALS:
-            return f"{value:.{_DECIMALS[column]}f}"
+        if column in DECIMALS:
+            return f"{value:.{DECIMALS[column]}f}"
         return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"

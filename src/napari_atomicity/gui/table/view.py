@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..controls.cluster_rows import after_click
+from ..controls.cluster_rows import after_click, position_to_show
 from .model import ClusterModel
 
 _SHIFT, _CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
@@ -160,13 +160,10 @@ class ClusterView(QTableView):
                 self._click(here, bool(event.modifiers() & _SHIFT), False)
 
     def show_selected(self) -> None:
-        """Scroll to a selected row, unless one is in sight."""
+        """Scroll until a selected row is wholly visible."""
         selected = self.selected_positions()
-        positions = np.flatnonzero(selected)
-        if not len(positions):
-            return
         first, last = self.rowAt(0), self.rowAt(self.viewport().height() - 1)
-        last = len(selected) - 1 if last < 0 else last
-        if not selected[max(first, 0) : last + 1].any():
-            column = max(self.columnAt(0), 0)
-            self.scrollTo(self.clusters.index(int(positions[0]), column))
+        past = len(selected) if last < 0 else last + 1
+        position = position_to_show(selected, max(first, 0), past)
+        if position is not None:
+            self.scrollTo(self.clusters.index(position, max(self.columnAt(0), 0)))

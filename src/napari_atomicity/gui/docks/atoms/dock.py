@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QApplication, QCheckBox, QHBoxLayout, QMenu, QMessageBox, QPushButton
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QMessageBox, QPushButton
 
 from ....atoms.analysis import AtomAnalysis
 from ....io.tables import write_table
@@ -15,7 +15,7 @@ from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ImageForm
-from ...panels.table_files import FILE_TYPES, choose_table_path, write_in_worker
+from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table, write_in_worker
 from .batch import AtomsOfAll
 from .cluster_links import ClusterLinks
 from .found import FoundPart
@@ -214,7 +214,7 @@ class Atoms(Dock):
                 atoms,
                 self.state.analysis(atoms.image),
                 message="Copying",
-                on_result=QApplication.clipboard().setText,
+                on_result=lambda text: copy_table(text, len(atoms.table)),
                 key="copy atoms",
             )
 

@@ -8,7 +8,6 @@ import pandas as pd
 from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
-    QApplication,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -36,7 +35,7 @@ from ...controls.line_table import table_of
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.table_files import FILE_TYPES, choose_table_path
+from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table
 from ...scatter.linked import HINT, Linked
 from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
@@ -154,7 +153,7 @@ class Dispersion(Dock):
         self.plot_combo.currentIndexChanged.connect(self._on_plot)
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip(
-            "Save the plot: a picture (PNG), a drawing (SVG) or its data (CSV)."
+            "Save the plot: a picture (PNG), a drawing (SVG, PDF) or its data (CSV)."
         )
         self.save_button.clicked.connect(self.save)
         row = QHBoxLayout()
@@ -329,7 +328,8 @@ class Dispersion(Dock):
 
     def copy(self) -> None:
         """Copy the rows that are shown."""
-        QApplication.clipboard().setText(tab_separated(self.shown_rows()))
+        rows = self.shown_rows()
+        copy_table(tab_separated(rows), len(rows))
 
     def export(self) -> None:
         """Write a row per image and one of all images into a chosen file."""

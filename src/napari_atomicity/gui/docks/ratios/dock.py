@@ -9,7 +9,6 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QApplication,
     QCheckBox,
     QFileDialog,
     QFormLayout,
@@ -54,6 +53,7 @@ from ...panels.table_files import (
     REFERENCE_TYPES,
     as_mime,
     choose_table_path,
+    copy_table,
     write_in_worker,
 )
 from ...scatter.view import PlotView
@@ -411,11 +411,11 @@ class Ratios(Dock):
     # ---- out
     def copy(self) -> None:
         """Copy the ratios that are shown, for spreadsheets and documents."""
-        QApplication.clipboard().setMimeData(as_mime(self.shown()))
+        copy_table(as_mime(self.shown()), len(self.shown()))
 
     def copy_latex(self) -> None:
         """Copy the ratios that are shown as a LaTeX table."""
-        QApplication.clipboard().setText(latex_table(self.shown()))
+        copy_table(latex_table(self.shown()), len(self.shown()))
 
     def export_ratios(self) -> None:
         """Write the ratios of every image and of all images into a chosen file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ....core.cluster_table import AGGREGATE, UNKNOWN, format_rows
 from ....core.palette import colour_of, symbol_of
@@ -49,6 +49,9 @@ class Answers(QWidget):
         self._answers: dict[str, QPushButton] = {}
         self.shown = wrapped_label("Shown", plain=True, bold=True)
         self.more = wrapped_label("More", plain=True)
+        # The buttons stay under the mouse, for a cluster with more to say too.
+        self.more.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
+        self.more.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._grid = QGridLayout()
         self._grid.setSpacing(3)
         moves = QHBoxLayout()
@@ -59,7 +62,10 @@ class Answers(QWidget):
             ("next", "Next ▶", "N", "To the next, without an answer for this one (N or →)."),
             ("unlabel", "Take back", "U", "Take the label of the one that is shown back (U)."),
         ):
-            moves.addWidget(self._button(action, 0, words, key, tooltip), 1)
+            moves.addWidget(self._button(action, 0, words, key, tooltip), int(action == "agree"))
+        # It takes the width that the others leave, whatever its label is.
+        fixed = QSizePolicy.Policy.Fixed
+        self.buttons["agree"].setSizePolicy(QSizePolicy.Policy.Ignored, fixed)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         # Buttons first: texts of another height must not move them between answers.
@@ -121,7 +127,6 @@ class Answers(QWidget):
         remark = review.remarks.get(review.key, "")
         self.shown.setText(format_shown(review))
         self.more.setText("\n".join(w for w in (remark, format_more(review)) if w))
-        self.more.setVisible(bool(self.more.text()))
         self.buttons["agree"].setEnabled(bool(review.predicted))
         self.buttons["agree"].setText(f"✓ {review.predicted}" if review.predicted else "Agree")
         self.buttons["unlabel"].setEnabled(bool(review.manual_label))

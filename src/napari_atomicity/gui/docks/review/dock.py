@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from qtpy.QtCore import QEvent, QSignalBlocker, Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QApplication, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QApplication, QHBoxLayout, QPushButton, QScrollArea, QWidget
 
 from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.errors import AtomicityError
@@ -78,6 +79,12 @@ class Review(Dock):
     follows = ("changed", "project_changed", "review_changed", "review_moved")
     delay_ms = 30
 
+    def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(napari_viewer, parent)
+        # The first answers add a chart: a scroll bar that appears would move the buttons.
+        area = self.findChild(QScrollArea)
+        area.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
+
     def build(self) -> None:
         self._noted: tuple[object, Queue | None] = (None, None)
         self.content.setContentsMargins(6, 6, 6, 6)
@@ -88,16 +95,15 @@ class Review(Dock):
         self.bar = self.add(ProgressBar())
         self.bar.setAccessibleName("Reviewed")
         self.answers = self.add(Answers(self.binding))
-        self.pace = self.add(wrapped_label("Pace"))
-        self.chart = self.add(BarChart())
-        self.chart.setAccessibleName("Accuracy of the labels")
-        self.words = self.add(wrapped_label("Accuracy from the answers"))
         self.draw_button = self.add(
             QPushButton("Draw another sample…"),
             "Discard this sample and draw another one with a different seed or number. Labels are "
             "kept.",
         )
         self.draw_button.clicked.connect(self._draw_anew)
+        self.chart = self.add(BarChart())
+        self.chart.setAccessibleName("Accuracy of the labels")
+        self.words = self.add(wrapped_label("Accuracy from the answers"))
         self.editing = self.add(Editing(self.binding))
         self.learning = self.add(Learning(self.binding))
         self.history = EditHistory(self.binding)
@@ -253,9 +259,8 @@ class Review(Dock):
         for widget in (self.bar, self.answers, self.words):
             widget.setVisible(review is not None)
         self._show_accuracy(review)
-        pace = "" if review is None else format_speed(review)
-        self.pace.setText(pace)
-        self.pace.setVisible(bool(pace))
+        self.pace.setText("" if review is None else format_speed(review))
+        self.pace.setVisible(review is not None)
         if review is not None:
             self.bar.setMaximum(max(review.n, 1))
             self.bar.setValue(review.n_done)

@@ -29,6 +29,7 @@ from ....training.request import (
     Source,
     TrainRequest,
 )
+from ....training.score_text import describe_comparisons
 from ... import tasks
 from ...controls.chart import Chart
 from ...controls.connections import follow
@@ -83,12 +84,11 @@ class Train(Dock):
         self.task_bar.cancel_button.setToolTip(
             "Stop the training. You can continue it later from its last epoch."
         )
-        self.curve = self.add(Chart(lines=14))
+        self.curve = self.add(Chart(lines=10))
         self.curve.setAccessibleName("Learning curve")
         self.curve.setToolTip(
-            "Accuracy of the network on held-out images. For your own images, the intensity scale "
-            "is known from the labels here; the result below is with the scale that an analysis "
-            "finds."
+            "Loss of the network on training and on held-out images. The accuracy of the model is "
+            "measured when it is complete."
         )
         self.curve.hide()
         self.result = self.add(selectable_label("Result of the training"))
@@ -354,6 +354,7 @@ class Train(Dock):
         self.card = card
         self._show_curve(card.training["history"], card.training["epochs"])
         self.result.setText(summary(card))
+        self.result.setToolTip(describe_comparisons(card))
         self.result.show()
         model_folder.changed.emit()
         self.binding.projects.keep_model(self._made)

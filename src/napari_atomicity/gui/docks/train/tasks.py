@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ....core.model_card import ModelCard
-from ....core.progress import Progress, Stop
+from ....core.progress import Progress, Stop, with_time_left
 from ....models.files import user_folder
 from ....training.request import TrainRequest
 from ....training.score_text import describe_accuracy
@@ -30,7 +30,7 @@ def train_model(
     from ....training.run import train
 
     tasks.cap_torch_threads()
-    return train(request, progress, stop, on_epoch)
+    return train(request, with_time_left(progress), stop, on_epoch)
 
 
 def summary(card: ModelCard) -> str:
