@@ -375,7 +375,7 @@ def test_what_was_done_without_a_project_is_not_lost(
 
     analyse = Analyse(viewer)
     viewer.window.add_dock_widget(analyse, name="Analyse")
-    viewer.open(str(morning / "a.tif"))
+    viewer.open(str(morning / "a.tif"), plugin="napari-atomicity")
     settle(viewer)
     qtbot.mouseClick(analyse.button, LEFT)
     settle(viewer)
@@ -442,7 +442,7 @@ def test_a_person_who_closes_the_window_is_asked_first(
 ):
     state, projects = browse.state, browse.projects
     assert projects.may_close()
-    viewer.open(str(morning / "a.tif"))
+    viewer.open(str(morning / "a.tif"), plugin="napari-atomicity")
     image = binding_of(viewer).ensure_image(viewer.layers[0])
     state.clusters.set_analysis(made_up(6, image))
     assert projects.may_close()  # that can be had again
