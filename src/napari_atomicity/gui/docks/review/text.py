@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ....core.progress import format_duration
 from ....state.review_orders import ORDERS
 from ....state.reviewing import Reviewing
 from ....statistics.stratified_accuracy import Accuracy, Share
@@ -24,14 +25,6 @@ def format_speed(review: Reviewing) -> str:
     if review.n_skipped:
         words.append(f"{review.n_skipped} skipped")
     return "; ".join(words)
-
-
-def format_duration(seconds: float) -> str:
-    """Format a duration, as in ``40 s``, ``12 min``, ``1 h 5 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def format_share(share: Share) -> str:
