@@ -84,7 +84,7 @@ _AFTER_PROBABILITIES = (
         "ood_score",
         "float64",
         "",
-        "distance from the training data in the embedding, relative to the limit of the model: "
+        "OOD score: distance from the training data in the embedding, relative to the limit of the model: "
         "above 1 is out of distribution",
     ),
     Column("umap_1", "float64", "", "first coordinate in the map of the embedding"),

@@ -268,7 +268,7 @@ def format_tooltip(row: pd.Series) -> str:
     if row["label_corrected"] and row["label_predicted"]:
         lines.append(f"predicted: {row['label_predicted']} {row['confidence']:.2f}")
     if "|" in str(row["prediction_set"]):
-        lines.append(f"possible: {str(row['prediction_set']).replace('|', ', ')}")
+        lines.append(f"prediction set: {str(row['prediction_set']).replace('|', ', ')}")
     if np.isfinite(row["diameter_nm"]):
         lines.append(f"{row['diameter_nm']:.2f} nm" + (f", {count}" if count else ""))
     lines += [otherwise] if otherwise else []
