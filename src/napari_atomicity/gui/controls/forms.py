@@ -65,6 +65,8 @@ def folded(*contents: QWidget | QLayout) -> QCollapsible:
             else:
                 inside.addLayout(content)
     settings.addWidget(inner)
+    # Hidden, so that Tab does not go there.
+    settings.toggled.connect(settings.content().setVisible)
     settings.collapse(animate=False)
     return settings
 

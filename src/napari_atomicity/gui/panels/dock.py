@@ -8,10 +8,11 @@ from weakref import WeakMethod
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError
 from .. import tasks
+from ..controls.focus import hide_focus, set_reading_order, show_focus
 from ..controls.forms import in_scroll_area
 from ..controls.refresher import FollowingWidget
 from ..viewer.binding import binding_of
@@ -48,6 +49,15 @@ class Dock(FollowingWidget):
             if not any(self.content.stretch(i) for i in range(self.content.count())):
                 self.content.addStretch(1)
             in_scroll_area(content, self)
+        set_reading_order(self)
+        QApplication.instance().focusChanged.connect(self._on_focus)
+
+    def _on_focus(self, before: QWidget | None, now: QWidget | None) -> None:
+        """Show which of the controls has the focus."""
+        if before is not None and self.isAncestorOf(before):
+            hide_focus(before)
+        if now is not None and self.isAncestorOf(now):
+            show_focus(now)
 
     def build(self) -> None:
         """Create the content from top to bottom, with `add`, `add_button` and the like."""

@@ -24,7 +24,7 @@ ROW_LINES = 5.3
 """Height of a row in lines of text: four lines, and a bar of the classes."""
 _THUMBNAIL_LINES = 4
 _MARGIN_X, _MARGIN_Y = 4, 3
-_WRAPPED = Qt.TextFlag.TextWordWrap.value | Qt.TextFlag.TextWrapAnywhere.value
+_WRAPPED = Qt.TextFlag.TextWordWrap.value
 _FAILED = QColor("#d55e00")
 
 
