@@ -12,9 +12,11 @@ from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QVBoxLayout, QWidg
 
 from ...core.errors import AtomicityError
 from .. import tasks
+from ..controls.connections import follow_event
 from ..controls.focus import hide_focus, set_reading_order, show_focus
 from ..controls.forms import in_scroll_area
 from ..controls.refresher import FollowingWidget
+from ..controls.style import style_of
 from ..viewer.binding import binding_of
 from .forms import TaskBar, busy
 
@@ -42,6 +44,8 @@ class Dock(FollowingWidget):
         self.state = self.binding.state
         self.task_bar: TaskBar | None = None
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
+        self._apply_theme()
+        follow_event(self, self.binding.viewer.events.theme, self._apply_theme)
         content = QWidget() if self.scrolls else self
         self.content = QVBoxLayout(content)
         self.build()
@@ -51,6 +55,9 @@ class Dock(FollowingWidget):
             in_scroll_area(content, self)
         set_reading_order(self)
         QApplication.instance().focusChanged.connect(self._on_focus)
+
+    def _apply_theme(self, *_: object) -> None:
+        self.setStyleSheet(style_of(self.binding.viewer.theme))
 
     def _on_focus(self, before: QWidget | None, now: QWidget | None) -> None:
         """Show which of the controls has the focus."""
