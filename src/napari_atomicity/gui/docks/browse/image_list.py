@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRect, QRectF, QSize, Qt
@@ -249,7 +250,8 @@ class ImageDelegate(QStyledItemDelegate):
         line, error = metrics.height(), index.data(ERROR)
         height = round(ROW_LINES * line)
         if error:
-            box = QRect(0, 0, option.widget.viewport().width() - 2 * _MARGIN_X, 100 * line)
+            view: Any = option.widget
+            box = QRect(0, 0, view.viewport().width() - 2 * _MARGIN_X, 100 * line)
             text = metrics.boundingRect(box, _WRAPPED, error)
             height = max(height, line + text.height() + 3 * _MARGIN_Y)
         return QSize(16 * line, height)
