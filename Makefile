@@ -39,6 +39,8 @@ lint: setup ## Style, docstrings, types, import contracts, manifest
 
 model: setup ## Train the shipped models on simulated images (about an hour)
 	$(BIN)/python -m napari_atomicity.training.shipped
+	$(BIN)/python -m napari_atomicity.training.apparent_size
+	$(BIN)/python -m napari_atomicity.training.lone_atoms
 
 accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
 	$(BIN)/python docs/make_accuracy.py

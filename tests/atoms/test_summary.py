@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.atoms.analysis import AtomAnalysis
+from napari_atomicity.atoms.dispersion import DispersionSettings, compute_image_dispersion
 from napari_atomicity.atoms.marks import ImageAtoms, Mark
 from napari_atomicity.atoms.species import Species
 from napari_atomicity.atoms.summary import summary
@@ -51,7 +52,11 @@ def test_figures_of_isolated_atoms_a_dimer_and_one_in_the_vacuum():
     assert (found.n_atoms, found.n_by_person, found.n_uncertain) == (6, 1, 1)
     assert found.area_nm2 == pytest.approx(40 * 50 * PIXEL_NM**2)
     assert found.n_off_support == 1
-    assert found.density_per_nm2 == pytest.approx(5 / 5.0)
+    assert found.counted_density_per_nm2 == pytest.approx(5 / 5.0)
+    # The density of `dispersion` is that of the same candidates and the same support.
+    statistics = compute_image_dispersion(atoms, DispersionSettings(simulations=1)).dispersion
+    assert found.density_per_nm2 == pytest.approx(statistics.density.value)
+    assert found.density_per_nm2 != pytest.approx(found.counted_density_per_nm2)
     assert found.kinds.set_index("kind")["atoms"].to_dict() == {
         "isolated": 4, "dimer": 2, "multimer": 0, "cluster": 0,
     }  # fmt: skip

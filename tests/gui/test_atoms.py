@@ -222,7 +222,9 @@ def test_one_click_finds_the_atoms_and_says_what_they_are_worth(dock, book, find
 def test_the_figures_are_of_the_support(found):
     inside = found.state.atoms.table("field")
     on = int((inside["x_px"] < 189.5).sum())
-    assert found.found.found.density_per_nm2 == pytest.approx(on / (190 * 200 * PIXEL_NM**2))
+    assert found.found.found.counted_density_per_nm2 == pytest.approx(
+        on / (190 * 200 * PIXEL_NM**2)
+    )
     assert "0.80 nm (median)" in found.found.words.text()
     bars = {bar.label: bar for bar in found.found.kinds.bars}
     assert bars["isolated"].text.startswith(f"{len(LONE)} (")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,6 +23,7 @@ from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
+from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.workbench import open_workbench
@@ -69,7 +71,7 @@ def opened(browse, viewer, morning, qtbot, settle, monkeypatch):
 
 def row_words(dock) -> dict[str, str]:
     updated(dock)
-    return {row.name: row.words for row in dock.model.rows}
+    return {row.name: row.words.partition(", model")[0] for row in dock.model.rows}
 
 
 def click_row(dock, row: int) -> None:
@@ -360,18 +362,86 @@ def test_a_second_window_says_that_it_is_one(
     settle(second)
 
 
-def test_images_are_dropped_into_a_project(opened, tmp_path, viewer, qtbot, settle):
+@pytest.fixture
+def afternoon(tmp_path):
+    """Another folder of images; one of them has the name of one of the first folder."""
     more = tmp_path / "afternoon"
     more.mkdir()
     write(more / "a.tif", 7)
     write(more / "z.tif", 8)
+    return more
+
+
+def drop(dock, path) -> None:
     mime = QMimeData()
-    mime.setUrls([QUrl.fromLocalFile(str(more))])
+    mime.setUrls([QUrl.fromLocalFile(str(path))])
     how = (Qt.DropAction.CopyAction, mime, LEFT, Qt.KeyboardModifier.NoModifier)
     enter = QDragEnterEvent(QPoint(5, 5), *how)
-    QApplication.sendEvent(opened, enter)
+    QApplication.sendEvent(dock, enter)
     assert enter.isAccepted()
-    QApplication.sendEvent(opened, QDropEvent(QPointF(5, 5), *how))
+    QApplication.sendEvent(dock, QDropEvent(QPointF(5, 5), *how))
+
+
+def answer(monkeypatch, text: str) -> list[str]:
+    """Click the button of this text in each question; return the texts of the questions."""
+    asked = []
+
+    def click(box):
+        asked.append(box.text())
+        next(b for b in box.buttons() if b.text().replace("&", "") == text).click()
+
+    monkeypatch.setattr(QMessageBox, "exec", click)
+    return asked
+
+
+def test_a_dropped_folder_with_a_project_of_its_own_can_be_opened(
+    opened, afternoon, viewer, qtbot, settle, monkeypatch
+):
+    Project(afternoon / "afternoon.atomicity").close()
+    asked = answer(monkeypatch, "Open folder")
+    before = opened.state.project.path
+    drop(opened, afternoon)
+    qtbot.waitUntil(lambda: opened.state.images == ["a.tif", "z.tif"], timeout=10_000)
+    settle(viewer)
+    assert opened.state.project.path == afternoon / "afternoon.atomicity"
+    assert len(asked) == 1 and "its own project" in asked[0]
+    left = Project(before)
+    assert left.names == ["a.tif", "b.tif", "broken.tif", "c.tif"]
+    left.close()
+
+
+def test_nothing_happens_to_a_dropped_folder_if_cancelled(opened, afternoon, monkeypatch):
+    answer(monkeypatch, "Cancel")
+    drop(opened, afternoon)
+    assert len(opened.state.images) == 4 and not running(opened.state, "add images")
+
+
+def test_copies_of_images_are_not_added(
+    opened, morning, afternoon, viewer, qtbot, settle, monkeypatch
+):
+    shutil.copy(morning / "b.tif", afternoon / "copy.tif")
+    answer(monkeypatch, "Add images")
+    drop(opened, afternoon)
+    qtbot.waitUntil(lambda: len(opened.state.images) == 6, timeout=10_000)
+    settle(viewer)
+    assert "copy.tif" not in opened.state.images
+
+
+def test_a_folder_is_opened_in_the_viewer_that_was_asked(
+    make_napari_viewer, morning, model, qtbot, settle
+):
+    first, second = make_napari_viewer(), make_napari_viewer()
+    first.open(str(morning), plugin="napari-atomicity")
+    qtbot.waitUntil(lambda: binding_of(first).state.project is not None, timeout=20_000)
+    settle(first)
+    assert not len(second.layers)
+    binding_of(first).projects.leave()
+    settle(first)
+
+
+def test_images_are_dropped_into_a_project(opened, afternoon, viewer, qtbot, settle, monkeypatch):
+    answer(monkeypatch, "Add images")
+    drop(opened, afternoon)
     qtbot.waitUntil(lambda: len(opened.state.images) == 6, timeout=10_000)
     settle(viewer)
     assert opened.state.images[-2:] == ["a.tif [1]", "z.tif"]

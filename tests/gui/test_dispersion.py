@@ -17,6 +17,7 @@ from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.gui.docks.atoms.dock import Atoms
 from napari_atomicity.gui.docks.dispersion import dock as docks
 from napari_atomicity.gui.docks.dispersion.dock import Dispersion
 from napari_atomicity.gui.docks.dispersion.figures import figures, verdict
@@ -277,6 +278,22 @@ def test_every_plot_is_drawn_of_an_image_and_of_a_pool(dock, settled, show):
             assert dock.view.figure is not None
     show("quadrats")
     assert "Quadrats are available for single images" in dock.view.accessibleDescription()
+
+
+def test_the_density_is_that_of_the_dock_atoms_and_of_the_table(viewer, dock, state, qtbot):
+    atoms = Atoms(viewer)
+    qtbot.addWidget(atoms)
+    with qtbot.waitExposed(atoms):
+        atoms.show()
+    qtbot.waitUntil(lambda: "per nm²" in atoms.found.words.text())
+    shown = {line[0]: line[1] for line in dock.model.lines}
+    words = atoms.found.words.text()
+    row = dock.shown_rows().iloc[0]
+    assert words.startswith(f"{row['density_per_nm2']:.3g} atoms per nm²")
+    assert f"{row['density_counted_per_nm2']:.3g} counted" in words
+    assert shown["Density"] == f"{row['density_per_nm2']:.3g} /nm²"
+    assert shown["Density, counted"] == f"{row['density_counted_per_nm2']:.3g} /nm²"
+    assert row["density_per_nm2"] < 0.9 * row["density_counted_per_nm2"]
 
 
 def test_what_is_missed_stands_below_the_density(dock, state, settled):

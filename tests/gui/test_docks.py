@@ -15,9 +15,14 @@ from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.docks.detect import Detect
+from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.docks.ratios.table import summary
+from napari_atomicity.gui.docks.table import Table
+from napari_atomicity.gui.panels.forms import ModelCombo
 from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.state.window_state import TaskState
@@ -79,41 +84,35 @@ def test_analyse_averages_if_asked_and_so_are_maps_of_another_class(
     assert model.averaged == [True]
 
 
-def test_classify_averages_as_the_image_was_until_a_person_says_otherwise(
-    analysed, viewer, dock, qtbot, settle
-):
-    state, classify = analysed.state, dock(Classify)
-    known, box = state.analysis("field"), classify.symmetries
-    averaged = {**known.parameters, "symmetries": True}
-    for name, parameters in (("averaged", averaged), ("only found", {})):
-        micrograph = replace(known.micrograph, name=name)
-        table = known.table.assign(image=name)
-        state.add_image(micrograph)
-        state.clusters.set_analysis(
-            replace(known, micrograph=micrograph, table=table, parameters=parameters)
-        )
-    # an image whose clusters are not classified says nothing
-    for image, checked in (
-        ("averaged", True),
-        ("field", False),
-        ("only found", False),
-        ("averaged", True),
-        ("only found", True),
-        ("averaged", True),
-    ):
-        state.current = image
-        QApplication.processEvents()
-        assert box.isChecked() == checked
-    box.setChecked(False)
-    state.clusters.relabel([("averaged", 1)], "Pt19")
+def test_docks_have_one_set_of_settings(viewer, dock, monkeypatch, model):
+    monkeypatch.setattr(
+        ModelCombo, "available", lambda _: [("pt-dual", "the usual"), ("trained-1", "another")]
+    )
+    analyse, browse, classify, detect = dock(Analyse), dock(Browse), dock(Classify), dock(Detect)
+    analyse.models.setCurrentIndex(analyse.models.findData("trained-1"))
+    for other in (browse, classify):
+        assert other.models.model == "trained-1"
+    classify.device.setCurrentIndex(classify.device.findData("cpu"))
+    classify.symmetries.setChecked(True)
+    detect.detection.controls["threshold"].setValue(4.5)
+    for form in (analyse.form, browse.form):
+        found = form.settings()
+        assert (found.device, found.symmetries, found.detection.threshold) == ("cpu", True, 4.5)
+    browse.form.controls["split_touching"].setChecked(False)
+    assert not detect.detection.settings().split_touching
+    assert dock(Live).form.settings().detection == detect.detection.settings()
+
+
+def test_canvas_browse_and_table_say_which_model_made_the_labels(analysed, viewer, dock, model):
+    browse, table = dock(Browse), dock(Table)
     QApplication.processEvents()
-    assert not box.isChecked()  # the network has said nothing new
-    qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
-    settle(viewer)
-    assert not state.analysis("averaged").symmetries
-    state.history.undo()
-    QApplication.processEvents()
-    assert state.analysis("averaged").symmetries and box.isChecked()
+    name = model.card.model_id
+    assert name in compat.text_overlay(viewer).text
+    assert name in row_of(analysed.state, None, "field").words
+    column = list(table.model.columns).index("model_id")
+    assert not table.view.isColumnHidden(column)
+    assert table.model.index(0, column).data() == name
+    browse.close()
 
 
 def test_one_press_of_the_button_does_everything(analysed, viewer):

@@ -12,6 +12,7 @@ import tifffile
 from brightness import PIXEL_NM, blobs
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QMessageBox
 
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
 from napari_atomicity.gui.docks.live.history import MAX_ROWS, LiveHistory
@@ -19,6 +20,7 @@ from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline import watch
 from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.project import Project
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -293,6 +295,55 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(
     )
     stop(dock, qtbot)
     settle(viewer)  # the image itself may still be on its way to the canvas
+
+
+@pytest.fixture
+def other(viewer, tmp_path, qtbot, settle):
+    """The open project, which is that of another folder."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    write(folder / "old.tif", seed=5)
+    binding = binding_of(viewer)
+    binding.projects.open(folder)
+    qtbot.waitUntil(lambda: binding.state.project is not None, timeout=20_000)
+    settle(viewer)
+    return binding.state.project.path
+
+
+@pytest.mark.parametrize("answer", ["Project of session", "Add to other", "Cancel"])
+def test_the_project_of_another_folder_is_not_written_without_a_question(
+    dock, viewer, folder, other, qtbot, settle, monkeypatch, answer
+):
+    def click(box):
+        next(b for b in box.buttons() if b.text().replace("&", "") == answer).click()
+
+    monkeypatch.setattr(QMessageBox, "exec", click)
+    write(folder / "new.tif")
+    press(dock)
+    if answer == "Cancel":
+        assert dock.watching is None
+    else:
+        state = binding_of(viewer).state
+        qtbot.waitUntil(lambda: state.analysis("new.tif") is not None, timeout=20_000)
+        settle(viewer)
+        assert (state.project.path == other) == (answer == "Add to other")
+        stop(dock, qtbot)
+    binding_of(viewer).projects.leave()
+    project = Project(other)
+    assert ("new.tif" in project.names) == (answer == "Add to other")
+    project.close()
+
+
+def test_a_project_that_is_opened_meanwhile_gets_nothing(
+    dock, viewer, folder, qtbot, settle, request
+):
+    press(dock)
+    qtbot.waitUntil(lambda: "Waiting" in dock.status_label.text())
+    request.getfixturevalue("other")
+    write(folder / "new.tif")
+    qtbot.waitUntil(lambda: "of another folder" in dock.left_out.text(), timeout=20_000)
+    assert binding_of(viewer).state.images == ["old.tif"]
+    stop(dock, qtbot)
 
 
 def test_a_long_history_is_thinned():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,12 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_atomicity.gui.docks.analyse import summary
+from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.gui.docks.movie import dock as module
 from napari_atomicity.gui.docks.movie.curves import counts_over_time, curves_of
 from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, NOT_TRACKED, Movie
+from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layer_data import layer_data
@@ -116,6 +120,31 @@ def test_one_click_from_clusters_to_tracks(tracked, viewer, analysed):
     assert len(layer.data) == (expected.table["track_id"] >= 0).sum()
     np.testing.assert_allclose(layer.scale, [1, PIXEL_NM, PIXEL_NM])
     assert not running(dock.state)
+
+
+def test_ratios_count_tracks_and_browse_says_how_many_clusters(
+    dock, viewer, stack, qtbot, settle, analysed
+):
+    ratios = Ratios(viewer)
+    qtbot.addWidget(ratios)
+    with qtbot.waitExposed(ratios):
+        ratios.show()
+    qtbot.waitUntil(lambda: "no intervals" in ratios.note.text())
+    assert "track them" in ratios.warning.text()
+    assert all(math.isnan(bar.low) for bar in ratios.chart.bars)
+    QTest.mouseClick(dock.button, LEFT)
+    settle(viewer)
+    qtbot.waitUntil(lambda: "tracks counted, 95 % intervals" in ratios.note.text())
+    assert not ratios.warning.isVisible()
+    now = stack.state.analysis("movie")
+    tracks = analyse_movie(now)
+    assert ratios.shown()["count"].sum() <= len(tracks.tracks)
+    pd.testing.assert_frame_equal(
+        ratios.shown(), now.ratios(scope="movie", classes=stack.state.classes())
+    )
+    found = f"{len(tracks.tracks)} clusters in 10 frames"
+    assert row_of(stack.state, None, "movie").words.startswith(found)
+    assert summary(stack.state, "movie").startswith(found)
 
 
 def test_undo_takes_tracks_and_their_layer_away(tracked, viewer, qtbot, settle):

@@ -27,6 +27,7 @@ from napari_atomicity.io.clipboard import html_table, latex_table
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.state.export import Choices, export
 from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER
 from napari_atomicity.statistics.ratios import COLUMNS, class_ratios
 from napari_atomicity.statistics.reference import compare
@@ -94,6 +95,19 @@ def test_corrections_count_at_once_and_undo_counts_back(dock, state, qtbot):
     for _ in range(2):
         state.history.undo()
     qtbot.waitUntil(lambda: counts(dock) == dict.fromkeys(CLASSES, 8))
+
+
+def test_an_export_counts_unknown_clusters_as_the_window_does(dock, state, qtbot, tmp_path):
+    analysis = state.analysis("field")
+    table = analysis.table.assign(touches_border=analysis.table["cluster_id"] == 11)
+    state.clusters.set_analysis(replace(analysis, table=table))
+    state.clusters.relabel([("field", i) for i in (1, 6, 11)], "unknown")
+    qtbot.waitUntil(lambda: counts(dock).get("unknown") == 2)
+    assert "2 unknown" in dock.note.text()
+    export(state, tmp_path, Choices(False, False, False, False))
+    ratios = read_table(tmp_path / "ratios.csv")
+    ratios = ratios[ratios["scope"] == "field"]
+    assert dict(zip(ratios["class"], ratios["count"], strict=True)) == counts(dock)
 
 
 def test_a_burst_of_changes_is_counted_once(dock, state, qtbot, monkeypatch):

@@ -24,6 +24,7 @@ from napari_atomicity.io.tables import (
     write_clusters,
     write_ratios,
 )
+from napari_atomicity.statistics.ratios import COLUMNS as RATIO_COLUMNS
 from napari_atomicity.statistics.ratios import class_ratios
 
 CLASSES = ["Pt19", "Pt41"]
@@ -51,6 +52,20 @@ def test_a_cluster_table_comes_back_as_it_was(tmp_path, suffix):
     assert list(read_table(path).columns) == list(columns(CLASSES))
     # A spreadsheet keeps 15 to 17 digits, the other two all bits.
     pd.testing.assert_frame_equal(read_clusters(path), table, check_exact=suffix != "xlsx")
+
+
+def test_a_workbook_says_what_its_columns_are_with_sensible_digits(tmp_path):
+    table = cluster_table().assign(diameter_nm=[1.23456789, 1.5, 2.0, 1.1, 1.7])
+    book = load_workbook(write_clusters(table, tmp_path / "clusters.xlsx"))
+    assert book.sheetnames == ["atomicity", "columns"]
+    about = {row[0].value: (row[1].value, row[2].value) for row in book["columns"]}
+    names = [cell.value for cell in book["atomicity"][1]]
+    assert list(about)[1:] == names  # every column, after the head
+    assert about["diameter_nm"][0] == "nm" and all(text for _, text in about.values())
+    cell = book["atomicity"].cell(2, names.index("diameter_nm") + 1)
+    assert cell.number_format == "0.000" and cell.value == 1.23456789
+    ratios = load_workbook(write_ratios(class_ratios(table), tmp_path / "ratios.xlsx"))
+    assert [row[0].value for row in ratios["columns"]][1:] == RATIO_COLUMNS
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])

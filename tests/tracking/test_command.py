@@ -67,6 +67,10 @@ def test_a_stack_gets_its_tables(folder, tmp_path):
     assert len(pd.read_csv(out / "drift.csv")) == 8
     record = json.loads((out / "run.json").read_text())
     assert {"tracks.csv", "movies.json"} <= {path.rsplit("/")[-1] for path in record["outputs"]}
+    ratios = pd.read_csv(out / "ratios.csv")
+    ratios = ratios[(ratios["scope"] == "stack.tif") & ratios["fraction"].notna()]
+    assert 0 < ratios["count"].sum() <= tracks["track_id"].nunique()
+    assert ratios["time_fraction"].sum() == pytest.approx(1)
     # another run, of single images only, leaves no tables of movies behind
     analyse_images([folder / "one.tif"], out)
     assert not any((out / name).exists() for name in FILES)

@@ -32,6 +32,7 @@ from . import support
 from .analysis import with_neighbours
 from .completeness import Completeness, with_completeness
 from .marks import ImageAtoms
+from .summary import candidate_recall
 from .table import concat_atom_tables, empty_table
 
 
@@ -229,7 +230,7 @@ def _frame_dispersion(
         atoms.pixel_size_nm,
         candidates_nm=_positions(probable),
         candidate_probabilities=probable["confidence"].to_numpy(float),
-        candidate_recall=_candidate_recall(atoms),
+        candidate_recall=candidate_recall(atoms),
         group_distance_nm=atoms.group_distance_nm,
         simulations=settings.simulations,
         seed=_derive_seed(settings.seed, atoms.image, index),
@@ -352,21 +353,6 @@ def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.
         support.edit_mask(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
         for frame in micrograph.frames()
     ]
-
-
-def _candidate_recall(atoms: ImageAtoms) -> float:
-    """Return the share of all atoms that are among `ImageAtoms.probabilities`.
-
-    It is the recall of the model's candidates, increased by the atoms that annotators added.
-    """
-    if atoms.analysis is None:
-        return 1.0
-    known, recall = atoms.probabilities, atoms.analysis.candidate_recall
-    of_model = known["atom_id"].isin(atoms.analysis.candidates["atom_id"]).to_numpy()
-    p = known["confidence"].to_numpy(float)
-    if not p[of_model].sum() > 0:
-        return recall
-    return float(min(1.0, recall * p.sum() / p[of_model].sum()))
 
 
 def _positions(table: pd.DataFrame) -> np.ndarray:

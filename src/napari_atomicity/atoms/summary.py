@@ -22,9 +22,12 @@ class Summary:
     n_atoms, n_by_person, n_uncertain : int
         Number of all atoms, of annotated ones, and of uncertain ones.
     area_nm2 : float
-        Area of the support of all frames; NaN if it is unknown.
+        Area of the support of all frames with contrast; NaN if it is unknown.
     n_off_support : int
         Number of atoms outside the support, which are excluded from densities.
+    n_expected : float
+        Expected number of atoms on the support: the sum of the probabilities of all candidates,
+        corrected for atoms that are no candidates; NaN without support.
     kinds : pandas.DataFrame
         As `groups.kinds`: a row for isolated, dimer, multimer and cluster.
     sizes : pandas.DataFrame
@@ -39,13 +42,19 @@ class Summary:
     n_uncertain: int
     area_nm2: float
     n_off_support: int
+    n_expected: float
     kinds: pd.DataFrame
     sizes: pd.DataFrame
     nearest_nm: float
 
     @property
     def density_per_nm2(self) -> float:
-        """Atoms on the support per nm² of it, as counted; NaN without support."""
+        """Expected atoms per nm² of support, as in `statistics.dispersion`; NaN without support."""
+        return self.n_expected / self.area_nm2 if self.area_nm2 > 0 else float("nan")
+
+    @property
+    def counted_density_per_nm2(self) -> float:
+        """Atoms above the threshold per nm² of support; NaN without support."""
         on_support = self.n_atoms - self.n_off_support
         return on_support / self.area_nm2 if self.area_nm2 > 0 else float("nan")
 
@@ -55,10 +64,16 @@ def summary(atoms: ImageAtoms) -> Summary:
     table, support = atoms.table, atoms.support
     # groups are numbered through all frames
     group_size = groups.sizes(table["group_id"].to_numpy())
-    area, off = float("nan"), 0
+    area, off, expected = float("nan"), 0, float("nan")
     if support is not None:
-        area = float(support.sum()) * atoms.pixel_size_nm**2
+        flat = () if atoms.analysis is None else atoms.analysis.flat_frames
+        masks = np.delete(support if support.ndim == 3 else support[None], list(flat), axis=0)
+        area = float(masks.sum()) * atoms.pixel_size_nm**2
         off = int((~_is_on_support(support, table, atoms.pixel_size_nm)).sum())
+        probable = atoms.probabilities
+        on = _is_on_support(support, probable, atoms.pixel_size_nm)
+        on &= ~probable["frame"].isin(flat).to_numpy()
+        expected = float(probable["confidence"].fillna(1.0)[on].sum()) / candidate_recall(atoms)
     neighbours = table["nearest_neighbour_nm"].dropna()
     return Summary(
         len(table),
@@ -66,10 +81,26 @@ def summary(atoms: ImageAtoms) -> Summary:
         int(table["uncertain"].sum()),
         area,
         off,
+        expected,
         groups.kinds(group_size),
         groups.size_distribution(group_size),
         float(neighbours.median()) if len(neighbours) else float("nan"),
     )
+
+
+def candidate_recall(atoms: ImageAtoms) -> float:
+    """Return the share of all atoms that are among `ImageAtoms.probabilities`.
+
+    It is the recall of the model's candidates, increased by the atoms that annotators added.
+    """
+    if atoms.analysis is None:
+        return 1.0
+    known, recall = atoms.probabilities, atoms.analysis.candidate_recall
+    of_model = known["atom_id"].isin(atoms.analysis.candidates["atom_id"]).to_numpy()
+    p = known["confidence"].to_numpy(float)
+    if not p[of_model].sum() > 0:
+        return recall
+    return float(min(1.0, recall * p.sum() / p[of_model].sum()))
 
 
 def _is_on_support(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:

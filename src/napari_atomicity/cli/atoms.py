@@ -68,6 +68,7 @@ def _print_dispersion(run: AtomRun) -> None:
         return
     low, high = row["density_low_per_nm2"], row["density_high_per_nm2"]
     text = f"{row['density_per_nm2']:.3f} atoms per nm² of support ({low:.3f} to {high:.3f})"
+    text += f" by the probabilities, {row['density_counted_per_nm2']:.3f} counted"
     if not pd.isna(row["share_isolated"]):
         text += f", {100 * row['share_isolated']:.0f} % isolated"
     if row["density_is"] == BOUND:

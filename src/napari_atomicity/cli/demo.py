@@ -115,5 +115,14 @@ def _show(analysis: Analysis, screenshot: Path, stay: bool) -> None:
     watchdog.start()
     try:
         open_demo(analysis, screenshot=screenshot, block=False).close()
+        _delete_widgets()
     finally:
         watchdog.cancel()
+
+
+def _delete_widgets() -> None:
+    """Delete the widgets of closed windows: at exit a virtual display is no longer there."""
+    from qtpy.QtCore import QCoreApplication, QEvent
+
+    QCoreApplication.processEvents()
+    QCoreApplication.sendPostedEvents(None, int(QEvent.Type.DeferredDelete.value))

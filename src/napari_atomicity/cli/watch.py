@@ -146,8 +146,12 @@ def _print_live(console: ConsoleProgress, live: LiveUpdate) -> None:
     if live.ratios is not None:
         known = live.ratios[live.ratios["fraction"].notna()]
         shares = [
-            f"{row['class']} {100 * row['fraction']:.0f} "
-            f"({100 * row['fraction_low']:.0f}–{100 * row['fraction_high']:.0f})"
+            f"{row['class']} {100 * row['fraction']:.0f}"
+            + (
+                f" ({100 * row['fraction_low']:.0f}–{100 * row['fraction_high']:.0f})"
+                if row["fraction_low"] == row["fraction_low"]
+                else ""
+            )
             for row in known.to_dict("records")
         ]
         if shares:

@@ -10,14 +10,19 @@ changed: -1.5 stays -1.5. Parquet stores all values unchanged.
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..core import cluster_table as tables
+from ..core import ratio_columns
+from ..core.columns import Column
 from ..core.errors import AtomicityError, ReadError, TableError
 from .files import atomic_write, write_text
 from .formulas import escape_formula, has_text, map_text, unescape_formula
@@ -45,7 +50,8 @@ def write_clusters(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     AtomicityError
         If the suffix is not .csv, .parquet or .xlsx, or the file can not be written.
     """
-    return write_table(tables.conform(table), path)
+    table = tables.conform(table)
+    return write_table(table, path, [c for name in table if (c := tables.column_of(str(name)))])
 
 
 def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
@@ -62,16 +68,34 @@ def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
         from .clipboard import latex_table
 
         return write_text(path, latex_table(ratios))
-    return write_table(ratios, path)
+    return write_table(ratios, path, ratio_columns.SCHEMA)
 
 
-def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+def write_table(
+    table: pd.DataFrame, path: str | os.PathLike[str], columns: Sequence[Column] = ()
+) -> Path:
     """Write any table atomically; raises the errors of `write_clusters`.
 
     Text that a spreadsheet would run is escaped: see the top of this module.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The table.
+    path : path-like
+        The file.
+    columns : sequence of Column, optional
+        What the columns are: a second sheet of a workbook lists names, units and descriptions.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     path = Path(path)
     write = _of_suffix(_WRITERS, path)
+    if write is _write_xlsx:
+        write = partial(_write_xlsx, columns=columns)
     with atomic_write(path) as temporary:
         write(table, temporary)
     return path
@@ -210,8 +234,22 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     table.to_parquet(path, index=False)
 
 
-def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
+def _write_xlsx(table: pd.DataFrame, path: Path, columns: Sequence[Column] = ()) -> None:
     from openpyxl import Workbook
+
+    workbook = Workbook(write_only=True)
+    _fill_sheet(workbook.create_sheet("atomicity"), table)
+    if columns:
+        about = {
+            "column": [c.name for c in columns],
+            "unit": [c.unit for c in columns],
+            "description": [c.description for c in columns],
+        }
+        _fill_sheet(workbook.create_sheet("columns"), pd.DataFrame(about))
+    workbook.save(path)
+
+
+def _fill_sheet(sheet: Any, table: pd.DataFrame) -> None:
     from openpyxl.cell import WriteOnlyCell
     from openpyxl.cell.cell import ERROR_CODES, ILLEGAL_CHARACTERS_RE
     from openpyxl.styles import Font
@@ -221,27 +259,40 @@ def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
         return ILLEGAL_CHARACTERS_RE.sub("�", value) if isinstance(value, str) else value
 
     # Row by row: three times as fast as pandas.
-    workbook = Workbook(write_only=True)
-    sheet = workbook.create_sheet("atomicity")
     sheet.freeze_panes = "A2"
     cleaned = map_text(table, clean)
     heads = [WriteOnlyCell(sheet, name) for name in cleaned.columns]
     for head in heads:
         head.font = Font(bold=True)
     sheet.append(heads)
+    formats = [_number_format(column) for _, column in cleaned.items()]
 
-    def as_text(value: Any) -> Any:
-        """Return a text cell for text such as #N/A, which would be an error value."""
-        if not (isinstance(value, str) and value in ERROR_CODES):
-            return value
-        cell = WriteOnlyCell(sheet, value)
-        cell.data_type = "s"
-        return cell
+    def as_cell(value: Any, number_format: str) -> Any:
+        """Return a cell with the format of a number, or of text such as #N/A, no error value."""
+        if isinstance(value, str) and value in ERROR_CODES:
+            cell = WriteOnlyCell(sheet, value)
+            cell.data_type = "s"
+            return cell
+        if number_format and value is not None:
+            cell = WriteOnlyCell(sheet, value)
+            cell.number_format = number_format
+            return cell
+        return value
 
     columns = [c.astype(object).where(c.notna(), None).tolist() for _, c in cleaned.items()]
     for row in zip(*columns, strict=True):
-        sheet.append([as_text(value) for value in row])
-    workbook.save(path)
+        sheet.append([as_cell(value, form) for value, form in zip(row, formats, strict=True)])
+
+
+def _number_format(column: pd.Series) -> str:
+    """Return a format of a spreadsheet with four significant digits; "" for other columns."""
+    if column.dtype.kind != "f":
+        return ""
+    size = column.abs()
+    size = size[np.isfinite(size) & (size > 0)]
+    digits = 3 - math.floor(math.log10(size.median())) if len(size) else 0
+    digits = min(max(digits, 0), 6)
+    return f"0.{'0' * digits}" if digits else "0"
 
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {

@@ -46,6 +46,7 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
     """
     if len(embedding) < MIN_REFERENCES:
         return np.zeros((len(embedding), 2), np.float32)
+    import torch
     from umap import UMAP
 
     mapper = UMAP(
@@ -55,7 +56,9 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
         verbose=False,
         random_state=seed,
     )
+    n_threads = torch.get_num_threads()
     position = mapper.fit_transform(embedding)
+    torch.set_num_threads(n_threads)  # numba, of UMAP, has set it to the number of cores
     low, high = position.min(axis=0), position.max(axis=0)
     return np.asarray(10 * (position - low) / np.maximum(high - low, 1e-9), np.float32)
 

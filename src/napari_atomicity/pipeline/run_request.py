@@ -24,7 +24,8 @@ class RunRequest:
         "Average the prediction over the eight symmetries of the square. The result does not "
         "depend on the orientation of the image. Takes eight times as long.",
         text="Average over eight",
-        default_text="no; in the dock Classify, as for the last classification of the image",
+        default_text="no",
+        key="symmetries",
         option="--symmetries",
     )
     detection: DetectionSettings = setting(

@@ -66,6 +66,22 @@ class ImageIndex:
         self.ids = self._read_ids()
         return names
 
+    def without_copies(self, paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+        """Return the image files, and those in folders, whose content no other image has."""
+        with self._file.reading() as db:
+            known = db.execute("SELECT size_bytes, sha256, path, relative_path FROM images")
+            rows = known.fetchall()
+        hashes: dict[int, set[str]] = {}
+        for size, digest, path, relative in rows:
+            if digest and self.path_of(path, relative).exists():  # else it may have been moved
+                hashes.setdefault(size, set()).add(digest)
+        return [
+            path for path in find_images(list(paths))
+            if (stat := _stat(path)) is None
+            or stat[0] not in hashes
+            or _hash_of(path) not in hashes[stat[0]]
+        ]  # fmt: skip
+
     def _free_names(self, paths: list[Path]) -> list[str]:
         """Return a name for each path that no image of the project has."""
         # Files of the same name in two folders get different names.

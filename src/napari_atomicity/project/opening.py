@@ -205,6 +205,12 @@ def survey(
     return found
 
 
+def add_paths(project: Project, paths: list[str]) -> dict[str, ProjectContents]:
+    """Add images to a project that are no copies of its images; they are read later."""
+    new = project.image_files.without_copies(paths)
+    return {name: project.load(name) for name in (project.add_paths(new) if new else [])}
+
+
 def take_in_analysed(project: Project, analysis: Analysis) -> tuple[ProjectContents, Analysis]:
     """Add an image that was analysed elsewhere, under its name in the project.
 

@@ -118,6 +118,7 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
         "n_atoms": str(row["n_atoms"]),
         "support": _number("support_nm2", 0),
         "density": bound + _interval("density", "per_nm2", 3) if known else "–",
+        "counted": _number("density_counted_per_nm2", 3),
         "neighbour": _interval("nearest_neighbour_median", "nm") if known else "–",
         "isolated": f"{_number('share_isolated', 0, 100)} %" if known else "–",
         "completeness": "–" if share == "–" else f"{share} % ({low}–{high})",

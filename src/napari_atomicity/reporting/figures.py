@@ -293,19 +293,21 @@ def interval_bar(
     Returns
     -------
     markupsafe.Markup
-        SVG; "" for NaN.
+        SVG; "" for a fraction of NaN.
     """
     if not np.isfinite(fraction):
         return Markup("")
     mark = Markup("")
     if reference is not None:
         mark = Markup('<path class="reference" d="M{:.1f} 0V18"/>').format(width * reference)
+    if np.isfinite(low) and np.isfinite(high):
+        whisker = '<path class="whisker" d="M{0:.1f} 9H{1:.1f}M{0:.1f} 4V14M{1:.1f} 4V14"/>'
+        mark += Markup(whisker).format(width * low, width * high)
     return Markup(
         '<svg class="bar" viewBox="0 0 {w} 18" width="{w}" height="18" aria-hidden="true">'
         '<rect class="track" width="{w}" height="18" rx="2"/>'
-        '<rect width="{f:.1f}" height="18" rx="2" fill="{c}"/>{m}'
-        '<path class="whisker" d="M{l:.1f} 9H{h:.1f}M{l:.1f} 4V14M{h:.1f} 4V14"/></svg>'
-    ).format(w=width, f=width * fraction, l=width * low, h=width * high, c=colour, m=mark)
+        '<rect width="{f:.1f}" height="18" rx="2" fill="{c}"/>{m}</svg>'
+    ).format(w=width, f=width * fraction, c=colour, m=mark)
 
 
 def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, list[str]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from ..core.cluster_table import AGGREGATE, UNKNOWN
 from ..statistics.ratio_notes import CONDITIONS_DIFFER
 from ..statistics.ratios import clipped_images, counted, images_that_differ
+from ..statistics.track_counts import merge_tracks
 from .plot_session import UNLIKE
 from .template_data import sentence
 
@@ -44,7 +45,7 @@ def image_warnings(
         return ("No cluster was found.",)
     found = []
     classified = table[table["label_predicted"] != ""]
-    n = int(counted(table).sum())
+    n = int(counted(merge_tracks(table)).sum())
     if n == 0:
         found.append("No cluster counts in the ratios.")
     elif n < MIN_CLUSTERS:

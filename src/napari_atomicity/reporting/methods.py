@@ -19,6 +19,7 @@ from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
 from ..statistics.agreement import CONSENSUS, removed_clusters
 from ..statistics.ratios import counted
+from ..statistics.track_counts import merge_tracks
 from ..tracking.tracks import MOVIE
 
 if TYPE_CHECKING:
@@ -308,6 +309,7 @@ def _counting(
     of_all = ratios[ratios["fraction"].notna()]
     if not len(of_all):
         return ""
+    table = merge_tracks(table)
     n = int(counted(table).sum())
     left_out = [f"{pluralise(k, 'cluster')} {why}" for why, k in count_excluded(table).items()]
     text = (

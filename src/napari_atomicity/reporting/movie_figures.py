@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
+from ..statistics.track_smoothing import Track
 from ..tracking.events import EVENTS
 from ..tracking.following import TrackedMovie
-from ..tracking.smoothing import Track
 from ..tracking.text import DWELL_HEADERS, EVENT_HEADERS, dwell_lines, event_lines, summary
 from .charts import as_image
 from .figures import glyph

@@ -230,7 +230,7 @@ def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
             markersize=4.5 if own.sum() < 80 else 3.0, markeredgecolor=(0, 0, 0, 0.6),
             markeredgewidth=0.4,
         )  # fmt: skip
-    top = 100 * float(data["fraction_high"].max())
+    top = 100 * float(np.nanmax(data[["fraction", "fraction_high"]].to_numpy(float)))
     axes.set(ylim=(0, min(1.08 * top, 102)), ylabel="Fraction / %")
     images = data.drop_duplicates("image")
     if timed:
@@ -256,9 +256,10 @@ def _short(name: str, max_length: int = 16) -> str:
 
 def _ratio_row(row: Any) -> str:
     when = f"\nrecorded {row['recorded']}" if row["recorded"] else ""
+    low, high = 100 * row["fraction_low"], 100 * row["fraction_high"]
+    interval = f"({low:.1f} to {high:.1f} %)" if np.isfinite(low) else "(no interval)"
     return (
-        f"{row['image']}: {100 * row['fraction']:.1f} % {row['class']} "
-        f"({100 * row['fraction_low']:.1f} to {100 * row['fraction_high']:.1f} %), "
+        f"{row['image']}: {100 * row['fraction']:.1f} % {row['class']} {interval}, "
         f"{int(row['count'])} clusters{when}"
     )
 

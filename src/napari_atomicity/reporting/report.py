@@ -18,6 +18,7 @@ from ..statistics.corrected_accuracy import OnCorrected, on_corrected
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import counted
 from ..statistics.reference import Comparison
+from ..statistics.track_counts import merge_tracks
 from .charts import as_image, parity_chart
 from .examples import ClusterExample
 from .image_section import IMAGE_CHARTS, Section
@@ -157,14 +158,15 @@ def _methods(data: ReportData, overall: pd.DataFrame, corrected: OnCorrected) ->
 def _ratio_context(table: pd.DataFrame, overall: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers of clusters and the class ratios of all images."""
     method = next(iter(overall["method"]), "")
+    merged = merge_tracks(table)
     return {
         "ratios": ratio_rows(overall),
         "method": sentence(method).removesuffix("."),
-        "excluded": ", ".join(f"{n} {reason}" for reason, n in count_excluded(table).items()),
+        "excluded": ", ".join(f"{n} {reason}" for reason, n in count_excluded(merged).items()),
         "adjusted": not method.startswith("counted"),
         "note": next((sentence(str(note)) for note in overall["note"] if note), ""),
-        "n_clusters": len(table),
-        "n_counted": int(counted(table).sum()),
+        "n_clusters": len(merged),
+        "n_counted": int(counted(merged).sum()),
     }
 
 

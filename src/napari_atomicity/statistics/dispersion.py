@@ -148,6 +148,7 @@ class DispersionStatistics:
             "density_high_per_nm2": self.density.high,
             "density_of_field_low_per_nm2": self.density_of_field.low,
             "density_of_field_high_per_nm2": self.density_of_field.high,
+            "density_counted_per_nm2": self.n_atoms / self.area_nm2,
         }
         for name, of in (("mean", self.neighbour_mean), ("median", self.neighbour_median)):
             row[f"nearest_neighbour_{name}_nm"] = of.value

@@ -44,6 +44,8 @@ class ImageLimits:
         Possible intensity scales, if there are several.
     keep_ratios : bool
         Whether fractions are given even if the session does not fit.
+    repeats_clusters : bool
+        Whether it is a stack whose frames show the same clusters, without tracks.
     """
 
     scale_probability: float | None = None
@@ -51,6 +53,7 @@ class ImageLimits:
     peaks_atoms: tuple[float, ...] = ()
     solutions: ScaleSolutions | None = None
     keep_ratios: bool = False
+    repeats_clusters: bool = False
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
@@ -115,6 +118,10 @@ def ratio_notes(
         (
             "pixels are clipped{}: intensities of bright clusters are estimates",
             sum(image.is_clipped for image in limits),
+        ),
+        (
+            "frames show the same clusters again{}: track them to count each once, with intervals",
+            sum(image.repeats_clusters for image in limits),
         ),
     ):
         if concerned:

@@ -8,7 +8,12 @@ A cluster counts if its ``label`` is a class; manual corrections are included. T
 - clusters labelled ``unknown`` or ``aggregate``, which are not classes. If there are any, they have
   a row with their count and no fraction;
 - clusters without a label;
-- clusters in excluded regions, for example contamination.
+- clusters in excluded regions, for example contamination;
+- clusters of a tracked movie that are in no track.
+
+A track of a movie counts once, with its smoothed label (`track_counts.merge_tracks`). Clusters of a
+stack that is not tracked are counted in each frame and are not independent: such scopes have no
+interval.
 
 The fractions are those of the labels, or adjusted for classification errors: see
 `statistics.prevalence`.
@@ -56,9 +61,10 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import ALL, NON_CLASS_LABELS, classes_of
-from ..core.columns import TEXT, Column, conform_columns, flags
+from ..core.columns import conform_columns, flags
 from ..core.errors import ModelError
 from ..core.progress import Stop, check
+from ..core.ratio_columns import SCHEMA
 from .classification_errors import classification_error, shared_errors
 from .intervals import (
     adjusted_interval,
@@ -69,6 +75,7 @@ from .intervals import (
 )
 from .prevalence import METHODS, Evidence, unavailable
 from .ratio_notes import SEPARATOR, ImageLimits, ratio_notes
+from .track_counts import PATH, merge_tracks, stacks_without_tracks, time_fractions
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
@@ -76,24 +83,8 @@ if TYPE_CHECKING:
 
 MIN_CLIPPED_FRACTION = 0.01
 """Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
-SCHEMA = (
-    Column("scope", TEXT, "", 'name of the image, or "all"'),
-    Column("class", TEXT, "", "class of the model, or a label that is no class"),
-    Column("count", "int64", "", "number of clusters with this label"),
-    Column("fraction", "float64", "", "fraction of the class; missing if it is no class"),
-    Column("fraction_low", "float64", "", "lower end of the interval of the fraction"),
-    Column("fraction_high", "float64", "", "upper end of the interval of the fraction"),
-    Column("method", TEXT, "", "method by which the fractions were estimated"),
-    Column(
-        "note",
-        TEXT,
-        "",
-        "what limits the use of the row; empty for most",
-    ),
-)
-"""Columns of a table of ratios."""
 COLUMNS = [column.name for column in SCHEMA]
-"""Their names."""
+"""Columns of a table of ratios; see `core.ratio_columns`."""
 
 
 def class_ratios(
@@ -181,13 +172,29 @@ class _Method:
         uses_card = self.card is not None and METHODS[self.name].missing is not None
         return self.card.classes if self.card is not None and uses_card else ()
 
-    def describe(self, is_all: bool) -> str:
-        """Return the text of the column ``method``."""
+    def describe(self, is_all: bool, units: Sequence[str], has_interval: bool) -> str:
+        """Return the text of the column ``method``.
+
+        Parameters
+        ----------
+        is_all : bool
+            Whether images are resampled too.
+        units : sequence of str
+            What is counted: clusters, tracks or both.
+        has_interval : bool
+            Whether the fractions have intervals.
+
+        Returns
+        -------
+        str
+        """
         known, card = METHODS[self.name], self.card
-        sources = [*(["images"] if is_all else []), "clusters", *known.sources]
+        sources = [*(["images"] if is_all else []), *units, *known.sources]
         over = " and ".join(filter(None, [", ".join(sources[:-1]), sources[-1]]))
         of_model = f" of {card.name}" if card is not None and known.missing is not None else ""
         interval = f"Wilson with bootstrap over {over}, {100 * self.level:g} %"
+        if not has_interval:
+            interval = "no interval"
         return f"{known.description}{of_model}; {interval}"
 
     def estimate(self, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
@@ -233,9 +240,12 @@ class _RatioSource:
         method: _Method,
         limits: Mapping[str, ImageLimits],
     ) -> None:
+        self._stacks = stacks_without_tracks(table)
+        table = merge_tracks(table)
         in_ratios = table[counted(table)]
         refuse_unavailable(method.name, method.card, in_ratios)
         self.method = method
+        self._in_ratios = in_ratios
         wanted = [*(classes_of(table) if classes is None else classes), *method.model_classes]
         self.classes = _all_classes(table["label"].astype(str), wanted)
         self.images = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
@@ -245,7 +255,11 @@ class _RatioSource:
         self._differing = images_that_differ(table)
         clipped = clipped_images(table)
         self._limits = [
-            replace(limits.get(name, ImageLimits()), is_clipped=name in clipped)
+            replace(
+                limits.get(name, ImageLimits()),
+                is_clipped=name in clipped,
+                repeats_clusters=name in self._stacks,
+            )
             for name in self.images
         ]
         probable = [c for c in classes_of(table) if c in self.classes]
@@ -295,8 +309,15 @@ class _RatioSource:
         withheld = any(self._limits[i].withholds_ratios for i in self._images_of(scope))
         if withheld and not evidence.certain.all():
             fractions = {which: np.full_like(x, np.nan) for which, x in fractions.items()}
+        has_interval = not (self._stacks if is_all else scope in self._stacks)
+        if not has_interval:
+            nothing = np.full(len(self.classes), np.nan)
+            fractions |= {"fraction_low": nothing, "fraction_high": nothing}
         without = np.full(len(self._other_labels), np.nan)
-        description = self.method.describe(is_all)
+        rows = self._in_ratios
+        if not is_all and PATH in rows.columns:
+            rows = rows[rows["image"].astype(str) == scope]
+        description = self.method.describe(is_all, _units(rows), has_interval)
         return pd.DataFrame(
             {
                 "scope": scope,
@@ -305,6 +326,7 @@ class _RatioSource:
                 **{which: np.append(values, without) for which, values in fractions.items()},
                 "method": [description] * len(self.classes) + ["counted"] * len(self._other_labels),
                 "note": self._note(scope),
+                "time_fraction": time_fractions(rows, labels),
             }
         )
 
@@ -362,6 +384,14 @@ def counted(table: pd.DataFrame) -> pd.Series:
     labels = table["label"].astype(str)
     counts = ~table["touches_border"].astype(bool) & ~labels.isin(["", *NON_CLASS_LABELS])
     return counts & ~table["excluded"].astype(bool) if "excluded" in table.columns else counts
+
+
+def _units(rows: pd.DataFrame) -> list[str]:
+    """Return what is counted: clusters, tracks or both."""
+    if PATH not in rows.columns:
+        return ["clusters"]
+    is_track = rows[PATH].notna()
+    return [*(["clusters"] if not is_track.all() else []), *(["tracks"] if is_track.any() else [])]
 
 
 def _all_classes(labels: pd.Series, classes: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import CensoredData, chi2, ecdf
 
-from .smoothing import Track, find_dwells
+from ..statistics.track_smoothing import Track, find_dwells
 
 DWELL_COLUMNS = (
     "image", "track_id", "label", "first_frame", "last_frame", "frames", "duration_s",

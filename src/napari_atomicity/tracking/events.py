@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from .smoothing import Track
+from ..statistics.track_smoothing import Track
 
 APPEARANCE, LOSS, MERGE, SPLIT, JUMP = "appearance", "loss", "merge", "split", "jump"
 EVENTS = (APPEARANCE, LOSS, MERGE, SPLIT, JUMP)

@@ -17,13 +17,14 @@ from ..core.cluster_table import classes_of
 from ..core.errors import UnsuitableImageError
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
+from ..models.estimators import class_sizes
+from ..statistics.hidden_markov import RateFit, change_of_rate
+from ..statistics.track_smoothing import Track, smooth_tracks
 from .drift import StageDrift, estimate_drift, no_drift
 from .dwell import dwell_summary, dwell_times
 from .events import find_events
-from .hidden_markov import RateFit, change_of_rate
 from .linking import link_clusters
 from .settings import MovieSettings, frame_time_of
-from .smoothing import Track, smooth_tracks, smoothed_atoms
 from .tracks import MOVIE, Tracking, is_tracked, with_tracking
 
 TRACK_COLUMNS = (
@@ -31,6 +32,9 @@ TRACK_COLUMNS = (
     "label_predicted", "label_smoothed", "p_smoothed", "n_atoms", "n_atoms_low", "n_atoms_high",
     "n_smoothed", "n_smoothed_low", "n_smoothed_high",
 )  # fmt: skip
+
+BAND = (0.05, 0.95)
+"""Quantiles of the posterior at the limits of the smoothed atomicity."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,3 +354,25 @@ def _make_table(
         "n_smoothed_high": atoms[:, 2],
     }
     return pd.DataFrame(columns)[list(TRACK_COLUMNS)]
+
+
+def smoothed_atoms(track: Track, classes: list[str]) -> np.ndarray:
+    """Compute the (T, 3) expected number of atoms, and the quantiles `BAND`.
+
+    NaN if the classes have no numbers of atoms, or where no class is more likely.
+    """
+    out = np.full((len(track.rows), 3), np.nan)
+    sizes = class_sizes(classes) if classes else None
+    if sizes is None:
+        return out
+    p = track.posterior[:, :-1]
+    total = p.sum(axis=1)
+    known = total >= 0.5
+    p = p[known] / total[known, None]
+    order = np.argsort(sizes)
+    cumulative = np.cumsum(p[:, order], axis=1)
+    out[known, 0] = p @ sizes
+    for column, level in enumerate(BAND, 1):
+        at = (cumulative < level - 1e-12).sum(axis=1).clip(max=len(sizes) - 1)
+        out[known, column] = sizes[order][at]
+    return out

@@ -7,7 +7,7 @@ that have a channel with local contrast normalisation, and writes their cards.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,23 +101,17 @@ def fit_apparent_size(
     label, session, table = label[rows], session[rows], part.table[rows]
     if min(len(np.unique(session[label == i])) for i in range(len(sizes))) < MIN_IMAGES:
         return None
+    atoms = np.log(sizes)[label]
     n_features = embedding.shape[1] // len(channels)
     first = channels.index(FREE_CHANNEL) * n_features
-    features = embedding[rows, first : first + n_features].astype(float)
-    atoms = np.log(sizes)[label]
-    recorded = KNOWN_SCALE in table
-    strength = RIDGE_OF_IMAGES * len(atoms) if recorded else RIDGE
-    size, linear = _cross_validate(features, atoms, session, strength, recorded)
-    weights = np.zeros(embedding.shape[1] + recorded)
-    weights[first : first + n_features] = linear[1:]
-    constant = linear[0]
-    if recorded:
-        diameter = np.log(table["diameter_nm"].to_numpy(float))[:, None]
-        by_diameter, along = _cross_validate(diameter, atoms, session, 0.0, recorded)
-        if np.corrcoef(size, atoms)[0, 1] <= np.corrcoef(by_diameter, atoms)[0, 1]:
-            return None
-        size, constant = (size + by_diameter) / 2, (constant + along[0]) / 2
-        weights = np.append(weights[:-1], along[1]) / 2
+    free = slice(first, first + n_features)
+    found = _fit_size(embedding[rows, free].astype(float), table, atoms, session)
+    if found is None:
+        return None
+    size, linear = found
+    weights = np.zeros(embedding.shape[1])
+    weights[free] = linear[1 : 1 + n_features]
+    weights = np.append(weights, linear[1 + n_features :])  # of the diameter
 
     intensity = np.log(intensity_in_atoms(table))
     mean, covariance, size_errors = _class_statistics(intensity, size, label, session)
@@ -126,14 +120,38 @@ def fit_apparent_size(
         tuple(map(float, mean[0])),
         tuple(map(float, mean[1])),
         tuple(tuple(tuple(map(float, row)) for row in c) for c in covariance),  # type: ignore[misc]
-        max(scatter, USUAL_SCATTER) if recorded else scatter,
+        max(scatter, USUAL_SCATTER) if KNOWN_SCALE in table else scatter,
         tuple(float(f"{w:.6g}") for w in weights),
-        float(constant),
+        float(linear[0]),
     )
 
 
+def _fit_size(
+    features: np.ndarray, table: pd.DataFrame, atoms: np.ndarray, session: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Regress ln(number of atoms) on features; of recorded images, on ln diameter as well.
+
+    Return the sizes and the linear function as `_cross_validate`, the weight of ln diameter at the
+    end; None if the diameter alone follows ln(number of atoms) more closely.
+    """
+    if KNOWN_SCALE not in table:
+        return _cross_validate(features, atoms, session, RIDGE, MEAN_WEIGHT)
+    strength = RIDGE_OF_IMAGES * len(atoms)
+    size, linear = _cross_validate(features, atoms, session, strength, 0.0)
+    diameter = np.log(table["diameter_nm"].to_numpy(float))[:, None]
+    by_diameter, along = _cross_validate(diameter, atoms, session, 0.0, 0.0)
+    if np.corrcoef(size, atoms)[0, 1] <= np.corrcoef(by_diameter, atoms)[0, 1]:
+        return None
+    constant = (linear[0] + along[0]) / 2
+    return (size + by_diameter) / 2, np.array([constant, *linear[1:] / 2, along[1] / 2])
+
+
 def _cross_validate(
-    features: np.ndarray, atoms: np.ndarray, session: np.ndarray, strength: float, recorded: bool
+    features: np.ndarray,
+    atoms: np.ndarray,
+    session: np.ndarray,
+    strength: float,
+    mean_weight: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Regress ln(number of atoms) on features.
 
@@ -144,7 +162,6 @@ def _cross_validate(
     linear : ndarray of shape (1 + n_features,)
         Constant and weights of the fit to all clusters.
     """
-    mean_weight = 0.0 if recorded else MEAN_WEIGHT
     size = np.empty(len(atoms))
     folds = GroupKFold(min(FOLDS, len(np.unique(session))))
     for fit, rest in folds.split(features, groups=session):
@@ -258,26 +275,61 @@ def add_apparent_size(
     return replace(card, apparent_size=fit_apparent_size(embedding, part, card, names))
 
 
-def main() -> None:
-    """Simulate sessions and write the cards of the shipped models."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def session_library(card: ModelCard, build: Path) -> list[Isomer]:
+    """Read the isomers of simulated sessions, or build and store them.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of the model.
+    build : Path
+        Folder of the file; made if it does not exist.
+
+    Raises
+    ------
+    ModelError
+        If the classes of the model name no sizes.
+    """
+    sizes = class_sizes(card.classes)
+    if sizes is None:
+        raise ModelError(f"the classes of {card.name} name no sizes")
+    build.mkdir(parents=True, exist_ok=True)
+    path = build / f"isomers_sessions_{ISOMERS}_{SEED}.npz"
+    return read_or_build_library(path, sizes.astype(int).tolist(), ISOMERS, SEED)
+
+
+def calibrate_shipped_models(
+    calibrate: Callable[[ModelCard, dict[str, np.ndarray], list[Isomer]], ModelCard],
+    description: str | None,
+) -> None:
+    """Change the cards of the shipped models, as a command.
+
+    Parameters
+    ----------
+    calibrate : callable
+        ``calibrate(card, tensors, library)`` returns the new card.
+    description : str or None
+        Help of the command.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--build", type=Path, default=Path("build"), help="folder of the isomers")
     build = parser.parse_args().build
-    build.mkdir(parents=True, exist_ok=True)
     for name in MODELS:
         path = shipped_folder() / f"{name}.safetensors"
         card, tensors = read_model(path)
-        stored = build / f"isomers_sessions_{ISOMERS}_{SEED}.npz"
-        sizes = class_sizes(card.classes)
-        if sizes is None:
-            raise ModelError(f"the classes of {name} name no sizes")
-        library = read_or_build_library(stored, sizes.astype(int).tolist(), ISOMERS, SEED)
-        part = PatchSet.join(list(simulated_sessions(library, card)))
-        per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
-        patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
-        part, cpu = replace(part, patches=patches), torch.device("cpu")
-        save_model(path, add_apparent_size(card, tensors, part, cpu, "session"), tensors)
+        save_model(path, calibrate(card, tensors, session_library(card, build)), tensors)
+
+
+def calibrate_sizes(
+    card: ModelCard, tensors: dict[str, np.ndarray], library: list[Isomer]
+) -> ModelCard:
+    """Return the card with the apparent size fitted to simulated sessions."""
+    part = PatchSet.join(list(simulated_sessions(library, card)))
+    per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
+    patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
+    part = replace(part, patches=patches)
+    return add_apparent_size(card, tensors, part, torch.device("cpu"), "session")
 
 
 if __name__ == "__main__":
-    main()
+    calibrate_shipped_models(calibrate_sizes, __doc__)

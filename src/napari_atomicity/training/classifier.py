@@ -77,7 +77,7 @@ def train_classifier(
 
     Returns
     -------
-    tuple of ModelCard and dict of str to ndarray
+    ModelCard, dict of str to ndarray
         Card without its hash, which `save_model` adds, and tensors.
 
     Raises
@@ -88,8 +88,8 @@ def train_classifier(
         If ``stop()`` is true.
     """
     settings = _with_width(settings or TrainingSettings(), start)
-    _check_classes("training", train, card.classes)
-    _check_classes("held-out", held_out, card.classes)
+    for name, part in (("training", train), ("held-out", held_out)):
+        _check_classes(name, part, card.classes)
     torch.manual_seed(settings.seed)
     torch_device = choose_device(device)
     card, sets = _scale_sets(card, train, held_out, settings.seed)
@@ -102,9 +102,15 @@ def train_classifier(
     )  # fmt: skip
     card = _with_training(card, settings, start, history)
     tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
-    whole = PatchSet.join([sets.train, sets.held_out])
-    card = add_apparent_size(card, tensors, whole, torch_device)
-    return finalize_model(card, tensors, sets.mixed_train, sets.mixed_held_out, torch_device)
+    return _calibrate(card, tensors, sets, torch_device)
+
+
+def _calibrate(
+    card: ModelCard, tensors: dict[str, np.ndarray], sets: _ScaledSets, device: torch.device
+) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """Add the apparent size, and calibrate the probabilities on mixtures."""
+    card = add_apparent_size(card, tensors, PatchSet.join([sets.train, sets.held_out]), device)
+    return finalize_model(card, tensors, sets.mixed_train, sets.mixed_held_out, device)
 
 
 def _with_width(settings: TrainingSettings, start: Start | None) -> TrainingSettings:

@@ -7,24 +7,19 @@ clusters and writes the calibration to the cards of the shipped models. Run it a
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from ..atoms.lone_atoms import LoneAtoms, measure_lone_atoms
 from ..core.model_card import ModelCard
 from ..detection import DetectionSettings, detect
-from ..models.estimators import class_sizes
-from ..models.files import read_model, save_model, shipped_folder
 from ..models.intensity_scale import usable
 from ..simulation.fields import Field
 from ..simulation.sessions import draw_session, simulate_session
-from ..simulation.structures import Isomer, read_or_build_library
-from .apparent_size import ISOMERS, MODELS
-from .apparent_size import SEED as ISOMER_SEED
+from ..simulation.structures import Isomer
+from .apparent_size import calibrate_shipped_models
 from .data import match
 
 KINDS = ("mixture", "one size per image", "one size", "two sizes")
@@ -128,24 +123,14 @@ def calibrate_lone_atoms(fields: Iterator[Field], card: ModelCard) -> tuple[floa
     return round(float(difference.mean()), 3), round(float(scatter), 3)
 
 
-def main() -> None:
-    """Simulate sessions and write the cards of the shipped models."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", type=Path, default=Path("build"), help="folder of the isomers")
-    build = parser.parse_args().build
-    build.mkdir(parents=True, exist_ok=True)
-    for name in MODELS:
-        path = shipped_folder() / f"{name}.safetensors"
-        card, tensors = read_model(path)
-        sizes = class_sizes(card.classes)
-        assert sizes is not None
-        stored = build / f"isomers_sessions_{ISOMERS}_{ISOMER_SEED}.npz"
-        library = read_or_build_library(stored, sizes.astype(int).tolist(), ISOMERS, ISOMER_SEED)
-        lone_atoms = calibrate_lone_atoms(simulate_fields(library, card.classes), card)
-        assert card.apparent_size is not None
-        size = replace(card.apparent_size, lone_atoms=lone_atoms)
-        save_model(path, replace(card, apparent_size=size), tensors)
+def calibrate_card(
+    card: ModelCard, tensors: dict[str, np.ndarray], library: list[Isomer]
+) -> ModelCard:
+    """Return the card with the calibration of lone atoms."""
+    assert card.apparent_size is not None
+    lone_atoms = calibrate_lone_atoms(simulate_fields(library, card.classes), card)
+    return replace(card, apparent_size=replace(card.apparent_size, lone_atoms=lone_atoms))
 
 
 if __name__ == "__main__":
-    main()
+    calibrate_shipped_models(calibrate_card, __doc__)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from weakref import WeakSet
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox
 
@@ -18,30 +21,56 @@ def settings() -> QSettings:
     )
 
 
-def remember(name: str, widget: QComboBox | QDoubleSpinBox | QCheckBox) -> None:
+Control = QComboBox | QDoubleSpinBox | QCheckBox
+_shared: defaultdict[str, WeakSet[Control]] = defaultdict(WeakSet)
+
+
+def remember(name: str, widget: Control, *, shared: bool = False) -> None:
     """Restore the value of a widget and save every change of it.
 
     Values that are no longer valid (a deleted model, a number out of range) are ignored.
+
+    Parameters
+    ----------
+    name : str
+        Key of the setting.
+    widget : QComboBox, QDoubleSpinBox or QCheckBox
+        The control.
+    shared : bool, optional
+        Whether all shared controls of this setting always show the same value.
     """
-    stored = settings().value(name)
+    _set_value(widget, settings().value(name))
     if isinstance(widget, QComboBox):
-        index = -1 if stored is None else widget.findData(str(stored))
+        widget.currentIndexChanged.connect(lambda _: _note(name, widget, widget.currentData()))
+    elif isinstance(widget, QDoubleSpinBox):
+        widget.valueChanged.connect(lambda value: _note(name, widget, value))
+    else:
+        widget.toggled.connect(lambda on: _note(name, widget, "true" if on else "false"))
+    if shared:
+        _shared[name].add(widget)
+
+
+def _set_value(widget: Control, value: object) -> None:
+    """Set a stored value; ignore one that the widget does not have."""
+    if isinstance(widget, QComboBox):
+        index = -1 if value is None else widget.findData(str(value))
         if index >= 0:
             widget.setCurrentIndex(index)
-        widget.currentIndexChanged.connect(lambda _: _note(name, widget.currentData()))
     elif isinstance(widget, QDoubleSpinBox):
-        number = _number(stored)
+        number = _number(value)
         if widget.minimum() <= number <= widget.maximum():
             widget.setValue(number)
-        widget.valueChanged.connect(lambda value: _note(name, value))
-    else:
-        if str(stored) in ("true", "false"):
-            widget.setChecked(str(stored) == "true")
-        widget.toggled.connect(lambda on: _note(name, "true" if on else "false"))
+    elif str(value) in ("true", "false"):
+        widget.setChecked(str(value) == "true")
 
 
-def _note(name: str, value: object) -> None:
+def _note(name: str, widget: Control, value: object) -> None:
+    """Save a value, and show it in the other controls of this setting."""
     settings().setValue(name, value)
+    if widget in _shared[name]:
+        for other in list(_shared[name]):
+            if other is not widget and isalive(other):
+                _set_value(other, value)
 
 
 def _number(text: object) -> float:

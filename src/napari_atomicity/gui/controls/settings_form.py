@@ -58,7 +58,7 @@ class SettingsForm(QWidget, Generic[S]):
         else:
             labelled(self.form, about.label, control, about.tooltip(default))
         if about.key:
-            remember(about.key, control)
+            remember(about.key, control, shared=True)
         _signal_of(control).connect(self.changed)
         return control
 
@@ -94,7 +94,7 @@ class SettingsForm(QWidget, Generic[S]):
 def form_of(settings: type[S], *names: str) -> SettingsForm[S]:
     """Make a form from a dataclass whose fields have a description.
 
-    The values of settings with a key are saved, and restored in the next form.
+    The values of settings with a key are saved, and the same in all forms that have them.
 
     Parameters
     ----------

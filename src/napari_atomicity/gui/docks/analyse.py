@@ -10,6 +10,11 @@ from qtpy.QtCore import Qt, QTimer
 from ...models.analysis import Analysis
 from ...pipeline.run_request import RunRequest
 from ...state.window_state import WindowState
+from ...statistics.track_counts import (
+    describe_clusters,
+    merge_tracks,
+    stacks_without_tracks,
+)
 from ..controls.forms import folded, main_button
 from ..controls.settings_form import form_of
 from ..panels.analysis_task import analyse_image
@@ -25,11 +30,14 @@ def summary(state: WindowState, image: str | None) -> str:
     table = state.table(image)
     if not len(table):
         return "No cluster was found. A lower threshold finds fainter ones."
-    counts = table["label"].value_counts()
+    n_frames = state.micrograph(image).n_frames
+    found = describe_clusters(table, n_frames)
+    if image in stacks_without_tracks(table):
+        return found
+    counts = merge_tracks(table)["label"].value_counts()
     order = [*state.classes(), *(x for x in counts.index if x not in state.classes())]
     parts = [f"{counts[name]} {name}" for name in order if name and counts.get(name, 0)]
-    noun = "cluster" if len(table) == 1 else "clusters"
-    return f"{len(table)} {noun}" + (": " + ", ".join(parts) if parts else "")
+    return found + (": " + ", ".join(parts) if parts else "")
 
 
 def typical_cluster(analysis: Analysis) -> int | None:

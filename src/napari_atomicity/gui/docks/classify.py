@@ -82,7 +82,6 @@ class Classify(Dock):
     )  # fmt: skip
 
     def build(self) -> None:
-        self._classified: tuple[str | None, bool | None] = (None, None)
         self.models = ModelCombo()
         self.models.setToolTip("Model. Default: the shipped one.")
         self.models.setAccessibleName("Model")
@@ -151,21 +150,6 @@ class Classify(Dock):
     def _is_detected(self) -> bool:
         return self.state.analysis(self.state.current or "") is not None
 
-    def _follow_symmetries(self) -> None:
-        """Show how the image was classified.
-
-        A change by the user is kept until the image or its classification changes.
-        """
-        image = self.state.current
-        analysis = None if image is None else self.state.analysis(image)
-        averaged = None  # not classified yet
-        if analysis is not None and "model" in analysis.parameters:
-            averaged = analysis.symmetries
-        if (image, averaged) != self._classified:
-            self._classified = image, averaged
-            if averaged is not None:
-                self.symmetries.setChecked(averaged)
-
     def run(self) -> None:
         """Classify the clusters of the current image."""
         image = self.state.current or ""
@@ -194,7 +178,6 @@ class Classify(Dock):
 
     # ---- legend
     def refresh(self) -> None:
-        self._follow_symmetries()
         self.intensity.show_analysis(self.state.analysis(self.state.current or ""))
         table = self.state.table(self.state.current) if self.state.current else None
         classes = self.state.classes()

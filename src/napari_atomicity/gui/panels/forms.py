@@ -213,7 +213,7 @@ class ModelCombo(ComboBox):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._fill()
-        remember(self.setting, self)
+        remember(self.setting, self, shared=True)
         follow(self, model_folder.changed, self._refill)
 
     def available(self) -> list[tuple[str, str]]:

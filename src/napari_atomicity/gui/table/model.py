@@ -27,6 +27,7 @@ USUAL = (
     "integrated_intensity",
     "prediction_set",
     "ood_score",
+    "model_id",
 )
 """Columns that are shown by default."""
 

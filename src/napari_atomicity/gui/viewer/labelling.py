@@ -22,6 +22,7 @@ from . import compat
 from .canvas import Canvas
 from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
+from .models import model_id_of
 
 
 class KeyMode:
@@ -115,11 +116,12 @@ class LabelMode(KeyMode):
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
         canvas.viewer.layers.selection.events.active.connect(self.show_text)
         canvas.state.changed.connect(self._on_change)
+        canvas.state.current_changed.connect(self.show_text)
         canvas.state.project_changed.connect(self._on_project)
 
     def _on_change(self, images: tuple[str, ...], columns: frozenset[str] | None) -> None:
         # The keys depend on the classes, the text of a review on labels too.
-        if columns is None or self._review is not None:
+        if columns is None or "model_id" in columns or self._review is not None:
             self.show_text()
 
     def _switch(self, on: bool) -> None:
@@ -232,10 +234,16 @@ class LabelMode(KeyMode):
     # ---- text in the corner of the canvas
     def text(self) -> str:
         """Return which mode is on and which keys it has; "" if none is on."""
-        text = "Label mode\n" + format_keys(self._state) if self._on else ""
+        text = self._label_text() if self._on else ""
         if self._review is not None:
             text = format_review(self._review)
         return "\n".join(line for line in (self._click_text(text), text) if line)
+
+    def _label_text(self) -> str:
+        """Return the model of the labels, and the keys of label mode."""
+        model = model_id_of(self._state.analysis(self._state.current or ""))
+        by = f"   labels by {model}" if model and not self._state.blind else ""
+        return f"Label mode{by}\n{format_keys(self._state)}"
 
     def _click_text(self, text: str) -> str:
         """Return what a click in the image does, if the active layer has the clusters."""

@@ -34,6 +34,12 @@ model_folder = ModelFolder()
 _unsaved: dict[str, Classifier] = {}
 
 
+def model_id_of(analysis: Analysis | None) -> str:
+    """Return the identifier of the model that made the labels; "" without any."""
+    known = {} if analysis is None else analysis.parameters.get("model") or {}
+    return str(known.get("model_id", ""))
+
+
 def keep_available(classifier: Classifier) -> None:
     """Keep a model that was trained in this window, even if it is not saved."""
     _unsaved[classifier.card.model_id] = classifier
@@ -52,7 +58,7 @@ def classifier_of(analysis: Analysis) -> Classifier:
     ModelError
         If nothing is classified yet, or the model is not available.
     """
-    model_id = analysis.parameters.get("model", {}).get("model_id", "")
+    model_id = model_id_of(analysis)
     if model_id in _unsaved:
         return _unsaved[model_id]
     return _classifier(model_id, str(analysis.parameters.get("device", "auto")).split(":")[0])

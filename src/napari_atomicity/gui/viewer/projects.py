@@ -20,6 +20,7 @@ from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...io.tables import write_clusters
 from ...project import SUFFIX, Opened, Project, ProjectContents, open_any, project_file, survey
+from ...project.opening import add_paths
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.garbage_collection import pass_over_what_is_there
@@ -41,11 +42,6 @@ def open_with_models(
         note = f"The project contains models, which are available now: {', '.join(installed)}."
         opened = replace(opened, notes=(*opened.notes, note))
     return opened
-
-
-def add_paths(project: Project, paths: list[str]) -> dict[str, ProjectContents]:
-    """Add images to a project by their paths; they are read later."""
-    return {name: project.load(name) for name in project.add_paths(paths)}
 
 
 def find_moved_images(
@@ -113,11 +109,9 @@ class Projects:
         -------
         Task or None
         """
-        project, folder = self.state.project, Path(path)
-        target = Path(file) if file else project_file(folder) if folder.is_dir() else folder
-        if project is not None and not project.read_only and _same_file(target, project.path):
-            if folder.is_dir():
-                self.add([str(folder)])
+        if self.is_open(path, file):
+            if Path(path).is_dir():
+                self.add([str(path)])
             else:
                 show_info("This project is already open.")
             return None
@@ -130,6 +124,12 @@ class Projects:
             on_result=self._opened,
             key="open project",
         )
+
+    def is_open(self, path: str | Path, file: str | Path | None = None) -> bool:
+        """Return whether the project of a folder, or a project file, is the open one."""
+        project, folder = self.state.project, Path(path)
+        target = Path(file) if file else project_file(folder) if folder.is_dir() else folder
+        return project is not None and not project.read_only and _same_file(target, project.path)
 
     def _opened(self, opened: Opened) -> None:
         if not self.leave():

@@ -41,7 +41,8 @@ def format_found(found: Summary) -> str:
     parts = []
     if math.isfinite(found.density_per_nm2):
         parts.append(
-            f"{found.density_per_nm2:.3g} atoms per nm² of support ({found.area_nm2:.4g} nm²)"
+            f"{found.density_per_nm2:.3g} atoms per nm² of support ({found.area_nm2:.4g} nm²) by "
+            f"the probabilities, {found.counted_density_per_nm2:.3g} counted above the threshold"
         )
     if math.isfinite(found.nearest_nm):
         parts.append(f"nearest neighbour {found.nearest_nm:.2f} nm (median)")
@@ -119,8 +120,9 @@ class FoundPart(QWidget):
         self.found: Summary | None = None
         self.words = wrapped_label("What was found")
         self.words.setToolTip(
-            "Counts at this threshold, without correction for the edges. The dock Dispersion "
-            "gives intervals and tests against randomness."
+            "The density adds up the probabilities of all candidates, as in the dock Dispersion, "
+            "which gives intervals and tests against randomness. All other values are of the "
+            "atoms above the threshold."
         )
         self.kinds = BarChart()
         self.kinds.setAccessibleName("Atoms alone and in groups")

@@ -20,7 +20,7 @@ from ....atoms.pixel_size import PixelSizeProposal, propose_pixel_size
 from ....atoms.regions import make_cluster_mask
 from ....atoms.species import Species, with_species
 from ....atoms.summary import Summary, summary
-from ....atoms.table import concat_atom_tables, conform
+from ....atoms.table import SCHEMA, concat_atom_tables, conform
 from ....core.errors import ModelError
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, check, report
@@ -201,4 +201,4 @@ def write_atoms(
         report(progress, number, len(found), f"Writing {path.name}")
         tables.append(with_clusters(atoms, analyses.get(atoms.image)))
     table = concat_atom_tables(tables)
-    return write_table(conform(table), path)
+    return write_table(conform(table), path, SCHEMA)

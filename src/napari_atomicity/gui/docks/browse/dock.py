@@ -37,17 +37,14 @@ from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, Shortcut
 from ...panels.dock import Dock
-from ...panels.forms import (
-    add_model_row,
-    busy,
-)
+from ...panels.forms import add_model_row, busy
 from ...panels.session_labels import TOGETHER, SessionLabels
 from ...viewer.current_image import CurrentImage
 from ...viewer.project_models import write_model
 from ...viewer.projects import with_suffix
 from .batch import AnalyseAll
 from .image_list import ROW_LINES, ImageDelegate, ImageModel
-from .paths import _paths_in, copy_project
+from .paths import _paths_in, choose_open_or_add, copy_project
 from .remote_batch import place_of
 from .session_menu import SessionMenu
 
@@ -426,7 +423,16 @@ class Browse(Dock):
             return
         event.acceptProposedAction()
         if self.state.project is not None and not paths[0].endswith(SUFFIX):
-            self.projects.add(paths)
+            if len(paths) > 1 or not Path(paths[0]).is_dir():
+                self.projects.add(paths)
+            elif self.projects.is_open(paths[0]):
+                self.projects.open(paths[0])
+            else:
+                choice = choose_open_or_add(self, paths[0], self.state.project)
+                if choice == "open":
+                    self.open(paths[0])
+                elif choice == "add":
+                    self.projects.add(paths)
         elif len(paths) == 1:
             path = Path(paths[0])
             self.open(paths[0] if path.is_dir() or path.suffix == SUFFIX else str(path.parent))

@@ -17,7 +17,9 @@ from ....core.cluster_table import NON_CLASS_LABELS
 from ....core.palette import colours
 from ....project import ProjectImage
 from ....state.window_state import WindowState
+from ....statistics.track_counts import describe_clusters
 from ...controls.drawing import faint, readable
+from ...viewer.models import model_id_of
 
 ROW = Qt.ItemDataRole.UserRole
 ERROR = ROW + 1
@@ -92,15 +94,18 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
         there = ~table["excluded"].to_numpy(bool)
     n, away = int(there.sum()), int((~there).sum())
     reviewed = int((table["label_corrected"].to_numpy(object)[there] != "").sum())
-    noun = "cluster" if n == 1 else "clusters"
-    words = f"{n} {noun}, reviewed {reviewed}" if n + away else "no cluster found"
+    n_frames = known_shape[0] if known_shape is not None and len(known_shape) == 3 else 1
+    found = describe_clusters(table[there], n_frames)
+    words = f"{found}, reviewed {reviewed}" if n + away else "no cluster found"
     words += f", {away} excluded" if away else ""
+    model = "" if state.blind else model_id_of(analysis)
+    words += f", model {model}" if model else ""
     whole = there & ~table["touches_border"].to_numpy(bool)
     shares = shares_of(table["label"].to_numpy(object)[whole].tolist(), state.classes())
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
     return replace(
         row, state="analysed", words=words, shares=shares,
-        tooltip=f"{name}: {n} {noun}, reviewed {reviewed} of {n}\n{said}{path}",
+        tooltip=f"{name}: {found}, reviewed {reviewed} of {n}\n{said}{path}",
     )  # fmt: skip
 
 

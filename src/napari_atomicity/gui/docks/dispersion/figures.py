@@ -87,6 +87,13 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
             f"791, 1997).{'' if row['images'] == 1 else FEW_IMAGES_NOTE}",
         ),
         DispersionFigure(
+            "Density, counted",
+            f"{number(row['density_counted_per_nm2'])} /nm²",
+            "",
+            "Atoms above the threshold per nm² of support. It depends on the threshold, the "
+            "density above does not.",
+        ),
+        DispersionFigure(
             "Atoms, expected",
             number(row["n_atoms_expected"]),
             interval(*here),

@@ -26,6 +26,7 @@ from ....pipeline.run_request import RunRequest
 from ... import tasks
 from ...controls.chart import Chart
 from ...controls.forms import folded, labelled, main_button, new_form, spin_box, wrapped_label
+from ...controls.questions import choose_answer
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
@@ -56,7 +57,6 @@ class Live(Dock):
         self._failed: dict[str, str] = {}
         self._alarmed, self._alarms = "", list[str]()
         self._engine = ("default", "auto")
-        self._folder = Path()
         self.content.addLayout(self._folder_row())
         self.button = self.add(main_button("Watch", self))
         self.button.clicked.connect(self.toggle)
@@ -180,18 +180,36 @@ class Live(Dock):
         out = Path(self.results.text().strip() or RESULTS).expanduser()
         n = round(self.reference.value())
         reference = n if n >= MIN_FIRST else 0
+        if not self._choose_project(folder):
+            return
         self._watch(folder, out if out.is_absolute() else folder / out, request, reference)
+
+    def _choose_project(self, folder: Path) -> bool:
+        """Ask for the project of the images if one of another folder is open; False to cancel."""
+        project, answer = self.state.project, ""
+        if project is not None and self.images.is_of_another_folder(folder):
+            answer = choose_answer(
+                self,
+                "Where to put new images?",
+                f"The open project {project.path.stem} is that of another folder. Close it and put "
+                f"the images into the project of {folder.name}, or add them to "
+                f"{project.path.stem}?",
+                {"own": f"Project of {folder.name}", "open": f"Add to {project.path.stem}"},
+            )
+            if not answer or (answer == "own" and not self.binding.projects.leave()):
+                return False
+        accepted = project.path if project is not None and answer == "open" else None
+        self.images.begin(folder, accepted)
+        return True
 
     def _watch(self, folder: Path, out: Path, request: RunRequest, reference_images: int) -> None:
         """Watch a folder, and show the results of an earlier session in ``out``."""
         self.history = LiveHistory()
         self._n_reference = reference_images
         self._failed.clear()
-        self.images.n_left_out = 0
         for widget in (self.failures, self.alarm, self.accept_button, self.left_out):
             widget.hide()
         self._draw()
-        self._folder = folder
         watching = Watching(partial(_make_watch, folder, out, request, reference_images))
         watching.earlier.connect(self._on_earlier)
         watching.taken.connect(self._on_taken)
@@ -241,7 +259,7 @@ class Live(Dock):
         self._say(f"{outcome.image}{count}{after}{waits}{self._gathering(live)}")
         self._show_alarm(live)
         if live.analysis is not None:
-            self.images.add(live.analysis, self._folder, *self._engine)
+            self.images.add(live.analysis, *self._engine)
 
     def _show_failures(self) -> None:
         """Show which files failed and why; they stay shown after the end."""

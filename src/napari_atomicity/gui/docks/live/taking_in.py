@@ -1,4 +1,4 @@
-"""Images of a live session come into the open project one after the other."""
+"""Images of a live session come into the project of the watched folder, one after the other."""
 
 from __future__ import annotations
 
@@ -43,9 +43,34 @@ class TakingIn(ImageQueue):
         self._follow = follow
         self._engine = ("default", "auto")
         self._opening = False
+        self._folder = Path()
+        self._accepted: Path | None = None
         self.n_left_out = 0
         """Images that are in the results, and not in the window."""
         owner.destroyed.connect(self._waiting.clear)
+
+    def begin(self, folder: Path, accepted: Path | None = None) -> None:
+        """Begin a session.
+
+        Parameters
+        ----------
+        folder : Path
+            The watched folder; images come into its project only.
+        accepted : Path, optional
+            File of another project that a person has chosen for the images.
+        """
+        self._folder, self._accepted, self.n_left_out = folder, accepted, 0
+
+    def is_of_another_folder(self, folder: Path) -> bool:
+        """Return whether the open project is neither in a folder nor contains images of it."""
+        project = self.state.project
+        if project is None:
+            return False
+        folder = folder.resolve()
+        paths = (image.path.resolve() for image in project.images(counts=False))
+        return project.path.resolve().parent != folder and not any(
+            path.is_relative_to(folder) for path in paths
+        )
 
     @property
     def why_not(self) -> str:
@@ -55,9 +80,11 @@ class TakingIn(ImageQueue):
             return "no project is open"
         if project.read_only:
             return "the open project is read-only"
+        if project.path != self._accepted and self.is_of_another_folder(self._folder):
+            return "the open project is that of another folder"
         return "blind mode is on" if self.state.blind else ""
 
-    def add(self, analysis: Analysis, folder: Path, model: str, device: str) -> None:
+    def add(self, analysis: Analysis, model: str, device: str) -> None:
         """Take this one in after those that wait.
 
         Where nothing is open at all, the watched folder is opened as a project.
@@ -69,7 +96,7 @@ class TakingIn(ImageQueue):
         self._waiting.append(analysis)
         nothing_open = self.state.project is None and not self.state.images
         if nothing_open and not self._opening:
-            task = self.binding.projects.open(folder)
+            task = self.binding.projects.open(self._folder)
             if task is not None:
                 self._opening = True
                 task.finished.connect(self._opened)

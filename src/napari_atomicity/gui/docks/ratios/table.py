@@ -11,8 +11,15 @@ from qtpy.QtWidgets import QWidget
 
 from ....core.cluster_table import AGGREGATE, UNKNOWN
 from ....core.palette import colour_of, symbol_of
+from ....core.text import pluralise
 from ....statistics.ratios import counted
 from ....statistics.reference import Comparison
+from ....statistics.track_counts import (
+    PATH,
+    merge_tracks,
+    stacks_without_tracks,
+    untracked_in_movies,
+)
 from ...controls.glyphs import glyph_icon
 from ...panels.ratio_bars import interval, per_cent
 
@@ -37,6 +44,9 @@ def summary(table: pd.DataFrame) -> str:
     """Format how many clusters were counted, and which were left out."""
     if not len(table):
         return "No clusters yet."
+    repeated, untracked = bool(stacks_without_tracks(table)), untracked_in_movies(table)
+    table = merge_tracks(table)
+    noun = "track" if PATH in table.columns and table[PATH].notna().all() else "cluster"
     border = int(table["touches_border"].sum())
     whole = table[~table["touches_border"].astype(bool)]
     excluded = 0
@@ -54,11 +64,13 @@ def summary(table: pd.DataFrame) -> str:
             (unknown, "unknown"),
             (aggregates, "aggregate" + "s" * (aggregates != 1)),
             (unlabelled, "without a label"),
+            (untracked, "in no track"),
         )
         if n
     ]
     n = int(counted(table).sum())
-    text = f"{n} cluster{'s' * (n != 1)} counted, 95 % intervals"
+    level = "each in several frames, no intervals" if repeated else "95 % intervals"
+    text = f"{pluralise(n, noun)} counted, {level}"
     return text + (f"; not counted: {', '.join(left_out)}" if left_out else "") + "."
 
 

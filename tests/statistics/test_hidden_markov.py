@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_atomicity.tracking.hidden_markov import (
+from napari_atomicity.statistics.hidden_markov import (
     change_of_rate,
     fit_rate,
     log_likelihoods,

@@ -17,7 +17,6 @@ from ..core.cluster_table import (
     probability_columns,
 )
 from ..core.progress import Progress, Stop
-from ..models.estimators import class_sizes
 from .hidden_markov import MAX_CHANGE, MIN_CHANGE, RateFit, Smoothed, fit_rate, smooth
 
 P_DETECTED_OUTLIER = 0.8
@@ -27,8 +26,6 @@ P_FALSE_OUTLIER = 0.03
 _CERTAIN = 1e-6
 """Likelihood of all other classes for an annotated cluster."""
 _MIN_P = 1e-4
-BAND = (0.05, 0.95)
-"""Quantiles of the posterior at the limits of the smoothed atomicity."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,25 +218,3 @@ def find_dwells(path: np.ndarray) -> list[slice]:
     """Split a path into intervals of constant state."""
     cuts = [0, *(np.flatnonzero(path[1:] != path[:-1]) + 1).tolist(), len(path)]
     return [slice(a, b) for a, b in itertools.pairwise(cuts)]
-
-
-def smoothed_atoms(track: Track, classes: list[str]) -> np.ndarray:
-    """Compute the (T, 3) expected number of atoms, and the quantiles `BAND`.
-
-    NaN if the classes have no numbers of atoms, or where no class is more likely.
-    """
-    out = np.full((len(track.rows), 3), np.nan)
-    sizes = class_sizes(classes) if classes else None
-    if sizes is None:
-        return out
-    p = track.posterior[:, :-1]
-    total = p.sum(axis=1)
-    known = total >= 0.5
-    p = p[known] / total[known, None]
-    order = np.argsort(sizes)
-    cumulative = np.cumsum(p[:, order], axis=1)
-    out[known, 0] = p @ sizes
-    for column, level in enumerate(BAND, 1):
-        at = (cumulative < level - 1e-12).sum(axis=1).clip(max=len(sizes) - 1)
-        out[known, column] = sizes[order][at]
-    return out

@@ -1,0 +1,33 @@
+"""Questions with named answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qtpy.QtWidgets import QMessageBox, QWidget
+
+
+def choose_answer(parent: QWidget, title: str, text: str, choices: Mapping[str, str]) -> str:
+    """Ask a question with a button for each answer, and Cancel.
+
+    Parameters
+    ----------
+    parent : QWidget
+        Widget that asks.
+    title, text : str
+        Title of the window, and the question.
+    choices : mapping of str to str
+        Answer → text of its button; the first one is the default.
+
+    Returns
+    -------
+    str
+        The answer; "" if cancelled.
+    """
+    cancel = QMessageBox.StandardButton.Cancel
+    box = QMessageBox(QMessageBox.Icon.Question, title, text, cancel, parent)
+    role = QMessageBox.ButtonRole.AcceptRole
+    buttons = {box.addButton(words, role): answer for answer, words in choices.items()}
+    box.setDefaultButton(next(iter(buttons)))
+    box.exec()
+    return buttons.get(box.clickedButton(), "")
