@@ -260,6 +260,12 @@ def test_the_outcome():
     assert adaptation_text.format_verdict(found) == (
         "Rolled back, the model stays what it was: too little; too late."
     )
+    good = replace(found, checks={"pseudo-labels left out": (0.97, 0.95)})
+    words = adaptation_text.format_verdict(good)
+    assert words.startswith("No change needed: 97%") and "too little; too late" in words
+    assert adaptation_text.format_verdict(replace(good, accepted=True)).startswith("Accepted")
+    poor = replace(found, checks={"pseudo-labels left out": (0.7, 0.6)})
+    assert adaptation_text.format_verdict(poor).startswith("Rolled back")
     assert adaptation_text.format_verdict(replace(found, accepted=True)).startswith(
         "Accepted: too l"
     )

@@ -224,6 +224,8 @@ def test_cancel_stops_it_and_nothing_changes(
     generation = dock.state.generation("field")
     qtbot.mouseClick(dock.button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: dock.state.status.total == 10**6, timeout=60_000)
+    qtbot.waitUntil(lambda: " left" in dock.task_bar.words.text(), timeout=60_000)
+    assert dock.task_bar.words.isVisible() and dock.task_bar.bar.isVisible()
     assert not dock.button.isEnabled()
     qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
     settle(viewer)

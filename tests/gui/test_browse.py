@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
 from mouse import LEFT
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from qtpy.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
@@ -93,6 +94,25 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     layer = binding_of(viewer).source_layer("a.tif")
     np.testing.assert_array_equal(layer.data, blobs(0).astype(np.uint16))
     np.testing.assert_allclose(layer.scale, PIXEL_NM)
+
+
+def test_the_reason_of_a_failure_is_whole_and_does_not_repeat_the_name(opened, qtbot, tmp_path):
+    words = row_words(opened)["broken.tif"]
+    assert words.startswith("it can't be read") and words.endswith("copy or export it again.")
+    view = opened.list
+    failed, other = (
+        view.visualRect(opened.model.index(opened.model.row_of(name)))
+        for name in ("broken.tif", "a.tif")
+    )
+    metrics = view.fontMetrics()
+    room = QRect(0, 0, view.viewport().width() - 8, 10_000)
+    needed = metrics.boundingRect(room, Qt.TextFlag.TextWordWrap, words)
+    assert failed.height() >= metrics.height() + needed.height() > other.height() // 2
+    assert needed.width() <= failed.width()
+    opened.window().setUpdatesEnabled(True)
+    view.scrollToBottom()
+    QApplication.processEvents()
+    opened.grab().save(str(tmp_path / "browse.png"))
 
 
 def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer, qtbot, settle):
@@ -323,7 +343,11 @@ def test_a_second_window_says_that_it_is_one(
     settle(second)
     assert dock.state.read_only
     dock.refresh_now()  # its window is not shown
-    assert "open in another window" in dock.notes.text()
+    notes = dock.notes
+    assert "open in another window, by" in notes.text() and platform.node() in notes.text()
+    notes.resize(200, 10)
+    notes.setText(notes.text())
+    assert notes.minimumHeight() >= notes.heightForWidth(200) > 60  # not cut in a low dock
     assert not dock.analyse_button.isEnabled()
     binding = binding_of(second)
     qtbot.waitUntil(lambda: binding.points_layer("a.tif") is not None)
@@ -445,7 +469,7 @@ def test_what_was_done_without_a_project_is_not_lost(
 
     analyse = Analyse(viewer)
     viewer.window.add_dock_widget(analyse, name="Analyse")
-    viewer.open(str(morning / "a.tif"))
+    viewer.open(str(morning / "a.tif"), plugin="napari-atomicity")
     settle(viewer)
     qtbot.mouseClick(analyse.button, LEFT)
     settle(viewer)
@@ -512,7 +536,7 @@ def test_a_person_who_closes_the_window_is_asked_first(
 ):
     state, projects = browse.state, browse.projects
     assert projects.may_close()
-    viewer.open(str(morning / "a.tif"))
+    viewer.open(str(morning / "a.tif"), plugin="napari-atomicity")
     image = binding_of(viewer).ensure_image(viewer.layers[0])
     state.clusters.set_analysis(made_up(6, image))
     assert projects.may_close()  # that can be had again

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -477,3 +477,27 @@ def test_a_worker_may_find_something_while_images_go(dock, state, settled):
     state.remove_image("two")
     settled(dock)
     assert list(dock._known) == ["one", "late"]
+
+
+@pytest.mark.parametrize("width", [320, 400, 600])
+def test_no_verdict_is_cut(dock, settled, qtbot, width, tmp_path):
+    dock.resize(width, 900)
+    settled(dock)
+    QTest.qWait(50)
+    view, model = dock.table, dock.model
+    texts = [model.data(model.index(row, 2)) for row in range(model.rowCount())]
+    assert any("p = " in text for text in texts)
+    for row in range(model.rowCount()):
+        for column in range(model.columnCount()):
+            index = model.index(row, column)
+            room = view.visualRect(index)
+            words = QRect(0, 0, room.width() - 6, 1000)
+            needed = view.fontMetrics().boundingRect(
+                words, Qt.TextFlag.TextWordWrap, model.data(index)
+            )
+            assert needed.width() <= room.width(), model.data(index)
+            assert room.right() <= view.viewport().width(), model.data(index)
+            assert needed.height() <= room.height(), model.data(index)
+    bottom = view.visualRect(model.index(model.rowCount() - 1, 0)).bottom()
+    assert bottom <= view.viewport().height()
+    dock.grab().save(str(tmp_path / f"dispersion{width}.png"))

@@ -33,7 +33,7 @@ from napari_atomicity.gui.docks.explain.dock import (
     Explain,
     ordered,
 )
-from napari_atomicity.gui.docks.explain.facts import facts, format_novelty
+from napari_atomicity.gui.docks.explain.facts import facts, format_ood_score
 from napari_atomicity.gui.docks.explain.profiles import format_profile as format_tile
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES
 from napari_atomicity.gui.viewer.binding import state_of
@@ -160,9 +160,9 @@ def test_tiles_stand_in_a_row_where_there_is_room(qtbot):
 
 # ---- words
 def test_novelty_is_said():
-    assert format_novelty(1.01) == "unlike the training data"
-    assert format_novelty(0.3) == "like the training data"
-    assert format_novelty(np.nan) == ""
+    assert format_ood_score(1.01) == "unlike the training data"
+    assert format_ood_score(0.3) == "like the training data"
+    assert format_ood_score(np.nan) == ""
 
 
 def test_facts_of_a_cluster_that_was_only_detected():
@@ -208,7 +208,7 @@ def test_a_selected_cluster_is_explained(dock, state):
     assert "Pt41" in words and "predicted" in words
     assert f"{row['diameter_nm']:.2f} nm" in words
     assert f"{100 * row['confidence']:.0f} %" in words
-    assert format_novelty(row["ood_score"]) in words
+    assert format_ood_score(row["ood_score"]) in words
     assert [bar.label for bar in dock.bars.bars] == CLASSES
     assert [bar.value for bar in dock.bars.bars] == pytest.approx(
         row[[f"p_{c}" for c in CLASSES]].tolist()
@@ -549,3 +549,13 @@ def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatc
     ask("", "")
     averages.export_profiles()  # cancelled
     assert len(list(tmp_path.glob("*.*"))) == 3
+
+
+def test_one_name_for_one_thing_in_table_and_explain(viewer, model):
+    from napari_atomicity.core.cluster_table import column_of
+
+    row = made_up(6, "field").table.assign(prediction_set="Pt19|Pt30", ood_score=1.3).iloc[0]
+    names = {name: (value, tooltip) for name, value, tooltip in facts(row)}
+    for column, name in (("prediction_set", "Prediction set"), ("ood_score", "OOD score")):
+        assert name.lower().replace(" ", "_") == column_of(column).name
+        assert column in names[name][1]

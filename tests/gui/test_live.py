@@ -144,6 +144,14 @@ def test_what_can_not_be_read_is_said(dock, viewer, folder, qtbot, settle):
     qtbot.waitUntil(lambda: dock.failures.isVisible(), timeout=60_000)
     assert "1 file could not be analysed" in dock.failures.text()
     assert "broken.dm4" in dock.failures.text()
+    (folder / "empty.png").write_bytes(b"no picture" * 50)
+    qtbot.waitUntil(lambda: "2 files" in dock.failures.text(), timeout=60_000)
+    stop(dock, qtbot)
+    text = dock.status_label.text()
+    assert "2 files failed: broken.dm4, empty.png" in text and "1 image analysed" in text
+    reasons = dock.failures.text().splitlines()[1:]
+    assert len(reasons) == 2 and all("can't be read" in reason for reason in reasons)
+    assert [reason.count("broken.dm4") for reason in reasons] == [1, 0]  # not twice
     settle(viewer)  # the other image may still be on its way to the canvas
 
 

@@ -1,13 +1,18 @@
 """napari's reader, without a viewer."""
 
+import imageio.v3 as iio
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
+from brightness import blobs
+from npe2 import PluginManager
 
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.reader import get_reader
 from napari_atomicity.gui.viewer.layer_data import METADATA_KEY, layer_data
+from napari_atomicity.io.images import READERS
 
 
 @pytest.fixture
@@ -81,3 +86,29 @@ def test_an_error_says_what_is_wrong(tmp_path):
     path.touch()
     with pytest.raises(ReadError, match="empty"):
         get_reader(str(path))(str(path))
+
+
+def test_napari_offers_the_plugin_for_every_supported_file(viewer):
+    manager = PluginManager.instance()
+    for suffix in (s for reader in READERS if not reader.folder for s in reader.suffixes):
+        readers = manager.iter_compatible_readers([f"field{suffix}"])
+        assert "napari-atomicity" in {reader.plugin_name for reader in readers}, suffix
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".npy", ".mrc"])
+def test_one_file_opens_with_the_plugin_as_on_the_command_line(viewer, tmp_path, suffix):
+    path = tmp_path / f"one{suffix}"
+    data = blobs()
+    if suffix == ".tif":
+        tifffile.imwrite(path, data)
+    elif suffix == ".png":
+        iio.imwrite(path, np.uint8(255 * (data - data.min()) / np.ptp(data)))
+    elif suffix == ".npy":
+        np.save(path, data)
+    else:
+        mrcfile.write(path, data)
+    # What `napari --plugin napari-atomicity one.tif` calls.
+    viewer.window._qt_viewer._qt_open([str(path)], stack=False, plugin="napari-atomicity")
+    (layer,) = viewer.layers
+    assert layer.name == path.name and layer.data.shape == data.shape
+    assert layer.metadata[METADATA_KEY]["path"] == str(path)

@@ -14,11 +14,11 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
 from waiting import updated
 
+from napari_atomicity.core.progress import format_duration
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.help import Help
 from napari_atomicity.gui.controls.line_table import Lines
 from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review
-from napari_atomicity.gui.docks.review.text import format_duration
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import EditKind, ImageEdit, Project
@@ -120,6 +120,27 @@ def test_keys_answer_whichever_layer_is_active(shown, state, dock, press, settle
     assert review.finished and active is None
 
 
+def test_p_adds_and_x_deletes_in_label_mode_and_in_a_review(shown, state, dock, press):
+    mode = binding_of(shown).label_mode
+    start(dock)
+    layer = shown.layers[f"{state.current} clusters"]
+    press(KEY.Key_P)
+    assert layer.mode == "add" and "P stops" in compat.text_overlay(shown).text
+    press(KEY.Key_P)
+    assert layer.mode == "pan_zoom"  # as in the rest of a review
+    press(KEY.Key_P, KEY.Key_Escape)
+    assert dock.review is None and layer.mode == "pan_zoom"
+    mode.on = True
+    press(KEY.Key_P)
+    assert layer.mode == "add"
+    press(KEY.Key_P)
+    image = state.current
+    cluster_id = int(state.table(image)["cluster_id"].iloc[0])
+    state.select({(image, cluster_id)})
+    press(KEY.Key_X)
+    assert cluster_id not in state.table(image)["cluster_id"].tolist()
+
+
 @pytest.mark.parametrize("many", [5000, 0])
 def test_agree_next_back_take_back_undo_redo_end(shown, state, dock, press, monkeypatch, many):
     review = start(dock)
@@ -131,9 +152,9 @@ def test_agree_next_back_take_back_undo_redo_end(shown, state, dock, press, monk
     assert review.key == keys[3] and corrected(state, keys[2]) == ""
     press(KEY.Key_Right)
     assert review.key == keys[4]
-    press(KEY.Key_P, KEY.Key_Left)
+    press(KEY.Key_B, KEY.Key_Left)
     assert review.key == keys[2]
-    press(KEY.Key_P, KEY.Key_U)
+    press(KEY.Key_B, KEY.Key_U)
     assert review.key == keys[1] and corrected(state, keys[1]) == ""
     monkeypatch.setattr(
         "napari_atomicity.state.chunked_steps.MAX_CLUSTERS", many

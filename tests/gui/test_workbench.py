@@ -180,3 +180,16 @@ def test_docks_keep_their_sizes_when_those_behind_rest(make_napari_viewer, model
     qtbot.waitUntil(lambda: not main.findChild(Embedding).isVisible())
     assert [main.findChild(kind).height() for kind in (Analyse, Explain)] == heights[:2]
     assert heights[1] > heights[0] > 100  # as the workbench gave them out
+
+
+def test_the_menu_begins_with_few_entries_and_its_titles_are_short(viewer):
+    from napari._app_model import get_app_model
+    from npe2 import PluginManager
+
+    manifest = PluginManager.instance().get_manifest("napari-atomicity")
+    groups = get_app_model().menus.get_menu("napari/plugins/napari-atomicity")
+    titles = [item.command.title.removesuffix(" (Atomicity)") for item in groups]
+    assert titles[:4] == ["Workbench", "Browse", "Analyse", "Review"]
+    assert len(titles) == len(manifest.contributions.widgets)
+    for command in manifest.contributions.commands:
+        assert 2 <= len(command.title.split()) <= 3, command.title

@@ -84,8 +84,8 @@ _AFTER_PROBABILITIES = (
         "ood_score",
         "float64",
         "",
-        "distance from the training data in the embedding, relative to the limit of the model: "
-        "above 1 is out of distribution",
+        "OOD score: distance from the training data in the embedding, relative to the limit of "
+        "the model: above 1 is out of distribution",
     ),
     Column("umap_1", "float64", "", "first coordinate in the map of the embedding"),
     Column("umap_2", "float64", "", "second coordinate in the map of the embedding"),

@@ -24,6 +24,9 @@ _FIGURES = {
 }
 """What people call the figures of `models.domain_shift.figures_of`, and their units."""
 
+_GOOD_AGREEMENT = 0.9
+"""Agreement with held-out labels from which a model needs no adaptation."""
+
 
 def shares(analyses: Sequence[Analysis]) -> pd.DataFrame:
     """Class ratios over all images, as `statistics.ratios.class_ratios` gives them."""
@@ -74,6 +77,13 @@ def format_learnt(found: Adaptation) -> str:
 
 def format_verdict(found: Adaptation) -> str:
     """Whether the model was changed, and why."""
+    before = [pair[0] for name, pair in found.checks.items() if name.endswith("left out")]
+    known = [share for share in before if np.isfinite(share)]
+    if not found.accepted and known and min(known) >= _GOOD_AGREEMENT:
+        return (
+            f"No change needed: {min(known):.0%} of the labels left out agree with the model as it "
+            f"is. An adapted model is no better: {'; '.join(found.reasons)}."
+        )
     words = "Accepted" if found.accepted else "Rolled back, the model stays what it was"
     return f"{words}: {'; '.join(found.reasons)}."
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
+import platform
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
 from ..core.errors import AtomicityError, ReadError
-from ..io.provenance import now
 from .schema import APPLICATION_ID, READABLE_SCHEMA, SCHEMA, upgrade
 
 SUFFIX = ".atomicity"
@@ -24,6 +26,16 @@ _BUSY_TIMEOUT_S = 10.0
 _WINDOW_CHECKPOINT_PAGES = 16_000
 # The window must not freeze while another program locks the file: it tries again later.
 _BUSY_TIMEOUT_IN_WINDOW_S = 0.3
+
+
+def _describe_holder() -> str:
+    """Describe this process for people who find the project open: who, where, since when."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # no name for the user's number
+        user = "an unknown user"
+    since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+    return f"{user} on {platform.node()} since {since}, process {os.getpid()}"
 
 
 class ProjectConnection:
@@ -97,7 +109,7 @@ class ProjectConnection:
                 "Choose another folder for the project",
             ) from error
         with contextlib.suppress(OSError):
-            Path(f"{self.path}.window").write_text(f"process {os.getpid()} since {now()}", "utf-8")
+            Path(f"{self.path}.window").write_text(_describe_holder(), "utf-8")
         return True
 
     def _check_header(self, is_new: bool) -> None:

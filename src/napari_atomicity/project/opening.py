@@ -151,10 +151,12 @@ def _notes(project: Project) -> list[str]:
             f"was is {project.backup.name}."
         )
     if project.read_only:
-        who = f" ({project.holder})" if project.holder else ""
         notes.append(
-            f"This project is open in another window{who}, or can't be written to: you can look, "
-            "and change nothing. Close the other one, or work on a copy."
+            f"Read-only: this project is open in another window, by {project.holder}. Close that "
+            "window and open the project again, or work on a copy: ⋯ ▸ Save a copy."
+            if project.holder
+            else "Read-only: this project can't be written to, or is open in another window. Work "
+            "on a copy: ⋯ ▸ Save a copy."
         )
     return notes
 

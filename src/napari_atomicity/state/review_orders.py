@@ -137,8 +137,7 @@ ORDERS: dict[str, Order] = {
     ),
     "ood": Order(
         "least like the training",
-        "The highest score for what the model has not learnt first: contamination, single atoms, "
-        "other sizes.",
+        "The highest OOD score first: contamination, single atoms, other sizes.",
         _without_scores,
         _by_ood_score,
     ),

@@ -9,6 +9,9 @@ from qtpy.QtCore import QEvent, QLineF, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPen
 from qtpy.QtWidgets import QProgressBar, QSizePolicy, QToolTip, QWidget
 
+MIN_CONTRAST = 4.5
+"""Contrast ratio that text needs (WCAG 2, level AA)."""
+
 
 class Drawing(QWidget):
     """A widget that paints itself, as wide as there is room, with the height of a text.
@@ -108,3 +111,36 @@ def small(font: QFont) -> QFont:
     out = QFont(font)
     out.setPointSizeF(0.85 * font.pointSizeF() if font.pointSizeF() > 0 else 8.0)
     return out
+
+
+def contrast(one: QColor, other: QColor) -> float:
+    """Return the contrast ratio of two opaque colours, from 1 to 21 (WCAG 2)."""
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: QColor) -> float:
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour.getRgbF()[:3]
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def readable(colour: QColor, background: QColor) -> QColor:
+    """Return a colour, made lighter or darker as far as text on this background needs it."""
+    black, white = QColor("black"), QColor("white")
+    limit = max(black, white, key=lambda end: contrast(end, background))
+    shares = (i / 20 for i in range(21))
+    mixed = (_mix(colour, limit, share) for share in shares)
+    return next((c for c in mixed if contrast(c, background) >= MIN_CONTRAST), limit)
+
+
+def faint(ink: QColor, background: QColor) -> QColor:
+    """Return the colour of text that is less important, but readable."""
+    return readable(_mix(ink, background, 0.3), background)
+
+
+def _mix(one: QColor, other: QColor, share: float) -> QColor:
+    """Return a mixture of two colours with this share of the other."""
+    pairs = zip(one.getRgbF()[:3], other.getRgbF()[:3], strict=True)
+    return QColor.fromRgbF(*((1 - share) * a + share * b for a, b in pairs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -64,6 +65,8 @@ def folded(*contents: QWidget | QLayout) -> QCollapsible:
             else:
                 inside.addLayout(content)
     settings.addWidget(inner)
+    # Hidden, so that Tab does not go there.
+    settings.toggled.connect(settings.content().setVisible)
     settings.collapse(animate=False)
     return settings
 
@@ -159,6 +162,21 @@ def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) 
     return box
 
 
+class _WrappedLabel(QLabel):
+    """A label that is never lower than its text needs at its width: a low dock cuts no text."""
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        super().resizeEvent(event)
+        self._fit()
+
+    def setText(self, text: str) -> None:  # noqa: N802
+        super().setText(text)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.setMinimumHeight(self.heightForWidth(self.width()) if self.text() else 0)
+
+
 def wrapped_label(
     accessible_name: str = "", *, plain: bool = False, bold: bool = False, visible: bool = True
 ) -> QLabel:
@@ -179,7 +197,7 @@ def wrapped_label(
     -------
     QLabel
     """
-    label = QLabel()
+    label = _WrappedLabel()
     label.setWordWrap(True)
     label.setAccessibleName(accessible_name)
     if plain:

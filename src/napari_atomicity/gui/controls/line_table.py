@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt, QTimer
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from ...core.palette import colour_of, symbol_of
+from .drawing import faint
 from .glyphs import glyph_icon
 
 
@@ -59,11 +60,12 @@ class Lines(QAbstractTableModel):
             return self.icons.get(words)
         if role == Qt.ItemDataRole.ForegroundRole and index.row() in self.faint:
             palette = self.parent().palette()
-            return palette.brush(QPalette.ColorGroup.Disabled, QPalette.ColorRole.Text)
+            roles = QPalette.ColorRole
+            return faint(palette.color(roles.Text), palette.color(roles.Base))
         return None
 
 
-def table_of(model: Lines, name: str, most_rows: int) -> QTableView:
+def table_of(model: Lines, name: str, most_rows: int, wraps: bool = False) -> QTableView:
     """Return a read-only view of lines of text.
 
     Parameters
@@ -74,6 +76,8 @@ def table_of(model: Lines, name: str, most_rows: int) -> QTableView:
         Accessible name.
     most_rows : int
         Height of the view in rows; more rows scroll.
+    wraps : bool, default False
+        Whether a long text of the last column takes several lines, for tables that do not scroll.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def table_of(model: Lines, name: str, most_rows: int) -> QTableView:
     view.setAccessibleName(name)
     view.verticalHeader().hide()
     view.setShowGrid(False)
-    view.setWordWrap(False)
+    view.setWordWrap(wraps)
     view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
     header = view.horizontalHeader()
@@ -99,9 +103,31 @@ def table_of(model: Lines, name: str, most_rows: int) -> QTableView:
     row = view.fontMetrics().height() + 6
     view.verticalHeader().setDefaultSectionSize(row)
     bar = view.horizontalScrollBar().sizeHint().height()
+    if wraps:
+        _wrap_last_column(view)
+        return view
     model.modelReset.connect(
         lambda: view.setFixedHeight(
             header.sizeHint().height() + row * min(model.rowCount(), most_rows) + bar + 4
         )
     )
     return view
+
+
+def _wrap_last_column(view: QTableView) -> None:
+    """Keep rows high enough for the wrapped texts, and the view high enough for all rows."""
+    header, rows = view.horizontalHeader(), view.verticalHeader()
+    header.setMinimumSectionSize(9 * view.fontMetrics().averageCharWidth())
+    rows.setMinimumSectionSize(rows.defaultSectionSize())
+    bar = view.horizontalScrollBar().sizeHint().height()
+
+    def fit() -> None:
+        view.resizeRowsToContents()
+        view.setFixedHeight(header.sizeHint().height() + rows.length() + bar + 4)
+
+    # Once after all columns have their widths.
+    later = QTimer(view)
+    later.setSingleShot(True)
+    later.timeout.connect(fit)
+    view.model().modelReset.connect(later.start)
+    header.sectionResized.connect(lambda *_: later.start())

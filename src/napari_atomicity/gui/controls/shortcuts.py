@@ -62,7 +62,7 @@ LABEL_MODE: tuple[Shortcut, ...] = (
         lambda actions, key: actions.unlabel(),
     ),
     Shortcut(
-        ("Backspace", "Delete"),
+        ("X", "Delete", "Backspace"),
         "delete the selected clusters",
         "delete",
         lambda actions, key: actions.delete(),
@@ -147,10 +147,16 @@ REVIEW: tuple[Shortcut, ...] = (
         lambda actions, key: actions.next(),
     ),
     Shortcut(
-        ("P", "Left"),
+        ("B", "Left"),
         "go back to the previous cluster",
         "back",
         lambda actions, key: actions.back(),
+    ),
+    Shortcut(
+        ("P",),
+        "add clusters by clicking; P again stops",
+        "add",
+        lambda actions, key: actions.add(),
     ),
     Shortcut(
         ("U",),

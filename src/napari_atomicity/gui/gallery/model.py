@@ -269,7 +269,7 @@ def format_tooltip(row: pd.Series) -> str:
         prediction = known.assign(label=known["label_predicted"], label_corrected="")
         lines.append(f"predicted: {marks.texts(prediction)[0]}")
     if "|" in str(row["prediction_set"]):
-        lines.append(f"possible: {str(row['prediction_set']).replace('|', ', ')}")
+        lines.append(f"prediction set: {str(row['prediction_set']).replace('|', ', ')}")
     if np.isfinite(row["diameter_nm"]):
         lines.append(f"{row['diameter_nm']:.2f} nm" + (f", {count}" if count else ""))
     lines += [otherwise] if otherwise else []

@@ -8,12 +8,15 @@ from weakref import WeakMethod
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError
 from .. import tasks
+from ..controls.connections import follow_event
+from ..controls.focus import hide_focus, set_reading_order, show_focus
 from ..controls.forms import in_scroll_area
 from ..controls.refresher import FollowingWidget
+from ..controls.style import style_of
 from ..viewer.binding import binding_of
 from .forms import TaskBar, busy
 
@@ -41,6 +44,8 @@ class Dock(FollowingWidget):
         self.state = self.binding.state
         self.task_bar: TaskBar | None = None
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
+        self._apply_theme()
+        follow_event(self, self.binding.viewer.events.theme, self._apply_theme)
         content = QWidget() if self.scrolls else self
         self.content = QVBoxLayout(content)
         self.build()
@@ -48,6 +53,18 @@ class Dock(FollowingWidget):
             if not any(self.content.stretch(i) for i in range(self.content.count())):
                 self.content.addStretch(1)
             in_scroll_area(content, self)
+        set_reading_order(self)
+        QApplication.instance().focusChanged.connect(self._on_focus)
+
+    def _apply_theme(self, *_: object) -> None:
+        self.setStyleSheet(style_of(self.binding.viewer.theme))
+
+    def _on_focus(self, before: QWidget | None, now: QWidget | None) -> None:
+        """Show which of the controls has the focus."""
+        if before is not None and self.isAncestorOf(before):
+            hide_focus(before)
+        if now is not None and self.isAncestorOf(now):
+            show_focus(now)
 
     def build(self) -> None:
         """Create the content from top to bottom, with `add`, `add_button` and the like."""

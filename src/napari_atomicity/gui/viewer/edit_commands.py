@@ -47,14 +47,14 @@ class EditCommands:
         """Carry out an edit; if it is refused, show the error and the unchanged image."""
         return attempt(edit, lambda: self._clusters.refresh(self.state.current or ""))
 
-    def add_by_clicking(self) -> None:
-        """Switch whether a click adds a cluster or selects one."""
+    def add_by_clicking(self, otherwise: str = "select") -> None:
+        """Switch whether a click adds a cluster; `otherwise` is the mode of the layer if not."""
         layer = self.canvas.layer(self.state.current, "clusters")
         if layer is None:
             show_info("Analyse the image first. Then you can add missed clusters.")
             return
         self.canvas.activate(layer)
-        layer.mode = "select" if layer.mode == "add" else "add"
+        layer.mode = otherwise if layer.mode == "add" else "add"
         self.canvas.show_message(
             "Click a missed cluster to add it. Press P to stop."
             if layer.mode == "add"

@@ -131,7 +131,7 @@ class ReviewActions(LabelActions):
         if self._others_are_selected():
             self._relabel("")
         elif not self._review.take_back():
-            self._show_message("This cluster has no manual label. P goes back, Ctrl+Z undoes.")
+            self._show_message("This cluster has no manual label. B goes back, Ctrl+Z undoes.")
 
     def remove(self) -> None:
         """Delete the cluster."""
@@ -159,6 +159,10 @@ class ReviewActions(LabelActions):
         """Show the next cluster without an answer."""
         if not self._review.next():
             self._show_message("No other cluster is without an answer")
+
+    def add(self) -> None:
+        """Switch whether a click adds a cluster."""
+        self._edits.add_by_clicking(otherwise="pan_zoom")
 
     def back(self) -> None:
         """Show the previous cluster."""

@@ -274,7 +274,7 @@ class LabelMode(KeyMode):
         if not self._is_of_clusters(layer):
             return ""
         if layer.mode == "add":
-            stop = " P stops." if self.shortcuts is LABEL_MODE else ""
+            stop = " P stops." if self.shortcuts else ""
             return f"Adding clusters: a click adds a cluster.{stop}"
         # The texts of label mode and of a review imply that a click selects.
         return "Selecting clusters" if layer.mode == "select" and not text else ""
@@ -285,7 +285,7 @@ def _unbind(target: Any, before: dict[str, Any]) -> None:
         return
     for key, function in before.items():
         target.bind_key(key, function, overwrite=True)
-    if isinstance(target, Points) and target.mode == "select":
+    if isinstance(target, Points) and target.mode in ("select", "add"):
         target.mode = "pan_zoom"
 
 
@@ -322,7 +322,7 @@ def format_review(review: Reviewing) -> str:
         first += ", all done: Esc ends"
     remark = review.remarks.get(review.key, "")
     agree = [] if review.state.blind else ["Enter agree"]
-    keys = ["X not a cluster", *agree, "N next", "P back", "Esc end", "F1 keys"]
+    keys = ["X not a cluster", *agree, "N next", "B back", "Esc end", "F1 keys"]
     lines = [
         f"{first}   {format_shown(review)}",
         remark,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ....core.errors import AtomicityError
-from ....core.progress import Progress, Stop, report
+from ....core.progress import Progress, Stop, report, with_time_left
 from ....models.analysis import Analysis
 from ....models.files import SHIPPED, save_model, user_folder
 from ....pipeline import adaptation as adapting
@@ -50,6 +50,7 @@ def adapt_model(
     from ....models.classifier import Classifier, load_classifier
 
     tasks.cap_torch_threads()
+    progress = with_time_left(progress)
     found = adapting.adapt_images(analyses, model, name, device, progress, stop)
     old = load_classifier(model, device)
     new = Classifier(found.card, found.tensors, old.device) if found.accepted else old

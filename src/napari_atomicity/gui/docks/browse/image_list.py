@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRectF, QSize, Qt
+from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRect, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
@@ -17,12 +18,17 @@ from ....core.palette import colours
 from ....project import ProjectImage
 from ....state.window_state import WindowState
 from ....statistics.track_counts import describe_clusters
+from ...controls.drawing import faint, readable
 from ...viewer.models import model_id_of
 
 ROW = Qt.ItemDataRole.UserRole
+ERROR = ROW + 1
 ROW_LINES = 5.3
 """Height of a row in lines of text: four lines, and a bar of the classes."""
 _THUMBNAIL_LINES = 4
+_MARGIN_X, _MARGIN_Y = 4, 3
+_WRAPPED = Qt.TextFlag.TextWordWrap.value
+_FAILED = QColor("#d55e00")
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     row = Row(name, format_size(known_shape, micrograph.pixel_size_nm))
     path = "" if micrograph.path is None else f"\n{micrograph.path}"
     if image is not None and image.error:
-        return replace(row, state="failed", words=image.error, tooltip=f"{image.error}{path}")
+        return replace(row, state="failed", words=reason_of(image), tooltip=f"{image.error}{path}")
     if analysis is None:
         words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
         return replace(row, words=words, tooltip=f"Not analysed yet{path}")
@@ -101,6 +107,11 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
         row, state="analysed", words=words, shares=shares,
         tooltip=f"{name}: {found}, reviewed {reviewed} of {n}\n{said}{path}",
     )  # fmt: skip
+
+
+def reason_of(image: ProjectImage) -> str:
+    """Return why an image failed, without its name, which the row shows already."""
+    return image.error.removeprefix(f"{image.path.name}: ")
 
 
 class ImageModel(QAbstractListModel):
@@ -127,6 +138,9 @@ class ImageModel(QAbstractListModel):
             return None
         if role == Qt.ItemDataRole.DisplayRole:
             return self._names[index.row()]
+        if role == ERROR:
+            image = self._files.get(self._names[index.row()])
+            return reason_of(image) if image is not None else ""
         if role not in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole, ROW):
             return None
         row = self._row(self._names[index.row()])
@@ -135,6 +149,11 @@ class ImageModel(QAbstractListModel):
         if role == Qt.ItemDataRole.AccessibleTextRole:
             return f"{row.name}, {row.words}, {row.session}"
         return row if role == ROW else None
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether an image failed, so that its row may be higher than others."""
+        return any(image.error for image in self._files.values())
 
     def rebuild(self) -> None:
         """Rebuild the list, since the images may have changed."""
@@ -232,8 +251,15 @@ class ImageDelegate(QStyledItemDelegate):
         self._state = state
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:  # noqa: N802
-        line = QFontMetrics(option.font).height()
-        return QSize(16 * line, round(ROW_LINES * line))
+        metrics = QFontMetrics(option.font)
+        line, error = metrics.height(), index.data(ERROR)
+        height = round(ROW_LINES * line)
+        if error:
+            view: Any = option.widget
+            box = QRect(0, 0, view.viewport().width() - 2 * _MARGIN_X, 100 * line)
+            text = metrics.boundingRect(box, _WRAPPED, error)
+            height = max(height, line + text.height() + 3 * _MARGIN_Y)
+        return QSize(16 * line, height)
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
         row = index.data(ROW)
@@ -242,7 +268,38 @@ class ImageDelegate(QStyledItemDelegate):
             QStyle.PrimitiveElement.PE_PanelItemViewItem, option, painter, option.widget
         )
         painter.save()
-        box = QRectF(option.rect).adjusted(4, 3, -4, -3)
+        box = QRectF(option.rect).adjusted(_MARGIN_X, _MARGIN_Y, -_MARGIN_X, -_MARGIN_Y)
+        if row.state == "failed":
+            self._paint_failed(painter, option, box, row)
+        else:
+            self._paint_row(painter, option, box, row)
+        painter.restore()
+
+    def _paint_failed(
+        self, painter: QPainter, option: QStyleOptionViewItem, box: QRectF, row: Row
+    ) -> None:
+        """Paint the name and the whole reason, without a picture."""
+        ink, paper = text_colours(option)
+        line = QFontMetrics(option.font).height()
+        name = QRectF(box.left(), box.top(), box.width(), line)
+        self._paint_line(painter, name, row.name, _bold(option.font), ink)
+        painter.setFont(option.font)
+        painter.setPen(readable(_FAILED, paper))
+        painter.drawText(box.adjusted(0, line, 0, _MARGIN_Y), _WRAPPED, row.words)
+
+    def _paint_line(
+        self, painter: QPainter, place: QRectF, words: str, font: QFont, colour: QColor
+    ) -> None:
+        painter.setFont(font)
+        painter.setPen(colour)
+        elided = QFontMetrics(font).elidedText(
+            words, Qt.TextElideMode.ElideRight, int(place.width())
+        )
+        painter.drawText(place, int(Qt.AlignmentFlag.AlignVCenter), elided)
+
+    def _paint_row(
+        self, painter: QPainter, option: QStyleOptionViewItem, box: QRectF, row: Row
+    ) -> None:
         line = QFontMetrics(option.font).height()
         side = min(box.height(), _THUMBNAIL_LINES * line)
         picture = QRectF(box.left(), box.top(), side, side)
@@ -256,36 +313,34 @@ class ImageDelegate(QStyledItemDelegate):
             painter.drawPixmap(place, row.thumbnail, QRectF(row.thumbnail.rect()))
         else:
             painter.fillRect(picture, QColor(128, 128, 128, 60))
-        selected = bool(option.state & QStyle.StateFlag.State_Selected)
-        role = (
-            option.palette.ColorRole.HighlightedText if selected else option.palette.ColorRole.Text
-        )
-        ink = option.palette.color(role)
+        ink, paper = text_colours(option)
         text = box.adjusted(side + 8, 0, 0, 0)
-        bold = QFont(option.font)
-        bold.setBold(True)
-        faint = QColor(ink)
-        faint.setAlpha(180)
-        warning = QColor("#d55e00")
         for i, (words, font, colour) in enumerate(
             (
-                (row.name, bold, ink),
-                (row.size, option.font, faint),
-                (row.session, option.font, faint),
-                (row.words, option.font, warning if row.state == "failed" else ink),
+                (row.name, _bold(option.font), ink),
+                (row.size, option.font, faint(ink, paper)),
+                (row.session, option.font, faint(ink, paper)),
+                (row.words, option.font, ink),
             )
         ):
-            painter.setFont(font)
-            painter.setPen(colour)
-            elided = QFontMetrics(font).elidedText(
-                words, Qt.TextElideMode.ElideRight, int(text.width())
-            )
             place = QRectF(text.left(), text.top() + i * line, text.width(), line)
-            painter.drawText(place, int(Qt.AlignmentFlag.AlignVCenter), elided)
+            self._paint_line(painter, place, words, font, colour)
         known = colours(self._state.classes())
         left, top = text.left(), text.top() + 4 * line + 0.15 * line
         for name, share in row.shares:
             width = share * text.width()
             painter.fillRect(QRectF(left, top, max(width - 1, 1), 0.5 * line), QColor(known[name]))
             left += width
-        painter.restore()
+
+
+def text_colours(option: QStyleOptionViewItem) -> tuple[QColor, QColor]:
+    """Return the colours of the text of a row and of its background."""
+    roles, selected = option.palette.ColorRole, option.state & QStyle.StateFlag.State_Selected
+    ink, paper = (roles.HighlightedText, roles.Highlight) if selected else (roles.Text, roles.Base)
+    return option.palette.color(ink), option.palette.color(paper)
+
+
+def _bold(font: QFont) -> QFont:
+    bold = QFont(font)
+    bold.setBold(True)
+    return bold

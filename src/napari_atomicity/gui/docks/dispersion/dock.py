@@ -79,7 +79,7 @@ class Dispersion(Dock):
         inner = QVBoxLayout(self.body)
         inner.setContentsMargins(0, 0, 0, 0)
         self.model = FigureModel(self)
-        self.table = table_of(self.model, "Dispersion in figures", _MAX_ROWS)
+        self.table = table_of(self.model, "Dispersion in figures", _MAX_ROWS, wraps=True)
         inner.addWidget(self.table)
         self.note = wrapped_label("Note")
         inner.addWidget(self.note)

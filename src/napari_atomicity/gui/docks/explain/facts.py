@@ -21,7 +21,7 @@ def probability_bars(row: pd.Series, classes: Sequence[str]) -> list[Bar]:
         p = float(row[f"p_{name}"])
         text = f"{name}: probability {p:.3f}" if math.isfinite(p) else f"{name}: not computed"
         if name in possible:
-            text += "; possible (in the prediction set)"
+            text += "; in the prediction set"
         bars.append(
             Bar(
                 name,
@@ -37,7 +37,7 @@ def probability_bars(row: pd.Series, classes: Sequence[str]) -> list[Bar]:
     return bars
 
 
-def format_novelty(ood_score: float) -> str:
+def format_ood_score(ood_score: float) -> str:
     """Return the meaning of an out-of-distribution score; "" if it was not computed."""
     if not math.isfinite(ood_score):
         return ""
@@ -59,9 +59,10 @@ def _prediction_facts(row: pd.Series) -> list[tuple[str, str, str]]:
         out.append(("Confidence", value, "Calibrated probability of the predicted class."))
     if row["prediction_set"]:
         tooltip = (
-            "Prediction set at the level of the model card. These classes have a dot in the bars."
+            "Labels that can not be ruled out, at the level of the model card. They have a dot in "
+            "the bars. Column prediction_set."
         )
-        out.append(("Possible", str(row["prediction_set"]).replace("|", ", "), tooltip))
+        out.append(("Prediction set", str(row["prediction_set"]).replace("|", ", "), tooltip))
     return out
 
 
@@ -88,12 +89,13 @@ def _measured_facts(row: pd.Series) -> list[tuple[str, str, str]]:
     diameter = f"{row['diameter_nm']:.2f} nm" if math.isfinite(row["diameter_nm"]) else "–"
     tooltip = "Diameter of a circle with the area of the outline, in nm."
     out = [("Diameter", diameter, tooltip)]
-    text = format_novelty(row["ood_score"])
+    text = format_ood_score(row["ood_score"])
     if text:
         tooltip = (
-            "Distance from the training data. A cluster above 1 is labelled unknown or aggregate."
+            "Out-of-distribution score: distance from the training data. A cluster above 1 is "
+            "labelled unknown or aggregate. Column ood_score."
         )
-        out.append(("Out of distribution", f"score {row['ood_score']:.2f}, {text}", tooltip))
+        out.append(("OOD score", f"{row['ood_score']:.2f}, {text}", tooltip))
     flags = [
         text
         for column, text in (

@@ -53,7 +53,8 @@ class Live(Dock):
     def build(self) -> None:
         self.watching: Watching | None = None
         self.history = LiveHistory()
-        self._n_failed, self._n_reference = 0, FIRST
+        self._n_reference = FIRST
+        self._failed: dict[str, str] = {}
         self._alarmed, self._alarms = "", list[str]()
         self._engine = ("default", "auto")
         self.content.addLayout(self._folder_row())
@@ -204,7 +205,8 @@ class Live(Dock):
     def _watch(self, folder: Path, out: Path, request: RunRequest, reference_images: int) -> None:
         """Watch a folder, and show the results of an earlier session in ``out``."""
         self.history = LiveHistory()
-        self._n_failed, self._n_reference = 0, reference_images
+        self._n_reference = reference_images
+        self._failed.clear()
         for widget in (self.failures, self.alarm, self.accept_button, self.left_out):
             widget.hide()
         self._draw()
@@ -245,12 +247,8 @@ class Live(Dock):
     def _on_taken(self, live: Taken) -> None:
         outcome = live.outcome
         if outcome.status == "failed":
-            self._n_failed += 1
-            n = self._n_failed
-            self.failures.setText(
-                f"{n} file{'s' * (n != 1)} could not be analysed, the last: {outcome.error}"
-            )
-            self.failures.show()
+            self._failed[outcome.image] = outcome.error
+            self._show_failures()
             return
         if live.row is not None:
             self.history.add(live.row)
@@ -262,6 +260,18 @@ class Live(Dock):
         self._show_alarm(live)
         if live.analysis is not None:
             self.images.add(live.analysis, *self._engine)
+
+    def _show_failures(self) -> None:
+        """Show which files failed and why; they stay shown after the end."""
+        n = len(self._failed)
+        lines = [
+            f"{name}: {error.removeprefix(f'{Path(name).name}: ')}"
+            for name, error in self._failed.items()
+        ]
+        self.failures.setText(
+            f"{n} file{'s' * (n != 1)} could not be analysed:\n" + "\n".join(lines)
+        )
+        self.failures.setVisible(n > 0)
 
     def _gathering(self, live: Taken) -> str:
         """How far the reference of the session has come."""
@@ -319,6 +329,9 @@ class Live(Dock):
                 f" {outcome.waiting} files wait for the next session." if outcome.waiting else ""
             )
             text = f"Stopped: {n} image{'s' * (n != 1)} analysed."
+            if self._failed:
+                n = len(self._failed)
+                text += f" {n} file{'s' * (n != 1)} failed: {', '.join(self._failed)}."
             if outcome.files:
                 text += f" Results in {outcome.files[0].parent}."
             self._say(f"{text}{waits}")

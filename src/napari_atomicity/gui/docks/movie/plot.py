@@ -22,7 +22,7 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QToolTip, QWidget
 
-from ...controls.drawing import Drawing, small
+from ...controls.drawing import Drawing, readable, small
 from .curves import TrackCurve
 
 # Okabe and Ito's, told apart on dark and on light; dashes say it a second time.
@@ -233,7 +233,7 @@ class TimePlot(Drawing):
             while any(abs(y - other) < 0.9 * line for other in taken):
                 y += 0.9 * line
             taken.append(y)
-            painter.setPen(_readable(colour, self.palette()))
+            painter.setPen(readable(colour, self.palette().window().color()))
             place = QRectF(box.right() + 4, y, self.width() - box.right() - 4, line)
             painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, name)
 
@@ -311,9 +311,3 @@ def _round_step(about: float, whole: bool) -> float:
     power = 10.0 ** math.floor(math.log10(about))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= about * 0.999)
     return max(step, 1.0) if whole else step
-
-
-def _readable(colour: QColor, palette: object) -> QColor:
-    """Return a line colour that is readable as text on the background."""
-    dark = palette.window().color().lightness() < 128  # type: ignore[attr-defined]
-    return colour.lighter(125) if dark else colour.darker(135)

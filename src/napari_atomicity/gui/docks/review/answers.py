@@ -28,7 +28,7 @@ def format_more(review: Reviewing) -> str:
     counts, others = format_rows(row)
     could = row["prediction_set"].iloc[0]
     words = [
-        f"could be {could.replace('|', ' or ')}" if "|" in could else "",
+        f"prediction set {could.replace('|', ', ')}" if "|" in could else "",
         counts[0],
         others[0],
         f"{row['diameter_nm'].iloc[0]:.2f} nm",
@@ -57,7 +57,7 @@ class Answers(QWidget):
         moves = QHBoxLayout()
         moves.setSpacing(3)
         for action, words, key, tooltip in (
-            ("back", "◀ Back", "P", "Back to the one before (P or ←)."),
+            ("back", "◀ Back", "B", "Back to the one before (B or ←)."),
             ("agree", "Agree", "Enter", "The machine is right (Enter or Space)."),
             ("next", "Next ▶", "N", "To the next, without an answer for this one (N or →)."),
             ("unlabel", "Take back", "U", "Take the label of the one that is shown back (U)."),

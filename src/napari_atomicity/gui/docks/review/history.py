@@ -11,6 +11,7 @@ from qtpy.QtGui import QFont, QKeyEvent, QPalette
 from qtpy.QtWidgets import QAbstractItemView, QListView, QVBoxLayout, QWidget
 
 from ....state.window_state import Step
+from ...controls.drawing import faint
 from ...controls.errors import attempt
 from ...controls.forms import wrapped_label
 from ...controls.refresher import FollowingWidget
@@ -83,9 +84,8 @@ class HistoryModel(QAbstractListModel):
             undone = ". Undone." if row > self.n_done else ""
             return f"<p>{escape(who)}{undone}</p>"  # names are not markup
         if role == Qt.ItemDataRole.ForegroundRole and row > self.n_done:
-            return (
-                self.parent().palette().brush(QPalette.ColorGroup.Disabled, QPalette.ColorRole.Text)
-            )
+            palette, roles = self.parent().palette(), QPalette.ColorRole
+            return faint(palette.color(roles.Text), palette.color(roles.Base))
         if role == Qt.ItemDataRole.FontRole and (row > self.n_done or row == self.n_done):
             font = QFont(self.parent().font())
             font.setItalic(row > self.n_done)

@@ -1,0 +1,33 @@
+"""Colours that napari's themes leave too faint to read."""
+
+from __future__ import annotations
+
+from napari.utils.theme import get_theme
+from qtpy.QtGui import QColor
+
+from .drawing import faint
+
+
+def style_of(theme: str) -> str:
+    """Return a style sheet for the docks: disabled text and hints in a readable colour.
+
+    Parameters
+    ----------
+    theme : str
+        Name of the theme of napari.
+
+    Returns
+    -------
+    str
+        Style sheet of Qt.
+    """
+    colours = get_theme(theme)
+    # Of all backgrounds of controls this is the one nearest to the text.
+    text = faint(_qt(colours.text), _qt(colours.primary)).name()
+    kinds = ("QWidget", "QPushButton", "QComboBox", "QAbstractSpinBox", "QLineEdit", "QLabel")
+    disabled = ", ".join(f"{kind}:disabled" for kind in kinds)
+    return f"{disabled} {{ color: {text}; }} QLineEdit {{ placeholder-text-color: {text}; }}"
+
+
+def _qt(colour: object) -> QColor:
+    return QColor(*colour.as_rgb_tuple()[:3])  # type: ignore[attr-defined]

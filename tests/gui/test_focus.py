@@ -1,0 +1,63 @@
+"""The keyboard in docks: Tab goes in reading order, and the focus is visible."""
+
+from __future__ import annotations
+
+import itertools
+
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication, QWidget
+from superqt import QCollapsible
+from synthetic import made_up
+
+from napari_atomicity.gui.controls.focus import FocusRing
+from napari_atomicity.gui.panels.dock_windows import show_dock
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.workbench import all_docks
+
+
+def tab_order(dock: QWidget) -> list[QWidget]:
+    """Return the visible controls of a dock in the order of Tab."""
+    found, widget = [], dock.nextInFocusChain()
+    while widget is not dock:
+        takes = widget.focusPolicy().value & Qt.FocusPolicy.TabFocus.value
+        if takes and dock.isAncestorOf(widget) and widget.isVisible() and not widget.focusProxy():
+            found.append(widget)
+        widget = widget.nextInFocusChain()
+    return found
+
+
+def test_tab_walks_every_dock_in_reading_order_and_shows_where_it_is(viewer, model, settle):
+    state = binding_of(viewer).state
+    state.clusters.set_analysis(made_up(20))
+    wrong, bare, n_controls = [], [], 0
+    window = viewer.window._qt_window
+    QApplication.setActiveWindow(window)
+    for kind in all_docks():
+        dock = show_dock(viewer, kind.__name__)
+        for part in dock.findChildren(QCollapsible):
+            assert not part.content().isVisible()  # and Tab does not go there
+            part.expand(animate=False)
+        settle(viewer)
+        QApplication.processEvents()
+        controls = tab_order(dock)
+        n_controls += len(controls)
+        places = [c.mapTo(dock, QPoint(0, 0)) for c in controls]
+        for (a, one), (b, following) in itertools.pairwise(zip(places, controls, strict=True)):
+            below = b.y() >= a.y() + one.height() // 2
+            beside = abs((b.y() + following.height() / 2) - (a.y() + one.height() / 2)) < max(
+                one.height(), following.height()
+            )
+            if not (below or (beside and b.x() >= a.x())):
+                names = [w.accessibleName() or w.objectName() or w.text() for w in (one, following)]
+                wrong.append((kind.__name__, *names))
+        for control in controls:
+            if not control.isEnabled():
+                continue
+            control.setFocus(Qt.FocusReason.TabFocusReason)
+            if control.hasFocus() and not control.findChildren(FocusRing):
+                bare.append((kind.__name__, control.accessibleName() or str(control)))
+    assert n_controls > 100
+    assert not wrong
+    assert not bare
+    rings = [r for r in window.findChildren(FocusRing) if r.isVisible()]
+    assert len(rings) == 1
