@@ -95,6 +95,7 @@ class Review(Dock):
         self.bar = self.add(ProgressBar())
         self.bar.setAccessibleName("Reviewed")
         self.answers = self.add(Answers(self.binding))
+        self.pace = self.add(wrapped_label("Pace"))
         self.draw_button = self.add(
             QPushButton("Draw another sample…"),
             "Discard this sample and draw another one with a different seed or number. Labels are "
