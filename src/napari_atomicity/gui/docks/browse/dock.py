@@ -126,7 +126,6 @@ class Browse(Dock):
         self.list = QListView()
         self.list.setModel(self.model)
         self.list.setItemDelegate(ImageDelegate(self.state, self.list))
-        self.list.setUniformItemSizes(True)
         self.list.setResizeMode(QListView.ResizeMode.Adjust)
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -209,9 +208,7 @@ class Browse(Dock):
             self.list.setCurrentIndex(index)
             self.list.scrollTo(index)
         self._listed = shown
-        if self.list.uniformItemSizes() == self.model.has_errors:
-            self.list.setUniformItemSizes(not self.model.has_errors)
-            self.list.scheduleDelayedItemsLayout()
+        self.list.setUniformItemSizes(not self.model.has_errors)
         self._show_project()
 
     def show_status(self) -> None:
