@@ -211,11 +211,22 @@ def class_map_scale(analysis: Analysis) -> float:
     A few clusters, whose maps are the strongest, do not determine it.
     """
     peaks = [
-        np.nanpercentile(np.where(np.isfinite(maps), maps, 0).max(axis=(1, 2)), _SCALE_PERCENTILE)
+        np.percentile(_within_image(analysis, maps).max(axis=(1, 2)), _SCALE_PERCENTILE)
         for maps in analysis.class_maps.values()
         if maps.size
     ]
     return max([float(peak) for peak in peaks if peak > 0], default=1.0)
+
+
+def _within_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
+    """Return class maps without negative values, and beyond the image as at its border."""
+    maps = np.clip(np.nan_to_num(maps), 0, None)
+    half_px = analysis.field_of_view_nm / analysis.micrograph.calibrated() / 2
+    centre = analysis.table[["y_px", "x_px"]].to_numpy(float)
+    distance = np.minimum(centre, np.array(analysis.micrograph.shape_px) - 1 - centre).min(axis=1)
+    for row in np.flatnonzero(distance < half_px):
+        maps[row] = analysis.map_within_image(maps[row], row)
+    return maps
 
 
 def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = None) -> np.ndarray:
@@ -238,16 +249,14 @@ def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = 
     ndarray of float32
         Values from 0 to 1, in the shape of the micrograph.
     """
+    maps = _within_image(analysis, maps)
     if scale is None:
-        scale = float(np.nanmax(maps, initial=0.0))
+        scale = float(maps.max(initial=0.0))
     shape = analysis.micrograph.shape
     out = np.zeros(shape if len(shape) == 3 else (1, *shape), np.float32)
     extent_px = analysis.field_of_view_nm / analysis.micrograph.calibrated()
     columns = analysis.table[["frame", "y_px", "x_px"]].to_numpy(float)
-    for row, ((frame, y, x), cam) in enumerate(zip(columns, maps, strict=True)):
-        if min(y, x, out.shape[1] - 1 - y, out.shape[2] - 1 - x) < extent_px / 2:
-            cam = analysis.map_within_image(cam, row)
-        cam = np.clip(np.nan_to_num(cam), 0, None)
+    for (frame, y, x), cam in zip(columns, maps, strict=True):
         if cam.max() <= 0 or scale <= 0:
             continue
         rows, down = _footprint(y, extent_px, out.shape[1], cam.shape[0])
