@@ -59,7 +59,7 @@ def read_earlier_scale(path: Path) -> EarlierScale:
     )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        sessions = (record.get("data", record) if "sessions" not in record else record)["sessions"]
+        sessions = record["sessions"] if "sessions" in record else record["data"]["sessions"]
         found = [scale_of_session(described, str(path)) for described in sessions]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReadError("contains no scale of a session", path, advice) from error

@@ -105,6 +105,7 @@ class Explain(Dock):
     def build(self) -> None:
         self._shown: Key | None = None
         self._order: tuple[object, list[Key]] = (None, [])
+        self._map_scale: tuple[object, float] = (None, 1.0)  # class maps, and their scale
         self._chosen_maps: dict[str, np.ndarray] = {}
         self._chosen_for: tuple[Key, str | None, int] | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -368,7 +369,9 @@ class Explain(Dock):
             self._show_message(NOT_CLASSIFIED)
             return
         self._show_message("")
-        top = class_map_scale(analysis)
+        if self._map_scale[0] is not analysis.class_maps:  # not at each selection
+            self._map_scale = analysis.class_maps, class_map_scale(analysis)
+        top = self._map_scale[1]
         tiles = []
         for channel, patch in patches.items():
             tiles.append(PatchTile(channel, patch, tooltip=_PATCH_TOOLTIPS.get(channel, "")))
