@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
     QHeaderView,
-    QPushButton,
     QTreeWidget,
     QTreeWidgetItem,
 )
@@ -74,7 +73,7 @@ def classify(
 
 
 class Classify(Dock):
-    """Model, legend with counts, label mode, undo."""
+    """Model, legend with counts, label mode."""
 
     follows = (
         "changed", "current_changed", "project_changed", "selection_changed", "hidden_changed",
@@ -95,7 +94,6 @@ class Classify(Dock):
             enabled_when=self._is_detected,
         )
         row.addWidget(self.button)
-        self.add_task_bar()
         self.conditions = self.add_label(f"⚠ {CONDITIONS_DIFFER}")
         self.conditions.setToolTip(
             "The clusters of this image differ from the training images of the model, for every "
@@ -138,14 +136,6 @@ class Classify(Dock):
         self.labels = self.add(ComboBox(), "Set the label of the selected clusters.")
         self.labels.setAccessibleName("Set label of the selection")
         self.labels.activated.connect(self._on_label_chosen)
-        self.undo_button = QPushButton("Undo")
-        self.undo_button.clicked.connect(self.binding.undo)
-        self.redo_button = QPushButton("Redo")
-        self.redo_button.clicked.connect(self.binding.redo)
-        history = QHBoxLayout()
-        history.addWidget(self.undo_button)
-        history.addWidget(self.redo_button)
-        self.content.addLayout(history)
 
     def _is_detected(self) -> bool:
         return self.state.analysis(self.state.current or "") is not None
@@ -206,7 +196,6 @@ class Classify(Dock):
         self._fit_legend()
         self._fill_labels(classes)
         self.refresh_selection()
-        self._show_history()
         with QSignalBlocker(self.label_mode):
             self.label_mode.setChecked(self.binding.label_mode.on)
 
@@ -279,13 +268,3 @@ class Classify(Dock):
 
     def _set_label_mode(self, on: bool) -> None:
         self.binding.label_mode.on = on
-
-    def _show_history(self) -> None:
-        for button, edits, verb, key in (
-            (self.undo_button, self.state.history, "Undo", "Ctrl+Z"),
-            (self.redo_button, self.state.history.undone, "Redo", "Ctrl+Shift+Z"),
-        ):
-            button.setEnabled(bool(edits))
-            what = edits[-1].description if edits else "nothing"
-            button.setToolTip(f"{verb}: {what} ({key} in label mode).")
-            button.setAccessibleDescription(what)

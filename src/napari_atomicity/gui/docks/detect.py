@@ -32,7 +32,6 @@ class Detect(Dock):
             self.run,
             enabled_when=self._is_ready,
         )
-        self.add_task_bar()
         self.result = self.add_label()
         self.outlines = self.add(
             QCheckBox("Show outlines"),

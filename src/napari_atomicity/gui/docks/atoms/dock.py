@@ -60,7 +60,6 @@ class Atoms(Dock):
         self.models = AtomModelCombo()
         labelled(form, "Model", self.models, "Model. Default: the shipped one.")
         self.content.addLayout(self._buttons())
-        self.add_task_bar()
         self.result = self.add_label()
         self.threshold = self.add(ThresholdPart(self.binding))
         self.found = self.add(FoundPart(self.binding))

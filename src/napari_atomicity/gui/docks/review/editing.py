@@ -8,11 +8,11 @@ from ...controls.refresher import FollowingWidget
 from ...controls.shortcuts import LABEL_MODE, format_key
 from ...viewer.binding import Binding
 
-_PER_ROW = 3
+_PER_ROW = 2
 
 
 class Editing(FollowingWidget):
-    """Add, split, merge, exclude, undo, redo."""
+    """Add, split, merge, exclude."""
 
     follows = ("changed", "selection_changed", "current_changed", "project_changed")
 
@@ -44,8 +44,6 @@ class Editing(FollowingWidget):
                     "Draw around contamination or vacuum to exclude clusters in it.",
                     binding.exclude_regions,
                 ),
-                ("undo", "Undo", "Undo the last step, in any image.", binding.undo),
-                ("redo", "Redo", "Redo the last undone step.", binding.redo),
             )
         ):
             button = QPushButton(text)
@@ -65,7 +63,5 @@ class Editing(FollowingWidget):
             "exclude": may and not state.blind,
             "split": may and not state.blind and len(here) > 0,
             "merge": may and not state.blind and len(here) > 1,
-            "undo": bool(state.history) and not state.read_only,
-            "redo": bool(state.history.undone) and not state.read_only,
         }.items():
             self.buttons[action].setEnabled(possible)
