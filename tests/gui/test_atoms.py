@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from bar import click_cancel
 from napari.layers import Image
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
@@ -259,7 +260,7 @@ def test_cancel_and_images_that_go_leave_nothing(dock, viewer, layer, book, monk
     monkeypatch.setattr(jobs, "find_atoms", endless)
     click(dock.button)
     QTest.qWait(1)
-    click(dock.task_bar.cancel_button)
+    click_cancel(viewer)
     settled()
     assert book.of("field") is None and dock.button.isEnabled()
     click(dock.button)

@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.review.editing import Editing
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.statistics.ratios import class_ratios, counted
@@ -221,13 +222,14 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     assert (points.border_color[away.to_numpy(), 3] < 0.5).all()
     assert (points.border_color[~away.to_numpy(), 3] > 0.9).all()
     # Moved and undone like anything else.
-    qtbot.waitUntil(buttons.buttons["undo"].isEnabled)
-    qtbot.mouseClick(buttons.buttons["undo"], LEFT)
+    history = workbench_bar(shown).history
+    qtbot.waitUntil(history.undo.isEnabled)
+    qtbot.mouseClick(history.undo, LEFT)
     assert state.clusters.regions("field") == ()
     assert len(layer.data) == 0
     assert not state.table("field")["excluded"].any()
-    qtbot.waitUntil(buttons.buttons["redo"].isEnabled)
-    qtbot.mouseClick(buttons.buttons["redo"], LEFT)
+    qtbot.waitUntil(history.redo.isEnabled)
+    qtbot.mouseClick(history.redo, LEFT)
     assert len(layer.data) == 1
     assert state.table("field")["excluded"].tolist() == away.tolist()
     layer.selected_data = {0}

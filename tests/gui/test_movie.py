@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from bar import click_cancel
 from films import CLASSES, PIXEL_NM, film
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtTest import QTest
@@ -277,8 +278,7 @@ def test_tracking_can_be_cancelled(dock, viewer, settle, monkeypatch, qtbot):
     monkeypatch.setattr(module, "track_clusters", forever)
     QTest.mouseClick(dock.button, LEFT)
     assert not dock.button.isEnabled()
-    qtbot.waitUntil(dock.task_bar.cancel_button.isVisible)
-    QTest.mouseClick(dock.task_bar.cancel_button, LEFT)
+    click_cancel(viewer)
     settle(viewer)
     assert dock.button.isEnabled()
     assert not is_tracked(dock.state.analysis("movie"))

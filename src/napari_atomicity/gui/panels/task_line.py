@@ -31,16 +31,16 @@ class MessageLine(QAbstractButton):
 
     def __init__(self) -> None:
         super().__init__()
-        self.message, self._mode = "", Qt.TextElideMode.ElideRight
+        self.message = ""
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setAccessibleName("Status")
 
-    def show_message(self, message: str, mode: Qt.TextElideMode) -> None:
-        """Show a message; ``mode`` says which part of it is left out if it is too long."""
-        if (message, mode) != (self.message, self._mode):
-            self.message, self._mode = message, mode
+    def show_message(self, message: str) -> None:
+        """Show a message."""
+        if message != self.message:
+            self.message = message
             self.setToolTip(f"{message}\n\nClick to read and copy it.")
             self.setAccessibleDescription(message)
             self.update()
@@ -52,10 +52,17 @@ class MessageLine(QAbstractButton):
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         painter = QPainter(self)
         painter.setPen(self.palette().windowText().color())
-        words = " ".join(self.message.split())
-        elided = self.fontMetrics().elidedText(words, self._mode, self.width())
         left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
-        painter.drawText(self.rect(), left, elided)
+        painter.drawText(self.rect(), left, self.shortened())
+
+    def shortened(self) -> str:
+        """Return as much of the message as there is room for; a time left is never cut."""
+        words, metrics = " ".join(self.message.split()), self.fontMetrics()
+        head, comma, tail = words.rpartition(", ")
+        if not tail.endswith(" left"):
+            head, comma, tail = words, "", ""
+        room = self.width() - metrics.horizontalAdvance(comma + tail)
+        return metrics.elidedText(head, Qt.TextElideMode.ElideRight, room) + comma + tail
 
 
 class TaskLine(FollowingWidget):
@@ -92,12 +99,7 @@ class TaskLine(FollowingWidget):
         self.bar.setVisible(runs)
         self.cancel_button.setVisible(runs)
         self.message.setVisible(status.state in _TITLES and bool(status.message))
-        # The end of the message of a running task is the time left.
-        mode = Qt.TextElideMode
-        if failed:
-            self.message.show_message(f"⚠ {status.message}", mode.ElideRight)
-        else:
-            self.message.show_message(status.message, mode.ElideMiddle)
+        self.message.show_message(f"⚠ {status.message}" if failed else status.message)
         self.bar.setMaximum(status.total)
         self.bar.setValue(status.done)
 

@@ -106,11 +106,7 @@ class Coverage(FollowingWidget):
         self.done_button.setEnabled(free and not marked)
         counted = "Image reviewed: it has marks" if marked else NOT_DONE
         self.done_button.setText(counted if self._known else DONE)
-        why = (
-            ""
-            if state.blind
-            else " Tick Blind in the bar first: only blind marks are compared."
-        )
+        why = "" if state.blind else " Tick Blind in the bar first: only blind marks are compared."
         self.done_button.setToolTip(_TOOLTIP + why)
         self.mark_button.setEnabled(image is not None and not state.read_only)
 
