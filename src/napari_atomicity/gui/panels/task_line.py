@@ -20,7 +20,7 @@ _TITLES = {
     TaskState.STOPPED: "Stopped task",
     TaskState.FAILED: "Failed task",
 }
-"""States with a message; a finished task needs none: its result is shown."""
+"""States whose message is shown; of a finished task the result is shown."""
 
 
 class MessageLine(QAbstractButton):

@@ -97,7 +97,8 @@ def workbench_bar(viewer: Any) -> WorkbenchBar:
     """Return the bar of a viewer's main window, which the first call makes."""
     binding = binding_of(viewer)
     main = main_window(binding.viewer)
-    bar = main.findChild(WorkbenchBar)
+    only = Qt.FindChildOption.FindDirectChildrenOnly
+    bar = main.findChild(WorkbenchBar, options=only)
     if bar is None:
         bar = WorkbenchBar(binding)
         main.addToolBar(Qt.ToolBarArea.TopToolBarArea, bar)
