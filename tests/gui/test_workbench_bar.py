@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from bar import click_cancel
 from bench import analysed, write_image
 from mouse import LEFT
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QLabel, QMessageBox, QPushButton, QToolBar, QToolButton, QWidget
+from qtpy.QtWidgets import QLabel, QMessageBox, QPushButton, QToolButton, QWidget
 from synthetic import made_up
 from waiting import updated
 
@@ -192,11 +195,15 @@ def test_it_fits_a_small_screen_and_nothing_moves(viewer, bar, state, project, t
     assert all(places == seen[0] for places in seen)
 
 
-def test_the_bar_is_gone_with_its_window(make_napari_viewer):
+def test_the_bar_is_gone_with_its_window(make_napari_viewer, qtbot):
     viewer = make_napari_viewer(show=True)
     bar = workbench_bar(viewer)
-    assert isinstance(bar, QToolBar)
-    signals = [state_of(viewer).changed, state_of(viewer).status_changed]
-    before = [len(signal) for signal in signals]
-    Analyse(viewer).deleteLater()
-    assert [len(signal) for signal in signals] == before
+    qtbot.waitUntil(bar.isVisible)
+    reference = weakref.ref(bar)
+    with qtbot.waitSignal(bar.destroyed):
+        viewer.close()
+    # At once: it is in no cycle of references, which the collector might find in another thread.
+    gc.disable()
+    del bar
+    assert reference() is None
+    gc.enable()
