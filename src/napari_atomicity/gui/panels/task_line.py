@@ -100,6 +100,7 @@ class TaskLine(FollowingWidget):
         self.cancel_button.setVisible(runs)
         self.message.setVisible(status.state in _TITLES and bool(status.message))
         self.message.show_message(f"⚠ {status.message}" if failed else status.message)
+        self.bar.setToolTip(status.message)
         self.bar.setMaximum(status.total)
         self.bar.setValue(status.done)
 
