@@ -8,31 +8,15 @@ import weakref
 import pytest
 from synthetic import made_up
 
-from napari_atomicity.gui import workbench
 from napari_atomicity.gui.panels.dock import Dock
+from napari_atomicity.gui.panels.dock_windows import dock_class
 from napari_atomicity.gui.viewer.binding import state_of
 
 DOCKS = [
-    workbench.Adapt,
-    workbench.Analyse,
-    workbench.Annotators,
-    workbench.Atoms,
-    workbench.Browse,
-    workbench.Classify,
-    workbench.Detect,
-    workbench.Dispersion,
-    workbench.Embedding,
-    workbench.Explain,
-    workbench.Gallery,
-    workbench.Live,
-    workbench.Movie,
-    workbench.Plots,
-    workbench.Ratios,
-    workbench.Report,
-    workbench.Review,
-    workbench.Table,
-    workbench.Train,
-]
+    "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
+    "Embedding", "Explain", "Gallery", "Live", "Model", "Movie", "Overview", "Plots", "Ratios",
+    "Report", "Review", "Table", "Train",
+]  # fmt: skip
 
 
 class Counter(Dock):
@@ -103,15 +87,15 @@ def test_a_selection_alone_is_shown_at_once(counter, state):
     assert (counter.refreshed, counter.selected) == (1, 1)
 
 
-@pytest.mark.parametrize("kind", DOCKS, ids=lambda kind: kind.__name__)
-def test_a_removed_dock_is_deleted_and_follows_nothing(kind, viewer, state, settle, qtbot):
+@pytest.mark.parametrize("name", DOCKS)
+def test_a_removed_dock_is_deleted_and_follows_nothing(name, viewer, state, settle, qtbot):
     signals = [
         state.changed, state.selection_changed, state.images_changed, state.current_changed,
         state.project_changed, state.status_changed, state.atoms.changed,
     ]  # fmt: skip
     before = [len(signal) for signal in signals]
-    dock = kind(viewer)
-    viewer.window.add_dock_widget(dock, name=kind.__name__)
+    dock = dock_class(name)(viewer)
+    viewer.window.add_dock_widget(dock, name=name)
     settle(viewer)
     reference = weakref.ref(dock)
     viewer.window.remove_dock_widget(dock)

@@ -81,7 +81,7 @@ class WorkbenchBar(QToolBar):
         self.task = TaskLine(binding)
         self.annotator = AnnotatorForm(binding)
         for part in (self.history, self.annotator):
-            part.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
+            _fix_width(part)
         self._first = self.addWidget(self.history)
         self.addWidget(self.task)
         self.addWidget(self.annotator)
@@ -89,8 +89,14 @@ class WorkbenchBar(QToolBar):
 
     def add_at_left(self, widget: QWidget) -> None:
         """Add a widget before all others."""
+        _fix_width(widget)
         self._first = self.insertWidget(self._first, widget)
         set_reading_order(self)
+
+
+def _fix_width(part: QWidget) -> None:
+    """Leave the rest of the bar to the message of the task."""
+    part.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
 
 
 def workbench_bar(viewer: Any) -> WorkbenchBar:
