@@ -23,6 +23,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QScrollArea, QWidget
 
+from napari_atomicity.gui.panels.dock_windows import open_docks, show_dock
 from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import Binding, binding_of
