@@ -12,7 +12,7 @@ from typing import Any
 from napari.layers import Labels, Points, Shapes
 from psygnal import Signal
 
-from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
+from ...core.cluster_table import AGGREGATE, UNKNOWN, Key, class_confidence
 from ...state.review_queue import Queue
 from ...state.reviewing import Reviewing
 from ...state.window_state import WindowState
@@ -308,9 +308,8 @@ def format_shown(review: Reviewing) -> str:
     if not len(row):
         return f"{image}, cluster {cluster_id}: not a cluster"
     predicted, manual = row["label_predicted"].iloc[0], row["label_corrected"].iloc[0]
-    confidence = row["confidence"].iloc[0]
-    in_class = confidence > 0 and predicted not in NON_CLASS_LABELS
-    prediction = f"{predicted} {confidence:.2f}" if in_class else predicted
+    confidence = class_confidence(predicted, row["confidence"].iloc[0])
+    prediction = f"{predicted} {confidence:.2f}" if confidence > 0 else predicted
     labels = [x for x in (prediction, f"{manual} by a person" if manual else "") if x]
     return f"{image}, cluster {cluster_id}" + (f": {', '.join(labels)}" if labels else "")
 
