@@ -23,6 +23,7 @@ from .canvas import Canvas
 from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
 from .models import model_id_of
+from .text_margin import leave_text_margin
 
 FONT_SIZE = 8
 """Of the text in the corner of the canvas, which covers a part of the image."""
@@ -118,6 +119,7 @@ class LabelMode(KeyMode):
         self.kept: dict[str, tuple[Queue, set[Key]]] = {}
         """Random queues that can be resumed, by order, and the clusters that were deleted."""
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
+        canvas.viewer.events.reset_view.connect(self._on_view_fitted)
         canvas.viewer.layers.selection.events.active.connect(self.show_text)
         canvas.state.changed.connect(self._on_change)
         canvas.class_maps_changed.connect(self.show_text)
@@ -252,6 +254,11 @@ class LabelMode(KeyMode):
             text = format_review(self._review)
         lines = (self._click_text(text), text, self._class_map_text(text))
         return "\n".join(line for line in lines if line)
+
+    def _on_view_fitted(self, event: Any = None) -> None:
+        source = self._canvas.source_layer(self._state.current)
+        if source is not None:
+            leave_text_margin(self._canvas.viewer, source)
 
     def _class_map_text(self, text: str) -> str:
         """Return of which class the class maps over the image are."""
