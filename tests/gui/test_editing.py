@@ -63,6 +63,7 @@ def click_cluster(viewer, y: float, x: float, modifiers=Qt.KeyboardModifier.NoMo
 def test_the_text_in_the_corner_covers_nothing_of_a_fitted_image(shown):
     overlay, layer = compat.text_overlay(shown), shown.layers["field"]
     overlay.text = "Label mode\n1 Pt19   2 Pt30\nClass maps of the predicted class"
+    layer.scale = (3 * PIXEL_NM, PIXEL_NM)  # its height fills the canvas
     for theme in ("dark", "light"):
         shown.theme = theme
         shown.reset_view()
