@@ -61,6 +61,25 @@ def click_cluster(viewer, y: float, x: float, modifiers=Qt.KeyboardModifier.NoMo
     return int(table["cluster_id"].iloc[row])
 
 
+def test_the_text_in_the_corner_covers_nothing_of_a_fitted_image(shown):
+    overlay, layer = compat.text_overlay(shown), shown.layers["field"]
+    overlay.text = "Label mode\n1 Pt19   2 Pt30\nClass maps of the predicted class"
+    layer.scale = (3 * PIXEL_NM, PIXEL_NM)  # its height fills the canvas
+    for theme in ("dark", "light"):
+        shown.theme = theme
+        shown.reset_view()
+        with_text = shown.screenshot(flash=False)
+        overlay.visible = False
+        rows = np.flatnonzero((shown.screenshot(flash=False) != with_text).any(axis=(1, 2)))
+        overlay.visible = True
+        camera, (height, _) = compat.camera(shown), compat.canvas_size(shown)
+        top, bottom = (layer.extent.world[:, -2] - camera.center[-2]) * camera.zoom + height / 2
+        assert len(rows) and rows.max() < top < bottom <= height
+    layer.scale = (PIXEL_NM, 5 * PIXEL_NM)  # a wide image leaves enough room
+    shown.reset_view()
+    assert compat.camera(shown).center[-2] == pytest.approx(layer.extent.world[:, -2].mean())
+
+
 def press(viewer, key, modifiers=Qt.KeyboardModifier.NoModifier) -> None:
     QTest.keyClick(viewer.window._qt_viewer.canvas.native, key, modifiers)
 
