@@ -12,7 +12,7 @@ from mouse import on_canvas
 from npe2 import PluginManager
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
-from qtpy.QtWidgets import QTabBar
+from qtpy.QtWidgets import QScrollArea, QTabBar
 
 from napari_atomicity import analyse
 from napari_atomicity.core.micrograph import Micrograph
@@ -136,6 +136,22 @@ def test_a_workspace_has_few_docks_and_leaves_half_of_the_width_to_the_image(
         qtbot.waitUntil(lambda: any("Browse" in bar for bar in tab_bars(viewer)))
         titles = [title for bar in tab_bars(viewer) for title in bar]
         assert max(Counter(titles).values()) == 1, titles  # no tab bar is left behind
+
+
+def test_nothing_is_cut_at_the_right_of_a_dock_in_a_small_window(window, model, settle):
+    viewer = window()
+    show_analysis(viewer, analyse(Micrograph(blobs(), PIXEL_NM, "field")))
+    cut = {}
+    for space in WORKSPACES:
+        open_workbench(viewer, space.name)
+        for name in space.docks:
+            dock = show_dock(viewer, name)
+            settle(viewer)
+            for area in dock.findChildren(QScrollArea):
+                room, content = area.viewport().width(), area.widget().width()
+                if area.isVisible() and content > room:
+                    cut[name] = (content, room)
+    assert cut == {}
 
 
 def test_a_workspace_is_as_it_was_left(window, model, qtbot):

@@ -29,7 +29,7 @@ from .pixel_size import PixelSizePart
 from .single_atom_calibration import SingleAtomCalibrationPart
 from .threshold import ThresholdPart
 
-CLUSTERS = "Clusters, counted by single-atom calibration"
+CLUSTERS = "Atoms per cluster"
 NOTHING_FOUND = (
     "No atom was found. A lower threshold shows fainter candidates; missed atoms can be marked "
     "manually."
