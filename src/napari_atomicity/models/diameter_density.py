@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.model_card import ModelCard
+from ..core.model_card import N_RESIDUALS, ModelCard
 
-RESIDUALS = np.linspace(-0.6, 0.9, 76)
+RESIDUALS = np.linspace(-0.6, 0.9, N_RESIDUALS)
 """Grid of the densities: log diameter minus that of the class in the scale reference."""
 BROAD_SCATTER = 0.35
 """Standard deviation of the normal density beyond the grid."""
