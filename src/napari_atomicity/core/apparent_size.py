@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .from_dict import Logarithm, NotNegative, Positive
+from .from_dict import Logarithm, Positive, Scatter
 from .scale_reference import Covariance, ScaleReference, check_classes
 
 
@@ -41,7 +41,7 @@ class ApparentSize:
     log_intensity: tuple[Logarithm, ...]
     log_size: tuple[Logarithm, ...]
     covariance: tuple[Covariance, ...]
-    scatter: NotNegative
+    scatter: Scatter
     weights: tuple[float, ...] = ()
     offset: float = 0.0
     lone_atoms: tuple[float, Positive] | None = None

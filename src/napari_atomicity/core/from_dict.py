@@ -20,6 +20,8 @@ NotNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 Logarithm = Annotated[float, Interval(ge=-100, le=100)]
 """A natural logarithm whose exponential does not overflow."""
+Scatter = Annotated[float, Interval(ge=1e-9, le=10)]
+"""A standard deviation of logarithms, by which others are divided."""
 
 _MAX_ERRORS = 3
 _MAX_LENGTH = 60

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import AtomicityError
-from .from_dict import Logarithm, NotNegative
+from .from_dict import Logarithm, Scatter
 
 Covariance = tuple[tuple[float, float], tuple[float, float]]
 
@@ -35,7 +35,7 @@ class ScaleReference:
     log_intensity: tuple[Logarithm, ...]
     log_diameter: tuple[Logarithm, ...]
     covariance: tuple[Covariance, ...]
-    diameter_scatter: NotNegative = 0.04
+    diameter_scatter: Scatter = 0.04
 
     def check(self) -> None:
         """Check means and covariances; raise `ValueError` if they are not valid."""
