@@ -148,17 +148,13 @@ def test_any_cells_are_a_table_or_an_error(tmp_path, rows, head):
         ("X,Y\n" + "," * 2_000_000, "columns"),
         ("x" * 2_000_000, "columns or very long lines"),
         ("X,Y\n" + "1,2,3,4\n" * 10, "more cells than the header"),
+        ("X,Y\n1,2,\n3,4,\n", "more cells than the header"),
     ],
 )
 def test_a_csv_file_of_wrong_width_is_refused_at_once(tmp_path, text, said):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ReadError, match=said):
         read_table(tmp_path / "t.csv")
-
-
-def test_a_separator_at_the_end_of_each_line_is_no_cell(tmp_path):
-    (tmp_path / "t.csv").write_text("X,Y\n1,2,\n3,4,\n")
-    assert read_table(tmp_path / "t.csv").to_dict("list") == {"X": [1, 3], "Y": [2, 4]}
 
 
 def test_an_error_does_not_quote_a_whole_file(tmp_path):

@@ -191,7 +191,7 @@ def test_manifests_that_are_damaged(pack, text):
 def test_a_tampered_manifest_is_refused_with_its_reason(pack, path, value):
     manifest = json.loads((pack / "manifest.json").read_text())
     (pack / "manifest.json").write_text(tamper(manifest, path, value))
-    with pytest.raises(ReadError, match="damaged|format") as caught:
+    with pytest.raises(ReadError, match=r"damaged|format") as caught:
         read_pack(fill(pack))
     assert len(str(caught.value)) < 1000
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -208,9 +209,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
         {"float_precision": "round_trip"} if int(pd.__version__.partition(".")[0]) < 3 else {}
     )
     text = {name: str for name in header if _is_text(name)}
-    table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=numbers, **exact)
-    if len(table) and not isinstance(table.index, pd.RangeIndex):
-        raise ValueError("its lines have more cells than the header")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            table = pd.read_csv(
+                path, dtype=text, keep_default_na=False, na_values=numbers, index_col=False, **exact
+            )
+        except pd.errors.ParserWarning:
+            raise ValueError("its lines have more cells than the header") from None
     return map_text(table, unescape_formula)
 
 
