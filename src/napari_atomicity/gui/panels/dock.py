@@ -6,22 +6,18 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from weakref import WeakMethod
 
-from napari.utils.notifications import show_error
-from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from ...core.errors import AtomicityError
-from .. import tasks
 from ..controls.connections import follow_event
 from ..controls.focus import hide_focus, set_reading_order, show_focus
 from ..controls.forms import in_scroll_area
-from ..controls.refresher import FollowingWidget
 from ..controls.style import style_of
 from ..viewer.binding import binding_of
 from .forms import TaskBar, busy
+from .panel import Panel
 
 
-class Dock(FollowingWidget):
+class Dock(Panel):
     """A panel that is built once and refreshed when the window's state has changed.
 
     Subclasses define `build`, and usually `refresh` and ``follows``.
@@ -39,9 +35,7 @@ class Dock(FollowingWidget):
     """Whether the content scrolls if it is higher than the dock; otherwise it fills the dock."""
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
-        self.binding = binding_of(napari_viewer)
-        super().__init__(self.binding.refresher, parent)
-        self.state = self.binding.state
+        super().__init__(binding_of(napari_viewer), parent)
         self.task_bar: TaskBar | None = None
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
         self._apply_theme()
@@ -138,25 +132,3 @@ class Dock(FollowingWidget):
     def add_task_bar(self) -> None:
         """Add the progress bar of the window's task, with its Cancel button."""
         self.task_bar = self.add(TaskBar(self.state))
-
-    # ---- work
-    def start(
-        self,
-        function: Callable[..., Any],
-        *args: Any,
-        on_result: Callable[[Any], object],
-        owner: QObject | None = None,
-        **options: Any,
-    ) -> tasks.Task:
-        """Run a core function in a worker that ends with this dock; see `gui.tasks.start`."""
-        return tasks.start(
-            self.state, function, *args, on_result=on_result, owner=owner or self, **options
-        )
-
-    def attempt(self, read: Callable[[], Any]) -> Any:
-        """Return the value of a form, or None with a message where an entry is not valid."""
-        try:
-            return read()
-        except AtomicityError as error:
-            show_error(tasks.format_error(error))
-            return None
