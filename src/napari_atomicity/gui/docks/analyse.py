@@ -118,7 +118,7 @@ class Analyse(Dock):
         self.result.setText(summary(self.state, image))
         self.conditions.setVisible(conditions_differ(None if analysis is None else analysis.table))
         for panel in (self.legend, self.corrections, self.detected):
-            panel.setVisible(analysis is not None)
+            panel.setVisible(analysis is not None and len(analysis.table) > 0)
         self.intensity.show_analysis(analysis)
 
     def run(self) -> None:

@@ -92,8 +92,10 @@ class Overlays:
             return
         table, computed = analysis.table, self._computed_from.setdefault(image, {})
         wanted = dict(zip(table["cluster_id"].tolist(), analysis.outlines, strict=True))
-        before = computed.get("outlines", {})
-        if before and all(map(is_, map(before.get, wanted), wanted.values())):
+        before = computed.get("outlines")
+        # without a cluster, the outlines that were computed are empty too
+        known_before = before is not None and bool(before or not wanted)
+        if known_before and all(map(is_, map(before.get, wanted), wanted.values())):
             classes, hidden = self._state.classes(), self._canvas.hidden_labels
             colours = point_style.outline_colours(table, classes, hidden)
             known.colour_outlines(table["cluster_id"].to_numpy(), colours)
