@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ....io.images import suffixes
-from ...controls.forms import main_button, wrapped_label
+from ...controls.forms import in_scroll_area, main_button, wrapped_label
 from ...panels.dock_windows import DISTRIBUTION, show_dock
 from ...panels.forms import busy
 from ...panels.panel import Panel
@@ -29,18 +29,20 @@ class FirstStart(Panel):
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding)
-        self.content = QVBoxLayout(self)
+        content = QWidget()
+        self.content = QVBoxLayout(content)
         self.content.setContentsMargins(0, 0, 0, 0)
         self._add_line(FOLDER)
         self.image_button = self._add_button("Open image…", IMAGE, self.choose_image)
         self.example_button = self._add_button("Try the example", EXAMPLE, self.try_example)
         self.content.addStretch(1)
+        in_scroll_area(content, self)  # the dock may be low
 
     def _add_line(self, text: str) -> QLabel:
         line = wrapped_label()
         line.setText(text)
         self.content.addWidget(line)
-        self.content.addSpacing(self.fontMetrics().height())
+        self.content.addSpacing(self.fontMetrics().height() // 2)
         return line
 
     def _add_button(self, text: str, line: str, run: Callable[[], object]) -> QPushButton:
