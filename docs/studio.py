@@ -23,7 +23,6 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QScrollArea, QWidget
 
-from napari_atomicity.gui.panels.dock_windows import dock_name
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import Binding, binding_of
 from napari_atomicity.gui.workbench import all_docks, open_workbench

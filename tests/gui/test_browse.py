@@ -23,10 +23,10 @@ from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
+from napari_atomicity.gui.panels.dock_windows import open_docks
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.workbench import open_workbench
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.project import Project
 
@@ -456,7 +456,7 @@ def test_a_folder_given_to_napari_opens_the_workbench(
     state = binding_of(viewer).state
     qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
     settle(viewer)
-    assert viewer.window._qt_window.findChild(Browse) is not None
+    assert "Browse" in open_docks(viewer)
     assert viewer.layers[0].name == "a.tif"
     binding_of(viewer).projects.leave()
     settle(viewer)
@@ -523,12 +523,6 @@ def test_it_fits_a_small_screen(opened, viewer):
     for widget in (opened.list, opened.previous_button, opened.next_button, opened.more_button):
         assert widget.accessibleName()
         assert widget.toolTip() or widget is opened.list
-
-
-def test_the_workbench_has_browse(make_napari_viewer, model):
-    viewer = make_napari_viewer()
-    open_workbench(viewer)
-    assert viewer.window._qt_window.findChild(Browse) is not None
 
 
 def test_a_person_who_closes_the_window_is_asked_first(

@@ -12,37 +12,37 @@ from mouse import on_canvas
 from npe2 import PluginManager
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
-from qtpy.QtWidgets import QDockWidget
+from qtpy.QtWidgets import QTabBar
 
 from napari_atomicity import analyse
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.controls import shortcuts
-from napari_atomicity.gui.docks.analyse import Analyse
-from napari_atomicity.gui.docks.embedding.dock import Embedding
-from napari_atomicity.gui.docks.explain.dock import Explain
+from napari_atomicity.gui.controls.settings import settings
+from napari_atomicity.gui.docks.adapt.dock import Adapt
+from napari_atomicity.gui.docks.gallery import Gallery
+from napari_atomicity.gui.docks.report import Report
 from napari_atomicity.gui.docks.table import Table
-from napari_atomicity.gui.panels.dock_windows import dock_name, show_dock
+from napari_atomicity.gui.panels.dock_windows import open_docks, show_dock
 from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.workbench import (
-    BELOW,
-    DOCKS,
-    SMALL_SCREEN_DOCKS,
-    WITH_LAYER_LIST,
+    WORKSPACES,
     Workbench,
-    all_docks,
     open_demo,
     open_workbench,
     show_analysis,
 )
+from napari_atomicity.gui.workbench.window import WorkspaceSwitch
 
 PLUGIN = "napari-atomicity"
 NAMES = {
     "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
-    "Embedding", "Explain", "Gallery", "Live", "Movie", "Plots", "Ratios", "Report", "Review",
-    "Table", "Train",
+    "Embedding", "Explain", "Gallery", "Live", "Model", "Movie", "Overview", "Plots", "Ratios",
+    "Report", "Review", "Table", "Train",
 }  # fmt: skip
+MAX_DOCKS = 6
+SIZES = [(1280, 720), (1600, 950)]
 
 
 @pytest.fixture
@@ -52,9 +52,39 @@ def manifest():
     return manager.get_manifest(PLUGIN)
 
 
-def docks_of(viewer) -> dict[str, QDockWidget]:
-    found = viewer.window._qt_window.findChildren(QDockWidget)
-    return {d.objectName(): d for d in found if d.objectName().endswith("(Atomicity)")}
+def shown_docks(viewer) -> set[str]:
+    return {name for name, dock in open_docks(viewer).items() if not dock.isHidden()}
+
+
+def switch_of(viewer) -> WorkspaceSwitch:
+    return viewer.window._qt_window.findChild(WorkspaceSwitch)
+
+
+def tab_bars(viewer) -> list[list[str]]:
+    """The titles of all tabs that are seen, checked not to be cut."""
+    bars = []
+    for bar in viewer.window._qt_window.findChildren(QTabBar):
+        if not bar.visibleRegion().isEmpty():
+            titles = [bar.tabText(i) for i in range(bar.count())]
+            for i, title in enumerate(titles):
+                assert bar.tabRect(i).width() >= bar.fontMetrics().horizontalAdvance(title), title
+                assert bar.tabRect(i).right() <= bar.width(), title
+            bars.append(titles)
+    return bars
+
+
+@pytest.fixture
+def window(make_napari_viewer, qtbot):
+    """Open the workbench in a window of a size."""
+
+    def open_(size=(1280, 720), name="Clusters"):
+        viewer = make_napari_viewer(show=True)
+        main = viewer.window._qt_window
+        main.resize(*size)
+        qtbot.waitUntil(lambda: (main.width(), main.height()) == size)
+        return open_workbench(viewer, name)
+
+    return open_
 
 
 def test_every_command_of_the_manifest_exists(manifest):
@@ -63,13 +93,6 @@ def test_every_command_of_the_manifest_exists(manifest):
         assert callable(getattr(importlib.import_module(module), name))
     names = {w.display_name for w in manifest.contributions.widgets}
     assert names == NAMES | {"Workbench"}
-
-
-@pytest.mark.parametrize("arrangement", [DOCKS, SMALL_SCREEN_DOCKS])
-def test_every_dock_has_its_place(arrangement):
-    at_the_right = [kind for group in arrangement for kind in group]
-    placed = [*at_the_right, *BELOW, *WITH_LAYER_LIST]
-    assert Counter(kind.__name__ for kind in placed) == Counter(NAMES)
 
 
 def test_shortcuts_do_not_clash():
@@ -84,25 +107,99 @@ def test_the_sample_opens_with_its_scale(viewer, model):
     assert layer in binding_of(viewer).image_layers()
 
 
-def test_the_workbench_opens_all_docks_and_goes_away(viewer, model, qtbot):
+def test_the_menu_opens_the_workspace_that_was_used_last(viewer, model, qtbot):
     viewer.window.add_plugin_dock_widget(PLUGIN, "Workbench")
-    expected = {dock_name(kind) for kind in all_docks()}
-    qtbot.waitUntil(lambda: set(docks_of(viewer)) == expected)
+    qtbot.waitUntil(lambda: shown_docks(viewer) == set(WORKSPACES[0].docks))
     assert compat.scale_bar(viewer).visible
-    before = docks_of(viewer)
+    assert switch_of(viewer).buttons["Clusters"].isChecked()
+    before = open_docks(viewer)
     open_workbench(viewer)
-    assert docks_of(viewer) == before
-    assert Workbench.__name__ not in {d.split(" ")[0] for d in docks_of(viewer)}
+    assert open_docks(viewer) == before
+    open_workbench(viewer, "Atoms")
+    viewer.window.add_plugin_dock_widget(PLUGIN, "Workbench")
+    qtbot.waitUntil(lambda: Workbench.__name__ not in open_docks(viewer))
+    assert shown_docks(viewer) == set(WORKSPACES[1].docks)
 
 
-def test_a_small_window_stays_small(make_napari_viewer, qtbot):
-    viewer = make_napari_viewer(show=True)
+@pytest.mark.parametrize("size", SIZES)
+def test_a_workspace_has_few_docks_and_leaves_half_of_the_width_to_the_image(
+    window, model, qtbot, size
+):
+    viewer = window(size)
     main = viewer.window._qt_window
-    main.resize(1280, 740)
-    qtbot.waitUntil(lambda: main.height() == 740)
-    open_workbench(viewer)
-    qtbot.wait(100)
-    assert (main.width(), main.height()) == (1280, 740)
+    for space in [*WORKSPACES, *WORKSPACES]:  # as designed, then as they were left
+        qtbot.mouseClick(switch_of(viewer).buttons[space.name], Qt.MouseButton.LeftButton)
+        assert shown_docks(viewer) == set(space.docks)
+        assert len(space.docks) <= MAX_DOCKS
+        qtbot.waitUntil(lambda: 2 * main.centralWidget().width() >= main.width())
+        assert (main.width(), main.height()) == size
+        qtbot.waitUntil(lambda: any("Browse" in bar for bar in tab_bars(viewer)))
+        titles = [title for bar in tab_bars(viewer) for title in bar]
+        assert max(Counter(titles).values()) == 1, titles  # no tab bar is left behind
+
+
+def test_a_workspace_is_as_it_was_left(window, model, qtbot):
+    viewer = window()
+    main, switch = viewer.window._qt_window, switch_of(viewer)
+    docks = open_docks(viewer)
+    docks["Explain"].close()
+    docks["Ratios"].raise_()
+    show_dock(viewer, "Table")
+    main.resizeDocks([docks["Overview"]], [300], Qt.Orientation.Vertical)
+    qtbot.waitUntil(lambda: docks["Overview"].height() == 300)
+    for name in ("Atoms", "Clusters"):
+        qtbot.mouseClick(switch.buttons[name], Qt.MouseButton.LeftButton)
+    assert shown_docks(viewer) == set(WORKSPACES[0].docks) - {"Explain"}
+    assert docks["Overview"].height() == 300
+    assert main.findChild(Table).isVisible()
+    qtbot.waitUntil(lambda: docks["Ratios"].widget().isVisible())
+    assert not docks["Analyse"].widget().isVisible()
+
+
+def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):
+    viewer = window()
+    open_docks(viewer)["Review"].close()
+    show_dock(viewer, "Live")
+    viewer.close()
+    later = window(name=None)
+    assert shown_docks(later) == (set(WORKSPACES[0].docks) | {"Live"}) - {"Review"}
+    qtbot.waitUntil(lambda: open_docks(later)["Live"].widget().isVisible())
+
+
+@pytest.mark.parametrize("value", ["no JSON", "[1]", '{"state": "AAAA", "docks": ["Nothing"]}'])
+def test_a_damaged_layout_is_ignored(window, model, value):
+    settings().setValue("workspace/Clusters/small", value)
+    assert shown_docks(window()) == set(WORKSPACES[0].docks)
+
+
+def test_single_docks_are_opened_closed_and_reset_in_the_menu(window, model, qtbot):
+    viewer = window()
+    switch = switch_of(viewer)
+
+    def choose(title):
+        switch.menu.aboutToShow.emit()
+        next(a for a in switch.menu.actions() if a.text() == title).trigger()
+
+    choose("Detect")
+    choose("Explain")
+    assert shown_docks(viewer) == (set(WORKSPACES[0].docks) | {"Detect"}) - {"Explain"}
+    choose("Reset the layout")
+    assert shown_docks(viewer) == set(WORKSPACES[0].docks)
+    assert "Detect" in open_docks(viewer)
+
+
+def test_a_dock_within_another_is_found_and_shown(window, model, qtbot):
+    viewer = window()
+    main = viewer.window._qt_window
+    qtbot.waitUntil(show_dock(viewer, "Embedding").isVisible)
+    assert not main.findChild(Gallery).isVisible()
+    assert "Embedding" not in open_docks(viewer)
+    assert isinstance(show_dock(viewer, "Model").part("Adapt"), Adapt)
+    ratios = show_dock(viewer, "Ratios")
+    assert main.findChild(Report) is None  # until its section is opened
+    ratios.report_section.button.click()
+    qtbot.waitUntil(main.findChild(Report).isVisible)
+    assert show_dock(viewer, "Report") is main.findChild(Report)
 
 
 def test_the_demo_window_shows_the_result(model, qtbot, tmp_path, make_napari_viewer, monkeypatch):
@@ -152,34 +249,29 @@ def test_a_cluster_is_brought_into_view(viewer, model, settle):
     assert not tasks.running(binding.state)
 
 
-def test_a_dock_whose_tab_is_behind_rests(make_napari_viewer, model, qtbot):
-    viewer = make_napari_viewer(show=True)
-    open_workbench(viewer)
+def test_a_dock_whose_tab_is_behind_rests(window, model, qtbot):
+    viewer = window()
 
     def seen() -> set[str]:
-        main = viewer.window._qt_window
-        return {k.__name__ for k in all_docks() if main.findChild(k).isVisible()}
+        docks = open_docks(viewer).items()
+        return {name for name, dock in docks if dock.widget().isVisible()}
 
-    qtbot.waitUntil(lambda: {"Analyse", "Explain", "Gallery", "Browse"} <= seen())
-    qtbot.waitUntil(lambda: not {"Table", "Plots", "Review", "Ratios"} & seen())
-    show_dock(viewer, "Table")
-    qtbot.waitUntil(lambda: "Table" in seen() and "Gallery" not in seen())
+    qtbot.waitUntil(lambda: seen() == {"Browse", "Analyse", "Overview"})
+    show_dock(viewer, "Review")
+    qtbot.waitUntil(lambda: seen() == {"Browse", "Review", "Overview"})
 
 
-def test_docks_keep_their_sizes_when_those_behind_rest(make_napari_viewer, model, qtbot):
-    viewer = make_napari_viewer(show=True)
-    main = viewer.window._qt_window
-    main.resize(1500, 950)
-    qtbot.waitUntil(lambda: main.height() == 950)
-    open_workbench(viewer)
-    qtbot.waitUntil(lambda: not main.findChild(Table).isVisible())
-    qtbot.waitUntil(lambda: main.findChild(Analyse).height() > 120)
+def test_docks_keep_their_sizes_when_those_behind_rest(window, model, qtbot):
+    viewer = window((1500, 950))
+    docks = open_docks(viewer)
+    qtbot.waitUntil(lambda: not docks["Review"].widget().isVisible())
+    qtbot.waitUntil(lambda: docks["Analyse"].height() > 120)
     qtbot.wait(100)  # until the layout is at rest as well
-    heights = [main.findChild(kind).height() for kind in (Analyse, Explain, Embedding)]
-    show_dock(viewer, "Dispersion")
-    qtbot.waitUntil(lambda: not main.findChild(Embedding).isVisible())
-    assert [main.findChild(kind).height() for kind in (Analyse, Explain)] == heights[:2]
-    assert heights[1] > heights[0] > 100  # as the workbench gave them out
+    heights = [docks[name].height() for name in ("Analyse", "Explain", "Overview")]
+    show_dock(viewer, "Ratios")
+    qtbot.waitUntil(lambda: not docks["Analyse"].widget().isVisible())
+    assert [docks[name].height() for name in ("Ratios", "Explain", "Overview")] == heights
+    assert heights[1] > heights[0]  # as the workbench gave them out
 
 
 def test_the_menu_begins_with_few_entries_and_its_titles_are_short(viewer):

@@ -8,11 +8,13 @@ from weakref import WeakMethod
 
 from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from ..controls.collapsible import CollapsibleSection
 from ..controls.connections import follow_event
 from ..controls.focus import hide_focus, set_reading_order, show_focus
 from ..controls.forms import in_scroll_area
 from ..controls.style import style_of
 from ..viewer.binding import binding_of
+from .dock_windows import LazyDock
 from .forms import TaskBar, busy
 from .panel import Panel
 
@@ -28,22 +30,27 @@ class Dock(Panel):
         The viewer; napari passes it when it opens the dock.
     parent : QWidget, optional
         The parent widget.
+    embedded : bool, default False
+        Whether the panel is a part of another dock, which scrolls for it.
     """
 
     follows: ClassVar[tuple[str, ...]] = ("changed", "current_changed", "project_changed")
     scrolls: ClassVar[bool] = True
     """Whether the content scrolls if it is higher than the dock; otherwise it fills the dock."""
 
-    def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, napari_viewer: Any, parent: QWidget | None = None, *, embedded: bool = False
+    ) -> None:
         super().__init__(binding_of(napari_viewer), parent)
         self.task_bar: TaskBar | None = None
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
         self._apply_theme()
         follow_event(self, self.binding.viewer.events.theme, self._apply_theme)
-        content = QWidget() if self.scrolls else self
+        scrolls = self.scrolls and not embedded
+        content = QWidget() if scrolls else self
         self.content = QVBoxLayout(content)
         self.build()
-        if self.scrolls:
+        if scrolls:
             if not any(self.content.stretch(i) for i in range(self.content.count())):
                 self.content.addStretch(1)
             in_scroll_area(content, self)
@@ -90,6 +97,26 @@ class Dock(Panel):
         label: QLabel = self.add(QLabel(text))
         label.setWordWrap(True)
         return label
+
+    def add_part(self, display_name: str, title: str = "") -> CollapsibleSection:
+        """Add another dock as a section, which is built when it is opened first.
+
+        Parameters
+        ----------
+        display_name : str
+            Name of the dock in the manifest, such as "Report".
+        title : str, optional
+            Title of the section; by default the name of the dock.
+
+        Returns
+        -------
+        CollapsibleSection
+        """
+        room = LazyDock(self.binding.viewer, display_name, embedded=True)
+        section = CollapsibleSection(title or display_name, room)
+        section.button.toggled.connect(room.build)
+        self.add(section)
+        return section
 
     def add_button(
         self,

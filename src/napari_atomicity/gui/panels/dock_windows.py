@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from npe2 import PluginManager
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QMainWindow,
+    QScrollArea,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
-from ..viewer.binding import unwrapped
+from ..controls.collapsible import CollapsibleSection
+from ..controls.connections import follow_event
+from ..controls.focus import hide_focus, show_focus
+from ..controls.forms import keep_room
+from ..controls.style import style_of
+from ..viewer.binding import binding_of, unwrapped
 
-PLUGIN = "Atomicity"
 DISTRIBUTION = "napari-atomicity"
-
-
-def dock_name(widget: type[QWidget]) -> str:
-    """Return the name that napari gives a dock, so that the menu finds it."""
-    return f"{widget.__name__} ({PLUGIN})"
+_SUFFIX = " (Atomicity)"
+"""What napari adds to the name of a dock, by which the menu finds it."""
 
 
 def main_window(viewer: Any) -> QMainWindow:
     """Return the main window of a viewer."""
     # napari has no public name for it, and there may be no dock whose parent it is.
     return viewer.window._qt_window
+
+
+def dock_names() -> list[str]:
+    """Return the names of all widgets of the manifest, in the order of the menu."""
+    widgets = PluginManager.instance().iter_widgets()
+    return [w.display_name for w in widgets if w.plugin_name == DISTRIBUTION]
 
 
 def dock_class(display_name: str) -> type[QWidget]:
@@ -48,6 +64,153 @@ def dock_class(display_name: str) -> type[QWidget]:
     raise KeyError(display_name)
 
 
+def open_docks(viewer: Any) -> dict[str, QDockWidget]:
+    """Return the docks of this plugin that the window has, hidden ones too, by display name."""
+    docks = main_window(viewer).findChildren(QDockWidget)
+    return {
+        dock.objectName().removesuffix(_SUFFIX): dock
+        for dock in docks
+        if dock.objectName().endswith(_SUFFIX)
+    }
+
+
+class LazyDock(QWidget):
+    """Room for a dock, which is built when it is needed first.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    display_name : str
+        Name of the dock in the manifest.
+    **options : Any
+        Further arguments of the dock.
+    """
+
+    def __init__(self, viewer: Any, display_name: str, **options: Any) -> None:
+        super().__init__()
+        self.display_name = display_name
+        self._binding = binding_of(viewer)
+        self._options = options
+        QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
+
+    def build(self) -> Any:
+        """Return the dock; build it at the first call."""
+        room = self.layout()
+        if room.count() == 0:
+            kind: Any = dock_class(self.display_name)
+            room.addWidget(kind(self._binding.viewer, **self._options))
+        return room.itemAt(0).widget()
+
+
+class TabbedDock(QWidget):
+    """Several docks in one, by their names in the manifest.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer; napari passes it when it opens the dock.
+    parent : QWidget, optional
+        The parent widget.
+    """
+
+    parts: ClassVar[tuple[str, ...]]
+    """Display names of the docks, in the order of the tabs."""
+
+    def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._binding = binding_of(napari_viewer)
+        self._apply_theme()
+        follow_event(self, self._binding.viewer.events.theme, self._apply_theme)
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self.tabs.setUsesScrollButtons(False)
+        self.tabs.tabBar().setAccessibleName(f"Tabs of {type(self).__name__}")
+        for name in self.parts:
+            self.tabs.addTab(LazyDock(napari_viewer, name), name)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.tabs)
+        self.tabs.currentChanged.connect(self._build)
+        self._build()
+        QApplication.instance().focusChanged.connect(self._on_focus)
+
+    def _apply_theme(self, *_: object) -> None:
+        self.setStyleSheet(style_of(self._binding.viewer.theme))
+
+    def _on_focus(self, before: QWidget | None, now: QWidget | None) -> None:
+        """Show whether the tabs have the focus; their docks do so for themselves."""
+        tabs = self.tabs.tabBar()
+        if before is tabs:
+            hide_focus(tabs)
+        if now is tabs:
+            show_focus(tabs)
+
+    def _build(self, *_: object) -> None:
+        self.tabs.currentWidget().build()
+
+    def part(self, name: str) -> Any:
+        """Bring the tab of a dock to the front and return the dock.
+
+        Parameters
+        ----------
+        name : str
+            One of `parts`.
+
+        Returns
+        -------
+        QWidget
+        """
+        self.tabs.setCurrentIndex(self.parts.index(name))
+        return self.tabs.currentWidget().build()
+
+
+def open_dock(viewer: Any, display_name: str) -> QDockWidget:
+    """Return a dock of the window, opened if need be; its content is built when it is seen.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Viewer whose window contains the dock.
+    display_name : str
+        Name of the dock in the manifest, such as "Adapt".
+
+    Returns
+    -------
+    QDockWidget
+    """
+    dock = open_docks(viewer).get(display_name)
+    if dock is None:
+        dock = viewer.window.add_dock_widget(
+            LazyDock(viewer, display_name),
+            name=f"{display_name}{_SUFFIX}",
+            area="right",
+            add_vertical_stretch=False,
+        )
+        keep_room(dock.widget())  # so that the docks keep their sizes
+        dock.visibilityChanged.connect(partial(_rest, dock))
+        # Workspaces remember where docks are; napari writes its settings at each move of a dock,
+        # which would make the switch between workspaces several times slower.
+        save_area = getattr(dock, "_update_default_dock_area", None)
+        if save_area is not None:
+            dock.dockLocationChanged.disconnect(save_area)
+    dock.setWindowTitle(display_name)  # a tab is narrow
+    return dock
+
+
+def _rest(dock: QDockWidget, seen: bool) -> None:
+    """Hide the content of a dock whose tab is behind others, which Qt treats as visible.
+
+    So a dock is built once it is visible, and works only while it is.
+    """
+    room = dock.widget()
+    if isinstance(room, LazyDock):
+        if seen:
+            room.build()
+        if room.isHidden() == seen:
+            room.setVisible(seen)
+
+
 def show_dock(viewer: Any, display_name: str) -> Any:
     """Bring a dock to the front, opened if need be, and return what it holds.
 
@@ -65,18 +228,29 @@ def show_dock(viewer: Any, display_name: str) -> Any:
     QWidget
         The dock's content.
     """
-    kind = dock_class(display_name)
     main = main_window(unwrapped(viewer))
-    widget = main.findChild(kind)
+    widget: Any = main.findChild(dock_class(display_name))
     if widget is None:
-        widget = kind(viewer)
-        viewer.window.add_dock_widget(
-            widget, name=dock_name(kind), area="right", add_vertical_stretch=False
-        )
-    dock = widget.parent()
-    while dock is not None and not isinstance(dock, QDockWidget):
-        dock = dock.parent()
-    if dock is not None:
-        dock.show()
-        dock.raise_()
+        rooms = [r for r in main.findChildren(LazyDock) if r.display_name == display_name]
+        room = rooms[0] if rooms else open_dock(viewer, display_name).widget()
+        widget = room.build()
+    _uncover(widget)
     return widget
+
+
+def _uncover(widget: QWidget) -> None:
+    """Show a widget that may be behind a tab, or in a section that is closed."""
+    parent = widget.parent()
+    while parent is not None:
+        if isinstance(parent, QTabWidget):
+            page = next(i for i in range(parent.count()) if parent.widget(i).isAncestorOf(widget))
+            parent.setCurrentIndex(page)
+        elif isinstance(parent, CollapsibleSection):
+            parent.button.setChecked(True)
+        elif isinstance(parent, QScrollArea):
+            parent.ensureWidgetVisible(widget)
+        elif isinstance(parent, QDockWidget):
+            parent.show()
+            parent.raise_()
+            return
+        parent = parent.parent()

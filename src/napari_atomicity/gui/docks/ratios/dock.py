@@ -102,6 +102,7 @@ class Ratios(Dock):
         self.add(self._table())
         self.content.addLayout(self._reference_part())
         self.content.addLayout(self._buttons())
+        self.report_section = self.add_part("Report")
         self._show_comparison(None)
         follow(self, self.state.current_changed, self._show)
 

@@ -113,6 +113,7 @@ class Review(Dock):
         self.parts = [
             self.add(CollapsibleSection("History", self.history)),
             self.add(CollapsibleSection("Second opinion", self.annotators)),
+            self.add_part("Annotators", "Atoms marked by several annotators"),
         ]
 
     def _new_buttons(self) -> QHBoxLayout:

@@ -61,8 +61,8 @@ class Learning(FollowingWidget):
 
     def adapt(self) -> None:
         """Open Adapt and let it learn from all images."""
-        show_dock(self.binding.viewer, "Adapt").learn()
+        show_dock(self.binding.viewer, "Model").part("Adapt").learn()
 
     def train(self) -> None:
         """Open Train and let it learn from the corrected clusters."""
-        show_dock(self.binding.viewer, "Train").learn()
+        show_dock(self.binding.viewer, "Model").part("Train").learn()

@@ -1,0 +1,11 @@
+"""The dock Model: a model of one's own."""
+
+from __future__ import annotations
+
+from ..panels.dock_windows import TabbedDock
+
+
+class Model(TabbedDock):
+    """Adapt a model to the images at hand, or train a new one."""
+
+    parts = ("Adapt", "Train")

@@ -1,0 +1,16 @@
+"""The workbench: three workspaces of docks, the switch between them, and the demo's window."""
+
+from .demo import open_demo, show_analysis
+from .window import Workbench, browse_in, open_workbench
+from .workspaces import WORKSPACES, Workspace, all_docks
+
+__all__ = [
+    "WORKSPACES",
+    "Workbench",
+    "Workspace",
+    "all_docks",
+    "browse_in",
+    "open_demo",
+    "open_workbench",
+    "show_analysis",
+]

@@ -1,0 +1,124 @@
+"""The window of ``atomicity demo``: an analysed image in the workspace of clusters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import napari
+from qtpy.QtCore import QSize, QTimer
+from qtpy.QtWidgets import QApplication
+
+from ...core.errors import AtomicityError
+from ...models.analysis import Analysis
+from ..docks.analyse import typical_cluster
+from ..panels.dock_windows import main_window
+from ..viewer.binding import Binding, binding_of
+from ..viewer.layer_data import layer_data
+from .window import open_workbench
+
+_PAINT_TIMEOUT_S = 60.0
+
+
+def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
+    """Show an analysed image in a viewer, with one cluster selected."""
+    binding = binding_of(viewer)
+    data, options, _ = layer_data(analysis.micrograph)
+    layer = viewer.add_image(data, **options)
+    image = binding.ensure_image(layer)
+    binding.state.clusters.set_analysis(analysis, f"analyse {image}")
+    binding.label_mode.on = True
+    typical = typical_cluster(analysis)
+    if typical is not None:
+        binding.state.select({(image, typical)})
+    return binding
+
+
+def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: bool = True) -> Any:
+    """Open a window with an analysed image in the workspace of clusters.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The analysed image.
+    screenshot : str or Path, optional
+        PNG file for a screenshot of the painted window.
+    block : bool, default True
+        Whether to wait until the window is closed.
+
+    Returns
+    -------
+    napari.Viewer
+        The viewer; closed already if ``block``.
+
+    Raises
+    ------
+    AtomicityError
+        If the window is not painted within a minute.
+    """
+    viewer = napari.Viewer(title="Atomicity", show_welcome_screen=False)
+    main = main_window(viewer)
+    available = QApplication.primaryScreen().availableGeometry().size()
+    main.resize(available.boundedTo(QSize(1600, 1000)))
+    open_workbench(viewer, "Clusters")
+    binding = show_analysis(viewer, analysis)
+    image = analysis.micrograph.name
+    _process_until(lambda: _complete(binding, image, analysis))
+    viewer.reset_view(margin=0.02)
+    _process_until(lambda: binding.settled)
+    if screenshot is not None:
+        viewer.window.screenshot(str(screenshot), flash=False, canvas_only=False)
+    if block:
+        napari.run()
+    return viewer
+
+
+def _complete(binding: Binding, image: str, analysis: Analysis) -> bool:
+    points = binding.points_layer(image)
+    maps = [binding.class_map_layer(image, c) for c in analysis.class_maps]
+    return (
+        points is not None
+        and len(points.data) == len(analysis.table)
+        and all(m is not None for m in maps)
+        and binding.settled
+    )
+
+
+def _process_until(done: Callable[[], bool]) -> None:
+    """Process events until a condition holds and the event loop is idle.
+
+    Raises
+    ------
+    AtomicityError
+        After a minute.
+    """
+    limit = time.monotonic() + _PAINT_TIMEOUT_S
+    with _idle_flag() as idle:
+        while not (done() and idle()):
+            if time.monotonic() > limit:
+                raise AtomicityError(
+                    "the window was not painted in time",
+                    advice="The display may be very slow; try again",
+                )
+            QApplication.processEvents()
+
+
+@contextmanager
+def _idle_flag() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether the event loop was idle several times."""
+    count = 0
+
+    def tick() -> None:
+        nonlocal count
+        count += 1
+
+    timer = QTimer()
+    timer.timeout.connect(tick)
+    timer.start(0)
+    try:
+        yield lambda: count > 20
+    finally:
+        timer.stop()

@@ -1,0 +1,216 @@
+"""The layout of a workspace: as designed at first, later as the user left it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from qtpy.QtCore import QByteArray, Qt
+from qtpy.QtWidgets import QAbstractScrollArea, QDockWidget, QScrollBar, QTabWidget
+
+from ..controls.settings import settings
+from ..panels.dock_windows import dock_names, main_window, open_dock, open_docks
+from .workspaces import Workspace
+
+RIGHT, BOTTOM, LEFT = (
+    Qt.DockWidgetArea.RightDockWidgetArea,
+    Qt.DockWidgetArea.BottomDockWidgetArea,
+    Qt.DockWidgetArea.LeftDockWidgetArea,
+)
+_NOWHERE = Qt.DockWidgetArea.NoDockWidgetArea
+MIN_HEIGHT_FOR_GROUPS = 900
+"""Height of the window in pixels from which the docks at the right form more than one group."""
+_VERSION = 1
+# Height of the layer controls of napari, enough for points.
+_CONTROLS_HEIGHT = 250
+_LEFT_WIDTH, _RIGHT_WIDTH = 240, 370
+
+
+def show_layout(viewer: Any, workspace: Workspace) -> None:
+    """Open a workspace as the user left it, or as designed if it was never opened."""
+    main = main_window(viewer)
+    main.setAnimated(False)  # sizes are needed at once
+    left = _remembered(viewer, workspace)
+    names = [n for n in left.get("docks", []) if n in dock_names()] or list(workspace.docks)
+    # Docks are stacked until they become tabs, which enlarges a small window.
+    size = main.size()
+    known = list(open_docks(viewer).values())
+    main.setUpdatesEnabled(False)
+    try:
+        removed = _remove_docks(main)
+        docks = {name: open_dock(viewer, name) for name in names}
+        if not _restore(viewer, left):
+            _arrange(viewer, workspace, size.height(), [d for d, (_, on) in removed.items() if on])
+        for dock, (area, on) in removed.items():
+            if main.dockWidgetArea(dock) == _NOWHERE:
+                # Hidden ones too, so that the menus can show them again.
+                main.addDockWidget(area, dock)
+                dock.setVisible(on and dock not in known)
+        main.layout().activate()
+        main.resize(size)
+        _leave_half_to_canvas(main)
+        _restore_views(docks, left)
+    finally:
+        main.setUpdatesEnabled(True)
+
+
+def _remove_docks(main: Any) -> dict[QDockWidget, tuple[Any, bool]]:
+    """Remove all docks from the layout, and return where each was and whether it was shown.
+
+    Qt leaves tab bars behind if it restores a state while others are in use.
+    """
+    removed = {}
+    for dock in main.findChildren(QDockWidget):
+        if main.dockWidgetArea(dock) != _NOWHERE and not dock.isFloating():
+            removed[dock] = (main.dockWidgetArea(dock), not dock.isHidden())
+            main.removeDockWidget(dock)
+    main.layout().activate()
+    return removed
+
+
+def reset_layout(viewer: Any, workspace: Workspace) -> None:
+    """Open a workspace as designed."""
+    settings().remove(_key(viewer, workspace))
+    show_layout(viewer, workspace)
+
+
+# ---- as designed
+def _arrange(viewer: Any, workspace: Workspace, height: int, others: Sequence[QDockWidget]) -> None:
+    """Put the docks of a workspace, and those of napari, where they belong.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer; the docks are open but nowhere in its window.
+    workspace : Workspace
+        The workspace.
+    height : int, px
+        Height of the window.
+    others : sequence of QDockWidget
+        Other docks that were shown.
+    """
+    main = main_window(viewer)
+    docks = open_docks(viewer)
+    groups = workspace.right
+    if height < MIN_HEIGHT_FOR_GROUPS:
+        groups = (tuple(itertools.chain.from_iterable(groups)),)
+    for name in workspace.docks:
+        docks[name].setFloating(False)
+        docks[name].show()
+    columns = [[docks[name] for name in group] for group in groups]
+    firsts = [column[0] for column in columns]
+    for dock in firsts:
+        main.addDockWidget(RIGHT, dock)
+    for upper, lower in itertools.pairwise(firsts):
+        main.splitDockWidget(upper, lower, Qt.Orientation.Vertical)
+    below = [docks[name] for name in workspace.below]
+    for dock in below[:1]:
+        main.addDockWidget(BOTTOM, dock)
+    for group in (*columns, below):
+        for one, following in itertools.pairwise(group):
+            main.tabifyDockWidget(one, following)
+        for dock in group[:1]:
+            dock.raise_()
+    # napari has no public names for its own docks.
+    controls = getattr(viewer.window._qt_viewer, "dockLayerControls", None)
+    of_napari = [getattr(viewer.window._qt_viewer, "dockLayerList", None), controls]
+    at_left = [*(docks[name] for name in workspace.left), *(d for d in of_napari if d in others)]
+    _fill_left(main, at_left, controls, height)
+    _shape_areas(main)
+    shares = [2, 3][: len(firsts)]
+    main.resizeDocks(firsts, [height * s // 5 for s in shares], Qt.Orientation.Vertical)
+    main.resizeDocks(firsts, [_RIGHT_WIDTH] * len(firsts), Qt.Orientation.Horizontal)
+    for dock in below[:1]:
+        main.resizeDocks([dock], [height // 4], Qt.Orientation.Vertical)
+
+
+def _leave_half_to_canvas(main: Any) -> None:
+    """Make the docks at the right narrower if the canvas has less than half of the width."""
+    missing = main.width() // 2 - main.centralWidget().width()
+    docks = main.findChildren(QDockWidget)
+    right = [d for d in docks if main.dockWidgetArea(d) == RIGHT and not d.isHidden()]
+    shown = [d for d in right if not d.isFloating()]
+    if missing > 0 and shown:
+        widths = [d.width() - missing for d in shown]
+        main.resizeDocks(shown, widths, Qt.Orientation.Horizontal)
+
+
+def _fill_left(main: Any, docks: list[QDockWidget], controls: Any, height: int) -> None:
+    """Put docks into tabs at the left; in a high window the layer controls are above them."""
+    tabs = [d for d in docks if d is not controls or height < MIN_HEIGHT_FOR_GROUPS]
+    if controls in docks:
+        main.addDockWidget(LEFT, controls)
+        controls.show()
+    main.addDockWidget(LEFT, tabs[0])
+    for one, following in itertools.pairwise(tabs):
+        main.tabifyDockWidget(one, following)
+        following.show()
+    tabs[0].raise_()
+    main.resizeDocks(tabs[:1], [_LEFT_WIDTH], Qt.Orientation.Horizontal)
+    if controls in docks and controls not in tabs:
+        heights = [_CONTROLS_HEIGHT, height - _CONTROLS_HEIGHT]
+        main.resizeDocks([controls, tabs[0]], heights, Qt.Orientation.Vertical)
+
+
+def _shape_areas(main: Any) -> None:
+    """Put tabs at the top; docks at the sides are as high as the window."""
+    for area in (RIGHT, BOTTOM, LEFT):
+        main.setTabPosition(area, QTabWidget.TabPosition.North)
+    main.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
+    main.setCorner(Qt.Corner.BottomLeftCorner, LEFT)
+
+
+# ---- as the user left it
+def _key(viewer: Any, workspace: Workspace) -> str:
+    """Return the key of the layout: one for small windows, and one for large ones."""
+    large = main_window(viewer).height() >= MIN_HEIGHT_FOR_GROUPS
+    return f"workspace/{workspace.name}/{'large' if large else 'small'}"
+
+
+def _remembered(viewer: Any, workspace: Workspace) -> dict[str, Any]:
+    try:
+        left = json.loads(str(settings().value(_key(viewer, workspace)) or "{}"))
+    except ValueError:
+        return {}
+    return left if isinstance(left, dict) else {}
+
+
+def remember_layout(viewer: Any, workspace: Workspace) -> None:
+    """Save which docks are open and where, which are in front, and how far each is scrolled."""
+    docks = {n: d for n, d in open_docks(viewer).items() if not d.isHidden()}
+    left = {
+        "docks": list(docks),
+        "state": bytes(main_window(viewer).saveState(_VERSION).toBase64().data()).decode(),
+        "tabs": {
+            n: [t.currentIndex() for t in d.findChildren(QTabWidget)] for n, d in docks.items()
+        },
+        "scrolled": {n: [b.value() for b in _scroll_bars(d)] for n, d in docks.items()},
+    }
+    settings().setValue(_key(viewer, workspace), json.dumps(left))
+
+
+def _restore(viewer: Any, left: dict[str, Any]) -> bool:
+    """Restore places and sizes of the docks; return False if there are none or they are damaged."""
+    state = QByteArray.fromBase64(str(left.get("state", "")).encode())
+    return not state.isEmpty() and bool(main_window(viewer).restoreState(state, _VERSION))
+
+
+def _restore_views(docks: dict[str, QDockWidget], left: dict[str, Any]) -> None:
+    """Restore the tabs within docks, and how far they are scrolled."""
+    for name, dock in docks.items():
+        indices = left.get("tabs", {}).get(name, [])
+        for tabs, index in zip(_tabs(dock), indices, strict=False):
+            tabs.setCurrentIndex(index)
+        values = left.get("scrolled", {}).get(name, [])
+        for bar, value in zip(_scroll_bars(dock), values, strict=False):
+            bar.setValue(value)
+
+
+def _tabs(dock: QDockWidget) -> list[QTabWidget]:
+    return dock.findChildren(QTabWidget)
+
+
+def _scroll_bars(dock: QDockWidget) -> list[QScrollBar]:
+    return [area.verticalScrollBar() for area in dock.findChildren(QAbstractScrollArea)]

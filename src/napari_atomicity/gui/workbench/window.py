@@ -1,0 +1,180 @@
+"""The switch between the workspaces, and the ways to open one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import napari
+from napari.viewer import Viewer
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import (
+    QApplication,
+    QButtonGroup,
+    QHBoxLayout,
+    QMenu,
+    QToolButton,
+    QWidget,
+)
+
+from ..controls.garbage_collection import settle_collector
+from ..controls.settings import settings
+from ..panels.dock_windows import dock_names, main_window, open_docks, show_dock
+from ..panels.workbench_bar import workbench_bar
+from ..viewer import compat
+from ..viewer.binding import binding_of, unwrapped
+from .layout import remember_layout, reset_layout, show_layout
+from .workspaces import WORKSPACES, Workspace, workspace
+
+_LAST = "workspace/last"
+"""Key of the workspace that was used last."""
+
+
+class WorkspaceSwitch(QWidget):
+    """A button for each workspace, and a menu of all docks; in the bar of the window.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer whose docks are switched.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self._binding = binding_of(viewer)
+        self.current: Workspace | None = None
+        self.buttons: dict[str, QToolButton] = {}
+        group = QButtonGroup(self)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        for space in WORKSPACES:
+            button = QToolButton()
+            button.setText(space.name)
+            button.setToolTip(space.tooltip)
+            button.setAccessibleName(f"Workspace {space.name}")
+            button.setCheckable(True)
+            button.clicked.connect(partial(self.show_workspace, space))
+            group.addButton(button)
+            row.addWidget(button)
+            self.buttons[space.name] = button
+        self.more = QToolButton()
+        self.more.setText("Docks")
+        self.more.setToolTip("Open or close single docks. A workspace remembers them.")
+        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.menu = QMenu(self.more)
+        self.menu.aboutToShow.connect(self._fill_menu)
+        self.more.setMenu(self.menu)
+        row.addWidget(self.more)
+        main_window(viewer).installEventFilter(self)
+
+    def show_workspace(self, space: Workspace, *_: object) -> None:
+        """Open a workspace; the one that was open is remembered as it is."""
+        self.remember()
+        self.current = space
+        settings().setValue(_LAST, space.name)
+        self.buttons[space.name].setChecked(True)
+        show_layout(self._binding.viewer, space)
+
+    def remember(self) -> None:
+        """Save the layout of the workspace that is open."""
+        if self.current is not None:
+            remember_layout(self._binding.viewer, self.current)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        if event.type() == QEvent.Type.Close:
+            self.remember()
+        return False
+
+    # ---- the menu
+    def _fill_menu(self) -> None:
+        self.menu.clear()
+        there = open_docks(self._binding.viewer)
+        for name in dock_names():
+            if name == "Workbench":
+                continue
+            action = self.menu.addAction(name)
+            action.setCheckable(True)
+            action.setChecked(name in there and not there[name].isHidden())
+            action.toggled.connect(partial(self._toggle, name))
+        self.menu.addSeparator()
+        self.menu.addAction("Reset the layout").triggered.connect(self._reset)
+
+    def _toggle(self, name: str, on: bool) -> None:
+        if on:
+            show_dock(self._binding.viewer, name)
+        else:
+            open_docks(self._binding.viewer)[name].hide()
+
+    def _reset(self) -> None:
+        if self.current is not None:
+            reset_layout(self._binding.viewer, self.current)
+
+
+def open_workbench(viewer: Any = None, name: str | None = None) -> Any:
+    """Open a workspace in a viewer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer, optional
+        The viewer; by default a new one.
+    name : str, optional
+        Name of the workspace; by default the one that is open, or that was open last.
+
+    Returns
+    -------
+    napari.Viewer
+        The viewer.
+    """
+    viewer = napari.Viewer() if viewer is None else unwrapped(viewer)
+    bar = workbench_bar(viewer)
+    switch = bar.findChild(WorkspaceSwitch)
+    if switch is None:
+        switch = WorkspaceSwitch(viewer)
+        bar.add_at_left(switch)
+        compat.show_scale_bar(viewer)
+    open_now = switch.current
+    last = str(settings().value(_LAST))
+    space = workspace(name or (last if open_now is None else open_now.name))
+    if space is not open_now:
+        switch.show_workspace(space)
+    settle_collector()
+    return viewer
+
+
+def browse_in(viewer: Any, path: str, patience: int = 40) -> None:
+    """Open a folder or a project in Browse, in a workspace.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    path : str
+        Folder or project file.
+    patience : int, default 40
+        How often to wait 50 ms for the window to be shown; before, it has no size.
+    """
+    main = main_window(viewer)
+    if not main.isVisible() and patience > 0:
+        QTimer.singleShot(50, partial(browse_in, viewer, path, patience - 1))
+        return
+    available = QApplication.primaryScreen().availableGeometry().size()
+    if not main.isMaximized():
+        main.resize(main.size().boundedTo(available))
+    open_workbench(viewer)
+    binding_of(viewer).projects.open(path)
+
+
+class Workbench(QWidget):
+    """The entry of the menu: open the workspace that was used last, and close itself."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = unwrapped(napari_viewer)
+        # Not at once: napari is about to put this widget into a dock of its own.
+        QTimer.singleShot(0, self._open)
+
+    def _open(self) -> None:
+        viewer, self._viewer = self._viewer, None
+        open_workbench(viewer)
+        viewer.window.remove_dock_widget(self)
+        self.deleteLater()

@@ -1,0 +1,69 @@
+"""The workspaces: which docks each opens, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qtpy.QtWidgets import QWidget
+
+from ..panels.dock_windows import dock_class, dock_names
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Docks for one kind of work, by their names in the manifest.
+
+    Parameters
+    ----------
+    name : str
+        Title of the workspace.
+    tooltip : str
+        What it is for.
+    right : tuple of tuple of str
+        Groups from top to bottom at the right of the canvas; the docks of a group are tabs.
+    below : tuple of str
+        Docks below the canvas.
+    left : tuple of str
+        Docks tabbed with the layer list of napari.
+    """
+
+    name: str
+    tooltip: str
+    right: tuple[tuple[str, ...], ...]
+    below: tuple[str, ...] = ()
+    left: tuple[str, ...] = ("Browse",)
+
+    @property
+    def docks(self) -> tuple[str, ...]:
+        """The names of all docks."""
+        return (*self.left, *(name for group in self.right for name in group), *self.below)
+
+
+WORKSPACES = (
+    Workspace(
+        "Clusters",
+        "Find clusters, label and review them, and export class ratios.",
+        right=(("Analyse", "Review", "Ratios"), ("Explain",)),
+        below=("Overview",),
+    ),
+    Workspace(
+        "Atoms",
+        "Find single atoms, mark and compare them, and measure their dispersion.",
+        right=(("Atoms", "Annotators"), ("Dispersion",)),
+    ),
+    Workspace(
+        "Movies and live",
+        "Follow clusters through the frames of a movie, and watch a folder of new images.",
+        right=(("Analyse", "Live", "Ratios"), ("Movie",)),
+    ),
+)
+
+
+def workspace(name: str) -> Workspace:
+    """Return the workspace of a name; the first one if there is none of that name."""
+    return next((w for w in WORKSPACES if w.name == name), WORKSPACES[0])
+
+
+def all_docks() -> tuple[type[QWidget], ...]:
+    """Return every dock of the manifest, in the order of the menu."""
+    return tuple(dock_class(name) for name in dock_names() if name != "Workbench")
