@@ -23,7 +23,7 @@ from ..panels.analysis_task import analyse_image
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
 from ..panels.forms import ImageForm, add_model_row
-from ..panels.legend import Legend
+from ..panels.legend import LabelLegend
 from ..panels.session_labels import session_of
 from ..panels.session_scale import IntensitySection
 from ..panels.steps import (
@@ -94,7 +94,7 @@ class Analyse(Dock):
         binding, image_form = self.binding, self.image_form
         self.detect = DetectStep(binding, image_form, self.form)
         self.classify = ClassifyStep(binding, self.models, self.form, image_form)
-        self.legend = Legend(binding, image_form)
+        self.legend = LabelLegend(binding, image_form)
         self.corrections = Corrections(binding)
         self.detected = DetectionResult(binding, image_form)
         self.intensity = IntensitySection(binding)

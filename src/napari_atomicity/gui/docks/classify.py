@@ -9,7 +9,7 @@ from ..controls.settings_form import form_of
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
 from ..panels.forms import ModelCombo
-from ..panels.legend import Legend
+from ..panels.legend import LabelLegend
 from ..panels.session_scale import IntensitySection
 from ..panels.steps import ClassifyStep, conditions_differ, conditions_label
 
@@ -29,7 +29,7 @@ class Classify(Dock):
         self.content.addLayout(row)
         self.add_task_bar()
         self.conditions = self.add(conditions_label())
-        self.legend = self.add(Legend(self.binding))
+        self.legend = self.add(LabelLegend(self.binding))
         self.corrections = self.add(Corrections(self.binding))
         self.undo_button = QPushButton("Undo")
         self.undo_button.clicked.connect(self.binding.undo)

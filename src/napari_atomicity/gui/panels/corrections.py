@@ -69,7 +69,7 @@ class Corrections(Panel):
     def _fill_labels(self, classes: list[str]) -> None:
         with QSignalBlocker(self.labels):
             self.labels.clear()
-            self.labels.addItem("Set label of selection to …")
+            self.labels.addItem("Set label to …")
             for name in [*classes, *NON_CLASS_LABELS] if classes else []:
                 icon = glyph_icon(
                     palette.symbol_of(name, classes), palette.colour_of(name, classes)

@@ -16,7 +16,7 @@ from .panel import ImagePanel
 _NAME, _COUNT, _CORRECTED, _KEY = range(4)
 
 
-class Legend(ImagePanel):
+class LabelLegend(ImagePanel):
     """The labels of an image with the number of clusters, corrections and the key of each.
 
     Parameters
