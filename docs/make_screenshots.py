@@ -67,10 +67,8 @@ from napari_atomicity.simulation.movies import simulate_movie
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.scores import match_nearest
 from studio import (
-    HIGH_PX,
-    LARGE_LIMIT_BYTES,
+    DENSITY,
     LEFT,
-    SCREEN_PX,
     Studio,
     beside,
     move,
@@ -82,6 +80,8 @@ KEY = Qt.Key
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 IMAGE_PX = (1366, 700)
 """The window for pictures that are mostly of the image."""
+WIDE_PX = (1366, 560)
+"""The window for docks that are wider than high."""
 SAMPLE, ANSWERED = 80, 37
 FIRST, SECOND = "Anna", "Ben"
 EDGE_NM, EDGE_WIDTH_NM = (5.6, 8.2), 10.5
@@ -176,7 +176,7 @@ class Day:
         studio.select(typical(studio.table(), studio.classes()[-1])["cluster_id"])
         studio.front(Explain)
         studio.viewer.reset_view(margin=0.02)
-        studio.both("workbench", studio.window, LARGE_LIMIT_BYTES)
+        studio.both("workbench", studio.window)
 
     def settings(self) -> None:
         """Analyse with its settings unfolded; Detect; Browse."""
@@ -194,7 +194,7 @@ class Day:
         studio.show_class_maps()
         with studio.alone(Explain, IMAGE_PX):
             studio.look_at(*crowded(studio.table(), 14.0), width_nm=16.0)
-            studio.both("labels", lambda: studio.part(studio.canvas), LARGE_LIMIT_BYTES)
+            studio.both("labels", lambda: studio.part(studio.canvas))
 
     def explain(self) -> None:
         """Why a cluster is what it is said to be; and what all of a class have in common."""
@@ -220,7 +220,7 @@ class Day:
             return beside(*pictures)
 
         with studio.alone(Explain, IMAGE_PX):
-            studio.both("class-maps", take, LARGE_LIMIT_BYTES)
+            studio.both("class-maps", take)
         for thing in hidden:
             thing.visible = True
         studio.show_class_maps("raw")
@@ -249,8 +249,8 @@ class Day:
         studio.press(KEY.Key_N)
         studio.arrange()
         studio.front(Review)
-        studio.both("reviewing", studio.window, LARGE_LIMIT_BYTES)
-        with studio.alone(Review, HIGH_PX):
+        studio.both("reviewing", studio.window)
+        with studio.alone(Review):
             studio.both("review", lambda: trimmed(studio.part(dock)))
             dock.parts[0].button.click()
             studio.settle()
@@ -312,7 +312,7 @@ class Day:
         with studio.alone(Classify, IMAGE_PX):
             studio.viewer.reset_view(margin=0.02)
             studio.settle()
-            studio.both("excluded", lambda: studio.part(studio.canvas), LARGE_LIMIT_BYTES)
+            studio.both("excluded", lambda: studio.part(studio.canvas))
         studio.of_dock("classify", Classify)
         studio.show_class_maps("raw")
 
@@ -338,7 +338,7 @@ class Day:
     def gallery(self) -> None:
         """Tiles by label; some are selected."""
         studio = self.studio
-        with studio.alone(Gallery, (1366, 900)) as dock:
+        with studio.alone(Gallery) as dock:
             studio.state.select([])
             studio.settle()
             tiles = [dock.view.visualRect(dock.model.index(i)).center() for i in (2, 3, 4)]
@@ -346,12 +346,12 @@ class Day:
                 QTest.mouseClick(dock.view.viewport(), LEFT, held, tile)
             studio.settle()
             check(len(studio.state.selection) == 3, "Ctrl and clicks select tiles")
-            studio.both("gallery", lambda: studio.part(dock), LARGE_LIMIT_BYTES)
+            studio.both("gallery", lambda: studio.part(dock))
 
     def table(self) -> None:
         """Rows that a line filters."""
         studio = self.studio
-        with studio.alone(Table, (1366, 560)) as dock:
+        with studio.alone(Table, WIDE_PX) as dock:
             dock.filter_line.setText("confidence < 0.8 and diameter_nm > 1.2")
             studio.press(KEY.Key_Return, on=dock.filter_line)
             check(0 < dock.model.rowCount() < len(studio.state.table()), "a line filters rows")
@@ -378,14 +378,14 @@ class Day:
             def take():
                 return beside(studio.part(studio.canvas), studio.part(dock))
 
-            studio.both("embedding", take, LARGE_LIMIT_BYTES)
+            studio.both("embedding", take)
             studio.click(dock.lasso_button)
         studio.show_class_maps("raw")
 
     def plots(self) -> None:
         """Each plot; what is selected is marked."""
         studio = self.studio
-        with studio.alone(Plots, (1366, 560)) as dock:
+        with studio.alone(Plots, WIDE_PX) as dock:
             for name in PLOTS:
                 studio.choose(dock.plot_combo, name)
                 QTest.qWait(500)  # of many images it waits for more changes
@@ -445,7 +445,7 @@ class Day:
         studio.click(dock.button)
         studio.arrange()
         studio.front(Review)
-        studio.both("blind", studio.window, LARGE_LIMIT_BYTES)
+        studio.both("blind", studio.window)
         review, rng = studio.binding.label_mode.review, np.random.default_rng(5)
         while not review.finished:
             self.answer(mistaken=rng.random() < MISTAKES)
@@ -454,7 +454,7 @@ class Day:
         studio.wait_until(lambda: studio.state.project.path == mine, "mine is open again")
         self._is_named(FIRST)
         part = dock.parts[1]
-        with studio.alone(Review, HIGH_PX):
+        with studio.alone(Review):
             part.button.click()
             studio.settle()
             with studio.answering("getOpenFileName", str(copy)):
@@ -484,7 +484,7 @@ class Day:
     def browse(self) -> None:
         """Browse at the end of the day: what was reviewed."""
         self.studio.arrange()
-        self.studio.of_dock("browse", Browse, SCREEN_PX)
+        self.studio.of_dock("browse", Browse)
 
     def help(self) -> None:
         """The window with all shortcuts."""
@@ -553,7 +553,7 @@ class Day:
             studio.choose(dock.found.colouring, "group")
             groups = table[table["group_size"] > 1]
             studio.look_at(*crowded(groups, 5.0), width_nm=6.0)
-            studio.both("atoms-image", lambda: studio.part(studio.canvas), LARGE_LIMIT_BYTES)
+            studio.both("atoms-image", lambda: studio.part(studio.canvas))
             studio.choose(dock.found.colouring, "confidence")
 
     def marking(self) -> None:
@@ -610,14 +610,14 @@ class Day:
             def take():
                 return beside(studio.part(studio.canvas), studio.part(part))
 
-            studio.both("atoms-clusters", take, LARGE_LIMIT_BYTES)
+            studio.both("atoms-clusters", take)
             compat.text_overlay(studio.viewer).visible = True
             part.button.click()
 
     def dispersion(self) -> None:
         """How the atoms of the image are spread; a bar of the histogram is clicked."""
         studio = self.studio
-        with studio.alone(Dispersion, HIGH_PX) as dock:
+        with studio.alone(Dispersion) as dock:
             studio.wait_until(lambda: dock.found is not None, "the dispersion is found")
             studio.choose(dock.plot_combo, "nearest_neighbours")
             studio.wait_until(lambda: len(dock.view.boxes) > 0, "the histogram is drawn")
@@ -653,7 +653,7 @@ class Day:
         studio.wait_until(lambda: len(dock.looked.lines.headers) == 4, "three have marked atoms")
         studio.click(dock.button)
         studio.wait_until(lambda: dock.compared is not None, "three are compared")
-        with studio.alone(Annotators, HIGH_PX, 560):
+        with studio.alone(Annotators, width_px=560):
             studio.scroll_to(dock.packs_part)
             studio.both("annotators", lambda: trimmed(studio.part(dock)))
         dock.packs_part.button.click()
@@ -868,6 +868,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    os.environ["QT_SCALE_FACTOR"] = str(DENSITY)
     with tempfile.TemporaryDirectory() as temporary:
         # Whoever makes the pictures may have another theme, docks elsewhere, models of their own.
         home = Path(temporary)

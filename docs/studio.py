@@ -21,20 +21,21 @@ from PIL import Image
 from qtpy.QtCore import QEvent, QPoint, QPointF, QRect, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QScrollArea, QWidget
+from qtpy.QtWidgets import QApplication, QFileDialog, QScrollArea, QWidget
 
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import Binding, binding_of
-from napari_atomicity.gui.workbench import all_docks, open_workbench
+from napari_atomicity.gui.workbench import open_workbench
+from napari_atomicity.gui.workbench.layout import reset_layout
+from napari_atomicity.gui.workbench.workspaces import workspace
 
-SCREEN_PX = (1366, 768)
-"""A small laptop."""
-HIGH_PX = (1366, 980)
-"""For docks that would be scrolled on it."""
+DENSITY = 2
+"""Pixels of a picture for each pixel of the window, in each direction."""
+SCREEN_PX = (1600, 1000)
 DOCK_WIDTH_PX = 400
 THEMES = ("dark", "light")
-LIMIT_BYTES = 150_000
-LARGE_LIMIT_BYTES = 260_000
+QUALITY = 76
+"""Of WebP; text stays sharp, and the noise of images does not fill the repository."""
 TIMEOUT_S = 900.0
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -75,46 +76,39 @@ class Studio:
         self.settle()
 
     # ---- furniture
-    def dock(self, kind: type[QWidget]) -> QDockWidget:
-        name = dock_name(kind)
-        found = self.main.findChildren(QDockWidget)
-        return next(d for d in found if name in (d.windowTitle(), d.objectName()))
-
     def widget(self, kind: type[Any]) -> Any:
-        return self.dock(kind).findChild(kind)
+        """A dock that is open somewhere, built if need be."""
+        found = self.main.findChild(kind)
+        return self.front(kind) if found is None else found
 
     def front(self, kind: type[Any]) -> Any:
-        """A click on the tab of a dock."""
-        dock = self.dock(kind)
-        dock.show()
-        dock.raise_()
+        """A dock, in front of the others."""
+        found = show_dock(self.viewer, kind.__name__)
         self.settle()
-        return self.widget(kind)
+        return found
 
     @contextmanager
     def alone(
-        self, kind: type[Any], size_px: tuple[int, int] = HIGH_PX, width_px: int = DOCK_WIDTH_PX
+        self, kind: type[Any], size_px: tuple[int, int] = SCREEN_PX, width_px: int = DOCK_WIDTH_PX
     ) -> Iterator[Any]:
         """One dock with all the room of its side."""
-        dock = self.dock(kind)
-        others = [d for k in all_docks() if k is not kind and (d := self.dock(k)).isVisible()]
-        for other in others:
-            other.hide()
-        dock.show()
+        widget = self.front(kind)
+        docks = open_docks(self.viewer).values()
+        dock = next(d for d in docks if d.isAncestorOf(widget))
+        for other in docks:
+            other.setVisible(other is dock)
         self.main.resize(*size_px)
         self.main.resizeDocks([dock], [width_px], Qt.Orientation.Horizontal)
         self.main.resizeDocks([dock], [size_px[1]], Qt.Orientation.Vertical)
         self.settle()
-        yield self.widget(kind)
-        for other in others:
-            other.show()
-        self.main.resize(*SCREEN_PX)
-        self.settle()
+        yield widget
+        self.arrange()
 
-    def arrange(self) -> None:
-        """The docks as the workbench opens them, in the window of a small laptop."""
+    def arrange(self, name: str = "Clusters") -> None:
+        """A workspace as the workbench opens it."""
         self.main.resize(*SCREEN_PX)
-        open_workbench(self.viewer)
+        open_workbench(self.viewer, name)
+        reset_layout(self.viewer, workspace(name))
         self.settle()
 
     # ---- pictures
@@ -130,28 +124,20 @@ class Studio:
         place = QRect(widget.mapTo(self.main, QPoint(0, 0)), widget.size())
         return picture.crop(_box(place, picture.width / self.main.width()))
 
-    def both(
-        self,
-        name: str,
-        take: Callable[[], Image.Image],
-        limit_bytes: int = LIMIT_BYTES,
-    ) -> None:
+    def both(self, name: str, take: Callable[[], Image.Image]) -> None:
         """A picture in either theme."""
         if not self.takes:
             return
         for theme in THEMES:
             self.viewer.theme = theme
             self.settle()
-            save(self.out / f"{name}-{theme}.png", take(), limit_bytes)
+            save(self.out / f"{name}-{theme}.webp", take())
         self.viewer.theme = THEMES[0]
         self.settle()
 
-    def of_dock(
-        self, name: str, kind: type[Any], size_px: tuple[int, int] = HIGH_PX,
-        width_px: int = DOCK_WIDTH_PX,
-    ) -> None:  # fmt: skip
+    def of_dock(self, name: str, kind: type[Any], width_px: int = DOCK_WIDTH_PX) -> None:
         """A picture of a dock in either theme, as high as what it shows."""
-        with self.alone(kind, size_px, width_px) as widget:
+        with self.alone(kind, width_px=width_px) as widget:
             self.both(name, lambda: trimmed(self.part(widget)))
 
     def scroll_to(self, widget: QWidget) -> None:
@@ -267,25 +253,21 @@ def _box(place: QRect, ratio: float) -> tuple[int, int, int, int]:
     return tuple(round(ratio * c) for c in corners)  # type: ignore[return-value]
 
 
-def save(path: Path, picture: Image.Image, limit_bytes: int) -> None:
-    """Write a PNG, with fewer colours where it would be too large else."""
-    picture.save(path, optimize=True)
-    colours = 256
-    while path.stat().st_size > limit_bytes and colours >= 32:
-        with_fewer_colours(picture, colours).save(path, optimize=True)
-        colours //= 2
+def save(path: Path, picture: Image.Image) -> None:
+    """Write a picture."""
+    picture.save(path, quality=QUALITY, method=6)
     print(f"{path.name}: {picture.width} × {picture.height}, {path.stat().st_size // 1000} kB")
 
 
-def trimmed(picture: Image.Image, margin_px: int = 6) -> Image.Image:
+def trimmed(picture: Image.Image, margin_px: int = 6 * DENSITY) -> Image.Image:
     """Without the empty part at the bottom."""
     pixels = np.asarray(picture)
-    used = np.flatnonzero((pixels[:, :-14] != pixels[-1, 0]).any(axis=(1, 2)))
+    used = np.flatnonzero((pixels[:, : -14 * DENSITY] != pixels[-1, 0]).any(axis=(1, 2)))
     last = int(used[-1]) if len(used) else picture.height
     return picture.crop((0, 0, picture.width, min(last + 1 + margin_px, picture.height)))
 
 
-def beside(*pictures: Image.Image, gap_px: int = 8) -> Image.Image:
+def beside(*pictures: Image.Image, gap_px: int = 8 * DENSITY) -> Image.Image:
     """Pictures in a row; what is left free has the colour of the window."""
     height = max(p.height for p in pictures)
     width = sum(p.width for p in pictures) + gap_px * (len(pictures) - 1)
@@ -301,16 +283,3 @@ def square(picture: Image.Image) -> Image.Image:
     """Of a picture that is higher than wide, all but its top."""
     side = min(picture.size)
     return picture.crop((0, picture.height - side, side, picture.height))
-
-
-def with_fewer_colours(picture: Image.Image, n: int) -> Image.Image:
-    """A picture with a palette of n colours.
-
-    Most pixels are of a noisy grey; a rare colour that means something must not go under in it.
-    """
-    pixels = np.asarray(picture) // 4 * 4
-    colours, count = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
-    weighted = np.repeat(colours, np.ceil(count**0.4).astype(int), axis=0)[None]
-    method = Image.Quantize.MEDIANCUT
-    palette = Image.fromarray(weighted).quantize(n, method=method, kmeans=1)
-    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
