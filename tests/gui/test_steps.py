@@ -113,6 +113,10 @@ def test_the_legend_selects_hides_and_labels(analysed, viewer):
     ids = table.loc[table["label"] == "Pt70", "cluster_id"]
     assert binding.state.selection == {("field", i) for i in ids}
     assert updated(analysed.corrections).selected.text() == f"{len(ids)} clusters selected"
+    binding.state.select(())
+    analysed.legend.tree.setCurrentItem(rows_of(analysed.legend)["Pt70"])
+    QTest.keyClick(analysed.legend.tree, Qt.Key.Key_Return)
+    assert len(binding.state.selection) == len(ids)
     click_row(analysed.legend, "Pt19", x=8)
     assert binding.hidden == {"Pt19"}
     labels = analysed.corrections.labels

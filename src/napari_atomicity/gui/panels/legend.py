@@ -46,6 +46,7 @@ class LabelLegend(ImagePanel):
         )
         self.tree.setAccessibleName("Legend: labels with the number of clusters")
         self.tree.itemClicked.connect(self._on_click)
+        self.tree.itemActivated.connect(self._on_click)  # Enter
         self.tree.itemChanged.connect(self._on_tick)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

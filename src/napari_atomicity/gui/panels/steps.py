@@ -59,7 +59,6 @@ class _Step(ImagePanel):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.button)
-        self.show_status()
 
     def is_possible(self) -> bool:
         raise NotImplementedError

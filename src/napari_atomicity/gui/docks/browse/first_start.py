@@ -14,7 +14,7 @@ from ...panels.panel import Panel
 from ...viewer.binding import Binding
 
 FOLDER = "Its images become a project, which saves results and labels."
-IMAGE = "One micrograph, or a stack of frames."
+IMAGE = "A micrograph or a stack of frames."
 EXAMPLE = "Opens a simulated image of platinum clusters and analyses it."
 
 
