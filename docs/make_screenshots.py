@@ -164,9 +164,9 @@ class Day:
 
     def _is_named(self, name: str) -> None:
         """Somebody sits down and says who it is."""
-        dock = self.studio.front(Review)
-        dock.who.name.setText(name)
-        dock.who.name.editingFinished.emit()
+        form = self.studio.bar.annotator
+        form.name.setText(name)
+        form.name.editingFinished.emit()
         self.studio.settle()
 
     def workbench(self) -> None:
@@ -439,7 +439,7 @@ class Day:
         studio.wait_until(lambda: studio.state.project.path == copy, "the copy is open")
         self._is_named(SECOND)
         dock = studio.front(Review)
-        studio.click(dock.who.blind)
+        studio.click(studio.bar.annotator.blind)
         check(studio.state.blind, "Blind is on")
         studio.choose(dock.order, "sample")
         studio.click(dock.button)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bar import click_cancel
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
 from matplotlib.colors import to_rgb
 from qtpy.QtCore import Qt
@@ -25,6 +26,7 @@ from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.docks.ratios.table import summary
 from napari_atomicity.gui.docks.table import Table
 from napari_atomicity.gui.panels.forms import ModelCombo
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.state.window_state import TaskState
@@ -238,17 +240,18 @@ def test_the_legend_counts_selects_and_hides(analysed, dock):
     assert (analysed.points_layer("field").shown == (table["label"] != "Pt70")).all()
 
 
-def test_label_by_menu_and_undo_by_button(analysed, dock, qtbot):
+def test_label_by_menu_and_undo_by_button(analysed, viewer, dock, qtbot):
     classify = dock(Classify)
     analysed.state.select([("field", 4)])
     classify.corrections.labels.activated.emit(classify.corrections.labels.findData("Pt30"))
     row = analysed.state.table("field").set_index("cluster_id").loc[4]
     assert row["label_corrected"] == "Pt30"
-    qtbot.waitUntil(lambda: "label 1 cluster Pt30" in classify.undo_button.toolTip())
-    qtbot.mouseClick(classify.undo_button, Qt.MouseButton.LeftButton)
+    buttons = workbench_bar(viewer).history
+    qtbot.waitUntil(lambda: "label 1 cluster Pt30" in buttons.undo.toolTip())
+    qtbot.mouseClick(buttons.undo, Qt.MouseButton.LeftButton)
     row = analysed.state.table("field").set_index("cluster_id").loc[4]
     assert row["label_corrected"] == ""
-    qtbot.waitUntil(classify.redo_button.isEnabled)
+    qtbot.waitUntil(buttons.redo.isEnabled)
 
 
 def test_classifying_again_keeps_corrections(analysed, viewer, dock, qtbot, settle):
@@ -331,7 +334,7 @@ def test_cancel_midway_changes_nothing(
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(at_work.is_set)
     assert not analyse.button.isEnabled()
-    analyse.task_bar.cancel_button.click()
+    click_cancel(viewer)
     settle(viewer)
     state = binding_of(viewer).state
     assert state.status.state is TaskState.STOPPED

@@ -11,6 +11,7 @@ from synthetic import made_up
 
 from napari_atomicity.gui.controls.focus import FocusRing
 from napari_atomicity.gui.panels.dock_windows import show_dock
+from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.workbench import all_docks
 
@@ -32,8 +33,9 @@ def test_tab_walks_every_dock_in_reading_order_and_shows_where_it_is(viewer, mod
     wrong, bare, n_controls = [], [], 0
     window = viewer.window._qt_window
     QApplication.setActiveWindow(window)
-    for kind in all_docks():
-        dock = show_dock(viewer, kind.__name__)
+    for kind in [*all_docks(), WorkbenchBar]:
+        is_bar = kind is WorkbenchBar
+        dock = workbench_bar(viewer) if is_bar else show_dock(viewer, kind.__name__)
         for part in dock.findChildren(QCollapsible):
             # A dock that is a part of another one has been here already.
             assert part.isExpanded() or not part.content().isVisible()  # and Tab does not go there

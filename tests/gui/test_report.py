@@ -6,6 +6,7 @@ import json
 
 import pandas as pd
 import pytest
+from bar import click_cancel
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
@@ -211,7 +212,7 @@ def test_it_can_be_stopped(dock, state, folder, settle, viewer, monkeypatch):
 
     monkeypatch.setattr(docks, "write_all", never_ends)
     click(dock.button)
-    click(dock.task_bar.cancel_button)
+    click_cancel(viewer)
     settle(viewer)
     assert state.status.state is TaskState.STOPPED
     assert dock.result.isHidden() and dock.button.isEnabled()

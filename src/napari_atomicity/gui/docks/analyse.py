@@ -79,7 +79,6 @@ class Analyse(Dock):
             self.run,
             enabled_when=self._is_ready,
         )
-        self.add_task_bar()
         self.result = self.add_label()
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         # Room for two lines: the steps stay where they are.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QHBoxLayout, QPushButton
+from qtpy.QtWidgets import QHBoxLayout
 
 from ...pipeline.run_request import RunRequest
 from ..controls.settings_form import form_of
@@ -15,7 +15,7 @@ from ..panels.steps import ClassifyStep, conditions_differ, conditions_label
 
 
 class Classify(Dock):
-    """Model, legend with counts, label mode, undo."""
+    """Model, legend with counts, label mode."""
 
     def build(self) -> None:
         self.models = ModelCombo()
@@ -27,18 +27,9 @@ class Classify(Dock):
         row.addWidget(self.models, 1)
         row.addWidget(self.step)
         self.content.addLayout(row)
-        self.add_task_bar()
         self.conditions = self.add(conditions_label())
         self.legend = self.add(LabelLegend(self.binding))
         self.corrections = self.add(Corrections(self.binding))
-        self.undo_button = QPushButton("Undo")
-        self.undo_button.clicked.connect(self.binding.undo)
-        self.redo_button = QPushButton("Redo")
-        self.redo_button.clicked.connect(self.binding.redo)
-        history = QHBoxLayout()
-        history.addWidget(self.undo_button)
-        history.addWidget(self.redo_button)
-        self.content.addLayout(history)
         self.intensity = self.add(IntensitySection(self.binding))
         self.add(self.form)
 
@@ -46,14 +37,3 @@ class Classify(Dock):
         analysis = self.state.analysis(self.state.current or "")
         self.intensity.show_analysis(analysis)
         self.conditions.setVisible(conditions_differ(None if analysis is None else analysis.table))
-        self._show_history()
-
-    def _show_history(self) -> None:
-        for button, edits, verb, key in (
-            (self.undo_button, self.state.history, "Undo", "Ctrl+Z"),
-            (self.redo_button, self.state.history.undone, "Redo", "Ctrl+Shift+Z"),
-        ):
-            button.setEnabled(bool(edits))
-            what = edits[-1].description if edits else "nothing"
-            button.setToolTip(f"{verb}: {what} ({key} in label mode).")
-            button.setAccessibleDescription(what)

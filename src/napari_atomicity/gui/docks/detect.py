@@ -22,7 +22,6 @@ class Detect(Dock):
         self.image_form = self.add(ImageForm(self.binding))
         self.form = form_of(RunRequest, "detection")
         self.step = self.add(DetectStep(self.binding, self.image_form, self.form))
-        self.add_task_bar()
         self.result = self.add(DetectionResult(self.binding, self.image_form))
         self.add(self.form)
         self.add_label(_MANUAL_EDITING)

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from weakref import WeakMethod
 
-from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..controls.collapsible import CollapsibleSection
-from ..controls.connections import follow_event
-from ..controls.focus import hide_focus, set_reading_order, show_focus
+from ..controls.focus import set_reading_order
 from ..controls.forms import in_scroll_area
-from ..controls.style import style_of
 from ..viewer.binding import binding_of
 from .dock_windows import LazyDock
-from .forms import TaskBar, busy
+from .forms import busy
 from .panel import Panel
+from .panel_style import PanelStyle
+from .workbench_bar import workbench_bar
 
 
 class Dock(Panel):
@@ -42,10 +42,9 @@ class Dock(Panel):
         self, napari_viewer: Any, parent: QWidget | None = None, *, embedded: bool = False
     ) -> None:
         super().__init__(binding_of(napari_viewer), parent)
-        self.task_bar: TaskBar | None = None
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
-        self._apply_theme()
-        follow_event(self, self.binding.viewer.events.theme, self._apply_theme)
+        PanelStyle(self, self.binding)
+        workbench_bar(napari_viewer)  # a dock that is opened alone has the bar as well
         scrolls = self.scrolls and not embedded
         content = QWidget() if scrolls else self
         self.content = QVBoxLayout(content)
@@ -55,26 +54,13 @@ class Dock(Panel):
                 self.content.addStretch(1)
             in_scroll_area(content, self)
         set_reading_order(self)
-        QApplication.instance().focusChanged.connect(self._on_focus)
-
-    def _apply_theme(self, *_: object) -> None:
-        self.setStyleSheet(style_of(self.binding.viewer.theme))
-
-    def _on_focus(self, before: QWidget | None, now: QWidget | None) -> None:
-        """Show which of the controls has the focus."""
-        if before is not None and self.isAncestorOf(before):
-            hide_focus(before)
-        if now is not None and self.isAncestorOf(now):
-            show_focus(now)
 
     def build(self) -> None:
         """Create the content from top to bottom, with `add`, `add_button` and the like."""
         raise NotImplementedError
 
     def show_status(self) -> None:
-        """Show the running task, and enable the buttons whose conditions hold."""
-        if self.task_bar is not None:
-            self.task_bar.show_status(self.state.status)
+        """Enable the buttons whose conditions hold, now that a task has begun or ended."""
         self.update_enabled()
 
     def update_enabled(self, *_: object) -> None:
@@ -155,7 +141,3 @@ class Dock(Panel):
         collector, which may run in a thread in which no widget may be deleted.
         """
         self._conditions.append((widget, None if condition is None else WeakMethod(condition)))
-
-    def add_task_bar(self) -> None:
-        """Add the progress bar of the window's task, with its Cancel button."""
-        self.task_bar = self.add(TaskBar(self.state))

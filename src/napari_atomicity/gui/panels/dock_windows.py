@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from npe2 import PluginManager
 from qtpy.QtWidgets import (
-    QApplication,
     QDockWidget,
     QMainWindow,
     QScrollArea,
@@ -17,11 +16,9 @@ from qtpy.QtWidgets import (
 )
 
 from ..controls.collapsible import CollapsibleSection
-from ..controls.connections import follow_event
-from ..controls.focus import hide_focus, show_focus
 from ..controls.forms import keep_room
-from ..controls.style import style_of
 from ..viewer.binding import binding_of, unwrapped
+from .panel_style import PanelStyle
 
 DISTRIBUTION = "napari-atomicity"
 _SUFFIX = " (Atomicity)"
@@ -119,9 +116,7 @@ class TabbedDock(QWidget):
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._binding = binding_of(napari_viewer)
-        self._apply_theme()
-        follow_event(self, self._binding.viewer.events.theme, self._apply_theme)
+        PanelStyle(self, binding_of(napari_viewer))
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.tabs.setUsesScrollButtons(False)
@@ -133,18 +128,6 @@ class TabbedDock(QWidget):
         layout.addWidget(self.tabs)
         self.tabs.currentChanged.connect(self._build)
         self._build()
-        QApplication.instance().focusChanged.connect(self._on_focus)
-
-    def _apply_theme(self, *_: object) -> None:
-        self.setStyleSheet(style_of(self._binding.viewer.theme))
-
-    def _on_focus(self, before: QWidget | None, now: QWidget | None) -> None:
-        """Show whether the tabs have the focus; their docks do so for themselves."""
-        tabs = self.tabs.tabBar()
-        if before is tabs:
-            hide_focus(tabs)
-        if now is tabs:
-            show_focus(tabs)
 
     def _build(self, *_: object) -> None:
         self.tabs.currentWidget().build()

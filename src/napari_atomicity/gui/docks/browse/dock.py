@@ -78,7 +78,6 @@ class Browse(Dock):
         )
         self.label_action.triggered.connect(self._label_sessions)
         self.content.addLayout(self._analyse_row())
-        self.add_task_bar()
         self.settings = self.add(self._settings_form())
         self._bind_keys()
         # Thumbnails and calibrations arrive while files are read.
