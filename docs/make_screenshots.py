@@ -27,7 +27,6 @@ from qtpy.QtCore import QPoint, QPointF, QSettings, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLineEdit
 from scipy.ndimage import median_filter
-from superqt import QCollapsible
 
 from example_session import CONTAMINATED, make_session
 from napari_atomicity.core.cluster_table import AGGREGATE
@@ -181,10 +180,10 @@ class Day:
     def settings(self) -> None:
         """Analyse with its settings unfolded; Detect; Browse."""
         studio = self.studio
-        folded = studio.widget(Analyse).findChild(QCollapsible)
-        folded.expand(animate=False)
+        folded = studio.widget(Analyse).settings
+        folded.button.setChecked(True)
         studio.of_dock("analyse", Analyse)
-        folded.collapse(animate=False)
+        folded.button.setChecked(False)
         studio.of_dock("detect", Detect)
 
     def labels(self) -> None:

@@ -25,6 +25,7 @@ from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.docks.ratios.table import summary
 from napari_atomicity.gui.docks.table import Table
+from napari_atomicity.gui.panels.dock_windows import open_docks
 from napari_atomicity.gui.panels.forms import ModelCombo
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import calibration, compat
@@ -175,14 +176,16 @@ def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, 
     assert len(layer.selected_data) == N_CLUSTERS
 
 
-def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock):
+def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock, viewer, qtbot):
     classify, state = dock(Classify), analysed.state
     assert not classify.conditions.isVisibleTo(classify)
     now = state.analysis("field")
     state.clusters.set_analysis(replace(now, table=now.table.assign(conditions_differ=True)))
     QApplication.processEvents()
     assert classify.conditions.isVisibleTo(classify)
-    assert "adapt" in classify.conditions.text()
+    assert "adapt" in classify.conditions.words.text()
+    qtbot.mouseClick(classify.conditions.button, Qt.MouseButton.LeftButton)
+    assert not open_docks(viewer)["Model"].isHidden()
 
 
 def test_the_delete_key_deletes_and_one_does_not(analysed, viewer):

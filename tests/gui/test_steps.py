@@ -15,7 +15,6 @@ from waiting import updated
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.docks.detect import Detect
-from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.viewer.binding import binding_of
 
 DOCK_PX = 370, 500
@@ -90,9 +89,10 @@ def test_steps_use_the_settings_of_analyse(dock, viewer, model, qtbot, settle):
 
 
 def test_the_docks_alone_show_the_same(analysed, viewer, settle):
-    detect, classify = show_dock(viewer, "Detect"), show_dock(viewer, "Classify")
+    detect, classify = Detect(viewer), Classify(viewer)
+    for dock in (detect, classify):
+        viewer.window.add_dock_widget(dock, name=type(dock).__name__)
     settle(viewer)
-    assert isinstance(detect, Detect) and isinstance(classify, Classify)
     assert updated(detect.result).text.text() == analysed.detected.text.text()
     texts = [
         [[row.text(i) for i in range(4)] for row in updated(legend).rows()]

@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QSizePolicy, QToolButton, QVBoxLayout, QWidget
 class CollapsibleSection(QWidget):
     """A title that shows and hides what is below it.
 
-    A QCollapsible keeps the height that its content had when it was opened, and squeezes tables
-    that are filled later.
+    The QCollapsible of superqt keeps the height that its content had when it was opened, and
+    squeezes tables that are filled later.
 
     Parameters
     ----------

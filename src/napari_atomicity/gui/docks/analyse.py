@@ -29,10 +29,10 @@ from ..panels.session_scale import IntensitySection
 from ..panels.steps import (
     NO_CLUSTER,
     ClassifyStep,
+    ConditionsWarning,
     DetectionResult,
     DetectStep,
     conditions_differ,
-    conditions_label,
 )
 
 
@@ -83,7 +83,7 @@ class Analyse(Dock):
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         # Room for two lines: the steps stay where they are.
         self.result.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
-        self.conditions = self.add(conditions_label())
+        self.conditions = self.add(ConditionsWarning(self.binding))
         self.form = form_of(RunRequest, "detection", "device", "symmetries")
         self.steps = self.add(CollapsibleSection("Steps", self._steps(), opened=True))
         self.settings = self.add(folded(self.form))

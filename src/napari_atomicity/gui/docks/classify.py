@@ -11,7 +11,7 @@ from ..panels.dock import Dock
 from ..panels.forms import ModelCombo
 from ..panels.legend import LabelLegend
 from ..panels.session_scale import IntensitySection
-from ..panels.steps import ClassifyStep, conditions_differ, conditions_label
+from ..panels.steps import ClassifyStep, ConditionsWarning, conditions_differ
 
 
 class Classify(Dock):
@@ -27,7 +27,7 @@ class Classify(Dock):
         row.addWidget(self.models, 1)
         row.addWidget(self.step)
         self.content.addLayout(row)
-        self.conditions = self.add(conditions_label())
+        self.conditions = self.add(ConditionsWarning(self.binding))
         self.legend = self.add(LabelLegend(self.binding))
         self.corrections = self.add(Corrections(self.binding))
         self.intensity = self.add(IntensitySection(self.binding))

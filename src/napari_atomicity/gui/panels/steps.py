@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
 from ...models.analysis import Analysis
 from ...pipeline.analysis import detect_clusters
@@ -17,26 +17,47 @@ from ..controls.forms import wrapped_label
 from ..controls.settings_form import SettingsForm
 from ..viewer.binding import Binding
 from .analysis_task import classify_image
+from .dock_windows import show_dock
 from .forms import ImageForm, ModelCombo, busy
 from .panel import ImagePanel
 from .session_labels import session_of
 
 NO_CLUSTER = "No cluster was found. A lower threshold finds fainter ones."
 CONDITIONS_DIFFER = (
-    "Conditions differ from the model's training: adapt (dock Adapt) before you trust labels or "
+    "Conditions differ from the model's training: adapt the model before you trust labels or "
     "ratios."
 )
 
 
-def conditions_label() -> QLabel:
-    """Make the warning that conditions differ from the training, hidden at first."""
-    label = wrapped_label("Conditions", visible=False)
-    label.setText(f"⚠ {CONDITIONS_DIFFER}")
-    label.setToolTip(
-        "The clusters of this image differ from the training images of the model, for every "
-        "class: in blur, noise, dose or support."
-    )
-    return label
+class ConditionsWarning(QWidget):
+    """The warning that conditions differ from the training, hidden at first, and what to do.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__()
+        self._binding = binding
+        self.words = wrapped_label("Conditions")
+        self.words.setText(f"⚠ {CONDITIONS_DIFFER}")
+        self.words.setToolTip(
+            "The clusters of this image differ from the training images of the model, for every "
+            "class: in blur, noise, dose or support."
+        )
+        self.button = QPushButton("Adapt the model…")
+        self.button.setToolTip("Open the dock Model to adapt the model to these images.")
+        self.button.clicked.connect(self._open_model)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.words)
+        layout.addWidget(self.button)
+        self.hide()
+
+    def _open_model(self) -> None:
+        show_dock(self._binding.viewer, "Model").part("Adapt")
 
 
 def conditions_differ(table: pd.DataFrame | None) -> bool:

@@ -11,21 +11,18 @@ from qtpy.QtCore import QByteArray, Qt
 from qtpy.QtWidgets import QAbstractScrollArea, QDockWidget, QScrollBar, QTabWidget
 
 from ..controls.settings import settings
-from ..panels.dock_windows import dock_names, main_window, open_dock, open_docks
+from ..panels.dock_windows import RIGHT, dock_names, main_window, open_dock, open_docks
 from .workspaces import Workspace
 
-RIGHT, BOTTOM, LEFT = (
-    Qt.DockWidgetArea.RightDockWidgetArea,
-    Qt.DockWidgetArea.BottomDockWidgetArea,
-    Qt.DockWidgetArea.LeftDockWidgetArea,
-)
+BOTTOM, LEFT = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.LeftDockWidgetArea
 _NOWHERE = Qt.DockWidgetArea.NoDockWidgetArea
 MIN_HEIGHT_FOR_GROUPS = 900
 """Height of the window in pixels from which the docks at the right form more than one group."""
 _VERSION = 1
 # Height of the layer controls of napari, enough for points.
 _CONTROLS_HEIGHT = 250
-_LEFT_WIDTH, _RIGHT_WIDTH = 240, 370
+# The layer controls need this width once there is a layer.
+_LEFT_WIDTH, _RIGHT_WIDTH = 320, 370
 
 
 def show_layout(viewer: Any, workspace: Workspace) -> None:
