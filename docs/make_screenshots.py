@@ -173,7 +173,7 @@ class Day:
         studio = self.studio
         studio.arrange()
         studio.select(typical(studio.table(), studio.classes()[-1])["cluster_id"])
-        studio.front(Explain)
+        studio.front(Ratios)
         studio.viewer.reset_view(margin=0.02)
         studio.both("workbench", studio.window)
 

@@ -35,7 +35,7 @@ class LabelLegend(ImagePanel):
         self.tree.setRootIsDecorated(False)
         self.tree.setUniformRowHeights(True)
         self.tree.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
-        self.tree.setHeaderLabels(["Label", "Clusters", "Corrected", "Key"])
+        self.tree.setHeaderLabels(["Label", "Count", "Corrected", "Key"])
         header = self.tree.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)

@@ -116,8 +116,8 @@ def _arrange(viewer: Any, workspace: Workspace, height: int, others: Sequence[QD
     at_left = [*(docks[name] for name in workspace.left), *(d for d in of_napari if d in others)]
     _fill_left(main, at_left, controls, height)
     _shape_areas(main)
-    shares = [2, 3][: len(firsts)]
-    main.resizeDocks(firsts, [height * s // 5 for s in shares], Qt.Orientation.Vertical)
+    heights = [height // len(firsts)] * len(firsts)
+    main.resizeDocks(firsts, heights, Qt.Orientation.Vertical)
     main.resizeDocks(firsts, [_RIGHT_WIDTH] * len(firsts), Qt.Orientation.Horizontal)
     for dock in below[:1]:
         main.resizeDocks([dock], [height // 4], Qt.Orientation.Vertical)
