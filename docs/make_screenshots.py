@@ -215,7 +215,7 @@ class Day:
             for channel in ("raw", "LCN"):
                 studio.show_class_maps(channel)
                 studio.look_at(*place, width_nm=15.0)
-                pictures.append(square(studio.part(studio.canvas)).resize((420, 420)))
+                pictures.append(square(studio.part(studio.canvas)).resize((420 * DENSITY, 420 * DENSITY)))
             return beside(*pictures)
 
         with studio.alone(Explain, IMAGE_PX):
