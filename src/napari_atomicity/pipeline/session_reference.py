@@ -19,7 +19,7 @@ REFERENCE = "live.json"
 
 
 @dataclass(frozen=True)
-class _Stored:
+class _Reference:
     reference_since: float
 
 
@@ -52,7 +52,7 @@ class SessionReference:
     def since(self) -> float:
         """Return the time from which images belong to the reference; -inf if it is not set."""
         try:
-            return dataclass_from_json(_Stored, self._path.read_bytes()).reference_since
+            return dataclass_from_json(_Reference, self._path.read_bytes()).reference_since
         except (OSError, ValueError):
             return -np.inf
 

@@ -165,19 +165,22 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
             looked.append((image, who, area, manifest.blind))
             marks += [(image, who, y, x, y * px_nm, x * px_nm, unsure) for x, y, unsure in rows]
     if problems:
-        text = "; ".join(problems[:_MAX_PROBLEMS])
-        more = len(problems) - _MAX_PROBLEMS
-        least = "at least " if len(problems) >= _MAX_COUNTED else ""
-        raise TableError(
-            text + (f"; and {least}{more} more" if more > 0 else ""),
-            path,
-            "Nothing was imported from this pack: correct these lines and import it again",
-        )
+        raise _error(problems, path)
     return Filled(
         _joined([pd.DataFrame(marks, columns=list(MARK_COLUMNS))], MARK_COLUMNS),
         _joined([pd.DataFrame(looked, columns=list(LOOKED_COLUMNS))], LOOKED_COLUMNS),
         {record.name: record.sha256 for record in records.values()},
         manifest.tolerance_nm,
+    )
+
+
+def _error(problems: Sequence[str], path: Path) -> TableError:
+    more = len(problems) - _MAX_PROBLEMS
+    least = "at least " if len(problems) >= _MAX_COUNTED else ""
+    return TableError(
+        "; ".join(problems[:_MAX_PROBLEMS]) + (f"; and {least}{more} more" if more > 0 else ""),
+        path,
+        "Nothing was imported from this pack: correct these lines and import it again",
     )
 
 
@@ -300,6 +303,6 @@ def _manifest(parts: ArchiveFiles, path: Path) -> _Manifest:
                 raise ValueError("an image occurs twice")
     except ValueError as error:
         raise ReadError(
-            f"its manifest.json is damaged ({error})", path, "Ask for the pack again"
+            f"its manifest.json is damaged ({error})", path, "Get the pack again"
         ) from error
     return manifest
