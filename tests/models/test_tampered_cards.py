@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from napari_atomicity import Micrograph, analyse, load
 from napari_atomicity.atoms.card import AtomCard
 from napari_atomicity.core.errors import AtomicityError, ModelError
 from napari_atomicity.core.model_card import ModelCard
@@ -130,3 +131,13 @@ def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path, wrong):
     save_model(tmp_path / "nan.safetensors", replace(card, name="nan"), tensors)
     with pytest.raises(ModelError, match="NaN or infinity"):
         read_model(tmp_path / "nan.safetensors")
+
+
+@pytest.mark.parametrize(("path", "value"), [(("scale",), None), (("classes", 0), "x")])
+def test_a_card_without_what_its_weights_need_is_refused(tmp_path, path, value):
+    whole = json.loads((shipped_folder() / "pt-raw.json").read_text())
+    model = write(tmp_path, "pt-raw", tamper(whole, path, value))
+    shutil.copy(shipped_folder() / "pt-raw.safetensors", model)
+    example = load(shipped_folder().parents[1] / "data" / "example.tif")
+    with pytest.raises(ModelError, match="has no scale"):
+        analyse(Micrograph(example.data[:420, :420], example.pixel_size_nm, "x"), model, "cpu")

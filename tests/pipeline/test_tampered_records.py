@@ -68,7 +68,7 @@ def test_a_damaged_record_is_told_and_does_not_hide_the_table(tmp_path, caplog):
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_any_change_of_a_record_gives_what_it_holds_or_an_error(tmp_path, data):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.errors import ModelError
 from ..core.model_card import N_RESIDUALS, ModelCard
 
 RESIDUALS = np.linspace(-0.6, 0.9, N_RESIDUALS)
@@ -39,7 +40,7 @@ def diameter_log_likelihood(log_diameter: np.ndarray, card: ModelCard) -> np.nda
         Log likelihoods, up to a term that all classes have in common. NaN where the diameter is.
     """
     if card.scale is None:
-        raise ValueError("the model has no scale")
+        raise ModelError(f"{card.name} has no scale", advice="Get the model again")
     mean = np.array(card.scale.log_diameter)
     x = np.asarray(log_diameter, float)[..., None]
     if card.diameter_density:

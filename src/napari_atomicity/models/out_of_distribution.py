@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
+from ..core.errors import ModelError
 from .domain_shift import MIN_CLUSTERS
 from .estimators import MIN_PROBABILITY, Measured, atoms_by_intensity
 
@@ -63,10 +64,18 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
         Theirs.
     tensors : mapping of str to ndarray
         With ``outside.centre`` (D,) and ``outside.axes`` (D, `COMPONENTS`).
+
+    Raises
+    ------
+    ModelError
+        If the card of the model lacks the scale or the sizes.
     """
     sizes = known.sizes
     if sizes is None or known.scale is None:
-        raise ValueError("the model has no scale or its classes name no sizes")
+        raise ModelError(
+            "the card has no scale, or classes without numbers of atoms, but the model needs them",
+            advice="Get the model again",
+        )
     log_n, reference = np.log(sizes), known.scale.reference
     with np.errstate(divide="ignore", invalid="ignore"):
         n = np.log(atoms_by_intensity(known))
