@@ -22,6 +22,7 @@ from napari_atomicity.models.files import (
     save_model,
     shipped_folder,
 )
+from napari_atomicity.simulation.examples import example_path
 from tampering import DELETED, nested, tamper, tampered
 
 KINDS = {"pt-dual": ModelCard, "metal-atoms": AtomCard}
@@ -52,6 +53,7 @@ CLUSTERS = [
     *((("ood_limit",), v) for v in (0, -1, None)),
     *((("name",), v) for v in (3, None, DELETED)),
     *((("kind",), v) for v in (3, "", [], "atoms")),
+    *((("scores", "test"), v) for v in (3, "x", [1], {"accuracy": "x"}, {"clusters": [1]})),
     *((("scores",), v) for v in ([], "x", nested(500))),
     (("sha256",), 7),
 ]
@@ -138,6 +140,6 @@ def test_a_card_without_what_its_weights_need_is_refused(tmp_path, path, value):
     whole = json.loads((shipped_folder() / "pt-raw.json").read_text())
     model = write(tmp_path, "pt-raw", tamper(whole, path, value))
     shutil.copy(shipped_folder() / "pt-raw.safetensors", model)
-    example = load(shipped_folder().parents[1] / "data" / "example.tif")
+    example = load(example_path())
     with pytest.raises(ModelError, match="has no scale"):
         analyse(Micrograph(example.data[:420, :420], example.pixel_size_nm, "x"), model, "cpu")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 from annotated_types import Interval, Len, MultipleOf
 
 from .apparent_size import ApparentSize
-from .from_dict import Fraction, NotNegative, Positive, dataclass_from_json
+from .from_dict import Fraction, NotNegative, Positive, dataclass_from_dict, dataclass_from_json
 from .patches import PatchSettings
 from .scale_reference import ScaleReference
 
@@ -124,6 +124,20 @@ class CountError:
 
 
 @dataclass(frozen=True)
+class _Score:
+    accuracy: Fraction | None = None
+    clusters: int | None = None
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What a report quotes of the scores of a model."""
+
+    test: _Score | None = None
+    held_out: _Score | None = None
+
+
+@dataclass(frozen=True)
 class ModelCard(Card):
     """The card of a model of clusters: see `Card` for the properties of all models.
 
@@ -223,6 +237,7 @@ class ModelCard(Card):
             raise ValueError(f"apparent_size.weights has more than {n_features} values")
         if min(self.thresholds.get("diameter", ()), default=1.0) <= 0:
             raise ValueError("a threshold of the diameter is not above 0")
+        dataclass_from_dict(_Scores, self.scores)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as a dictionary for JSON.

@@ -54,7 +54,7 @@ def placed(embedding: np.ndarray, tensors: Mapping[str, np.ndarray]) -> Place:
 
 
 def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Compute the input (N, F) of the second network.
+    """Compute the input (N, F) of the second network; raise `ModelError` without a scale.
 
     Parameters
     ----------
@@ -64,11 +64,6 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
         Theirs.
     tensors : mapping of str to ndarray
         With ``outside.centre`` (D,) and ``outside.axes`` (D, `COMPONENTS`).
-
-    Raises
-    ------
-    ModelError
-        If the card of the model lacks the scale or the sizes.
     """
     sizes = known.sizes
     if sizes is None or known.scale is None:
