@@ -19,13 +19,14 @@ from .common import (
     require_safetensors,
     say,
 )
-from .options import options_of
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.adaptation import AdaptRun
 
 
 @guarded
+@reads_images
 @options_of(AdaptRequest)
 def adapt(
     images: Annotated[

@@ -20,7 +20,7 @@ from .common import (
     print_json,
     say,
 )
-from .options import options_of
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..io.provenance import Outcome
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 @guarded
+@reads_images
 @options_of(RunRequest)
 def analyse(
     images: Images,

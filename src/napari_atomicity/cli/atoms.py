@@ -24,13 +24,14 @@ from .common import (
     require_files,
     say,
 )
-from .options import options_of
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.atom_runs import AtomRun
 
 
 @guarded
+@reads_images
 @options_of(AtomRequest)
 def atoms(
     images: Images,

@@ -22,7 +22,7 @@ from .common import (
     say,
 )
 from .many import BatchProgress, catch_sigterm
-from .options import options_of
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.batch import BatchRun
@@ -43,6 +43,7 @@ Timeout = Annotated[
 
 
 @guarded
+@reads_images
 @options_of(RunRequest)
 def batch(
     paths: Images,

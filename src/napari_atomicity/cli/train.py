@@ -22,7 +22,7 @@ from .common import (
     say,
     split_names,
 )
-from .options import options_of
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
@@ -70,6 +70,7 @@ Steps = Annotated[
 
 
 @guarded
+@reads_images
 @options_of(TrainRequest)
 def train(
     context: typer.Context,

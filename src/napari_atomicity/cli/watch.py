@@ -21,7 +21,7 @@ from .common import (
     say,
 )
 from .many import catch_sigterm
-from .options import options_of
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.live_results import LiveRun, LiveUpdate
@@ -54,6 +54,7 @@ NewReference = Annotated[
 
 
 @guarded
+@reads_images
 @options_of(RunRequest, "reference", umap=False)
 def watch(
     folder: Annotated[Path, typer.Argument(help="Folder to watch for images.")],
