@@ -14,6 +14,7 @@ from ..core.errors import AtomicityError, Cancelled, ReadError
 from ..core.micrograph import Micrograph
 from . import lazy, microscope, tiff
 from . import plain_formats as plain
+from .files import check_files_in, regular_file
 from .raw_image import RawImage
 from .reader_process import ForeignError, read_in_process
 from .units import pixel_size_nm as pixel_size_of
@@ -156,15 +157,25 @@ def _checked(path: Path) -> Reader:
                 path,
                 f"Export the image as one of {' '.join(suffixes())}",
             )
-        if not (path.is_file() or is_image_folder(path)):
-            raise ReadError("this is not a regular file", path, "Select an image file")
+        regular_file(path)
+        if path.is_dir():
+            check_files_in(path)
         if path.stat().st_size == 0:
             raise ReadError("the file is empty", path, "Copy or export it again")
     except OSError as error:
         raise ReadError(
-            f"the file is not accessible ({error.strerror or error})", path, "Check its permissions"
+            f"the file can't be opened ({_reason(error, path)})",
+            path,
+            "Check its permissions, and select an image file",
         ) from error
     return reader
+
+
+def _reason(error: OSError, path: Path) -> str:
+    """Return the reason of an error, with the entry of a folder that it concerns."""
+    inside = error.filename is not None and path.is_dir() and str(error.filename) != str(path)
+    named = f"{os.path.relpath(error.filename, path)}: " if inside else ""
+    return f"{named}{error.strerror or error}"
 
 
 def sha256_of(path: Path) -> str:

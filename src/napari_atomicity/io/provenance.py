@@ -15,6 +15,7 @@ from typing import Any
 
 from .._version import __version__
 from ..core.acquisition_session import AcquisitionSession
+from .files import regular_file
 
 PACKAGES = (
     "napari",
@@ -163,7 +164,7 @@ def analysed_images(table: Path) -> list[str] | None:
         None if there is no ``run.json`` in its folder that names the table.
     """
     try:
-        record = json.loads((table.parent / "run.json").read_text(encoding="utf-8"))
+        record = json.loads(regular_file(table.parent / "run.json").read_text(encoding="utf-8"))
         if table.name not in record["outputs"]:
             return None
         return [image["image"] for image in record["images"] if image["status"] == "done"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.errors import ModelError
 from ..core.model_card import CLUSTERS, Card, ModelCard
-from ..io.files import atomic_write, write_json
+from ..io.files import atomic_write, regular_file, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
     """
     card_path = path.with_suffix(".json")
     try:
-        values = json.loads(card_path.read_text(encoding="utf-8"))
+        values = json.loads(regular_file(card_path).read_text(encoding="utf-8"))
         kind = str(values.get("kind", CLUSTERS))
         card = card_type.from_dict(values) if kind == card_type.KIND else None
     except FileNotFoundError:
@@ -187,7 +187,7 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
 
     try:
-        data = path.read_bytes()
+        data = regular_file(path).read_bytes()
     except OSError as error:
         raise ModelError(f"the weights can't be read ({error.strerror})", path) from error
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
@@ -216,7 +216,7 @@ def model_files(kind: str = CLUSTERS) -> list[Path]:
 
 def _kind_of(path: Path) -> str:
     try:
-        values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        values = json.loads(regular_file(path.with_suffix(".json")).read_text(encoding="utf-8"))
         return str(values.get("kind", CLUSTERS))
     except (OSError, ValueError, AttributeError):
         return CLUSTERS

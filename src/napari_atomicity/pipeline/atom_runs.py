@@ -22,7 +22,7 @@ from ..atoms.finder import AtomModel, load_atom_model
 from ..atoms.table import concat_atom_tables, conform
 from ..core.model_card import ATOMS
 from ..core.progress import Progress, Stop, report
-from ..io.files import write_json
+from ..io.files import regular_file, write_json
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.provenance import Outcome, now, run_record
 from ..io.tables import read_clusters, write_table
@@ -237,7 +237,7 @@ def _remove_older(folder: Path, files: Sequence[Path]) -> None:
 def _written_before(record: Path) -> list[str]:
     """Names of the files of an earlier run for atoms; none if the record is of another command."""
     try:
-        known = json.loads(record.read_text(encoding="utf-8"))
+        known = json.loads(regular_file(record).read_text(encoding="utf-8"))
         of_atoms = known["model"]["kind"] == ATOMS
         names = [name for name in known["outputs"] if of_atoms and isinstance(name, str)]
     except (OSError, ValueError, KeyError, TypeError):

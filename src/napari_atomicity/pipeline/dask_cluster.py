@@ -7,11 +7,8 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from ..io.files import regular_file
 
 POLL_S = 0.5
 
@@ -32,7 +29,7 @@ def address_of(scheduler: str) -> str:
     if not is_file(scheduler):
         return scheduler
     try:
-        return str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
+        return str(json.loads(regular_file(scheduler).read_text(encoding="utf-8"))["address"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{scheduler} names no scheduler") from error
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.acquisition_session import EarlierScale
 from ..core.errors import ReadError
+from ..io.files import regular_file
 
 BETWEEN_SESSIONS = 0.15
 """Standard deviation of ln scale between sessions, added to that of the earlier session: as between
@@ -58,7 +59,7 @@ def read_earlier_scale(path: Path) -> EarlierScale:
         "that was trained on size-selected images"
     )
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(regular_file(path).read_text(encoding="utf-8"))
         sessions = record["sessions"] if "sessions" in record else record["data"]["sessions"]
         found = [scale_of_session(described, str(path)) for described in sessions]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

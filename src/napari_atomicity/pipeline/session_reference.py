@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..io.files import write_json
+from ..io.files import regular_file, write_json
 from ..models.domain_shift import FeatureSummary
 from .control_chart import FIRST, ControlChart, Reading
 
@@ -46,7 +46,7 @@ class SessionReference:
     def since(self) -> float:
         """Return the time from which images belong to the reference; -inf if it is not set."""
         try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            kept = json.loads(regular_file(self._path).read_text(encoding="utf-8"))
             return float(kept["reference_since"])
         except (OSError, ValueError, KeyError, TypeError):
             return -np.inf

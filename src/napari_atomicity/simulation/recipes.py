@@ -15,7 +15,7 @@ from .._version import __version__
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, ReadError
 from ..core.progress import Progress, Stop, check, report
-from ..io.files import write_json
+from ..io.files import regular_file, write_json
 from .field_settings import FieldSettings, override, random_settings
 from .fields import Field, simulate_field
 from .metals import composition
@@ -107,7 +107,7 @@ def read_recipe(path: Path) -> Recipe:
         If the file is no recipe, or has an unknown setting.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(regular_file(path).read_text(encoding="utf-8"))
         fields: dict[str, tuple[int, FieldSettings]] = {}
         for name, values in content["fields"].items():
             if Path(name).name != name or Path(name).suffix not in (".tif", ".tiff"):
