@@ -32,7 +32,7 @@ class ReadLimits:
         unit="GB",
         min=0.3,
         max=100_000,
-        form_range=(0, 100_000),
+        form_range=(0.2, 100_000),
         decimals=1,
         text="half of the memory",
         default_text="half of the memory of this computer",
