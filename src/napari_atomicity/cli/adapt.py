@@ -16,6 +16,7 @@ from .common import (
     fail,
     guarded,
     print_json,
+    require_an_image,
     require_safetensors,
     say,
 )
@@ -47,6 +48,7 @@ def adapt(
     from ..pipeline.adaptation import adapt_files
 
     wanted = request()
+    require_an_image(images)
     require_safetensors(wanted.out)
     with ConsoleProgress() as console:
         try:

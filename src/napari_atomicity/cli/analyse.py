@@ -18,6 +18,7 @@ from .common import (
     fail,
     guarded,
     print_json,
+    require_an_image,
     say,
 )
 from .options import options_of, reads_images
@@ -49,6 +50,7 @@ def analyse(
     In stacks of frames, also track the clusters and their changes over time.
     """
     number = _frames_of(average_frames)
+    require_an_image(images)
     run, _ = run_analysis(images, out, request(average_frames=number))
     _print_ratios(run)
     if as_json:

@@ -21,6 +21,7 @@ from .common import (
     guarded,
     print_json,
     refuse_given,
+    require_an_image,
     require_files,
     say,
 )
@@ -43,6 +44,7 @@ def atoms(
     from ..pipeline.atom_runs import find_atoms_in_images
 
     wanted = request()
+    require_an_image(images)
     with ConsoleProgress() as console:
         try:
             run = find_atoms_in_images(

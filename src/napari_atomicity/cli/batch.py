@@ -19,6 +19,7 @@ from .common import (
     fail,
     guarded,
     print_json,
+    require_an_image,
     say,
 )
 from .many import BatchProgress, catch_sigterm
@@ -59,6 +60,7 @@ def batch(
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("give --workers or --scheduler: a scheduler has its own workers")
     wanted = request()
+    require_an_image(paths)
     from ..pipeline.batch import run_batch
 
     with ConsoleProgress() as console, catch_sigterm() as stop:

@@ -7,9 +7,10 @@ modules are imported inside the commands, so that help and version appear immedi
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .._version import __version__
 from .adapt import adapt
@@ -24,6 +25,18 @@ from .simulate import simulate
 from .train import train
 from .watch import watch
 
+
+class _Command(TyperCommand):
+    """A command that refuses empty arguments: an empty path would be the current folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; empty ones are wrong usage."""
+        for argument in args:
+            if not argument or (argument.startswith("--") and argument.endswith("=")):
+                ctx.fail(f"empty argument: {argument!r}")
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="atomicity",
     help="Determine the number of atoms (atomicity) of metal nanoclusters in STEM images.",
@@ -36,7 +49,7 @@ for _command in (
     *(atoms, pack, consensus, batch, watch),
     *(analyse, demo, models, evaluate, simulate, train, adapt, info),
 ):
-    app.command()(_command)
+    app.command(cls=_Command)(_command)
 
 
 def main() -> None:

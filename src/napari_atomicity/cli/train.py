@@ -18,6 +18,7 @@ from .common import (
     fail,
     guarded,
     print_json,
+    require_files,
     require_safetensors,
     say,
     split_names,
@@ -99,6 +100,7 @@ def train(
     if not names or not set(names) <= {"raw", "LCN"} or len(set(names)) < len(names):
         raise typer.BadParameter("channels are raw,LCN or one of them")
     require_safetensors(out)
+    require_files(path for path in (data, *(corrections or ()), *(images or ())) if path)
     if kind == "atoms":
         train_atom_model(context, data, out, steps, as_json)
         return

@@ -254,7 +254,7 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
         if not path.exists():
             raise ReadError("there is no such file or folder", path, f"Check the path {path}")
         for file in _images_in(path) if path.is_dir() and not is_image_folder(path) else [path]:
-            found.setdefault(file.resolve(), file)
+            found.setdefault(resolved(file), file)
     if given and not found:
         raise ReadError(
             "this folder contains no images",
@@ -262,11 +262,16 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
             f"Supported formats are {' '.join(suffixes())}",
         )
     described = {
-        emi.resolve()
+        resolved(emi)
         for file in found.values()
         if file.suffix.lower() == ".ser" and (emi := microscope.emi_of(file)) is not None
     }
-    return [file for resolved, file in found.items() if resolved not in described]
+    return [file for place, file in found.items() if place not in described]
+
+
+def resolved(path: Path) -> Path:
+    """Return the place of a file without links; links that refer to themselves remain."""
+    return Path(os.path.realpath(path))
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
