@@ -256,3 +256,27 @@ def test_limits_are_checked():
     assert ReadLimits(read_memory_gb=2).memory_bytes == 2_000_000_000
     with pytest.raises(Exception, match="read seconds must be at least"):
         ReadLimits(read_seconds=0)
+
+
+@pytest.mark.skipif(not hasattr(os, "kill"), reason="needs signals")
+def test_the_process_ends_with_a_killed_parent(tmp_path):
+    (tmp_path / "a.bad").write_bytes(b"x")
+    code = (
+        "import bad_readers, napari_atomicity\n"
+        "from napari_atomicity.io import images\n"
+        "bad = images.Reader('Bad', ('.bad',), bad_readers.loop, own_process=True)\n"
+        "images.READERS = (bad,)\n"
+        f"images.load({str(tmp_path / 'a.bad')!r})\n"
+    )
+    paths = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **paths})
+    process = psutil.Process(parent.pid)
+    until = time.monotonic() + 30
+    while not any(c.cpu_times().user > 0.3 for c in process.children()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    children = process.children()
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive

@@ -21,6 +21,7 @@ from .common import (
     require_an_image,
     say,
 )
+from .ending import SIGNALS, catch_signals
 from .options import options_of, reads_images
 
 if TYPE_CHECKING:
@@ -93,9 +94,9 @@ def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Ru
         if analysis is not None:
             last[:] = [analysis]
 
-    with ConsoleProgress() as console:
+    with ConsoleProgress() as console, catch_signals(*SIGNALS) as stop:
         try:
-            run = analyse_images(images, out, request, console.progress, on_outcome=on_outcome)
+            run = analyse_images(images, out, request, console.progress, stop, on_outcome)
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed or compared
             fail(str(error), 2)

@@ -25,6 +25,7 @@ from .common import (
     require_files,
     say,
 )
+from .ending import SIGNALS, catch_signals
 from .options import options_of, reads_images
 
 if TYPE_CHECKING:
@@ -45,11 +46,9 @@ def atoms(
 
     wanted = request()
     require_an_image(images)
-    with ConsoleProgress() as console:
+    with ConsoleProgress() as console, catch_signals(*SIGNALS) as stop:
         try:
-            run = find_atoms_in_images(
-                images, out, wanted, console.progress, on_outcome=console.outcome
-            )
+            run = find_atoms_in_images(images, out, wanted, console.progress, stop, console.outcome)
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed
             fail(str(error), 2)

@@ -22,7 +22,8 @@ from .common import (
     require_an_image,
     say,
 )
-from .many import BatchProgress, catch_sigterm
+from .ending import catch_signals
+from .many import BatchProgress
 from .options import options_of, reads_images
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def batch(
     require_an_image(paths)
     from ..pipeline.batch import run_batch
 
-    with ConsoleProgress() as console, catch_sigterm() as stop:
+    with ConsoleProgress() as console, catch_signals() as stop:
         shown = BatchProgress(console)
         try:
             run = run_batch(

@@ -18,6 +18,7 @@ from .analyse import analyse
 from .atoms import atoms
 from .batch import batch
 from .demo import demo
+from .ending import end_in_time, end_process, was_stopped
 from .evaluate import evaluate
 from .models import info, models
 from .packs import consensus, pack
@@ -35,6 +36,11 @@ class _Command(TyperCommand):
             if not argument or (argument.startswith("--") and argument.endswith("=")):
                 ctx.fail(f"empty argument: {argument!r}")
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; SIGINT and SIGTERM end it in time."""
+        with end_in_time():
+            return super().invoke(ctx)
 
 
 app = typer.Typer(
@@ -54,7 +60,12 @@ for _command in (
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if was_stopped():  # threads of libraries would delay the end
+            end_process(end.code if isinstance(end.code, int) else 1)
+        raise
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +21,7 @@ from .common import (
     print_json,
     say,
 )
-from .many import catch_sigterm
+from .ending import catch_signals
 from .options import options_of, reads_images
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _watch(
 
     if 0 < reference_images < MIN_FIRST:
         raise typer.BadParameter(f"--reference-images must be 0 or at least {MIN_FIRST}")
-    with ConsoleProgress() as console, catch_sigterm() as stop:
+    with ConsoleProgress() as console, catch_signals(signal.SIGINT) as stop:
         watching = Watch(
             folder,
             out,

@@ -91,9 +91,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         )
         os.close(handle)
         temporary = Path(name)
+        _temporary.add(temporary)
         yield temporary
         temporary.chmod(_permissions(path))
         temporary.replace(path)
+        _temporary.discard(temporary)
         temporary = None
     except OSError as error:
         raise AtomicityError(
@@ -104,6 +106,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+            _temporary.discard(temporary)
+
+
+_temporary: set[Path] = set()
+
+
+def remove_temporary_files() -> None:
+    """Remove the temporary files of `atomic_write`, before the process is ended."""
+    for path in list(_temporary):
+        with suppress(OSError):
+            path.unlink()
 
 
 def _permissions(path: Path) -> int:

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -19,13 +21,15 @@ from .lazy import is_large, pixels_of
 from .raw_image import RawImage, metadata_value
 from .reader_process import too_much_memory
 
+_CHECK_S = 0.5
 _GRACE_S = 5.0
-"""Time after the limit until the process ends itself if the main process has died."""
+"""Time after the limit until the system ends the process if the main process has died."""
 
 
 def serve() -> None:
     """Read files until the standard input is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the main process decides
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # output of libraries must not mix with the replies
     replies.write(b"ready\n")
@@ -35,6 +39,15 @@ def serve() -> None:
         _limit(request["seconds"], request["memory"])
         _answer(request, replies)
         _limit(0, request["memory"])
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process, also while it reads a file, when the main process has ended."""
+    import psutil
+
+    while os.getppid() == parent and psutil.pid_exists(parent):
+        time.sleep(_CHECK_S)
+    os._exit(1)
 
 
 def _limit(seconds: float, memory: int) -> None:
