@@ -242,6 +242,14 @@ def test_sizes_that_the_file_cannot_contain(tmp_path, name, write, words):
     assert time.monotonic() - start < 5
 
 
+def test_a_huge_file_of_holes(tmp_path, limit):
+    with (tmp_path / "a.tif").open("wb") as file:
+        file.truncate(1 << 42)
+    limit(read_seconds=0.2)
+    with pytest.raises(ReadError, match=r"a\.tif: .*longer than 0\.2 s"):
+        load(tmp_path / "a.tif")
+
+
 def npy_header(*shape):
     import io
 

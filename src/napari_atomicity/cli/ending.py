@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LONGEST_S = 4.5
 """A command that has not ended after this time is ended."""
 ANSWER_S = 2.0
-"""A computation that has not asked whether to stop within this time is interrupted."""
+"""A computation that does not call ``stop()`` within this time is interrupted."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that end a command."""
 
@@ -160,7 +160,7 @@ def _wait(reader: socket.socket, state: _State) -> None:
             elif now >= end:
                 end = float("inf")
                 if not state.is_saving:
-                    print("atomicity: stopped: what was not written is not saved", file=sys.stderr)
+                    print("atomicity: stopped: unwritten results are not saved", file=sys.stderr)
                     end_process(130)
             elif now >= interrupt:
                 interrupt = float("inf")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,13 @@ from . import lazy, microscope, tiff
 from . import plain_formats as plain
 from .files import check_files_in, regular_file
 from .raw_image import RawImage
-from .reader_process import ForeignError, read_in_process
+from .read_limits import read_limits
+from .reader_process import ForeignError, read_in_process, too_slow
 from .units import pixel_size_nm as pixel_size_of
+
+_SLOW_DRIVE = 10_000_000
+"""Bytes per second that a slow drive reads."""
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -119,9 +125,7 @@ def load(
     reader = _checked(path)
     try:
         digest = sha256_of(path)
-        recording = read_in_process(reader.read, path) if reader.own_process else None
-        if recording is None:
-            recording = reader.read(path)
+        recording = _read(reader, path)
         return _micrograph(recording, path, pixel_size_nm, name or path.name, digest)
     except AtomicityError as error:
         if error.path is None:
@@ -134,13 +138,24 @@ def load(
     except Cancelled:
         raise
     except Exception as error:  # libraries raise any exception for damaged files
-        named = "" if isinstance(error, ForeignError) else f"{type(error).__name__}: "
-        reason = f"{named}{error}".strip().rstrip(".")
-        raise ReadError(
-            f"it can't be read as {reader.name} ({reason[:200]})",
-            path,
-            "The file may be damaged, incomplete or misnamed: copy or export it again",
-        ) from error
+        raise _unreadable(error, reader, path) from error
+
+
+def _read(reader: Reader, path: Path) -> RawImage:
+    """Read a file in another process if libraries of others parse it."""
+    found = read_in_process(reader.read, path) if reader.own_process else None
+    return reader.read(path) if found is None else found
+
+
+def _unreadable(error: Exception, reader: Reader, path: Path) -> ReadError:
+    """Return the error of a file that a library failed to read."""
+    named = "" if isinstance(error, ForeignError) else f"{type(error).__name__}: "
+    reason = f"{named}{error}".strip().rstrip(".")
+    return ReadError(
+        f"it can't be read as {reader.name} ({reason[:200]})",
+        path,
+        "The file may be damaged, incomplete or misnamed: copy or export it again",
+    )
 
 
 def _checked(path: Path) -> Reader:
@@ -185,6 +200,8 @@ def sha256_of(path: Path) -> str:
     ------
     OSError
         If a file can not be read.
+    ReadError
+        If it takes longer than the limit of time and the time for what is on the disk.
     """
     if path.is_dir():
         whole = hashlib.sha256()
@@ -193,8 +210,16 @@ def sha256_of(path: Path) -> str:
                 whole.update(part.relative_to(path).as_posix().encode("utf-8", "surrogateescape"))
                 whole.update(bytes.fromhex(sha256_of(part)))
         return whole.hexdigest()
+    digest, size = hashlib.sha256(), path.stat()
+    stored = getattr(size, "st_blocks", size.st_size // 512) * 512  # little in a file of holes
+    seconds = read_limits().read_seconds + stored / _SLOW_DRIVE
+    end = time.monotonic() + seconds
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            if time.monotonic() > end:
+                raise too_slow(path, seconds)
+    return digest.hexdigest()
 
 
 def _micrograph(

@@ -83,7 +83,7 @@ def pixels_of(recording: RawImage, path: Path) -> Any:
         )
     check_declared_size(data.shape[-2:], path)
     if is_large(data.shape):
-        _check_stored_size(math.prod(data.shape) * np.dtype(data.dtype).itemsize, path)
+        _check_file_size(math.prod(data.shape) * np.dtype(data.dtype).itemsize, path)
     single = tuple(i for i, n in enumerate(data.shape[:-2]) if n == 1)
     return as_numbers(without_axes(data, single))
 
@@ -113,7 +113,7 @@ def check_declared_size(shape: tuple[int, ...], path: Path) -> None:
         )
 
 
-def _check_stored_size(size: int, path: Path) -> None:
+def _check_file_size(size: int, path: Path) -> None:
     """Check that a file, or the files of a folder, can contain so many decoded bytes."""
     files = path.rglob("*") if path.is_dir() else [path]
     stored = sum(file.stat().st_size for file in files if file.is_file())

@@ -145,7 +145,10 @@ class _Process:
         self._wait(ready, _START_S, limits, path)
         self._wait(done, limits.read_seconds, limits, path)
         if not replies:
-            status = self._popen.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self._popen.wait(1)  # the status of a crash; another reply than an image is none
+            self.kill()
+            status = self._popen.returncode
             raise ReadError(
                 f"the process that reads it ended unexpectedly (status {status})",
                 path,
@@ -162,12 +165,7 @@ class _Process:
             if _interruptions != before:
                 raise Cancelled
             if time.monotonic() > end:
-                raise ReadError(
-                    f"reading it took longer than {seconds:g} s and was ended",
-                    path,
-                    "The file may be damaged; a slow drive needs a larger --read-seconds "
-                    "(Reading time in the window)",
-                )
+                raise too_slow(path, seconds)
             if self._memory_bytes() > limits.memory_bytes:
                 raise too_much_memory(path, limits.memory_bytes)
 
@@ -224,6 +222,16 @@ class _Reply:
         if isinstance(found, type) and issubclass(found, AtomicityError):
             raise found(text, about["path"], about["advice"])
         raise ForeignError(text)
+
+
+def too_slow(path: Path, limit_s: float) -> ReadError:
+    """Return the error of a file that takes longer than allowed."""
+    return ReadError(
+        f"reading it took longer than {limit_s:g} s and was ended",
+        path,
+        "The file may be damaged; a slow drive needs a larger --read-seconds (Reading time in the "
+        "window)",
+    )
 
 
 def too_much_memory(path: Path, limit: int) -> ReadError:
