@@ -155,7 +155,7 @@ def test_the_button_comes_before_the_settings(viewer, model, qtbot):
     dock.resize(340, 260)
     with qtbot.waitExposed(dock):
         dock.show()
-    assert dock.rect().contains(dock.button.mapTo(dock, dock.button.rect().bottomRight()))
+    assert dock.rect().contains(dock.step.button.mapTo(dock, dock.step.button.rect().bottomRight()))
 
 
 def test_limits_for_reading_apply_to_the_whole_window(viewer, model, qtbot, tmp_path, monkeypatch):
