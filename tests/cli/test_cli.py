@@ -44,7 +44,7 @@ def ends(monkeypatch, tmp_path):
         (tmp_path / name).touch()
 
     def set_end(outcomes=(), interrupted=False, error=None):
-        def analyse_images(paths, out, request, progress, on_outcome):
+        def analyse_images(paths, out, request, progress, stop, on_outcome):
             asked.append((list(paths), out, request))
             if error is not None:
                 raise error
