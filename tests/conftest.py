@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.io import images
 from napari_atomicity.simulation.structures import Isomer
 
 # What workers of pytest-xdist have seen of the event loop.
@@ -34,6 +35,13 @@ def lattice_isomer(n: int, seed: int = 0) -> Isomer:
     order = np.argsort(np.linalg.norm(sites - rng.uniform(-0.1, 0.1, 3), axis=1))
     positions = sites[order[:n]]
     return Isomer("Pt", "compact", (positions - positions.mean(axis=0)).astype(np.float32))
+
+
+@pytest.fixture
+def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read files in this process, whose code a test changes, and not in the reader process."""
+    here = tuple(replace(reader, own_process=False) for reader in images.READERS)
+    monkeypatch.setattr(images, "READERS", here)
 
 
 @pytest.fixture(scope="session")

@@ -96,10 +96,11 @@ def test_without_json_standard_output_is_empty(adaptable, tmp_path, quick_adapta
 
 
 def test_no_image_left_is_1(adaptable, tmp_path):
+    (tmp_path / "bad.tif").touch()
     result = atomicity(
-        "adapt", tmp_path / "gone.tif", "--model", adaptable[0], "--out", tmp_path / "m.safetensors"
+        "adapt", tmp_path / "bad.tif", "--model", adaptable[0], "--out", tmp_path / "m.safetensors"
     )
-    assert result.exit_code == 1 and "gone.tif: " in result.stderr
+    assert result.exit_code == 1 and "bad.tif: " in result.stderr
     assert "no image could be analysed" in result.stderr
 
 

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tifffile
 import typer
 from typer.testing import CliRunner
 
+import bad_readers
 import napari_atomicity
+from napari_atomicity import Project
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.cli import demo, display
 from napari_atomicity.cli.common import guarded
 from napari_atomicity.core.errors import DependencyError, ModelError, ReadError, TableError
-from napari_atomicity.io.provenance import Outcome
+from napari_atomicity.io import images
+from napari_atomicity.io.provenance import Outcome, analysed_images
+from napari_atomicity.io.read_limits import ReadLimits, read_limits
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.pipeline import runs
@@ -32,11 +37,14 @@ def atomicity(*arguments):
 
 
 @pytest.fixture
-def ends(monkeypatch):
-    """Let runs end as told: outcomes, interruption or an exception."""
+def ends(monkeypatch, tmp_path):
+    """Let runs of a.tif and b.tif end as told: outcomes, interruption or an exception."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / name).touch()
 
     def set_end(outcomes=(), interrupted=False, error=None):
-        def analyse_images(paths, out, request, progress, on_outcome):
+        def analyse_images(paths, out, request, progress, stop, on_outcome):
             asked.append((list(paths), out, request))
             if error is not None:
                 raise error
@@ -144,14 +152,71 @@ def test_ctrl_c_before_the_first_image_is_130(ends):
         ("analyse", "a.tif", "--out", "o", "--ratios", "magic"),
         ("analyse", "a.tif", "--out", "o", "--diameter-min-nm", "5"),
         ("evaluate", "one.csv"),
+        ("analyse", "", "--out", "o"),
+        ("analyse", "a.tif", "--out", ""),
+        ("analyse", "a.tif", "--out="),
+        ("analyse", "nowhere", "--out", "o"),
+        ("atoms", "", "--out", "o"),
+        ("atoms", "nowhere", "--out", "o"),
+        ("batch", "", "--out", "o"),
+        ("batch", "nowhere.tif", "nowhere", "--out", "o"),
+        ("watch", "", "--out", "o"),
+        ("watch", "nowhere", "--out", "o"),
+        ("adapt", "", "--out", "o.safetensors"),
+        ("adapt", "nowhere", "--out", "o.safetensors"),
+        ("train", "--data", "nowhere", "--out", "o.safetensors"),
+        ("train", "--data", "", "--out", "o.safetensors"),
+        ("train", "--kind", "atoms", "--data", "nowhere", "--out", "o.safetensors"),
+        ("simulate", "--out", ""),
+        ("simulate", "--out", "o", "--settings", "nowhere"),
+        ("pack", "nowhere", "--out", "o"),
         ("nonsense",),
         (),
     ],
 )
 def test_wrong_usage_is_2(ends, arguments):
     ends([GOOD])
+    before = set(Path().rglob("*"))
     result = atomicity(*arguments)
-    assert result.exit_code == 2 and "Traceback" not in result.output
+    assert result.exit_code == 2 and "Traceback" not in result.output, result.output
+    assert set(Path().rglob("*")) == before  # nothing is written
+
+
+def test_a_link_to_itself_ends_nothing_else(tmp_path, tiny_model):
+    images = tmp_path / "images"
+    images.mkdir()
+    tifffile.imwrite(images / "good.tif", synthetic_analysis().micrograph.data)
+    for name in ("loop.tif", "folder", "a.zarr"):
+        (images / name).symlink_to(name)
+    (images / "b.tif").symlink_to("nothing.tif")
+    (images / "c").symlink_to(images, target_is_directory=True)
+    options = ("--model", tiny_model, "--pixel-size-nm", 0.1, "--no-umap", "--out")
+    result = atomicity("analyse", images, *options, tmp_path / "out")
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert analysed_images(tmp_path / "out" / "clusters.csv") == ["good.tif"]
+    assert "loop.tif: there is no such file" in result.stderr
+    result = atomicity(
+        "analyse", images / "loop.tif", images / "good.tif", *options, tmp_path / "2"
+    )
+    assert result.exit_code == 1 and "loop.tif" in result.stderr
+    assert analysed_images(tmp_path / "2" / "clusters.csv") == ["good.tif"]
+    with Project(tmp_path / "images" / "p.atomicity") as project:
+        assert project.add_paths([images / "good.tif"]) == ["good.tif"]
+
+
+def test_limits_for_reading_are_options_of_every_command_that_reads_images(tmp_path, monkeypatch):
+    (tmp_path / "a.bad").write_bytes(b"x")
+    reader = images.Reader("Bad", (".bad",), bad_readers.sleep, own_process=True)
+    monkeypatch.setattr(images, "READERS", (*images.READERS, reader))
+    for command in ("analyse", "atoms"):
+        limits = ("--read-seconds", 0.3, "--read-memory-gb", 1)
+        out = tmp_path / command
+        result = atomicity(command, tmp_path / "a.bad", "--out", out, "--device", "cpu", *limits)
+        assert result.exit_code == 1 and "longer than 0.3 s" in result.stderr, result.output
+    for command in ("analyse", "atoms", "batch", "watch", "adapt", "train", "pack"):
+        text = CliRunner().invoke(cli.app, [command, "--help"], terminal_width=200).stdout
+        assert "--read-seconds" in text and "--read-memory-gb" in text
+    assert read_limits() == ReadLimits()
 
 
 def test_a_model_that_can_not_be_used_is_2(ends):

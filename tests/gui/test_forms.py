@@ -7,17 +7,26 @@ import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDoubleSpinBox
 
+import bad_readers
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.controls.settings_form import form_of
 from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.detect import Detect
+from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.viewer import calibration
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.micrographs import size_in_file_nm, why_not
+from napari_atomicity.io import images
+from napari_atomicity.io.images import Reader
+from napari_atomicity.io.read_limits import read_limits, set_read_limits
 from napari_atomicity.pipeline.run_request import RunRequest
+
+HELP = "Longest time in s for reading"
 
 
 @pytest.fixture
@@ -147,3 +156,26 @@ def test_the_button_comes_before_the_settings(viewer, model, qtbot):
     with qtbot.waitExposed(dock):
         dock.show()
     assert dock.rect().contains(dock.step.button.mapTo(dock, dock.step.button.rect().bottomRight()))
+
+
+def test_limits_for_reading_apply_to_the_whole_window(viewer, model, qtbot, tmp_path, monkeypatch):
+    reader = Reader("Bad", (".bad",), bad_readers.sleep, own_process=True)
+    monkeypatch.setattr(images, "READERS", (*images.READERS, reader))
+    (tmp_path / "a.bad").write_bytes(b"x")
+    before = read_limits()
+    docks = [Browse(viewer), Live(viewer)]
+    for dock in docks:
+        qtbot.addWidget(dock)
+    seconds, other = (
+        next(box for box in dock.findChildren(QDoubleSpinBox) if box.toolTip().startswith(HELP))
+        for dock in docks
+    )
+    try:
+        seconds.setValue(1)
+        assert other.value() == 1 and read_limits().read_seconds == 1
+        assert read_limits().read_memory_gb is None
+        with pytest.raises(AtomicityError, match="longer than 1 s"):
+            images.load(tmp_path / "a.bad")
+    finally:
+        settings().remove("read_seconds")
+        set_read_limits(before)

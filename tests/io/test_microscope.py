@@ -243,7 +243,7 @@ def test_text_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", MAKERS)
-def test_without_the_extra_it_says_how_to_get_it(tmp_path, monkeypatch, suffix):
+def test_without_the_extra_it_says_how_to_get_it(tmp_path, monkeypatch, read_here, suffix):
     real_import = builtins.__import__
 
     def no_rsciio(name, *args, **kwargs):

@@ -65,7 +65,7 @@ def tiled(monkeypatch):
 
 
 @pytest.fixture
-def always_large(monkeypatch):
+def always_large(monkeypatch, read_here):
     for module in (micrographs, lazy):
         monkeypatch.setattr(module, "LARGE_PIXELS", 0)
 

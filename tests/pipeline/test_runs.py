@@ -147,6 +147,20 @@ def test_stop_is_asked_before_each_image(tmp_path, image):
     assert [o.status for o in run.outcomes] == ["done", "not reached"]
 
 
+def test_results_are_saved_if_the_run_is_stopped_while_it_draws(tmp_path, image):
+    messages = []
+    run = analyse_images(
+        [image("a.tif"), image("b.tif")],
+        tmp_path / "out",
+        progress=lambda done, total, message: messages.append(message),
+        stop=lambda: "Drawing b.tif" in messages,
+    )
+    assert run.interrupted and not run.failed
+    table = read_clusters(tmp_path / "out" / "clusters.csv")
+    assert list(table["image"].unique()) == ["a.tif", "b.tif"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+
+
 def test_images_of_one_name_are_told_apart(tmp_path, image):
     run = analyse_images([image("day1/a.tif"), image("day2/a.tif")], tmp_path / "out")
     assert list(run.table["image"].unique()) == ["day1/a.tif", "day2/a.tif"]

@@ -16,16 +16,18 @@ from .common import (
     fail,
     guarded,
     print_json,
+    require_an_image,
     require_safetensors,
     say,
 )
-from .options import options_of
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.adaptation import AdaptRun
 
 
 @guarded
+@reads_images
 @options_of(AdaptRequest)
 def adapt(
     images: Annotated[
@@ -46,6 +48,7 @@ def adapt(
     from ..pipeline.adaptation import adapt_files
 
     wanted = request()
+    require_an_image(images)
     require_safetensors(wanted.out)
     with ConsoleProgress() as console:
         try:

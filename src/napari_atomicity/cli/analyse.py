@@ -18,9 +18,11 @@ from .common import (
     fail,
     guarded,
     print_json,
+    require_an_image,
     say,
 )
-from .options import options_of
+from .ending import SIGNALS, catch_signals
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..io.provenance import Outcome
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 
 @guarded
+@reads_images
 @options_of(RunRequest)
 def analyse(
     images: Images,
@@ -48,6 +51,7 @@ def analyse(
     In stacks of frames, also track the clusters and their changes over time.
     """
     number = _frames_of(average_frames)
+    require_an_image(images)
     run, _ = run_analysis(images, out, request(average_frames=number))
     _print_ratios(run)
     if as_json:
@@ -90,9 +94,9 @@ def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Ru
         if analysis is not None:
             last[:] = [analysis]
 
-    with ConsoleProgress() as console:
+    with ConsoleProgress() as console, catch_signals(*SIGNALS) as stop:
         try:
-            run = analyse_images(images, out, request, console.progress, on_outcome=on_outcome)
+            run = analyse_images(images, out, request, console.progress, stop, on_outcome)
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed or compared
             fail(str(error), 2)

@@ -21,16 +21,19 @@ from .common import (
     guarded,
     print_json,
     refuse_given,
+    require_an_image,
     require_files,
     say,
 )
-from .options import options_of
+from .ending import SIGNALS, catch_signals
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.atom_runs import AtomRun
 
 
 @guarded
+@reads_images
 @options_of(AtomRequest)
 def atoms(
     images: Images,
@@ -42,11 +45,10 @@ def atoms(
     from ..pipeline.atom_runs import find_atoms_in_images
 
     wanted = request()
-    with ConsoleProgress() as console:
+    require_an_image(images)
+    with ConsoleProgress() as console, catch_signals(*SIGNALS) as stop:
         try:
-            run = find_atoms_in_images(
-                images, out, wanted, console.progress, on_outcome=console.outcome
-            )
+            run = find_atoms_in_images(images, out, wanted, console.progress, stop, console.outcome)
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed
             fail(str(error), 2)

@@ -19,10 +19,12 @@ from .common import (
     fail,
     guarded,
     print_json,
+    require_an_image,
     say,
 )
-from .many import BatchProgress, catch_sigterm
-from .options import options_of
+from .ending import catch_signals
+from .many import BatchProgress
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.batch import BatchRun
@@ -43,6 +45,7 @@ Timeout = Annotated[
 
 
 @guarded
+@reads_images
 @options_of(RunRequest)
 def batch(
     paths: Images,
@@ -58,9 +61,10 @@ def batch(
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("give --workers or --scheduler: a scheduler has its own workers")
     wanted = request()
+    require_an_image(paths)
     from ..pipeline.batch import run_batch
 
-    with ConsoleProgress() as console, catch_sigterm() as stop:
+    with ConsoleProgress() as console, catch_signals() as stop:
         shown = BatchProgress(console)
         try:
             run = run_batch(

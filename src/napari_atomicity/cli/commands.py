@@ -7,9 +7,10 @@ modules are imported inside the commands, so that help and version appear immedi
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .._version import __version__
 from .adapt import adapt
@@ -17,12 +18,43 @@ from .analyse import analyse
 from .atoms import atoms
 from .batch import batch
 from .demo import demo
+from .ending import end_in_time, end_process, was_stopped
 from .evaluate import evaluate
 from .models import info, models
 from .packs import consensus, pack
 from .simulate import simulate
 from .train import train
 from .watch import watch
+
+
+class _Command(TyperCommand):
+    """A command that refuses empty arguments: an empty path would be the current folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; empty ones are wrong usage.
+
+        Parameters
+        ----------
+        ctx : click.Context
+            Context of the command.
+        args : list of str
+            Arguments.
+
+        Returns
+        -------
+        list of str
+            Arguments that were not parsed.
+        """
+        for argument in args:
+            if not argument or (argument.startswith("--") and argument.endswith("=")):
+                ctx.fail(f"empty argument: {argument!r}")
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; SIGINT and SIGTERM end it in time."""
+        with end_in_time():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="atomicity",
@@ -36,12 +68,17 @@ for _command in (
     *(atoms, pack, consensus, batch, watch),
     *(analyse, demo, models, evaluate, simulate, train, adapt, info),
 ):
-    app.command()(_command)
+    app.command(cls=_Command)(_command)
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if was_stopped():  # threads of libraries would delay the end
+            end_process(end.code if isinstance(end.code, int) else 1)
+        raise
 
 
 def _print_version(wanted: bool) -> None:

@@ -170,6 +170,13 @@ def require_files(paths: Iterable[Path]) -> None:
             fail(f"{path.name}: there is no such file.", 2)
 
 
+def require_an_image(paths: Iterable[Path]) -> None:
+    """Exit with status 2 if none of the paths exists; a link to nothing is an image that failed."""
+    paths = list(paths)
+    if paths and not any(os.path.lexists(path) for path in paths):
+        fail(f"{paths[0]}: there is no such file or folder.", 2)
+
+
 def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> None:
     """Raise `typer.BadParameter` if one of these options is on the command line.
 

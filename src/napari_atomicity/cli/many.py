@@ -1,19 +1,16 @@
-"""Output of the commands for many images: progress, and SIGTERM."""
+"""Progress of the commands for many images."""
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .common import ConsoleProgress
 
 if TYPE_CHECKING:
-    from ..core.progress import Stop
     from ..io.provenance import Outcome
 
 PLAIN_LINE_S = 10.0
@@ -58,18 +55,3 @@ class BatchProgress:
         """Print the error of an image that failed."""
         if outcome.status != "done":
             self._console.outcome(outcome)
-
-
-@contextmanager
-def catch_sigterm() -> Iterator[Stop]:
-    """Provide ``stop()``, which is True once a job scheduler has sent SIGTERM.
-
-    The handler raises nothing, because a second SIGTERM may arrive while results are written, and
-    an exception could leave a lock closed.
-    """
-    received: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
-    try:
-        yield lambda: bool(received)
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -13,6 +13,7 @@ import typer
 
 from ..core.errors import AtomicityError
 from ..core.settings import Setting, default_of, settings_of
+from ..io.read_limits import ReadLimits, read_limits, set_read_limits
 
 
 def options_of(
@@ -61,6 +62,38 @@ def options_of(
         return run
 
     return decorate
+
+
+def reads_images(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of `ReadLimits` to a command, and apply them while it runs.
+
+    Parameters
+    ----------
+    command : callable
+        Function of a command, also one that `options_of` has changed.
+
+    Returns
+    -------
+    callable
+        Function with the options.
+    """
+    signature, options = inspect.signature(command, eval_str=True), list(_options(ReadLimits))
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> None:
+        values = {option.name: arguments.pop(option.name) for option in options}
+        before = read_limits()
+        set_read_limits(_build(ReadLimits, values))
+        try:
+            command(**arguments)
+        finally:
+            set_read_limits(before)
+
+    parameters = [*signature.parameters.values(), *options]
+    by_name = [one.replace(kind=one.KEYWORD_ONLY) for one in parameters]
+    run.__signature__ = signature.replace(parameters=by_name)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in by_name}
+    return run
 
 
 def _options(settings: type) -> Iterator[inspect.Parameter]:

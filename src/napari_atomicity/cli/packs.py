@@ -20,6 +20,7 @@ from .common import (
     require_files,
     say,
 )
+from .options import reads_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 @guarded
+@reads_images
 def pack(
     images: Images,
     out: Annotated[

@@ -15,6 +15,7 @@ from .common import (
     guarded,
     print_json,
     refuse_given,
+    require_files,
     say,
     split_names,
 )
@@ -63,6 +64,7 @@ def simulate(
     from ..simulation.recipes import read_recipe, write_recipe
 
     if settings is not None:
+        require_files([settings])
         recipe = read_recipe(settings)
         names = context.params.keys() - {"out", "settings", "device", "as_json"}
         refuse_given(context, names, "{option} is defined by the settings file; use one of them")

@@ -18,11 +18,12 @@ from .common import (
     fail,
     guarded,
     print_json,
+    require_files,
     require_safetensors,
     say,
     split_names,
 )
-from .options import options_of
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
@@ -70,6 +71,7 @@ Steps = Annotated[
 
 
 @guarded
+@reads_images
 @options_of(TrainRequest)
 def train(
     context: typer.Context,
@@ -98,6 +100,7 @@ def train(
     if not names or not set(names) <= {"raw", "LCN"} or len(set(names)) < len(names):
         raise typer.BadParameter("channels are raw,LCN or one of them")
     require_safetensors(out)
+    require_files(path for path in (data, *(corrections or ()), *(images or ())) if path)
     if kind == "atoms":
         train_atom_model(context, data, out, steps, as_json)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +21,8 @@ from .common import (
     print_json,
     say,
 )
-from .many import catch_sigterm
-from .options import options_of
+from .ending import catch_signals
+from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.live_results import LiveRun, LiveUpdate
@@ -54,6 +55,7 @@ NewReference = Annotated[
 
 
 @guarded
+@reads_images
 @options_of(RunRequest, "reference", umap=False)
 def watch(
     folder: Annotated[Path, typer.Argument(help="Folder to watch for images.")],
@@ -91,7 +93,7 @@ def _watch(
 
     if 0 < reference_images < MIN_FIRST:
         raise typer.BadParameter(f"--reference-images must be 0 or at least {MIN_FIRST}")
-    with ConsoleProgress() as console, catch_sigterm() as stop:
+    with ConsoleProgress() as console, catch_signals(signal.SIGINT) as stop:
         watching = Watch(
             folder,
             out,

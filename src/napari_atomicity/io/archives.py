@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ..core.errors import ReadError
+from .files import regular_file
 
 _MAX_TEXT = 20_000_000
 
@@ -124,7 +125,7 @@ def open_archive(path: Path, key: str) -> ArchiveFiles:
         raise ReadError("there is no such folder or file", path)
     else:
         try:
-            archive = zipfile.ZipFile(path)
+            archive = zipfile.ZipFile(regular_file(path))
         except (zipfile.BadZipFile, OSError) as error:
             raise ReadError(f"this is not a folder or a .zip file ({error})", path) from error
         files = {info.filename: info for info in archive.infolist() if not info.is_dir()}

@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core.errors import AtomicityError
+
+
+def regular_file(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file after checking that opening it does not wait for anything.
+
+    Called before a file that a user names is opened: a named pipe (FIFO), a device or a socket may
+    never answer.
+
+    Parameters
+    ----------
+    path : path-like
+        A file or folder.
+
+    Returns
+    -------
+    pathlib.Path
+        The path.
+
+    Raises
+    ------
+    OSError
+        If it is neither a file nor a folder, or does not exist.
+    """
+    path = Path(path)
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "this is not a regular file", str(path))
+    return path
+
+
+def check_files_in(folder: Path) -> None:
+    """Check all entries of a folder and its subfolders with `regular_file`.
+
+    Raises
+    ------
+    OSError
+        If one of them is neither a file nor a folder; links to nothing are ignored.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                regular_file(Path(root, name))
 
 
 @contextmanager
@@ -47,9 +91,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         )
         os.close(handle)
         temporary = Path(name)
+        _temporary.add(temporary)
         yield temporary
         temporary.chmod(_permissions(path))
         temporary.replace(path)
+        _temporary.discard(temporary)
         temporary = None
     except OSError as error:
         raise AtomicityError(
@@ -60,6 +106,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+            _temporary.discard(temporary)
+
+
+_temporary: set[Path] = set()
+
+
+def remove_temporary_files() -> None:
+    """Remove the temporary files of `atomic_write`, before the process is ended."""
+    for path in list(_temporary):
+        with suppress(OSError):
+            path.unlink()
 
 
 def _permissions(path: Path) -> int:

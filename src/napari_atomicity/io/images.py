@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
-
-from ..core.errors import AtomicityError, ReadError, UnsuitableImageError
+from ..core.errors import AtomicityError, Cancelled, ReadError
 from ..core.micrograph import Micrograph
 from . import lazy, microscope, tiff
 from . import plain_formats as plain
+from .files import check_files_in, regular_file
 from .raw_image import RawImage
+from .read_limits import read_limits
+from .reader_process import ForeignError, read_in_process, too_slow
 from .units import pixel_size_nm as pixel_size_of
+
+_SLOW_DRIVE = 10_000_000
+"""Bytes per second that a slow drive reads."""
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,25 +40,29 @@ class Reader:
         Function that reads a file.
     folder : bool
         Whether an image of this format is a folder.
+    own_process : bool
+        Whether to read it in another process, which can be ended: for all formats that libraries
+        of others parse. Fuzzed files of the remaining ones were read or refused within 0.1 s.
     """
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[[Path], RawImage]
     folder: bool = False
+    own_process: bool = False
 
 
 READERS: tuple[Reader, ...] = (
-    Reader("TIFF", (".tif", ".tiff", ".btf"), tiff.read_tiff),
+    Reader("TIFF", (".tif", ".tiff", ".btf"), tiff.read_tiff, own_process=True),
     Reader("PNG", (".png",), plain.read_png),
     Reader("NumPy", (".npy",), plain.read_npy),
     Reader("MRC", (".mrc", ".mrcs"), plain.read_mrc),
-    Reader("DigitalMicrograph", (".dm3", ".dm4"), microscope.read_dm),
-    Reader("EMD", (".emd",), microscope.read_emd),
-    Reader("TIA", (".ser", ".emi"), microscope.read_tia),
-    Reader("hyperspy", (".hspy",), microscope.read_hspy),
-    Reader("Panta Rhei", (".prz",), microscope.read_prz),
-    Reader("Zarr", (".zarr",), lazy.read_zarr, folder=True),
+    Reader("DigitalMicrograph", (".dm3", ".dm4"), microscope.read_dm, own_process=True),
+    Reader("EMD", (".emd",), microscope.read_emd, own_process=True),
+    Reader("TIA", (".ser", ".emi"), microscope.read_tia, own_process=True),
+    Reader("hyperspy", (".hspy",), microscope.read_hspy, own_process=True),
+    Reader("Panta Rhei", (".prz",), microscope.read_prz, own_process=True),
+    Reader("Zarr", (".zarr",), lazy.read_zarr, folder=True, own_process=True),
 )
 """All supported formats; a new format is a new entry."""
 
@@ -102,7 +112,8 @@ def load(
     Raises
     ------
     ReadError
-        If the file is missing, damaged, or of an unknown format.
+        If the file is missing, damaged, or of an unknown format, or exceeds the limits of time and
+        memory (`read_limits.ReadLimits`).
     UnsuitableImageError
         If it contains no greyscale image in real space with square pixels.
     CalibrationError
@@ -114,7 +125,7 @@ def load(
     reader = _checked(path)
     try:
         digest = sha256_of(path)
-        recording = reader.read(path)
+        recording = _read(reader, path)
         return _micrograph(recording, path, pixel_size_nm, name or path.name, digest)
     except AtomicityError as error:
         if error.path is None:
@@ -124,13 +135,27 @@ def load(
         raise ReadError(
             "permission to read the file is denied", path, "Change its permissions, or copy it"
         ) from error
+    except Cancelled:
+        raise
     except Exception as error:  # libraries raise any exception for damaged files
-        reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
-        raise ReadError(
-            f"it can't be read as {reader.name} ({reason[:200]})",
-            path,
-            "The file may be damaged, incomplete or misnamed: copy or export it again",
-        ) from error
+        raise _unreadable(error, reader, path) from error
+
+
+def _read(reader: Reader, path: Path) -> RawImage:
+    """Read a file in another process if libraries of others parse it."""
+    found = read_in_process(reader.read, path) if reader.own_process else None
+    return reader.read(path) if found is None else found
+
+
+def _unreadable(error: Exception, reader: Reader, path: Path) -> ReadError:
+    """Return the error of a file that a library failed to read."""
+    named = "" if isinstance(error, ForeignError) else f"{type(error).__name__}: "
+    reason = f"{named}{error}".strip().rstrip(".")
+    return ReadError(
+        f"it can't be read as {reader.name} ({reason[:200]})",
+        path,
+        "The file may be damaged, incomplete or misnamed: copy or export it again",
+    )
 
 
 def _checked(path: Path) -> Reader:
@@ -147,15 +172,25 @@ def _checked(path: Path) -> Reader:
                 path,
                 f"Export the image as one of {' '.join(suffixes())}",
             )
-        if not (path.is_file() or is_image_folder(path)):
-            raise ReadError("this is not a regular file", path, "Select an image file")
+        regular_file(path)
+        if path.is_dir():
+            check_files_in(path)
         if path.stat().st_size == 0:
             raise ReadError("the file is empty", path, "Copy or export it again")
     except OSError as error:
         raise ReadError(
-            f"the file is not accessible ({error.strerror or error})", path, "Check its permissions"
+            f"the file can't be opened ({_reason(error, path)})",
+            path,
+            "Check its permissions, and select an image file",
         ) from error
     return reader
+
+
+def _reason(error: OSError, path: Path) -> str:
+    """Return the reason of an error, with the entry of a folder that it concerns."""
+    inside = error.filename is not None and path.is_dir() and str(error.filename) != str(path)
+    named = f"{os.path.relpath(error.filename, path)}: " if inside else ""
+    return f"{named}{error.strerror or error}"
 
 
 def sha256_of(path: Path) -> str:
@@ -165,6 +200,8 @@ def sha256_of(path: Path) -> str:
     ------
     OSError
         If a file can not be read.
+    ReadError
+        If it takes longer than the limit of time and the time for what is on the disk.
     """
     if path.is_dir():
         whole = hashlib.sha256()
@@ -173,17 +210,22 @@ def sha256_of(path: Path) -> str:
                 whole.update(part.relative_to(path).as_posix().encode("utf-8", "surrogateescape"))
                 whole.update(bytes.fromhex(sha256_of(part)))
         return whole.hexdigest()
+    digest, size = hashlib.sha256(), path.stat()
+    stored = getattr(size, "st_blocks", size.st_size // 512) * 512  # little in a file of holes
+    seconds = read_limits().read_seconds + stored / _SLOW_DRIVE
+    end = time.monotonic() + seconds
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            if time.monotonic() > end:
+                raise too_slow(path, seconds)
+    return digest.hexdigest()
 
 
 def _micrograph(
     recording: RawImage, path: Path, given_nm: float | None, name: str, sha256: str
 ) -> Micrograph:
-    if np.dtype(recording.data.dtype).kind not in "biufc":
-        raise UnsuitableImageError(
-            f"the data are not numbers ({recording.data.dtype})", path, "Export a greyscale image"
-        )
+    pixels = lazy.pixels_of(recording, path)
     # Also checked for a given pixel size: diffraction patterns and non-square pixels are errors.
     found_nm = pixel_size_of(recording.y, recording.x)
     metadata = dict(recording.metadata)
@@ -193,9 +235,8 @@ def _micrograph(
             metadata["pixel_size_nm_in_file"] = found_nm
     else:
         metadata["calibration"] = "none" if found_nm is None else recording.calibration
-    single = tuple(i for i, n in enumerate(recording.data.shape[:-2]) if n == 1)
     return Micrograph(
-        lazy.as_numbers(lazy.without_axes(recording.data, single)),
+        pixels,
         found_nm if given_nm is None else given_nm,
         name=name,
         path=path,
@@ -238,7 +279,7 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
         if not path.exists():
             raise ReadError("there is no such file or folder", path, f"Check the path {path}")
         for file in _images_in(path) if path.is_dir() and not is_image_folder(path) else [path]:
-            found.setdefault(file.resolve(), file)
+            found.setdefault(resolved(file), file)
     if given and not found:
         raise ReadError(
             "this folder contains no images",
@@ -246,11 +287,16 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
             f"Supported formats are {' '.join(suffixes())}",
         )
     described = {
-        emi.resolve()
+        resolved(emi)
         for file in found.values()
         if file.suffix.lower() == ".ser" and (emi := microscope.emi_of(file)) is not None
     }
-    return [file for resolved, file in found.items() if resolved not in described]
+    return [file for place, file in found.items() if place not in described]
+
+
+def resolved(path: Path) -> Path:
+    """Return the place of a file without links; links that refer to themselves remain."""
+    return Path(os.path.realpath(path))
 
 
 def _images_in(folder: Path) -> Iterator[Path]:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import ReadError
+from ..core.errors import ReadError, UnsuitableImageError
 from ..core.micrograph import LARGE_PIXELS
 from .raw_image import RawImage
+from .read_limits import total_memory_bytes
 from .units import AxisScale
 
 if TYPE_CHECKING:
     from tifffile import TiffPageSeries
+
+_MAX_COMPRESSION = 10_000
+"""No compression makes a recorded image, which is noisy, smaller by this factor."""
 
 
 def is_large(shape: tuple[int, ...]) -> bool:
@@ -48,6 +52,77 @@ def tiff_pixels(series: TiffPageSeries, number: int, path: Path) -> Any:
     # With a separate file handle: that of the series is closed after reading the metadata.
     store = imread(path, aszarr=True, series=number, level=0)
     return zarr.open(store, mode="r")
+
+
+def pixels_of(recording: RawImage, path: Path) -> Any:
+    """Return the pixels of an image without axes of length one before the last two.
+
+    Parameters
+    ----------
+    recording : RawImage
+        Image as stored in the file.
+    path : pathlib.Path
+        The file.
+
+    Returns
+    -------
+    array-like of shape (Y, X) or (T, Y, X)
+        Numbers of any type.
+
+    Raises
+    ------
+    UnsuitableImageError
+        If the data are not numbers.
+    ReadError
+        If one frame is larger than the memory, or the image is too large for its file.
+    """
+    data = recording.data
+    if np.dtype(data.dtype).kind not in "biufc":
+        raise UnsuitableImageError(
+            f"the data are not numbers ({data.dtype})", path, "Export a greyscale image"
+        )
+    check_declared_size(data.shape[-2:], path)
+    if is_large(data.shape):
+        _check_file_size(math.prod(data.shape) * np.dtype(data.dtype).itemsize, path)
+    single = tuple(i for i, n in enumerate(data.shape[:-2]) if n == 1)
+    return as_numbers(without_axes(data, single))
+
+
+def check_declared_size(shape: tuple[int, ...], path: Path) -> None:
+    """Check that a frame of the size in the header fits into the memory of this computer.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the frame.
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ReadError
+        If it does not.
+    """
+    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    if size > total_memory_bytes():
+        raise ReadError(
+            f"its header declares {' × '.join(map(str, shape))} pixels ({size / 1e9:.3g} GB), more "
+            "than the memory of this computer",
+            path,
+            "The file may be damaged: copy or export it again",
+        )
+
+
+def _check_file_size(size: int, path: Path) -> None:
+    """Check that a file, or the files of a folder, can contain so many decoded bytes."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    stored = sum(file.stat().st_size for file in files if file.is_file())
+    if size > _MAX_COMPRESSION * stored:
+        raise ReadError(
+            f"its header declares {size / 1e9:.3g} GB of pixels, but it has only {stored} bytes",
+            path,
+            "The file is damaged or incomplete: copy or export it again",
+        )
 
 
 def inverted(data: Any) -> Any:

@@ -26,7 +26,7 @@ from ..core import cluster_table as tables
 from ..core import ratio_columns
 from ..core.columns import Column
 from ..core.errors import AtomicityError, ReadError, TableError
-from .files import atomic_write, write_text
+from .files import atomic_write, regular_file, write_text
 from .formulas import escape_formula, has_text, map_text, unescape_formula
 from .reference_ratios import normalise_reference
 from .workbooks import MAX_COLUMNS, read_cells
@@ -164,7 +164,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     path = Path(path)
     read = _of_suffix(_READERS, path)
     try:
-        return read(path)
+        return read(regular_file(path))
     except FileNotFoundError as error:
         raise ReadError("there is no such file", path) from error
     except IsADirectoryError as error:

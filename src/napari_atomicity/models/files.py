@@ -16,7 +16,7 @@ from annotated_types import Len
 from ..core.errors import ModelError
 from ..core.from_dict import dataclass_from_json
 from ..core.model_card import CLUSTERS, Card, ModelCard
-from ..io.files import atomic_write, write_json
+from ..io.files import atomic_write, regular_file, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
     """
     card_path = path.with_suffix(".json")
     try:
-        text = card_path.read_bytes()
+        text = regular_file(card_path).read_bytes()
         kind = dataclass_from_json(_AnyKind, text).kind
         card = card_type.from_json(text) if kind == card_type.KIND else None
     except FileNotFoundError:
@@ -193,7 +193,7 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
 
     try:
-        data = path.read_bytes()
+        data = regular_file(path).read_bytes()
     except OSError as error:
         raise ModelError(f"the weights can't be read ({error.strerror})", path) from error
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
@@ -228,6 +228,8 @@ def model_files(kind: str = CLUSTERS) -> list[Path]:
 
 def _kind_of(path: Path) -> str:
     try:
-        return dataclass_from_json(_AnyKind, path.with_suffix(".json").read_bytes()).kind
+        return dataclass_from_json(
+            _AnyKind, regular_file(path.with_suffix(".json")).read_bytes()
+        ).kind
     except (OSError, ValueError):
         return CLUSTERS

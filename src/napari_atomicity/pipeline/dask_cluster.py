@@ -7,9 +7,9 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..core.from_dict import dataclass_from_json
+from ..io.files import regular_file
 
 POLL_S = 0.5
 
@@ -35,7 +35,7 @@ def address_of(scheduler: str) -> str:
     if not is_file(scheduler):
         return scheduler
     try:
-        return dataclass_from_json(_SchedulerFile, Path(scheduler).read_bytes()).address
+        return dataclass_from_json(_SchedulerFile, regular_file(scheduler).read_bytes()).address
     except ValueError as error:
         raise ValueError(f"{scheduler} names no scheduler ({error})") from error
 

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from ..core.cluster_table import empty
+from ..core.errors import Cancelled
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, report
+from ..core.progress import Progress, Stop, check, report
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import Outcome, now
@@ -108,9 +109,10 @@ def analyse_images(
     sessions.check([item.name for item in inputs])
     results = _Results(classifier, request, sessions, len(inputs) > MANY_IMAGES, progress, stop)
     interrupted = process_in_turn(inputs, results.analyse, results.add, on_outcome, progress, stop)
+    results.interrupted = interrupted
     results.label_and_draw()
     report(progress, 0, 0, "Writing tables and report")
-    info = RunInfo(started, str(classifier.device), interrupted, command)
+    info = RunInfo(started, str(classifier.device), results.interrupted, command)
     return results.finalize(out_dir, inputs, reference, info)
 
 
@@ -175,6 +177,7 @@ class _Results:
     sections: list[Section] = field(default_factory=list)
     movies: list[TrackedMovie] = field(default_factory=list)
     examples: Sequence[ClusterExample] = ()
+    interrupted: bool = False
     scales: dict[str, float] = field(default_factory=dict)
 
     def analyse(self, item: Input, progress: Progress) -> _Result:
@@ -206,8 +209,13 @@ class _Results:
             self.label_and_draw()
 
     def label_and_draw(self) -> None:
-        """Label the images that are kept, session by session, and draw them."""
-        self.label_sessions()
+        """Label the images that are kept, session by session, and draw them.
+
+        An interrupted run is saved soon: its images keep the labels that they have by themselves,
+        as in `pipeline.batch`, and are not drawn.
+        """
+        if not self.interrupted:
+            self.label_sessions()
         self.draw()
 
     def label_sessions(self) -> None:
@@ -249,6 +257,9 @@ class _Results:
             )
             try:
                 self._draw(analysis, outcome)
+            except Cancelled:
+                self.interrupted = True
+                self._draw(analysis, outcome)
             except Exception as error:  # an error in one image must not end the run
                 item = Input(outcome.image, Path(outcome.path))
                 outcome = item.failed(error, {"sha256": outcome.sha256})
@@ -256,6 +267,10 @@ class _Results:
 
     def _draw(self, analysis: Analysis, outcome: Outcome) -> None:
         card = self.classifier.card
+        if self.interrupted:
+            self.tables.append(analysis.table)
+            return
+        check(self.stop)
         movie = analyse_if_tracked(analysis, self.progress, self.stop)
         method, keep = self.request.ratios, self.request.keep_ratios
         ratios = analysis.ratios(keep, method=method, card=card, scope=outcome.image)

@@ -17,6 +17,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from .._version import __version__
 from ..core.errors import ModelError
 from ..core.model_card import ModelCard
+from ..io.read_limits import read_limits, set_read_limits
 from ..models.files import find_model, read_card, read_tensors
 
 if TYPE_CHECKING:
@@ -89,12 +90,15 @@ def classifier_of(key: str) -> Classifier:
 
 
 class ModelSender(WorkerPlugin):
-    """Brings the model to each worker once, also to those that come later."""
+    """Brings the model, and the limits for reading files, to each worker once.
+
+    Workers that come later get them as well.
+    """
 
     def __init__(self, model: SentModel, threads: int | None, run: str) -> None:
         self.name = f"atomicity-{run}"
         self._key, self._model, self._threads = model.key, model, threads
-        self._version = __version__
+        self._version, self._limits = __version__, read_limits()
 
     def setup(self, worker: Any) -> None:
         """Store the model on a worker and limit its threads."""
@@ -103,6 +107,7 @@ class ModelSender(WorkerPlugin):
                 f"napari-atomicity {__version__} is on this worker ({socket.gethostname()}), "
                 f"{self._version} where the run was started: install the same version"
             )
+        set_read_limits(self._limits)
         _models[self._key] = self._model
         _wanted_by.setdefault(self._key, set()).add(self.name)
         if self._threads is None:

@@ -16,6 +16,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ..core.errors import AtomicityError, ReadError
+from ..io.files import regular_file
 from .schema import APPLICATION_ID, READABLE_SCHEMA, SCHEMA, upgrade
 
 SUFFIX = ".atomicity"
@@ -26,6 +27,26 @@ _BUSY_TIMEOUT_S = 10.0
 _WINDOW_CHECKPOINT_PAGES = 16_000
 # The window must not freeze while another program locks the file: it tries again later.
 _BUSY_TIMEOUT_IN_WINDOW_S = 0.3
+
+
+def _check_files(path: Path) -> None:
+    """Check that a project and the files beside it can be opened without waiting.
+
+    Raises
+    ------
+    ReadError
+        If one is a named pipe, a device or a socket.
+    """
+    for end in ("", ".lock", ".window", "-wal", "-shm", "-journal"):
+        file = Path(f"{path}{end}")
+        try:
+            regular_file(file)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ReadError(
+                f"this is no project file ({error.strerror or error})", file, "Choose another file"
+            ) from error
 
 
 def _describe_holder() -> str:
@@ -78,6 +99,7 @@ class ProjectConnection:
         self._connections: list[tuple[sqlite3.Connection, threading.RLock]] = []
         self._guard = threading.Lock()
         self.closed = False
+        _check_files(path)
         is_new = not path.exists()
         if is_new and read_only:
             raise ReadError("the project file does not exist", path)

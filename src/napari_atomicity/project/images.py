@@ -12,7 +12,7 @@ from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import plain
-from ..io.images import find_images, sha256_of, unique_names, valid_text
+from ..io.images import find_images, resolved, sha256_of, unique_names, valid_text
 from ..io.provenance import now
 from .connection import ProjectConnection
 from .contents import ProjectImage
@@ -48,8 +48,8 @@ class ImageIndex:
         found = [path.absolute() for path in find_images(list(paths))]
         with self._file.reading() as db:
             rows = db.execute("SELECT path, relative_path FROM images").fetchall()
-        known = {self.path_of(path, relative).resolve() for path, relative in rows}
-        new = [path for path in found if path.resolve() not in known]
+        known = {resolved(self.path_of(path, relative)) for path, relative in rows}
+        new = [path for path in found if resolved(path) not in known]
         if not new:
             return []
         names = self._free_names(new)
@@ -260,18 +260,18 @@ class ImageIndex:
         if known is None:
             known = Path(path)
             if not known.exists():
-                moved = (self._file.path.parent / relative).resolve()
+                moved = resolved(self._file.path.parent / relative)
                 known = moved if moved.exists() else known
             self._paths[path] = known
         return known
 
     def name_at(self, path: str | os.PathLike[str]) -> str:
         """Return the name of the image whose file this is; `ReadError` if there is none."""
-        wanted = Path(path).resolve()
+        wanted = resolved(Path(path))
         with self._file.reading() as db:
             rows = db.execute("SELECT name, path, relative_path FROM images").fetchall()
         for name, known, relative in rows:
-            if self.path_of(known, relative).resolve() == wanted:
+            if resolved(self.path_of(known, relative)) == wanted:
                 return str(name)
         raise ReadError("the project has no such image", wanted)
 

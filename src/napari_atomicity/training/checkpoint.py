@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..io.files import atomic_write
+from ..io.files import atomic_write, regular_file
 from .data import PatchSet
 
 
@@ -110,7 +110,7 @@ def _read(
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework=framework) as file:
+        with safe_open(regular_file(path), framework=framework) as file:
             metadata = file.metadata() or {}
             if metadata.pop("key", None) != key:
                 return None

@@ -14,6 +14,7 @@ import pandas as pd
 from .._version import __version__
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
+from ..io.images import resolved
 from .request import (
     CorrectedImagesSource,
     CorrectionsSource,
@@ -72,4 +73,4 @@ def _hash_corrections(table: pd.DataFrame) -> str:
 def _stamp_files(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Return name, size and time of every file."""
     files = [f for p in paths for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
-    return [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return [(str(resolved(f)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]

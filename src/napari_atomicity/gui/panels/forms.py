@@ -16,16 +16,30 @@ from qtpy.QtWidgets import (
 from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import MAX_PIXEL_NM
 from ...core.model_card import ModelCard
+from ...io.read_limits import ReadLimits, set_read_limits
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
 from ..controls.connections import follow
 from ..controls.forms import ComboBox, labelled, new_form, spin_box
 from ..controls.settings import remember
+from ..controls.settings_form import SettingsForm, form_of
 from ..viewer import calibration
 from ..viewer.binding import Binding
 from ..viewer.micrographs import why_not
 from ..viewer.models import model_folder
 from ..viewer.ruler import Ruler
+
+
+def read_limits_form() -> SettingsForm[ReadLimits]:
+    """Return a form of the limits for reading files, which apply to the whole window."""
+    form = form_of(ReadLimits)
+
+    def apply() -> None:
+        set_read_limits(form.settings())
+
+    form.changed.connect(apply)
+    apply()
+    return form
 
 
 class ImageCombo(ComboBox):

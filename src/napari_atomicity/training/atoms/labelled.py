@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from ...core.errors import CalibrationError, ReadError, TableError
 from ...detection.background import without_gaps
+from ...io.files import regular_file
 from ...io.images import load, reader_of
 
 COORDINATES = (("y_nm", "x_nm"), ("y_px", "x_px"), ("y", "x"), ("axis-0", "axis-1"), ("row", "col"))
@@ -139,7 +140,7 @@ def read_points(path: Path, pixel_size_nm: float) -> np.ndarray:
         If there are no positions, or some are not finite numbers.
     """
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(regular_file(path))
     except (OSError, ValueError) as error:
         raise TableError(f"the table can't be read ({error})", path) from None
     columns = {str(c).strip().lower(): c for c in table.columns}

@@ -35,7 +35,7 @@ from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, run_weakly
 from ...panels.dock import Dock
-from ...panels.forms import add_model_row, busy
+from ...panels.forms import add_model_row, busy, read_limits_form
 from ...panels.session_labels import TOGETHER, SessionLabels
 from ...viewer.project_models import write_model
 from ...viewer.projects import with_suffix
@@ -182,7 +182,7 @@ class Browse(Dock):
             "sample, and when you analyse one more image. Default: on."
         )
         remember(TOGETHER, self.together)
-        return folded(form, self.together, self.form)
+        return folded(form, self.together, self.form, read_limits_form())
 
     def _bind_keys(self) -> None:
         """Next and previous, wherever the focus in the canvas is."""

@@ -30,7 +30,7 @@ from ...controls.questions import choose_answer
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.forms import add_model_row
+from ...panels.forms import add_model_row, read_limits_form
 from .control_chart import describe_session, draw_control_chart
 from .history import LiveHistory
 from .taking_in import TakingIn
@@ -137,7 +137,7 @@ class Live(Dock):
         )  # fmt: skip
         self.models = add_model_row(form)
         self.form = form_of(RunRequest, "pixel_size_nm", "device", "detection")
-        return folded(form, self.form)
+        return folded(form, self.form, read_limits_form())
 
     def update_enabled(self, *_: object) -> None:
         """Enable what makes sense while a folder is watched or not, whatever else runs."""

@@ -1,0 +1,198 @@
+"""The end of a command after SIGINT (Ctrl-C) or SIGTERM: within five seconds, with whole files."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ..io.files import remove_temporary_files
+from ..io.reader_process import interrupt_reading
+
+if TYPE_CHECKING:
+    from ..core.progress import Stop
+
+LONGEST_S = 4.5
+"""A command that has not ended after this time is ended."""
+ANSWER_S = 2.0
+"""A computation that does not call ``stop()`` within this time is interrupted."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end a command."""
+
+
+@dataclass(eq=False)
+class _State:
+    """Signals that the command has received, and how it stops.
+
+    Parameters
+    ----------
+    n : int
+        Number of signals.
+    number : int
+        The last one.
+    polled : bool
+        Whether the command calls ``stop()``; otherwise a signal raises `KeyboardInterrupt`.
+    may_save : collection of int
+        Signals after which saving results may take longer.
+    answered : bool
+        Whether ``stop()`` has returned True: the command is saving its results.
+    urgent : bool
+        Whether the next call of the handler raises `KeyboardInterrupt`.
+    """
+
+    n: int = 0
+    number: int = 0
+    polled: bool = False
+    may_save: Collection[int] = ()
+    answered: bool = False
+    urgent: bool = False
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether to wait until the results are saved; a second signal ends that too."""
+        return self.answered and self.n == 1 and self.number in self.may_save
+
+
+_state = _State()
+
+
+@contextmanager
+def end_in_time() -> Iterator[None]:
+    """End the command within five seconds after SIGINT or SIGTERM.
+
+    The command may poll ``stop()`` of `catch_signals`, else the signal raises `KeyboardInterrupt`.
+    A thread ends the process if that takes too long, as in a library that does not return.
+    """
+    global _state
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _state = _State()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    # Written by the system's handler, also while a library keeps Python from running ours.
+    wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, _on_signal) for number in SIGNALS}
+    waiting = threading.Thread(target=_wait, args=(ours, _state), name="signals", daemon=True)
+    waiting.start()
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        theirs.close()
+        waiting.join()
+
+
+@contextmanager
+def catch_signals(*may_save: int) -> Iterator[Stop]:
+    """Provide ``stop()``, which is True after SIGINT or SIGTERM.
+
+    The first signal raises nothing, so that results are saved.
+
+    Parameters
+    ----------
+    *may_save : int
+        Signals after which saving results may take longer than `LONGEST_S`, until another signal:
+        where the same command does not resume the run, or where the signal is its usual end.
+
+    Yields
+    ------
+    callable
+        ``stop()``.
+    """
+    state = _state
+    state.polled, state.may_save = True, may_save
+
+    def stop() -> bool:
+        state.answered = state.answered or state.n > 0
+        return state.answered
+
+    try:
+        yield stop
+    finally:
+        state.polled = False
+
+
+def _on_signal(number: int, _: FrameType | None) -> None:
+    interrupt_reading()
+    state = _state
+    if state.polled and not state.urgent and (number == signal.SIGTERM or state.n <= 1):
+        return
+    state.urgent = False
+    raise KeyboardInterrupt
+
+
+def _wait(reader: socket.socket, state: _State) -> None:
+    """Wait for signals; interrupt and end what does not end by itself."""
+    interrupt = end = float("inf")
+    own = 0  # interrupts of this function that are still to be received
+    with reader:
+        while True:
+            left = min(interrupt, end) - time.monotonic()
+            reader.settimeout(None if left == float("inf") else max(0.001, left))
+            try:
+                data = reader.recv(64)
+            except TimeoutError:
+                received = []
+            else:
+                if not data:
+                    return
+                received = [n for n in data if n in SIGNALS]
+                if received and own:
+                    own -= 1
+                    continue
+            now = time.monotonic()
+            if received:
+                state.n += 1
+                state.number = received[-1]
+                interrupt, end = now + ANSWER_S, now + LONGEST_S
+            elif now >= end:
+                end = float("inf")
+                if not state.is_saving:
+                    print("atomicity: stopped: unwritten results are not saved", file=sys.stderr)
+                    end_process(130)
+            elif now >= interrupt:
+                interrupt = float("inf")
+                if state.polled and not state.answered:
+                    state.urgent = True
+                    _interrupt_main_thread()
+                    own += 1
+
+
+def _interrupt_main_thread() -> None:
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
+def was_stopped() -> bool:
+    """Return whether the command has received a signal."""
+    return _state.n > 0
+
+
+def end_process(status: int) -> None:
+    """End this process and those that it has started, without leaving parts of files."""
+    import psutil
+
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+    remove_temporary_files()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
