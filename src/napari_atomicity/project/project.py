@@ -133,6 +133,18 @@ class Project:
         """Set what is called before another write than those of the step under way."""
         self._file.finish_first = finish
 
+    def check_place(self) -> None:
+        """Check that the project's path leads to the open file.
+
+        Every write checks it before it returns.
+
+        Raises
+        ------
+        AtomicityError
+            If the file was moved, deleted, or replaced by another one. It can still be copied.
+        """
+        self._file.check_place()
+
     def together(self) -> AbstractContextManager[None]:
         """Write all of a ``with`` block in one transaction, with one wait for the disk.
 
@@ -264,6 +276,7 @@ class Project:
         image_id, ids = self.image_files.ids[edit.image], edit.cluster_ids
         if self._background is not None and corrections.is_of_model_only(edit, before, after):
             assert after is not None
+            self.check_place()
             self._background.submit(image_id, before, after, ids, with_predictions=True)
             return
         with self._file.writing() as db:

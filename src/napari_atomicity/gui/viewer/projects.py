@@ -18,7 +18,6 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
-from ...io.tables import write_clusters
 from ...project import SUFFIX, Opened, Project, ProjectContents, open_any, project_file, survey
 from ...project.opening import add_paths
 from ...state.window_state import WindowState
@@ -79,7 +78,7 @@ class Projects:
         # The view of the window is saved from time to time. Edits are saved at once.
         self._view_timer = QTimer()
         self._view_timer.setInterval(_SAVE_VIEW_MS)
-        self._view_timer.timeout.connect(self.save_view)
+        self._view_timer.timeout.connect(self._check_and_save_view)
         self._retry_timer = QTimer()
         self._retry_timer.setInterval(_RETRY_MS)
         self._retry_timer.timeout.connect(self._retry)
@@ -217,7 +216,7 @@ class Projects:
         )  # fmt: skip
 
     def save_as(self, path: str | Path) -> None:
-        """Save all images in a new project.
+        """Save all images in a new project, with all that an open project holds.
 
         Raises
         ------
@@ -226,16 +225,23 @@ class Projects:
         """
         if Path(path).exists():
             raise AtomicityError("this file already exists", path, "Choose another name")
+        before, lost = self.state.project, ()
+        if before is not None:
+            try:
+                before.copy(path)
+            except AtomicityError as error:  # the old file can't be read: only memory is left
+                lost = (f"Only what was in memory is saved, without the log before: {error}",)
         project = Project(path)
+        copied = set(project.names)
         self.state.attach_project(project)
         left = [n for n in self.state.images if not project.has(n)]
         notes = (
             (f"Not saved, because these images have no file: {', '.join(left)}.",) if left else ()
         )
-        self._set_notes(notes)
+        self._set_notes((*notes, *lost))
         self._view_timer.start()
         # Sizes, hashes and thumbnails of images that were opened in other ways.
-        self._survey(project.names)
+        self._survey([name for name in project.names if name not in copied])
 
     def leave(self) -> bool:
         """Save the view and close the project; return False if the user cancels."""
@@ -260,8 +266,7 @@ class Projects:
             answer = QMessageBox.warning(
                 None,
                 "Unsaved changes",
-                f"{self.state.unsaved}\n\nSave writes the cluster table with all labels to "
-                "another file.",
+                f"{self.state.unsaved}\n\nSave writes everything to another project file.",
                 buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
                 buttons.Retry,
             )
@@ -269,7 +274,7 @@ class Projects:
                 return True
             if answer == buttons.Cancel:
                 return False
-            if answer == buttons.Save and self._save_table():
+            if answer == buttons.Save and self.choose_save_path():
                 return True
         return True
 
@@ -314,20 +319,6 @@ class Projects:
             return False
         return True
 
-    def _save_table(self) -> bool:
-        """Ask for a file and write the cluster table; return whether it was written."""
-        file, _ = QFileDialog.getSaveFileName(
-            None, "Save the cluster table", "clusters.csv", "Tables (*.csv *.xlsx *.parquet)"
-        )
-        if not file:
-            return False
-        try:
-            write_clusters(self.state.table(), file)
-        except AtomicityError as error:
-            show_warning(str(error))
-            return False
-        return True
-
     def _close_down(self, *_: object) -> None:
         """Stop what runs and close the project, without a question: the window is closed."""
         if self._closed:
@@ -361,7 +352,7 @@ class Projects:
         if trouble:
             show_warning(
                 f"NOT SAVED: {trouble} Your changes are kept in memory and saved as soon as "
-                "possible."
+                "possible. To save everything elsewhere: Browse, ⋯ ▸ Save as project."
             )
             self._retry_timer.start()
         else:
@@ -386,6 +377,11 @@ class Projects:
             Called with these values. Bound methods are held weakly.
         """
         self._parts[key] = (_weak(get), _weak(restore))
+
+    def _check_and_save_view(self) -> None:
+        if not self.state.busy:
+            self.state.saver.check_place()
+        self.save_view()
 
     def save_view(self) -> None:
         """Save the view of the window in the project if it has changed."""
