@@ -135,8 +135,11 @@ class ProjectConnection:
             return 0
         if start != b"SQLite format 3\x00":
             raise ReadError("this is no project file", self.path)
+        # Without a log the file is read alone: SQLite would leave an empty log.
+        logs = [end for end in ("-wal", "-journal") if Path(f"{self.path}{end}").exists()]
+        address = f"{self.path.as_uri()}?mode=ro{'' if logs else '&immutable=1'}"
         try:
-            db = sqlite3.connect(f"{self.path.as_uri()}?mode=ro{self._immutable}", uri=True)
+            db = sqlite3.connect(address, uri=True)
             with contextlib.closing(db):
                 harden(db)
                 return check_schema(db, self.path)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
+import os
 from pathlib import Path
 
 from ..core.errors import AtomicityError
-from .schema_check import harden
 
-_ADVICE = "save everything in another file: ⋯ ▸ Save as project"
+_ELSEWHERE = "everything in another file: ⋯ ▸ Save as project"
 
 
 class FileIdentity:
@@ -41,17 +40,18 @@ class FileIdentity:
         """
         try:
             there = None if self._replaced else _id_of(self._path)
-        except (OSError, sqlite3.Error):
+        except OSError:
             raise AtomicityError(
-                "the project file was moved or deleted while it was open", self._path,
-                f"Put it back, or {_ADVICE}",
+                "the project file was moved or deleted while it was open",
+                self._path,
+                f"Put it back, or save {_ELSEWHERE}",
             ) from None
         if there != self._file:
             self._detach()
             raise AtomicityError(
                 "the project file was replaced by another file while it was open",
                 self._path,
-                _ADVICE.capitalize(),
+                f"Save {_ELSEWHERE}",
             )
 
     def _detach(self) -> None:
@@ -67,11 +67,10 @@ class FileIdentity:
         self._replaced = True
 
 
-def _id_of(path: Path) -> tuple[object, ...]:
-    """Return device and number of a file; where files have no number, the stored id."""
+def _id_of(path: Path) -> tuple[int, int]:
+    """Return device and number of a file; where files have no number, when it was made."""
     found = path.stat()
-    if found.st_ino or path.name.endswith("-wal"):
-        return found.st_dev, found.st_ino
-    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-        harden(db)
-        return (found.st_dev, *db.execute("SELECT uuid FROM identity").fetchone())
+    if not found.st_ino:
+        made = found.st_ctime_ns if os.name == "nt" else 0  # elsewhere ctime is another time
+        return found.st_dev, int(getattr(found, "st_birthtime_ns", made))
+    return found.st_dev, found.st_ino

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,29 +17,17 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
-from ...project import SUFFIX, Opened, Project, ProjectContents, open_any, project_file, survey
+from ...project import SUFFIX, Opened, Project, ProjectContents, project_file, survey
 from ...project.opening import add_paths
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.garbage_collection import pass_over_what_is_there
 from .closing import CloseFilter
 from .models import model_folder
-from .project_models import add_model, install_models
+from .project_models import add_model, install_models, open_with_models, wants_models
 
 _SAVE_VIEW_MS = 2000
 _RETRY_MS = 5000
-
-
-def open_with_models(
-    path: str, file: str | None = None, progress: Progress | None = None, stop: Stop | None = None
-) -> Opened:
-    """Open a project as `project.open_any` does, and install the models that it contains."""
-    opened = open_any(path, file, progress, stop)
-    installed = install_models(opened.project)
-    if installed:
-        note = f"The project contains models, which are available now: {', '.join(installed)}."
-        opened = replace(opened, notes=(*opened.notes, note))
-    return opened
 
 
 def find_moved_images(
@@ -130,7 +117,8 @@ class Projects:
         target = Path(file) if file else project_file(folder) if folder.is_dir() else folder
         return project is not None and not project.read_only and _same_file(target, project.path)
 
-    def _opened(self, opened: Opened) -> None:
+    def _opened(self, found: tuple[Opened, dict[str, str]]) -> None:
+        opened, models = found
         if not self.leave():
             opened.close()
             return
@@ -141,9 +129,22 @@ class Projects:
         unread = [n for n, s in opened.stored.items() if s.micrograph.sha256 is None]
         if unread and not opened.project.read_only:
             self._survey(unread)
-        model_folder.changed.emit()
         for note in opened.notes:
             show_warning(note)
+        if models:
+            QTimer.singleShot(0, partial(_weak(self._offer), opened.project, models))
+
+    def _offer(self, project: Project, models: dict[str, str]) -> None:
+        """Copy the models of a project if the user agrees."""
+        if self.state.project is project and wants_models(project, models):
+            tasks.start(
+                self.state, install_models, project, list(models),
+                message="Copying models", on_result=self._models_installed, key="copy models",
+            )  # fmt: skip
+
+    def _models_installed(self, names: list[str]) -> None:
+        model_folder.changed.emit()
+        show_info(f"Copied to your models: {', '.join(names)}.")
 
     def _set_notes(self, notes: tuple[str, ...]) -> None:
         self.notes = notes
