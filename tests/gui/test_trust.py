@@ -9,14 +9,41 @@ from pathlib import Path
 import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 from synthetic import made_up
-from test_browse import browse, morning, opened, row_words  # noqa: F401
+from test_browse import write
 from waiting import updated
 
+from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.viewer import project_models
 from napari_atomicity.project import Project
 
 TINY = Path(__file__).parents[1] / "compatibility" / "samples" / "models" / "tiny.safetensors"
 BUTTONS = QMessageBox.StandardButton
+
+
+@pytest.fixture
+def morning(tmp_path):
+    folder = tmp_path / "morning"
+    folder.mkdir()
+    for i, name in enumerate(("a.tif", "b.tif")):
+        write(folder / name, i)
+    return folder
+
+
+@pytest.fixture
+def browse(viewer, model):
+    dock = Browse(viewer)
+    viewer.window.add_dock_widget(dock, name="Browse", area="left")
+    yield dock
+    dock.projects.leave()
+
+
+@pytest.fixture
+def opened(browse, viewer, morning, qtbot, settle):
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    updated(browse)
+    return browse
 
 
 def label_one(state) -> None:
@@ -31,7 +58,7 @@ def test_a_deleted_folder_is_noticed_and_everything_saved_elsewhere(
     qtbot,
     settle,
     tmp_path,
-    monkeypatch,  # noqa: F811
+    monkeypatch,
 ):
     state = opened.state
     label_one(state)
@@ -53,7 +80,7 @@ def test_a_deleted_folder_is_noticed_and_everything_saved_elsewhere(
     with Project(kept, read_only=True) as saved:
         assert saved.labels()["a.tif"] == {2: "Pt41", 3: "Pt55", 4: "Pt19"}
         assert saved.corrections()["label"].tolist() == ["Pt41", "Pt55", "Pt19"]
-        assert {i.name: i.state for i in saved.images()}["c.tif"] == "new"
+        assert {i.name: i.state for i in saved.images()}["b.tif"] == "new"
 
 
 def test_a_replaced_project_is_not_left_without_a_question(
@@ -63,7 +90,7 @@ def test_a_replaced_project_is_not_left_without_a_question(
     qtbot,
     settle,
     tmp_path,
-    monkeypatch,  # noqa: F811
+    monkeypatch,
 ):
     state = opened.state
     label_one(state)
@@ -92,7 +119,7 @@ def models(tmp_path, monkeypatch):
     return folder
 
 
-def test_models_of_a_project_are_checked_before_they_are_offered(opened, models):  # noqa: F811
+def test_models_of_a_project_are_checked_before_they_are_offered(opened, models):
     project = opened.state.project
     weights, card = TINY.read_bytes(), TINY.with_suffix(".json").read_text()
     for name in ("../escaped", "/abs/path", "..", "a\\b", "good-1", "default", "x" * 300, "a\0b"):
@@ -123,7 +150,7 @@ def test_models_of_a_project_are_copied_only_if_the_user_agrees(
     qtbot,
     settle,
     monkeypatch,
-    answer,  # noqa: F811
+    answer,
 ):
     path = opened.state.project.path
     project_models.add_model(opened.state.project, TINY)
@@ -149,7 +176,7 @@ def test_a_project_with_a_trigger_is_refused_with_a_reason(
     viewer,
     qtbot,
     settle,
-    errors,  # noqa: F811
+    errors,
 ):
     path = morning / "morning.atomicity"
     Project(path).close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -32,7 +31,7 @@ def replace_file(project: Project) -> None:
     other = project.path.with_name("other.atomicity")
     with Project(other) as made:
         made.set_setting("whose", "somebody else's")
-    os.replace(other, project.path)
+    other.replace(project.path)
 
 
 def move_file(project: Project) -> None:

@@ -67,7 +67,7 @@ def test_another_schema_is_refused_and_the_file_untouched(path, statement):
     db.close()
     before = path.read_bytes()
     for read_only in (False, True):
-        with pytest.raises(ReadError, match="valid project|no project"):
+        with pytest.raises(ReadError, match=r"valid project|no project"):
             Project(path, read_only=read_only)
     assert path.read_bytes() == before
     assert not path.with_name("p.atomicity-wal").exists()

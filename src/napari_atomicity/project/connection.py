@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +29,8 @@ _BUSY_TIMEOUT_S = 10.0
 _WINDOW_CHECKPOINT_PAGES = 16_000
 # The window must not freeze while another program locks the file: it tries again later.
 _BUSY_TIMEOUT_IN_WINDOW_S = 0.3
+# Bytes that are no UTF-8 become a sign for that; Python would not read the whole row.
+_TEXT = partial(str, encoding="utf-8", errors="replace")
 
 
 def _describe_holder() -> str:
@@ -207,6 +210,7 @@ class ProjectConnection:
                 check_same_thread=False,
             )
             harden(db)
+            db.text_factory = _TEXT
             if not self.read_only:
                 db.execute("PRAGMA journal_mode = WAL")
                 # Sync to the disk, not only to the system: a correction survives a power cut.

@@ -1,4 +1,4 @@
-"""Check that a SQLite file has the tables of a project and nothing else: it may come from others."""
+"""Check that a SQLite file has the tables of a project and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def harden(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA cell_size_check = ON")
     if hasattr(db, "setconfig"):  # Python 3.12
-        db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)  # type: ignore[attr-defined]
 
 
 def check_schema(db: sqlite3.Connection, path: Path) -> int:

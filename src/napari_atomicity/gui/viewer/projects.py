@@ -126,7 +126,9 @@ class Projects:
         self.state.open_project(opened.project, opened.stored, opened.catalogue)
         pass_over_what_is_there()
         QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
-        unread = [n for n, s in opened.stored.items() if s.micrograph.sha256 is None]
+        unread = [
+            n for n, s in opened.stored.items() if s.micrograph.sha256 is None and not s.damage
+        ]
         if unread and not opened.project.read_only:
             self._survey(unread)
         for note in opened.notes:
