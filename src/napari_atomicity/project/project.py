@@ -286,7 +286,7 @@ class Project:
     def labelled_clusters(self, image: str) -> Analysis | None:
         """Return clusters with positions and labels only, if the stored analysis is damaged.
 
-        Without damage, and if no cluster can be read, there are none.
+        None without damage.
         """
         with self._file.reading() as db:
             return read_labelled(db, self.image_files, image)

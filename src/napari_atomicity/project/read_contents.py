@@ -11,12 +11,12 @@ from ..core import cluster_table as tables
 from ..core.table_cache import columns_of
 from ..models.analysis import Analysis
 from .contents import ProjectContents
-from .damage import coerce_numbers, coerce_texts
+from .damage import MAX_NUMBER, coerce_numbers, coerce_texts
 from .images import ImageIndex
 from .label_rules import labels_of_log
 from .read_atoms import read_atoms
 from .read_rows import read_image
-from .rows import MEASURED
+from .rows import MEASURED, REMOVE
 
 
 def read_contents(db: sqlite3.Connection, index: ImageIndex, image: str) -> ProjectContents:
@@ -45,7 +45,7 @@ def read_contents(db: sqlite3.Connection, index: ImageIndex, image: str) -> Proj
 def read_labelled(db: sqlite3.Connection, index: ImageIndex, image: str) -> Analysis | None:
     """Read clusters with their positions and labels only, where the analysis is damaged.
 
-    Labels come from the log. Clusters whose positions are damaged are left out.
+    Labels come from the log, and so do positions that are damaged in the table.
 
     Parameters
     ----------
@@ -59,12 +59,29 @@ def read_labelled(db: sqlite3.Connection, index: ImageIndex, image: str) -> Anal
     Returns
     -------
     Analysis or None
-        Without predictions; None without damage, or if no cluster can be read.
+        Without predictions, with circles as outlines; None without damage.
     """
     if "analysis" not in index.damaged.get(image, {}):
         return None
     image_id = index.ids[image]
     micrograph = read_image(db, image, image_id, index.path_of)[0]
+    size_nm = micrograph.pixel_size_nm or np.nan
+    labels = labels_of_log(db, image_id)
+    stored = _valid_clusters(db, image_id)
+    logged = _logged_clusters(db, image_id, size_nm)
+    is_lost = ~logged["cluster_id"].isin(stored["cluster_id"])
+    has_label = logged["cluster_id"].map(lambda i: bool(labels.get(i)))
+    found = pd.concat([stored, logged[is_lost & has_label]]).assign(image=image)
+    found["label_corrected"] = [
+        labels.get(i, x)
+        for i, x in zip(found["cluster_id"].tolist(), found["label_corrected"], strict=True)
+    ]
+    table = tables.conform(found)
+    return Analysis(micrograph, tables.settle_labels(table), _circles(table, size_nm))
+
+
+def _valid_clusters(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
+    """Return the stored clusters that have an id and a position."""
     stored = pd.read_sql_query(
         f"SELECT cluster_id, {', '.join(MEASURED)}, label_corrected FROM clusters "
         "WHERE image_id = ?",
@@ -73,19 +90,35 @@ def read_labelled(db: sqlite3.Connection, index: ImageIndex, image: str) -> Anal
     )
     stored = coerce_numbers(stored, ("cluster_id", "frame"), whole=True)
     stored = coerce_numbers(stored, [n for n in MEASURED if n != "frame"])
-    stored = coerce_texts(stored, ("label_corrected",))
-    given = labels_of_log(db, image_id)
-    labels = [given.get(i, x) for i, x in stored[["cluster_id", "label_corrected"]].to_numpy()]
-    stored = stored.assign(label_corrected=np.array(labels, object), image=micrograph.name)
-    places = stored[["y_px", "x_px"]].to_numpy(float)
-    valid = (stored[["cluster_id", "frame"]] >= 0).all(axis=1) & np.isfinite(places).all(axis=1)
-    table = tables.conform(stored[valid & ~stored["cluster_id"].duplicated()])
-    if not len(table):
-        return None
-    size_nm = micrograph.pixel_size_nm or 1.0
-    radii = np.nan_to_num(table["diameter_nm"].to_numpy(float), nan=0.0, posinf=0.0) / 2 / size_nm
+    return _with_position(coerce_texts(stored, ("label_corrected",)))
+
+
+def _logged_clusters(db: sqlite3.Connection, image_id: int, size_nm: float) -> pd.DataFrame:
+    """Return the clusters that people labelled, at their last positions according to the log."""
+    log = pd.read_sql_query(
+        "SELECT cluster_id, frame, y_nm, x_nm, what FROM corrections WHERE image_id = ? AND "
+        "(what = 'label' OR (NOT blind AND source IS NULL)) ORDER BY correction_id",
+        db,
+        params=(image_id,),
+    )
+    log = coerce_numbers(log, ("cluster_id", "frame"), whole=True)
+    log = coerce_numbers(log, ("y_nm", "x_nm")).drop_duplicates("cluster_id", keep="last")
+    log = log[log["what"] != REMOVE].drop(columns="what")
+    places = {"y_px": log["y_nm"] / size_nm, "x_px": log["x_nm"] / size_nm}
+    return _with_position(log.assign(**places, label_corrected=""))
+
+
+def _with_position(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a valid id and position, each id once."""
+    is_valid = (table[["cluster_id", "frame"]] >= 0).all(axis=1)
+    is_valid &= (table["cluster_id"] < MAX_NUMBER) & ~table["cluster_id"].duplicated()
+    return table[is_valid & np.isfinite(table[["y_px", "x_px"]].to_numpy(float)).all(axis=1)]
+
+
+def _circles(table: pd.DataFrame, size_nm: float) -> list[np.ndarray]:
+    """Return a circle in the place of the outline of each cluster."""
+    radii = np.nan_to_num(table["diameter_nm"].to_numpy(float) / 2 / size_nm, posinf=0.0)
     turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     circle = np.stack([np.sin(turn), np.cos(turn)], axis=1)
     centres = table[["y_px", "x_px"]].to_numpy(float)
-    outlines = [c + max(r, 1.0) * circle for c, r in zip(centres, radii, strict=True)]
-    return Analysis(micrograph, tables.settle_labels(table), outlines)
+    return [c + max(r, 1.0) * circle for c, r in zip(centres, radii, strict=True)]
