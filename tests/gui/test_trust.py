@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 from synthetic import made_up
 from test_browse import write
@@ -186,3 +187,37 @@ def test_a_project_with_a_trigger_is_refused_with_a_reason(
     qtbot.waitUntil(lambda: bool(errors), timeout=10_000)
     assert "trigger 't'" in errors[0]
     assert browse.state.project is None
+
+
+def test_a_damaged_image_is_shown_with_the_reason_and_analysed_again(
+    browse, morning, viewer, qtbot, settle
+):
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    qtbot.mouseClick(browse.analyse_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not browse.batch.running, timeout=30_000)
+    browse.state.clusters.relabel([("a.tif", 2)], "Pt41")
+    path = browse.state.project.path
+    browse.projects.leave()
+    settle(viewer)
+    Project(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE images SET parameters = '{' WHERE name = 'a.tif'")
+        db.execute("INSERT OR REPLACE INTO settings VALUES ('window', ?)", ('{"view": [5]}',))
+    db.close()
+    browse.open(str(path))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    updated(browse)
+    rows = {row.name: row for row in browse.model.rows}
+    assert (rows["a.tif"].state, rows["b.tif"].state) == ("failed", "analysed")
+    assert "damaged" in rows["a.tif"].words and "Analyse the image again" in rows["a.tif"].words
+    assert "Damaged in the project file: a.tif" in browse.notes.text()
+    assert browse.analyse_button.text() == "Analyse all (1)"
+    qtbot.mouseClick(browse.analyse_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not browse.batch.running, timeout=30_000)
+    settle(viewer)
+    updated(browse)
+    assert {row.state for row in browse.model.rows} == {"analysed"}
+    assert browse.state.project.labels()["a.tif"] == {2: "Pt41"}

@@ -253,11 +253,7 @@ class Project:
             If it can't be written: the file is as it was before.
         """
         image_id, ids = self.image_files.ids[edit.image], edit.cluster_ids
-        repairs = (
-            edit.image in self.image_files.damaged
-            and edit.kind is EditKind.ANALYSIS
-            and after is not None
-        )
+        repairs = edit.kind is EditKind.ANALYSIS and edit.image in self.image_files.damaged
         model_only = not repairs and corrections.is_of_model_only(edit, before, after)
         if self._background is not None and model_only:
             assert after is not None

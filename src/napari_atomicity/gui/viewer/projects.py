@@ -228,7 +228,7 @@ class Projects:
         """
         if Path(path).exists():
             raise AtomicityError("this file already exists", path, "Choose another name")
-        before, lost = self.state.project, ()
+        before, lost = self.state.project, tuple[str, ...]()
         if before is not None:
             try:
                 before.copy(path)
@@ -238,10 +238,9 @@ class Projects:
         copied = set(project.names)
         self.state.attach_project(project)
         left = [n for n in self.state.images if not project.has(n)]
-        notes = (
-            (f"Not saved, because these images have no file: {', '.join(left)}.",) if left else ()
-        )
-        self._set_notes((*notes, *lost))
+        if left:
+            lost += (f"Not saved, because these images have no file: {', '.join(left)}.",)
+        self._set_notes(lost)
         self._view_timer.start()
         # Sizes, hashes and thumbnails of images that were opened in other ways.
         self._survey([name for name in project.names if name not in copied])
@@ -402,7 +401,8 @@ class Projects:
     def _restore(self, project: Project) -> None:
         if self.state.project is not project:
             return
-        noted = project.setting("window", {})
+        noted = project.setting("window")
+        noted = noted if isinstance(noted, dict) else {}
         if "view" not in noted:
             noted = {"view": {}, **noted}
         self._restore_next(project, [(k, v) for k, v in noted.items() if k in self._parts])
@@ -415,7 +415,10 @@ class Projects:
             self._view_timer.start()
             return
         key, value = noted[0]
-        self._parts[key][1](value)
+        try:
+            self._parts[key][1](value)
+        except Exception:  # the project may come from others, and hold any value
+            tasks.logger.warning("the stored %s of the window can't be shown", key, exc_info=True)
         QTimer.singleShot(0, partial(_weak(self._restore_next), project, noted[1:]))
 
 
