@@ -13,6 +13,7 @@ from synthetic import made_up
 from test_browse import write
 from waiting import updated
 
+from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.viewer import project_models
 from napari_atomicity.project import Project
@@ -110,6 +111,27 @@ def test_a_replaced_project_is_not_left_without_a_question(
     with Project(kept) as saved, Project(morning / "morning.atomicity") as other:
         assert saved.labels()["a.tif"] == {2: "Pt41"}
         assert other.names == []
+
+
+def test_what_is_in_memory_is_saved_where_the_lost_file_cant_be_read(
+    opened, morning, viewer, settle, tmp_path, monkeypatch
+):
+    state = opened.state
+    label_one(state)
+    shutil.rmtree(morning)
+    state.clusters.relabel([("a.tif", 3)], "Pt55")
+
+    def copy(self, path):
+        raise AtomicityError("disk I/O error", path)
+
+    monkeypatch.setattr(Project, "copy", copy)
+    opened.projects.save_as(tmp_path / "kept.atomicity")
+    settle(viewer)
+    updated(opened)
+    assert state.unsaved == ""
+    assert "without the earlier log" in opened.notes.text()
+    assert state.project.labels()["a.tif"] == {2: "Pt41", 3: "Pt55"}
+    assert state.project.corrections()["label"].tolist() == ["Pt41", "Pt55"]
 
 
 @pytest.fixture

@@ -113,14 +113,9 @@ class Project:
         self._file.finish_first = finish
 
     def check_place(self) -> None:
-        """Check that the project's path leads to the open file.
+        """Raise `AtomicityError` if the file was moved, deleted or replaced while it was open.
 
-        Every write checks it before it returns.
-
-        Raises
-        ------
-        AtomicityError
-            If the file was moved, deleted, or replaced by another one. It can still be copied.
+        Every write checks it before it returns. The project can still be read and copied.
         """
         self._file.check_place()
 
@@ -280,10 +275,7 @@ class Project:
             return read_contents(db, self.image_files, image)
 
     def labelled_clusters(self, image: str) -> Analysis | None:
-        """Return clusters with positions and labels only, if the stored analysis is damaged.
-
-        None without damage.
-        """
+        """Return clusters with positions and labels only if the analysis is damaged, else None."""
         with self._file.reading() as db:
             return read_labelled(db, self.image_files, image)
 

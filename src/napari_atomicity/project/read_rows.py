@@ -94,7 +94,7 @@ def read_image(
         metadata=known,
     )
     try:
-        with damage_as_error("what is stored of the image"):
+        with damage_as_error("the description of the image"):
             _check_image(micrograph, digest, sizes, pixel_size)
         with damage_as_error("the stored analysis"):
             if analysed:

@@ -70,7 +70,7 @@ def check_schema(db: sqlite3.Connection, path: Path) -> int:
             f"this is no valid project: its {kind} {name[:60]!r} is not as napari-atomicity "
             "writes it",
             path,
-            "Another program changed the file, or it is damaged. Ask its author for the original; "
+            "Another program changed the file, or it is damaged. Get the original from its author; "
             "nothing was changed",
         )
     return version

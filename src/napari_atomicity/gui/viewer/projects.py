@@ -126,9 +126,7 @@ class Projects:
         self.state.open_project(opened.project, opened.stored, opened.catalogue)
         pass_over_what_is_there()
         QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
-        unread = [
-            n for n, s in opened.stored.items() if s.micrograph.sha256 is None and not s.damage
-        ]
+        unread = [n for n, s in opened.stored.items() if not (s.micrograph.sha256 or s.damage)]
         if unread and not opened.project.read_only:
             self._survey(unread)
         for note in opened.notes:
@@ -233,7 +231,7 @@ class Projects:
             try:
                 before.copy(path)
             except AtomicityError as error:  # the old file can't be read: only memory is left
-                lost = (f"Only what was in memory is saved, without the log before: {error}",)
+                lost = (f"Saved from memory, without the earlier log of corrections: {error}",)
         project = Project(path)
         copied = set(project.names)
         self.state.attach_project(project)
