@@ -24,6 +24,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QScrollArea, QWidget
 
 from napari_atomicity.gui.panels.dock_windows import open_docks, show_dock
+from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import Binding, binding_of
 from napari_atomicity.gui.workbench import open_workbench
@@ -56,6 +57,11 @@ class Studio:
         self.binding: Binding = binding_of(self.viewer)
         self.state = self.binding.state
         self.settle()
+
+    @property
+    def bar(self) -> WorkbenchBar:
+        """The bar at the top of the window."""
+        return workbench_bar(self.viewer)
 
     # ---- time
     def settle(self) -> None:

@@ -11,7 +11,7 @@ from napari_atomicity.atoms import table as atom_table
 from napari_atomicity.core import cluster_table
 from napari_atomicity.core.columns import Column, conform_columns, markdown_table
 from napari_atomicity.core.errors import TableError
-from napari_atomicity.statistics import ratios
+from napari_atomicity.statistics import dispersion_columns, ratios
 from napari_atomicity.tracking.dwell import DWELL_COLUMNS
 from napari_atomicity.tracking.events import EVENT_COLUMNS
 from napari_atomicity.tracking.following import TRACK_COLUMNS
@@ -27,6 +27,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("atoms.md", atom_table.SCHEMA),
         ("atoms.md", cluster_atoms.SCHEMA),
         ("atoms.md", completeness.SCHEMA),
+        ("atoms.md", dispersion_columns.SCHEMA),
     ],
 )
 def test_the_documentation_holds_the_columns_of_each_schema(page, columns):

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from bar import click_cancel
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import made_up
@@ -16,6 +17,7 @@ from napari_atomicity import load
 from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, MIN_CLUSTERS, Adapt
 from napari_atomicity.gui.docks.adapt.tasks import free_name
 from napari_atomicity.gui.docks.classify import Classify
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench import show_analysis
 from napari_atomicity.models.analysis import Analysis
@@ -224,10 +226,11 @@ def test_cancel_stops_it_and_nothing_changes(
     generation = dock.state.generation("field")
     qtbot.mouseClick(dock.button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: dock.state.status.total == 10**6, timeout=60_000)
-    qtbot.waitUntil(lambda: " left" in dock.task_bar.words.text(), timeout=60_000)
-    assert dock.task_bar.words.isVisible() and dock.task_bar.bar.isVisible()
+    line = workbench_bar(viewer).task
+    qtbot.waitUntil(lambda: " left" in line.message.message, timeout=60_000)
+    assert line.message.isVisible() and line.bar.isVisible()
     assert not dock.button.isEnabled()
-    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    click_cancel(viewer)
     settle(viewer)
     assert dock.state.status.state is TaskState.STOPPED
     assert dock.result is None and dock.state.generation("field") == generation
@@ -293,7 +296,7 @@ def test_the_adapted_model_is_saved_and_listed_by_other_docks(
     assert dock.sides[AFTER].isChecked()
     other.models.setCurrentText(wanted)
     before = dock.state.table("field")
-    press(dock, other.button)
+    press(dock, other.step.button)
     after = dock.state.table("field")
     assert after["label_predicted"].tolist() == before["label_predicted"].tolist()
     assert ids(dock) == {card.model_id}

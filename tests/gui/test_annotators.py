@@ -19,6 +19,7 @@ from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.gui.docks.annotators import text as words
 from napari_atomicity.gui.docks.annotators.coverage import DONE, NOT_DONE
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import Project
@@ -112,7 +113,7 @@ def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
     assert dock.compared is not None and not dock.results.isHidden()
     assert not dock.looked.done_button.isEnabled()
     assert "Tick Blind" in dock.looked.done_button.toolTip()
-    click_box(dock.looked.who.blind)
+    click_box(workbench_bar(viewer).annotator.blind)
     assert dock.state.blind and dock.results.isHidden() and dock.disputes.isHidden()
     settle_soon(dock, settle, viewer)
     assert dock.looked.lines.lines == [] and "Bo" not in dock.looked.words.text()
@@ -131,7 +132,7 @@ def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
     dock.state.atoms.add("b.tif", [Mark(12.0, 13.0), Mark(40.0, 50.0, uncertain=True)])
     settle_soon(dock, settle, viewer)
     assert dock.looked.lines.lines[1] == ("b.tif", "2 (1 ?)")
-    click_box(dock.looked.who.blind)
+    click_box(workbench_bar(viewer).annotator.blind)
     settle_soon(dock, settle, viewer)
     assert dock.looked.lines.headers == ["Image", "Ada", "Bo"]
 

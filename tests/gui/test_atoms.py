@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from bar import click_cancel
 from napari.layers import Image
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
@@ -259,7 +260,7 @@ def test_cancel_and_images_that_go_leave_nothing(dock, viewer, layer, book, monk
     monkeypatch.setattr(jobs, "find_atoms", endless)
     click(dock.button)
     QTest.qWait(1)
-    click(dock.task_bar.cancel_button)
+    click_cancel(viewer)
     settled()
     assert book.of("field") is None and dock.button.isEnabled()
     click(dock.button)
@@ -849,6 +850,13 @@ def test_the_table_goes_into_a_file_and_to_the_clipboard(
     rows = read_table(path)
     assert rows["cluster_id"].tolist() == [1, 2]
     assert rows["atom_ids"][0] == "|".join(map(str, held))
+    path = tmp_path / "cluster_atoms.xlsx"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+    for export, name in ((counted.export_clusters, "n_yardstick"), (counted.export_atoms, "y_nm")):
+        export()
+        settled()
+        about = pd.read_excel(path, sheet_name="columns")["column"].tolist()
+        assert name in about and about == list(pd.read_excel(path, nrows=0).columns)
 
 
 # ---- the life of a dock

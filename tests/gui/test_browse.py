@@ -24,6 +24,7 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.panels.dock_windows import open_docks
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
@@ -230,7 +231,7 @@ def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):
 
     def stop_at_first(images):
         seen.extend(images)
-        QTimer.singleShot(0, opened.task_bar.cancel_button.click)
+        QTimer.singleShot(0, workbench_bar(viewer).task.cancel_button.click)
 
     opened.state.changed.connect(stop_at_first)
     qtbot.mouseClick(opened.analyse_button, LEFT)

@@ -1,4 +1,4 @@
-"""A person closes the window while images are analysed."""
+"""A person closes the window: while images are analysed, and with edits that are not stored."""
 
 from __future__ import annotations
 
@@ -7,13 +7,174 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from qtpy.QtWidgets import QApplication
+from napari._app_model import get_app_model
+from napari._qt.dialogs.confirm_close_dialog import ConfirmCloseDialog
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from synthetic import made_up
 from test_browse import write
 
+from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.closing import CloseFilter
 from napari_atomicity.project import Project
 
 SCRIPT = Path(__file__).with_name("closed.py")
+BUTTONS = QMessageBox.StandardButton
+SQUARE = np.array([[10, 10], [10, 60], [60, 60], [60, 10]], float)
+MANUAL_EDITS = {
+    "label": lambda state, image: state.clusters.relabel([(image, 2)], "Pt41"),
+    "remove": lambda state, image: state.clusters.remove_ids(image, [3]),
+    "add": lambda state, image: state.clusters.add(image, *_measured(state, image)),
+    "exclude": lambda state, image: state.clusters.set_regions(image, [SQUARE]),
+    "mark": lambda state, image: state.atoms.add(image, [Mark(12.0, 13.0)]),
+    "session": lambda state, image: state.sessions.group([image], "Monday"),
+}
+
+
+def _measured(state, image):
+    analysis = state.analysis(image)
+    return analysis.table.iloc[:1], analysis.outlines[:1]
+
+
+@pytest.fixture
+def analysed(viewer, tmp_path):
+    """Projects of a window with an analysed image that is in no project."""
+    write(tmp_path / "a.tif")
+    viewer.open(str(tmp_path / "a.tif"), plugin="napari-atomicity")
+    binding = binding_of(viewer)
+    image = binding.ensure_image(viewer.layers[0])
+    binding.state.clusters.set_analysis(made_up(6, image))
+    return binding.projects, image
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """Answers of a person; the returned list has the questions."""
+    asked = []
+
+    def answer(*answers):
+        left = iter(answers)
+
+        def question(parent, title, text, buttons, default):
+            asked.append((text, buttons))
+            return next(left)
+
+        monkeypatch.setattr(QMessageBox, "question", question)
+        return asked
+
+    monkeypatch.setattr(ConfirmCloseDialog, "exec_", lambda self: asked.append("napari"))
+    return answer
+
+
+def quit_by_key():
+    get_app_model().commands.execute_command("napari.window.file.quit_dialog").result()
+
+
+@pytest.mark.parametrize("edit", MANUAL_EDITS)
+def test_quitting_with_manual_edits_outside_a_project_asks_one_question(
+    analysed, answer, viewer, settle, edit
+):
+    projects, image = analysed
+    asked = answer(BUTTONS.Cancel)
+    assert projects.closing_question() == ""
+    MANUAL_EDITS[edit](projects.state, image)
+    quit_by_key()
+    ((text, buttons),) = asked  # and no question of napari
+    assert f"changes of {image} are in memory only" in text and "Save them as a project?" in text
+    assert buttons == BUTTONS.Save | BUTTONS.Discard | BUTTONS.Cancel
+    assert not projects._closed and projects.state.images == [image]
+    projects.state.history.undo()
+    assert projects.closing_question() == ""
+    settle(viewer)
+
+
+def test_nothing_is_asked_if_only_a_model_has_worked(analysed, answer, settle, viewer):
+    projects, image = analysed
+    asked, state = answer(), projects.state
+    state.clusters.set_analysis(made_up(6, image, seed=1))
+    state.clusters.replace_predictions(made_up(6, image, seed=2))
+    settle(viewer)
+    assert len(state.history) == 3 and projects.may_close()
+    quit_by_key()
+    assert asked == ["napari"]  # its usual question, which is answered by Cancel
+    settle(viewer)
+
+
+def test_manual_edits_are_saved_beside_the_image_and_asked_for_once(
+    analysed, answer, monkeypatch, tmp_path, settle, viewer
+):
+    projects, image = analysed
+    state, offered = projects.state, []
+    state.clusters.remove_ids(image, [3])
+    state.atoms.add(image, [Mark(12.0, 13.0)])
+
+    def choose(parent, title, path, types):
+        offered.append(path)
+        return path, ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    asked = answer(BUTTONS.Save)
+    assert projects.may_close()
+    settle(viewer)
+    assert projects.may_close()
+    assert len(asked) == 1 and offered == [str(tmp_path / "a.atomicity")]
+    state.clusters.relabel([(image, 2)], "Pt41")
+    assert projects.closing_question() == ""  # it is in the project
+    settle(viewer)
+    projects.leave()
+    settle(viewer)
+    with Project(tmp_path / "a.atomicity") as project:
+        assert project.labels() == {image: {2: "Pt41"}}
+        stored = project.load(image)
+    assert len(stored.analysis.table) == 5 and len(stored.atoms.marks) == 1
+
+
+def test_edits_of_an_image_without_a_file_are_saved_as_a_table(
+    analysed, answer, monkeypatch, tmp_path, settle, viewer
+):
+    projects, image = analysed
+    state = projects.state
+    pasted = made_up(4, "pasted")
+    state.add_image(pasted.micrograph)
+    state.clusters.set_analysis(pasted)
+    for name in (image, "pasted"):
+        state.clusters.relabel([(name, 2)], "Pt70")
+    files = iter([tmp_path / "kept.atomicity", tmp_path / "kept.csv"])
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(next(files)), ""))
+    asked = answer(BUTTONS.Save, BUTTONS.Save)
+    assert projects.may_close()
+    assert image in asked[0][0] and image not in asked[1][0]
+    assert "pasted" in asked[1][0] and "cluster table" in asked[1][0]
+    assert "pasted" in (tmp_path / "kept.csv").read_text()
+    settle(viewer)
+
+
+def test_a_window_that_may_close_is_closed_without_a_second_question(
+    analysed, answer, viewer, settle, monkeypatch
+):
+    projects, image = analysed
+    window = viewer.window._qt_window
+    projects.state.clusters.relabel([(image, 2)], "Pt41")
+    asked = answer(BUTTONS.Cancel, BUTTONS.Discard)
+    settle(viewer)
+    closed, close_filter = [], window.findChild(CloseFilter)
+    with monkeypatch.context() as patched:
+        patched.setattr(close_filter, "_close", lambda **options: closed.append(options))
+        window.close(confirm_need=True)
+        assert len(asked) == 1 and not closed
+        window.close(confirm_need=True)
+    assert len(asked) == 2 and closed == [{"quit_app": False, "confirm_need": False}]
+
+
+def test_a_program_that_closes_the_window_is_not_asked(analysed, answer, viewer, settle):
+    projects, image = analysed
+    projects.state.clusters.relabel([(image, 2)], "Pt41")
+    asked = answer()
+    settle(viewer)
+    viewer.close()
+    assert not asked
 
 
 def test_closing_in_the_middle_asks_once_and_leaves_the_project(qapp, tmp_path):

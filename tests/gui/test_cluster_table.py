@@ -342,6 +342,21 @@ def test_what_is_selected_is_copied_as_it_is_shown(dock, state):
     assert len(QApplication.clipboard().text().splitlines()) == 56
 
 
+def test_a_cluster_called_unknown_has_no_confidence_in_cells_and_copy(dock, state, qtbot):
+    key = keys_shown(dock)[3]
+    state.clusters.relabel([key], UNKNOWN)  # its prediction was a class, with a confidence
+    dock.update_now()
+    click_header(dock, "confidence")
+    row = keys_shown(dock).index(key)
+    assert row == len(keys_shown(dock)) - 1
+    assert column(dock, "confidence")[row] == "" and "" not in column(dock, "confidence")[:row]
+    state.select([key])
+    dock.copy_button.click()
+    read = pd.read_csv(io.StringIO(QApplication.clipboard().text()), sep="\t")
+    assert read["label"].tolist() == [UNKNOWN] and read["confidence"].isna().all()
+    assert dock.shown()["confidence"].notna().all()  # which is exported
+
+
 def test_a_copy_has_the_digits_that_mean_something_and_is_confirmed(dock, state, monkeypatch):
     said = []
     monkeypatch.setattr(table_files, "show_info", said.append)

@@ -9,8 +9,10 @@ from synthetic import made_up
 
 from napari_atomicity.gui.controls.drawing import MIN_CONTRAST, contrast, faint, readable
 from napari_atomicity.gui.panels.dock_windows import show_dock
-from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
+from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.gui.workbench import all_docks
+from napari_atomicity.state.window_state import Status, TaskState
 
 ROLES = QPalette.ColorRole
 PAIRS = {
@@ -48,12 +50,13 @@ def poor_texts(dock: QWidget) -> list[tuple[str, str, float]]:
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_all_text_has_enough_contrast(viewer, model, settle, theme):
     viewer.theme = theme
-    binding_of(viewer).state.clusters.set_analysis(made_up(20))
+    state_of(viewer).clusters.set_analysis(made_up(20))
     poor = set()
-    for kind in all_docks():
-        dock = show_dock(viewer, kind.__name__)
+    state_of(viewer).status = Status(TaskState.FAILED, "The file cannot be read")
+    for name in [*(kind.__name__ for kind in all_docks()), ""]:
+        dock = show_dock(viewer, name) if name else workbench_bar(viewer)
         settle(viewer)
-        poor.update((kind.__name__, *text) for text in poor_texts(dock))
+        poor.update((name, *text) for text in poor_texts(dock))
         palette = dock.palette()
         ink, paper = palette.color(ROLES.WindowText), palette.color(ROLES.Window)
         assert contrast(ink, paper) >= MIN_CONTRAST

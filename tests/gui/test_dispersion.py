@@ -339,6 +339,19 @@ def test_rows_are_copied_and_written_as_the_command_line_writes_them(
     assert list(rows.columns) == header.split("\t")[1:]
 
 
+def test_a_workbook_explains_every_column(dock, settle, viewer, tmp_path, monkeypatch):
+    path = tmp_path / "dispersion.xlsx"
+    monkeypatch.setattr(docks, "choose_table_path", lambda *a: path)
+    monkeypatch.setattr(docks, "show_info", lambda words: None)
+    QTest.mouseClick(dock.export_button, LEFT)
+    settle(viewer)
+    about = pd.read_excel(path, sheet_name="columns", keep_default_na=False).set_index("column")
+    assert list(about.index) == list(pd.read_excel(path, nrows=0).columns)
+    assert (about["description"] != "").all()
+    assert about.loc["density_per_nm2", "unit"] == "1/nm²"
+    assert about.loc["share_multimer", "description"].endswith("groups of size 3 to 6")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".csv"])
 def test_what_is_drawn_is_saved(dock, show, tmp_path, monkeypatch, suffix):
     show("groups")

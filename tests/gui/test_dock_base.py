@@ -6,15 +6,11 @@ import gc
 import weakref
 
 import pytest
-from qtpy.QtCore import QPoint
-from qtpy.QtWidgets import QApplication
 from synthetic import made_up
 
-from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.panels.dock import Dock
 from napari_atomicity.gui.panels.dock_windows import dock_class
 from napari_atomicity.gui.viewer.binding import state_of
-from napari_atomicity.state.window_state import Status, TaskState
 
 DOCKS = [
     "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
@@ -112,19 +108,3 @@ def test_a_removed_dock_is_deleted_and_follows_nothing(name, viewer, state, sett
     qtbot.waitUntil(is_deleted)
     assert [len(signal) for signal in signals] == before
     relabel(state)
-
-
-def test_progress_has_its_room_before_a_task_runs(viewer, qtbot):
-    dock = Analyse(viewer)
-    qtbot.addWidget(dock)
-    dock.resize(400, 700)
-    dock.show()
-    state = state_of(viewer)
-    below = dock.settings
-    places = []
-    for status in (Status(), Status(TaskState.RUNNING, "Finding clusters", 1, 3), Status()):
-        state.status = status
-        QApplication.processEvents()
-        places.append((below.mapTo(dock, QPoint()), dock.task_bar.height()))
-        assert dock.task_bar.bar.isVisible() == (status.state is TaskState.RUNNING)
-    assert places[0] == places[1] == places[2]

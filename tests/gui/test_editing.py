@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.review.editing import Editing
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.statistics.ratios import class_ratios, counted
@@ -58,6 +59,25 @@ def click_cluster(viewer, y: float, x: float, modifiers=Qt.KeyboardModifier.NoMo
     place = on_canvas(viewer, binding.points_layer("field"), row)
     QTest.mouseClick(canvas, LEFT, modifiers, place)
     return int(table["cluster_id"].iloc[row])
+
+
+def test_the_text_in_the_corner_covers_nothing_of_a_fitted_image(shown):
+    overlay, layer = compat.text_overlay(shown), shown.layers["field"]
+    overlay.text = "Label mode\n1 Pt19   2 Pt30\nClass maps of the predicted class"
+    layer.scale = (3 * PIXEL_NM, PIXEL_NM)  # its height fills the canvas
+    for theme in ("dark", "light"):
+        shown.theme = theme
+        shown.reset_view()
+        with_text = shown.screenshot(flash=False)
+        overlay.visible = False
+        rows = np.flatnonzero((shown.screenshot(flash=False) != with_text).any(axis=(1, 2)))
+        overlay.visible = True
+        camera, (height, _) = compat.camera(shown), compat.canvas_size(shown)
+        top, bottom = (layer.extent.world[:, -2] - camera.center[-2]) * camera.zoom + height / 2
+        assert len(rows) and rows.max() < top < bottom <= height
+    layer.scale = (PIXEL_NM, 5 * PIXEL_NM)  # a wide image leaves enough room
+    shown.reset_view()
+    assert compat.camera(shown).center[-2] == pytest.approx(layer.extent.world[:, -2].mean())
 
 
 def press(viewer, key, modifiers=Qt.KeyboardModifier.NoModifier) -> None:
@@ -221,13 +241,14 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     assert (points.border_color[away.to_numpy(), 3] < 0.5).all()
     assert (points.border_color[~away.to_numpy(), 3] > 0.9).all()
     # Moved and undone like anything else.
-    qtbot.waitUntil(buttons.buttons["undo"].isEnabled)
-    qtbot.mouseClick(buttons.buttons["undo"], LEFT)
+    history = workbench_bar(shown).history
+    qtbot.waitUntil(history.undo.isEnabled)
+    qtbot.mouseClick(history.undo, LEFT)
     assert state.clusters.regions("field") == ()
     assert len(layer.data) == 0
     assert not state.table("field")["excluded"].any()
-    qtbot.waitUntil(buttons.buttons["redo"].isEnabled)
-    qtbot.mouseClick(buttons.buttons["redo"], LEFT)
+    qtbot.waitUntil(history.redo.isEnabled)
+    qtbot.mouseClick(history.redo, LEFT)
     assert len(layer.data) == 1
     assert state.table("field")["excluded"].tolist() == away.tolist()
     layer.selected_data = {0}

@@ -528,15 +528,23 @@ def test_why_there_are_no_class_averages(dock, state, averaged):
 
 
 def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatch):
-    def ask(name, kind):
-        monkeypatch.setattr(
-            averages_page.QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / name), kind)
-        )
+    asked = []
 
-    ask("picture", "SVG drawing (*.svg)")
-    averages.export_picture()
-    averaged(dock)
+    def ask(name, kind):
+        def answer(*question):
+            asked.append(question)
+            return str(tmp_path / name), kind
+
+        monkeypatch.setattr(averages_page.QFileDialog, "getSaveFileName", answer)
+
+    # As with plots, a suffix that is typed has priority over the type that is chosen.
+    for name, kind in (("picture", "Drawing (*.svg)"), ("picture.pdf", "Picture (*.png)")):
+        ask(name, kind)
+        averages.export_picture()
+        averaged(dock)
+    assert asked[0][3] == "Picture (*.png);;Drawing (*.svg);;PDF (*.pdf)"
     assert "<svg" in (tmp_path / "picture.svg").read_text()
+    assert (tmp_path / "picture.pdf").read_bytes().startswith(b"%PDF")
     ask("profiles.csv", "")
     averages.export_profiles()
     profiles = pd.read_csv(tmp_path / "profiles.csv")
@@ -548,7 +556,7 @@ def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatc
     assert found.loc[("Pt55", "LCN", "class map"), "high"] == pytest.approx(b.high)
     ask("", "")
     averages.export_profiles()  # cancelled
-    assert len(list(tmp_path.glob("*.*"))) == 3
+    assert len(list(tmp_path.glob("*.*"))) == 4
 
 
 def test_one_name_for_one_thing_in_table_and_explain(viewer, model):

@@ -132,7 +132,7 @@ def test_groups_by_label_go_in_the_order_of_the_classes():
     [
         ("confidence", "confidence", [0.2, 0.6, 0.7, 0.95, np.nan], ["confidence below 0.5",
          "confidence 0.5 to 0.7", "confidence 0.7 to 0.9", "confidence 0.9 to 1",
-         "no confidence yet"]),
+         "no confidence"]),
         ("diameter", "diameter_nm", [0.9, 1.0, 1.2, 1.2, np.nan],
          ["0.8 to 1.0 nm", "1.0 to 1.2 nm", "1.2 to 1.4 nm", "1.2 to 1.4 nm", "not known"]),
         ("atoms", "n_atoms", [7, 30, 39.9, 41, np.nan],

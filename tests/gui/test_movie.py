@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from bar import click_cancel
 from films import CLASSES, PIXEL_NM, film
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtTest import QTest
@@ -240,9 +241,15 @@ def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, vi
     dock.frame_time.setValue(2.0)
     qtbot.waitUntil(lambda: dock.found.frame_time_s == 2.0)
     assert "(20 s)" in dock.summary.text()
-    dock.form.controls["rate"].setValue(0.01)
+    before = dock.state.analysis("movie").ratios()
+    rate = dock.form.controls["rate"]
+    rate.setValue(0.01)
     qtbot.waitUntil(lambda: not dock.found.change.estimated)
     assert "Given rate" in dock.summary.text()
+    # Class ratios do not use it, and the dock says so where the rate is entered and shown.
+    for text in (dock.summary.text(), rate.toolTip()):
+        assert "estimated rate" in text and "lass ratios" in text
+    pd.testing.assert_frame_equal(dock.state.analysis("movie").ratios(), before)
     assert len(dock.state.history) == steps
     settle(viewer)
 
@@ -277,8 +284,7 @@ def test_tracking_can_be_cancelled(dock, viewer, settle, monkeypatch, qtbot):
     monkeypatch.setattr(module, "track_clusters", forever)
     QTest.mouseClick(dock.button, LEFT)
     assert not dock.button.isEnabled()
-    qtbot.waitUntil(dock.task_bar.cancel_button.isVisible)
-    QTest.mouseClick(dock.task_bar.cancel_button, LEFT)
+    click_cancel(viewer)
     settle(viewer)
     assert dock.button.isEnabled()
     assert not is_tracked(dock.state.analysis("movie"))
@@ -372,5 +378,5 @@ def test_rates_are_formatted(found, analysed):
         track_clusters(replace(analysed, micrograph=replace(analysed.micrograph, metadata={}))),
         MovieSettings(rate=0.1),
     )
-    assert words.format_rate(per_frame).endswith("0.1 per cluster per frame.")
+    assert "0.1 per cluster per frame." in words.format_rate(per_frame)
     assert all("s)" not in line[1] for line in words.event_lines(per_frame.events))

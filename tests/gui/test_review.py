@@ -19,6 +19,7 @@ from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.help import Help
 from napari_atomicity.gui.controls.line_table import Lines
 from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import EditKind, ImageEdit, Project
@@ -518,23 +519,20 @@ def test_the_sample_is_in_the_project(bench, project, qtbot, settle):
     assert (again.n_done, again.accuracy().overall.right) == (2, 1)
 
 
-def test_the_name_is_remembered(bench):
-    bench.who.name.setText("  Grace ")
-    bench.who.name.editingFinished.emit()
+def test_the_name_in_the_bar_is_in_the_log(bench):
+    form = workbench_bar(bench.binding.viewer).annotator
+    form.name.setText("  Grace ")
+    form.name.editingFinished.emit()
     assert bench.state.annotator == "Grace"
-    bench.state.annotator = ""
-    again = Review(bench.binding.viewer)
-    bench.binding.viewer.window.add_dock_widget(again, name="Review again")
-    assert updated(again.who).name.text() == bench.state.annotator == "Grace"
     bench.state.clusters.relabel([("a.tif", 1)], "Pt19")
     assert bench.state.history[-1].annotator == "Grace"
 
 
 def test_blind_a_second_person_sees_nothing(bench, qtbot):
-    state = bench.state
+    state, form = bench.state, workbench_bar(bench.binding.viewer).annotator
     state.clusters.relabel([("a.tif", 1)], "Pt70")
-    qtbot.mouseClick(bench.who.blind, LEFT)
-    assert state.blind and bench.who.words.isVisible()
+    qtbot.mouseClick(form.blind, LEFT)
+    assert state.blind and form.words.isVisible()
     assert (state.table()["label_corrected"] == "").all()
     qtbot.waitUntil(lambda: "Leave blind mode" in bench.annotators.words.text())
     assert start(bench) is None and "hidden" in bench.hint.text()
@@ -544,23 +542,22 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     key = review.key
     QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_2)
     assert corrected(state, key) == state.classes()[1]
-    bench.who.blind.click()
+    form.blind.click()
     assert not state.blind and bench.review is None
     assert corrected(state, ("a.tif", 1)) == "Pt70"
 
 
 def test_another_name_stays_blind(bench, qtbot):
-    state = bench.state
-    qtbot.mouseClick(bench.who.blind, LEFT)
+    state, form = bench.state, workbench_bar(bench.binding.viewer).annotator
+    qtbot.mouseClick(form.blind, LEFT)
     start(bench, "random")
     key = bench.review.key
     QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_2)
-    bench.who.name.clear()
-    QTest.keyClicks(bench.who.name, "Grace")
-    QTest.keyClick(bench.who.name, KEY.Key_Return)
+    form.name.clear()
+    QTest.keyClicks(form.name, "Grace")
+    QTest.keyClick(form.name, KEY.Key_Return)
     assert state.annotator == "Grace" and state.blind
-    updated(bench)
-    assert bench.who.blind.isChecked() and "under their name" in bench.who.words.text()
+    assert updated(form).blind.isChecked() and form.words.isVisible()
     table = state.table()
     assert (table["label"] == "").all() and (table["label_predicted"] == "").all()
     state.clusters.relabel([key], "Pt70")
@@ -570,13 +567,8 @@ def test_another_name_stays_blind(bench, qtbot):
     state.annotator = "Ada"
     assert state.blind and corrected(state, key) == state.classes()[1]
     assert not bench.annotators.merge_button.isEnabled()
-    bench.who.blind.click()
+    form.blind.click()
     assert not state.blind and (state.table()["label_predicted"] != "").any()
-
-
-def test_without_a_project_nobody_can_be_blind(shown, dock):
-    assert not dock.who.blind.isEnabled()
-    assert "project" in dock.who.blind.toolTip()
 
 
 def test_two_people_are_merged_compared_and_settled(

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from bar import click_cancel
 from brightness import CLASSES, N_CLUSTERS, offer
 from mouse import LEFT
 from napari.utils.notifications import notification_manager
@@ -21,6 +22,7 @@ from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.docks.report import write_all
 from napari_atomicity.gui.panels import session_labels
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.state.export import Choices
@@ -236,7 +238,7 @@ def test_one_image_is_labelled_by_what_the_session_knows(
     viewer.window.add_dock_widget(classify, name="Classify")
     for together in (False, True):
         opened.together.setChecked(together)
-        qtbot.mouseClick(classify.button, LEFT)
+        qtbot.mouseClick(classify.step.button, LEFT)
         settle(viewer)
         assert (labels(state, ONE) == {"Pt41"}) is together
 
@@ -255,9 +257,9 @@ def test_labelling_is_cancelled(analyse_all, opened, viewer, qtbot, settle, monk
     monkeypatch.setattr(session_labels, "label_sessions", label)
     opened.label_action.trigger()
     assert begun.wait(10)
-    qtbot.waitUntil(opened.task_bar.cancel_button.isVisible)
+    qtbot.waitUntil(workbench_bar(viewer).task.cancel_button.isVisible)
     assert not opened.analyse_button.isEnabled() and not opened.label_action.isEnabled()
-    qtbot.mouseClick(opened.task_bar.cancel_button, LEFT)
+    click_cancel(viewer)
     settle(viewer)
     assert state.table(ONE) is before and steps(state) == [] and told == []
     updated(opened)

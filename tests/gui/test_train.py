@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bar import click_cancel
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPalette
 from synthetic import made_up
@@ -114,7 +115,7 @@ def test_a_training_that_is_cancelled_can_be_continued(
     press(dock, qtbot)
     qtbot.waitUntil(lambda: epochs_drawn(dock) >= 2, timeout=60_000)
     qtbot.waitUntil(lambda: any(" left" in m for m in messages), timeout=60_000)
-    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    click_cancel(viewer)
     settle(viewer)
     assert dock.state.status.state is TaskState.STOPPED
     assert not free_path().with_name("trained-1.safetensors").exists()
@@ -127,7 +128,7 @@ def test_a_training_that_is_cancelled_can_be_continued(
     press(dock, qtbot)
     qtbot.waitUntil(lambda: len(seen) > 0, timeout=60_000)
     assert seen[0] in (done + 1, done + 2)  # an epoch may have ended while it was being stopped
-    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    click_cancel(viewer)
     settle(viewer)
 
 
@@ -162,7 +163,7 @@ def test_simulated_classes_are_asked_for_as_they_are_set(
     assert (request.source.fields, request.source.isomers) == (50, 12)
     assert request.channels == ("raw",) and request.start == "default"
     assert request.out == user_folder() / "trained-1.safetensors"
-    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    click_cancel(viewer)
     settle(viewer)
     assert not errors
 
@@ -196,7 +197,7 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
     pairs = asked[0].source.images
     assert [m.name for m, _ in pairs] == ["a", "b"]
     assert sum(len(corrected(t)) for _, t in pairs) == 2
-    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    click_cancel(viewer)
     settle(viewer)
 
 

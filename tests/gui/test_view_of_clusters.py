@@ -16,9 +16,10 @@ from napari_atomicity.gui.docks.explain.facts import facts
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.gallery.model import format_tooltip
 from napari_atomicity.gui.scatter.looks import format_cluster as hovered
+from napari_atomicity.gui.table.model import shown_values
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.viewer.point_style import class_map_image, class_map_scale
+from napari_atomicity.gui.viewer.point_style import class_map_image, class_map_scale, texts
 from napari_atomicity.gui.viewer.point_style import features as point_features
 from napari_atomicity.gui.viewer.status_line import format_cluster
 from napari_atomicity.gui.viewer.texts import place_boxes
@@ -234,13 +235,17 @@ def test_the_status_line_has_words_and_units(binding, points):
     assert nothing == "y 0.00 nm, x 0.00 nm"
 
 
-def test_a_cluster_called_unknown_has_no_confidence_anywhere():
+@pytest.mark.parametrize("confidence", [0.0, 0.77])
+def test_a_cluster_called_unknown_has_no_confidence_anywhere(confidence):
     table = made_up(30).table
-    table.loc[1, ["label", "label_predicted", "confidence"]] = ["unknown", "unknown", 0.0]
+    table.loc[1, ["label", "label_predicted", "confidence"]] = ["unknown", "unknown", confidence]
     row = table.iloc[1]
     assert "Confidence" not in [name for name, *_ in facts(row)]
     for text in (format_tooltip(row), hovered(row)):
-        assert "unknown" in text and "0.00" not in text and "0 %" not in text
+        assert "unknown" in text and "0.00" not in text and "0.77" not in text and "%" not in text
+    assert texts(table)[1] == "unknown"
+    cells = shown_values(table, "confidence")
+    assert np.isnan(cells[1]) and cells.notna().sum() == (table["label"] != "unknown").sum()
     known = point_features(table).iloc[1]
     assert "unknown" in format_cluster(known) and "%" not in format_cluster(known)
 

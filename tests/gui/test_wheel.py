@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from synthetic import made_up
 
 from napari_atomicity.gui.panels.dock_windows import show_dock
+from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.workbench import all_docks
 
@@ -53,8 +54,9 @@ def test_the_wheel_changes_no_value_in_any_dock(viewer, model, qtbot, settle):
     state.clusters.set_analysis(made_up(20))
     state.select([("field", 1), ("field", 2)])
     n_controls, changed = 0, []
-    for kind in all_docks():
-        dock = show_dock(viewer, kind.__name__)
+    for kind in [*all_docks(), WorkbenchBar]:
+        is_bar = kind is WorkbenchBar
+        dock = workbench_bar(viewer) if is_bar else show_dock(viewer, kind.__name__)
         settle(viewer)
         controls = controls_of(dock)
         for control in controls:

@@ -12,7 +12,7 @@ from mouse import on_canvas
 from npe2 import PluginManager
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
-from qtpy.QtWidgets import QTabBar
+from qtpy.QtWidgets import QScrollArea, QTabBar
 
 from napari_atomicity import analyse
 from napari_atomicity.core.micrograph import Micrograph
@@ -138,6 +138,22 @@ def test_a_workspace_has_few_docks_and_leaves_half_of_the_width_to_the_image(
         assert max(Counter(titles).values()) == 1, titles  # no tab bar is left behind
 
 
+def test_nothing_is_cut_at_the_right_of_a_dock_in_a_small_window(window, model, settle):
+    viewer = window()
+    show_analysis(viewer, analyse(Micrograph(blobs(), PIXEL_NM, "field")))
+    cut = {}
+    for space in WORKSPACES:
+        open_workbench(viewer, space.name)
+        for name in space.docks:
+            dock = show_dock(viewer, name)
+            settle(viewer)
+            for area in dock.findChildren(QScrollArea):
+                room, content = area.viewport().width(), area.widget().width()
+                if area.isVisible() and content > room:
+                    cut[name] = (content, room)
+    assert cut == {}
+
+
 def test_a_workspace_is_as_it_was_left(window, model, qtbot):
     viewer = window()
     main, switch = viewer.window._qt_window, switch_of(viewer)
@@ -160,6 +176,7 @@ def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):
     viewer = window()
     open_docks(viewer)["Review"].close()
     show_dock(viewer, "Live")
+    assert len(viewer.window._qt_window.tabifiedDockWidgets(open_docks(viewer)["Live"])) == 4
     viewer.close()
     later = window(name=None)
     assert shown_docks(later) == (set(WORKSPACES[0].docks) | {"Live"}) - {"Review"}
@@ -271,7 +288,7 @@ def test_docks_keep_their_sizes_when_those_behind_rest(window, model, qtbot):
     show_dock(viewer, "Ratios")
     qtbot.waitUntil(lambda: not docks["Analyse"].widget().isVisible())
     assert [docks[name].height() for name in ("Ratios", "Explain", "Overview")] == heights
-    assert heights[1] > heights[0]  # as the workbench gave them out
+    assert abs(heights[1] - heights[0]) < 60  # as the workbench gave them out
 
 
 def test_the_menu_begins_with_few_entries_and_its_titles_are_short(viewer):

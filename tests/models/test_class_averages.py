@@ -256,7 +256,9 @@ def test_tables_and_pictures(tmp_path):
     png = class_average_figure.write_picture(out, tmp_path / "a.png")
     assert png.read_bytes().startswith(b"\x89PNG")
     text = class_average_figure.write_picture(out, tmp_path / "a.svg", normalised=True).read_text()
-    assert "<svg" in text
+    assert "<svg" in text and "<text" in text
+    pdf, again = (class_average_figure.write_picture(out, tmp_path / f"{x}.pdf") for x in "ab")
+    assert pdf.read_bytes().startswith(b"%PDF") and pdf.read_bytes() == again.read_bytes()
     assert (
         class_averages.of_analyses([]).profiles().empty
         and class_averages.of_analyses([]).balances().empty

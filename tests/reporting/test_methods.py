@@ -86,7 +86,10 @@ def test_stacks_are_told_as_they_were_followed(table):
     assert {CITATIONS["trackpy"], CITATIONS["hmm"]} <= set(found.references)
     fixed = MovieSettings(rate=0.1).to_dict()
     known["images"][0]["parameters"] = {"movie": {"settings": fixed}}
-    assert "expectation" not in told(known, table)[0]
+    assert (
+        "given for events and dwell times; for class ratios it was estimated"
+        in (told(known, table)[0])
+    )
 
 
 def test_what_is_not_known_is_not_told(table):

@@ -79,6 +79,14 @@ def test_a_rate_that_is_given_is_not_estimated(tracked):
     assert movie.summary()["rate"]["unit"] == "1/s"
 
 
+def test_class_ratios_use_the_estimated_rate_whatever_was_given(tracked):
+    analysis, _, _ = tracked
+    kept = MovieSettings.from_dict(analysis.parameters["movie"]["settings"])
+    given = track_clusters(analysis, replace(kept, rate=0.1))
+    assert given.parameters["movie"]["settings"]["rate"] == 0.1
+    pd.testing.assert_frame_equal(given.ratios(), analysis.ratios())
+
+
 def test_merges_are_found(tracked):
     analysis, _, courses = tracked
     events = analyse_movie(analysis).events

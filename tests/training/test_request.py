@@ -20,6 +20,7 @@ from napari_atomicity.detection import detect
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.models.files import read_model
 from napari_atomicity.models.network import AtomicityNet
+from napari_atomicity.reporting.plot_training import describe_training
 from napari_atomicity.simulation.field_settings import random_settings
 from napari_atomicity.training import prepared_sets
 from napari_atomicity.training.augmentation import augmented, blurred, noise_of
@@ -37,6 +38,7 @@ from napari_atomicity.training.request import (
 )
 from napari_atomicity.training.run import train
 from napari_atomicity.training.scaling import fit_scale_reference, scale_patches
+from napari_atomicity.training.score_text import describe_accuracy
 from napari_atomicity.training.settings import TrainingSettings
 from napari_atomicity.training.simulated import from_simulation
 from napari_atomicity.training.size_selected import from_folder
@@ -361,7 +363,12 @@ def test_the_command_tells_how_good_the_model_is_and_what_was_left_out(folder, t
     assert result.exit_code == 0
     printed = json.loads(result.stdout)
     assert printed["model_id"] == read_model(out)[0].model_id
-    assert "epoch 2: loss" in result.stderr
+    # The same words and figures as in the window: losses of an epoch, accuracy of the whole model.
+    card, history = read_model(out)[0], printed["training"]["history"]
+    epochs = [line for line in result.stderr.splitlines() if line.startswith("epoch")]
+    assert epochs == [describe_training(history[: n + 1], 2) for n in range(2)]
+    assert "accuracy" not in "".join(epochs).lower()
+    assert describe_accuracy(card) in result.stderr
     left_out = printed["data"]["left_out"]
     assert f"left out: {left_out['border']} border" in result.stderr
 

@@ -152,7 +152,11 @@ class DispersionResults:
         return {image: s.reason for image, s in self.of.items() if s.dispersion is None}
 
     def rows(self) -> pd.DataFrame:
-        """Return the rows of ``dispersion.csv`` (see `dispersion_rows`, `with_completeness`)."""
+        """Return the rows of ``dispersion.csv`` (see `dispersion_rows`, `with_completeness`).
+
+        Their columns are described by `statistics.dispersion_columns.SCHEMA` and
+        `completeness.SCHEMA`.
+        """
         found = [(image, len(s.atoms.table), s.dispersion) for image, s in self.of.items()]
         missed = {image: s.completeness for image, s in self.of.items()}
         return with_completeness(dispersion_rows(found, self.dispersion), missed, ALL)

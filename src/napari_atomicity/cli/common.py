@@ -114,14 +114,6 @@ class ConsoleProgress:
             count = f" {done}/{total}" if total > 1 else ""
             self._status.update(Text(message + count))
 
-    def epoch(self, history: list[dict[str, float]]) -> None:
-        """Print losses and accuracy of the last epoch of a training."""
-        last = history[-1]
-        self.line(
-            f"epoch {last['epoch']:.0f}: loss {last['loss']:.3f}, held-out loss "
-            f"{last['held_out_loss']:.3f}, accuracy {last['accuracy']:.3f}"
-        )
-
     def line(self, message: str) -> None:
         """Print a line."""
         self._console.print(message, markup=False)

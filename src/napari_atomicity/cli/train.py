@@ -119,13 +119,18 @@ def train(
 
 def _train(request: TrainRequest) -> ModelCard:
     """Train, show the progress, and describe how to resume after Ctrl-C."""
+    from ..reporting.plot_training import describe_training
     from ..training.run import train as train_model
 
     with ConsoleProgress() as console:
+
+        def show_epoch(history: list[dict[str, float]]) -> None:
+            console.line(describe_training(history, request.epochs))
+
         if request.resumable:
             console.line(f"Resuming {request.workspace.name}, if it belongs to the same request")
         try:
-            return train_model(request, console.progress, on_epoch=console.epoch)
+            return train_model(request, console.progress, on_epoch=show_epoch)
         except ModelError as error:  # wrong usage: nothing can be trained
             fail(str(error), 2)
         except KeyboardInterrupt:

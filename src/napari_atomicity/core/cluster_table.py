@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -342,6 +343,28 @@ def format_disagreement(label: str, diameter: str, mixture: str, network: str) -
     estimates = (("diameter", diameter), ("mixture", mixture), ("network", network))
     other = [f"the {name} says {found}" for name, found in estimates if found not in ("", label)]
     return ", ".join([*other[:1], *(text.replace(" says ", " ") for text in other[1:])])
+
+
+def class_confidence(label: Any, confidence: Any) -> np.ndarray:
+    """Return the confidence in a label; NaN for a label that is no class, which has none.
+
+    Parameters
+    ----------
+    label : array_like of str
+        One label, or the labels of N clusters.
+    confidence : array_like of float
+        The column ``confidence``.
+
+    Returns
+    -------
+    ndarray of shape () or (N,)
+        What is shown beside the label.
+    """
+    labels = np.asarray(label, object)
+    no_class = np.zeros(labels.shape, bool)
+    for other in ("", *NON_CLASS_LABELS):
+        no_class |= labels == other
+    return np.where(no_class, np.nan, np.asarray(confidence, float))
 
 
 def format_rows(table: pd.DataFrame) -> tuple[list[str], list[str]]:

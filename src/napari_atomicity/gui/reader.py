@@ -55,7 +55,13 @@ def open_bench(path: str | Sequence[str]) -> list[Any]:
 
 
 def _viewer_that_opens() -> Any:
-    """Return the viewer whose method ``open`` runs; napari does not name it to readers."""
+    """Return the viewer whose method ``open`` runs; None if a program calls the reader.
+
+    npe2 hands a reader only paths (``ReaderContribution.exec`` in npe2 0.10), and napari 0.9 has no
+    public context of an opening. ``napari.current_viewer()`` is the window that was activated last,
+    which is another one if a program calls ``open`` of a viewer. So the viewer is read from the
+    call stack.
+    """
     from napari.components import ViewerModel
 
     frame = inspect.currentframe()

@@ -239,6 +239,7 @@ def _write_xlsx(table: pd.DataFrame, path: Path, columns: Sequence[Column] = ())
 
     workbook = Workbook(write_only=True)
     _fill_sheet(workbook.create_sheet("atomicity"), table)
+    columns = [c for c in columns if c.name in table]
     if columns:
         about = {
             "column": [c.name for c in columns],

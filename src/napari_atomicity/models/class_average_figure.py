@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.palette import colours
+from ..io.figures import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,7 +156,7 @@ def write_picture(
     normalised: bool = False,
     dpi: float = 110,
 ) -> Path:
-    """Write the figure of `draw`, as PNG or SVG by the suffix, completely or not at all.
+    """Write the figure of `draw` as .png, .svg or .pdf, completely or not at all.
 
     Parameters
     ----------
@@ -171,14 +172,6 @@ def write_picture(
     Raises
     ------
     AtomicityError
-        If the file can't be written.
+        If the suffix is not supported, or the file can't be written.
     """
-    from ..io.files import atomic_write
-
-    path = Path(path)
-    kind = path.suffix.lower().lstrip(".") or "png"
-    with atomic_write(path) as temporary:
-        draw(averages, normalised=normalised).savefig(
-            temporary, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None
-        )
-    return path
+    return save_figure(draw(averages, normalised=normalised), path, dpi)

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from ..core.cluster_table import NON_CLASS_LABELS, UNKNOWN, format_rows
+from ..core.cluster_table import UNKNOWN, class_confidence, format_rows
 from ..core.palette import colours, symbols
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
@@ -158,13 +158,14 @@ def _marks(
     colour, symbol = colours(classes), symbols(classes)
     records: list[Any] = table.to_dict("records")
     counts, disagreements = format_rows(table)
+    confidence = class_confidence(table["label"], table["confidence"])
     parts = []
     for i in rows:
         row, outline = records[i], analysis.outlines[i]
         fill = colour.get(row["label"], colour[UNKNOWN])
         facts = [
             row["label"] or "not classified",
-            *([] if row["label"] in NON_CLASS_LABELS else [f"confidence {row['confidence']:.2f}"]),
+            *([f"confidence {confidence[i]:.2f}"] if np.isfinite(confidence[i]) else []),
             *filter(None, (counts[i], disagreements[i])),
             f"{row['diameter_nm']:.2f} nm (cluster {row['cluster_id']})",
         ]

@@ -291,9 +291,13 @@ def _tracking(done: list[dict[str, Any]], cite: _Citations) -> str:
         f" The labels were smoothed by a hidden Markov model {cite('hmm')} with equal rates for "
         "all changes of class"
     )
-    rate = (
-        ", estimated by expectation–maximisation." if all(s["rate"] is None for s in kept) else "."
-    )
+    if all(s["rate"] is None for s in kept):
+        rate = ", estimated by expectation–maximisation."
+    else:
+        rate = (
+            ". The rate was given for events and dwell times; for class ratios it was estimated by "
+            "expectation–maximisation."
+        )
     return (
         f"In {pluralise(len(kept), 'stack')}, stage drift was corrected and clusters were linked "
         f"over the frames {cite('trackpy')}, with a search range of {_span(ranges, '{:g}')} nm "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import NON_CLASS_LABELS
+from ..core.cluster_table import class_confidence
 from ..core.text import pluralise
 from ..statistics.intervals import wilson_interval
 from .plot_bars import draw_bars
@@ -35,8 +35,7 @@ _MAX_BINS = 10
 
 def _has_confidence(table: pd.DataFrame) -> np.ndarray:
     """Return which clusters have a predicted class and thus a confidence."""
-    predicted = table["label_predicted"]
-    return np.asarray(~predicted.isin(["", *NON_CLASS_LABELS]) & table["confidence"].notna(), bool)
+    return np.isfinite(class_confidence(table["label_predicted"], table["confidence"]))
 
 
 def _bins(confidence: np.ndarray) -> np.ndarray:

@@ -18,7 +18,11 @@ _TRAINING, _HELD_OUT = "#e69f00", "#56b4e9"
 
 
 def describe_training(history: Sequence[dict[str, float]], epochs: int) -> str:
-    """Describe the last epoch of `training.fit.fit_network`; "" before the first one."""
+    """Describe the last epoch of `training.fit.fit_network`; "" before the first one.
+
+    The accuracy is not named: here it would be that of the network alone, at the known scale.
+    `training.score_text.describe_accuracy` describes that of the complete model.
+    """
     if not history:
         return ""
     last = history[-1]
@@ -33,8 +37,8 @@ def draw_learning_curve(
 ) -> None:
     """Draw the losses on training images (dashed) and on held-out images.
 
-    A vertical line marks the epoch whose weights are kept. The accuracy is not drawn: here it would
-    be that of the network alone, at the known scale, and not that of the complete model.
+    A vertical line marks the epoch whose weights are kept. The accuracy is not drawn; see
+    `describe_training`.
 
     Parameters
     ----------

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..core.errors import AtomicityError
-from ..io.files import atomic_write
+from ..io.figures import FONTS_AND_IDS, save_figure
+from ..io.figures import SUFFIXES as FIGURE_SUFFIXES
 from ..io.tables import write_table
 from ..models.analysis import Analysis
 from .plot_base import Look, Plot
@@ -44,8 +44,7 @@ PLOTS: dict[str, Plot] = {
 """All plots by name, which is also the name of their files; a new plot is a new entry."""
 
 SIZE_INCH = (6.0, 4.2)
-PNG_DPI = 300
-SUFFIXES = {".png": "Picture", ".svg": "Drawing", ".pdf": "PDF", ".csv": "Data"}
+SUFFIXES = {**FIGURE_SUFFIXES, ".csv": "Data"}
 """File formats of plots."""
 
 
@@ -71,9 +70,7 @@ def style(look: Look | None = None) -> AbstractContextManager[None]:
         **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
         # Names of classes and images are text, even if they look like formulas.
         "text.parse_math": False,
-        "svg.fonttype": "none",
-        "pdf.fonttype": 42,  # text stays text
-        "svg.hashsalt": "atomicity",
+        **FONTS_AND_IDS,
         "font.family": "sans-serif",
         "font.size": 9,
         "path.simplify": True,
@@ -176,22 +173,8 @@ def save_plot(
         If the suffix is not supported, or the file can not be written.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise AtomicityError(
-            f"plots can't be {path.suffix or 'without suffix'}",
-            path,
-            f"Use one of {', '.join(SUFFIXES)}",
-        )
-    if suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return write_table(data, path)
     figure = plot_figure(plot, data, look, draw=draw)
-    # Without a date, the same plot gives the same file.
-    formats: dict[str, dict[str, Any]] = {
-        ".png": {"dpi": PNG_DPI},
-        ".svg": {"metadata": {"Date": None}, "dpi": 200},
-        ".pdf": {"metadata": {"CreationDate": None}, "dpi": 200},
-    }
-    with style(), atomic_write(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], **formats[suffix])
-    return path
+    with style():
+        return save_figure(figure, path)

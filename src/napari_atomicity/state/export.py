@@ -78,7 +78,7 @@ class Choices:
     figures: bool = setting(
         True,
         "Figures",
-        "Every plot as PNG and SVG, and its data as CSV.",
+        "Every plot as PNG, SVG and PDF, and its data as CSV.",
         key="report/figures",
     )
     report: bool = setting(True, "Report (HTML)", "The report as one file.", key="report/page")
@@ -329,7 +329,7 @@ def export(
         analyses.
     out_dir : path-like
         Folder that gets ``clusters.csv``, ``.parquet`` and ``.xlsx``, ``ratios.csv``,
-        ``.parquet``, ``.xlsx`` and ``.tex``, ``figures/`` with each plot as PNG, SVG and CSV,
+        ``.parquet``, ``.xlsx`` and ``.tex``, ``figures/`` with each plot as PNG, SVG, PDF and CSV,
         ``corrections.csv`` where a log is kept, ``reference.json`` if there is a reference,
         ``report.html`` and, last, ``run.json``. Those of an earlier export are replaced.
     choices : Choices, optional

@@ -18,10 +18,12 @@ PATH = "path"
 def merge_tracks(table: pd.DataFrame) -> pd.DataFrame:
     """Return a cluster table in which each track is one row.
 
-    The label of a track is the smoothed label (`track_smoothing`) of most of its frames, and its
-    probabilities are means over its frames. It is corrected if one of its clusters is. It touches
-    the border, or is excluded, if most of its clusters do. Clusters of a tracked movie that are in
-    no track are omitted; other images are unchanged.
+    The label of a track is the smoothed label (`track_smoothing`) of most of its frames, with the
+    rate of changes estimated from all tracks of the image: a table does not have the settings of
+    the movie, so that a rate that was given does not apply. The probabilities of a track are means
+    over its frames. It is corrected if one of its clusters is. It touches the border, or is
+    excluded, if most of its clusters do. Clusters of a tracked movie that are in no track are
+    omitted; other images are unchanged.
 
     Parameters
     ----------

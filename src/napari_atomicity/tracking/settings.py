@@ -77,7 +77,8 @@ class MovieSettings:
         None,
         "Changes",
         "Rate at which a cluster changes its class, per second, or per frame if the frame time is "
-        "unknown.",
+        "unknown. It applies to curves, events and dwell times; class ratios always use the "
+        "estimated rate.",
         above=0,
         form_range=(0.0, 1e6),
         decimals=5,

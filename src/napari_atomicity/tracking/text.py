@@ -53,7 +53,10 @@ def format_rate(movie: TrackedMovie) -> str:
     rate, low, high = movie.rate
     per = "s" if movie.frame_time_s is not None else "frame"
     if not movie.change.estimated:
-        return f"Given rate of label changes: {format_number(rate)} per cluster per {per}."
+        return (
+            f"Given rate of label changes: {format_number(rate)} per cluster per {per}. Class "
+            "ratios use the estimated rate."
+        )
     if low == 0:
         return (
             f"Rate of label changes: less than {format_number(high)} per cluster per {per} (95 %)."

@@ -45,15 +45,20 @@ class FocusRing(QWidget):
 
 
 def show_focus(control: QWidget) -> None:
-    """Show that a control has the keyboard focus."""
-    FocusRing(control)
+    """Show that a control has the keyboard focus; of panels in panels, each may ask for it."""
+    if all(ring.isHidden() for ring in _rings_of(control)):
+        FocusRing(control)
 
 
 def hide_focus(control: QWidget) -> None:
     """Remove the ring of a control that has lost the focus."""
-    for ring in control.findChildren(FocusRing, options=Qt.FindChildOption.FindDirectChildrenOnly):
+    for ring in _rings_of(control):
         ring.hide()
         ring.deleteLater()
+
+
+def _rings_of(control: QWidget) -> list[FocusRing]:
+    return control.findChildren(FocusRing, options=Qt.FindChildOption.FindDirectChildrenOnly)
 
 
 def set_reading_order(dock: QWidget) -> None:

@@ -9,7 +9,7 @@ from .drawing import faint
 
 
 def style_of(theme: str) -> str:
-    """Return a style sheet for the docks: disabled text and hints in a readable colour.
+    """Return a style sheet for docks and the bar: disabled text and hints in a readable colour.
 
     Parameters
     ----------
@@ -26,7 +26,11 @@ def style_of(theme: str) -> str:
     text = faint(_qt(colours.text), _qt(colours.primary)).name()
     kinds = ("QWidget", "QPushButton", "QComboBox", "QAbstractSpinBox", "QLineEdit", "QLabel")
     disabled = ", ".join(f"{kind}:disabled" for kind in kinds)
-    return f"{disabled} {{ color: {text}; }} QLineEdit {{ placeholder-text-color: {text}; }}"
+    return (
+        f"{disabled} {{ color: {text}; }} QLineEdit {{ placeholder-text-color: {text}; }} "
+        # The border of napari would make a disabled button larger, and move what is beside it.
+        "QPushButton:disabled { border: 0px; }"
+    )
 
 
 def _qt(colour: object) -> QColor:

@@ -109,7 +109,6 @@ class Report(Dock):
             self.write,
             enabled_when=self._has_analysis,
         )
-        self.add_task_bar()
         self.result = self.add_label()
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setAccessibleName("Files written")

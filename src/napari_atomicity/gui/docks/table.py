@@ -26,7 +26,7 @@ from ..controls.cluster_rows import in_numbers
 from ..controls.settings import settings
 from ..panels.rows_dock import RowsDock
 from ..panels.table_files import FILE_TYPES, choose_table_path, copy_table, write_in_worker
-from ..table.model import USUAL, ClusterModel, describe_column
+from ..table.model import USUAL, ClusterModel, describe_column, shown_values
 from ..table.view import ClusterView
 from ..tasks import start
 
@@ -258,6 +258,10 @@ class Table(RowsDock):
         """Copy the selected rows, or all visible rows without a selection."""
         selected = self.view.selected_positions()
         table = self.shown(selected if selected.any() else None)
+        if "confidence" in table.columns:  # as in the cells; a file has all values
+            rows = self.model.order[selected] if selected.any() else self.model.order
+            confidence = shown_values(self.model.rows.table, "confidence")
+            table = table.assign(confidence=confidence.to_numpy()[rows])
         if len(table) <= _COPIED_AT_ONCE:
             copy_table(tab_separated(table), len(table))
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ...core.cluster_table import UNKNOWN
+from ...core.cluster_table import UNKNOWN, class_confidence
 from ...core.map_order import distance_to_selection, hilbert_index
 from ..controls.cluster_rows import label_order
 
@@ -123,17 +123,22 @@ def _by_image(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, 
 
 
 def _by_confidence(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    confidence = table["confidence"].to_numpy(float)
+    confidence = _confidence(table)
     low, middle, high = _CONFIDENCE_STEPS
     names = [
         f"confidence below {low:g}",
         f"confidence {low:g} to {middle:g}",
         f"confidence {middle:g} to {high:g}",
         f"confidence {high:g} to 1",
-        "no confidence yet",
+        "no confidence",
     ]
     codes = np.searchsorted(_CONFIDENCE_STEPS, confidence, side="right")
     return np.where(np.isnan(confidence), len(names) - 1, codes), names
+
+
+def _confidence(table: pd.DataFrame) -> np.ndarray:
+    """Return the confidence in the label that is shown; NaN if the label is no class."""
+    return class_confidence(table["label"], table["confidence"])
 
 
 def _by_diameter(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -207,7 +212,10 @@ def _by_similarity(table: pd.DataFrame, classes: Sequence[str], selected: np.nda
 
 
 SORTINGS: dict[str, Sorting] = {
-    "confidence": Sorting(_column("confidence"), "The least certain first."),
+    "confidence": Sorting(
+        lambda table, classes, selected: _confidence(table),
+        "The least certain first; last those without confidence, such as unknown ones.",
+    ),
     "label": Sorting(
         lambda table, classes, selected: _by_label(table, classes)[0].astype(float),
         "In the order of the classes.",

@@ -6,24 +6,20 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from weakref import WeakMethod
 
-from napari.utils.notifications import show_error
-from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
-from ...core.errors import AtomicityError
-from .. import tasks
 from ..controls.collapsible import CollapsibleSection
-from ..controls.connections import follow_event
-from ..controls.focus import hide_focus, set_reading_order, show_focus
+from ..controls.focus import set_reading_order
 from ..controls.forms import in_scroll_area
-from ..controls.refresher import FollowingWidget
-from ..controls.style import style_of
 from ..viewer.binding import binding_of
 from .dock_windows import LazyDock
-from .forms import TaskBar, busy
+from .forms import busy
+from .panel import Panel
+from .panel_style import PanelStyle
+from .workbench_bar import workbench_bar
 
 
-class Dock(FollowingWidget):
+class Dock(Panel):
     """A panel that is built once and refreshed when the window's state has changed.
 
     Subclasses define `build`, and usually `refresh` and ``follows``.
@@ -45,13 +41,10 @@ class Dock(FollowingWidget):
     def __init__(
         self, napari_viewer: Any, parent: QWidget | None = None, *, embedded: bool = False
     ) -> None:
-        self.binding = binding_of(napari_viewer)
-        super().__init__(self.binding.refresher, parent)
-        self.state = self.binding.state
-        self.task_bar: TaskBar | None = None
+        super().__init__(binding_of(napari_viewer), parent)
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
-        self._apply_theme()
-        follow_event(self, self.binding.viewer.events.theme, self._apply_theme)
+        PanelStyle(self, self.binding)
+        workbench_bar(napari_viewer)  # a dock that is opened alone has the bar as well
         scrolls = self.scrolls and not embedded
         content = QWidget() if scrolls else self
         self.content = QVBoxLayout(content)
@@ -61,26 +54,13 @@ class Dock(FollowingWidget):
                 self.content.addStretch(1)
             in_scroll_area(content, self)
         set_reading_order(self)
-        QApplication.instance().focusChanged.connect(self._on_focus)
-
-    def _apply_theme(self, *_: object) -> None:
-        self.setStyleSheet(style_of(self.binding.viewer.theme))
-
-    def _on_focus(self, before: QWidget | None, now: QWidget | None) -> None:
-        """Show which of the controls has the focus."""
-        if before is not None and self.isAncestorOf(before):
-            hide_focus(before)
-        if now is not None and self.isAncestorOf(now):
-            show_focus(now)
 
     def build(self) -> None:
         """Create the content from top to bottom, with `add`, `add_button` and the like."""
         raise NotImplementedError
 
     def show_status(self) -> None:
-        """Show the running task, and enable the buttons whose conditions hold."""
-        if self.task_bar is not None:
-            self.task_bar.show_status(self.state.status)
+        """Enable the buttons whose conditions hold, now that a task has begun or ended."""
         self.update_enabled()
 
     def update_enabled(self, *_: object) -> None:
@@ -161,29 +141,3 @@ class Dock(FollowingWidget):
         collector, which may run in a thread in which no widget may be deleted.
         """
         self._conditions.append((widget, None if condition is None else WeakMethod(condition)))
-
-    def add_task_bar(self) -> None:
-        """Add the progress bar of the window's task, with its Cancel button."""
-        self.task_bar = self.add(TaskBar(self.state))
-
-    # ---- work
-    def start(
-        self,
-        function: Callable[..., Any],
-        *args: Any,
-        on_result: Callable[[Any], object],
-        owner: QObject | None = None,
-        **options: Any,
-    ) -> tasks.Task:
-        """Run a core function in a worker that ends with this dock; see `gui.tasks.start`."""
-        return tasks.start(
-            self.state, function, *args, on_result=on_result, owner=owner or self, **options
-        )
-
-    def attempt(self, read: Callable[[], Any]) -> Any:
-        """Return the value of a form, or None with a message where an entry is not valid."""
-        try:
-            return read()
-        except AtomicityError as error:
-            show_error(tasks.format_error(error))
-            return None

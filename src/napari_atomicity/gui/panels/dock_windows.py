@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from npe2 import PluginManager
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QApplication,
     QDockWidget,
     QMainWindow,
     QScrollArea,
@@ -17,13 +17,12 @@ from qtpy.QtWidgets import (
 )
 
 from ..controls.collapsible import CollapsibleSection
-from ..controls.connections import follow_event
-from ..controls.focus import hide_focus, show_focus
 from ..controls.forms import keep_room
-from ..controls.style import style_of
 from ..viewer.binding import binding_of, unwrapped
+from .panel_style import PanelStyle
 
 DISTRIBUTION = "napari-atomicity"
+RIGHT = Qt.DockWidgetArea.RightDockWidgetArea
 _SUFFIX = " (Atomicity)"
 """What napari adds to the name of a dock, by which the menu finds it."""
 
@@ -119,9 +118,7 @@ class TabbedDock(QWidget):
 
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._binding = binding_of(napari_viewer)
-        self._apply_theme()
-        follow_event(self, self._binding.viewer.events.theme, self._apply_theme)
+        PanelStyle(self, binding_of(napari_viewer))
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.tabs.setUsesScrollButtons(False)
@@ -133,18 +130,6 @@ class TabbedDock(QWidget):
         layout.addWidget(self.tabs)
         self.tabs.currentChanged.connect(self._build)
         self._build()
-        QApplication.instance().focusChanged.connect(self._on_focus)
-
-    def _apply_theme(self, *_: object) -> None:
-        self.setStyleSheet(style_of(self._binding.viewer.theme))
-
-    def _on_focus(self, before: QWidget | None, now: QWidget | None) -> None:
-        """Show whether the tabs have the focus; their docks do so for themselves."""
-        tabs = self.tabs.tabBar()
-        if before is tabs:
-            hide_focus(tabs)
-        if now is tabs:
-            show_focus(tabs)
 
     def _build(self, *_: object) -> None:
         self.tabs.currentWidget().build()
@@ -179,7 +164,8 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
     -------
     QDockWidget
     """
-    dock = open_docks(viewer).get(display_name)
+    there = open_docks(viewer)
+    dock = there.get(display_name)
     if dock is None:
         dock = viewer.window.add_dock_widget(
             LazyDock(viewer, display_name),
@@ -187,6 +173,10 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
             area="right",
             add_vertical_stretch=False,
         )
+        main = main_window(viewer)
+        right = [d for d in there.values() if main.dockWidgetArea(d) == RIGHT and not d.isHidden()]
+        for other in right[:1]:  # a tab, since a low window has no room for one dock more
+            main.tabifyDockWidget(other, dock)
         keep_room(dock.widget())  # so that the docks keep their sizes
         dock.visibilityChanged.connect(partial(_rest, dock))
         # Workspaces remember where docks are; napari writes its settings at each move of a dock,

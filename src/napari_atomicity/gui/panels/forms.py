@@ -1,4 +1,4 @@
-"""Form fields and the task bar, shared by several docks."""
+"""Form fields that several docks have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QFormLayout,
-    QHBoxLayout,
     QLabel,
-    QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -20,11 +17,9 @@ from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import MAX_PIXEL_NM
 from ...core.model_card import ModelCard
 from ...models.files import SHIPPED, model_files, read_card
-from ...state.window_state import Status, TaskState, WindowState
-from .. import tasks
+from ...state.window_state import TaskState, WindowState
 from ..controls.connections import follow
-from ..controls.drawing import ProgressBar
-from ..controls.forms import ComboBox, keep_room, labelled, new_form, spin_box
+from ..controls.forms import ComboBox, labelled, new_form, spin_box
 from ..controls.settings import remember
 from ..viewer import calibration
 from ..viewer.binding import Binding
@@ -133,6 +128,13 @@ class ImageForm(QWidget):
     def ready(self) -> bool:
         """Whether an image with a pixel size is chosen."""
         return self.images.layer is not None and self.pixel_size.value() > 0
+
+    @property
+    def image(self) -> str | None:
+        """Name of the chosen image; None if it is not in the state. No layer: the current one."""
+        state, layer = self._binding.state, self.images.layer
+        name = state.current if layer is None else self._binding.image_of(layer)
+        return name if name in state.images else None
 
     def take(self) -> str:
         """Calibrate the layer, add its image to the state, and return the name of the image.
@@ -255,50 +257,6 @@ def add_model_row(form: QFormLayout) -> ModelCombo:
     models = ModelCombo()
     labelled(form, "Model", models, "Model that classifies. Default: the model of this package.")
     return models
-
-
-class TaskBar(QWidget):
-    """Message, progress bar and Cancel of the running task; if none runs, room for them."""
-
-    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("Status")
-        self.bar = ProgressBar()
-        self.bar.setTextVisible(False)
-        self.bar.setAccessibleName("Progress")
-        self.bar.setMaximumHeight(self.fontMetrics().height())
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop the running task. Its result is discarded.")
-        self.cancel_button.clicked.connect(self._cancel)
-        row = QHBoxLayout()
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.bar, 1)
-        row.addWidget(self.cancel_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.words)
-        layout.addLayout(row)
-        self.words.setMinimumHeight(self.fontMetrics().lineSpacing())
-        keep_room(self.words, self.bar, self.cancel_button)
-        self.show_status(state.status)
-
-    def _cancel(self) -> None:
-        tasks.cancel(self.state)
-
-    def show_status(self, status: Status) -> None:
-        """Show the status of the window."""
-        busy = status.state is TaskState.RUNNING
-        self.bar.setVisible(busy)
-        self.cancel_button.setVisible(busy)
-        # A finished task needs no message: its result is shown.
-        has_message = status.state in (TaskState.RUNNING, TaskState.STOPPED, TaskState.FAILED)
-        self.words.setVisible(has_message and bool(status.message))
-        self.words.setText(status.message)
-        self.bar.setMaximum(status.total)
-        self.bar.setValue(status.done)
 
 
 def busy(state: WindowState) -> bool:

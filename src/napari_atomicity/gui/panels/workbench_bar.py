@@ -1,28 +1,111 @@
-"""The bar of the window that holds what all docks share."""
+"""The bar of the main window: undo and redo, the running task, the annotator and blind mode."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QToolBar, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QToolBar, QWidget
 
+from ..controls.focus import set_reading_order
+from ..controls.refresher import FollowingWidget
+from ..controls.shortcuts import LABEL_MODE, format_key
+from ..viewer.binding import Binding, binding_of
+from .annotator import AnnotatorForm
 from .dock_windows import main_window
+from .panel_style import PanelStyle
+from .task_line import TaskLine
+
+NAME = "Atomicity workbench"
+
+
+class UndoButtons(FollowingWidget):
+    """Undo and Redo, with what they would undo or redo as tooltip."""
+
+    follows = ("changed", "images_changed", "project_changed")
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
+        self.state = binding.state
+        self.undo = QPushButton("Undo")
+        self.undo.clicked.connect(binding.undo)
+        self.redo = QPushButton("Redo")
+        self.redo.clicked.connect(binding.redo)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(6, 0, 6, 0)
+        for button in (self.undo, self.redo):
+            # After a click the keys of the canvas go on working.
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+            row.addWidget(button)
+
+    def refresh(self) -> None:
+        keys = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in LABEL_MODE}
+        history = self.state.history
+        for button, steps in ((self.undo, history), (self.redo, history.undone)):
+            button.setEnabled(bool(steps) and not self.state.read_only)
+            what = steps[-1].description if steps else "nothing"
+            key = keys[button.text().lower()]
+            button.setToolTip(f"{button.text()}: {what} ({key} in label mode).")
+            button.setAccessibleDescription(what)
 
 
 class WorkbenchBar(QToolBar):
-    """A tool bar at the top of the window."""
+    """What all docks share, in one line at the top of the main window.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+
+    Attributes
+    ----------
+    history : UndoButtons
+        Undo and Redo.
+    task : TaskLine
+        Progress, Cancel and message of the running task.
+    annotator : AnnotatorForm
+        The annotator's name and the switch to blind mode.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(NAME)
+        self.setObjectName(NAME)
+        self.setAccessibleName(NAME)
+        self.setMovable(False)
+        self.setFloatable(False)
+        # No menu offers to hide it.
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
+        self.toggleViewAction().setVisible(False)
+        PanelStyle(self, binding)
+        self.history = UndoButtons(binding)
+        self.task = TaskLine(binding)
+        self.annotator = AnnotatorForm(binding)
+        for part in (self.history, self.annotator):
+            _fix_width(part)
+        self._first = self.addWidget(self.history)
+        self.addWidget(self.task)
+        self.addWidget(self.annotator)
+        set_reading_order(self)
 
     def add_at_left(self, widget: QWidget) -> None:
-        """Add a widget at the left end."""
-        self.addWidget(widget)
+        """Add a widget before all others."""
+        _fix_width(widget)
+        self._first = self.insertWidget(self._first, widget)
+        set_reading_order(self)
+
+
+def _fix_width(part: QWidget) -> None:
+    """Leave the rest of the bar to the message of the task."""
+    part.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
 
 
 def workbench_bar(viewer: Any) -> WorkbenchBar:
-    """Return the bar of a viewer, which the first call makes."""
-    main = main_window(viewer)
-    bar = main.findChild(WorkbenchBar)
+    """Return the bar of a viewer's main window, which the first call makes."""
+    binding = binding_of(viewer)
+    main = main_window(binding.viewer)
+    only = Qt.FindChildOption.FindDirectChildrenOnly
+    bar = main.findChild(WorkbenchBar, options=only)
     if bar is None:
-        bar = WorkbenchBar(main)
-        bar.setObjectName("Atomicity workbench")
-        main.addToolBar(bar)
+        bar = WorkbenchBar(binding)
+        main.addToolBar(Qt.ToolBarArea.TopToolBarArea, bar)
     return bar

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgba
 from scipy import ndimage
 
-from ...core.cluster_table import NON_CLASS_LABELS
+from ...core.cluster_table import NON_CLASS_LABELS, class_confidence
 from ...core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
 from .legend import ColourScale, Entry
 
@@ -333,9 +333,9 @@ def named(
 
 def format_cluster(row: Mapping[str, object] | pd.Series) -> str:
     """Format a cluster for its tooltip."""
-    label, confidence, diameter = row["label"] or NO_LABEL, row["confidence"], row["diameter_nm"]
-    in_class = np.isfinite(confidence) and label not in NON_CLASS_LABELS
-    sure = f" {confidence:.2f}" if in_class else ""
+    label, diameter = row["label"] or NO_LABEL, row["diameter_nm"]
+    confidence = class_confidence(row["label"], row["confidence"])
+    sure = f" {confidence:.2f}" if np.isfinite(confidence) else ""
     corrected = " (corrected)" if row["label_corrected"] else sure
     size = f"\n{diameter:.2f} nm" if np.isfinite(diameter) else ""
     return f"{label}{corrected}{size}\n{row['image']}, cluster {row['cluster_id']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -16,7 +16,6 @@ from ...reporting.plots import SUFFIXES
 from ..controls.errors import attempt
 from .legend import ColourScale, Entry
 
-FILE_TYPES = ";;".join(f"{what} (*{suffix})" for suffix, what in SUFFIXES.items())
 _MAX_ENTRIES = 24
 
 
@@ -32,19 +31,35 @@ def choose_and_save(parent: QWidget, name: str, write: Callable[[Path], object])
     write : callable
         ``write(path)`` writes the file type of the suffix.
     """
-    chosen, kind = QFileDialog.getSaveFileName(parent, "Save plot", f"{name}.png", FILE_TYPES)
-    if not chosen:
-        return
-    path = with_suffix(Path(chosen), kind)
-    if attempt(lambda: write(path)):
+    path = choose_path(parent, "Save plot", name, SUFFIXES)
+    if path is not None and attempt(lambda: write(path)):
         show_info(f"Written: {path}")
 
 
-def with_suffix(path: Path, file_type: str) -> Path:
-    """Return a path with the suffix of the file type, unless its suffix is supported."""
-    if path.suffix.lower() in SUFFIXES:
-        return path
-    return path.with_name(path.name + (file_type.partition("(*")[2].rstrip(")") or ".png"))
+def choose_path(parent: QWidget, title: str, name: str, suffixes: Mapping[str, str]) -> Path | None:
+    """Ask for the file of a figure; None if the user cancels.
+
+    Parameters
+    ----------
+    parent : QWidget
+        The parent of the dialog.
+    title : str
+        Title of the dialog.
+    name : str
+        Proposed name of the file, without a suffix.
+    suffixes : mapping of str to str
+        Suffix → file type. A supported suffix that is typed has priority over the chosen type.
+
+    Returns
+    -------
+    Path or None
+    """
+    types = ";;".join(f"{what} (*{suffix})" for suffix, what in suffixes.items())
+    chosen, kind = QFileDialog.getSaveFileName(parent, title, f"{name}.png", types)
+    path = Path(chosen)
+    if chosen and path.suffix.lower() not in suffixes:
+        path = path.with_name(path.name + (kind.partition("(*")[2].rstrip(")") or ".png"))
+    return path if chosen else None
 
 
 def map_drawing(legend: list[Entry] | ColourScale) -> Callable[[Axes, DataFrame, Look], None]:

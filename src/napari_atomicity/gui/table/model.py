@@ -67,8 +67,17 @@ def sorted_rows(
     ndarray of shape (n_clusters,)
         Indices of the rows.
     """
-    values = _ranks(table[column], classes if column in _LABELS else None)
+    values = _ranks(shown_values(table, column), classes if column in _LABELS else None)
     return np.argsort(-values if descending else values, kind="stable")
+
+
+def shown_values(table: pd.DataFrame, column: str) -> pd.Series:
+    """Return a column as it is shown: labels that are no class have no confidence."""
+    values = table[column]
+    if column == "confidence":
+        for label in ("label_predicted", "label"):
+            values = pd.Series(tables.class_confidence(table[label], values), table.index)
+    return values
 
 
 def _ranks(values: pd.Series, classes: Sequence[str] | None) -> np.ndarray:
@@ -133,7 +142,7 @@ class ClusterModel(QAbstractTableModel):
     def _hold(self) -> None:
         """Keep the arrays of the columns: cells are looked up and not copied."""
         table = self.rows.table
-        self._arrays = [table[c].to_numpy() for c in table.columns]
+        self._arrays = [shown_values(table, c).to_numpy() for c in table.columns]
         self._corrected = table["label_corrected"].to_numpy()
 
     # ---- updates

@@ -12,7 +12,7 @@ from typing import Any
 from napari.layers import Labels, Points, Shapes
 from psygnal import Signal
 
-from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
+from ...core.cluster_table import AGGREGATE, UNKNOWN, Key, class_confidence
 from ...state.review_queue import Queue
 from ...state.reviewing import Reviewing
 from ...state.window_state import WindowState
@@ -23,6 +23,7 @@ from .canvas import Canvas
 from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
 from .models import model_id_of
+from .text_margin import leave_text_margin
 
 FONT_SIZE = 8
 """Of the text in the corner of the canvas, which covers a part of the image."""
@@ -118,6 +119,7 @@ class LabelMode(KeyMode):
         self.kept: dict[str, tuple[Queue, set[Key]]] = {}
         """Random queues that can be resumed, by order, and the clusters that were deleted."""
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
+        canvas.viewer.events.reset_view.connect(self._on_view_fitted)
         canvas.viewer.layers.selection.events.active.connect(self.show_text)
         canvas.state.changed.connect(self._on_change)
         canvas.class_maps_changed.connect(self.show_text)
@@ -253,6 +255,13 @@ class LabelMode(KeyMode):
         lines = (self._click_text(text), text, self._class_map_text(text))
         return "\n".join(line for line in lines if line)
 
+    def _on_view_fitted(self, event: Any = None) -> None:
+        # An image that was just opened is no image of the window's state yet.
+        opened = self._canvas.image_layers()[-1:]
+        current = self._canvas.source_layer(self._state.current)
+        for layer in [current] if current is not None else opened:
+            leave_text_margin(self._canvas.viewer, layer)
+
     def _class_map_text(self, text: str) -> str:
         """Return of which class the class maps over the image are."""
         label = self._state.explained_class
@@ -308,9 +317,8 @@ def format_shown(review: Reviewing) -> str:
     if not len(row):
         return f"{image}, cluster {cluster_id}: not a cluster"
     predicted, manual = row["label_predicted"].iloc[0], row["label_corrected"].iloc[0]
-    confidence = row["confidence"].iloc[0]
-    in_class = confidence > 0 and predicted not in NON_CLASS_LABELS
-    prediction = f"{predicted} {confidence:.2f}" if in_class else predicted
+    confidence = class_confidence(predicted, row["confidence"].iloc[0])
+    prediction = f"{predicted} {confidence:.2f}" if confidence > 0 else predicted
     labels = [x for x in (prediction, f"{manual} by a person" if manual else "") if x]
     return f"{image}, cluster {cluster_id}" + (f": {', '.join(labels)}" if labels else "")
 

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 
 from ...core import palette
-from ...core.cluster_table import NON_CLASS_LABELS, format_rows
+from ...core.cluster_table import class_confidence, format_rows
 from ...models.analysis import Analysis
 
 FEATURES = (
@@ -137,7 +137,7 @@ def texts(table: pd.DataFrame) -> list[str]:
     """Return the text next to each cluster: ``Pt41 0.93``, or ``Pt41*`` for a manual label."""
     labels = table["label"]
     templates = np.full(len(table), "{} {:.2f}", object)
-    templates[labels.isin(("", *NON_CLASS_LABELS))] = "{}"  # no class, no confidence
+    templates[np.isnan(class_confidence(labels, table["confidence"]))] = "{}"
     templates[table["label_corrected"] != ""] = "{}*"
     templates[excluded(table)] = "excluded"
     return list(map(str.format, templates, labels, table["confidence"].tolist()))

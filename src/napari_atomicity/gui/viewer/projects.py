@@ -13,7 +13,7 @@ from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QTimer
-from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from qtpy.QtWidgets import QApplication
 
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
@@ -25,6 +25,7 @@ from ..controls.garbage_collection import pass_over_what_is_there
 from .closing import CloseFilter
 from .models import model_folder
 from .project_models import add_model, install_models, open_with_models, wants_models
+from .save_questions import all_is_saved, choose_project_file, closing_question, may_close
 
 _SAVE_VIEW_MS = 2000
 _RETRY_MS = 5000
@@ -247,7 +248,7 @@ class Projects:
         """Save the view and close the project; return False if the user cancels."""
         if self._closed:
             return True
-        if not self._all_is_saved():
+        if not all_is_saved(self.state, self.choose_save_path):
             return False
         self.save_view()
         self._view_timer.stop()
@@ -259,57 +260,17 @@ class Projects:
         self._set_notes(())
         return True
 
-    def _all_is_saved(self) -> bool:
-        """Return whether all edits are saved; if not, ask what to do."""
-        buttons = QMessageBox.StandardButton
-        while not self.state.save_again():
-            answer = QMessageBox.warning(
-                None,
-                "Unsaved changes",
-                f"{self.state.unsaved}\n\nSave writes everything to another project file.",
-                buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
-                buttons.Retry,
-            )
-            if answer == buttons.Discard:
-                return True
-            if answer == buttons.Cancel:
-                return False
-            if answer == buttons.Save and self.choose_save_path():
-                return True
-        return True
-
     def closing_question(self) -> str:
         """Return what a person is asked before the window closes; "" if nothing."""
-        running = [task.message for task in tasks.running(self.state) if task.message]
-        lines = [f"{message} is not finished. Closing stops it." for message in running]
-        if running and self.state.project is not None:
-            lines.append("Results so far are saved.")
-        if self.state.unsaved:
-            lines.append(self.state.unsaved)
-        elif self.state.project is None and (self.state.table()["label_corrected"] != "").any():
-            lines.append("Your labels are not saved. Save them as a project?")
-        return "\n\n".join(lines)
+        return closing_question(self.state)
 
     def may_close(self) -> bool:
-        """Return whether the window may be closed; ask if work is stopped or labels are lost."""
-        if self.state.project is not None and not self.state.save_again():
-            return self._all_is_saved()
-        question = self.closing_question()
-        if not question:
-            return True
-        buttons = QMessageBox.StandardButton
-        leave = buttons.Close if self.state.project is not None else buttons.Discard
-        save = buttons.Save if "Save them" in question else leave
-        answer = QMessageBox.question(
-            None, "Close the window?", question, save | leave | buttons.Cancel, save
-        )
-        return self.choose_save_path() if answer == buttons.Save else answer == leave
+        """Return whether the window may be closed; ask if work is stopped or edits are lost."""
+        return may_close(self.state, self.choose_save_path)
 
     def choose_save_path(self) -> bool:
         """Ask for a file and save all images in a new project; return whether it was saved."""
-        file, _ = QFileDialog.getSaveFileName(
-            None, "Save as project", f"session{SUFFIX}", f"Projects (*{SUFFIX})"
-        )
+        file = choose_project_file(self.state)
         if not file:
             return False
         try:

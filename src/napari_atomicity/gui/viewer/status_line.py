@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points
 
-from ...core.cluster_table import NON_CLASS_LABELS
+from ...core.cluster_table import class_confidence
 
 
 def format_cluster(row: pd.Series) -> str:
@@ -19,9 +19,10 @@ def format_cluster(row: pd.Series) -> str:
     prediction, label = row["label_predicted"], row["label"]
     words = [f"cluster {int(row['cluster_id'])}" if row["cluster_id"] > 0 else "new cluster"]
     words.append(f"{label} by a person" if row["label_corrected"] else label)
-    if math.isfinite(row["confidence"]) and prediction not in ("", *NON_CLASS_LABELS):
+    confidence = class_confidence(prediction, row["confidence"])
+    if np.isfinite(confidence):
         whose = "" if label == prediction else f" in {prediction}"
-        words.append(f"confidence{whose} {100 * row['confidence']:.0f} %")
+        words.append(f"confidence{whose} {100 * confidence:.0f} %")
     if math.isfinite(row["diameter_nm"]):
         words.append(f"diameter {row['diameter_nm']:.2f} nm")
     words += [row["count"], row["otherwise"]]

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QHBoxLayout,
     QMenu,
-    QToolButton,
+    QPushButton,
     QWidget,
 )
 
@@ -43,13 +43,12 @@ class WorkspaceSwitch(QWidget):
         super().__init__()
         self._binding = binding_of(viewer)
         self.current: Workspace | None = None
-        self.buttons: dict[str, QToolButton] = {}
+        self.buttons: dict[str, QPushButton] = {}
         group = QButtonGroup(self)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         for space in WORKSPACES:
-            button = QToolButton()
-            button.setText(space.name)
+            button = QPushButton(space.name)
             button.setToolTip(space.tooltip)
             button.setAccessibleName(f"Workspace {space.name}")
             button.setCheckable(True)
@@ -57,10 +56,8 @@ class WorkspaceSwitch(QWidget):
             group.addButton(button)
             row.addWidget(button)
             self.buttons[space.name] = button
-        self.more = QToolButton()
-        self.more.setText("Docks")
+        self.more = QPushButton("Docks")
         self.more.setToolTip("Open or close single docks. A workspace remembers them.")
-        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.menu = QMenu(self.more)
         self.menu.aboutToShow.connect(self._fill_menu)
         self.more.setMenu(self.menu)

@@ -81,7 +81,6 @@ class Adapt(Dock):
             self.run,
             enabled_when=self._can_adapt,
         )
-        self.add_task_bar()
         self.add(self._panel())
         settings = form_of(AdaptRequest, "device")
         self.device = settings.controls["device"]

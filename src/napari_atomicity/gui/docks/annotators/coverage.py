@@ -1,4 +1,4 @@
-"""Images reviewed by each annotator, and blind marking."""
+"""Images reviewed by each annotator, and the button that starts marking."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...controls.errors import attempt
 from ...controls.forms import wrapped_label
 from ...controls.line_table import Lines, table_of
 from ...controls.refresher import FollowingWidget
-from ...panels.annotator import AnnotatorForm
 from ...viewer.binding import Binding
 from .text import coverage_lines, format_annotators
 
 HOW = (
-    "To mark blind: enter your name, tick Blind, and click the atoms in the image. Results of the "
-    "model and of other annotators are hidden, and your marks are stored separately."
+    "To mark blind: enter your name and tick Blind, both in the bar at the top of the window, then "
+    "click the atoms in the image. Results of the model and of other annotators are hidden, and "
+    "your marks are stored separately."
 )
 DONE = "Set image as reviewed"
 NO_PROJECT = "Open a folder or a project first: marks are kept in its file."
@@ -30,7 +30,7 @@ _TOOLTIP = (
 
 
 class Coverage(FollowingWidget):
-    """The annotator's name, the switch to blind mode, and a table of images and annotators.
+    """Marking, which images are reviewed, and a table of images and annotators.
 
     Signals: ``noted()`` after an image was set as reviewed or not reviewed.
     """
@@ -43,7 +43,6 @@ class Coverage(FollowingWidget):
         self.binding, self.state = binding, binding.state
         self.annotations: Annotations | None = None
         self._known = False
-        self.who = AnnotatorForm(binding)
         self.how = wrapped_label()
         self.how.setText(HOW)
         self.mark_button = QPushButton("Mark atoms")
@@ -69,7 +68,6 @@ class Coverage(FollowingWidget):
         row.addWidget(self.done_button, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.who)
         layout.addWidget(self.how)
         layout.addLayout(row)
         layout.addWidget(self.words)
@@ -108,7 +106,7 @@ class Coverage(FollowingWidget):
         self.done_button.setEnabled(free and not marked)
         counted = "Image reviewed: it has marks" if marked else NOT_DONE
         self.done_button.setText(counted if self._known else DONE)
-        why = "" if state.blind else " Tick Blind first: only blind marks are compared."
+        why = "" if state.blind else " Tick Blind in the bar first: only blind marks are compared."
         self.done_button.setToolTip(_TOOLTIP + why)
         self.mark_button.setEnabled(image is not None and not state.read_only)
 

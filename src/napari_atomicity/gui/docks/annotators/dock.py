@@ -95,7 +95,6 @@ class Annotators(Dock):
             enabled_when=self._can_compare,
         )
         self.hint = self.add(wrapped_label("Hint"))
-        self.add_task_bar()
         self.results = self.add(Results())
         self.disputes = self.add(Disputes(self.binding))
         self.export_button = self.add(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QMessageBox, QPushButton
 
 from ....atoms.analysis import AtomAnalysis
+from ....atoms.cluster_atoms import SCHEMA
 from ....io.tables import write_table
 from ....pipeline.atom_request import AtomRequest
 from ... import tasks
@@ -26,7 +29,7 @@ from .pixel_size import PixelSizePart
 from .single_atom_calibration import SingleAtomCalibrationPart
 from .threshold import ThresholdPart
 
-CLUSTERS = "Clusters, counted by single-atom calibration"
+CLUSTERS = "Atoms per cluster"
 NOTHING_FOUND = (
     "No atom was found. A lower threshold shows fainter candidates; missed atoms can be marked "
     "manually."
@@ -60,7 +63,6 @@ class Atoms(Dock):
         self.models = AtomModelCombo()
         labelled(form, "Model", self.models, "Model. Default: the shipped one.")
         self.content.addLayout(self._buttons())
-        self.add_task_bar()
         self.result = self.add_label()
         self.threshold = self.add(ThresholdPart(self.binding))
         self.found = self.add(FoundPart(self.binding))
@@ -244,4 +246,4 @@ class Atoms(Dock):
             return
         path = choose_table_path(self, "cluster_atoms.csv", FILE_TYPES)
         if path is not None:
-            write_in_worker(self, write_table, rows, path)
+            write_in_worker(self, partial(write_table, columns=SCHEMA), rows, path)

@@ -16,11 +16,11 @@ from .cluster_links import unchanged
 
 BLIND = (
     "Blind mode: atoms of the model and of other annotators are hidden, and your marks are stored "
-    "separately. End it in the dock <i>Review</i>."
+    "separately. To leave it, untick <i>Blind</i> in the bar at the top of the window."
 )
 OPEN = (
-    "For independent annotation, mark in blind mode: dock <i>Review</i>, <i>Second opinion</i>. "
-    "Compare in the dock <i>Annotators</i>."
+    "For independent annotation, tick <i>Blind</i> in the bar at the top of the window. Compare in "
+    "the dock <i>Annotators</i>."
 )
 DONE, NOT_DONE = "Set image as reviewed", "Set image as not reviewed"
 NO_PROJECT = "Open a folder or a project first: it stores which images are reviewed."
@@ -69,8 +69,6 @@ class MarkingPart(QWidget):
             "atom. Needed for images without atoms; images with blind marks count as reviewed. A "
             "second click reverts it."
         )
-        # Disabled buttons have an edge in napari's style and need room for it.
-        self.done_button.setEnabled(False)
         self.done_words = wrapped_label("Review state of this image")
         first = QHBoxLayout()
         first.addWidget(self.button, 1)

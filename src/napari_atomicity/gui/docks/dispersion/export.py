@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ....atoms import completeness
 from ....atoms.dispersion import DispersionResult, DispersionSettings, compute_dispersions
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop
 from ....io.tables import write_table
+from ....statistics.dispersion_columns import SCHEMA
 
 
 def write_rows(
@@ -43,4 +45,4 @@ def write_rows(
         The file.
     """
     found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
-    return write_table(found.rows(), path)
+    return write_table(found.rows(), path, (*SCHEMA, *completeness.SCHEMA))

@@ -143,7 +143,8 @@ class Embedding(Dock):
         self.fit_button.setToolTip("Show the whole map. The wheel zooms.")
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip(
-            "Save the map in these colours: a picture (PNG), a drawing (SVG) or its data (CSV)."
+            "Save the map in these colours: a picture (PNG), a drawing (SVG, PDF) or its data "
+            "(CSV)."
         )
         self.save_button.clicked.connect(self.save)
         for button in (self.lasso_button, self.rectangle_button):

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from ....core.cluster_table import classes_of
 from ....core.progress import Progress, Stop, check, report
+from ....io.figures import SUFFIXES
 from ....io.tables import write_table
 from ....models.analysis import Analysis
 from ....models.class_average_figure import draw_profiles, write_picture
@@ -31,6 +32,7 @@ from ...controls.forms import ComboBox, scrolling
 from ...controls.refresher import FollowingWidget
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from ...panels.table_files import FILE_TYPES, with_suffix
+from ...scatter.save import choose_path
 from ...tasks import running, start
 from ...viewer.binding import Binding
 from .profiles import AverageGrid, describe_profiles
@@ -43,7 +45,6 @@ NOT_CLASSIFIED = "The clusters are not classified yet: press Classify."
 NO_PATCHES = "Patches and class maps are missing: press Classify again."
 NOTHING_LEFT = "No isolated, whole cluster with a class."
 IN_RADII, IN_NM = "in radii", "in nm"
-PICTURE_TYPES = "PNG picture (*.png);;SVG drawing (*.svg)"
 
 _DEBOUNCE_MS = 60
 _TASK = "class averages"
@@ -63,7 +64,7 @@ def save_picture(
     averages : Averages
         The class averages.
     path : Path
-        The file, PNG or SVG.
+        The file, PNG, SVG or PDF.
     normalised : bool
         Whether each map has its own scale.
     progress, stop : callable, optional
@@ -123,7 +124,9 @@ class ClassAverages(FollowingWidget):
         outer.addWidget(self.own_scale)
         outer.addWidget(scrolling(self._new_content()), 1)
         self.save_button = QPushButton("Save")
-        self.save_button.setToolTip("Write the picture (PNG, SVG) or its numbers (CSV, Excel).")
+        self.save_button.setToolTip(
+            "Write the picture (PNG, SVG, PDF) or its numbers (CSV, Excel)."
+        )
         menu = QMenu(self.save_button)
         menu.addAction("Picture…", self.export_picture)
         menu.addAction("Profiles…", self.export_profiles)
@@ -242,14 +245,9 @@ class ClassAverages(FollowingWidget):
     # ---- out
     def export_picture(self) -> None:
         """Draw the averages into a chosen file."""
-        chosen, filter_ = QFileDialog.getSaveFileName(
-            self, "Save class averages", "class-averages.png", PICTURE_TYPES
-        )
-        if not chosen or self.averages is None:
+        path = choose_path(self, "Save class averages", "class-averages", SUFFIXES)
+        if path is None or self.averages is None:
             return
-        path = Path(chosen)
-        if path.suffix.lower() not in (".png", ".svg"):
-            path = path.with_name(path.name + (".svg" if "*.svg" in filter_ else ".png"))
         start(
             self.state,
             save_picture,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ....core.cluster_table import NON_CLASS_LABELS, format_rows
+from ....core.cluster_table import NON_CLASS_LABELS, class_confidence, format_rows
 from ....core.palette import colour_of, symbol_of
 from ...controls.bars import Bar
 
@@ -54,8 +54,9 @@ def facts(row: pd.Series) -> list[tuple[str, str, str]]:
 def _prediction_facts(row: pd.Series) -> list[tuple[str, str, str]]:
     out = []
     # A label that is no class has no confidence: the bars show the probabilities of the classes.
-    if math.isfinite(row["confidence"]) and row["label_predicted"] not in NON_CLASS_LABELS:
-        value = f"{100 * row['confidence']:.0f} %"
+    confidence = class_confidence(row["label_predicted"], row["confidence"])
+    if np.isfinite(confidence):
+        value = f"{100 * confidence:.0f} %"
         out.append(("Confidence", value, "Calibrated probability of the predicted class."))
     if row["prediction_set"]:
         tooltip = (

@@ -70,7 +70,6 @@ class Movie(Dock):
             "smoothed atomicity against time, and events.",
         )
         self.button.clicked.connect(self.track)
-        self.add_task_bar()
         self.message = self._add_label("Message")
         self.body = self.add(self._new_body())
         self.body.hide()

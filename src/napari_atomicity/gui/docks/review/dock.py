@@ -29,7 +29,6 @@ from ...controls.glyphs import glyph_icon
 from ...controls.help import show_help
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
-from ...panels.annotator import AnnotatorForm
 from ...panels.dock import Dock
 from ...viewer.labelling import focus_canvas
 from .agreement import AnnotatorPanel
@@ -88,7 +87,6 @@ class Review(Dock):
     def build(self) -> None:
         self._noted: tuple[object, Queue | None] = (None, None)
         self.content.setContentsMargins(6, 6, 6, 6)
-        self.who = self.add(AnnotatorForm(self.binding))
         self.form = self.add(self._new_form())
         self.content.addLayout(self._new_buttons())
         self.hint = self.add(wrapped_label("Hint"))

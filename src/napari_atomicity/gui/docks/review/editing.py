@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy
 
 from ...controls.refresher import FollowingWidget
 from ...controls.shortcuts import LABEL_MODE, format_key
 from ...viewer.binding import Binding
 
-_PER_ROW = 3
-
 
 class Editing(FollowingWidget):
-    """Add, split, merge, exclude, undo, redo."""
+    """Add, split, merge, exclude."""
 
     follows = ("changed", "selection_changed", "current_changed", "project_changed")
 
@@ -21,39 +19,35 @@ class Editing(FollowingWidget):
         self.binding = binding
         keys = {s.name: format_key(s.keys[0]) for s in LABEL_MODE}
         self.buttons: dict[str, QPushButton] = {}
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        for i, (action, text, tooltip, act) in enumerate(
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        for action, text, tooltip, act in (
             (
-                (
-                    "add",
-                    "Add",
-                    "Click at a missed cluster. It is outlined, measured and classified.",
-                    binding.add_by_clicking,
-                ),
-                (
-                    "split",
-                    "Split",
-                    "Split each selected cluster into two.",
-                    binding.split_selected,
-                ),
-                ("merge", "Merge", "Merge the selected clusters into one.", binding.merge_selected),
-                (
-                    "exclude",
-                    "Exclude…",
-                    "Draw around contamination or vacuum to exclude clusters in it.",
-                    binding.exclude_regions,
-                ),
-                ("undo", "Undo", "Undo the last step, in any image.", binding.undo),
-                ("redo", "Redo", "Redo the last undone step.", binding.redo),
-            )
+                "add",
+                "Add",
+                "Click at a missed cluster. It is outlined, measured and classified.",
+                binding.add_by_clicking,
+            ),
+            (
+                "split",
+                "Split",
+                "Split each selected cluster into two.",
+                binding.split_selected,
+            ),
+            ("merge", "Merge", "Merge the selected clusters into one.", binding.merge_selected),
+            (
+                "exclude",
+                "Exclude…",
+                "Draw around contamination or vacuum to exclude clusters in it.",
+                binding.exclude_regions,
+            ),
         ):
             button = QPushButton(text)
             button.setToolTip(f"{tooltip} ({keys[action]})")
             button.setAccessibleName(text)
             button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             button.clicked.connect(act)
-            grid.addWidget(button, i // _PER_ROW, i % _PER_ROW)
+            row.addWidget(button)
             self.buttons[action] = button
 
     def refresh(self) -> None:
@@ -65,7 +59,5 @@ class Editing(FollowingWidget):
             "exclude": may and not state.blind,
             "split": may and not state.blind and len(here) > 0,
             "merge": may and not state.blind and len(here) > 1,
-            "undo": bool(state.history) and not state.read_only,
-            "redo": bool(state.history.undone) and not state.read_only,
         }.items():
             self.buttons[action].setEnabled(possible)

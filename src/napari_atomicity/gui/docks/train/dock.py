@@ -80,10 +80,6 @@ class Train(Dock):
         self.button = self.add_button(
             main_button("Train", self), "", self.run, enabled_when=self._is_ready
         )
-        self.add_task_bar()
-        self.task_bar.cancel_button.setToolTip(
-            "Stop the training. You can continue it later from its last epoch."
-        )
         self.curve = self.add(Chart(lines=10))
         self.curve.setAccessibleName("Learning curve")
         self.curve.setToolTip(
@@ -282,7 +278,8 @@ class Train(Dock):
         self.button.setToolTip(
             "Continue the stopped training of this file, if the settings are unchanged."
             if kept
-            else "Train a network, calibrate it and save it with its card."
+            else "Train a network, calibrate it and save it with its card. If you cancel the "
+            "training, you can continue it later from its last epoch."
         )
         elsewhere = path is not None and path.parent != user_folder()
         self.note.setText(

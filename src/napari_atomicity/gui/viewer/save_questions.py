@@ -1,0 +1,134 @@
+"""Questions on edits that are not saved, asked before they would be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from napari.utils.notifications import show_warning
+from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+from ...core.errors import AtomicityError
+from ...io.tables import write_clusters
+from ...project import SUFFIX
+from ...state.unstored_edits import images_with_unstored_edits
+from ...state.window_state import WindowState
+from .. import tasks
+
+_MAX_NAMES = 3
+
+
+def all_is_saved(state: WindowState, save_project: Callable[[], bool]) -> bool:
+    """Return whether all edits of the project are saved; if not, ask what to do.
+
+    Parameters
+    ----------
+    state : WindowState
+        State of the window.
+    save_project : callable
+        ``save_project() -> bool``: asks for a file, saves everything in a new project, and returns
+        whether it was saved.
+    """
+    buttons = QMessageBox.StandardButton
+    while not state.save_again():
+        answer = QMessageBox.warning(
+            None,
+            "Unsaved changes",
+            f"{state.unsaved}\n\nSave writes everything to another project file.",
+            buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
+            buttons.Retry,
+        )
+        if answer == buttons.Discard:
+            return True
+        if answer == buttons.Cancel:
+            return False
+        if answer == buttons.Save:
+            save_project()
+    return True
+
+
+def closing_question(state: WindowState) -> str:
+    """Return what a person is asked before the window closes; "" if nothing."""
+    running = [task.message for task in tasks.running(state) if task.message]
+    lines = [f"{message} is not finished. Closing stops it." for message in running]
+    if running and state.project is not None:
+        lines.append("Results so far are saved.")
+    if state.unsaved:
+        lines.append(state.unsaved)
+    images = images_with_unstored_edits(state)
+    if images:
+        names = ", ".join(images[:_MAX_NAMES])
+        names += f" and {len(images) - _MAX_NAMES} more" if len(images) > _MAX_NAMES else ""
+        lines.append(f"Your changes of {names} are in memory only.")
+        if _fit_a_project(state, images):
+            lines.append("Save them as a project?")
+        else:
+            lines.append(
+                "A project cannot contain an image without a file. Save the cluster table with all "
+                "labels as a file?"
+            )
+    return "\n\n".join(lines)
+
+
+def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
+    """Return whether a window may be closed; ask if work is stopped or edits are lost.
+
+    Parameters
+    ----------
+    state : WindowState
+        State of the window.
+    save_project : callable
+        ``save_project() -> bool``: asks for a file, saves all images in a new project, and returns
+        whether they were saved.
+    """
+    if state.project is not None and not state.save_again():
+        return all_is_saved(state, save_project)
+    question = closing_question(state)
+    if not question:
+        return True
+    images = images_with_unstored_edits(state)
+    buttons = QMessageBox.StandardButton
+    leave = buttons.Discard if images or state.project is None else buttons.Close
+    save = buttons.Save if images else leave
+    answer = QMessageBox.question(
+        None, "Close the window?", question, save | leave | buttons.Cancel, save
+    )
+    if answer != buttons.Save:
+        return answer == leave
+    if not _fit_a_project(state, images):
+        return save_table(state)
+    # Images without a file are not in the new project.
+    return (
+        save_project()
+        and all_is_saved(state, save_project)
+        and (not images_with_unstored_edits(state) or may_close(state, save_project))
+    )
+
+
+def _fit_a_project(state: WindowState, images: list[str]) -> bool:
+    """Return whether there is no project yet, and some of the images can be saved in one."""
+    return state.project is None and any(state.micrograph(i).path is not None for i in images)
+
+
+def choose_project_file(state: WindowState) -> str:
+    """Ask for the file of a new project, by default beside an image; "" if cancelled."""
+    images = [*images_with_unstored_edits(state), *state.images]
+    paths = [Path(path) for i in images if (path := state.micrograph(i).path) is not None]
+    default = str(paths[0].with_suffix(SUFFIX)) if paths else f"session{SUFFIX}"
+    file, _ = QFileDialog.getSaveFileName(None, "Save as project", default, f"Projects (*{SUFFIX})")
+    return file
+
+
+def save_table(state: WindowState) -> bool:
+    """Ask for a file and write the cluster table; return whether it was written."""
+    file, _ = QFileDialog.getSaveFileName(
+        None, "Save the cluster table", "clusters.csv", "Tables (*.csv *.xlsx *.parquet)"
+    )
+    if not file:
+        return False
+    try:
+        write_clusters(state.table(), file)
+    except AtomicityError as error:
+        show_warning(str(error))
+        return False
+    return True

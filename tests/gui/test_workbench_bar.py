@@ -1,0 +1,209 @@
+"""The bar of the window: undo and redo, the running task, the annotator and blind mode."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from bar import click_cancel
+from bench import analysed, write_image
+from mouse import LEFT
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLabel, QMessageBox, QPushButton, QToolButton, QWidget
+from synthetic import made_up
+from waiting import updated
+
+from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.progress import check
+from napari_atomicity.gui import tasks
+from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.review.dock import Review
+from napari_atomicity.gui.panels.dock_windows import main_window
+from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
+from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.project import Project
+from napari_atomicity.state.window_state import Status, TaskState
+
+RUNNING = Status(TaskState.RUNNING, "Analysing 3 of 12: a_rather_long_name.tif, 12 min left", 3, 12)
+FAILED = Status(
+    TaskState.FAILED,
+    "The file 20261121_1200_overview.dm4 cannot be read: it is not complete. Copy it again from "
+    "the microscope, or leave it out of the folder.",
+)
+
+
+@pytest.fixture
+def bar(viewer):
+    return workbench_bar(viewer)
+
+
+@pytest.fixture
+def state(viewer):
+    return state_of(viewer)
+
+
+@pytest.fixture
+def project(tmp_path, state):
+    """A project with one image, open in the window."""
+    write_image(tmp_path / "a.tif")
+    with Project(tmp_path / "p.atomicity") as made:
+        made.add_paths([tmp_path / "a.tif"])
+        state.open_project(made, made.load_all())
+        state.clusters.set_analysis(analysed(tmp_path / "a.tif"))
+        yield made
+
+
+def test_there_is_one_bar_for_all_docks_of_a_window(viewer, make_napari_viewer, qtbot):
+    docks = [Analyse(viewer), Review(viewer)]
+    for dock in docks:
+        viewer.window.add_dock_widget(dock, name=type(dock).__name__)
+    bars = main_window(viewer).findChildren(WorkbenchBar)
+    assert bars == [workbench_bar(viewer)]
+    qtbot.waitUntil(bars[0].isVisible)
+    other = make_napari_viewer()
+    Analyse(other).deleteLater()
+    (second,) = main_window(other).findChildren(WorkbenchBar)
+    assert second is workbench_bar(other) and second is not bars[0]
+    # Each acts on its own window.
+    state_of(other).clusters.set_analysis(made_up(3))
+    state_of(other).clusters.relabel([("field", 1)], "Pt70")
+    assert not updated(bars[0].history).undo.isEnabled()
+    # It cannot be hidden or torn off.
+    assert not bars[0].toggleViewAction().isVisible()
+    assert not bars[0].isMovable() and not bars[0].isFloatable()
+    assert main_window(viewer).toolBarArea(bars[0]) == Qt.ToolBarArea.TopToolBarArea
+
+
+def test_undo_and_redo_by_clicks(bar, state):
+    buttons = bar.history
+    state.clusters.set_analysis(made_up(6))
+    state.clusters.relabel([("field", 4)], "Pt30")
+
+    def label():
+        return state.table("field").set_index("cluster_id").loc[4, "label_corrected"]
+
+    assert updated(buttons).undo.isEnabled() and not buttons.redo.isEnabled()
+    assert buttons.undo.toolTip() == "Undo: label 1 cluster Pt30 (Ctrl+Z in label mode)."
+    assert buttons.redo.toolTip() == "Redo: nothing (Ctrl+Shift+Z in label mode)."
+    QTest.mouseClick(buttons.undo, LEFT)
+    assert label() == ""
+    assert updated(buttons).redo.isEnabled()
+    assert "label 1 cluster Pt30" in buttons.redo.toolTip()
+    QTest.mouseClick(buttons.redo, LEFT)
+    assert label() == "Pt30"
+    assert not updated(buttons).redo.isEnabled()
+
+
+def test_cancel_stops_the_running_task(viewer, bar, state, settle):
+    def endless(progress, stop):
+        progress(1, 9, "Linking")
+        while True:
+            check(stop)
+
+    assert not bar.task.cancel_button.isVisible()
+    results = []
+    tasks.start(state, endless, message="Tracking", on_result=results.append)
+    assert bar.task.message.message == "Tracking" and bar.task.bar.isVisible()
+    click_cancel(viewer)
+    settle(viewer)
+    assert state.status.state is TaskState.STOPPED and not results
+    assert bar.task.message.message == "Stopped"
+    assert not bar.task.cancel_button.isVisible() and not bar.task.bar.isVisible()
+
+
+def test_the_message_of_a_failed_task_opens_in_full(viewer, bar, state, settle, errors):
+    def fails():
+        raise AtomicityError("the file is not complete", advice=FAILED.message)
+
+    tasks.start(state, fails, message="Reading", on_result=print)
+    settle(viewer)
+    message = bar.task.message
+    assert message.isVisible() and message.message.startswith("⚠ the file is not complete")
+    assert FAILED.message in message.toolTip() and FAILED.message in errors[-1]
+    QTest.mouseClick(message, LEFT)
+    box = main_window(viewer).findChild(QMessageBox)
+    assert FAILED.message in box.text() and box.textFormat() == Qt.TextFormat.PlainText
+    assert box.textInteractionFlags() & Qt.TextInteractionFlag.TextSelectableByMouse
+    box.close()
+
+
+def test_the_name_is_remembered_in_the_next_window(bar, make_napari_viewer):
+    bar.annotator.name.setText("  Grace ")
+    QTest.keyClick(bar.annotator.name, Qt.Key.Key_Return)
+    assert bar.annotator.state.annotator == bar.annotator.name.text() == "Grace"
+    other = make_napari_viewer(show=True)
+    assert updated(workbench_bar(other).annotator).name.text() == "Grace"
+    assert state_of(other).annotator == "Grace"
+
+
+def test_blind_stays_blind_when_the_name_changes(bar, state, project):
+    form = updated(bar.annotator)
+    assert not form.words.isVisible()
+    QTest.mouseClick(form.blind, LEFT, pos=QPoint(8, form.blind.height() // 2))
+    assert state.blind and form.blind.isChecked()
+    assert form.words.isVisible() and "labels of others are hidden" in form.words.text()
+    assert "under their name" in form.words.toolTip()
+    form.name.clear()
+    QTest.keyClicks(form.name, "Grace")
+    QTest.keyClick(form.name, Qt.Key.Key_Return)
+    assert state.annotator == "Grace" and state.blind
+    updated(form)
+    assert form.blind.isChecked() and form.words.isVisible()
+    assert (state.table()["label_predicted"] == "").all()
+    QTest.mouseClick(form.blind, LEFT, pos=QPoint(8, form.blind.height() // 2))
+    assert not state.blind and not updated(form).words.isVisible()
+
+
+def test_without_a_project_nobody_can_be_blind(bar):
+    assert not bar.annotator.blind.isEnabled()
+    assert "project" in bar.annotator.blind.toolTip()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_it_fits_a_small_screen_and_nothing_moves(viewer, bar, state, project, theme):
+    viewer.theme = theme
+    main_window(viewer).resize(1280, 720)
+    switch = QWidget()
+    switch.setFixedWidth(330)
+    bar.add_at_left(switch)
+    state.clusters.relabel([("a.tif", 1)], "Pt70")
+    controls = [*bar.findChildren(QPushButton), bar.annotator.name, bar.annotator.blind]
+    seen = []
+    for blind, status in (
+        (False, Status()), (False, RUNNING), (False, FAILED), (True, FAILED), (True, RUNNING),
+        (False, Status()),
+    ):  # fmt: skip
+        state.set_blind(blind)
+        state.status = status
+        for part in (bar.history, bar.annotator):
+            updated(part)
+        QTest.qWait(20)
+        seen.append([(c.mapTo(bar, QPoint()), c.size()) for c in controls])
+        assert bar.width() == 1280
+        # The button that would show what does not fit.
+        assert not bar.findChild(QToolButton, "qt_toolbar_ext_button").isVisible()
+        for widget in [*controls, *bar.findChildren(QLabel)]:
+            if widget.isVisible():
+                assert widget.width() >= widget.minimumSizeHint().width(), widget
+                assert bar.rect().contains(widget.mapTo(bar, widget.rect().bottomRight()))
+        if status is RUNNING:
+            assert bar.task.message.shortened().endswith(", 12 min left")
+            assert bar.task.message.shortened().startswith("Analys")
+    assert switch.x() < bar.history.x()
+    assert all(places == seen[0] for places in seen)
+
+
+def test_the_bar_is_gone_with_its_window(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    bar = workbench_bar(viewer)
+    qtbot.waitUntil(bar.isVisible)
+    reference = weakref.ref(bar)
+    with qtbot.waitSignal(bar.destroyed):
+        viewer.close()
+    # At once: it is in no cycle of references, which the collector might find in another thread.
+    gc.disable()
+    del bar
+    assert reference() is None
+    gc.enable()
