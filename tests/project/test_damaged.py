@@ -202,6 +202,7 @@ DAMAGED = {
     "a scale of another shape": ("images", "scale", '{"weight": [1]}'),
     "a field of view that is none": ("images", "field_of_view_nm", "wide"),
     "candidates that are none": ("atoms", "candidates", b"PAR1" * 9),
+    "an impossible distance of atoms": ("atoms", "group_distance_nm", 0),
     "a support of another size": ("atoms", "support", b"99999999,99999999;x\x9c"),
 }
 
@@ -282,7 +283,7 @@ def test_damaged_entries_of_the_logs_are_kept_and_do_no_harm(path):
     with sqlite3.connect(path) as db:
         for values in (
             ("when", b"\xff", 1, "c", "f", "y", "x", "label", b"\x00", 5, None),
-            ("", "", 999, 2**62, -1, float("inf"), None, "what", "n" * 10_000, "", ""),
+            ("", "", 999, 2**62, float("inf"), float("inf"), None, "what", "n" * 10_000, "", ""),
         ):
             db.execute(
                 "INSERT INTO corrections (time, annotator, image_id, cluster_id, frame, y_nm, "
@@ -293,7 +294,7 @@ def test_damaged_entries_of_the_logs_are_kept_and_do_no_harm(path):
         db.execute(
             "INSERT INTO marks (time, annotator, image_id, atom_id, frame, y_px, x_px, y_nm, "
             "x_nm, what, uncertain, blind) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-            (b"t", 5, 1, "id", "f", "y", "x", "y", "x", b"atom", "u", "b"),
+            (b"t", 5, 1, float("inf"), "f", "y", "x", "y", "x", b"atom", "u", "b"),
         )
     db.close()
     opened = open_any(path)

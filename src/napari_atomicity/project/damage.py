@@ -135,7 +135,10 @@ def coerce_numbers(table: pd.DataFrame, names: Iterable[str], whole: bool = Fals
     for name in names:
         if table[name].dtype.kind not in ("i" if whole else "if"):
             numbers = pd.to_numeric(table[name], errors="coerce")
-            fixed[name] = numbers.fillna(-1).astype("int64") if whole else numbers.astype(float)
+            is_id = numbers.abs() < MAX_NUMBER
+            fixed[name] = (
+                numbers.where(is_id, -1).astype("int64") if whole else numbers.astype(float)
+            )
     return table.assign(**fixed) if fixed else table
 
 

@@ -66,6 +66,8 @@ def _read_state(
     numbers = (distance,) if candidates is None else (distance, threshold, recall)
     if any(as_number(n) is None for n in numbers) or not isinstance(model_id, str):
         raise ValueError("a setting is no number, or the model has no name")
+    if distance <= 0:
+        raise ValueError("the distance of linked atoms is not positive")
     analysis = None
     if candidates is not None:
         analysis = AtomAnalysis(
