@@ -562,20 +562,6 @@ def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbo
     assert opened.state.project.load("a.tif").analysis is None
 
 
-def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypatch):
-    from napari_atomicity.gui.viewer import project_models as module
-
-    models = tmp_path / "deep" / "models"
-    models.mkdir(parents=True)
-    monkeypatch.setattr(module, "user_folder", lambda: models)
-    project = opened.state.project
-    names = ["../escaped", "/abs/path", "..", "a\\b", "good-1", "default"]
-    for name in names:
-        project.model_files.add(name, b"weights", "{}")
-    assert module.install_models(project) == ["good-1"]
-    assert [p.name for p in tmp_path.rglob("*.safetensors")] == ["good-1.safetensors"]
-
-
 def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, settle, monkeypatch):
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)

@@ -17,6 +17,7 @@ from .atoms import (
     write_atoms,
 )
 from .connection import ProjectConnection
+from .damage import as_number
 from .edit_kind import RecordableEdit
 from .images import ImageIndex
 
@@ -62,6 +63,8 @@ class AtomRecords:
         """
         with self._file.writing() as db:
             write_atoms(db, self._images.ids[edit.image], before, after, edit.author, blind)
+        if after is not None and after.analysis is not None:
+            self._images.set_damage(edit.image, "atoms", "")
 
     def marks(self) -> pd.DataFrame:
         """Return the append-only log of marks, oldest first.
@@ -80,11 +83,12 @@ class AtomRecords:
         """Return the blind marks of one annotator, by image."""
         with self._file.reading() as db:
             found = {n: last_marks(db, i, annotator) for n, i in self._images.ids.items()}
-            sizes = dict(db.execute("SELECT name, pixel_size_nm FROM images"))
+            stored = dict(db.execute("SELECT image_id, pixel_size_nm FROM images"))
+        sizes = {name: as_number(stored.get(i)) for name, i in self._images.ids.items()}
         return {
-            name: ImageAtoms(name, sizes[name], marks=marks)
+            name: ImageAtoms(name, size, marks=marks)
             for name, marks in found.items()
-            if marks and sizes[name]
+            if marks and (size := sizes[name])
         }
 
     def annotations(self) -> tuple[pd.DataFrame, pd.DataFrame]:

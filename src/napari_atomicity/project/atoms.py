@@ -6,31 +6,33 @@ grows; of each atom the last entry counts.
 
 from __future__ import annotations
 
-import io
 import json
 import sqlite3
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..atoms.analysis import AtomAnalysis
 from ..atoms.marks import ImageAtoms, Mark
-from ..atoms.table import conform
-from ..core.micrograph import Micrograph
 from ..io.files import plain
 from ..io.provenance import now
+from .atom_arrays import (
+    pack_mask,
+    pack_polygons,
+    pack_table,
+)
+from .damage import MAX_NUMBER, as_number, coerce_numbers, coerce_texts
 
 ATOM, NONE, WITHDRAWN = "atom", "none", "withdrawn"
 """What an entry of the log says: there is an atom; there is no atom; the mark is withdrawn."""
 
 _MEASURED = ("intensity", "amplitude", "background", "sigma_nm")
-_STATE = (
+STATE = (
     "pixel_size_nm", "threshold", "candidate_recall", "group_distance_nm", "support_added",
     "support_removed", "next_id",
 )  # fmt: skip
+"""Columns of the table `atoms` that change without another detection."""
 
 
 def write_atoms(
@@ -106,13 +108,13 @@ def _write_state(
         None if analysis is None else analysis.threshold,
         None if analysis is None else analysis.candidate_recall,
         after.group_distance_nm,
-        _polygons(after.support_added),
-        _polygons(after.support_removed),
+        pack_polygons(after.support_added),
+        pack_polygons(after.support_removed),
         after.next_id,
     )
     known = None if before is None else before.analysis
     if known is not None and analysis is not None and known.candidates is analysis.candidates:
-        names, state = list(_STATE), list(values)
+        names, state = list(STATE), list(values)
         if known.parameters is not analysis.parameters:
             names.append("parameters")
             state.append(json.dumps(plain(analysis.parameters)))
@@ -124,70 +126,16 @@ def _write_state(
         if changed.rowcount:
             return
     db.execute(
-        f"INSERT OR REPLACE INTO atoms ({', '.join(_STATE)}, time, image_id, model_id, parameters,"
-        f" candidates, support) VALUES ({', '.join('?' * (len(_STATE) + 6))})",
+        f"INSERT OR REPLACE INTO atoms ({', '.join(STATE)}, time, image_id, model_id, parameters,"
+        f" candidates, support) VALUES ({', '.join('?' * (len(STATE) + 6))})",
         (
             *values, stamp, image_id,
             "" if analysis is None else analysis.model_id,
             "{}" if analysis is None else json.dumps(plain(analysis.parameters)),
-            None if analysis is None else _packed_table(analysis.candidates),
-            None if analysis is None else _packed_mask(analysis.support),
+            None if analysis is None else pack_table(analysis.candidates),
+            None if analysis is None else pack_mask(analysis.support),
         ),
     )  # fmt: skip
-
-
-def read_atoms(
-    db: sqlite3.Connection, image_id: int, micrograph: Micrograph
-) -> tuple[ImageAtoms | None, int]:
-    """Read the atoms of an image.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image_id : int
-        Id of the image in the file.
-    micrograph : Micrograph
-        The image.
-
-    Returns
-    -------
-    atoms : ImageAtoms or None
-        None if atoms were neither detected nor marked.
-    next_id : int
-        An id that no atom of the image ever had.
-    """
-    row = db.execute(
-        f"SELECT {', '.join(_STATE)}, model_id, parameters, candidates, support FROM atoms "
-        "WHERE image_id = ?",
-        (image_id,),
-    ).fetchone()
-    log = db.execute("SELECT max(atom_id) FROM marks WHERE image_id = ?", (image_id,)).fetchone()[0]
-    next_id = (log or 0) + 1
-    marks = last_marks(db, image_id)
-    if row is None:
-        if not marks or micrograph.pixel_size_nm is None:
-            return None, next_id
-        return ImageAtoms(micrograph.name, micrograph.pixel_size_nm, marks=marks), next_id
-    size, threshold, recall, distance, added, removed, first_free, model_id, *rest = row
-    parameters, candidates, support = rest
-    analysis = None
-    if candidates is not None:
-        analysis = AtomAnalysis(
-            micrograph,
-            conform(pd.read_parquet(io.BytesIO(candidates))),
-            threshold,
-            _unpacked_mask(support),
-            size,
-            model_id,
-            recall,
-            distance,
-            json.loads(parameters),
-        )
-    atoms = ImageAtoms(
-        micrograph.name, size, analysis, marks, _corners(added), _corners(removed), distance
-    )
-    return atoms, max(next_id, first_free)
 
 
 def last_marks(
@@ -224,13 +172,20 @@ def last_marks(
         if what == WITHDRAWN:
             found.pop(atom_id, None)
             continue
-        found[atom_id] = Mark(y_px, x_px, what == ATOM, bool(uncertain), frame, *measured)
+        numbers = [n if n is None else as_number(n) for n in (y_px, x_px, *measured)]
+        y, x = numbers[:2]
+        if y is None or x is None or not (isinstance(atom_id, int) and isinstance(frame, int)):
+            continue  # damaged; it stays in the log
+        found[atom_id] = Mark(y, x, what == ATOM, bool(uncertain), frame, *numbers[2:])
     return found
 
 
 def log_of_marks(db: sqlite3.Connection, names: Mapping[str, int]) -> pd.DataFrame:
     """Return the whole log of marks, oldest first, with the names of images."""
     log = pd.read_sql_query("SELECT * FROM marks ORDER BY mark_id", db)
+    log = coerce_numbers(log, ("atom_id", "frame"), whole=True)
+    log = coerce_numbers(log, ("y_px", "x_px", "y_nm", "x_nm", *_MEASURED))
+    log = coerce_texts(log, ("time", "annotator", "what"))
     image = {image_id: name for name, image_id in names.items()}
     log.insert(0, "image", log.pop("image_id").map(image).astype(object))
     log["merged"] = log.pop("source").notna()
@@ -321,9 +276,11 @@ def take_in(
 def free_id(db: sqlite3.Connection, image_id: int) -> int:
     """Return the first id that no atom of an image ever had."""
     last = db.execute(
-        "SELECT max((SELECT coalesce(max(atom_id), 0) FROM marks WHERE image_id = :i), "
-        "(SELECT coalesce(max(next_id), 1) - 1 FROM atoms WHERE image_id = :i))",
-        {"i": image_id},
+        "SELECT max((SELECT coalesce(max(atom_id), 0) FROM marks WHERE image_id = :i AND "
+        "typeof(atom_id) = 'integer' AND atom_id < :max), "
+        "(SELECT coalesce(max(next_id), 1) - 1 FROM atoms WHERE image_id = :i AND "
+        "typeof(next_id) = 'integer' AND next_id < :max))",
+        {"i": image_id, "max": MAX_NUMBER},
     ).fetchone()[0]
     return int(last) + 1
 
@@ -420,29 +377,3 @@ def mark_as_viewed(
         "INSERT OR IGNORE INTO looked (image_id, annotator, time) VALUES (?, ?, ?)",
         [(i, annotator, now()) for i in image_ids],
     )
-
-
-def _polygons(polygons: Iterable[np.ndarray]) -> str:
-    return json.dumps([np.asarray(p).tolist() for p in polygons])
-
-
-def _corners(text: str) -> tuple[np.ndarray, ...]:
-    return tuple(np.asarray(p, float) for p in json.loads(text))
-
-
-def _packed_table(table: pd.DataFrame) -> bytes:
-    stream = io.BytesIO()
-    table.to_parquet(stream, index=False, compression="zstd")
-    return stream.getvalue()
-
-
-def _packed_mask(mask: np.ndarray) -> bytes:
-    shape = ",".join(map(str, mask.shape)).encode() + b";"
-    return shape + zlib.compress(np.packbits(np.asarray(mask, bool)).tobytes(), 1)
-
-
-def _unpacked_mask(packed: bytes) -> np.ndarray:
-    head, _, bits = packed.partition(b";")
-    shape = tuple(map(int, head.split(b",")))
-    flat = np.unpackbits(np.frombuffer(zlib.decompress(bits), np.uint8), count=int(np.prod(shape)))
-    return flat.astype(bool).reshape(shape)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..core.errors import AtomicityError
 from ..models.analysis import Analysis
 from .cached_arrays import NetworkArrays, arrays_of, picture_rows, same_pictures
 from .rows import write_predictions
@@ -101,6 +102,8 @@ class BackgroundWriter:
                         write_predictions(db, job.image_id, job.analysis, job.cluster_ids)
                 else:
                     self._write_arrays(job)
+            except AtomicityError as error:  # the window says it too
+                logger.warning("arrays or predictions were not written: %s", error)
             except Exception:  # all of it can be computed again: the thread must continue
                 logger.exception("arrays or predictions could not be written")
             finally:

@@ -14,6 +14,8 @@ import numpy as np
 from ..models.analysis import Analysis
 
 Arrays = dict[str, np.ndarray]
+# More would be no patch of a cluster: one row decides how much memory all rows take.
+_MAX_CHANNELS, _MAX_PX, _MAX_EMBEDDING_BYTES = 4, 256, 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,11 @@ def read_pictures(
     ids : sequence of int
         Clusters, in the order of the result.
 
+    Raises
+    ------
+    ValueError, TypeError, AttributeError
+        If they are damaged.
+
     Returns
     -------
     patches, class_maps : dict of str to ndarray of shape (n, h, w)
@@ -97,6 +104,8 @@ def read_pictures(
     known = [i for i in ids if i in rows]
     if not known:
         return {}, {}, none
+    for i in known:
+        _check_picture(*rows[i])
     channels, patch_px, map_px = rows[known[-1]][:3]
     names = channels.split("|")
     patches = np.full((len(ids), len(names), patch_px, patch_px), np.nan, np.float32)
@@ -114,6 +123,24 @@ def read_pictures(
         {name: np.ascontiguousarray(maps[:, c]) for c, name in enumerate(names)},
         embedding,
     )
+
+
+def _check_picture(
+    channels: str, patch_px: int, map_px: int, patches: bytes, maps: bytes, embedding: bytes
+) -> None:
+    """Raise `ValueError` if the arrays of a cluster do not have the sizes that are stored."""
+    n = len(channels.split("|"))
+    fits = (
+        n <= _MAX_CHANNELS
+        and 0 < patch_px <= _MAX_PX
+        and 0 <= map_px <= _MAX_PX
+        and len(patches) == 2 * n * patch_px**2
+        and len(maps) == 2 * n * map_px**2
+        and len(embedding) % 4 == 0
+        and len(embedding) <= _MAX_EMBEDDING_BYTES
+    )
+    if not fits:
+        raise ValueError("patches or class maps have another size than stored")
 
 
 def picture_rows(job: NetworkArrays, rows: range) -> Iterator[tuple]:

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,9 @@ from filelock import FileLock, Timeout
 
 from ..core.errors import AtomicityError, ReadError
 from ..io.files import regular_file
-from .schema import APPLICATION_ID, READABLE_SCHEMA, SCHEMA, upgrade
+from .file_identity import FileIdentity
+from .schema import READABLE_SCHEMA, SCHEMA, upgrade
+from .schema_check import check_schema, harden
 
 SUFFIX = ".atomicity"
 # Seconds that closing waits for a thread that reads, before the query is interrupted.
@@ -27,6 +30,8 @@ _BUSY_TIMEOUT_S = 10.0
 _WINDOW_CHECKPOINT_PAGES = 16_000
 # The window must not freeze while another program locks the file: it tries again later.
 _BUSY_TIMEOUT_IN_WINDOW_S = 0.3
+# Bytes that are no UTF-8 become a sign for that; Python would not read the whole row.
+_TEXT = partial(str, encoding="utf-8", errors="replace")
 
 
 def _check_files(path: Path) -> None:
@@ -98,16 +103,16 @@ class ProjectConnection:
         self._local = threading.local()
         self._connections: list[tuple[sqlite3.Connection, threading.RLock]] = []
         self._guard = threading.Lock()
+        self._identity: FileIdentity | None = None
         self.closed = False
         _check_files(path)
-        is_new = not path.exists()
-        if is_new and read_only:
+        if read_only and not path.exists():
             raise ReadError("the project file does not exist", path)
         self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
         self.read_only = read_only or not self._acquire_lock()
         try:
-            self._check_header(is_new)
-            self._upgrade(is_new)
+            self._upgrade(self._check_content())
+            self._identity = FileIdentity(path)
         except BaseException:
             self.close()
             raise
@@ -134,37 +139,45 @@ class ProjectConnection:
             Path(f"{self.path}.window").write_text(_describe_holder(), "utf-8")
         return True
 
-    def _check_header(self, is_new: bool) -> None:
-        """Raise `ReadError` if the file is not a project."""
-        if is_new:
-            return
+    def _check_content(self) -> int:
+        """Return the schema of the file, 0 if it is new; the file is not changed.
+
+        Raises
+        ------
+        ReadError
+            If it is not a project, or holds what a project does not.
+        """
+        if not self.path.exists():
+            return 0
+        if not self.path.is_file():  # a folder, or a device or pipe, which would never be read
+            raise ReadError("this is no project file", self.path)
         try:
             with self.path.open("rb") as file:
                 start = file.read(16)
         except OSError as error:
             raise ReadError(f"could not be read ({error.strerror or error})", self.path) from error
-        if start and start != b"SQLite format 3\x00":
+        if not start:
+            return 0
+        if start != b"SQLite format 3\x00":
             raise ReadError("this is no project file", self.path)
-        with self.reading() as db:
-            mark = db.execute("PRAGMA application_id").fetchone()[0]
-            has_tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if has_tables and mark != APPLICATION_ID:
-            raise ReadError("this is a database, but no project of napari-atomicity", self.path)
+        # Without a log the file is read alone: SQLite would leave an empty log.
+        logs = [end for end in ("-wal", "-journal") if Path(f"{self.path}{end}").exists()]
+        address = f"{self.path.as_uri()}?mode=ro{'' if logs else '&immutable=1'}"
+        try:
+            db = sqlite3.connect(address, uri=True)
+            with contextlib.closing(db):
+                harden(db)
+                return check_schema(db, self.path)
+        except sqlite3.Error as error:
+            raise self._database_error(error) from error
 
-    def _upgrade(self, is_new: bool) -> None:
+    def _upgrade(self, version: int) -> None:
         """Bring the tables of an older file to the current schema, after a backup."""
-        with self.reading() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA:
-            raise ReadError(
-                f"this project was made by a newer version of napari-atomicity (schema {version}; "
-                f"this version supports up to {SCHEMA})",
-                self.path,
-                "Install the newer version; nothing was changed",
-            )
         if version == SCHEMA:
+            with self.reading() as db:  # opens the file
+                db.execute("SELECT count(*) FROM sqlite_master")
             return
-        if not is_new and self.read_only:
+        if self.read_only:
             if version >= READABLE_SCHEMA:
                 return
             raise ReadError(
@@ -172,7 +185,7 @@ class ProjectConnection:
                 self.path,
                 "Close the other window, so that the project can be upgraded",
             )
-        if not is_new:
+        if version:
             self.backup = self._back_up(version)
         with self.writing() as db:
             upgrade(db, version)
@@ -187,8 +200,14 @@ class ProjectConnection:
 
     # ---- connections
     def connect(self) -> sqlite3.Connection:
-        """Return the connection of the calling thread."""
+        """Return the connection of the calling thread, for writing."""
+        self.check_place()
         return self._connected()[0]
+
+    def check_place(self) -> None:
+        """Raise `AtomicityError` if the path does not lead to the open file any more."""
+        if self._identity is not None and not self.read_only:
+            self._identity.check()
 
     def _connected(self) -> tuple[sqlite3.Connection, threading.RLock]:
         """Return the connection of the calling thread and the lock that protects its use."""
@@ -198,6 +217,10 @@ class ProjectConnection:
             return known
         if self.closed:
             raise self._closed_error()
+        try:
+            self.check_place()
+        except AtomicityError:  # a new connection would open another file
+            return self._connections[0]
         address = self.path.as_uri() + (f"?mode=ro{self._immutable}" if self.read_only else "")
         in_window = threading.current_thread() is threading.main_thread()
         try:
@@ -208,6 +231,8 @@ class ProjectConnection:
                 isolation_level=None,
                 check_same_thread=False,
             )
+            harden(db)
+            db.text_factory = _TEXT
             if not self.read_only:
                 db.execute("PRAGMA journal_mode = WAL")
                 # Sync to the disk, not only to the system: a correction survives a power cut.
@@ -284,6 +309,7 @@ class ProjectConnection:
                 db.execute("BEGIN IMMEDIATE")
                 try:
                     yield db
+                    self.check_place()  # what is written into a deleted file is lost
                 except BaseException:
                     if db.in_transaction:
                         db.execute("ROLLBACK")

@@ -78,6 +78,8 @@ class ProjectContents:
         Atoms of the image.
     next_atom_id : int
         The id that the next new atom gets.
+    damage : str
+        Why a part could not be read; "" if all could.
     """
 
     micrograph: Micrograph
@@ -86,6 +88,7 @@ class ProjectContents:
     columns: Columns | None = None
     atoms: ImageAtoms | None = None
     next_atom_id: int = 1
+    damage: str = ""
 
 
 @dataclass(frozen=True, eq=False)

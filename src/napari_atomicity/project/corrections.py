@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..models.analysis import Analysis
 from ..statistics.agreement import drop_replaced
+from .damage import as_text, coerce_numbers, coerce_texts
 from .edit_kind import EditKind, RecordableEdit
 from .label_rules import settle
 from .rows import (
@@ -100,27 +101,54 @@ def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analy
     return by_model and same_clusters(before, after)
 
 
-def read_corrections(db: sqlite3.Connection) -> pd.DataFrame:
-    """Return the log of corrections; see `Project.corrections`."""
+def read_corrections(db: sqlite3.Connection, images: Mapping[str, int]) -> pd.DataFrame:
+    """Return the log of corrections; see `Project.corrections`.
+
+    Every entry is returned, also those of images that are damaged or missing. Ids that are no
+    numbers become -1, positions NaN.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    images : mapping of str to int
+        Name of each image and its id in the file.
+    """
     found = pd.read_sql_query(
-        "SELECT time, annotator, i.name AS image, cluster_id, frame, y_nm, x_nm, what, "
-        "label, label_predicted, c.model_id, blind, source IS NOT NULL AS merged, "
+        "SELECT time, annotator, image_id AS image, cluster_id, frame, y_nm, x_nm, what, "
+        "label, label_predicted, model_id, blind, source IS NOT NULL AS merged, "
         "undoes IS NOT NULL AS undo "
-        "FROM corrections c JOIN images i USING (image_id) ORDER BY correction_id",
+        "FROM corrections ORDER BY correction_id",
         db,
     )
+    names = {image_id: name for name, image_id in images.items()}
+    found["image"] = [names.get(i, f"image {as_text(i)}") for i in found["image"].tolist()]
+    found["image"] = found["image"].astype(object)
+    found = coerce_numbers(found, ("cluster_id", "frame"), whole=True)
+    found = coerce_numbers(found, ("y_nm", "x_nm"))
+    texts = ("time", "annotator", "what", "label", "label_predicted", "model_id")
+    found = coerce_texts(found, texts)
     return found.astype({"blind": bool, "merged": bool, "undo": bool})
 
 
-def read_labels(db: sqlite3.Connection, images: Iterable[str]) -> dict[str, dict[int, str]]:
-    """Return the label that counts of each labelled cluster: image → cluster_id → label."""
+def read_labels(db: sqlite3.Connection, images: Mapping[str, int]) -> dict[str, dict[int, str]]:
+    """Return the label that counts of each labelled cluster: image → cluster_id → label.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    images : mapping of str to int
+        Name of each image and its id in the file.
+    """
     rows = db.execute(
-        "SELECT i.name, c.cluster_id, c.label_corrected FROM clusters c "
-        "JOIN images i USING (image_id) WHERE c.label_corrected != ''"
+        "SELECT image_id, cluster_id, label_corrected FROM clusters WHERE label_corrected != ''"
     ).fetchall()
+    names = {image_id: name for name, image_id in images.items()}
     found: dict[str, dict[int, str]] = {image: {} for image in images}
-    for image, cluster_id, label in rows:
-        found[image][cluster_id] = label
+    for image_id, cluster_id, label in rows:
+        if image_id in names and isinstance(cluster_id, int):
+            found[names[image_id]][cluster_id] = as_text(label)
     return found
 
 
@@ -137,22 +165,45 @@ def blind_labels(
     return labels, {str(image): frozenset(ids.tolist()) for image, ids in removed}
 
 
-def corrections_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
-    """Return the log by an address that an entry keeps in every project it is merged into."""
+def corrections_by_source(
+    db: sqlite3.Connection, images: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
+    """Return the log by an address that an entry keeps in every project it is merged into.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    images : mapping of str to int
+        Name of each image and its id in the file.
+    """
     own = db.execute("SELECT uuid FROM identity").fetchone()[0]
     cursor = db.execute(
-        "SELECT correction_id, source, time, annotator, i.name AS image, cluster_id, "
-        "frame, y_nm, x_nm, what, label, label_predicted, c.model_id AS model_id, blind, "
-        "undoes "
-        "FROM corrections c JOIN images i USING (image_id) ORDER BY correction_id"
+        "SELECT correction_id, source, time, annotator, image_id AS image, cluster_id, "
+        "frame, y_nm, x_nm, what, label, label_predicted, model_id, blind, undoes "
+        "FROM corrections ORDER BY correction_id"
     )
-    names = [column[0] for column in cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    columns = [column[0] for column in cursor.description]
+    rows = [dict(zip(columns, row, strict=True)) for row in cursor]
+    names = {image_id: name for name, image_id in images.items()}
+    rows = [
+        {**row, "image": names[row["image"]]}
+        for row in rows
+        if row["image"] in names and _is_entry(row)
+    ]
     # Copies of a project share its uuid, and continue with the same number.
     return {
         row["source"] or f"{own}/{row['correction_id']}/{row['time']}/{row['annotator']}": row
         for row in rows
     }
+
+
+def _is_entry(row: dict[str, Any]) -> bool:
+    """Return whether the values of an entry have their types."""
+    return all(isinstance(row[n], int) for n in ("cluster_id", "frame")) and all(
+        isinstance(row[n], str)
+        for n in ("time", "annotator", "what", "label", "label_predicted", "model_id")
+    )
 
 
 def manual_edits(
@@ -185,6 +236,9 @@ def manual_edits(
         db,
         params=(image, image_id, ADD, REMOVE, image_id),
     )
+    log = coerce_numbers(log, ("cluster_id", "frame"), whole=True)
+    log = coerce_numbers(log, ("y_nm", "x_nm"))
+    log = log[(log["cluster_id"] >= 0) & log["y_nm"].notna() & log["x_nm"].notna()]
     if not len(log):
         return frozenset(), log[["frame", "y_nm", "x_nm"]]
     first = log.drop_duplicates("cluster_id", keep="first").set_index("cluster_id")["what"]

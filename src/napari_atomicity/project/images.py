@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..core.acquisition_session import SessionEntry
 from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
-from ..io.files import plain
 from ..io.images import find_images, resolved, sha256_of, unique_names, valid_text
+from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import now
+from ..models.analysis import Analysis
 from .connection import ProjectConnection
 from .contents import ProjectImage
+from .damage import as_number, as_shape, as_text, is_path, valid_names
+from .image_metadata import exists, stat_of, write_metadata
 from .session_records import read_entries, write_entry
+
+logger = logging.getLogger(__name__)
+
+_DAMAGED_PATH = "damaged path"
+"""Shown instead of a path that can't be one."""
+_LAST_POSITION = "coalesce(max(CAST(position AS INTEGER)), 0)"
 
 
 class ImageIndex:
@@ -31,16 +42,67 @@ class ImageIndex:
     ----------
     ids : dict of str to int
         Name of each image, in order, and its id in the file.
+    damaged : dict of str to dict
+        Name of each image of which a part could not be read → part ("analysis" or "atoms") and
+        the reason.
     """
 
     def __init__(self, file: ProjectConnection) -> None:
         self._file = file
         self._paths: dict[str, Path] = {}
+        self.damaged: dict[str, dict[str, str]] = {}
         self.ids = self._read_ids()
 
     def _read_ids(self) -> dict[str, int]:
         with self._file.reading() as db:
-            return dict(db.execute("SELECT name, image_id FROM images ORDER BY position"))
+            return valid_names(db.execute("SELECT image_id, name FROM images ORDER BY position"))
+
+    def set_damage(self, image: str, part: str, reason: str) -> None:
+        """Note that a part of what is stored of an image could not be read.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        part : str
+            "analysis" or "atoms".
+        reason : str
+            Why; "" if it could be read.
+        """
+        known = self.damaged.get(image, {})
+        if reason and known.get(part) != reason:
+            logger.warning("%s: %s", image, reason)
+        parts = {**known, part: reason} if reason else {p: r for p, r in known.items() if p != part}
+        self.damaged.pop(image, None)
+        if parts:
+            self.damaged[image] = parts
+
+    def damage_of(self, image: str) -> str:
+        """Return why parts of an image could not be read; "" if all could."""
+        reasons = self.damaged.get(image)
+        advice = {"analysis": "Analyse the image again", "atoms": "Detect the atoms again"}
+        return "" if not reasons else " ".join(f"{r}. {advice[p]}." for p, r in reasons.items())
+
+    def repair(self, db: sqlite3.Connection, analysis: Analysis) -> None:
+        """Replace what is damaged of an image, before a new analysis of it is written.
+
+        Parameters
+        ----------
+        db : sqlite3.Connection
+            In a transaction of the caller.
+        analysis : Analysis
+            The new analysis of the image.
+        """
+        micrograph = analysis.micrograph
+        image_id = self.ids[micrograph.name]
+        model = analysis.parameters.get("model") or {}
+        if isinstance(micrograph, LazyMicrograph):
+            micrograph = micrograph.with_file_metadata()
+        write_metadata(db, image_id, micrograph)
+        # Both are written again with the analysis.
+        db.execute("DELETE FROM models WHERE model_id = ?", (model.get("model_id"),))
+        db.execute("DELETE FROM pictures WHERE image_id = ?", (image_id,))
+        db.execute("UPDATE images SET name = ? WHERE image_id = ?", (micrograph.name, image_id))
 
     # ---- new images
     def add_paths(self, paths: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -54,7 +116,7 @@ class ImageIndex:
             return []
         names = self._free_names(new)
         with self._file.writing() as db:
-            start = db.execute("SELECT coalesce(max(position), 0) FROM images").fetchone()[0]
+            start = db.execute(f"SELECT {_LAST_POSITION} FROM images").fetchone()[0]
             db.executemany(
                 "INSERT INTO images (name, path, relative_path, position, added) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -73,11 +135,11 @@ class ImageIndex:
             rows = known.fetchall()
         hashes: dict[int, set[str]] = {}
         for size, digest, path, relative in rows:
-            if digest and self.path_of(path, relative).exists():  # else it may have been moved
+            if digest and exists(self.path_of(path, relative)):  # else it may have been moved
                 hashes.setdefault(size, set()).add(digest)
         return [
             path for path in find_images(list(paths))
-            if (stat := _stat(path)) is None
+            if (stat := stat_of(path)) is None
             or stat[0] not in hashes
             or _hash_of(path) not in hashes[stat[0]]
         ]  # fmt: skip
@@ -100,9 +162,11 @@ class ImageIndex:
         if micrograph.path is None:
             return False
         path = Path(micrograph.path).absolute()
+        if not is_path(micrograph.name):
+            raise AtomicityError("this name of an image is too long", advice="Rename it")
         if micrograph.name not in self.ids:
             with self._file.writing() as db:
-                position = db.execute("SELECT coalesce(max(position), 0) + 1 FROM images")
+                position = db.execute(f"SELECT {_LAST_POSITION} + 1 FROM images")
                 db.execute(
                     "INSERT INTO images (name, path, relative_path, position, added) "
                     "VALUES (?, ?, ?, ?, ?)",
@@ -130,22 +194,8 @@ class ImageIndex:
         keep_pixel_size : bool, optional
             Keep a stored pixel size: a person may have set it.
         """
-        shape = (micrograph.n_frames, *micrograph.shape_px)
-        stat = None if micrograph.path is None else _stat(micrograph.path)
         with self._file.writing() as db:
-            db.execute(
-                "UPDATE images SET sha256 = coalesce(?, sha256), frames = ?, height = ?, "
-                "width = ?, is_stack = ?, size_bytes = ?, modified = ?, pixel_size_nm = "
-                "CASE WHEN ? THEN coalesce(pixel_size_nm, ?) ELSE ? END, "
-                "metadata = ?, thumbnail = CASE WHEN ? THEN ? ELSE thumbnail END, "
-                "recorded = ?, error = '' WHERE image_id = ?",
-                (
-                    micrograph.sha256, *shape, micrograph.is_stack, *(stat or (None, None)),
-                    keep_pixel_size, micrograph.pixel_size_nm, micrograph.pixel_size_nm,
-                    json.dumps(plain(dict(micrograph.metadata))),
-                    bool(thumbnail), thumbnail, _recorded(micrograph), self.ids[micrograph.name],
-                ),
-            )  # fmt: skip
+            write_metadata(db, self.ids[micrograph.name], micrograph, thumbnail, keep_pixel_size)
 
     def set_error(self, image: str, error: str) -> None:
         """Store why an image could not be read or analysed.
@@ -158,7 +208,7 @@ class ImageIndex:
             Message.
         """
         with self._file.writing() as db:
-            db.execute("UPDATE images SET error = ? WHERE name = ?", (error, image))
+            db.execute("UPDATE images SET error = ? WHERE image_id = ?", (error, self.ids[image]))
 
     def set_pixel_size(self, image: str, pixel_size_nm: float) -> None:
         """Store the pixel size of an image that a person entered.
@@ -171,12 +221,16 @@ class ImageIndex:
             Pixel size in nm.
         """
         with self._file.writing() as db:
-            db.execute("UPDATE images SET pixel_size_nm = ? WHERE name = ?", (pixel_size_nm, image))
+            db.execute(
+                "UPDATE images SET pixel_size_nm = ? WHERE image_id = ?",
+                (pixel_size_nm, self.ids[image]),
+            )
 
     def session_entries(self) -> dict[str, SessionEntry]:
         """Return what people entered of the acquisition sessions of images, by name."""
         with self._file.reading() as db:
-            return read_entries(db)
+            entries = read_entries(db)
+        return {name: entries[i] for name, i in self.ids.items() if i in entries}
 
     def set_session(self, image: str, entry: SessionEntry, annotator: str) -> None:
         """Store what a person entered of the acquisition session of an image.
@@ -197,7 +251,7 @@ class ImageIndex:
         """Return all images, in order; without `counts`, clusters are not counted."""
         with self._file.reading() as db:
             rows = db.execute(
-                "SELECT image_id, name, path, relative_path, sha256, frames, height, width, "
+                "SELECT image_id, path, relative_path, sha256, frames, height, width, "
                 "is_stack, pixel_size_nm, analysed, error, model_id, thumbnail, recorded "
                 "FROM images ORDER BY position"
             ).fetchall()
@@ -211,26 +265,36 @@ class ImageIndex:
         labelled: dict[int, dict[str, int]] = {}
         reviewed: dict[int, int] = {}
         for image_id, label, n, n_corrected in labels:
-            labelled.setdefault(image_id, {})[label] = n
+            labelled.setdefault(image_id, {})[as_text(label)] = n
             reviewed[image_id] = reviewed.get(image_id, 0) + n_corrected
+        names = {image_id: name for name, image_id in self.ids.items()}
         return [
-            ProjectImage(
-                row[1],
-                self.path_of(row[2], row[3]),
-                row[4],
-                None if row[6] is None else ((row[5],) if row[8] else ()) + (row[6], row[7]),
-                row[9],
-                "failed" if row[11] else "analysed" if row[10] else "new",
-                row[11],
-                sum(labelled.get(row[0], {}).values()),
-                reviewed.get(row[0], 0),
-                labelled.get(row[0], {}),
-                row[12],
-                row[13] or b"",
-                row[14],
-            )
+            self._image(names[row[0]], row, labelled.get(row[0], {}), reviewed.get(row[0], 0))
             for row in rows
+            if row[0] in names
         ]
+
+    def _image(
+        self, name: str, row: tuple[Any, ...], counts: dict[str, int], n_reviewed: int
+    ) -> ProjectImage:
+        """Describe an image by its row of the table of images; values may be damaged."""
+        _, path, relative, digest, *sizes, pixel_size, analysed, stored, model_id = row[:12]
+        error = as_text(stored) or self.damage_of(name)
+        return ProjectImage(
+            name,
+            self.path_of(path, relative),
+            None if digest is None else as_text(digest),
+            as_shape(*sizes),
+            as_number(pixel_size),
+            "failed" if error else "analysed" if analysed else "new",
+            error,
+            sum(counts.values()),
+            n_reviewed,
+            counts,
+            None if model_id is None else as_text(model_id),
+            row[12] if isinstance(row[12], bytes) else b"",
+            None if row[13] is None else as_text(row[13]),
+        )
 
     # ---- files
     def _relative(self, path: Path) -> str:
@@ -239,7 +303,7 @@ class ImageIndex:
         except ValueError:  # another drive
             return str(path)
 
-    def path_of(self, path: str, relative: str) -> Path:
+    def path_of(self, path: Any, relative: Any) -> Path:
         """Return where a file is: at its stored path, or moved together with the project.
 
         The disk is queried once for each file: hundreds of files on a network share take long.
@@ -256,12 +320,14 @@ class ImageIndex:
         Path
             The stored path if the file is at neither.
         """
+        path = path if is_path(path) else _DAMAGED_PATH
         known = self._paths.get(path)
         if known is None:
             known = Path(path)
-            if not known.exists():
-                moved = resolved(self._file.path.parent / relative)
-                known = moved if moved.exists() else known
+            if not exists(known):
+                below = relative if is_path(relative) else path
+                moved = resolved(self._file.path.parent / below)
+                known = moved if exists(moved) else known
             self._paths[path] = known
         return known
 
@@ -269,16 +335,17 @@ class ImageIndex:
         """Return the name of the image whose file this is; `ReadError` if there is none."""
         wanted = resolved(Path(path))
         with self._file.reading() as db:
-            rows = db.execute("SELECT name, path, relative_path FROM images").fetchall()
-        for name, known, relative in rows:
+            rows = db.execute("SELECT image_id, path, relative_path FROM images").fetchall()
+        names = {image_id: name for name, image_id in self.ids.items()}
+        for image_id, known, relative in rows:
             if resolved(self.path_of(known, relative)) == wanted:
-                return str(name)
+                return names[image_id]
         raise ReadError("the project has no such image", wanted)
 
     def missing(self) -> list[ProjectImage]:
         """Return the images whose files are not where they were."""
         self._paths.clear()
-        return [image for image in self.images() if not image.path.exists()]
+        return [image for image in self.images() if not exists(image.path)]
 
     def find_moved(
         self,
@@ -316,7 +383,7 @@ class ImageIndex:
         for i, path in enumerate(candidates):
             check(stop)
             report(progress, i, len(candidates), f"Looking at {path.name}")
-            stat = _stat(path)
+            stat = stat_of(path)
             if not wanted or stat is None or stat[0] not in sizes:
                 continue
             same = wanted.get(_hash_of(path), [])
@@ -347,7 +414,9 @@ class ImageIndex:
         """
         path = Path(path).absolute()
         with self._file.reading() as db:
-            known = db.execute("SELECT sha256 FROM images WHERE name = ?", (image,)).fetchone()
+            known = db.execute(
+                "SELECT sha256 FROM images WHERE image_id = ?", (self.ids[image],)
+            ).fetchone()
         if known is not None and known[0] and _hash_of(path) != known[0]:
             raise AtomicityError(
                 f"this is another image than the {image} that was analysed",
@@ -356,8 +425,8 @@ class ImageIndex:
             )
         with self._file.writing() as db:
             db.execute(
-                "UPDATE images SET path = ?, relative_path = ?, error = '' WHERE name = ?",
-                (str(path), self._relative(path), image),
+                "UPDATE images SET path = ?, relative_path = ?, error = '' WHERE image_id = ?",
+                (str(path), self._relative(path), self.ids[image]),
             )
 
 
@@ -367,16 +436,3 @@ def _hash_of(path: Path) -> str:
         return sha256_of(path)
     except OSError as error:
         raise ReadError(f"could not be read ({error.strerror or error})", path) from error
-
-
-def _stat(path: Path) -> tuple[int, float] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime
-
-
-def _recorded(micrograph: Micrograph) -> str | None:
-    value = micrograph.metadata.get("recorded")
-    return None if value is None else str(value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from .damage import as_text
+
 
 def settle(
     db: sqlite3.Connection, image_id: int, cluster_id: int
@@ -44,6 +46,32 @@ def settle(
     name = db.execute("SELECT name FROM images WHERE image_id = ?", (image_id,)).fetchone()[0]
     predicted = next((row[4] for row in reversed(log) if row[4]), "")
     return [(name, cluster_id, label, said, a, predicted) for a, said in others.items()]
+
+
+def labels_of_log(db: sqlite3.Connection, image_id: int) -> dict[int, str]:
+    """Return the label that counts of each cluster of an image, according to the log.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    image_id : int
+        Id of the image in the file.
+
+    Returns
+    -------
+    dict of int to str
+        By cluster id; "" where a label was taken back.
+    """
+    said: dict[int, list[tuple[str, bool, bool]]] = {}
+    for cluster_id, label, blind, source in db.execute(
+        "SELECT cluster_id, label, blind, source FROM corrections c WHERE image_id = ? AND "
+        "what = 'label' AND undoes IS NULL AND NOT EXISTS (SELECT 1 FROM corrections u WHERE "
+        "u.undoes = c.correction_id) ORDER BY correction_id",
+        (image_id,),
+    ):
+        said.setdefault(cluster_id, []).append((as_text(label), bool(blind), bool(source)))
+    return {cluster_id: label_that_counts(labels) for cluster_id, labels in said.items()}
 
 
 def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:

@@ -33,6 +33,7 @@ class _Other:
 
 def merge(
     db: sqlite3.Connection,
+    ids: Mapping[str, int],
     other_db: sqlite3.Connection,
     other_ids: Mapping[str, int],
     other_images: Sequence[ProjectImage],
@@ -43,6 +44,8 @@ def merge(
     ----------
     db : sqlite3.Connection
         This project, in a transaction of the caller.
+    ids : mapping of str to int
+        Name of each image of this project and its id.
     other_db : sqlite3.Connection
         The other project.
     other_ids : mapping of str to int
@@ -57,16 +60,17 @@ def merge(
     """
     other = _Other(other_db, other_ids, other_images)
     # A copy contains the corrections that were made here before it was copied.
-    known = corrections_by_source(db).keys()
-    new_rows = {k: row for k, row in corrections_by_source(other_db).items() if k not in known}
-    same = _same_images(db, other)
+    known = corrections_by_source(db, ids).keys()
+    theirs = corrections_by_source(other_db, other_ids)
+    new_rows = {k: row for k, row in theirs.items() if k not in known}
+    same = _same_images(db, other, ids)
     n_new, changed, unmatched = _insert_corrections(db, other, new_rows, same)
     disagreements = []
     for image_id, cluster_id in changed:
         disagreements += settle(db, image_id, cluster_id)
-    ids = {other_ids[name]: image_id for name, image_id in same.items()}
-    n_marks, n_marks_lost, mark_annotators = merge_marks(db, other_db, ids)
-    merge_entries(db, other_db, ids)
+    by_id = {other_ids[name]: image_id for name, image_id in same.items()}
+    n_marks, n_marks_lost, mark_annotators = merge_marks(db, other_db, by_id)
+    merge_entries(db, other_db, by_id)
     columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
     lost = [
         (r["image"], r["cluster_id"], r["label"], r["annotator"], why)
@@ -132,11 +136,12 @@ def _insert_corrections(
     return n_new, list(changed), unmatched
 
 
-def _same_images(db: sqlite3.Connection, other: _Other) -> dict[str, int]:
+def _same_images(db: sqlite3.Connection, other: _Other, ids: Mapping[str, int]) -> dict[str, int]:
     """Return other name → own id of images with the same content."""
     ours: dict[str, dict[str, int]] = {}
-    for image_id, name, digest in db.execute("SELECT image_id, name, sha256 FROM images"):
-        if digest:
+    digests = dict(db.execute("SELECT image_id, sha256 FROM images"))
+    for name, image_id in ids.items():
+        if digest := digests.get(image_id):
             ours.setdefault(digest, {})[name] = image_id
     found = {}
     for image in other.images:

@@ -41,7 +41,16 @@ class ModelFiles:
     def names(self) -> dict[str, str]:
         """Return the name of each stored model, and when it was stored."""
         with self._file.reading() as db:
-            return dict(db.execute("SELECT name, time FROM model_files ORDER BY time"))
+            rows = db.execute("SELECT name, time FROM model_files ORDER BY time").fetchall()
+        return {name: str(time) for name, time in rows if isinstance(name, str)}
+
+    def size_bytes(self, name: str) -> int:
+        """Return the size of a stored model with its card, without reading it."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT length(content) + length(card) FROM model_files WHERE name = ?", (name,)
+            ).fetchone()
+        return int(found[0]) if found else 0
 
     def read(self, name: str) -> tuple[bytes, str]:
         """Return weights and card of a stored model.
@@ -49,7 +58,7 @@ class ModelFiles:
         Raises
         ------
         ReadError
-            If the project has no model of that name.
+            If the project has no model of that name, or it is damaged.
         """
         with self._file.reading() as db:
             row = db.execute(
@@ -57,4 +66,7 @@ class ModelFiles:
             ).fetchone()
         if row is None:
             raise ReadError(f"there is no model {name!r} in the project", self._file.path)
-        return row[0], row[1]
+        weights, card = row
+        if not (isinstance(weights, bytes) and isinstance(card, str)):
+            raise ReadError(f"the model {name!r} in the project is damaged", self._file.path)
+        return weights, card

@@ -109,6 +109,13 @@ def open_any(
         known = project.names
         notes = [*_notes(project), *_update_paths(project, folder, progress, stop)]
         stored = project.load_all(progress, stop)
+        damaged = [image for image, contents in stored.items() if contents.damage]
+        if damaged:
+            notes.append(
+                f"Damaged in the project file: {', '.join(damaged[:3])}"
+                f"{f' and {len(damaged) - 3} more' if len(damaged) > 3 else ''}. Analyse them "
+                "again: labels and marks are kept."
+            )
     except BaseException:
         project.close()
         raise

@@ -23,44 +23,23 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
-from ..core.table_cache import columns_of
 from ..models.analysis import Analysis
 from . import corrections, stored_records
 from .atom_records import AtomRecords
-from .atoms import read_atoms
 from .background_writer import BackgroundWriter
 from .connection import ProjectConnection
 from .contents import MergeReport, ProjectContents, ProjectImage
+from .damage import damage_as_error
 from .edit_kind import EditKind, RecordableEdit
 from .images import ImageIndex
 from .merging import merge
 from .model_files import ModelFiles
-from .read_rows import read_image, read_positions, with_probabilities
+from .read_contents import read_contents, read_labelled
+from .read_rows import read_positions, with_probabilities
+from .renamed import RENAMED
 
 # Projects that are being closed, by the thread that does it.
 _RETIRING: dict[Path, threading.Thread] = {}
-# Names of version 0.1, and where they are now.
-_RENAMED = {
-    "describe": "image_files.update_metadata",
-    "fail": "image_files.set_error",
-    "set_pixel_size": "image_files.set_pixel_size",
-    "name_at": "image_files.name_at",
-    "missing": "image_files.missing",
-    "find_moved": "image_files.find_moved",
-    "relocate": "image_files.relocate",
-    "add_model": "model_files.add",
-    "models": "model_files.names",
-    "model_file": "model_files.read",
-    "format_blind": "blind_labels",
-    "by_hand": "manual_edits",
-    "places": "positions",
-    "marks": "atoms.marks",
-    "blind_marks": "atoms.blind_marks",
-    "annotations": "atoms.annotations",
-    "take_in_marks": "atoms.add_marks",
-    "free_atom_ids": "atoms.free_ids",
-    "mark_as_viewed": "atoms.mark_as_viewed",
-}
 
 
 class Project:
@@ -119,9 +98,9 @@ class Project:
 
     def __getattr__(self, name: str) -> Any:
         """Forward names of version 0.1, with a `DeprecationWarning`."""
-        if name not in _RENAMED:
+        if name not in RENAMED:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        new = _RENAMED[name]
+        new = RENAMED[name]
         warnings.warn(f"Project.{name} is now Project.{new}", DeprecationWarning, stacklevel=2)
         found: Any = self
         for part in new.split("."):
@@ -132,6 +111,13 @@ class Project:
     def set_finish_first(self, finish: Callable[[], None]) -> None:
         """Set what is called before another write than those of the step under way."""
         self._file.finish_first = finish
+
+    def check_place(self) -> None:
+        """Raise `AtomicityError` if the file was moved, deleted or replaced while it was open.
+
+        Every write checks it before it returns. The project can still be read and copied.
+        """
+        self._file.check_place()
 
     def together(self) -> AbstractContextManager[None]:
         """Write all of a ``with`` block in one transaction, with one wait for the disk.
@@ -262,23 +248,36 @@ class Project:
             If it can't be written: the file is as it was before.
         """
         image_id, ids = self.image_files.ids[edit.image], edit.cluster_ids
-        if self._background is not None and corrections.is_of_model_only(edit, before, after):
+        repairs = edit.kind is EditKind.ANALYSIS and edit.image in self.image_files.damaged
+        model_only = not repairs and corrections.is_of_model_only(edit, before, after)
+        if self._background is not None and model_only:
             assert after is not None
+            self.check_place()
             self._background.submit(image_id, before, after, ids, with_predictions=True)
             return
         with self._file.writing() as db:
+            if repairs and after is not None:
+                self.image_files.repair(db, after)
             corrections.write_edit(db, image_id, edit, before, after, is_undo=is_undo, blind=blind)
+        if repairs:
+            self.image_files.set_damage(edit.image, "analysis", "")
         is_label = edit.kind is EditKind.LABEL
         if not (blind or is_label) and after is not None and self._background is not None:
             self._background.submit(image_id, before, after, ids, with_predictions=False)
 
     def load(self, image: str) -> ProjectContents:
-        """Read what the project holds of an image; its pixels are read when they are used."""
+        """Read what the project holds of an image; its pixels are read when they are used.
+
+        What is damaged is left out: `ProjectContents.damage` says why, and the image is marked as
+        failed in `images`. Nothing is changed in the file.
+        """
         with self._file.reading() as db:
-            micrograph, analysis, next_id = read_image(db, image, self.image_files.path_of)
-            atoms, next_atom_id = read_atoms(db, self.image_files.ids[image], micrograph)
-        columns = None if analysis is None else columns_of(analysis.table)
-        return ProjectContents(micrograph, analysis, next_id, columns, atoms, next_atom_id)
+            return read_contents(db, self.image_files, image)
+
+    def labelled_clusters(self, image: str) -> Analysis | None:
+        """Return clusters with positions and labels only if the analysis is damaged, else None."""
+        with self._file.reading() as db:
+            return read_labelled(db, self.image_files, image)
 
     def load_all(
         self, progress: Progress | None = None, stop: Stop | None = None
@@ -324,7 +323,7 @@ class Project:
         pandas.DataFrame
             A row for each cluster.
         """
-        with self._file.reading() as db:
+        with self._file.reading() as db, damage_as_error("the predictions"):
             found = pd.read_sql_query(
                 "SELECT * FROM predictions WHERE image_id = ? AND model_id = ?",
                 db,
@@ -345,7 +344,7 @@ class Project:
             (whether the annotator took the last statement back: the label is the one before).
         """
         with self._file.reading() as db:
-            return corrections.read_corrections(db)
+            return corrections.read_corrections(db, self.image_files.ids)
 
     def labels(self) -> dict[str, dict[int, str]]:
         """Return the label that counts of each labelled cluster: image → cluster_id → label."""
@@ -398,8 +397,11 @@ class Project:
             Project(path, read_only=True) as other,
             self._file.writing() as db,
             other._file.reading() as other_db,
+            damage_as_error("the other project or this one"),
         ):
-            return merge(db, other_db, other.image_files.ids, other.images(counts=False))
+            return merge(
+                db, self.image_files.ids, other_db, other.image_files.ids, other.images(False)
+            )
 
     # ---- settings, runs and models
     def setting(self, key: str, default: Any = None) -> Any:

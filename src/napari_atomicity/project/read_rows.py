@@ -12,9 +12,24 @@ import numpy as np
 import pandas as pd
 
 from ..core import cluster_table as tables
+from ..core.columns import TEXT
+from ..core.errors import CalibrationError, ReadError
+from ..core.micrograph import checked_pixel_size
 from ..io.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
+from ..statistics.ratio_notes import ImageLimits
 from .cached_arrays import read_pictures
+from .damage import (
+    MAX_NUMBER,
+    as_count,
+    as_number,
+    as_shape,
+    check_polygons,
+    damage_as_error,
+    holds_text,
+    is_path,
+    read_json,
+)
 from .rows import MEASURED, PREDICTED
 
 
@@ -28,9 +43,9 @@ def read_positions(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
 
 
 def read_image(
-    db: sqlite3.Connection, image: str, place: Callable[[str, str], Path]
-) -> tuple[LazyMicrograph, Analysis | None, int]:
-    """Read the micrograph and the analysis of an image.
+    db: sqlite3.Connection, image: str, image_id: int, place: Callable[[Any, Any], Path]
+) -> tuple[LazyMicrograph, Analysis | None, int, str]:
+    """Read the micrograph and the analysis of an image, as far as they are not damaged.
 
     Parameters
     ----------
@@ -38,6 +53,8 @@ def read_image(
         A connection to the project file.
     image : str
         Name of the image.
+    image_id : int
+        Id of the image in the file.
     place : callable
         ``place(path, relative_path)`` returns where a file is now.
 
@@ -46,31 +63,92 @@ def read_image(
     micrograph : LazyMicrograph
         Its pixels are read when they are used.
     analysis : Analysis or None
-        None if the image has not been analysed.
+        None if the image has not been analysed, or if the analysis is damaged.
     next_id : int
         The id that the next new cluster gets.
+    damage : str
+        Why a part could not be read; "" if all could.
     """
     row = db.execute(
-        "SELECT image_id, path, relative_path, sha256, frames, height, width, is_stack, "
-        "pixel_size_nm, analysed, metadata, parameters, scale, field_of_view_nm, regions, "
-        "next_id, seconds FROM images WHERE name = ?",
-        (image,),
+        "SELECT path, relative_path, sha256, frames, height, width, is_stack, pixel_size_nm, "
+        "metadata, analysed, name FROM images WHERE image_id = ?",
+        (image_id,),
     ).fetchone()
-    (image_id, path, relative, digest, frames, height, width, is_stack, size, analysed, metadata,
-     parameters, scale, field_of_view, regions, next_id, seconds) = row  # fmt: skip
+    path, relative, digest, *sizes, pixel_size, metadata, analysed, name = row
+    damage, analysis, known = [], None, {}
+    if name != image:
+        damage.append("the stored name of the image is damaged")
+    if not (is_path(path) and is_path(relative)):
+        damage.append("the stored path of the image is damaged")
+    try:
+        with damage_as_error("the stored metadata"):
+            known = read_json(metadata, dict)
+    except ReadError as error:
+        damage.append(error.what)
     micrograph = LazyMicrograph(
         place(path, relative),
-        None if height is None else ((frames,) if is_stack else ()) + (height, width),
-        size,
+        as_shape(*sizes),
+        _plausible_size(pixel_size),
         name=image,
-        sha256=digest,
-        metadata=json.loads(metadata),
+        sha256=digest if isinstance(digest, str) else None,
+        metadata=known,
     )
-    if not analysed:
-        return micrograph, None, next_id
-    table, outlines = _read_table(db, image_id, image)
+    try:
+        with damage_as_error("the description of the image"):
+            _check_image(micrograph, digest, sizes, pixel_size)
+        with damage_as_error("the stored analysis"):
+            if analysed:
+                analysis = _read_analysis(db, image_id, micrograph)
+    except ReadError as error:
+        damage.append(error.what)
+    return micrograph, analysis, _next_id(db, image_id), "; ".join(damage)
+
+
+def _plausible_size(pixel_size_nm: Any) -> float | None:
+    try:
+        return None if pixel_size_nm is None else checked_pixel_size(pixel_size_nm, "")
+    except (ValueError, TypeError, CalibrationError):
+        return None
+
+
+def _check_image(micrograph: LazyMicrograph, digest: Any, sizes: list[Any], size_nm: Any) -> None:
+    """Raise `ValueError` if a stored value is there and was not valid."""
+    if digest != micrograph.sha256:
+        raise ValueError("the hash is no text")
+    if sizes[1] is not None and as_shape(*sizes) is None:
+        raise ValueError("the size of the image is no number of pixels")
+    if size_nm is not None and micrograph.pixel_size_nm is None:
+        raise ValueError("the pixel size is no length")
+
+
+def _next_id(db: sqlite3.Connection, image_id: int) -> int:
+    """Return an id that no cluster of the image ever had."""
+    last = "SELECT max(cluster_id) FROM {} WHERE image_id = ? AND typeof(cluster_id) = 'integer'"
+    used = [
+        db.execute(f"{last.format(table)} AND cluster_id < {MAX_NUMBER}", (image_id,)).fetchone()[0]
+        for table in ("clusters", "corrections")
+    ]
+    stored = db.execute("SELECT next_id FROM images WHERE image_id = ?", (image_id,)).fetchone()[0]
+    return max(as_count(stored), 1, *((i or 0) + 1 for i in used))
+
+
+def _read_analysis(db: sqlite3.Connection, image_id: int, micrograph: LazyMicrograph) -> Analysis:
+    """Read the analysis of an image; damaged values raise any error."""
+    parameters, scale, field_of_view, regions, seconds = db.execute(
+        "SELECT parameters, scale, field_of_view_nm, regions, seconds FROM images "
+        "WHERE image_id = ?",
+        (image_id,),
+    ).fetchone()
+    table, outlines = _read_table(db, image_id, micrograph.name)
     patches, maps, embedding = read_pictures(db, image_id, table["cluster_id"].tolist())
-    analysis = Analysis(
+    polygons = tuple(np.asarray(r, float) for r in read_json(regions, list))
+    check_polygons(polygons, 3)
+    durations = read_json(seconds, dict)
+    if field_of_view is not None and not as_number(field_of_view):
+        raise ValueError("the field of view is no length")
+    if not all(isinstance(value, (int, float)) for value in durations.values()):
+        raise ValueError("a duration is no number")
+    return Analysis(
         micrograph,
         table,
         outlines,
@@ -79,11 +157,27 @@ def read_image(
         maps,
         field_of_view or 0.0,
         _scale(scale),
-        json.loads(parameters),
-        json.loads(seconds),
-        tuple(np.asarray(r, float) for r in json.loads(regions)),
+        _checked_parameters(read_json(parameters, dict)),
+        durations,
+        polygons,
     )
-    return micrograph, analysis, next_id
+
+
+def _checked_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an analysis if those that the program reads have their types."""
+    for name in ("model", "detection", "session", "recording", "movie", "scale_solutions"):
+        if not isinstance(parameters.get(name) or {}, dict):
+            raise ValueError(f"the parameter {name} is no group of values")
+    model = parameters.get("model") or {}
+    if not isinstance(model.get("model_id", ""), str):
+        raise ValueError("the id of the model is no text")
+    certainty = parameters.get("certainty_of_scale")
+    if certainty is not None and as_number(certainty) is None:
+        raise ValueError("the certainty of the scale is no number")
+    limits = ImageLimits.from_parameters(parameters)
+    if limits.solutions is not None:
+        limits.solutions.shifts(0)
+    return parameters
 
 
 def _read_table(
@@ -115,9 +209,30 @@ def _read_table(
     table = clusters.drop(columns="outline").merge(
         predicted.drop(columns="model_id"), on="cluster_id", how="left"
     )
-    table = tables.conform(table.assign(image=image))
+    _check_texts(table)
+    table = tables.settle_labels(tables.conform(table.assign(image=image)))
+    tables.validate(table)
+    _check_numbers(table)
     outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in clusters["outline"]]
-    return tables.settle_labels(table), outlines
+    check_polygons(outlines)
+    return table, outlines
+
+
+def _check_texts(table: pd.DataFrame) -> None:
+    """Raise `ValueError` if a column of text holds anything else; clusters may lack predictions."""
+    schema = {**tables.columns(), **tables.OPTIONAL}
+    for name, dtype in schema.items():
+        if dtype == TEXT and name in table and not holds_text(table[name].dropna()):
+            raise ValueError(f"the column {name} holds values that are no text")
+
+
+def _check_numbers(table: pd.DataFrame) -> None:
+    """Raise `ValueError` if an id or frame is impossible, or a number is infinite."""
+    ids = table[["cluster_id", "frame"]].to_numpy()
+    if len(table) and not (ids.min() >= 0 and ids.max() < MAX_NUMBER):
+        raise ValueError("an id of a cluster or a frame is impossible")
+    if np.isinf(table.select_dtypes("float").to_numpy()).any():
+        raise ValueError("a number is infinite")
 
 
 def with_probabilities(db: sqlite3.Connection, predicted: pd.DataFrame) -> pd.DataFrame:
@@ -125,9 +240,14 @@ def with_probabilities(db: sqlite3.Connection, predicted: pd.DataFrame) -> pd.Da
     parts = []
     for model_id, rows in predicted.groupby("model_id", sort=False):
         found = db.execute("SELECT classes FROM models WHERE model_id = ?", (model_id,)).fetchone()
-        names = [f"p_{c}" for c in (json.loads(found[0]) if found else [])]
+        classes = read_json(found[0], list) if found else []
+        if len(set(classes)) < len(classes) or not all(isinstance(c, str) for c in classes):
+            raise ValueError("the classes of the model are not different texts")
+        names = [f"p_{c}" for c in classes]
         values = np.array([json.loads(v) for v in rows["probabilities"]], float)
-        values = values.reshape(len(rows), -1)[:, : len(names)]
+        values = values.reshape(len(rows), -1)
+        if names and values.shape[1] != len(names):
+            raise ValueError("the probabilities are not those of the classes of the model")
         parts.append(pd.DataFrame(values, columns=names[: values.shape[1]], index=rows.index))
     out = predicted.drop(columns="probabilities")
     return out if not parts else out.join(pd.concat(parts))
@@ -142,4 +262,10 @@ def _scale(text: str | None) -> Any:
 
     values = json.loads(text)
     arrays = {k: np.asarray(v, float) for k, v in values.items() if k != "reference"}
-    return ConstrainedMixture(dataclass_from_dict(ScaleReference, values["reference"]), **arrays)
+    scale = ConstrainedMixture(dataclass_from_dict(ScaleReference, values["reference"]), **arrays)
+    n, n_classes = len(scale.weight), np.shape(scale.reference.log_intensity)
+    shapes = ((n,), (n, 2), (n, *n_classes), (n, 2))
+    found = tuple(a.shape for a in (scale.weight, scale.shift, scale.shares, scale.spread))
+    if not n or found != shapes or not all(np.isfinite(a).all() for a in arrays.values()):
+        raise ValueError("the scale has other shapes than its classes")
+    return scale

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict
 
 from ..core.acquisition_session import EarlierScale, SessionEntry
+from ..core.errors import ReadError
 from ..io.provenance import now
+from .damage import as_number, as_text, damage_as_error, read_json
+
+logger = logging.getLogger(__name__)
 
 
-def read_entries(db: sqlite3.Connection) -> dict[str, SessionEntry]:
-    """Return image → entry, of images that have one.
+def read_entries(db: sqlite3.Connection) -> dict[int, SessionEntry]:
+    """Return image id → entry, of images that have one.
 
-    A file of an older version that is read without an upgrade has none.
+    A file of an older version that is read without an upgrade has none. Damaged entries are left
+    out with a warning.
     """
-    names = dict(db.execute("SELECT image_id, name FROM images"))
-    return {names[image_id]: entry for image_id, (entry, *_) in _rows(db).items()}
+    return {image_id: entry for image_id, (entry, *_) in _rows(db).items()}
 
 
 def write_entry(
@@ -87,15 +92,24 @@ def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
     rows = db.execute(
         f"SELECT image_id, session, known, {earlier}, annotator, time FROM image_sessions"
     )
-    return {
-        image_id: (
-            SessionEntry(
-                session,
-                json.loads(known),
-                EarlierScale(**json.loads(earlier)) if earlier else None,
-            ),
-            annotator,
-            time,
-        )
-        for image_id, session, known, earlier, annotator, time in rows
-    }
+    found = {}
+    for image_id, session, known, earlier, annotator, time in rows:
+        try:
+            with damage_as_error(f"the acquisition session of image {image_id}"):
+                entry = _entry(session, known, earlier)
+        except ReadError as error:
+            logger.warning("%s", error)
+        else:
+            found[image_id] = entry, as_text(annotator), as_text(time)
+    return found
+
+
+def _entry(session: object, known: str, earlier: str) -> SessionEntry:
+    """Return an entry from its row; damaged values raise any error."""
+    sample = read_json(known, dict)
+    if not isinstance(session, str) or any(as_number(n) is None for n in sample.values()):
+        raise ValueError("the session is no text, or the known sample has no numbers")
+    scale = EarlierScale(**read_json(earlier, dict)) if earlier else None
+    if scale is not None and not (as_number(scale.intensity_per_atom) and as_number(scale.log_sd)):
+        raise ValueError("the earlier scale is no number")
+    return SessionEntry(session, sample, scale)

@@ -149,6 +149,13 @@ def take_in_packs(
     )
 
 
+def proposed_pairs(project: Project) -> list[tuple[str, str]]:
+    """Return (image, annotator) of annotations that were made with proposals of a model."""
+    stored = project.setting(PROPOSED_SETTING)
+    pairs = stored if isinstance(stored, list) else []
+    return [(str(p[0]), str(p[1])) for p in pairs if isinstance(p, list) and len(p) == 2]
+
+
 def _take_in(
     project: Project,
     filled: Filled,
@@ -159,7 +166,7 @@ def _take_in(
     images = project.images(counts=False)
     known, looked = project.atoms.annotations()
     seen = set(zip(looked["image"], looked["annotator"], strict=True))
-    proposed = [tuple(pair) for pair in project.setting(PROPOSED_SETTING, [])]
+    proposed = proposed_pairs(project)
     before = len(proposed)
     for row in filled.looked.itertuples():
         name, who = str(row.image), str(row.annotator)

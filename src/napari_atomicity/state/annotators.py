@@ -22,7 +22,7 @@ from ..statistics.annotation_sites import TOLERANCE_NM
 from ..statistics.consensus import CONSENSUS_THRESHOLD, Consensus, consensus
 from ..statistics.human_parity import compare_with_annotators
 from ..statistics.matching import match
-from .annotator_packs import PROPOSED_SETTING
+from .annotator_packs import proposed_pairs
 
 UNDECIDED = (0.25, 0.75)
 """Posteriors between which a site is undecided."""
@@ -113,7 +113,7 @@ def annotations_in(project: Project) -> Annotations:
         pd.DataFrame(seen, columns=["image", "annotator", "area_nm2"]),
         fields,
         tuple(unmeasured),
-        tuple((image, who) for image, who in project.setting(PROPOSED_SETTING, [])),
+        tuple(proposed_pairs(project)),
     )
 
 

@@ -123,10 +123,16 @@ class ClusterEdits:
         first_free_id = store.first_free_id(image)
         if first_free_id > 1:
             added, removed = self._manual_edits(image)
-            analysis = inherit(before, analysis, first_free_id, added, removed)
+            known = before or self._labelled_clusters(image)
+            analysis = inherit(known, analysis, first_free_id, added, removed)
         if before is not None:
             analysis = replace(analysis, regions=before.regions)
         yield SetAnalysis(image, before, analysis, description)
+
+    def _labelled_clusters(self, image: str) -> Analysis | None:
+        """Return clusters with their labels, of an image whose analysis is damaged in the file."""
+        project = self._state.project
+        return None if project is None else project.labelled_clusters(image)
 
     def _manual_edits(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
         """Return clusters that a person has added, and positions of removed ones."""

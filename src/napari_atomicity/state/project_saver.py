@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..atoms.marks import ImageAtoms
 from ..core.acquisition_session import SessionEntry
 from ..core.cluster_table import Key
-from ..core.errors import AtomicityError
+from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.table_cache import Columns
 from ..models.analysis import Analysis
@@ -134,20 +135,55 @@ class ProjectSaver:
         self._unsaved: dict[str, Analysis | None] = {}
         self._unsaved_atoms: dict[str, ImageAtoms | None] = {}
         self._unsaved_sessions: set[str] = set()
+        self._not_added: dict[str, Micrograph] = {}
         self.message = ""
 
     def clear(self) -> None:
         """Forget what is not saved."""
+        self._not_added.clear()
         self._unsaved.clear()
         self._unsaved_atoms.clear()
         self._unsaved_sessions.clear()
 
-    def mark_all_unsaved(self, project: Project) -> None:
-        """Count analyses, atoms and session entries of all images as not saved yet."""
+    def add_to_new_project(self, project: Project, micrographs: Iterable[Micrograph]) -> None:
+        """Add images to a new project, with all that is known of them.
+
+        Parameters
+        ----------
+        project : Project
+            Empty, or a copy of the project before. What could not be written there is written here.
+        micrographs : iterable of Micrograph
+            Images of the window; those that the copy has are skipped.
+        """
+        self._not_added = {m.name: m for m in micrographs if not project.has(m.name)}
+        try:
+            self._add_images(project)
+        except AtomicityError as error:
+            self.set_message(str(error))
+
+    def _add_images(self, project: Project) -> None:
+        """Add the images that the project lacks; what is known of them is not saved yet."""
         state = self._state
-        self._unsaved = dict.fromkeys(n for n in state.store.analyses if project.has(n))
-        self._unsaved_atoms = dict.fromkeys(n for n in state.atoms.images if project.has(n))
-        self._unsaved_sessions = {n for n in state.sessions.entries if project.has(n)}
+        for name, micrograph in list(self._not_added.items()):
+            with contextlib.suppress(ReadError):  # the image file is missing: what is known counts
+                project.add(micrograph)
+            if project.has(name):
+                if name in state.store.analyses:
+                    self._unsaved[name] = None
+                if name in state.atoms.images:
+                    self._unsaved_atoms[name] = None
+                if name in state.sessions.entries:
+                    self._unsaved_sessions.add(name)
+            del self._not_added[name]
+
+    def check_place(self) -> None:
+        """Check whether the project file is still there; otherwise nothing counts as saved."""
+        project = self._state.project
+        if project is not None and not self.message:
+            try:
+                project.check_place()
+            except AtomicityError as error:
+                self.set_message(str(error))
 
     def set_message(self, message: str) -> None:
         """Set why some edits are not in the project."""
@@ -159,7 +195,10 @@ class ProjectSaver:
         """Add an image to the project, if there is one that can be written."""
         project = self._state.project
         if project is not None and not project.read_only:
+            if not project.has(micrograph.name):
+                self._not_added[micrograph.name] = micrograph
             try:
+                self._add_images(project)
                 project.add(micrograph)
             except AtomicityError as error:
                 self.set_message(str(error))
@@ -173,7 +212,9 @@ class ProjectSaver:
 
     @property
     def _has_unsaved(self) -> bool:
-        return bool(self._unsaved or self._unsaved_atoms or self._unsaved_sessions)
+        """Whether edits are not in the project, or the project file is not in its place."""
+        waiting = self._not_added or self._unsaved or self._unsaved_atoms or self._unsaved_sessions
+        return bool(waiting or self.message)
 
     def save(self, changes: Sequence[Change]) -> Work:
         """Write changes into the project, in one transaction.
@@ -183,8 +224,9 @@ class ProjectSaver:
         project = self._state.project
         if project is None or project.read_only:
             return
-        kept = [change for change in changes if project.has(change.edit.image)]
         try:
+            self._add_images(project)
+            kept = [change for change in changes if project.has(change.edit.image)]
             with project.together():
                 yield from self._write_unsaved(project, kept)
                 for change in kept:
@@ -193,7 +235,9 @@ class ProjectSaver:
                 if len(kept) > MAX_IMAGES:
                     yield True  # the disk is waited for in a part of its own
         except AtomicityError as error:
-            for change in kept:
+            for change in changes:
+                if not project.has(change.edit.image) or change.edit.image in self._not_added:
+                    continue  # saved as a whole once the image is added
                 if isinstance(change, AtomChange):
                     self._unsaved_atoms.setdefault(change.edit.image, change.before)
                 elif isinstance(change, SessionChange):

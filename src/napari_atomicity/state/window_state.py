@@ -189,13 +189,13 @@ class WindowState:
         self._show_all({}, {}, {})
 
     def attach_project(self, project: Project) -> None:
-        """Save all images, analyses and later edits in a new project."""
+        """Save all and later edits in a new project, empty or a copy of the open one."""
         self.finish()
-        self._project = project
+        before, self._project = self._project, project
         project.set_finish_first(self.finish)
-        for micrograph in self._micrographs.values():
-            project.add(micrograph)
-        self.saver.mark_all_unsaved(project)
+        self.saver.add_to_new_project(project, self._micrographs.values())
+        if before is not None:
+            before.close_in_background()
         self.save_again()
         self.project_changed.emit()
 

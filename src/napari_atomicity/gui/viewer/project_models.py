@@ -1,12 +1,23 @@
-"""Models that a project contains: copied into it, and out of it."""
+"""Models that a project contains: copied into it, and, if a person agrees, out of it."""
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from qtpy.QtWidgets import QMessageBox
+
+from ...atoms.card import AtomCard
+from ...core.errors import AtomicityError, ModelError
+from ...core.model_card import Card, ModelCard
+from ...core.progress import Progress, Stop
 from ...io.files import atomic_write, write_text
-from ...models.files import SHIPPED, user_folder
-from ...project import Project
+from ...models.files import SHIPPED, read_card, read_tensors, user_folder
+from ...project import Opened, Project, open_any
+
+_MAX_BYTES = 500_000_000
+_DECLINED = "models not copied"
 
 
 def add_model(project: Project, path: Path) -> None:
@@ -39,20 +50,104 @@ def write_model(project: Project, name: str, path: Path) -> Path:
     return path
 
 
-def install_models(project: Project) -> list[str]:
-    """Copy the models of a project that are not installed into the user's folder of models.
+def open_with_models(
+    path: str, file: str | None = None, progress: Progress | None = None, stop: Stop | None = None
+) -> tuple[Opened, dict[str, str]]:
+    """Open a project as `project.open_any` does; return also models that it offers."""
+    opened = open_any(path, file, progress, stop)
+    offered, notes = offered_models(opened.project)
+    return replace(opened, notes=(*opened.notes, *notes)), offered
+
+
+def offered_models(project: Project) -> tuple[dict[str, str], list[str]]:
+    """Check the models of a project that are not installed and were not declined.
 
     Returns
     -------
-    list of str
-        Names of the models that were copied.
+    offered : dict of str to str
+        Name → what its card says, of the models that can be copied.
+    notes : list of str
+        Sentences on models that can't be used.
     """
-    installed = []
+    offered, notes = {}, []
+    declined = _declined(project)
     for name in project.model_files.names():
         path = user_folder() / f"{name}.safetensors"
         # A project may come from others: the name of a model must not lead out of the folder.
         plain = name == Path(name).name and not set(name) & set("/\\:") and name.strip(". ")
-        if plain and name not in {*SHIPPED, *SHIPPED.values()} and not path.exists():
-            write_model(project, name, path)
-            installed.append(name)
-    return installed
+        usable = plain and name.isprintable() and len(name) <= 100
+        if not usable or name in {*SHIPPED, *SHIPPED.values()} or path.exists():
+            continue
+        try:
+            card = _checked_card(project, name)
+        except (AtomicityError, RecursionError) as error:
+            reason = getattr(error, "what", error)
+            notes.append(f"The model {name} in the project can't be used: {reason}.")
+            continue
+        if card.sha256 not in declined:
+            offered[name] = card.description or f"version {card.version or 'unknown'}"
+    return offered, notes
+
+
+def _declined(project: Project) -> list[str]:
+    """Return the hashes of models that a person did not want."""
+    stored = project.setting(_DECLINED)
+    return stored if isinstance(stored, list) else []
+
+
+def _checked_card(project: Project, name: str) -> Card:
+    """Return the card of a stored model whose weights are those that the card describes."""
+    if project.model_files.size_bytes(name) > _MAX_BYTES:
+        raise ModelError(f"it is larger than {_MAX_BYTES // 1_000_000} MB")
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_model(project, name, Path(folder) / "model.safetensors")
+        try:
+            card: Card = read_card(path, ModelCard)
+        except ModelError as error:
+            try:
+                card = read_card(path, AtomCard)
+            except ModelError:
+                raise error from None
+        if not card.sha256:
+            raise ModelError("its card does not contain the hash of the weights")
+        read_tensors(path, card.sha256)
+    return card
+
+
+def install_models(project: Project, names: list[str]) -> list[str]:
+    """Copy models of a project into the user's folder of models; return their names."""
+    for name in names:
+        write_model(project, name, user_folder() / f"{name}.safetensors")
+    return names
+
+
+def wants_models(project: Project, offered: dict[str, str]) -> bool:
+    """Ask whether to copy the models of a project; the answer No is remembered in it.
+
+    Parameters
+    ----------
+    project : Project
+        The open project.
+    offered : dict of str to str
+        As from `offered_models`.
+
+    Returns
+    -------
+    bool
+        Whether to copy them.
+    """
+    lines = [f"{name}: {description[:200]}" for name, description in offered.items()]
+    buttons = QMessageBox.StandardButton
+    answer = QMessageBox.question(
+        None,
+        "Copy models?",
+        "This project contains models that you do not have:\n\n" + "\n".join(lines) + "\n\nCopy "
+        "them to your models? Do so if you trust the author: a model can give wrong labels. "
+        "Labels in the project do not need it. Later: Browse, ⋯ ▸ Share a model.",
+        buttons.Yes | buttons.No,
+        buttons.No,
+    )
+    if answer != buttons.Yes and not project.read_only:
+        hashes = [_checked_card(project, name).sha256 for name in offered]
+        project.set_setting(_DECLINED, [*_declined(project), *hashes])
+    return answer == buttons.Yes

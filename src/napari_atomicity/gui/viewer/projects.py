@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,30 +17,18 @@ from qtpy.QtWidgets import QApplication
 
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
-from ...project import SUFFIX, Opened, Project, ProjectContents, open_any, project_file, survey
+from ...project import SUFFIX, Opened, Project, ProjectContents, project_file, survey
 from ...project.opening import add_paths
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.garbage_collection import pass_over_what_is_there
 from .closing import CloseFilter
 from .models import model_folder
-from .project_models import add_model, install_models
+from .project_models import add_model, install_models, open_with_models, wants_models
 from .save_questions import all_is_saved, choose_project_file, closing_question, may_close
 
 _SAVE_VIEW_MS = 2000
 _RETRY_MS = 5000
-
-
-def open_with_models(
-    path: str, file: str | None = None, progress: Progress | None = None, stop: Stop | None = None
-) -> Opened:
-    """Open a project as `project.open_any` does, and install the models that it contains."""
-    opened = open_any(path, file, progress, stop)
-    installed = install_models(opened.project)
-    if installed:
-        note = f"The project contains models, which are available now: {', '.join(installed)}."
-        opened = replace(opened, notes=(*opened.notes, note))
-    return opened
 
 
 def find_moved_images(
@@ -79,7 +66,7 @@ class Projects:
         # The view of the window is saved from time to time. Edits are saved at once.
         self._view_timer = QTimer()
         self._view_timer.setInterval(_SAVE_VIEW_MS)
-        self._view_timer.timeout.connect(self.save_view)
+        self._view_timer.timeout.connect(self._check_and_save_view)
         self._retry_timer = QTimer()
         self._retry_timer.setInterval(_RETRY_MS)
         self._retry_timer.timeout.connect(self._retry)
@@ -131,7 +118,8 @@ class Projects:
         target = Path(file) if file else project_file(folder) if folder.is_dir() else folder
         return project is not None and not project.read_only and _same_file(target, project.path)
 
-    def _opened(self, opened: Opened) -> None:
+    def _opened(self, found: tuple[Opened, dict[str, str]]) -> None:
+        opened, models = found
         if not self.leave():
             opened.close()
             return
@@ -139,12 +127,25 @@ class Projects:
         self.state.open_project(opened.project, opened.stored, opened.catalogue)
         pass_over_what_is_there()
         QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
-        unread = [n for n, s in opened.stored.items() if s.micrograph.sha256 is None]
+        unread = [n for n, s in opened.stored.items() if not (s.micrograph.sha256 or s.damage)]
         if unread and not opened.project.read_only:
             self._survey(unread)
-        model_folder.changed.emit()
         for note in opened.notes:
             show_warning(note)
+        if models:
+            QTimer.singleShot(0, partial(_weak(self._offer), opened.project, models))
+
+    def _offer(self, project: Project, models: dict[str, str]) -> None:
+        """Copy the models of a project if the user agrees."""
+        if self.state.project is project and wants_models(project, models):
+            tasks.start(
+                self.state, install_models, project, list(models),
+                message="Copying models", on_result=self._models_installed, key="copy models",
+            )  # fmt: skip
+
+    def _models_installed(self, names: list[str]) -> None:
+        model_folder.changed.emit()
+        show_info(f"Copied to your models: {', '.join(names)}.")
 
     def _set_notes(self, notes: tuple[str, ...]) -> None:
         self.notes = notes
@@ -217,7 +218,7 @@ class Projects:
         )  # fmt: skip
 
     def save_as(self, path: str | Path) -> None:
-        """Save all images in a new project.
+        """Save all images in a new project, with all that an open project holds.
 
         Raises
         ------
@@ -226,22 +227,28 @@ class Projects:
         """
         if Path(path).exists():
             raise AtomicityError("this file already exists", path, "Choose another name")
+        before, lost = self.state.project, tuple[str, ...]()
+        if before is not None:
+            try:
+                before.copy(path)
+            except AtomicityError as error:  # the old file can't be read: only memory is left
+                lost = (f"Saved from memory, without the earlier log of corrections: {error}",)
         project = Project(path)
+        copied = set(project.names)
         self.state.attach_project(project)
         left = [n for n in self.state.images if not project.has(n)]
-        notes = (
-            (f"Not saved, because these images have no file: {', '.join(left)}.",) if left else ()
-        )
-        self._set_notes(notes)
+        if left:
+            lost += (f"Not saved, because these images have no file: {', '.join(left)}.",)
+        self._set_notes(lost)
         self._view_timer.start()
         # Sizes, hashes and thumbnails of images that were opened in other ways.
-        self._survey(project.names)
+        self._survey([name for name in project.names if name not in copied])
 
     def leave(self) -> bool:
         """Save the view and close the project; return False if the user cancels."""
         if self._closed:
             return True
-        if not all_is_saved(self.state):
+        if not all_is_saved(self.state, self.choose_save_path):
             return False
         self.save_view()
         self._view_timer.stop()
@@ -306,7 +313,7 @@ class Projects:
         if trouble:
             show_warning(
                 f"NOT SAVED: {trouble} Your changes are kept in memory and saved as soon as "
-                "possible."
+                "possible. To save everything elsewhere: Browse, ⋯ ▸ Save as project."
             )
             self._retry_timer.start()
         else:
@@ -332,6 +339,11 @@ class Projects:
         """
         self._parts[key] = (_weak(get), _weak(restore))
 
+    def _check_and_save_view(self) -> None:
+        if not self.state.busy:
+            self.state.saver.check_place()
+        self.save_view()
+
     def save_view(self) -> None:
         """Save the view of the window in the project if it has changed."""
         project = self.state.project
@@ -348,7 +360,8 @@ class Projects:
     def _restore(self, project: Project) -> None:
         if self.state.project is not project:
             return
-        noted = project.setting("window", {})
+        noted = project.setting("window")
+        noted = noted if isinstance(noted, dict) else {}
         if "view" not in noted:
             noted = {"view": {}, **noted}
         self._restore_next(project, [(k, v) for k, v in noted.items() if k in self._parts])
@@ -361,7 +374,10 @@ class Projects:
             self._view_timer.start()
             return
         key, value = noted[0]
-        self._parts[key][1](value)
+        try:
+            self._parts[key][1](value)
+        except Exception:  # the project may come from others, and hold any value
+            tasks.logger.warning("the stored %s of the window can't be shown", key, exc_info=True)
         QTimer.singleShot(0, partial(_weak(self._restore_next), project, noted[1:]))
 
 

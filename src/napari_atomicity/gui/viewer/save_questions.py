@@ -18,14 +18,23 @@ from .. import tasks
 _MAX_NAMES = 3
 
 
-def all_is_saved(state: WindowState) -> bool:
-    """Return whether all edits of the project are saved; if not, ask what to do."""
+def all_is_saved(state: WindowState, save_project: Callable[[], bool]) -> bool:
+    """Return whether all edits of the project are saved; if not, ask what to do.
+
+    Parameters
+    ----------
+    state : WindowState
+        State of the window.
+    save_project : callable
+        ``save_project() -> bool``: asks for a file, saves everything in a new project, and returns
+        whether it was saved.
+    """
     buttons = QMessageBox.StandardButton
     while not state.save_again():
         answer = QMessageBox.warning(
             None,
             "Unsaved changes",
-            f"{state.unsaved}\n\nSave writes the cluster table with all labels to another file.",
+            f"{state.unsaved}\n\nSave writes everything to another project file.",
             buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
             buttons.Retry,
         )
@@ -33,8 +42,8 @@ def all_is_saved(state: WindowState) -> bool:
             return True
         if answer == buttons.Cancel:
             return False
-        if answer == buttons.Save and save_table(state):
-            return True
+        if answer == buttons.Save:
+            save_project()
     return True
 
 
@@ -73,7 +82,7 @@ def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
         whether they were saved.
     """
     if state.project is not None and not state.save_again():
-        return all_is_saved(state)
+        return all_is_saved(state, save_project)
     question = closing_question(state)
     if not question:
         return True
@@ -91,7 +100,7 @@ def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
     # Images without a file are not in the new project.
     return (
         save_project()
-        and all_is_saved(state)
+        and all_is_saved(state, save_project)
         and (not images_with_unstored_edits(state) or may_close(state, save_project))
     )
 

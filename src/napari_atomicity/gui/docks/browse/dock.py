@@ -263,7 +263,7 @@ class Browse(Dock):
         self.notes.setText("\n".join([*unsaved, *self.projects.notes, *labelled]))
         self.notes.setVisible(bool(self.notes.text()))
         menu = self.actions_by_name
-        menu["save"].setEnabled(project is None and bool(images))
+        menu["save"].setEnabled(bool(unsaved) or (project is None and bool(images)))
         for name in ("copy", "moved", "model", "close"):
             menu[name].setEnabled(project is not None)
         menu["add"].setEnabled(project is not None and not project.read_only)

@@ -1,0 +1,124 @@
+"""What a project holds of an image, as far as it is not damaged."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import numpy as np
+import pandas as pd
+
+from ..core import cluster_table as tables
+from ..core.table_cache import columns_of
+from ..models.analysis import Analysis
+from .contents import ProjectContents
+from .damage import MAX_NUMBER, coerce_numbers, coerce_texts
+from .images import ImageIndex
+from .label_rules import labels_of_log
+from .read_atoms import read_atoms
+from .read_rows import read_image
+from .rows import MEASURED, REMOVE
+
+
+def read_contents(db: sqlite3.Connection, index: ImageIndex, image: str) -> ProjectContents:
+    """Read what the project holds of an image; what is damaged is noted in the index.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    index : ImageIndex
+        Its images.
+    image : str
+        Name of the image.
+    """
+    image_id = index.ids[image]
+    micrograph, analysis, next_id, reason = read_image(db, image, image_id, index.path_of)
+    atoms, next_atom_id, reason_of_atoms = read_atoms(db, image_id, micrograph)
+    index.set_damage(image, "analysis", reason)
+    index.set_damage(image, "atoms", reason_of_atoms)
+    columns = None if analysis is None else columns_of(analysis.table)
+    return ProjectContents(
+        micrograph, analysis, next_id, columns, atoms, next_atom_id, index.damage_of(image)
+    )
+
+
+def read_labelled(db: sqlite3.Connection, index: ImageIndex, image: str) -> Analysis | None:
+    """Read clusters with their positions and labels only, where the analysis is damaged.
+
+    Labels come from the log, and so do positions that are damaged in the table.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    index : ImageIndex
+        Its images.
+    image : str
+        Name of the image.
+
+    Returns
+    -------
+    Analysis or None
+        Without predictions, with circles as outlines; None without damage.
+    """
+    if "analysis" not in index.damaged.get(image, {}):
+        return None
+    image_id = index.ids[image]
+    micrograph = read_image(db, image, image_id, index.path_of)[0]
+    size_nm = micrograph.pixel_size_nm or np.nan
+    labels = labels_of_log(db, image_id)
+    stored = _valid_clusters(db, image_id)
+    logged = _logged_clusters(db, image_id, size_nm)
+    is_lost = ~logged["cluster_id"].isin(stored["cluster_id"])
+    has_label = logged["cluster_id"].map(lambda i: bool(labels.get(i)))
+    found = pd.concat([stored, logged[is_lost & has_label]]).assign(image=image)
+    found["label_corrected"] = [
+        labels.get(i, x)
+        for i, x in zip(found["cluster_id"].tolist(), found["label_corrected"], strict=True)
+    ]
+    table = tables.conform(found)
+    return Analysis(micrograph, tables.settle_labels(table), _circles(table, size_nm))
+
+
+def _valid_clusters(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
+    """Return the stored clusters that have an id and a position."""
+    stored = pd.read_sql_query(
+        f"SELECT cluster_id, {', '.join(MEASURED)}, label_corrected FROM clusters "
+        "WHERE image_id = ?",
+        db,
+        params=(image_id,),
+    )
+    stored = coerce_numbers(stored, ("cluster_id", "frame"), whole=True)
+    stored = coerce_numbers(stored, [n for n in MEASURED if n != "frame"])
+    return _with_position(coerce_texts(stored, ("label_corrected",)))
+
+
+def _logged_clusters(db: sqlite3.Connection, image_id: int, size_nm: float) -> pd.DataFrame:
+    """Return the clusters that people labelled, at their last positions according to the log."""
+    log = pd.read_sql_query(
+        "SELECT cluster_id, frame, y_nm, x_nm, what FROM corrections WHERE image_id = ? AND "
+        "(what = 'label' OR (NOT blind AND source IS NULL)) ORDER BY correction_id",
+        db,
+        params=(image_id,),
+    )
+    log = coerce_numbers(log, ("cluster_id", "frame"), whole=True)
+    log = coerce_numbers(log, ("y_nm", "x_nm")).drop_duplicates("cluster_id", keep="last")
+    log = log[log["what"] != REMOVE].drop(columns="what")
+    places = {"y_px": log["y_nm"] / size_nm, "x_px": log["x_nm"] / size_nm}
+    return _with_position(log.assign(**places, label_corrected=""))
+
+
+def _with_position(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a valid id and position, each id once."""
+    is_valid = (table[["cluster_id", "frame"]] >= 0).all(axis=1)
+    is_valid &= (table["cluster_id"] < MAX_NUMBER) & ~table["cluster_id"].duplicated()
+    return table[is_valid & np.isfinite(table[["y_px", "x_px"]].to_numpy(float)).all(axis=1)]
+
+
+def _circles(table: pd.DataFrame, size_nm: float) -> list[np.ndarray]:
+    """Return a circle in the place of the outline of each cluster."""
+    radii = np.nan_to_num(table["diameter_nm"].to_numpy(float) / 2 / size_nm, posinf=0.0)
+    turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    circle = np.stack([np.sin(turn), np.cos(turn)], axis=1)
+    centres = table[["y_px", "x_px"]].to_numpy(float)
+    return [c + max(r, 1.0) * circle for c, r in zip(centres, radii, strict=True)]

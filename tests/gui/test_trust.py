@@ -1,0 +1,245 @@
+"""Projects that are lost while they are open, and projects from other people, in the window."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QMessageBox
+from synthetic import made_up
+from test_browse import write
+from waiting import updated
+
+from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.viewer import project_models
+from napari_atomicity.project import Project
+
+TINY = Path(__file__).parents[1] / "compatibility" / "samples" / "models" / "tiny.safetensors"
+BUTTONS = QMessageBox.StandardButton
+
+
+@pytest.fixture
+def morning(tmp_path):
+    folder = tmp_path / "morning"
+    folder.mkdir()
+    for i, name in enumerate(("a.tif", "b.tif")):
+        write(folder / name, i)
+    return folder
+
+
+@pytest.fixture
+def browse(viewer, model):
+    dock = Browse(viewer)
+    viewer.window.add_dock_widget(dock, name="Browse", area="left")
+    yield dock
+    dock.projects.leave()
+
+
+@pytest.fixture
+def opened(browse, viewer, morning, qtbot, settle):
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    updated(browse)
+    return browse
+
+
+def label_one(state) -> None:
+    state.clusters.set_analysis(made_up(6, "a.tif"))
+    state.clusters.relabel([("a.tif", 2)], "Pt41")
+
+
+def test_a_deleted_folder_is_noticed_and_everything_saved_elsewhere(
+    opened,
+    morning,
+    viewer,
+    qtbot,
+    settle,
+    tmp_path,
+    monkeypatch,
+):
+    state = opened.state
+    label_one(state)
+    assert not opened.actions_by_name["save"].isEnabled()
+    shutil.rmtree(morning)
+    qtbot.waitUntil(lambda: bool(state.unsaved), timeout=10_000)  # by the timer
+    state.clusters.relabel([("a.tif", 3)], "Pt55")
+    updated(opened)
+    assert opened.notes.text().startswith("NOT SAVED")
+    assert opened.actions_by_name["save"].isEnabled()
+    kept = tmp_path / "kept.atomicity"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(kept), ""))
+    opened.actions_by_name["save"].trigger()
+    settle(viewer)
+    updated(opened)
+    assert "NOT SAVED" not in opened.notes.text()
+    assert not opened.actions_by_name["save"].isEnabled()
+    state.clusters.relabel([("a.tif", 4)], "Pt19")
+    with Project(kept, read_only=True) as saved:
+        assert saved.labels()["a.tif"] == {2: "Pt41", 3: "Pt55", 4: "Pt19"}
+        assert saved.corrections()["label"].tolist() == ["Pt41", "Pt55", "Pt19"]
+        assert {i.name: i.state for i in saved.images()}["b.tif"] == "new"
+
+
+def test_a_replaced_project_is_not_left_without_a_question(
+    opened,
+    morning,
+    viewer,
+    qtbot,
+    settle,
+    tmp_path,
+    monkeypatch,
+):
+    state = opened.state
+    label_one(state)
+    with Project(morning / "other.atomicity"):
+        pass
+    (morning / "other.atomicity").replace(morning / "morning.atomicity")
+    kept = tmp_path / "kept.atomicity"
+    asked, answers = [], iter([BUTTONS.Cancel, BUTTONS.Save])
+    monkeypatch.setattr(QMessageBox, "warning", lambda *a: asked.append(a) or next(answers))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(kept), ""))
+    state.saver.check_place()
+    assert not opened.projects.may_close()
+    assert "replaced" in asked[0][2]
+    assert opened.projects.leave()
+    settle(viewer)
+    with Project(kept) as saved, Project(morning / "morning.atomicity") as other:
+        assert saved.labels()["a.tif"] == {2: "Pt41"}
+        assert other.names == []
+
+
+def test_what_is_in_memory_is_saved_where_the_lost_file_cant_be_read(
+    opened, morning, viewer, settle, tmp_path, monkeypatch
+):
+    state = opened.state
+    label_one(state)
+    shutil.rmtree(morning)
+    state.clusters.relabel([("a.tif", 3)], "Pt55")
+
+    def copy(self, path):
+        raise AtomicityError("disk I/O error", path)
+
+    monkeypatch.setattr(Project, "copy", copy)
+    opened.projects.save_as(tmp_path / "kept.atomicity")
+    settle(viewer)
+    updated(opened)
+    assert state.unsaved == ""
+    assert "without the earlier log" in opened.notes.text()
+    assert state.project.labels()["a.tif"] == {2: "Pt41", 3: "Pt55"}
+    assert state.project.corrections()["label"].tolist() == ["Pt41", "Pt55"]
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    folder = tmp_path / "deep" / "models"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(project_models, "user_folder", lambda: folder)
+    return folder
+
+
+def test_models_of_a_project_are_checked_before_they_are_offered(opened, models):
+    project = opened.state.project
+    weights, card = TINY.read_bytes(), TINY.with_suffix(".json").read_text()
+    for name in ("../escaped", "/abs/path", "..", "a\\b", "good-1", "default", "x" * 300, "a\0b"):
+        project.model_files.add(name, weights, card)
+    for name, content, text in (
+        ("cut", weights[:-9], card),
+        ("swapped", weights, card.replace('"sha256": "', '"sha256": "0')),
+        ("unhashed", weights, "{}"),
+        ("no-card", weights, "not JSON"),
+        ("deep", weights, "[" * 100_000),
+        ("text", "weights", card),
+    ):
+        project.model_files.add(name, content, text)
+    offered, notes = project_models.offered_models(project)
+    assert list(offered) == ["good-1"]
+    assert sorted(note.split()[2] for note in notes) == [
+        "cut", "deep", "no-card", "swapped", "text", "unhashed"
+    ]  # fmt: skip
+    assert not list(models.parent.parent.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("answer", [BUTTONS.Yes, BUTTONS.No])
+def test_models_of_a_project_are_copied_only_if_the_user_agrees(
+    opened,
+    morning,
+    models,
+    viewer,
+    qtbot,
+    settle,
+    monkeypatch,
+    answer,
+):
+    path = opened.state.project.path
+    project_models.add_model(opened.state.project, TINY)
+    opened.projects.leave()
+    settle(viewer)
+    asked = []
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]) or answer)
+    for _ in range(2):
+        opened.open(str(path))
+        qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)
+        settle(viewer)
+        opened.projects.leave()
+        settle(viewer)
+    assert len(asked) == 1 and "tiny" in asked[0]
+    assert [p.name for p in models.glob("*.safetensors")] == (
+        ["tiny.safetensors"] if answer == BUTTONS.Yes else []
+    )
+
+
+def test_a_project_with_a_trigger_is_refused_with_a_reason(
+    browse,
+    morning,
+    viewer,
+    qtbot,
+    settle,
+    errors,
+):
+    path = morning / "morning.atomicity"
+    Project(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TRIGGER t AFTER INSERT ON marks BEGIN DELETE FROM clusters; END")
+    browse.open(str(path))
+    qtbot.waitUntil(lambda: bool(errors), timeout=10_000)
+    assert "trigger 't'" in errors[0]
+    assert browse.state.project is None
+
+
+def test_a_damaged_image_is_shown_with_the_reason_and_analysed_again(
+    browse, morning, viewer, qtbot, settle
+):
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    qtbot.mouseClick(browse.analyse_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not browse.batch.running, timeout=30_000)
+    browse.state.clusters.relabel([("a.tif", 2)], "Pt41")
+    path = browse.state.project.path
+    browse.projects.leave()
+    settle(viewer)
+    Project(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE images SET parameters = '{' WHERE name = 'a.tif'")
+        db.execute("INSERT OR REPLACE INTO settings VALUES ('window', ?)", ('{"view": [5]}',))
+    db.close()
+    browse.open(str(path))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    updated(browse)
+    rows = {row.name: row for row in browse.model.rows}
+    assert (rows["a.tif"].state, rows["b.tif"].state) == ("failed", "analysed")
+    assert "damaged" in rows["a.tif"].words and "Analyse the image again" in rows["a.tif"].words
+    assert "Damaged in the project file: a.tif" in browse.notes.text()
+    assert browse.analyse_button.text() == "Analyse all (1)"
+    qtbot.mouseClick(browse.analyse_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not browse.batch.running, timeout=30_000)
+    settle(viewer)
+    updated(browse)
+    assert {row.state for row in browse.model.rows} == {"analysed"}
+    assert browse.state.project.labels()["a.tif"] == {2: "Pt41"}
