@@ -20,6 +20,7 @@ from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
 from ..core.settings import check_settings, documented, seed_setting, setting
+from ..detection.outliers import repaired_frames
 from ..statistics.dispersion import (
     ALL,
     DispersionStatistics,
@@ -355,7 +356,7 @@ def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.
     drawn = atoms.support_added, atoms.support_removed
     return [
         support.edit_mask(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
-        for frame in micrograph.frames()
+        for frame in repaired_frames(micrograph)
     ]
 
 

@@ -14,7 +14,7 @@ from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..detection import Detection, DetectionSettings, detect
-from ..detection.recording import recording_of
+from ..detection.recording import OUTLIERS, recording_of
 from ..models.analysis import Analysis
 
 if TYPE_CHECKING:
@@ -91,11 +91,12 @@ def _lone_atoms(
 def _recording(micrograph: Micrograph) -> dict[str, Any]:
     """Return the effects of the recording as a parameter; none for a faithful recording.
 
-    Of a stack, the first frame that has an effect represents it.
+    Of a stack, the first frame that has an effect represents it; outlier pixels are summed.
     """
-    frames = (recording_of(micrograph, i).provenance() for i in range(micrograph.n_frames))
-    found = next(filter(None, frames), None)
-    return {} if found is None else {"recording": found}
+    frames = [recording_of(micrograph, i).provenance() for i in range(micrograph.n_frames)]
+    n_outliers = sum(frame.pop(OUTLIERS, 0) for frame in frames)
+    found = next(filter(None, frames), {}) | ({OUTLIERS: n_outliers} if n_outliers else {})
+    return {"recording": found} if found else {}
 
 
 def classify_clusters(

@@ -28,6 +28,7 @@ from ..io.provenance import Outcome
 from ..reporting.atom_figures import atom_overview, dispersion_chart
 from ..reporting.atom_report import atom_section_images
 from ..reporting.charts import write_figure
+from ..reporting.image_warnings import outlier_warnings
 from ..statistics.atom_groups import clusters_of_atoms
 from ..statistics.dispersion import DispersionStatistics
 from .image_step import process_image
@@ -130,6 +131,7 @@ class AtomStep:
             analysis,
             group_distance_nm=request.group_distance_nm,
         )
+        known["warnings"] += outlier_warnings(analysis.parameters)
         seconds = dict(analysis.seconds)
         complete = self._estimate_completeness(analysis, known, seconds, progress)
         table, of_clusters = _with_clusters(atoms, micrograph, self.clusters, complete)
