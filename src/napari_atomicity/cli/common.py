@@ -148,8 +148,30 @@ def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
     """
     if run.interrupted:
         fail(f"stopped: the completed images are saved{advice}", 130)
+    fail_if_incomplete(run, see)
+
+
+def fail_if_incomplete(run: Any, see: Path) -> None:
+    """Exit with status 1 if an image could not be analysed, or a statistic not computed.
+
+    Parameters
+    ----------
+    run : Run or AtomRun
+        The run.
+    see : Path
+        File that names the images that failed.
+    """
+    from ..core.failed_statistics import FAILED, count_failed, format_failed
+
+    texts = format_failed({FAILED: run.failed_statistics})
+    for text in texts:
+        say(text)
+    n = len(texts) + count_failed(outcome.parameters for outcome in run.outcomes)
     if run.failed:
         fail(f"{pluralise(len(run.failed), 'image')} could not be analysed: see {see}")
+    if n:
+        number, record = pluralise(n, "statistic"), see.parent / "run.json"
+        fail(f"{number} could not be computed; all tables are written: see {record}")
 
 
 def split_names(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,7 @@ from typing import Any
 
 from .._version import __version__
 from ..core.acquisition_session import AcquisitionSession
+from ..core.failed_statistics import FAILED, attempt, count_failed
 
 PACKAGES = (
     "napari",
@@ -183,6 +184,7 @@ def run_record(
     interrupted: bool = False,
     command: Sequence[str] | None = None,
     sessions: Sequence[dict[str, Any]] = (),
+    failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the record of a run for ``run.json``, sufficient to repeat it.
 
@@ -206,27 +208,53 @@ def run_record(
         Command line; by default that of this process.
     sessions : sequence of dict, optional
         Descriptions of the sessions whose images were labelled jointly.
+    failed : mapping of str to str, optional
+        Statistics of all images that failed, and their errors; the record contains this mapping.
 
     Returns
     -------
     dict
         The record, with types of JSON.
     """
-    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    n_failed = sum(outcome.status == "failed" for outcome in outcomes)
+    incomplete = n_failed or failed or count_failed(outcome.parameters for outcome in outcomes)
     return {
         "program": "napari-atomicity",
         "version": __version__,
         "command": list(sys.argv if command is None else command),
         "started": started,
         "finished": finished,
-        "status": "interrupted" if interrupted else "partly failed" if failed else "done",
+        "status": "interrupted" if interrupted else "partly failed" if incomplete else "done",
         "parameters": parameters,
         "model": model,
         "device": device,
         "images_done": sum(outcome.status == "done" for outcome in outcomes),
-        "images_failed": failed,
+        "images_failed": n_failed,
         "images": [asdict(outcome) for outcome in outcomes],
+        FAILED: {} if failed is None else failed,
         "sessions": list(sessions),
         "outputs": [path.name for path in outputs],
         "environment": environment(),
     }
+
+
+def attempt_report(
+    record: dict[str, Any], files: list[Path], html: Path, write: Callable[[], Path]
+) -> None:
+    """Write the report; if that fails, the record says so, and no earlier report remains.
+
+    Parameters
+    ----------
+    record : dict
+        Record of the run.
+    files : list of Path
+        Files of the run.
+    html : Path
+        File of the report.
+    write : callable
+        Writes it.
+    """
+    if attempt(record[FAILED], "report", write) is None:
+        html.unlink(missing_ok=True)
+        files.remove(html)
+        record |= {"outputs": [path.name for path in files], "status": "partly failed"}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import AGGREGATE, UNKNOWN
+from ..core.failed_statistics import format_failed
 from ..core.text import pluralise
 from ..detection.recording import OUTLIERS
 from ..statistics.ratio_notes import CONDITIONS_DIFFER
@@ -46,8 +47,8 @@ def image_warnings(
     parameters = parameters or {}
     recording = parameters.get("recording", {})
     if not len(table):
-        return ("No cluster was found.", *outlier_warnings(recording))
-    found = []
+        return ("No cluster was found.", *outlier_warnings(recording), *format_failed(parameters))
+    found = list(format_failed(parameters))
     classified = table[table["label_predicted"] != ""]
     n = int(counted(merge_tracks(table)).sum())
     if n == 0:
