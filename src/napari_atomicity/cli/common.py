@@ -32,6 +32,8 @@ PixelSizeOption = Annotated[
     float | None,
     typer.Option(min=1e-4, max=1e4, help="Pixel size in nm; replaces that of the files."),
 ]
+MANY = 20
+"""Maximum number of failed statistics that are printed; the record names all."""
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random number generators.")]
 
 
@@ -161,16 +163,17 @@ def fail_if_incomplete(run: Any, see: Path) -> None:
     see : Path
         File that names the images that failed.
     """
-    from ..core.failed_statistics import FAILED, count_failed, format_failed
+    from ..core.failed_statistics import FAILED, format_failed
 
-    texts = format_failed({FAILED: run.failed_statistics})
-    for text in texts:
+    texts = list(format_failed({FAILED: run.failed_statistics}))
+    for outcome in run.outcomes:
+        texts += [f"{outcome.image}: {text}" for text in format_failed(outcome.parameters)]
+    for text in texts[:MANY]:
         say(text)
-    n = len(texts) + count_failed(outcome.parameters for outcome in run.outcomes)
     if run.failed:
         fail(f"{pluralise(len(run.failed), 'image')} could not be analysed: see {see}")
-    if n:
-        number, record = pluralise(n, "statistic"), see.parent / "run.json"
+    if texts:
+        number, record = pluralise(len(texts), "statistic"), see.parent / "run.json"
         fail(f"{number} could not be computed; all tables are written: see {record}")
 
 

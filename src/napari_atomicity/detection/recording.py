@@ -201,7 +201,8 @@ def _find_recording(micrograph: Micrograph, index: int) -> RecordingEffects:
         return FAITHFUL
     outliers, unit = find_repairs(micrograph, index, ends)
     if len(outliers) or unit != 1.0:
-        micrograph = Micrograph(RepairedFrame(micrograph.frame(index), outliers, unit))
+        repaired = RepairedFrame(micrograph.frame(index), outliers, unit)
+        micrograph = Micrograph(repaired, micrograph.pixel_size_nm)
         index, ends = 0, find_extremes(micrograph, 0)
     clipping = find_clipping(micrograph, index, ends) if ends.n_high >= MIN_CLIPPED else None
     shading, ambiguous = find_shading(micrograph.frame(index))

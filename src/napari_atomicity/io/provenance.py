@@ -254,7 +254,8 @@ def attempt_report(
     write : callable
         Writes it.
     """
-    if attempt(record[FAILED], "report", write) is None:
+    attempt(record[FAILED], "report", write)
+    if "report" in record[FAILED]:
         html.unlink(missing_ok=True)
         files.remove(html)
         record |= {"outputs": [path.name for path in files], "status": "partly failed"}
