@@ -77,7 +77,7 @@ def test_atoms_are_written_whatever_fails_later(
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, example.data[:160, :160].astype(np.uint16), imagej=True, **known)
     run = find_atoms_in_images([path], out, AtomRequest(completeness=False))
-    assert len(read_table(out / "atoms.csv")) == len(run.table) > 2 and not run.failed
+    assert len(read_table(out / "atoms.csv")) == len(run.table) > 1 and not run.failed
     assert list(read_table(out / "dispersion.csv")["image"]) == [run.outcomes[0].image, "all"]
     record = record_of(out)
     assert record["status"] == "partly failed" and record["images"][0]["status"] == "done"
@@ -145,7 +145,7 @@ def test_parts_of_a_batch_and_a_watched_folder_are_kept(images, tmp_path, tiny_m
 def test_the_window_keeps_what_it_has(tmp_path, monkeypatch):
     monkeypatch.setattr(exports, "class_ratios", broken)
     monkeypatch.setattr(exports, "write_report", broken)
-    with pytest.raises(AtomicityError, match="ratios.*argmin.*report"):
+    with pytest.raises(AtomicityError, match=r"ratios.*argmin.*report"):
         exports.export([synthetic_analysis(20)], tmp_path, exports.Choices(figures=False))
     assert len(read_clusters(tmp_path / "clusters.csv")) == 20
     assert set(record_of(tmp_path)["failed_statistics"]) == {"ratios", "report"}
