@@ -241,6 +241,11 @@ class Window:
         self.canvas = self.viewer.window._qt_viewer.canvas.native
         self.viewer.window.add_plugin_dock_widget(PLUGIN, WORKBENCH)
         self.settle()
+        # A dock is built when it is seen, which it is not in a hidden window.
+        for dock in self.main.findChildren(QDockWidget):
+            if hasattr(dock.widget(), "build"):
+                dock.widget().build()
+        self.settle()
 
     def settle(self) -> None:
         """Let the window work until it is idle.
@@ -284,13 +289,13 @@ class Window:
         found: list[QWidget] = next(d for d in docks if d.windowTitle() == title).findChildren(kind)
         return next(widget for widget in found if match(widget))
 
-    def button(self, title: str) -> QPushButton:
-        """The button of a dock that is called as the dock."""
-        return self.widget(title, QPushButton, lambda button: button.text() == title)
+    def button(self, text: str) -> QPushButton:
+        """The button with that text in the dock Analyse."""
+        return self.widget(ANALYSE, QPushButton, lambda button: button.text() == text)
 
-    def click(self, title: str) -> None:
+    def click(self, text: str) -> None:
         """Click that button."""
-        QTest.mouseClick(self.button(title), Qt.MouseButton.LeftButton)
+        QTest.mouseClick(self.button(text), Qt.MouseButton.LeftButton)
 
     def choose(self, title: str, model: str) -> None:
         """Choose a model in a dock."""
@@ -347,9 +352,9 @@ def classify(window: Window, run: int) -> Callable[[], None]:
         window.wait_until(changed, "clusters are classified")
 
     if run:
-        window.choose(CLASSIFY, MODELS[0])
+        window.choose(ANALYSE, MODELS[0])
         edit()
-    window.choose(CLASSIFY, MODELS[1])
+    window.choose(ANALYSE, MODELS[1])
     return edit
 
 

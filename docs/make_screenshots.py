@@ -14,7 +14,8 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import napari
@@ -27,7 +28,6 @@ from qtpy.QtCore import QPoint, QPointF, QSettings, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLineEdit
 from scipy.ndimage import median_filter
-from superqt import QCollapsible
 
 from example_session import CONTAMINATED, make_session
 from napari_atomicity.core.cluster_table import AGGREGATE
@@ -174,17 +174,17 @@ class Day:
         studio = self.studio
         studio.arrange()
         studio.select(typical(studio.table(), studio.classes()[-1])["cluster_id"])
-        studio.front(Explain)
+        studio.front(Ratios)
         studio.viewer.reset_view(margin=0.02)
         studio.both("workbench", studio.window)
 
     def settings(self) -> None:
         """Analyse with its settings unfolded; Detect; Browse."""
         studio = self.studio
-        folded = studio.widget(Analyse).findChild(QCollapsible)
-        folded.expand(animate=False)
+        folded = studio.widget(Analyse).settings
+        folded.button.setChecked(True)
         studio.of_dock("analyse", Analyse)
-        folded.collapse(animate=False)
+        folded.button.setChecked(False)
         studio.of_dock("detect", Detect)
 
     def labels(self) -> None:
@@ -216,7 +216,8 @@ class Day:
             for channel in ("raw", "LCN"):
                 studio.show_class_maps(channel)
                 studio.look_at(*place, width_nm=15.0)
-                pictures.append(square(studio.part(studio.canvas)).resize((420, 420)))
+                picture = square(studio.part(studio.canvas))
+                pictures.append(picture.resize((420 * DENSITY, 420 * DENSITY)))
             return beside(*pictures)
 
         with studio.alone(Explain, IMAGE_PX):
@@ -855,9 +856,23 @@ def days_for(only: Sequence[str]) -> list[tuple[Callable[[Day], None], ...]]:
     return [steps[: i + 1] for steps, i in zip(DAYS, last, strict=True) if i >= 0]
 
 
+@contextmanager
+def removed_at_the_end(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "images")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path.home() / "microscope",
+        help="new folder for the images, whose path some pictures show; removed at the end",
+    )
     parser.add_argument(
         "--only",
         nargs="+",
@@ -869,7 +884,8 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ["QT_SCALE_FACTOR"] = str(DENSITY)
-    with tempfile.TemporaryDirectory() as temporary:
+    options.data.mkdir(parents=True)  # fails if it is there: it is removed at the end
+    with tempfile.TemporaryDirectory() as temporary, removed_at_the_end(options.data):
         # Whoever makes the pictures may have another theme, docks elsewhere, models of their own.
         home = Path(temporary)
         get_settings(home / "settings.yaml")
@@ -877,7 +893,7 @@ def main() -> None:
         QSettings.setPath(QSettings.Format.IniFormat, scope, str(home / "remembered"))
         os.environ["ATOMICITY_MODELS"] = str(home / "napari-atomicity" / "models")
         for steps in days_for(options.only):
-            day = Day(options.out, home / "monday")
+            day = Day(options.out, options.data / "monday")
             for step in steps:
                 print(f"- {step.__name__}")
                 day.studio.takes = not options.only or step.__name__ in options.only

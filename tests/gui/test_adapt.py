@@ -296,7 +296,7 @@ def test_the_adapted_model_is_saved_and_listed_by_other_docks(
     assert dock.sides[AFTER].isChecked()
     other.models.setCurrentText(wanted)
     before = dock.state.table("field")
-    press(dock, other.button)
+    press(dock, other.step.button)
     after = dock.state.table("field")
     assert after["label_predicted"].tolist() == before["label_predicted"].tolist()
     assert ids(dock) == {card.model_id}

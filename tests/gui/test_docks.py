@@ -25,6 +25,7 @@ from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.docks.ratios.table import summary
 from napari_atomicity.gui.docks.table import Table
+from napari_atomicity.gui.panels.dock_windows import open_docks
 from napari_atomicity.gui.panels.forms import ModelCombo
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import calibration, compat
@@ -64,8 +65,8 @@ def press(viewer, *keys: str) -> None:
 def test_classes_can_be_averaged_over_the_symmetries(analysed, viewer, dock, qtbot, settle):
     classify = dock(Classify)
     for wanted in (True, False):
-        classify.symmetries.setChecked(wanted)
-        qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
+        classify.form.controls["symmetries"].setChecked(wanted)
+        qtbot.mouseClick(classify.step.button, Qt.MouseButton.LeftButton)
         settle(viewer)
         assert analysed.state.analysis("field").symmetries == wanted
     analysed.undo()
@@ -96,15 +97,16 @@ def test_docks_have_one_set_of_settings(viewer, dock, monkeypatch, model):
     analyse.models.setCurrentIndex(analyse.models.findData("trained-1"))
     for other in (browse, classify):
         assert other.models.model == "trained-1"
-    classify.device.setCurrentIndex(classify.device.findData("cpu"))
-    classify.symmetries.setChecked(True)
-    detect.detection.controls["threshold"].setValue(4.5)
+    device = classify.form.controls["device"]
+    device.setCurrentIndex(device.findData("cpu"))
+    classify.form.controls["symmetries"].setChecked(True)
+    detect.form.controls["threshold"].setValue(4.5)
     for form in (analyse.form, browse.form):
         found = form.settings()
         assert (found.device, found.symmetries, found.detection.threshold) == ("cpu", True, 4.5)
     browse.form.controls["split_touching"].setChecked(False)
-    assert not detect.detection.settings().split_touching
-    assert dock(Live).form.settings().detection == detect.detection.settings()
+    assert not detect.form.settings().detection.split_touching
+    assert dock(Live).form.settings().detection == detect.form.settings().detection
 
 
 def test_canvas_browse_and_table_say_which_model_made_the_labels(analysed, viewer, dock, model):
@@ -160,28 +162,30 @@ def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, 
     assert state.table("field")["label_corrected"].tolist().count("aggregate") == 1
     assert set(layer.selected_data) == {1}
     QApplication.processEvents()
-    row = next(r for r in classify._rows() if r.text(0) == "aggregate")
+    row = next(r for r in classify.legend.rows() if r.text(0) == "aggregate")
     assert (row.text(1), row.text(3)) == ("1", "A")
     state.select(())
     np.testing.assert_allclose(layer.border_color[1, :3], to_rgb(palette.AGGREGATE_COLOUR))
     state.select([("field", 3)])
-    classify.labels.activated.emit(classify.labels.findData("aggregate"))
+    classify.corrections.labels.activated.emit(classify.corrections.labels.findData("aggregate"))
     QApplication.processEvents()
-    row = next(r for r in classify._rows() if r.text(0) == "aggregate")
+    row = next(r for r in classify.legend.rows() if r.text(0) == "aggregate")
     assert row.text(1) == "2"
     assert "not counted: 2 aggregates" in summary(state.table("field"))
     press(viewer, "Control-A")
     assert len(layer.selected_data) == N_CLUSTERS
 
 
-def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock):
+def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock, viewer, qtbot):
     classify, state = dock(Classify), analysed.state
     assert not classify.conditions.isVisibleTo(classify)
     now = state.analysis("field")
     state.clusters.set_analysis(replace(now, table=now.table.assign(conditions_differ=True)))
     QApplication.processEvents()
     assert classify.conditions.isVisibleTo(classify)
-    assert "adapt" in classify.conditions.text()
+    assert "adapt" in classify.conditions.words.text()
+    qtbot.mouseClick(classify.conditions.button, Qt.MouseButton.LeftButton)
+    assert not open_docks(viewer)["Model"].isHidden()
 
 
 def test_the_delete_key_deletes_and_one_does_not(analysed, viewer):
@@ -196,7 +200,7 @@ def test_the_delete_key_deletes_and_one_does_not(analysed, viewer):
 
 def test_out_of_label_mode_napari_has_its_keys_back(analysed, viewer, dock):
     classify = dock(Classify)
-    classify.label_mode.setChecked(False)
+    classify.corrections.label_mode.setChecked(False)
     layer = analysed.points_layer("field")
     assert layer.keymap == {}
     assert layer.mode == "pan_zoom"
@@ -227,14 +231,11 @@ def test_next_goes_from_the_least_certain_to_the_next(analysed, viewer):
 def test_the_legend_counts_selects_and_hides(analysed, dock):
     classify = dock(Classify)
     table = analysed.state.table("field")
-    rows = {
-        classify.legend.topLevelItem(i).text(0): classify.legend.topLevelItem(i)
-        for i in range(classify.legend.topLevelItemCount())
-    }
+    rows = {row.text(0): row for row in classify.legend.rows()}
     assert {name: int(rows[name].text(1)) for name in CLASSES} == {
         name: int((table["label"] == name).sum()) for name in CLASSES
     }
-    classify.legend.itemClicked.emit(rows["Pt70"], 0)
+    classify.legend.tree.itemClicked.emit(rows["Pt70"], 0)
     ids = table.loc[table["label"] == "Pt70", "cluster_id"]
     assert analysed.state.selection == {("field", i) for i in ids}
     rows["Pt70"].setCheckState(0, Qt.CheckState.Unchecked)
@@ -245,7 +246,7 @@ def test_the_legend_counts_selects_and_hides(analysed, dock):
 def test_label_by_menu_and_undo_by_button(analysed, viewer, dock, qtbot):
     classify = dock(Classify)
     analysed.state.select([("field", 4)])
-    classify.labels.activated.emit(classify.labels.findData("Pt30"))
+    classify.corrections.labels.activated.emit(classify.corrections.labels.findData("Pt30"))
     row = analysed.state.table("field").set_index("cluster_id").loc[4]
     assert row["label_corrected"] == "Pt30"
     buttons = workbench_bar(viewer).history
@@ -259,7 +260,7 @@ def test_label_by_menu_and_undo_by_button(analysed, viewer, dock, qtbot):
 def test_classifying_again_keeps_corrections(analysed, viewer, dock, qtbot, settle):
     classify = dock(Classify)
     analysed.state.clusters.relabel([("field", 1)], "unknown")
-    qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(classify.step.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     table = analysed.state.table("field").set_index("cluster_id")
     assert table.loc[1, "label"] == "unknown"
@@ -268,15 +269,15 @@ def test_classifying_again_keeps_corrections(analysed, viewer, dock, qtbot, sett
 
 def test_detect_finds_and_classify_waits_for_it(viewer, image_layer, model, dock, qtbot, settle):
     detect, classify = dock(Detect), dock(Classify)
-    assert not classify.button.isEnabled()
-    qtbot.mouseClick(detect.button, Qt.MouseButton.LeftButton)
+    assert not classify.step.button.isEnabled()
+    qtbot.mouseClick(detect.step.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     binding = binding_of(viewer)
     assert len(binding.points_layer("field").data) == N_CLUSTERS
-    assert f"{N_CLUSTERS} clusters" in detect.result.text()
-    detect.outlines.setChecked(False)
+    assert f"{N_CLUSTERS} clusters" in detect.result.text.text()
+    detect.result.outlines.setChecked(False)
     assert not binding.outlines_layer("field").visible
-    qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(classify.step.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     assert (binding.state.table("field")["label"] != "").all()
 

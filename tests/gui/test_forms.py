@@ -146,4 +146,4 @@ def test_the_button_comes_before_the_settings(viewer, model, qtbot):
     dock.resize(340, 260)
     with qtbot.waitExposed(dock):
         dock.show()
-    assert dock.rect().contains(dock.button.mapTo(dock, dock.button.rect().bottomRight()))
+    assert dock.rect().contains(dock.step.button.mapTo(dock, dock.step.button.rect().bottomRight()))

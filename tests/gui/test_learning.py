@@ -9,10 +9,11 @@ from mouse import LEFT
 from qtpy.QtWidgets import QFileDialog
 
 from napari_atomicity import analyse
-from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, Adapt
+from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.review.learning import Learning
 from napari_atomicity.gui.docks.train.dock import Train
+from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.models.files import read_model, user_folder
 
 
@@ -59,8 +60,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     said = dict(zip(keys[:4], table["label_predicted"], strict=False))
     state.clusters.relabel_each(said)
     qtbot.waitUntil(lambda: "labelled 4 clusters" in learning.words.text())
-    adapt = Adapt(viewer)
-    viewer.window.add_dock_widget(adapt, name="Adapt (Atomicity)", add_vertical_stretch=False)
+    adapt = show_dock(viewer, "Model").part("Adapt")
     adapt.device.setCurrentText("CPU")
     adapt.models.setCurrentText("tiny")
     qtbot.waitUntil(lambda: learning.adapt_button.isEnabled())

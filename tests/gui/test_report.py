@@ -82,7 +82,7 @@ def test_one_click_writes_everything(dock, state, folder, settle, viewer, monkey
 
 def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer, qtbot):
     out, asked = folder
-    dock.settings.expand(animate=False)
+    dock.settings.button.setChecked(True)
     for box in (dock.boxes.controls[name] for name in ("figures", "excel", "latex")):
         QTest.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
     QTest.keyClicks(dock.title, "Sample <7>")
@@ -140,7 +140,7 @@ def test_a_loaded_reference_is_used_until_another_is_typed(
     path = tmp_path / "known.csv"
     path.write_text("scope,class,fraction\nfield,Pt19,1\n")
     monkeypatch.setattr(docks.QFileDialog, "getOpenFileName", lambda *a: (str(path), ""))
-    dock.settings.expand(animate=False)
+    dock.settings.button.setChecked(True)
     qtbot.waitUntil(lambda: dock.load_button.height() > 10)
     click(dock.load_button)
     assert dock.reference.text() == "known.csv"

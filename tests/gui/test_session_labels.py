@@ -238,7 +238,7 @@ def test_one_image_is_labelled_by_what_the_session_knows(
     viewer.window.add_dock_widget(classify, name="Classify")
     for together in (False, True):
         opened.together.setChecked(together)
-        qtbot.mouseClick(classify.button, LEFT)
+        qtbot.mouseClick(classify.step.button, LEFT)
         settle(viewer)
         assert (labels(state, ONE) == {"Pt41"}) is together
 

@@ -176,6 +176,7 @@ def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):
     viewer = window()
     open_docks(viewer)["Review"].close()
     show_dock(viewer, "Live")
+    assert len(viewer.window._qt_window.tabifiedDockWidgets(open_docks(viewer)["Live"])) == 3
     viewer.close()
     later = window(name=None)
     assert shown_docks(later) == (set(WORKSPACES[0].docks) | {"Live"}) - {"Review"}
@@ -287,7 +288,7 @@ def test_docks_keep_their_sizes_when_those_behind_rest(window, model, qtbot):
     show_dock(viewer, "Ratios")
     qtbot.waitUntil(lambda: not docks["Analyse"].widget().isVisible())
     assert [docks[name].height() for name in ("Ratios", "Explain", "Overview")] == heights
-    assert heights[1] > heights[0]  # as the workbench gave them out
+    assert abs(heights[1] - heights[0]) < 60  # as the workbench gave them out
 
 
 def test_the_menu_begins_with_few_entries_and_its_titles_are_short(viewer):

@@ -7,14 +7,23 @@ from qtpy.QtWidgets import QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 
 class CollapsibleSection(QWidget):
-    """A title that shows and hides what is below it; hidden at first.
+    """A title that shows and hides what is below it.
 
-    A QCollapsible keeps the height that its content had when it was opened, and squeezes tables
-    that are filled later.
+    The QCollapsible of superqt keeps the height that its content had when it was opened, and
+    squeezes tables that are filled later.
+
+    Parameters
+    ----------
+    title : str
+        Text of the button.
+    content : QWidget
+        What is below it.
+    opened : bool, optional
+        Whether the content is shown at first.
     """
 
-    def __init__(self, title: str, content: QWidget, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, title: str, content: QWidget, *, opened: bool = False) -> None:
+        super().__init__()
         self.content = content
         self.button = QToolButton()
         self.button.setText(title)
@@ -29,7 +38,8 @@ class CollapsibleSection(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.button)
         layout.addWidget(content)
-        self._on_toggled(False)
+        self.button.setChecked(opened)
+        self._on_toggled(opened)
 
     def _on_toggled(self, open_: bool) -> None:
         arrow = Qt.ArrowType.DownArrow if open_ else Qt.ArrowType.RightArrow

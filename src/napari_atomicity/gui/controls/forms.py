@@ -19,7 +19,8 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
+
+from .collapsible import CollapsibleSection
 
 
 def in_scroll_area(content: QWidget, owner: QWidget) -> None:
@@ -50,25 +51,17 @@ def main_button(text: str, owner: QWidget) -> QPushButton:
     return button
 
 
-def folded(*contents: QWidget | QLayout) -> QCollapsible:
-    """Return widgets and layouts in a collapsed section "Settings"."""
-    settings = QCollapsible("Settings")
-    if len(contents) == 1 and isinstance(contents[0], QWidget):
-        inner = contents[0]
-    else:
-        inner = QWidget()
-        inside = QVBoxLayout(inner)
-        inside.setContentsMargins(0, 0, 0, 0)
-        for content in contents:
-            if isinstance(content, QWidget):
-                inside.addWidget(content)
-            else:
-                inside.addLayout(content)
-    settings.addWidget(inner)
-    # Hidden, so that Tab does not go there.
-    settings.toggled.connect(settings.content().setVisible)
-    settings.collapse(animate=False)
-    return settings
+def folded(*contents: QWidget | QLayout) -> CollapsibleSection:
+    """Return widgets and layouts in a closed section "Settings"."""
+    inner = QWidget()
+    inside = QVBoxLayout(inner)
+    inside.setContentsMargins(0, 0, 0, 0)
+    for content in contents:
+        if isinstance(content, QWidget):
+            inside.addWidget(content)
+        else:
+            inside.addLayout(content)
+    return CollapsibleSection("Settings", inner)
 
 
 def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str, row: int = -1) -> None:

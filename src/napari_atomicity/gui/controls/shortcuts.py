@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -318,6 +319,33 @@ def rows(shortcuts: tuple[Shortcut, ...]) -> list[tuple[str, str]]:
         )
         for shortcut in shortcuts
     ]
+
+
+def run_weakly(shortcut: Shortcut, actions: object, key: str) -> Callable[[object], None]:
+    """Return a function that runs a shortcut without keeping its object alive.
+
+    Parameters
+    ----------
+    shortcut : Shortcut
+        The shortcut.
+    actions : object
+        Carries out the actions of the mode.
+    key : str
+        One of its keys.
+
+    Returns
+    -------
+    callable
+        Takes the viewer, as napari calls it.
+    """
+    reference = weakref.ref(actions)
+
+    def run(viewer: object) -> None:
+        now = reference()
+        if now is not None:
+            shortcut.run(now, key)
+
+    return run
 
 
 def as_help() -> str:

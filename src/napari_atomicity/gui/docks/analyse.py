@@ -1,4 +1,4 @@
-"""The dock Analyse: one button from a micrograph to atomicities, reasons and ratios."""
+"""The dock Analyse: one button from a micrograph to atomicities, and each step by itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from ...core.failed_statistics import format_failed
 from ...models.analysis import Analysis
@@ -17,12 +18,24 @@ from ...statistics.track_counts import (
     merge_tracks,
     stacks_without_tracks,
 )
+from ..controls.collapsible import CollapsibleSection
 from ..controls.forms import folded, main_button
 from ..controls.settings_form import form_of
 from ..panels.analysis_task import analyse_image
+from ..panels.corrections import Corrections
 from ..panels.dock import Dock
 from ..panels.forms import ImageForm, add_model_row
+from ..panels.legend import LabelLegend
 from ..panels.session_labels import session_of
+from ..panels.session_scale import IntensitySection
+from ..panels.steps import (
+    NO_CLUSTER,
+    ClassifyStep,
+    ConditionsWarning,
+    DetectionResult,
+    DetectStep,
+    conditions_differ,
+)
 
 
 def summary(state: WindowState, image: str | None) -> str:
@@ -43,7 +56,7 @@ def summary(state: WindowState, image: str | None) -> str:
 def _count_labels(state: WindowState, image: str) -> str:
     table = state.table(image)
     if not len(table):
-        return "No cluster was found. A lower threshold finds fainter ones."
+        return NO_CLUSTER
     n_frames = state.micrograph(image).n_frames
     found = describe_clusters(table, n_frames)
     if image in stacks_without_tracks(table):
@@ -66,13 +79,12 @@ def typical_cluster(analysis: Analysis) -> int | None:
 
 
 class Analyse(Dock):
-    """Image, model, pixel size, and the button that does everything."""
-
-    follows = ("changed", "current_changed")
+    """Image, pixel size, model, the button that does everything, and the steps one by one."""
 
     def build(self) -> None:
         self.image_form = self.add(ImageForm(self.binding))
         self.image_form.changed.connect(self.update_enabled)
+        self.image_form.changed.connect(self.invalidate)
         self.models = add_model_row(self.image_form.form)
         self.button = self.add_button(
             main_button("Analyse", self),
@@ -83,16 +95,44 @@ class Analyse(Dock):
         )
         self.result = self.add_label()
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        # Room for two lines: the steps stay where they are.
+        self.result.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
+        self.conditions = self.add(ConditionsWarning(self.binding))
         self.form = form_of(RunRequest, "detection", "device", "symmetries")
+        self.steps = self.add(CollapsibleSection("Steps", self._steps(), opened=True))
         self.settings = self.add(folded(self.form))
+
+    def _steps(self) -> QWidget:
+        """Create the steps; below them, what they have found and what a person changes."""
+        binding, image_form = self.binding, self.image_form
+        self.detect = DetectStep(binding, image_form, self.form)
+        self.classify = ClassifyStep(binding, self.models, self.form, image_form)
+        self.legend = LabelLegend(binding, image_form)
+        self.corrections = Corrections(binding)
+        self.detected = DetectionResult(binding, image_form)
+        self.intensity = IntensitySection(binding)
+        steps = QWidget()
+        layout = QVBoxLayout(steps)
+        layout.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        row.addWidget(self.detect)
+        row.addWidget(self.classify)
+        layout.addLayout(row)
+        for panel in (self.legend, self.corrections, self.detected, self.intensity):
+            layout.addWidget(panel)
+        return steps
 
     def _is_ready(self) -> bool:
         return self.image_form.ready
 
     def refresh(self) -> None:
-        text = summary(self.state, self.state.current)
-        self.result.setText(text)
-        self.result.setVisible(bool(text))
+        image = self.image_form.image
+        analysis = self.state.analysis(image or "")
+        self.result.setText(summary(self.state, image))
+        self.conditions.setVisible(conditions_differ(None if analysis is None else analysis.table))
+        for panel in (self.legend, self.corrections, self.detected):
+            panel.setVisible(analysis is not None and len(analysis.table) > 0)
+        self.intensity.show_analysis(analysis)
 
     def run(self) -> None:
         """Analyse the selected image."""

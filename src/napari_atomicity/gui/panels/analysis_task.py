@@ -1,4 +1,4 @@
-"""The analysis of one image as a task of the window."""
+"""The analysis of one image, or its second step, as a task of the window."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
 from ...io.lazy_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
-from ...pipeline.analysis import analyse
+from ...pipeline.analysis import analyse, classify_clusters, embed_clusters
 from ...pipeline.run_request import RunRequest
 from .. import tasks
 from .session_labels import SessionImages, label_with_session
@@ -50,3 +50,36 @@ def analyse_image(
         symmetries=request.symmetries,
     )
     return label_with_session(analysis, session, progress, stop)
+
+
+def classify_image(
+    analysis: Analysis,
+    request: RunRequest,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    *,
+    session: SessionImages | None = None,
+) -> Analysis:
+    """Classify all clusters of an image and place them in the map; run in a worker.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The detected clusters.
+    request : RunRequest
+        Model, device and symmetries.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+    session : SessionImages, optional
+        Session of the image, whose other images tell the intensity scale.
+
+    Returns
+    -------
+    Analysis
+    """
+    tasks.cap_torch_threads()
+    found = classify_clusters(
+        analysis, request.model, request.device, progress, stop, symmetries=request.symmetries
+    )
+    found = label_with_session(found, session, progress, stop)
+    return embed_clusters(found, request.model, stop)

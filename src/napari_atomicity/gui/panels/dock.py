@@ -6,24 +6,20 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from weakref import WeakMethod
 
-from napari.utils.notifications import show_error
-from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
-from ...core.errors import AtomicityError
-from .. import tasks
 from ..controls.collapsible import CollapsibleSection
 from ..controls.focus import set_reading_order
 from ..controls.forms import in_scroll_area
-from ..controls.refresher import FollowingWidget
 from ..viewer.binding import binding_of
 from .dock_windows import LazyDock
 from .forms import busy
+from .panel import Panel
 from .panel_style import PanelStyle
 from .workbench_bar import workbench_bar
 
 
-class Dock(FollowingWidget):
+class Dock(Panel):
     """A panel that is built once and refreshed when the window's state has changed.
 
     Subclasses define `build`, and usually `refresh` and ``follows``.
@@ -45,9 +41,7 @@ class Dock(FollowingWidget):
     def __init__(
         self, napari_viewer: Any, parent: QWidget | None = None, *, embedded: bool = False
     ) -> None:
-        self.binding = binding_of(napari_viewer)
-        super().__init__(self.binding.refresher, parent)
-        self.state = self.binding.state
+        super().__init__(binding_of(napari_viewer), parent)
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
         PanelStyle(self, self.binding)
         workbench_bar(napari_viewer)  # a dock that is opened alone has the bar as well
@@ -147,25 +141,3 @@ class Dock(FollowingWidget):
         collector, which may run in a thread in which no widget may be deleted.
         """
         self._conditions.append((widget, None if condition is None else WeakMethod(condition)))
-
-    # ---- work
-    def start(
-        self,
-        function: Callable[..., Any],
-        *args: Any,
-        on_result: Callable[[Any], object],
-        owner: QObject | None = None,
-        **options: Any,
-    ) -> tasks.Task:
-        """Run a core function in a worker that ends with this dock; see `gui.tasks.start`."""
-        return tasks.start(
-            self.state, function, *args, on_result=on_result, owner=owner or self, **options
-        )
-
-    def attempt(self, read: Callable[[], Any]) -> Any:
-        """Return the value of a form, or None with a message where an entry is not valid."""
-        try:
-            return read()
-        except AtomicityError as error:
-            show_error(tasks.format_error(error))
-            return None

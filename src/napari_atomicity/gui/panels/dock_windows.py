@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from npe2 import PluginManager
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QDockWidget,
     QMainWindow,
@@ -21,6 +22,7 @@ from ..viewer.binding import binding_of, unwrapped
 from .panel_style import PanelStyle
 
 DISTRIBUTION = "napari-atomicity"
+RIGHT = Qt.DockWidgetArea.RightDockWidgetArea
 _SUFFIX = " (Atomicity)"
 """What napari adds to the name of a dock, by which the menu finds it."""
 
@@ -162,7 +164,8 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
     -------
     QDockWidget
     """
-    dock = open_docks(viewer).get(display_name)
+    there = open_docks(viewer)
+    dock = there.get(display_name)
     if dock is None:
         dock = viewer.window.add_dock_widget(
             LazyDock(viewer, display_name),
@@ -170,6 +173,10 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
             area="right",
             add_vertical_stretch=False,
         )
+        main = main_window(viewer)
+        right = [d for d in there.values() if main.dockWidgetArea(d) == RIGHT and not d.isHidden()]
+        for other in right[:1]:  # a tab, since a low window has no room for one dock more
+            main.tabifyDockWidget(other, dock)
         keep_room(dock.widget())  # so that the docks keep their sizes
         dock.visibilityChanged.connect(partial(_rest, dock))
         # Workspaces remember where docks are; napari writes its settings at each move of a dock,

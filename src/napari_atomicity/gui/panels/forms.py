@@ -129,6 +129,13 @@ class ImageForm(QWidget):
         """Whether an image with a pixel size is chosen."""
         return self.images.layer is not None and self.pixel_size.value() > 0
 
+    @property
+    def image(self) -> str | None:
+        """Name of the chosen image; None if it is not in the state. No layer: the current one."""
+        state, layer = self._binding.state, self.images.layer
+        name = state.current if layer is None else self._binding.image_of(layer)
+        return name if name in state.images else None
+
     def take(self) -> str:
         """Calibrate the layer, add its image to the state, and return the name of the image.
 

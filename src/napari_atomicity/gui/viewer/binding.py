@@ -131,6 +131,7 @@ class Binding:
                 "atoms_changed": state.atoms.changed,
                 "atom_selection_changed": state.atoms.selection_changed,
                 "hidden_changed": self.hidden_changed,
+                "outlines_changed": self._overlays.outlines_changed,
                 "label_mode_changed": self.label_mode.changed,
                 "colouring_changed": self.atoms.colouring_changed,
                 "marking_changed": self.atoms.marking_changed,

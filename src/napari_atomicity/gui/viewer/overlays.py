@@ -8,6 +8,7 @@ from operator import is_
 from typing import Any
 
 import numpy as np
+from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from ...models.analysis import Analysis
@@ -23,6 +24,8 @@ _MAX_AT_ONCE = 200
 class Overlays:
     """Show the outlines and class maps of the images in the viewer.
 
+    Signals: ``outlines_changed()`` when outlines are shown or hidden.
+
     Parameters
     ----------
     canvas : Canvas
@@ -30,6 +33,8 @@ class Overlays:
     engine_of : callable
         Returns the model and device that were chosen for an image, or None.
     """
+
+    outlines_changed = Signal()
 
     def __init__(self, canvas: Canvas, engine_of: Callable[[str], Engine | None]) -> None:
         self._canvas = canvas
@@ -59,6 +64,7 @@ class Overlays:
             layer = known.present("outlines")
             if layer is not None and not known.is_hidden:
                 layer.visible = visible
+        self.outlines_changed.emit()
 
     def forget(self, image: str) -> None:
         """Forget what the layers of an image were computed from."""
@@ -86,8 +92,10 @@ class Overlays:
             return
         table, computed = analysis.table, self._computed_from.setdefault(image, {})
         wanted = dict(zip(table["cluster_id"].tolist(), analysis.outlines, strict=True))
-        before = computed.get("outlines", {})
-        if before and all(map(is_, map(before.get, wanted), wanted.values())):
+        before = computed.get("outlines")
+        # without a cluster, the outlines that were computed are empty too
+        known_before = before is not None and bool(before or not wanted)
+        if known_before and all(map(is_, map(before.get, wanted), wanted.values())):
             classes, hidden = self._state.classes(), self._canvas.hidden_labels
             colours = point_style.outline_colours(table, classes, hidden)
             known.colour_outlines(table["cluster_id"].to_numpy(), colours)

@@ -11,21 +11,18 @@ from qtpy.QtCore import QByteArray, Qt
 from qtpy.QtWidgets import QAbstractScrollArea, QDockWidget, QScrollBar, QTabWidget
 
 from ..controls.settings import settings
-from ..panels.dock_windows import dock_names, main_window, open_dock, open_docks
+from ..panels.dock_windows import RIGHT, dock_names, main_window, open_dock, open_docks
 from .workspaces import Workspace
 
-RIGHT, BOTTOM, LEFT = (
-    Qt.DockWidgetArea.RightDockWidgetArea,
-    Qt.DockWidgetArea.BottomDockWidgetArea,
-    Qt.DockWidgetArea.LeftDockWidgetArea,
-)
+BOTTOM, LEFT = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.LeftDockWidgetArea
 _NOWHERE = Qt.DockWidgetArea.NoDockWidgetArea
 MIN_HEIGHT_FOR_GROUPS = 900
 """Height of the window in pixels from which the docks at the right form more than one group."""
 _VERSION = 1
 # Height of the layer controls of napari, enough for points.
 _CONTROLS_HEIGHT = 250
-_LEFT_WIDTH, _RIGHT_WIDTH = 240, 370
+# The layer controls need this width once there is a layer.
+_LEFT_WIDTH, _RIGHT_WIDTH = 320, 370
 
 
 def show_layout(viewer: Any, workspace: Workspace) -> None:
@@ -119,8 +116,8 @@ def _arrange(viewer: Any, workspace: Workspace, height: int, others: Sequence[QD
     at_left = [*(docks[name] for name in workspace.left), *(d for d in of_napari if d in others)]
     _fill_left(main, at_left, controls, height)
     _shape_areas(main)
-    shares = [2, 3][: len(firsts)]
-    main.resizeDocks(firsts, [height * s // 5 for s in shares], Qt.Orientation.Vertical)
+    heights = [height // len(firsts)] * len(firsts)
+    main.resizeDocks(firsts, heights, Qt.Orientation.Vertical)
     main.resizeDocks(firsts, [_RIGHT_WIDTH] * len(firsts), Qt.Orientation.Horizontal)
     for dock in below[:1]:
         main.resizeDocks([dock], [height // 4], Qt.Orientation.Vertical)

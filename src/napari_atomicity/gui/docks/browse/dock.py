@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -35,14 +33,14 @@ from ...controls.connections import follow
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
-from ...controls.shortcuts import BROWSE, Shortcut
+from ...controls.shortcuts import BROWSE, run_weakly
 from ...panels.dock import Dock
 from ...panels.forms import add_model_row, busy
 from ...panels.session_labels import TOGETHER, SessionLabels
-from ...viewer.current_image import CurrentImage
 from ...viewer.project_models import write_model
 from ...viewer.projects import with_suffix
 from .batch import AnalyseAll
+from .first_start import FirstStart
 from .image_list import ROW_LINES, ImageDelegate, ImageModel
 from .paths import _paths_in, choose_open_or_add, copy_project
 from .remote_batch import place_of
@@ -65,6 +63,8 @@ class Browse(Dock):
         self.setAcceptDrops(True)
         self.content.setContentsMargins(6, 6, 6, 6)
         self.content.addLayout(self._open_row())
+        self.first_start = FirstStart(self.binding)
+        self.content.addWidget(self.first_start, 1)
         self.title = self.add(wrapped_label("Project"))
         self.notes = self.add(wrapped_label("Notes on the project", plain=True))
         self.content.addWidget(self._image_list(), 1)
@@ -86,6 +86,7 @@ class Browse(Dock):
         self._files_timer.timeout.connect(self._refresh_files)
         follow(self, self.projects.surveyed, self._refresh_files)
         follow(self, self.projects.notes_changed, self.invalidate)
+        follow(self, self.binding.layers_changed, self._show_first_start)
         follow(self, self.session_labels.message_changed, self.invalidate)
         follow(self, self.batch.changed, self._on_batch)
 
@@ -188,11 +189,19 @@ class Browse(Dock):
         viewer = self.binding.viewer
         for shortcut in BROWSE:
             for key in shortcut.keys:
-                run = _run_weakly(shortcut, self.binding.current_image, key)
+                run = run_weakly(shortcut, self.binding.current_image, key)
                 viewer.bind_key(key, run, overwrite=True)
 
     # ---- showing
+    def _show_first_start(self) -> None:
+        """Show how to begin instead of an empty list, until there is an image."""
+        first = self.first_start.wanted
+        self.first_start.setVisible(first)
+        self.title.setVisible(not first)
+        self.list.setVisible(not first)
+
     def refresh(self) -> None:
+        self._show_first_start()
         self.session_labels.remember()
         counts = self.binding.refresher.counts
         listed = counts["images_changed"], counts["project_changed"]
@@ -246,8 +255,8 @@ class Browse(Dock):
             )
         else:
             self.title.setText(
-                "Open a folder of images, or drop it here. To try it out: "
-                "<i>File ▸ Open Sample ▸ Atomicity</i>."
+                "<i>Analyse</i> analyses the open image. To work with many, open a folder of "
+                "images or drop it here."
             )
         unsaved = [f"NOT SAVED: {self.state.unsaved}"] if self.state.unsaved else []
         labelled = filter(None, [self.session_labels.message])
@@ -434,15 +443,3 @@ class Browse(Dock):
             self.open(paths[0] if path.is_dir() or path.suffix == SUFFIX else str(path.parent))
         else:
             self.open(str(Path(paths[0]).parent))
-
-
-def _run_weakly(shortcut: Shortcut, images: CurrentImage, key: str) -> Callable[[object], None]:
-    """Return a function that runs a shortcut without keeping the current image alive."""
-    reference = weakref.ref(images)
-
-    def run(viewer: object) -> None:
-        image = reference()
-        if image is not None:
-            shortcut.run(image, key)
-
-    return run

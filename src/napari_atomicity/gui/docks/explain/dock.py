@@ -190,7 +190,7 @@ class Explain(Dock):
         )
         self.class_combo.setAccessibleName("Class of the class maps")
         self.class_combo.activated.connect(self._choose_class)
-        self.class_label = QLabel("Network: class maps of")
+        self.class_label = QLabel("Class maps of")
         self.class_label.setToolTip(NETWORK_PART)
         self.class_label.setBuddy(self.class_combo)
         row = QHBoxLayout()

@@ -305,7 +305,7 @@ class Live(Dock):
                 "Check focus, dose and position. If the change was intended or the sample differs, "
                 "and the confidence is high, accept it."
                 if self._alarms == [SESSION_CHANGED]
-                else "Do not rely on ratios before the model is adapted (dock Adapt)."
+                else "Do not rely on ratios before the model is adapted (dock Model)."
             )
             self.alarm.setText(f"▲ {image}: {'; '.join(alarms)}. {advice}")
 

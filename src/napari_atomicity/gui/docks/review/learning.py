@@ -22,12 +22,12 @@ class Learning(FollowingWidget):
         self.binding = binding
         self._n_corrected = 0
         self.words = wrapped_label("Corrections to learn from")
-        self.adapt_button = QPushButton("Adapt to corrections")
+        self.adapt_button = QPushButton("Adapt model")
         self.adapt_button.setToolTip(
             "Fine-tune the model to these images in seconds, with your corrections as certain "
-            "labels. Adapt compares before and after. You can undo it."
+            "labels. The dock Model compares before and after. You can undo it."
         )
-        self.train_button = QPushButton("Train on corrections")
+        self.train_button = QPushButton("Train model")
         self.train_button.setToolTip(
             "Train a model on the corrected clusters in minutes, for classes or conditions that no "
             "model covers. Each class needs some clusters in at least two images."

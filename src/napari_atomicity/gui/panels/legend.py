@@ -1,0 +1,120 @@
+"""The legend: labels with their numbers of clusters; a click selects, the tick hides."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QVBoxLayout
+
+from ...core import palette
+from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
+from ..controls.glyphs import glyph_icon
+from ..viewer.binding import Binding
+from .forms import ImageForm
+from .panel import ImagePanel
+
+_NAME, _COUNT, _CORRECTED, _KEY = range(4)
+
+
+class LabelLegend(ImagePanel):
+    """The labels of an image with the number of clusters, corrections and the key of each.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    image_form : ImageForm, optional
+        Form of the dock in which an image is chosen; by default that of the current image.
+    """
+
+    follows = ("changed", "current_changed", "project_changed", "hidden_changed")
+
+    def __init__(self, binding: Binding, image_form: ImageForm | None = None) -> None:
+        super().__init__(binding, image_form)
+        self.tree = QTreeWidget()
+        self.tree.setRootIsDecorated(False)
+        self.tree.setUniformRowHeights(True)
+        self.tree.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
+        self.tree.setHeaderLabels(["Label", "Count", "Corrected", "Key"])
+        header = self.tree.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        for column in (_COUNT, _CORRECTED, _KEY):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        self.tree.setToolTip(
+            "Click a label to select its clusters; untick it to hide them in the image."
+        )
+        self.tree.setAccessibleName("Legend: labels with the number of clusters")
+        self.tree.itemClicked.connect(self._on_click)
+        self.tree.itemActivated.connect(self._on_click)  # Enter
+        self.tree.itemChanged.connect(self._on_tick)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.tree)
+
+    def rows(self) -> list[QTreeWidgetItem]:
+        """Return the row of each label."""
+        return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]
+
+    def refresh(self) -> None:
+        image, classes = self.image, self.state.classes()
+        table = None if image is None else self.state.table(image)
+        names = [*classes, *NON_CLASS_LABELS] if classes else []
+        counts = {} if table is None else table["label"].value_counts().to_dict()
+        corrected = {} if table is None else table["label_corrected"].value_counts().to_dict()
+        names += [x for x in counts if x and x not in names]
+        if counts.get("", 0):
+            names.append("")
+        keys = {name: str(i) for i, name in enumerate(classes[:9], start=1)}
+        keys |= {UNKNOWN: "0", AGGREGATE: "A"}
+        with QSignalBlocker(self.tree):
+            # Rows are made anew only for other labels: one that is being clicked must live on.
+            if [row.data(_NAME, Qt.ItemDataRole.UserRole) for row in self.rows()] != names:
+                self.tree.clear()
+                self.tree.addTopLevelItems([_new_row(name, classes) for name in names])
+                self._fit_height()
+            for row, name in zip(self.rows(), names, strict=True):
+                row.setText(_COUNT, str(counts.get(name, 0)))
+                row.setText(_CORRECTED, str(corrected.get(name, 0) or "") if name else "")
+                row.setText(_KEY, keys.get(name, ""))
+                hidden = name in self.binding.hidden
+                row.setCheckState(
+                    _NAME, Qt.CheckState.Unchecked if hidden else Qt.CheckState.Checked
+                )
+
+    def _fit_height(self) -> None:
+        """Make the legend as high as its rows, so that only the dock scrolls."""
+        n = self.tree.topLevelItemCount()
+        height = self.tree.header().sizeHint().height() + n * self.tree.sizeHintForRow(0) * (n > 0)
+        self.tree.setFixedHeight(height + 2 * self.tree.frameWidth() + 2)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        # only now rows and header are as high as the style of the window makes them
+        self._fit_height()
+
+    def _on_click(self, item: QTreeWidgetItem, column: int) -> None:
+        image = self.image
+        name = item.data(_NAME, Qt.ItemDataRole.UserRole)
+        if image is not None and name not in self.binding.hidden:
+            table = self.state.table(image)
+            ids = table.loc[table["label"] == name, "cluster_id"]
+            self.state.select((image, int(i)) for i in ids)
+
+    def _on_tick(self, item: QTreeWidgetItem, column: int) -> None:
+        name = item.data(_NAME, Qt.ItemDataRole.UserRole)
+        shown = item.checkState(_NAME) == Qt.CheckState.Checked
+        hidden = self.binding.hidden - {name} if shown else self.binding.hidden | {name}
+        self.binding.hidden = frozenset(hidden)
+
+
+def _new_row(name: str, classes: list[str]) -> QTreeWidgetItem:
+    row = QTreeWidgetItem([name or "not classified"])
+    row.setData(_NAME, Qt.ItemDataRole.UserRole, name)
+    row.setToolTip(_NAME, f"{row.text(_NAME)}: click to select, untick to hide")
+    colour = palette.colour_of(name, classes)
+    row.setIcon(_NAME, glyph_icon(palette.symbol_of(name, classes), colour))
+    right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+    for column in (_COUNT, _CORRECTED, _KEY):
+        row.setTextAlignment(column, right)
+    return row

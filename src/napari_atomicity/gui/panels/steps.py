@@ -1,0 +1,247 @@
+"""The steps of an analysis, each by itself: detect the clusters, classify them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
+
+from ...models.analysis import Analysis
+from ...pipeline.analysis import detect_clusters
+from ...pipeline.run_request import RunRequest
+from ...statistics.ratios import images_that_differ
+from ...statistics.track_counts import describe_clusters
+from ..controls.forms import wrapped_label
+from ..controls.settings_form import SettingsForm
+from ..viewer.binding import Binding
+from .analysis_task import classify_image
+from .dock_windows import show_dock
+from .forms import ImageForm, ModelCombo, busy
+from .panel import ImagePanel
+from .session_labels import session_of
+
+NO_CLUSTER = "No cluster was found. A lower threshold finds fainter ones."
+CONDITIONS_DIFFER = (
+    "Conditions differ from the model's training: adapt the model before you trust labels or "
+    "ratios."
+)
+
+
+class ConditionsWarning(QWidget):
+    """The warning that conditions differ from the training, hidden at first, and what to do.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__()
+        self._binding = binding
+        self.words = wrapped_label("Conditions")
+        self.words.setText(f"⚠ {CONDITIONS_DIFFER}")
+        self.words.setToolTip(
+            "The clusters of this image differ from the training images of the model, for every "
+            "class: in blur, noise, dose or support."
+        )
+        self.button = QPushButton("Adapt the model…")
+        self.button.setToolTip("Open the dock Model to adapt the model to these images.")
+        self.button.clicked.connect(self._open_model)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.words)
+        layout.addWidget(self.button)
+        self.hide()
+
+    def _open_model(self) -> None:
+        show_dock(self._binding.viewer, "Model").part("Adapt")
+
+
+def conditions_differ(table: pd.DataFrame | None) -> bool:
+    """Return whether the conditions of an image differ from the training of its model."""
+    return table is not None and bool(images_that_differ(table))
+
+
+class _Step(ImagePanel):
+    """The button of one step, enabled while no task runs and the step is possible."""
+
+    follows = ("changed", "current_changed", "project_changed")
+
+    def __init__(
+        self, binding: Binding, image_form: ImageForm | None, text: str, tooltip: str
+    ) -> None:
+        super().__init__(binding, image_form)
+        self.button = QPushButton(text)
+        self.button.setToolTip(tooltip)
+        self.button.clicked.connect(self.run)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.button)
+
+    def is_possible(self) -> bool:
+        raise NotImplementedError
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def show_status(self) -> None:
+        self.button.setEnabled(not busy(self.state) and self.is_possible())
+
+
+class DetectStep(_Step):
+    """The button that detects the clusters of an image.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    image_form : ImageForm
+        Form in which the image is chosen.
+    settings : SettingsForm
+        Form of a `RunRequest` with its detection.
+    """
+
+    def __init__(
+        self, binding: Binding, image_form: ImageForm, settings: SettingsForm[RunRequest]
+    ) -> None:
+        self._images, self._settings = image_form, settings
+        super().__init__(
+            binding,
+            image_form,
+            "Detect",
+            "Find the clusters only. Clusters found before keep their numbers and corrections.",
+        )
+        image_form.changed.connect(self.show_status)
+
+    def is_possible(self) -> bool:
+        return self._images.ready
+
+    def run(self) -> None:
+        """Detect the clusters of the chosen image."""
+        entries = self.attempt(lambda: (self._settings.settings(), self._images.take()))
+        if entries is not None:
+            request, image = entries
+            self.start(
+                detect_clusters,
+                self.state.micrograph(image),
+                request.detection,
+                message=f"Finding the clusters of {image}",
+                on_result=self._show_result,
+                about=image,
+            )
+
+    def _show_result(self, analysis: Analysis) -> None:
+        if self.binding.accepts(analysis):
+            self.state.clusters.set_analysis(analysis, f"detect in {analysis.micrograph.name}")
+
+
+class ClassifyStep(_Step):
+    """The button that classifies the clusters of an image.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    models : ModelCombo
+        Choice of the model.
+    settings : SettingsForm
+        Form of a `RunRequest` with device and symmetries.
+    image_form : ImageForm, optional
+        Form in which the image is chosen; by default it is the current image.
+    """
+
+    def __init__(
+        self,
+        binding: Binding,
+        models: ModelCombo,
+        settings: SettingsForm[RunRequest],
+        image_form: ImageForm | None = None,
+    ) -> None:
+        self._models, self._settings = models, settings
+        super().__init__(
+            binding,
+            image_form,
+            "Classify",
+            "Predict the atomicity of every cluster that is detected in this image. Corrections "
+            "are kept.",
+        )
+
+    def is_possible(self) -> bool:
+        return self.analysis is not None
+
+    def run(self) -> None:
+        """Classify the clusters of the image."""
+        image, analysis = self.image, self.analysis
+        settings = self.attempt(self._settings.settings)
+        if image is None or analysis is None or settings is None:
+            return
+        request = replace(settings, model=self._models.model)
+        self.binding.set_engine(image, request.model, request.device)
+        self.start(
+            classify_image,
+            analysis,
+            request,
+            session=session_of(self.state, image),
+            message=f"Classifying the clusters of {image}",
+            on_result=self._show_result,
+            about=image,
+        )
+
+    def _show_result(self, result: Analysis) -> None:
+        self.state.clusters.replace_predictions(result, f"classify {result.micrograph.name}")
+        self.binding.label_mode.on = True
+
+
+class DetectionResult(ImagePanel):
+    """What was detected in an image, and the switch of the outlines.
+
+    Parameters
+    ----------
+    binding : Binding
+        Binding of the viewer.
+    image_form : ImageForm
+        Form in which the image is chosen.
+    """
+
+    follows = ("changed", "current_changed", "project_changed", "outlines_changed")
+
+    def __init__(self, binding: Binding, image_form: ImageForm) -> None:
+        super().__init__(binding, image_form)
+        self.text = wrapped_label("Result of the detection")
+        self.outlines = QCheckBox("Show outlines")
+        self.outlines.setToolTip(
+            "Draw the outline in which each cluster was measured. Default: on."
+        )
+        self.outlines.setChecked(binding.outlines_visible)
+        self.outlines.toggled.connect(self._show_outlines)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.text)
+        layout.addWidget(self.outlines)
+
+    def refresh(self) -> None:
+        analysis = self.analysis
+        self.text.setVisible(analysis is not None)
+        if analysis is not None:
+            self.text.setText(_describe(analysis))
+        with QSignalBlocker(self.outlines):
+            self.outlines.setChecked(self.binding.outlines_visible)
+
+    def _show_outlines(self, shown: bool) -> None:
+        self.binding.outlines_visible = shown
+
+
+def _describe(analysis: Analysis) -> str:
+    """Format what was detected: "57 clusters, median diameter 1.31 nm; 3 at the border …"."""
+    table = analysis.table
+    if not len(table):
+        return NO_CLUSTER
+    found = describe_clusters(table, analysis.micrograph.n_frames)
+    return (
+        f"{found}, median diameter {table['diameter_nm'].median():.2f} nm; "
+        f"{table['touches_border'].sum()} at the border, "
+        f"{table['touches_neighbour'].sum()} touching another."
+    )
