@@ -291,18 +291,11 @@ def compute_dispersions(
         which = f"{image} ({number} of {len(images)}): " if len(images) > 1 else ""
         micrograph = (micrographs or {}).get(image)
         failed: dict[str, str] = {}  # an error in one image does not affect the others
-        known[image] = attempt(
-            failed,
-            "dispersion",
-            partial(
-                compute_image_dispersion,
-                atoms,
-                settings,
-                micrograph,
-                prefixed(progress, which),
-                stop,
-            ),
-        ) or DispersionResult(atoms, settings, empty_table(), reason="; ".join(failed.values()))
+        compute = partial(compute_image_dispersion, atoms, settings, micrograph)
+        report_image = prefixed(progress, which)
+        found = attempt(failed, which, partial(compute, report_image, stop))
+        reason = failed.get(which, "")
+        known[image] = found or DispersionResult(atoms, settings, empty_table(), reason=reason)
     of = {image: known[image] for image in images}
     parts = [s.dispersion for s in of.values() if s.dispersion is not None]
     check(stop)

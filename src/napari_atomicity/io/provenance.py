@@ -38,6 +38,10 @@ PACKAGES = (
 """The packages whose versions may change a result or explain a failure."""
 
 
+PARTLY = "partly failed"
+"""Status of a run in which an image or a statistic failed."""
+
+
 def now() -> str:
     """Return the time in UTC to the second: 2026-05-01T09:30:00+00:00."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -186,7 +190,7 @@ def run_record(
     sessions: Sequence[dict[str, Any]] = (),
     failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the record of a run for ``run.json``, sufficient to repeat it.
+    """Return the record of a run, sufficient to repeat it.
 
     Parameters
     ----------
@@ -197,7 +201,7 @@ def run_record(
     parameters : dict
         Requested parameters.
     model : dict or None
-        Provenance of the model (`ModelCard.provenance`); None without a model.
+        Provenance of the model (`ModelCard.provenance`).
     device : str or None
         Device of the network.
     outputs : sequence of pathlib.Path
@@ -217,14 +221,13 @@ def run_record(
         The record, with types of JSON.
     """
     n_failed = sum(outcome.status == "failed" for outcome in outcomes)
-    incomplete = n_failed or failed or count_failed(outcome.parameters for outcome in outcomes)
     return {
         "program": "napari-atomicity",
         "version": __version__,
         "command": list(sys.argv if command is None else command),
         "started": started,
         "finished": finished,
-        "status": "interrupted" if interrupted else "partly failed" if incomplete else "done",
+        "status": _status(outcomes, interrupted, failed),
         "parameters": parameters,
         "model": model,
         "device": device,
@@ -236,6 +239,17 @@ def run_record(
         "outputs": [path.name for path in outputs],
         "environment": environment(),
     }
+
+
+def _status(
+    outcomes: Sequence[Outcome], interrupted: bool, failed: Mapping[str, str] | None
+) -> str:
+    """Return the status of a run for its record."""
+    if interrupted:
+        return "interrupted"
+    n = count_failed(outcome.parameters for outcome in outcomes)
+    incomplete = n or failed or any(outcome.status == "failed" for outcome in outcomes)
+    return PARTLY if incomplete else "done"
 
 
 def attempt_report(
@@ -258,4 +272,5 @@ def attempt_report(
     if "report" in record[FAILED]:
         html.unlink(missing_ok=True)
         files.remove(html)
-        record |= {"outputs": [path.name for path in files], "status": "partly failed"}
+        record["outputs"] = [name for name in record["outputs"] if name != html.name]
+        record["status"] = "interrupted" if record["status"] == "interrupted" else PARTLY
