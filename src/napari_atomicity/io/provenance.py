@@ -200,10 +200,8 @@ def run_record(
         Times as returned by `now`.
     parameters : dict
         Requested parameters.
-    model : dict or None
-        Provenance of the model (`ModelCard.provenance`).
-    device : str or None
-        Device of the network.
+    model, device : dict or str, or None
+        Provenance of the model (`ModelCard.provenance`), and device of the network.
     outputs : sequence of pathlib.Path
         Files written.
     interrupted : bool
@@ -220,7 +218,6 @@ def run_record(
     dict
         The record, with types of JSON.
     """
-    n_failed = sum(outcome.status == "failed" for outcome in outcomes)
     return {
         "program": "napari-atomicity",
         "version": __version__,
@@ -232,7 +229,7 @@ def run_record(
         "model": model,
         "device": device,
         "images_done": sum(outcome.status == "done" for outcome in outcomes),
-        "images_failed": n_failed,
+        "images_failed": sum(outcome.status == "failed" for outcome in outcomes),
         "images": [asdict(outcome) for outcome in outcomes],
         FAILED: {} if failed is None else failed,
         "sessions": list(sessions),
