@@ -8,6 +8,7 @@ import pytest
 
 from napari_atomicity import load
 from napari_atomicity.atoms.analysis import find_atoms
+from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.simulation.examples import atom_example_path, atom_example_truth_path
 from napari_atomicity.statistics.matching import match
 
@@ -38,3 +39,22 @@ def test_most_atoms_are_found_and_few_others(found, truth):
 
 def test_the_vacuum_is_seen(found):
     assert 0.02 < 1 - found.support.mean() < 0.2
+
+
+@pytest.mark.parametrize("scale", [1e18, 1e-25])
+def test_neither_scale_nor_hot_pixels_change_the_atoms(scale):
+    image = load(atom_example_path())
+    pixels = image.data[:200, :200].astype(float)
+    size = image.pixel_size_nm
+    expected = find_atoms(Micrograph(pixels, size))
+    changed = pixels * scale
+    changed[10, 190] = 1e5 * changed.max()
+    changed[100, 30] = -1e3 * changed.max()
+    found = find_atoms(Micrograph(changed, size))
+    assert found.parameters["outlier_pixels"] == 2
+    assert len(found.table) == len(expected.table) > 4
+    for column, tolerance in (("y_px", 0.05), ("x_px", 0.05), ("confidence", 0.02)):
+        np.testing.assert_allclose(found.table[column], expected.table[column], atol=tolerance)
+    ratio = found.table["intensity"] / scale / expected.table["intensity"]
+    assert np.allclose(ratio, 1, rtol=0.02)
+    assert (found.support == expected.support).mean() > 0.999

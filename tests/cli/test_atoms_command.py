@@ -152,14 +152,22 @@ def test_files_of_an_earlier_run_do_not_stay_but_those_of_others_do(finder, tmp_
     assert all(path.exists() for path in own)
     assert (figures / "a.tif atoms.png").exists()
     record = json.loads((out / "run.json").read_text())
-    record["outputs"] += ["../precious.csv", "cluster_atoms.csv", 3]
+    record["outputs"] += ["../precious.csv", "cluster_atoms.csv"]
     (out / "run.json").write_text(json.dumps(record))
     find_atoms_in_images([write_image(tmp_path / "b.tif")], out)
     assert {f.name for f in figures.glob("*.png")} == {"b.tif atoms.png", "my own atoms.png"}
     assert not own[2].exists() and outside.exists() and (out / "atoms.csv").exists()
 
 
-@pytest.mark.parametrize("record", ["", "[]", '{"outputs": ["dispersion.svg"], "model": null}'])
+@pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        "[]",
+        '{"outputs": ["dispersion.svg", 3]}',
+        '{"outputs": ["dispersion.svg"], "model": null}',
+    ],
+)
 def test_the_record_of_something_else_costs_no_file(finder, tmp_path, record):
     figures = tmp_path / "out" / "figures"
     figures.mkdir(parents=True)

@@ -51,3 +51,10 @@ def test_an_error_says_what_where_and_what_to_do():
     error = AtomicityError("the file is empty", "/data/a.tif", "Copy it again")
     assert str(error) == "a.tif: the file is empty. Copy it again."
     assert str(AtomicityError("it rains")) == "it rains."
+
+
+def test_pixels_below_single_precision_are_an_error_and_not_zero():
+    pixels = np.full((4, 4), 1e-60)
+    with pytest.raises(UnsuitableImageError, match="too small"):
+        Micrograph(pixels, 0.1)
+    assert not Micrograph(np.zeros((4, 4)), 0.1).data.any()

@@ -30,6 +30,7 @@ from napari_atomicity.gui.panels.forms import ModelCombo
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.pipeline import analysis as pipeline_analysis
 from napari_atomicity.state.window_state import TaskState
 
 
@@ -60,6 +61,24 @@ def press(viewer, *keys: str) -> None:
     handler = viewer.window._qt_viewer.canvas._key_map_handler
     for key in keys:
         handler.press_key(key)
+
+
+def test_replaced_pixels_and_failed_steps_are_named(
+    viewer, image_layer, model, dock, qtbot, settle, monkeypatch
+):
+    def broken(*_):
+        raise ValueError("by design")
+
+    monkeypatch.setattr(pipeline_analysis, "embed_clusters", broken)
+    pixels = np.array(image_layer.data)
+    pixels[5, 5] = 1e7
+    image_layer.data = pixels
+    analyse = dock(Analyse)
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    text = analyse.result.text()
+    assert text.startswith(f"{N_CLUSTERS} clusters")
+    assert "1 outlier pixel replaced" in text and "Could not compute: map" in text
 
 
 def test_classes_can_be_averaged_over_the_symmetries(analysed, viewer, dock, qtbot, settle):

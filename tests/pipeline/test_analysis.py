@@ -15,6 +15,7 @@ from napari_atomicity.pipeline.analysis import (
     detect_clusters,
     embed_clusters,
 )
+from napari_atomicity.reporting.image_warnings import image_warnings
 from napari_atomicity.simulation.examples import example_path, example_truth_path
 from napari_atomicity.training.data import match
 
@@ -71,6 +72,22 @@ def shaded(pixels):
     """Multiply by a response that falls to 0.7 in the corners."""
     v, u = (np.linspace(-1, 1, n) for n in pixels.shape)
     return np.round(pixels * (1 - 0.15 * (v[:, None] ** 2 + u**2)))
+
+
+@pytest.mark.parametrize("scale, offset", [(1e18, 0), (1e-25, 0), (1.0, 1e4), (1e-25, 3e-22)])
+def test_neither_scale_nor_outlier_pixels_change_the_labels(scale, offset, example, analysed):
+    pixels = example.data * np.float64(scale) + offset
+    for place, value in (((50, 50), 1e7), ((500, 700), 3e5), ((900, 3), -1e5)):
+        pixels[place] = value * scale
+    again = analyse(Micrograph(pixels, example.pixel_size_nm, example.name), umap=False)
+    assert list(again.table["label"]) == list(analysed.table["label"])
+    for column in ("y_px", "x_px", "diameter_nm", "confidence"):
+        np.testing.assert_allclose(again.table[column], analysed.table[column], atol=0.02)
+    ratio = again.table["integrated_intensity"] / scale / analysed.table["integrated_intensity"]
+    np.testing.assert_allclose(ratio, 1, rtol=1e-3)
+    assert again.parameters["recording"] == {"outlier_pixels": 3}
+    warnings = image_warnings(again.table, again.parameters)
+    assert "3 outlier pixels replaced (hot or dead pixels)." in warnings
 
 
 @pytest.mark.parametrize(

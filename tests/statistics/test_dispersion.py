@@ -316,3 +316,12 @@ def test_density_of_a_pool_is_covered(monkeypatch):
     parts = [of(field(settings, seed)) for seed in range(160)]
     pools = [pool_images(parts[i : i + 4]).density for i in range(0, 160, 4)]
     assert sum(cover(d, 0.4) for d in pools) >= 33  # of 38 expected
+
+
+def test_narrow_support_has_estimates():
+    mask = np.eye(120, dtype=bool)  # no block has a quarter of its area
+    points = np.arange(6, 112, 9)[:, None] * [PX, PX]
+    found = dispersion(points, mask, PX, simulations=5)
+    assert found.n_atoms == 12 and found.density.value == pytest.approx(12 / found.area_nm2)
+    assert np.isnan(found.quadrat_index) and found.density.low < found.density.value
+    assert pool_images([found, found]).n_atoms == 24

@@ -16,6 +16,8 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.settings import GROUP_DISTANCE_NM
 from ..detection.background import without_gaps
+from ..detection.outliers import find_repairs, repair, repaired_frames
+from ..detection.recording import OUTLIERS
 from ..statistics import atom_groups as groups
 from ..statistics.nearest_neighbours import nearest_neighbours
 from . import operating_point as operating
@@ -189,11 +191,11 @@ def find_atoms(
     seconds: dict[str, float] = {}
     with _timed(seconds, "load model"):
         atoms = model if isinstance(model, AtomModel) else load_atom_model(model, device)
-    candidates, masks, flat = _analyse_frames(micrograph, atoms, seconds, progress, stop)
+    candidates, masks, of_frames = _analyse_frames(micrograph, atoms, seconds, progress, stop)
     calibration = atoms.card.calibration(pixel_size_nm)
     if threshold is None:
         threshold = _choose_threshold(candidates, calibration, precision)
-    parameters = _describe_run(atoms, calibration, precision, float(threshold), flat)
+    parameters = _describe_run(atoms, calibration, precision, float(threshold)) | of_frames
     support = np.stack(masks) if micrograph.is_stack else masks[0]
     return AtomAnalysis(
         micrograph, candidates, float(threshold), support, pixel_size_nm, atoms.card.model_id,
@@ -207,15 +209,17 @@ def _analyse_frames(
     seconds: dict[str, float],
     progress: Progress | None,
     stop: Stop | None,
-) -> tuple[pd.DataFrame, list[np.ndarray], list[int]]:
-    """Return the candidates of all frames, their support masks, and the flat frames."""
+) -> tuple[pd.DataFrame, list[np.ndarray], dict[str, Any]]:
+    """Return the candidates of all frames, their support masks, and what the frames are like."""
     pixel_size_nm = require_pixel_size(micrograph)
     calibration = model.card.calibration(pixel_size_nm)
     parts: list[pd.DataFrame] = []
-    masks, flat = [], []
+    masks, flat, n_outliers = [], [], 0
     for index, frame in enumerate(micrograph.frames()):
         check(stop)
-        image = without_gaps(frame)
+        outliers, unit = find_repairs(micrograph, index)
+        image = without_gaps(repair(frame, outliers, unit))
+        n_outliers += len(outliers)
         if not np.ptp(image) > 0:
             flat.append(index)
         with _timed(seconds, "network"):
@@ -224,6 +228,7 @@ def _analyse_frames(
         with _timed(seconds, "positions"):
             spots = fit_spots(image, points, pixel_size_nm)
             rows = _spot_rows(spots, calibration(score), pixel_size_nm)
+            rows[["intensity", "amplitude", "background"]] *= unit
         check(stop)
         with _timed(seconds, "support"):
             masks.append(support_mask(image, pixel_size_nm))
@@ -235,7 +240,7 @@ def _analyse_frames(
     candidates["model_id"] = model.card.model_id
     candidates = with_neighbours(conform(candidates))
     validate(candidates)
-    return candidates, masks, flat
+    return candidates, masks, {FLAT: flat} | ({OUTLIERS: n_outliers} if n_outliers else {})
 
 
 def _choose_threshold(
@@ -253,7 +258,6 @@ def _describe_run(
     calibration: operating.Calibration,
     precision: float | None,
     threshold: float,
-    flat: list[int],
 ) -> dict[str, Any]:
     """Return the parameters that an `AtomAnalysis` keeps."""
     return {
@@ -262,7 +266,6 @@ def _describe_run(
         "precision": precision,
         "threshold": threshold,
         POINT: asdict(calibration.point),
-        FLAT: flat,
     }
 
 
@@ -288,7 +291,7 @@ def require_pixel_size(micrograph: Micrograph) -> float:
     try:
         return micrograph.calibrated()
     except CalibrationError as error:
-        proposal = propose_pixel_size(next(micrograph.frames()))
+        proposal = propose_pixel_size(next(repaired_frames(micrograph)))
         if proposal is None:
             raise
         raise CalibrationError(

@@ -19,6 +19,7 @@ from scipy.stats import norm
 
 from ..core.micrograph import Micrograph
 from ..detection.background import without_gaps
+from ..detection.outliers import repaired_frames
 from ..detection.outlines import TAIL_NM
 from ..statistics.scores import atoms_of
 from .regions import (
@@ -101,7 +102,7 @@ def count_atoms_by_intensity(
     if micrograph.is_stack:
         completeness = None
     counting = _Counting(clusters, atoms, micrograph.calibrated(), level, seed, completeness)
-    for index, frame in enumerate(micrograph.frames()):
+    for index, frame in enumerate(repaired_frames(micrograph)):
         mask = support if support is None or support.ndim == 2 else support[index]
         counting.count_frame(index, frame, outlines, mask)
     return counting.make_table(classes)

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
-from ..core.errors import AtomicityError
+from ..core.failed_statistics import attempt
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
 from ..core.settings import check_settings, documented, seed_setting, setting
+from ..detection.outliers import repaired_frames
 from ..statistics.dispersion import (
     ALL,
     DispersionStatistics,
@@ -288,17 +290,18 @@ def compute_dispersions(
             continue
         which = f"{image} ({number} of {len(images)}): " if len(images) > 1 else ""
         micrograph = (micrographs or {}).get(image)
-        try:
-            known[image] = compute_image_dispersion(
-                atoms, settings, micrograph, prefixed(progress, which), stop
-            )  # fmt: skip
-        except AtomicityError as error:  # an error in one image does not affect the others
-            known[image] = DispersionResult(atoms, settings, empty_table(), reason=str(error))
+        failed: dict[str, str] = {}  # an error in one image does not affect the others
+        compute = partial(compute_image_dispersion, atoms, settings, micrograph)
+        report_image = prefixed(progress, which)
+        found = attempt(failed, which, partial(compute, report_image, stop))
+        reason = failed.get(which, "")
+        known[image] = found or DispersionResult(atoms, settings, empty_table(), reason=reason)
     of = {image: known[image] for image in images}
     parts = [s.dispersion for s in of.values() if s.dispersion is not None]
     check(stop)
     table = concat_atom_tables([s.table for s in of.values()])
-    return DispersionResults(of, table, pool_images(parts, settings.seed, stop) if parts else None)
+    pooled = pool_images(parts, settings.seed, stop) if parts else None
+    return DispersionResults(of, table, pooled)
 
 
 def dispersion_rows(
@@ -355,7 +358,7 @@ def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.
     drawn = atoms.support_added, atoms.support_removed
     return [
         support.edit_mask(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
-        for frame in micrograph.frames()
+        for frame in repaired_frames(micrograph)
     ]
 
 

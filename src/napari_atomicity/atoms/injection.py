@@ -26,6 +26,7 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, prefixed
 from ..detection.background import without_gaps
 from ..detection.clusters import detect
+from ..detection.outliers import repaired_frames
 from ..statistics.scores import match_nearest
 from .analysis import AtomAnalysis, find_atoms
 from .isolation import fit_atom_width
@@ -326,7 +327,7 @@ def _crop_frame(
     masks = analysis.support if analysis.support.ndim == 3 else analysis.support[None]
     if clusters is not None:
         masks = masks & ~clusters
-    for index, frame in enumerate(analysis.micrograph.frames()):
+    for index, frame in enumerate(repaired_frames(analysis.micrograph)):
         if index in analysis.flat_frames or not masks[index].any():
             continue
         middle = [np.average(np.arange(n), weights=masks[index].sum(axis))

@@ -100,7 +100,7 @@ def measure_lone_atoms(
     intensity = integrate(flat, frame.pixel_nm, points, RADIUS_NM)
     area_nm2 = float(np.nanmedian(intensity / flat[tuple(np.rint(points).astype(int).T)]))
     is_atom = AREA_PX * frame.pixel_nm**2 < area_nm2 < AREA_NM2
-    return _average(intensity) if is_atom else None
+    return _average(intensity * recording.unit) if is_atom else None
 
 
 def _isolated(

@@ -32,6 +32,8 @@ PixelSizeOption = Annotated[
     float | None,
     typer.Option(min=1e-4, max=1e4, help="Pixel size in nm; replaces that of the files."),
 ]
+MANY = 20
+"""Maximum number of failed statistics that are printed; the record names all."""
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random number generators.")]
 
 
@@ -148,8 +150,31 @@ def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
     """
     if run.interrupted:
         fail(f"stopped: the completed images are saved{advice}", 130)
+    fail_if_incomplete(run, see)
+
+
+def fail_if_incomplete(run: Any, see: Path) -> None:
+    """Exit with status 1 if an image could not be analysed, or a statistic not computed.
+
+    Parameters
+    ----------
+    run : Run or AtomRun
+        The run.
+    see : Path
+        File that names the images that failed.
+    """
+    from ..core.failed_statistics import FAILED, format_failed
+
+    texts = list(format_failed({FAILED: run.failed_statistics}))
+    for outcome in run.outcomes:
+        texts += [f"{outcome.image}: {text}" for text in format_failed(outcome.parameters)]
+    for text in texts[:MANY]:
+        say(text)
     if run.failed:
         fail(f"{pluralise(len(run.failed), 'image')} could not be analysed: see {see}")
+    if texts:
+        number, record = pluralise(len(texts), "statistic"), see.parent / "run.json"
+        fail(f"{number} could not be computed; all tables are written: see {record}")
 
 
 def split_names(text: str) -> list[str]:

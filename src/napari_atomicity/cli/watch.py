@@ -17,6 +17,7 @@ from .common import (
     AsJson,
     ConsoleProgress,
     fail,
+    fail_if_incomplete,
     guarded,
     print_json,
     say,
@@ -119,9 +120,7 @@ def _finish(run: LiveRun, out: Path) -> None:
     say(f"{images}, {run.analysed} of them now; {written}")
     if run.waiting:
         say(f"{pluralise(run.waiting, 'file')} not analysed: the same command resumes")
-    if run.failed:
-        number = pluralise(len(run.failed), "image")
-        fail(f"{number} could not be analysed: see {out / 'failures.csv'}")
+    fail_if_incomplete(run, out / "failures.csv")
 
 
 def _print_live(console: ConsoleProgress, live: LiveUpdate) -> None:

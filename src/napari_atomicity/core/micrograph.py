@@ -74,7 +74,13 @@ class Micrograph:
         if min(data.shape) == 0:
             raise UnsuitableImageError("the image has no pixels", self.path or self.name)
         if math.prod(data.shape) <= LARGE_PIXELS:
-            data = np.ascontiguousarray(data, dtype=np.float32)
+            recorded, data = data, np.ascontiguousarray(data, dtype=np.float32)
+            if not data.any() and np.any(recorded):
+                raise UnsuitableImageError(
+                    "the values of the pixels are too small for single precision",
+                    self.path or self.name,
+                    "Multiply all pixels by the same number",
+                )
         if not _any_finite(data):
             raise UnsuitableImageError("no pixel has a finite value", self.path or self.name)
         object.__setattr__(self, "data", data)

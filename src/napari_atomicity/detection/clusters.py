@@ -256,7 +256,7 @@ def measurement_table(
             "y_nm": centre[:, 0] * pixel_size_nm,
             "x_nm": centre[:, 1] * pixel_size_nm,
             "diameter_nm": [o.diameter_nm for o in found],
-            "integrated_intensity": [o.integrated_intensity for o in found],
+            "integrated_intensity": [o.integrated_intensity * frame.recording.unit for o in found],
             "eccentricity": [o.eccentricity for o in found],
             "touches_border": [o.touches_border for o in found],
             "touches_neighbour": [o.touches_neighbour for o in found],

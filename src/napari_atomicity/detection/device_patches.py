@@ -203,7 +203,7 @@ def _channels(
     images = {}
     if "raw" in settings.channels:
         level = _level(frame, tile, device) - frame.mean
-        images["raw"] = _inner(centred, margin) - level
+        images["raw"] = (_inner(centred, margin) - level) * frame.recording.unit
     if "LCN" in settings.channels:
         once = reach(window)
         deviation = _inner(centred, once) - _gaussian(centred, window)

@@ -96,6 +96,8 @@ def whole(shape: tuple[int, int]) -> Tile:
 class Frame:
     """One frame of a micrograph on a grid of ``factor`` × ``factor`` pixels.
 
+    Intensities are in ``recording.unit``.
+
     Parameters
     ----------
     pixels : array_like of shape (Y, X)
@@ -187,7 +189,7 @@ class Frame:
 
     def _recorded(self, tile: Tile) -> np.ndarray:
         part = np.asarray(self._pixels[tile.top : tile.bottom, tile.left : tile.right])
-        return part if part.dtype == np.float32 else part.astype(np.float32)
+        return self.recording.repair(part, tile.top, tile.left)
 
     def clipped_fraction(self, polygon_px: np.ndarray) -> float:
         """Return the fraction of the pixels inside a polygon (M, 2) of the file that are clipped.

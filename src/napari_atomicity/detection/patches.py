@@ -247,6 +247,7 @@ def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> dict[st
     images = {}
     if "raw" in settings.channels:
         images["raw"] = inner(centred, margin) - (frame.level(tile) - np.float32(frame.mean))
+        images["raw"] *= np.float32(frame.recording.unit)
     if "LCN" in settings.channels:
         largest = max(frame.high - frame.mean, frame.mean - frame.low)
         images["LCN"] = _contrast(centred, window, tile, largest)

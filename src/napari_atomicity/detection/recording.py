@@ -1,6 +1,7 @@
 """Effects of the recording on the intensities of a frame, found in its pixels and corrected.
 
-See `detection.clipping` and `detection.shading`.
+See `detection.clipping`, `detection.outliers` and `detection.shading`. Where pixels are so large or
+small that single precision does not hold what filters compute, they are divided by a power of two.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .clipping import (
     restore_clipped,
 )
 from .filters import reach
+from .outliers import NONE, OutlierPixels, RepairedFrame, find_repairs, repair
 from .shading import Shading, find_shading
 
 
@@ -33,7 +35,7 @@ class RecordingEffects:
     Parameters
     ----------
     clipping : Clipping, optional
-        Upper limit, if pixels are clipped.
+        Upper limit, if pixels are clipped, in ``unit``.
     shading : Shading, optional
         Response, if it is not uniform.
     floor : float
@@ -42,8 +44,12 @@ class RecordingEffects:
         Whether the histogram shows that the grey levels are no linear function of the intensity.
     ambiguous_shading : bool
         Whether the level changes smoothly and may be shading, which the noise does not confirm.
+    outliers : OutlierPixels
+        Hot and dead pixels.
+    unit : float
+        Unit in which pixels are computed, relative to that of the file: a power of two.
     origin : tuple of int
-        Position in the frame of the first pixel that `restore` gets.
+        Position in the frame of the first pixel that `repair` and `restore` get.
     """
 
     clipping: Clipping | None = None
@@ -51,11 +57,13 @@ class RecordingEffects:
     floor: float = 0.0
     nonlinear: bool = False
     ambiguous_shading: bool = False
+    outliers: OutlierPixels = NONE
+    unit: float = 1.0
     origin: tuple[int, int] = (0, 0)
 
     @property
     def is_faithful(self) -> bool:
-        """Whether pixels need no correction."""
+        """Whether pixels are neither clipped nor shaded."""
         return self.clipping is None and self.shading is None
 
     def cropped(self, top: int, left: int) -> RecordingEffects:
@@ -72,6 +80,23 @@ class RecordingEffects:
         """
         return replace(self, origin=(self.origin[0] + top, self.origin[1] + left))
 
+    def repair(self, part: np.ndarray, top: int, left: int) -> np.ndarray:
+        """Replace outlier pixels, and convert pixels to ``unit``.
+
+        Parameters
+        ----------
+        part : ndarray of shape (Y, X)
+            Recorded pixels.
+        top, left : int
+            Position of the first pixel.
+
+        Returns
+        -------
+        ndarray of shape (Y, X), float32
+        """
+        y, x = self.origin
+        return repair(part, self.outliers, self.unit, top + y, left + x)
+
     def margin_px(self, pixel_nm: float) -> int:
         """Return the margin in pixels that `restore` requires."""
         return 0 if self.clipping is None else reach(DENSITY_SIGMA_NM / pixel_nm)
@@ -82,7 +107,7 @@ class RecordingEffects:
         Parameters
         ----------
         part : ndarray of shape (Y, X), float32
-            Pixels with a margin of `margin_px` where the frame has one.
+            Pixels from `repair` with a margin of `margin_px` where the frame has one.
         top, left : int
             Position of the first pixel.
         pixel_nm : float
@@ -103,7 +128,7 @@ class RecordingEffects:
         return part
 
     def clipped(self, part: np.ndarray) -> np.ndarray:
-        """Return which recorded pixels are clipped."""
+        """Return which pixels from `repair` are clipped."""
         if self.clipping is None:
             return np.zeros(part.shape, bool)
         return np.asarray(part >= self.clipping.limit)
@@ -129,7 +154,8 @@ class RecordingEffects:
         """Return what was found, for the record of a run; empty for a faithful recording."""
         found: dict[str, Any] = {}
         if self.clipping is not None:
-            found["clipping"] = asdict(self.clipping)
+            counts = {n: getattr(self.clipping, n) * self.unit for n in ("limit", "excess")}
+            found["clipping"] = asdict(self.clipping) | counts
         if self.shading is not None:
             found["shading"] = {"smallest_response": self.shading.smallest}
         if self.floor > 0:
@@ -137,9 +163,13 @@ class RecordingEffects:
         for name in ("nonlinear", "ambiguous_shading"):
             if getattr(self, name):
                 found[name] = True
+        if len(self.outliers):
+            found[OUTLIERS] = len(self.outliers)
         return found
 
 
+OUTLIERS = "outlier_pixels"
+"""Key of `RecordingEffects.provenance`: number of outlier pixels, which were replaced."""
 FAITHFUL = RecordingEffects()
 """No effects: the pixels need no correction."""
 _known: WeakKeyDictionary[Micrograph, dict[int, RecordingEffects]] = WeakKeyDictionary()
@@ -169,6 +199,11 @@ def _find_recording(micrograph: Micrograph, index: int) -> RecordingEffects:
     ends = find_extremes(micrograph, index)
     if not ends.low < ends.high:
         return FAITHFUL
+    outliers, unit = find_repairs(micrograph, index, ends)
+    if len(outliers) or unit != 1.0:
+        repaired = RepairedFrame(micrograph.frame(index), outliers, unit)
+        micrograph = Micrograph(repaired, micrograph.pixel_size_nm)
+        index, ends = 0, find_extremes(micrograph, 0)
     clipping = find_clipping(micrograph, index, ends) if ends.n_high >= MIN_CLIPPED else None
     shading, ambiguous = find_shading(micrograph.frame(index))
     return RecordingEffects(
@@ -177,4 +212,6 @@ def _find_recording(micrograph: Micrograph, index: int) -> RecordingEffects:
         fraction_at_floor(micrograph, index, ends),
         is_nonlinear(micrograph, index, ends),
         ambiguous,
+        outliers,
+        unit,
     )

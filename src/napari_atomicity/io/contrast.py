@@ -42,5 +42,7 @@ def stretch(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
     if not finite.size:
         return np.zeros(pixels.shape)
     bottom, top = np.percentile(finite, [low, high])
-    scaled = (np.nan_to_num(pixels, nan=bottom) - bottom) / max(float(top - bottom), 1e-12)
+    scaled = (np.nan_to_num(pixels, nan=bottom) - bottom) / max(
+        float(top - bottom), np.finfo(float).tiny
+    )
     return np.asarray(np.clip(scaled, 0, 1))

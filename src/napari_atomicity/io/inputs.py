@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AtomicityError
+from ..core.failed_statistics import format_error
 from .images import find_images, unique_names, valid_text
 from .provenance import Outcome
 
@@ -67,11 +68,9 @@ class Input:
         Outcome
             The record.
         """
-        if isinstance(error, AtomicityError):
-            return self.outcome("failed", str(error), **known)
-        what = f"unexpected {type(error).__name__}: {error}"
-        trace = "".join(traceback.format_exception(error))
-        return self.outcome("failed", what, traceback=trace, **known)
+        if not isinstance(error, AtomicityError):
+            known = {**known, "traceback": "".join(traceback.format_exception(error))}
+        return self.outcome("failed", format_error(error), **known)
 
 
 def make_folder(path: Path) -> None:

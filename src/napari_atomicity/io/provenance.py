@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,7 @@ from typing import Any
 
 from .._version import __version__
 from ..core.acquisition_session import AcquisitionSession
+from ..core.failed_statistics import FAILED, attempt, count_failed
 from ..core.from_dict import dataclass_from_json
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ PACKAGES = (
     "ase",
 )
 """The packages whose versions may change a result or explain a failure."""
+
+
+PARTLY = "partly failed"
+"""Status of a run in which an image or a statistic failed."""
 
 
 def now() -> str:
@@ -212,8 +217,9 @@ def run_record(
     interrupted: bool = False,
     command: Sequence[str] | None = None,
     sessions: Sequence[dict[str, Any]] = (),
+    failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the record of a run for ``run.json``, sufficient to repeat it.
+    """Return the record of a run, sufficient to repeat it.
 
     Parameters
     ----------
@@ -223,10 +229,8 @@ def run_record(
         Times as returned by `now`.
     parameters : dict
         Requested parameters.
-    model : dict or None
-        Provenance of the model (`ModelCard.provenance`); None without a model.
-    device : str or None
-        Device of the network.
+    model, device : dict or str, or None
+        Provenance of the model (`ModelCard.provenance`), and device of the network.
     outputs : sequence of pathlib.Path
         Files written.
     interrupted : bool
@@ -235,27 +239,64 @@ def run_record(
         Command line; by default that of this process.
     sessions : sequence of dict, optional
         Descriptions of the sessions whose images were labelled jointly.
+    failed : mapping of str to str, optional
+        Statistics of all images that failed, and their errors; the record contains this mapping.
 
     Returns
     -------
     dict
         The record, with types of JSON.
     """
-    failed = sum(outcome.status == "failed" for outcome in outcomes)
     return {
         "program": "napari-atomicity",
         "version": __version__,
         "command": list(sys.argv if command is None else command),
         "started": started,
         "finished": finished,
-        "status": "interrupted" if interrupted else "partly failed" if failed else "done",
+        "status": _status(outcomes, interrupted, failed),
         "parameters": parameters,
         "model": model,
         "device": device,
         "images_done": sum(outcome.status == "done" for outcome in outcomes),
-        "images_failed": failed,
+        "images_failed": sum(outcome.status == "failed" for outcome in outcomes),
         "images": [asdict(outcome) for outcome in outcomes],
+        FAILED: {} if failed is None else failed,
         "sessions": list(sessions),
         "outputs": [path.name for path in outputs],
         "environment": environment(),
     }
+
+
+def _status(
+    outcomes: Sequence[Outcome], interrupted: bool, failed: Mapping[str, str] | None
+) -> str:
+    """Return the status of a run for its record."""
+    if interrupted:
+        return "interrupted"
+    n = count_failed(outcome.parameters for outcome in outcomes)
+    incomplete = n or failed or any(outcome.status == "failed" for outcome in outcomes)
+    return PARTLY if incomplete else "done"
+
+
+def attempt_report(
+    record: dict[str, Any], files: list[Path], html: Path, write: Callable[[], Path]
+) -> None:
+    """Write the report; if that fails, the record says so, and no earlier report remains.
+
+    Parameters
+    ----------
+    record : dict
+        Record of the run.
+    files : list of Path
+        Files of the run.
+    html : Path
+        File of the report.
+    write : callable
+        Writes it.
+    """
+    attempt(record[FAILED], "report", write)
+    if "report" in record[FAILED]:
+        html.unlink(missing_ok=True)
+        files.remove(html)
+        record["outputs"] = [name for name in record["outputs"] if name != html.name]
+        record["status"] = "interrupted" if record["status"] == "interrupted" else PARTLY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core import cluster_table as tables
+from ..core.failed_statistics import add_failed, attempt
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..detection import Detection, DetectionSettings, detect
-from ..detection.recording import recording_of
+from ..detection.recording import OUTLIERS, recording_of
 from ..models.analysis import Analysis
 
 if TYPE_CHECKING:
@@ -63,16 +64,16 @@ def detect_clusters(
     seconds: dict[str, float] = {}
     with _timed(seconds, "detect"):
         found = detect(micrograph, settings, progress=progress, stop=stop)
-        lone_atoms = _lone_atoms(micrograph, found, settings)
+        failed: dict[str, str] = {}
+        lone_atoms = attempt(
+            failed, "intensity of lone atoms", lambda: _lone_atoms(micrograph, found, settings)
+        )
+    parameters = {"detection": asdict(settings), **_recording(micrograph), **(lone_atoms or {})}
     return Analysis(
         micrograph,
         found.table,
         found.outlines,
-        parameters={
-            "detection": asdict(settings),
-            **_recording(micrograph),
-            **lone_atoms,
-        },
+        parameters=add_failed(parameters, failed),
         seconds=seconds,
     )
 
@@ -91,11 +92,12 @@ def _lone_atoms(
 def _recording(micrograph: Micrograph) -> dict[str, Any]:
     """Return the effects of the recording as a parameter; none for a faithful recording.
 
-    Of a stack, the first frame that has an effect represents it.
+    Of a stack, the first frame that has an effect represents it; outlier pixels are summed.
     """
-    frames = (recording_of(micrograph, i).provenance() for i in range(micrograph.n_frames))
-    found = next(filter(None, frames), None)
-    return {} if found is None else {"recording": found}
+    frames = [recording_of(micrograph, i).provenance() for i in range(micrograph.n_frames)]
+    n_outliers = sum(frame.pop(OUTLIERS, 0) for frame in frames)
+    found = next(filter(None, frames), {}) | ({OUTLIERS: n_outliers} if n_outliers else {})
+    return {"recording": found} if found else {}
 
 
 def classify_clusters(
@@ -402,7 +404,8 @@ def analyse(
     Returns
     -------
     Analysis
-        Table, embedding, class maps; ``.ratios()`` gives the class ratios.
+        Table, embedding, class maps; ``.ratios()`` gives the class ratios. If the map fails, its
+        columns are empty, and ``.parameters`` contains the error (`core.failed_statistics`).
 
     Raises
     ------
@@ -413,5 +416,24 @@ def analyse(
     analysis = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
     if umap:
         report(progress, 0, 0, "Placing the clusters in the UMAP")
-        analysis = embed_clusters(analysis, model, stop)
+        failed: dict[str, str] = {}
+        placed = attempt(failed, "map", lambda: embed_clusters(analysis, model, stop))
+        return placed or with_failed(analysis, failed)
     return analysis
+
+
+def with_failed(analysis: Analysis, failed: Mapping[str, str]) -> Analysis:
+    """Return an analysis whose parameters contain further failed statistics.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The analysis.
+    failed : mapping of str to str
+        Name of each statistic that failed, and the error.
+
+    Returns
+    -------
+    Analysis
+    """
+    return replace(analysis, parameters=add_failed(analysis.parameters, failed))

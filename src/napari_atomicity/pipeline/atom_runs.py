@@ -19,11 +19,12 @@ from ..atoms.completeness import with_completeness
 from ..atoms.dispersion import dispersion_rows
 from ..atoms.finder import AtomModel, load_atom_model
 from ..atoms.table import concat_atom_tables, conform
+from ..core.failed_statistics import FAILED, attempt
 from ..core.model_card import ATOMS
 from ..core.progress import Progress, Stop, report
 from ..io.files import write_json
 from ..io.inputs import Input, make_folder, named_inputs
-from ..io.provenance import Outcome, now, read_run_record, run_record
+from ..io.provenance import Outcome, attempt_report, now, read_run_record, run_record
 from ..io.tables import read_clusters, write_table
 from ..reporting.atom_figures import dispersion_chart
 from ..reporting.atom_report import write_atom_report
@@ -56,6 +57,8 @@ class AtomRun:
         Files of the run.
     interrupted : bool
         Whether the run was interrupted.
+    failed_statistics : dict of str to str, optional
+        Statistics of all images that failed, and their errors.
     """
 
     table: pd.DataFrame
@@ -63,6 +66,7 @@ class AtomRun:
     outcomes: list[Outcome]
     files: list[Path]
     interrupted: bool
+    failed_statistics: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[Outcome]:
@@ -79,6 +83,7 @@ class AtomRun:
             "atoms": len(self.table),
             "images": summarise_outcomes(self.outcomes, "atoms"),
             "dispersion": self.dispersion.to_dict("records"),
+            FAILED: self.failed_statistics,
         }
 
 
@@ -173,9 +178,12 @@ class _AtomFiles:
         """
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
-        rows, of_all = _dispersion_rows(self.results, self.request.seed)
-        chart = None if of_all is None else dispersion_chart(of_all)
+        failed: dict[str, str] = {}
+        rows, of_all = _dispersion_rows(self.results, self.request.seed, failed)
         files = self._write_tables(table, rows)
+        chart = None
+        if of_all is not None:
+            chart = attempt(failed, "figure of the dispersion", lambda: dispersion_chart(of_all))
         if chart is not None:
             files += write_figure(chart, self.folder / "figures" / "dispersion")
         files += [path for result in self.results for path in result.pictures]
@@ -191,11 +199,15 @@ class _AtomFiles:
             outputs=files,
             interrupted=interrupted,
             command=command,
+            failed=failed,
+        )
+        pictures = {r.outcome.image: r.drawn for r in self.results if r.drawn is not None}
+        html = files[-2]
+        attempt_report(
+            record, files, html, lambda: write_atom_report(html, record, rows, pictures, chart)
         )
         write_json(files[-1], record)
-        pictures = {r.outcome.image: r.drawn for r in self.results if r.drawn is not None}
-        write_atom_report(files[-2], record, rows, pictures, chart)
-        return AtomRun(table, rows, outcomes, files, interrupted)
+        return AtomRun(table, rows, outcomes, files, interrupted, failed)
 
     def _write_tables(self, table: pd.DataFrame, rows: pd.DataFrame) -> list[Path]:
         files = [
@@ -211,12 +223,16 @@ class _AtomFiles:
 
 
 def _dispersion_rows(
-    done: Sequence[AtomResult], seed: int
+    done: Sequence[AtomResult], seed: int, failed: dict[str, str]
 ) -> tuple[pd.DataFrame, DispersionStatistics | None]:
-    """Compute a row for each analysed image and one for all, and the dispersion of all."""
+    """Compute a row for each analysed image and one for all, and the dispersion of all.
+
+    If the latter fails, ``failed`` gets the error.
+    """
     analysed = [result for result in done if result.table is not None]
     known = [result.dispersion for result in analysed if result.dispersion is not None]
-    of_all = pool_images(known, seed) if known else None
+    name = "dispersion of all images"
+    of_all = attempt(failed, name, lambda: pool_images(known, seed)) if known else None
     found = [(r.outcome.image, r.outcome.atoms, r.dispersion) for r in analysed]
     complete = {r.outcome.image: r.completeness for r in analysed}
     return with_completeness(dispersion_rows(found, of_all), complete, ALL), of_all

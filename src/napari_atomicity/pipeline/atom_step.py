@@ -20,7 +20,7 @@ from ..atoms.injection import inject_atoms
 from ..atoms.marks import ImageAtoms
 from ..atoms.regions import make_cluster_mask
 from ..atoms.table import conform
-from ..core.errors import Cancelled
+from ..core.failed_statistics import FAILED, add_failed, attempt, format_failed
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, report
 from ..io.inputs import Input
@@ -28,6 +28,7 @@ from ..io.provenance import Outcome
 from ..reporting.atom_figures import atom_overview, dispersion_chart
 from ..reporting.atom_report import atom_section_images
 from ..reporting.charts import write_figure
+from ..reporting.image_warnings import outlier_warnings
 from ..statistics.atom_groups import clusters_of_atoms
 from ..statistics.dispersion import DispersionStatistics
 from .image_step import process_image
@@ -130,59 +131,55 @@ class AtomStep:
             analysis,
             group_distance_nm=request.group_distance_nm,
         )
+        known["warnings"] += outlier_warnings(analysis.parameters)
         seconds = dict(analysis.seconds)
-        complete = self._estimate_completeness(analysis, known, seconds, progress)
-        table, of_clusters = _with_clusters(atoms, micrograph, self.clusters, complete)
+        failed: dict[str, str] = {}
+        began = time.perf_counter()
+        complete = attempt(
+            failed, "completeness", lambda: self._estimate_completeness(analysis, progress)
+        )
+        seconds["completeness"] = time.perf_counter() - began
+        known["warnings"] += _completeness_warnings(complete)
+        table, of_clusters = attempt(
+            failed,
+            "atoms of clusters",
+            lambda: _with_clusters(atoms, micrograph, self.clusters, complete),
+        ) or (atoms.table, None)
         known["warnings"] += _cluster_warnings(self.clusters, of_clusters)
         report(progress, 0, 0, "Dispersion")
-        dispersion, why = _dispersion(atoms, request.seed, progress, self.stop)
+        dispersion, why = attempt(
+            failed, "dispersion", lambda: _dispersion(atoms, request.seed, progress, self.stop)
+        ) or (None, ())
         known["warnings"] += why
-        outcome = item.outcome(
-            "done",
-            **known,
-            atoms=len(table),
-            parameters={**analysis.parameters, "expected": analysis.expected},
-            seconds=seconds,
-        )
+        outcome = item.outcome("done", **known, atoms=len(table), seconds=seconds)
         result = AtomResult(outcome, analysis, table, of_clusters, dispersion, complete)
-        return self._draw(item, result, analysis, table, progress)
+        drawn = attempt(failed, "figure", lambda: self._draw(item, result, table, progress))
+        parameters = {**analysis.parameters, "expected": analysis.expected}
+        warnings = (*outcome.warnings, *format_failed({FAILED: failed}))
+        outcome = replace(outcome, parameters=add_failed(parameters, failed), warnings=warnings)
+        return replace(drawn or result, outcome=outcome)
 
     def _estimate_completeness(
-        self,
-        analysis: AtomAnalysis,
-        known: dict[str, Any],
-        seconds: dict[str, float],
-        progress: Progress,
+        self, analysis: AtomAnalysis, progress: Progress
     ) -> Completeness | None:
-        """Estimate the detected fraction; an error is a warning, because the atoms are valid."""
+        """Estimate the detected fraction; None if the request does not include it."""
         if not self.request.completeness:
             return None
-        found, began = None, time.perf_counter()
-        try:
-            found = _completeness(
-                analysis, self.model, self.clusters, self.request.seed, progress, self.stop
-            )
-        except (Cancelled, MemoryError):
-            raise
-        except Exception as error:
-            known["warnings"] += (f"the completeness could not be estimated: {error}",)
-        seconds["completeness"] = time.perf_counter() - began
-        known["warnings"] += _completeness_warnings(found)
-        return found
+        seed = self.request.seed
+        return _completeness(analysis, self.model, self.clusters, seed, progress, self.stop)
 
     def _draw(
         self,
         item: Input,
         result: AtomResult,
-        analysis: AtomAnalysis,
         table: pd.DataFrame,
         progress: Progress,
     ) -> AtomResult:
-        if self.pictures is None:
+        if self.pictures is None or result.analysis is None:
             return result
         report(progress, 0, 0, "Drawing")
         name = item.name.replace("/", "_")
-        picture = atom_overview(analysis, table)
+        picture = atom_overview(result.analysis, table)
         files = write_figure(picture, self.pictures / f"{name} atoms")
         chart = None if result.dispersion is None else dispersion_chart(result.dispersion)
         return replace(result, pictures=files, drawn=atom_section_images(item.name, picture, chart))

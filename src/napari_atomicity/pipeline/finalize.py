@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from ..core.cluster_table import empty
 from ..core.errors import TableError
+from ..core.failed_statistics import FAILED, add_failed, attempt, format_failed
 from ..core.model_card import ModelCard
 from ..io.images import sha256_of
 from ..io.inputs import Input
@@ -66,6 +68,8 @@ class PartIndex:
         Sessions that the report draws.
     problems : dict of str to str
         Name of an image → why it could not be labelled with its session.
+    failed_sessions : dict of str to str
+        Name of an image → error of the scale of its session.
     """
 
     store: PartStore
@@ -78,6 +82,7 @@ class PartIndex:
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
     summaries: list[SessionSummary] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    failed_sessions: dict[str, str] = field(default_factory=dict)
 
     def key(self, sha256: str) -> str:
         """Return the key of the result of a file with this content."""
@@ -158,6 +163,11 @@ class PartIndex:
 
     def _describe_session(self, outcome: Outcome) -> Outcome:
         """Return the outcome of an image with what was found in its session."""
+        if outcome.image in self.failed_sessions:
+            failed = {"scale of the session": self.failed_sessions[outcome.image]}
+            warnings = [*outcome.warnings, *format_failed({FAILED: failed})]
+            parameters = add_failed(outcome.parameters, failed)
+            return replace(outcome, parameters=parameters, warnings=tuple(warnings))
         if (session := self.joint.get(outcome.image)) is None:
             return outcome
         warnings = [*outcome.warnings, *session_warnings(session)]
@@ -284,7 +294,8 @@ def _report_content(images: PartIndex, shown: Sequence[Input], joined: _Joined) 
             continue
         section, own = drawing
         parameters, keep = images.outcome(item).parameters, images.request.keep_ratios
-        ratios = class_ratios(
+        find_ratios = partial(
+            class_ratios,
             joined.table[joined.table["image"] == section.image],
             images.card.classes,
             scope=section.image,
@@ -293,7 +304,9 @@ def _report_content(images: PartIndex, shown: Sequence[Input], joined: _Joined) 
             card=images.card,
             limits={section.image: ImageLimits.from_parameters(parameters, keep)},
         )
-        sections.append(insert_ratios(section, ratios))
+        # an error is that of the ratios of all images, too, where it is reported
+        ratios = attempt({}, "ratios", find_ratios)
+        sections.append(section if ratios is None else insert_ratios(section, ratios))
         examples = top_examples([*examples, *own])
     return ReportContent(sections, examples, joined.scales, images.summaries)
 

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError
+from ..core.failed_statistics import FAILED, add_failed, attempt, format_failed
 from ..core.model_card import ModelCard
 from ..io.files import to_json
 from ..io.provenance import Outcome
@@ -150,13 +151,24 @@ def make_part(
     stored : ImageScale, optional
         Scale of the image by itself, if the analysis has another one.
     """
-    stored = stored or ImageScale.of(analysis, card)
-    movie = analyse_if_tracked(analysis)
+    failed: dict[str, str] = {}
+    stored = stored or attempt(failed, "scale", lambda: ImageScale.of(analysis, card))
+    movie = attempt(failed, "movie", lambda: analyse_if_tracked(analysis))
+    drawing = None
+    if draw:
+        drawing = attempt(
+            failed,
+            "section of the report",
+            lambda: describe_drawing(analysis, outcome, card, small, movie),
+        )
+    warnings = (*outcome.warnings, *format_failed({FAILED: failed}))
+    parameters = add_failed(outcome.parameters, failed)
+    outcome = replace(outcome, parameters=parameters, warnings=warnings)
     said = {"scale": scales_of([analysis]).get(outcome.image), **(about or {})}
     return Part(
         outcome,
         pack_part(analysis.table, outcome, said),
-        describe_drawing(analysis, outcome, card, small, movie) if draw else None,
+        drawing,
         None if movie is None else MovieResult.of(movie).to_json(),
         None if stored is None else stored.to_bytes(),
     )

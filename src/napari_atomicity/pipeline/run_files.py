@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ..core.failed_statistics import FAILED, attempt
 from ..core.model_card import ModelCard
 from ..io.files import write_json
-from ..io.provenance import Outcome, now, run_record
+from ..io.provenance import Outcome, attempt_report, now, run_record
 from ..io.tables import write_ratios
 from ..reporting.examples import ClusterExample
 from ..reporting.image_section import Section
 from ..reporting.plot_session import SessionSummary
 from ..reporting.report import ReportData, write_report
 from ..statistics.ratio_notes import ImageLimits
-from ..statistics.ratios import class_ratios
+from ..statistics.ratios import COLUMNS, class_ratios
 from ..statistics.reference import Comparison, compare
 from .run_request import RunRequest
 
@@ -43,6 +44,8 @@ class Run:
         Whether the run was interrupted.
     comparison : Comparison, optional
         Comparison of the ratios with a reference.
+    failed_statistics : dict of str to str, optional
+        Statistics of all images that failed, and their errors.
     """
 
     table: pd.DataFrame
@@ -51,6 +54,7 @@ class Run:
     files: list[Path]
     interrupted: bool
     comparison: Comparison | None = None
+    failed_statistics: dict[str, str] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
         """Return the fields, for a run with more of them."""
@@ -70,6 +74,7 @@ class Run:
             "clusters": len(self.table),
             "images": summarise_outcomes(self.outcomes, "clusters"),
             "ratios": self.ratios.to_dict("records"),
+            FAILED: self.failed_statistics,
             "reference": None if self.comparison is None else self.comparison.to_dict(),
         }
 
@@ -183,12 +188,17 @@ def finalize_run(
     keep = request.keep_ratios
     limits = {o.image: ImageLimits.from_parameters(o.parameters, keep) for o in outcomes}
     method: dict[str, Any] = {"method": request.ratios, "card": card, "limits": limits}
-    ratios = class_ratios(table, images=analysed, **method)
+    failed: dict[str, str] = {}
+    ratios = attempt(failed, "ratios", lambda: class_ratios(table, images=analysed, **method))
+    ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
     comparison = None
     if reference is not None:
         # Images that failed are named too: their scope is then empty and not unknown.
-        comparison = compare(table, reference, [o.image for o in outcomes], **method)
-    run = Run(table, ratios, outcomes, [], info.interrupted, comparison)
+        names = [o.image for o in outcomes]
+        comparison = attempt(
+            failed, "comparison", lambda: compare(table, reference, names, **method)
+        )
+    run = Run(table, ratios, outcomes, [], info.interrupted, comparison, failed)
     run.files.extend(_file_names(out_dir, more_files, comparison is not None))
     _write_run(run, out_dir, request, card, write_tables, info, content)
     return run
@@ -221,24 +231,22 @@ def _write_run(
         interrupted=info.interrupted,
         command=info.command,
         sessions=info.sessions,
+        failed=run.failed_statistics,
     )
     csv, parquet, ratios, html = run.files[:4]
     write_tables(csv, parquet)
     write_ratios(run.ratios, ratios)
-    write_report(
-        html,
-        content.sections,
-        ReportData(
-            run.table,
-            run.ratios,
-            record,
-            run.comparison,
-            card=card,
-            examples=list(content.examples),
-            scales=content.scales,
-            sessions=content.sessions,
-        ),
+    data = ReportData(
+        run.table,
+        run.ratios,
+        record,
+        run.comparison,
+        card=card,
+        examples=list(content.examples),
+        scales=content.scales,
+        sessions=content.sessions,
     )
+    attempt_report(record, run.files, html, lambda: write_report(html, content.sections, data))
     if run.comparison is not None:
         write_json(out_dir / "reference.json", run.comparison.to_dict())
     else:  # a file of an earlier run would seem to belong to this one

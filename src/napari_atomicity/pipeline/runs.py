@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ import pandas as pd
 
 from ..core.cluster_table import empty
 from ..core.errors import Cancelled
+from ..core.failed_statistics import attempt
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
@@ -31,7 +33,7 @@ from ..reporting.image_warnings import image_warnings
 from ..reporting.plot_session import MAX_SESSIONS, SessionSummary
 from ..reporting.plots import scales_of
 from ..reporting.report import MANY_IMAGES
-from ..statistics.ratios import refuse_unavailable
+from ..statistics.ratios import COLUMNS, refuse_unavailable
 from ..statistics.reference import check_reference
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import (
@@ -42,7 +44,7 @@ from ..tracking.files import (
 )
 from ..tracking.following import TrackedMovie
 from .acquisition_sessions import SessionRules
-from .analysis import analyse
+from .analysis import analyse, with_failed
 from .image_step import add_unreached, process_image, process_in_turn
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
@@ -224,13 +226,23 @@ class _Results:
             images = [image for image in session.images if image in self.analyses]
             if len(images) < 2 and not session.known and session.earlier is None:
                 continue
-            found = label_session(
-                [self.analyses[image] for image in images],
-                self.classifier,
-                known=session.known,
-                prior=session.prior,
-                progress=self.progress,
+            failed: dict[str, str] = {}
+            found = attempt(
+                failed,
+                "labels of the session",
+                partial(
+                    label_session,
+                    [self.analyses[image] for image in images],
+                    self.classifier,
+                    known=session.known,
+                    prior=session.prior,
+                    progress=self.progress,
+                ),
             )
+            if found is None:
+                for image in images:
+                    self.analyses[image] = with_failed(self.analyses[image], failed)
+                continue
             if found.scale is not None and len(self.summaries) < MAX_SESSIONS:
                 measured = dict(zip(images, found.measured, strict=True))
                 fit, card = found.class_fit, self.classifier.card
@@ -243,44 +255,47 @@ class _Results:
                 self.analyses[image] = analysis
 
     def draw(self) -> None:
-        """Draw the analysed images; one that cannot be drawn has failed."""
+        """Draw the analysed images; what fails is named in the outcome."""
         for i, outcome in enumerate(self.outcomes):
             analysis = self.analyses.pop(outcome.image, None)
             if analysis is None:
                 continue
             report(self.progress, i, len(self.outcomes), f"Drawing {outcome.image}")
-            outcome = replace(
-                outcome,
-                parameters=analysis.parameters,
-                seconds=analysis.seconds,
-                warnings=image_warnings(analysis.table, analysis.parameters),
-            )
+            self.tables.append(analysis.table)
+            failed: dict[str, str] = {}
             try:
-                self._draw(analysis, outcome)
+                self._draw(analysis, outcome, failed)
             except Cancelled:
                 self.interrupted = True
-                self._draw(analysis, outcome)
-            except Exception as error:  # an error in one image must not end the run
-                item = Input(outcome.image, Path(outcome.path))
-                outcome = item.failed(error, {"sha256": outcome.sha256})
-            self.outcomes[i] = outcome
+            self.outcomes[i] = _describe(outcome, with_failed(analysis, failed))
 
-    def _draw(self, analysis: Analysis, outcome: Outcome) -> None:
-        card = self.classifier.card
+    def _draw(self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]) -> None:
+        """Draw an image, unless the run was interrupted: then its tables are saved soon."""
         if self.interrupted:
-            self.tables.append(analysis.table)
             return
         check(self.stop)
-        movie = analyse_if_tracked(analysis, self.progress, self.stop)
+        draw = partial(self._add_section, analysis, outcome, failed)
+        attempt(failed, "section of the report", draw)
+
+    def _add_section(self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]) -> None:
+        card, name = self.classifier.card, outcome.image
         method, keep = self.request.ratios, self.request.keep_ratios
-        ratios = analysis.ratios(keep, method=method, card=card, scope=outcome.image)
-        section = image_section(analysis, outcome, self.small, ratios=ratios, movie=movie)
-        self.examples = select_examples(self.examples, analysis, card.classes) or self.examples
-        self.scales.update(scales_of([analysis]))
-        self.tables.append(analysis.table)
-        self.sections.append(section)
+        movie = attempt(
+            failed, "movie", partial(analyse_if_tracked, analysis, self.progress, self.stop)
+        )
         if movie is not None:
             self.movies.append(movie)
+        ratios = attempt(
+            failed,
+            "ratios",
+            partial(analysis.ratios, keep, method=method, card=card, scope=name),
+        )
+        ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
+        outcome = _describe(outcome, with_failed(analysis, failed))
+        section = image_section(analysis, outcome, self.small, ratios=ratios, movie=movie)
+        self.sections.append(section)
+        self.examples = select_examples(self.examples, analysis, card.classes) or self.examples
+        self.scales.update(scales_of([analysis]))
 
     def finalize(
         self,
@@ -324,6 +339,16 @@ class _Results:
             reference,
             MOVIE_FILES if self.movies else (),
         )
+
+
+def _describe(outcome: Outcome, analysis: Analysis) -> Outcome:
+    """Return the outcome of an image with the parameters and warnings of its analysis."""
+    return replace(
+        outcome,
+        parameters=analysis.parameters,
+        seconds=analysis.seconds,
+        warnings=image_warnings(analysis.table, analysis.parameters),
+    )
 
 
 def analyse_one(
@@ -406,4 +431,6 @@ def _analyse_micrograph(
         umap=request.umap,
         symmetries=request.symmetries,
     )
-    return track_if_stack(analysis, progress, stop)
+    failed: dict[str, str] = {}
+    tracked = attempt(failed, "tracks", lambda: track_if_stack(analysis, progress, stop))
+    return tracked or with_failed(analysis, failed)

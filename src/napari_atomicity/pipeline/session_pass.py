@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core.acquisition_session import AcquisitionSession
+from ..core.failed_statistics import attempt
 from ..core.progress import Progress, Stop, check, report
 from ..io.inputs import Input
 from ..io.provenance import Outcome
@@ -135,10 +137,16 @@ class SessionPass:
         """Find the scales that differ from those of the images by themselves."""
         self._scales.clear()
         self.images.summaries.clear()
+        self.images.failed_sessions.clear()
         for session in self.images.sessions.group(outcomes):
             check(self.stop)
             report(self.progress, 0, 0, f"Finding the scales of the session {session.name}")
-            self._find_session(session)
+            failed: dict[str, str] = {}
+            attempt(failed, "scale", partial(self._find_session, session))
+            for name in session.images if failed else ():
+                self._scales.pop(name, None)
+                self.images.joint.pop(name, None)
+                self.images.failed_sessions[name] = failed["scale"]
 
     def _find_session(self, session: AcquisitionSession) -> None:
         images, card = self.images, self.images.card

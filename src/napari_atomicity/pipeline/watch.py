@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import ReadError
+from ..core.failed_statistics import FAILED, attempt, format_failed
 from ..core.image_loop import for_each_image
 from ..core.micrograph import Micrograph
 from ..core.progress import Stop, check
@@ -23,7 +24,7 @@ from ..models.domain_shift import FeatureSummary
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import refuse_unavailable
 from .acquisition_sessions import SessionRules
-from .analysis import analyse
+from .analysis import analyse, with_failed
 from .arrivals import (
     PATIENCE_S,
     POLL_S,
@@ -293,21 +294,35 @@ class Watch:
         taken: float,
     ) -> tuple[Part, Analysis, Conditions]:
         """Label an image with what its session knows so far."""
-        classifier = self._classifier
-        found = conditions_of(analysis, classifier.card, classifier.beside)
+        classifier, failed = self._classifier, dict[str, str]()
+        found = self._find_conditions(analysis, failed)
         about = {
             "size": fingerprint.size,
             "mtime_ns": fingerprint.mtime_ns,
             "taken": taken,
             "where": None if found.where is None else found.where.to_dict(),
         }
-        scale = self._sessions.find_scale(analysis, outcome)
+        scale = attempt(
+            failed,
+            "scale of the session",
+            lambda: self._sessions.find_scale(analysis, outcome),
+        )
+        analysis = with_failed(analysis, failed)
+        warnings = (*outcome.warnings, *format_failed({FAILED: failed}))
+        outcome = replace(outcome, parameters=analysis.parameters, warnings=warnings)
         if scale is None:
             part = make_part(analysis, outcome, classifier.card, draw=False, about=about)
             return part, analysis, found
         labels = NewLabels(item, scale, about)
         part, analysis = make_labelled_part(labels, analysis, outcome, classifier)
-        return part, analysis, conditions_of(analysis, classifier.card, classifier.beside)
+        return part, analysis, self._find_conditions(analysis, failed)
+
+    def _find_conditions(self, analysis: Analysis, failed: dict[str, str]) -> Conditions:
+        """Determine the conditions of an image; unknown ones if that fails."""
+        card, tensors = self._classifier.card, self._classifier.beside
+        found = attempt(failed, "conditions", lambda: conditions_of(analysis, card, tensors))
+        nan = float("nan")
+        return found or Conditions(len(analysis.table), 0, nan, nan, nan, nan, False)
 
     def _fail(self, outcome: Outcome, fingerprint: FileFingerprint) -> LiveUpdate:
         assert self._arrivals is not None
@@ -332,7 +347,10 @@ class Watch:
         limits = ImageLimits.from_parameters(analysis.parameters)
         running.set(outcome.image, analysis.table, limits)
         self.analysed += 1
-        ratios = running.ratios(hurry=waiting > 0)
+        failed: dict[str, str] = {}
+        ratios = attempt(failed, "ratios", lambda: running.ratios(hurry=waiting > 0))
+        for text in format_failed({FAILED: failed}):
+            self._notice(text)
         latency_s = compute_latency_s(fingerprint)
         row = row_of(
             outcome.image,

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import AGGREGATE, UNKNOWN
+from ..core.failed_statistics import format_failed
+from ..core.text import pluralise
+from ..detection.recording import OUTLIERS
 from ..statistics.ratio_notes import CONDITIONS_DIFFER
 from ..statistics.ratios import clipped_images, counted, images_that_differ
 from ..statistics.track_counts import merge_tracks
@@ -41,9 +44,11 @@ def image_warnings(
     tuple of str
         One sentence per warning.
     """
+    parameters = parameters or {}
+    recording = parameters.get("recording", {})
     if not len(table):
-        return ("No cluster was found.",)
-    found = []
+        return ("No cluster was found.", *outlier_warnings(recording), *format_failed(parameters))
+    found = list(format_failed(parameters))
     classified = table[table["label_predicted"] != ""]
     n = int(counted(merge_tracks(table)).sum())
     if n == 0:
@@ -59,9 +64,8 @@ def image_warnings(
         )
     if images_that_differ(table):
         found.append(sentence(CONDITIONS_DIFFER))
-    parameters = parameters or {}
     found += session_warnings(parameters.get("session", {}))
-    found += recording_warnings(table, parameters.get("recording", {}))
+    found += recording_warnings(table, recording)
     for concerned, text in (
         (table["label"] == UNKNOWN, "belong to no class of the model (unknown)"),
         (table["label"] == AGGREGATE, "are aggregates and belong to no class"),
@@ -125,4 +129,10 @@ def recording_warnings(table: pd.DataFrame, recording: Mapping[str, Any]) -> lis
             f"{100 * recording['at_lower_limit']:.0f} % of the pixels are at the lower limit of "
             "the recorded range: the level of the support is uncertain."
         )
-    return found
+    return [*found, *outlier_warnings(recording)]
+
+
+def outlier_warnings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return how many outlier pixels were replaced, from the effects of the recording."""
+    n = parameters.get(OUTLIERS, 0)
+    return (f"{pluralise(n, 'outlier pixel')} replaced (hot or dead pixels).",) if n else ()

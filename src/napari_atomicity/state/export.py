@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ import pandas as pd
 
 from ..core.acquisition_session import instrument_settings
 from ..core.cluster_table import classes_of
-from ..core.errors import Cancelled, ModelError
+from ..core.errors import AtomicityError, Cancelled, ModelError
+from ..core.failed_statistics import FAILED, attempt, format_failed
 from ..core.image_loop import for_each_image
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..core.settings import setting
 from ..io.files import write_json
 from ..io.inputs import make_folder
-from ..io.provenance import Outcome, assign_sessions, now, run_record
+from ..io.provenance import Outcome, assign_sessions, attempt_report, now, run_record
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis, limits_of
 from ..models.files import model_files, read_card
@@ -36,7 +38,7 @@ from ..reporting.plot_session import SessionSummary
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
 from ..statistics.corrected_accuracy import on_corrected
-from ..statistics.ratios import class_ratios, refuse_unavailable
+from ..statistics.ratios import COLUMNS, class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
 from ..statistics.stratified_accuracy import Accuracy
 from ..tracking.files import analyse_if_tracked, write_movies
@@ -114,6 +116,7 @@ class _Export:
     sessions: Sequence[SessionSummary] = ()
     started: str = field(default_factory=now)
     files: list[Path] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         analyses, choices = self.contents.analyses, self.choices
@@ -131,11 +134,18 @@ class _Export:
             "stop": self.stop,
             "limits": self.limits,
         }
-        self.ratios = class_ratios(self.table, images=self.images, **method)
+        ratios = attempt(
+            self.failed, "ratios", partial(class_ratios, self.table, images=self.images, **method)
+        )
+        self.ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
         self.comparison: Comparison | None = None
         if choices.reference is not None:
             check_reference(choices.reference, self.images, self.classes)
-            self.comparison = compare(self.table, choices.reference, self.images, **method)
+            self.comparison = attempt(
+                self.failed,
+                "comparison",
+                partial(compare, self.table, choices.reference, self.images, **method),
+            )
 
     def say(self, message: str, done: int = 0, total: int = 0) -> None:
         """Report progress; raise `Cancelled` if the export was stopped.
@@ -236,6 +246,7 @@ class _Export:
             device=", ".join(sorted(devices)) or None,
             outputs=[*self.files, self.out_dir / "run.json"],
             command=[],
+            failed=self.failed,
         )
 
     def sections(self, outcomes: Sequence[Outcome]) -> tuple[list[Section], list[ClusterExample]]:
@@ -273,7 +284,7 @@ class _Export:
         outcomes = self.outcomes()
         self.tables()
         if self.choices.figures:
-            self.figures()
+            attempt(self.failed, "figures", self.figures)
         path = self.out_dir / "report.html"
         sections, found = self.sections(outcomes) if self.choices.report else ([], [])
         if self.choices.report:
@@ -296,9 +307,12 @@ class _Export:
                 title=self.choices.title or self.contents.name,
                 sessions=self.sessions,
             )
-            write_report(path, sections, data)
+            attempt_report(record, self.files, path, lambda: write_report(path, sections, data))
         self._remove_stale()
         self.files.append(write_json(self.out_dir / "run.json", record))
+        if self.failed:
+            texts = " ".join(format_failed({FAILED: self.failed}))
+            raise AtomicityError(texts.rstrip("."), advice="All else is in the folder")
         return self.files
 
     def _remove_stale(self) -> None:
@@ -350,7 +364,7 @@ def export(
     ------
     AtomicityError
         If the folder can't be made, a file can't be written, or the method or the reference does
-        not fit.
+        not fit; after all else is written, if ratios, a figure or the report failed.
     Cancelled
         If ``stop()`` says so; files that are complete stay, ``run.json`` is not among them.
     """

@@ -27,7 +27,7 @@ class Quadrats:
     area_nm2 : ndarray of shape (rows, columns)
         Support in each quadrat in nm².
     used : ndarray of shape (rows, columns), bool
-        Quadrats with enough support (`MIN_SUPPORT`).
+        Quadrats with enough support (`MIN_SUPPORT`), at least that with most support.
     index : float
         Index of dispersion: Σ (count - expected)² / expected, with the expected count by area,
         divided by the number of used quadrats minus 1. About 1 for random points, above 1 for
@@ -103,7 +103,8 @@ def count_quadrats(
     quadrat = _quadrat_indices(points, y, x)
     count = np.bincount(quadrat, weight, minlength=area.size).reshape(area.shape)
     full = (y[1] - y[0]) * (x[1] - x[0])
-    used = area >= MIN_SUPPORT * full
+    # narrow or scattered support: at least the quadrat with most of it
+    used = area >= min(MIN_SUPPORT * full, area.max())
     index, p = _dispersion_index(count[used], area[used])
     return Quadrats(y, x, count, area, used, index, p)
 

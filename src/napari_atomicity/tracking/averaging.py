@@ -8,6 +8,7 @@ from scipy import ndimage
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..detection.outliers import find_repairs
 from .drift import StageDrift, estimate_drift
 from .settings import FRAME_TIME, frame_time_of
 
@@ -78,7 +79,8 @@ def _average_group(micrograph: Micrograph, members: range, shift_px: np.ndarray)
     total = np.zeros(micrograph.shape_px, np.float64)
     weight = np.zeros(micrograph.shape_px, np.float64)
     for t in members:
-        shifted, valid = _shift_frame(micrograph.data[t], shift_px[middle] - shift_px[t])
+        frame = find_repairs(micrograph, t)[0].replace(np.asarray(micrograph.data[t]))
+        shifted, valid = _shift_frame(frame, shift_px[middle] - shift_px[t])
         total += shifted
         weight += valid
     return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)

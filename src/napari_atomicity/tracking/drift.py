@@ -22,6 +22,7 @@ from scipy.spatial import cKDTree
 
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..detection.outliers import find_repairs
 from .registration import FINE_NM, band_pass, measure_shift
 
 BY_CLUSTERS, BY_IMAGE, ASSUMED = "clusters", "image", "assumed"
@@ -342,7 +343,10 @@ def _pairs_of_images(
             del filtered[t]
         for t in (one, other):
             if t not in filtered:
-                filtered[t] = band_pass(np.asarray(micrograph.data[t], np.float32), pixel_nm)
+                frame = find_repairs(micrograph, t)[0].replace(
+                    np.asarray(micrograph.data[t], np.float32)
+                )
+                filtered[t] = band_pass(frame, pixel_nm)
         shift = measure_shift(filtered[one], filtered[other], FINE_NM / pixel_nm)
         if shift is not None:
             variance = (_IMAGE_ERROR_PX * pixel_nm) ** 2

@@ -8,8 +8,10 @@ from functools import partial
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
+from ...core.failed_statistics import format_failed
 from ...models.analysis import Analysis
 from ...pipeline.run_request import RunRequest
+from ...reporting.image_warnings import outlier_warnings
 from ...state.window_state import WindowState
 from ...statistics.track_counts import (
     describe_clusters,
@@ -37,9 +39,21 @@ from ..panels.steps import (
 
 
 def summary(state: WindowState, image: str | None) -> str:
-    """Count the clusters by label, as in ``57 clusters: 12 Pt19, 20 Pt30``."""
-    if image is None or state.analysis(image) is None:
+    """Count the clusters by label, as in ``57 clusters: 12 Pt19, 20 Pt30``.
+
+    Sentences about outlier pixels and failed statistics follow.
+    """
+    analysis = None if image is None else state.analysis(image)
+    if image is None or analysis is None:
         return ""
+    notes = (
+        *outlier_warnings(analysis.parameters.get("recording", {})),
+        *format_failed(analysis.parameters),
+    )
+    return " ".join([_count_labels(state, image), *notes])
+
+
+def _count_labels(state: WindowState, image: str) -> str:
     table = state.table(image)
     if not len(table):
         return NO_CLUSTER

@@ -17,6 +17,7 @@ from ....atoms.species import Species
 from ....atoms.summary import Summary
 from ....core import palette
 from ....pipeline.atom_request import AtomRequest
+from ....reporting.image_warnings import outlier_warnings
 from ....statistics.atom_groups import KINDS, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
@@ -219,7 +220,8 @@ class FoundPart(QWidget):
         if atoms is not self._atoms:
             return
         self._show_missed(census)
-        self.words.setText(format_found(self.found))
+        known = {} if atoms.analysis is None else atoms.analysis.parameters
+        self.words.setText(" ".join([format_found(self.found), *outlier_warnings(known)]))
         self.words.setVisible(bool(self.words.text()))
         self.kinds.bars = kind_bars(self.found.kinds) if self.found.n_atoms else ()
         self.sizes.show_columns(size_columns(self.found.sizes))
