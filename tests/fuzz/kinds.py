@@ -112,6 +112,12 @@ def fingerprints(folder: Path) -> dict[str, tuple]:
     return found
 
 
+def changed_files(before: dict[str, tuple], after: dict[str, tuple]) -> set[str]:
+    """Names of files with another fingerprint; a log of writes may have been taken in or begun."""
+    gone = {name for name in before.keys() - after.keys() if name.endswith(".tif")}
+    return gone | {name for name in before.keys() & after.keys() if before[name] != after[name]}
+
+
 def open_project(path: Path, expected: list[tuple], only_cells: bool) -> None:
     """Open a project as the window does, compare its log, and look what is left on the disk.
 
@@ -126,17 +132,16 @@ def open_project(path: Path, expected: list[tuple], only_cells: bool) -> None:
         if only_cells:
             with Project(path) as project:
                 compare_log(project, expected)
-        elif fingerprints(path.parent) != before:
+        elif changed_files(before, fingerprints(path.parent)):
             raise Lost("a file was refused, and changed all the same") from None
         raise
     try:
         compare_log(opened.project, expected)
     finally:
         opened.project.close()
-    after = fingerprints(path.parent)
-    images = [name for name in before if name.endswith(".tif") and before[name] != after.get(name)]
-    if images:
-        raise Lost(f"the image {images[0]} was changed")
+    changed = changed_files(before, fingerprints(path.parent))
+    if changed - {path.name}:
+        raise Lost(f"{', '.join(sorted(changed))} changed")
     missing = Counter(expected) - Counter(log_of(path))
     if missing:
         raise Lost(f"{missing.total()} corrections are not in the file any more")
@@ -233,15 +238,15 @@ def import_pack(path: Path, pack: Path) -> None:
     expected, files = log_of(path), fingerprints(path.parent)
     with Project(path) as project:
         marks = project.atoms.annotations()[0]
-        refused = take_in_packs(project, [pack]).refused
+        taken = take_in_packs(project, [pack])
         compare_log(project, expected)
         after = project.atoms.annotations()[0]
         if len(marks.merge(after.drop_duplicates())) < len(marks):
             raise Lost("marks of the project are gone")
-    if fingerprints(path.parent).items() < {k: v for k, v in files.items() if ".tif" in k}.items():
+    if changed_files(files, fingerprints(path.parent)) - {path.name}:
         raise Lost("an image was changed")
-    if len(refused):
-        what, why = refused.iloc[0]
+    if not len(taken.came):
+        what, why = taken.refused.iloc[0]
         raise AtomicityError(f"{what}: {why}", pack)
 
 

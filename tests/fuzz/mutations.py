@@ -27,19 +27,21 @@ def literal(text: str) -> str:
 
 NUMBERS = (0, -1, -5, 1e-300, 1e6, 10**9, 2**31, 2**63, 1e308, float("inf"), float("nan"), 10**400)
 TEXTS = (
-    "", "x", "no", "true", "56", "-5", "1e400", "nan", "=1+1", "\0", "a\0b", "a" * 300, "a" * 5000,
-    "../../elsewhere", "/dev/zero", "Pt" + "9" * 30, "\ud800", "é\u202e", "[[[[", "%s%n", "\r\n;,\t",
+    "", "x", "no", "true", "56", "-5", "1e400", "nan", "=1+1", "\0", "a\0b", "a" * 300,
+    "a" * 5000, "../../elsewhere", "/dev/zero", "Pt" + "9" * 30, "\ud800", "é\u202e", "[[[[",
+    "%s%n", "\r\n;,\t",
 )  # fmt: skip
 VALUES = (
-    *NUMBERS, *TEXTS, None, True, False, [], {}, [None], [[]], {"": 0}, [1e400] * 3, list(range(999)),
-    literal("1e400"), literal("-1e400"), literal("9" * 5000), literal("[" * 900 + "]" * 900),
+    *NUMBERS, *TEXTS, None, True, False, [], {}, [None], [[]], {"": 0}, [1e400] * 3,
+    list(range(999)), literal("1e400"), literal("-1e400"), literal("9" * 5000),
+    literal("[" * 900 + "]" * 900),
     literal("[" * 100_000 + "]" * 100_000), literal('{"a":' * 2000 + "0" + "}" * 2000),
 )  # fmt: skip
 CELLS = (
     None, 0, -1, 1, 10**6, 2**31, 2**63 - 1, -(2**63), 1e308, -1e-308, float("inf"), "", "x", "{}",
     "[]", "null", "NaN", '"x"', "[1e400]", '{"a": ' * 5000, "[" * 50_000, "\0", "a" * 300,
-    "a/" * 2500, "../../elsewhere.tif", "/dev/zero", "éè", b"", b"\0", b"\xff" * 7, b"\x89PNG\r\n\x1a\n",
-    bytes(100_000), b"\x93NUMPY\x01\x00",
+    "a/" * 2500, "../../elsewhere.tif", "/dev/zero", "éè", b"", b"\0", b"\xff" * 7,
+    b"\x89PNG\r\n\x1a\n", bytes(100_000), b"\x93NUMPY\x01\x00",
 )  # fmt: skip
 """Values of cells in a database."""
 INTEGERS = (0, 1, -1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x40000000, 100_000)

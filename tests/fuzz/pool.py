@@ -13,12 +13,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 20.0
+SECONDS = 30.0
 """A case that takes longer hangs."""
+START_SECONDS = 120.0
+"""Until the process is ready."""
 OUTCOMES = ("loaded", "clear error", "raw exception", "crash", "hang", "memory", "lost")
 GOOD = OUTCOMES[:2]
 
@@ -63,34 +66,27 @@ class Worker:
 
     def __init__(self, samples: Path, work: Path, seconds: float = SECONDS) -> None:
         self._command = [sys.executable, "-m", "fuzz.worker", str(samples), str(work)]
-        self._work, self._seconds = work, seconds
+        self._work, self.seconds = work, seconds
         self._log = work / f"worker-{threading.get_ident()}.log"
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, kind: str, seed: int) -> Result:
         """Run a case; save it with its outcome if it did not end as it should."""
         process = self._process or self._start()
-        assert process.stdin is not None and process.stdout is not None
-        reply = ""
-        try:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
             process.stdin.write(f"{kind} {seed}\n")
             process.stdin.flush()
-            with selectors.DefaultSelector() as selector:
-                selector.register(process.stdout, selectors.EVENT_READ)
-                in_time = bool(selector.select(self._seconds))
-            reply = process.stdout.readline() if in_time else ""
-        except BrokenPipeError:
-            in_time = True
+        reply = self._line(self.seconds)
         if reply:
             found = json.loads(reply)
-        elif in_time:
+        elif reply is None:
+            found = {"outcome": "hang", "text": f"longer than {self.seconds:g} s"}
+        else:
             status = process.wait()
             name = signal.Signals(-status).name if status < 0 else f"status {status}"
             last = self._log.read_text("utf-8", "replace")[-1500:]
             found = {"outcome": "crash", "text": name, "traceback": last}
-        else:
-            self.close()
-            found = {"outcome": "hang", "text": f"longer than {self._seconds:g} s"}
         if not reply:
             self.close()
         result = Result(kind, seed, found["outcome"], found["text"])
@@ -101,6 +97,13 @@ class Worker:
             (folder / "case.json").write_text(json.dumps(about, indent=1))
         return result
 
+    def _line(self, seconds: float) -> str | None:
+        """The next line of the process, "" if it has died, None if there is none in time."""
+        assert self._process is not None and self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            return self._process.stdout.readline() if selector.select(seconds) else None
+
     def _start(self) -> subprocess.Popen[str]:
         paths = [str(ROOT / "tests"), *(p for p in sys.path if p)]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
@@ -109,16 +112,17 @@ class Worker:
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             stderr=self._log.open("w"), env=env, start_new_session=True,
         )  # fmt: skip
+        if not self._line(START_SECONDS):
+            self.close()
+            raise RuntimeError(f"the process does not start: {self._log.read_text()[-2000:]}")
         return self._process
 
     def close(self) -> None:
         """End the process and all that it has started."""
         if self._process is None:
             return
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:

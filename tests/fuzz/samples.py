@@ -54,7 +54,8 @@ def make_images(folder: Path) -> None:
 def write_tiff(folder: Path) -> None:
     """TIFF of several programs, layouts and compressions."""
     calibrated = {"resolution": (25, 25), "metadata": {"unit": "nm"}}
-    tags = [(65003, "s", 0, "nm", True), (65009, "d", 1, 0.04, True), (65010, "d", 1, 0.04, True)]
+    tags = [(65003, "s", 0, "nm", True), (65004, "s", 0, "nm", True),
+            (65009, "d", 1, 0.04, True), (65010, "d", 1, 0.04, True)]  # fmt: skip
     stack = pixels(shape=(3, SIZE, SIZE))
     variants: dict[str, tuple[np.ndarray, dict]] = {
         "imagej": (pixels(), {"imagej": True, **calibrated}),
@@ -182,7 +183,9 @@ def make_tables(folder: Path) -> None:
     """Tables of clusters, atoms, corrections and ratios in all formats."""
     from napari_atomicity.io.tables import read_clusters
 
-    for source in ("analyse/clusters.csv", "analyse/clusters.parquet", "corrections/corrected.csv",
-                   "corrections/corrected.xlsx", "reference.csv", "atoms/found/atoms.csv"):  # fmt: skip
+    for source in (
+        "analyse/clusters.csv", "analyse/clusters.parquet", "corrections/corrected.csv",
+        "corrections/corrected.xlsx", "reference.csv", "atoms/found/atoms.csv",
+    ):  # fmt: skip
         shutil.copy(OF_0_1 / source, folder)
     write_clusters(read_clusters(folder / "clusters.csv"), folder / "clusters.xlsx")

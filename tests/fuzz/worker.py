@@ -1,6 +1,7 @@
 """The process that opens changed files: ``python -m fuzz.worker SAMPLES WORK``.
 
-It reads one case per line, ``kind seed``, and writes its outcome as one line of JSON. Whoever has
+It writes a line when it is ready. Then it reads one case per line, ``kind seed``, and writes its
+outcome as one line of JSON. Whoever has
 started it ends it when a case takes too long, and starts another one when it has died.
 """
 
@@ -20,10 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from fuzz.ends import ENDS
+from fuzz.kinds import KINDS, Lost
+from napari_atomicity import AtomicityError
+
 MEMORY_BYTES = 6_000_000_000
 """Address space of the process; most of it is taken by libraries that are loaded."""
 READ_SECONDS, READ_MEMORY_GB = 4.0, 1.5
-_DEPTH = 4
 
 
 def limit_reading() -> None:
@@ -40,10 +44,7 @@ def generator(kind: str, seed: int) -> np.random.Generator:
 
 def outcome(kind: str, seed: int, samples: Path, folder: Path) -> dict[str, Any]:
     """Make a case in a folder, open it, and say how it ended."""
-    from fuzz.kinds import KINDS, Lost
-    from napari_atomicity import AtomicityError
-
-    attempt = KINDS[kind](samples / kind, folder, generator(kind, seed))
+    attempt = {**KINDS, **ENDS}[kind](samples / kind, folder, generator(kind, seed))
     try:
         attempt()
     except AtomicityError as error:
@@ -77,6 +78,8 @@ def main(samples: Path, work: Path) -> None:
     os.dup2(2, 1)  # what libraries print is no reply
     with suppress(ImportError):
         limit_reading()
+    replies.write("ready\n")
+    replies.flush()
     for line in sys.stdin:
         kind, seed = line.split()
         folder = work / f"{kind}-{seed}"
