@@ -11,6 +11,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ INTEGERS = (0, 1, -1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x4000
 
 
 def some(rng: np.random.Generator, values: tuple) -> Any:
-    """One of these values, of its own type."""
-    return values[int(rng.integers(len(values)))]
+    """A copy of one of these values, of its own type."""
+    return deepcopy(values[int(rng.integers(len(values)))])
 
 
 # ---- bytes
@@ -151,7 +152,7 @@ def mutate_json(text: str, rng: np.random.Generator) -> str:
         elif kind < 0.15 and isinstance(holder, dict):
             holder[f"{key}x"] = holder.pop(key)
         elif kind < 0.2 and isinstance(holder, list):
-            holder.extend([holder[key]] * int(rng.integers(1, 200)))
+            holder.extend(deepcopy(holder[key]) for _ in range(int(rng.integers(1, 200))))
         else:
             holder[key] = some(rng, VALUES)
     if rng.random() < 0.02:

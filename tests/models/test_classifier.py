@@ -184,6 +184,14 @@ def test_a_damaged_model_is_refused(tiny_model, tmp_path):
         load_classifier(copy, "cpu")
 
 
+def test_weights_that_do_not_fit_their_card_are_named(tiny_model, tmp_path):
+    card, tensors = read_model(tiny_model)
+    tensors.pop(next(name for name in tensors if name.startswith("network.")))
+    save_model(tmp_path / "other.safetensors", card, tensors)
+    with pytest.raises(ModelError, match=r"other\.safetensors: .* don't fit its card"):
+        load_classifier(tmp_path / "other.safetensors", "cpu")
+
+
 def test_the_users_models_are_listed_and_a_broken_one_is_not(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("ATOMICITY_MODELS", str(tmp_path))
     for suffix in (".safetensors", ".json"):

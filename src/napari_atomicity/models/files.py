@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -200,6 +202,17 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
         return load(data)
     except (SafetensorError, ValueError) as error:
         raise ModelError("the weights are damaged", path, "Get the model again") from error
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Add the path of a weights file to errors that do not name a file."""
+    try:
+        yield
+    except ModelError as error:
+        if error.path is not None:
+            raise
+        raise ModelError(error.what, path, error.advice) from error
 
 
 def model_files(kind: str = CLUSTERS) -> list[Path]:
