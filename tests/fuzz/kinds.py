@@ -219,7 +219,7 @@ def packs(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:
         return change.mutate_bytes(raw, rng)
 
     if rng.random() < 0.5:
-        path = Path(shutil.copy(samples / "ada.zip", folder))
+        path = Path(shutil.copy(samples / "cleo.zip", folder))
         if rng.random() < 0.25:
             path.write_bytes(change.mutate_bytes(path.read_bytes(), rng))
         else:

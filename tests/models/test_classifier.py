@@ -11,7 +11,13 @@ from napari_atomicity.core.devices import choose_device
 from napari_atomicity.core.errors import Cancelled, ModelError
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.models.files import available_cards, find_model, read_card
+from napari_atomicity.models.files import (
+    available_cards,
+    find_model,
+    read_card,
+    read_model,
+    save_model,
+)
 from napari_atomicity.models.symmetries import apply_symmetry, undo_symmetry
 
 
