@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from fuzz.samples import make_samples
-from fuzz.worker import outcome
+from fuzz.worker import outcome, prepare
 
 
 def main(case: str) -> None:
@@ -18,7 +18,8 @@ def main(case: str) -> None:
     print(folder)
     target = folder / "case"
     target.mkdir()
-    found = outcome(kind, int(seed), make_samples(folder / "samples"), target)
+    samples = make_samples(folder / "samples")
+    found = outcome(prepare(kind, int(seed), samples, target), target)
     trace = found.pop("traceback", "")
     print(json.dumps(found, indent=1), trace, sep="\n")
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
 """A case that takes longer hangs."""
 START_SECONDS = 120.0
-"""Until the process is ready."""
+"""Until a process has started and made the file of a case."""
 OUTCOMES = ("loaded", "clear error", "raw exception", "crash", "hang", "memory", "lost")
 GOOD = OUTCOMES[:2]
 
@@ -68,15 +69,19 @@ class Worker:
         self._command = [sys.executable, "-m", "fuzz.worker", str(samples), str(work)]
         self._work, self.seconds = work, seconds
         self._log = work / f"worker-{threading.get_ident()}.log"
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = b""
 
     def run(self, kind: str, seed: int) -> Result:
         """Run a case; save it with its outcome if it did not end as it should."""
         process = self._process or self._start()
         assert process.stdin is not None
         with suppress(BrokenPipeError):
-            process.stdin.write(f"{kind} {seed}\n")
+            process.stdin.write(f"{kind} {seed}\n".encode())
             process.stdin.flush()
+        if not self._line(START_SECONDS):
+            self.close()
+            raise RuntimeError(f"{kind}:{seed} can't be made: {self._log.read_text()[-2000:]}")
         reply = self._line(self.seconds)
         if reply:
             found = json.loads(reply)
@@ -100,21 +105,27 @@ class Worker:
     def _line(self, seconds: float) -> str | None:
         """The next line of the process, "" if it has died, None if there is none in time."""
         assert self._process is not None and self._process.stdout is not None
+        end = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            return self._process.stdout.readline() if selector.select(seconds) else None
+            while b"\n" not in self._read:
+                if not selector.select(max(end - time.monotonic(), 0)):
+                    return None
+                part = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not part:
+                    return ""
+                self._read += part
+        line, _, self._read = self._read.partition(b"\n")
+        return line.decode()
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> subprocess.Popen[bytes]:
         paths = [str(ROOT / "tests"), *(p for p in sys.path if p)]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
                "PYTHONFAULTHANDLER": "1", "MPLBACKEND": "agg"}  # fmt: skip
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._log.open("w"), env=env, start_new_session=True,
         )  # fmt: skip
-        if not self._line(START_SECONDS):
-            self.close()
-            raise RuntimeError(f"the process does not start: {self._log.read_text()[-2000:]}")
         return self._process
 
     def close(self) -> None:
@@ -127,7 +138,7 @@ class Worker:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        self._process = None
+        self._process, self._read = None, b""
 
 
 def run_cases(

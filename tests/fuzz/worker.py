@@ -1,7 +1,7 @@
 """The process that opens changed files: ``python -m fuzz.worker SAMPLES WORK``.
 
-It writes a line when it is ready. Then it reads one case per line, ``kind seed``, and writes its
-outcome as one line of JSON. Whoever has
+It reads one case per line, ``kind seed``. It writes a line when the changed file is made, and the
+outcome of opening it as one line of JSON. Whoever has
 started it ends it when a case takes too long, and starts another one when it has died.
 """
 
@@ -23,12 +23,17 @@ from typing import Any
 import numpy as np
 
 from fuzz.ends import ENDS
-from fuzz.kinds import KINDS, Lost
+from fuzz.kinds import KINDS, Attempt, Lost
 from napari_atomicity import AtomicityError
 
 MEMORY_BYTES = 6_000_000_000
 """Address space of the process; most of it is taken by libraries that are loaded."""
-SLOW_IMPORTS = ("pipeline.analysis", "atoms.analysis", "state.annotator_packs", "project.opening")
+SLOW_IMPORTS = {
+    "models": ("pipeline.analysis", "atoms.analysis"),
+    "packs": ("state.annotator_packs",),
+    "projects": ("project.opening",),
+}
+"""Modules of the package that are no part of the time of a case, by kind."""
 READ_SECONDS, READ_MEMORY_GB = 4.0, 1.5
 
 
@@ -39,14 +44,16 @@ def limit_reading() -> None:
     set_read_limits(ReadLimits(READ_SECONDS, READ_MEMORY_GB))
 
 
-def generator(kind: str, seed: int) -> np.random.Generator:
-    """The random numbers of a case."""
-    return np.random.default_rng([zlib.crc32(kind.encode()), seed])
+def prepare(kind: str, seed: int, samples: Path, folder: Path) -> Attempt:
+    """Make the changed file of a case, and return what opens it."""
+    for module in SLOW_IMPORTS.get(kind, ()):
+        import_module(f"napari_atomicity.{module}")
+    rng = np.random.default_rng([zlib.crc32(kind.encode()), seed])
+    return {**KINDS, **ENDS}[kind](samples / kind, folder, rng)
 
 
-def outcome(kind: str, seed: int, samples: Path, folder: Path) -> dict[str, Any]:
-    """Make a case in a folder, open it, and say how it ended."""
-    attempt = {**KINDS, **ENDS}[kind](samples / kind, folder, generator(kind, seed))
+def outcome(attempt: Attempt, folder: Path) -> dict[str, Any]:
+    """Open a changed file, and say how that ended."""
     try:
         attempt()
     except AtomicityError as error:
@@ -80,22 +87,16 @@ def main(samples: Path, work: Path) -> None:
     os.dup2(2, 1)  # what libraries print is no reply
     with suppress(ImportError):
         limit_reading()
-    for module in SLOW_IMPORTS:  # no part of the time of a case
-        import_module(f"napari_atomicity.{module}")
-    replies.write("ready\n")
-    replies.flush()
     for line in sys.stdin:
         kind, seed = line.split()
         folder = work / f"{kind}-{seed}"
         folder.mkdir()
-        try:
-            found = outcome(kind, int(seed), samples, folder)
-        except Exception:  # of this harness
-            found = {"outcome": "harness", "text": traceback.format_exc()}
+        attempt = prepare(kind, int(seed), samples, folder)
+        print("begun", file=replies, flush=True)
+        found = outcome(attempt, folder)
         if found["outcome"] in ("loaded", "clear error"):
             shutil.rmtree(folder, ignore_errors=True)
-        replies.write(json.dumps(found) + "\n")
-        replies.flush()
+        print(json.dumps(found), file=replies, flush=True)
 
 
 if __name__ == "__main__":
