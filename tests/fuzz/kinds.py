@@ -294,6 +294,7 @@ def read_parts(folder: Path) -> None:
     for path in sorted((folder / "clusters").glob("*.parquet")):
         store.drawing(path.stem)
         store.movie(path.stem)
+        store.outcome(path.stem)
         store.read(path.stem)
 
 
