@@ -88,15 +88,17 @@ def log_of(path: Path) -> list[tuple]:
     """Rows of the log of corrections that SQLite itself can read."""
     rows = []
     query = "SELECT correction_id, time, annotator, cluster_id, what, label FROM corrections"
+    errors = (sqlite3.Error, UnicodeDecodeError)  # of messages that quote a damaged schema
     with (
-        suppress(sqlite3.Error),
+        suppress(*errors),
         closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db,
     ):
+        db.text_factory = partial(str, encoding="utf-8", errors="replace")
         try:
             rows = db.execute(f"{query} NOT INDEXED ORDER BY correction_id").fetchall()
-        except sqlite3.Error:  # row by row
+        except errors:  # row by row
             for number in range(1, 200):
-                with suppress(sqlite3.Error):
+                with suppress(*errors):
                     rows += db.execute(f"{query} WHERE correction_id = ?", [number]).fetchall()
     return rows
 
