@@ -14,7 +14,8 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import napari
@@ -215,7 +216,8 @@ class Day:
             for channel in ("raw", "LCN"):
                 studio.show_class_maps(channel)
                 studio.look_at(*place, width_nm=15.0)
-                pictures.append(square(studio.part(studio.canvas)).resize((420, 420)))
+                picture = square(studio.part(studio.canvas))
+                pictures.append(picture.resize((420 * DENSITY, 420 * DENSITY)))
             return beside(*pictures)
 
         with studio.alone(Explain, IMAGE_PX):
@@ -854,9 +856,23 @@ def days_for(only: Sequence[str]) -> list[tuple[Callable[[Day], None], ...]]:
     return [steps[: i + 1] for steps, i in zip(DAYS, last, strict=True) if i >= 0]
 
 
+@contextmanager
+def removed_at_the_end(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "images")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path.home() / "microscope",
+        help="new folder for the images, whose path some pictures show; removed at the end",
+    )
     parser.add_argument(
         "--only",
         nargs="+",
@@ -868,7 +884,8 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ["QT_SCALE_FACTOR"] = str(DENSITY)
-    with tempfile.TemporaryDirectory() as temporary:
+    options.data.mkdir(parents=True)  # fails if it is there: it is removed at the end
+    with tempfile.TemporaryDirectory() as temporary, removed_at_the_end(options.data):
         # Whoever makes the pictures may have another theme, docks elsewhere, models of their own.
         home = Path(temporary)
         get_settings(home / "settings.yaml")
@@ -876,7 +893,7 @@ def main() -> None:
         QSettings.setPath(QSettings.Format.IniFormat, scope, str(home / "remembered"))
         os.environ["ATOMICITY_MODELS"] = str(home / "napari-atomicity" / "models")
         for steps in days_for(options.only):
-            day = Day(options.out, home / "monday")
+            day = Day(options.out, options.data / "monday")
             for step in steps:
                 print(f"- {step.__name__}")
                 day.studio.takes = not options.only or step.__name__ in options.only

@@ -20,6 +20,7 @@ from napari_atomicity.gui.docks.movie import dock as module
 from napari_atomicity.gui.docks.movie.curves import counts_over_time, curves_of
 from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, NOT_TRACKED, Movie
 from napari_atomicity.gui.docks.ratios.dock import Ratios
+from napari_atomicity.gui.panels.legend import LabelLegend
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layer_data import layer_data
@@ -146,6 +147,11 @@ def test_ratios_count_tracks_and_browse_says_how_many_clusters(
     found = f"{len(tracks.tracks)} clusters in 10 frames"
     assert row_of(stack.state, None, "movie").words.startswith(found)
     assert summary(stack.state, "movie").startswith(found)
+    legend = LabelLegend(stack)
+    qtbot.addWidget(legend)
+    with qtbot.waitExposed(legend):
+        legend.show()
+    assert sum(int(row.text(1)) for row in legend.rows()) == len(tracks.tracks)
 
 
 def test_undo_takes_tracks_and_their_layer_away(tracked, viewer, qtbot, settle):

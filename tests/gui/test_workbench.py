@@ -176,7 +176,7 @@ def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):
     viewer = window()
     open_docks(viewer)["Review"].close()
     show_dock(viewer, "Live")
-    assert len(viewer.window._qt_window.tabifiedDockWidgets(open_docks(viewer)["Live"])) == 3
+    assert len(viewer.window._qt_window.tabifiedDockWidgets(open_docks(viewer)["Live"])) == 4
     viewer.close()
     later = window(name=None)
     assert shown_docks(later) == (set(WORKSPACES[0].docks) | {"Live"}) - {"Review"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from napari_atomicity.core.errors import (
     TableError,
     UnsuitableImageError,
 )
+from napari_atomicity.project import filled_packs
 from napari_atomicity.project.annotation_packs import export_pack
 from napari_atomicity.project.filled_packs import (
     LOOKED_COLUMNS,
@@ -29,6 +31,7 @@ from napari_atomicity.project.filled_packs import (
     read_packs,
 )
 from napari_atomicity.statistics.consensus import consensus
+from tampering import DELETED, tamper, tampered
 
 PX_NM = 0.05
 
@@ -171,11 +174,63 @@ def test_manifests_that_are_damaged(pack, text):
         read_pack(pack)
 
 
-def test_a_manifest_with_impossible_sizes(pack):
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *((("images", 0, "pixel_size_nm"), v) for v in (-1, 0, "1", None, float("inf"), 10**400)),
+        *((("images", 0, "height_px"), v) for v in (0, -5, "40", 10**9, 1.5, float("inf"))),
+        *((("images", 0, "name"), v) for v in (1, "", None, "b.tif", DELETED)),
+        *((("images", 0, "file"), v) for v in (1, "", "b.tif")),
+        *((("images",), v) for v in (None, {}, [1], [[]], "x")),
+        *((("tolerance_nm",), v) for v in (0, -1, "x", float("nan"), 10**400)),
+        *((("blind",), v) for v in ("no", "false", 0, 1, None)),
+        *((("annotator",), v) for v in (1, ["Ada"], {})),
+        *((("format",), v) for v in ("1", None, 2, float("inf"))),
+    ],
+    ids=lambda v: str(v)[:30],
+)
+def test_a_tampered_manifest_is_refused_with_its_reason(pack, path, value):
     manifest = json.loads((pack / "manifest.json").read_text())
-    manifest["images"][0]["pixel_size_nm"] = -1
-    (pack / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ReadError, match="damaged"):
+    (pack / "manifest.json").write_text(tamper(manifest, path, value))
+    with pytest.raises(ReadError, match=r"damaged|format") as caught:
+        read_pack(fill(pack))
+    assert len(str(caught.value)) < 1000
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_any_change_of_a_manifest_gives_marks_or_an_error(pack, data):
+    file = pack.parent / "manifest.json"
+    if not file.exists():
+        shutil.copy(pack / "manifest.json", file)
+    (pack / "manifest.json").write_bytes(data.draw(tampered(json.loads(file.read_text()))))
+    try:
+        found = read_pack(fill(pack))
+    except AtomicityError as error:
+        assert error.path == pack
+    else:
+        assert len(found.marks) == 2
+
+
+@pytest.mark.parametrize("line", ["x,y\n", "\n", "1,1\n", ",,,,\n", "," * 2000 + "\n"])
+def test_a_table_of_many_wrong_lines_is_read_up_to_a_limit(pack, line, monkeypatch):
+    monkeypatch.setattr(filled_packs, "_MAX_LINES", 20_000)
+    fill(pack, "a.tif", "X,Y\n" + line * (4_000_000 // len(line)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TableError, match=r"line|lines") as caught:
+            read_pack(pack)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 3000 and peak < 200e6
+
+
+def test_the_number_of_wrong_lines_beyond_the_limit_is_a_lower_bound(pack):
+    fill(pack, "a.tif", "X,Y\n" + "x,y\n" * 5000)
+    with pytest.raises(TableError, match="and at least 988 more"):
         read_pack(pack)
 
 

@@ -2,13 +2,13 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity import load
@@ -32,6 +32,7 @@ from napari_atomicity.simulation.field_settings import (
 )
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope
+from tampering import tampered
 
 SMALL = FieldSettings(
     shape_px=(300, 300),
@@ -288,12 +289,47 @@ def test_settings_written_by_hand_need_only_say_what_is_special(tmp_path):
         {"classes": ["Pt9"], "fields": {"a.tif": {"carbon_nm": "thick"}}},
         {"classes": ["Pt9"], "fields": {"a.tif": {"microscope": {"gain": None}}}},
         {"classes": ["Pt9"], "fields": {"a.tif": {"scan": {"drift_px_per_row": 1}}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"microscope": {"gain": float("inf")}}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"microscope": 3}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"pixel_size_nm": 0}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"pixel_size_nm": 10**400}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"shape_px": [0, 10]}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"shape_px": [10**6, 10**6]}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"shape_px": ["80", "80"]}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"mixture": {"Pt19": 1}}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"mixture": {"Pt9": -1}}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"element": "Xx"}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"seed": -1}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"seed": "x"}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": []}},
+        {"classes": ["Pt9"], "fields": {}, "isomers_per_class": 0},
+        {"classes": ["Pt9"], "fields": {}, "seed": 1.5},
+        {"classes": "Pt9", "fields": {}},
+        '{"classes": ["Pt9"], "fields": {"a.tif": ' + "[" * 100_000,
     ],
-    ids=str,
+    ids=lambda wrong: str(wrong)[:80],
 )
 def test_a_file_that_holds_no_settings_is_refused(tmp_path, wrong):
     with pytest.raises(ReadError, match=r"settings\.json"):
         recipes.read_recipe(recipe_file(tmp_path, wrong))
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.data())
+def test_any_change_of_settings_gives_settings_or_an_error(tmp_path, data):
+    drawn = recipes.draw_recipe(1, ("Pt9", "Au10Pd3"))
+    fields = {name: {"seed": seed, **asdict(one)} for name, (seed, one) in drawn.fields.items()}
+    whole = {"classes": drawn.classes, "seed": 0, "isomers_per_class": 2, "fields": fields}
+    path = tmp_path / "settings.json"
+    path.write_bytes(data.draw(tampered(json.loads(json.dumps(whole)))))
+    try:
+        recipes.read_recipe(path)
+    except AtomicityError as error:
+        assert error.path == path
 
 
 @pytest.mark.parametrize("wrong", [{"colour": 1}, {"microscope": {"colour": 1}}])

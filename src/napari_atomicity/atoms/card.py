@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Interval, Len
+
+from ..core.from_dict import Fraction
 from ..core.model_card import ATOMS, Card
 from .operating_point import Calibration, OperatingPoint
 
@@ -47,21 +50,21 @@ class AtomCard(Card):
     KIND = ATOMS
 
     kind: str = ATOMS
-    members: int = 1
-    width: int = 16
-    views: int = 2
-    scales: tuple[float, ...] = (1.0,)
-    distance_nm: float = 0.12
-    floor: float = 0.02
+    members: Annotated[int, Interval(ge=1, le=64)] = 1
+    width: Annotated[int, Interval(ge=1, le=256)] = 16
+    views: Annotated[int, Interval(ge=1, le=8)] = 2
+    scales: Annotated[tuple[Annotated[float, Interval(ge=0.25, le=4)], ...], Len(1, 8)] = (1.0,)
+    distance_nm: Annotated[float, Interval(gt=0, le=5)] = 0.12
+    floor: Fraction = 0.02
     slope: float = 1.0
     offset: float = 0.0
-    candidate_recall: float = 1.0
+    candidate_recall: Fraction = 1.0
     slope_finer: float = 0.0
     offset_finer: float = 0.0
     fineness: tuple[float, float] = (0.0, 0.0)
-    usual_threshold: float | None = None
-    own_weight: float = 1.0
-    tolerance_nm: float = 0.15
+    usual_threshold: Fraction | None = None
+    own_weight: Fraction = 1.0
+    tolerance_nm: Annotated[float, Interval(gt=0, le=5)] = 0.15
 
     def calibration(self, pixel_size_nm: float) -> Calibration:
         """Return the calibration of the scores of images with this pixel size."""

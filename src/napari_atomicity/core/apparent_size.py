@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scale_reference import ScaleReference
+from .from_dict import Logarithm, Positive, Scatter
+from .scale_reference import Covariance, ScaleReference, check_classes
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,17 @@ class ApparentSize:
         atoms do not contribute to the scale.
     """
 
-    log_intensity: tuple[float, ...]
-    log_size: tuple[float, ...]
-    covariance: tuple[tuple[tuple[float, float], tuple[float, float]], ...]
-    scatter: float
+    log_intensity: tuple[Logarithm, ...]
+    log_size: tuple[Logarithm, ...]
+    covariance: tuple[Covariance, ...]
+    scatter: Scatter
     weights: tuple[float, ...] = ()
     offset: float = 0.0
-    lone_atoms: tuple[float, float] | None = None
+    lone_atoms: tuple[float, Positive] | None = None
+
+    def check(self) -> None:
+        """Check means and covariances; raise `ValueError` if they are not valid."""
+        check_classes(self.log_intensity, self.log_size, self.covariance)
 
     @classmethod
     def from_diameters(cls, scale: ScaleReference) -> ApparentSize:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
+_MAX_LENGTH = 4000
+
 
 class AtomicityError(Exception):
     """An error that a user can solve.
@@ -22,7 +24,8 @@ class AtomicityError(Exception):
     def __init__(
         self, what: str, path: str | PathLike[str] | None = None, advice: str | None = None
     ) -> None:
-        self.what = what
+        # Errors of parsers may quote a whole file.
+        self.what = what if len(what) <= _MAX_LENGTH else f"{what[:_MAX_LENGTH]}…"
         self.path = None if path is None else Path(path)
         self.advice = advice
         super().__init__(str(self))

@@ -1,27 +1,44 @@
-"""Dataclasses from dictionaries, as JSON files hold them."""
+"""Dataclasses from JSON and from dictionaries, checked by pydantic.
+
+The types of the fields are the schema: ``Annotated[int, Interval(ge=8)]`` limits a number. pydantic
+is imported when the first file is read.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import is_dataclass
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from functools import lru_cache
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt, Interval
 
 T = TypeVar("T")
 
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+Logarithm = Annotated[float, Interval(ge=-100, le=100)]
+"""A natural logarithm whose exponential does not overflow."""
+Scatter = Annotated[float, Interval(ge=1e-9, le=10)]
+"""A standard deviation of logarithms, by which others are divided."""
 
-def dataclass_from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Build a dataclass from the dictionary that `dataclasses.asdict` and JSON made of it.
+_MAX_ERRORS = 3
+_MAX_LENGTH = 60
 
-    Lists become tuples and dictionaries become dataclasses where the fields say so. Unknown entries
-    are ignored, and missing ones get their defaults.
+
+def dataclass_from_json(kind: type[T], text: str | bytes) -> T:
+    """Build a dataclass from JSON, and check all values against the types of its fields.
+
+    Numbers must be finite; text is no number, and a number is no flag. Unknown entries are ignored,
+    and missing ones get their defaults.
 
     Parameters
     ----------
     kind : type
         The dataclass.
-    values : mapping of str to object
-        Values by field.
+    text : str or bytes
+        A JSON object.
 
     Returns
     -------
@@ -30,26 +47,58 @@ def dataclass_from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
 
     Raises
     ------
-    TypeError, ValueError, AttributeError
-        If a field without a default is missing, or a value has another type.
+    ValueError
+        If it is not JSON, an entry without a default is missing, or a value is not valid; the
+        message lists the first errors.
     """
-    hints = get_type_hints(kind)
-    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    return kind(**{k: _convert(hints[k], v) for k, v in values.items() if k in known})
+    from pydantic import ValidationError
 
-
-def _convert(hint: Any, value: Any) -> Any:
-    options = get_args(hint)
-    if NoneType in options:
-        return None if value is None else _convert(options[0], value)
-    if is_dataclass(hint):
-        return dataclass_from_dict(hint, value)  # type: ignore[arg-type]
-    if get_origin(hint) is tuple:
-        return _tuples(value)
-    if get_origin(hint) is dict:
-        return {key: _convert(options[1], of_key) for key, of_key in value.items()}
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    try:
+        (value,) = _adapter(kind).validate_json(b"[%b]" % data)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ValueError(_message(error)) from None
     return value
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+def dataclass_from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Build a dataclass from the dictionary that `dataclasses.asdict` made of it.
+
+    Raises
+    ------
+    ValueError
+        As `dataclass_from_json`.
+    """
+    return dataclass_from_json(kind, json.dumps(values))
+
+
+@lru_cache
+def _adapter(kind: type) -> Any:
+    """Return the validator of a list of one dataclass: the settings apply to dataclasses in it."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    rules = ConfigDict(strict=True, allow_inf_nan=False)
+    return TypeAdapter(tuple[kind], config=rules)  # type: ignore[valid-type]
+
+
+def _message(error: Any) -> str:
+    """Return the first errors of pydantic as text of limited length."""
+    found = error.errors(include_url=False, include_context=False)
+    parts = []
+    for one in found[:_MAX_ERRORS]:
+        where = _shorten(".".join(map(str, one["loc"][1:])))
+        what = one["msg"].replace("Value error, ", "")
+        if one["type"] in ("json_invalid", "value_error"):
+            parts.append(what)
+        elif one["type"] == "missing":
+            parts.append(f"{where or 'all content'} is missing")
+        else:
+            named = what.replace("Input", where or "it", 1)
+            named = named if named != what or not where else f"{where}: {what}"
+            parts.append(f"{named}, not {_shorten(repr(one['input']))}")
+    more = error.error_count() - len(parts)
+    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"

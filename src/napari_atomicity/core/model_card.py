@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Self
+from json import dumps
+from typing import Annotated, Any, ClassVar, Self
+
+from annotated_types import Interval, Len, MultipleOf
 
 from .apparent_size import ApparentSize
-from .from_dict import dataclass_from_dict
+from .from_dict import Fraction, NotNegative, Positive, dataclass_from_dict, dataclass_from_json
 from .patches import PatchSettings
 from .scale_reference import ScaleReference
 
+N_RESIDUALS = 76
+"""Number of distances from the mean at which a card holds the density of log diameter."""
 CLUSTERS, ATOMS = "clusters", "atoms"
 """Kinds of models: what they classify or detect. A card without a kind is of clusters."""
 
@@ -62,8 +67,24 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the card from a dictionary; unknown entries are ignored."""
-        return dataclass_from_dict(cls, values)
+        """Return the card from a dictionary, as `from_json`."""
+        return cls.from_json(dumps(values))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Return the card from JSON; unknown entries are ignored.
+
+        Raises
+        ------
+        ValueError
+            If an entry is missing or not valid.
+        """
+        card = dataclass_from_json(cls, text)
+        card.check()
+        return card
+
+    def check(self) -> None:
+        """Check entries against each other; raise `ValueError` if they do not match."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +104,7 @@ class Combination:
     network: float
     mixture: float
     bias: tuple[float, ...]
-    doubt: float
+    doubt: NotNegative
 
 
 @dataclass(frozen=True)
@@ -98,8 +119,22 @@ class CountError:
         For other clusters.
     """
 
-    whole: float
-    other: float
+    whole: NotNegative
+    other: NotNegative
+
+
+@dataclass(frozen=True)
+class _Score:
+    accuracy: Fraction | None = None
+    clusters: int | None = None
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What a report quotes of the scores of a model."""
+
+    test: _Score | None = None
+    held_out: _Score | None = None
 
 
 @dataclass(frozen=True)
@@ -151,25 +186,58 @@ class ModelCard(Card):
 
     KIND = CLUSTERS
 
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[Annotated[str, Len(1, 100)], ...], Len(1, 1000)]
     patches: PatchSettings = field(default_factory=PatchSettings)
     scale: ScaleReference | None = None
     apparent_size: ApparentSize | None = None
-    width: int = 16
-    temperature: float = 1.0
+    width: Annotated[int, Interval(ge=4, le=256), MultipleOf(4)] = 16
+    temperature: Positive = 1.0
     bias: tuple[float, ...] = ()
-    conformal_level: float = 0.95
-    conformal_threshold: float = 0.0
-    confusion: tuple[tuple[int, ...], ...] = ()
+    conformal_level: Fraction = 0.95
+    conformal_threshold: Fraction = 0.0
+    confusion: tuple[tuple[Annotated[int, Interval(ge=0, le=10**12)], ...], ...] = ()
     recalibration: tuple[tuple[float, ...], ...] = ()
     combination: Combination | None = None
     count: CountError | None = None
-    ood_limit: float = 1.0
-    ood_limit_touching: float | None = None
-    ood_median: float | None = None
-    drift_limit: float | None = None
+    ood_limit: Positive = 1.0
+    ood_limit_touching: Positive | None = None
+    ood_median: NotNegative | None = None
+    drift_limit: Positive | None = None
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    diameter_density: tuple[tuple[float, ...], ...] = ()
+    diameter_density: tuple[
+        Annotated[tuple[Positive, ...], Len(N_RESIDUALS, N_RESIDUALS)], ...
+    ] = ()
+
+    def check(self) -> None:
+        """Check that all entries are of the same number of classes, and scales invertible."""
+        n = len(self.classes)
+        if len(set(self.classes)) < n:
+            raise ValueError("a class occurs twice")
+        if sorted(self.patches.channels) not in (["LCN"], ["raw"], ["LCN", "raw"]):
+            raise ValueError("patches.channels should be raw, LCN or both")
+        lengths: list[tuple[str, int, Sequence[Sequence[Any]]]] = [
+            ("bias", n, [self.bias]),
+            ("confusion", n, [self.confusion, *self.confusion]),
+            ("recalibration", n + 1, self.recalibration),
+            ("diameter_density", n, [self.diameter_density]),
+            ("thresholds", n - 1, list(self.thresholds.values())),
+        ]
+        if self.combination is not None:
+            lengths.append(("combination.bias", n, [self.combination.bias]))
+        for name, reference in (("scale", self.scale), ("apparent_size", self.apparent_size)):
+            if reference is not None:
+                reference.check()
+                lengths.append((f"{name}.log_intensity", n, [reference.log_intensity]))
+        for name, length, values in lengths:
+            for value in values:
+                if len(value) not in (0, length):
+                    raise ValueError(f"{name} has {len(value)} values in place of {length}")
+        n_features = 4 * self.width * len(self.patches.channels) + 1
+        if self.apparent_size is not None and len(self.apparent_size.weights) > n_features:
+            raise ValueError(f"apparent_size.weights has more than {n_features} values")
+        if min(self.thresholds.get("diameter", ()), default=1.0) <= 0:
+            raise ValueError("a threshold of the diameter is not above 0")
+        dataclass_from_dict(_Scores, self.scores)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as a dictionary for JSON.

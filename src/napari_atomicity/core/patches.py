@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 from torch import Tensor
 
 Patches = Mapping[str, np.ndarray] | Mapping[str, Tensor]
@@ -27,7 +29,7 @@ class PatchSettings:
         "raw" and "LCN", or one of them.
     """
 
-    field_of_view_nm: float = 2.8
-    size_px: int = 56
-    lcn_window_nm: float = 0.5
+    field_of_view_nm: Annotated[float, Interval(ge=0.1, le=100)] = 2.8
+    size_px: Annotated[int, Interval(ge=8, le=256)] = 56
+    lcn_window_nm: Annotated[float, Interval(ge=0.01, le=20)] = 0.5
     channels: tuple[str, ...] = ("raw", "LCN")

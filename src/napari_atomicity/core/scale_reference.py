@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import AtomicityError
+from .from_dict import Logarithm, Scatter
+
+Covariance = tuple[tuple[float, float], tuple[float, float]]
 
 MIN_OF_CLASS = 3
 """Minimum number of clusters per class."""
@@ -29,10 +32,14 @@ class ScaleReference:
         Standard deviation of the common error of log diameter in an image.
     """
 
-    log_intensity: tuple[float, ...]
-    log_diameter: tuple[float, ...]
-    covariance: tuple[tuple[tuple[float, float], tuple[float, float]], ...]
-    diameter_scatter: float = 0.04
+    log_intensity: tuple[Logarithm, ...]
+    log_diameter: tuple[Logarithm, ...]
+    covariance: tuple[Covariance, ...]
+    diameter_scatter: Scatter = 0.04
+
+    def check(self) -> None:
+        """Check means and covariances; raise `ValueError` if they are not valid."""
+        check_classes(self.log_intensity, self.log_diameter, self.covariance)
 
     @classmethod
     def fit(
@@ -88,6 +95,30 @@ class ScaleReference:
             tuple(tuple(tuple(map(float, row)) for row in c) for c in covariances),  # type: ignore[misc]
             diameter_scatter,
         )
+
+
+def check_classes(
+    log_intensity: Sequence[float], log_size: Sequence[float], covariance: Sequence[Covariance]
+) -> None:
+    """Check the distributions of classes.
+
+    Parameters
+    ----------
+    log_intensity, log_size : sequence of float
+        Means.
+    covariance : sequence of tuple
+        Covariances.
+
+    Raises
+    ------
+    ValueError
+        If they are not of the same number of classes, or a covariance is not positive definite.
+    """
+    if not len(log_intensity) == len(log_size) == len(covariance) > 0:
+        raise ValueError("means and covariances are of different numbers of classes")
+    matrices = np.array(covariance)
+    if (matrices != matrices.transpose(0, 2, 1)).any() or np.linalg.eigvalsh(matrices).min() <= 0:
+        raise ValueError("a covariance is not symmetric and positive definite")
 
 
 def tied_covariances(members: Sequence[np.ndarray]) -> np.ndarray:

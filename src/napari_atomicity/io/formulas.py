@@ -25,7 +25,7 @@ def unescape_formula(value: Any) -> Any:
 def map_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
     """Return a copy with a function applied to every text and every column name."""
     changed = {
-        i: pd.Series([change(v) for v in values], index=table.index, dtype=object)
+        i: pd.Series([change(v) for v in values.tolist()], index=table.index, dtype=object)
         for i, (_, values) in enumerate(table.items())
         if has_text(values)
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import platform
 import sys
@@ -15,6 +15,9 @@ from typing import Any
 
 from .._version import __version__
 from ..core.acquisition_session import AcquisitionSession
+from ..core.from_dict import dataclass_from_json
+
+_log = logging.getLogger(__name__)
 
 PACKAGES = (
     "napari",
@@ -149,6 +152,35 @@ def assign_sessions(
     ]
 
 
+@dataclass(frozen=True)
+class RecordedImage:
+    """An image in the record of a run."""
+
+    image: str
+    status: str
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What is read of ``run.json``; `run_record` returns all of it."""
+
+    outputs: tuple[str, ...]
+    images: tuple[RecordedImage, ...]
+    model: dict[str, Any] | None = None
+
+
+def read_run_record(folder: Path) -> RecordedRun | None:
+    """Read ``run.json`` of a folder; None without it, and with a warning if it is damaged."""
+    path = folder / "run.json"
+    try:
+        return dataclass_from_json(RecordedRun, path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _log.warning("%s is damaged and is ignored (%s)", path, error)
+        return None
+
+
 def analysed_images(table: Path) -> list[str] | None:
     """Return the images that the run which wrote a table analysed, even without a row in it.
 
@@ -162,13 +194,10 @@ def analysed_images(table: Path) -> list[str] | None:
     list of str or None
         None if there is no ``run.json`` in its folder that names the table.
     """
-    try:
-        record = json.loads((table.parent / "run.json").read_text(encoding="utf-8"))
-        if table.name not in record["outputs"]:
-            return None
-        return [image["image"] for image in record["images"] if image["status"] == "done"]
-    except (OSError, ValueError, KeyError, TypeError):
+    record = read_run_record(table.parent)
+    if record is None or table.name not in record.outputs:
         return None
+    return [image.image for image in record.images if image.status == "done"]
 
 
 def run_record(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.parsers import TextParser  # type: ignore[attr-defined]
 
 from ..core import cluster_table as tables
 from ..core import ratio_columns
@@ -27,6 +29,9 @@ from ..core.errors import AtomicityError, ReadError, TableError
 from .files import atomic_write, write_text
 from .formulas import escape_formula, has_text, map_text, unescape_formula
 from .reference_ratios import normalise_reference
+from .workbooks import MAX_COLUMNS, read_cells
+
+_MAX_LINE = 1_000_000
 
 
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -186,7 +191,17 @@ def _missing_numbers(header: Iterable[Any]) -> dict[Any, Any]:
     return {name: ["", "nan", "NaN", "NA"] for name in header if not _is_text(name)}
 
 
+def _check_width(path: Path) -> None:
+    """Check the first lines, since the time of pandas grows with the number of columns."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for _ in range(2):
+            line = lines.readline(_MAX_LINE)
+            if len(line) == _MAX_LINE or line.count(",") >= MAX_COLUMNS:
+                raise ValueError(f"it has more than {MAX_COLUMNS:,} columns or very long lines")
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
+    _check_width(path)
     header = pd.read_csv(path, nrows=0).columns
     numbers = _missing_numbers(header)
     # pandas 3 reads numbers exactly and warns if this option is set.
@@ -194,17 +209,27 @@ def _read_csv(path: Path) -> pd.DataFrame:
         {"float_precision": "round_trip"} if int(pd.__version__.partition(".")[0]) < 3 else {}
     )
     text = {name: str for name in header if _is_text(name)}
-    table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=numbers, **exact)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            table = pd.read_csv(
+                path, dtype=text, keep_default_na=False, na_values=numbers, index_col=False, **exact
+            )
+        except pd.errors.ParserWarning:
+            raise ValueError("its lines have more cells than the header") from None
     return map_text(table, unescape_formula)
 
 
 def _read_xlsx(path: Path) -> pd.DataFrame:
-    header = pd.read_excel(path, nrows=0, engine="openpyxl").columns
+    rows = read_cells(path, _is_text)
+    if not rows:
+        return pd.DataFrame()
+    width = max(map(len, rows))
+    rows = [row + [None] * (width - len(row)) for row in rows]
+    header = TextParser(rows[:1], header=0).read().columns
     numbers = _missing_numbers(header)
     text: dict[Any, Any] = dict.fromkeys(filter(_is_text, header), str)
-    table = pd.read_excel(
-        path, dtype=text, keep_default_na=False, na_values=numbers, engine="openpyxl"
-    )
+    table = TextParser(rows, header=0, dtype=text, keep_default_na=False, na_values=numbers).read()
     # Empty text cells are empty text.
     return map_text(table.fillna(dict.fromkeys(text, "")), unescape_formula)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.model_card import ModelCard
+from ..core.errors import ModelError
+from ..core.model_card import N_RESIDUALS, ModelCard
 
-RESIDUALS = np.linspace(-0.6, 0.9, 76)
+RESIDUALS = np.linspace(-0.6, 0.9, N_RESIDUALS)
 """Grid of the densities: log diameter minus that of the class in the scale reference."""
 BROAD_SCATTER = 0.35
 """Standard deviation of the normal density beyond the grid."""
@@ -39,7 +40,7 @@ def diameter_log_likelihood(log_diameter: np.ndarray, card: ModelCard) -> np.nda
         Log likelihoods, up to a term that all classes have in common. NaN where the diameter is.
     """
     if card.scale is None:
-        raise ValueError("the model has no scale")
+        raise ModelError(f"{card.name} has no scale", advice="Get the model again")
     mean = np.array(card.scale.log_diameter)
     x = np.asarray(log_diameter, float)[..., None]
     if card.diameter_density:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
+from annotated_types import Len
 
 from ..core.errors import ModelError
+from ..core.from_dict import dataclass_from_json
 from ..core.model_card import CLUSTERS, Card, ModelCard
 from ..io.files import atomic_write, write_json
 
@@ -109,6 +110,11 @@ def _packed(tensors: dict[str, np.ndarray]) -> bytes:
     return save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
 
 
+@dataclass(frozen=True)
+class _AnyKind:
+    kind: Annotated[str, Len(1, 100)] = CLUSTERS
+
+
 def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
     """Read the card of a weights file.
 
@@ -131,14 +137,14 @@ def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
     """
     card_path = path.with_suffix(".json")
     try:
-        values = json.loads(card_path.read_text(encoding="utf-8"))
-        kind = str(values.get("kind", CLUSTERS))
-        card = card_type.from_dict(values) if kind == card_type.KIND else None
+        text = card_path.read_bytes()
+        kind = dataclass_from_json(_AnyKind, text).kind
+        card = card_type.from_json(text) if kind == card_type.KIND else None
     except FileNotFoundError:
         raise ModelError(
             "the model has no card", card_path, "Keep the .json in the folder of the .safetensors"
         ) from None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"the model's card is damaged ({error})", card_path, "Get the model again"
         ) from error
@@ -199,9 +205,15 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
             "The file is damaged or belongs to another card: get the model again",
         )
     try:
-        return load(data)
-    except (SafetensorError, ValueError) as error:
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelError("the weights are damaged", path, "Get the model again") from error
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise ModelError(
+                f"the weights {name} contain NaN or infinity", path, "Get the model again"
+            )
+    return tensors
 
 
 @contextmanager
@@ -229,7 +241,6 @@ def model_files(kind: str = CLUSTERS) -> list[Path]:
 
 def _kind_of(path: Path) -> str:
     try:
-        values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return str(values.get("kind", CLUSTERS))
-    except (OSError, ValueError, AttributeError):
+        return dataclass_from_json(_AnyKind, path.with_suffix(".json").read_bytes()).kind
+    except (OSError, ValueError):
         return CLUSTERS

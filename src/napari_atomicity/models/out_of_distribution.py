@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
+from ..core.errors import ModelError
 from .domain_shift import MIN_CLUSTERS
 from .estimators import MIN_PROBABILITY, Measured, atoms_by_intensity
 
@@ -53,7 +54,7 @@ def placed(embedding: np.ndarray, tensors: Mapping[str, np.ndarray]) -> Place:
 
 
 def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Compute the input (N, F) of the second network.
+    """Compute the input (N, F) of the second network; raise `ModelError` without a scale.
 
     Parameters
     ----------
@@ -66,7 +67,10 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
     """
     sizes = known.sizes
     if sizes is None or known.scale is None:
-        raise ValueError("the model has no scale or its classes name no sizes")
+        raise ModelError(
+            "the card has no scale, or classes without numbers of atoms, but the model needs them",
+            advice="Get the model again",
+        )
     log_n, reference = np.log(sizes), known.scale.reference
     with np.errstate(divide="ignore", invalid="ignore"):
         n = np.log(atoms_by_intensity(known))

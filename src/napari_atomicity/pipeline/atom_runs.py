@@ -6,7 +6,6 @@ completed images.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -24,7 +23,7 @@ from ..core.model_card import ATOMS
 from ..core.progress import Progress, Stop, report
 from ..io.files import write_json
 from ..io.inputs import Input, make_folder, named_inputs
-from ..io.provenance import Outcome, now, run_record
+from ..io.provenance import Outcome, now, read_run_record, run_record
 from ..io.tables import read_clusters, write_table
 from ..reporting.atom_figures import dispersion_chart
 from ..reporting.atom_report import write_atom_report
@@ -228,19 +227,16 @@ def _remove_older(folder: Path, files: Sequence[Path]) -> None:
 
     Only what its record names: anything else is somebody's own.
     """
-    for name in _written_before(folder / "run.json"):
+    for name in _written_before(folder):
         path = folder / ("figures" if name.endswith((".png", ".svg")) else "") / name
         if path not in files and path.is_file():
             path.unlink()
 
 
-def _written_before(record: Path) -> list[str]:
+def _written_before(folder: Path) -> list[str]:
     """Names of the files of an earlier run for atoms; none if the record is of another command."""
-    try:
-        known = json.loads(record.read_text(encoding="utf-8"))
-        of_atoms = known["model"]["kind"] == ATOMS
-        names = [name for name in known["outputs"] if of_atoms and isinstance(name, str)]
-    except (OSError, ValueError, KeyError, TypeError):
+    known = read_run_record(folder)
+    if known is None or (known.model or {}).get("kind") != ATOMS:
         return []
     # A name with folders could lead out of this one.
-    return [name for name in names if name == Path(name).name]
+    return [name for name in known.outputs if name == Path(name).name and "\0" not in name]

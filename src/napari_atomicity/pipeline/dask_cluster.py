@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from ..core.from_dict import dataclass_from_json
 
 POLL_S = 0.5
 
@@ -19,6 +17,11 @@ POLL_S = 0.5
 def is_file(scheduler: str) -> bool:
     """Whether this names a file that a scheduler writes, not an address."""
     return scheduler.endswith(".json")
+
+
+@dataclass(frozen=True)
+class _SchedulerFile:
+    address: str
 
 
 def address_of(scheduler: str) -> str:
@@ -32,9 +35,9 @@ def address_of(scheduler: str) -> str:
     if not is_file(scheduler):
         return scheduler
     try:
-        return str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{scheduler} names no scheduler") from error
+        return dataclass_from_json(_SchedulerFile, Path(scheduler).read_bytes()).address
+    except ValueError as error:
+        raise ValueError(f"{scheduler} names no scheduler ({error})") from error
 
 
 def available_cores() -> int:

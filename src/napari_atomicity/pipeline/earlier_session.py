@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import log
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,29 @@ import numpy as np
 
 from ..core.acquisition_session import EarlierScale
 from ..core.errors import ReadError
+from ..core.from_dict import Positive, dataclass_from_dict, dataclass_from_json
 
 BETWEEN_SESSIONS = 0.15
 """Standard deviation of ln scale between sessions, added to that of the earlier session: as between
 the images of a session, in which dose and focus change while gain and detector do not."""
+
+
+@dataclass(frozen=True)
+class _Scale:
+    intensity_per_atom: Positive
+    intensity_per_atom_low: Positive
+    intensity_per_atom_high: Positive
+
+
+@dataclass(frozen=True)
+class _Sessions:
+    sessions: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class _RunOrCard:
+    sessions: tuple[dict[str, Any], ...] | None = None
+    data: _Sessions | None = None
 
 
 def scale_of_session(described: Mapping[str, Any], source: str) -> EarlierScale:
@@ -27,10 +46,16 @@ def scale_of_session(described: Mapping[str, Any], source: str) -> EarlierScale:
         Description of the session, from `session_labels.describe_scale`.
     source : str
         Name of the session or of the record.
+
+    Raises
+    ------
+    ValueError
+        If an intensity is missing or not a number above 0.
     """
-    value = float(described["intensity_per_atom"])
-    width = log(described["intensity_per_atom_high"] / described["intensity_per_atom_low"])
-    return EarlierScale(value, float(np.hypot(width / 3.92, BETWEEN_SESSIONS)), source)
+    scale = dataclass_from_dict(_Scale, described)
+    width = log(scale.intensity_per_atom_high) - log(scale.intensity_per_atom_low)
+    sd = float(np.hypot(width / 3.92, BETWEEN_SESSIONS))
+    return EarlierScale(scale.intensity_per_atom, sd, source)
 
 
 def read_earlier_scale(path: Path) -> EarlierScale:
@@ -58,11 +83,15 @@ def read_earlier_scale(path: Path) -> EarlierScale:
         "that was trained on size-selected images"
     )
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        sessions = record["sessions"] if "sessions" in record else record["data"]["sessions"]
-        found = [scale_of_session(described, str(path)) for described in sessions]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReadError("contains no scale of a session", path, advice) from error
+        record = dataclass_from_json(_RunOrCard, path.read_bytes())
+        sessions = record.sessions
+        if sessions is None and record.data is not None:
+            sessions = record.data.sessions
+        found = [scale_of_session(described, str(path)) for described in sessions or ()]
+    except OSError as error:
+        raise ReadError(f"could not be read ({error.strerror})", path, advice) from error
+    except ValueError as error:
+        raise ReadError(f"contains no scale of a session ({error})", path, advice) from error
     if not found:
         raise ReadError("contains no scale of a session", path, advice)
     mean = np.log([one.intensity_per_atom for one in found])

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..core.from_dict import dataclass_from_json
 from ..io.files import write_json
 from ..models.domain_shift import FeatureSummary
 from .control_chart import FIRST, ControlChart, Reading
 
 REFERENCE = "live.json"
 """File with the time from which images belong to the reference of the conditions."""
+
+
+@dataclass(frozen=True)
+class _Reference:
+    reference_since: float
 
 
 class SessionReference:
@@ -46,9 +52,8 @@ class SessionReference:
     def since(self) -> float:
         """Return the time from which images belong to the reference; -inf if it is not set."""
         try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            return float(kept["reference_since"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return dataclass_from_json(_Reference, self._path.read_bytes()).reference_since
+        except (OSError, ValueError):
             return -np.inf
 
     def start_at(self, since: float) -> None:

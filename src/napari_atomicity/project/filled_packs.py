@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from annotated_types import Interval, Len
 
-from ..core.errors import (
-    ReadError,
-    TableError,
-)
+from ..core.errors import ReadError, TableError
+from ..core.from_dict import Positive, dataclass_from_json
 from ..io.archives import ArchiveFiles, open_archive
 from ..io.formulas import unescape_formula
 from ..statistics.annotation_sites import TOLERANCE_NM
@@ -30,7 +29,34 @@ _MAX_NAME_LENGTH = 100
 _YES = {"1", "1.0", "yes", "y", "true", "x", "?", "uncertain"}
 _NO = {"", "0", "0.0", "no", "n", "false"}
 _MAX_PROBLEMS = 12
+_MAX_COUNTED, _MAX_LINES, _MAX_CELLS = 1000, 200_000, 1000
 _TEXT, _FLAGS = ("image", "annotator"), ("uncertain", "blind")
+
+
+@dataclass(frozen=True)
+class _Format:
+    format: int
+
+
+@dataclass(frozen=True)
+class _Record:
+    """An image in the manifest."""
+
+    name: Annotated[str, Len(1, 1000)]
+    file: Annotated[str, Len(1, 1000)]
+    sha256: str
+    table_sha256: str
+    height_px: Annotated[int, Interval(ge=1, le=10**6)]
+    width_px: Annotated[int, Interval(ge=1, le=10**6)]
+    pixel_size_nm: Annotated[float, Interval(ge=1e-4, le=1e4)]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    images: tuple[_Record, ...]
+    tolerance_nm: Annotated[Positive, Interval(le=1e3)]
+    blind: bool
+    annotator: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,16 +135,16 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
         If it is no pack, or is damaged.
     TableError
         If a table is of no image of the manifest, an image is not the one of the manifest, or
-        lines can't be read or lie outside the image: which, all at once.
+        lines can't be read or lie outside the image: the first ones, and how many.
     """
     path = Path(path)
     with open_archive(path, MANIFEST) as parts:
         manifest = _manifest(parts, path)
-        records = {record["file"]: record for record in manifest["images"]}
+        records = {record.file: record for record in manifest.images}
         problems = [
             f"images/{file}: this is not the image that was sent out"
             for file, record in records.items()
-            if f"images/{file}" in parts and parts.sha256(f"images/{file}") != record["sha256"]
+            if f"images/{file}" in parts and parts.sha256(f"images/{file}") != record.sha256
         ]
         who = _annotator(parts, manifest, path)
         marks, looked = [], []
@@ -127,28 +153,34 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
             if record is None or not table.endswith(".csv"):
                 problems.append(f"{table}: the manifest has no image of that name")
                 continue
-            if parts.sha256(table) == record["table_sha256"]:
+            if len(problems) >= _MAX_COUNTED:
+                break
+            if parts.sha256(table) == record.table_sha256:
                 continue
             rows = _rows(parts.text(table), table, record, problems)
             if rows is None:
                 continue
-            image, px_nm = record["name"], record["pixel_size_nm"]
-            area = record["height_px"] * record["width_px"] * px_nm**2
-            looked.append((image, who, area, bool(manifest["blind"])))
+            image, px_nm = record.name, record.pixel_size_nm
+            area = record.height_px * record.width_px * px_nm**2
+            looked.append((image, who, area, manifest.blind))
             marks += [(image, who, y, x, y * px_nm, x * px_nm, unsure) for x, y, unsure in rows]
     if problems:
-        text = "; ".join(problems[:_MAX_PROBLEMS])
-        more = len(problems) - _MAX_PROBLEMS
-        raise TableError(
-            text + (f"; and {more} more" if more > 0 else ""),
-            path,
-            "Nothing was imported from this pack: correct these lines and import it again",
-        )
+        raise _error(problems, path)
     return Filled(
         _joined([pd.DataFrame(marks, columns=list(MARK_COLUMNS))], MARK_COLUMNS),
         _joined([pd.DataFrame(looked, columns=list(LOOKED_COLUMNS))], LOOKED_COLUMNS),
-        {record["name"]: record["sha256"] for record in records.values()},
-        manifest["tolerance_nm"],
+        {record.name: record.sha256 for record in records.values()},
+        manifest.tolerance_nm,
+    )
+
+
+def _error(problems: Sequence[str], path: Path) -> TableError:
+    more = len(problems) - _MAX_PROBLEMS
+    least = "at least " if len(problems) >= _MAX_COUNTED else ""
+    return TableError(
+        "; ".join(problems[:_MAX_PROBLEMS]) + (f"; and {least}{more} more" if more > 0 else ""),
+        path,
+        "Nothing was imported from this pack: correct these lines and import it again",
     )
 
 
@@ -163,19 +195,24 @@ def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
 
 
 def _rows(
-    text: str, where: str, record: Mapping[str, Any], problems: list[str]
+    text: str, where: str, record: _Record, problems: list[str]
 ) -> list[tuple[float, float, bool]] | None:
     """Return (x, y, uncertain) of each line; None if the image was not viewed."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
     separator = max("\t;,", key=first.count)
+    rows: list[tuple[int, list[str]]] = []
     try:
         # By lines, blank ones too, so that numbers are those that an editor shows.
-        lines = list(csv.reader(text.splitlines(), delimiter=separator))
+        lines = csv.reader(io.StringIO(text, newline=None), delimiter=separator)
+        for i, line in enumerate(lines, 1):
+            if i > _MAX_LINES or len(line) > _MAX_CELLS:
+                raise csv.Error(f"more than {_MAX_LINES} lines, or {_MAX_CELLS} cells in line {i}")
+            cells = [cell.strip() for cell in line]
+            if any(cells):
+                rows.append((i, cells))
     except csv.Error as error:
         problems.append(f"{where}: this is no table ({error})")
         return None
-    rows = [(i, [cell.strip() for cell in line]) for i, line in enumerate(lines, 1)]
-    rows = [(i, line) for i, line in rows if any(line)]
     if not rows:
         return None
     head = [cell.lower() for cell in rows[0][1]]
@@ -190,7 +227,7 @@ def _rows(
 def _marks_of(
     rows: Sequence[tuple[int, list[str]]],
     where: str,
-    record: Mapping[str, Any],
+    record: _Record,
     decimal_comma: bool,
     problems: list[str],
 ) -> list[tuple[float, float, bool]]:
@@ -201,6 +238,8 @@ def _marks_of(
     found: list[tuple[float, float, bool]] = []
     seen: dict[tuple[float, float], int] = {}
     for i, line in rows[1:]:
+        if len(problems) >= _MAX_COUNTED:
+            break
         cells = [str(unescape_formula(cell)) for cell in line] + [""] * (len(head) - len(line))
         entry = cells[ix].lower()
         if entry in (NONE, DONE) and not any(cells[:ix] + cells[ix + 1 :]):
@@ -210,8 +249,8 @@ def _marks_of(
         n_problems = len(problems)
         x, y = (_number(cells[k], decimal_comma) for k in (ix, iy))
         for axis, value, k, size in (
-            ("X", x, ix, record["width_px"]),
-            ("Y", y, iy, record["height_px"]),
+            ("X", x, ix, record.width_px),
+            ("Y", y, iy, record.height_px),
         ):
             cell = f"{where}, line {i}: {axis}"
             if value is None:
@@ -243,35 +282,27 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 30 else text[:30] + "…")
 
 
-def _annotator(parts: ArchiveFiles, manifest: Mapping[str, Any], path: Path) -> str:
+def _annotator(parts: ArchiveFiles, manifest: _Manifest, path: Path) -> str:
     """Return the name in annotator.txt, else in the manifest, else that of the pack."""
     text = parts.text("annotator.txt") if "annotator.txt" in parts else ""
     name = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    name = name or str(manifest.get("annotator") or "").strip() or path.name.removesuffix(".zip")
+    name = name or (manifest.annotator or "").strip() or path.name.removesuffix(".zip")
     printable = "".join(c if c.isprintable() else " " for c in str(unescape_formula(name)))
     return printable[:_MAX_NAME_LENGTH].strip()
 
 
-def _manifest(parts: ArchiveFiles, path: Path) -> dict[str, Any]:
+def _manifest(parts: ArchiveFiles, path: Path) -> _Manifest:
     try:
-        manifest = json.loads(parts.text(MANIFEST))
-        if manifest["format"] != FORMAT:
-            raise ReadError(
-                f"its format is {manifest['format']}, not {FORMAT}", path, "Update the plugin"
-            )
-        for record in manifest["images"]:
-            valid = (
-                all(isinstance(record[k], str) for k in ("name", "file", "sha256", "table_sha256"))
-                and all(int(record[k]) == record[k] > 0 for k in ("height_px", "width_px"))
-                and math.isfinite(record["pixel_size_nm"])
-                and record["pixel_size_nm"] > 0
-            )
-            if not valid:
-                raise ValueError("impossible values")
-        tolerance = float(manifest["tolerance_nm"])
-        bool(manifest["blind"])
-        if not (math.isfinite(tolerance) and tolerance > 0):
-            raise ValueError("an impossible tolerance")
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ReadError(f"its manifest.json is damaged ({error})", path) from error
-    return dict(manifest)
+        text = parts.text(MANIFEST)
+        given = dataclass_from_json(_Format, text).format
+        if given != FORMAT:
+            raise ReadError(f"its format is {given}, not {FORMAT}", path, "Update the plugin")
+        manifest = dataclass_from_json(_Manifest, text)
+        for names in ([r.name for r in manifest.images], [r.file for r in manifest.images]):
+            if len(set(names)) < len(names):
+                raise ValueError("an image occurs twice")
+    except ValueError as error:
+        raise ReadError(
+            f"its manifest.json is damaged ({error})", path, "Get the pack again"
+        ) from error
+    return manifest

@@ -267,7 +267,7 @@ def _card(card: ModelCard) -> str:
     source = str(card.data.get("source", ""))
     of = " simulated" if source.endswith("simulation") else ""
     known = card.scores.get("test") or card.scores.get("held_out") or {}
-    if {"accuracy", "clusters"} <= known.keys():
+    if None not in (known.get("accuracy"), known.get("clusters")):
         how = ""
         if "held_out_known_scale" in card.scores:
             how = ", with the intensity scale found as in an analysis,"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Interval
 
 from ..core.errors import AtomicityError
+from ..core.from_dict import Fraction, NotNegative
 from .imaging import Microscope, Scan
 from .metals import composition
+
+Size = Annotated[int, Interval(ge=16, le=16384)]
+Density = Annotated[float, Interval(ge=0, le=100)]
 
 
 @dataclass(frozen=True)
@@ -58,25 +63,25 @@ class FieldSettings:
         Thickness of the carbon in the middle of these patches.
     """
 
-    shape_px: tuple[int, int] = (768, 768)
-    pixel_size_nm: float = 0.04
-    clusters_per_nm2: float = 0.02
-    mixture: dict[str, float] = field(default_factory=dict)
+    shape_px: tuple[Size, Size] = (768, 768)
+    pixel_size_nm: Annotated[float, Interval(ge=1e-3, le=10)] = 0.04
+    clusters_per_nm2: Density = 0.02
+    mixture: dict[str, NotNegative] = field(default_factory=dict)
     microscope: Microscope = field(default_factory=Microscope)
     scan: Scan = field(default_factory=Scan)
-    carbon_nm: float = 3.0
-    roughness: float = 0.1
-    order: float = 0.5
-    step: float = 0.0
-    intensity_scatter: float = 0.04
-    channelling: float = 0.03
+    carbon_nm: Annotated[float, Interval(ge=0, le=1000)] = 3.0
+    roughness: Annotated[float, Interval(ge=0, le=10)] = 0.1
+    order: Fraction = 0.5
+    step: Annotated[float, Interval(ge=-1, le=100)] = 0.0
+    intensity_scatter: Annotated[float, Interval(ge=0, le=10)] = 0.04
+    channelling: Annotated[float, Interval(ge=0, le=10)] = 0.03
     element: str = "Pt"
-    lone_atoms_per_nm2: float = 0.0
-    loose_groups_per_nm2: float = 0.0
-    touching: float = 0.06
-    aggregates: float = 0.0
-    contamination: float = 0.0
-    contamination_nm: float = 2.0
+    lone_atoms_per_nm2: Density = 0.0
+    loose_groups_per_nm2: Density = 0.0
+    touching: Fraction = 0.06
+    aggregates: Fraction = 0.0
+    contamination: Fraction = 0.0
+    contamination_nm: Annotated[float, Interval(ge=0, le=1000)] = 2.0
 
 
 def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 from scipy import fft, ndimage, signal
 from scipy.constants import c, e, h, m_e
 
+from ..core.from_dict import Fraction
 from .sampling import atom_windows, sample_on_cpu, sample_on_device
 
 HAADF_CROSS_SECTION_NM2 = {"C": 1.6e-6, "Pt": 2.2e-4}
@@ -19,6 +22,8 @@ _ATOMIC_NUMBER = {
     "Zr": 40, "Nb": 41, "Mo": 42, "Ru": 44, "Rh": 45, "Pd": 46, "Ag": 47, "Hf": 72, "Ta": 73,
     "W": 74, "Re": 75, "Os": 76, "Ir": 77, "Pt": 78, "Au": 79,
 }  # fmt: skip
+Length = Annotated[float, Interval(ge=-1e4, le=1e4)]
+Displacement = Annotated[float, Interval(ge=-100, le=100)]
 CARBON_PER_NM3 = 100.0
 """Atoms in amorphous carbon of 2.0 g/cm³."""
 
@@ -56,21 +61,21 @@ class Microscope:
         which it falls to 1/e. What is left at the end of a row shines into the next.
     """
 
-    voltage_kv: float = 200.0
-    convergence_mrad: float = 25.0
-    defocus_nm: float = 0.0
-    astigmatism_nm: float = 0.0
+    voltage_kv: Annotated[float, Interval(ge=1, le=3000)] = 200.0
+    convergence_mrad: Annotated[float, Interval(ge=0.1, le=200)] = 25.0
+    defocus_nm: Length = 0.0
+    astigmatism_nm: Length = 0.0
     astigmatism_rad: float = 0.0
-    cs_um: float = 0.0
-    source_nm: float = 0.07
-    thermal_nm: float = 0.008
-    dose_e_per_a2: float = 5000.0
-    gain: float = 5.0
-    black_level: float = 500.0
-    read_noise: float = 2.0
-    lag: float = 0.1
-    afterglow: float = 0.0
-    afterglow_px: float = 100.0
+    cs_um: Length = 0.0
+    source_nm: Annotated[float, Interval(ge=0, le=10)] = 0.07
+    thermal_nm: Annotated[float, Interval(ge=0, le=1)] = 0.008
+    dose_e_per_a2: Annotated[float, Interval(gt=0, le=1e9)] = 5000.0
+    gain: Annotated[float, Interval(gt=0, le=1e6)] = 5.0
+    black_level: Annotated[float, Interval(ge=-1e9, le=1e9)] = 500.0
+    read_noise: Annotated[float, Interval(ge=0, le=1e6)] = 2.0
+    lag: Fraction = 0.1
+    afterglow: Fraction = 0.0
+    afterglow_px: Annotated[float, Interval(gt=0, le=1e6)] = 100.0
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,10 @@ class Scan:
         Share of rows with a bright streak.
     """
 
-    row_jitter_px: float = 0.1
-    drift_px_per_row: tuple[float, float] = (0.0, 0.0)
-    row_noise: float = 0.0
-    streaks: float = 0.0
+    row_jitter_px: Annotated[float, Interval(ge=0, le=100)] = 0.1
+    drift_px_per_row: tuple[Displacement, Displacement] = (0.0, 0.0)
+    row_noise: Annotated[float, Interval(ge=0, le=100)] = 0.0
+    streaks: Fraction = 0.0
 
 
 def cross_section_nm2(element: str) -> float:

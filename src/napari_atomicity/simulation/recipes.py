@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from annotated_types import Interval
 
 from .._version import __version__
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, ReadError
+from ..core.from_dict import dataclass_from_dict, dataclass_from_json
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import write_json
 from .field_settings import FieldSettings, override, random_settings
 from .fields import Field, simulate_field
 from .metals import composition
 from .structures import library_of
+
+Seed = Annotated[int, Interval(ge=0, lt=2**63)]
+
+
+@dataclass(frozen=True)
+class _File:
+    """The content of ``settings.json``; the settings of a field may be given in part."""
+
+    classes: tuple[str, ...]
+    fields: dict[str, dict[str, Any]]
+    seed: Seed = 0
+    isomers_per_class: Annotated[int, Interval(ge=1, le=100_000)] = 20
+
+
+@dataclass(frozen=True)
+class _FieldEntry:
+    seed: Seed = 0
+    settings: FieldSettings = field(default_factory=FieldSettings)
 
 
 @dataclass(frozen=True)
@@ -107,15 +126,14 @@ def read_recipe(path: Path) -> Recipe:
         If the file is no recipe, or has an unknown setting.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = dataclass_from_json(_File, Path(path).read_bytes())
         fields: dict[str, tuple[int, FieldSettings]] = {}
-        for name, values in content["fields"].items():
+        for name, values in content.fields.items():
             if Path(name).name != name or Path(name).suffix not in (".tif", ".tiff"):
                 raise ValueError(f"{name!r} is no name of a TIFF file")
-            fields[name] = (int(values.get("seed", 0)), _from_json(values))
-        of_library = (int(content.get("seed", 0)), int(content.get("isomers_per_class", 20)))
-        return Recipe(tuple(content["classes"]), *of_library, fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AtomicityError) as error:
+            fields[name] = _read_field(values, content.classes)
+        return Recipe(content.classes, content.seed, content.isomers_per_class, fields)
+    except (OSError, ValueError, TypeError, AtomicityError) as error:
         raise ReadError(
             f"these are not settings of simulated fields ({error})",
             path,
@@ -123,19 +141,16 @@ def read_recipe(path: Path) -> Recipe:
         ) from error
 
 
-def _from_json(values: dict[str, Any]) -> FieldSettings:
-    """Return settings with values of the right types; JSON has no tuples."""
+def _read_field(values: dict[str, Any], classes: Sequence[str]) -> tuple[int, FieldSettings]:
+    """Return the seed and the checked settings of a field."""
     settings = override(FieldSettings(), {k: v for k, v in values.items() if k != "seed"})
-    drift_y, drift_x = settings.scan.drift_px_per_row
-    scan = replace(settings.scan, drift_px_per_row=(drift_y, drift_x))
-    settings = replace(settings, scan=scan)
-    for part in (settings, settings.microscope, settings.scan):
-        for name, value in vars(part).items():
-            usual = getattr(type(part)(), name)
-            kind = (int, float) if isinstance(usual, float) else type(usual)
-            if not isinstance(value, kind):
-                raise TypeError(f"{name} can't be {value!r}")
-    return settings
+    given = {"seed": values.get("seed", 0), "settings": asdict(settings)}
+    entry = dataclass_from_dict(_FieldEntry, given)
+    composition(entry.settings.element + "1")
+    unknown = set(entry.settings.mixture) - set(classes)
+    if unknown:
+        raise ValueError(f"the mixture has {', '.join(sorted(unknown))}, which is not in classes")
+    return entry.seed, entry.settings
 
 
 def simulate_recipe(

@@ -104,7 +104,7 @@ class MovieSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MovieSettings:
-        """Build from `to_dict`; ignore unknown settings."""
+        """Build from `to_dict`; ignore unknown settings; raise `ValueError` if one is not valid."""
         return dataclass_from_dict(cls, values)
 
 

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QVBoxLayou
 
 from ...core import palette
 from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
+from ...statistics.track_counts import merge_tracks, stacks_without_tracks
 from ..controls.glyphs import glyph_icon
 from ..viewer.binding import Binding
 from .forms import ImageForm
@@ -60,10 +61,15 @@ class LabelLegend(ImagePanel):
         image, classes = self.image, self.state.classes()
         table = None if image is None else self.state.table(image)
         names = [*classes, *NON_CLASS_LABELS] if classes else []
-        counts = {} if table is None else table["label"].value_counts().to_dict()
+        found = [] if table is None else table["label"].unique().tolist()
+        counts = {} if table is None else merge_tracks(table)["label"].value_counts().to_dict()
+        in_frames = table is not None and bool(stacks_without_tracks(table))
+        self.tree.headerItem().setToolTip(
+            _COUNT, "Clusters in all frames together." if in_frames else "Clusters."
+        )
         corrected = {} if table is None else table["label_corrected"].value_counts().to_dict()
-        names += [x for x in counts if x and x not in names]
-        if counts.get("", 0):
+        names += [x for x in found if x and x not in names]
+        if "" in found:
             names.append("")
         keys = {name: str(i) for i, name in enumerate(classes[:9], start=1)}
         keys |= {UNKNOWN: "0", AGGREGATE: "A"}

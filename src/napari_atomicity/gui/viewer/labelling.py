@@ -256,9 +256,11 @@ class LabelMode(KeyMode):
         return "\n".join(line for line in lines if line)
 
     def _on_view_fitted(self, event: Any = None) -> None:
-        source = self._canvas.source_layer(self._state.current)
-        if source is not None:
-            leave_text_margin(self._canvas.viewer, source)
+        # An image that was just opened is no image of the window's state yet.
+        opened = self._canvas.image_layers()[-1:]
+        current = self._canvas.source_layer(self._state.current)
+        for layer in [current] if current is not None else opened:
+            leave_text_margin(self._canvas.viewer, layer)
 
     def _class_map_text(self, text: str) -> str:
         """Return of which class the class maps over the image are."""

@@ -21,8 +21,7 @@ MIN_HEIGHT_FOR_GROUPS = 900
 _VERSION = 1
 # Height of the layer controls of napari, enough for points.
 _CONTROLS_HEIGHT = 250
-# The layer controls need this width once there is a layer.
-_LEFT_WIDTH, _RIGHT_WIDTH = 320, 370
+_LEFT_WIDTH, _RIGHT_WIDTH = 260, 370
 
 
 def show_layout(viewer: Any, workspace: Workspace) -> None:
@@ -90,37 +89,51 @@ def _arrange(viewer: Any, workspace: Workspace, height: int, others: Sequence[QD
     """
     main = main_window(viewer)
     docks = open_docks(viewer)
-    groups = workspace.right
+    groups: list[list[Any]] = [[docks[name] for name in group] for group in workspace.right]
+    below = [docks[name] for name in workspace.below]
+    left: list[Any] = [docks[name] for name in workspace.left]
+    for dock in (*itertools.chain(*groups), *below, *left):
+        dock.setFloating(False)
+        dock.show()
+    # napari has no public names for its own docks.
+    layers = getattr(viewer.window._qt_viewer, "dockLayerList", None)
+    controls: Any = getattr(viewer.window._qt_viewer, "dockLayerControls", None)
+    left += [d for d in (layers,) if d in others]
     if height < MIN_HEIGHT_FOR_GROUPS:
-        groups = (tuple(itertools.chain.from_iterable(groups)),)
-    for name in workspace.docks:
-        docks[name].setFloating(False)
-        docks[name].show()
-    columns = [[docks[name] for name in group] for group in groups]
-    firsts = [column[0] for column in columns]
+        # The layer controls are wide: at the right they take nothing from the image.
+        groups = [[*itertools.chain(*groups), *(d for d in (controls,) if d in others)]]
+    elif controls in others:
+        main.addDockWidget(LEFT, controls)
+        controls.show()
+    firsts = [group[0] for group in groups]
     for dock in firsts:
         main.addDockWidget(RIGHT, dock)
     for upper, lower in itertools.pairwise(firsts):
         main.splitDockWidget(upper, lower, Qt.Orientation.Vertical)
-    below = [docks[name] for name in workspace.below]
     for dock in below[:1]:
         main.addDockWidget(BOTTOM, dock)
-    for group in (*columns, below):
-        for one, following in itertools.pairwise(group):
-            main.tabifyDockWidget(one, following)
-        for dock in group[:1]:
-            dock.raise_()
-    # napari has no public names for its own docks.
-    controls = getattr(viewer.window._qt_viewer, "dockLayerControls", None)
-    of_napari = [getattr(viewer.window._qt_viewer, "dockLayerList", None), controls]
-    at_left = [*(docks[name] for name in workspace.left), *(d for d in of_napari if d in others)]
-    _fill_left(main, at_left, controls, height)
+    main.addDockWidget(LEFT, left[0])
+    for group in (*groups, below, left):
+        _as_tabs(main, group)
     _shape_areas(main)
     heights = [height // len(firsts)] * len(firsts)
     main.resizeDocks(firsts, heights, Qt.Orientation.Vertical)
-    main.resizeDocks(firsts, [_RIGHT_WIDTH] * len(firsts), Qt.Orientation.Horizontal)
+    widths = [_LEFT_WIDTH, *[_RIGHT_WIDTH] * len(firsts)]
+    main.resizeDocks([left[0], *firsts], widths, Qt.Orientation.Horizontal)
     for dock in below[:1]:
         main.resizeDocks([dock], [height // 4], Qt.Orientation.Vertical)
+    if controls in others and main.dockWidgetArea(controls) == LEFT:
+        heights = [_CONTROLS_HEIGHT, height - _CONTROLS_HEIGHT]
+        main.resizeDocks([controls, left[0]], heights, Qt.Orientation.Vertical)
+
+
+def _as_tabs(main: Any, group: list[QDockWidget]) -> None:
+    """Make docks tabs of the first one, which is in front."""
+    for one, following in itertools.pairwise(group):
+        main.tabifyDockWidget(one, following)
+        following.show()
+    for dock in group[:1]:
+        dock.raise_()
 
 
 def _leave_half_to_canvas(main: Any) -> None:
@@ -132,23 +145,6 @@ def _leave_half_to_canvas(main: Any) -> None:
     if missing > 0 and shown:
         widths = [d.width() - missing for d in shown]
         main.resizeDocks(shown, widths, Qt.Orientation.Horizontal)
-
-
-def _fill_left(main: Any, docks: list[QDockWidget], controls: Any, height: int) -> None:
-    """Put docks into tabs at the left; in a high window the layer controls are above them."""
-    tabs = [d for d in docks if d is not controls or height < MIN_HEIGHT_FOR_GROUPS]
-    if controls in docks:
-        main.addDockWidget(LEFT, controls)
-        controls.show()
-    main.addDockWidget(LEFT, tabs[0])
-    for one, following in itertools.pairwise(tabs):
-        main.tabifyDockWidget(one, following)
-        following.show()
-    tabs[0].raise_()
-    main.resizeDocks(tabs[:1], [_LEFT_WIDTH], Qt.Orientation.Horizontal)
-    if controls in docks and controls not in tabs:
-        heights = [_CONTROLS_HEIGHT, height - _CONTROLS_HEIGHT]
-        main.resizeDocks([controls, tabs[0]], heights, Qt.Orientation.Vertical)
 
 
 def _shape_areas(main: Any) -> None:
