@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint model accuracy atoms explain movies live bench screenshots clean
+.PHONY: help setup demo test quick lint model accuracy atoms explain movies live bench fuzz screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -77,6 +77,16 @@ bench: setup ## All times and their tables, into docs/ (the machine should be id
 	$(HEADLESS) $(BIN)/python benchmarks/scatter.py
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py
 	$(BIN)/python benchmarks/report.py
+
+# Number of damaged files of each kind; CASE=images:17 opens one of them again.
+N := 1000
+fuzz: setup ## Open N damaged files of each kind, into docs/reliability.md (N=10000 takes hours)
+ifdef CASE
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(CASE)
+else
+	status=0; $(BIN)/python benchmarks/fuzzing.py --cases $(N) || status=$$?; \
+	$(BIN)/python benchmarks/report.py && exit $$status
+endif
 
 screenshots: setup ## The pictures of the documentation
 	$(HEADLESS) $(BIN)/python docs/make_screenshots.py

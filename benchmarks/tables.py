@@ -482,6 +482,26 @@ WALK_OF_0_1: dict[tuple[str, bool], Record] = {
 """Figures of version 0.1, of each edit with the window hidden or shown."""
 
 PERFORMANCE = "performance.md"
+
+
+# ---- damaged files
+def fuzz(record: Record) -> str:
+    outcomes = record["outcomes"]
+    rows = [
+        [kind, f"{sum(counts.values()):,}", *(f"{counts.get(name, 0):,}" for name in outcomes)]
+        for kind, counts in record["kinds"].items()
+    ]
+    total = [sum(counts.get(name, 0) for counts in record["kinds"].values()) for name in outcomes]
+    rows.append(["**all**", f"{sum(total):,}", *(f"{n:,}" for n in total)])
+    failed = "; ".join(f"`{case}` {text}" for case, text in record["failed"].items())
+    return (
+        f"Version {record['version']}, {record['took_s'] / 60:.0f} minutes with "
+        f"{record['workers']} processes.\n\n"
+        + table(["kind", "tried", *outcomes], rows)
+        + (f"\n\nCases that failed, at most one of each message: {failed}." if failed else "")
+    )
+
+
 SECTIONS = {
     "speed": Section(PERFORMANCE, speed),
     "gaussian": Section(PERFORMANCE, gaussian),
@@ -500,5 +520,6 @@ SECTIONS = {
     "live": Section("many_images.md", live),
     "atoms": Section("atoms.md", atoms),
     "simulation": Section("simulation.md", simulation),
+    "fuzz": Section("reliability.md", fuzz),
 }
 """Name of a record, and of the marks around its tables."""

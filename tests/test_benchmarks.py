@@ -97,6 +97,9 @@ RECORDS = {
                    "atoms": {"atoms": 800, "ours_s": 0.1, "obvious_s": 16.0,
                              "correlation": 0.9991},
                    "relief_ratio": 10.0},
+    "fuzz": {"version": "0.2", "workers": 2, "outcomes": ["loaded", "crash"],
+             "kinds": {"images": {"loaded": 1234}, "tables": {"loaded": 3, "crash": 2}},
+             "failed": {"tables:7": "crash: SIGSEGV (2)"}},
 }  # fmt: skip
 RECORDS = {
     name: {"machine": MACHINE, "took_s": 30.0, **figures} for name, figures in RECORDS.items()
@@ -128,6 +131,8 @@ SAYS = {
               "4 MiB (1)", "8.4 s", "4.6 MiB", "| 22.8 |"],
     "live": ["47 clusters each", "| told by the system | 0.35 | 0.57 | 0.22 |"],
     "atoms": ["**43 times**", "| sliding window | 16.00 |"],
+    "fuzz": ["| images | 1,234 | 1,234 | 0 |", "| tables | 5 | 3 | 2 |", "| **all** | 1,239 |",
+             "Version 0.2", "`tables:7` crash: SIGSEGV (2)"],
     "simulation": ["| 4600 |", "processes: 2 | 2100 (80) |", "| 160 times as fast |", "768 × 768"],
 }  # fmt: skip
 
@@ -211,16 +216,17 @@ def test_how_long_it_takes_is_said_once_all_was_measured(docs):
     report.rewrite(docs, {name: of for name, of in RECORDS.items() if name != "live"})
     assert section(docs, "duration") == before
     long = {name: {**of, "took_s": 600.0 if name == "live" else 60.0}
-            for name, of in RECORDS.items() if name != "gpu"}  # fmt: skip
+            for name, of in RECORDS.items() if name not in ("gpu", "fuzz")}  # fmt: skip
     report.rewrite(docs, long)
     assert f"takes {10 + len(long) - 1} minutes" in section(docs, "duration")
     assert "the longest of it live (10)" in section(docs, "duration")
 
 
 # ---- scripts
-def listed() -> list[str]:
-    """Scripts of ``make bench``, in order."""
-    recipe = re.search(r"^bench:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
+def listed(target: str) -> list[str]:
+    """Scripts of a target of make, in order."""
+    whole = rf"^{target}:.*\n((?:\t.*\n|(?:ifdef|else|endif).*\n)+)"
+    recipe = re.search(whole, (ROOT / "Makefile").read_text(), re.M)[1]
     return re.findall(r"benchmarks/(\w+)\.py", recipe)
 
 
@@ -234,10 +240,13 @@ def written_by(script: str) -> set[str]:
 
 
 def test_make_bench_measures_every_table_and_writes_the_pages_at_the_end():
-    *scripts, last = listed()
+    *scripts, last = listed("bench")
     assert last == "report"
     assert len(set(scripts)) == len(scripts)
     assert all(written_by(script) for script in scripts)
+    assert listed("fuzz") == ["fuzzing", "report"]
+    scripts.append("fuzzing")
+    assert written_by("fuzzing") == report.APART
     assert {name for script in scripts for name in written_by(script)} == set(tables.SECTIONS)
     assert {p.stem for p in BENCHMARKS.glob("*.py") if written_by(p.stem)} == set(scripts)
 
@@ -245,6 +254,7 @@ def test_make_bench_measures_every_table_and_writes_the_pages_at_the_end():
 SMALL = {
     "atoms": "--size 64 --rows 1 --repeats 1 --threads 1",
     "choices": "--size 96 --sigmas 1.5 --patches 4 --batches 2 4 --repeats 1 --no-others",
+    "fuzzing": "--cases 2 --kinds settings --workers 1",
     "gpu": "--device cpu --size 128 --clusters 2 --patches 4 --repeats 1",
     "growth": "--sides 96 128 160 --side 128 --clusters 1 2 --images 1 2 --threads 1",
     "simulation": "--fields 1 --workers 1 --atoms 2 --repeats 1",

@@ -28,7 +28,12 @@ from napari_atomicity.project import Project
 from napari_atomicity.reporting.plots import PLOTS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")),
+        *(ROOT / "docs").glob("*.md"),
+    ]
+)
 IMAGES = sorted(p for p in (ROOT / "docs" / "images").iterdir() if p.suffix in (".png", ".webp"))
 MAX_IMAGE_BYTES = 600_000
 MAX_IMAGES_BYTES = 10_000_000
@@ -80,6 +85,12 @@ def test_links_lead_somewhere(page):
         if not file.exists() or (anchor and anchor not in anchors(file)):
             dead.append(link)
     assert dead == []
+
+
+def test_tests_that_hold_a_promise_exist():
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "docs" / "reliability.md").read_text())
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 def test_every_picture_is_shown_and_small():

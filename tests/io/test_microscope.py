@@ -7,113 +7,12 @@ import sys
 import numpy as np
 import pytest
 
+from microscope_files import axis, image, image_axes, save_berkeley, save_hspy, save_velox
 from napari_atomicity import load
 from napari_atomicity.core.errors import DependencyError, ReadError, UnsuitableImageError
 from napari_atomicity.io.images import READERS
 
 MAKERS = [s for r in READERS if r.read.__module__.endswith("microscope") for s in r.suffixes]
-
-
-def axis(name, size, scale=0.04, units="nm", navigate=False, index=0):
-    return {
-        "name": name,
-        "size": size,
-        "scale": scale,
-        "offset": 0.0,
-        "units": units,
-        "navigate": navigate,
-        "index_in_array": index,
-        "is_binned": False,
-        "_type": "UniformDataAxis",
-    }
-
-
-def image_axes(shape, **options):
-    return [axis("y", shape[-2], **options), axis("x", shape[-1], **options)]
-
-
-def signal(data, axes, title="HAADF", instrument=None):
-    metadata = {"General": {"title": title}, "Signal": {"signal_type": ""}}
-    if instrument:
-        metadata["Acquisition_instrument"] = {"TEM": instrument}
-    return {
-        "data": data,
-        "axes": [{**a, "index_in_array": i} for i, a in enumerate(axes)],
-        "metadata": metadata,
-        "original_metadata": {},
-        "learning_results": {},
-        "attributes": {"_lazy": False, "ragged": False},
-        "package_info": {"package": "test", "package_version": "0"},
-        "models": {},
-        "tmp_parameters": {},
-    }
-
-
-def image(shape=(6, 7), dtype=np.float32):
-    return np.random.default_rng(2).integers(0, 1000, shape).astype(dtype)
-
-
-def save_hspy(path, *args, **options):
-    writer = pytest.importorskip("rsciio.hspy", reason="needs the extra microscopes").file_writer
-    writer(str(path), signal(*args, **options))
-    return path
-
-
-def save_velox(path, images):
-    """The least that makes a Velox file: title → (pixels (T, Y, X), pixel size in m, unit)."""
-    h5py = pytest.importorskip("h5py", reason="needs the extra microscopes")
-    pytest.importorskip("rsciio.emd", reason="needs the extra microscopes")
-
-    def text(group, name, value):
-        raw = json.dumps(value).encode()
-        group.create_dataset(name, data=np.array([raw], dtype=f"S{len(raw)}"))
-
-    with h5py.File(path, "w") as file:
-        text(file, "Version", {"format": "Velox", "version": "11"})
-        for i, (title, (data, size, unit)) in enumerate(images.items()):
-            uuid = f"{i:032x}"
-            group = file.create_group(f"Data/Image/{uuid}")
-            group.create_dataset("Data", data=np.moveaxis(data, 0, -1))
-            metadata = json.dumps(
-                {
-                    "BinaryResult": {
-                        "PixelSize": {"width": str(size), "height": str(size)},
-                        "Offset": {"x": "0", "y": "0"},
-                        "PixelUnitX": unit,
-                        "PixelUnitY": unit,
-                        "DetectorIndex": "0",
-                    },
-                    "Detectors": {
-                        "Detector-0": {"DetectorName": title, "DetectorType": "", "Gain": "26.5"}
-                    },
-                    "Scan": {"DwellTime": "1e-06", "FrameTime": "1.5"},
-                    "Optics": {"AccelerationVoltage": "300000", "CameraLength": "0.115"},
-                    "Instrument": {"InstrumentModel": "Spectra", "InstrumentId": "1"},
-                    "Acquisition": {"AcquisitionStartDatetime": {"DateTime": "1600000000"}},
-                }
-            ).encode()
-            padded = np.zeros((60_000, data.shape[0]), np.uint8)
-            padded[: len(metadata)] = np.frombuffer(metadata, np.uint8)[:, None]
-            group.create_dataset("Metadata", data=padded)
-            reference = f"/SharedProperties/ImageSeriesDataReference/{uuid}"
-            text(file, reference, {"dataPath": f"/Data/Image/{uuid}"})
-            display = {"id": title, "data": reference}
-            text(file.require_group("Displays/ImageDisplay"), uuid, display)
-    return path
-
-
-def save_berkeley(path, data, units, scale):
-    """One image as the 2014 description of the format has it."""
-    h5py = pytest.importorskip("h5py", reason="needs the extra microscopes")
-    with h5py.File(path, "w") as file:
-        file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
-        group = file.create_group("data/image")
-        group.attrs["emd_group_type"] = 1
-        group.create_dataset("data", data=data)
-        for i, (size, name) in enumerate(zip(data.shape, "yx", strict=True), 1):
-            dim = group.create_dataset(f"dim{i}", data=np.arange(size) * scale)
-            dim.attrs["name"], dim.attrs["units"] = name, units
-    return path
 
 
 # ---- hyperspy

@@ -11,7 +11,13 @@ from napari_atomicity.core.devices import choose_device
 from napari_atomicity.core.errors import Cancelled, ModelError
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.models.files import available_cards, find_model, read_card
+from napari_atomicity.models.files import (
+    available_cards,
+    find_model,
+    read_card,
+    read_model,
+    save_model,
+)
 from napari_atomicity.models.symmetries import apply_symmetry, undo_symmetry
 
 
@@ -182,6 +188,14 @@ def test_a_damaged_model_is_refused(tiny_model, tmp_path):
     copy.with_suffix(".json").write_text("{")
     with pytest.raises(ModelError, match="card is damaged"):
         load_classifier(copy, "cpu")
+
+
+def test_weights_that_do_not_fit_their_card_are_named(tiny_model, tmp_path):
+    card, tensors = read_model(tiny_model)
+    tensors.pop(next(name for name in tensors if name.startswith("network.")))
+    save_model(tmp_path / "other.safetensors", card, tensors)
+    with pytest.raises(ModelError, match=r"other\.safetensors: .* don't fit its card"):
+        load_classifier(tmp_path / "other.safetensors", "cpu")
 
 
 def test_the_users_models_are_listed_and_a_broken_one_is_not(tiny_model, tmp_path, monkeypatch):

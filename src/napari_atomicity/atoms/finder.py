@@ -15,7 +15,7 @@ from torch.nn.utils import fusion
 from ..core.devices import choose_device
 from ..core.errors import ModelError
 from ..core.progress import Progress, Stop, check, report
-from ..models.files import find_model, read_card, read_tensors, save_model
+from ..models.files import find_model, naming_file, read_card, read_tensors, save_model
 from ..models.symmetries import apply_symmetry, undo_symmetry
 from .candidates import contrast_channels, find_local_maxima
 from .card import SAMPLING_NM, SHIPPED, AtomCard
@@ -79,7 +79,8 @@ class AtomModel:
             ]
         except (RuntimeError, KeyError, ValueError) as error:
             raise ModelError(
-                f"the weights of {card.name!r} do not match its card", advice=str(error)
+                f"the weights of {card.name!r} do not match its card",
+                advice="Get the model again",
             ) from error
 
     def score_map(
@@ -337,4 +338,5 @@ def load_atom_model(model: str | Path = "default", device: str = "auto") -> Atom
 @lru_cache(maxsize=4)
 def _load(path: Path, _modified: int, device: str) -> AtomModel:
     card = read_card(path, AtomCard)
-    return AtomModel(card, read_tensors(path, card.sha256), torch.device(device))
+    with naming_file(path):
+        return AtomModel(card, read_tensors(path, card.sha256), torch.device(device))

@@ -27,7 +27,7 @@ from ..core.model_card import ModelCard
 from ..core.patches import Patches
 from ..core.progress import Progress, Stop, check, report
 from ..core.threads import parallel_map
-from .files import find_model, read_model
+from .files import find_model, naming_file, read_model
 from .network import AtomicityNet
 
 _Part = tuple[Tensor, Tensor, dict[str, Tensor]]  # probabilities, embedding, class maps
@@ -104,7 +104,8 @@ class Classifier:
             self._weights = {k: v.clone() for k, v in self.network.state_dict().items()}
         except RuntimeError as error:
             raise ModelError(
-                f"the weights of {card.name!r} don't fit its card", advice=str(error)
+                f"the weights of {card.name!r} don't fit its card",
+                advice="Get the model again",
             ) from error
         self.network.eval()
         self._move(device)
@@ -383,4 +384,5 @@ def load_classifier(model: str | Path = "default", device: str = "auto") -> Clas
 @lru_cache(maxsize=4)
 def _load(path: Path, _modified: int, device: str) -> Classifier:
     card, tensors = read_model(path)
-    return Classifier(card, tensors, torch.device(device))
+    with naming_file(path):
+        return Classifier(card, tensors, torch.device(device))

@@ -51,6 +51,12 @@ from .parts import (
     stem_of,
 )
 
+_DAMAGED = (
+    OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
+    pa.ArrowException,
+)  # fmt: skip
+"""Errors of reading a damaged part."""
+
 
 class PartStore:
     """The folder of a run over many images.
@@ -206,12 +212,16 @@ class PartStore:
         """
         try:
             return read_metadata(pq.read_schema(self.path(stem)))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _DAMAGED as error:
             raise self._damaged(stem, error) from error
 
     def outcome(self, stem: str) -> Outcome:
         """Read the outcome of a part; raise `TableError` as `about`."""
-        return outcome_from(self.about(stem)["outcome"])
+        about = self.about(stem)
+        try:
+            return outcome_from(about["outcome"])
+        except _DAMAGED as error:
+            raise self._damaged(stem, error) from error
 
     def table(self, stem: str) -> pd.DataFrame:
         """Read the clusters of a part.
@@ -228,7 +238,7 @@ class PartStore:
         try:
             content = pq.read_table(self.path(stem), partitioning=None)
             return content, read_metadata(content.schema)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _DAMAGED as error:
             raise self._damaged(stem, error) from error
 
     def _damaged(self, stem: str, error: Exception) -> TableError:
@@ -246,7 +256,7 @@ class PartStore:
             examples = [
                 ClusterExample(**{**e, "names": tuple(e["names"])}) for e in values["examples"]
             ]
-        except (OSError, ValueError, KeyError, TypeError):
+        except _DAMAGED:
             return None
         return section, examples
 
@@ -274,7 +284,7 @@ class PartStore:
         """Read tracks and events of a stack; None for a single image."""
         try:
             return MovieResult.from_json((self.movies / f"{stem}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError):
+        except _DAMAGED:
             return None
 
     def scale(self, stem: str) -> bytes | None:
