@@ -168,7 +168,7 @@ class ProjectConnection:
             with contextlib.closing(db):
                 harden(db)
                 return check_schema(db, self.path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # messages quote damaged bytes
             raise self._database_error(error) from error
 
     def _upgrade(self, version: int) -> None:
@@ -261,7 +261,8 @@ class ProjectConnection:
         if self.closed:  # `close` interrupts long queries
             return self._closed_error()
         message = str(error)
-        if "malformed" in message or "not a database" in message or "corrupt" in message:
+        damaged = ("malformed", "not a database", "corrupt")
+        if isinstance(error, UnicodeDecodeError) or any(word in message for word in damaged):
             return ReadError(
                 f"the project is damaged ({message})",
                 self.path,
@@ -289,7 +290,7 @@ class ProjectConnection:
         try:
             with self._in_use() as db:
                 yield db
-        except (sqlite3.Error, pd.errors.DatabaseError) as error:
+        except (sqlite3.Error, pd.errors.DatabaseError, UnicodeDecodeError) as error:
             raise self._database_error(error) from error
 
     @contextlib.contextmanager
