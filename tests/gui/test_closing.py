@@ -151,6 +151,36 @@ def test_edits_of_an_image_without_a_file_are_saved_as_a_table(
     settle(viewer)
 
 
+def test_another_project_does_not_drop_edits_of_an_image_without_a_file(
+    viewer, answer, monkeypatch, tmp_path, qtbot, settle
+):
+    folder, other = tmp_path / "monday", tmp_path / "tuesday"
+    for path in (folder, other):
+        path.mkdir()
+        write(path / "a.tif")
+    binding = binding_of(viewer)
+    projects, state = binding.projects, binding.state
+    projects.open(folder)
+    settle(viewer)
+    first = state.project
+    pasted = made_up(4, "pasted")
+    state.add_image(pasted.micrograph)
+    state.clusters.set_analysis(pasted)
+    state.clusters.relabel([("pasted", 2)], "Pt70")
+    table = tmp_path / "kept.csv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(table), ""))
+    asked = answer(BUTTONS.Cancel, BUTTONS.Save)
+    projects.open(other)
+    settle(viewer)
+    assert state.project is first and "pasted" in asked[0][0]
+    projects.open(other)
+    settle(viewer)
+    assert state.project.path.parent == other and "pasted" in table.read_text()
+    assert len(asked) == 2
+    projects.leave()
+    settle(viewer)
+
+
 def test_a_window_that_may_close_is_closed_without_a_second_question(
     analysed, answer, viewer, settle, monkeypatch
 ):

@@ -25,7 +25,13 @@ from ..controls.garbage_collection import pass_over_what_is_there
 from .closing import CloseFilter
 from .models import model_folder
 from .project_models import add_model, install_models, open_with_models, wants_models
-from .save_questions import all_is_saved, choose_project_file, closing_question, may_close
+from .save_questions import (
+    all_is_saved,
+    choose_project_file,
+    closing_question,
+    may_close,
+    may_drop_images,
+)
 
 _SAVE_VIEW_MS = 2000
 _RETRY_MS = 5000
@@ -248,7 +254,7 @@ class Projects:
         """Save the view and close the project; return False if the user cancels."""
         if self._closed:
             return True
-        if not all_is_saved(self.state, self.choose_save_path):
+        if not (all_is_saved(self.state, self.choose_save_path) and may_drop_images(self.state)):
             return False
         self.save_view()
         self._view_timer.stop()

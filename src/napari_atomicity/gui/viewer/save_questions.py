@@ -16,6 +16,10 @@ from ...state.window_state import WindowState
 from .. import tasks
 
 _MAX_NAMES = 3
+_NO_FILE = (
+    "A project cannot contain an image without a file. Save the cluster table with all labels as "
+    "a file?"
+)
 
 
 def all_is_saved(state: WindowState, save_project: Callable[[], bool]) -> bool:
@@ -57,17 +61,31 @@ def closing_question(state: WindowState) -> str:
         lines.append(state.unsaved)
     images = images_with_unstored_edits(state)
     if images:
-        names = ", ".join(images[:_MAX_NAMES])
-        names += f" and {len(images) - _MAX_NAMES} more" if len(images) > _MAX_NAMES else ""
-        lines.append(f"Your changes of {names} are in memory only.")
-        if _fit_a_project(state, images):
-            lines.append("Save them as a project?")
-        else:
-            lines.append(
-                "A project cannot contain an image without a file. Save the cluster table with all "
-                "labels as a file?"
-            )
+        lines.append(_in_memory_only(images))
+        lines.append("Save them as a project?" if _fit_a_project(state, images) else _NO_FILE)
     return "\n\n".join(lines)
+
+
+def may_drop_images(state: WindowState) -> bool:
+    """Return whether a project may be left; ask if edits of images outside it would be lost."""
+    images = images_with_unstored_edits(state)
+    if state.project is None or not images:
+        return True
+    buttons = QMessageBox.StandardButton
+    answer = QMessageBox.question(
+        None,
+        "Save your changes?",
+        f"{_in_memory_only(images)}\n\n{_NO_FILE}",
+        buttons.Save | buttons.Discard | buttons.Cancel,
+        buttons.Save,
+    )
+    return save_table(state) if answer == buttons.Save else answer == buttons.Discard
+
+
+def _in_memory_only(images: list[str]) -> str:
+    names = ", ".join(images[:_MAX_NAMES])
+    names += f" and {len(images) - _MAX_NAMES} more" if len(images) > _MAX_NAMES else ""
+    return f"Your changes of {names} are in memory only."
 
 
 def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
