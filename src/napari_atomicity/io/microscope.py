@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DependencyError, ReadError, UnsuitableImageError
+from .hdf5_links import check_links
 from .raw_image import RawImage, known_entries
 from .units import AxisScale, is_reciprocal, seconds
 
@@ -25,11 +26,13 @@ def read_dm(path: Path) -> RawImage:
 
 def read_emd(path: Path) -> RawImage:
     """Read an EMD file of Velox (images only, no spectra) or of Berkeley Lab."""
+    check_links(path)
     return _best_image(_signals("emd", path, select_type="images"), path)
 
 
 def read_hspy(path: Path) -> RawImage:
     """Read a file of hyperspy."""
+    check_links(path)
     return _best_image(_signals("hspy", path), path)
 
 
