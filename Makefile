@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint model accuracy atoms explain movies live bench fuzz screenshots clean
+.PHONY: help setup demo test quick lint model accuracy atoms explain movies live bench fuzz kill screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -87,6 +87,10 @@ else
 	status=0; $(BIN)/python benchmarks/fuzzing.py --cases $(N) || status=$$?; \
 	$(BIN)/python benchmarks/report.py && exit $$status
 endif
+
+kill: setup ## Kill N processes that correct labels, and count what is lost (N=1000 takes minutes)
+	$(BIN)/python benchmarks/kills.py --kills $(N)
+	$(BIN)/python benchmarks/report.py
 
 screenshots: setup ## The pictures of the documentation
 	$(HEADLESS) $(BIN)/python docs/make_screenshots.py

@@ -20,7 +20,7 @@ from tables import PERFORMANCE, SECTIONS
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 EITHER = {"gpu", "gpu_proof"}
 """One or the other is measured."""
-APART = {"fuzz"}
+APART = {"fuzz", "kills"}
 """Not measured by ``make bench``."""
 
 

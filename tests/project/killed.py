@@ -1,19 +1,25 @@
-"""Edits a project for ever and says after each edit what must be on disk; until it is killed."""
+"""Editors of a project that say after each edit what must be on disk, until they are killed.
+
+A server forks an editor for each line ``path seed`` of its input. An editor that begins as a copy
+of a process in which everything is imported is ready at once, so that thousands can be killed.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import WindowState
 
 
-def main(path: str, seed: int) -> None:
+def edit(path: str, seed: int) -> None:
+    """Edit for ever."""
     state, project = WindowState(), Project(path)
     state.open_project(project, project.load_all())
     image = project.names[0]
     labels = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70", "unknown"]
-    print("ready", flush=True)
+    print(f"ready {os.getpid()}", flush=True)
     i = seed
     while True:
         ids = state.table(image)["cluster_id"].tolist()
@@ -32,5 +38,16 @@ def main(path: str, seed: int) -> None:
             print(f"said {chosen} {label}", flush=True)
 
 
+def serve() -> None:
+    """Fork an editor for each line of the input, and say when it has ended."""
+    for line in sys.stdin:
+        path, seed = line.rstrip("\n").rsplit(" ", 1)
+        editor = os.fork()
+        if editor == 0:
+            edit(path, int(seed))
+        _, status = os.waitpid(editor, 0)
+        print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    serve()
