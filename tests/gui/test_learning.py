@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from mouse import LEFT
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_atomicity import analyse
 from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE
@@ -100,10 +100,15 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     settle(viewer)
     for suffix in (".safetensors", ".json"):
         (user_folder() / f"morning-1{suffix}").unlink()
+    asked = []
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *a: asked.append(a) or QMessageBox.StandardButton.Yes
+    )
     bench.open(str(path))
     qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
     settle(viewer)
     qtbot.waitUntil(lambda: "morning-1" in bench.notes.text())
+    assert len(asked) == 1  # before a model of a project is copied
     assert read_model(user_folder() / "morning-1.safetensors")[0].model_id in set(
         state.table()["model_id"]
     )
