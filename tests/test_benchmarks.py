@@ -97,6 +97,7 @@ RECORDS = {
                    "atoms": {"atoms": 800, "ours_s": 0.1, "obvious_s": 16.0,
                              "correlation": 0.9991},
                    "relief_ratio": 10.0},
+    "kills": {"version": "0.2", "kills": 1200, "acknowledged": 13456, "minutes": 3.2},
     "fuzz": {"version": "0.2", "workers": 2, "outcomes": ["loaded", "crash"],
              "kinds": {"images": {"loaded": 1234}, "tables": {"loaded": 3, "crash": 2}},
              "failed": {"tables:7": "crash: SIGSEGV (2)"}},
@@ -133,6 +134,7 @@ SAYS = {
     "atoms": ["**43 times**", "| sliding window | 16.00 |"],
     "fuzz": ["| images | 1,234 | 1,234 | 0 |", "| tables | 5 | 3 | 2 |", "| **all** | 1,239 |",
              "Version 0.2", "`tables:7` crash: SIGSEGV (2)"],
+    "kills": ["1,200 processes were killed", "13,456 edits", "3 minutes"],
     "simulation": ["| 4600 |", "processes: 2 | 2100 (80) |", "| 160 times as fast |", "768 × 768"],
 }  # fmt: skip
 
@@ -216,7 +218,7 @@ def test_how_long_it_takes_is_said_once_all_was_measured(docs):
     report.rewrite(docs, {name: of for name, of in RECORDS.items() if name != "live"})
     assert section(docs, "duration") == before
     long = {name: {**of, "took_s": 600.0 if name == "live" else 60.0}
-            for name, of in RECORDS.items() if name not in ("gpu", "fuzz")}  # fmt: skip
+            for name, of in RECORDS.items() if name not in ("gpu", "fuzz", "kills")}  # fmt: skip
     report.rewrite(docs, long)
     assert f"takes {10 + len(long) - 1} minutes" in section(docs, "duration")
     assert "the longest of it live (10)" in section(docs, "duration")
@@ -245,8 +247,9 @@ def test_make_bench_measures_every_table_and_writes_the_pages_at_the_end():
     assert len(set(scripts)) == len(scripts)
     assert all(written_by(script) for script in scripts)
     assert listed("fuzz") == ["fuzzing", "report"]
-    scripts.append("fuzzing")
-    assert written_by("fuzzing") == report.APART
+    assert listed("kill") == ["kills", "report"]
+    scripts += ["fuzzing", "kills"]
+    assert written_by("fuzzing") | written_by("kills") == report.APART
     assert {name for script in scripts for name in written_by(script)} == set(tables.SECTIONS)
     assert {p.stem for p in BENCHMARKS.glob("*.py") if written_by(p.stem)} == set(scripts)
 
@@ -255,6 +258,7 @@ SMALL = {
     "atoms": "--size 64 --rows 1 --repeats 1 --threads 1",
     "choices": "--size 96 --sigmas 1.5 --patches 4 --batches 2 4 --repeats 1 --no-others",
     "fuzzing": "--cases 2 --kinds settings --workers 1",
+    "kills": "--kills 2",
     "gpu": "--device cpu --size 128 --clusters 2 --patches 4 --repeats 1",
     "growth": "--sides 96 128 160 --side 128 --clusters 1 2 --images 1 2 --threads 1",
     "simulation": "--fields 1 --workers 1 --atoms 2 --repeats 1",
