@@ -335,17 +335,20 @@ def test_what_cannot_be_simulated_is_refused_at_once(tmp_path, classes, isomers,
 
 
 # ---- the command line
+HERE = str(Path(__file__).parent)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "give one of --data, --simulate and --corrections"),
-        (["--data", "d", "--simulate", "Au20,Au55"], "give one of"),
-        (["--data", "d", "--fields", "20"], "--fields requires --simulate"),
-        (["--data", "d", "--images", "i"], "--images requires --corrections"),
-        (["--corrections", "t.csv"], "--corrections requires --images"),
+        (["--data", HERE, "--simulate", "Au20,Au55"], "give one of"),
+        (["--data", HERE, "--fields", "20"], "--fields requires --simulate"),
+        (["--data", HERE, "--images", HERE], "--images requires --corrections"),
+        (["--corrections", __file__], "--corrections requires --images"),
         (["--simulate", "Au20"], "at least two different classes"),
-        (["--data", "d", "--channels", "raw,raw"], "channels are raw,LCN"),
-        (["--data", "d", "--start", "nowhere"], "there is no model 'nowhere'"),
+        (["--data", HERE, "--channels", "raw,raw"], "channels are raw,LCN"),
+        (["--data", HERE, "--start", "nowhere"], "there is no model 'nowhere'"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(tmp_path, arguments, words):
