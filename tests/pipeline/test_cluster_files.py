@@ -179,7 +179,7 @@ def test_a_scheduler_may_be_named_by_its_file(tmp_path):
     with pytest.raises(OSError, match="No such file"):
         address_of(str(path))
     path.write_text('{"type": "Sch')
-    with pytest.raises(ValueError, match="Unterminated"):
+    with pytest.raises(ValueError, match="names no scheduler"):
         address_of(str(path))
     path.write_text('{"address": "tcp://10.0.0.1:4"}')
     assert address_of(str(path)) == "tcp://10.0.0.1:4"

@@ -144,7 +144,7 @@ def _read_analysis(db: sqlite3.Connection, image_id: int, micrograph: LazyMicrog
     polygons = tuple(np.asarray(r, float) for r in read_json(regions, list))
     check_polygons(polygons, 3)
     durations = read_json(seconds, dict)
-    if field_of_view is not None and not as_number(field_of_view):
+    if field_of_view is not None and as_number(field_of_view) is None:
         raise ValueError("the field of view is no length")
     if not all(isinstance(value, (int, float)) for value in durations.values()):
         raise ValueError("a duration is no number")
