@@ -107,7 +107,8 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     bench.open(str(path))
     qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
     settle(viewer)
-    qtbot.waitUntil(lambda: "morning-1" in bench.notes.text())
+    qtbot.waitUntil((user_folder() / "morning-1.safetensors").exists, timeout=20_000)
+    settle(viewer)
     assert len(asked) == 1  # before a model of a project is copied
     assert read_model(user_folder() / "morning-1.safetensors")[0].model_id in set(
         state.table()["model_id"]

@@ -45,12 +45,8 @@ def test_settings_make_the_same_files_again(tmp_path):
     ],
 )
 def test_what_cannot_be_made_is_said(tmp_path, arguments, status):
-    done = simulate(
-        "--out",
-        tmp_path / "none",
-        *SMALL[:2] if status == 2 and "--settings" not in arguments else (),
-        *arguments,
-    )
+    few = SMALL[:2] if status == 2 and "--settings" not in arguments else ()
+    done = simulate("--out", tmp_path / "none", *few, *arguments)
     assert done.exit_code == status
     assert done.stdout == ""
     assert not (tmp_path / "none").exists()
