@@ -34,9 +34,10 @@ def main_window(viewer: Any) -> QMainWindow:
 
 
 def dock_names() -> list[str]:
-    """Return the names of all widgets of the manifest, in the order of the menu."""
+    """Return the names of all docks of the manifest, in the order of the menu."""
     widgets = PluginManager.instance().iter_widgets()
-    return [w.display_name for w in widgets if w.plugin_name == DISTRIBUTION]
+    names = [w.display_name for w in widgets if w.plugin_name == DISTRIBUTION]
+    return [name for name in names if name != "Workbench"]  # it opens docks and is none
 
 
 def dock_class(display_name: str) -> type[QWidget]:

@@ -176,9 +176,7 @@ def remember_layout(viewer: Any, workspace: Workspace) -> None:
     left = {
         "docks": list(docks),
         "state": bytes(main_window(viewer).saveState(_VERSION).toBase64().data()).decode(),
-        "tabs": {
-            n: [t.currentIndex() for t in d.findChildren(QTabWidget)] for n, d in docks.items()
-        },
+        "tabs": {n: [t.currentIndex() for t in _tabs(d)] for n, d in docks.items()},
         "scrolled": {n: [b.value() for b in _scroll_bars(d)] for n, d in docks.items()},
     }
     settings().setValue(_key(viewer, workspace), json.dumps(left))

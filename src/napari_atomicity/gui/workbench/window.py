@@ -87,8 +87,6 @@ class WorkspaceSwitch(QWidget):
         self.menu.clear()
         there = open_docks(self._binding.viewer)
         for name in dock_names():
-            if name == "Workbench":
-                continue
             action = self.menu.addAction(name)
             action.setCheckable(True)
             action.setChecked(name in there and not there[name].isHidden())

@@ -66,4 +66,4 @@ def workspace(name: str) -> Workspace:
 
 def all_docks() -> tuple[type[QWidget], ...]:
     """Return every dock of the manifest, in the order of the menu."""
-    return tuple(dock_class(name) for name in dock_names() if name != "Workbench")
+    return tuple(dock_class(name) for name in dock_names())
