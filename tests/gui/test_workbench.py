@@ -183,7 +183,9 @@ def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):
     qtbot.waitUntil(lambda: open_docks(later)["Live"].widget().isVisible())
 
 
-@pytest.mark.parametrize("value", ["no JSON", "[1]", '{"state": "AAAA", "docks": ["Nothing"]}'])
+@pytest.mark.parametrize(
+    "value", ["no JSON", "[1]", '{"docks": 3}', '{"state": "AAAA", "docks": ["Nothing"]}']
+)
 def test_a_damaged_layout_is_ignored(window, model, value):
     settings().setValue("workspace/Clusters/small", value)
     assert shown_docks(window()) == set(WORKSPACES[0].docks)
