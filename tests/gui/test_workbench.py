@@ -207,6 +207,25 @@ def test_single_docks_are_opened_closed_and_reset_in_the_menu(window, model, qtb
     assert "Detect" in open_docks(viewer)
 
 
+def test_titles_of_more_docks_than_fit_are_scrolled_not_cut(window, model, qtbot):
+    viewer = window()
+    for name in ("Train", "Movie", "Dispersion", "Adapt"):
+        show_dock(viewer, name)
+    main = viewer.window._qt_window
+
+    def bar_of_the_right() -> QTabBar:
+        return next(b for b in main.findChildren(QTabBar) if "Adapt" in titles_of(b))
+
+    def titles_of(bar: QTabBar) -> list[str]:
+        return [bar.tabText(i) for i in range(bar.count())]
+
+    qtbot.waitUntil(lambda: bar_of_the_right().usesScrollButtons())
+    bar = bar_of_the_right()
+    width = bar.fontMetrics().horizontalAdvance
+    assert all(bar.tabRect(i).width() >= width(t) for i, t in enumerate(titles_of(bar)))
+    qtbot.waitUntil(lambda: bar.rect().contains(bar.tabRect(bar.currentIndex())))
+
+
 def test_a_dock_within_another_is_found_and_shown(window, model, qtbot):
     viewer = window()
     main = viewer.window._qt_window
