@@ -108,7 +108,11 @@ def test_beside_the_dock_of_atoms_the_example_is_of_atoms(browse, qtbot, viewer,
     qtbot.mouseClick(browse.first_start.example_button, LEFT)
     settle(viewer)
     (image,) = browse.state.images
-    assert len(browse.state.atoms.of(image).analysis.table) > 0
+    n = len(browse.state.atoms.of(image).table)
+    assert n > 0
+    (row,) = updated(browse).model.rows
+    assert row.words == f"{n} atoms"
+    qtbot.waitUntil(lambda: not browse.model.rows[0].thumbnail.isNull())
 
 
 def test_an_image_opened_elsewhere_ends_it_and_closing_it_brings_it_back(browse, viewer, settle):
