@@ -17,7 +17,7 @@ HEAVY = ("torch", "qtpy", "PyQt6", "umap", "numba", "napari", "vispy", "matplotl
 
 def loaded_after(code: str) -> set[str]:
     """The modules of `HEAVY` that a fresh interpreter has loaded after some code."""
-    program = f"{code}\nimport sys\nprint(*(m for m in {HEAVY!r} if m in sys.modules))"
+    program = f"{code}\nimport sys\nprint(*(m for m in {HEAVY!r} if sys.modules.get(m)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
