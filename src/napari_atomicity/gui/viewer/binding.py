@@ -57,6 +57,24 @@ def binding_of(viewer: Any) -> Binding:
     return _bindings[viewer]
 
 
+def binding_of_layer(metadata: Any) -> Binding | None:
+    """Return the binding whose viewer contains the layer with this metadata object.
+
+    Parameters
+    ----------
+    metadata : mapping
+        ``layer.metadata`` itself, not a copy: writers get it instead of the layer.
+
+    Returns
+    -------
+    Binding or None
+    """
+    for viewer, binding in _bindings.items():
+        if any(layer.metadata is metadata for layer in viewer.layers):
+            return binding
+    return None
+
+
 def state_of(viewer: Any) -> WindowState:
     """Return the window state of a viewer, which the first call makes."""
     return binding_of(viewer).state
