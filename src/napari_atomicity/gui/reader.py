@@ -44,9 +44,7 @@ def _is_bench(path: Path) -> bool:
         return False
 
 
-def open_bench(
-    path: str | Sequence[str], instead_of: Mapping[str, Any] | None = None
-) -> list[Any]:
+def open_bench(path: str | Sequence[str], instead_of: Mapping[str, Any] | None = None) -> list[Any]:
     """Open a folder or a project in the workbench, which makes layers when images are shown.
 
     Parameters

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
-import platform
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +15,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ..core.errors import AtomicityError, ReadError
-from ..io.files import regular_file
 from .file_identity import FileIdentity
+from .project_place import check_files, copy_database, describe_holder
 from .schema import READABLE_SCHEMA, SCHEMA, upgrade
 from .schema_check import check_schema, harden
 
@@ -34,36 +32,6 @@ _BUSY_TIMEOUT_IN_WINDOW_S = 0.3
 _TEXT = partial(str, encoding="utf-8", errors="replace")
 
 
-def _check_files(path: Path) -> None:
-    """Check that a project and the files beside it can be opened without waiting.
-
-    Raises
-    ------
-    ReadError
-        If one is a named pipe, a device or a socket.
-    """
-    for end in ("", ".lock", ".window", "-wal", "-shm", "-journal"):
-        file = Path(f"{path}{end}")
-        try:
-            regular_file(file)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ReadError(
-                f"this is no project file ({error.strerror or error})", file, "Choose another file"
-            ) from error
-
-
-def _describe_holder() -> str:
-    """Describe this process for people who find the project open: who, where, since when."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no name for the user's number
-        user = "an unknown user"
-    since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-    return f"{user} on {platform.node()} since {since}, process {os.getpid()}"
-
-
 class ProjectConnection:
     """Connections to the SQLite file of a project.
 
@@ -73,11 +41,13 @@ class ProjectConnection:
         The project file; it is created if it does not exist.
     read_only : bool
         Open for reading only. A file that another window has open is read-only in any case.
+    draft : bool, optional
+        Keep a new project in a temporary file until something is written that is not `in_draft`.
 
     Attributes
     ----------
     path : Path
-        Absolute path of the file.
+        Absolute path of the file, which does not exist yet if the project is a draft.
     read_only : bool
         Whether the file can only be read.
     holder : str
@@ -95,8 +65,10 @@ class ProjectConnection:
         If the file is not a project, is damaged, or was written by a newer version.
     """
 
-    def __init__(self, path: Path, read_only: bool) -> None:
+    def __init__(self, path: Path, read_only: bool, draft: bool = False) -> None:
         self.path = path
+        self._draft = tempfile.TemporaryDirectory(prefix="atomicity-") if draft else None
+        self._place = Path(self._draft.name) / path.name if self._draft else path
         self.holder = ""
         self.backup: Path | None = None
         self.finish_first: Callable[[], None] | None = None
@@ -105,14 +77,14 @@ class ProjectConnection:
         self._guard = threading.Lock()
         self._identity: FileIdentity | None = None
         self.closed = False
-        _check_files(path)
+        check_files(path)
         if read_only and not path.exists():
             raise ReadError("the project file does not exist", path)
         self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
-        self.read_only = read_only or not self._acquire_lock()
+        self.read_only = read_only or not (draft or self._acquire_lock())
         try:
             self._upgrade(self._check_content())
-            self._identity = FileIdentity(path)
+            self._identity = FileIdentity(self._place)
         except BaseException:
             self.close()
             raise
@@ -136,7 +108,7 @@ class ProjectConnection:
                 "Choose another folder for the project",
             ) from error
         with contextlib.suppress(OSError):
-            Path(f"{self.path}.window").write_text(_describe_holder(), "utf-8")
+            Path(f"{self.path}.window").write_text(describe_holder(), "utf-8")
         return True
 
     def _check_content(self) -> int:
@@ -187,8 +159,45 @@ class ProjectConnection:
             )
         if version:
             self.backup = self._back_up(version)
-        with self.writing() as db:
+        with self.writing(in_draft=True) as db:
             upgrade(db, version)
+
+    def create_file(self) -> None:
+        """Create the file of a draft, before the first change is written.
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be created, or another window has created one; the draft remains.
+        """
+        if self._draft is None:
+            return
+        with self._guard, contextlib.ExitStack() as in_use:
+            if self._draft is None:  # another thread has created it
+                return
+            for _, use in self._connections:
+                in_use.enter_context(use)
+            if not self._acquire_lock() or self.path.exists():
+                self._release_lock()
+                raise AtomicityError(
+                    "another window has created a project in this folder",
+                    self.path,
+                    "Save your changes elsewhere: Browse, ⋯ ▸ Save as project",
+                )
+            try:
+                copy_database(self._place, self.path)
+            except BaseException:
+                self._release_lock()
+                raise
+            for db, _ in self._connections:
+                db.close()
+            self._connections.clear()
+            self._local = threading.local()
+            self._identity = None
+            self._draft, self._place, draft = None, self.path, self._draft
+        self._connected()
+        self._identity = FileIdentity(self.path)
+        draft.cleanup()
 
     def _back_up(self, version: int) -> Path:
         """Copy the file before it is upgraded; return the path of the copy."""
@@ -221,7 +230,14 @@ class ProjectConnection:
             self.check_place()
         except AtomicityError:  # a new connection would open another file
             return self._connections[0]
-        address = self.path.as_uri() + (f"?mode=ro{self._immutable}" if self.read_only else "")
+        with self._guard:  # `create_file` replaces all connections
+            local = self._local
+            local.connected = self._new_connection(), threading.RLock()
+            self._connections.append(local.connected)
+        return local.connected
+
+    def _new_connection(self) -> sqlite3.Connection:
+        address = self._place.as_uri() + (f"?mode=ro{self._immutable}" if self.read_only else "")
         in_window = threading.current_thread() is threading.main_thread()
         try:
             db = sqlite3.connect(
@@ -241,10 +257,7 @@ class ProjectConnection:
                     db.execute(f"PRAGMA wal_autocheckpoint = {_WINDOW_CHECKPOINT_PAGES}")
         except sqlite3.Error as error:
             raise self._database_error(error) from error
-        local.connected = db, threading.RLock()
-        with self._guard:
-            self._connections.append(local.connected)
-        return local.connected
+        return db
 
     @property
     def _immutable(self) -> str:
@@ -278,11 +291,14 @@ class ProjectConnection:
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[sqlite3.Connection]:
         """Protect the connection from being closed while it is used: Python would crash."""
-        db, use = self._connected()
-        with use:
-            if self.closed:
-                raise self._closed_error()
-            yield db
+        while True:
+            db, use = self._connected()
+            with use:
+                if self.closed:
+                    raise self._closed_error()
+                if (db, use) in self._connections:  # else `create_file` has closed it
+                    yield db
+                    return
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -294,12 +310,20 @@ class ProjectConnection:
             raise self._database_error(error) from error
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection in one transaction: all of it is written or nothing."""
+    def writing(self, in_draft: bool = False) -> Iterator[sqlite3.Connection]:
+        """Give a connection in one transaction: all of it is written or nothing.
+
+        Parameters
+        ----------
+        in_draft : bool, optional
+            Whether a draft remains one. Otherwise its file is created first.
+        """
         if self.read_only:
             raise AtomicityError(
                 "this project is open in another window: it can only be read here", self.path
             )
+        if not in_draft:
+            self.create_file()
         if getattr(self._local, "together", False) and self.finish_first is not None:
             self.finish_first()  # this write is not part of the step under way
         with self._in_use() as db:
@@ -377,6 +401,11 @@ class ProjectConnection:
                 use.release()
             self._connections.clear()
         self._local = threading.local()
+        self._release_lock()
+        if self._draft is not None:
+            self._draft.cleanup()
+
+    def _release_lock(self) -> None:
         if self._lock.is_locked:
             Path(f"{self.path}.window").unlink(missing_ok=True)
             # The lock file stays: another window may be about to lock it.

@@ -59,9 +59,7 @@ def choose_table_path(parent: QWidget, name: str, types: str) -> Path | None:
     return with_suffix(Path(chosen), kind) if chosen else None
 
 
-def write_in_worker(
-    dock: Any, write: Callable[[Any, Path], Path], table: Any, path: Path
-) -> None:
+def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, path: Path) -> None:
     """Write a table in a worker and show a message: a large workbook takes seconds.
 
     Parameters
