@@ -136,3 +136,13 @@ def test_opening_a_file_writes_nothing(viewer, tif):
     assert tuple(layer.scale) == pytest.approx((0.04, 0.04))
     assert [str(unit) for unit in layer.units] == ["nanometer", "nanometer"]
     assert contents(tif.parent) == before
+
+
+def test_what_napari_opens_itself_gets_the_scale_of_the_file(viewer, tif, settle):
+    from napari_atomicity.gui.viewer.binding import binding_of
+
+    binding_of(viewer)  # any dock of the plugin makes it
+    (layer,) = viewer.open(str(tif), plugin="napari")
+    settle(viewer)
+    assert tuple(layer.scale) == pytest.approx((0.04, 0.04))
+    assert [str(unit) for unit in layer.units] == ["nanometer", "nanometer"]

@@ -52,7 +52,7 @@ def add(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Weights (.safetensors) with their card (.json) beside them, or a folder of them.",
+            help="Weights (.safetensors) and card (.json) in one folder, or the folder.",
             show_default=False,
         ),
     ],
@@ -70,7 +70,7 @@ def add(
         print(f"{card.name}  ({card.model_id})")
         _print_texts(card)
         if not card.license:
-            print("  license    not stated: ask the authors before you publish results")
+            print("  license    not stated: contact the authors before you publish results")
     say(f"Copied to {user_folder()}")
 
 

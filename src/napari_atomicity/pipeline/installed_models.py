@@ -63,7 +63,7 @@ def add_models(path: str | os.PathLike[str], overwrite: bool = False) -> list[Ca
     Parameters
     ----------
     path : path-like
-        Weights file (.safetensors) with its card (.json) beside it, the card, or a folder.
+        Weights file (.safetensors), its card (.json) in the same folder, or the folder.
     overwrite : bool, optional
         Whether to replace installed models of the same names.
 

@@ -93,7 +93,6 @@ def open_any(
     Returns
     -------
     Opened
-        The project and its contents.
 
     Raises
     ------
@@ -109,8 +108,8 @@ def open_any(
     elif not path.exists():
         raise ReadError("the project file does not exist", path, "Check the path")
     place = path if folder is None else Path(file or project_file(folder))
-    # Where nothing can be written, the error comes now.
-    project = Project(place, draft=draft and not file and os.access(place.parent, os.W_OK))
+    draft = draft and not file and os.access(place.parent, os.W_OK)  # else the error comes now
+    project = Project(place, draft=draft)
     try:
         known = project.names
         notes = [*_notes(project), *_update_paths(project, folder, progress, stop)]

@@ -313,14 +313,7 @@ class Project:
             return read_positions(db, self.image_files.ids[image])
 
     def predictions(self, image: str, model_id: str) -> pd.DataFrame:
-        """Return the predictions of a model, also if those of another are shown.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        model_id : str
-            Id of the model.
+        """Return the predictions of a model for an image, also if those of another are shown.
 
         Returns
         -------

@@ -111,7 +111,7 @@ class Binding:
         self._runner = StepRunner()
         state.steps.run_chunked = self._runner.start
         self._epoch = state.epoch
-        viewer.layers.events.inserted.connect(self._on_layers)
+        viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.renamed.connect(self._on_layers)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -330,6 +330,10 @@ class Binding:
 
     # ---- events of viewer and state
     def _on_layers(self, event: Any) -> None:
+        self._canvas.layers_changed.emit()
+
+    def _on_inserted(self, event: Any) -> None:
+        self._canvas.calibrate_from_file(event.value)
         self._canvas.layers_changed.emit()
 
     def _on_removed(self, event: Any) -> None:
