@@ -228,9 +228,9 @@ class Canvas:
 
     def calibrate_from_file(self, layer: Any) -> None:
         """Read the pixel size of an image that napari's own reader has opened, in a worker."""
-        if is_micrograph(layer) and layer.source.reader_plugin == "napari":
-            if calibration.pixel_size_nm(layer) is None:
-                self.size_in_file_nm(layer)
+        is_opened_by_napari = is_micrograph(layer) and layer.source.reader_plugin == "napari"
+        if is_opened_by_napari and calibration.pixel_size_nm(layer) is None:
+            self.size_in_file_nm(layer)
 
     def _take_over(self, size_nm: float, layer: Image) -> None:
         """Calibrate a layer that napari's reader has opened in pixels, as its file says."""
