@@ -194,10 +194,10 @@ class ProjectConnection:
             self._connections.clear()
             self._local = threading.local()
             self._identity = None
-            self._draft, self._place, draft = None, self.path, self._draft
+            folder, self._draft, self._place = self._draft, None, self.path
         self._connected()
         self._identity = FileIdentity(self.path)
-        draft.cleanup()
+        folder.cleanup()
 
     def _back_up(self, version: int) -> Path:
         """Copy the file before it is upgraded; return the path of the copy."""
