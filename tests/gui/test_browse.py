@@ -495,6 +495,17 @@ def test_a_folder_given_to_napari_opens_the_workbench(
     settle(viewer)
 
 
+def test_the_sample_folder_opens_as_a_project(viewer, model, qtbot, settle):
+    viewer.open_sample("napari-atomicity", "project")
+    state = binding_of(viewer).state
+    qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
+    settle(viewer)
+    assert state.images == [f"field_{i}.tif" for i in (1, 2, 3, 4)]
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["field_1.tif"]
+    assert state.micrograph("field_4.tif").pixel_size_nm == pytest.approx(0.036, rel=1e-3)
+    assert not state.project.path.exists()
+
+
 def test_what_was_done_without_a_project_is_not_lost(
     browse, viewer, morning, qtbot, settle, tmp_path, monkeypatch
 ):
