@@ -151,6 +151,17 @@ def test_a_record_becomes_its_table(name):
         assert len({len(re.findall(r" \|", line)) for line in block.splitlines()}) == 1
 
 
+def test_a_fuzz_case_that_was_tried_again_counts_as_it_ended_last(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    fuzzing = importlib.import_module("fuzzing")
+    lines = [("runs", 0, "crash", 30.0, "SIGSEGV"), ("tables", 1, "hang", 60.0, "30 s"),
+             ("runs", 1, "loaded", 15.0, ""), ("runs", 0, "loaded", 15.0, "")]  # fmt: skip
+    found = fuzzing.summary(fuzzing.Case(*line) for line in lines)
+    assert found["kinds"] == {"runs": {"loaded": 2}, "tables": {"hang": 1}}
+    assert found["failed"] == {"tables:1": "hang: 30 s (1)"}
+    assert (found["minutes"], found["repeated"]) == (2, 1)
+
+
 # ---- pages
 def test_each_table_has_one_place_in_its_page():
     pages = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
