@@ -494,9 +494,11 @@ def fuzz(record: Record) -> str:
     total = [sum(counts.get(name, 0) for counts in record["kinds"].values()) for name in outcomes]
     rows.append(["**all**", f"{sum(total):,}", *(f"{n:,}" for n in total)])
     failed = "; ".join(f"`{case}` {text}" for case, text in record["failed"].items())
+    n = record["repeated"]
+    again = f" {n} of them failed at first and were tried again after corrections." if n else ""
     return (
-        f"Version {record['version']}, {record['took_s'] / 60:.0f} minutes with "
-        f"{record['workers']} processes.\n\n"
+        f"Version {record['version']}. All cases together took {record['minutes']:.0f} minutes of "
+        f"one process.{again}\n\n"
         + table(["kind", "tried", *outcomes], rows)
         + (f"\n\nCases that failed, at most one of each message: {failed}." if failed else "")
     )

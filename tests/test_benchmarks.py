@@ -98,7 +98,7 @@ RECORDS = {
                              "correlation": 0.9991},
                    "relief_ratio": 10.0},
     "kills": {"version": "0.2", "kills": 1200, "acknowledged": 13456, "minutes": 3.2},
-    "fuzz": {"version": "0.2", "workers": 2, "outcomes": ["loaded", "crash"],
+    "fuzz": {"version": "0.2", "minutes": 61.2, "repeated": 3, "outcomes": ["loaded", "crash"],
              "kinds": {"images": {"loaded": 1234}, "tables": {"loaded": 3, "crash": 2}},
              "failed": {"tables:7": "crash: SIGSEGV (2)"}},
 }  # fmt: skip
@@ -133,7 +133,7 @@ SAYS = {
     "live": ["47 clusters each", "| told by the system | 0.35 | 0.57 | 0.22 |"],
     "atoms": ["**43 times**", "| sliding window | 16.00 |"],
     "fuzz": ["| images | 1,234 | 1,234 | 0 |", "| tables | 5 | 3 | 2 |", "| **all** | 1,239 |",
-             "Version 0.2", "`tables:7` crash: SIGSEGV (2)"],
+             "Version 0.2", "61 minutes", "3 of them failed", "`tables:7` crash: SIGSEGV (2)"],
     "kills": ["1,200 processes were killed", "13,456 edits", "3 minutes"],
     "simulation": ["| 4600 |", "processes: 2 | 2100 (80) |", "| 160 times as fast |", "768 × 768"],
 }  # fmt: skip
@@ -149,6 +149,17 @@ def test_a_record_becomes_its_table(name):
         assert part in text
     for block in re.findall(r"(?:^\|.*\n?)+", text, re.M):
         assert len({len(re.findall(r" \|", line)) for line in block.splitlines()}) == 1
+
+
+def test_a_fuzz_case_that_was_tried_again_counts_as_it_ended_last(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    fuzzing = importlib.import_module("fuzzing")
+    lines = [("runs", 0, "crash", 30.0, "SIGSEGV"), ("tables", 1, "hang", 60.0, "30 s"),
+             ("runs", 1, "loaded", 15.0, ""), ("runs", 0, "loaded", 15.0, "")]  # fmt: skip
+    found = fuzzing.summary(fuzzing.Case(*line) for line in lines)
+    assert found["kinds"] == {"runs": {"loaded": 2}, "tables": {"hang": 1}}
+    assert found["failed"] == {"tables:1": "hang: 30 s (1)"}
+    assert (found["minutes"], found["repeated"]) == (2, 1)
 
 
 # ---- pages

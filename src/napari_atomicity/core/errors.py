@@ -62,3 +62,10 @@ class DependencyError(AtomicityError):
 
 class Cancelled(Exception):  # noqa: N818  (not an error: the user stopped the computation)
     """The computation was stopped because ``stop()`` returned true."""
+
+
+def format_error(error: BaseException) -> str:
+    """Return the message of an error, with its type if it is unexpected."""
+    if isinstance(error, AtomicityError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}"

@@ -53,7 +53,7 @@ from .parts import (
 
 _DAMAGED = (
     OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
-    pa.ArrowException,
+    NotImplementedError, pa.ArrowException,
 )  # fmt: skip
 """Errors of reading a damaged part."""
 

@@ -394,7 +394,7 @@ class Project:
             Project(path, read_only=True) as other,
             self._file.writing() as db,
             other._file.reading() as other_db,
-            damage_as_error("the other project or this one"),
+            damage_as_error("a value", f"in it or in {self.path.name}", Path(path)),
         ):
             return merge(
                 db, self.image_files.ids, other_db, other.image_files.ids, other.images(False)
