@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from ..core.errors import AtomicityError, ReadError
 from ..io.files import regular_file
+from ..io.writer_lock import WriterLock
 from .file_identity import FileIdentity
 from .schema import READABLE_SCHEMA, SCHEMA, upgrade
 from .schema_check import check_schema, harden
@@ -42,7 +42,7 @@ def _check_files(path: Path) -> None:
     ReadError
         If one is a named pipe, a device or a socket.
     """
-    for end in ("", ".lock", ".window", "-wal", "-shm", "-journal"):
+    for end in ("", ".lock", ".lock.lease", ".window", "-wal", "-shm", "-journal"):
         file = Path(f"{path}{end}")
         try:
             regular_file(file)
@@ -108,7 +108,7 @@ class ProjectConnection:
         _check_files(path)
         if read_only and not path.exists():
             raise ReadError("the project file does not exist", path)
-        self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
+        self._lock = WriterLock(Path(f"{path}.lock"))
         self.read_only = read_only or not self._acquire_lock()
         try:
             self._upgrade(self._check_content())
@@ -122,11 +122,10 @@ class ProjectConnection:
         """Lock the file for this window; return whether that succeeded."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            with contextlib.suppress(OSError, ValueError):
-                self.holder = Path(f"{self.path}.window").read_text("utf-8").strip()
-            return False
+            if not self._lock.acquire():
+                with contextlib.suppress(OSError, ValueError):
+                    self.holder = Path(f"{self.path}.window").read_text("utf-8").strip()
+                return False
         except OSError as error:
             if self.path.exists():  # on a read-only medium
                 return False
@@ -205,9 +204,13 @@ class ProjectConnection:
         return self._connected()[0]
 
     def check_place(self) -> None:
-        """Raise `AtomicityError` if the path does not lead to the open file any more."""
+        """Raise `AtomicityError` if the path does not lead to the open file any more.
+
+        Also if another program has taken over the right to write.
+        """
         if self._identity is not None and not self.read_only:
             self._identity.check()
+            self._lock.check()
 
     def _connected(self) -> tuple[sqlite3.Connection, threading.RLock]:
         """Return the connection of the calling thread and the lock that protects its use."""
@@ -377,7 +380,7 @@ class ProjectConnection:
                 use.release()
             self._connections.clear()
         self._local = threading.local()
-        if self._lock.is_locked:
-            Path(f"{self.path}.window").unlink(missing_ok=True)
-            # The lock file stays: another window may be about to lock it.
+        if self._lock.held:
+            with contextlib.suppress(OSError):
+                Path(f"{self.path}.window").unlink()
             self._lock.release()
