@@ -33,6 +33,7 @@ WRITERS = 6
 _DISK_MB = 16
 _LABELS = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 _BATCH_IMAGES = 12
+_TIMEOUT_S = 600.0
 
 
 @dataclass
@@ -72,7 +73,7 @@ def full_disk(path: Path, trials: int, seed: int) -> Trials:
     chance = random.Random(seed)
     found, n_before = Trials(0, 0), 0
     filler = path.with_name("filler")
-    with EditorServer(EDITORS) as server:
+    with EditorServer(EDITORS, _TIMEOUT_S) as server:
         for i in range(trials):
             leave_free(filler, chance.randrange(0, 400_000))
             lines = server.edit_until_killed(
@@ -165,7 +166,7 @@ def resumed_batches(folder: Path, model: Path, trials: int, seed: int) -> Trials
     found = Trials(0, 0)
     with (
         LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
-        EditorServer(BATCHES) as server,
+        EditorServer(BATCHES, _TIMEOUT_S) as server,
     ):
         for i in range(trials):
             out = folder / f"out-{i}"

@@ -53,9 +53,9 @@ def main() -> None:
         windows, others = Path(folder) / "windows", Path(folder) / "others"
         windows.mkdir()
         others.mkdir()
-        until = began + 60 * given.minutes
-        figures["windows"] = asdict(kill_windows(windows, given.kills, given.seed, until))
         figures["others"] = try_others(others, given.others, given.seed)
+        until = time.monotonic() + 60 * given.minutes
+        figures["windows"] = asdict(kill_windows(windows, given.kills, given.seed, until))
     figures["minutes"] = (time.monotonic() - began) / 60
     write("kills", figures, about)
 

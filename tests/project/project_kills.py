@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -41,15 +42,22 @@ class EditorServer:
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            start_new_session=True,
         )
 
     def __enter__(self) -> EditorServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+
+    def _end(self) -> None:
+        """End the server and its editor."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def edit_until_killed(
         self, request: str, n_lines: int, delay_s: float = 0.0
@@ -72,7 +80,7 @@ class EditorServer:
         """
         self._process.stdin.write(f"{request}\n")
         self._process.stdin.flush()
-        watchdog = threading.Timer(self._timeout_s, self._process.kill)
+        watchdog = threading.Timer(self._timeout_s, self._end)
         watchdog.start()
         editor = int(self._process.stdout.readline().split()[1])
         lines: list[list[str]] = []
@@ -87,7 +95,7 @@ class EditorServer:
             if len(lines) == n_lines:
                 _kill(editor, delay_s)
         else:
-            raise AssertionError(f"the server has ended: {request}")
+            raise AssertionError(f"the server has ended, or the editor hangs: {request}")
         watchdog.cancel()
         return lines
 
