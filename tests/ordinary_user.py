@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.cp437  # noqa: F401  (of zip files; an ordinary user may not read it later)
 import os
 import pwd
 import shutil

@@ -21,9 +21,13 @@ def edit(path: str, seed: int) -> None:
     image = project.names[0]
     labels = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70", "unknown"]
 
+    waiting = False
+
     def acknowledge(edit: str) -> None:
-        saved = not state.unsaved or state.save_again()
-        print(edit if saved else "unsaved", flush=True)
+        """Print an edit that was saved at once; those that waited are saved as one change."""
+        nonlocal waiting
+        waited, waiting = waiting, bool(state.unsaved)
+        print(("unsaved" if waiting else "saved later") if waited or waiting else edit, flush=True)
 
     i = seed
     while True:

@@ -120,6 +120,8 @@ class ProjectConnection:
     # ---- opening
     def _acquire_lock(self) -> bool:
         """Lock the file for this window; return whether that succeeded."""
+        if self.path.exists() and not self._may_write():
+            return False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self._lock.acquire():
@@ -137,6 +139,10 @@ class ProjectConnection:
         with contextlib.suppress(OSError):
             Path(f"{self.path}.window").write_text(_describe_holder(), "utf-8")
         return True
+
+    def _may_write(self) -> bool:
+        """Whether the user may write to the file and to its folder, where its log is."""
+        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
 
     def _check_content(self) -> int:
         """Return the schema of the file, 0 if it is new; the file is not changed.
@@ -301,7 +307,8 @@ class ProjectConnection:
         """Give a connection in one transaction: all of it is written or nothing."""
         if self.read_only:
             raise AtomicityError(
-                "this project is open in another window: it can only be read here", self.path
+                "this project is read-only: it is open elsewhere, or you may not write to it",
+                self.path,
             )
         if getattr(self._local, "together", False) and self.finish_first is not None:
             self.finish_first()  # this write is not part of the step under way
