@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import sys
@@ -61,7 +62,7 @@ def kill_windows(folder: Path, kills: int, seed: int, until: float | None = None
     seed : int
         Of what each does, and when it is killed.
     until : float, optional
-        Time (`time.monotonic`) after which no further window is opened.
+        Time (`time.monotonic`) after which no further window is opened. Ctrl-C ends it as well.
 
     Returns
     -------
@@ -82,7 +83,10 @@ def kill_windows(folder: Path, kills: int, seed: int, until: float | None = None
     found, n_before = WindowKills(), 0
     settings = {"XDG_CONFIG_HOME": str(folder / "settings"), "NAPARI_CONFIG": ""}
     start_s = 1.0
-    with EditorServer(WINDOWS, _TIMEOUT_S, NAPARI_ASYNC="0", **settings) as server:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        EditorServer(WINDOWS, _TIMEOUT_S, NAPARI_ASYNC="0", **settings) as server,
+    ):
         for i in range(kills):
             if until is not None and time.monotonic() > until:
                 break

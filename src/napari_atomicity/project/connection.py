@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import os
 import platform
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import AtomicityError, ReadError
+from ..core.errors import AtomicityError, ReadError, WriteError
 from ..io.files import regular_file
 from ..io.writer_lock import WriterLock
 from .file_identity import FileIdentity
@@ -89,8 +90,10 @@ class ProjectConnection:
 
     Raises
     ------
+    WriteError
+        If the file can't be created.
     AtomicityError
-        If the file can't be created or opened.
+        If the file can't be opened.
     ReadError
         If the file is not a project, is damaged, or was written by a newer version.
     """
@@ -120,10 +123,9 @@ class ProjectConnection:
     # ---- opening
     def _acquire_lock(self) -> bool:
         """Lock the file for this window; return whether that succeeded."""
-        if self.path.exists() and not self._may_write():
-            return False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._check_permission()
             if not self._lock.acquire():
                 with contextlib.suppress(OSError, ValueError):
                     self.holder = Path(f"{self.path}.window").read_text("utf-8").strip()
@@ -131,7 +133,7 @@ class ProjectConnection:
         except OSError as error:
             if self.path.exists():  # on a read-only medium
                 return False
-            raise AtomicityError(
+            raise WriteError(
                 f"the project file can't be created here ({error.strerror or error})",
                 self.path,
                 "Choose another folder for the project",
@@ -140,9 +142,14 @@ class ProjectConnection:
             Path(f"{self.path}.window").write_text(_describe_holder(), "utf-8")
         return True
 
-    def _may_write(self) -> bool:
-        """Whether the user may write to the file and to its folder, where its log is."""
-        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+    def _check_permission(self) -> None:
+        """Raise `PermissionError` unless the user may write to the file and to its folder.
+
+        The lock of a file that may not be written could be acquired: its file is left there.
+        """
+        for path in (self.path.parent, self.path):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     def _check_content(self) -> int:
         """Return the schema of the file, 0 if it is new; the file is not changed.
@@ -307,7 +314,7 @@ class ProjectConnection:
         """Give a connection in one transaction: all of it is written or nothing."""
         if self.read_only:
             raise AtomicityError(
-                "this project is read-only: it is open elsewhere, or you may not write to it",
+                "this project is read-only: it is open in another window, or may not be written",
                 self.path,
             )
         if getattr(self._local, "together", False) and self.finish_first is not None:

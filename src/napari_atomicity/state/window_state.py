@@ -388,7 +388,7 @@ class WindowState:
         self.finish()
         if self.read_only:
             raise AtomicityError(
-                "this project is read-only: it is open elsewhere, or you may not write to it",
+                "this project is read-only: it is open in another window, or may not be written",
                 None if self._project is None else self._project.path,
                 "Close the other window, or work on a copy",
             )
