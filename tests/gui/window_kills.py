@@ -92,14 +92,7 @@ def kill_windows(folder: Path, kills: int, seed: int, until: float | None = None
                 break
             where, seed = f"window {i}", chance.randrange(1000)
             if i % _ANALYSE_ALL_EVERY == _ANALYSE_ALL_EVERY - 1:
-                copy = shutil.copytree(template, folder / "copy") / PROJECT
-                # The first two lines: ready, analysing.
-                lines = server.edit_until_killed(
-                    f"{copy} {seed} 1", chance.randrange(2, 9), chance.uniform(0, 0.1)
-                )
-                check_project(copy, lines, 0, where)
-                analyse_the_rest(copy)
-                shutil.rmtree(copy.parent)
+                lines = _kill_in_analyse_all(server, template, folder / "copy", seed, chance)
                 found.in_analyse_all += ["analysed"] not in lines
             elif i % _BEFORE_EDIT_EVERY == 0:
                 lines = server.edit_until_killed(f"{path} {seed} 0", 0, chance.uniform(0, start_s))
@@ -116,6 +109,21 @@ def kill_windows(folder: Path, kills: int, seed: int, until: float | None = None
             found.windows += 1
             found.acknowledged += len(acknowledged_edits(lines))
     return found
+
+
+def _kill_in_analyse_all(
+    server: EditorServer, template: Path, folder: Path, seed: int, chance: random.Random
+) -> list[list[str]]:
+    """Kill a window of a new project in *Analyse all*, and analyse the images that are left."""
+    path = shutil.copytree(template, folder) / PROJECT
+    # The first two lines: ready, analysing.
+    lines = server.edit_until_killed(
+        f"{path} {seed} 1", chance.randrange(2, 9), chance.uniform(0, 0.1)
+    )
+    check_project(path, lines, 0, f"window {seed} in Analyse all")
+    analyse_the_rest(path)
+    shutil.rmtree(folder)
+    return lines
 
 
 def analyse_the_rest(path: Path) -> None:
