@@ -89,8 +89,8 @@ else
 	$(BIN)/python benchmarks/report.py && exit $$status
 endif
 
-kill: setup ## Kill N processes that correct labels, and count what is lost (N=1000 takes minutes)
-	$(BIN)/python benchmarks/kills.py --kills $(N)
+kill: setup ## Kill N windows that correct labels, and count what is lost (N=1000 takes an hour)
+	$(HEADLESS) $(BIN)/python benchmarks/kills.py --kills $(N)
 	$(BIN)/python benchmarks/report.py
 
 screenshots: setup ## The pictures of the documentation

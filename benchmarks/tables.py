@@ -504,12 +504,30 @@ def fuzz(record: Record) -> str:
     )
 
 
+TRIALS = {
+    "state": "processes that correct labels without a window, killed",
+    "full disk": "processes that correct labels on a full disk, killed",
+    "six writers": "six processes that write to one project at once, labels of each",
+    "batches": "batches that are killed once or twice and continued (acknowledged: images)",
+}
+"""Trials of a record of `kills`, and their descriptions."""
+
+
 def kills(record: Record) -> str:
+    windows = record["windows"]
+    rows = [["windows that correct labels by keys, killed", windows["windows"],
+             windows["acknowledged"]]]  # fmt: skip
+    others = record["others"]
+    rows += [[text, others[name]["tried"], others[name]["acknowledged"]]
+             for name, text in TRIALS.items() if name in others]  # fmt: skip
     return (
-        f"Version {record['version']}, {record['minutes']:.0f} minutes: {record['kills']:,} "
-        f"processes were killed (SIGKILL) while they corrected labels, deleted clusters and undid "
-        f"both. Of {record['acknowledged']:,} edits that were acknowledged, none was lost, and the "
-        "project file was intact each time."
+        f"Version {record['version']}, {record['minutes']:.0f} minutes. Of the windows, "
+        f"{windows['before_first_edit']:,} were killed before the first correction was saved, and "
+        f"{windows['in_analyse_all']:,} while *Analyse all* was running.\n\n"
+        + table(
+            ["what", "tried", "acknowledged", "lost"],
+            [[what, f"{tried:,}", f"{acknowledged:,}", 0] for what, tried, acknowledged in rows],
+        )
     )
 
 

@@ -40,6 +40,10 @@ class ReadError(AtomicityError):
     """A file can't be read: missing, truncated, empty, or of an unknown format."""
 
 
+class WriteError(AtomicityError):
+    """A file can't be created, because its folder is missing, read-only or full."""
+
+
 class UnsuitableImageError(AtomicityError):
     """The file was read, but does not contain a greyscale micrograph in real space."""
 
