@@ -481,7 +481,7 @@ WALK_OF_0_1: dict[tuple[str, bool], Record] = {
 }
 """Figures of version 0.1, of each edit with the window hidden or shown."""
 
-PERFORMANCE = "performance.md"
+PERFORMANCE = "explanation/performance.md"
 
 
 # ---- damaged files
@@ -522,14 +522,14 @@ SECTIONS = {
     "startup": Section(PERFORMANCE, startup),
     "window": Section(PERFORMANCE, window),
     "day": Section(PERFORMANCE, day),
-    "walk": Section("architecture.md", walk),
+    "walk": Section("explanation/architecture.md", walk),
     "gallery": Section(PERFORMANCE, gallery),
     "scatter": Section(PERFORMANCE, scatter),
-    "batch": Section("many_images.md", batch),
-    "live": Section("many_images.md", live),
-    "atoms": Section("atoms.md", atoms),
-    "simulation": Section("simulation.md", simulation),
-    "fuzz": Section("reliability.md", fuzz),
-    "kills": Section("reliability.md", kills),
+    "batch": Section("explanation/many_images.md", batch),
+    "live": Section("explanation/many_images.md", live),
+    "atoms": Section("explanation/atoms.md", atoms),
+    "simulation": Section("explanation/simulation.md", simulation),
+    "fuzz": Section("explanation/reliability.md", fuzz),
+    "kills": Section("explanation/reliability.md", kills),
 }
 """Name of a record, and of the marks around its tables."""

@@ -1,4 +1,4 @@
-"""Recompute ``docs/accuracy.md``: models and obvious estimators side by side.
+"""Recompute ``docs/explanation/accuracy.md``: models and obvious estimators side by side.
 
     python docs/make_accuracy.py [--data ../shared/data/clusters] [--build build/accuracy]
 
@@ -268,7 +268,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/clusters")
     parser.add_argument("--build", type=Path, default=HERE.parent / "build/accuracy")
-    parser.add_argument("--out", type=Path, default=HERE / "accuracy.md")
+    parser.add_argument("--out", type=Path, default=HERE / "explanation" / "accuracy.md")
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"{options.data} is not there, so this part of {options.out.name} stays as it is")
@@ -405,7 +405,7 @@ def confidence_section(families, said, before, after, classes) -> list[str]:
                     f"{b['as labelled']:.3f} | {b['sets']:.3f} | {b['count']:.1%} | "
                     f"{b['count held']:.3f} |"
                 )
-    return [*lines, "", "![Accuracy against confidence](images/reliability.png)", ""]
+    return [*lines, "", "![Accuracy against confidence](../images/reliability.png)", ""]
 
 
 def ratio_section(families, folders, before, after, adapted) -> list[str]:

@@ -1,4 +1,4 @@
-"""Recompute ``docs/atoms_accuracy.md``: how well single atoms are found, and what bounds it.
+"""Recompute ``docs/explanation/atoms_accuracy.md``: how well single atoms are found, and what bounds it.
 
     python docs/make_atoms_accuracy.py [--data ../shared/data] [--build build/atoms] [--retrain]
 
@@ -438,7 +438,9 @@ def main() -> None:
     ]
     learnt = on_learnt_images(images, fold, given.build)
     text += page_end(images, judged, calibration, chosen, moved, learnt)
-    (HERE / "atoms_accuracy.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    (HERE / "explanation" / "atoms_accuracy.md").write_text(
+        "\n".join(text) + "\n", encoding="utf-8"
+    )
     print("\n".join(text))
 
 

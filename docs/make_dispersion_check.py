@@ -1,4 +1,4 @@
-"""Recompute ``docs/dispersion_check.md``: is the dispersion of atoms right where it is known?
+"""Recompute ``docs/explanation/dispersion_check.md``: is the dispersion of atoms right where it is known?
 
     python docs/make_dispersion_check.py [--fields 300] [--images 10] [--model default]
         [--images-only]
@@ -600,7 +600,7 @@ def main() -> None:
     parser.add_argument("--images-only", action="store_true", help="renew that part alone")
     parser.add_argument("--model", default="default")
     arguments = parser.parse_args()
-    path = HERE / "dispersion_check.md"
+    path = HERE / "explanation" / "dispersion_check.md"
     if arguments.images_only:
         kept = path.read_text(encoding="utf-8").partition(IMAGES)[0]
         section = as_lines(IMAGES + TEXT.partition(IMAGES)[2])

@@ -1,4 +1,4 @@
-"""Recompute ``docs/explain.md`` and its pictures: where the shipped dual model looks.
+"""Recompute ``docs/explanation/explain.md`` and its pictures: where the shipped dual model looks.
 
     python docs/make_explain.py [--data ../shared/data/clusters]
 
@@ -358,12 +358,12 @@ def section(title: str, data: Clusters, model: Classifier, images: Path, alt: st
         "Each cluster scaled to its own radius, each map to its own maximum, as such pictures are "
         "mostly shown (dashed: the outline; numbers: centre against outline):",
         "",
-        f"![{alt}, scaled to radius and maximum](images/{files[0].name})",
+        f"![{alt}, scaled to radius and maximum](../images/{files[0].name})",
         "",
         "The same in nm, the maps of a class on one scale for both channels, in units of the "
         "score:",
         "",
-        f"![{alt}, in nm and in units of the score](images/{files[1].name})",
+        f"![{alt}, in nm and in units of the score](../images/{files[1].name})",
         "",
     ]
     lines += [
@@ -436,7 +436,7 @@ def controls(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/clusters")
-    parser.add_argument("--out", type=Path, default=HERE / "explain.md")
+    parser.add_argument("--out", type=Path, default=HERE / "explanation" / "explain.md")
     parser.add_argument("--isomers", type=int, default=12, help="per class")
     parser.add_argument("--fields", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)

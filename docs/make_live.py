@@ -1,4 +1,4 @@
-"""Recompute the figures on alarms in ``docs/many_images.md``: when does a live session ring?
+"""Recompute the figures on alarms in ``docs/explanation/many_images.md``: when does a live session ring?
 
     python docs/make_live.py [--sessions 32] [--workers 2] [--data ../shared/data/clusters]
                              [--text-only]
@@ -47,7 +47,7 @@ from napari_atomicity.simulation.structures import Isomer, library_of
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "build" / "live.json"
-PAGE = HERE / "many_images.md"
+PAGE = HERE / "explanation" / "many_images.md"
 BEGIN, END = "<!-- alarms: begin -->", "<!-- alarms: end -->"
 SEED = 5500
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")

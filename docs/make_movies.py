@@ -1,4 +1,4 @@
-"""Recompute the figures of ``docs/movies.md``: are clusters of a movie followed rightly?
+"""Recompute the figures of ``docs/explanation/movies.md``: are clusters of a movie followed rightly?
 
     python docs/make_movies.py [--movies 200] [--images 3] [--text-only]
 
@@ -35,7 +35,7 @@ from napari_atomicity.tracking import analyse_movie, average_frames, estimate_dr
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "build" / "movies.json"
-PAGE = HERE / "movies.md"
+PAGE = HERE / "explanation" / "movies.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 SEED = 700
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")

@@ -1,4 +1,4 @@
-"""Recompute the section on sessions in ``docs/accuracy.md``.
+"""Recompute the section on sessions in ``docs/explanation/accuracy.md``.
 
     python docs/make_sessions.py [--rounds 10] [--workers 2] [--data ../shared/data/clusters]
                                  [--text-only]
@@ -47,7 +47,7 @@ from napari_atomicity.training.evaluation import expected_calibration_error
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "sessions"
-PAGE = HERE / "accuracy.md"
+PAGE = HERE / "explanation" / "accuracy.md"
 BEGIN, END = "<!-- sessions: begin -->", "<!-- sessions: end -->"
 SEED = 8100
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")

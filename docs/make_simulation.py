@@ -1,4 +1,4 @@
-"""Recompute the check of the simulation against multislice in ``docs/simulation.md``.
+"""Recompute the check of the simulation against multislice in ``docs/explanation/simulation.md``.
 
     python docs/make_simulation.py
 
@@ -21,7 +21,7 @@ from napari_atomicity.simulation.multislice import incoherent_image, multislice_
 from napari_atomicity.simulation.structures import Isomer, make_isomer
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE / "simulation.md"
+PAGE = HERE / "explanation" / "simulation.md"
 PICTURE = HERE / "images" / "multislice.png"
 BEGIN, END = "<!-- multislice -->\n", "<!-- end of multislice -->\n"
 

@@ -153,7 +153,10 @@ def test_a_record_becomes_its_table(name):
 
 # ---- pages
 def test_each_table_has_one_place_in_its_page():
-    pages = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
+    pages = {
+        path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8")
+        for path in DOCS.rglob("*.md")
+    }
     places = {name: section.page for name, section in tables.SECTIONS.items()}
     places["duration"] = tables.PERFORMANCE
     for name, page in places.items():
@@ -175,8 +178,7 @@ def test_only_what_is_between_the_marks_is_written():
 @pytest.fixture
 def docs(tmp_path):
     """A copy of the pages."""
-    for path in DOCS.glob("*.md"):
-        shutil.copy(path, tmp_path)
+    shutil.copytree(DOCS / "explanation", tmp_path / "explanation")
     return tmp_path
 
 
@@ -194,8 +196,8 @@ def test_every_page_takes_its_tables_and_keeps_its_prose(docs):
     report.rewrite(docs, RECORDS)
     for name, (page, _) in tables.SECTIONS.items():
         assert section(docs, name, page) == tables.SECTIONS[name].text(RECORDS[name])
-    for path in DOCS.glob("*.md"):
-        assert prose(docs / path.name) == prose(path)
+    for path in docs.rglob("*.md"):
+        assert prose(path) == prose(DOCS / path.relative_to(docs))
 
 
 def test_without_a_gpu_the_page_says_so_and_what_was_measured_stays(docs):
