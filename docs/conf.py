@@ -2,19 +2,17 @@
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
 from sphinx.application import Sphinx
 from sphinx.ext.autosummary.generate import generate_autosummary_docs
 
-DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS))
-
-import make_reference
-import matplotlib as mpl
-
 from napari_atomicity import __version__
+
+DOCS = Path(__file__).resolve().parent
 
 mpl.use("agg")
 SOURCE = "https://github.com/napari-atomicity/napari-atomicity"
@@ -84,8 +82,12 @@ def link_to_source(app: Sphinx, page: str, text: list[str]) -> None:
 
 def write_reference(app: Sphinx) -> None:
     """Write the generated parts of the reference, and a page for each public name."""
+    sys.path.insert(0, str(DOCS))
+    import make_reference
+
     make_reference.write()
     listed, pages = make_reference.FOLDER / "python.md", make_reference.FOLDER / "api"
+    shutil.rmtree(pages, ignore_errors=True)  # of names that are no longer public
     generate_autosummary_docs([str(listed)], output_dir=pages, app=app, overwrite=True)
 
 

@@ -1,4 +1,4 @@
-"""Recompute ``docs/explanation/accuracy.md``: models and obvious estimators side by side.
+"""Recompute ``explanation/accuracy.md``: models and obvious estimators side by side.
 
     python docs/make_accuracy.py [--data ../shared/data/clusters] [--build build/accuracy]
 

@@ -1,4 +1,4 @@
-"""Recompute ``docs/explanation/atoms_accuracy.md``: how well single atoms are found, and what bounds it.
+"""Recompute ``explanation/atoms_accuracy.md``: how well single atoms are found, and what bounds it.
 
     python docs/make_atoms_accuracy.py [--data ../shared/data] [--build build/atoms] [--retrain]
 

@@ -1,4 +1,4 @@
-"""Recompute ``docs/explanation/dispersion_check.md``: is the dispersion of atoms right where it is known?
+"""Recompute ``explanation/dispersion_check.md``: is the dispersion of atoms right?
 
     python docs/make_dispersion_check.py [--fields 300] [--images 10] [--model default]
         [--images-only]

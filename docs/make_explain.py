@@ -1,4 +1,4 @@
-"""Recompute ``docs/explanation/explain.md`` and its pictures: where the shipped dual model looks.
+"""Recompute ``explanation/explain.md`` and its pictures: where the shipped dual model looks.
 
     python docs/make_explain.py [--data ../shared/data/clusters]
 

@@ -1,4 +1,4 @@
-"""Recompute the figures on alarms in ``docs/explanation/many_images.md``: when does a live session ring?
+"""Recompute the figures on alarms in ``explanation/many_images.md``: when does a live session ring?
 
     python docs/make_live.py [--sessions 32] [--workers 2] [--data ../shared/data/clusters]
                              [--text-only]

@@ -1,4 +1,4 @@
-"""Recompute the figures of ``docs/explanation/movies.md``: are clusters of a movie followed rightly?
+"""Recompute the figures of ``explanation/movies.md``: are clusters of a movie followed rightly?
 
     python docs/make_movies.py [--movies 200] [--images 3] [--text-only]
 

@@ -2,8 +2,8 @@
 
     python docs/make_reference.py [FOLDER]
 
-``docs/conf.py`` calls it before each build. The files are written into ``docs/reference/generated``,
-which is not under version control: the pages of ``docs/reference`` include them.
+``docs/conf.py`` calls it before each build. The files are written to ``docs/reference/generated``,
+which is not under version control; the pages of ``docs/reference`` include them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recompute the section on sessions in ``docs/explanation/accuracy.md``.
+"""Recompute the section on sessions in ``explanation/accuracy.md``.
 
     python docs/make_sessions.py [--rounds 10] [--workers 2] [--data ../shared/data/clusters]
                                  [--text-only]

@@ -1,4 +1,4 @@
-"""Recompute the check of the simulation against multislice in ``docs/explanation/simulation.md``.
+"""Recompute the check of the simulation against multislice in ``explanation/simulation.md``.
 
     python docs/make_simulation.py
 

@@ -1,4 +1,4 @@
-"""Recompute the tables of ``docs/explanation/single_atom_calibration.md``: counts of atoms, and species.
+"""Recompute the tables of ``explanation/single_atom_calibration.md``: counts of atoms, and species.
 
     python docs/make_single_atom_calibration.py
 
