@@ -30,6 +30,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
+templates_path = ["_templates"]
 exclude_patterns = ["cluster", "reference/generated/*.md", "gallery/**/*.ipynb"]
 # Docstrings of the package use single backquotes for code, as napari and scikit-image do.
 default_role = "code"
@@ -41,6 +42,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,
     "navbar_align": "left",
+    "header_links_before_dropdown": 7,
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
 }

@@ -28,13 +28,12 @@ from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.controls.shortcuts import places, rows
 from napari_atomicity.io.images import READERS
 from napari_atomicity.io.read_limits import ReadLimits
-from napari_atomicity.pipeline.adaptation_settings import AdaptSettings
+from napari_atomicity.pipeline.adaptation_settings import AdaptRequest
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.statistics import dispersion_columns
 from napari_atomicity.tracking import MovieSettings
-from napari_atomicity.training import TrainingSettings
+from napari_atomicity.training import TrainRequest
 
 FOLDER = Path(__file__).resolve().parent / "reference" / "generated"
 
@@ -55,9 +54,8 @@ SETTINGS = {
     "Single atoms": AtomRequest,
     "Dispersion": DispersionSettings,
     "Movies": MovieSettings,
-    "Training": TrainingSettings,
-    "Adaptation": AdaptSettings,
-    "Simulation": FieldSettings,
+    "Training": TrainRequest,
+    "Adaptation": AdaptRequest,
 }
 """Heading → dataclass of settings."""
 
