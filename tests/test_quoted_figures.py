@@ -144,11 +144,11 @@ QUOTED = {
         ),
     ),
     "atoms, the shipped model in words": (
-        "docs/how-it-works.md",
+        "docs/how-it-works-classification.md",
         lambda: f"of the {clusters('mixed')} clusters of condition A",
     ),
     "condition B, each image by itself": (
-        "docs/how-it-works.md",
+        "docs/how-it-works-classification.md",
         lambda: f"instead of {alone('B, mixtures')} % of the {clusters('shifted')}",
     ),
 }
