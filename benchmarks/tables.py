@@ -370,24 +370,24 @@ def atoms(record: Record) -> str:
 
 def simulation(record: Record) -> str:
     of_atoms = record["atoms"]
-    rows = [["patches per minute of one processor's time",
+    rows = [["patches per minute of processor time",
              f"{record['patches_per_processor_minute']:.0f}"]]  # fmt: skip
     rows += [
-        [f"patches (fields) per minute by the clock, processes: {run['workers']}",
+        [f"patches (fields) per minute of elapsed time, processes: {run['workers']}",
          f"{run['patches_per_minute']:.0f} ({run['fields_per_minute']:.0f})"]
         for run in record["workers"]
     ]  # fmt: skip
     rows += [
         [f"a field of {record['field_px']} × {record['field_px']} pixels",
          f"{record['field_s']:.2f} s"],
-        [f"{of_atoms['atoms']} atoms in it, beside a shift of the whole field per atom",
+        [f"{of_atoms['atoms']} atoms in it, compared with a shift of the field per atom",
          f"{of_atoms['obvious_s'] / of_atoms['ours_s']:.0f} times as fast"],
         ["correlation of these two images", f"{of_atoms['correlation']:.4f}"],
-        ["relief of the support, beside interpolating the image",
+        ["relief of the support, compared with interpolation of the image",
          f"{record['relief_ratio']:.0f} times as fast"],
     ]  # fmt: skip
     if "large_field_ratio" in record:
-        rows.append(["a field of 4096 × 4096 pixels on the GPU, beside the CPU",
+        rows.append(["a field of 4096 × 4096 pixels on the GPU, compared with the CPU",
                      f"{record['large_field_ratio']:.1f} times as fast"])  # fmt: skip
     return table(["", ""], rows)
 
