@@ -124,9 +124,9 @@ def main() -> None:
     text = [
         *table(results),
         "",
-        f"Ours over multislice is {ratio.mean():.3f} in the mean, from {ratio.min():.3f} to "
-        f"{ratio.max():.3f}. A single atom scatters {absolute['Pt']:.2f} (Pt) and "
-        f"{absolute['C']:.2f} (C) of our cross-sections into 68 to 280 mrad.",
+        f"The mean of ours / multislice is {ratio.mean():.3f}, with a range from "
+        f"{ratio.min():.3f} to {ratio.max():.3f}. A single atom scatters {absolute['Pt']:.2f} (Pt) "
+        f"and {absolute['C']:.2f} (C) of our cross-sections into 68 to 280 mrad.",
         "",
     ]
     page = PAGE.read_text(encoding="utf-8")

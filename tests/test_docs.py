@@ -191,8 +191,11 @@ def test_extras_exist():
 
 
 # ---- figures
+HOW_IT_WORKS = sorted((ROOT / "docs").rglob("how-it-works*.md"))
+
+
 def test_defaults_are_those_of_the_code():
-    text = (EXPLANATION / "how-it-works.md").read_text()
+    text = "\n".join(page.read_text() for page in HOW_IT_WORKS)
     said = dict(re.findall(r"^\| `(\w+)` \| ([\w.]+) \|", text, re.M))
     settings = dataclasses.asdict(DetectionSettings()) | dataclasses.asdict(PatchSettings())
     settings.pop("channels")
@@ -233,8 +236,9 @@ def test_the_page_on_projects_tells_of_all_tables_and_of_no_others(tmp_path):
     assert {n for cell in cells for n in re.findall(r"`(\w+)`", cell)} <= there["corrections"]
 
 
-def test_references_are_cited_and_listed():
-    text = (EXPLANATION / "how-it-works.md").read_text()
+@pytest.mark.parametrize("page", HOW_IT_WORKS, ids=name_of)
+def test_references_are_cited_and_listed(page):
+    text = page.read_text()
     body, _, listed = text.partition("## References")
     body = re.sub(r"```.*?```", "", body, flags=re.S)
     cited = {int(n) for n in re.findall(r"\[(\d+)\](?!\()", body)}

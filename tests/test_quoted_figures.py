@@ -133,11 +133,11 @@ QUOTED = {
         ),
     ),
     "atoms, the shipped model in words": (
-        "docs/explanation/how-it-works.md",
+        "docs/explanation/how-it-works-classification.md",
         lambda: f"of the {clusters('mixed')} clusters of condition A",
     ),
     "condition B, each image by itself": (
-        "docs/explanation/how-it-works.md",
+        "docs/explanation/how-it-works-classification.md",
         lambda: f"instead of {alone('B, mixtures')} % of the {clusters('shifted')}",
     ),
 }
