@@ -40,8 +40,6 @@ lint: setup ## Style, docstrings, types, import contracts, manifest
 # With GALLERY=0 the examples are not run, and the gallery has no figures.
 GALLERY := 1
 docs: setup ## The documentation site, into build/docs (GALLERY=0 does not run the examples)
-	@$(BIN)/python -c "import pydata_sphinx_theme, sphinx_gallery" 2>/dev/null || \
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
 	$(BIN)/python -m sphinx -b html -W --keep-going -q -D plot_gallery=$(GALLERY) docs build/docs
 
 model: setup ## Train the shipped models on simulated images (about an hour)
