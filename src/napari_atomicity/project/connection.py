@@ -33,36 +33,6 @@ _BUSY_TIMEOUT_IN_WINDOW_S = 0.3
 _TEXT = partial(str, encoding="utf-8", errors="replace")
 
 
-def _check_files(path: Path) -> None:
-    """Check that a project and the files beside it can be opened without waiting.
-
-    Raises
-    ------
-    ReadError
-        If one is a named pipe, a device or a socket.
-    """
-    for end in ("", ".lock", ".lock.lease", ".window", "-wal", "-shm", "-journal"):
-        file = Path(f"{path}{end}")
-        try:
-            regular_file(file)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ReadError(
-                f"this is no project file ({error.strerror or error})", file, "Choose another file"
-            ) from error
-
-
-def _describe_holder() -> str:
-    """Describe this process for people who find the project open: who, where, since when."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no name for the user's number
-        user = "an unknown user"
-    since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-    return f"{user} on {platform.node()} since {since}, process {os.getpid()}"
-
-
 class ProjectConnection:
     """Connections to the SQLite file of a project.
 
