@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..core.errors import AtomicityError
+from ..core.errors import AtomicityError, format_error
 from ..core.extras import require_extra
 from ..core.progress import Stop, check
 from .dask_cluster import POLL_S, address_of, available_cores, has_bokeh, is_file, silence_dask_log
@@ -262,7 +262,7 @@ class Workers:
         elif isinstance(result, KilledWorker):
             yield one.task, Failed(_died_of(result))
         elif isinstance(result, Exception):
-            yield one.task, Failed(f"unexpected {type(result).__name__}: {result}")
+            yield one.task, Failed(format_error(result))
         else:
             yield one.task, result
 
