@@ -83,18 +83,19 @@ bench: setup ## All times and their tables, into docs/ (the machine should be id
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py
 	$(BIN)/python benchmarks/report.py
 
-# Number of damaged files of each kind; CASE=images:17 opens one of them again.
+# Number of damaged files of each kind; CASE=images:17 opens one of them again; RESUME=1 tries only
+# those that an earlier run has not tried, or that failed.
 N := 1000
 fuzz: setup ## Open N damaged files of each kind, into docs/explanation/reliability.md (N=10000 takes hours)
 ifdef CASE
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(CASE)
 else
-	status=0; $(BIN)/python benchmarks/fuzzing.py --cases $(N) || status=$$?; \
+	status=0; $(BIN)/python benchmarks/fuzzing.py --cases $(N) $(if $(RESUME),--resume) || status=$$?; \
 	$(BIN)/python benchmarks/report.py && exit $$status
 endif
 
-kill: setup ## Kill N processes that correct labels, and count what is lost (N=1000 takes minutes)
-	$(BIN)/python benchmarks/kills.py --kills $(N)
+kill: setup ## Kill N windows that correct labels, and count what is lost (N=1000 takes an hour)
+	$(HEADLESS) $(BIN)/python benchmarks/kills.py --kills $(N)
 	$(BIN)/python benchmarks/report.py
 
 screenshots: setup ## The pictures of the documentation

@@ -498,20 +498,40 @@ def fuzz(record: Record) -> str:
     total = [sum(counts.get(name, 0) for counts in record["kinds"].values()) for name in outcomes]
     rows.append(["**all**", f"{sum(total):,}", *(f"{n:,}" for n in total)])
     failed = "; ".join(f"`{case}` {text}" for case, text in record["failed"].items())
+    n = record["repeated"]
+    again = f" {n} of them failed at first and were tried again after corrections." if n else ""
     return (
-        f"Version {record['version']}, {record['took_s'] / 60:.0f} minutes with "
-        f"{record['workers']} processes.\n\n"
+        f"Version {record['version']}. All cases together took {record['minutes']:.0f} minutes of "
+        f"one process.{again}\n\n"
         + table(["kind", "tried", *outcomes], rows)
         + (f"\n\nCases that failed, at most one of each message: {failed}." if failed else "")
     )
 
 
+TRIALS = {
+    "state": "processes that correct labels without a window, killed",
+    "full disk": "processes that correct labels on a full disk, killed",
+    "six writers": "six processes that write to one project at once, labels of each",
+    "batches": "batches that are killed once or twice and continued (acknowledged: images)",
+}
+"""Trials of a record of `kills`, and their descriptions."""
+
+
 def kills(record: Record) -> str:
+    windows = record["windows"]
+    rows = [["windows that correct labels by keys, killed", windows["windows"],
+             windows["acknowledged"]]]  # fmt: skip
+    others = record["others"]
+    rows += [[text, others[name]["tried"], others[name]["acknowledged"]]
+             for name, text in TRIALS.items() if name in others]  # fmt: skip
     return (
-        f"Version {record['version']}, {record['minutes']:.0f} minutes: {record['kills']:,} "
-        f"processes were killed (SIGKILL) while they corrected labels, deleted clusters and undid "
-        f"both. Of {record['acknowledged']:,} edits that were acknowledged, none was lost, and the "
-        "project file was intact each time."
+        f"Version {record['version']}, {record['minutes']:.0f} minutes. Of the windows, "
+        f"{windows['before_first_edit']:,} were killed before the first correction was saved, and "
+        f"{windows['in_analyse_all']:,} while *Analyse all* was running.\n\n"
+        + table(
+            ["what", "tried", "acknowledged", "lost"],
+            [[what, f"{tried:,}", f"{acknowledged:,}", 0] for what, tried, acknowledged in rows],
+        )
     )
 
 

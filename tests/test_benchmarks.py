@@ -99,8 +99,12 @@ RECORDS = {
                    "atoms": {"atoms": 800, "ours_s": 0.1, "obvious_s": 16.0,
                              "correlation": 0.9991},
                    "relief_ratio": 10.0},
-    "kills": {"version": "0.2", "kills": 1200, "acknowledged": 13456, "minutes": 3.2},
-    "fuzz": {"version": "0.2", "workers": 2, "outcomes": ["loaded", "crash"],
+    "kills": {"version": "0.2", "minutes": 3.2,
+              "windows": {"windows": 1200, "before_first_edit": 150, "in_analyse_all": 299,
+                          "acknowledged": 13456},
+              "others": {"state": {"tried": 100, "acknowledged": 1400},
+                         "batches": {"tried": 7, "acknowledged": 55}}},
+    "fuzz": {"version": "0.2", "minutes": 61.2, "repeated": 3, "outcomes": ["loaded", "crash"],
              "kinds": {"images": {"loaded": 1234}, "tables": {"loaded": 3, "crash": 2}},
              "failed": {"tables:7": "crash: SIGSEGV (2)"}},
 }  # fmt: skip
@@ -136,8 +140,8 @@ SAYS = {
     "live": ["47 clusters each", "| notified by the system | 0.35 | 0.57 | 0.22 |"],
     "atoms": ["**43 times**", "| sliding window | 16.00 |"],
     "fuzz": ["| images | 1,234 | 1,234 | 0 |", "| tables | 5 | 3 | 2 |", "| **all** | 1,239 |",
-             "Version 0.2", "`tables:7` crash: SIGSEGV (2)"],
-    "kills": ["1,200 processes were killed", "13,456 edits", "3 minutes"],
+             "Version 0.2", "61 minutes", "3 of them failed", "`tables:7` crash: SIGSEGV (2)"],
+    "kills": ["killed | 1,200 | 13,456 | 0 |", "299 while", "3 minutes", "| 100 | 1,400 | 0 |"],
     "simulation": ["| 4600 |", "processes: 2 | 2100 (80) |", "| 160 times as fast |", "768 × 768"],
 }  # fmt: skip
 
@@ -152,6 +156,17 @@ def test_a_record_becomes_its_table(name):
         assert part in text
     for block in re.findall(r"(?:^\|.*\n?)+", text, re.M):
         assert len({len(re.findall(r" \|", line)) for line in block.splitlines()}) == 1
+
+
+def test_a_fuzz_case_that_was_tried_again_counts_as_it_ended_last(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    fuzzing = importlib.import_module("fuzzing")
+    lines = [("runs", 0, "crash", 30.0, "SIGSEGV"), ("tables", 1, "hang", 60.0, "30 s"),
+             ("runs", 1, "loaded", 15.0, ""), ("runs", 0, "loaded", 15.0, "")]  # fmt: skip
+    found = fuzzing.summary(fuzzing.Case(*line) for line in lines)
+    assert found["kinds"] == {"runs": {"loaded": 2}, "tables": {"hang": 1}}
+    assert found["failed"] == {"tables:1": "hang: 30 s (1)"}
+    assert (found["minutes"], found["repeated"]) == (2, 1)
 
 
 # ---- pages
@@ -280,7 +295,7 @@ SMALL = {
     "atoms": "--size 64 --rows 1 --repeats 1 --threads 1",
     "choices": "--size 96 --sigmas 1.5 --patches 4 --batches 2 4 --repeats 1 --no-others",
     "fuzzing": "--cases 2 --kinds settings --workers 1",
-    "kills": "--kills 2",
+    "kills": "--kills 0 --others 1",
     "gpu": "--device cpu --size 128 --clusters 2 --patches 4 --repeats 1",
     "growth": "--sides 96 128 160 --side 128 --clusters 1 2 --images 1 2 --threads 1",
     "simulation": "--fields 1 --workers 1 --atoms 2 --repeats 1",

@@ -37,7 +37,7 @@ def test_numbers_are_converted_in_whatever_form_a_file_has_them(values):
     assert table["n"].dtype == "int64"
 
 
-@pytest.mark.parametrize("values", [["one", "2"], [0.5, 1.0], [None, 1.0]])
+@pytest.mark.parametrize("values", [["one", "2"], [0.5, 1.0], [None, 1.0], ["1", "9" * 25]])
 def test_what_is_no_integer_is_refused(values):
     columns = [Column("n", "int64", "", "a number")]
     with pytest.raises(TableError, match="the column n of the table"):
