@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -362,6 +364,22 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     assert scatter.scatter.view == pytest.approx((1.0, 2.0, 3.0, 4.0))
     dock.projects.leave()
     settle(again)
+
+
+def test_the_project_of_a_read_only_folder_is_created_where_one_says(
+    browse, viewer, morning, tmp_path, qtbot, settle, errors, monkeypatch
+):
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != morning and access(path, mode)
+    )
+    elsewhere = tmp_path / "elsewhere.atomicity"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(elsewhere), ""))
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    assert browse.state.project.path == elsewhere and len(browse.state.images) == 4
+    assert "can't be created here" in errors[0] and len(errors) == 1
 
 
 def test_a_second_window_says_that_it_is_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import tempfile
@@ -12,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from ..core.errors import AtomicityError, ReadError
+from ..core.errors import AtomicityError, ReadError, WriteError
+from ..io.writer_lock import WriterLock
 from .file_identity import FileIdentity
 from .project_place import check_files, copy_database, describe_holder
 from .schema import READABLE_SCHEMA, SCHEMA, upgrade
@@ -59,8 +60,10 @@ class ProjectConnection:
 
     Raises
     ------
+    WriteError
+        If the file can't be created.
     AtomicityError
-        If the file can't be created or opened.
+        If the file can't be opened.
     ReadError
         If the file is not a project, is damaged, or was written by a newer version.
     """
@@ -80,7 +83,7 @@ class ProjectConnection:
         check_files(path)
         if read_only and not path.exists():
             raise ReadError("the project file does not exist", path)
-        self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
+        self._lock = WriterLock(Path(f"{path}.lock"))
         self.read_only = read_only or not (draft or self._acquire_lock())
         try:
             self._upgrade(self._check_content())
@@ -94,15 +97,15 @@ class ProjectConnection:
         """Lock the file for this window; return whether that succeeded."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            with contextlib.suppress(OSError, ValueError):
-                self.holder = Path(f"{self.path}.window").read_text("utf-8").strip()
-            return False
+            self._check_permission()
+            if not self._lock.acquire():
+                with contextlib.suppress(OSError, ValueError):
+                    self.holder = Path(f"{self.path}.window").read_text("utf-8").strip()
+                return False
         except OSError as error:
             if self.path.exists():  # on a read-only medium
                 return False
-            raise AtomicityError(
+            raise WriteError(
                 f"the project file can't be created here ({error.strerror or error})",
                 self.path,
                 "Choose another folder for the project",
@@ -110,6 +113,15 @@ class ProjectConnection:
         with contextlib.suppress(OSError):
             Path(f"{self.path}.window").write_text(describe_holder(), "utf-8")
         return True
+
+    def _check_permission(self) -> None:
+        """Raise `PermissionError` unless the user may write to the file and to its folder.
+
+        The lock of a file that may not be written could be acquired: its file is left there.
+        """
+        for path in (self.path.parent, self.path):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     def _check_content(self) -> int:
         """Return the schema of the file, 0 if it is new; the file is not changed.
@@ -214,9 +226,13 @@ class ProjectConnection:
         return self._connected()[0]
 
     def check_place(self) -> None:
-        """Raise `AtomicityError` if the path does not lead to the open file any more."""
+        """Raise `AtomicityError` if the path does not lead to the open file any more.
+
+        Also if another program has taken over the right to write.
+        """
         if self._identity is not None and not self.read_only:
             self._identity.check()
+            self._lock.check()
 
     def _connected(self) -> tuple[sqlite3.Connection, threading.RLock]:
         """Return the connection of the calling thread and the lock that protects its use."""
@@ -320,7 +336,8 @@ class ProjectConnection:
         """
         if self.read_only:
             raise AtomicityError(
-                "this project is open in another window: it can only be read here", self.path
+                "this project is read-only: it is open in another window, or may not be written",
+                self.path,
             )
         if not in_draft:
             self.create_file()
@@ -406,7 +423,7 @@ class ProjectConnection:
             self._draft.cleanup()
 
     def _release_lock(self) -> None:
-        if self._lock.is_locked:
-            Path(f"{self.path}.window").unlink(missing_ok=True)
-            # The lock file stays: another window may be about to lock it.
+        if self._lock.held:
+            with contextlib.suppress(OSError):
+                Path(f"{self.path}.window").unlink()
             self._lock.release()

@@ -2,7 +2,8 @@
 
 A ``*.atomicity`` file is a SQLite database in write-ahead mode. Corrections are on disk when the
 call returns. Only arrays that can be computed again (patches, class maps) are written by a
-background thread. ``docs/projects.md`` describes the tables, and which label of several counts.
+background thread. ``docs/reference/projects.md`` describes the tables, and which label of several
+counts.
 
 This class opens and closes the file and reads and writes analyses; `images` (the table of images),
 `corrections` (the log), `atom_records`, `stored_records` and `merging` each do one part of it.
@@ -394,7 +395,7 @@ class Project:
             Project(path, read_only=True) as other,
             self._file.writing() as db,
             other._file.reading() as other_db,
-            damage_as_error("the other project or this one"),
+            damage_as_error("a value", f"in it or in {self.path.name}", Path(path)),
         ):
             return merge(
                 db, self.image_files.ids, other_db, other.image_files.ids, other.images(False)

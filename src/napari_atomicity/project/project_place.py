@@ -22,7 +22,7 @@ def check_files(path: Path) -> None:
     ReadError
         If one is a named pipe, a device or a socket.
     """
-    for end in ("", ".lock", ".window", "-wal", "-shm", "-journal"):
+    for end in ("", ".lock", ".lock.lease", ".window", "-wal", "-shm", "-journal"):
         file = Path(f"{path}{end}")
         try:
             regular_file(file)
