@@ -19,8 +19,7 @@ from qtpy.QtWidgets import QApplication
 def qapp_cls():
     """Every turn of the event loop is timed; `pytest_terminal_summary` lists those that block.
 
-    Not with PySide6: it calls a Python method of the application while the garbage collector
-    deletes widgets, which ends the process.
+    Not with PySide6, which passes widgets that are already deleted to a method in Python.
     """
     from napari_atomicity.gui.controls.watchdog import Watched
 
