@@ -155,6 +155,10 @@ class Micrograph:
         """Return the image with this pixel size."""
         return replace(self, pixel_size_nm=pixel_size_nm)
 
+    def with_name(self, name: str) -> Micrograph:
+        """Return the image with this name."""
+        return replace(self, name=name)
+
     def calibrated(self) -> float:
         """Return the pixel size in nm.
 
@@ -167,7 +171,8 @@ class Micrograph:
             raise CalibrationError(
                 "the pixel size is not known",
                 self.path or self.name,
-                "Enter it in nm (--pixel-size-nm, or the field in the dock Analyse)",
+                "Enter it in nm (--pixel-size-nm, pixel_size_nm in Python, or the field in the "
+                "dock Analyse)",
             )
         return self.pixel_size_nm
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.errors import AtomicityError
 from ..core.failed_statistics import format_error
+from ..core.micrograph import Micrograph
 from .images import find_images, unique_names, valid_text
 from .provenance import Outcome
 
@@ -28,11 +29,14 @@ class Input:
         Its file.
     error : str, optional
         Why there is no image.
+    micrograph : Micrograph, optional
+        The image, if it is in memory; then the path may be empty.
     """
 
     name: str
     path: Path
     error: str | None = None
+    micrograph: Micrograph | None = None
 
     def outcome(self, status: str, error: str | None = None, **known: Any) -> Outcome:
         """Return the record of this image.
@@ -51,7 +55,8 @@ class Input:
         Outcome
             The record.
         """
-        return Outcome(self.name, valid_text(str(self.path)), status, error, **known)
+        path = str(self.path) if self.path.name else ""
+        return Outcome(self.name, valid_text(path), status, error, **known)
 
     def failed(self, error: Exception, known: Mapping[str, Any]) -> Outcome:
         """Return the record of a failed image; the run continues with the next image.

@@ -264,6 +264,7 @@ def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
         embedding=result.embedding,
         class_maps=result.class_maps,
         parameters={**analysis.parameters, "model": classifier.card.provenance()},
+        card=classifier.card,
     )
 
 

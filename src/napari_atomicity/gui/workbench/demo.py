@@ -26,9 +26,10 @@ _PAINT_TIMEOUT_S = 60.0
 def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     """Show an analysed image in a viewer, with one cluster selected."""
     binding = binding_of(viewer)
-    data, options, _ = layer_data(analysis.micrograph)
-    layer = viewer.add_image(data, **options)
-    image = binding.ensure_image(layer)
+    image = analysis.micrograph.name
+    if binding.source_layer(image) is None:
+        data, options, _ = layer_data(analysis.micrograph)
+        binding.ensure_image(viewer.add_image(data, **options))
     binding.state.clusters.set_analysis(analysis, f"analyse {image}")
     binding.label_mode.on = True
     typical = typical_cluster(analysis)
