@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ..core.micrograph import Micrograph
 
 SEED = 143
@@ -70,7 +68,8 @@ def make_example() -> None:
         roughness=0.12,
     )
     made = simulate_field(library, settings, SEED, "example.tif")
-    _write(made.micrograph, example_path(), made.truth, example_truth_path())
+    write_image(made.micrograph, example_path())
+    made.truth.to_csv(example_truth_path(), index=False, float_format="%.5g")
 
 
 def make_atom_example() -> None:
@@ -91,10 +90,12 @@ def make_atom_example() -> None:
         microscope=Microscope(dose_e_per_a2=6e5, gain=20.0, black_level=800.0),
     )
     made = simulate_atoms(settings, ATOM_SEED)
-    _write(made.micrograph, atom_example_path(), made.truth, atom_example_truth_path())
+    write_image(made.micrograph, atom_example_path())
+    made.truth.to_csv(atom_example_truth_path(), index=False, float_format="%.5g")
 
 
-def _write(micrograph: Micrograph, path: Path, truth: pd.DataFrame, truth_path: Path) -> None:
+def write_image(micrograph: Micrograph, path: Path) -> None:
+    """Write a simulated image as a calibrated 16-bit TIFF file."""
     import numpy as np
     import tifffile
 
@@ -108,7 +109,6 @@ def _write(micrograph: Micrograph, path: Path, truth: pd.DataFrame, truth_path: 
         metadata={"unit": "nm"},
         compression="zlib",
     )
-    truth.to_csv(truth_path, index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":
