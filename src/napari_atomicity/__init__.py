@@ -24,6 +24,7 @@ _PUBLIC = {
     "Micrograph": "core.micrograph",
     "Project": "project",
     "Session": "api.session",
+    "ThresholdClassifier": "models.threshold_classifier",
     "adapt": "api.tasks",
     "analyse": "api.analysing",
     "analyse_batch": "api.tasks",
@@ -43,6 +44,7 @@ __all__ = [
     "Micrograph",
     "Project",
     "Session",
+    "ThresholdClassifier",
     "__version__",
     "adapt",
     "analyse",
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from .detection.settings import DetectionSettings
     from .io.images import load
     from .models.analysis import Analysis
+    from .models.threshold_classifier import ThresholdClassifier
     from .project import Project
 
 __getattr__, __dir__ = lazy_attributes(__name__, _PUBLIC)

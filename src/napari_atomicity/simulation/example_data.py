@@ -32,9 +32,7 @@ SESSION = {
 """Images of `make_session`, and the fractions of their classes."""
 
 
-def lattice_pieces(
-    sizes: Sequence[int] = SIZES, per_size: int = 6, seed: int = 0
-) -> list[Isomer]:
+def lattice_pieces(sizes: Sequence[int] = SIZES, per_size: int = 6, seed: int = 0) -> list[Isomer]:
     """Cut platinum clusters from an fcc lattice.
 
     Parameters
