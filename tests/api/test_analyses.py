@@ -55,7 +55,7 @@ def test_images_that_fail_are_named(analyses):
 def test_tables_are_joined(analyses):
     assert len(analyses.table) == sum(len(one.table) for one in analyses)
     assert set(analyses.table["image"]) == {"a.tif", "ref.tif"}
-    ratios = analyses.ratios("em")
+    ratios = analyses.ratios()
     assert list(ratios["scope"].unique()) == ["a.tif", "ref.tif", ALL]
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +27,14 @@ def pixels() -> np.ndarray:
 @pytest.fixture(scope="module")
 def analysed(pixels, tiny_model) -> ImageAnalysis:
     return analyse(pixels, str(tiny_model), "cpu", pixel_size_nm=0.04)
+
+
+@pytest.fixture
+def tested(analysed) -> ImageAnalysis:
+    """The analysis by a model with a confusion matrix."""
+    assert analysed.card is not None
+    known = {"confusion": ((90, 10), (5, 95)), "recalibration": ((1.0, 0.0, 0.0),) * 20}
+    return replace(analysed, card=replace(analysed.card, **known))
 
 
 @pytest.fixture(autouse=True)
@@ -102,10 +111,14 @@ def test_wrong_corrections_are_errors(analysed):
         analysed.correct(10_000, "Pt19")
 
 
-def test_adjusted_ratios_have_the_card_of_the_model(analysed):
-    ratios = analysed.ratios(method="em")
-    assert list(ratios["scope"].unique()) == [analysed.micrograph.name, ALL]
-    with pytest.raises(ModelError):  # the tiny model has no confusion matrix
+@pytest.mark.parametrize("method", ["counted", "confusion", "em"])
+def test_adjusted_ratios_use_the_card_of_the_model(tested, method):
+    ratios = tested.ratios(method=method)
+    assert list(ratios["scope"].unique()) == [tested.micrograph.name, ALL]
+
+
+def test_a_method_without_its_data_is_an_error(analysed):
+    with pytest.raises(ModelError, match="not available"):
         analysed.ratios(method="confusion")
 
 
@@ -113,7 +126,7 @@ def test_plots_have_axes_with_units(analysed):
     axes = analysed.plot()
     assert "nm" in axes.get_xlabel()
     assert len(axes.lines) >= 1
-    bars = analysed.plot_ratios(method="em")
+    bars = analysed.plot_ratios()
     assert "%" in bars.get_ylabel()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 
@@ -30,6 +30,18 @@ if TYPE_CHECKING:
     from ..models.classifier import Classifier
 
 
+class _Options(TypedDict, total=False):
+    """Further arguments of `analyse`."""
+
+    pixel_size_nm: float | None
+    settings: DetectionSettings | None
+    umap: bool
+    symmetries: bool
+    average_frames: int | str | None
+    session: str
+    known: Iterable[str]
+
+
 @overload
 def analyse(
     source: Micrograph | np.ndarray,
@@ -37,7 +49,7 @@ def analyse(
     device: str = ...,
     progress: Progress | bool | None = ...,
     stop: Stop | None = ...,
-    **options: Any,
+    **options: Unpack[_Options],
 ) -> ImageAnalysis: ...
 
 
@@ -48,7 +60,7 @@ def analyse(
     device: str = ...,
     progress: Progress | bool | None = ...,
     stop: Stop | None = ...,
-    **options: Any,
+    **options: Unpack[_Options],
 ) -> Analyses: ...
 
 
@@ -59,7 +71,7 @@ def analyse(
     device: str = ...,
     progress: Progress | bool | None = ...,
     stop: Stop | None = ...,
-    **options: Any,
+    **options: Unpack[_Options],
 ) -> Any: ...
 
 

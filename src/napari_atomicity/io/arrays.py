@@ -174,16 +174,16 @@ def _read_data_array(array: Any, name: str | None) -> tuple[RawImage, str]:
     # The pixels of large objects are not read here.
     large = int(np.prod(array.shape)) > LARGE_PIXELS
     data = _pixels_of(array.data if large else array.values, title)
-    scales: list[AxisScale | None] = [None, None]
+    y = x = None
     metadata: dict[str, Any] = {}
     if len(dimensions) >= 2:
-        scales = [_coordinate_scale(array, dimension, title) for dimension in dimensions[-2:]]
+        y, x = (_coordinate_scale(array, dimension, title) for dimension in dimensions[-2:])
     if len(dimensions) == 3:
         frames = _coordinate_scale(array, dimensions[0], title, even=False)
         if frames is not None:
             metadata = known_entries(frame_time_s=seconds_of(frames.value, frames.unit))
-    unit = "" if scales[1] is None else scales[1].unit
-    return RawImage(data, *scales, f"coordinates ({unit})", metadata), title
+    unit = "" if x is None else x.unit
+    return RawImage(data, y, x, f"coordinates ({unit})", metadata), title
 
 
 def _coordinate_scale(array: Any, dimension: Any, name: str, even: bool = True) -> AxisScale | None:

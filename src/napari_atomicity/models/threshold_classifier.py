@@ -91,7 +91,7 @@ class ThresholdClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        return self.classes_[self.order_[by_thresholds(self._values(X), self.thresholds_)]]
+        return self.classes_[self.order_[by_thresholds(self._values(X), self.thresholds_.tolist())]]
 
     def _values(self, X: np.ndarray) -> np.ndarray:
         if not -X.shape[1] <= self.feature < X.shape[1]:
