@@ -12,6 +12,7 @@ from waiting import updated
 
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.viewer import calibration
 from napari_atomicity.gui.viewer.binding import binding_of
 
@@ -100,6 +101,18 @@ def test_one_click_opens_and_analyses_the_example(browse, qtbot, viewer, settle)
     assert "clusters" in updated(analyse).result.text() and analyse.legend.isVisible()
     assert not updated(browse).first_start.isVisible()
     assert browse.model.rowCount() == 1
+
+
+def test_beside_the_dock_of_atoms_the_example_is_of_atoms(browse, qtbot, viewer, settle):
+    show_dock(viewer, "Atoms")
+    qtbot.mouseClick(browse.first_start.example_button, LEFT)
+    settle(viewer)
+    (image,) = browse.state.images
+    n = len(browse.state.atoms.of(image).table)
+    assert n > 0
+    (row,) = updated(browse).model.rows
+    assert row.words == f"{n} atoms"
+    qtbot.waitUntil(lambda: not browse.model.rows[0].thumbnail.isNull())
 
 
 def test_an_image_opened_elsewhere_ends_it_and_closing_it_brings_it_back(browse, viewer, settle):

@@ -105,3 +105,17 @@ def test_patches_within_the_image_are_untouched():
         patch = analysis.patches["raw"][row]
         assert analysis.without_padding(patch, row) is patch
     assert np.isnan(patch_of(cut_by_border(), 1)[:ROWS]).all()
+
+
+def test_maps_beyond_the_image_repeat_the_border_on_every_side():
+    analysis = made_up(20)
+    maps = np.random.default_rng(0).random((20, 14, 14))
+    centre = analysis.table[["y_px", "x_px"]].to_numpy(float)
+    steps = ((np.arange(14) + 0.5) / 14 - 0.5) * analysis.field_of_view_nm / 0.05
+    shown = analysis.maps_within_image(maps, np.arange(20))
+    assert not np.array_equal(shown, maps)
+    for row, (y, x) in enumerate(centre):
+        # The nearest pixel of the map that is within the image.
+        inside = [np.flatnonzero((at >= -0.5) & (at <= 255.5)) for at in (y + steps, x + steps)]
+        nearest = [[min(own, key=lambda i, k=k: abs(i - k)) for k in range(14)] for own in inside]
+        np.testing.assert_array_equal(shown[row], maps[row][np.ix_(*nearest)])

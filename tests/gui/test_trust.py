@@ -193,6 +193,13 @@ def test_models_of_a_project_are_copied_only_if_the_user_agrees(
     )
 
 
+def test_the_description_of_a_model_is_no_markup(opened, monkeypatch):
+    asked = []
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]) or BUTTONS.Yes)
+    project_models.wants_models(opened.state.project, {"tiny": "<h1>Checked</h1>"})
+    assert "&lt;h1&gt;" in asked[0] and "<h1>" not in asked[0]
+
+
 def test_a_project_with_a_trigger_is_refused_with_a_reason(
     browse,
     morning,

@@ -183,7 +183,9 @@ def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):
     qtbot.waitUntil(lambda: open_docks(later)["Live"].widget().isVisible())
 
 
-@pytest.mark.parametrize("value", ["no JSON", "[1]", '{"state": "AAAA", "docks": ["Nothing"]}'])
+@pytest.mark.parametrize(
+    "value", ["no JSON", "[1]", '{"docks": 3}', '{"state": "AAAA", "docks": ["Nothing"]}']
+)
 def test_a_damaged_layout_is_ignored(window, model, value):
     settings().setValue("workspace/Clusters/small", value)
     assert shown_docks(window()) == set(WORKSPACES[0].docks)
@@ -203,6 +205,25 @@ def test_single_docks_are_opened_closed_and_reset_in_the_menu(window, model, qtb
     choose("Reset the layout")
     assert shown_docks(viewer) == set(WORKSPACES[0].docks)
     assert "Detect" in open_docks(viewer)
+
+
+def test_titles_of_more_docks_than_fit_are_scrolled_not_cut(window, model, qtbot):
+    viewer = window()
+    for name in ("Train", "Movie", "Dispersion", "Adapt"):
+        show_dock(viewer, name)
+    main = viewer.window._qt_window
+
+    def bar_of_the_right() -> QTabBar:
+        return next(b for b in main.findChildren(QTabBar) if "Adapt" in titles_of(b))
+
+    def titles_of(bar: QTabBar) -> list[str]:
+        return [bar.tabText(i) for i in range(bar.count())]
+
+    qtbot.waitUntil(lambda: bar_of_the_right().usesScrollButtons())
+    bar = bar_of_the_right()
+    width = bar.fontMetrics().horizontalAdvance
+    assert all(bar.tabRect(i).width() >= width(t) for i, t in enumerate(titles_of(bar)))
+    qtbot.waitUntil(lambda: bar.rect().contains(bar.tabRect(bar.currentIndex())))
 
 
 def test_a_dock_within_another_is_found_and_shown(window, model, qtbot):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -103,40 +103,55 @@ class Analysis:
         ndarray of shape (P, P)
             The patch itself if it is within the image.
         """
-        inside = self._inside_image(patch.shape, row)
+        inside = self._inside_image(patch.shape, [row])
         if all(axis.all() for axis in inside):
             return patch
-        return np.where(np.outer(*inside), patch, np.nan)
+        return np.where(np.outer(*(axis[0] for axis in inside)), patch, np.nan)
 
     def map_within_image(self, class_map: np.ndarray, row: int) -> np.ndarray:
-        """Return a class map that is beyond the image as it is at the border.
+        """Return the class map of one cluster as in `maps_within_image`, of shape (h, w)."""
+        return self.maps_within_image(class_map[np.newaxis], [row])[0]
+
+    def maps_within_image(
+        self, class_maps: np.ndarray, rows: Sequence[int] | np.ndarray
+    ) -> np.ndarray:
+        """Return class maps that are beyond the image as they are at the border.
 
         Parameters
         ----------
-        class_map : ndarray of shape (h, w)
-            Of a cluster.
-        row : int
-            Row of the cluster in the table.
+        class_maps : ndarray of shape (n, h, w)
+            Of some clusters.
+        rows : sequence of int
+            Rows of these clusters in the table.
 
         Returns
         -------
-        ndarray of shape (h, w)
-            The class map itself if it is within the image.
+        ndarray of shape (n, h, w)
+            The class maps themselves if all are within the image.
         """
-        inside = self._inside_image(class_map.shape, row)
-        if all(axis.all() for axis in inside) or not all(axis.any() for axis in inside):
-            return class_map
-        ends = [np.flatnonzero(axis)[[0, -1]] for axis in inside]
-        return class_map[
-            np.ix_(*(np.clip(np.arange(len(a)), *e) for a, e in zip(inside, ends, strict=True)))
-        ]
+        inside = self._inside_image(class_maps.shape[1:], rows)
+        if all(axis.all() for axis in inside):
+            return class_maps
+        y, x = (
+            np.clip(
+                np.arange(axis.shape[1]),
+                axis.argmax(axis=1)[:, np.newaxis],
+                axis.shape[1] - 1 - axis[:, ::-1].argmax(axis=1)[:, np.newaxis],
+            )
+            for axis in inside
+        )
+        n = np.arange(len(class_maps))[:, np.newaxis, np.newaxis]
+        return class_maps[n, y[:, :, np.newaxis], x[:, np.newaxis, :]]
 
-    def _inside_image(self, shape: tuple[int, ...], row: int) -> list[np.ndarray]:
-        """Return which rows and which columns of a patch or class map are within the image."""
+    def _inside_image(
+        self, shape: tuple[int, ...], rows: Sequence[int] | np.ndarray
+    ) -> list[np.ndarray]:
+        """Return which rows (n, h) and which columns (n, w) of patches are within the image."""
         extent_px = self.field_of_view_nm / (self.micrograph.pixel_size_nm or np.inf)
         inside = []
         for axis, size, n in zip(("y_px", "x_px"), self.micrograph.shape_px, shape, strict=True):
-            at = self.table[axis].iloc[row] + ((np.arange(n) + 0.5) / n - 0.5) * extent_px
+            centre = self.table[axis].to_numpy(float)[rows, np.newaxis]
+            at = centre + ((np.arange(n) + 0.5) / n - 0.5) * extent_px
             inside.append((at >= -0.5) & (at <= size - 0.5))
         return inside
 

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QDockWidget,
     QMainWindow,
     QScrollArea,
+    QTabBar,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -195,11 +196,20 @@ def _rest(dock: QDockWidget, seen: bool) -> None:
     So a dock is built once it is visible, and works only while it is.
     """
     room = dock.widget()
+    _scroll_tabs(dock.parent())
     if isinstance(room, LazyDock):
         if seen:
             room.build()
         if room.isHidden() == seen:
             room.setVisible(seen)
+
+
+def _scroll_tabs(main: Any) -> None:
+    """Let tabs that do not fit be scrolled; Qt cuts their titles."""
+    option = Qt.FindChildOption.FindDirectChildrenOnly
+    for bar in main.findChildren(QTabBar, options=option):
+        bar.setUsesScrollButtons(True)
+        bar.setElideMode(Qt.TextElideMode.ElideNone)
 
 
 def show_dock(viewer: Any, display_name: str) -> Any:

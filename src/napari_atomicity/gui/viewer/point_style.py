@@ -224,8 +224,8 @@ def _within_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
     half_px = analysis.field_of_view_nm / analysis.micrograph.calibrated() / 2
     centre = analysis.table[["y_px", "x_px"]].to_numpy(float)
     distance = np.minimum(centre, np.array(analysis.micrograph.shape_px) - 1 - centre).min(axis=1)
-    for row in np.flatnonzero(distance < half_px):
-        maps[row] = analysis.map_within_image(maps[row], row)
+    rows = np.flatnonzero(distance < half_px)
+    maps[rows] = analysis.maps_within_image(maps[rows], rows)
     return maps
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 from qtpy.QtWidgets import QMessageBox
@@ -136,14 +137,15 @@ def wants_models(project: Project, offered: dict[str, str]) -> bool:
     bool
         Whether to copy them.
     """
-    lines = [f"{name}: {description[:200]}" for name, description in offered.items()]
+    lines = [escape(f"{name}: {description[:200]}") for name, description in offered.items()]
     buttons = QMessageBox.StandardButton
     answer = QMessageBox.question(
         None,
         "Copy models?",
-        "This project contains models that you do not have:\n\n" + "\n".join(lines) + "\n\nCopy "
-        "them to your models? Do so if you trust the author: a model can give wrong labels. "
-        "Labels in the project do not need it. Later: Browse, ⋯ ▸ Share a model.",
+        # The description is by somebody else: it is no markup.
+        f"<p>This project contains models that you do not have:</p><p>{'<br>'.join(lines)}</p>"
+        "<p>Copy them to your models? Do so if you trust the author: a model can give wrong "
+        "labels. Labels in the project do not need it. Later: Browse, ⋯ ▸ Share a model.</p>",
         buttons.Yes | buttons.No,
         buttons.No,
     )

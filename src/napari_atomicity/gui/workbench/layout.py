@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qtpy.QtCore import QByteArray, Qt
 from qtpy.QtWidgets import QAbstractScrollArea, QDockWidget, QScrollBar, QTabWidget
 
+from ...core.from_dict import dataclass_from_json
 from ..controls.settings import settings
 from ..panels.dock_windows import RIGHT, dock_names, main_window, open_dock, open_docks
 from .workspaces import Workspace
@@ -24,12 +26,25 @@ _CONTROLS_HEIGHT = 250
 _LEFT_WIDTH, _RIGHT_WIDTH = 260, 370
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """A layout as the user left it; the default is that of a workspace that was never opened."""
+
+    docks: list[str] = field(default_factory=list)
+    state: str = ""
+    """Places and sizes of the docks as Qt saves them, in base64."""
+    tabs: dict[str, list[int]] = field(default_factory=dict)
+    """Front tab of each tab widget within a dock."""
+    scrolled: dict[str, list[int]] = field(default_factory=dict)
+    """Position of each scroll bar within a dock."""
+
+
 def show_layout(viewer: Any, workspace: Workspace) -> None:
     """Open a workspace as the user left it, or as designed if it was never opened."""
     main = main_window(viewer)
     main.setAnimated(False)  # sizes are needed at once
     left = _remembered(viewer, workspace)
-    names = [n for n in left.get("docks", []) if n in dock_names()] or list(workspace.docks)
+    names = [n for n in left.docks if n in dock_names()] or list(workspace.docks)
     # Docks are stacked until they become tabs, which enlarges a small window.
     size = main.size()
     known = list(open_docks(viewer).values())
@@ -162,39 +177,38 @@ def _key(viewer: Any, workspace: Workspace) -> str:
     return f"workspace/{workspace.name}/{'large' if large else 'small'}"
 
 
-def _remembered(viewer: Any, workspace: Workspace) -> dict[str, Any]:
+def _remembered(viewer: Any, workspace: Workspace) -> _Layout:
     try:
-        left = json.loads(str(settings().value(_key(viewer, workspace)) or "{}"))
+        return dataclass_from_json(_Layout, str(settings().value(_key(viewer, workspace)) or "{}"))
     except ValueError:
-        return {}
-    return left if isinstance(left, dict) else {}
+        return _Layout()
 
 
 def remember_layout(viewer: Any, workspace: Workspace) -> None:
     """Save which docks are open and where, which are in front, and how far each is scrolled."""
     docks = {n: d for n, d in open_docks(viewer).items() if not d.isHidden()}
-    left = {
-        "docks": list(docks),
-        "state": bytes(main_window(viewer).saveState(_VERSION).toBase64().data()).decode(),
-        "tabs": {n: [t.currentIndex() for t in _tabs(d)] for n, d in docks.items()},
-        "scrolled": {n: [b.value() for b in _scroll_bars(d)] for n, d in docks.items()},
-    }
-    settings().setValue(_key(viewer, workspace), json.dumps(left))
+    left = _Layout(
+        docks=list(docks),
+        state=bytes(main_window(viewer).saveState(_VERSION).toBase64().data()).decode(),
+        tabs={n: [t.currentIndex() for t in _tabs(d)] for n, d in docks.items()},
+        scrolled={n: [b.value() for b in _scroll_bars(d)] for n, d in docks.items()},
+    )
+    settings().setValue(_key(viewer, workspace), json.dumps(asdict(left)))
 
 
-def _restore(viewer: Any, left: dict[str, Any]) -> bool:
+def _restore(viewer: Any, left: _Layout) -> bool:
     """Restore places and sizes of the docks; return False if there are none or they are damaged."""
-    state = QByteArray.fromBase64(str(left.get("state", "")).encode())
+    state = QByteArray.fromBase64(left.state.encode())
     return not state.isEmpty() and bool(main_window(viewer).restoreState(state, _VERSION))
 
 
-def _restore_views(docks: dict[str, QDockWidget], left: dict[str, Any]) -> None:
+def _restore_views(docks: dict[str, QDockWidget], left: _Layout) -> None:
     """Restore the tabs within docks, and how far they are scrolled."""
     for name, dock in docks.items():
-        indices = left.get("tabs", {}).get(name, [])
+        indices = left.tabs.get(name, [])
         for tabs, index in zip(_tabs(dock), indices, strict=False):
             tabs.setCurrentIndex(index)
-        values = left.get("scrolled", {}).get(name, [])
+        values = left.scrolled.get(name, [])
         for bar, value in zip(_scroll_bars(dock), values, strict=False):
             bar.setValue(value)
 

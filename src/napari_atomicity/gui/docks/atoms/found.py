@@ -39,14 +39,17 @@ _COLOURING_TEXTS = {
 
 def format_found(found: Summary) -> str:
     """Format density, nearest neighbours and manual marks."""
-    parts = []
+    parts, counted = [], []
     if math.isfinite(found.density_per_nm2):
         parts.append(
             f"{found.density_per_nm2:.3g} atoms per nm² of support ({found.area_nm2:.4g} nm²) by "
-            f"the probabilities, {found.counted_density_per_nm2:.3g} counted above the threshold"
+            "the probabilities"
         )
+        counted.append(f"{found.counted_density_per_nm2:.3g} per nm²")
     if math.isfinite(found.nearest_nm):
-        parts.append(f"nearest neighbour {found.nearest_nm:.2f} nm (median)")
+        counted.append(f"nearest neighbour {found.nearest_nm:.2f} nm (median)")
+    if counted:
+        parts.append(f"counted above the threshold: {', '.join(counted)}")
     if found.n_by_person:
         parts.append(f"{found.n_by_person} marked by hand")
     if found.n_uncertain:

@@ -89,6 +89,7 @@ class Browse(Dock):
         follow(self, self.binding.layers_changed, self._show_first_start)
         follow(self, self.session_labels.message_changed, self.invalidate)
         follow(self, self.batch.changed, self._on_batch)
+        follow(self, self.state.atoms.changed, self.model.refresh_image)
 
     def _open_row(self) -> QHBoxLayout:
         self.open_button = main_button("Open folder…", self)

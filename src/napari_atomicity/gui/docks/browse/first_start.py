@@ -8,14 +8,14 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from ....io.images import suffixes
 from ...controls.forms import in_scroll_area, main_button, wrapped_label
-from ...panels.dock_windows import DISTRIBUTION, show_dock
+from ...panels.dock_windows import DISTRIBUTION, open_docks, show_dock
 from ...panels.forms import busy
 from ...panels.panel import Panel
 from ...viewer.binding import Binding
 
 FOLDER = "Its images become a project, which saves results and labels."
 IMAGE = "A micrograph or a stack of frames."
-EXAMPLE = "Opens a simulated image of platinum clusters and analyses it."
+EXAMPLE = "Opens a simulated image of platinum and analyses it."
 
 
 class FirstStart(Panel):
@@ -72,7 +72,11 @@ class FirstStart(Panel):
             self.attempt(lambda: self.binding.viewer.open(file, plugin=DISTRIBUTION))
 
     def try_example(self) -> None:
-        """Open the bundled image of clusters and analyse it in the dock Analyse."""
+        """Open a bundled image and analyse it: atoms where only the dock Atoms is open."""
         viewer = self.binding.viewer
-        viewer.open_sample(DISTRIBUTION, "example")
-        show_dock(viewer, "Analyse").run()
+        shown = {name for name, dock in open_docks(viewer).items() if not dock.isHidden()}
+        sample, dock = "example", "Analyse"
+        if "Atoms" in shown and "Analyse" not in shown:
+            sample, dock = "single_atoms", "Atoms"
+        viewer.open_sample(DISTRIBUTION, sample)
+        show_dock(viewer, dock).run()

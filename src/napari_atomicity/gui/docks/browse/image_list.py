@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from ....core.acquisition_session import AcquisitionSession, Composition
 from ....core.cluster_table import NON_CLASS_LABELS
 from ....core.palette import colours
 from ....project import ProjectImage
+from ....project.opening import thumbnail
 from ....state.window_state import WindowState
 from ....statistics.track_counts import describe_clusters
 from ...controls.drawing import faint, readable
+from ...tasks import start
 from ...viewer.models import model_id_of
 
 ROW = Qt.ItemDataRole.UserRole
@@ -84,9 +87,12 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     path = "" if micrograph.path is None else f"\n{micrograph.path}"
     if image is not None and image.error:
         return replace(row, state="failed", words=reason_of(image), tooltip=f"{image.error}{path}")
+    atoms = state.atoms.of(name)
+    n_atoms = "" if atoms is None else f"{len(atoms.table)} atom{'s' * (len(atoms.table) != 1)}"
     if analysis is None:
         words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
-        return replace(row, words=words, tooltip=f"Not analysed yet{path}")
+        tooltip = f"{n_atoms or 'Not analysed yet'}{path}"
+        return replace(row, words=n_atoms or words, tooltip=tooltip)
     table = analysis.table
     # As arrays: there may be hundreds of images.
     there = np.ones(len(table), bool)
@@ -98,6 +104,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     found = describe_clusters(table[there], n_frames)
     words = f"{found}, reviewed {reviewed}" if n + away else "no cluster found"
     words += f", {away} excluded" if away else ""
+    words += f", {n_atoms}" if n_atoms else ""
     model = "" if state.blind else model_id_of(analysis)
     words += f", model {model}" if model else ""
     whole = there & ~table["touches_border"].to_numpy(bool)
@@ -160,6 +167,8 @@ class ImageModel(QAbstractListModel):
         self.beginResetModel()
         self._names = list(self._state.images)
         self._index = {name: i for i, name in enumerate(self._names)}
+        # Those of images outside a project are drawn again: another image may have the name.
+        self._thumbnails = {n: p for n, p in self._thumbnails.items() if n in self._files}
         self._read_files()
         self.endResetModel()
 
@@ -177,11 +186,15 @@ class ImageModel(QAbstractListModel):
             if name in outdated or self._generations[name] != self._state.generation(name):
                 self._refresh_row(i, name)
 
+    def refresh_image(self, name: str) -> None:
+        """Describe an image again, since its atoms or its thumbnail have changed."""
+        if name in self._index:
+            self._refresh_row(self._index[name], name)
+
     def _read_files(self) -> None:
         project = self._state.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
         self._files_outdated = False
-        self._thumbnails = {n: p for n, p in self._thumbnails.items() if n in self._files}
         self._generations = {name: self._state.generation(name) for name in self._names}
         self._read_sessions()
         self._rows.clear()
@@ -210,12 +223,22 @@ class ImageModel(QAbstractListModel):
         self.dataChanged.emit(self.index(i), self.index(i))
 
     def _thumbnail(self, name: str) -> QPixmap | None:
-        image = self._files.get(name)
-        if name not in self._thumbnails and image is not None and image.thumbnail:
-            picture = QPixmap()
-            picture.loadFromData(image.thumbnail)
-            self._thumbnails[name] = picture
+        if name not in self._thumbnails:
+            image = self._files.get(name)
+            if image is not None and image.thumbnail:
+                self._thumbnails[name] = _pixmap(image.thumbnail)
+            elif image is None and name in self._state.images:
+                self._thumbnails[name] = QPixmap()  # until it is drawn
+                start(
+                    self._state, thumbnail, self._state.micrograph(name), key=f"thumbnail {name}",
+                    on_result=partial(self._take_thumbnail, name), about=name, owner=self,
+                    quiet_errors=True,
+                )  # fmt: skip
         return self._thumbnails.get(name)
+
+    def _take_thumbnail(self, name: str, png: bytes) -> None:
+        self._thumbnails[name] = _pixmap(png)
+        self.refresh_image(name)
 
     def _row(self, name: str) -> Row:
         if name not in self._rows:
@@ -241,6 +264,12 @@ class ImageModel(QAbstractListModel):
     @property
     def rows(self) -> list[Row]:
         return [self._row(name) for name in self._names]
+
+
+def _pixmap(png: bytes) -> QPixmap:
+    picture = QPixmap()
+    picture.loadFromData(png)
+    return picture
 
 
 class ImageDelegate(QStyledItemDelegate):
@@ -303,7 +332,7 @@ class ImageDelegate(QStyledItemDelegate):
         line = QFontMetrics(option.font).height()
         side = min(box.height(), _THUMBNAIL_LINES * line)
         picture = QRectF(box.left(), box.top(), side, side)
-        if row.thumbnail is not None:
+        if row.thumbnail is not None and not row.thumbnail.isNull():
             size = row.thumbnail.size().scaled(
                 picture.size().toSize(), Qt.AspectRatioMode.KeepAspectRatio
             )
