@@ -131,14 +131,9 @@ def analyse(
 
     Raises
     ------
-    ReadError, UnsuitableImageError, CalibrationError
-        If a single image cannot be read, is no micrograph, or has no pixel size.
-    ModelError
-        If the model cannot be loaded or lacks the device.
-    TableError
-        If a known sample matches no image.
-    Cancelled
-        If ``stop()`` returns True for a single image.
+    ReadError, UnsuitableImageError, CalibrationError, ModelError, TableError, Cancelled
+        If a single image cannot be analysed, the model cannot be loaded, or a known sample matches
+        no image.
 
     Examples
     --------
@@ -146,7 +141,7 @@ def analyse(
     >>> analyse(array, pixel_size_nm=0.036).plot()
     >>> analyse("2026-11-20", known=["ref_*.tif=Pt55"]).save("results")
     """
-    from ..models.classifier import Classifier, load_classifier
+    from ..models.classifier import Classifier
 
     request = RunRequest(
         model=model.card.name if isinstance(model, Classifier) else str(model),
@@ -160,18 +155,33 @@ def analyse(
         known=(known,) if isinstance(known, str) else tuple(known),
     )
     with automatic_progress(progress) as shown:
-        if is_one_image(source) and not request.known:
-            micrograph = load(source, pixel_size_nm)
-            micrograph.calibrated()  # the model is not loaded in vain
-            report(shown, 0, 0, "Loading the model")
-            classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
-            found = analyse_micrograph(micrograph, classifier, request, shown, stop)
-            return ImageAnalysis.of(found)
-        inputs = inputs_of(source)
-        report(shown, 0, 0, "Loading the model")
-        classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
-        analyses = _analyse_many(inputs, classifier, request, shown, stop)
-    return analyses[0] if is_one_image(source) and len(analyses) else analyses
+        return _analyse_source(source, model, request, shown, stop)
+
+
+def _analyse_source(
+    source: Any,
+    model: str | Classifier,
+    request: RunRequest,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> ImageAnalysis | Analyses:
+    """Analyse one image, or several of which some may fail; see `analyse`."""
+    from ..models.classifier import Classifier, load_classifier
+
+    def load_model() -> Classifier:
+        report(progress, 0, 0, "Loading the model")
+        if isinstance(model, Classifier):
+            return model
+        return load_classifier(model, request.device)
+
+    one = is_one_image(source)
+    if one and not request.known:
+        micrograph = load(source, request.pixel_size_nm)
+        micrograph.calibrated()  # the model is not loaded in vain
+        found = analyse_micrograph(micrograph, load_model(), request, progress, stop)
+        return ImageAnalysis.of(found)
+    analyses = _analyse_many(inputs_of(source), load_model(), request, progress, stop)
+    return analyses[0] if one and len(analyses) else analyses
 
 
 def is_one_image(source: Any) -> bool:

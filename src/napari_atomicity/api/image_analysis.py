@@ -160,10 +160,20 @@ class ImageAnalysis(Analysis):
         AtomicityError
             If the folder or a file cannot be written.
         """
-        from .session import Analyses
+        from ..io.provenance import now
+        from ..pipeline.run_files import RunInfo
+        from .saving import results_of, save_results
 
-        return Analyses.of([self]).save(
-            folder, method, reference=reference, keep_ratios=keep_ratios, progress=progress
+        results, inputs = results_of([self])
+        return save_results(
+            results,
+            inputs,
+            RunInfo(now(), results.request.device),
+            folder,
+            method,
+            reference=reference,
+            keep_ratios=keep_ratios,
+            progress=progress,
         )
 
     def to_hyperspy(self) -> Any:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pandas as pd
 from markupsafe import Markup, escape
 
-from ..core.cluster_table import ALL
 from ..core.errors import AtomicityError
 from ..core.text import pluralise
+from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..reporting.image_plot import draw_image
 from ..reporting.plots import style
-
-if TYPE_CHECKING:
-    from .session import Analyses
 
 MAX_PX = 700
 """Edge length to which images are reduced."""
@@ -40,7 +37,7 @@ def html_of_image(analysis: Analysis) -> str:
     return str(html)
 
 
-def html_of_images(analyses: Analyses) -> str:
+def html_of_images(outcomes: Sequence[Outcome], ratios: pd.DataFrame) -> str:
     """Return a table of the images and the class ratios of all of them as HTML."""
     rows = pd.DataFrame(
         [
@@ -50,17 +47,16 @@ def html_of_images(analyses: Analyses) -> str:
                 "session": outcome.session,
                 "note": outcome.error or "; ".join(outcome.warnings),
             }
-            for outcome in analyses.outcomes
+            for outcome in outcomes
         ],
         columns=["image", "clusters", "session", "note"],
     )
-    number = pluralise(len(analyses), "image")
-    clusters = pluralise(len(analyses.table), "cluster")
+    clusters = pluralise(sum(outcome.clusters or 0 for outcome in outcomes), "cluster")
     html = Markup("<div><h4>{}, {}</h4>{}{}</div>").format(
-        number,
+        pluralise(len(outcomes), "image"),
         clusters,
         Markup(rows.to_html(index=False)),
-        _ratio_table(analyses.ratios(scope=ALL)),
+        _ratio_table(ratios),
     )
     return str(html)
 

@@ -10,23 +10,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
-from ..core.acquisition_session import Composition, Recording, instrument_settings
-from ..core.errors import ModelError, TableError
-from ..detection.settings import DetectionSettings
-from ..io.arrays import unique_image_names
-from ..io.inputs import Input, make_folder
+from ..core.acquisition_session import Composition, Recording
+from ..core.cluster_table import ALL
+from ..core.errors import TableError
+from ..io.inputs import Input
 from ..io.provenance import Outcome, now
 from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from ..pipeline.run_files import RunInfo
-from ..pipeline.run_request import RunRequest
 from ..pipeline.run_results import RunResults
-from ..pipeline.runs import read_checked_reference
-from ..reporting.image_warnings import image_warnings
-from ..reporting.report import MANY_IMAGES
 from ..statistics.ratios import class_ratios
 from .image_analysis import ImageAnalysis, new_axes, open_in_viewer
-from .progress import automatic_progress
+from .saving import results_of, save_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,32 +83,8 @@ class Analyses:
         ModelError
             If there are no analyses, or not all of them are classified by one model.
         """
-        found = [ImageAnalysis.of(analysis) for analysis in analyses]
-        cards = {a.card.model_id: a.card for a in found if a.card is not None}
-        if len(cards) != 1 or any(a.card is None for a in found):
-            raise ModelError(
-                "the images are not classified by one model",
-                advice="Analyse all of them with the same model",
-            )
-        (card,) = cards.values()
-        names = unique_image_names([a.micrograph.name for a in found])
-        named = [_renamed(a, name) for a, name in zip(found, names, strict=True)]
-        first = named[0].parameters
-        request = RunRequest(
-            model=card.name,
-            device=str(first.get("device", "auto")),
-            symmetries=named[0].symmetries,
-            detection=DetectionSettings(**first.get("detection", {})),
-        )
-        from ..pipeline.acquisition_sessions import SessionRules
-
-        results = RunResults(card, request, SessionRules.read(request, card.classes))
-        results.analyses = {a.micrograph.name: a for a in named}
-        inputs = [_input_of(a) for a in named]
-        results.outcomes = results.sessions.with_sessions(
-            [_outcome_of(a, one) for a, one in zip(named, inputs, strict=True)]
-        )
-        return cls(results, inputs, request.device)
+        results, inputs = results_of(analyses)
+        return cls(results, inputs, results.request.device)
 
     # ---- as a collection
     def __len__(self) -> int:
@@ -140,7 +111,7 @@ class Analyses:
         """Return images and ratios for notebooks."""
         from .notebook import html_of_images
 
-        return html_of_images(self)
+        return html_of_images(self.outcomes, self.ratios(scope=ALL))
 
     @property
     def images(self) -> list[str]:
@@ -316,33 +287,16 @@ class Analyses:
         AtomicityError
             If the folder or a file cannot be written.
         """
-        out, results = Path(folder), self.results
-        request = replace(
-            results.request,
-            ratios=method,
+        return save_results(
+            self.results,
+            self.inputs,
+            RunInfo(self.started, self.device, self.results.interrupted),
+            folder,
+            method,
+            reference=reference,
             keep_ratios=keep_ratios,
-            reference=None if reference is None else str(reference),
+            progress=progress,
         )
-        known_ratios = read_checked_reference(request, self.inputs, results.card)
-        make_folder(out)
-        with automatic_progress(progress) as shown:
-            # Drawing empties the results: it works on a copy.
-            run = replace(
-                results,
-                request=request,
-                small=len(self.inputs) > MANY_IMAGES,
-                progress=shown,
-                stop=None,
-                analyses=dict(results.analyses),
-                outcomes=list(results.outcomes),
-                tables=[],
-                sections=[],
-                movies=[],
-                scales={},
-            )
-            run.draw()
-            info = RunInfo(self.started, self.device, results.interrupted)
-            return run.finalize(out, self.inputs, known_ratios, info).files
 
     def open_in(self, viewer: Any = None) -> Any:
         """Show all images and their clusters in napari, ready to be corrected.
@@ -391,31 +345,3 @@ class Session(Analyses):
 
         scales = scales_of(list(self.results.analyses.values()))
         return pd.Series(scales, dtype=float).reindex(self.images)
-
-
-def _renamed(analysis: ImageAnalysis, name: str) -> ImageAnalysis:
-    if analysis.micrograph.name == name:
-        return analysis
-    micrograph = analysis.micrograph.with_name(name)
-    return replace(analysis, micrograph=micrograph, table=analysis.table.assign(image=name))
-
-
-def _input_of(analysis: Analysis) -> Input:
-    micrograph = analysis.micrograph
-    return Input(micrograph.name, micrograph.path or Path(), micrograph=micrograph)
-
-
-def _outcome_of(analysis: Analysis, item: Input) -> Outcome:
-    """Return the outcome of an image that was analysed."""
-    micrograph = analysis.micrograph
-    return item.outcome(
-        "done",
-        sha256=micrograph.sha256,
-        pixel_size_nm=micrograph.pixel_size_nm,
-        calibration=micrograph.metadata.get("calibration"),
-        instrument=instrument_settings(micrograph.metadata),
-        clusters=len(analysis.table),
-        parameters=analysis.parameters,
-        seconds=analysis.seconds,
-        warnings=image_warnings(analysis.table, analysis.parameters),
-    )
