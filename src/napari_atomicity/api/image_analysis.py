@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ..core.progress import Progress
+    from ..pipeline.measurements import Measurement
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,6 +73,35 @@ class ImageAnalysis(Analysis):
                 advice="The column cluster_id of .table lists the clusters",
             )
         return self.with_corrections({int(i): label for i in wanted})
+
+    def measure(self, **measurements: Measurement) -> Self:
+        """Return the analysis with columns of one's own in its table.
+
+        Parameters
+        ----------
+        **measurements : callable
+            Column → ``function(pixels, mask, pixel_size_nm)``, which returns a number for one
+            cluster: ``pixels`` are the cluster and its surroundings, ``mask`` is True inside its
+            outline.
+
+        Returns
+        -------
+        ImageAnalysis
+
+        Raises
+        ------
+        TableError
+            If a column belongs to the cluster table already.
+
+        Examples
+        --------
+        >>> def peak(pixels, mask, pixel_size_nm):
+        ...     return pixels[mask].max()
+        >>> analysis.measure(peak=peak).table["peak"]
+        """
+        from ..pipeline.measurements import measure_clusters
+
+        return measure_clusters(self, **measurements)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Plot the image with the outlines and labels of its clusters.
