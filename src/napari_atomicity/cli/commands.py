@@ -20,7 +20,7 @@ from .batch import batch
 from .demo import demo
 from .ending import end_in_time, end_process, was_stopped
 from .evaluate import evaluate
-from .models import info, models
+from .models import add, info, models
 from .packs import consensus, pack
 from .simulate import simulate
 from .train import train
@@ -66,9 +66,13 @@ app = typer.Typer(
 )
 for _command in (
     *(atoms, pack, consensus, batch, watch),
-    *(analyse, demo, models, evaluate, simulate, train, adapt, info),
+    *(analyse, demo, evaluate, simulate, train, adapt, info),
 ):
     app.command(cls=_Command)(_command)
+_models = typer.Typer(rich_markup_mode=None)
+_models.callback(invoke_without_command=True)(models)
+_models.command(cls=_Command)(add)
+app.add_typer(_models, name="models")
 
 
 def main() -> None:

@@ -154,4 +154,5 @@ def _write_field(
 
     settings = replace(_conditions(edge_px), mixture=dict(mixture))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(simulate_field(library, settings, seed, path.name).micrograph, path)
+    micrograph = simulate_field(library, settings, seed, path.name).micrograph
+    write_image(micrograph.data, micrograph.calibrated(), path)

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
     from ..core.micrograph import Micrograph
 
 SEED = 143
@@ -41,6 +44,31 @@ def atom_example_truth_path() -> Path:
     return _folder() / "example_atoms_truth.csv"
 
 
+def write_example_folder(folder: Path) -> Path:
+    """Write the quarters of the example image as four images, recorded alike, into a new folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder to create.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    from ..io.images import load
+
+    whole = load(example_path())
+    folder.mkdir(parents=True)
+    half = whole.shape_px[0] // 2
+    corners = [(y, x) for y in (0, half) for x in (0, half)]
+    for number, (y, x) in enumerate(corners, 1):
+        pixels = whole.data[y : y + half, x : x + half]
+        write_image(pixels, whole.calibrated(), folder / f"field_{number}.tif")
+    return folder
+
+
 def make_example() -> None:
     """Simulate the example and write it into the package.
 
@@ -68,8 +96,7 @@ def make_example() -> None:
         roughness=0.12,
     )
     made = simulate_field(library, settings, SEED, "example.tif")
-    write_image(made.micrograph, example_path())
-    made.truth.to_csv(example_truth_path(), index=False, float_format="%.5g")
+    _write(made.micrograph, example_path(), made.truth, example_truth_path())
 
 
 def make_atom_example() -> None:
@@ -90,20 +117,33 @@ def make_atom_example() -> None:
         microscope=Microscope(dose_e_per_a2=6e5, gain=20.0, black_level=800.0),
     )
     made = simulate_atoms(settings, ATOM_SEED)
-    write_image(made.micrograph, atom_example_path())
-    made.truth.to_csv(atom_example_truth_path(), index=False, float_format="%.5g")
+    _write(made.micrograph, atom_example_path(), made.truth, atom_example_truth_path())
 
 
-def write_image(micrograph: Micrograph, path: Path) -> None:
-    """Write a simulated image as a calibrated 16-bit TIFF file."""
-    import numpy as np
+def _write(micrograph: Micrograph, path: Path, truth: pd.DataFrame, truth_path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_image(micrograph.data, micrograph.calibrated(), path)
+    truth.to_csv(truth_path, index=False, float_format="%.5g")
+
+
+def write_image(pixels: np.ndarray, pixel_size_nm: float, path: Path) -> None:
+    """Write an image as a calibrated 16-bit TIFF file.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (Y, X)
+        Intensities.
+    pixel_size_nm : float
+        Edge length of a pixel in nm.
+    path : pathlib.Path
+        File to write.
+    """
     import tifffile
 
-    per_nm = 1 / micrograph.calibrated()
-    path.parent.mkdir(exist_ok=True)
+    per_nm = 1 / pixel_size_nm
     tifffile.imwrite(
         path,
-        micrograph.data.astype(np.uint16),
+        pixels.astype("uint16"),
         imagej=True,
         resolution=(per_nm, per_nm),
         metadata={"unit": "nm"},
