@@ -24,8 +24,8 @@ FEATURES = {"batch", "live", "microscopes", "movies", "simulation", "training", 
 """Extras that bring packages for tasks; the others are a Qt binding or for development."""
 BINDINGS = {name for name in EXTRAS if name.startswith(("pyqt", "pyside"))}
 LOWEST_ARE_TESTED = (*FEATURES, *BINDINGS, "test")
-WITH_OTHERS = {"contourpy", "h5py", "markupsafe", "pint", "vispy"}
-"""Come with matplotlib, rosettasciio[hdf5], jinja2 and napari, whose objects they handle."""
+WITH_OTHERS = {"IPython", "contourpy", "h5py", "markupsafe", "pint", "vispy"}
+"""Come with notebooks, matplotlib, rosettasciio[hdf5], jinja2 and napari, which they handle."""
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 
 
