@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint model accuracy atoms explain movies live bench fuzz kill screenshots clean
+.PHONY: help setup demo test quick lint docs model accuracy atoms explain movies live bench fuzz kill screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,12 +37,17 @@ lint: setup ## Style, docstrings, types, import contracts, manifest
 	$(BIN)/lint-imports
 	$(BIN)/npe2 validate napari-atomicity
 
+# With GALLERY=0 the examples are not run, and the gallery has no figures.
+GALLERY := 1
+docs: setup ## The documentation site, into build/docs (GALLERY=0 does not run the examples)
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -D plot_gallery=$(GALLERY) docs build/docs
+
 model: setup ## Train the shipped models on simulated images (about an hour)
 	$(BIN)/python -m napari_atomicity.training.shipped
 	$(BIN)/python -m napari_atomicity.training.apparent_size
 	$(BIN)/python -m napari_atomicity.training.lone_atoms
 
-accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
+accuracy: setup ## Scores beside the baselines, into docs/explanation/accuracy.md
 	$(BIN)/python docs/make_accuracy.py
 	$(BIN)/python docs/make_sessions.py
 
@@ -51,13 +56,13 @@ atoms: setup ## How well single atoms are found, counted and spread, into docs/ 
 	$(BIN)/python docs/make_dispersion_check.py
 	$(BIN)/python docs/make_single_atom_calibration.py
 
-movies: setup ## How rightly clusters of movies are followed, into docs/movies.md
+movies: setup ## How rightly clusters of movies are followed, into docs/explanation/movies.md
 	$(BIN)/python docs/make_movies.py
 
-live: setup ## How soon a change of conditions is told, into docs/many_images.md
+live: setup ## How soon a change of conditions is told, into docs/explanation/many_images.md
 	$(BIN)/python docs/make_live.py
 
-explain: setup ## Where the shipped model looks, into docs/explain.md
+explain: setup ## Where the shipped model looks, into docs/explanation/explain.md
 	$(BIN)/python docs/make_explain.py
 
 bench: setup ## All times and their tables, into docs/ (the machine should be idle)
@@ -78,18 +83,19 @@ bench: setup ## All times and their tables, into docs/ (the machine should be id
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py
 	$(BIN)/python benchmarks/report.py
 
-# Number of damaged files of each kind; CASE=images:17 opens one of them again.
+# Number of damaged files of each kind; CASE=images:17 opens one of them again; RESUME=1 tries only
+# those that an earlier run has not tried, or that failed.
 N := 1000
-fuzz: setup ## Open N damaged files of each kind, into docs/reliability.md (N=10000 takes hours)
+fuzz: setup ## Open N damaged files of each kind, into docs/explanation/reliability.md (N=10000 takes hours)
 ifdef CASE
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(CASE)
 else
-	status=0; $(BIN)/python benchmarks/fuzzing.py --cases $(N) || status=$$?; \
+	status=0; $(BIN)/python benchmarks/fuzzing.py --cases $(N) $(if $(RESUME),--resume) || status=$$?; \
 	$(BIN)/python benchmarks/report.py && exit $$status
 endif
 
-kill: setup ## Kill N processes that correct labels, and count what is lost (N=1000 takes minutes)
-	$(BIN)/python benchmarks/kills.py --kills $(N)
+kill: setup ## Kill N windows that correct labels, and count what is lost (N=1000 takes an hour)
+	$(HEADLESS) $(BIN)/python benchmarks/kills.py --kills $(N)
 	$(BIN)/python benchmarks/report.py
 
 screenshots: setup ## The pictures of the documentation

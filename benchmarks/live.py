@@ -116,10 +116,10 @@ def main() -> None:
     files = contents(given.files, given.size)
     plain, mapped = RunRequest(umap=False), RunRequest(umap=True)
     cases: dict[str, tuple[RunRequest, dict[str, Any]]] = {
-        "told by the system": (plain, {"polling": False}),
-        "looks every 0.5 s": (plain, {"polling": True, "poll_s": 0.5}),
-        "looks every 1 s": (plain, {"polling": True, "poll_s": 1.0}),
-        "told, with the map": (mapped, {"polling": False}),
+        "notified by the system": (plain, {"polling": False}),
+        "polls every 0.5 s": (plain, {"polling": True, "poll_s": 0.5}),
+        "polls every 1 s": (plain, {"polling": True, "poll_s": 1.0}),
+        "notified, with the map": (mapped, {"polling": False}),
     }
     folder = Path(tempfile.mkdtemp(prefix="atomicity-live-"))
     try:

@@ -2,9 +2,10 @@
 
     python benchmarks/report.py
 
-Between ``<!-- name -->`` and ``<!-- /name -->`` a page of docs/ holds what ``results/name.json``
-says; where there is no such file it stays as it is. So what was measured on a GPU is not lost where
-there is none. How long the whole takes is said once all of it is there.
+Between ``<!-- name -->`` and ``<!-- /name -->`` a page of docs/ contains the tables of
+``results/name.json``; without this file they remain. Figures of a GPU are therefore kept on a
+machine without one. The table of the aims and the duration of all benchmarks are written too, the
+latter once all records exist.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from aims import aims
 from measuring import RESULTS
 from tables import PERFORMANCE, SECTIONS
 
@@ -43,16 +45,18 @@ def duration(records: dict[str, dict[str, Any]]) -> str | None:
     minutes = {name: record["took_s"] / 60 for name, record in records.items()}
     longest = sorted(minutes, key=lambda name: -minutes[name])[:4]
     return (
-        f"The whole of it takes {sum(minutes.values()):.0f} minutes on the machine named below, "
-        "the longest of it " + ", ".join(f"{name} ({minutes[name]:.0f})" for name in longest) + "."
+        f"All benchmarks take {sum(minutes.values()):.0f} minutes on the machine named below. "
+        "The longest are " + ", ".join(f"{name} ({minutes[name]:.0f})" for name in longest) + "."
     )
 
 
 def rewrite(docs: Path, records: dict[str, dict[str, Any]]) -> None:
     """Put the tables of records into their pages."""
     parts = [(SECTIONS[name].page, name, SECTIONS[name].text(of)) for name, of in records.items()]
-    if (said := duration(records)) is not None:
-        parts.append((PERFORMANCE, "duration", said))
+    if (text := duration(records)) is not None:
+        parts.append((PERFORMANCE, "duration", text))
+    old = (docs / PERFORMANCE).read_text(encoding="utf-8")
+    parts.append((PERFORMANCE, "aims", aims(records, old)))
     for page, name, inside in parts:
         path = docs / page
         path.write_text(put(path.read_text(encoding="utf-8"), name, inside), encoding="utf-8")

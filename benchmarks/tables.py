@@ -71,11 +71,13 @@ def speed(record: Record) -> str:
         out.append(
             f"{field['size']} × {field['size']} pixels of {field['pixel_nm']:g} nm, "
             f"{field['clusters']} clusters, {field['found']} found ({field['found_by_blob_log']} "
-            f"by blob_log; {field['met']} of ours by both); the same class maps: "
+            f"by blob_log; {field['met']} of ours by both); identical class maps: "
             f"{yes(field['same_class_maps'])}. Medians of {ours['runs']}.\n\n"
-            + table(["stage", "ours (s)", "processor (s)", "obvious (s)", "processor (s)"], rows)
-            + f"\n\n**{field['ratio_wall']:.1f} times faster** by the clock, "
-            f"{field['ratio_cpu']:.1f} times less of the processor."
+            + table(
+                ["stage", "package (s)", "processor (s)", "reference (s)", "processor (s)"], rows
+            )
+            + f"\n\n**{field['ratio_wall']:.1f} times faster** in elapsed time, "
+            f"{field['ratio_cpu']:.1f} times less processor time."
         )
     return "\n\n".join(out)
 
@@ -103,8 +105,8 @@ def network_cpu(record: Record) -> str:
     return (
         f"{record['patches']} patches, patches per second.\n\n"
         + table(["batch", *record["batches"]], rows)
-        + f"\n\nA patch takes {mflop:.0f} MFLOP: at its best PyTorch makes "
-        f"{max(rates['PyTorch']) * mflop / 1e3:.0f} GFLOP/s of a core."
+        + f"\n\nA patch needs {mflop:.0f} MFLOP, so PyTorch reaches "
+        f"{max(rates['PyTorch']) * mflop / 1e3:.0f} GFLOP/s on one core."
     )
 
 
@@ -118,7 +120,7 @@ def large(record: Record) -> str:
         for name, case in record["cases"].items()
     ]  # fmt: skip
     head = [
-        "the image", "found", "by the clock (s)", "processor (s)", "peak (MiB)",
+        "image", "found", "elapsed (s)", "processor (s)", "peak (MiB)",
         "above start (MiB)", "longest without progress (s)", "same table",
     ]  # fmt: skip
     return (
@@ -135,13 +137,13 @@ def growth(record: Record) -> str:
             for run in record[of]
         ]  # fmt: skip
 
-    head = ["detect", "patches", "network", "all (s)", "processor (s)"]
+    head = ["detect", "patches", "network", "total (s)", "processor (s)"]
     exponents, side = record["exponents"], record["clusters"][0]["side"]
     images = [
         [r["images"], r["clusters"], f"{r['wall_s']:.1f}", f"{r['cpu_s']:.1f}"]
         for r in record["images"]
     ]
-    of_images = ["images of 512 × 512, with report", "clusters", "all (s)", "processor (s)"]
+    of_images = ["images of 512 × 512, with report", "clusters", "total (s)", "processor (s)"]
     return "\n\n".join([
         f"Exponents: **{exponents['pixels']:.2f}** in pixels, "
         f"**{exponents['clusters']:.2f}** in clusters, **{exponents['images']:.2f}** in images.",
@@ -168,7 +170,7 @@ def startup(record: Record) -> str:
         rows += [
             ["napari's window", f"{window['window_s']:.1f}"],
             ["first result in it, from the click", f"{window['result_s']:.1f}"],
-            ["its places in the map, from the click", f"{window['map_s']:.1f}"],
+            ["positions in the map, from the click", f"{window['map_s']:.1f}"],
         ]
     return table(["", "seconds"], rows)
 
@@ -180,14 +182,14 @@ def gpu(record: Record) -> str:
     stages = [
         [name, f"{1e3 * field[key]:.1f}"]
         for name, key in {
-            "detection, by the CPU": "detect_s",
+            "detection, on the CPU": "detect_s",
             "patches": "patches_s",
-            "patches to the CPU's memory, if asked for": "patches_to_memory_s",
+            "patches to the memory of the CPU, if requested": "patches_to_memory_s",
             "network with class maps": "network_s",
-            "intensity of an atom, by the CPU": "scale_by_cpu_s",
-            "conclusions, by the CPU": "conclusion_by_cpu_s",
+            "intensity of an atom, on the CPU": "scale_by_cpu_s",
+            "labels, on the CPU": "conclusion_by_cpu_s",
             "**end to end**": "end_to_end_s",
-            "end to end by the CPU alone": "end_to_end_by_cpu_s",
+            "end to end on the CPU only": "end_to_end_by_cpu_s",
         }.items()
         if key in field
     ]
@@ -196,22 +198,23 @@ def gpu(record: Record) -> str:
             [f"{net['patches']:,} patches with class maps", "patches per s"],
             [
                 [f"{net['precision']}, batches of {net['batch']}, into memory", f"{half:,.0f}"],
-                ["the same, left on the device", f"{net['patches_per_s_on_device']:,.0f}"],
+                ["the same, kept on the device", f"{net['patches_per_s_on_device']:,.0f}"],
                 ["averaged over the symmetries of the square, into memory",
                  f"{net['symmetries_patches_per_s']:,.0f}"],
                 ["float32, batches of 64, into memory", f"{plain:,.0f}"],
             ],
         ),
-        f"**{half / plain:.1f} times** float32's; {net['labels_differ']} labels differ from its, "
-        f"probabilities by {net['largest_difference']:.1g} at most. A patch takes "
-        f"{net['mflop_per_patch']:.0f} MFLOP and {net['kb_per_patch']:,.0f} kB; a large product "
-        f"reaches {net['roof_tflop_per_s']:.3g} TFLOP/s, a large copy {net['roof_gb_per_s']:,.0f} "
-        f"GB/s: {100 * net['share_of_roof']:.0f} % of the roof, which is that of "
-        f"{'operations' if net['bound_by'] == 'operations' else 'the memory'}.",
+        f"**{half / plain:.1f} times** the rate of float32; {net['labels_differ']} labels differ "
+        f"from float32, probabilities by at most {net['largest_difference']:.1g}. A patch needs "
+        f"{net['mflop_per_patch']:.0f} MFLOP and {net['kb_per_patch']:,.0f} kB. A large matrix "
+        f"product reaches {net['roof_tflop_per_s']:.3g} TFLOP/s, a large copy "
+        f"{net['roof_gb_per_s']:,.0f} GB/s. The network reaches "
+        f"{100 * net['share_of_roof']:.0f} % of the roofline, which is limited by "
+        f"{'operations' if net['bound_by'] == 'operations' else 'memory'}.",
         table([f"{field['size_px']} × {field['size_px']} pixels, {field['clusters']:,} clusters",
                "ms"], stages),
-        f"Beside the CPU alone {field['labels_differ_from_cpu']} labels differ."
-        + (f" Memory: {field['peak_gb']:.1f} GB at most." if "peak_gb" in field else ""),
+        f"{field['labels_differ_from_cpu']} labels differ from those of the CPU."
+        + (f" Peak memory: {field['peak_gb']:.1f} GB." if "peak_gb" in field else ""),
     ]  # fmt: skip
     if "compare" in record:
         parts.append(compared(record["compare"]))
@@ -220,7 +223,7 @@ def gpu(record: Record) -> str:
 
 def compared(found: Record) -> str:
     """The network by torch.compile and as a CUDA graph; what failed says why."""
-    ways = {"as_it_is": "as it is", "torch_compile": "torch.compile", "cuda_graph": "CUDA graph"}
+    ways = {"as_it_is": "PyTorch", "torch_compile": "torch.compile", "cuda_graph": "CUDA graph"}
     rows = [
         [shown, f"{found[f'{key}_patches_per_s']:,.0f}", f"{found[f'{key}_ready_s']:.1f}"]
         if f"{key}_patches_per_s" in found else [shown, found[key], ""]
@@ -233,10 +236,10 @@ def compared(found: Record) -> str:
 def gpu_proof(record: Record) -> str:
     net, field = record["network"], record["field"]
     return (
-        f"The script was last gone through on a CPU on {record['machine']['date']}: "
+        f"The script was last run on a CPU on {record['machine']['date']}: "
         f"{net['patches']:,} patches, and a field of {field['size_px']} × {field['size_px']} "
-        f"pixels with {field['clusters']:,} clusters. That is a proof of the "
-        "script, no measurement of a GPU."
+        f"pixels with {field['clusters']:,} clusters. This tests the script; it is no measurement "
+        "of a GPU."
     )
 
 
@@ -256,7 +259,7 @@ def turns(turn: float, cpu: float, painting: float, done: float) -> list[str]:
 
 def day(record: Record) -> str:
     head = ["action", "turn (ms)", "CPU (ms)", "painting (ms)", "done (ms)",
-            f"turns over {TOO_LONG_MS} ms: most CPU of one, and by the clock"]  # fmt: skip
+            f"turns over {TOO_LONG_MS} ms: largest CPU and elapsed time"]  # fmt: skip
     return "\n\n".join(
         f"{project['clusters']:,} clusters in {project['images']} images:\n\n"
         + table(head, [[a["action"], *turns(*a["ms"]), blocks(a["blocks"])]
@@ -330,7 +333,7 @@ def batch(record: Record) -> str:
         ]
         for f in found
     ]  # fmt: skip
-    rows.append(["none: one after the other", f"{record['serial_rate']:.1f}", "", "", "", ""])
+    rows.append(["without workers", f"{record['serial_rate']:.1f}", "", "", "", ""])
     head = ["workers", "images per s", "efficiency", "whole (s)", "client (MiB)", "worker (MiB)"]
     grown = ", ".join(f"{f['worker_late'] - f['worker_early']:.0f} MiB ({f['workers']})"
                       for f in found)  # fmt: skip
@@ -338,9 +341,10 @@ def batch(record: Record) -> str:
         f"{record['images']:,} simulated images of {record['size_px']} × {record['size_px']} "
         f"pixels with {found[0]['clusters']:,} clusters, without the map:\n\n"
         + table(head, rows)
-        + "\n\nThe arrows lead from the second tenth of the run to its last one; over that a "
-        f"worker grew by (workers): {grown}. A second run with nothing to do takes "
-        f"{record['second_run_s']:.1f} s. The report is {record['report_mib']:.1f} MiB."
+        + "\n\nMemory is given for the second and for the last tenth of the run. In between, a "
+        f"worker grew by (workers): {grown}. A second run without new images takes "
+        f"{record['second_run_s']:.1f} s. The size of the report is {record['report_mib']:.1f} "
+        "MiB."
     )
 
 
@@ -370,24 +374,24 @@ def atoms(record: Record) -> str:
 
 def simulation(record: Record) -> str:
     of_atoms = record["atoms"]
-    rows = [["patches per minute of one processor's time",
+    rows = [["patches per minute of processor time",
              f"{record['patches_per_processor_minute']:.0f}"]]  # fmt: skip
     rows += [
-        [f"patches (fields) per minute by the clock, processes: {run['workers']}",
+        [f"patches (fields) per minute of elapsed time, processes: {run['workers']}",
          f"{run['patches_per_minute']:.0f} ({run['fields_per_minute']:.0f})"]
         for run in record["workers"]
     ]  # fmt: skip
     rows += [
         [f"a field of {record['field_px']} × {record['field_px']} pixels",
          f"{record['field_s']:.2f} s"],
-        [f"{of_atoms['atoms']} atoms in it, beside a shift of the whole field per atom",
+        [f"{of_atoms['atoms']} atoms in it, compared with a shift of the field per atom",
          f"{of_atoms['obvious_s'] / of_atoms['ours_s']:.0f} times as fast"],
         ["correlation of these two images", f"{of_atoms['correlation']:.4f}"],
-        ["relief of the support, beside interpolating the image",
+        ["relief of the support, compared with interpolation of the image",
          f"{record['relief_ratio']:.0f} times as fast"],
     ]  # fmt: skip
     if "large_field_ratio" in record:
-        rows.append(["a field of 4096 × 4096 pixels on the GPU, beside the CPU",
+        rows.append(["a field of 4096 × 4096 pixels on the GPU, compared with the CPU",
                      f"{record['large_field_ratio']:.1f} times as fast"])  # fmt: skip
     return table(["", ""], rows)
 
@@ -481,7 +485,7 @@ WALK_OF_0_1: dict[tuple[str, bool], Record] = {
 }
 """Figures of version 0.1, of each edit with the window hidden or shown."""
 
-PERFORMANCE = "performance.md"
+PERFORMANCE = "explanation/performance.md"
 
 
 # ---- damaged files
@@ -494,20 +498,40 @@ def fuzz(record: Record) -> str:
     total = [sum(counts.get(name, 0) for counts in record["kinds"].values()) for name in outcomes]
     rows.append(["**all**", f"{sum(total):,}", *(f"{n:,}" for n in total)])
     failed = "; ".join(f"`{case}` {text}" for case, text in record["failed"].items())
+    n = record["repeated"]
+    again = f" {n} of them failed at first and were tried again after corrections." if n else ""
     return (
-        f"Version {record['version']}, {record['took_s'] / 60:.0f} minutes with "
-        f"{record['workers']} processes.\n\n"
+        f"Version {record['version']}. All cases together took {record['minutes']:.0f} minutes of "
+        f"one process.{again}\n\n"
         + table(["kind", "tried", *outcomes], rows)
         + (f"\n\nCases that failed, at most one of each message: {failed}." if failed else "")
     )
 
 
+TRIALS = {
+    "state": "processes that correct labels without a window, killed",
+    "full disk": "processes that correct labels on a full disk, killed",
+    "six writers": "six processes that write to one project at once, labels of each",
+    "batches": "batches that are killed once or twice and continued (acknowledged: images)",
+}
+"""Trials of a record of `kills`, and their descriptions."""
+
+
 def kills(record: Record) -> str:
+    windows = record["windows"]
+    rows = [["windows that correct labels by keys, killed", windows["windows"],
+             windows["acknowledged"]]]  # fmt: skip
+    others = record["others"]
+    rows += [[text, others[name]["tried"], others[name]["acknowledged"]]
+             for name, text in TRIALS.items() if name in others]  # fmt: skip
     return (
-        f"Version {record['version']}, {record['minutes']:.0f} minutes: {record['kills']:,} "
-        f"processes were killed (SIGKILL) while they corrected labels, deleted clusters and undid "
-        f"both. Of {record['acknowledged']:,} edits that were acknowledged, none was lost, and the "
-        "project file was intact each time."
+        f"Version {record['version']}, {record['minutes']:.0f} minutes. Of the windows, "
+        f"{windows['before_first_edit']:,} were killed before the first correction was saved, and "
+        f"{windows['in_analyse_all']:,} while *Analyse all* was running.\n\n"
+        + table(
+            ["what", "tried", "acknowledged", "lost"],
+            [[what, f"{tried:,}", f"{acknowledged:,}", 0] for what, tried, acknowledged in rows],
+        )
     )
 
 
@@ -522,14 +546,14 @@ SECTIONS = {
     "startup": Section(PERFORMANCE, startup),
     "window": Section(PERFORMANCE, window),
     "day": Section(PERFORMANCE, day),
-    "walk": Section("architecture.md", walk),
+    "walk": Section("explanation/architecture.md", walk),
     "gallery": Section(PERFORMANCE, gallery),
     "scatter": Section(PERFORMANCE, scatter),
-    "batch": Section("many_images.md", batch),
-    "live": Section("many_images.md", live),
-    "atoms": Section("atoms.md", atoms),
-    "simulation": Section("simulation.md", simulation),
-    "fuzz": Section("reliability.md", fuzz),
-    "kills": Section("reliability.md", kills),
+    "batch": Section("explanation/many_images.md", batch),
+    "live": Section("explanation/many_images.md", live),
+    "atoms": Section("explanation/atoms.md", atoms),
+    "simulation": Section("explanation/simulation.md", simulation),
+    "fuzz": Section("explanation/reliability.md", fuzz),
+    "kills": Section("explanation/reliability.md", kills),
 }
 """Name of a record, and of the marks around its tables."""

@@ -1,4 +1,4 @@
-"""Recompute ``docs/accuracy.md``: models and obvious estimators side by side.
+"""Recompute ``explanation/accuracy.md``: models and obvious estimators side by side.
 
     python docs/make_accuracy.py [--data ../shared/data/clusters] [--build build/accuracy]
 
@@ -124,7 +124,7 @@ def answers(images: list[Known], analyses: list[Analysis], card: ModelCard) -> p
         if analysis.scale is not None:
             # also of touching clusters, of which the registry's estimator says nothing
             q = analysis.scale.probabilities(intensity.to_numpy(), diameter.to_numpy())
-            part["locked mixture"] = names[np.nan_to_num(q).argmax(axis=1)]
+            part["constrained mixture"] = names[np.nan_to_num(q).argmax(axis=1)]
             for name, value in quantities(table, analysis.scale.intensity_per_atom).items():
                 if name in OBVIOUS:
                     part[name] = names[by_thresholds(value, card.thresholds[name])]
@@ -268,7 +268,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/clusters")
     parser.add_argument("--build", type=Path, default=HERE.parent / "build/accuracy")
-    parser.add_argument("--out", type=Path, default=HERE / "accuracy.md")
+    parser.add_argument("--out", type=Path, default=HERE / "explanation" / "accuracy.md")
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"{options.data} is not there, so this part of {options.out.name} stays as it is")
@@ -311,7 +311,9 @@ def main() -> None:
         lines += [row(name, dual, name, classes) for name in OBVIOUS]
         for family, where in (("shipped", ", shipped"), ("trained", ", trained on `train/`")):
             data = {c: said(before, family, c, folder) for c in ("raw", "dual")}
-            lines += [row(f"locked mixture{where}", data["dual"], "locked mixture", classes)]
+            lines += [
+                row(f"constrained mixture{where}", data["dual"], "constrained mixture", classes)
+            ]
             lines += rows_of(where, data["raw"], data["dual"], classes)
             if adapted[family, "dual"].accepted:
                 data = {c: said(after, family, c, folder) for c in ("raw", "dual")}
@@ -348,28 +350,30 @@ def introduction(families: dict[str, dict[str, Model]]) -> list[str]:
     return [
         "# Accuracy",
         "",
-        "Made by `make accuracy` (`docs/make_accuracy.py`). The images are an independent "
-        "simulation of size-selected Pt clusters with ground truth, made by other code than this "
-        "package's. No shipped model was trained or calibrated on any of them; the models *trained "
-        "on `train/`* come from `atomicity train` and that folder's 40 size-selected images, "
-        "starting from the shipped convolutions. Settings were chosen on our own simulation and "
-        "by cross-validation within `train/`. But the figures below have been looked at more than "
-        "once while the package was built, faults that they showed were mended, and learning rate "
-        "and steps of the adaptation were settled with them in view: they are no first look.",
+        "This page compares the models of clusters with simpler estimators, on simulated images "
+        "with known truth. Real images may give other results: only an image of known "
+        "composition shows the accuracy on your microscope.",
         "",
-        "All estimators see the same detections. *diameter* and *intensity* are thresholds, fitted "
-        "on the training clusters of the shipped model; *intensity* is counts nm² as recorded. The "
-        "*locked mixture* finds the scale of each image from its own clusters "
-        "([how](how-it-works.md#the-intensity-of-one-atom)); the networks use that scale as well: "
-        "it is most of the accuracy, and it is no part of the published method. The *combination* "
-        "is what `label` says. *Adapted to B* is after `atomicity adapt` on the 16 images of "
-        "`shifted/`, without labels. Accuracy is that of the most probable class; the intervals "
-        "are Wilson's, of counting alone.",
+        "**Images.** They come from an independent simulation of size-selected Pt clusters, made "
+        "by other code than that of this package. They were not used to train or calibrate the "
+        "shipped models. The models *trained on `train/`* come from `atomicity train` and the 40 "
+        "size-selected images of that folder, starting from the shipped convolutions. Settings "
+        "were chosen on our own simulation and by cross-validation within `train/`. However, the "
+        "figures were examined several times during development, errors that they showed were "
+        "corrected, and the learning rate and the number of steps of the adaptation were chosen "
+        "with them known. They are therefore not a test on unseen data.",
         "",
-        "These are simulations: how far the figures hold on a real microscope, only an image of "
-        "known composition can tell.",
+        "**Estimators.** All use the same detections. *diameter* and *intensity* are thresholds "
+        "fitted on the training clusters of the shipped model; the intensity is in counts nm² as "
+        "recorded. The *constrained mixture* finds the scale of each image from its own clusters "
+        "([details](how-it-works-scale.md#constrained-mixture)). The networks use the same "
+        "scale. The scale provides most of the accuracy, and is not part of the published "
+        "method. The *combination* is the estimator of `label`. *Adapted to B* means after "
+        "`atomicity adapt` on the 16 images of `shifted/`, without labels. Accuracy is that of "
+        "the most probable class. Intervals are Wilson's and include counting only.",
         "",
-        f"Version {__version__}; models {', '.join(ids)}.",
+        f"Made by `make accuracy` (`docs/make_accuracy.py`). Version {__version__}; models "
+        f"{', '.join(ids)}.",
         "",
     ]  # fmt: skip
 
@@ -378,8 +382,8 @@ def detection(images: list[Known]) -> list[str]:
     truths, detected, matched = (sum(i.found[k] for i in images) for k in range(3))
     return [
         f"Detection: {matched} of {truths} clusters found, recall **{matched / truths:.3f}**; "
-        f"{detected - matched} false, precision **{matched / max(1, detected):.3f}** "
-        "(clusters cut by the border apart, touching ones counted).",
+        f"{detected - matched} false, precision **{matched / max(1, detected):.3f}** (without "
+        "clusters cut by the border, with touching ones).",
     ]
 
 
@@ -387,10 +391,10 @@ def confidence_section(families, said, before, after, classes) -> list[str]:
     lines = [
         "## Confidence, sets, counts",
         "",
-        "Of the combination (dual). *Accuracy as labelled* counts `unknown` and `aggregate` as "
-        "wrong. *Sets* is how often the prediction set holds the truth (aim 0.95); *count* the "
-        "mean relative error of the continuous count, and how often its 95 % interval holds the "
-        "truth.",
+        "For the combination (dual). *Accuracy as labelled* counts `unknown` and `aggregate` as "
+        "errors. *Sets* is the fraction of prediction sets that contain the truth (aim 0.95). "
+        "*Count: error* is the mean relative error of the continuous count, and *count: held* "
+        "the fraction of its 95 % intervals that contain the truth.",
         "",
         "| model | images | calibration error | called unknown or aggregate | accuracy as labelled "
         "| sets | count: error | count: held |",
@@ -405,19 +409,19 @@ def confidence_section(families, said, before, after, classes) -> list[str]:
                     f"{b['as labelled']:.3f} | {b['sets']:.3f} | {b['count']:.1%} | "
                     f"{b['count held']:.3f} |"
                 )
-    return [*lines, "", "![Accuracy against confidence](images/reliability.png)", ""]
+    return [*lines, "", "![Accuracy against confidence](../images/reliability.png)", ""]
 
 
 def ratio_section(families, folders, before, after, adapted) -> list[str]:
     lines = [
         "## Ratios and their intervals",
         "",
-        "Of the combination (dual), per sample, against the true fractions of all clusters that "
-        "the border does not cut: how many of the 95 % intervals hold the true fraction "
-        "(class-sample pairs), and how wide they are on average.",
+        "For the combination (dual), by sample, compared with the true fractions of all clusters "
+        "that are not cut by the border. The columns contain the number of 95 % intervals (pairs "
+        "of class and sample) that contain the true fraction, and their mean width.",
         "",
-        "| model | images | method | intervals that hold the truth | mean width | ratio R² | ratio "
-        "MAE |",
+        "| model | images | method | intervals that contain the truth | mean width | ratio R² "
+        "| ratio MAE |",
         "|---|---|---|---|---|---|---|",
     ]
     for family, models in families.items():
@@ -444,8 +448,8 @@ def adaptation_section(adapted, took, few, seconds) -> list[str]:
         f"**{took:.1f} s**, training on `train/` **{seconds['dual'] / 60:.1f} min** (dual) and "
         f"{seconds['raw'] / 60:.1f} min (raw only), on {os.cpu_count()} CPU cores, without a GPU.",
         "",
-        "| model | shift found | accepted | pseudo-labels | of those left out, met before → after "
-        "| of the training remembered |",
+        "| model | shift found | accepted | pseudo-labels | held-out labels, correct before → "
+        "after | stored patches, correct before → after |",
         "|---|---|---|---|---|---|",
     ]
     for (family, channel), result in adapted.items():
@@ -467,11 +471,11 @@ def simulated_section(models: dict[str, Model]) -> list[str]:
     lines = [
         "## Held-out fields of our own simulation",
         "",
-        "Other isomers and other images than those of the training; conditions are drawn far wider "
-        "than one microscope has them. The figures come from the models' cards.",
+        "Isomers and images differ from those of the training. The conditions vary far more than "
+        "those of one microscope. The figures come from the model cards.",
         "",
-        "| model | clusters | accuracy | network alone | further off than a neighbour "
-        "| calibration error | sets hold the truth (aim 0.95) | called unknown or aggregate |",
+        "| model | clusters | accuracy | network alone | off by more than one class "
+        "| calibration error | sets contain the truth (aim 0.95) | called unknown or aggregate |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, model in models.items():
@@ -483,9 +487,10 @@ def simulated_section(models: dict[str, Model]) -> list[str]:
         )
     lines += [
         "",
-        "What is none of the classes, against the clusters of the classes: area under the curve "
-        "of `ood_score`, and the share that is called unknown or aggregate at its limit. *Other "
-        "sizes* lie among clusters of the classes, as a share of 5 to 30 %.",
+        "The next table compares objects that are not classes with clusters of the classes. It "
+        "contains the area under the ROC curve of `ood_score`, and the fraction labelled unknown "
+        "or aggregate at its limit. *Other sizes* are mixed with clusters of the classes, at a "
+        "fraction of 5 to 30 %.",
         "",
         "| | " + " | ".join(f"{n}: AUROC | {n}: flagged" for n in models) + " |",
         "|---|" + "---|" * (2 * len(models)),
@@ -499,11 +504,12 @@ def simulated_section(models: dict[str, Model]) -> list[str]:
         lines.append(f"| {names.get(key, key.replace('_', ' '))} | {' | '.join(cells)} |")
     lines += [
         "",
-        "The continuous count of sizes that no class has (dual). The mean suffers from the few "
-        "images whose scale is a class off; *sure* are those with a certainty of the scale of 0.9.",
+        "The last table shows the continuous count of sizes that are not classes (dual). A few "
+        "images with a scale that is one class off affect the mean. *Sure* are those with a "
+        "certainty of the scale of 0.9.",
         "",
         "| | clusters | mean | median | mean against truth | sure | mean of these against truth | "
-        "interval holds the truth |",
+        "interval contains the truth |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for label, s in models["dual"].card.scores["count"].items():

@@ -1,4 +1,4 @@
-"""Recompute ``docs/dispersion_check.md``: is the dispersion of atoms right where it is known?
+"""Recompute ``explanation/dispersion_check.md``: is the dispersion of atoms right?
 
     python docs/make_dispersion_check.py [--fields 300] [--images 10] [--model default]
         [--images-only]
@@ -414,12 +414,12 @@ def of_images(number: int, name: str) -> str:
             )
             print(rows[-1], flush=True)
     head = ["images", "process", "precision", "recall", "density by probabilities, deviation",
-            "covered", "found, as said", "lower bound", "density of all atoms, deviation",
+            "covered", "found, estimated", "lower bound", "density of all atoms, deviation",
             "covered ", "upper / lower end", "mean atom, deviation"]  # fmt: skip
     said = (
-        f"Model `{model.card.model_id}`, {number} images each. Of all of them the interval by "
-        f"probabilities covers the density of the field in {share(by_probabilities)}, that of all "
-        f"atoms in {share(of_all)}."
+        f"Model `{model.card.model_id}`, {number} images each. Over all images, the interval by "
+        f"probabilities covers the density of the field in {share(by_probabilities)}, and that of "
+        f"all atoms in {share(of_all)}."
     )
     return f"{said}\n\n" + table(head, rows)
 
@@ -460,8 +460,8 @@ def images_text(number: int, model: str) -> str:
 
 
 def as_lines(text: str) -> str:
-    """Of a paragraph one line, as in the other pages."""
-    return re.sub(r"(?<=[^\n])\n(?=[^\n|])", " ", text)
+    """Join the lines of each paragraph and list item."""
+    return re.sub(r"(?<=[^\n])\n *(?=[^\n| ])(?!- )", " ", text)
 
 
 def page(fields: int, number: int, model: str) -> str:
@@ -492,62 +492,71 @@ def page(fields: int, number: int, model: str) -> str:
 IMAGES = "## Images\n"
 TEXT = """# Is the dispersion right?
 
-Made by `docs/make_dispersion_check.py`; version {version}. What *Dispersion* says of atoms, where
-the truth is known: simulated positions on a support of {area:.0f} nm² with a vacuum corner and a
-hole, {fields} fields of each process. Random is Poisson's process; clustered is Thomas', with
-clumps of a normal width; inhibited is Matérn's second hard-core process. Blocks and intervals were
-settled on other densities, clumps and seeds. Numbers in brackets are Wilson's 95 % intervals of a
-share; of {fields} fields, intervals that cover in 95 % do so in {low:.1f} to {high:.1f} %.
+This page compares the dispersion of atoms with the truth in simulated fields. Made by
+`docs/make_dispersion_check.py`; version {version}.
+
+Positions are on a support of {area:.0f} nm² with a vacuum corner and a hole, {fields} fields of
+each process. *Random* is a Poisson process. *Clustered* is a Thomas process, with clumps of a
+normal width. *Inhibited* is Matérn's second hard-core process. The blocks and intervals of the
+method were chosen on other densities, clumps and seeds.
+
+Numbers in brackets are Wilson's 95 % intervals of a fraction. *Covered* is the fraction of fields
+whose 95 % interval contains the truth. For {fields} fields, correct intervals cover in {low:.1f} to
+{high:.1f} %.
 
 ## Density, all atoms known
 
-The interval is of sampling: would another field of the same sample have this density? Of clustered
-atoms it is the wider, the fewer clumps there are; of inhibited ones it is wider than need be,
-because it is never taken to be narrower than that of random atoms.
+The interval describes sampling: the density in other fields of the same sample. For clustered atoms
+it is wider if there are fewer clumps. For inhibited atoms it is wider than necessary, because it is
+never narrower than that of random atoms.
 
 {density}
 
-Images of one sample differ by more than that. Here the logarithms of their densities have the
-stated standard deviation, about 60 random atoms lie in each, and the interval is of the mean
-density of the sample: how often it covers that, and the upper end over the lower one, of the
-median pool. Of {pools_n} pools, intervals that cover in 95 % do so in {pools_low:.1f} to
-{pools_high:.1f} %. A few images don't tell how much they differ, so what is usual is weighed with
-what is seen: intervals of two images that are alike are too wide, and those of a few that differ
-by 80 % too narrow. (Numbers that people marked in the images of one set differ beyond chance by
-6, 27 and 47 % in the three sets at hand.)
+Images of one sample differ by more than random numbers do. In the next table, the logarithms of
+their densities have the given standard deviation, and each image contains about 60 random atoms.
+The interval is that of the mean density of the sample. Each cell contains how often it covers this
+density, and the ratio of its upper to its lower end in the median pool. Of {pools_n} pools, correct
+intervals cover in {pools_low:.1f} to {pools_high:.1f} %.
+
+A few images do not determine how much images differ, so a prior value is combined with the observed
+one. Intervals of two images that are equal are therefore too wide, and those of a few images that
+differ by 80 % too narrow. In the three experimental sets, the numbers of atoms marked by people
+differ beyond chance by 6, 27 and 47 % between the images of one set.
 
 {pools}
 
 ## Density from detections
 
-Each atom has a score about 2, each of twice as many false candidates one about 0, both with a
-standard deviation of 1; probabilities follow by Bayes' rule, and 5 % of the atoms have no
-candidate at all. Counting what is above one half is off; the sum of the probabilities is not. The
-interval of the sample holds sampling and detection. The number of atoms that lie in the very field
-has an interval of its own, of detection alone.
+Atoms have a score of about 2, and twice as many false candidates one of about 0, both with a
+standard deviation of 1. Probabilities follow by Bayes' rule, and 5 % of the atoms have no
+candidate. The number of candidates above one half is biased; the sum of the probabilities is not.
+The interval of the sample contains sampling and detection. The interval of the number of atoms in
+the field contains detection only.
 
 {detections}
 
-The interval of the sample is wider than need be: true probabilities draw the expected number
-towards the usual one, which takes out of its scatter what detection puts in. It is left so,
-because the probabilities of a real image are only nearly true. Clustered atoms show how: their
-fields differ in number by more than chance, and the probabilities are those of the usual field,
-too high where there are few atoms and too low where there are many. The interval of the field
-doesn't know that, and covers less often.
+The interval of the sample is wider than necessary. True probabilities draw the expected number
+towards the mean, and this removes the scatter that detection adds. The interval is not reduced,
+because the probabilities of a real image are only approximately true. Clustered atoms show why.
+Their numbers vary between fields by more than chance, but the probabilities are those of the mean
+field: too high in fields with few atoms and too low in fields with many. The interval of the field
+does not include this error and covers less often.
 
-## Distances and shares
+## Distances and fractions
 
-Of random atoms, for which they are known: 1 / (2√λ), √(ln 2 / πλ), and exp(−πλd²) with d = 0.3 nm.
-With some twenty atoms few are further from the edge than from their neighbour, and long distances
-are the first to go: the mean comes out low, and the median is the sounder figure.
-Atoms beyond the edge can't be seen, so that slightly too many look isolated where they lie close.
+These are known for random atoms of density λ: the mean distance to the nearest neighbour 1 / (2√λ),
+the median distance √(ln 2 / πλ), and the fraction of isolated atoms exp(−πλd²) with d = 0.3 nm.
+With about twenty atoms, few are closer to their neighbour than to the edge, and long distances are
+lost first. The mean is then too low, and the median is more reliable. Atoms beyond the edge are
+invisible, so slightly too many atoms look isolated if atoms are close to each other.
 
 {distances}
 
 ## K and g
 
-Mean over fields, weighted by the number of pairs, over the closed form, with its standard error. 1
-is right; where the closed form is 0, the value itself.
+The table shows the mean over fields, weighted by the number of pairs, divided by the closed form,
+with its standard error. The correct value is 1. Where the closed form is 0, the table shows the
+value itself.
 
 {curves}
 
@@ -556,40 +565,43 @@ rounds the edge of a hard core.
 
 ## Tests against randomness
 
-How often each says "not random" at 5 %, of {tests} fields with 99 simulations: of random atoms it
-should be 5 %, of others as often as can be.
+The table shows how often each test rejects randomness at a level of 5 %, in {tests} fields with 99
+simulations. For random atoms it should be 5 %, for other processes as often as possible.
 
 {tests_table}
 
 ## Images
 
-Simulated images of 512 × 512 pixels of 0.03 nm with amorphous carbon, a vacuum corner, shot noise
-and row noise, atoms of 0.21 nm with 35 % scatter of the intensity (`simulation.atom_fields`); the
-number is the peak of a mean atom over the level of the carbon. *Faint* is with 60 000 electrons on
-an Å²; *clear* with 600 000, a rougher support and a step of its thickness, as in the example that
-comes with the package, is nearer to the micrographs at hand. Atoms, support and probabilities are
-those that `find_atoms` gives. The probabilities of the model are about what a person would mark in
-images with the atoms and the noise of those it learnt from. Where an image is another, they are not
-true, and neither is the density that adds them up.
+Images of 512 × 512 pixels of 0.03 nm are simulated with amorphous carbon, a vacuum corner, shot
+noise and row noise (`simulation.atom_fields`). Atoms have a width of 0.21 nm and a scatter of the
+intensity of 35 %. The number in the first column is the peak of a mean atom relative to the level
+of the carbon. *Faint* images have 60 000 electrons per Å². *Clear* images have 600 000, a rougher
+support and a step of its thickness, as the example of the package; they are more similar to the
+available micrographs.
 
-The columns after it are what atoms tell that were put into the images (`atoms.completeness`, which
-`atomicity atoms` does): the share that is found at the operating point, with its interval, to be
-compared with the recall; how often the density is called a lower bound, because that is less than
-two thirds; the density of all atoms, found or not, over the true one of the field, how often its
-interval covers that, and the upper end over the lower one; and the intensity of a mean atom,
-which calibrates clusters, over the true one. How candidates that are none fall off with their
-score,
-and by how much the evidence is tempered, was settled on other images of these conditions.
+Atoms, support and probabilities come from `find_atoms`. The probabilities of the model estimate
+what a person would mark in images with the atoms and the noise of the training. For other images,
+the probabilities and the density, which is their sum, are wrong.
+
+The columns from *found* on come from an injection-recovery test (`atoms.completeness`, part of
+`atomicity atoms`). How the scores of false candidates decrease, and the weight of the evidence,
+were chosen on other images of these conditions.
+
+- *found, estimated*: the estimated fraction of atoms that is found at the operating point, with its
+  interval; compare it with the recall;
+- *lower bound*: images whose density is reported as a lower bound, because this fraction is below
+  two thirds;
+- *density of all atoms*: found or not, relative to the true density of the field; how often its
+  interval covers the truth; and the ratio of the ends of the interval;
+- *mean atom*: the intensity of a mean atom, which calibrates clusters, relative to the truth.
 
 {images}
 
-A shift of the base rate by expectation–maximisation for each image (Saerens, Latinne and
-Decaestecker, Neural Comput. 14, 21 (2002)) was tried and is not done. It takes for granted that
-atoms look alike everywhere and only their number differs; here they differ in how clearly they
-stand out. Densities of four images a row went from -80 to -98 % and from -62 to -80 % (faint), from
-+13 to +54 % (clear, random), and from -18 to +8 % (clear, clustered); F1 on the labelled images
-from 0.696 to 0.686 (Pt/NC), 0.839 to 0.843 (Re bipyridine) and 0.57 to 0.45 (Pt porphyrin).
-Held by a prior worth 200 candidates it changed next to nothing.
+The prior probability of an atom is not fitted to each image by expectation-maximisation (M.
+Saerens, P. Latinne, C. Decaestecker, *Neural Comput.* **14**, 21 (2002)). This method assumes that
+atoms look the same in all images and only their number differs, but here their contrast differs.
+Densities of faint images became worse (from -80 to -98 %, mean of four images), and F1 changed from
+0.696 to 0.686 (Pt/NC), from 0.839 to 0.843 (Re bipyridine) and from 0.57 to 0.45 (Pt porphyrin).
 """
 
 
@@ -600,7 +612,7 @@ def main() -> None:
     parser.add_argument("--images-only", action="store_true", help="renew that part alone")
     parser.add_argument("--model", default="default")
     arguments = parser.parse_args()
-    path = HERE / "dispersion_check.md"
+    path = HERE / "explanation" / "dispersion_check.md"
     if arguments.images_only:
         kept = path.read_text(encoding="utf-8").partition(IMAGES)[0]
         section = as_lines(IMAGES + TEXT.partition(IMAGES)[2])

@@ -1,4 +1,4 @@
-"""Recompute ``docs/explain.md`` and its pictures: where the shipped dual model looks.
+"""Recompute ``explanation/explain.md`` and its pictures: where the shipped dual model looks.
 
     python docs/make_explain.py [--data ../shared/data/clusters]
 
@@ -273,7 +273,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or "none"
+    return (
+        " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or "no class"
+    )
 
 
 def share(averages: Averages, label: str) -> float:
@@ -293,18 +295,18 @@ def verdict(classes: Sequence[str], averages: Averages, apart: Sequence[Balance]
     partly = classes[0] in raw_more or classes[-1] in raw_less
     return (
         f"- *Taken literally* (raw at the centre, LCN at the outline): "
-        f"**{'yes' if literally else 'no'}**. The LCN map lies at the outline more than at the "
-        f"centre for {listed(on_outline)} of the classes.\n"
-        f"- *As a tendency* (LCN farther out than raw for small clusters, the other way round for "
-        f"the largest): **{'yes' if tendency else 'in part' if partly else 'no'}**. Raw is the "
-        f"more central of the two for {listed(raw_more)}, LCN for {listed(raw_less)}"
+        f"**{'yes' if literally else 'no'}**. The LCN map is stronger at the outline than at "
+        f"the centre for {listed(on_outline)}.\n"
+        f"- *As a tendency* (LCN farther out than raw for small clusters, the reverse for the "
+        f"largest): **{'yes' if tendency else 'in part' if partly else 'no'}**. The more "
+        f"central channel is raw for {listed(raw_more)}, and LCN for {listed(raw_less)}"
         + (
             "."
             if len(raw_more) + len(raw_less) == len(classes)
-            else "; for the rest the interval of the difference holds 0."
+            else "; for the others the interval of the difference contains 0."
         )
-        + f"\n- *How much*: LCN gives {share(averages, classes[0]):.0%} of what speaks for "
-        f"{classes[0]} and {share(averages, classes[-1]):.0%} of what speaks for {classes[-1]}."
+        + f"\n- *How much*: LCN contributes {share(averages, classes[0]):.0%} of the positive "
+        f"score of {classes[0]} and {share(averages, classes[-1]):.0%} of that of {classes[-1]}."
     )
 
 
@@ -335,7 +337,7 @@ def section(title: str, data: Clusters, model: Classifier, images: Path, alt: st
     lines = [
         f"## {title}",
         "",
-        f"{len(data.table)} clusters in {len(set(data.image))} images; left out: {gone}.",
+        f"{len(data.table)} clusters in {len(set(data.image))} images; excluded: {gone}.",
         "",
         *table(
             [
@@ -351,19 +353,18 @@ def section(title: str, data: Clusters, model: Classifier, images: Path, alt: st
             ],
             rows,
         ),
-        "**Does it show what the paper reports?**",
+        "**Does it agree with the paper?**",
         "",
         verdict(classes, averages, apart),
         "",
-        "Each cluster scaled to its own radius, each map to its own maximum, as such pictures are "
-        "mostly shown (dashed: the outline; numbers: centre against outline):",
+        "Class averages with each cluster scaled to its radius and each map to its maximum, the "
+        "usual form (dashed: outline; numbers: centre against outline):",
         "",
-        f"![{alt}, scaled to radius and maximum](images/{files[0].name})",
+        f"![{alt}, scaled to radius and maximum](../images/{files[0].name})",
         "",
-        "The same in nm, the maps of a class on one scale for both channels, in units of the "
-        "score:",
+        "The same in nm. Both maps of a class have one scale, in units of the score:",
         "",
-        f"![{alt}, in nm and in units of the score](images/{files[1].name})",
+        f"![{alt}, in nm and in units of the score](../images/{files[1].name})",
         "",
     ]
     lines += [
@@ -425,8 +426,8 @@ def controls(
         "Controls, centre against outline:",
         "",
         *table(["", *classes], rows),
-        f"Occlusion: what the score loses against the mean of the other classes (± 95 %) when "
-        f"{SHARE:.0%} of a cluster's cells are replaced by the level of the support, in both "
+        f"Occlusion: decrease of the score relative to the mean of the other classes (± 95 %) when "
+        f"{SHARE:.0%} of the cells of a cluster are replaced by the level of the support, in both "
         "channels:",
         "",
         *table(["cells", "all", *classes], hidden),
@@ -436,7 +437,7 @@ def controls(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/clusters")
-    parser.add_argument("--out", type=Path, default=HERE / "explain.md")
+    parser.add_argument("--out", type=Path, default=HERE / "explanation" / "explain.md")
     parser.add_argument("--isomers", type=int, default=12, help="per class")
     parser.add_argument("--fields", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)
@@ -466,89 +467,93 @@ def introduction(model: Classifier) -> list[str]:
     pixel_nm = patches.field_of_view_nm / patches.size_px
     inner, outer = OUTLINE_RADII
     return [
-        "# Explanation",
+        "# Class maps explained",
         "",
-        "Made by `make explain` (`docs/make_explain.py`), version "
-        f"{__version__}, model `{model.card.model_id}`. Where does the network look, class by "
-        "class and channel by channel? The paper behind this package reports for its network: for "
-        "small clusters the raw channel reads the bright centre and LCN spreads to the outline; "
-        "for the largest the balance is reversed. Here the same question is put to the shipped "
-        "model, which is another network trained on other images. The dock *Explain* shows the "
-        "same averages for your images, on the page *Class averages*.",
+        "This page shows where the shipped model looks, by class and channel. The paper behind "
+        "this package reports for its network: for small clusters the raw channel reads the "
+        "bright centre and LCN spreads to the outline; for the largest clusters the balance is "
+        "reversed. The same analysis is applied here to the shipped model, which is another "
+        "network trained on other images. The page *Class averages* of the dock *Explain* shows "
+        "the same averages for your images.",
         "",
-        "**How it is measured.** The [class map](how-it-works.md#network) of the *true* class of "
-        "every cluster that is whole and stands alone. *Centre against outline* is (c − o) / "
-        f"(c + o), where c is the mean of the map over r < {CENTRE_RADII[1]:g} R, o that over "
-        f"{inner:g} R < r < {outer:g} R, and R half the diameter: +1 is all at the centre, −1 all "
-        "at the outline, 0 as much per area here as there. Intervals (95 %) resample images and, "
-        "within them, clusters; the difference of two channels is resampled in pairs. *Adds to "
-        "the score* is the sum of the class map, in the units of the scores before the softmax.",
+        f"Made by `make explain` (`docs/make_explain.py`), version {__version__}, model "
+        f"`{model.card.model_id}`.",
         "",
-        f"**How sharp it can be.** A cell of a map covers {step} pixels or {step * pixel_nm:.2f} "
-        f"nm, and through its convolutions sees {reach} pixels or {reach * pixel_nm:.1f} nm: more "
-        "than a whole cluster (and through the normalisation a little of all of the patch). A cell "
-        "at the centre may well respond to the outline. So a map "
-        "tells where the *features* lie that were counted, and only roughly which pixels they "
-        "were made of.",
+        "**Method.** The figures refer to the [class "
+        "map](how-it-works-classification.md#network) of the *true* class of every isolated "
+        "cluster inside the image. *Centre against outline* is (c − o) / (c + o), where c is the "
+        f"mean of the map over r < {CENTRE_RADII[1]:g} R and o that over {inner:g} R < r < "
+        f"{outer:g} R. R is half the diameter. +1 means all at the centre, −1 all at the outline, "
+        "and 0 the same per area in both. Intervals (95 %) resample images and, within them, "
+        "clusters; the difference of two channels is resampled in pairs. *Adds to the score* is "
+        "the sum of the class map, in units of the scores before the softmax.",
+        "",
+        f"**Resolution.** A cell of a map covers {step} pixels or {step * pixel_nm:.2f} nm. "
+        f"Through the convolutions it depends on {reach} pixels or {reach * pixel_nm:.1f} nm, "
+        "which is more than a whole cluster. Through the normalisation it depends slightly on "
+        "the whole patch. A cell at the centre may therefore respond to the outline. A map shows "
+        "where the *features* are that were counted, and only roughly the pixels that produced "
+        "them.",
         "",
     ]
 
 
 def closing() -> list[str]:
     return [
-        "## How to read it",
+        "## How to read the figures",
         "",
-        "- **A map scaled to its own maximum hides how much it matters.** The second picture of "
-        "each set and the column *share of LCN* say it: a channel may look decisive in the first "
-        "picture and add next to nothing to the score.",
-        "- **In radii and in nm are two statements.** The half widths are one and a half to two "
-        "and a half cells, and the radius of the smallest clusters is but two cells: their maps "
-        "can hardly be much narrower. That they reach farther out in units of the radius is partly "
-        "that alone. The difference between the channels is not: both have the same cells.",
-        "- **Is the centre learnt, or built in?** Networks of the same make with random weights "
-        "say which: what they show too is a property of clusters and convolutions. As long as "
-        "theirs is small against its scatter, the preference is learnt.",
-        "- **Maps are more central than what the network depends on.** *Gradient by pixel*, which "
-        "has no cells, asks which pixels would change the score if they changed a little. It is "
-        "far more even, and for raw even leans to the outline. A feature that is counted at the "
-        "centre may be made of the outline around it.",
-        "- **Occlusion.** What the maps highlight matters more than as much of the cluster "
-        "elsewhere. But the cells that are *brightest in raw* matter as much, so here the maps "
-        "say little more than where the cluster is bright. For the smallest class hiding does "
-        "little harm: less than the smallest is still the smallest.",
-        "- **Averages that are not round** are the network's doing: clusters lie in all "
-        "directions, and training shows it all symmetries of the square, but nothing makes it "
-        "symmetric.",
-        "- **One network.** The intervals are over clusters and images. A network trained again "
-        "with another seed may share the work between the channels differently, and is not in "
-        "them.",
+        "- **Scaling to the maximum hides the size of a contribution.** Compare with the second "
+        "picture of each set and the column *share of LCN*. A channel can look decisive in the "
+        "first picture and add almost nothing to the score.",
+        "- **Radii and nm give different views.** The half widths are one and a half to two and "
+        "a half cells, and the radius of the smallest clusters is only two cells. Their maps "
+        "cannot be much narrower, so they reach farther out in units of the radius. The "
+        "difference between the channels is not affected: both have the same cells.",
+        "- **Is the centre learnt?** Untrained networks show the effect of clusters and "
+        "convolutions alone. The preference is learnt if their value is small compared with its "
+        "scatter.",
+        "- **Maps are more central than the dependence of the network.** *Gradient by pixel* has "
+        "no cells: it shows which pixels would change the score if they changed slightly. It is "
+        "far more even, and for raw it slightly favours the outline. A feature counted at the "
+        "centre may come from the outline around it.",
+        "- **Occlusion.** The highlighted cells matter more than other cells of the cluster. But "
+        "the cells that are *brightest in raw* matter equally, so here the maps show little more "
+        "than the bright part of the cluster. For the smallest class, occlusion has little "
+        "effect: a smaller cluster still belongs to the smallest class.",
+        "- **Averages that are not round** come from the network. Clusters have all orientations "
+        "and training uses all symmetries of the square, but the network is not constrained to "
+        "be symmetric.",
+        "- **One network.** The intervals describe clusters and images. A network trained with "
+        "another seed may divide the work between the channels differently; the intervals do not "
+        "include this.",
         "",
-        "## What Grad-CAM can't say",
+        "## What Grad-CAM cannot show",
         "",
-        "- *All of a label.* The maps explain the network's part of it. The label pools the "
+        "- *The complete label.* Maps explain the part of the network. The label combines the "
         "network with a mixture of intensities and diameters "
-        "([how](how-it-works.md#network-and-mixture-together)), and the scale of the image is "
-        "found before the network.",
-        "- *Why.* It says where a feature lies that speaks for a class, not what the feature is: "
+        "([details](how-it-works-classification.md#combination-of-network-and-mixture)), and the "
+        "scale of the image is determined before the network.",
+        "- *Causes.* A map shows the position of a feature that supports a class, not its kind: "
         "brightness, shape, texture or an edge.",
-        "- *What is not there.* Much speaks for a small cluster by being absent around it. A map "
-        "of what is positive can't show absence.",
-        "- *Against what.* A map is of one score; the decision is a difference of scores. What "
-        "adds the same to all classes is in the map and changes nothing. The row *own class minus "
-        "the mean of the others* leaves it out.",
-        "- *How a channel acts together with the other.* The branches meet only in the sum of the "
-        "scores, so their shares add up; but what one channel says may be redundant, and would be "
-        "said by the other if the network were trained without it (see the raw-only model in "
+        "- *Absence.* A small cluster is also recognised by the dark area around it. A map of "
+        "positive contributions cannot show absence.",
+        "- *Comparison between classes.* A map explains one score, but the decision depends on "
+        "the difference of scores. A contribution that is the same for all classes appears in "
+        "the map and changes nothing. The row *own class minus the mean of the others* excludes "
+        "it.",
+        "- *Interaction of the channels.* The branches meet only in the sum of the scores, so "
+        "their shares add up. But the information of one channel may be redundant: the other "
+        "could provide it if the network were trained without it (see the raw-only model in "
         "[Accuracy](accuracy.md)).",
-        "- *Whether it is right.* Maps of wrong labels look as convincing as those of right ones.",
-        "- *Anything about scale.* That the raw channel is divided by the "
-        "[intensity of one atom](how-it-works.md#the-intensity-of-one-atom) is decided before the "
-        "network, and most of the accuracy comes from there. No map shows it.",
+        "- *Correctness.* Maps of wrong labels look as convincing as those of correct ones.",
+        "- *The scale.* The raw channel is divided by the [intensity of one "
+        "atom](how-it-works-scale.md) before the network, and most of the accuracy comes from "
+        "this step. No map shows it.",
         "",
-        "That maps depend on what was learnt, and that hiding what they highlight lowers the class "
-        "more than hiding as much elsewhere, is checked on every change of the package, on "
-        "simulated clusters (`tests/test_explanation.py`): J. Adebayo et al., *Sanity checks for "
-        "saliency maps*, NeurIPS 2018.",
+        "Tests on simulated clusters check every change of the package: maps must depend on the "
+        "training, and occlusion of highlighted cells must lower the class more than occlusion "
+        "of other cells (`tests/models/test_class_averages.py`). Reference: J. Adebayo et al., "
+        "*Sanity checks for saliency maps*, NeurIPS 2018.",
         "",
     ]
 

@@ -1,4 +1,4 @@
-"""Recompute the figures on alarms in ``docs/many_images.md``: when does a live session ring?
+"""Recompute the figures on alarms in ``explanation/many_images.md``: when does a live session ring?
 
     python docs/make_live.py [--sessions 32] [--workers 2] [--data ../shared/data/clusters]
                              [--text-only]
@@ -47,7 +47,7 @@ from napari_atomicity.simulation.structures import Isomer, library_of
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "build" / "live.json"
-PAGE = HERE / "many_images.md"
+PAGE = HERE / "explanation" / "many_images.md"
 BEGIN, END = "<!-- alarms: begin -->", "<!-- alarms: end -->"
 SEED = 5500
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
@@ -248,18 +248,18 @@ def limit_of(weight: float) -> float:
 FIGURES = """{begin}
 
 Made by `docs/make_live.py`; version {version}. {n} simulated sessions of {same} images of
-31 × 31 nm with some 20 clusters each, every session under conditions of its own, dose and thickness
-of its images scattering by 10 % and the focus by 2 nm, watched in {orders} random orders; then
-{after} images under other conditions, after {before} that were judged. *All of it* is a change as
-from `mixed` to `shifted` (see [Accuracy](accuracy.md)): 13 nm of defocus, the source half again as
-wide, 0.4 times the dose, half again as much carbon, other gain, offset and pixels; *half of it*
-goes half as far; *step by step* it comes in {gradual} images. A delay of 1 is the first image under
-them; missed is what did not ring in all of them.
+31 × 31 nm with about 20 clusters each. Each session has different conditions; in a session, dose
+and thickness vary by 10 % and the focus by 2 nm between images. Each session is watched in {orders}
+random orders. Then follow {after} images under other conditions, after {before} images that were
+judged. *Full change* is one as from `mixed` to `shifted` (see [Accuracy](accuracy.md)): 13 nm of
+defocus, a source wider by half, 0.4 times the dose, more carbon by half, and other gain, offset and
+pixel size. *Half change* is half of it. *Gradual change* takes {gradual} images. A delay of 1 is
+the first image after the change. A change is missed if no image raised an alarm.
 
 {table}
 
-The limits are those that let one in {nominal} images begin a false alarm if scores were independent
-and normal. The setting that is used is in bold.
+The limits give one false alarm in {nominal} images if scores are independent and normal. The
+setting in use is in bold.
 
 {beside}
 
@@ -271,7 +271,7 @@ def page(kept: dict[str, Any]) -> str:
     sessions = kept["sessions"]
     rows = [
         "| reference (images) | weight | limit | false alarms: one in … images (95 %) "
-        "| all of it: delay, median (9 of 10) | half of it | step by step |",
+        "| full change: delay, median (9 of 10) | half change | gradual change |",
         "|---|---|---|---|---|---|---|",
     ]
     for first, weight in ALTERNATIVES:
@@ -330,29 +330,29 @@ def beside(kept: dict[str, Any]) -> str:
         for kind in ("same", "shifted")
     ]
     alarms = sum(x["alarm"] for one in sessions for x in one["shifted"])
-    words = (
-        f"The limit on the model's card rings in {alarms} of {AFTER * len(sessions)} of these "
-        f"images: their drift from the training is {shifted.mean():.1f} on average, and that of "
-        f"the images before {same.mean():.1f}. In {int((shifted < highest).sum())} of "
-        f"{len(sessions)} sessions the images after the change are on average no further from the "
-        "training than one in ten of those before: they lie in another direction, and so it is "
-        "the distance from the session's own images that is watched. The mean confidence falls "
+    text = (
+        f"The limit on the model card raises an alarm in {alarms} of {AFTER * len(sessions)} of "
+        f"these images: their mean drift from the training is {shifted.mean():.1f}, and "
+        f"{same.mean():.1f} before the change. In {int((shifted < highest).sum())} of "
+        f"{len(sessions)} sessions, the images after the change are on average no further from the "
+        "training than one in ten of those before, because they differ in another direction. "
+        "Therefore the distance from the session's own images is used. The mean confidence falls "
         f"from {confidence[0]:.2f} to {confidence[1]:.2f}."
     )
     found = watched(sessions, FIRST, WEIGHT)
     rang = {kind: 100 * np.isfinite(found.delays[kind]).mean() for kind in ("mixture", "alone")}
-    words += (
-        f"\n\n*Another sample is a change, too.* Under the same conditions {AFTER} images of "
-        f"another random mixture ring in {rang['mixture']:.0f} % of the sessions, and of one class "
-        f"only in {rang['alone']:.0f} %: the classes are taken off by the model's mean of each, "
-        "from which those of a session differ, each in its own way."
+    text += (
+        f"\n\n*Another sample is a change too.* Under the same conditions, {AFTER} images of "
+        f"another random mixture raise an alarm in {rang['mixture']:.0f} % of the sessions, and of "
+        f"one class only in {rang['alone']:.0f} %. The mean of each class in the model is "
+        "subtracted, and the classes of a session differ from it in different ways."
     )
     if kept["other"] is None:
-        return words
+        return text
     found = watched([kept["other"]], FIRST, WEIGHT)
     n = {kind: len(images) for kind, images in kept["other"].items()}
     return (
-        f"{words}\n\nAnother program's images, {n['same']} of `mixed` and then {n['shifted']} of "
+        f"{text}\n\nImages of another program, {n['same']} of `mixed` and then {n['shifted']} of "
         f"`shifted` in {ORDERS} orders: {int(found.alarms.sum())} false alarms in "
         f"{int(found.images.sum())} images, and a delay of {delay(found.delays['shifted'])}."
     )

@@ -1,4 +1,4 @@
-"""Recompute the figures of ``docs/movies.md``: are clusters of a movie followed rightly?
+"""Recompute the figures of ``explanation/movies.md``: are clusters of a movie followed rightly?
 
     python docs/make_movies.py [--movies 200] [--images 3] [--text-only]
 
@@ -35,7 +35,7 @@ from napari_atomicity.tracking import analyse_movie, average_frames, estimate_dr
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "build" / "movies.json"
-PAGE = HERE / "movies.md"
+PAGE = HERE / "explanation" / "movies.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 SEED = 700
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
@@ -265,9 +265,9 @@ def following(found: dict[str, Any]) -> str:
                 f"{hits} of {merges}" if merges else "–", f"{false:.2f}",
             ]
         )  # fmt: skip
-    header = ["movies", "links that are right", "links that are kept",
-              "drift, error of a step (nm)", "from the first frame (nm)",
-              "merges found", "merges and splits that were none, per movie"]  # fmt: skip
+    header = ["movies", "correct links", "links kept",
+              "drift, error per frame (nm)", "from the first frame (nm)",
+              "merges found", "false merges and splits per movie"]  # fmt: skip
     return table(header, lines)
 
 
@@ -285,12 +285,12 @@ def smoothing(found: dict[str, Any]) -> str:
         )  # fmt: skip
     header = [
         "movies",
-        "labels right, frame by frame",
+        "labels correct, single frames",
         "smoothed",
-        "probability it gives itself",
+        "mean probability",
         "changes per step, true",
-        "found (mean)",
-        "95 % intervals that hold the true one",
+        "estimated (mean)",
+        "95 % intervals that contain the true value",
     ]
     return table(header, lines)
 
@@ -309,10 +309,20 @@ def frames(found: dict[str, Any]) -> str:
                 f"{sum(r['merges_found'] for r in rows)} of {sum(r['merges'] for r in rows)}",
             ]
         )  # fmt: skip
-    header = ["electrons per Å² and frame", "not found", "links that are right",
-              "drift by clusters, error (nm)", "by images", "labels right, frame by frame",
-              "smoothed", "probability it gives itself", "labels of means of 4 frames",
-              "changes per step, true", "found (interval), each movie", "merges found"]  # fmt: skip
+    header = [
+        "electrons per Å² and frame",
+        "not detected",
+        "correct links",
+        "drift from clusters, error (nm)",
+        "drift from images",
+        "labels correct, single frames",
+        "smoothed",
+        "mean probability",
+        "labels of averages of 4 frames",
+        "changes per step, true",
+        "estimated (interval), each movie",
+        "merges found",
+    ]
     return table(header, lines)
 
 
@@ -322,11 +332,12 @@ Made by `docs/make_movies.py`; version {version}.
 
 ### Tables of known confusion
 
-{n} simulated movies of each kind: 40 frames of 24 × 24 nm, 20 clusters unless said otherwise that
-wander by 0.03 nm a frame, a stage that drifts by about 0.1 nm a frame, 2 % of the clusters missed
-and one false one in five frames. Labels are wrong by chance, in each frame anew. A link is a
-cluster in one frame and the next in which it is seen; the error of the drift holds what all
-clusters wander together, which nothing can tell from drift.
+{n} simulated movies of each kind. Each has 40 frames of 24 × 24 nm and 20 clusters, unless
+stated otherwise. Clusters move by 0.03 nm per frame and the stage drifts by about 0.1 nm per
+frame. 2 % of the clusters are missed, and every fifth frame has one false cluster. Labels are
+wrong at random, independently in each frame. A link is a cluster in one frame and in the next
+frame in which it is detected. The error of the drift includes motion that all clusters have in
+common, which cannot be distinguished from drift.
 
 {following}
 
@@ -334,15 +345,16 @@ clusters wander together, which nothing can tell from drift.
 
 ### Frames
 
-{images} movies of 50 frames at each dose, of 520 × 520 pixels of 0.05 nm with 24 clusters that
-change by 0.01 a frame and take another structure or orientation by 0.1, one merge in each; found
-and classified by the shipped model, with isomers of its classes that it may not have seen. The
-model was trained on {least} to 30 000 electrons per Å²: the first rows are beyond what it knows.
+{images} movies of 50 frames at each dose. Frames have 520 × 520 pixels of 0.05 nm with 24
+clusters. A cluster changes its class with a probability of 0.01 per frame, and its structure or
+orientation with 0.1; each movie has one merge. The shipped model detects and classifies the
+clusters, whose isomers it may not have seen. It was trained on {least} to 30 000 electrons per
+Å², so the first rows are outside its training range.
 
 {frames}
 
-A frame takes {analyse:.2f} s to analyse and {follow:.3f} s to follow on two cores that others used
-at the same time.
+A frame takes {analyse:.2f} s to analyse and {follow:.3f} s to track, on two cores that other
+programs used at the same time.
 
 {end}"""
 

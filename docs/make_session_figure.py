@@ -1,4 +1,4 @@
-"""Draw the picture of ``docs/sessions.md``: scales of images alone and in their session."""
+"""Draw the picture of ``explanation/sessions.md``: scales of images alone and in their session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recompute the section on sessions in ``docs/accuracy.md``.
+"""Recompute the section on sessions in ``explanation/accuracy.md``.
 
     python docs/make_sessions.py [--rounds 10] [--workers 2] [--data ../shared/data/clusters]
                                  [--text-only]
@@ -47,7 +47,7 @@ from napari_atomicity.training.evaluation import expected_calibration_error
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "sessions"
-PAGE = HERE / "accuracy.md"
+PAGE = HERE / "explanation" / "accuracy.md"
 BEGIN, END = "<!-- sessions: begin -->", "<!-- sessions: end -->"
 SEED = 8100
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
@@ -462,8 +462,8 @@ def number(value: float, digits: int) -> str:
 def table_of_other_sizes(clusters: pd.DataFrame) -> list[str]:
     """The lines of the table of sizes that are no class."""
     lines = [
-        "| size | clusters | class next to it | unknown | confident class | mean count | interval "
-        "of the count holds the truth |",
+        "| size | clusters | neighbouring class | unknown | confident class | mean count "
+        "| interval of the count contains the truth |",
         "|---|---|---|---|---|---|---|",
     ]
     sizes = np.array([int(c[2:]) for c in CLASSES])
@@ -493,23 +493,28 @@ def table_of_other_sizes(clusters: pd.DataFrame) -> list[str]:
 INTRODUCTION = """## Sessions
 
 Made by `docs/make_sessions.py`, also in `make accuracy`; version {version}, model `{model}`.
-{n_sessions} simulated sessions of {n_images} images each (seeds from {seed}, {isomers} isomers of
-each size that no training and no tuning has used): conditions are drawn once for each session;
-between its images the gain scatters by 9 to 14 %, dose and support by 10 % and the focus by 2 nm.
-A and B are the images of another program (`train/` as a session without its labels, `mixed/`, and
-`shifted/` with `shifted_single/` as one session), where their folder is there.
 
-Forms: *whole* fields; *one size only*, the images of each size as a session of their own; *known
-sample*, the composition of one image is known, and that image is not scored; *crops* of {crop}
-pixels round {crops} clusters of each image; *8 bits*, clipped by {clipped} % at both ends; *lone
-atoms*, {lone} per nm² between the clusters. Kinds: {kinds}.
+**Images.** There are {n_sessions} simulated sessions of {n_images} images each (seeds from {seed}),
+with {isomers} isomers of each size that were not used for training or tuning. Conditions are drawn
+once for each session. Between its images, the gain scatters by 9 to 14 %, dose and support by 10 %
+and the focus by 2 nm. A and B are the images of another program, where their folder is available. A
+is `train/`, as a session without its labels, and `mixed/`. B is `shifted/` with `shifted_single/`
+as one session.
 
-{methods} Accuracy and calibration error are those of the most probable class of all clusters that
-the border does not cut, aggregates apart; *sure but wrong* is the share of wrong ones among labels
-with a confidence above {confident}; *labelled* is the share of the clusters that have a class as
-their label. R² is of the counted fractions over samples and classes; the last columns are the
-shares of 95 % intervals that hold the true fraction (of an image and a class, of a session and a
-class; A and B are one session each, so five intervals). Images are those with clusters to score.
+**Forms.** *whole*: complete fields; *one size only*: the images of each size as a separate session;
+*known sample*: the composition of one image is known, and that image is not scored; *crops*: {crop}
+pixels around {crops} clusters of each image; *8 bits*: clipped by {clipped} % at both ends; *lone
+atoms*: {lone} per nm² between the clusters.
+
+**Kinds.** {kinds}.
+
+**Columns.** {methods} *Accuracy* and *calibration error* refer to the most probable class of all
+clusters that are not cut by the border, without aggregates. *sure but wrong* is the fraction of
+wrong labels among those with a confidence above {confident}. *labelled* is the fraction of clusters
+whose label is a class. R² is that of the counted fractions over samples and classes. The last
+columns are the fractions of 95 % intervals that contain the true fraction, of an image and a class
+or of a session and a class. A and B are one session each, so they have five intervals. *images*
+counts those with clusters to score.
 """
 
 
@@ -528,7 +533,7 @@ def page(clusters: pd.DataFrame, ratios: pd.DataFrame) -> str:
         clipped=CLIPPED_PERCENT,
         lone=LONE_ATOMS_PER_NM2,
         kinds="; ".join(f"*{kind}*: {samples}" for kind, samples in KINDS.items()),
-        methods="Version 0.1, each image alone → each image alone → as a session.",
+        methods="Values: version 0.1, each image alone → each image alone → as a session.",
         confident=CONFIDENT,
     )
     # one line for each paragraph
@@ -538,7 +543,7 @@ def page(clusters: pd.DataFrame, ratios: pd.DataFrame) -> str:
         *chain.from_iterable((text, "") for text in paragraphs),
         *table_of_classes(clusters, ratios),
         "",
-        "Sizes that are no class, in sessions of nothing else:",
+        "Sizes that are not classes, in sessions without clusters of the classes:",
         "",
         *table_of_other_sizes(clusters),
         "",

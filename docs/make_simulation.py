@@ -1,4 +1,4 @@
-"""Recompute the check of the simulation against multislice in ``docs/simulation.md``.
+"""Recompute the check of the simulation against multislice in ``explanation/simulation.md``.
 
     python docs/make_simulation.py
 
@@ -21,7 +21,7 @@ from napari_atomicity.simulation.multislice import incoherent_image, multislice_
 from napari_atomicity.simulation.structures import Isomer, make_isomer
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE / "simulation.md"
+PAGE = HERE / "explanation" / "simulation.md"
 PICTURE = HERE / "images" / "multislice.png"
 BEGIN, END = "<!-- multislice -->\n", "<!-- end of multislice -->\n"
 
@@ -124,9 +124,9 @@ def main() -> None:
     text = [
         *table(results),
         "",
-        f"Ours over multislice is {ratio.mean():.3f} in the mean, from {ratio.min():.3f} to "
-        f"{ratio.max():.3f}. A single atom scatters {absolute['Pt']:.2f} (Pt) and "
-        f"{absolute['C']:.2f} (C) of our cross-sections into 68 to 280 mrad.",
+        f"The mean of ours / multislice is {ratio.mean():.3f}, with a range from "
+        f"{ratio.min():.3f} to {ratio.max():.3f}. A single atom scatters {absolute['Pt']:.2f} (Pt) "
+        f"and {absolute['C']:.2f} (C) of our cross-sections into 68 to 280 mrad.",
         "",
     ]
     page = PAGE.read_text(encoding="utf-8")

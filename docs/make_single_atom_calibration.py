@@ -1,4 +1,4 @@
-"""Recompute the tables of ``docs/single_atom_calibration.md``: counts of atoms, and species.
+"""Recompute the tables of ``explanation/single_atom_calibration.md``: counts of atoms, and species.
 
     python docs/make_single_atom_calibration.py
 
@@ -37,7 +37,7 @@ from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.structures import library_of
 
-PAGE = Path(__file__).resolve().parent / "single_atom_calibration.md"
+PAGE = Path(__file__).resolve().parent / "explanation" / "single_atom_calibration.md"
 SIZES = (19, 30, 41, 55, 70)
 CLASSES = tuple(f"Pt{n}" for n in SIZES)
 FIELDS, CALIBRATION_FIELDS = 16, 6

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_atomicity.core.model_card import ModelCard
-from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.io import images
 from napari_atomicity.simulation.structures import Isomer
 
@@ -53,32 +51,9 @@ def library() -> list[Isomer]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model file of two classes, its network untrained."""
-    import torch
+    from support import write_tiny_model
 
-    from napari_atomicity.core.scale_reference import ScaleReference
-    from napari_atomicity.models.files import save_model
-    from napari_atomicity.models.network import AtomicityNet
-
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    classes = ("Pt19", "Pt70")
-    patches = PatchSettings(size_px=32)
-    network = AtomicityNet(patches.channels, len(classes), width=4)
-    tensors = {f"network.{k}": v.numpy() for k, v in network.state_dict().items()}
-    embedding = rng.normal(size=(40, 32)).astype(np.float32)
-    tensors |= {
-        "reference.embedding": embedding,
-        "reference.label": np.arange(40) % 2,
-        "reference.map": rng.uniform(0, 10, (40, 2)).astype(np.float32),
-        "ood.mean": np.zeros((2, 32), np.float32),
-        "ood.whitening": np.eye(32, dtype=np.float32),
-    }
-    small = ((0.01, 0.0), (0.0, 0.01))
-    scale = ScaleReference((np.log(19.0), np.log(70.0)), (-0.2, 0.25), (small, small))
-    card = ModelCard("tiny", classes, patches, scale=scale, width=4, ood_limit=1e6)
-    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    save_model(path, card, tensors)
-    return path
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,9 @@ BENCHMARKS = ROOT / "benchmarks"
 DOCS = ROOT / "docs"
 
 sys.path.insert(0, str(BENCHMARKS))
-measuring, tables, report = (importlib.import_module(n) for n in ("measuring", "tables", "report"))
+measuring, tables, report, aims = (
+    importlib.import_module(name) for name in ("measuring", "tables", "report", "aims")
+)
 sys.path.remove(str(BENCHMARKS))
 
 MACHINE = {
@@ -88,7 +90,7 @@ RECORDS = {
                 "docks": [{"points": 100, "relabel_ms": 2.2, "select_ms": 0.3}]},
     "batch": {"size_px": 384, "images": 1000, "batches": [BATCH], "serial_rate": 22.8,
               "second_run_s": 8.4, "report_mib": 4.6},
-    "live": {"files": 24, "size": 1024, "sessions": {"told by the system": SESSION}},
+    "live": {"files": 24, "size": 1024, "sessions": {"notified by the system": SESSION}},
     "atoms": {"size": 512, "marked_atoms": 99, "members": 9, "views": 1, "window_px": 21,
               "seconds": {"sliding window": 16.0}, "ratio": 43.2},
     "simulation": {"workers": [{"workers": 2, "fields_per_minute": 80.0,
@@ -97,8 +99,12 @@ RECORDS = {
                    "atoms": {"atoms": 800, "ours_s": 0.1, "obvious_s": 16.0,
                              "correlation": 0.9991},
                    "relief_ratio": 10.0},
-    "kills": {"version": "0.2", "kills": 1200, "acknowledged": 13456, "minutes": 3.2},
-    "fuzz": {"version": "0.2", "workers": 2, "outcomes": ["loaded", "crash"],
+    "kills": {"version": "0.2", "minutes": 3.2,
+              "windows": {"windows": 1200, "before_first_edit": 150, "in_analyse_all": 299,
+                          "acknowledged": 13456},
+              "others": {"state": {"tried": 100, "acknowledged": 1400},
+                         "batches": {"tried": 7, "acknowledged": 55}}},
+    "fuzz": {"version": "0.2", "minutes": 61.2, "repeated": 3, "outcomes": ["loaded", "crash"],
              "kinds": {"images": {"loaded": 1234}, "tables": {"loaded": 3, "crash": 2}},
              "failed": {"tables:7": "crash: SIGSEGV (2)"}},
 }  # fmt: skip
@@ -108,12 +114,13 @@ RECORDS = {
 
 SAYS = {
     "speed": ["| reading | 1.50 | 2.50 |  |  |", "| outlines | 1.50 | 2.50 | 1.50 | 2.50 |",
-              "**11.5 times faster**", "5 found (4 by blob_log"],
+              "**11.5 times faster** in elapsed time", "5 found (4 by blob_log"],
     "gaussian": ["| 1.2 | 9.0 | **2.0** |"],
     "network_cpu": ["| PyTorch | 1000 | **1500** |", "| other, ready after 24 s | **700** | 600 |",
                 "third failed: ImportError", "150 GFLOP/s"],
-    "gpu": ["1,234 patches", "| 9,000 |", "**3.0 times** float32's", "40 % of the roof",
-            "| detection, by the CPU | 1000.0 |", "0 labels differ", "1.5 GB at most",
+    "gpu": ["1,234 patches", "| 9,000 |", "**3.0 times** the rate of float32",
+            "40 % of the roofline", "| detection, on the CPU | 1000.0 |", "0 labels differ",
+            "Peak memory: 1.5 GB",
             "| torch.compile | RuntimeError: no compiler |  |"],
     "gpu_proof": ["on a CPU on 2026-02-03: 256 patches", "512 × 512", "no measurement of a GPU"],
     "growth": ["**0.53** in pixels", "| 64 | 1.00 | 2.00 | 3.00 | 1.50 | 2.50 |",
@@ -130,11 +137,11 @@ SAYS = {
                 "| 100 | lasso | 4.0 ms | 10.0 ms | 2.5 |", "| 100 | 2.2 | 0.3 |"],
     "batch": ["1,000 simulated images", "| 1 | 4.0 | 1.00 | 6 | 1 → 2, at most 3 | 10 → 14, at",
               "4 MiB (1)", "8.4 s", "4.6 MiB", "| 22.8 |"],
-    "live": ["47 clusters each", "| told by the system | 0.35 | 0.57 | 0.22 |"],
+    "live": ["47 clusters each", "| notified by the system | 0.35 | 0.57 | 0.22 |"],
     "atoms": ["**43 times**", "| sliding window | 16.00 |"],
     "fuzz": ["| images | 1,234 | 1,234 | 0 |", "| tables | 5 | 3 | 2 |", "| **all** | 1,239 |",
-             "Version 0.2", "`tables:7` crash: SIGSEGV (2)"],
-    "kills": ["1,200 processes were killed", "13,456 edits", "3 minutes"],
+             "Version 0.2", "61 minutes", "3 of them failed", "`tables:7` crash: SIGSEGV (2)"],
+    "kills": ["killed | 1,200 | 13,456 | 0 |", "299 while", "3 minutes", "| 100 | 1,400 | 0 |"],
     "simulation": ["| 4600 |", "processes: 2 | 2100 (80) |", "| 160 times as fast |", "768 × 768"],
 }  # fmt: skip
 
@@ -151,11 +158,25 @@ def test_a_record_becomes_its_table(name):
         assert len({len(re.findall(r" \|", line)) for line in block.splitlines()}) == 1
 
 
+def test_a_fuzz_case_that_was_tried_again_counts_as_it_ended_last(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    fuzzing = importlib.import_module("fuzzing")
+    lines = [("runs", 0, "crash", 30.0, "SIGSEGV"), ("tables", 1, "hang", 60.0, "30 s"),
+             ("runs", 1, "loaded", 15.0, ""), ("runs", 0, "loaded", 15.0, "")]  # fmt: skip
+    found = fuzzing.summary(fuzzing.Case(*line) for line in lines)
+    assert found["kinds"] == {"runs": {"loaded": 2}, "tables": {"hang": 1}}
+    assert found["failed"] == {"tables:1": "hang: 30 s (1)"}
+    assert (found["minutes"], found["repeated"]) == (2, 1)
+
+
 # ---- pages
 def test_each_table_has_one_place_in_its_page():
-    pages = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
+    pages = {
+        path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8")
+        for path in DOCS.rglob("*.md")
+    }
     places = {name: section.page for name, section in tables.SECTIONS.items()}
-    places["duration"] = tables.PERFORMANCE
+    places |= dict.fromkeys(("duration", "aims"), tables.PERFORMANCE)
     for name, page in places.items():
         for mark in (f"<!-- {name} -->", f"<!-- /{name} -->"):
             assert [p for p, text in pages.items() for _ in range(text.count(mark))] == [page], name
@@ -175,8 +196,7 @@ def test_only_what_is_between_the_marks_is_written():
 @pytest.fixture
 def docs(tmp_path):
     """A copy of the pages."""
-    for path in DOCS.glob("*.md"):
-        shutil.copy(path, tmp_path)
+    shutil.copytree(DOCS / "explanation", tmp_path / "explanation")
     return tmp_path
 
 
@@ -187,15 +207,15 @@ def section(docs: Path, name: str, page: str = tables.PERFORMANCE) -> str:
 
 def test_every_page_takes_its_tables_and_keeps_its_prose(docs):
     def prose(path: Path) -> str:
-        names = "|".join([*tables.SECTIONS, "duration"])
+        names = "|".join([*tables.SECTIONS, "duration", "aims"])
         text = path.read_text(encoding="utf-8")
         return re.sub(rf"(<!-- ({names}) -->).*?(<!-- /\2 -->)", r"\1\3", text, flags=re.S)
 
     report.rewrite(docs, RECORDS)
     for name, (page, _) in tables.SECTIONS.items():
         assert section(docs, name, page) == tables.SECTIONS[name].text(RECORDS[name])
-    for path in DOCS.glob("*.md"):
-        assert prose(docs / path.name) == prose(path)
+    for path in docs.rglob("*.md"):
+        assert prose(path) == prose(DOCS / path.relative_to(docs))
 
 
 def test_without_a_gpu_the_page_says_so_and_what_was_measured_stays(docs):
@@ -220,8 +240,25 @@ def test_how_long_it_takes_is_said_once_all_was_measured(docs):
     long = {name: {**of, "took_s": 600.0 if name == "live" else 60.0}
             for name, of in RECORDS.items() if name not in ("gpu", "fuzz", "kills")}  # fmt: skip
     report.rewrite(docs, long)
-    assert f"takes {10 + len(long) - 1} minutes" in section(docs, "duration")
-    assert "the longest of it live (10)" in section(docs, "duration")
+    assert f"take {10 + len(long) - 1} minutes" in section(docs, "duration")
+    assert "The longest are live (10)" in section(docs, "duration")
+
+
+def test_aims_say_which_figures_meet_them():
+    record = {"fields": [{"ratio_wall": 25.0}, {"ratio_wall": 11.5}]}
+    text = aims.aims({"speed": record})
+    few, many, growth = text.splitlines()[2:5]
+    assert few.endswith("| ≥ 20 × | 25 × | yes |")
+    assert many.endswith("| ≥ 20 × | 11.5 × | **no** |")
+    assert growth.endswith("| ≤ 1 | not measured |  |")
+    # without the record, the row of the page remains
+    assert aims.aims({}, text) == text
+
+
+@pytest.mark.parametrize("aim", aims.AIMS, ids=lambda aim: aim.what)
+def test_each_aim_finds_its_figure_in_the_record(aim):
+    figure = aim.row(RECORDS[aim.record])[2]
+    assert figure == "not measured" or re.search(r"\d", figure)
 
 
 # ---- scripts
@@ -258,7 +295,7 @@ SMALL = {
     "atoms": "--size 64 --rows 1 --repeats 1 --threads 1",
     "choices": "--size 96 --sigmas 1.5 --patches 4 --batches 2 4 --repeats 1 --no-others",
     "fuzzing": "--cases 2 --kinds settings --workers 1",
-    "kills": "--kills 2",
+    "kills": "--kills 0 --others 1",
     "gpu": "--device cpu --size 128 --clusters 2 --patches 4 --repeats 1",
     "growth": "--sides 96 128 160 --side 128 --clusters 1 2 --images 1 2 --threads 1",
     "simulation": "--fields 1 --workers 1 --atoms 2 --repeats 1",

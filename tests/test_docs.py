@@ -20,7 +20,6 @@ from napari_atomicity.core.cluster_table import columns
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import DetectionSettings
-from napari_atomicity.gui.controls.shortcuts import places, rows
 from napari_atomicity.gui.panels.dock_windows import TabbedDock
 from napari_atomicity.gui.workbench import all_docks
 from napari_atomicity.models.analysis import Analysis
@@ -28,13 +27,16 @@ from napari_atomicity.project import Project
 from napari_atomicity.reporting.plots import PLOTS
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+GENERATED = DOCS / "reference" / "generated"
+EXPLANATION = DOCS / "explanation"
 PAGES = sorted(
     [
         *(ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")),
-        *(ROOT / "docs").glob("*.md"),
+        *(p for p in DOCS.rglob("*.md") if GENERATED not in p.parents),
     ]
 )
-IMAGES = sorted(p for p in (ROOT / "docs" / "images").iterdir() if p.suffix in (".png", ".webp"))
+IMAGES = sorted(p for p in (DOCS / "images").iterdir() if p.suffix in (".png", ".webp"))
 MAX_IMAGE_BYTES = 600_000
 MAX_IMAGES_BYTES = 10_000_000
 KNOWN = {"analysis": Analysis, "micrograph": Micrograph, "project": Project}
@@ -88,7 +90,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_tests_that_hold_a_promise_exist():
-    named = re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "docs" / "reliability.md").read_text())
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (EXPLANATION / "reliability.md").read_text())
     assert len(named) > 10
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
@@ -189,33 +191,15 @@ def test_extras_exist():
 
 
 # ---- figures
+HOW_IT_WORKS = sorted((ROOT / "docs").rglob("how-it-works*.md"))
+
+
 def test_defaults_are_those_of_the_code():
-    text = (ROOT / "docs" / "how-it-works.md").read_text()
+    text = "\n".join(page.read_text() for page in HOW_IT_WORKS)
     said = dict(re.findall(r"^\| `(\w+)` \| ([\w.]+) \|", text, re.M))
     settings = dataclasses.asdict(DetectionSettings()) | dataclasses.asdict(PatchSettings())
     settings.pop("channels")
     assert said == {name: str(value) for name, value in settings.items()}
-
-
-HEADINGS = {
-    "key with Browse": "Browse",
-    "key in a review": "Review",
-    "key in label mode": "Label mode",
-    "key in the gallery": "Gallery",
-    "key while marking": "Marking",
-}
-"""Where the tutorials list keys → where they hold."""
-
-
-def test_keys_are_those_of_the_registry():
-    pages = [ROOT / "docs" / name for name in ("tutorial.md", "atoms.md")]
-    text = "\n".join(page.read_text() for page in pages)
-    tables = re.findall(r"^\| (key .+?) \| does \|\n\|---\|---\|\n((?:\|.+\n)+)", text, re.M)
-    assert sorted(heading for heading, _ in tables) == sorted(HEADINGS)
-    assert set(HEADINGS.values()) == set(places())
-    for heading, body in tables:
-        told = [line.split(" | ")[0].removeprefix("| ") for line in body.splitlines()]
-        assert told == [keys for keys, _ in rows(places()[HEADINGS[heading]])], heading
 
 
 # ---- the project file
@@ -240,7 +224,7 @@ def test_the_page_on_projects_tells_of_all_tables_and_of_no_others(tmp_path):
                 "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
             )
         }
-    text = (ROOT / "docs" / "projects.md").read_text()
+    text = (DOCS / "reference" / "projects.md").read_text()
     section = text.partition("## The tables")[2].partition("\n## ")[0]
     told = dict(re.findall(r"^\| `(\w+)` \| .+? \| (.+) \|$", section, re.M))
     assert set(told) == set(there)
@@ -252,8 +236,9 @@ def test_the_page_on_projects_tells_of_all_tables_and_of_no_others(tmp_path):
     assert {n for cell in cells for n in re.findall(r"`(\w+)`", cell)} <= there["corrections"]
 
 
-def test_references_are_cited_and_listed():
-    text = (ROOT / "docs" / "how-it-works.md").read_text()
+@pytest.mark.parametrize("page", HOW_IT_WORKS, ids=name_of)
+def test_references_are_cited_and_listed(page):
+    text = page.read_text()
     body, _, listed = text.partition("## References")
     body = re.sub(r"```.*?```", "", body, flags=re.S)
     cited = {int(n) for n in re.findall(r"\[(\d+)\](?!\()", body)}

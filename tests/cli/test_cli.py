@@ -221,7 +221,7 @@ def test_limits_for_reading_are_options_of_every_command_that_reads_images(tmp_p
         out = tmp_path / command
         result = atomicity(command, tmp_path / "a.bad", "--out", out, "--device", "cpu", *limits)
         assert result.exit_code == 1 and "longer than 0.3 s" in result.stderr, result.output
-    for command in ("analyse", "atoms", "batch", "watch", "adapt", "train", "pack"):
+    for command in ("analyse", "demo", "atoms", "batch", "watch", "adapt", "train", "pack"):
         text = CliRunner().invoke(cli.app, [command, "--help"], terminal_width=200).stdout
         assert "--read-seconds" in text and "--read-memory-gb" in text
     assert read_limits() == ReadLimits()

@@ -1,5 +1,6 @@
 """SIGINT and SIGTERM end every command in time, with whole files and no process left."""
 
+import multiprocessing
 import os
 import signal
 import struct
@@ -14,6 +15,23 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals of POSIX"
 
 TOOK_S = 10.0
 """Five seconds, twice that on a busy machine."""
+FORKS = multiprocessing.get_context("forkserver")
+"""Commands start from a process that has imported what they import."""
+FORKS.set_forkserver_preload([
+    "test_ending", "napari_atomicity.cli.commands", "napari_atomicity.pipeline.runs",
+    "napari_atomicity.pipeline.batch", "napari_atomicity.pipeline.watch",
+])  # fmt: skip
+
+
+def run_command(output, arguments):
+    """Run a command of ``atomicity`` in this process."""
+    from napari_atomicity.cli.commands import main
+
+    written = os.open(output, os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(written, stream)
+    sys.argv = ["atomicity", *arguments]
+    main()
 
 
 def start(*command, **options):
@@ -40,13 +58,13 @@ def end(process, number, children):
 def wait_for_reader(process):
     """Wait until a file is being read; return all processes of the command."""
     until = time.monotonic() + 60
-    while time.monotonic() < until and process.poll() is None:
+    while time.monotonic() < until and process.is_alive():
         children = psutil.Process(process.pid).children(recursive=True)
         for child in children:
             if "reader_worker" in " ".join(child.cmdline()) and child.cpu_times().user > 0.5:
                 return children
-        time.sleep(0.05)
-    raise AssertionError(process.communicate()[0])
+        time.sleep(0.02)
+    raise AssertionError("no file is read")
 
 
 @pytest.mark.parametrize(
@@ -59,15 +77,22 @@ def wait_for_reader(process):
 )
 def test_a_command_whose_file_loops_ends(tmp_path, tiny_model, number, command):
     pytest.importorskip("rsciio", reason="needs the extra microscopes")
-    images, out = tmp_path / "images", tmp_path / "out"
+    images, out, printed = (tmp_path / name for name in ("images", "out", "printed.txt"))
     images.mkdir()
     looping = struct.pack(">3iBBiBH", 3, 100, 1, 0, 0, 1, 21, 1) + b"a%%%%"
     looping += struct.pack(">6i", 5, 20, 15, 0, 0, 0x7FFFFFFF)
     (images / "a.dm3").write_bytes(looping)
-    options = "--out", out, "--model", tiny_model
-    process = start("-m", "napari_atomicity.cli", *command, images, *options)
-    output, took_s = end(process, number, wait_for_reader(process))
-    assert process.returncode == (0 if command[0] == "watch" else 130), output
+    arguments = [*command, str(images), "--out", str(out), "--model", str(tiny_model)]
+    process = FORKS.Process(target=run_command, args=(printed, arguments))
+    process.start()
+    children = wait_for_reader(process)
+    began = time.monotonic()
+    os.kill(process.pid, number)
+    process.join(60)
+    took_s = time.monotonic() - began
+    assert not psutil.wait_procs(children, timeout=5)[1]
+    output = printed.read_text()
+    assert process.exitcode == (0 if command[0] == "watch" else 130), output
     assert "stopped" in output
     assert took_s < TOOK_S
     assert "Traceback" not in output

@@ -86,7 +86,7 @@ def test_a_pipe_in_a_zarr_folder_is_named(tmp_path):
         load(zarr_with_pipe(tmp_path))
 
 
-@pytest.mark.parametrize("beside", [".lock", ".window", "-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("beside", [".lock", ".lock.lease", ".window", "-wal", "-shm", "-journal"])
 def test_a_pipe_beside_a_project_is_refused(tmp_path, beside):
     Project(tmp_path / "a.atomicity").close()
     path = tmp_path / f"a.atomicity{beside}"

@@ -319,7 +319,10 @@ def _mutate_cell(
         if isinstance(value, bytes) and value and rng.random() < 0.6:
             value = mutate_bytes(value, rng, 64)
         elif isinstance(value, str) and value[:1] in ("{", "[") and rng.random() < 0.6:
-            value = mutate_json(value, rng).encode("utf-8", "replace").decode("utf-8")
+            try:
+                value = mutate_json(value, rng).encode("utf-8", "replace").decode("utf-8")
+            except (ValueError, RecursionError):  # it has been changed before
+                value = some(rng, CELLS)
         else:
             value = some(rng, CELLS)
         with suppress(sqlite3.Error):

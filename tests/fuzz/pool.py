@@ -35,6 +35,7 @@ class Result:
     seed: int
     outcome: str
     text: str
+    seconds: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.seed} {self.outcome}: {self.text}"
@@ -74,6 +75,7 @@ class Worker:
 
     def run(self, kind: str, seed: int) -> Result:
         """Run a case; save it with its outcome if it did not end as it should."""
+        began = time.monotonic()
         process = self._process or self._start()
         assert process.stdin is not None
         with suppress(BrokenPipeError):
@@ -94,7 +96,8 @@ class Worker:
             found = {"outcome": "crash", "text": name, "traceback": last}
         if not reply:
             self.close()
-        result = Result(kind, seed, found["outcome"], found["text"])
+        took = time.monotonic() - began
+        result = Result(kind, seed, found["outcome"], found["text"], took)
         if result.outcome not in GOOD:
             about = {"replay": f"make fuzz CASE={kind}:{seed}", "kind": kind, "seed": seed, **found}
             folder = self._work / f"{kind}-{seed}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -83,7 +85,6 @@ def click_row(dock, row: int) -> None:
 def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     state = opened.state
     assert state.images == ["a.tif", "b.tif", "broken.tif", "c.tif"]
-    assert (morning / "morning.atomicity").is_file()
     words = row_words(opened)
     assert (words["a.tif"], words["c.tif"]) == ("new", "new")
     assert "can't be read" in words["broken.tif"]
@@ -95,6 +96,41 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     layer = binding_of(viewer).source_layer("a.tif")
     np.testing.assert_array_equal(layer.data, blobs(0).astype(np.uint16))
     np.testing.assert_allclose(layer.scale, PIXEL_NM)
+
+
+def contents(folder):
+    """Every file in a folder with its content and time of change."""
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()}
+
+
+def test_opening_a_folder_writes_nothing_until_the_first_change(
+    browse, viewer, morning, qtbot, settle
+):
+    before = contents(morning)
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    qtbot.waitUntil(lambda: browse.state.current is not None)
+    browse.projects.save_view()
+    browse.projects.open(str(morning))  # it is open already
+    settle(viewer)
+    assert contents(morning) == before
+    browse.projects.leave()
+    assert contents(morning) == before
+
+
+def test_the_first_change_creates_the_project_with_all_that_was_read(
+    opened, viewer, morning, qtbot, settle
+):
+    path = morning / "morning.atomicity"
+    assert not path.exists()
+    opened.state.sessions.group(["a.tif"], "morning")
+    assert path.is_file() and not opened.state.unsaved
+    opened.projects.leave()
+    with Project(path) as project:
+        assert project.names == ["a.tif", "b.tif", "broken.tif", "c.tif"]
+        assert project.images()[0].thumbnail
+        assert project.image_files.session_entries()["a.tif"].session == "morning"
 
 
 def test_the_reason_of_a_failure_is_whole_and_does_not_repeat_the_name(opened, qtbot, tmp_path):
@@ -330,6 +366,22 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     settle(again)
 
 
+def test_the_project_of_a_read_only_folder_is_created_where_one_says(
+    browse, viewer, morning, tmp_path, qtbot, settle, errors, monkeypatch
+):
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != morning and access(path, mode)
+    )
+    elsewhere = tmp_path / "elsewhere.atomicity"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(elsewhere), ""))
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    assert browse.state.project.path == elsewhere and len(browse.state.images) == 4
+    assert "can't be created here" in errors[0] and len(errors) == 1
+
+
 def test_a_second_window_says_that_it_is_one(
     opened, morning, viewer, qtbot, settle, make_napari_viewer
 ):
@@ -406,9 +458,7 @@ def test_a_dropped_folder_with_a_project_of_its_own_can_be_opened(
     settle(viewer)
     assert opened.state.project.path == afternoon / "afternoon.atomicity"
     assert len(asked) == 1 and "its own project" in asked[0]
-    left = Project(before)
-    assert left.names == ["a.tif", "b.tif", "broken.tif", "c.tif"]
-    left.close()
+    assert not before.exists()  # nothing was changed in it
 
 
 def test_nothing_happens_to_a_dropped_folder_if_cancelled(opened, afternoon, monkeypatch):
@@ -463,6 +513,17 @@ def test_a_folder_given_to_napari_opens_the_workbench(
     settle(viewer)
 
 
+def test_the_sample_folder_opens_as_a_project(viewer, model, qtbot, settle):
+    viewer.open_sample("napari-atomicity", "project")
+    state = binding_of(viewer).state
+    qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
+    settle(viewer)
+    assert state.images == [f"field_{i}.tif" for i in (1, 2, 3, 4)]
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["field_1.tif"]
+    assert state.micrograph("field_4.tif").pixel_size_nm == pytest.approx(0.036, rel=1e-3)
+    assert not state.project.path.exists()
+
+
 def test_what_was_done_without_a_project_is_not_lost(
     browse, viewer, morning, qtbot, settle, tmp_path, monkeypatch
 ):
@@ -499,6 +560,7 @@ def test_what_was_done_without_a_project_is_not_lost(
 def test_moved_images_are_found_again(
     opened, morning, tmp_path, viewer, qtbot, settle, monkeypatch
 ):
+    opened.state.sessions.group(["a.tif"], "morning")  # the change that creates the project
     opened.projects.leave()
     settle(viewer)
     archive = tmp_path / "archive"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMessageBox
 
+from napari_atomicity.core.errors import ReadError
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
 from napari_atomicity.gui.docks.live.history import MAX_ROWS, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
@@ -153,6 +155,23 @@ def test_what_can_not_be_read_is_said(dock, viewer, folder, qtbot, settle):
     assert len(reasons) == 2 and all("can't be read" in reason for reason in reasons)
     assert [reason.count("broken.dm4") for reason in reasons] == [1, 0]  # not twice
     settle(viewer)  # the other image may still be on its way to the canvas
+
+
+def test_of_many_files_that_fail_only_some_are_listed(dock, folder, qtbot, monkeypatch):
+    def refuse(*_, **__):
+        raise ReadError("the file is refused")
+
+    monkeypatch.setattr("napari_atomicity.pipeline.image_step.load", refuse)
+    for i in range(25):
+        path = write(folder / f"{i:02}.tif", seed=i)
+        os.utime(path, (1000 + i, 1000 + i))
+    press(dock)
+    qtbot.waitUntil(lambda: "25 files" in dock.failures.text(), timeout=60_000)
+    lines = dock.failures.text().splitlines()
+    assert len(lines) == 22 and lines[-1] == "and 5 more: see failures.csv"
+    stop(dock, qtbot)
+    assert "25 files failed: 00.tif" in dock.status_label.text()
+    assert "24.tif" not in dock.status_label.text()
 
 
 def test_an_alarm_is_seen_and_goes(dock, folder, qtbot, monkeypatch):

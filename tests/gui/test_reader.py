@@ -112,3 +112,37 @@ def test_one_file_opens_with_the_plugin_as_on_the_command_line(viewer, tmp_path,
     (layer,) = viewer.layers
     assert layer.name == path.name and layer.data.shape == data.shape
     assert layer.metadata[METADATA_KEY]["path"] == str(path)
+
+
+def test_a_zarr_folder_is_one_image(viewer, tmp_path):
+    import zarr
+
+    path = tmp_path / "field.zarr"
+    zarr.save(str(path), blobs())
+    viewer.window._qt_viewer._qt_open([str(path)], stack=False, plugin="napari-atomicity")
+    (layer,) = viewer.layers
+    assert layer.name == "field.zarr" and layer.data.shape == blobs().shape
+
+
+def contents(folder):
+    """Every file below a folder with its content and time of change."""
+    return {p: (p.stat().st_mtime_ns, p.is_file() and p.read_bytes()) for p in folder.rglob("*")}
+
+
+def test_opening_a_file_writes_nothing(viewer, tif):
+    before = contents(tif.parent)
+    viewer.window._qt_viewer._qt_open([str(tif)], stack=False, plugin="napari-atomicity")
+    (layer,) = viewer.layers
+    assert tuple(layer.scale) == pytest.approx((0.04, 0.04))
+    assert [str(unit) for unit in layer.units] == ["nanometer", "nanometer"]
+    assert contents(tif.parent) == before
+
+
+def test_what_napari_opens_itself_gets_the_scale_of_the_file(viewer, tif, settle):
+    from napari_atomicity.gui.viewer.binding import binding_of
+
+    binding_of(viewer)  # any dock of the plugin makes it
+    (layer,) = viewer.open(str(tif), plugin="napari")
+    settle(viewer)
+    assert tuple(layer.scale) == pytest.approx((0.04, 0.04))
+    assert [str(unit) for unit in layer.units] == ["nanometer", "nanometer"]

@@ -55,7 +55,8 @@ def test_a_file_that_takes_too_long_is_an_error(tmp_path, bad, limit, read):
     start = time.monotonic()
     with pytest.raises(ReadError, match=r"a\.bad: .*longer than 0\.2 s.*--read-seconds"):
         load(bad(read))
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
+    limit()
     warm(tmp_path)  # by another process
 
 
@@ -239,7 +240,7 @@ def test_sizes_that_the_file_cannot_contain(tmp_path, name, write, words):
     start = time.monotonic()
     with pytest.raises(ReadError, match=rf"{name}: .*{words}"):
         load(tmp_path / name)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
 
 
 def test_a_huge_file_of_holes(tmp_path, limit):

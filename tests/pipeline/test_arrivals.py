@@ -179,6 +179,41 @@ def test_a_folder_that_is_an_image_is_taken_whole_and_again_when_a_piece_changes
     assert taken(arrivals, clock, 20) == []
 
 
+def test_thousands_of_files_are_taken_once_each_and_looked_at_a_few_times(
+    folder, arrivals, clock, monkeypatch
+):
+    looks = []
+
+    def count(path):
+        looks.append(path)
+        return signature(path)
+
+    monkeypatch.setattr(module, "signature", count)
+    for i in range(2000):
+        write(folder / f"{i:04}.tif", mtime=1000 + i)
+    first = taken(arrivals, clock, 1)
+    for i in range(2000, 3000):
+        write(folder / f"{i:04}.tif", mtime=1000 - i)
+    second = taken(arrivals, clock, 1)
+    assert first == [f"{i:04}.tif" for i in range(2000)]
+    assert second == [f"{i:04}.tif" for i in reversed(range(2000, 3000))]
+    assert arrivals.waiting == 0 and taken(arrivals, clock, 1) == []
+    assert len(looks) < 8 * 3000  # each complete look looks at all
+
+
+def test_files_of_the_future_are_taken_once(folder, arrivals, clock, monkeypatch):
+    write(folder / "before.tif", mtime=2e9)
+    assert taken(arrivals, clock, 1) == ["before.tif"]
+    monkeypatch.setattr(module.time, "time", lambda: 1e9)  # the clock is set back by years
+    write(folder / "after.tif", mtime=1e9)
+    assert taken(arrivals, clock, 0.5) == []
+    assert taken(arrivals, clock, 1) == ["after.tif"]
+    assert taken(arrivals, clock, 20) == []
+    known = {folder / "before.tif": (10, 2_000_000_000_000_000_000)}
+    again = Arrivals(folder, known, settle_s=1, clock=clock)
+    assert taken(again, clock, 1) == ["after.tif"]
+
+
 def test_the_system_tells_of_new_files(folder):
     with FileWatcher(folder, True) as told:
         for number in range(100):

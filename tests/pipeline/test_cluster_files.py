@@ -121,7 +121,8 @@ def test_the_script_for_jobqueue_runs_the_command(
     assert not ended.value.code
     assert len(list((out / "clusters").glob("*.parquet"))) == 5
     (cluster,) = Cluster.made
-    assert cluster.jobs == [3, "closed"]
+    assert set(cluster.jobs[:-1]) == {3}  # once more every half a minute
+    assert cluster.jobs[-1] == "closed"
     assert cluster.options["walltime"] == "01:30:00"
     worker = ["worker", *cluster.options["worker_extra_args"], cluster.scheduler_address]
     assert parsed(["dask", *worker])["lifetime"] == "81.0m"

@@ -18,7 +18,7 @@ from napari_atomicity import load
 from napari_atomicity.atoms.marks import mark_at
 from napari_atomicity.atoms.snapping import snap_to_spot
 from napari_atomicity.core import micrograph as micrographs
-from napari_atomicity.core.errors import Cancelled
+from napari_atomicity.core.errors import Cancelled, ReadError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import clusters, frame, patches, peaks, seeds
@@ -290,6 +290,25 @@ def test_large_truth_values_are_numbers(tmp_path, always_large, photometric, opt
     whole = np.asarray(load(file).data)
     assert whole.dtype == np.uint8
     np.testing.assert_array_equal(whole, ~pixels if photometric == "miniswhite" else pixels)
+
+
+@pytest.mark.parametrize("frames", [(), (2,)])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_a_damaged_tile_of_a_large_image_is_an_error_that_names_the_file(
+    tmp_path, always_large, photometric, frames
+):
+    file = tmp_path / "a.tif"
+    pixels = np.random.default_rng(0).integers(0, 999, (*frames, 64, 64)).astype(np.uint16)
+    options = {"tile": (32, 32), "compression": "zlib", "photometric": photometric}
+    tifffile.imwrite(file, pixels, **options)
+    with tifffile.TiffFile(file) as tiff:
+        tile = tiff.series[0].pages[-1].dataoffsets[-1]
+    with file.open("r+b") as raw:
+        raw.seek(tile)
+        raw.write(b"x" * 30)
+    frame = load(file).frame(len(pixels) - 1 if frames else 0)
+    with pytest.raises(ReadError, match=r"a\.tif: .*decoded"):
+        np.asarray(frame[:, :])
 
 
 def test_few_large_images_are_held(tmp_path, always_large):

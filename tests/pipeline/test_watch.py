@@ -16,8 +16,13 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
+import bad_readers
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, ReadError
+from napari_atomicity.io import images as readers
+from napari_atomicity.io import read_limits
+from napari_atomicity.io.images import Reader
+from napari_atomicity.io.read_limits import ReadLimits
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline import run_files, runs
@@ -162,6 +167,19 @@ def test_a_bad_file_is_a_row_and_tried_again_by_every_session(watch, images, tmp
     run, took = watch()
     assert names(took) == ["bad.tif"] and not run.failed
     assert read_table(tmp_path / "out" / "failures.csv").empty
+
+
+def test_a_file_that_takes_too_long_is_a_row(watch, images, tmp_path, monkeypatch):
+    for path in images.iterdir():
+        path.unlink()
+    (images / "slow.bad").write_bytes(b"x")
+    slow = Reader("Slow", (".bad",), bad_readers.sleep, own_process=True)
+    monkeypatch.setattr(readers, "READERS", (*readers.READERS, slow))
+    monkeypatch.setattr(read_limits, "_current", ReadLimits(read_seconds=0.2))
+    watch()
+    failures = read_table(tmp_path / "out" / "failures.csv")
+    assert list(failures["image"]) == ["slow.bad"]
+    assert "longer than 0.2 s" in failures["error"][0]
 
 
 def test_what_failed_for_want_of_a_setting_is_done_once_it_is_given(watch, images):

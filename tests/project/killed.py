@@ -15,11 +15,20 @@ from napari_atomicity.state.window_state import WindowState
 
 def edit(path: str, seed: int) -> None:
     """Edit for ever."""
+    print(f"began {os.getpid()}", flush=True)
     state, project = WindowState(), Project(path)
     state.open_project(project, project.load_all())
     image = project.names[0]
     labels = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70", "unknown"]
-    print(f"ready {os.getpid()}", flush=True)
+
+    waiting = False
+
+    def acknowledge(edit: str) -> None:
+        """Print an edit that was saved at once; those that waited are saved as one change."""
+        nonlocal waiting
+        waited, waiting = waiting, bool(state.unsaved)
+        print(("unsaved" if waiting else "saved later") if waited or waiting else edit, flush=True)
+
     i = seed
     while True:
         ids = state.table(image)["cluster_id"].tolist()
@@ -28,14 +37,14 @@ def edit(path: str, seed: int) -> None:
         if kind == 5 and len(ids) > 6:
             chosen = ids[i % len(ids)]
             state.clusters.remove([(image, chosen)])
-            print(f"gone {chosen}", flush=True)
+            acknowledge(f"gone {chosen}")
         elif kind == 6:
             state.history.undo()
-            print(f"corrections {len(project.corrections())}", flush=True)
+            acknowledge("undone")
         else:
             chosen, label = ids[i % len(ids)], labels[i % len(labels)]
             state.clusters.relabel([(image, chosen)], label)
-            print(f"said {chosen} {label}", flush=True)
+            acknowledge(f"said {chosen} {label}")
 
 
 def serve() -> None:

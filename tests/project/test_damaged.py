@@ -15,7 +15,7 @@ from bench import analysed, write_image
 from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform, empty_table
-from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.intensity_scale import ConstrainedMixture
 from napari_atomicity.project import Project, open_any
@@ -335,6 +335,25 @@ def test_a_damaged_project_is_not_merged_half(path, tmp_path):
         except AtomicityError as error:
             assert "damaged" in str(error)
         assert len(project.corrections()) == before
+
+
+def test_a_merge_that_fails_names_the_other_project(path, tmp_path):
+    other = tmp_path / "other.atomicity"
+    shutil.copy(path, other)
+    with sqlite3.connect(other) as db:
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        (page,) = db.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'corrections'"
+        ).fetchone()
+    db.close()
+    with other.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+    with (
+        Project(path) as project,
+        pytest.raises(ReadError, match=r"^other\.atomicity: .*p\.atomicity is damaged"),
+    ):
+        project.merge(other)
 
 
 @pytest.mark.parametrize("seed", range(15))

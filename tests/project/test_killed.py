@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-
-from kills import kill_again_and_again
+from project_kills import kill_again_and_again
 
 KILLS = 100
 

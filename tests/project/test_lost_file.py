@@ -38,7 +38,20 @@ def move_file(project: Project) -> None:
     project.path.rename(project.path.with_name("moved.atomicity"))
 
 
-LOSSES = {"deleted": delete_folder, "replaced": replace_file, "moved": move_file}
+def delete_log(project: Project) -> None:
+    """Delete the write-ahead log, as a program does that cleans up temporary files."""
+    Path(f"{project.path}-wal").unlink()
+
+
+def replace_log(project: Project) -> None:
+    delete_log(project)
+    Path(f"{project.path}-wal").touch()
+
+
+LOSSES = {
+    "deleted": delete_folder, "replaced": replace_file, "moved": move_file,
+    "log deleted": delete_log, "log replaced": replace_log,
+}  # fmt: skip
 
 
 @pytest.fixture(params=LOSSES)
@@ -185,9 +198,10 @@ def test_files_without_a_number_are_told_by_when_they_were_made(state, monkeypat
         identity.check()
 
 
-def test_a_change_costs_one_look_at_the_path(state, monkeypatch):
+def test_a_change_costs_one_look_at_the_file_and_its_log(state, monkeypatch):
     looks = []
     stat = Path.stat
     monkeypatch.setattr(Path, "stat", lambda path, **k: looks.append(path) or stat(path, **k))
     state.clusters.relabel([("a.tif", 1)], "Pt19")
-    assert looks == [state.project.path]
+    path = state.project.path
+    assert looks == [path, Path(f"{path}-wal")]

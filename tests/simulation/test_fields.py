@@ -466,7 +466,7 @@ def test_lone_atoms_are_of_the_metal_of_the_classes():
 
 
 def test_the_page_lists_every_setting_with_its_default():
-    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "simulation.md").read_text()
     said = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| ", page, re.M))
     usual = FieldSettings()
     expected = {**vars(usual), **vars(usual.microscope), **vars(usual.scan), "mixture": "none"}
@@ -480,7 +480,7 @@ def test_the_page_lists_every_setting_with_its_default():
 
 
 def test_settings_shown_on_the_page_can_be_read(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "simulation.md").read_text()
     (shown,) = re.findall(r"^```json\n(.*?)^```", page, re.M | re.S)
     recipe = recipes.read_recipe(recipe_file(tmp_path, shown))
     assert recipe.fields["one.tif"][1].microscope.defocus_nm == 4

@@ -20,7 +20,7 @@ from .batch import batch
 from .demo import demo
 from .ending import end_in_time, end_process, was_stopped
 from .evaluate import evaluate
-from .models import info, models
+from .models import add, info, models
 from .packs import consensus, pack
 from .shared_options import name_settings_file, share_options
 from .simulate import simulate
@@ -71,9 +71,13 @@ app = typer.Typer(
 )
 for _command in (
     *(atoms, pack, consensus, batch, watch),
-    *(analyse, demo, models, evaluate, simulate, train, adapt, info),
+    *(analyse, demo, evaluate, simulate, train, adapt, info),
 ):
     app.command(cls=_Command)(share_options(_command))
+_models = typer.Typer(rich_markup_mode=None)
+_models.callback(invoke_without_command=True)(models)
+_models.command(cls=_Command)(share_options(add))
+app.add_typer(_models, name="models")
 
 
 def main() -> None:

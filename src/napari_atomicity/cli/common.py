@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, 
 
 import typer
 
-from ..core.errors import AtomicityError, Cancelled
+from ..core.errors import AtomicityError, Cancelled, format_error
 from ..core.text import pluralise
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Discard existing results. Without it, results of other images and models are kept.",
+        help="Replace results of other images, or an existing model; otherwise this is refused.",
     ),
 ]
 MANY = 20
@@ -106,8 +106,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             if os.environ.get("ATOMICITY_TRACEBACK"):
                 raise
             fail(
-                f"unexpected {type(error).__name__}: {error}. Please report it with the output of "
-                "`atomicity info`; ATOMICITY_TRACEBACK=1 shows where it happened."
+                f"{format_error(error)}. Please report it with the output of `atomicity info`; "
+                "ATOMICITY_TRACEBACK=1 shows where it happened."
             )
 
     return run

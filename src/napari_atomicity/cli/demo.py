@@ -20,6 +20,7 @@ from .common import (
     print_json,
     say,
 )
+from .options import reads_images
 
 if TYPE_CHECKING:
     from ..models.analysis import Analysis
@@ -28,6 +29,7 @@ DEMO_LIMIT_S = 600
 
 
 @guarded
+@reads_images
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for tables, report and screenshot.")] = Path(
         "demo-output"

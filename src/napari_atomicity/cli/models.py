@@ -1,16 +1,20 @@
-"""Commands ``atomicity models`` and ``atomicity info``."""
+"""Commands ``atomicity models``, ``atomicity models add`` and ``atomicity info``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from .common import (
     AsJson,
+    Overwrite,
     fail,
     guarded,
     print_json,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -18,8 +22,10 @@ if TYPE_CHECKING:
 
 
 @guarded
-def models(as_json: AsJson = False) -> None:
-    """List the available models with their cards."""
+def models(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the available models with their cards, or add one."""
+    if ctx.invoked_subcommand is not None:
+        return
     from ..atoms.card import AtomCard
     from ..core.model_card import ModelCard
     from ..models.files import available_cards
@@ -42,8 +48,33 @@ def models(as_json: AsJson = False) -> None:
         fail("no model is available")
 
 
+@guarded
+def add(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="Weights (.safetensors) and card (.json) in one folder, or the folder.",
+            show_default=False,
+        ),
+    ],
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy models that others have made into your folder of models."""
+    from ..models.files import user_folder
+    from ..pipeline.installed_models import add_models
+
+    if not path.exists():
+        raise typer.BadParameter(f"{path} does not exist", param_hint="PATH")
+    for card in add_models(path, overwrite):
+        print(f"{card.name}  ({card.model_id})")
+        _print_texts(card)
+        if not card.license:
+            print("  license    not stated: contact the authors before you publish results")
+    say(f"Copied to {user_folder()}")
+
+
 def _print_texts(card: Card) -> None:
-    for title in ("description", "intended_use", "limits"):
+    for title in ("description", "intended_use", "limits", "license", "doi"):
         text = getattr(card, title)
         if text:
             print(f"  {title.replace('_', ' '):<10} {text}")

@@ -142,7 +142,7 @@ def _select(values: dict[str, Any], path: Path, context: typer.Context) -> dict[
     """Return the values for a command: flat keys, and its table."""
     if isinstance(values.get("parameters"), dict):
         return _of_record(values, context.command.params)
-    commands = getattr(context.parent and context.parent.command, "commands", {})
+    commands = getattr(context.find_root().command, "commands", {})
     chosen = {}
     for key, value in values.items():
         if not isinstance(value, dict):

@@ -135,7 +135,7 @@ def _convert_numbers(values: pd.Series, column: Column, what: str) -> pd.Series:
         converted = numbers.astype(column.dtype)  # type: ignore[call-overload]
         if column.dtype == "int64" and (converted != numbers).any():
             raise ValueError("a number is not an integer")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TableError(
             f"the column {column.name} of the {what} holds values of another type than "
             f"{column.dtype} ({error})"

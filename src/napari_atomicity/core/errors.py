@@ -41,6 +41,10 @@ class ReadError(AtomicityError):
     """A file can't be read: missing, truncated, empty, or of an unknown format."""
 
 
+class WriteError(AtomicityError):
+    """A file can't be created, because its folder is missing, read-only or full."""
+
+
 class UnsuitableImageError(AtomicityError):
     """The file was read, but does not contain a greyscale micrograph in real space."""
 
@@ -81,3 +85,10 @@ class DependencyError(AtomicityError):
 
 class Cancelled(Exception):  # noqa: N818  (not an error: the user stopped the computation)
     """The computation was stopped because ``stop()`` returned true."""
+
+
+def format_error(error: BaseException) -> str:
+    """Return the message of an error, with its type if it is unexpected."""
+    if isinstance(error, AtomicityError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}"

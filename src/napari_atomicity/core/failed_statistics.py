@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, TypeVar
 
-from .errors import AtomicityError, Cancelled
+from .errors import Cancelled, format_error
 
 T = TypeVar("T")
 
@@ -46,13 +46,6 @@ def attempt(failed: MutableMapping[str, str], name: str, compute: Callable[[], T
     except Exception as error:  # whatever it is, earlier results are valid
         failed[name] = format_error(error)
         return None
-
-
-def format_error(error: Exception) -> str:
-    """Return the message of an error, with its type if it is unexpected."""
-    if isinstance(error, AtomicityError):
-        return str(error)
-    return f"unexpected {type(error).__name__}: {error}"
 
 
 def add_failed(parameters: Mapping[str, Any], failed: Mapping[str, str]) -> dict[str, Any]:

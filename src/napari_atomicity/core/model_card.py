@@ -30,6 +30,10 @@ class Card:
         Name of the model.
     description, intended_use, limits : str
         Text for users.
+    license : str
+        Licence under which others may use the model, such as "CC-BY-4.0".
+    doi : str
+        Digital object identifier of the model or of the paper that describes it.
     data, training, scores : dict
         Training data, training settings, and scores on data that were not used for training.
     version : str
@@ -44,6 +48,8 @@ class Card:
     description: str = field(default="", kw_only=True)
     intended_use: str = field(default="", kw_only=True)
     limits: str = field(default="", kw_only=True)
+    license: Annotated[str, Len(0, 100)] = field(default="", kw_only=True)
+    doi: Annotated[str, Len(0, 200)] = field(default="", kw_only=True)
     data: dict[str, Any] = field(default_factory=dict, kw_only=True)
     training: dict[str, Any] = field(default_factory=dict, kw_only=True)
     scores: dict[str, Any] = field(default_factory=dict, kw_only=True)
@@ -63,7 +69,9 @@ class Card:
         """Return the card as a dictionary for JSON, with the properties of all cards at the end."""
         values = asdict(self)
         common = {of_all.name: values.pop(of_all.name) for of_all in fields(Card)[1:]}
-        return {**values, **common}
+        # Cards of version 0.1 have no such entries, and their hash does not change.
+        later = ("license", "doi")
+        return {**values, **{k: v for k, v in common.items() if v or k not in later}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -85,6 +93,15 @@ class Card:
 
     def check(self) -> None:
         """Check entries against each other; raise `ValueError` if they do not match."""
+        if self.doi and not self.doi.startswith("10."):
+            raise ValueError(f"doi should begin with 10., not {self.doi[:40]!r}")
+
+    @property
+    def terms(self) -> str:
+        """Licence and DOI as text, "" if the card states neither."""
+        licence = f"licence {self.license}" if self.license else ""
+        doi = f"https://doi.org/{self.doi}" if self.doi else ""
+        return ", ".join(filter(None, (licence, doi)))
 
 
 @dataclass(frozen=True)
@@ -210,6 +227,7 @@ class ModelCard(Card):
 
     def check(self) -> None:
         """Check that all entries are of the same number of classes, and scales invertible."""
+        super().check()
         n = len(self.classes)
         if len(set(self.classes)) < n:
             raise ValueError("a class occurs twice")

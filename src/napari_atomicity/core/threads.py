@@ -2,7 +2,8 @@
 
 If all threads share each operation, every operation waits for the slowest thread, and waiting
 threads keep their cores busy. This is slow next to other programs and threads
-(docs/performance.md). Independent pieces also give the same bits for any number of threads.
+(docs/explanation/performance.md). Independent pieces also give the same bits for any number of
+threads.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Each filter sums shifted copies, in the same order at every pixel, so an image in tiles gives the
 same bits as the whole. For the few taps that a pyramid requires, NumPy was the fastest of the
-options tried (docs/performance.md). Each filter removes the margin that it requires from its input.
+options tried (docs/explanation/performance.md). Each filter removes the margin that it requires
+from its input.
 """
 
 from __future__ import annotations

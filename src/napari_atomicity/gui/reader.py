@@ -1,14 +1,19 @@
-"""Reader of image files, which gives napari their pixel size in nm."""
+"""Reader of image files, which gives napari their pixel size in nm.
+
+napari calls a reader in the thread of the window and has no way to continue in a worker: a file
+that a library can not read to its end blocks the window until the limit of time
+(`io.read_limits`). The dock Browse reads in a worker. Reading writes nothing.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import AtomicityError
-from ..io.images import find_images, load, reader_of, unique_names
+from ..io.images import find_images, is_image_folder, load, reader_of, unique_names
 from ..project import SUFFIX
 from .viewer.layer_data import LayerData, layer_data
 
@@ -21,22 +26,39 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
     paths = [path] if isinstance(path, str) else list(path)
     if len(paths) == 1 and _is_bench(Path(paths[0])):
         return open_bench
-    if not paths or any(reader_of(p) is None or Path(p).is_dir() for p in paths):
+    if not paths or any(_is_no_image(Path(p)) for p in paths):
         return None
     return read
+
+
+def _is_no_image(path: Path) -> bool:
+    return reader_of(path) is None or (path.is_dir() and not is_image_folder(path))
 
 
 def _is_bench(path: Path) -> bool:
     if path.suffix == SUFFIX:
         return path.is_file()
     try:
-        return path.is_dir() and bool(find_images([path]))
+        return path.is_dir() and not is_image_folder(path) and bool(find_images([path]))
     except AtomicityError:
         return False
 
 
-def open_bench(path: str | Sequence[str]) -> list[Any]:
-    """Open a folder or a project in the workbench, which makes layers when images are shown."""
+def open_bench(path: str | Sequence[str], instead_of: Mapping[str, Any] | None = None) -> list[Any]:
+    """Open a folder or a project in the workbench, which makes layers when images are shown.
+
+    Parameters
+    ----------
+    path : str or sequence of str
+        Folder or project file.
+    instead_of : mapping, optional
+        Metadata of a layer that is removed first.
+
+    Returns
+    -------
+    list
+        No layer, as napari expects it.
+    """
     import napari
     from qtpy.QtCore import QTimer
 
@@ -47,6 +69,8 @@ def open_bench(path: str | Sequence[str]) -> list[Any]:
         def browse() -> None:
             from .workbench import browse_in
 
+            for layer in [x for x in viewer.layers if x.metadata == instead_of]:
+                viewer.layers.remove(layer)
             browse_in(viewer, folder)
 
         # Not within napari's own reading.

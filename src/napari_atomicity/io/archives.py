@@ -40,7 +40,8 @@ class ArchiveFiles:
     def list_files(self, folder: str) -> list[str]:
         """Return the paths in a folder without hidden files and locks of office programs."""
         names = (name for name in self._files if name.startswith(folder))
-        return sorted(name for name in names if PurePosixPath(name).name[0] not in ".~")
+        hidden = ("", ".", "~")
+        return sorted(name for name in names if PurePosixPath(name).name[:1] not in hidden)
 
     def sha256(self, name: str) -> str:
         """Return the hash of a file.
@@ -126,9 +127,11 @@ def open_archive(path: Path, key: str) -> ArchiveFiles:
     else:
         try:
             archive = zipfile.ZipFile(regular_file(path))
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # a damaged list of members raises any exception
             raise ReadError(f"this is not a folder or a .zip file ({error})", path) from error
-        files = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+        # A damaged name can be empty: no `is_dir`, which takes its last character.
+        members = archive.infolist()
+        files = {info.filename: info for info in members if not info.filename.endswith("/")}
     # macOS adds files with the same names to archives.
     found = [n for n in files if PurePosixPath(n).name == key and not n.startswith("__MACOSX")]
     if not found:

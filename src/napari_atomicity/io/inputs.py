@@ -10,8 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import AtomicityError
-from ..core.failed_statistics import format_error
+from ..core.errors import AtomicityError, format_error
 from .images import find_images, unique_names, valid_text
 from .provenance import Outcome
 

@@ -26,6 +26,41 @@ def is_large(shape: tuple[int, ...]) -> bool:
     return math.prod(shape) > LARGE_PIXELS
 
 
+class EncodedPixels:
+    """Pixels that are decoded when they are read; errors of the decoder become `ReadError`.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Array that decodes its tiles or strips.
+    path : pathlib.Path
+        The file.
+    """
+
+    def __init__(self, array: Any, path: Path) -> None:
+        self._array, self._path = array, path
+        self.shape, self.dtype, self.chunks = array.shape, array.dtype, array.chunks
+        self.ndim, self.size = len(array.shape), math.prod(array.shape)
+
+    def __getitem__(self, where: Any) -> np.ndarray:
+        """Read and decode a part."""
+        try:
+            return np.asarray(self._array[where])
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise any exception for damaged files
+            reason = f"{type(error).__name__}: {error}".strip().rstrip(".")
+            raise ReadError(
+                f"its pixels can't be decoded ({reason[:200]})",
+                self._path,
+                "The file may be damaged or incomplete: copy or export it again",
+            ) from error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Read everything."""
+        return np.asarray(self[...], dtype)
+
+
 def tiff_pixels(series: TiffPageSeries, number: int, path: Path) -> Any:
     """Return the pixels of a series of a TIFF file without loading them.
 
@@ -40,7 +75,7 @@ def tiff_pixels(series: TiffPageSeries, number: int, path: Path) -> Any:
 
     Returns
     -------
-    numpy.memmap or zarr.Array
+    numpy.memmap or EncodedPixels
         A memory map if the pixels are contiguous, otherwise an array that decodes tiles or strips.
     """
     if series.dataoffset is not None and series.keyframe.compression == 1:
@@ -51,7 +86,7 @@ def tiff_pixels(series: TiffPageSeries, number: int, path: Path) -> Any:
 
     # With a separate file handle: that of the series is closed after reading the metadata.
     store = imread(path, aszarr=True, series=number, level=0)
-    return zarr.open(store, mode="r")
+    return EncodedPixels(zarr.open(store, mode="r"), path)
 
 
 def pixels_of(recording: RawImage, path: Path) -> Any:
@@ -161,7 +196,7 @@ def read_zarr(path: Path) -> RawImage:
 
     found: Any = zarr.open(str(path), mode="r")
     if isinstance(found, zarr.Array):
-        return RawImage(found)
+        return RawImage(EncodedPixels(found, path))
     attributes = dict(found.attrs)
     images = attributes.get("ome", attributes).get("multiscales")
     if not images:
@@ -172,11 +207,12 @@ def read_zarr(path: Path) -> RawImage:
                 path,
                 "Select the array itself, or save it as OME-Zarr",
             )
-        return RawImage(arrays[0])
+        return RawImage(EncodedPixels(arrays[0], path))
     finest = images[0]["datasets"][0]
+    pixels = EncodedPixels(found[finest["path"]], path)
     steps = [t["scale"] for t in finest.get("coordinateTransformations", []) if "scale" in t]
     units = [axis.get("unit", "") for axis in images[0].get("axes", [])]
     if not steps or len(units) < 2:
-        return RawImage(found[finest["path"]])
+        return RawImage(pixels)
     y, x = (AxisScale(float(steps[0][i]), units[i]) for i in (-2, -1))
-    return RawImage(found[finest["path"]], y, x, f"OME-Zarr ({units[-1]})")
+    return RawImage(pixels, y, x, f"OME-Zarr ({units[-1]})")

@@ -32,7 +32,7 @@ from .network import AtomicityNet
 
 _Part = tuple[Tensor, Tensor, dict[str, Tensor]]  # probabilities, embedding, class maps
 # Patches that a core of a processor computes at a time: it is fastest while they stay in its cache
-# (measured, see docs/performance.md).
+# (measured, see docs/explanation/performance.md).
 _PIECE = 32
 _log = logging.getLogger(__name__)
 # Short numbers change a probability by less than 0.01: two of them by less than twice that.

@@ -7,6 +7,7 @@ again for a while, and what changes later is taken again.
 
 from __future__ import annotations
 
+import heapq
 import os
 import queue
 import stat
@@ -124,6 +125,9 @@ class Arrivals:
         self._leave_out = None if leave_out is None else leave_out.resolve()
         self._settle_s, self._patience_s, self._clock = settle_s, patience_s, clock
         self._pending: dict[Path, _Pending] = {}
+        # By time of change; entries of files that have changed or gone since then are skipped.
+        self._queue: list[tuple[int, str, int, _Pending]] = []
+        self._n_queued = 0
         self._taken: dict[Path, FileFingerprint] = {}
         self._last: _Pending | None = None
 
@@ -184,13 +188,18 @@ class Arrivals:
         if pending is not None:
             if pending.signature != found:
                 now = self._clock()
-                self._pending[path] = _Pending(found, now, now)
+                self._wait_for(path, _Pending(found, now, now))
         elif self._taken.get(path) != found:
             now = self._clock()
             # What nobody has touched for long is whole, or never will be.
             old = time.time() - found.mtime_ns / 1e9 > self._patience_s
             since = now - self._patience_s if old else now
-            self._pending[path] = _Pending(found, since, now)
+            self._wait_for(path, _Pending(found, since, now))
+
+    def _wait_for(self, path: Path, one: _Pending) -> None:
+        self._pending[path] = one
+        self._n_queued += 1
+        heapq.heappush(self._queue, (one.signature.mtime_ns, str(path), self._n_queued, one))
 
     def _wanted(self, path: Path) -> bool:
         """Whether the system tells of an image in this folder."""
@@ -209,27 +218,38 @@ class Arrivals:
 
     def take(self) -> tuple[Path, FileFingerprint] | None:
         """Take the oldest complete file; None if there is none."""
-        now = self._clock()
-        ready = [
-            (one.signature.mtime_ns, path)
-            for path, one in self._pending.items()
-            if now - one.since >= self._settle_s and now >= one.not_before
-        ]
-        for _, path in sorted(ready):
-            one = self._pending[path]
-            found = signature(path)
-            if found is None:
-                del self._pending[path]
-            elif found != one.signature:
-                self._pending[path] = _Pending(found, now, now)
-            elif found.size == 0 and now - one.since < self._patience_s:
-                one.not_before = now + self._settle_s
-            else:
-                del self._pending[path]
-                self._taken[path] = found
-                self._last = one
-                return path, found
+        later: list[tuple[Path, _Pending]] = []
+        try:
+            while self._queue:
+                _, name, _, one = heapq.heappop(self._queue)
+                path = Path(name)
+                if self._pending.get(path) is one and self._is_complete(path, one, later):
+                    del self._pending[path]
+                    self._taken[path] = one.signature
+                    self._last = one
+                    return path, one.signature
+        finally:
+            for path, one in later:
+                self._wait_for(path, one)
         return None
+
+    def _is_complete(self, path: Path, one: _Pending, later: list[tuple[Path, _Pending]]) -> bool:
+        """Whether a file is complete; else add it to those that wait, unless it is gone."""
+        now = self._clock()
+        if now - one.since < self._settle_s or now < one.not_before:
+            later.append((path, one))
+            return False
+        found = signature(path)
+        if found is None:
+            del self._pending[path]
+        elif found != one.signature:
+            later.append((path, _Pending(found, now, now)))
+        elif found.size == 0 and now - one.since < self._patience_s:
+            one.not_before = now + self._settle_s
+            later.append((path, one))
+        else:
+            return True
+        return False
 
     def give_back(self, path: Path, taken: FileFingerprint) -> bool:
         """Return a file that could not be read; it may not be complete.
@@ -255,7 +275,7 @@ class Arrivals:
             return True
         if found != taken:
             self._taken.pop(path, None)
-            self._pending[path] = _Pending(found, now, now)
+            self._wait_for(path, _Pending(found, now, now))
             return True
         one = self._last
         if one is None or now - one.since >= self._patience_s:
@@ -263,7 +283,7 @@ class Arrivals:
         one.tries += 1
         one.not_before = now + min(2.0, self._settle_s * 2**one.tries)
         self._taken.pop(path, None)
-        self._pending[path] = one
+        self._wait_for(path, one)
         return True
 
     def changed(self, path: Path, taken: FileFingerprint) -> bool:
@@ -281,7 +301,7 @@ class Arrivals:
             return False
         now = self._clock()
         self._taken.pop(path, None)
-        self._pending[path] = _Pending(found, now, now)
+        self._wait_for(path, _Pending(found, now, now))
         return True
 
     def due_s(self) -> float:

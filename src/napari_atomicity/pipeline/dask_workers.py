@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from distributed import Client, Future, KilledWorker, LocalCluster
 
-from ..core.errors import AtomicityError
+from ..core.errors import AtomicityError, format_error
 from ..core.progress import Stop, check
 from .dask_cluster import POLL_S, address_of, available_cores, has_bokeh, is_file, silence_dask_log
 from .sent_model import ModelSender, SentModel
@@ -263,7 +263,7 @@ class Workers:
         elif isinstance(result, KilledWorker):
             yield one.task, Failed(_died_of(result))
         elif isinstance(result, Exception):
-            yield one.task, Failed(f"unexpected {type(result).__name__}: {result}")
+            yield one.task, Failed(format_error(result))
         else:
             yield one.task, result
 

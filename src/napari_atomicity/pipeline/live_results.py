@@ -67,5 +67,5 @@ class LiveRun(Run):
 
 
 def compute_latency_s(signature: FileFingerprint) -> float:
-    """Seconds since the last change of a file, by its own time."""
-    return time.time() - signature.mtime_ns / 1e9
+    """Seconds since the last change of a file, by its own time; 0 if that is in the future."""
+    return max(0.0, time.time() - signature.mtime_ns / 1e9)

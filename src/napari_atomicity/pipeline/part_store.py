@@ -25,7 +25,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from markupsafe import Markup
 
 from ..core.errors import AtomicityError, TableError
@@ -34,6 +33,7 @@ from ..io.files import atomic_write, write_text
 from ..io.inputs import Input, make_folder
 from ..io.provenance import Outcome
 from ..io.tables import read_table, write_table
+from ..io.writer_lock import WriterLock
 from ..models.analysis import Analysis
 from ..reporting.examples import ClusterExample
 from ..reporting.image_section import Section
@@ -53,7 +53,7 @@ from .parts import (
 
 _DAMAGED = (
     OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
-    pa.ArrowException,
+    NotImplementedError, pa.ArrowException,
 )  # fmt: skip
 """Errors of reading a damaged part."""
 
@@ -94,21 +94,21 @@ class PartStore:
         AtomicityError
             If somebody does already.
         """
-        lock = FileLock(self.folder / ".atomicity.lock", timeout=0, thread_local=False)
+        lock = WriterLock(self.folder / ".atomicity.lock")
         try:
-            lock.acquire()
-        except Timeout:
-            raise AtomicityError(
-                "another run is writing to this folder",
-                self.folder,
-                "Wait until it has ended, or choose another folder for the results",
-            ) from None
+            acquired = lock.acquire()
         except OSError as error:
             raise AtomicityError(
                 f"this folder can't be locked ({error.strerror or error})",
                 self.folder,
                 "Choose another folder for the results",
             ) from error
+        if not acquired:
+            raise AtomicityError(
+                "another run is writing to this folder",
+                self.folder,
+                "Wait until it has ended, or choose another folder for the results",
+            )
         try:
             yield
         finally:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
+import errno
 import os
-import platform
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from ..core.errors import AtomicityError, ReadError
-from ..io.files import regular_file
+from ..core.errors import AtomicityError, ReadError, WriteError
+from ..io.writer_lock import WriterLock
 from .file_identity import FileIdentity
+from .project_place import check_files, copy_database, describe_holder
 from .schema import READABLE_SCHEMA, SCHEMA, upgrade
 from .schema_check import check_schema, harden
 
@@ -34,36 +33,6 @@ _BUSY_TIMEOUT_IN_WINDOW_S = 0.3
 _TEXT = partial(str, encoding="utf-8", errors="replace")
 
 
-def _check_files(path: Path) -> None:
-    """Check that a project and the files beside it can be opened without waiting.
-
-    Raises
-    ------
-    ReadError
-        If one is a named pipe, a device or a socket.
-    """
-    for end in ("", ".lock", ".window", "-wal", "-shm", "-journal"):
-        file = Path(f"{path}{end}")
-        try:
-            regular_file(file)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ReadError(
-                f"this is no project file ({error.strerror or error})", file, "Choose another file"
-            ) from error
-
-
-def _describe_holder() -> str:
-    """Describe this process for people who find the project open: who, where, since when."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no name for the user's number
-        user = "an unknown user"
-    since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-    return f"{user} on {platform.node()} since {since}, process {os.getpid()}"
-
-
 class ProjectConnection:
     """Connections to the SQLite file of a project.
 
@@ -73,11 +42,13 @@ class ProjectConnection:
         The project file; it is created if it does not exist.
     read_only : bool
         Open for reading only. A file that another window has open is read-only in any case.
+    draft : bool, optional
+        Keep a new project in a temporary file until something is written that is not `in_draft`.
 
     Attributes
     ----------
     path : Path
-        Absolute path of the file.
+        Absolute path of the file, which does not exist yet if the project is a draft.
     read_only : bool
         Whether the file can only be read.
     holder : str
@@ -89,14 +60,18 @@ class ProjectConnection:
 
     Raises
     ------
+    WriteError
+        If the file can't be created.
     AtomicityError
-        If the file can't be created or opened.
+        If the file can't be opened.
     ReadError
         If the file is not a project, is damaged, or was written by a newer version.
     """
 
-    def __init__(self, path: Path, read_only: bool) -> None:
+    def __init__(self, path: Path, read_only: bool, draft: bool = False) -> None:
         self.path = path
+        self._draft = tempfile.TemporaryDirectory(prefix="atomicity-") if draft else None
+        self._place = Path(self._draft.name) / path.name if self._draft else path
         self.holder = ""
         self.backup: Path | None = None
         self.finish_first: Callable[[], None] | None = None
@@ -105,14 +80,14 @@ class ProjectConnection:
         self._guard = threading.Lock()
         self._identity: FileIdentity | None = None
         self.closed = False
-        _check_files(path)
+        check_files(path)
         if read_only and not path.exists():
             raise ReadError("the project file does not exist", path)
-        self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
-        self.read_only = read_only or not self._acquire_lock()
+        self._lock = WriterLock(Path(f"{path}.lock"))
+        self.read_only = read_only or not (draft or self._acquire_lock())
         try:
             self._upgrade(self._check_content())
-            self._identity = FileIdentity(path)
+            self._identity = FileIdentity(self._place)
         except BaseException:
             self.close()
             raise
@@ -122,22 +97,31 @@ class ProjectConnection:
         """Lock the file for this window; return whether that succeeded."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            with contextlib.suppress(OSError, ValueError):
-                self.holder = Path(f"{self.path}.window").read_text("utf-8").strip()
-            return False
+            self._check_permission()
+            if not self._lock.acquire():
+                with contextlib.suppress(OSError, ValueError):
+                    self.holder = Path(f"{self.path}.window").read_text("utf-8").strip()
+                return False
         except OSError as error:
             if self.path.exists():  # on a read-only medium
                 return False
-            raise AtomicityError(
+            raise WriteError(
                 f"the project file can't be created here ({error.strerror or error})",
                 self.path,
                 "Choose another folder for the project",
             ) from error
         with contextlib.suppress(OSError):
-            Path(f"{self.path}.window").write_text(_describe_holder(), "utf-8")
+            Path(f"{self.path}.window").write_text(describe_holder(), "utf-8")
         return True
+
+    def _check_permission(self) -> None:
+        """Raise `PermissionError` unless the user may write to the file and to its folder.
+
+        The lock of a file that may not be written could be acquired: its file is left there.
+        """
+        for path in (self.path.parent, self.path):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     def _check_content(self) -> int:
         """Return the schema of the file, 0 if it is new; the file is not changed.
@@ -187,8 +171,45 @@ class ProjectConnection:
             )
         if version:
             self.backup = self._back_up(version)
-        with self.writing() as db:
+        with self.writing(in_draft=True) as db:
             upgrade(db, version)
+
+    def create_file(self) -> None:
+        """Create the file of a draft, before the first change is written.
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be created, or another window has created one; the draft remains.
+        """
+        if self._draft is None:
+            return
+        with self._guard, contextlib.ExitStack() as in_use:
+            if self._draft is None:  # another thread has created it
+                return
+            for _, use in self._connections:
+                in_use.enter_context(use)
+            if not self._acquire_lock() or self.path.exists():
+                self._release_lock()
+                raise AtomicityError(
+                    "another window has created a project in this folder",
+                    self.path,
+                    "Save your changes elsewhere: Browse, ⋯ ▸ Save as project",
+                )
+            try:
+                copy_database(self._place, self.path)
+            except BaseException:
+                self._release_lock()
+                raise
+            for db, _ in self._connections:
+                db.close()
+            self._connections.clear()
+            self._local = threading.local()
+            self._identity = None
+            folder, self._draft, self._place = self._draft, None, self.path
+        self._connected()
+        self._identity = FileIdentity(self.path)
+        folder.cleanup()
 
     def _back_up(self, version: int) -> Path:
         """Copy the file before it is upgraded; return the path of the copy."""
@@ -205,9 +226,13 @@ class ProjectConnection:
         return self._connected()[0]
 
     def check_place(self) -> None:
-        """Raise `AtomicityError` if the path does not lead to the open file any more."""
+        """Raise `AtomicityError` if the path does not lead to the open file any more.
+
+        Also if another program has taken over the right to write.
+        """
         if self._identity is not None and not self.read_only:
             self._identity.check()
+            self._lock.check()
 
     def _connected(self) -> tuple[sqlite3.Connection, threading.RLock]:
         """Return the connection of the calling thread and the lock that protects its use."""
@@ -221,7 +246,14 @@ class ProjectConnection:
             self.check_place()
         except AtomicityError:  # a new connection would open another file
             return self._connections[0]
-        address = self.path.as_uri() + (f"?mode=ro{self._immutable}" if self.read_only else "")
+        with self._guard:  # `create_file` replaces all connections
+            local = self._local
+            local.connected = self._new_connection(), threading.RLock()
+            self._connections.append(local.connected)
+        return local.connected
+
+    def _new_connection(self) -> sqlite3.Connection:
+        address = self._place.as_uri() + (f"?mode=ro{self._immutable}" if self.read_only else "")
         in_window = threading.current_thread() is threading.main_thread()
         try:
             db = sqlite3.connect(
@@ -241,10 +273,7 @@ class ProjectConnection:
                     db.execute(f"PRAGMA wal_autocheckpoint = {_WINDOW_CHECKPOINT_PAGES}")
         except sqlite3.Error as error:
             raise self._database_error(error) from error
-        local.connected = db, threading.RLock()
-        with self._guard:
-            self._connections.append(local.connected)
-        return local.connected
+        return db
 
     @property
     def _immutable(self) -> str:
@@ -278,11 +307,14 @@ class ProjectConnection:
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[sqlite3.Connection]:
         """Protect the connection from being closed while it is used: Python would crash."""
-        db, use = self._connected()
-        with use:
-            if self.closed:
-                raise self._closed_error()
-            yield db
+        while True:
+            db, use = self._connected()
+            with use:
+                if self.closed:
+                    raise self._closed_error()
+                if (db, use) in self._connections:  # else `create_file` has closed it
+                    yield db
+                    return
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -294,12 +326,21 @@ class ProjectConnection:
             raise self._database_error(error) from error
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection in one transaction: all of it is written or nothing."""
+    def writing(self, in_draft: bool = False) -> Iterator[sqlite3.Connection]:
+        """Give a connection in one transaction: all of it is written or nothing.
+
+        Parameters
+        ----------
+        in_draft : bool, optional
+            Whether a draft remains one. Otherwise its file is created first.
+        """
         if self.read_only:
             raise AtomicityError(
-                "this project is open in another window: it can only be read here", self.path
+                "this project is read-only: it is open in another window, or may not be written",
+                self.path,
             )
+        if not in_draft:
+            self.create_file()
         if getattr(self._local, "together", False) and self.finish_first is not None:
             self.finish_first()  # this write is not part of the step under way
         with self._in_use() as db:
@@ -377,7 +418,12 @@ class ProjectConnection:
                 use.release()
             self._connections.clear()
         self._local = threading.local()
-        if self._lock.is_locked:
-            Path(f"{self.path}.window").unlink(missing_ok=True)
-            # The lock file stays: another window may be about to lock it.
+        self._release_lock()
+        if self._draft is not None:
+            self._draft.cleanup()
+
+    def _release_lock(self) -> None:
+        if self._lock.held:
+            with contextlib.suppress(OSError):
+                Path(f"{self.path}.window").unlink()
             self._lock.release()

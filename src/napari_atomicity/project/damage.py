@@ -7,6 +7,7 @@ import math
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,13 +23,19 @@ T = TypeVar("T")
 
 
 @contextmanager
-def damage_as_error(what: str) -> Iterator[None]:
+def damage_as_error(
+    what: str, where: str = "in the project", path: Path | None = None
+) -> Iterator[None]:
     """Turn what damaged values raise into a `ReadError` that says what is damaged.
 
     Parameters
     ----------
     what : str
         Part of the project that is read in this block, such as "the stored analysis".
+    where : str, optional
+        Where it is stored.
+    path : Path, optional
+        The file that the message names.
     """
     try:
         yield
@@ -37,7 +44,7 @@ def damage_as_error(what: str) -> Iterator[None]:
             raise
         reason = error.what if isinstance(error, AtomicityError) else str(error)
         reason = reason.strip() or type(error).__name__
-        raise ReadError(f"{what} in the project is damaged ({reason[:_MAX_REASON]})") from error
+        raise ReadError(f"{what} {where} is damaged ({reason[:_MAX_REASON]})", path) from error
 
 
 def _is_damage(error: Exception) -> bool:

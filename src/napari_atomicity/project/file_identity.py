@@ -12,10 +12,10 @@ _ELSEWHERE = "everything in another file: ⋯ ▸ Save as project"
 
 
 class FileIdentity:
-    """Identity of an open SQLite file.
+    """Identity of an open SQLite file and of its write-ahead log.
 
     A file that is deleted or replaced while it is open can still be written to, but what is
-    written is lost when it is closed.
+    written is lost when it is closed. Changes in a deleted log are lost if the process is killed.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ class FileIdentity:
         self._replaced = False
 
     def check(self) -> None:
-        """Check that the path leads to the open file.
+        """Check that the paths lead to the open file and to its log.
 
         Raises
         ------
         AtomicityError
-            If the file was moved, deleted, or replaced by another one.
+            If the file or its log was moved, deleted, or replaced by another one.
         """
         try:
             there = None if self._replaced else _id_of(self._path)
@@ -53,17 +53,29 @@ class FileIdentity:
                 self._path,
                 f"Save {_ELSEWHERE}",
             )
+        if self._log_file is not None and not self._log_is_there():
+            raise AtomicityError(
+                f"the log ({self._log.name}) of the project file was deleted or replaced while it "
+                "was open",
+                self._path,
+                f"Save {_ELSEWHERE}",
+            )
+
+    def _log_is_there(self) -> bool:
+        try:
+            return _id_of(self._log) == self._log_file
+        except OSError:
+            return False
 
     def _detach(self) -> None:
         """Remove the log of the open file: SQLite would write it into the file that is there now.
 
         The open file and its log can still be read. The path can't lead to it any more.
         """
-        if not self._replaced and self._log_file is not None:
+        if not self._replaced and self._log_is_there():
             with contextlib.suppress(OSError):
-                if _id_of(self._log) == self._log_file:
-                    self._log.unlink()
-                    Path(f"{self._path}-shm").unlink()
+                self._log.unlink()
+                Path(f"{self._path}-shm").unlink()
         self._replaced = True
 
 

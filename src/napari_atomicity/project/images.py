@@ -105,7 +105,9 @@ class ImageIndex:
         db.execute("UPDATE images SET name = ? WHERE image_id = ?", (micrograph.name, image_id))
 
     # ---- new images
-    def add_paths(self, paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    def add_paths(
+        self, paths: Iterable[str | os.PathLike[str]], in_draft: bool = False
+    ) -> list[str]:
         """Add image files, and those in folders, that are new; see `Project.add_paths`."""
         found = [path.absolute() for path in find_images(list(paths))]
         with self._file.reading() as db:
@@ -115,7 +117,7 @@ class ImageIndex:
         if not new:
             return []
         names = self._free_names(new)
-        with self._file.writing() as db:
+        with self._file.writing(in_draft) as db:
             start = db.execute(f"SELECT {_LAST_POSITION} FROM images").fetchone()[0]
             db.executemany(
                 "INSERT INTO images (name, path, relative_path, position, added) "
@@ -165,7 +167,7 @@ class ImageIndex:
         if not is_path(micrograph.name):
             raise AtomicityError("this name of an image is too long", advice="Rename it")
         if micrograph.name not in self.ids:
-            with self._file.writing() as db:
+            with self._file.writing(in_draft=True) as db:
                 position = db.execute(f"SELECT {_LAST_POSITION} + 1 FROM images")
                 db.execute(
                     "INSERT INTO images (name, path, relative_path, position, added) "
@@ -194,7 +196,7 @@ class ImageIndex:
         keep_pixel_size : bool, optional
             Keep a stored pixel size: a person may have set it.
         """
-        with self._file.writing() as db:
+        with self._file.writing(in_draft=True) as db:
             write_metadata(db, self.ids[micrograph.name], micrograph, thumbnail, keep_pixel_size)
 
     def set_error(self, image: str, error: str) -> None:
@@ -207,7 +209,7 @@ class ImageIndex:
         error : str
             Message.
         """
-        with self._file.writing() as db:
+        with self._file.writing(in_draft=True) as db:
             db.execute("UPDATE images SET error = ? WHERE image_id = ?", (error, self.ids[image]))
 
     def set_pixel_size(self, image: str, pixel_size_nm: float) -> None:

@@ -72,6 +72,8 @@ def open_any(
     file: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    draft: bool = False,
 ) -> Opened:
     """Open a project file, or the project of a folder, which is created if there is none.
 
@@ -85,11 +87,12 @@ def open_any(
         ``progress(done, total, message)``.
     stop : callable, optional
         ``stop() -> bool``.
+    draft : bool, optional
+        Create the project in a folder with the first change of a person, not before.
 
     Returns
     -------
     Opened
-        The project and its contents.
 
     Raises
     ------
@@ -104,7 +107,9 @@ def open_any(
         find_images([path])  # raise before a file is created
     elif not path.exists():
         raise ReadError("the project file does not exist", path, "Check the path")
-    project = Project(path if folder is None else file or project_file(folder))
+    place = path if folder is None else Path(file or project_file(folder))
+    draft = draft and not file and os.access(place.parent, os.W_OK)  # else the error comes now
+    project = Project(place, draft=draft)
     try:
         known = project.names
         notes = [*_notes(project), *_update_paths(project, folder, progress, stop)]
@@ -142,7 +147,7 @@ def _update_paths(
             notes.append(f"{pluralise(len(found), 'image')} had been moved, and were found again.")
     # After that: an image that was renamed is not a new one.
     if folder is not None and not project.read_only:
-        project.add_paths([folder])
+        project.image_files.add_paths([folder], in_draft=True)
     if missing:
         names = ", ".join(image.name for image in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

@@ -2,7 +2,8 @@
 
 A ``*.atomicity`` file is a SQLite database in write-ahead mode. Corrections are on disk when the
 call returns. Only arrays that can be computed again (patches, class maps) are written by a
-background thread. ``docs/projects.md`` describes the tables, and which label of several counts.
+background thread. ``docs/reference/projects.md`` describes the tables, and which label of several
+counts.
 
 This class opens and closes the file and reads and writes analyses; `images` (the table of images),
 `corrections` (the log), `atom_records`, `stored_records` and `merging` each do one part of it.
@@ -51,6 +52,8 @@ class Project:
         The project file; it is created if it does not exist.
     read_only : bool, optional
         Open for reading only. A file that another window has open is read-only in any case.
+    draft : bool, optional
+        Create a new file with the first change of a person, not before.
 
     Attributes
     ----------
@@ -77,12 +80,14 @@ class Project:
         If the file is not a project, is damaged, or was written by a newer version.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, read_only: bool = False, draft: bool = False
+    ) -> None:
         self.path = Path(path).absolute()
         closing = _RETIRING.get(self.path)
         if closing is not None:
             closing.join()
-        self._file = ProjectConnection(self.path, read_only)
+        self._file = ProjectConnection(self.path, read_only, draft and not self.path.exists())
         self.read_only, self.holder = self._file.read_only, self._file.holder
         self.backup = self._file.backup
         self._background: BackgroundWriter | None = None
@@ -309,14 +314,7 @@ class Project:
             return read_positions(db, self.image_files.ids[image])
 
     def predictions(self, image: str, model_id: str) -> pd.DataFrame:
-        """Return the predictions of a model, also if those of another are shown.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        model_id : str
-            Id of the model.
+        """Return the predictions of a model for an image, also if those of another are shown.
 
         Returns
         -------
@@ -397,7 +395,7 @@ class Project:
             Project(path, read_only=True) as other,
             self._file.writing() as db,
             other._file.reading() as other_db,
-            damage_as_error("the other project or this one"),
+            damage_as_error("a value", f"in it or in {self.path.name}", Path(path)),
         ):
             return merge(
                 db, self.image_files.ids, other_db, other.image_files.ids, other.images(False)
@@ -417,7 +415,7 @@ class Project:
         with self._file.reading() as db:
             return stored_records.read_setting(db, key, default)
 
-    def set_setting(self, key: str, value: Any) -> None:
+    def set_setting(self, key: str, value: Any, in_draft: bool = False) -> None:
         """Store a setting; does nothing in a read-only project.
 
         Parameters
@@ -426,9 +424,11 @@ class Project:
             Name of the setting.
         value : object
             A value that JSON can hold.
+        in_draft : bool, optional
+            Whether the file of a draft is not created.
         """
         if not self.read_only:
-            with self._file.writing() as db:
+            with self._file.writing(in_draft) as db:
                 stored_records.write_setting(db, key, value)
 
     def add_run(self, record: Mapping[str, Any]) -> None:

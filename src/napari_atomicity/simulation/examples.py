@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from ..core.micrograph import Micrograph
@@ -41,6 +42,31 @@ def atom_example_path() -> Path:
 def atom_example_truth_path() -> Path:
     """Return the path of its truth: a row per atom or cluster, with its number of atoms ``n``."""
     return _folder() / "example_atoms_truth.csv"
+
+
+def write_example_folder(folder: Path) -> Path:
+    """Write the quarters of the example image as four images, recorded alike, into a new folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder to create.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    from ..io.images import load
+
+    whole = load(example_path())
+    folder.mkdir(parents=True)
+    half = whole.shape_px[0] // 2
+    corners = [(y, x) for y in (0, half) for x in (0, half)]
+    for number, (y, x) in enumerate(corners, 1):
+        pixels = whole.data[y : y + half, x : x + half]
+        _write_image(pixels, whole.calibrated(), folder / f"field_{number}.tif")
+    return folder
 
 
 def make_example() -> None:
@@ -95,20 +121,23 @@ def make_atom_example() -> None:
 
 
 def _write(micrograph: Micrograph, path: Path, truth: pd.DataFrame, truth_path: Path) -> None:
-    import numpy as np
+    path.parent.mkdir(exist_ok=True)
+    _write_image(micrograph.data, micrograph.calibrated(), path)
+    truth.to_csv(truth_path, index=False, float_format="%.5g")
+
+
+def _write_image(pixels: np.ndarray, pixel_size_nm: float, path: Path) -> None:
     import tifffile
 
-    per_nm = 1 / micrograph.calibrated()
-    path.parent.mkdir(exist_ok=True)
+    per_nm = 1 / pixel_size_nm
     tifffile.imwrite(
         path,
-        micrograph.data.astype(np.uint16),
+        pixels.astype("uint16"),
         imagej=True,
         resolution=(per_nm, per_nm),
         metadata={"unit": "nm"},
         compression="zlib",
     )
-    truth.to_csv(truth_path, index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":

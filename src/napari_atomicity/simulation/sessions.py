@@ -23,7 +23,7 @@ KINDS = {
     "one size": "one size-selected sample",
     "two sizes": "one random mixture of two classes",
     "few clusters": "as 'mixture' or as 'one size per image', one to five clusters per image",
-    "other sizes": "size-selected samples of sizes that are no class, and their mixture",
+    "other sizes": "size-selected samples of sizes that are not classes, and their mixture",
 }
 """Kinds of sessions and their samples."""
 OTHER_SIZES = ("Pt25", "Pt48")

@@ -388,7 +388,7 @@ class WindowState:
         self.finish()
         if self.read_only:
             raise AtomicityError(
-                "this project is open in another window: nothing can be changed in this one",
+                "this project is read-only: it is open in another window, or may not be written",
                 None if self._project is None else self._project.path,
                 "Close the other window, or work on a copy",
             )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QApplication
 
@@ -87,6 +88,8 @@ class Watched(QApplication):
         self.painted.clear()
 
     def notify(self, receiver: QObject, event: QEvent) -> bool:
+        if not isalive(receiver):  # PySide6 passes objects whose widget is already deleted
+            return False
         if self._depth:
             return super().notify(receiver, event)
         kind, name = event.type(), type(receiver).__name__

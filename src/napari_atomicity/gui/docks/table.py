@@ -21,14 +21,24 @@ from ...core.errors import AtomicityError
 from ...core.filtering import EXAMPLES
 from ...core.filtering import matching_rows as rows_of_line
 from ...io.clipboard import tab_separated
+from ...io.outline_files import OUTLINE_WRITERS
 from ...io.tables import write_table
+from ...models.analysis import Analysis
 from ..controls.cluster_rows import in_numbers
 from ..controls.settings import settings
 from ..panels.rows_dock import RowsDock
-from ..panels.table_files import FILE_TYPES, choose_table_path, copy_table, write_in_worker
+from ..panels.table_files import (
+    FILE_TYPES,
+    OUTLINE_FILE_TYPES,
+    choose_table_path,
+    copy_table,
+    write_in_worker,
+    write_outlines_of,
+)
 from ..table.model import USUAL, ClusterModel, describe_column, shown_values
 from ..table.view import ClusterView
 from ..tasks import start
+from ..viewer.selected_layer import selected_as_layer
 
 EMPTY = "Analyse an image first: its clusters appear here."
 
@@ -98,11 +108,21 @@ class Table(RowsDock):
         )
         self.export_button = QPushButton("Export…")
         self.export_button.setToolTip(
-            "Write the visible rows and columns as CSV, Excel or Parquet."
+            "Write the visible rows and columns as CSV, Excel or Parquet, or the outlines of these "
+            "clusters as ImageJ ROIs, GeoJSON or label image: one file for each image."
+        )
+        self.layer_button = QPushButton("New layer")
+        self.layer_button.setToolTip(
+            "Add the selected clusters as a new Points layer, with scale, units and all columns."
         )
         row = QHBoxLayout()
         row.addWidget(self.note, 1)
-        for button in (self.sort_again_button, self.copy_button, self.export_button):
+        for button in (
+            self.sort_again_button,
+            self.copy_button,
+            self.layer_button,
+            self.export_button,
+        ):
             row.addWidget(button)
         return row
 
@@ -115,6 +135,7 @@ class Table(RowsDock):
         header.customContextMenuRequested.connect(self._on_header_menu)
         self._connect_view()
         self.copy_button.clicked.connect(self.copy)
+        self.layer_button.clicked.connect(self.add_layer)
         self.export_button.clicked.connect(self.export)
         self.view.copy_wanted.connect(self.copy)
 
@@ -135,6 +156,7 @@ class Table(RowsDock):
 
     def _show_selection(self) -> None:
         self._show_counts()
+        self.layer_button.setEnabled(bool(self.state.selection))
 
     def _show_state(self) -> None:
         self._show_counts()
@@ -144,6 +166,7 @@ class Table(RowsDock):
         self.view.setVisible(n > 0)
         for button in (self.copy_button, self.export_button, self.columns_button):
             button.setEnabled(n > 0)
+        self.layer_button.setEnabled(bool(self.state.selection))
 
     def _show_counts(self) -> None:
         rows, order = self.model.rows, self.model.order
@@ -276,10 +299,31 @@ class Table(RowsDock):
         )
 
     def export(self) -> None:
-        """Write the visible rows and columns into a chosen file."""
-        path = choose_table_path(self, "clusters.csv", FILE_TYPES)
-        if path is not None:
+        """Write the visible rows and columns, or their outlines, into a chosen file."""
+        path = choose_table_path(self, "clusters.csv", f"{FILE_TYPES};;{OUTLINE_FILE_TYPES}")
+        if path is None:
+            return
+        if path.suffix.lower() in OUTLINE_WRITERS:
+            write_in_worker(self, write_outlines_of, self._shown_analyses(), path)
+        else:
             write_in_worker(self, write_table, self.shown(), path)
+
+    def _shown_analyses(self) -> list[Analysis]:
+        """Return the analysis of each image with visible rows, reduced to these."""
+        rows = self.model.rows.table.iloc[self.model.order]
+        found = []
+        for image, ids in rows.groupby("image", sort=False)["cluster_id"]:
+            analysis = self.state.analysis(str(image))
+            if analysis is not None:
+                is_shown = analysis.table["cluster_id"].isin(ids).to_numpy()
+                outlines = [analysis.outlines[i] for i in np.flatnonzero(is_shown)]
+                table = analysis.table[is_shown].reset_index(drop=True)
+                found.append(Analysis(analysis.micrograph, table, outlines))
+        return found
+
+    def add_layer(self) -> None:
+        """Add the selected clusters as a new Points layer."""
+        selected_as_layer(self.binding.viewer)
 
 
 def _single_shot(owner: QWidget, interval_ms: int, slot: Any) -> QTimer:

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import MAX_PIXEL_NM
-from ...core.model_card import ModelCard
+from ...core.model_card import Card, ModelCard
 from ...io.read_limits import ReadLimits, set_read_limits
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
@@ -234,7 +234,7 @@ class ModelCombo(ComboBox):
 
     def available(self) -> list[tuple[str, str]]:
         """Return name and description of each model."""
-        return [(card.name, card.description or ", ".join(card.classes)) for card in _cards()]
+        return [(card.name, describe_card(card, ", ".join(card.classes))) for card in _cards()]
 
     def _fill(self) -> None:
         self.addItem(f"{self.usual} (default)", "default")
@@ -254,6 +254,23 @@ class ModelCombo(ComboBox):
     @property
     def model(self) -> str:
         return str(self.currentData() or "default")
+
+
+def describe_card(card: Card, otherwise: str = "") -> str:
+    """Return the description of a model with licence and DOI.
+
+    Parameters
+    ----------
+    card : Card
+        Card of the model.
+    otherwise : str, optional
+        Text for a card without description.
+
+    Returns
+    -------
+    str
+    """
+    return "\n".join(filter(None, (card.description or otherwise, card.terms)))
 
 
 def _cards() -> list[ModelCard]:

@@ -1,9 +1,9 @@
-"""Export tables of a dock to the clipboard and to files."""
+"""Export tables and outlines of a dock to the clipboard and to files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
 from ...core.text import pluralise
 from ...io.clipboard import html_table, tab_separated
+from ...io.images import unique_names
+from ...io.outline_files import write_outlines
+from ...models.analysis import Analysis
 from ..tasks import start
 
 FILE_TYPES = "CSV (*.csv);;Excel workbook (*.xlsx);;Parquet (*.parquet)"
 RATIO_FILE_TYPES = f"{FILE_TYPES};;LaTeX (*.tex)"
+OUTLINE_FILE_TYPES = "ImageJ ROIs (*.zip);;GeoJSON (*.geojson);;Label image (*.tif *.tiff)"
 
 
 def as_mime(ratios: pd.DataFrame) -> QMimeData:
@@ -55,9 +59,7 @@ def choose_table_path(parent: QWidget, name: str, types: str) -> Path | None:
     return with_suffix(Path(chosen), kind) if chosen else None
 
 
-def write_in_worker(
-    dock: Any, write: Callable[[pd.DataFrame, Path], Path], table: pd.DataFrame, path: Path
-) -> None:
+def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, path: Path) -> None:
     """Write a table in a worker and show a message: a large workbook takes seconds.
 
     Parameters
@@ -66,8 +68,8 @@ def write_in_worker(
         The dock; its ``state`` shows the progress.
     write : callable
         Writes a table to a path and returns the path.
-    table : DataFrame
-        The table.
+    table : Any
+        The table, or what else ``write`` accepts.
     path : Path
         The file.
     """
@@ -82,12 +84,46 @@ def write_in_worker(
     )
 
 
+def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:
+    """Write the outlines of images, in a worker.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        What is written of each image.
+    path : Path
+        The file; of several images each has its own, with the name of the image.
+
+    Returns
+    -------
+    Path
+        The file, or the folder of several files.
+
+    Raises
+    ------
+    AtomicityError
+        If a file can not be written.
+    """
+    stems = unique_names([Path(a.micrograph.name).with_suffix("") for a in analyses])
+    for analysis, stem in zip(analyses, stems, strict=True):
+        own = f"{path.stem}-{stem.replace('/', '-')}{path.suffix}"
+        micrograph = analysis.micrograph
+        write_outlines(
+            path if len(analyses) == 1 else path.with_name(own),
+            analysis.table,
+            analysis.outlines,
+            micrograph.shape,
+            micrograph.pixel_size_nm,
+        )
+    return path if len(analyses) == 1 else path.parent
+
+
 def with_suffix(path: Path, file_type: str) -> Path:
     """Return the path with the suffix of the file type, unless it has a supported suffix."""
-    suffixes = re.findall(r"\*(\.\w+)", RATIO_FILE_TYPES)
+    suffixes = re.findall(r"\*(\.\w+)", f"{RATIO_FILE_TYPES} {OUTLINE_FILE_TYPES}")
     if path.suffix.lower() in suffixes:
         return path
-    suffix = file_type.partition("(*")[2].rstrip(")") or ".csv"
+    suffix = next(iter(re.findall(r"\*(\.\w+)", file_type)), ".csv")
     return path.with_name(path.name + suffix)
 
 

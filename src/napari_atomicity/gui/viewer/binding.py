@@ -57,6 +57,24 @@ def binding_of(viewer: Any) -> Binding:
     return _bindings[viewer]
 
 
+def binding_of_layer(metadata: Any) -> Binding | None:
+    """Return the binding whose viewer contains the layer with this metadata object.
+
+    Parameters
+    ----------
+    metadata : mapping
+        ``layer.metadata`` itself, not a copy: writers get it instead of the layer.
+
+    Returns
+    -------
+    Binding or None
+    """
+    for viewer, binding in _bindings.items():
+        if any(layer.metadata is metadata for layer in viewer.layers):
+            return binding
+    return None
+
+
 def state_of(viewer: Any) -> WindowState:
     """Return the window state of a viewer, which the first call makes."""
     return binding_of(viewer).state
@@ -93,7 +111,7 @@ class Binding:
         self._runner = StepRunner()
         state.steps.run_chunked = self._runner.start
         self._epoch = state.epoch
-        viewer.layers.events.inserted.connect(self._on_layers)
+        viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.renamed.connect(self._on_layers)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -312,6 +330,10 @@ class Binding:
 
     # ---- events of viewer and state
     def _on_layers(self, event: Any) -> None:
+        self._canvas.layers_changed.emit()
+
+    def _on_inserted(self, event: Any) -> None:
+        self._canvas.calibrate_from_file(event.value)
         self._canvas.layers_changed.emit()
 
     def _on_removed(self, event: Any) -> None:

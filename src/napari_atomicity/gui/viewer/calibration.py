@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,12 +31,31 @@ def pixel_size_nm(layer: Any) -> float | None:
     None if the units are pixels (whatever the scale), if x and y differ, or
     if the size is not plausible.
     """
+    return pixel_size_of_axes(layer.scale, layer.units)
+
+
+def pixel_size_of_axes(scales: Sequence[float], units: Sequence[Any]) -> float | None:
+    """Return the pixel size in nm from scale and unit of each axis; None as `pixel_size_nm`.
+
+    Parameters
+    ----------
+    scales : sequence of float
+        Scale of each axis; the last two are y and x.
+    units : sequence of pint.Unit or str
+        Unit of each axis.
+
+    Returns
+    -------
+    float or None
+    """
     sizes = []
-    for scale, unit in zip(layer.scale[-2:], layer.units[-2:], strict=True):
-        nm = _nm_per(unit)
+    for scale, unit in zip(scales[-2:], units[-2:], strict=True):
+        nm = _nm_per(pint.get_application_registry().Unit(unit))
         if nm is None:
             return None
         sizes.append(abs(float(scale)) * nm)
+    if len(sizes) < 2:
+        return None
     size = float(np.mean(sizes))
     if not MIN_PIXEL_NM <= size <= MAX_PIXEL_NM:
         return None

@@ -213,6 +213,7 @@ class Canvas:
             layer = reference()
             if layer is not None and size_nm is not None:
                 self._sizes_in_files[layer] = size_nm
+                self._take_over(size_nm, layer)
                 self.layers_changed.emit()
 
         tasks.start(
@@ -224,6 +225,21 @@ class Canvas:
             key=f"pixel size in {path}",
         )
         return None
+
+    def calibrate_from_file(self, layer: Any) -> None:
+        """Read the pixel size of an image that napari's own reader has opened, in a worker."""
+        is_opened_by_napari = is_micrograph(layer) and layer.source.reader_plugin == "napari"
+        if is_opened_by_napari and calibration.pixel_size_nm(layer) is None:
+            self.size_in_file_nm(layer)
+
+    def _take_over(self, size_nm: float, layer: Image) -> None:
+        """Calibrate a layer that napari's reader has opened in pixels, as its file says."""
+        viewer = self.viewer
+        is_in_pixels = calibration.pixel_size_nm(layer) is None and (layer.scale == 1).all()
+        if layer.source.reader_plugin == "napari" and is_in_pixels:
+            calibration.calibrate(layer, size_nm)
+            if viewer is not None and list(viewer.layers) == [layer]:
+                viewer.reset_view()
 
     def _on_placement(self, event: Any) -> None:
         """Update the state and the other layers after an image was moved or calibrated."""

@@ -86,7 +86,7 @@ class Marking(KeyMode, EditActions):
         if viewer is None:
             return
         if self._state.read_only:
-            show_info("This project is open in another window: atoms cannot be marked here.")
+            show_info("This project is read-only: atoms cannot be marked here.")
             return
         image = self.image()
         if image is None:

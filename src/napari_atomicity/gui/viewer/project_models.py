@@ -9,15 +9,14 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QMessageBox
 
-from ...atoms.card import AtomCard
 from ...core.errors import AtomicityError, ModelError
-from ...core.model_card import Card, ModelCard
+from ...core.model_card import Card
 from ...core.progress import Progress, Stop
 from ...io.files import atomic_write, write_text
-from ...models.files import SHIPPED, read_card, read_tensors, user_folder
+from ...models.files import user_folder
+from ...pipeline.installed_models import MAX_MODEL_BYTES, checked_card, is_model_name
 from ...project import Opened, Project, open_any
 
-_MAX_BYTES = 500_000_000
 _DECLINED = "models not copied"
 
 
@@ -55,7 +54,7 @@ def open_with_models(
     path: str, file: str | None = None, progress: Progress | None = None, stop: Stop | None = None
 ) -> tuple[Opened, dict[str, str]]:
     """Open a project as `project.open_any` does; return also models that it offers."""
-    opened = open_any(path, file, progress, stop)
+    opened = open_any(path, file, progress, stop, draft=True)
     offered, notes = offered_models(opened.project)
     return replace(opened, notes=(*opened.notes, *notes)), offered
 
@@ -75,9 +74,7 @@ def offered_models(project: Project) -> tuple[dict[str, str], list[str]]:
     for name in project.model_files.names():
         path = user_folder() / f"{name}.safetensors"
         # A project may come from others: the name of a model must not lead out of the folder.
-        plain = name == Path(name).name and not set(name) & set("/\\:") and name.strip(". ")
-        usable = plain and name.isprintable() and len(name) <= 100
-        if not usable or name in {*SHIPPED, *SHIPPED.values()} or path.exists():
+        if not is_model_name(name) or path.exists():
             continue
         try:
             card = _checked_card(project, name)
@@ -98,21 +95,11 @@ def _declined(project: Project) -> list[str]:
 
 def _checked_card(project: Project, name: str) -> Card:
     """Return the card of a stored model whose weights are those that the card describes."""
-    if project.model_files.size_bytes(name) > _MAX_BYTES:
-        raise ModelError(f"it is larger than {_MAX_BYTES // 1_000_000} MB")
+    if project.model_files.size_bytes(name) > MAX_MODEL_BYTES:
+        raise ModelError(f"it is larger than {MAX_MODEL_BYTES // 1_000_000} MB")
     with tempfile.TemporaryDirectory() as folder:
         path = write_model(project, name, Path(folder) / "model.safetensors")
-        try:
-            card: Card = read_card(path, ModelCard)
-        except ModelError as error:
-            try:
-                card = read_card(path, AtomCard)
-            except ModelError:
-                raise error from None
-        if not card.sha256:
-            raise ModelError("its card does not contain the hash of the weights")
-        read_tensors(path, card.sha256)
-    return card
+        return checked_card(path)
 
 
 def install_models(project: Project, names: list[str]) -> list[str]:

@@ -359,7 +359,7 @@ class Projects:
         if now != self._saved_view:
             self._saved_view = now
             try:
-                project.set_setting("window", now)
+                project.set_setting("window", now, in_draft=True)
             except AtomicityError:  # edits show the error when they cannot be written
                 self._saved_view = {}
 
@@ -394,7 +394,7 @@ def with_suffix(file: str) -> Path:
 
 
 def _same_file(a: Path, b: Path) -> bool:
-    return a.exists() and b.exists() and a.samefile(b)
+    return a.absolute() == b or (a.exists() and b.exists() and a.samefile(b))
 
 
 def _weak(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....atoms.card import SHIPPED, AtomCard
 from ....models.files import available_cards
-from ...panels.forms import ModelCombo
+from ...panels.forms import ModelCombo, describe_card
 
 
 class AtomModelCombo(ModelCombo):
@@ -14,4 +14,4 @@ class AtomModelCombo(ModelCombo):
 
     def available(self) -> list[tuple[str, str]]:
         cards = available_cards(AtomCard)
-        return [(card.name, card.description or card.intended_use) for card in cards]
+        return [(card.name, describe_card(card, card.intended_use)) for card in cards]

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.errors import AtomicityError
+from ....core.errors import WriteError
 from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX
 from ... import tasks
@@ -336,8 +336,7 @@ class Browse(Dock):
             task.failed.connect(lambda error: self._on_open_failed(path, error))
 
     def _on_open_failed(self, path: str, error: object) -> None:
-        made = isinstance(error, AtomicityError) and "can't be made here" in error.what
-        if made and Path(path).is_dir():
+        if isinstance(error, WriteError) and Path(path).is_dir():
             name = f"{Path(path).name}{SUFFIX}"
             file, _ = QFileDialog.getSaveFileName(
                 self, "Where to create the project", name, f"Projects (*{SUFFIX})"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # with it comes torch, which takes seconds
     from ....pipeline.watch import Watch
 
 RESULTS = "atomicity-live"
+_MAX_FAILURES = 20
 """Default name of the folder of results, within the watched folder."""
 
 
@@ -266,8 +268,10 @@ class Live(Dock):
         n = len(self._failed)
         lines = [
             f"{name}: {error.removeprefix(f'{Path(name).name}: ')}"
-            for name, error in self._failed.items()
+            for name, error in islice(self._failed.items(), _MAX_FAILURES)
         ]
+        if n > len(lines):
+            lines.append(f"and {n - len(lines)} more: see failures.csv")
         self.failures.setText(
             f"{n} file{'s' * (n != 1)} could not be analysed:\n" + "\n".join(lines)
         )
@@ -331,7 +335,8 @@ class Live(Dock):
             text = f"Stopped: {n} image{'s' * (n != 1)} analysed."
             if self._failed:
                 n = len(self._failed)
-                text += f" {n} file{'s' * (n != 1)} failed: {', '.join(self._failed)}."
+                names = ", ".join(islice(self._failed, _MAX_FAILURES))
+                text += f" {n} file{'s' * (n != 1)} failed: {names}{' …' * (n > _MAX_FAILURES)}."
             if outcome.files:
                 text += f" Results in {outcome.files[0].parent}."
             self._say(f"{text}{waits}")

@@ -270,7 +270,7 @@ class Review(Dock):
     def _show_hint(self, analysed: bool) -> None:
         words = "" if analysed else NO_CLUSTERS
         if self.state.read_only:
-            words = "The project is open in another window: it cannot be reviewed here."
+            words = "The project is read-only: it is open in another window, or may not be written."
         self.hint.setText(words)
         self.hint.setVisible(bool(words))
 
