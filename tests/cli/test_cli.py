@@ -167,7 +167,6 @@ def test_ctrl_c_before_the_first_image_is_130(ends):
         ("train", "--data", "nowhere", "--out", "o.safetensors"),
         ("train", "--data", "", "--out", "o.safetensors"),
         ("train", "--kind", "atoms", "--data", "nowhere", "--out", "o.safetensors"),
-        ("analyse", "a.tif", "--out", "o", "--reference", "nowhere.csv", "--model", "nowhere"),
         ("analyse", "a.tif", "--out", "o", "--earlier-run", "nowhere.json"),
         ("atoms", "a.tif", "--out", "o", "--clusters", "nowhere.csv"),
         ("batch", "a.tif", "--out", "o", "--model", "nowhere"),

@@ -168,7 +168,7 @@ def test_a_run_can_be_repeated_from_its_record_with_a_typed_reference(
     options = ("--out", "2", "--model", tiny_model, "--pixel-size-nm", 0.1, "--no-umap")
     assert atomicity("analyse", images, *options, "--quiet").stderr == ""
     before = {path: path.read_bytes() for path in Path("2").iterdir()}
-    for command in ("analyse", "atoms", "batch"):
+    for command in ("analyse", "atoms"):
         refused = atomicity(command, images / "b.tif", "--out", "2")
         assert refused.exit_code == 2 and "--overwrite" in refused.stderr
     assert {path: path.read_bytes() for path in Path("2").iterdir()} == before
@@ -186,7 +186,7 @@ def test_quiet_prints_errors(images, tiny_model, tmp_path):
     assert len(lines) == 2 and "c.tif" in lines[0] and "could not be analysed" in lines[1]
 
 
-@pytest.mark.parametrize("text", ["Pt19", "Pt19:Pt41 = 1", "Pt19:Au55 = 1:1"])
+@pytest.mark.parametrize("text", ["Pt19", "Pt19:Pt41 = 1", "Pt19:Au55 = 1:1", "nowhere.csv"])
 def test_a_reference_that_is_no_ratio_is_2_and_writes_nothing(images, tiny_model, tmp_path, text):
     out = tmp_path / "o"
     options = ("--out", out, "--model", tiny_model, "--pixel-size-nm", 0.1, "--reference", text)
@@ -201,6 +201,35 @@ def test_a_model_is_replaced_with_overwrite_only(tmp_path):
         result = atomicity(*command, "--out", model)
         assert result.exit_code == 2 and "--overwrite" in result.stderr
     assert model.read_bytes() == b"mine"
+
+
+def test_atoms_are_the_same_with_workers(tmp_path):
+    for name in ("a.tif", "b.tif"):
+        data = synthetic_analysis().micrograph.data[:96, :96]
+        tifffile.imwrite(tmp_path / name, data)
+    paths = [tmp_path / name for name in ("a.tif", "nothing.tif", "b.tif")]
+    options = ("--pixel-size-nm", 0.03, "--no-completeness", "--json")
+    found = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        result = atomicity("atoms", *paths, "--out", out, *options, "--workers", workers)
+        assert result.exit_code == 1 and "nothing.tif" in result.stderr
+        images = json.loads(result.stdout)["images"]
+        found.append([(image["image"], image["status"]) for image in images])
+    assert found[0] == found[1]
+    for name in ("atoms.csv", "dispersion.csv"):
+        tables = [(tmp_path / n / name).read_bytes() for n in "12"]
+        assert tables[0] == tables[1]
+
+
+def test_clusters_are_the_same_with_workers(images, tiny_model, tmp_path):
+    options = ("--model", tiny_model, "--pixel-size-nm", 0.1, "--no-umap", "--quiet")
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        result = atomicity("analyse", images, "--out", out, *options, "--workers", workers)
+        assert result.exit_code == 0 and result.output == ""
+    tables = [(tmp_path / n / "clusters.csv").read_bytes() for n in "12"]
+    assert tables[0] == tables[1]
 
 
 def test_clusters_are_analysed_without_slow_packages(images, tiny_model, tmp_path):

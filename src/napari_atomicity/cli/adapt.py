@@ -47,6 +47,7 @@ def adapt(
     No labels are needed: the model learns from clusters whose diameter and intensity determine
     the class, and from corrections if there are any.
     """
+    from ..models.files import find_model
     from ..pipeline.adaptation import adapt_files
 
     wanted = request()

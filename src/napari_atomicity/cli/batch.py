@@ -21,7 +21,6 @@ from .common import (
     fail,
     guarded,
     print_json,
-    refuse_to_overwrite,
     require_an_image,
     say,
 )
@@ -62,7 +61,6 @@ def batch(
         raise typer.BadParameter("give --workers or --scheduler: a scheduler has its own workers")
     wanted = request()
     require_an_image(paths)
-    refuse_to_overwrite(out, paths, overwrite)
     run = start_batch(paths, out, wanted, workers, scheduler, patience_s, overwrite)
     if as_json:
         print_json(run.summary())

@@ -44,7 +44,8 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace results of other images, or an existing model; otherwise this is refused.",
+        help="Replace results of other images or an existing model, otherwise refused; batch "
+        "analyses all images again.",
     ),
 ]
 MANY = 20
