@@ -86,8 +86,14 @@ def start_batch(
         Folder of the results.
     request : RunRequest
         Settings.
-    workers, scheduler, patience_s, overwrite
-        As in `pipeline.batch.run_batch`.
+    workers : int, optional
+        Number of processes. Default: number of cores.
+    scheduler : str, optional
+        Address of a dask scheduler, or its JSON file.
+    patience_s : float, optional
+        Timeout in seconds for a worker or the scheduler.
+    overwrite : bool, optional
+        Whether to analyse all images again.
 
     Returns
     -------

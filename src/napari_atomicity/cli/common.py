@@ -53,19 +53,19 @@ MANY = 20
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random number generators.")]
 
 
-_quiet = False
+_errors_only = False
 
 
-def set_quiet(quiet: bool) -> bool:
+def print_errors_only(quiet: bool) -> bool:
     """Set whether only errors are printed on standard error, and return it."""
-    global _quiet
-    _quiet = quiet
+    global _errors_only
+    _errors_only = quiet
     return quiet
 
 
 def say(message: str) -> None:
     """Print a message on standard error, unless the output is quiet."""
-    if not _quiet:
+    if not _errors_only:
         say_error(message)
 
 
@@ -121,7 +121,7 @@ class ConsoleProgress:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        moves = self._console.is_terminal and not _quiet
+        moves = self._console.is_terminal and not _errors_only
         self._status = self._console.status("") if moves else None
 
     def __enter__(self) -> ConsoleProgress:
@@ -151,7 +151,7 @@ class ConsoleProgress:
 
     def line(self, message: str) -> None:
         """Print a line, unless the output is quiet."""
-        if not _quiet:
+        if not _errors_only:
             self._console.print(message, markup=False)
 
     def outcome(self, outcome: Outcome, _: object = None) -> None:

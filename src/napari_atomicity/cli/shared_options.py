@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import set_quiet
+from .common import print_errors_only
 
 SHARED = frozenset({"settings", "quiet"})
 """Parameters that every command has."""
@@ -105,7 +105,9 @@ def _options() -> Iterator[tuple[str, inspect.Parameter]]:
         callback=apply_settings_file,
         is_eager=True,
     )
-    quiet = typer.Option("--quiet", help="Print errors only.", callback=set_quiet, is_eager=True)
+    quiet = typer.Option(
+        "--quiet", help="Print errors only.", callback=print_errors_only, is_eager=True
+    )
     kind = inspect.Parameter.KEYWORD_ONLY
     for name, default, annotation in (
         ("settings", None, Annotated[Path | None, path]),

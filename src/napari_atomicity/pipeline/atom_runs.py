@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,7 @@ def find_atoms_in_images(
     command : sequence of str, optional
         Command line for the record; that of this process if None.
     workers : int, optional
-        Number of processes. With more than one, ``on_outcome`` gets no analysis, and a script needs
-        ``if __name__ == "__main__":``, since processes are spawned.
+        Number of processes. With several, which are spawned, ``on_outcome`` gets no analysis.
 
     Returns
     -------
@@ -129,10 +129,8 @@ def find_atoms_in_images(
     ------
     ModelError
         If the model cannot be loaded or lacks the device.
-    ReadError, TableError
-        If the clusters cannot be read.
     AtomicityError
-        If the folder or a file cannot be written.
+        If the clusters cannot be read, or the folder or a file cannot be written.
     """
     request, out_dir = request or AtomRequest(), Path(out_dir)
     started = now()
@@ -144,19 +142,20 @@ def find_atoms_in_images(
     pictures = out_dir / "figures" if len(inputs) <= MANY_IMAGES else None
     files = _AtomFiles(out_dir, request, model)
     if workers > 1:
-
-        def take(result: AtomResult) -> None:
-            files.add(result)
-            if on_outcome is not None:
-                on_outcome(result.outcome, None)
-
         executor = AtomWorkers(workers, request, pictures, len(inputs), progress)
-        interrupted = for_each_image(inputs, detect_in_worker, executor, [take], stop)
+        sinks = [files.add, partial(_report_outcome, on_outcome)]
+        interrupted = for_each_image(inputs, detect_in_worker, executor, sinks, stop)
     else:
         step = AtomStep(model, request, clusters, pictures, stop)
         interrupted = process_in_turn(inputs, step, files.add, on_outcome, progress, stop)
-    report(progress, 0, 0, "Writing tables and figures")
-    return files.write(inputs, started, interrupted, command)
+    return files.write(inputs, started, interrupted, command, progress)
+
+
+def _report_outcome(
+    on_outcome: Callable[[Outcome, AtomAnalysis | None], None] | None, result: AtomResult
+) -> None:
+    if on_outcome is not None:
+        on_outcome(result.outcome, None)
 
 
 @dataclass(eq=False)
@@ -178,6 +177,7 @@ class _AtomFiles:
         started: str,
         interrupted: bool,
         command: Sequence[str] | None,
+        progress: Progress | None,
     ) -> AtomRun:
         """Write the files of the run.
 
@@ -191,7 +191,10 @@ class _AtomFiles:
             Whether the run was interrupted.
         command : sequence of str or None
             Command line for the record.
+        progress : callable or None
+            ``progress(done, total, message)``.
         """
+        report(progress, 0, 0, "Writing tables and figures")
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
         failed: dict[str, str] = {}

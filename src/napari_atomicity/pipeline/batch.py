@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, count
@@ -170,7 +170,8 @@ def run_batch(
     request : RunRequest, optional
         Model, device and settings.
     workers : int, optional
-        Number of processes on this machine. Default: number of cores.
+        Number of processes on this machine. Default: number of cores. They are spawned: a script
+        that calls this needs ``if __name__ == "__main__":``.
     scheduler : str, optional
         Address of a dask scheduler, or its JSON file; its workers are used instead.
     progress, stop : callable, optional
@@ -197,21 +198,24 @@ def run_batch(
         If the model cannot be loaded, or the reference does not match.
     AtomicityError
         If the folder cannot be written, another run writes to it, or no worker can be started.
-
-    Notes
-    -----
-    Workers are spawned: a script that calls this needs ``if __name__ == "__main__":``.
     """
     request = request or RunRequest()
     known = _read_inputs(paths, request, progress)  # wrong usage writes nothing
+    start_workers = partial(_start_workers, workers, scheduler, notice, patience_s)
+    with _open_parts(out_dir, request, known, overwrite) as images:
+        return _Batch(images, known, start_workers, progress, stop, on_outcome).run(command)
+
+
+@contextmanager
+def _open_parts(
+    out_dir: str | PathLike[str], request: RunRequest, known: _Inputs, overwrite: bool
+) -> Iterator[PartIndex]:
+    """Open the folder of a run, locked; without earlier parts if they are to be discarded."""
     store = PartStore(out_dir)
     with store.locked():
         if overwrite:
             store.remove(store.stems)
-        images = PartIndex(store, request, known.card, model_hash(known.card), known.sessions)
-        start_workers = partial(_start_workers, workers, scheduler, notice, patience_s)
-        batch = _Batch(images, known, start_workers, progress, stop, on_outcome)
-        return batch.run(command)
+        yield PartIndex(store, request, known.card, model_hash(known.card), known.sessions)
 
 
 class _Inputs(NamedTuple):
