@@ -15,6 +15,7 @@ import pytest
 import typer
 from PIL import Image
 
+from napari_atomicity import ImageAnalysis
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.cluster_table import columns
 from napari_atomicity.core.micrograph import Micrograph
@@ -22,7 +23,6 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.panels.dock_windows import TabbedDock
 from napari_atomicity.gui.workbench import all_docks
-from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project
 from napari_atomicity.reporting.plots import PLOTS
 
@@ -39,7 +39,7 @@ PAGES = sorted(
 IMAGES = sorted(p for p in (DOCS / "images").iterdir() if p.suffix in (".png", ".webp"))
 MAX_IMAGE_BYTES = 600_000
 MAX_IMAGES_BYTES = 10_000_000
-KNOWN = {"analysis": Analysis, "micrograph": Micrograph, "project": Project}
+KNOWN = {"analysis": ImageAnalysis, "micrograph": Micrograph, "project": Project}
 """What the variables of the examples are."""
 
 COMMANDS = typer.main.get_command(app)

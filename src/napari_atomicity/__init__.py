@@ -1,6 +1,11 @@
 """Count the atoms of metal nanoclusters in HAADF-STEM images, with napari.
 
 Importing the package is cheap: neither torch, Qt nor UMAP is loaded before it is used.
+
+>>> from napari_atomicity import analyse
+>>> analysis = analyse("field.dm4")
+>>> analysis.ratios()
+>>> analysis.save("results")
 """
 
 from __future__ import annotations
@@ -11,22 +16,57 @@ from ._version import __version__
 from .core.lazy_imports import lazy_attributes
 
 _PUBLIC = {
+    "Analyses": "api.session",
     "Analysis": "models.analysis",
     "AtomicityError": "core.errors",
+    "DetectionSettings": "detection.settings",
+    "ImageAnalysis": "api.image_analysis",
     "Micrograph": "core.micrograph",
     "Project": "project",
-    "analyse": "pipeline.analysis",
+    "Session": "api.session",
+    "ThresholdClassifier": "models.threshold_classifier",
+    "adapt": "api.tasks",
+    "analyse": "api.analysing",
+    "analyse_batch": "api.tasks",
+    "analyse_movie": "api.tasks",
+    "dispersion": "api.tasks",
+    "find_atoms": "api.tasks",
     "load": "io.images",
+    "train": "api.tasks",
 }
 
-__all__ = ["Analysis", "AtomicityError", "Micrograph", "Project", "__version__", "analyse", "load"]
+__all__ = [
+    "Analyses",
+    "Analysis",
+    "AtomicityError",
+    "DetectionSettings",
+    "ImageAnalysis",
+    "Micrograph",
+    "Project",
+    "Session",
+    "ThresholdClassifier",
+    "__version__",
+    "adapt",
+    "analyse",
+    "analyse_batch",
+    "analyse_movie",
+    "dispersion",
+    "find_atoms",
+    "load",
+    "train",
+]
 
 if TYPE_CHECKING:
+    from .api.analysing import analyse
+    from .api.image_analysis import ImageAnalysis
+    from .api.session import Analyses, Session
+    from .api.tasks import adapt, analyse_batch, analyse_movie, dispersion, find_atoms, train
     from .core.errors import AtomicityError
     from .core.micrograph import Micrograph
+    from .detection.settings import DetectionSettings
     from .io.images import load
     from .models.analysis import Analysis
-    from .pipeline.analysis import analyse
+    from .models.threshold_classifier import ThresholdClassifier
     from .project import Project
 
 __getattr__, __dir__ = lazy_attributes(__name__, _PUBLIC)

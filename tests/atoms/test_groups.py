@@ -15,6 +15,7 @@ from napari_atomicity.statistics.atom_groups import (
     KINDS,
     atoms_of_clusters,
     clusters_of_atoms,
+    extents,
     grouped,
     kind_of,
     kinds,
@@ -180,3 +181,29 @@ def test_no_atoms_and_no_clusters():
     atoms["cluster_id"] = clusters_of_atoms(atoms, tables.empty())
     assert atoms["cluster_id"].isna().all()
     assert atoms_of_clusters(atoms, tables.empty()).empty
+
+
+def test_the_extent_of_a_group_is_its_largest_distance():
+    line = np.stack([np.zeros(5), 0.25 * np.arange(5)], axis=1)  # a chain of five
+    alone = np.array([[9.0, 9.0]])
+    pair = np.array([[5.0, 5.0], [5.0, 5.2]])
+    points = np.concatenate([line, alone, pair])
+    group_id, _ = link(points, 0.3)
+    assert extents(points, group_id) == pytest.approx([1.0, 0.0, 0.2])
+
+
+def test_extents_of_many_atoms_are_those_of_all_pairs():
+    rng = np.random.default_rng(0)
+    for points in (rng.uniform(0, 3, (200, 2)), np.stack([np.zeros(80), np.arange(80.0)], 1)):
+        group_id = np.ones(len(points), int)
+        expected = np.linalg.norm(points[:, None] - points[None], axis=2).max()
+        assert extents(points, group_id) == pytest.approx([expected], rel=1e-6)
+
+
+def test_atoms_of_no_group_have_no_extent():
+    table = pd.DataFrame(
+        {"image": "a", "frame": 0, "y_nm": [0.0, 0.0, np.nan], "x_nm": [0.0, 0.2, 1.0]}
+    )
+    assert grouped(table)["group_extent_nm"].tolist() == pytest.approx(
+        [0.2, 0.2, np.nan], nan_ok=True
+    )

@@ -10,15 +10,20 @@ import pytest
 from brightness import PIXEL_NM, BrightnessClassifier, blobs, offer
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from npe2 import PluginManifest
+from qtpy import PYSIDE6
 from qtpy.QtCore import QSettings, Qt
+from qtpy.QtWidgets import QApplication
 
 
 @pytest.fixture(scope="session")
 def qapp_cls():
-    """Every turn of the event loop is timed; `pytest_terminal_summary` lists those that block."""
+    """Every turn of the event loop is timed; `pytest_terminal_summary` lists those that block.
+
+    Not with PySide6, which passes widgets that are already deleted to a method in Python.
+    """
     from napari_atomicity.gui.controls.watchdog import Watched
 
-    return Watched
+    return QApplication if PYSIDE6 else Watched
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -25,7 +25,7 @@ from napari_atomicity.pipeline import (
     finalize,
     parts,
     run_files,
-    runs,
+    run_results,
     session_pass,
     watch,
 )
@@ -94,8 +94,8 @@ def test_atoms_are_written_whatever_fails_later(
     [
         (analysis, "embed_clusters", "map", True),
         (analysis, "_lone_atoms", "intensity of lone atoms", True),
-        (runs, "image_section", "section of the report", True),
-        (runs, "label_session", "labels of the session", True),
+        (run_results, "image_section", "section of the report", True),
+        (run_results, "label_session", "labels of the session", True),
         (run_files, "class_ratios", "ratios", False),
         (run_files, "write_report", "report", False),
     ],

@@ -12,7 +12,7 @@ from napari_atomicity.reporting.plot_base import Look
 from napari_atomicity.reporting.plot_dispersion import DISPERSION_PLOTS
 from napari_atomicity.reporting.plots import plot_figure, save_plot
 from napari_atomicity.simulation import point_processes
-from napari_atomicity.statistics.atom_groups import link
+from napari_atomicity.statistics.atom_groups import extents, link
 from napari_atomicity.statistics.dispersion import DispersionStatistics, dispersion
 from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
 from napari_atomicity.statistics.windows import ObservationWindow
@@ -30,6 +30,8 @@ def atoms(points: np.ndarray) -> pd.DataFrame:
             "nearest_neighbour_nm": nearest_neighbours(points),
             "group_id": group,
             "group_size": size,
+            "group_extent_nm": np.append(np.nan, extents(points, group))[group],
+            "image": "a.tif",
         }
     )
 

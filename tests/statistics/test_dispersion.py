@@ -139,6 +139,9 @@ def test_groups_and_their_shares():
     assert sorted(found.group_sizes) == [1, 2, 3, 8]
     row = found.row("a.tif")
     assert (row["groups"], row["group_size_max"], row["group_size_mean"]) == (4, 8, 3.5)
+    # extents of 0.2 and 0.4 nm, and a row of 8 atoms
+    assert row["group_extent_max_nm"] == pytest.approx(1.4)
+    assert row["group_extent_mean_nm"] == pytest.approx(2.0 / 3)
     assert of(points, group_distance_nm=0.1).shares["isolated"].value == 1
 
 

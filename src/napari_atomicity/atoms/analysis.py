@@ -15,6 +15,7 @@ from ..core.errors import CalibrationError, UnsuitableImageError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.settings import GROUP_DISTANCE_NM
+from ..core.text import pluralise
 from ..detection.background import without_gaps
 from ..detection.outliers import find_repairs, repair, repaired_frames
 from ..detection.recording import OUTLIERS
@@ -39,7 +40,7 @@ _SAME_ATOM = 0.5
 """Two fits are one atom if they are closer than this share of the sum of their widths."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AtomAnalysis:
     """The candidate atoms of one image and the threshold above which they are reported.
 
@@ -78,6 +79,11 @@ class AtomAnalysis:
     group_distance_nm: float = GROUP_DISTANCE_NM
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        n = int((self.candidates["confidence"] >= self.threshold).sum())
+        number, of_all = pluralise(n, "atom"), pluralise(len(self.candidates), "candidate")
+        return f"<AtomAnalysis of {self.micrograph.name}: {number} of {of_all}>"
 
     @property
     def table(self) -> pd.DataFrame:

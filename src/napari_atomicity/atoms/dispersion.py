@@ -85,7 +85,7 @@ class DispersionSettings:
         check_settings(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DispersionResult:
     """The dispersion of the atoms of one image.
 
@@ -112,6 +112,10 @@ class DispersionResult:
     reason: str = ""
     completeness: Completeness | None = None
 
+    def __repr__(self) -> str:
+        reason = f"; {self.reason}" if self.reason else ""
+        return f"<DispersionResult of {self.atoms.image}: {len(self.table)} atoms{reason}>"
+
     def is_current(self, atoms: ImageAtoms, settings: DispersionSettings) -> bool:
         """Return whether the result still holds for these atoms and settings.
 
@@ -130,7 +134,7 @@ class DispersionResult:
         return self.atoms is atoms and self.settings == settings
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DispersionResults:
     """The dispersion of several images, and of all of them together.
 
@@ -147,6 +151,9 @@ class DispersionResults:
     of: Mapping[str, DispersionResult]
     table: pd.DataFrame
     dispersion: DispersionStatistics | None
+
+    def __repr__(self) -> str:
+        return f"<DispersionResults of {', '.join(self.of)}: {len(self.table)} atoms>"
 
     @property
     def reasons(self) -> dict[str, str]:

@@ -61,6 +61,12 @@ SCHEMA = (
     Column("uncertain", "bool", "", "the annotator was uncertain"),
     Column("group_id", "int64", "", "group by linkage at the stated distance"),
     Column("group_size", "int64", "", "number of atoms of the group; 1 for an isolated atom"),
+    Column(
+        "group_extent_nm",
+        "float64",
+        "nm",
+        "largest distance between two atoms of the group; 0 for an isolated atom",
+    ),
     Column("species", TEXT, "", "component of the intensities; empty if not determined"),
     Column("origin", TEXT, "", '"model" or "person"'),
     Column("model_id", TEXT, "", "model that detected the atom"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -23,12 +24,23 @@ def lazy_attributes(
     Returns
     -------
     callable, callable
-        ``__getattr__`` and ``__dir__``.
+        ``__getattr__`` and ``__dir__``, which lists public names and imported modules only.
     """
+    here = vars(sys.modules[package])
+
+    def names() -> list[str]:
+        # With modules of the package that are imported already, without what it uses itself.
+        own = [
+            name
+            for name, value in here.items()
+            if isinstance(value, ModuleType) and value.__name__ == f"{package}.{name}"
+        ]
+        special = [name for name in here if name.startswith("__") and name.endswith("__")]
+        return sorted({*own, *special, *modules})
 
     def get(name: str) -> Any:
         if name in modules:
             return getattr(import_module(f".{modules[name]}", package), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return get, lambda: sorted([*vars(sys.modules[package]), *modules])
+    return get, names

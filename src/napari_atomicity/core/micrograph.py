@@ -20,7 +20,7 @@ LARGE_PIXELS = 1 << 26
 _STRIP_PIXELS = 1 << 24
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Micrograph:
     """One recorded image, or a stack of frames, in real space.
 
@@ -87,6 +87,12 @@ class Micrograph:
         if self.pixel_size_nm is not None:
             size = checked_pixel_size(self.pixel_size_nm, self.path or self.name)
             object.__setattr__(self, "pixel_size_nm", size)
+
+    def __repr__(self) -> str:
+        shape = " × ".join(map(str, self.shape))
+        size = self.pixel_size_nm
+        scale = "not calibrated" if size is None else f"{size:.4g} nm per pixel"
+        return f"<{type(self).__name__} {self.name}: {shape} pixels, {scale}>"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -155,6 +161,10 @@ class Micrograph:
         """Return the image with this pixel size."""
         return replace(self, pixel_size_nm=pixel_size_nm)
 
+    def with_name(self, name: str) -> Micrograph:
+        """Return the image with this name."""
+        return replace(self, name=name)
+
     def calibrated(self) -> float:
         """Return the pixel size in nm.
 
@@ -167,7 +177,8 @@ class Micrograph:
             raise CalibrationError(
                 "the pixel size is not known",
                 self.path or self.name,
-                "Enter it in nm (--pixel-size-nm, or the field in the dock Analyse)",
+                "Enter it in nm (--pixel-size-nm, pixel_size_nm in Python, or the field in the "
+                "dock Analyse)",
             )
         return self.pixel_size_nm
 

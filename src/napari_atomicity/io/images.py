@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import AtomicityError, Cancelled, ReadError
 from ..core.micrograph import Micrograph
 from . import lazy, microscope, tiff
 from . import plain_formats as plain
+from .arrays import micrograph_of
 from .files import check_files_in, regular_file
 from .raw_image import RawImage
 from .read_limits import read_limits
@@ -85,7 +87,7 @@ def is_image_folder(path: Path) -> bool:
 
 
 def load(
-    path: str | PathLike[str],
+    path: Any,
     pixel_size_nm: float | None = None,
     *,
     name: str | None = None,
@@ -94,8 +96,9 @@ def load(
 
     Parameters
     ----------
-    path : path-like
-        File of a supported format.
+    path : path-like, or an image in memory
+        File of a supported format; or an array, a HyperSpy signal, an `xarray.DataArray` or a
+        `Micrograph`: see `arrays.micrograph_of`.
     pixel_size_nm : float, optional
         Edge length of a pixel in nm; overrides the calibration in the file.
     name : str, optional
@@ -120,7 +123,15 @@ def load(
         If the pixel size is not plausible.
     DependencyError
         If the format needs a package that is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> load(np.ones((64, 64)), pixel_size_nm=0.036).pixel_size_nm
+    0.036
     """
+    if not isinstance(path, str | PathLike):
+        return micrograph_of(path, pixel_size_nm, name=name)
     path = Path(path)
     reader = _checked(path)
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AtomicityError, format_error
+from ..core.micrograph import Micrograph
 from .images import find_images, unique_names, valid_text
 from .provenance import Outcome
 
@@ -27,11 +28,14 @@ class Input:
         Its file.
     error : str, optional
         Why there is no image.
+    micrograph : Micrograph, optional
+        The image, if it is in memory; then the path may be empty.
     """
 
     name: str
     path: Path
     error: str | None = None
+    micrograph: Micrograph | None = None
 
     def outcome(self, status: str, error: str | None = None, **known: Any) -> Outcome:
         """Return the record of this image.
@@ -50,7 +54,8 @@ class Input:
         Outcome
             The record.
         """
-        return Outcome(self.name, valid_text(str(self.path)), status, error, **known)
+        path = str(self.path) if self.path.name else ""
+        return Outcome(self.name, valid_text(path), status, error, **known)
 
     def failed(self, error: Exception, known: Mapping[str, Any]) -> Outcome:
         """Return the record of a failed image; the run continues with the next image.

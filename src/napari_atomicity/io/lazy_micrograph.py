@@ -178,12 +178,19 @@ class LazyMicrograph(Micrograph):
 
     def with_pixel_size(self, pixel_size_nm: float) -> LazyMicrograph:
         """Return the image with this pixel size; the file is not read."""
+        return self._changed(pixel_size_nm, self.name)
+
+    def with_name(self, name: str) -> LazyMicrograph:
+        """Return the image with this name; the file is not read."""
+        return self._changed(self.pixel_size_nm, name)
+
+    def _changed(self, pixel_size_nm: float | None, name: str) -> LazyMicrograph:
         assert self.path is not None
         return LazyMicrograph(
             self.path,
             self._shape,  # type: ignore[attr-defined]
             pixel_size_nm,
-            name=self.name,
+            name=name,
             sha256=self.sha256,
             metadata=self.metadata,
             cache=self._cache,  # type: ignore[attr-defined]

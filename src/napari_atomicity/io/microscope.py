@@ -21,30 +21,30 @@ EXTRA = 'pip install "napari-atomicity[microscopes]"'
 
 def read_dm(path: Path) -> RawImage:
     """Read a DigitalMicrograph file (.dm3, .dm4)."""
-    return _best_image(_signals("digitalmicrograph", path), path)
+    return image_of_signals(_signals("digitalmicrograph", path), path)
 
 
 def read_emd(path: Path) -> RawImage:
     """Read an EMD file of Velox (images only, no spectra) or of Berkeley Lab."""
     check_links(path)
-    return _best_image(_signals("emd", path, select_type="images"), path)
+    return image_of_signals(_signals("emd", path, select_type="images"), path)
 
 
 def read_hspy(path: Path) -> RawImage:
     """Read a file of hyperspy."""
     check_links(path)
-    return _best_image(_signals("hspy", path), path)
+    return image_of_signals(_signals("hspy", path), path)
 
 
 def read_prz(path: Path) -> RawImage:
     """Read a file of Panta Rhei."""
-    return _best_image(_signals("pantarhei", path), path)
+    return image_of_signals(_signals("pantarhei", path), path)
 
 
 def read_tia(path: Path) -> RawImage:
     """Read a TIA image: .ser files contain the pixels, the .emi file describes the instrument."""
     if path.suffix.lower() == ".ser":
-        return _best_image(_with_description(path, _signals("tia", path)), path)
+        return image_of_signals(_with_description(path, _signals("tia", path)), path)
     signals = _signals("tia", path)
     if not signals:
         raise ReadError(
@@ -52,7 +52,7 @@ def read_tia(path: Path) -> RawImage:
             path,
             f"Copy {path.stem}_1.ser into the same folder",
         )
-    return _best_image(signals, path)
+    return image_of_signals(signals, path)
 
 
 def emi_of(ser: Path) -> Path | None:
@@ -88,8 +88,21 @@ def _signals(plugin: str, path: Path, **options: Any) -> list[dict[str, Any]]:
 
 
 # ---- selection of the signal
-def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> RawImage:
-    """Return the image with HAADF in its title, otherwise the first image."""
+def image_of_signals(signals: Sequence[dict[str, Any]], path: Path) -> RawImage:
+    """Return the image with HAADF in its title, otherwise the first image.
+
+    Parameters
+    ----------
+    signals : sequence of dict
+        Signals in the form of RosettaSciIO: ``data``, ``axes``, ``metadata``.
+    path : pathlib.Path
+        File for messages.
+
+    Raises
+    ------
+    UnsuitableImageError
+        If there is no image.
+    """
     if not signals:
         raise UnsuitableImageError("the file contains no image", path)
     images = [(s, axes) for s in signals if (axes := _image_axes(s)) is not None]

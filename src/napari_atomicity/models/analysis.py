@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
+from ..core.cluster_table import classes_of
 from ..core.micrograph import Micrograph
+from ..core.model_card import ModelCard
+from ..core.text import pluralise
 from ..statistics.ratio_notes import ImageLimits
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from .scaled_predictions import ScaledPrediction
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Analysis:
     """What is known of the clusters of one image; row i of every array is row i of the table.
 
@@ -48,6 +51,8 @@ class Analysis:
         Polygons, each (M, 2) in pixels (y, x): clusters in them do not count.
     predictions : tuple of ScaledPrediction, optional
         Predictions for the solutions of the scale; see `own_predictions`.
+    card : ModelCard, optional
+        Card of the model that classified the clusters, if it is at hand.
     """
 
     micrograph: Micrograph
@@ -62,6 +67,15 @@ class Analysis:
     seconds: dict[str, float] = field(default_factory=dict)
     regions: tuple[np.ndarray, ...] = ()
     predictions: tuple[ScaledPrediction, ...] = ()
+    card: ModelCard | None = None
+
+    def __repr__(self) -> str:
+        counts = self.table["label"].value_counts()
+        classes = [*classes_of(self.table), *sorted(map(str, counts.index))]
+        known = [f"{counts[c]} {c}" for c in dict.fromkeys(classes) if c and c in counts]
+        labels = f" ({', '.join(known)})" if known else ""
+        number = pluralise(len(self.table), "cluster")
+        return f"<{type(self).__name__} of {self.micrograph.name}: {number}{labels}>"
 
     @property
     def symmetries(self) -> bool:
@@ -141,21 +155,68 @@ class Analysis:
             inside.append((at >= -0.5) & (at <= size - 0.5))
         return inside
 
-    def ratios(self, keep_ratios: bool = False, **options: Any) -> pd.DataFrame:
+    def with_corrections(self, labels: Mapping[int, str]) -> Self:
+        """Return the analysis with labels of a person; predictions do not change.
+
+        Parameters
+        ----------
+        labels : mapping of int to str
+            Id of a cluster → its label; "" removes the correction. Ids of other images have no
+            effect.
+
+        Returns
+        -------
+        Analysis
+            With the columns ``label_corrected`` and ``label``.
+        """
+        # As arrays: a step may concern hundreds of images.
+        table = self.table
+        corrected = table["label_corrected"].to_numpy(object, copy=True)
+        for row, cluster_id in enumerate(table["cluster_id"].tolist()):
+            if cluster_id in labels:
+                corrected[row] = labels[cluster_id]
+        label = np.where(corrected != "", corrected, table["label_predicted"].to_numpy(object))
+        return replace(
+            self,
+            table=table.assign(
+                label_corrected=pd.Series(corrected, table.index, dtype=object),
+                label=pd.Series(label, table.index, dtype=object),
+            ),
+        )
+
+    def ratios(
+        self, method: str = "counted", *, keep_ratios: bool = False, **options: Any
+    ) -> pd.DataFrame:
         """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`.
 
         Parameters
         ----------
+        method : str, optional
+            "counted"; or adjusted for errors of the model: "confusion" or "em".
         keep_ratios : bool, optional
             Whether fractions are given even if the session does not fit the classes of the model.
         **options : Any
             Arguments of `class_ratios`.
+
+        Returns
+        -------
+        DataFrame
+            A row per class for the image, then for the scope "all".
+
+        Raises
+        ------
+        ModelError
+            If the method needs the card of the model, which is not at hand.
         """
         from ..statistics.ratios import class_ratios
 
-        # Named, so that an image without clusters has its rows too.
-        own = {"images": [self.micrograph.name], "limits": limits_of([self], keep_ratios)}
-        return class_ratios(self.table, **{**own, **options})
+        own = {
+            # Named, so that an image without clusters has its rows too.
+            "images": [self.micrograph.name],
+            "limits": limits_of([self], keep_ratios),
+            "card": self.card,
+        }
+        return class_ratios(self.table, method=method, **{**own, **options})
 
 
 def limits_of(analyses: Iterable[Analysis], keep_ratios: bool = False) -> dict[str, ImageLimits]:

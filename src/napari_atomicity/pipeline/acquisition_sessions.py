@@ -101,7 +101,7 @@ class SessionRules:
         """Group the analysed images into sessions."""
         recordings = {
             outcome.image: Recording(
-                session_folder(Path(outcome.path)),
+                session_folder(Path(outcome.path)) if outcome.path else "",
                 outcome.pixel_size_nm,
                 outcome.instrument,
             )

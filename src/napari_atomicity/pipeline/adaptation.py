@@ -117,6 +117,7 @@ def _predicted_by(analysis: Analysis, card: ModelCard) -> Analysis:
         analysis,
         table=analysis.table.assign(model_id=card.model_id),
         parameters={**analysis.parameters, "model": card.provenance()},
+        card=card,
     )
 
 

@@ -209,6 +209,7 @@ def _predict(
             "symmetries": symmetries,
             "intensity_per_atom": unit,
         },
+        card=card,
     )
     return _label(analysis, classifier, scale or first, result, progress, stop)
 

@@ -44,7 +44,7 @@ from .pseudo_labels import find_target, is_scale_ambiguous, join_patches, select
 MIN_PSEUDO_LABELS = 10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Adaptation:
     """What came of an adaptation.
 
@@ -78,6 +78,10 @@ class Adaptation:
     checks: dict[str, tuple[float, float]]
     before: tuple[Analysis, ...]
     after: tuple[Analysis, ...]
+
+    def __repr__(self) -> str:
+        outcome = "accepted" if self.accepted else "rolled back"
+        return f"<Adaptation of {self.card.name}: {outcome}; {'; '.join(self.reasons)}>"
 
     def summary(self) -> dict[str, Any]:
         """In a few words, ready for JSON."""
@@ -264,6 +268,7 @@ def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
         embedding=result.embedding,
         class_maps=result.class_maps,
         parameters={**analysis.parameters, "model": classifier.card.provenance()},
+        card=classifier.card,
     )
 
 

@@ -99,7 +99,8 @@ def process_image(
     known: dict[str, Any] = {}
     try:
         report(progress, 0, 0, "Reading")
-        micrograph = load(item.path, pixel_size_nm, name=item.name)
+        source = item.path if item.micrograph is None else item.micrograph
+        micrograph = load(source, pixel_size_nm, name=item.name)
         known |= {
             "sha256": micrograph.sha256,
             "pixel_size_nm": micrograph.pixel_size_nm,

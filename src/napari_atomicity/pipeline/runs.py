@@ -7,48 +7,38 @@ the run is interrupted, the completed images are written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from ..core.cluster_table import empty
-from ..core.errors import Cancelled
 from ..core.failed_statistics import attempt
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, report
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import Outcome, now
-from ..io.tables import concatenate, read_reference, write_clusters
+from ..io.tables import read_reference
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
-from ..reporting.examples import ClusterExample, select_examples
-from ..reporting.image_section import Section, image_section
 from ..reporting.image_warnings import image_warnings
-from ..reporting.plot_session import MAX_SESSIONS, SessionSummary
-from ..reporting.plots import scales_of
 from ..reporting.report import MANY_IMAGES
-from ..statistics.ratios import COLUMNS, refuse_unavailable
+from ..statistics.ratios import refuse_unavailable
 from ..statistics.reference import check_reference
-from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import (
-    analyse_if_tracked,
     average_if_stack,
     track_if_stack,
-    write_movies,
 )
-from ..tracking.following import TrackedMovie
 from .acquisition_sessions import SessionRules
 from .analysis import analyse, with_failed
-from .image_step import add_unreached, process_image, process_in_turn
-from .run_files import ReportContent, Run, RunInfo, finalize_run
+from .image_step import process_image, process_in_turn
+from .measurements import add_installed
+from .run_files import Run, RunInfo
 from .run_request import RunRequest
-from .session_labels import describe_sessions, label_session, summarise_session
+from .run_results import RunResults
 
 __all__ = ["Run", "RunRequest", "analyse_images", "analyse_one"]
 
@@ -109,7 +99,15 @@ def analyse_images(
     sessions = SessionRules.read(request, classifier.card.classes)
     sessions.check([item.name for item in inputs])
     make_folder(out_dir)  # wrong usage writes nothing
-    results = _Results(classifier, request, sessions, len(inputs) > MANY_IMAGES, progress, stop)
+    results = _Run(
+        classifier.card,
+        request,
+        sessions,
+        len(inputs) > MANY_IMAGES,
+        progress,
+        stop,
+        classifier=classifier,
+    )
     interrupted = process_in_turn(inputs, results.analyse, results.add, on_outcome, progress, stop)
     results.interrupted = interrupted
     results.label_and_draw()
@@ -161,26 +159,10 @@ class _Result:
 
 
 @dataclass(eq=False)
-class _Results:
+class _Run(RunResults):
     """Step and sink of a run: analyses the images, then labels and draws those of each session."""
 
-    classifier: Classifier
-    request: RunRequest
-    sessions: SessionRules
-    small: bool
-    progress: Progress | None
-    stop: Stop | None
-    outcomes: list[Outcome] = field(default_factory=list)
-    analyses: dict[str, Analysis] = field(default_factory=dict)
-    joint: dict[str, dict[str, Any]] = field(default_factory=dict)
-    n_changed: dict[str, int] = field(default_factory=dict)
-    summaries: list[SessionSummary] = field(default_factory=list)
-    tables: list[pd.DataFrame] = field(default_factory=list)
-    sections: list[Section] = field(default_factory=list)
-    movies: list[TrackedMovie] = field(default_factory=list)
-    examples: Sequence[ClusterExample] = ()
-    interrupted: bool = False
-    scales: dict[str, float] = field(default_factory=dict)
+    classifier: Classifier | None = None
 
     def analyse(self, item: Input, progress: Progress) -> _Result:
         """Analyse an image.
@@ -197,6 +179,7 @@ class _Results:
         _Result
             Outcome and analysis; its pixels are read on demand.
         """
+        assert self.classifier is not None
         outcome, analysis, _ = analyse_one(item, self.classifier, self.request, progress, self.stop)
         if analysis is not None and self.request.average_frames is None:  # averages are in no file
             analysis = without_pixels(analysis, item.path)
@@ -217,138 +200,9 @@ class _Results:
         as in `pipeline.batch`, and are not drawn.
         """
         if not self.interrupted:
-            self.label_sessions()
+            assert self.classifier is not None
+            self.label_sessions(self.classifier)
         self.draw()
-
-    def label_sessions(self) -> None:
-        """Label the images of each session jointly."""
-        for session in self.sessions.group(self.outcomes):
-            images = [image for image in session.images if image in self.analyses]
-            if len(images) < 2 and not session.known and session.earlier is None:
-                continue
-            failed: dict[str, str] = {}
-            found = attempt(
-                failed,
-                "labels of the session",
-                partial(
-                    label_session,
-                    [self.analyses[image] for image in images],
-                    self.classifier,
-                    known=session.known,
-                    prior=session.prior,
-                    progress=self.progress,
-                ),
-            )
-            if found is None:
-                for image in images:
-                    self.analyses[image] = with_failed(self.analyses[image], failed)
-                continue
-            if found.scale is not None and len(self.summaries) < MAX_SESSIONS:
-                measured = dict(zip(images, found.measured, strict=True))
-                fit, card = found.class_fit, self.classifier.card
-                self.summaries.append(summarise_session(session, measured, found.scale, fit, card))
-            for image, analysis in zip(images, found.analyses, strict=True):
-                before, after = self.analyses[image].table, analysis.table
-                changed = before["label_predicted"] != after["label_predicted"]
-                self.n_changed[image] = int(changed.sum())
-                self.joint[image] = analysis.parameters.get("session", {})
-                self.analyses[image] = analysis
-
-    def draw(self) -> None:
-        """Draw the analysed images; what fails is named in the outcome."""
-        for i, outcome in enumerate(self.outcomes):
-            analysis = self.analyses.pop(outcome.image, None)
-            if analysis is None:
-                continue
-            report(self.progress, i, len(self.outcomes), f"Drawing {outcome.image}")
-            self.tables.append(analysis.table)
-            failed: dict[str, str] = {}
-            try:
-                self._draw(analysis, outcome, failed)
-            except Cancelled:
-                self.interrupted = True
-            self.outcomes[i] = _describe(outcome, with_failed(analysis, failed))
-
-    def _draw(self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]) -> None:
-        """Draw an image, unless the run was interrupted: then its tables are saved soon."""
-        if self.interrupted:
-            return
-        check(self.stop)
-        draw = partial(self._add_section, analysis, outcome, failed)
-        attempt(failed, "section of the report", draw)
-
-    def _add_section(self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]) -> None:
-        card, name = self.classifier.card, outcome.image
-        method, keep = self.request.ratios, self.request.keep_ratios
-        movie = attempt(
-            failed, "movie", partial(analyse_if_tracked, analysis, self.progress, self.stop)
-        )
-        if movie is not None:
-            self.movies.append(movie)
-        ratios = attempt(
-            failed,
-            "ratios",
-            partial(analysis.ratios, keep, method=method, card=card, scope=name),
-        )
-        ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
-        outcome = _describe(outcome, with_failed(analysis, failed))
-        section = image_section(analysis, outcome, self.small, ratios=ratios, movie=movie)
-        self.sections.append(section)
-        self.examples = select_examples(self.examples, analysis, card.classes) or self.examples
-        self.scales.update(scales_of([analysis]))
-
-    def finalize(
-        self,
-        out_dir: Path,
-        inputs: Sequence[Input],
-        reference: pd.DataFrame | None,
-        info: RunInfo,
-    ) -> Run:
-        """Write the files of the run.
-
-        Parameters
-        ----------
-        out_dir : Path
-            Existing folder.
-        inputs : sequence of Input
-            All images of the run.
-        reference : DataFrame or None
-            Reference ratios.
-        info : RunInfo
-            For the record.
-        """
-        outcomes = self.sessions.with_sessions(add_unreached(self.outcomes, inputs))
-        joint = {image: session for image, session in self.joint.items() if session}
-        described = describe_sessions(self.sessions.group(outcomes), joint, self.n_changed)
-        table = concatenate([empty(self.classifier.card.classes), *self.tables])
-
-        def write_tables(csv: Path, parquet: Path) -> None:
-            write_clusters(table, csv)
-            write_clusters(table, parquet)
-            write_movies(self.movies, out_dir)
-
-        return finalize_run(
-            out_dir,
-            self.request,
-            self.classifier.card,
-            table,
-            outcomes,
-            write_tables,
-            info._replace(sessions=described),
-            ReportContent(self.sections, self.examples, self.scales, self.summaries),
-            reference,
-            MOVIE_FILES if self.movies else (),
-        )
-
-
-def _describe(outcome: Outcome, analysis: Analysis) -> Outcome:
-    """Return the outcome of an image with the parameters and warnings of its analysis."""
-    return replace(
-        outcome,
-        parameters=analysis.parameters,
-        seconds=analysis.seconds,
-        warnings=image_warnings(analysis.table, analysis.parameters),
-    )
 
 
 def analyse_one(
@@ -386,7 +240,7 @@ def analyse_one(
     """
 
     def step(micrograph: Micrograph, known: dict[str, Any]) -> tuple[Outcome, Analysis, T | None]:
-        analysis = _analyse_micrograph(micrograph, classifier, request, progress, stop)
+        analysis = analyse_micrograph(micrograph, classifier, request, progress, stop)
         outcome = item.outcome(
             "done",
             **known,
@@ -414,13 +268,35 @@ def without_pixels(analysis: Analysis, path: Path) -> Analysis:
     return replace(analysis, micrograph=stored)
 
 
-def _analyse_micrograph(
+def analyse_micrograph(
     micrograph: Micrograph,
     classifier: Classifier,
     request: RunRequest,
-    progress: Progress | None,
-    stop: Stop | None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Analysis:
+    """Analyse an image with the settings of a run, and track the clusters of a stack.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        Calibrated image or stack.
+    classifier : Classifier
+        Model.
+    request : RunRequest
+        Settings.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    CalibrationError, ModelError, Cancelled
+        As `pipeline.analysis.analyse`.
+    """
     micrograph = average_if_stack(micrograph, request.average_frames, progress, stop)
     analysis = analyse(
         micrograph,
@@ -431,6 +307,7 @@ def _analyse_micrograph(
         umap=request.umap,
         symmetries=request.symmetries,
     )
+    analysis = add_installed(analysis)
     failed: dict[str, str] = {}
     tracked = attempt(failed, "tracks", lambda: track_if_stack(analysis, progress, stop))
     return tracked or with_failed(analysis, failed)

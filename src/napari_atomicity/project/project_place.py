@@ -10,7 +10,7 @@ import sqlite3
 from datetime import datetime
 from pathlib import Path
 
-from ..core.errors import AtomicityError, ReadError
+from ..core.errors import ReadError, WriteError
 from ..io.files import regular_file
 
 
@@ -57,7 +57,7 @@ def copy_database(source: Path, target: Path) -> None:
             os.fsync(file.fileno())
     except (sqlite3.Error, OSError) as error:
         target.unlink(missing_ok=True)
-        raise AtomicityError(
+        raise WriteError(
             f"the project file can't be created here ({error})",
             target,
             "Save your changes elsewhere: Browse, ⋯ ▸ Save as project",

@@ -24,6 +24,7 @@ from .plot_parity import PARITY
 from .plots import PLOTS, plot_figure, style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK = "#1d2433"
@@ -67,25 +68,39 @@ def ratio_chart(ratios: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
     """Plot the fractions of one scope with their intervals; None without counted clusters."""
     from matplotlib.figure import Figure
 
-    rows = ratios[ratios["fraction"].notna()]
-    if not len(rows):
+    n = int(ratios["fraction"].notna().sum())
+    if not n:
         return None
-    colour = colours(classes)
-    found = 100 * rows["fraction"]
     with style():
-        figure = Figure(figsize=(1.6 + 0.75 * len(rows), 3.2), layout="constrained")
-        axes = figure.subplots()
-        axes.bar(
-            np.arange(len(rows)),
-            found,
-            color=[colour.get(name, UNKNOWN_COLOUR) for name in rows["class"]],
-            yerr=[found - 100 * rows["fraction_low"], 100 * rows["fraction_high"] - found],
-            error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 3},
-        )
-        axes.set_xticks(np.arange(len(rows)), [printable(name) for name in rows["class"]])
-        axes.set(ylabel="Fraction / %", ylim=(0, None))
-        style_axes(axes, Look(classes))
+        figure = Figure(figsize=(1.6 + 0.75 * n, 3.2), layout="constrained")
+        draw_ratio_bars(figure.subplots(), ratios, classes)
     return figure
+
+
+def draw_ratio_bars(axes: Axes, ratios: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Draw a bar per class with the interval of its fraction.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    ratios : pandas.DataFrame
+        Rows of one scope of `statistics.ratios.class_ratios`.
+    classes : sequence of str
+        All classes, in order.
+    """
+    rows, colour = ratios[ratios["fraction"].notna()], colours(classes)
+    found = 100 * rows["fraction"]
+    axes.bar(
+        np.arange(len(rows)),
+        found,
+        color=[colour.get(name, UNKNOWN_COLOUR) for name in rows["class"]],
+        yerr=[found - 100 * rows["fraction_low"], 100 * rows["fraction_high"] - found],
+        error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 3},
+    )
+    axes.set_xticks(np.arange(len(rows)), [printable(name) for name in rows["class"]])
+    axes.set(ylabel="Fraction / %", ylim=(0, None))
+    style_axes(axes, Look(classes))
 
 
 def confusion_chart(confusion: pd.DataFrame) -> Figure | None:

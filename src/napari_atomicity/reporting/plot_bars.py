@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,14 @@ from .plot_base import Look
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+
+BAR = "atoms"
+"""Label of all bars of atoms, which defines their colour."""
+
+
+def atom_look(look: Look | None) -> Look:
+    """Return the look with the single class `BAR`."""
+    return replace(look or Look(), classes=(BAR,))
 
 
 def draw_bars(

@@ -11,7 +11,6 @@ and ``members`` returns the mark of each atom.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import pandas as pd
 from ..core.text import pluralise
 from ..statistics.atom_groups import kind_of
 from ..statistics.dispersion import DispersionStatistics
-from .plot_bars import draw_bars
+from .plot_bars import BAR, atom_look, draw_bars
 from .plot_base import (
     Look,
     Plot,
@@ -30,6 +29,7 @@ from .plot_base import (
     per_cent,
     style_axes,
 )
+from .plot_group_extents import GROUP_EXTENTS
 from .plot_quadrats import (
     describe_quadrat,
     draw_quadrats,
@@ -43,14 +43,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BINS = 40
-BAR = "atoms"
-"""Label of all bars, which defines their colour."""
 EMPTY_MESSAGE = "No data: detect atoms first."
-
-
-def _atom_look(look: Look | None) -> Look:
-    """Return the look with the single class `BAR`."""
-    return replace(look or Look(), classes=(BAR,))
 
 
 # ---- nearest neighbours
@@ -122,7 +115,7 @@ def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
     look : Look, optional
         Colours and sizes.
     """
-    look = _atom_look(look)
+    look = atom_look(look)
     if not len(data):
         style_axes(axes, look)
         draw_message(axes, look, "Fewer than two atoms")
@@ -173,7 +166,7 @@ def _curve_data(name: str) -> Any:
 
 
 def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look | None, label: str) -> None:
-    look = _atom_look(look)
+    look = atom_look(look)
     if not len(data):
         style_axes(axes, look)
         draw_message(axes, look, "Fewer than two atoms")
@@ -286,7 +279,7 @@ def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
     """
     from matplotlib.ticker import MaxNLocator
 
-    look = _atom_look(look)
+    look = atom_look(look)
     if not len(data):
         style_axes(axes, look)
         draw_message(axes, look, "No atoms")
@@ -361,5 +354,6 @@ DISPERSION_PLOTS: dict[str, Plot] = {
         _group_row,
         nothing=EMPTY_MESSAGE,
     ),
+    "group_extents": GROUP_EXTENTS,
 }
 """All plots of the dispersion by name, which is also the name of their files."""

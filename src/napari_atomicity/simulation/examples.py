@@ -65,7 +65,7 @@ def write_example_folder(folder: Path) -> Path:
     corners = [(y, x) for y in (0, half) for x in (0, half)]
     for number, (y, x) in enumerate(corners, 1):
         pixels = whole.data[y : y + half, x : x + half]
-        _write_image(pixels, whole.calibrated(), folder / f"field_{number}.tif")
+        write_image(pixels, whole.calibrated(), folder / f"field_{number}.tif")
     return folder
 
 
@@ -122,11 +122,22 @@ def make_atom_example() -> None:
 
 def _write(micrograph: Micrograph, path: Path, truth: pd.DataFrame, truth_path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    _write_image(micrograph.data, micrograph.calibrated(), path)
+    write_image(micrograph.data, micrograph.calibrated(), path)
     truth.to_csv(truth_path, index=False, float_format="%.5g")
 
 
-def _write_image(pixels: np.ndarray, pixel_size_nm: float, path: Path) -> None:
+def write_image(pixels: np.ndarray, pixel_size_nm: float, path: Path) -> None:
+    """Write an image as a calibrated 16-bit TIFF file.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (Y, X)
+        Intensities.
+    pixel_size_nm : float
+        Edge length of a pixel in nm.
+    path : pathlib.Path
+        File to write.
+    """
     import tifffile
 
     per_nm = 1 / pixel_size_nm

@@ -67,7 +67,8 @@ def _hemisphere(n: int, rng: np.random.Generator) -> np.ndarray:
     return sites[np.argsort(distance)[:n]]
 
 
-def _fcc(n: int, rng: np.random.Generator) -> np.ndarray:
+def fcc_piece(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return n sites (n, 3) of an fcc lattice of unit neighbour distance, an irregular piece."""
     return _nearest(_fcc_sites(1.2 * n ** (1 / 3) + 2), n, _in_plane_weight(rng), rng)
 
 
@@ -142,7 +143,7 @@ STARTING_STRUCTURES: dict[str, Callable[[int, np.random.Generator], np.ndarray]]
     "flat": lambda n, rng: _grown(n, rng, rng.uniform(1.4, 3.5)),
     "raft": _raft,
     "hemisphere": _hemisphere,
-    "fcc": _fcc,
+    "fcc": fcc_piece,
     "icosahedral": _icosahedral,
     "decahedral": _decahedral,
 }

@@ -6,12 +6,10 @@ redo replay edits and never compare arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from ..models.analysis import Analysis
 from ..project import EditKind
@@ -112,7 +110,7 @@ class Relabel(Edit[Analysis]):
     kind: EditKind = EditKind.LABEL
 
     def _set(self, now: Analysis | None, old: Any, new: Any) -> Analysis | None:
-        return None if now is None else _with_corrections(now, new)
+        return None if now is None else now.with_corrections(new)
 
     @property
     def cluster_ids(self) -> frozenset[int]:
@@ -190,20 +188,3 @@ class SetTracks(Edit[Analysis]):
     def cluster_ids(self) -> frozenset[int]:
         """Clusters that the edit may change."""
         return frozenset(i for one in (self.before, self.after) if one for i in one.track)
-
-
-def _with_corrections(analysis: Analysis, labels: Mapping[int, str]) -> Analysis:
-    # As arrays: a step may concern hundreds of images.
-    table = analysis.table
-    corrected = table["label_corrected"].to_numpy(object, copy=True)
-    for row, cluster_id in enumerate(table["cluster_id"].tolist()):
-        if cluster_id in labels:
-            corrected[row] = labels[cluster_id]
-    label = np.where(corrected != "", corrected, table["label_predicted"].to_numpy(object))
-    return replace(
-        analysis,
-        table=table.assign(
-            label_corrected=pd.Series(corrected, table.index, dtype=object),
-            label=pd.Series(label, table.index, dtype=object),
-        ),
-    )

@@ -27,13 +27,15 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
+from scipy.spatial import ConvexHull, KDTree
+from scipy.spatial.distance import pdist
 from skimage.measure import points_in_poly
 
 from ..core.settings import GROUP_DISTANCE_NM
 
 KINDS = {"isolated": 1, "dimer": 2, "multimer": 3, "cluster": 7}
 """Kind of group, and its minimum number of atoms."""
+_MANY_ATOMS = 50
 
 
 def link(
@@ -80,6 +82,43 @@ def link(
     return group_id, group_size
 
 
+def extents(points_nm: np.ndarray, group_id: np.ndarray) -> np.ndarray:
+    """Compute the largest distance between two atoms of each group.
+
+    Parameters
+    ----------
+    points_nm : ndarray of shape (N, 2)
+        Positions (y, x) in nm.
+    group_id : ndarray of shape (N,)
+        Group of each atom, from `link`; 0 for no group.
+
+    Returns
+    -------
+    ndarray of shape (n_groups,)
+        In nm, in the order of the numbers of the groups; 0 for isolated atoms.
+    """
+    order = np.argsort(group_id, kind="stable")
+    order = order[group_id[order] > 0]
+    _, first, count = np.unique(group_id[order], return_index=True, return_counts=True)
+    found = np.zeros(len(first))
+    for size in np.unique(count[count > 1]).tolist():
+        # All groups of one size at once: there are many small groups and few large ones.
+        same = np.flatnonzero(count == size)
+        points = points_nm[order[first[same][:, None] + np.arange(size)]]
+        if size > _MANY_ATOMS:
+            found[same] = [_extent_of_many(one) for one in points]
+        else:
+            steps = points[:, :, None] - points[:, None]
+            found[same] = np.sqrt((steps**2).sum(axis=-1).max(axis=(1, 2)))
+    return found
+
+
+def _extent_of_many(points: np.ndarray) -> float:
+    """Return the largest distance between two of many points, which are corners of their hull."""
+    corners = points[ConvexHull(points, qhull_options="QJ").vertices]  # also for points on a line
+    return float(pdist(corners).max())
+
+
 def kind_of(group_size: np.ndarray) -> np.ndarray:
     """Return the kind (N,) of groups of these sizes: a name in `KINDS`, "" for a size of 0."""
     names = np.array(["", *KINDS], dtype=object)
@@ -88,21 +127,25 @@ def kind_of(group_size: np.ndarray) -> np.ndarray:
 
 
 def grouped(table: pd.DataFrame, distance_nm: float = GROUP_DISTANCE_NM) -> pd.DataFrame:
-    """Return a copy of an atom table with ``group_id`` and ``group_size``, frame by frame.
+    """Return a copy of an atom table with the columns of groups, frame by frame.
 
     Numbers continue from frame to frame, so that ``group_id`` is unique in an image.
     """
     table = table.copy()
     group_id = np.zeros(len(table), np.int64)
     group_size = np.zeros(len(table), np.int64)
+    extent = np.full(len(table), np.nan)
     points = table[["y_nm", "x_nm"]].to_numpy(float)
     last: dict[str, int] = {}
     for (image, _), rows in _by_frame(table):
         found, size = link(points[rows], distance_nm)
+        in_group = rows[found > 0]
+        extent[in_group] = extents(points[rows], found)[found[found > 0] - 1]
         before = last.get(image, 0)
         group_id[rows], group_size[rows] = np.where(found > 0, found + before, 0), size
         last[image] = before + int(found.max(initial=0))
     table["group_id"], table["group_size"] = group_id, group_size
+    table["group_extent_nm"] = extent
     return table
 
 

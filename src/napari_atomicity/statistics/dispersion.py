@@ -31,7 +31,7 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop
 from ..core.settings import GROUP_DISTANCE_NM
-from .atom_groups import link, sizes
+from .atom_groups import extents, link, sizes
 from .dispersion_evidence import Candidates, ImageEvidence, average_frames, gather_evidence
 from .dispersion_intervals import BETWEEN_IMAGES_SD, Estimate, estimate_intervals
 from .envelopes import SummaryCurve
@@ -74,6 +74,8 @@ class DispersionStatistics:
         Kind of group (`statistics.atom_groups.KINDS`) to the fraction of atoms in such groups.
     group_sizes : ndarray of int
         Number of atoms of each group at the operating point.
+    group_extents_nm : ndarray of float
+        Largest distance between two atoms of each group in nm; 0 for isolated atoms.
     quadrats : Quadrats or None
         Quadrat counts at the operating point; None for several images or frames.
     quadrat_index, quadrat_p, quadrat_freedom : float
@@ -101,6 +103,7 @@ class DispersionStatistics:
     neighbour_median: Estimate
     shares: dict[str, Estimate]
     group_sizes: np.ndarray
+    group_extents_nm: np.ndarray
     quadrats: Quadrats | None
     quadrat_index: float
     quadrat_p: float
@@ -167,11 +170,14 @@ class DispersionStatistics:
         for kind, share in self.shares.items():
             row[f"share_{kind}"] = share.value
             row[f"share_{kind}_low"], row[f"share_{kind}_high"] = share.low, share.high
+        extent = self.group_extents_nm[self.group_sizes > 1]
         row |= {
             "share_isolated_if_random": float(chance),
             "groups": len(self.group_sizes),
             "group_size_mean": float(self.group_sizes.mean()) if len(self.group_sizes) else np.nan,
             "group_size_max": int(self.group_sizes.max(initial=0)),
+            "group_extent_mean_nm": float(extent.mean()) if len(extent) else np.nan,
+            "group_extent_max_nm": float(extent.max()) if len(extent) else np.nan,
             "group_distance_nm": self.group_distance_nm,
             "level": self.level,
             "images": self.images,
@@ -276,10 +282,12 @@ def _groups_and_quadrats(
     """Compute the fields of `DispersionStatistics` of the groups and quadrats of an image."""
     inside = window.contains(points)
     quadrats = count_quadrats(points, window)
+    group_id, _ = link(points[inside], group_distance_nm)
     return {
         "n_atoms": int(np.count_nonzero(inside)),
         "n_off_support": int(np.count_nonzero(~inside)),
-        "group_sizes": sizes(link(points[inside], group_distance_nm)[0]),
+        "group_sizes": sizes(group_id),
+        "group_extents_nm": extents(points[inside], group_id),
         "group_distance_nm": group_distance_nm,
         "quadrats": quadrats,
         "quadrat_index": quadrats.index,
@@ -390,6 +398,7 @@ def _combine(
         n_atoms=sum(part.n_atoms for part in parts),
         n_off_support=sum(part.n_off_support for part in parts),
         group_sizes=np.concatenate([part.group_sizes for part in parts]),
+        group_extents_nm=np.concatenate([part.group_extents_nm for part in parts]),
         quadrats=None,
         quadrat_index=index,
         quadrat_p=p,

@@ -93,6 +93,12 @@ SCHEMA = (
     _count("groups", "number of groups, which include isolated atoms"),
     _number("group_size_mean", "", "mean number of atoms of a group"),
     _count("group_size_max", "number of atoms of the largest group"),
+    _number(
+        "group_extent_mean_nm",
+        "nm",
+        "mean largest distance between two atoms of a group, of groups of two or more atoms",
+    ),
+    _number("group_extent_max_nm", "nm", "largest distance between two atoms of any group"),
     _number("group_distance_nm", "nm", "maximum distance of linked atoms of a group"),
     _number("level", "", "coverage of the intervals"),
     _count("images", "number of images; a stack is one"),

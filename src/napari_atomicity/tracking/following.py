@@ -16,6 +16,7 @@ import pandas as pd
 from ..core.cluster_table import classes_of
 from ..core.errors import UnsuitableImageError
 from ..core.progress import Progress, Stop, check, report
+from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..models.estimators import class_sizes
 from ..statistics.hidden_markov import RateFit, change_of_rate
@@ -37,7 +38,7 @@ BAND = (0.05, 0.95)
 """Quantiles of the posterior at the limits of the smoothed atomicity."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrackedMovie:
     """Results of the analysis of a movie.
 
@@ -77,6 +78,10 @@ class TrackedMovie:
     change: RateFit
     n_states: int
     notices: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        tracks, events = pluralise(len(self.tracks), "track"), pluralise(len(self.events), "event")
+        return f"<TrackedMovie {self.image}: {self.drift.n_frames} frames, {tracks}, {events}>"
 
     @property
     def unit(self) -> str:

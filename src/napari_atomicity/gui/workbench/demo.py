@@ -24,12 +24,22 @@ _PAINT_TIMEOUT_S = 60.0
 
 
 def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
-    """Show an analysed image in a viewer, with one cluster selected."""
+    """Show an analysed image in a viewer, with one cluster selected.
+
+    Corrections of the analysis are added to those of a viewer that shows the image already.
+    """
     binding = binding_of(viewer)
-    data, options, _ = layer_data(analysis.micrograph)
-    layer = viewer.add_image(data, **options)
-    image = binding.ensure_image(layer)
+    image = analysis.micrograph.name
+    if binding.source_layer(image) is None:
+        data, options, _ = layer_data(analysis.micrograph)
+        binding.ensure_image(viewer.add_image(data, **options))
     binding.state.clusters.set_analysis(analysis, f"analyse {image}")
+    corrected = analysis.table[analysis.table["label_corrected"] != ""]
+    now = binding.state.table(image).set_index("cluster_id")["label_corrected"].to_dict()
+    labels = zip(corrected["cluster_id"].tolist(), corrected["label_corrected"], strict=True)
+    changed = {(image, i): label for i, label in labels if now.get(i, label) != label}
+    if changed:
+        binding.state.clusters.relabel_each(changed)
     binding.label_mode.on = True
     typical = typical_cluster(analysis)
     if typical is not None:

@@ -1,0 +1,161 @@
+"""Files of analyses: those of the command ``atomicity analyse``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.acquisition_session import instrument_settings
+from ..core.errors import ModelError
+from ..detection.settings import DetectionSettings
+from ..io.arrays import unique_image_names
+from ..io.inputs import Input, make_folder
+from ..io.provenance import Outcome
+from ..models.analysis import Analysis
+from ..pipeline.acquisition_sessions import SessionRules
+from ..pipeline.run_files import RunInfo
+from ..pipeline.run_request import RunRequest
+from ..pipeline.run_results import RunResults
+from ..pipeline.runs import read_checked_reference
+from ..reporting.image_warnings import image_warnings
+from ..reporting.report import MANY_IMAGES
+from .progress import automatic_progress
+
+if TYPE_CHECKING:
+    from ..core.progress import Progress
+
+
+def results_of(analyses: Iterable[Analysis]) -> tuple[RunResults, list[Input]]:
+    """Return analyses as the results of a run, from which its files are written.
+
+    Parameters
+    ----------
+    analyses : iterable of Analysis
+        Classified images. Names that occur twice get a number.
+
+    Returns
+    -------
+    RunResults, list of Input
+        Results, and their images.
+
+    Raises
+    ------
+    ModelError
+        If there are no analyses, or not all of them are classified by one model.
+    """
+    given = list(analyses)
+    cards = {a.card.model_id: a.card for a in given if a.card is not None}
+    if len(cards) != 1 or any(a.card is None for a in given):
+        raise ModelError(
+            "the images are not classified by one model",
+            advice="Analyse all of them with the same model",
+        )
+    (card,) = cards.values()
+    names = unique_image_names([a.micrograph.name for a in given])
+    named = [_renamed(a, name) for a, name in zip(given, names, strict=True)]
+    parameters = named[0].parameters
+    request = RunRequest(
+        model=card.name,
+        device=str(parameters.get("device", "auto")),
+        symmetries=named[0].symmetries,
+        detection=DetectionSettings(**parameters.get("detection", {})),
+    )
+    results = RunResults(card, request, SessionRules())
+    results.analyses = {a.micrograph.name: a for a in named}
+    inputs = [
+        Input(a.micrograph.name, a.micrograph.path or Path(), micrograph=a.micrograph)
+        for a in named
+    ]
+    outcomes = [_outcome_of(a, one) for a, one in zip(named, inputs, strict=True)]
+    results.outcomes = results.sessions.with_sessions(outcomes)
+    return results, inputs
+
+
+def _renamed(analysis: Analysis, name: str) -> Analysis:
+    if analysis.micrograph.name == name:
+        return analysis
+    micrograph = analysis.micrograph.with_name(name)
+    return replace(analysis, micrograph=micrograph, table=analysis.table.assign(image=name))
+
+
+def _outcome_of(analysis: Analysis, item: Input) -> Outcome:
+    """Return the outcome of an image that was analysed."""
+    micrograph = analysis.micrograph
+    return item.outcome(
+        "done",
+        sha256=micrograph.sha256,
+        pixel_size_nm=micrograph.pixel_size_nm,
+        calibration=micrograph.metadata.get("calibration"),
+        instrument=instrument_settings(micrograph.metadata),
+        clusters=len(analysis.table),
+        parameters=analysis.parameters,
+        seconds=analysis.seconds,
+        warnings=image_warnings(analysis.table, analysis.parameters),
+    )
+
+
+def save_results(
+    results: RunResults,
+    inputs: Sequence[Input],
+    info: RunInfo,
+    folder: str | PathLike[str],
+    method: str = "counted",
+    *,
+    reference: str | PathLike[str] | None = None,
+    keep_ratios: bool = False,
+    progress: Progress | bool | None = None,
+) -> list[Path]:
+    """Write the files of a run.
+
+    Parameters
+    ----------
+    results : RunResults
+        Analyses and outcomes, which stay as they are.
+    inputs : sequence of Input
+        All images.
+    info : RunInfo
+        For the record.
+    folder : path-like
+        Folder of the files.
+    method : str, optional
+        "counted", "confusion" or "em".
+    reference : path-like, optional
+        Table of known class fractions to compare with.
+    keep_ratios : bool, optional
+        Whether fractions are given even if a session does not fit the classes of the model.
+    progress : callable or bool, optional
+        See `automatic_progress`.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files.
+    """
+    request = replace(
+        results.request,
+        ratios=method,
+        keep_ratios=keep_ratios,
+        reference=None if reference is None else str(reference),
+    )
+    known_ratios = read_checked_reference(request, inputs, results.card)
+    make_folder(Path(folder))
+    with automatic_progress(progress) as shown:
+        # Drawing empties the results: it works on a copy.
+        copy = RunResults(
+            results.card,
+            request,
+            results.sessions,
+            len(inputs) > MANY_IMAGES,
+            shown,
+            outcomes=list(results.outcomes),
+            analyses=dict(results.analyses),
+            joint=results.joint,
+            n_changed=results.n_changed,
+            summaries=results.summaries,
+            interrupted=results.interrupted,
+        )
+        copy.draw()
+        return copy.finalize(Path(folder), inputs, known_ratios, info).files
