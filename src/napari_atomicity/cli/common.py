@@ -50,7 +50,13 @@ Overwrite = Annotated[
 ]
 MANY = 20
 """Maximum number of failed statistics that are printed; the record names all."""
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the random number generators.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Seed of the random number generators. The same seed gives the same results.",
+    ),
+]
 
 
 _errors_only = False

@@ -67,7 +67,10 @@ def simulate(
     seed: Seed = 0,
     isomers: Structures = 20,
     size_px: Annotated[int | None, typer.Option(min=64, help="Image size in pixels.")] = None,
-    pixel_size_nm: Annotated[float | None, typer.Option(min=1e-3, max=1)] = None,
+    pixel_size_nm: Annotated[
+        float | None,
+        typer.Option(min=1e-3, max=1, help="Pixel size in nm. Default: random for each image."),
+    ] = None,
     aggregates: Aggregates = None,
     contamination: Contamination = None,
     demanding: Annotated[

@@ -143,7 +143,7 @@ def find_atoms_in_images(
     files = _AtomFiles(out_dir, request, model)
     if workers > 1:
         executor = AtomWorkers(workers, request, pictures, len(inputs), progress)
-        sinks = [files.add, partial(_report_outcome, on_outcome)]
+        sinks: list[Callable[[Any], None]] = [files.add, partial(_report_outcome, on_outcome)]
         interrupted = for_each_image(inputs, detect_in_worker, executor, sinks, stop)
     else:
         step = AtomStep(model, request, clusters, pictures, stop)
