@@ -182,7 +182,8 @@ def label_image(
     labels = np.zeros(shape, np.uint16 if largest <= _MAX_UINT16 else np.uint32)
     frames = labels.reshape(-1, *shape[-2:])
     for cluster_id, _, frame, polygon in _clusters(table, outlines):
-        frames[frame][pixels_inside(*polygon.T, shape=shape[-2:])] = cluster_id
+        y_px, x_px = polygon.T
+        frames[frame][pixels_inside(y_px, x_px, shape=shape[-2:])] = cluster_id
     return labels
 
 
