@@ -164,9 +164,15 @@ ATOMICITY = [(page, line) for page, line in shell_lines() if line.startswith("at
 
 
 @pytest.mark.parametrize(("page", "line"), ATOMICITY, ids=[line for _, line in ATOMICITY])
-def test_commands_can_be_typed_as_they_are_shown(page, line):
+def test_commands_can_be_typed_as_they_are_shown(page, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "run.json").write_text('{"parameters": {}, "images": [{"path": "a"}]}')
+    for where, text in blocks("toml"):
+        if where == page:
+            (tmp_path / "run.toml").write_text(text)
     _, name, *arguments = shlex.split(line, comments=True)
-    COMMANDS.commands[name].make_context(name, arguments)
+    COMMANDS.commands[name].make_context(name, arguments, parent=typer.Context(COMMANDS))
 
 
 def test_commands_in_the_text_exist():

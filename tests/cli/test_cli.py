@@ -167,6 +167,13 @@ def test_ctrl_c_before_the_first_image_is_130(ends):
         ("train", "--data", "nowhere", "--out", "o.safetensors"),
         ("train", "--data", "", "--out", "o.safetensors"),
         ("train", "--kind", "atoms", "--data", "nowhere", "--out", "o.safetensors"),
+        ("analyse", "a.tif", "--out", "o", "--earlier-run", "nowhere.json"),
+        ("atoms", "a.tif", "--out", "o", "--clusters", "nowhere.csv"),
+        ("batch", "a.tif", "--out", "o", "--model", "nowhere"),
+        ("watch", ".", "--out", "o", "--model", "nowhere"),
+        ("watch", ".", "--out", "o", "--session", "nowhere.csv"),
+        ("analyse", "a.tif", "--out", "o", "--settings", "nowhere.toml"),
+        ("evaluate", "nowhere.csv", "a.tif"),
         ("simulate", "--out", ""),
         ("simulate", "--out", "o", "--settings", "nowhere"),
         ("pack", "nowhere", "--out", "o"),
@@ -272,7 +279,7 @@ def test_evaluate_names_images_that_were_not_analysed(tmp_path):
 
 def test_evaluate_names_a_missing_file(tmp_path):
     result = atomicity("evaluate", tmp_path / "none.csv", tmp_path / "truth.csv")
-    assert result.exit_code == 1 and result.stdout == ""
+    assert result.exit_code == 2 and result.stdout == ""
     assert result.stderr == "atomicity: none.csv: there is no such file.\n"
 
 

@@ -13,9 +13,11 @@ from ..pipeline.adaptation_settings import AdaptRequest
 from .common import (
     AsJson,
     ConsoleProgress,
+    Overwrite,
     fail,
     guarded,
     print_json,
+    refuse_existing_model,
     require_an_image,
     require_safetensors,
     say,
@@ -37,6 +39,7 @@ def adapt(
         ),
     ],
     request: Callable[..., AdaptRequest],
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Adapt a model to the imaging conditions of new images; write it only if it improves.
@@ -54,6 +57,7 @@ def adapt(
         try:
             if find_model(wanted.model).resolve() == wanted.out.resolve():
                 raise typer.BadParameter("the adapted model cannot replace the original model")
+            refuse_existing_model(wanted.out, overwrite)
             run = adapt_files(images, wanted, console.progress, on_outcome=console.outcome)
         except (ModelError, TableError) as error:  # wrong usage: nothing can be adapted
             fail(str(error), 2)

@@ -10,14 +10,18 @@ import typer
 
 from ..core.errors import ModelError, ReadError, TableError
 from ..pipeline.run_request import RunRequest
+from .batch import finish_batch, start_batch
 from .common import (
     AsJson,
     ConsoleProgress,
     Images,
+    Overwrite,
+    Workers,
     exit_with_status,
     fail,
     guarded,
     print_json,
+    refuse_to_overwrite,
     require_an_image,
     say,
 )
@@ -44,6 +48,8 @@ def analyse(
             help="Stacks only: number of registered frames to average before the detection.",
         ),
     ] = None,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Detect clusters in images, classify them by number of atoms, and count the classes.
@@ -52,11 +58,22 @@ def analyse(
     """
     number = _frames_of(average_frames)
     require_an_image(images)
-    run, _ = run_analysis(images, out, request(average_frames=number))
+    refuse_to_overwrite(out, images, overwrite)
+    wanted = request(average_frames=number)
+    if workers is not None and workers > 1:
+        run = start_batch(images, out, wanted, workers, overwrite=overwrite)
+        _print(run, as_json)
+        finish_batch(run, out)
+    else:
+        whole, _ = run_analysis(images, out, wanted)
+        _print(whole, as_json)
+        finish(whole, out)
+
+
+def _print(run: Run, as_json: bool) -> None:
     _print_ratios(run)
     if as_json:
         print_json(run.summary())
-    finish(run, out)
 
 
 def _frames_of(text: str | None) -> int | str | None:

@@ -16,17 +16,20 @@ from .common import (
     AsJson,
     ConsoleProgress,
     Images,
+    Overwrite,
+    Workers,
     exit_with_status,
     fail,
     guarded,
     print_json,
     refuse_given,
+    refuse_to_overwrite,
     require_an_image,
-    require_files,
     say,
 )
 from .ending import SIGNALS, catch_signals
 from .options import options_of, reads_images
+from .shared_options import SHARED
 
 if TYPE_CHECKING:
     from ..pipeline.atom_runs import AtomRun
@@ -39,6 +42,8 @@ def atoms(
     images: Images,
     out: Annotated[Path, typer.Option(help="Folder for tables, figures and record.")],
     request: Callable[..., AtomRequest],
+    workers: Workers = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Detect single atoms and measure their dispersion on the support."""
@@ -46,9 +51,18 @@ def atoms(
 
     wanted = request()
     require_an_image(images)
+    refuse_to_overwrite(out, images, overwrite)
     with ConsoleProgress() as console, catch_signals(*SIGNALS) as stop:
         try:
-            run = find_atoms_in_images(images, out, wanted, console.progress, stop, console.outcome)
+            run = find_atoms_in_images(
+                images,
+                out,
+                wanted,
+                console.progress,
+                stop,
+                console.outcome,
+                workers=workers or 1,
+            )
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed
             fail(str(error), 2)
@@ -106,7 +120,6 @@ def evaluate_atoms(
     from ..statistics.point_scores import evaluate_points
     from ..statistics.point_tables import is_points
 
-    _refuse_missing(predicted, truth)
     if not truth.is_dir() and not is_points(read_points(predicted).table, read_points(truth).table):
         return False
     found, true = read_predicted_and_true(predicted, truth)
@@ -129,21 +142,6 @@ def report_not_analysed(scores: dict[str, Any]) -> None:
     missing = scores["images_not_analysed"]
     if missing:
         say(f"{pluralise(len(missing), 'image')} not analysed, not scored: {', '.join(missing)}")
-
-
-def _refuse_missing(*paths: Path) -> None:
-    """Exit with status 2 if one file is missing and the other one contains atoms.
-
-    With a table of clusters, `evaluate` reports the missing file as an error.
-    """
-    from ..io.points import read_points
-    from ..statistics.point_tables import is_points
-
-    there = [path for path in paths if path.exists()]
-    if len(there) == 1:
-        table = read_points(there[0]).table
-        if is_points(table, table):
-            require_files(paths)
 
 
 def train_atom_model(
@@ -172,8 +170,10 @@ def train_atom_model(
 
     if data is None:
         raise typer.BadParameter("a model of atoms requires --data: images and positions")
-    known = {"kind", "data", "out", "pixel_size_nm", "steps", "seed", "as_json"}
-    refuse_given(context, context.params.keys() - known, "{option} is not for a model of atoms")
+    known = {"kind", "data", "out", "pixel_size_nm", "steps", "seed", "overwrite", "as_json"}
+    refuse_given(
+        context, context.params.keys() - known - SHARED, "{option} is not for a model of atoms"
+    )
     settings = AtomTrainingSettings(seed=context.params["seed"])
     recipe = AtomRecipe(settings if steps is None else replace(settings, steps=steps))
     with ConsoleProgress() as console:

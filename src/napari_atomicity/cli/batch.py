@@ -15,6 +15,8 @@ from .common import (
     AsJson,
     ConsoleProgress,
     Images,
+    Overwrite,
+    Workers,
     exit_with_status,
     fail,
     guarded,
@@ -30,10 +32,6 @@ if TYPE_CHECKING:
     from ..pipeline.batch import BatchRun
 
 
-Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="Processes on this machine. Default: number of cores."),
-]
 Scheduler = Annotated[
     str | None,
     typer.Option(help="Address of a dask scheduler, as tcp://node1:8786, or its JSON file."),
@@ -55,6 +53,7 @@ def batch(
     *,
     request: Callable[..., RunRequest],
     patience_s: Timeout = 600.0,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Analyse many images in parallel; if run again, analyse only missing images."""
@@ -62,15 +61,54 @@ def batch(
         raise typer.BadParameter("give --workers or --scheduler: a scheduler has its own workers")
     wanted = request()
     require_an_image(paths)
+    run = start_batch(paths, out, wanted, workers, scheduler, patience_s, overwrite)
+    if as_json:
+        print_json(run.summary())
+    finish_batch(run, out)
+
+
+def start_batch(
+    paths: list[Path],
+    out: Path,
+    request: RunRequest,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    patience_s: float = 600.0,
+    overwrite: bool = False,
+) -> BatchRun:
+    """Analyse images on workers and show the progress.
+
+    Parameters
+    ----------
+    paths : list of Path
+        Image files and folders.
+    out : Path
+        Folder of the results.
+    request : RunRequest
+        Settings.
+    workers : int, optional
+        Number of processes. Default: number of cores.
+    scheduler : str, optional
+        Address of a dask scheduler, or its JSON file.
+    patience_s : float, optional
+        Timeout in seconds for a worker or the scheduler.
+    overwrite : bool, optional
+        Whether to analyse all images again.
+
+    Returns
+    -------
+    BatchRun
+        The run.
+    """
     from ..pipeline.batch import run_batch
 
     with ConsoleProgress() as console, catch_signals() as stop:
         shown = BatchProgress(console)
         try:
-            run = run_batch(
+            return run_batch(
                 paths,
                 out,
-                wanted,
+                request,
                 workers,
                 scheduler,
                 shown.progress,
@@ -78,17 +116,23 @@ def batch(
                 on_outcome=shown.outcome,
                 notice=console.line,
                 patience_s=patience_s,
+                overwrite=overwrite,
             )
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed or compared
             fail(str(error), 2)
-    if as_json:
-        print_json(run.summary())
-    _finish(run, out)
 
 
-def _finish(run: BatchRun, out: Path) -> None:
-    """Print the number of images and clusters, and exit with the status of the run."""
+def finish_batch(run: BatchRun, out: Path) -> None:
+    """Print the number of images and clusters, and exit with the status of the run.
+
+    Parameters
+    ----------
+    run : BatchRun
+        The run.
+    out : Path
+        Folder of the results.
+    """
     done = sum(outcome.status == "done" for outcome in run.outcomes)
     earlier = f", {run.reused} of them by an earlier run" if run.reused else ""
     clusters = pluralise(len(run.table), "cluster")

@@ -22,6 +22,7 @@ from .ending import end_in_time, end_process, was_stopped
 from .evaluate import evaluate
 from .models import add, info, models
 from .packs import consensus, pack
+from .shared_options import name_settings_file, share_options
 from .simulate import simulate
 from .train import train
 from .watch import watch
@@ -53,7 +54,11 @@ class _Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; SIGINT and SIGTERM end it in time."""
         with end_in_time():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except typer.BadParameter as error:
+                name_settings_file(ctx, error)
+                raise
 
 
 app = typer.Typer(
@@ -68,10 +73,10 @@ for _command in (
     *(atoms, pack, consensus, batch, watch),
     *(analyse, demo, evaluate, simulate, train, adapt, info),
 ):
-    app.command(cls=_Command)(_command)
+    app.command(cls=_Command)(share_options(_command))
 _models = typer.Typer(rich_markup_mode=None)
 _models.callback(invoke_without_command=True)(models)
-_models.command(cls=_Command)(add)
+_models.command(cls=_Command)(share_options(add))
 app.add_typer(_models, name="models")
 
 

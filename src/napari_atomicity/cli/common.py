@@ -32,13 +32,51 @@ PixelSizeOption = Annotated[
     float | None,
     typer.Option(min=1e-4, max=1e4, help="Pixel size in nm; replaces that of the files."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of processes on this machine. Default: 1; of batch, and of train with "
+        "--simulate: one per core.",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace results of other images or an existing model, otherwise refused; batch "
+        "analyses all images again.",
+    ),
+]
 MANY = 20
 """Maximum number of failed statistics that are printed; the record names all."""
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the random number generators.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Seed of the random number generators. The same seed gives the same results.",
+    ),
+]
+
+
+_errors_only = False
+
+
+def print_errors_only(quiet: bool) -> bool:
+    """Set whether only errors are printed on standard error, and return it."""
+    global _errors_only
+    _errors_only = quiet
+    return quiet
 
 
 def say(message: str) -> None:
-    """Print a message on standard error."""
+    """Print a message on standard error, unless the output is quiet."""
+    if not _errors_only:
+        say_error(message)
+
+
+def say_error(message: str) -> None:
+    """Print an error on standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -51,7 +89,7 @@ def print_json(values: Any) -> None:
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """Print an error message and exit with this status."""
-    say(f"atomicity: {message}")
+    say_error(f"atomicity: {message}")
     raise typer.Exit(status)
 
 
@@ -89,7 +127,8 @@ class ConsoleProgress:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._status = self._console.status("") if self._console.is_terminal else None
+        moves = self._console.is_terminal and not _errors_only
+        self._status = self._console.status("") if moves else None
 
     def __enter__(self) -> ConsoleProgress:
         if self._status is not None:
@@ -117,8 +156,9 @@ class ConsoleProgress:
             self._status.update(Text(message + count))
 
     def line(self, message: str) -> None:
-        """Print a line."""
-        self._console.print(message, markup=False)
+        """Print a line, unless the output is quiet."""
+        if not _errors_only:
+            self._console.print(message, markup=False)
 
     def outcome(self, outcome: Outcome, _: object = None) -> None:
         """Print the result, or the error, and the warnings of an image."""
@@ -131,7 +171,8 @@ class ConsoleProgress:
         else:
             error = outcome.error or ""
             named = error.startswith(f"{Path(outcome.path).name}: ")
-            self.line(error if named else f"{outcome.image}: {error}")
+            text = error if named else f"{outcome.image}: {error}"
+            self._console.print(text, markup=False)
         for warning in outcome.warnings:
             self.line(f"  note: {warning}")
 
@@ -169,7 +210,7 @@ def fail_if_incomplete(run: Any, see: Path) -> None:
     for outcome in run.outcomes:
         texts += [f"{outcome.image}: {text}" for text in format_failed(outcome.parameters)]
     for text in texts[:MANY]:
-        say(text)
+        say_error(text)
     if run.failed:
         fail(f"{pluralise(len(run.failed), 'image')} could not be analysed: see {see}")
     if texts:
@@ -202,8 +243,40 @@ def require_an_image(paths: Iterable[Path]) -> None:
         fail(f"{paths[0]}: there is no such file or folder.", 2)
 
 
+def refuse_to_overwrite(out: Path, images: Iterable[Path], overwrite: bool) -> None:
+    """Exit with status 2 if results of other images would be lost.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the results.
+    images : iterable of Path
+        Images and folders of this run.
+    overwrite : bool
+        Whether this is wanted.
+    """
+    from ..io.inputs import named_inputs
+    from ..io.provenance import lost_images
+
+    if overwrite or not (out / "run.json").is_file():
+        return
+    lost = lost_images(out, (item.path for item in named_inputs(images)))
+    if lost:
+        fail(
+            f"{out}: this folder has results of other images, such as {lost[0]}. Choose another "
+            "folder for --out, or discard them with --overwrite.",
+            2,
+        )
+
+
+def refuse_existing_model(out: Path, overwrite: bool) -> None:
+    """Exit with status 2 if a model would be replaced and ``overwrite`` is not given."""
+    if out.exists() and not overwrite:
+        fail(f"{out}: there is a model. Choose another --out, or replace it with --overwrite.", 2)
+
+
 def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> None:
-    """Raise `typer.BadParameter` if one of these options is on the command line.
+    """Raise `typer.BadParameter` if one of these options is given, also in a settings file.
 
     Parameters
     ----------
@@ -216,5 +289,5 @@ def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> N
     """
     for name in names:
         source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
             raise typer.BadParameter(reason.format(option="--" + name.replace("_", "-")))

@@ -11,6 +11,7 @@ from .atoms import evaluate_atoms, report_not_analysed
 from .common import (
     guarded,
     print_json,
+    require_files,
 )
 
 
@@ -50,6 +51,7 @@ def evaluate(
     from ..io.tables import read_table
     from ..statistics.scores import evaluate as score
 
+    require_files([predicted, truth])
     if evaluate_atoms(predicted, truth, tolerance_nm, pixel_size_nm):
         return
     images_path = truth.parent / "images.csv"

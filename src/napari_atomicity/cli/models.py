@@ -10,6 +10,7 @@ import typer
 
 from .common import (
     AsJson,
+    Overwrite,
     fail,
     guarded,
     print_json,
@@ -56,9 +57,7 @@ def add(
             show_default=False,
         ),
     ],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace models of the same names.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Copy models that others have made into your folder of models."""
     from ..models.files import user_folder

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from ..core.errors import AtomicityError
+from ..core.errors import AtomicityError, SettingError
 from ..core.settings import Setting, default_of, settings_of
 from ..io.read_limits import ReadLimits, read_limits, set_read_limits
 
@@ -101,8 +101,11 @@ def _options(settings: type) -> Iterator[inspect.Parameter]:
     for name, hint in hints.items():
         if is_dataclass(hint) and isinstance(hint, type):
             yield from _options(hint)
-        elif name in known and known[name].label and known[name].option is not None:
-            about = known[name]
+        elif (
+            (about := known.get(name))
+            and about.option is not None
+            and (about.label or about.option)
+        ):
             default = default_of(settings, name)
             yield inspect.Parameter(
                 name,
@@ -144,9 +147,19 @@ def _build(settings: type, values: dict[str, Any], **others: Any) -> Any:
         elif name in known and name in values:
             value = values[name]
             if known[name].is_path and value is not None:
+                if not value.exists():
+                    raise _bad_value(f"{value}: there is no such file", [name])
                 value = str(value)
             others[name] = tuple(value) if hint == tuple[str, ...] else value
     try:
         return settings(**others)
+    except SettingError as error:
+        raise _bad_value(str(error), error.names) from None
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _bad_value(message: str, names: Iterable[str]) -> typer.BadParameter:
+    """Return an error that names the options of these fields."""
+    hint = ["--" + name.replace("_", "-") for name in names]
+    return typer.BadParameter(message, param_hint=hint)

@@ -19,6 +19,7 @@ from .common import (
     say,
     split_names,
 )
+from .shared_options import SHARED, apply_settings_file
 
 if TYPE_CHECKING:
     from ..simulation.recipes import Recipe
@@ -35,13 +36,29 @@ Contamination = Annotated[
 ]
 
 
+def _has_options(path: Path) -> bool:
+    """Whether a settings file contains values of options; otherwise, of simulated images."""
+    return path.suffix == ".toml"
+
+
+def _apply_settings_file(context: typer.Context, path: Path | None) -> Path | None:
+    if path is not None and _has_options(path):
+        apply_settings_file(context, path)
+    return path
+
+
 @guarded
 def simulate(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for images, truth.csv and settings.json.")],
     settings: Annotated[
         Path | None,
-        typer.Option(help="A settings.json to simulate again; exactly reproduced on the CPU."),
+        typer.Option(
+            help="A settings.json to simulate again, exactly reproduced on the CPU; or a TOML file "
+            "with values of options. Options on the command line win.",
+            callback=_apply_settings_file,
+            is_eager=True,
+        ),
     ] = None,
     fields: Annotated[int, typer.Option(min=1, help="Number of images.")] = 4,
     classes: Annotated[
@@ -50,7 +67,10 @@ def simulate(
     seed: Seed = 0,
     isomers: Structures = 20,
     size_px: Annotated[int | None, typer.Option(min=64, help="Image size in pixels.")] = None,
-    pixel_size_nm: Annotated[float | None, typer.Option(min=1e-3, max=1)] = None,
+    pixel_size_nm: Annotated[
+        float | None,
+        typer.Option(min=1e-3, max=1, help="Pixel size in nm. Default: random for each image."),
+    ] = None,
     aggregates: Aggregates = None,
     contamination: Contamination = None,
     demanding: Annotated[
@@ -63,10 +83,10 @@ def simulate(
     from ..core.devices import choose_device
     from ..simulation.recipes import read_recipe, write_recipe
 
-    if settings is not None:
+    if settings is not None and not _has_options(settings):
         require_files([settings])
         recipe = read_recipe(settings)
-        names = context.params.keys() - {"out", "settings", "device", "as_json"}
+        names = context.params.keys() - {"out", "device", "as_json"} - SHARED
         refuse_given(context, names, "{option} is defined by the settings file; use one of them")
     else:
         overrides: dict[str, Any] = {

@@ -15,9 +15,12 @@ from .atoms import train_atom_model
 from .common import (
     AsJson,
     ConsoleProgress,
+    Overwrite,
+    Workers,
     fail,
     guarded,
     print_json,
+    refuse_existing_model,
     require_files,
     require_safetensors,
     say,
@@ -61,9 +64,6 @@ Fields = Annotated[
 Structures = Annotated[
     int | None, typer.Option(min=10, help="With --simulate: structures per class (60).")
 ]
-Processes = Annotated[
-    int | None, typer.Option(min=1, help="With --simulate: processes (one per core).")
-]
 Steps = Annotated[
     int | None,
     typer.Option(min=1, help="With --kind atoms: steps of each of the six networks (1300)."),
@@ -83,7 +83,8 @@ def train(
     images: CorrectedImages = None,
     fields: Fields = None,
     isomers: Structures = None,
-    workers: Processes = None,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
     channels: Channels = "raw,LCN",
     steps: Steps = None,
     *,
@@ -101,6 +102,7 @@ def train(
         raise typer.BadParameter("channels are raw,LCN or one of them")
     require_safetensors(out)
     require_files(path for path in (data, *(corrections or ()), *(images or ())) if path)
+    refuse_existing_model(out, overwrite)
     if kind == "atoms":
         train_atom_model(context, data, out, steps, as_json)
         return

@@ -89,11 +89,19 @@ def _watch(
     until_idle_s: float | None,
 ) -> LiveRun:
     """Watch the folder until it stops, and print each result."""
+    from ..core.model_card import ModelCard
+    from ..models.files import find_model, read_card
+    from ..pipeline.acquisition_sessions import SessionRules
     from ..pipeline.control_chart import MIN_FIRST
     from ..pipeline.watch import Watch
 
     if 0 < reference_images < MIN_FIRST:
         raise typer.BadParameter(f"--reference-images must be 0 or at least {MIN_FIRST}")
+    try:  # wrong usage writes nothing
+        card = read_card(find_model(request.model), ModelCard)
+        SessionRules.read(request, card.classes)
+    except (ModelError, ReadError, TableError) as error:
+        fail(str(error), 2)
     with ConsoleProgress() as console, catch_signals(signal.SIGINT) as stop:
         watching = Watch(
             folder,

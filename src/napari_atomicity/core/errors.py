@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -58,6 +59,24 @@ class ModelError(AtomicityError):
 
 class TableError(AtomicityError):
     """A table lacks columns or contains impossible values."""
+
+
+class SettingError(AtomicityError):
+    """A setting has a wrong value, or settings do not fit together.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, a sentence without a full stop.
+    names : sequence of str
+        Names of the settings.
+    advice : str, optional
+        What to do, a sentence without a full stop.
+    """
+
+    def __init__(self, what: str, names: Sequence[str], advice: str | None = None) -> None:
+        self.names = tuple(names)
+        super().__init__(what, advice=advice)
 
 
 class DependencyError(AtomicityError):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
-from .errors import AtomicityError
+from .errors import SettingError
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Setting:
     Parameters
     ----------
     label : str
-        Label in the form; without it, the setting is neither in a form nor an option.
+        Label in the form; without it, the setting is in no form.
     help : str
         Explanation: tooltip in the form, and help on the command line.
     unit : str
@@ -56,7 +56,8 @@ class Setting:
     is_path : bool
         Whether the value is the path of a file.
     option : str, optional
-        Declaration on the command line if it is not the name of the field; None: no option.
+        Declaration on the command line if it is not the name of the field, or if the setting has no
+        label; None: no option.
     key : str
         Key under which the window saves the value; not saved if empty.
     """
@@ -158,7 +159,7 @@ def check_settings(settings: Any) -> None:
 
     Raises
     ------
-    AtomicityError
+    SettingError
         If a value is out of range, or none of the choices.
     """
     for name, about in settings_of(type(settings)).items():
@@ -166,8 +167,9 @@ def check_settings(settings: Any) -> None:
         problem = "" if value is None else about.problem(value)
         if problem:
             shown = f"{value:g}" if isinstance(value, float) else value
-            raise AtomicityError(
+            raise SettingError(
                 f"{name.replace('_', ' ')} must be {problem}, not {shown}",
+                [name],
                 advice=about.tooltip(default_of(type(settings), name)).rstrip("."),
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..core.errors import AtomicityError
+from ..core.errors import SettingError
 from ..core.settings import check_settings, documented, setting
 
 
@@ -48,7 +48,6 @@ class DetectionSettings:
         True,
         "Split touching clusters",
         "Split a cluster with two peaks into two clusters.",
-        option=None,
         key="detection/split",
     )
     split_depth: float = setting(
@@ -56,19 +55,26 @@ class DetectionSettings:
         "",
         "Two peaks are separate clusters if the saddle between them is below this fraction of the "
         "lower peak.",
+        min=0,
+        max=1,
+        option="--split-depth",
     )
     faintest: float = setting(
         0.1,
         "",
         "Minimum integrated intensity as a fraction of the median of the clusters of the frame. It "
         "rejects groups of a few single atoms.",
+        min=0,
+        max=1,
+        option="--faintest",
     )
 
     def __post_init__(self) -> None:
         check_settings(self)
         if not self.diameter_min_nm < self.diameter_max_nm:
-            raise AtomicityError(
+            raise SettingError(
                 f"diameters from {self.diameter_min_nm:g} to {self.diameter_max_nm:g} nm "
                 "are not a range",
-                advice="The minimum must be below the maximum",
+                ["diameter_min_nm", "diameter_max_nm"],
+                "The minimum must be below the maximum",
             )

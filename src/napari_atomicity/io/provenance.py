@@ -163,6 +163,7 @@ class RecordedImage:
 
     image: str
     status: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,32 @@ def analysed_images(table: Path) -> list[str] | None:
     if record is None or table.name not in record.outputs:
         return None
     return [image.image for image in record.images if image.status == "done"]
+
+
+def lost_images(folder: Path, paths: Iterable[Path]) -> list[str]:
+    """Return the images whose results a new run in a folder would replace by those of others.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of an earlier run.
+    paths : iterable of pathlib.Path
+        Images of the new run.
+
+    Returns
+    -------
+    list of str
+        Names of the images that the earlier run analysed and the new one does not.
+    """
+    record = read_run_record(folder)
+    if record is None:
+        return []
+    new = {path.absolute() for path in paths}
+    return [
+        image.image
+        for image in record.images
+        if image.status == "done" and Path(image.path).absolute() not in new
+    ]
 
 
 def run_record(

@@ -28,7 +28,7 @@ from ..core.columns import Column
 from ..core.errors import AtomicityError, ReadError, TableError
 from .files import atomic_write, regular_file, write_text
 from .formulas import escape_formula, has_text, map_text, unescape_formula
-from .reference_ratios import normalise_reference
+from .reference_ratios import normalise_reference, parse_reference
 from .workbooks import MAX_COLUMNS, read_cells
 
 _MAX_LINE = 1_000_000
@@ -130,8 +130,14 @@ def read_clusters(path: str | os.PathLike[str]) -> pd.DataFrame:
     return table
 
 
-def read_reference(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read reference ratios with the columns class, fraction and optionally scope.
+def read_reference(reference: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read reference ratios from a table, or from text such as ``Pt19:Pt41 = 1:1``.
+
+    Parameters
+    ----------
+    reference : str or path-like
+        Path of a table (.csv, .parquet or .xlsx) with the columns class, fraction and optionally
+        scope; other text is a ratio.
 
     Returns
     -------
@@ -144,9 +150,11 @@ def read_reference(path: str | os.PathLike[str]) -> pd.DataFrame:
     ReadError
         If the file is missing or not a table.
     TableError
-        If the table is not a valid reference.
+        If the table or the text is not a valid reference.
     """
-    path = Path(path)
+    path = Path(reference)
+    if path.suffix.lower() not in _READERS:
+        return parse_reference(str(reference))
     try:
         return normalise_reference(read_table(path))
     except TableError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..core.errors import AtomicityError
+from ..core.errors import SettingError
 from ..core.settings import (
     GROUP_DISTANCE_NM,
     check_settings,
@@ -58,4 +58,5 @@ class AtomRequest:
     def __post_init__(self) -> None:
         check_settings(self)
         if self.precision is not None and self.threshold is not None:
-            raise AtomicityError("give a precision or a threshold, not both")
+            names = ["precision", "threshold"]
+            raise SettingError("give a precision or a threshold, not both", names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ..atoms.dispersion import dispersion_rows
 from ..atoms.finder import AtomModel, load_atom_model
 from ..atoms.table import concat_atom_tables, conform
 from ..core.failed_statistics import FAILED, attempt
+from ..core.image_loop import for_each_image
 from ..core.model_card import ATOMS
 from ..core.progress import Progress, Stop, report
 from ..io.files import write_json
@@ -32,6 +34,7 @@ from ..reporting.charts import write_figure
 from ..statistics.dispersion import ALL, DispersionStatistics, pool_images
 from .atom_request import AtomRequest
 from .atom_step import AtomResult, AtomStep
+from .atom_workers import AtomWorkers, detect_in_worker
 from .image_step import add_unreached, process_in_turn
 from .run_files import summarise_outcomes
 
@@ -95,6 +98,7 @@ def find_atoms_in_images(
     stop: Stop | None = None,
     on_outcome: Callable[[Outcome, AtomAnalysis | None], None] | None = None,
     command: Sequence[str] | None = None,
+    workers: int = 1,
 ) -> AtomRun:
     """Detect the atoms in files and folders of images, and write tables, figures and record.
 
@@ -113,6 +117,8 @@ def find_atoms_in_images(
         Called after each image with its outcome and, if it was analysed, the analysis.
     command : sequence of str, optional
         Command line for the record; that of this process if None.
+    workers : int, optional
+        Number of processes. With several, which are spawned, ``on_outcome`` gets no analysis.
 
     Returns
     -------
@@ -123,24 +129,33 @@ def find_atoms_in_images(
     ------
     ModelError
         If the model cannot be loaded or lacks the device.
-    ReadError, TableError
-        If the clusters cannot be read.
     AtomicityError
-        If the folder or a file cannot be written.
+        If the clusters cannot be read, or the folder or a file cannot be written.
     """
     request, out_dir = request or AtomRequest(), Path(out_dir)
-    make_folder(out_dir)
     started = now()
     report(progress, 0, 0, "Loading the model")
     model = load_atom_model(request.model, request.device)
     clusters = None if request.clusters is None else read_clusters(request.clusters)
     inputs = named_inputs(paths)
+    make_folder(out_dir)  # wrong usage writes nothing
     pictures = out_dir / "figures" if len(inputs) <= MANY_IMAGES else None
-    step = AtomStep(model, request, clusters, pictures, stop)
     files = _AtomFiles(out_dir, request, model)
-    interrupted = process_in_turn(inputs, step, files.add, on_outcome, progress, stop)
-    report(progress, 0, 0, "Writing tables and figures")
-    return files.write(inputs, started, interrupted, command)
+    if workers > 1:
+        executor = AtomWorkers(workers, request, pictures, len(inputs), progress)
+        sinks: list[Callable[[Any], None]] = [files.add, partial(_report_outcome, on_outcome)]
+        interrupted = for_each_image(inputs, detect_in_worker, executor, sinks, stop)
+    else:
+        step = AtomStep(model, request, clusters, pictures, stop)
+        interrupted = process_in_turn(inputs, step, files.add, on_outcome, progress, stop)
+    return files.write(inputs, started, interrupted, command, progress)
+
+
+def _report_outcome(
+    on_outcome: Callable[[Outcome, AtomAnalysis | None], None] | None, result: AtomResult
+) -> None:
+    if on_outcome is not None:
+        on_outcome(result.outcome, None)
 
 
 @dataclass(eq=False)
@@ -162,6 +177,7 @@ class _AtomFiles:
         started: str,
         interrupted: bool,
         command: Sequence[str] | None,
+        progress: Progress | None,
     ) -> AtomRun:
         """Write the files of the run.
 
@@ -175,7 +191,10 @@ class _AtomFiles:
             Whether the run was interrupted.
         command : sequence of str or None
             Command line for the record.
+        progress : callable or None
+            ``progress(done, total, message)``.
         """
+        report(progress, 0, 0, "Writing tables and figures")
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
         failed: dict[str, str] = {}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, count
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -156,6 +156,7 @@ def run_batch(
     notice: Notice | None = None,
     command: Sequence[str] | None = None,
     patience_s: float = PATIENCE_S,
+    overwrite: bool = False,
 ) -> BatchRun:
     """Analyse many images on many workers; images of an earlier run are not analysed again.
 
@@ -169,7 +170,8 @@ def run_batch(
     request : RunRequest, optional
         Model, device and settings.
     workers : int, optional
-        Number of processes on this machine. Default: number of cores.
+        Number of processes on this machine. Default: number of cores. They are spawned: a script
+        that calls this needs ``if __name__ == "__main__":``.
     scheduler : str, optional
         Address of a dask scheduler, or its JSON file; its workers are used instead.
     progress, stop : callable, optional
@@ -182,6 +184,8 @@ def run_batch(
         Command line for the record; that of this process if None.
     patience_s : float, optional
         Timeout in seconds for a worker or the scheduler.
+    overwrite : bool, optional
+        Whether to analyse all images again and discard the results of earlier runs.
 
     Returns
     -------
@@ -194,16 +198,35 @@ def run_batch(
         If the model cannot be loaded, or the reference does not match.
     AtomicityError
         If the folder cannot be written, another run writes to it, or no worker can be started.
-
-    Notes
-    -----
-    Workers are spawned: a script that calls this needs ``if __name__ == "__main__":``.
     """
-    request, store = request or RunRequest(), PartStore(out_dir)
+    request = request or RunRequest()
+    known = _read_inputs(paths, request, progress)  # wrong usage writes nothing
+    start_workers = partial(_start_workers, workers, scheduler, notice, patience_s)
+    with _open_parts(out_dir, request, known, overwrite) as images:
+        return _Batch(images, known, start_workers, progress, stop, on_outcome).run(command)
+
+
+@contextmanager
+def _open_parts(
+    out_dir: str | PathLike[str], request: RunRequest, known: _Inputs, overwrite: bool
+) -> Iterator[PartIndex]:
+    """Open the folder of a run, locked; without earlier parts if they are to be discarded."""
+    store = PartStore(out_dir)
     with store.locked():
-        start_workers = partial(_start_workers, workers, scheduler, notice, patience_s)
-        batch = _prepare(store, paths, request, start_workers, progress, stop, on_outcome)
-        return batch.run(command)
+        if overwrite:
+            store.remove(store.stems)
+        yield PartIndex(store, request, known.card, model_hash(known.card), known.sessions)
+
+
+class _Inputs(NamedTuple):
+    """What a batch reads before it starts."""
+
+    started: str
+    model: SentModel
+    card: ModelCard
+    inputs: Sequence[Input]
+    reference: pd.DataFrame | None
+    sessions: SessionRules
 
 
 @dataclass(eq=False)
@@ -211,10 +234,7 @@ class _Batch:
     """A batch in progress; a sink of `for_each_image` that stores the parts."""
 
     images: PartIndex
-    inputs: Sequence[Input]
-    model: SentModel
-    reference: pd.DataFrame | None
-    started: str
+    known: _Inputs
     start_workers: Callable[..., Workers]
     progress: Progress | None
     stop: Stop | None
@@ -227,6 +247,7 @@ class _Batch:
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
+        self.inputs, self.model = self.known.inputs, self.known.model
         self.throughput = Throughput(len(self.inputs))
         self.shown = {self.inputs[i].name for i in _evenly_distributed(len(self.inputs), SHOWN)}
 
@@ -326,22 +347,16 @@ class _Batch:
         """Write tables, report and record; remove parts that belong to no image any more."""
         report(self.progress, 0, 0, "Writing tables and report")
         stopped = self.interrupted or self.problem is not None
-        info = RunInfo(self.started, self.images.request.device, stopped, command)
-        run = finalize_batch(self.images, self.inputs, info, self.shown, self.reference)
+        info = RunInfo(self.known.started, self.images.request.device, stopped, command)
+        run = finalize_batch(self.images, self.inputs, info, self.shown, self.known.reference)
         fields = {**run.fields(), "interrupted": self.interrupted}
         return BatchRun(**fields, reused=self.reused, problem=self.problem)
 
 
-def _prepare(
-    store: PartStore,
-    paths: Iterable[str | PathLike[str]],
-    request: RunRequest,
-    start_workers: Callable[..., Workers],
-    progress: Progress | None,
-    stop: Stop | None,
-    on_outcome: Callable[[Outcome, Path | None], None] | None,
-) -> _Batch:
-    """Read model and reference, and find the images."""
+def _read_inputs(
+    paths: Iterable[str | PathLike[str]], request: RunRequest, progress: Progress | None
+) -> _Inputs:
+    """Read model, reference and sessions, and find the images."""
     started = now()
     report(progress, 0, 0, "Reading the model")
     model = SentModel.of(request.model, request.device)
@@ -352,10 +367,7 @@ def _prepare(
     reference = read_checked_reference(request, inputs, card)
     sessions = SessionRules.read(request, card.classes)
     sessions.check([item.name for item in inputs])
-    images = PartIndex(store, request, card, model_hash(card), sessions)
-    return _Batch(
-        images, inputs, model, reference, started, start_workers, progress, stop, on_outcome
-    )
+    return _Inputs(started, model, card, inputs, reference, sessions)
 
 
 def _start_workers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core.acquisition_session import parse_known
+from ..core.errors import SettingError, TableError
 from ..core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 from ..detection.settings import DetectionSettings
 
@@ -47,8 +48,8 @@ class RunRequest:
     reference: str | None = setting(
         None,
         "Reference",
-        "Table of known class fractions to compare with; columns class, fraction and scope.",
-        is_path=True,
+        "Known class fractions to compare with: a ratio such as 'Pt19:Pt41 = 1:1', or a table with "
+        "the columns class, fraction and scope.",
     )
     average_frames: int | str | None = setting(
         None,
@@ -81,4 +82,7 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         for text in self.known:
-            parse_known(text)
+            try:
+                parse_known(text)
+            except TableError as error:
+                raise SettingError(error.what, ["known"], error.advice) from None

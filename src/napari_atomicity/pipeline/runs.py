@@ -91,7 +91,6 @@ def analyse_images(
         If the folder or a file cannot be written.
     """
     request, out_dir = request or RunRequest(), Path(out_dir)
-    make_folder(out_dir)
     started = now()
     report(progress, 0, 0, "Loading the model")
     classifier = load_classifier(request.model, request.device)
@@ -99,6 +98,7 @@ def analyse_images(
     reference = read_checked_reference(request, inputs, classifier.card)
     sessions = SessionRules.read(request, classifier.card.classes)
     sessions.check([item.name for item in inputs])
+    make_folder(out_dir)  # wrong usage writes nothing
     results = _Run(
         classifier.card,
         request,

@@ -9,7 +9,7 @@ References
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 N_QUANTILES = 41
 """Points by which a normal distribution is approximated; the outermost are at 2.25 sigma."""
@@ -62,7 +62,7 @@ def wilson_interval(
     """
     # `scipy.stats.binomtest(k, n).proportion_ci(method="wilson")` takes integers only; effective
     # sample sizes are not integers.
-    z = norm.ppf(0.5 + level / 2)
+    z = ndtri(0.5 + level / 2)
     p = np.asarray(fraction, float)
     centre = p + z**2 / (2 * n)
     half_width = z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
@@ -91,7 +91,7 @@ def widen_interval(
     -------
     low, high : ndarray
     """
-    other = norm.ppf(0.5 + level / 2) ** 2 * mean_square
+    other = ndtri(0.5 + level / 2) ** 2 * mean_square
     return (
         np.clip(fraction - np.sqrt((fraction - low) ** 2 + other), 0, 1),
         np.clip(fraction + np.sqrt((high - fraction) ** 2 + other), 0, 1),
@@ -120,8 +120,8 @@ def mixed_interval(
     -------
     low, high : ndarray of shape (classes,)
     """
-    z = norm.ppf((np.arange(N_QUANTILES) + 0.5) / N_QUANTILES)[:, None]
-    noise = z / norm.ppf(0.5 + level / 2) * np.where(z < 0, fraction - low, high - fraction)
+    z = ndtri((np.arange(N_QUANTILES) + 0.5) / N_QUANTILES)[:, None]
+    noise = z / ndtri(0.5 + level / 2) * np.where(z < 0, fraction - low, high - fraction)
     mixture = (fraction + shifts[:, None] + noise).reshape(-1, len(fraction))
     tail = (1 - level) / 2
     lowest, highest = np.clip(np.quantile(mixture, [tail, 1 - tail], axis=0), 0, 1)

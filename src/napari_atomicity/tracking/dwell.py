@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import CensoredData, chi2, ecdf
 
 from ..statistics.track_smoothing import Track, find_dwells
 
@@ -81,6 +80,8 @@ def dwell_summary(dwells: pd.DataFrame, frame_time_s: float | None = None) -> pd
     ----------
     .. [1] F. Garwood, Biometrika 28, 437 (1936).
     """
+    from scipy.stats import chi2  # takes long to import, and only movies need it
+
     unit = 1.0 if frame_time_s is None else frame_time_s
     rows = []
     for label, mine in dwells.groupby("label", sort=True):
@@ -125,6 +126,8 @@ def survival(lasted: np.ndarray, ended: np.ndarray) -> tuple[np.ndarray, np.ndar
     survival : ndarray
         Probability of a longer duration.
     """
+    from scipy.stats import CensoredData, ecdf
+
     if not ended.any():
         return np.empty(0), np.empty(0)
     found = ecdf(CensoredData(uncensored=lasted[ended], right=lasted[~ended])).sf
