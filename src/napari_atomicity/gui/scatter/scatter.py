@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,7 @@ class Scatter(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.tooltip: Callable[[int], str] | None = None
-        """Function that returns the tooltip of a row, as text or rich text."""
+        self._tooltip: WeakMethod[Callable[[int], str]] | None = None
         self._xy = np.empty((0, 2), np.float32)
         self._rows = np.empty(0, np.int64)  # of the points that are drawn
         self._tree: cKDTree | None = None
@@ -70,6 +70,14 @@ class Scatter(QWidget):
         self._renewal.timeout.connect(self._renew_canvas)
         self._make_canvas()
         self._apply_theme()
+
+    def set_tooltip(self, method: Callable[[int], str]) -> None:
+        """Set the bound method that returns the tooltip of a row, as text or rich text.
+
+        It is held weakly: a dock in a cycle of references is left to the garbage collector, which
+        crashes with PySide6.
+        """
+        self._tooltip = WeakMethod(method)
 
     def _make_canvas(self) -> None:
         self.canvas = scene.SceneCanvas(keys=None, show=False)
@@ -375,8 +383,9 @@ class Scatter(QWidget):
 
     def show_tooltip(self, row: int) -> None:
         """Show the tooltip of a row at the mouse; hide it for row -1."""
-        if row >= 0 and self.tooltip is not None:
-            QToolTip.showText(QCursor.pos(), self.tooltip(row), self.canvas.native)
+        text_of = None if self._tooltip is None else self._tooltip()
+        if row >= 0 and text_of is not None:
+            QToolTip.showText(QCursor.pos(), text_of(row), self.canvas.native)
         else:
             QToolTip.hideText()
 

@@ -79,7 +79,7 @@ class Embedding(Dock):
     def _build_form(self) -> None:
         top, tools = self._new_colour_row(), self._new_tools()
         self.scatter = Scatter()
-        self.scatter.tooltip = self._tip
+        self.scatter.set_tooltip(self._tip)
         self.scatter.picked.connect(self._on_selected)
         self.scatter.activated.connect(self._on_activated)
         self.scatter.theme_changed.connect(self._on_theme)
