@@ -61,7 +61,7 @@ def test_all_packages_that_are_imported_are_declared():
     assert undeclared == set()
 
 
-@pytest.mark.parametrize("name", ["dependencies", *LOWEST_ARE_TESTED])
+@pytest.mark.parametrize("name", ["dependencies", *sorted(LOWEST_ARE_TESTED)])
 def test_each_dependency_has_a_lowest_version(name):
     lines = PROJECT["dependencies"] if name == "dependencies" else EXTRAS[name]
     without = [
