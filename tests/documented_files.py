@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def _write_atom_tables(root: Path) -> None:
     table[["image", "y_px", "x_px", "y_nm", "x_nm"]].to_csv(root / "truth.csv", index=False)
     for name in ("i", "k"):
         image = write_atoms(root / "labelled" / f"{name}.tif", ord(name))
-        image.with_suffix(".csv").write_text(f"X,Y\n{rows}\n".replace(",\n", "\n") * 1)
+        image.with_suffix(".csv").write_text("\n".join(["X,Y", *(f"{x},{y}" for y, x in ATOMS)]))
 
 
 def _write_corrections(root: Path) -> None:
@@ -209,5 +210,5 @@ def copy_used_files(text: str, source: Path, target: Path) -> None:
 def _names(text: str, name: str) -> bool:
     words = text.replace('"', " ").replace("'", " ").replace("[", " ").replace("]", " ")
     words = words.replace("(", " ").replace(")", " ").replace(",", " ").split()
-    outputs = {b for a, b in zip(words, words[1:], strict=False) if a == "--out"}
+    outputs = {b for a, b in pairwise(words) if a == "--out"}
     return name in {word.rstrip("/") for word in words} - outputs

@@ -6,11 +6,8 @@ number of epochs, are small too.
 
 import ast
 import contextlib
-import os
 import re
 import shlex
-import sys
-import threading
 from functools import partial
 from pathlib import Path
 
@@ -31,13 +28,20 @@ from napari_atomicity import analyse
 from napari_atomicity.cli import demo, display
 from napari_atomicity.cli.commands import app
 from napari_atomicity.models.files import find_model
-from napari_atomicity.pipeline import dask_workers, watch
-from napari_atomicity.simulation import recipes, sessions, structures
+from napari_atomicity.pipeline import dask_workers
+from napari_atomicity.simulation import recipes, structures
 from napari_atomicity.training import prepared_sets
 
 COMMANDS = [(page, line) for page, line in shell_lines() if line.startswith("atomicity ")]
 OTHERS = [(page, line) for page, line in shell_lines() if not line.startswith("atomicity ")]
 PYTHON = blocks("python")
+assert COMMANDS and PYTHON
+
+
+def identify(page: str, line: str) -> str:
+    """Name of a test: page and command, without its comment."""
+    return f"{page}: {line.partition('  #')[0].rstrip()}"
+
 
 COVERED_ELSEWHERE = {
     # start of a command: (why it does not run here, where it is tested)
@@ -52,7 +56,7 @@ COVERED_ELSEWHERE = {
 
 DEFAULTS = {
     "simulate": {"isomers": 1, "size_px": SIZE_PX, "pixel_size_nm": PX_NM},
-    "train": {"epochs": 1, "device": "cpu", "steps": None},
+    "train": {"epochs": 1, "device": "cpu"},
     "watch": {"once": True},
     "demo": {"close": True},
 }
@@ -71,16 +75,12 @@ def quick():
     one_worker = partial(
         LocalCluster, n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
     )
-    tiny = partial(
-        atoms.AtomTrainingSettings, width=4, steps=8, batch=2, crop_px=32, simulated=0.0
-    )
-    first_embedding = "napari_atomicity.models.embedding"
-    small_session = sessions.random_session_settings
+    tiny = partial(atoms.AtomTrainingSettings, width=4, steps=8, batch=2, crop_px=32, simulated=0.0)
     with pytest.MonkeyPatch.context() as patch:
         for module in (structures, recipes, prepared_sets):
             patch.setattr(module, "library_of", quick_library)
         patch.setattr(prepared_sets, "from_simulation", quick_fields)
-        patch.setattr(f"{first_embedding}.fit_map", lambda e, seed: e[:, :2].copy())
+        patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
         patch.setattr(fine_tuning, "AdaptSettings", partial(fine_tuning.AdaptSettings, steps=5))
         patch.setattr(atoms, "AtomTrainingSettings", tiny)
         patch.setattr(atoms, "AtomRecipe", partial(atoms.AtomRecipe, folds=2, members=1))
@@ -134,7 +134,7 @@ def scheduler_of(line: str):
 
 
 # ---- the tests
-@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[f"{p}: {c}" for p, c in COMMANDS])
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[identify(*one) for one in COMMANDS])
 def test_a_command_runs(page, line, prepare):
     with scheduler_of(prepare(page, line)) as command:
         _, *arguments = shlex.split(command, comments=True)
@@ -159,7 +159,7 @@ def test_a_python_block_runs(page, code, prepare, monkeypatch):
     exec(compile(tree, page, "exec"), names)
 
 
-@pytest.mark.parametrize(("page", "line"), OTHERS, ids=[f"{p}: {c}" for p, c in OTHERS])
+@pytest.mark.parametrize(("page", "line"), OTHERS, ids=[identify(*one) for one in OTHERS])
 def test_other_commands_are_tested_elsewhere(page, line):
     (where,) = {test for start, (_, test) in COVERED_ELSEWHERE.items() if line.startswith(start)}
     file, _, test = where.partition("::")
