@@ -8,7 +8,7 @@ DOCS = ROOT / "docs"
 GENERATED = DOCS / "reference" / "generated"
 PAGES = sorted(
     [
-        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")),
+        *(path for path in ROOT.glob("*.md") if path.name != "paper.md"),
         *(p for p in DOCS.rglob("*.md") if GENERATED not in p.parents),
     ]
 )

@@ -50,6 +50,8 @@ COVERED_ELSEWHERE = {
     "napari --plugin": ("opens a window", "tests/gui/test_reader.py"),
     "napari": ("opens a window", "tests/gui/test_reader.py"),
     "make ": ("runs these tests", "tests/test_docs.py::test_targets_of_make_exist"),
+    "uv ": ("needs a package index", ".github/workflows/tests.yml"),
+    "lowest/bin/python": ("runs these tests", ".github/workflows/tests.yml"),
     ".venv/bin/pre-commit": ("changes the repository", ".pre-commit-config.yaml"),
 }
 

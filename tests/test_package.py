@@ -17,7 +17,7 @@ HEAVY = ("torch", "qtpy", "PyQt6", "umap", "numba", "napari", "vispy", "matplotl
 
 def loaded_after(code: str) -> set[str]:
     """The modules of `HEAVY` that a fresh interpreter has loaded after some code."""
-    program = f"{code}\nimport sys\nprint(*(m for m in {HEAVY!r} if m in sys.modules))"
+    program = f"{code}\nimport sys\nprint(*(m for m in {HEAVY!r} if sys.modules.get(m)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
@@ -31,12 +31,15 @@ def test_the_command_line_loads_nothing_heavy_before_its_commands():
     assert loaded_after("import napari_atomicity.cli") == set()
 
 
-def test_the_core_needs_neither_qt_nor_napari():
+def test_the_core_needs_neither_qt_nor_napari_nor_extras():
+    window = ("qtpy", "PyQt6", "PySide6", "napari", "vispy", "magicgui")
+    extras = ("ase", "distributed", "rsciio", "sparse", "trackpy", "umap", "watchfiles", "zarr")
     code = (
         "import sys\n"
-        "for name in ('qtpy', 'PyQt6', 'PySide6', 'napari', 'vispy', 'magicgui'):\n"
+        f"for name in {window + extras}:\n"
         "    sys.modules[name] = None\n"
-        "import napari_atomicity.pipeline.runs, napari_atomicity.state.window_state\n"
+        "import napari_atomicity.pipeline.runs, napari_atomicity.pipeline.watch\n"
+        "import napari_atomicity.state.window_state\n"
         "import napari_atomicity.models.embedding\n"
         "import napari_atomicity.io.images, napari_atomicity.reporting.report\n"
         "import napari_atomicity.simulation.fields, napari_atomicity.statistics.scores\n"

@@ -52,7 +52,7 @@ def test_a_tiff_that_napari_opened_is_analysed_with_one_click(
     viewer, analyse, qtbot, settle, tmp_path
 ):
     (layer,) = viewer.open(write_tiff(tmp_path / "own.tif", blobs(), PIXEL_NM), plugin="napari")
-    assert calibration.pixel_size_nm(layer) is None
+    # A worker reads the pixel size from the file.
     qtbot.waitUntil(analyse.button.isEnabled)
     assert analyse.image_form.pixel_size.value() == pytest.approx(PIXEL_NM)
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)

@@ -12,8 +12,8 @@ from napari_atomicity.core.errors import (
     ReadError,
     UnsuitableImageError,
 )
+from napari_atomicity.core.extras import install_command
 from napari_atomicity.io.images import find_images
-from napari_atomicity.io.microscope import EXTRA
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 FORMATS = DATA / "formats"
@@ -48,7 +48,7 @@ def refused_without_the_extra(name):
     if find_spec("rsciio") is None and name.endswith(MAKERS):
         with pytest.raises(DependencyError) as caught:
             load(FORMATS / name)
-        assert EXTRA in str(caught.value)
+        assert install_command("microscopes") in str(caught.value)
         return True
     return False
 

@@ -142,6 +142,8 @@ def test_any_name_comes_back_from_any_table(tmp_path_factory, start, rest):
 @pytest.mark.parametrize("suffix", ["csv", "xlsx"])
 @pytest.mark.parametrize("name", FORMULAS)
 def test_no_cell_is_a_formula_in_a_spreadsheet(tmp_path, suffix, name):
+    if suffix == "xlsx" and "\r" in name:
+        pytest.importorskip("lxml", reason="without lxml a carriage return becomes a line feed")
     table = cluster_table(2, image=name).assign(notes=name, y_nm=[-1.5, -2.0])
     table.loc[0, ["label", "label_corrected"]] = name
     path = write_clusters(table, tmp_path / f"c.{suffix}")

@@ -40,9 +40,12 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Analyse the example image of the package and show it in napari."""
+    from ..core.extras import require_extra
     from ..pipeline.runs import RunRequest
     from ..simulation.examples import example_path
 
+    with require_extra("pyqt6", "opening napari"):
+        import qtpy  # noqa: F401  (fails without a Qt binding)
     run, analysis = run_analysis([example_path()], out, RunRequest())
     if run.interrupted or analysis is None:
         finish(run, out)
@@ -73,6 +76,7 @@ def _a_display() -> Iterator[bool]:
         If no window can be opened on either; the message names missing libraries.
     """
     from ..core.errors import DependencyError
+    from ..core.extras import install_command
     from .display import INSTALL, has_display, virtual_display, why_no_window
 
     reason = why_no_window() if has_display() else "there is no display"
@@ -82,7 +86,7 @@ def _a_display() -> Iterator[bool]:
     if not sys.platform.startswith("linux"):
         raise DependencyError(
             f"no window can be opened ({reason})",
-            advice='Install a Qt binding: pip install "napari-atomicity[all]"',
+            advice=f"Install the Qt binding again with: {install_command('pyqt6')}",
         )
     say(f"Using a virtual display: {reason}")
     with virtual_display():
@@ -90,8 +94,7 @@ def _a_display() -> Iterator[bool]:
         if reason is not None:
             raise DependencyError(
                 f"no window can be opened ({reason})",
-                advice=f"Install the missing packages (Debian or Ubuntu: {INSTALL}), and a Qt "
-                'binding with: pip install "napari-atomicity[all]"',
+                advice=f"Install the missing packages (Debian or Ubuntu: {INSTALL})",
             )
         yield False
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import ReadError, UnsuitableImageError
+from ..core.extras import require_extra
 from ..core.micrograph import LARGE_PIXELS
 from .raw_image import RawImage
 from .read_limits import total_memory_bytes
@@ -81,7 +82,8 @@ def tiff_pixels(series: TiffPageSeries, number: int, path: Path) -> Any:
     if series.dataoffset is not None and series.keyframe.compression == 1:
         dtype = np.dtype(series.keyframe.parent.byteorder + series.dtype.char)
         return np.memmap(path, dtype, "r", series.dataoffset, tuple(series.shape))
-    import zarr
+    with require_extra("zarr", "reading large compressed TIFF files", path):
+        import zarr
     from tifffile import imread
 
     # With a separate file handle: that of the series is closed after reading the metadata.
@@ -192,7 +194,8 @@ def without_axes(data: Any, axes: tuple[int, ...]) -> Any:
 
 def read_zarr(path: Path) -> RawImage:
     """Read a zarr array, or the finest image of an OME-Zarr group (NGFF 0.4 and 0.5)."""
-    import zarr
+    with require_extra("zarr", "reading zarr files", path):
+        import zarr
 
     found: Any = zarr.open(str(path), mode="r")
     if isinstance(found, zarr.Array):

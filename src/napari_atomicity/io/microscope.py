@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import DependencyError, ReadError, UnsuitableImageError
+from ..core.errors import ReadError, UnsuitableImageError
+from ..core.extras import require_extra
 from .hdf5_links import check_links
 from .raw_image import RawImage, known_entries
 from .units import AxisScale, is_reciprocal, seconds
-
-EXTRA = 'pip install "napari-atomicity[microscopes]"'
 
 
 def read_dm(path: Path) -> RawImage:
@@ -74,17 +73,9 @@ def _with_description(path: Path, signals: Sequence[dict[str, Any]]) -> Sequence
 
 
 def _signals(plugin: str, path: Path, **options: Any) -> list[dict[str, Any]]:
-    try:
+    with require_extra("microscopes", f"reading {path.suffix} files with rosettasciio", path):
         reader: Callable[..., list[dict[str, Any]]] = import_module(f"rsciio.{plugin}").file_reader
         return list(reader(str(path), **options))
-    except ImportError as error:
-        missing = error.name or "rosettasciio"
-        raise DependencyError(
-            f"reading {path.suffix} files requires a package that is not installed "
-            f"({'rosettasciio' if missing.startswith('rsciio') else missing})",
-            path,
-            f"Install it: {EXTRA if missing != 'sparse' else 'pip install sparse'}",
-        ) from error
 
 
 # ---- selection of the signal

@@ -8,10 +8,12 @@ against 0.980), takes milliseconds, and compiles nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from ..core.extras import require_extra
 
 if TYPE_CHECKING:
     from .classifier import Classifier
@@ -22,6 +24,19 @@ MIN_DIST = 0.15
 """Minimum distance of the UMAP."""
 MIN_REFERENCES = 3
 """A map needs at least this number of references."""
+
+
+def import_umap() -> Any:
+    """Import the UMAP class.
+
+    Raises
+    ------
+    DependencyError
+        If umap-learn is not installed.
+    """
+    with require_extra("training", "fitting the map of a model"):
+        from umap import UMAP
+    return UMAP
 
 
 def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -39,6 +54,11 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
     ndarray of shape (n_references, 2), float32
         Positions, between 0 and 10 along both axes; zeros for fewer than `MIN_REFERENCES`.
 
+    Raises
+    ------
+    DependencyError
+        If umap-learn is not installed.
+
     References
     ----------
     .. [1] L. McInnes, J. Healy, J. Melville, "UMAP: Uniform Manifold Approximation and Projection
@@ -47,8 +67,8 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
     if len(embedding) < MIN_REFERENCES:
         return np.zeros((len(embedding), 2), np.float32)
     import torch
-    from umap import UMAP
 
+    UMAP = import_umap()
     mapper = UMAP(
         n_neighbors=min(NEIGHBOURS, len(embedding) - 1),
         min_dist=MIN_DIST,

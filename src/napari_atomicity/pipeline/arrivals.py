@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.extras import require_extra
 from ..io import microscope
 from ..io.images import is_image_folder, reader_of
 
@@ -362,9 +363,9 @@ class FileWatcher:
             self._thread.join(timeout=2)
 
     def _run(self) -> None:
-        from watchfiles import watch
-
         try:
+            with require_extra("live", "notification of new files"):
+                from watchfiles import watch
             for changes in watch(
                 self._folder,
                 watch_filter=None,

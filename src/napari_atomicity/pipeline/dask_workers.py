@@ -15,17 +15,16 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from distributed import Client, Future, KilledWorker, LocalCluster
+from typing import Any, Generic, TypeVar
 
 from ..core.errors import AtomicityError, format_error
+from ..core.extras import require_extra
 from ..core.progress import Stop, check
 from .dask_cluster import POLL_S, address_of, available_cores, has_bokeh, is_file, silence_dask_log
 from .sent_model import ModelSender, SentModel
 
-if TYPE_CHECKING:
-    pass
+with require_extra("batch", "analysing on several processes"):
+    from distributed import Client, Future, KilledWorker, LocalCluster
 
 PATIENCE_S = 600.0
 """How long no worker or no scheduler is waited for."""

@@ -12,16 +12,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed.diagnostics.plugin import WorkerPlugin
-
 from .._version import __version__
 from ..core.errors import ModelError
+from ..core.extras import require_extra
 from ..core.model_card import ModelCard
 from ..io.read_limits import read_limits, set_read_limits
 from ..models.files import find_model, read_card, read_tensors
 
 if TYPE_CHECKING:
     from ..models.classifier import Classifier
+
+with require_extra("batch", "analysing on several processes"):
+    from distributed.diagnostics.plugin import WorkerPlugin
 
 _LEAVE_S = 0.3
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import AtomicityError, DependencyError
+from ..core.errors import AtomicityError
+from ..core.extras import require_extra
 
 EMT_METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 """Metals with parameters in ASE's EMT (Jacobsen, Stoltze, Nørskov, Surf. Sci. 366, 394 (1996))."""
@@ -80,10 +81,5 @@ def import_ase(module: str) -> Any:
     """
     from importlib import import_module
 
-    try:
+    with require_extra("simulation", "building cluster structures"):
         return import_module(f"ase.{module}")
-    except ImportError as error:
-        raise DependencyError(
-            "building cluster structures needs ASE",
-            advice='Install it with: pip install "napari-atomicity[simulation]"',
-        ) from error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import fft, ndimage
 
-from ..core.errors import DependencyError
+from ..core.extras import require_extra
 from .deposits import count_atoms_above, cross_sections_nm2
 from .imaging import Microscope, scatter_atoms, wavelength_nm
 from .metals import import_ase
@@ -21,13 +21,8 @@ MARGIN_NM = 0.35
 
 
 def _abtem() -> Any:
-    try:
+    with require_extra("multislice", "computing multislice images"):
         import abtem
-    except ImportError as error:
-        raise DependencyError(
-            "multislice images need abTEM",
-            advice='Install it with: pip install "napari-atomicity[multislice]"',
-        ) from error
     return abtem
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ..core.cluster_table import NO_TRACK
+from ..core.extras import require_extra
 from ..core.progress import Progress, Stop, check, report
 
 MIN_SHARE = 0.25
@@ -88,7 +89,8 @@ def _link_adaptively(
     stop: Stop | None,
 ) -> tuple[np.ndarray, float]:
     """Link clusters, with a smaller search range if the assignment is too large."""
-    from trackpy.linking import SubnetOversizeException  # the import takes seconds
+    with require_extra("movies", "linking clusters between frames"):
+        from trackpy.linking import SubnetOversizeException  # the import takes seconds
 
     range_nm, smallest = search_range_nm, MIN_SHARE * search_range_nm
     while True:

@@ -13,6 +13,7 @@ import numpy as np
 from ..core.devices import choose_device
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
+from ..models.embedding import import_umap
 from ..models.files import find_model, read_model, save_model
 from .cards import (
     check_scales,
@@ -60,7 +61,7 @@ def train(
     ------
     AtomicityError
         If the data are not sufficient, an image can't be read, the model to start from does not
-        fit, or the result can't be written.
+        fit, the result can't be written, or umap-learn is not installed.
     Cancelled
         If ``stop()`` is true; the workspace is kept.
     """
@@ -68,6 +69,7 @@ def train(
     check_source(request.source)
     start = _read_start(request)
     choose_device(request.device)
+    import_umap()  # needed at the end only
     key = request_key(request, start[0] if start is not None else None)
     sets, classes = prepare_sets(request, key, progress, stop)
     card, tensors = train_classifier(
