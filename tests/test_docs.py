@@ -15,6 +15,7 @@ import pytest
 import typer
 from PIL import Image
 
+from documentation import DOCS, PAGES, ROOT, blocks, name_of, shell_lines
 from napari_atomicity import ImageAnalysis
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.cluster_table import columns
@@ -26,16 +27,7 @@ from napari_atomicity.gui.workbench import all_docks
 from napari_atomicity.project import Project
 from napari_atomicity.reporting.plots import PLOTS
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-GENERATED = DOCS / "reference" / "generated"
 EXPLANATION = DOCS / "explanation"
-PAGES = sorted(
-    [
-        *(path for path in ROOT.glob("*.md") if path.name != "paper.md"),
-        *(p for p in DOCS.rglob("*.md") if GENERATED not in p.parents),
-    ]
-)
 IMAGES = sorted(p for p in (DOCS / "images").iterdir() if p.suffix in (".png", ".webp"))
 MAX_IMAGE_BYTES = 600_000
 MAX_IMAGES_BYTES = 10_000_000
@@ -43,16 +35,6 @@ KNOWN = {"analysis": ImageAnalysis, "micrograph": Micrograph, "project": Project
 """What the variables of the examples are."""
 
 COMMANDS = typer.main.get_command(app)
-
-
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-def blocks(language: str) -> list[tuple[str, str]]:
-    """(page, text) of every code block of a language."""
-    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.M | re.S)
-    return [(name_of(p), text) for p in PAGES for text in pattern.findall(p.read_text())]
 
 
 def prose(path: Path) -> str:
@@ -69,10 +51,6 @@ def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", prose(path), re.M)
     plain = [re.sub(r"[^\w\- ]", "", h.lower()) for h in headings]
     return {h.strip().replace(" ", "-") for h in plain}
-
-
-def shell_lines() -> list[tuple[str, str]]:
-    return [(page, line) for page, text in blocks("sh") for line in text.splitlines() if line]
 
 
 # ---- links and pictures
