@@ -13,7 +13,7 @@ import tifffile
 
 from conftest import lattice_isomer
 from microscope_files import save_dm
-from napari_atomicity import Project, analyse
+from napari_atomicity import Project, analyse, load
 from napari_atomicity.atoms.table import conform as conform_atoms
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.models.analysis import Analysis
@@ -53,7 +53,7 @@ def quick_library(classes, per_class=2, seed=0, *_, **__) -> list[Isomer]:
     return library
 
 
-def quick_fields(library, classes, n_fields, seed, settings, *_, draw, **__):
+def quick_fields(library, classes, n_fields, seed, settings, workers, progress, stop, draw):
     """Few and small fields for a training."""
 
     def small(names, rng):
@@ -106,6 +106,8 @@ def _write_atom_tables(root: Path) -> None:
     images = [write_atoms(root / "morning" / f"{n}.tif", seed) for seed, n in enumerate("ab")]
     with Project(root / "morning" / "morning.atomicity") as project:
         project.add_paths(images)
+        for image in images:
+            project.image_files.update_metadata(load(image))
     rows = "\n".join(f"{x},{y}," for y, x in ATOMS)
     for who in ("anna", "ben", "cleo"):
         export_pack(images, root / who, who.title(), True)
@@ -124,7 +126,7 @@ def _write_atom_tables(root: Path) -> None:
     (root / "out").mkdir()
     table.to_csv(root / "out" / "atoms.csv", index=False)
     table[["image", "y_px", "x_px", "y_nm", "x_nm"]].to_csv(root / "truth.csv", index=False)
-    for name in ("i", "k"):
+    for name in "ikmn":
         image = write_atoms(root / "labelled" / f"{name}.tif", ord(name))
         image.with_suffix(".csv").write_text("\n".join(["X,Y", *(f"{x},{y}" for y, x in ATOMS)]))
 
@@ -161,7 +163,12 @@ def write_documented_files(root: Path, weights: Path) -> Path:
     for folder in ("session", "2026-11-20"):
         write_field(root / folder / "ref_1.tif", 1, {"Pt55": 1.0})
         write_field(root / folder / "mix_1.tif", 2, {"Pt19": 0.5, "Pt41": 0.5})
-    for image in ("images/1.tif", "incoming/1.tif", "drive/session/1.tif", "drive/incoming/1.tif"):
+    for image in (
+        "images/ref_1.tif",
+        "incoming/1.tif",
+        "drive/session/1.tif",
+        "drive/incoming/1.tif",
+    ):
         write_field(root / image, 3)
     for label in ("Au20", "Au55", "Au70"):
         for i in range(2):

@@ -64,14 +64,10 @@ DEFAULTS = {
 """Options that a page leaves out; those on the command line win."""
 
 
-VERIFIED = ("README.md", "docs/explanation/sessions.md")
-"""Pages whose commands are known to run with the small files; the others are skipped."""
-
-
-def marked(page: str, *values: str, verified: bool) -> object:
-    """Parameters of a test, skipped unless the page is verified."""
-    skip = pytest.mark.skip(reason=f"{page}: not run yet with the small files of this test")
-    return pytest.param(page, *values, marks=() if verified else skip)
+def defaults(arguments: list[str]) -> dict[str, dict[str, object]]:
+    """Options for one command; a settings file and models of atoms do not take them."""
+    fixed = "--settings" in arguments or "atoms" in arguments
+    return {} if fixed else DEFAULTS
 
 
 # ---- files, and substitutes for what is slow or does not end
@@ -97,7 +93,7 @@ def quick():
             patch.setattr(module, "library_of", quick_library)
         patch.setattr(prepared_sets, "from_simulation", quick_fields)
         patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
-        patch.setattr(fine_tuning, "AdaptSettings", partial(fine_tuning.AdaptSettings, steps=5))
+        patch.setattr(fine_tuning, "AdaptSettings", partial(fine_tuning.AdaptSettings, steps=20))
         patch.setattr(atoms, "AtomTrainingSettings", tiny)
         patch.setattr(atoms, "AtomRecipe", partial(atoms.AtomRecipe, folds=2, members=1))
         patch.setattr(
@@ -123,6 +119,7 @@ def prepare(files, tmp_path, monkeypatch):
 
     def prepare(page: str, text: str) -> str:
         text = re.sub(r"(?<=[ \"])/data/", "drive/", text)
+        text = text.replace("until_idle_s=60", "until_idle_s=0.1")
         copy_used_files(text, files, tmp_path)
         for where, options in blocks("toml"):
             if where == page and "run.toml" in text:
@@ -137,12 +134,12 @@ def prepare(files, tmp_path, monkeypatch):
 # ---- the tests
 @pytest.mark.parametrize(
     ("page", "line"),
-    [marked(*one, verified=one[0] in VERIFIED) for one in COMMANDS],
+    COMMANDS,
     ids=[identify(*one) for one in COMMANDS],
 )
 def test_a_command_runs(page, line, prepare):
     _, *arguments = shlex.split(prepare(page, line), comments=True)
-    result = CliRunner().invoke(app, arguments, default_map=DEFAULTS)
+    result = CliRunner().invoke(app, arguments, default_map=defaults(arguments))
     assert result.exit_code == 0, result.output
     if "--out" in arguments:
         assert Path(arguments[arguments.index("--out") + 1]).exists()
@@ -150,11 +147,7 @@ def test_a_command_runs(page, line, prepare):
         assert result.stdout
 
 
-@pytest.mark.parametrize(
-    ("page", "code"),
-    [marked(*one, verified=one[0] == "README.md") for one in PYTHON],
-    ids=[page for page, _ in PYTHON],
-)
+@pytest.mark.parametrize(("page", "code"), PYTHON, ids=[page for page, _ in PYTHON])
 def test_a_python_block_runs(page, code, prepare, monkeypatch):
     code = prepare(page, code)
     names = {"__name__": "__main__"}
@@ -162,7 +155,8 @@ def test_a_python_block_runs(page, code, prepare, monkeypatch):
     stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and type(n.ctx) is ast.Store}
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - stored
     if used & {"analysis", "micrograph"}:
-        names["analysis"] = analyse(ATOM_IMAGE if ATOM_IMAGE in code else "field.tif", umap=False)
+        image = prepare(page, ATOM_IMAGE if ATOM_IMAGE in code else "field.tif")
+        names["analysis"] = analyse(image, umap=False)
         names["micrograph"] = names["analysis"].micrograph
     exec(compile(tree, page, "exec"), names)
 
