@@ -10,6 +10,7 @@ import pytest
 
 from napari_atomicity.io import images
 from napari_atomicity.simulation.structures import Isomer
+from support import lattice_isomer
 
 # What workers of pytest-xdist have seen of the event loop.
 _FROM_WORKERS: list[dict] = []
@@ -23,16 +24,6 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder of shared data is not beside the repository")
     return SHARED
-
-
-def lattice_isomer(n: int, seed: int = 0) -> Isomer:
-    """A piece of a simple lattice of n atoms: an isomer without the potential that relaxes it."""
-    rng = np.random.default_rng(seed)
-    sites = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3), -1).reshape(-1, 3) * 0.26
-    sites = sites + rng.normal(0, 0.01, sites.shape)
-    order = np.argsort(np.linalg.norm(sites - rng.uniform(-0.1, 0.1, 3), axis=1))
-    positions = sites[order[:n]]
-    return Isomer("Pt", "compact", (positions - positions.mean(axis=0)).astype(np.float32))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from conftest import lattice_isomer
 from microscope_files import save_dm
 from napari_atomicity import Project, analyse, load
 from napari_atomicity.atoms.table import conform as conform_atoms
@@ -27,6 +26,7 @@ from napari_atomicity.simulation.metals import composition
 from napari_atomicity.simulation.recipes import draw_recipe, write_recipe
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.simulated import from_simulation
+from support import lattice_isomer
 
 SIZE_PX, PX_NM = 360, 0.04
 CALIBRATION = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm"}}

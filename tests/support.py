@@ -13,6 +13,7 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
+from napari_atomicity.simulation.structures import Isomer
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 
@@ -101,3 +102,13 @@ def write_size_selected(root: Path, library, images: int = 3) -> Path:
                 metadata={"unit": "nm"},
             )
     return root
+
+
+def lattice_isomer(n: int, seed: int = 0) -> Isomer:
+    """A piece of a simple lattice of n atoms: an isomer without the potential that relaxes it."""
+    rng = np.random.default_rng(seed)
+    sites = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3), -1).reshape(-1, 3) * 0.26
+    sites = sites + rng.normal(0, 0.01, sites.shape)
+    order = np.argsort(np.linalg.norm(sites - rng.uniform(-0.1, 0.1, 3), axis=1))
+    positions = sites[order[:n]]
+    return Isomer("Pt", "compact", (positions - positions.mean(axis=0)).astype(np.float32))

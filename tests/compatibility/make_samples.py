@@ -28,7 +28,6 @@ from napari_atomicity.session import Session
 from test_files_of_0_1 import MODIFIED_NS, content_of_project, write_expected
 from typer.testing import CliRunner
 
-from conftest import lattice_isomer
 from napari_atomicity import Project, analyse, cli, load
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.finder import load_atom_model
@@ -42,6 +41,7 @@ from napari_atomicity.simulation.fields import FieldSettings, simulate_field
 from napari_atomicity.training import fit
 from napari_atomicity.training import request as training
 from napari_atomicity.training.atoms import AtomRecipe, AtomTrainingSettings, train_atoms
+from support import lattice_isomer
 
 PIXEL_NM = 0.06
 LIBRARY = [lattice_isomer(n, seed) for n in (19, 70) for seed in (0, 1, 2)]
