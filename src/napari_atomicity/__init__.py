@@ -16,23 +16,23 @@ from ._version import __version__
 from .core.lazy_imports import lazy_attributes
 
 _PUBLIC = {
-    "Analyses": "api.session",
+    "Analyses": "api",
     "Analysis": "models.analysis",
     "AtomicityError": "core.errors",
     "DetectionSettings": "detection.settings",
-    "ImageAnalysis": "api.image_analysis",
+    "ImageAnalysis": "api",
     "Micrograph": "core.micrograph",
     "Project": "project",
-    "Session": "api.session",
+    "Session": "api",
     "ThresholdClassifier": "models.threshold_classifier",
-    "adapt": "api.tasks",
-    "analyse": "api.analysing",
-    "analyse_batch": "api.tasks",
-    "analyse_movie": "api.tasks",
-    "dispersion": "api.tasks",
-    "find_atoms": "api.tasks",
+    "adapt": "api",
+    "analyse": "api",
+    "analyse_batch": "api",
+    "analyse_movie": "api",
+    "dispersion": "api",
+    "find_atoms": "api",
     "load": "io.images",
-    "train": "api.tasks",
+    "train": "api",
 }
 
 __all__ = [
@@ -57,10 +57,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .api.analysing import analyse
-    from .api.image_analysis import ImageAnalysis
-    from .api.session import Analyses, Session
-    from .api.tasks import adapt, analyse_batch, analyse_movie, dispersion, find_atoms, train
+    from .api import (
+        Analyses,
+        ImageAnalysis,
+        Session,
+        adapt,
+        analyse,
+        analyse_batch,
+        analyse_movie,
+        dispersion,
+        find_atoms,
+        train,
+    )
     from .core.errors import AtomicityError
     from .core.micrograph import Micrograph
     from .detection.settings import DetectionSettings

@@ -8,19 +8,18 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.acquisition_session import instrument_settings
 from ..core.errors import ModelError
 from ..detection.settings import DetectionSettings
 from ..io.arrays import unique_image_names
 from ..io.inputs import Input, make_folder
-from ..io.provenance import Outcome
+from ..io.provenance import micrograph_fields
 from ..models.analysis import Analysis
 from ..pipeline.acquisition_sessions import SessionRules
 from ..pipeline.run_files import RunInfo
 from ..pipeline.run_request import RunRequest
 from ..pipeline.run_results import RunResults
 from ..pipeline.runs import read_checked_reference
-from ..reporting.image_warnings import image_warnings
+from ..reporting.image_warnings import analysis_fields
 from ..reporting.report import MANY_IMAGES
 from .progress import automatic_progress
 
@@ -69,7 +68,10 @@ def results_of(analyses: Iterable[Analysis]) -> tuple[RunResults, list[Input]]:
         Input(a.micrograph.name, a.micrograph.path or Path(), micrograph=a.micrograph)
         for a in named
     ]
-    outcomes = [_outcome_of(a, one) for a, one in zip(named, inputs, strict=True)]
+    outcomes = [
+        one.outcome("done", **micrograph_fields(a.micrograph), **analysis_fields(a))
+        for a, one in zip(named, inputs, strict=True)
+    ]
     results.outcomes = results.sessions.with_sessions(outcomes)
     return results, inputs
 
@@ -79,22 +81,6 @@ def _renamed(analysis: Analysis, name: str) -> Analysis:
         return analysis
     micrograph = analysis.micrograph.with_name(name)
     return replace(analysis, micrograph=micrograph, table=analysis.table.assign(image=name))
-
-
-def _outcome_of(analysis: Analysis, item: Input) -> Outcome:
-    """Return the outcome of an image that was analysed."""
-    micrograph = analysis.micrograph
-    return item.outcome(
-        "done",
-        sha256=micrograph.sha256,
-        pixel_size_nm=micrograph.pixel_size_nm,
-        calibration=micrograph.metadata.get("calibration"),
-        instrument=instrument_settings(micrograph.metadata),
-        clusters=len(analysis.table),
-        parameters=analysis.parameters,
-        seconds=analysis.seconds,
-        warnings=image_warnings(analysis.table, analysis.parameters),
-    )
 
 
 def save_results(

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..core.acquisition_session import AcquisitionSession
+from ..core.acquisition_session import AcquisitionSession, instrument_settings
 from ..core.failed_statistics import FAILED, attempt, count_failed
 from ..core.from_dict import dataclass_from_json
+from ..core.micrograph import Micrograph
 
 _log = logging.getLogger(__name__)
 
@@ -130,6 +131,16 @@ class Outcome:
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+def micrograph_fields(micrograph: Micrograph) -> dict[str, Any]:
+    """Return the fields of `Outcome` that describe an image that was read."""
+    return {
+        "sha256": micrograph.sha256,
+        "pixel_size_nm": micrograph.pixel_size_nm,
+        "calibration": micrograph.metadata.get("calibration"),
+        "instrument": instrument_settings(micrograph.metadata),
+    }
 
 
 def assign_sessions(

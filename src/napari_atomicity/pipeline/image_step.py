@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
-from ..core.acquisition_session import instrument_settings
 from ..core.errors import Cancelled
 from ..core.image_loop import for_each_image
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, prefixed, report
 from ..io.images import load
 from ..io.inputs import Input
-from ..io.provenance import Outcome
+from ..io.provenance import Outcome, micrograph_fields
 
 R = TypeVar("R")
 A = TypeVar("A")
@@ -101,12 +100,7 @@ def process_image(
         report(progress, 0, 0, "Reading")
         source = item.path if item.micrograph is None else item.micrograph
         micrograph = load(source, pixel_size_nm, name=item.name)
-        known |= {
-            "sha256": micrograph.sha256,
-            "pixel_size_nm": micrograph.pixel_size_nm,
-            "calibration": micrograph.metadata.get("calibration"),
-            "instrument": instrument_settings(micrograph.metadata),
-        }
+        known |= micrograph_fields(micrograph)
         return analyse(micrograph, known)
     except Cancelled:
         raise

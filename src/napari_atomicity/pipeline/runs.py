@@ -24,7 +24,7 @@ from ..io.provenance import Outcome, now
 from ..io.tables import read_reference
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
-from ..reporting.image_warnings import image_warnings
+from ..reporting.image_warnings import analysis_fields
 from ..reporting.report import MANY_IMAGES
 from ..statistics.ratios import refuse_unavailable
 from ..statistics.reference import check_reference
@@ -241,14 +241,7 @@ def analyse_one(
 
     def step(micrograph: Micrograph, known: dict[str, Any]) -> tuple[Outcome, Analysis, T | None]:
         analysis = analyse_micrograph(micrograph, classifier, request, progress, stop)
-        outcome = item.outcome(
-            "done",
-            **known,
-            clusters=len(analysis.table),
-            parameters=analysis.parameters,
-            seconds=analysis.seconds,
-            warnings=image_warnings(analysis.table, analysis.parameters),
-        )
+        outcome = item.outcome("done", **known, **analysis_fields(analysis))
         return outcome, analysis, None if then is None else then(analysis, outcome)
 
     return process_image(item, step, request.pixel_size_nm, progress)

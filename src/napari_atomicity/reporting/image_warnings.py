@@ -12,6 +12,7 @@ from ..core.cluster_table import AGGREGATE, UNKNOWN
 from ..core.failed_statistics import format_failed
 from ..core.text import pluralise
 from ..detection.recording import OUTLIERS
+from ..models.analysis import Analysis
 from ..statistics.ratio_notes import CONDITIONS_DIFFER
 from ..statistics.ratios import clipped_images, counted, images_that_differ
 from ..statistics.track_counts import merge_tracks
@@ -75,6 +76,16 @@ def image_warnings(
         if concerned.mean() > MAX_FRACTION:
             found.append(f"{concerned.sum()} of {len(table)} clusters {text}.")
     return tuple(found)
+
+
+def analysis_fields(analysis: Analysis) -> dict[str, Any]:
+    """Return the fields of `Outcome` that describe the analysis of an image."""
+    return {
+        "clusters": len(analysis.table),
+        "parameters": analysis.parameters,
+        "seconds": analysis.seconds,
+        "warnings": image_warnings(analysis.table, analysis.parameters),
+    }
 
 
 def session_warnings(session: Mapping[str, Any]) -> list[str]:

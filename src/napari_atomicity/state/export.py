@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.acquisition_session import instrument_settings
 from ..core.cluster_table import classes_of
 from ..core.errors import AtomicityError, Cancelled, ModelError
 from ..core.failed_statistics import FAILED, attempt, format_failed
@@ -25,14 +24,21 @@ from ..core.progress import Progress, Stop, check, report
 from ..core.settings import setting
 from ..io.files import write_json
 from ..io.inputs import make_folder
-from ..io.provenance import Outcome, assign_sessions, attempt_report, now, run_record
+from ..io.provenance import (
+    Outcome,
+    assign_sessions,
+    attempt_report,
+    micrograph_fields,
+    now,
+    run_record,
+)
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis, limits_of
 from ..models.files import model_files, read_card
 from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
 from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.image_section import Section, failed_section, image_section
-from ..reporting.image_warnings import image_warnings
+from ..reporting.image_warnings import analysis_fields
 from ..reporting.plot_base import Look
 from ..reporting.plot_session import SessionSummary
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
@@ -214,14 +220,8 @@ class _Export:
                     micrograph.name,
                     str(micrograph.path or ""),
                     "done",
-                    sha256=micrograph.sha256,
-                    pixel_size_nm=micrograph.pixel_size_nm,
-                    calibration=micrograph.metadata.get("calibration"),
-                    instrument=instrument_settings(micrograph.metadata),
-                    clusters=len(analysis.table),
-                    parameters=analysis.parameters,
-                    seconds=analysis.seconds,
-                    warnings=image_warnings(analysis.table, analysis.parameters),
+                    **micrograph_fields(micrograph),
+                    **analysis_fields(analysis),
                 )
             )
         return [*assign_sessions(done, self.contents.sessions), *self.contents.others]
