@@ -7,6 +7,7 @@ number of epochs, are small too.
 import ast
 import re
 import shlex
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -140,6 +141,8 @@ def prepare(files, tmp_path, monkeypatch):
 )
 def test_a_command_runs(page, line, prepare):
     _, *arguments = shlex.split(prepare(page, line), comments=True)
+    if arguments[0] == "simulate":  # files of other pages are in its folder
+        shutil.rmtree(arguments[arguments.index("--out") + 1], ignore_errors=True)
     result = CliRunner().invoke(app, arguments, default_map=defaults(arguments))
     assert result.exit_code == 0, result.output
     if "--out" in arguments:
