@@ -310,7 +310,9 @@ def _describe_patterns(
         block[row].astype(np.int16),
     )
     ends_of_draws = np.cumsum(present.sum(axis=1))[:-1]
-    return list(starmap(DrawnPattern, zip(*(np.split(x, ends_of_draws) for x in parts))))
+    return list(
+        starmap(DrawnPattern, zip(*(np.split(x, ends_of_draws) for x in parts), strict=True))
+    )
 
 
 def _present_distances(
