@@ -69,7 +69,7 @@ class TransposedJoin(nn.Module):
         """Map features as `JoiningConvolution`."""
         coarse, fine = joined
         out = functional.conv2d(fine, self.fine, self.bias, padding=1)
-        return out + functional.conv_transpose2d(coarse, self.kernel, stride=2, padding=1)
+        return out.add_(functional.conv_transpose2d(coarse, self.kernel, stride=2, padding=1))
 
 
 def _block(first: nn.Conv2d, dropout: float = 0.0) -> nn.Sequential:
