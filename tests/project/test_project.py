@@ -13,6 +13,7 @@ from bench import analysed, write_image
 
 from napari_atomicity import load
 from napari_atomicity.core.acquisition_session import EarlierScale, SessionEntry
+from napari_atomicity.core.cluster_table import SESSION_MAP
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.label_rules import label_that_counts
@@ -223,10 +224,16 @@ def test_a_new_value_of_a_measurement_alone_is_stored(folder, project, state):
     assert (stored(project)["peak"] == 2.5).all()
 
 
+def drop_session_map(db):
+    for column in SESSION_MAP:
+        db.execute(f"ALTER TABLE predictions DROP COLUMN {column}")
+
+
 def test_a_project_without_measurements_of_ones_own_is_read_and_upgraded(project):
     project.close()
     with sqlite3.connect(project.path) as db:  # as an earlier version wrote it
         db.execute("ALTER TABLE clusters DROP COLUMN measurements")
+        drop_session_map(db)
         db.execute("PRAGMA user_version = 7")
     with Project(project.path, read_only=True) as old:
         assert len(old.load("a.tif").analysis.table) == 12
@@ -818,6 +825,7 @@ def test_a_project_without_sessions_is_read_without_an_upgrade(project, three):
         db.execute("DROP TABLE image_sessions")
         for column in ("clipped", "response", "measurements"):
             db.execute(f"ALTER TABLE clusters DROP COLUMN {column}")
+        drop_session_map(db)
         db.execute("PRAGMA user_version = 4")
     with Project(project.path, read_only=True) as old:
         assert old.image_files.session_entries() == {}

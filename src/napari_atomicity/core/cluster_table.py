@@ -162,10 +162,26 @@ OPTIONAL_SCHEMA = (
         "relative response of the recording at the cluster, by which intensities are divided; 1 "
         "without shading",
     ),
+    Column(
+        "session_umap_1",
+        "float64",
+        "",
+        "first coordinate in a map that was fitted to the clusters of a session",
+    ),
+    Column(
+        "session_umap_2",
+        "float64",
+        "",
+        "second coordinate in a map that was fitted to the clusters of a session",
+    ),
 )
 """Columns that only some tables have, at their end."""
 RECORDING = ("clipped", "response")
 """Optional columns that are measured where a recording is clipped or shaded."""
+MODEL_MAP = ("umap_1", "umap_2")
+"""Coordinates in the map of the model."""
+SESSION_MAP = ("session_umap_1", "session_umap_2")
+"""Coordinates in a map of the clusters of a session."""
 _COLUMNS = {column.name: column for column in (*SCHEMA, *OPTIONAL_SCHEMA)}
 
 BEFORE_PROBABILITIES = {column.name: column.dtype for column in _BEFORE_PROBABILITIES}

@@ -194,8 +194,10 @@ def _read_table(
         db,
         params=(image_id,),
     )
+    in_predictions = {row[1] for row in db.execute("PRAGMA table_info(predictions)")}
+    given = ", ".join(f"p.{name}" for name in PREDICTED if name in in_predictions)
     predicted = pd.read_sql_query(
-        f"SELECT p.cluster_id, p.model_id, {', '.join('p.' + name for name in PREDICTED)}, "
+        f"SELECT p.cluster_id, p.model_id, {given}, "
         "probabilities FROM predictions p JOIN clusters c ON c.image_id = p.image_id AND "
         "c.cluster_id = p.cluster_id AND c.model_id = p.model_id WHERE p.image_id = ?",
         db,

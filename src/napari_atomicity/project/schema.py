@@ -202,9 +202,12 @@ _SEVENTH = """
 ALTER TABLE image_sessions ADD COLUMN earlier TEXT NOT NULL DEFAULT '';
 """
 
-# Measurements of one's own as a JSON object, column → number; NULL where there are none.
+# Measurements of one's own as a JSON object, column → number; NULL where there are none. The map of
+# the clusters of a session.
 _EIGHTH = """
 ALTER TABLE clusters ADD COLUMN measurements TEXT;
+ALTER TABLE predictions ADD COLUMN session_umap_1 REAL;
+ALTER TABLE predictions ADD COLUMN session_umap_2 REAL;
 """
 
 
