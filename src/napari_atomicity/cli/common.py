@@ -244,7 +244,7 @@ def require_an_image(paths: Iterable[Path]) -> None:
 
 
 def refuse_to_overwrite(
-    out: Path, images: Iterable[Path], overwrite: bool, watched: bool = False
+    out: Path, images: Iterable[Path], overwrite: bool, watched: Path | None = None
 ) -> None:
     """Exit with status 2 if results of other images would be lost.
 
@@ -256,16 +256,18 @@ def refuse_to_overwrite(
         Images and folders of this run.
     overwrite : bool
         Whether this is wanted.
-    watched : bool, optional
-        Whether the results of all images in these folders are kept, also of deleted ones.
+    watched : Path, optional
+        Folder that is watched, in place of `images`.
     """
     from ..io.inputs import named_inputs
-    from ..io.provenance import lost_images
+    from ..io.provenance import images_elsewhere, lost_images
 
     if overwrite or not (out / "run.json").is_file():
         return
-    kept = images if watched else (item.path for item in named_inputs(images))
-    lost = lost_images(out, kept)
+    if watched is None:
+        lost = lost_images(out, (item.path for item in named_inputs(images)))
+    else:
+        lost = images_elsewhere(out, watched)
     if lost:
         fail(
             f"{out}: this folder has results of other images, such as {lost[0]}. Choose another "
