@@ -30,7 +30,7 @@ from napari_atomicity.cli.commands import app
 from napari_atomicity.models.files import find_model
 from napari_atomicity.pipeline import dask_workers
 from napari_atomicity.simulation import recipes, structures
-from napari_atomicity.training import prepared_sets
+from napari_atomicity.training import out_of_distribution, prepared_sets
 
 COMMANDS = [(page, line) for page, line in shell_lines() if line.startswith("atomicity ")]
 OTHERS = [(page, line) for page, line in shell_lines() if not line.startswith("atomicity ")]
@@ -93,6 +93,7 @@ def quick():
         for module in (structures, recipes, prepared_sets):
             patch.setattr(module, "library_of", quick_library)
         patch.setattr(prepared_sets, "from_simulation", quick_fields)
+        patch.setattr(out_of_distribution, "STEPS", 50)
         patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
         patch.setattr(fine_tuning, "AdaptSettings", partial(fine_tuning.AdaptSettings, steps=20))
         patch.setattr(atoms, "AtomTrainingSettings", tiny)
