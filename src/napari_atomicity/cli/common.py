@@ -6,9 +6,11 @@ Standard output contains only the requested result; everything else goes to stan
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
 
@@ -60,6 +62,7 @@ Seed = Annotated[
 
 
 _errors_only = False
+_is_program = False
 
 
 def print_errors_only(quiet: bool) -> bool:
@@ -118,6 +121,30 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             )
 
     return run
+
+
+def run_as_program() -> None:
+    """Declare that this process runs one command: imported modules stay until it ends."""
+    global _is_program
+    _is_program = True
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Collect no garbage while large packages are imported.
+
+    In a process of one command, later collections skip what was imported: together this saves a
+    quarter of the time of a short command.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if _is_program:
+            gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 class ConsoleProgress:
