@@ -169,10 +169,23 @@ def test_nothing_is_added_where_clusters_are(image, monkeypatch):
         "add_gaussian_spots",
         lambda i, points, *rest: places.append(points) or put(i, points, *rest),
     )
+    detect, rounds, messages = injection.detect_candidates, [], []
 
-    added = inject_atoms(analysis, MODEL, clusters=clusters)
+    def record(image, model, quick, progress, stop):
+        rounds.append(quick)
+        progress(0, 1, "Finding atoms")
+        return detect(image, model, quick, progress, stop)
+
+    monkeypatch.setattr(injection, "detect_candidates", record)
+
+    added = inject_atoms(
+        analysis, MODEL, clusters=clusters, progress=lambda *m: messages.append(m[2])
+    )
 
     assert len(places) == 5
+    assert rounds == [0, 1, 2, 0, 1]
+    assert messages[1] == "Injecting isolated atoms, round 2: Finding atoms"
+    assert messages[3] == "Injecting atoms among the others, round 1: Finding atoms"
     assert np.concatenate(places)[:, 1].max() < 150
     assert added.area_nm2 == pytest.approx(150 * SIDE * PX**2)
     assert len(added.scores) == (analysis.candidates["x_px"].round() < 150).sum()

@@ -35,7 +35,7 @@ class JoiningConvolution(nn.Conv2d):
         super().__init__(coarse + fine, outputs, 3, padding=1, bias=False)
         self.coarse = coarse
 
-    def forward(self, joined: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, joined: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
         """Map features (B, C, Y / 2, X / 2) and (B, C', Y, X) to (B, C'', Y, X)."""
         coarse, fine = joined
         upsampled = functional.interpolate(coarse, scale_factor=2.0, mode="nearest")

@@ -75,7 +75,7 @@ def watch(
     """Analyse new images in a folder until Ctrl-C; a restart resumes."""
     if not folder.is_dir():
         fail(f"{folder}: there is no such folder.", 2)
-    refuse_to_overwrite(out, [folder], overwrite, watched=True)
+    refuse_to_overwrite(out, [], overwrite, watched=folder)
     idle_s = 0.0 if once else until_idle
     run = _watch(folder, out, request(), polling, reference_images, new_reference, idle_s)
     if as_json:

@@ -146,7 +146,7 @@ class AtomStep:
             lambda: _with_clusters(atoms, micrograph, self.clusters, complete),
         ) or (atoms.table, None)
         known["warnings"] += _cluster_warnings(self.clusters, of_clusters)
-        report(progress, 0, 0, "Dispersion")
+        report(progress, 0, 0, "Computing the dispersion")
         dispersion, why = attempt(
             failed, "dispersion", lambda: _dispersion(atoms, request.seed, progress, self.stop)
         ) or (None, ())

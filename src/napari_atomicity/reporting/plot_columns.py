@@ -14,12 +14,12 @@ from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
-    draw_message,
     draw_points,
     is_complete,
     labels_in_order,
     legend,
     matching_row,
+    message_if_empty,
     row_of_cluster,
     style_axes,
 )
@@ -111,7 +111,8 @@ def _histogram_places(data: pd.DataFrame) -> np.ndarray:
     return row_boxes(data, "from", "to")
 
 
-def draw_histogram(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty(_NOTHING)
+def draw_histogram(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a histogram per class.
 
     Parameters
@@ -123,11 +124,6 @@ def draw_histogram(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> 
     look : Look, optional
         Colours and sizes.
     """
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, _NOTHING)
-        return
     boxes, drawn = _histogram_places(data), data["count"] > 0
     draw_bars(axes, look, boxes[drawn], data["class"][drawn])
     draw_class_names(axes, look, data)
@@ -184,7 +180,8 @@ def _scatter_places(data: pd.DataFrame) -> np.ndarray:
     return np.hstack([x, x, y, y])
 
 
-def draw_scatter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty(_NOTHING)
+def draw_scatter(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a point per cluster.
 
     Parameters
@@ -196,11 +193,6 @@ def draw_scatter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> No
     look : Look, optional
         Colours and sizes.
     """
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, _NOTHING)
-        return
     x, _, y, _ = _scatter_places(data).T
     draw_points(axes, look, x, y, data["class"])
     axes.set(xlabel=data.columns[3], ylabel=data.columns[-1])

@@ -17,13 +17,13 @@ from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
-    draw_message,
     draw_points,
     is_complete,
     labels_in_order,
     legend,
     marker_scale,
     matching_row,
+    message_if_empty,
     per_cent,
     row_of_cluster,
     size_em,
@@ -200,7 +200,8 @@ def _diameter_places(data: pd.DataFrame) -> np.ndarray:
     return row_boxes(data, "diameter_from_nm", "diameter_to_nm")
 
 
-def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("No diameters")
+def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a histogram per class; misclassified clusters are hollow.
 
     Parameters
@@ -212,11 +213,6 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
     look : Look, optional
         Colours and sizes.
     """
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "No diameters")
-        return
     boxes = _diameter_places(data)
     bars = boxes[data["count"] > 0]
     own = data["class"][data["count"] > 0]
@@ -362,7 +358,8 @@ def _intensity_places(data: pd.DataFrame) -> np.ndarray:
     return np.stack([x, x, y, y], axis=1)
 
 
-def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("No complete, isolated cluster has a label with a number of atoms")
+def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a point per cluster, and the line of the intensity of one atom.
 
     Parameters
@@ -374,11 +371,6 @@ def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> 
     look : Look, optional
         Colours and sizes.
     """
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "No complete, isolated cluster has a label with a number of atoms")
-        return
     x, _, y, _ = _intensity_places(data).T
     draw_points(axes, look, x, y, data["class"])
     slope, scatter = intensity_line(data)

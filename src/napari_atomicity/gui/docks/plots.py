@@ -112,13 +112,7 @@ class Plots(Dock):
         self.order_combo.setAccessibleName("Order of the images")
         self.order_combo.setToolTip("Order of the images. Default: by name.")
         remember("plots/order", self.order_combo)
-        self.x_combo, self.y_combo = ComboBox(), ComboBox()
-        axes = {self.x_combo: "Column", self.y_combo: "Column of the vertical axis"}
-        for combo, axis in axes.items():
-            combo.setAccessibleName(axis)
-            combo.setToolTip(
-                f"{axis}: a measurement of the clusters. Those of installed packages come first."
-            )
+        columns = self._new_columns()
         for combo in (
             self.plot_combo, self.scope_combo, self.order_combo, self.x_combo, self.y_combo
         ):  # fmt: skip
@@ -132,9 +126,6 @@ class Plots(Dock):
         tools.addWidget(self.scope_combo, 1)
         tools.addWidget(self.order_combo, 1)
         tools.addWidget(self.save_button)
-        columns = QHBoxLayout()
-        columns.addWidget(self.x_combo, 1)
-        columns.addWidget(self.y_combo, 1)
         self._controls = QHBoxLayout()
         self._controls.addWidget(self.plot_combo, 1)
         self._controls.addLayout(columns, 1)
@@ -158,6 +149,20 @@ class Plots(Dock):
         self.content.addWidget(self.note)
         self._show_empty(True)
         self._show_choices()
+
+    def _new_columns(self) -> QHBoxLayout:
+        """Return the choice of the columns for plots that draw any."""
+        self.x_combo, self.y_combo = ComboBox(), ComboBox()
+        axes = {self.x_combo: "Column", self.y_combo: "Column of the vertical axis"}
+        for combo, axis in axes.items():
+            combo.setAccessibleName(axis)
+            combo.setToolTip(
+                f"{axis}: a measurement of the clusters. Those of installed packages come first."
+            )
+        row = QHBoxLayout()
+        row.addWidget(self.x_combo, 1)
+        row.addWidget(self.y_combo, 1)
+        return row
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
         """Use one row for the controls where the dock is wide: below the canvas it is low."""
