@@ -36,7 +36,7 @@ MODEL = SimpleNamespace(card=SimpleNamespace(floor=0.02))
 
 
 class Detector:
-    """In place of `find_atoms`: every place that a spot was ever put to is looked at again.
+    """In place of the detection: every place that a spot was ever put to is looked at again.
 
     An atom's score goes with its height, which is measured with an error; there are false
     candidates as `FALSE` has them; and of atoms closer than ``apart_px`` only one is seen.
@@ -83,7 +83,11 @@ def image(monkeypatch):
             return add_gaussian_spots(image, more, heights, sigma_px)
 
         monkeypatch.setattr(injection, "add_gaussian_spots", put)
-        monkeypatch.setattr(injection, "find_atoms", detector)
+        monkeypatch.setattr(
+            injection,
+            "detect_candidates",
+            lambda image, model, quick, progress, stop: detector(image).candidates,
+        )
         heights = mean * np.exp(np.random.default_rng(1).normal(0, 0.35, len(points)))
         pixels = add_gaussian_spots(np.zeros((SIDE, SIDE)), points, heights, SIGMA)
         return detector(Micrograph(pixels, PX)), heights

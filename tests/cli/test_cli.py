@@ -340,6 +340,10 @@ def test_a_display_that_is_gone_is_noticed(monkeypatch):
     assert display.why_no_window()
 
 
+def test_help_shows_default_values():
+    assert " [default: demo-output]" in atomicity("demo", "--help").stdout
+
+
 def test_help_shows_every_command_of_the_contract():
     result = atomicity("--help")
     assert result.exit_code == 0

@@ -44,8 +44,8 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace results of other images or an existing model, otherwise refused; batch "
-        "analyses all images again.",
+        help="Replace results of other images, or an existing model, simulation or pack, "
+        "otherwise refused; batch analyses all images again.",
     ),
 ]
 MANY = 20
@@ -243,7 +243,9 @@ def require_an_image(paths: Iterable[Path]) -> None:
         fail(f"{paths[0]}: there is no such file or folder.", 2)
 
 
-def refuse_to_overwrite(out: Path, images: Iterable[Path], overwrite: bool) -> None:
+def refuse_to_overwrite(
+    out: Path, images: Iterable[Path], overwrite: bool, watched: bool = False
+) -> None:
     """Exit with status 2 if results of other images would be lost.
 
     Parameters
@@ -254,13 +256,16 @@ def refuse_to_overwrite(out: Path, images: Iterable[Path], overwrite: bool) -> N
         Images and folders of this run.
     overwrite : bool
         Whether this is wanted.
+    watched : bool, optional
+        Whether the results of all images in these folders are kept, also of deleted ones.
     """
     from ..io.inputs import named_inputs
     from ..io.provenance import lost_images
 
     if overwrite or not (out / "run.json").is_file():
         return
-    lost = lost_images(out, (item.path for item in named_inputs(images)))
+    kept = images if watched else (item.path for item in named_inputs(images))
+    lost = lost_images(out, kept)
     if lost:
         fail(
             f"{out}: this folder has results of other images, such as {lost[0]}. Choose another "
@@ -269,10 +274,21 @@ def refuse_to_overwrite(out: Path, images: Iterable[Path], overwrite: bool) -> N
         )
 
 
-def refuse_existing_model(out: Path, overwrite: bool) -> None:
-    """Exit with status 2 if a model would be replaced and ``overwrite`` is not given."""
-    if out.exists() and not overwrite:
-        fail(f"{out}: there is a model. Choose another --out, or replace it with --overwrite.", 2)
+def refuse_existing(out: Path, overwrite: bool, what: str = "model") -> None:
+    """Exit with status 2 if a file or folder with content would be replaced.
+
+    Parameters
+    ----------
+    out : Path
+        File or folder.
+    overwrite : bool
+        Whether this is wanted.
+    what : str, optional
+        What is there.
+    """
+    exists = any(out.iterdir()) if out.is_dir() else out.exists()
+    if exists and not overwrite:
+        fail(f"{out}: there is a {what}. Choose another --out, or replace it with --overwrite.", 2)
 
 
 def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> None:

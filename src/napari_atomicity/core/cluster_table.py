@@ -196,6 +196,29 @@ def column_of(name: str) -> Column | None:
     return _COLUMNS.get(name)
 
 
+def own_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of numbers that are not of the schema: measurements of one's own."""
+    return [
+        str(name)
+        for name in table.columns
+        if column_of(str(name)) is None and table[name].dtype.kind in "fiub"
+    ]
+
+
+def check_own_column(name: str) -> None:
+    """Raise `TableError` if a measurement of one's own can not have this name."""
+    if not name.isidentifier():
+        raise TableError(
+            f"{name!r} can not be the name of a measurement",
+            advice="Use letters, digits and underscores, and begin with a letter",
+        )
+    if column_of(name) is not None or name.startswith("label_"):
+        raise TableError(
+            f"the measurement {name} has the name of a column of the cluster table",
+            advice="Choose another name for the measurement",
+        )
+
+
 def probability_columns(classes: Sequence[str]) -> list[str]:
     """Return the names of the probability columns of the classes of a model."""
     return [f"p_{name}" for name in classes]

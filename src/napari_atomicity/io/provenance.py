@@ -225,7 +225,7 @@ def lost_images(folder: Path, paths: Iterable[Path]) -> list[str]:
     folder : pathlib.Path
         Folder of an earlier run.
     paths : iterable of pathlib.Path
-        Images of the new run.
+        Images of the new run, and folders whose images it keeps.
 
     Returns
     -------
@@ -235,12 +235,13 @@ def lost_images(folder: Path, paths: Iterable[Path]) -> list[str]:
     record = read_run_record(folder)
     if record is None:
         return []
-    new = {path.absolute() for path in paths}
-    return [
-        image.image
-        for image in record.images
-        if image.status == "done" and Path(image.path).absolute() not in new
-    ]
+    kept = {path.absolute() for path in paths}
+
+    def is_kept(path: Path) -> bool:
+        return not kept.isdisjoint([path, *path.parents])
+
+    done = [image for image in record.images if image.status == "done"]
+    return [image.image for image in done if not is_kept(Path(image.path).absolute())]
 
 
 def run_record(

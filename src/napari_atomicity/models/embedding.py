@@ -8,7 +8,9 @@ against 0.980), takes milliseconds, and compiles nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,17 +28,21 @@ MIN_REFERENCES = 3
 """A map needs at least this number of references."""
 
 
-def import_umap() -> Any:
-    """Import the UMAP class.
+def check_umap() -> None:
+    """Check that umap-learn is installed, without its import, which takes seconds.
 
     Raises
     ------
     DependencyError
-        If umap-learn is not installed.
+        If it is not.
     """
-    with require_extra("training", "fitting the map of a model"):
-        from umap import UMAP
-    return UMAP
+    with _require_umap():
+        if find_spec("umap") is None:
+            raise ModuleNotFoundError(name="umap")
+
+
+def _require_umap() -> AbstractContextManager[None]:
+    return require_extra("training", "fitting the map of a model")
 
 
 def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -68,7 +74,8 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
         return np.zeros((len(embedding), 2), np.float32)
     import torch
 
-    UMAP = import_umap()
+    with _require_umap():
+        from umap import UMAP
     mapper = UMAP(
         n_neighbors=min(NEIGHBOURS, len(embedding) - 1),
         min_dist=MIN_DIST,

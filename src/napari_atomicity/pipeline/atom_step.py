@@ -177,12 +177,13 @@ class AtomStep:
     ) -> AtomResult:
         if self.pictures is None or result.analysis is None:
             return result
-        report(progress, 0, 0, "Drawing")
+        report(progress, 0, 0, "Drawing figures")
         name = item.name.replace("/", "_")
-        picture = atom_overview(result.analysis, table)
-        files = write_figure(picture, self.pictures / f"{name} atoms")
+        overview = atom_overview(result.analysis, table)
+        files = write_figure(overview, self.pictures / f"{name} atoms")
         chart = None if result.dispersion is None else dispersion_chart(result.dispersion)
-        return replace(result, pictures=files, drawn=atom_section_images(item.name, picture, chart))
+        drawn = atom_section_images(item.name, files[-1], chart)
+        return replace(result, pictures=files, drawn=drawn)
 
 
 def _completeness(

@@ -185,8 +185,10 @@ def _read_table(
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
     stored = {row[1] for row in db.execute("PRAGMA table_info(clusters)")}
     recording = [name for name in tables.RECORDING if name in stored]
+    own = ["measurements"] if "measurements" in stored else []
+    names = ", ".join([*MEASURED, *recording, *own])
     clusters = pd.read_sql_query(
-        f"SELECT cluster_id, {', '.join([*MEASURED, *recording])}, label_corrected, track_id, "
+        f"SELECT cluster_id, {names}, label_corrected, track_id, "
         "coalesce(model_id, '') AS model_id, outline FROM clusters WHERE image_id = ? "
         "ORDER BY cluster_id",
         db,
@@ -206,9 +208,11 @@ def _read_table(
     # Columns that no model of this image gives are not there, rather than empty.
     added = [n for n in tables.OPTIONAL if n in predicted and predicted[n].isna().all()]
     predicted = predicted.drop(columns=added)
-    table = clusters.drop(columns="outline").merge(
+    table = clusters.drop(columns=["outline", *own]).merge(
         predicted.drop(columns="model_id"), on="cluster_id", how="left"
     )
+    if own:
+        table = table.assign(**_own_measurements(clusters["measurements"]))
     _check_texts(table)
     table = tables.settle_labels(tables.conform(table.assign(image=image)))
     tables.validate(table)
@@ -216,6 +220,21 @@ def _read_table(
     outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in clusters["outline"]]
     check_polygons(outlines)
     return table, outlines
+
+
+def _own_measurements(texts: pd.Series) -> dict[str, np.ndarray]:
+    """Return the columns of measurements of one's own; damaged values raise any error."""
+    columns: dict[str, np.ndarray] = {}
+    for row, text in enumerate(texts):
+        if text is None:
+            continue
+        for name, value in read_json(text, dict).items():
+            tables.check_own_column(name)
+            if value is not None and as_number(value) is None:
+                raise ValueError(f"the measurement {name} is no number")
+            values = columns.setdefault(name, np.full(len(texts), np.nan))
+            values[row] = np.nan if value is None else value
+    return columns
 
 
 def _check_texts(table: pd.DataFrame) -> None:
