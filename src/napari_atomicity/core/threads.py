@@ -33,6 +33,15 @@ def parallel_results(
     """Yield the results of `parallel_map` one by one, in one thread unless they are of the CPU.
 
     Once the generator is closed, no more pieces start.
+
+    Parameters
+    ----------
+    work : callable
+        Called with each item.
+    items : sequence
+        The items.
+    on_cpu : bool, optional
+        Whether ``work`` runs on the CPU.
     """
     n = torch.get_num_threads()
     if n == 1 or not on_cpu:

@@ -57,6 +57,15 @@ def histogram_data(
 ) -> pd.DataFrame:
     """Count complete clusters by label and value of a column.
 
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The cluster table.
+    classes : sequence of str, optional
+        Classes of the model, in order.
+    x : str, optional
+        Name of the column.
+
     Returns
     -------
     pandas.DataFrame
@@ -160,6 +169,13 @@ def scatter_data(
     table: pd.DataFrame, x: str = "diameter_nm", y: str = "integrated_intensity", **_: Any
 ) -> pd.DataFrame:
     """Return the values of two columns of complete clusters.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The cluster table.
+    x, y : str, optional
+        Names of the columns.
 
     Returns
     -------
