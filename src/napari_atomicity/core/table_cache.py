@@ -113,11 +113,7 @@ class TableCache:
         assert self._joined is not None
         if not names:
             return tables.empty()
-        # With explicit types: otherwise pandas converts objects to strings.
-        columns = {k: pd.Series(v, dtype=v.dtype, copy=True) for k, v in self._joined.items()}
-        joined = pd.DataFrame(columns, copy=False)
-        joined.columns = pd.Index(list(columns), dtype=object)  # as `table.conform` has it
-        return joined
+        return table_of({name: values.copy() for name, values in self._joined.items()})
 
     def _join(self, names: list[str]) -> None:
         ends = np.cumsum([self._lengths[n] for n in names], dtype=int).tolist()
@@ -138,6 +134,15 @@ class TableCache:
 def columns_of(table: pd.DataFrame) -> Columns:
     """Return the arrays of a table by name; pandas takes half a millisecond for this."""
     return {str(name): table[name].to_numpy() for name in table.columns}
+
+
+def table_of(columns: Columns) -> pd.DataFrame:
+    """Return arrays as a table that shares their memory."""
+    # With explicit types: otherwise pandas converts objects to strings.
+    series = {k: pd.Series(v, dtype=v.dtype, copy=False) for k, v in columns.items()}
+    table = pd.DataFrame(series, copy=False)
+    table.columns = pd.Index(list(columns), dtype=object)  # as `cluster_table.conform` has it
+    return table
 
 
 def _in_order(parts: list[Columns]) -> list[str]:

@@ -15,6 +15,7 @@ from ..core import cluster_table as tables
 from ..core.columns import TEXT
 from ..core.errors import CalibrationError, ReadError
 from ..core.micrograph import checked_pixel_size
+from ..core.table_cache import table_of
 from ..io.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..statistics.ratio_notes import ImageLimits
@@ -26,7 +27,6 @@ from .damage import (
     as_shape,
     check_polygons,
     damage_as_error,
-    holds_text,
     is_path,
     read_json,
 )
@@ -183,47 +183,83 @@ def _checked_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 def _read_table(
     db: sqlite3.Connection, image_id: int, image: str
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Read the cluster table and the outlines of an image; damaged values raise any error."""
     stored = {row[1] for row in db.execute("PRAGMA table_info(clusters)")}
     recording = [name for name in tables.RECORDING if name in stored]
-    clusters = pd.read_sql_query(
-        f"SELECT cluster_id, {', '.join([*MEASURED, *recording])}, label_corrected, track_id, "
-        "coalesce(model_id, '') AS model_id, outline FROM clusters WHERE image_id = ? "
-        "ORDER BY cluster_id",
-        db,
-        params=(image_id,),
-    )
-    predicted = pd.read_sql_query(
-        f"SELECT p.cluster_id, p.model_id, {', '.join('p.' + name for name in PREDICTED)}, "
-        "probabilities FROM predictions p JOIN clusters c ON c.image_id = p.image_id AND "
-        "c.cluster_id = p.cluster_id AND c.model_id = p.model_id WHERE p.image_id = ?",
-        db,
-        params=(image_id,),
-    )
-    predicted = with_probabilities(db, predicted)
-    if clusters["track_id"].isna().all():  # nobody has linked them
-        clusters = clusters.drop(columns="track_id")
-    clusters = clusters.drop(columns=[n for n in recording if clusters[n].isna().all()])
-    # Columns that no model of this image gives are not there, rather than empty.
-    added = [n for n in tables.OPTIONAL if n in predicted and predicted[n].isna().all()]
-    predicted = predicted.drop(columns=added)
-    table = clusters.drop(columns="outline").merge(
-        predicted.drop(columns="model_id"), on="cluster_id", how="left"
-    )
-    _check_texts(table)
-    table = tables.settle_labels(tables.conform(table.assign(image=image)))
+    own = ["cluster_id", *MEASURED, *recording, "label_corrected", "track_id", "outline"]
+    rows = db.execute(
+        f"SELECT {', '.join('c.' + name for name in own)}, coalesce(c.model_id, ''), "
+        f"{', '.join('p.' + name for name in PREDICTED)}, probabilities FROM clusters c "
+        "LEFT JOIN predictions p ON p.image_id = c.image_id AND p.cluster_id = c.cluster_id AND "
+        "p.model_id = c.model_id WHERE c.image_id = ? ORDER BY c.cluster_id",
+        (image_id,),
+    ).fetchall()
+    names = [*own, "model_id", *PREDICTED, "probabilities"]
+    values = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+    outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in values.pop("outline")]
+    check_polygons(outlines)
+    models = list(values["model_id"])
+    probabilities = _probabilities(db, models, values.pop("probabilities"))
+    columns = {
+        name: _column(name, found)
+        for name, found in values.items()
+        # Columns that no cluster of this image has are not there, rather than empty.
+        if name not in tables.OPTIONAL or any(x is not None for x in found)
+    }
+    corrected, predicted = columns["label_corrected"], columns["label_predicted"]
+    columns["label"] = np.where(corrected != "", corrected, predicted)
+    columns["image"] = np.full(len(rows), image, object)
+    columns |= probabilities
+    order = tables.columns([name[2:] for name in probabilities])
+    table = table_of({name: columns[name] for name in dict.fromkeys([*order, *columns])})
     tables.validate(table)
     _check_numbers(table)
-    outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in clusters["outline"]]
-    check_polygons(outlines)
     return table, outlines
 
 
-def _check_texts(table: pd.DataFrame) -> None:
-    """Raise `ValueError` if a column of text holds anything else; clusters may lack predictions."""
-    schema = {**tables.columns(), **tables.OPTIONAL}
-    for name, dtype in schema.items():
-        if dtype == TEXT and name in table and not holds_text(table[name].dropna()):
-            raise ValueError(f"the column {name} holds values that are no text")
+def _column(name: str, values: tuple[Any, ...]) -> np.ndarray:
+    """Return stored values as a column of the cluster table; `ValueError` for another type."""
+    column = tables.column_of(name)
+    assert column is not None
+    if column.dtype == "bool":
+        return np.array([str(x).lower() in ("true", "1", "1.0") for x in values], bool)
+    valid = {TEXT: {str}, "int64": {int}}.get(column.dtype, {int, float})
+    if not set(map(type, values)) <= valid | {type(None)}:
+        raise ValueError(f"the column {name} holds values of another type than {column.dtype}")
+    if column.dtype != "float64":
+        values = tuple(column.default if x is None else x for x in values)
+    return np.array(values, column.dtype)
+
+
+def _probabilities(
+    db: sqlite3.Connection, models: list[str], texts: tuple[Any, ...]
+) -> dict[str, np.ndarray]:
+    """Return the columns of probabilities; NaN for clusters that a model does not know."""
+    columns: dict[str, np.ndarray] = {}
+    rows_of: dict[str, list[int]] = {}
+    for row, (model_id, text) in enumerate(zip(models, texts, strict=True)):
+        if text is not None:
+            rows_of.setdefault(model_id, []).append(row)
+    for model_id, rows in rows_of.items():
+        names = _probability_names(db, model_id)
+        values = np.array([json.loads(texts[row]) for row in rows], float).reshape(len(rows), -1)
+        _check_width(values, names)
+        for name, column in zip(names, values.T, strict=False):
+            columns.setdefault(name, np.full(len(texts), np.nan))[rows] = column
+    return columns
+
+
+def _probability_names(db: sqlite3.Connection, model_id: str) -> list[str]:
+    found = db.execute("SELECT classes FROM models WHERE model_id = ?", (model_id,)).fetchone()
+    classes = read_json(found[0], list) if found else []
+    if len(set(classes)) < len(classes) or not all(isinstance(c, str) for c in classes):
+        raise ValueError("the classes of the model are not different texts")
+    return tables.probability_columns(classes)
+
+
+def _check_width(values: np.ndarray, names: list[str]) -> None:
+    if names and values.shape[1] != len(names):
+        raise ValueError("the probabilities are not those of the classes of the model")
 
 
 def _check_numbers(table: pd.DataFrame) -> None:
@@ -239,15 +275,10 @@ def with_probabilities(db: sqlite3.Connection, predicted: pd.DataFrame) -> pd.Da
     """Probabilities as columns, by the classes of the models that gave them."""
     parts = []
     for model_id, rows in predicted.groupby("model_id", sort=False):
-        found = db.execute("SELECT classes FROM models WHERE model_id = ?", (model_id,)).fetchone()
-        classes = read_json(found[0], list) if found else []
-        if len(set(classes)) < len(classes) or not all(isinstance(c, str) for c in classes):
-            raise ValueError("the classes of the model are not different texts")
-        names = [f"p_{c}" for c in classes]
+        names = _probability_names(db, model_id)
         values = np.array([json.loads(v) for v in rows["probabilities"]], float)
         values = values.reshape(len(rows), -1)
-        if names and values.shape[1] != len(names):
-            raise ValueError("the probabilities are not those of the classes of the model")
+        _check_width(values, names)
         parts.append(pd.DataFrame(values, columns=names[: values.shape[1]], index=rows.index))
     out = predicted.drop(columns="probabilities")
     return out if not parts else out.join(pd.concat(parts))
