@@ -139,8 +139,9 @@ def columns_of(table: pd.DataFrame) -> Columns:
 def table_of(columns: Columns) -> pd.DataFrame:
     """Return arrays as a table that shares their memory."""
     # With explicit types: otherwise pandas converts objects to strings.
-    series = {k: pd.Series(v, dtype=v.dtype, copy=False) for k, v in columns.items()}
-    table = pd.DataFrame(series, copy=False)
+    index = pd.RangeIndex(len(next(iter(columns.values()))))
+    series = {k: pd.Series(v, index, dtype=v.dtype, copy=False) for k, v in columns.items()}
+    table = pd.DataFrame(series, index, copy=False)
     table.columns = pd.Index(list(columns), dtype=object)  # as `cluster_table.conform` has it
     return table
 

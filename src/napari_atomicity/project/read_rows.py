@@ -15,11 +15,11 @@ from ..core import cluster_table as tables
 from ..core.columns import TEXT
 from ..core.errors import CalibrationError, ReadError
 from ..core.micrograph import checked_pixel_size
-from ..core.table_cache import table_of
+from ..core.table_cache import Columns, table_of
 from ..io.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..statistics.ratio_notes import ImageLimits
-from .cached_arrays import read_pictures
+from .cached_arrays import read_arrays
 from .damage import (
     MAX_NUMBER,
     as_count,
@@ -31,6 +31,7 @@ from .damage import (
     read_json,
 )
 from .rows import MEASURED, PREDICTED
+from .stored_pictures import StoredPictures
 
 
 def read_positions(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
@@ -43,7 +44,11 @@ def read_positions(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
 
 
 def read_image(
-    db: sqlite3.Connection, image: str, image_id: int, place: Callable[[Any, Any], Path]
+    db: sqlite3.Connection,
+    image: str,
+    image_id: int,
+    place: Callable[[Any, Any], Path],
+    pictures: StoredPictures | None = None,
 ) -> tuple[LazyMicrograph, Analysis | None, int, str]:
     """Read the micrograph and the analysis of an image, as far as they are not damaged.
 
@@ -57,6 +62,8 @@ def read_image(
         Id of the image in the file.
     place : callable
         ``place(path, relative_path)`` returns where a file is now.
+    pictures : StoredPictures, optional
+        Reads patches, class maps and embedding when they are used; None: they are read now.
 
     Returns
     -------
@@ -98,7 +105,7 @@ def read_image(
             _check_image(micrograph, digest, sizes, pixel_size)
         with damage_as_error("the stored analysis"):
             if analysed:
-                analysis = _read_analysis(db, image_id, micrograph)
+                analysis = _read_analysis(db, image_id, micrograph, pictures)
     except ReadError as error:
         damage.append(error.what)
     return micrograph, analysis, _next_id(db, image_id), "; ".join(damage)
@@ -132,7 +139,12 @@ def _next_id(db: sqlite3.Connection, image_id: int) -> int:
     return max(as_count(stored), 1, *((i or 0) + 1 for i in used))
 
 
-def _read_analysis(db: sqlite3.Connection, image_id: int, micrograph: LazyMicrograph) -> Analysis:
+def _read_analysis(
+    db: sqlite3.Connection,
+    image_id: int,
+    micrograph: LazyMicrograph,
+    pictures: StoredPictures | None,
+) -> Analysis:
     """Read the analysis of an image; damaged values raise any error."""
     parameters, scale, field_of_view, regions, seconds = db.execute(
         "SELECT parameters, scale, field_of_view_nm, regions, seconds FROM images "
@@ -140,7 +152,8 @@ def _read_analysis(db: sqlite3.Connection, image_id: int, micrograph: LazyMicrog
         (image_id,),
     ).fetchone()
     table, outlines = _read_table(db, image_id, micrograph.name)
-    patches, maps, embedding = read_pictures(db, image_id, table["cluster_id"].tolist())
+    ids = table["cluster_id"].tolist()
+    arrays = (read_arrays if pictures is None else pictures.arrays)(db, image_id, ids)
     polygons = tuple(np.asarray(r, float) for r in read_json(regions, list))
     check_polygons(polygons, 3)
     durations = read_json(seconds, dict)
@@ -152,9 +165,7 @@ def _read_analysis(db: sqlite3.Connection, image_id: int, micrograph: LazyMicrog
         micrograph,
         table,
         outlines,
-        patches,
-        embedding,
-        maps,
+        *arrays,
         field_of_view or 0.0,
         _scale(scale),
         _checked_parameters(read_json(parameters, dict)),
@@ -204,7 +215,7 @@ def _read_table(
         name: _column(name, found)
         for name, found in values.items()
         # Columns that no cluster of this image has are not there, rather than empty.
-        if name not in tables.OPTIONAL or any(x is not None for x in found)
+        if name not in tables.OPTIONAL or found.count(None) < len(found)
     }
     corrected, predicted = columns["label_corrected"], columns["label_predicted"]
     columns["label"] = np.where(corrected != "", corrected, predicted)
@@ -213,7 +224,7 @@ def _read_table(
     order = tables.columns([name[2:] for name in probabilities])
     table = table_of({name: columns[name] for name in dict.fromkeys([*order, *columns])})
     tables.validate(table)
-    _check_numbers(table)
+    _check_numbers(columns)
     return table, outlines
 
 
@@ -222,11 +233,12 @@ def _column(name: str, values: tuple[Any, ...]) -> np.ndarray:
     column = tables.column_of(name)
     assert column is not None
     if column.dtype == "bool":
-        return np.array([str(x).lower() in ("true", "1", "1.0") for x in values], bool)
-    valid = {TEXT: {str}, "int64": {int}}.get(column.dtype, {int, float})
-    if not set(map(type, values)) <= valid | {type(None)}:
+        is_true = {x: str(x).lower() in ("true", "1", "1.0") for x in set(values)}
+        return np.array([is_true[x] for x in values], bool)
+    valid = {TEXT: (str,), "int64": (int,)}.get(column.dtype, (int, float))
+    if not all(issubclass(found, (*valid, type(None))) for found in set(map(type, values))):
         raise ValueError(f"the column {name} holds values of another type than {column.dtype}")
-    if column.dtype != "float64":
+    if column.dtype != "float64" and None in values:
         values = tuple(column.default if x is None else x for x in values)
     return np.array(values, column.dtype)
 
@@ -242,8 +254,7 @@ def _probabilities(
             rows_of.setdefault(model_id, []).append(row)
     for model_id, rows in rows_of.items():
         names = _probability_names(db, model_id)
-        values = np.array([json.loads(texts[row]) for row in rows], float).reshape(len(rows), -1)
-        _check_width(values, names)
+        values = _numbers([texts[row] for row in rows], names)
         for name, column in zip(names, values.T, strict=False):
             columns.setdefault(name, np.full(len(texts), np.nan))[rows] = column
     return columns
@@ -257,17 +268,21 @@ def _probability_names(db: sqlite3.Connection, model_id: str) -> list[str]:
     return tables.probability_columns(classes)
 
 
-def _check_width(values: np.ndarray, names: list[str]) -> None:
+def _numbers(texts: list[str], names: list[str]) -> np.ndarray:
+    """Return probabilities (N, K) that are stored as JSON; one parse of all is quicker."""
+    values = np.array(json.loads(f"[{','.join(texts)}]"), float)
+    values = values.reshape(len(texts), -1)
     if names and values.shape[1] != len(names):
         raise ValueError("the probabilities are not those of the classes of the model")
+    return values
 
 
-def _check_numbers(table: pd.DataFrame) -> None:
+def _check_numbers(columns: Columns) -> None:
     """Raise `ValueError` if an id or frame is impossible, or a number is infinite."""
-    ids = table[["cluster_id", "frame"]].to_numpy()
-    if len(table) and not (ids.min() >= 0 and ids.max() < MAX_NUMBER):
+    ids = np.stack([columns["cluster_id"], columns["frame"]])
+    if ids.size and not (ids.min() >= 0 and ids.max() < MAX_NUMBER):
         raise ValueError("an id of a cluster or a frame is impossible")
-    if np.isinf(table.select_dtypes("float").to_numpy()).any():
+    if np.isinf([values for values in columns.values() if values.dtype.kind == "f"]).any():
         raise ValueError("a number is infinite")
 
 
@@ -275,10 +290,8 @@ def with_probabilities(db: sqlite3.Connection, predicted: pd.DataFrame) -> pd.Da
     """Probabilities as columns, by the classes of the models that gave them."""
     parts = []
     for model_id, rows in predicted.groupby("model_id", sort=False):
-        names = _probability_names(db, model_id)
-        values = np.array([json.loads(v) for v in rows["probabilities"]], float)
-        values = values.reshape(len(rows), -1)
-        _check_width(values, names)
+        names = _probability_names(db, str(model_id))
+        values = _numbers(rows["probabilities"].tolist(), names)
         parts.append(pd.DataFrame(values, columns=names[: values.shape[1]], index=rows.index))
     out = predicted.drop(columns="probabilities")
     return out if not parts else out.join(pd.concat(parts))
