@@ -73,7 +73,9 @@ class Timed(QApplication):
                 self.handled.append(spent)
 
 
-def made_up(n: int, size_px: int, name: str = "field", seed: int = 0) -> Analysis:
+def made_up(
+    n: int, size_px: int, name: str = "field", seed: int = 0, image: np.ndarray | None = None
+) -> Analysis:
     """N clusters of five classes with patches, class maps, outlines and places in a map."""
     rng = np.random.default_rng(seed)
     side = int(np.ceil(np.sqrt(n)))
@@ -105,7 +107,8 @@ def made_up(n: int, size_px: int, name: str = "field", seed: int = 0) -> Analysi
     )
     turn = np.linspace(0, 2 * np.pi, 110)  # as many corners as outlines really have
     ring = np.column_stack([np.sin(turn), np.cos(turn)]) / (2 * PIXEL_SIZE_NM)
-    image = rng.normal(100, 5, (size_px, size_px)).astype(np.float32)
+    if image is None:
+        image = rng.normal(100, 5, (size_px, size_px)).astype(np.float32)
     return Analysis(
         Micrograph(image, PIXEL_SIZE_NM, name),
         conform(table, CLASSES),

@@ -307,15 +307,16 @@ def validate(table: pd.DataFrame) -> None:
     check_columns(table, SCHEMA, _TABLE, "cluster_id")
     if "track_id" in table.columns:
         _validate_tracks(table)
-    p = table[probability_columns(classes_of(table))].to_numpy(float)
-    if p.size:
+    names = probability_columns(classes_of(table))
+    if names and len(table):
+        p = np.stack([table[name].to_numpy(float) for name in names], axis=1)
         known = np.isfinite(p).all(axis=1)
         if ((p[known] < -1e-6) | (p[known] > 1 + 1e-6)).any() or not np.allclose(
             p[known].sum(axis=1), 1, atol=1e-3
         ):
             raise TableError("class probabilities must be between 0 and 1 and sum to 1")
-    label = table["label"].where(table["label_corrected"] == "", table["label_corrected"])
-    if not (table["label"] == label).all():
+    label, corrected = table["label"].to_numpy(object), table["label_corrected"].to_numpy(object)
+    if ((label != corrected) & (corrected != "")).any():
         raise TableError("label must be the correction where there is one")
 
 

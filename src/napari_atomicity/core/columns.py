@@ -165,7 +165,7 @@ def check_columns(table: pd.DataFrame, columns: Sequence[Column], what: str, key
     missing = [column.name for column in columns if column.name not in table.columns]
     if missing:
         raise TableError(f"the {what} lacks the columns {', '.join(missing)}")
-    if table.duplicated(["image", key]).any():
+    if not table[key].is_unique and table.duplicated(["image", key]).any():
         raise TableError(f"a value of {key} occurs twice in one image of the {what}")
     for column in columns:
         if not column.nullable and not np.isfinite(table[column.name].to_numpy(float)).all():

@@ -19,11 +19,57 @@ _WRITING = frozenset(
 """Methods of an array that modify it."""
 
 
-class RowView(np.lib.mixins.NDArrayOperatorsMixin):
+class ArrayView(np.lib.mixins.NDArrayOperatorsMixin):
+    """A read-only array whose values are put together when they are needed.
+
+    A subclass has `shape`, `dtype` and `__array__`. Operations use a copy made by `numpy.asarray`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the values as an array."""
+        raise NotImplementedError
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the values in bytes."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(isinstance(x, ArrayView) for x in options.get("out", ())):
+            raise TypeError("a view of an array is read-only")
+        plain = [np.asarray(x) if isinstance(x, ArrayView) else x for x in inputs]
+        return getattr(ufunc, method)(*plain, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in _WRITING or not hasattr(np.ndarray, name):
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
+
+    def __reduce__(self) -> Any:
+        """Pickle the values."""
+        return np.asarray, (np.asarray(self),)
+
+
+class RowView(ArrayView):
     """A read-only view of rows of one or several arrays.
 
-    Selecting rows of the view makes no copy. All other operations use a copy made by
-    `numpy.asarray`.
+    Selecting rows of the view makes no copy.
 
     Parameters
     ----------
@@ -39,27 +85,14 @@ class RowView(np.lib.mixins.NDArrayOperatorsMixin):
         self.row = row
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """Shape of the array."""
         return len(self.row), *self.bases[0].shape[1:]
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype:  # type: ignore[override]
         """Type of the values."""
         return self.bases[0].dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return self.bases[0].ndim
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return len(self.row)
 
     def __getitem__(self, key: Any) -> Any:
         rows, *within = key if isinstance(key, tuple) else (key,)
@@ -82,21 +115,6 @@ class RowView(np.lib.mixins.NDArrayOperatorsMixin):
             here = self.which == i
             out[here] = base[self.row[here]]
         return out
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        if any(isinstance(x, RowView) for x in options.get("out", ())):
-            raise TypeError("a view of rows is read-only")
-        plain = [np.asarray(x) if isinstance(x, RowView) else x for x in inputs]
-        return getattr(ufunc, method)(*plain, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in _WRITING or not hasattr(np.ndarray, name):
-            raise AttributeError(name)
-        return getattr(np.asarray(self), name)
-
-    def __reduce__(self) -> Any:
-        """Pickle these rows only."""
-        return np.asarray, (np.asarray(self),)
 
 
 def select_rows(array: Any, index: np.ndarray) -> Any:

@@ -11,6 +11,9 @@ from . import cluster_table as tables
 
 Columns = dict[str, np.ndarray]
 
+_WRITES_COPY = int(pd.__version__.partition(".")[0]) >= 3
+"""Whether pandas copies what is about to be written, so that tables can share their memory."""
+
 
 class TableCache:
     """One table per image, and their concatenation, which is made when it is needed.
@@ -22,6 +25,7 @@ class TableCache:
         self._parts: dict[str, Columns] = {}
         self._lengths: dict[str, int] = {}
         self._joined: Columns | None = None
+        self._table: pd.DataFrame | None = None
         self._blocks: dict[str, slice] = {}
         # Images whose columns have changed since the join, with their previous columns.
         self._stale: dict[str, Columns] = {}
@@ -89,6 +93,7 @@ class TableCache:
         Only columns that differ are written, in copies: tables made before share the arrays.
         """
         stale, self._stale = self._stale, {}
+        self._table = None if stale else self._table
         if self._joined is None:
             return
         copied: set[str] = set()
@@ -113,11 +118,9 @@ class TableCache:
         assert self._joined is not None
         if not names:
             return tables.empty()
-        # With explicit types: otherwise pandas converts objects to strings.
-        columns = {k: pd.Series(v, dtype=v.dtype, copy=True) for k, v in self._joined.items()}
-        joined = pd.DataFrame(columns, copy=False)
-        joined.columns = pd.Index(list(columns), dtype=object)  # as `table.conform` has it
-        return joined
+        if self._table is None:
+            self._table = table_of(self._joined)
+        return self._table.copy(deep=not _WRITES_COPY)
 
     def _join(self, names: list[str]) -> None:
         ends = np.cumsum([self._lengths[n] for n in names], dtype=int).tolist()
@@ -129,6 +132,7 @@ class TableCache:
         self._joined = {
             column: np.concatenate([self._part(n, column) for n in names]) for column in wanted
         }
+        self._table = None
 
     def _part(self, image: str, column: str) -> np.ndarray:
         found = self._parts[image].get(column)
@@ -138,6 +142,16 @@ class TableCache:
 def columns_of(table: pd.DataFrame) -> Columns:
     """Return the arrays of a table by name; pandas takes half a millisecond for this."""
     return {str(name): table[name].to_numpy() for name in table.columns}
+
+
+def table_of(columns: Columns) -> pd.DataFrame:
+    """Return arrays as a table that shares their memory."""
+    # With explicit types: otherwise pandas converts objects to strings.
+    index = pd.RangeIndex(len(next(iter(columns.values()))))
+    series = {k: pd.Series(v, index, dtype=v.dtype, copy=False) for k, v in columns.items()}
+    table = pd.DataFrame(series, index, copy=False)
+    table.columns = pd.Index(list(columns), dtype=object)  # as `cluster_table.conform` has it
+    return table
 
 
 def _in_order(parts: list[Columns]) -> list[str]:

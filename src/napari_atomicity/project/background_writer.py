@@ -17,6 +17,7 @@ from ..core.errors import AtomicityError
 from ..models.analysis import Analysis
 from .cached_arrays import NetworkArrays, arrays_of, picture_rows, same_pictures
 from .rows import write_predictions
+from .stored_pictures import StoredPictures
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +39,13 @@ class BackgroundWriter:
     ----------
     connect : callable
         Returns the connection of the calling thread.
+    pictures : StoredPictures
+        Keeps arrays in memory that are replaced in the file.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], pictures: StoredPictures) -> None:
         self._connect = connect
+        self._pictures = pictures
         self._jobs: queue.Queue[NetworkArrays | _Predictions | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
@@ -110,6 +114,8 @@ class BackgroundWriter:
                 self._jobs.task_done()
 
     def _write_arrays(self, job: NetworkArrays) -> None:
+        self._pictures.keep_replaced(job.image_id, job.all)
+        job = job.read()
         for start in range(0, len(job.ids), _PER_TRANSACTION):
             # Made before the file is locked, so that a correction does not wait for it.
             rows = list(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from ..models.analysis import Analysis
 Arrays = dict[str, np.ndarray]
 # More would be no patch of a cluster: one row decides how much memory all rows take.
 _MAX_CHANNELS, _MAX_PX, _MAX_EMBEDDING_BYTES = 4, 256, 16_384
+_BLOBS = ("patches", "class_maps", "embedding")
+
+
+NO_ARRAYS: tuple[Arrays, np.ndarray, Arrays] = ({}, np.empty((0, 0), np.float32), {})
+"""Patches, embedding and class maps of clusters that no network has seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,63 @@ class NetworkArrays:
     patches: Arrays
     maps: Arrays
     embedding: np.ndarray
+
+    @property
+    def all(self) -> list[np.ndarray]:
+        """All arrays."""
+        return [*self.patches.values(), *self.maps.values(), self.embedding]
+
+    def read(self) -> NetworkArrays:
+        """Return the same with all arrays in memory."""
+        patches, maps = (
+            {k: np.asarray(v) for k, v in arrays.items()} for arrays in (self.patches, self.maps)
+        )
+        return replace(self, patches=patches, maps=maps, embedding=np.asarray(self.embedding))
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSizes:
+    """Clusters of an image in the order of their rows, and the sizes of their arrays.
+
+    Clusters that have no arrays, or arrays of another size, have NaN.
+    """
+
+    ids: list[int]
+    channels: tuple[str, ...]
+    patch_px: int
+    map_px: int
+    n_features: int
+
+    def row_shape(self, kind: str) -> tuple[int, ...]:
+        """Return the shape of the array of one cluster: "patches", "class_maps" or "embedding"."""
+        edge = {"patches": self.patch_px, "class_maps": self.map_px}.get(kind)
+        return (self.n_features,) if edge is None else (edge, edge)
+
+    def fits(self, channels: str, patch_px: int, map_px: int, n_bytes: int) -> bool:
+        """Return whether the arrays of a cluster have these sizes."""
+        found = (tuple(channels.split("|")), patch_px, map_px, n_bytes)
+        return found == (self.channels, self.patch_px, self.map_px, 4 * self.n_features)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Patches, class maps and embedding of the clusters of an image."""
+
+    sizes: PictureSizes
+    patches: Arrays
+    class_maps: Arrays
+    embedding: np.ndarray
+
+    def get(self, kind: str, channel: str) -> np.ndarray:
+        """Return one array."""
+        found = getattr(self, kind)
+        return found[channel] if channel else found
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the arrays."""
+        arrays = [*self.patches.values(), *self.class_maps.values(), self.embedding]
+        return sum(array.nbytes for array in arrays)
 
 
 def arrays_of(
@@ -55,21 +117,102 @@ def arrays_of(
     rows = np.flatnonzero(whole if cluster_ids is None else whole & np.isin(ids, list(cluster_ids)))
     if not len(rows):
         return None
-    # Arrays of an analysis are never written to, so a whole one need not be copied.
-    part = slice(None) if len(rows) == len(ids) else rows
+    if len(rows) == len(ids):  # arrays of an analysis are never written to
+        return NetworkArrays(
+            image_id, ids, analysis.patches, analysis.class_maps, analysis.embedding
+        )
     return NetworkArrays(
         image_id,
-        ids[part],
-        {k: v[part] for k, v in analysis.patches.items()},
-        {k: v[part] for k, v in analysis.class_maps.items()},
-        analysis.embedding[part],
+        ids[rows],
+        {k: v[rows] for k, v in analysis.patches.items()},
+        {k: v[rows] for k, v in analysis.class_maps.items()},
+        analysis.embedding[rows],
     )
 
 
-def read_pictures(
+def read_sizes(db: sqlite3.Connection, image_id: int, ids: Sequence[int]) -> PictureSizes | None:
+    """Read the sizes of patches, class maps and embeddings without reading these.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    image_id : int
+        Id of the image in the file.
+    ids : sequence of int
+        Clusters, in the order of the rows.
+
+    Returns
+    -------
+    PictureSizes or None
+        None if no cluster has arrays.
+
+    Raises
+    ------
+    ValueError, TypeError, AttributeError
+        If they are damaged.
+    """
+    blobs = [f"CASE typeof({x}) WHEN 'blob' THEN length({x}) END" for x in _BLOBS]
+    rows = db.execute(
+        f"SELECT cluster_id, channels, patch_px, map_px, {', '.join(blobs)} FROM pictures "
+        "WHERE image_id = ?",
+        (image_id,),
+    )
+    found = {row[0]: row[1:] for row in rows}
+    known = [i for i in ids if i in found]
+    if not known:
+        return None
+    for sizes in {found[i] for i in known}:
+        _check_picture(*sizes)
+    channels, patch_px, map_px, _, _, n_bytes = found[known[-1]]
+    return PictureSizes(list(ids), tuple(channels.split("|")), patch_px, map_px, n_bytes // 4)
+
+
+def read_pictures(db: sqlite3.Connection, image_id: int, sizes: PictureSizes) -> Pictures:
+    """Read patches, class maps and embedding of the clusters of an image.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    image_id : int
+        Id of the image in the file.
+    sizes : PictureSizes
+        Clusters and sizes.
+
+    Returns
+    -------
+    Pictures
+        NaN for clusters without arrays.
+    """
+    n, names = len(sizes.ids), sizes.channels
+    patches, maps, embedding = (
+        np.full((*lead, *sizes.row_shape(kind)), np.nan, np.float32)
+        for kind, lead in zip(_BLOBS, ((len(names), n), (len(names), n), (n,)), strict=True)
+    )
+    row_of = {cluster_id: i for i, cluster_id in enumerate(sizes.ids)}
+    for cluster_id, channels, patch_px, map_px, patch, class_map, features in db.execute(
+        f"SELECT cluster_id, channels, patch_px, map_px, {', '.join(_BLOBS)} FROM pictures "
+        "WHERE image_id = ?",
+        (image_id,),
+    ):
+        i = row_of.get(cluster_id)
+        if i is not None and sizes.fits(channels, patch_px, map_px, len(features)):
+            patches[:, i] = np.frombuffer(patch, np.float16).reshape(-1, *patches.shape[2:])
+            maps[:, i] = np.frombuffer(class_map, np.float16).reshape(-1, *maps.shape[2:])
+            embedding[i] = np.frombuffer(features, np.float32)
+    return Pictures(
+        sizes,
+        dict(zip(names, patches, strict=True)),
+        dict(zip(names, maps, strict=True)),
+        embedding,
+    )
+
+
+def read_arrays(
     db: sqlite3.Connection, image_id: int, ids: Sequence[int]
-) -> tuple[Arrays, Arrays, np.ndarray]:
-    """Read patches, class maps and embedding of clusters.
+) -> tuple[Arrays, np.ndarray, Arrays]:
+    """Read patches, embedding and class maps of clusters; see `read_sizes` for damaged ones.
 
     Parameters
     ----------
@@ -80,64 +223,81 @@ def read_pictures(
     ids : sequence of int
         Clusters, in the order of the result.
 
-    Raises
-    ------
-    ValueError, TypeError, AttributeError
-        If they are damaged.
-
     Returns
     -------
-    patches, class_maps : dict of str to ndarray of shape (n, h, w)
+    patches : dict of str to ndarray of shape (n, h, w)
         By channel; NaN for clusters without arrays.
     embedding : ndarray of shape (n, n_features)
         NaN for clusters without arrays.
+    class_maps : dict of str to ndarray of shape (n, h, w)
+        As the patches.
     """
-    none = np.empty((0, 0), np.float32)
-    rows = {
-        row[0]: row[1:]
-        for row in db.execute(
-            "SELECT cluster_id, channels, patch_px, map_px, patches, class_maps, embedding "
-            "FROM pictures WHERE image_id = ?",
-            (image_id,),
-        )
-    }
-    known = [i for i in ids if i in rows]
-    if not known:
-        return {}, {}, none
-    for i in known:
-        _check_picture(*rows[i])
-    channels, patch_px, map_px = rows[known[-1]][:3]
-    names = channels.split("|")
-    patches = np.full((len(ids), len(names), patch_px, patch_px), np.nan, np.float32)
-    maps = np.full((len(ids), len(names), map_px, map_px), np.nan, np.float32)
-    n_features = len(rows[known[-1]][5]) // 4
-    embedding = np.full((len(ids), n_features), np.nan, np.float32)
-    for i, cluster_id in enumerate(ids):
-        row = rows.get(cluster_id)
-        if row is not None and row[:3] == (channels, patch_px, map_px):
-            patches[i] = np.frombuffer(row[3], np.float16).reshape(patches.shape[1:])
-            maps[i] = np.frombuffer(row[4], np.float16).reshape(maps.shape[1:])
-            embedding[i] = np.frombuffer(row[5], np.float32)
-    return (
-        {name: np.ascontiguousarray(patches[:, c]) for c, name in enumerate(names)},
-        {name: np.ascontiguousarray(maps[:, c]) for c, name in enumerate(names)},
-        embedding,
-    )
+    sizes = read_sizes(db, image_id, ids)
+    if sizes is None:
+        return NO_ARRAYS
+    found = read_pictures(db, image_id, sizes)
+    return found.patches, found.embedding, found.class_maps
+
+
+def read_picture(
+    db: sqlite3.Connection,
+    image_id: int,
+    cluster_id: int,
+    sizes: PictureSizes,
+    kind: str,
+    channel: str,
+) -> np.ndarray | float:
+    """Read one array of one cluster; NaN if it has none.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    image_id, cluster_id : int
+        Ids of image and cluster.
+    sizes : PictureSizes
+        Clusters and sizes.
+    kind : str
+        "patches", "class_maps" or "embedding".
+    channel : str
+        Channel; "" for the embedding.
+    """
+    row = db.execute(
+        f"SELECT channels, patch_px, map_px, length(embedding), {kind} FROM pictures "
+        "WHERE image_id = ? AND cluster_id = ?",
+        (image_id, cluster_id),
+    ).fetchone()
+    if row is None or not sizes.fits(*row[:4]):
+        return np.nan
+    if not channel:
+        return np.frombuffer(row[4], np.float32)
+    values = np.frombuffer(row[4], np.float16).reshape(-1, *sizes.row_shape(kind))
+    return values[sizes.channels.index(channel)]
 
 
 def _check_picture(
-    channels: str, patch_px: int, map_px: int, patches: bytes, maps: bytes, embedding: bytes
+    channels: str, patch_px: int, map_px: int, patches: int, maps: int, embedding: int
 ) -> None:
-    """Raise `ValueError` if the arrays of a cluster do not have the sizes that are stored."""
+    """Raise `ValueError` if the arrays of a cluster do not have the sizes that are stored.
+
+    Parameters
+    ----------
+    channels : str
+        Names of the channels.
+    patch_px, map_px : int
+        Edges of patch and class map.
+    patches, maps, embedding : int
+        Sizes in bytes.
+    """
     n = len(channels.split("|"))
     fits = (
         n <= _MAX_CHANNELS
         and 0 < patch_px <= _MAX_PX
         and 0 <= map_px <= _MAX_PX
-        and len(patches) == 2 * n * patch_px**2
-        and len(maps) == 2 * n * map_px**2
-        and len(embedding) % 4 == 0
-        and len(embedding) <= _MAX_EMBEDDING_BYTES
+        and patches == 2 * n * patch_px**2
+        and maps == 2 * n * map_px**2
+        and embedding % 4 == 0
+        and embedding <= _MAX_EMBEDDING_BYTES
     )
     if not fits:
         raise ValueError("patches or class maps have another size than stored")

@@ -74,6 +74,7 @@ def open_any(
     stop: Stop | None = None,
     *,
     draft: bool = False,
+    lazy: bool = False,
 ) -> Opened:
     """Open a project file, or the project of a folder, which is created if there is none.
 
@@ -89,6 +90,8 @@ def open_any(
         ``stop() -> bool``.
     draft : bool, optional
         Create the project in a folder with the first change of a person, not before.
+    lazy : bool, optional
+        Read patches, class maps and embeddings when they are used, while the project is open.
 
     Returns
     -------
@@ -113,7 +116,7 @@ def open_any(
     try:
         known = project.names
         notes = [*_notes(project), *_update_paths(project, folder, progress, stop)]
-        stored = project.load_all(progress, stop)
+        stored = project.load_all(progress, stop, lazy=lazy)
         damaged = [image for image, contents in stored.items() if contents.damage]
         if damaged:
             notes.append(

@@ -38,6 +38,7 @@ from .model_files import ModelFiles
 from .read_contents import read_contents, read_labelled
 from .read_rows import read_positions, with_probabilities
 from .renamed import RENAMED
+from .stored_pictures import StoredPictures
 
 # Projects that are being closed, by the thread that does it.
 _RETIRING: dict[Path, threading.Thread] = {}
@@ -91,12 +92,13 @@ class Project:
         self.read_only, self.holder = self._file.read_only, self._file.holder
         self.backup = self._file.backup
         self._background: BackgroundWriter | None = None
+        self._pictures = StoredPictures(self._file)
         try:
             self.image_files = ImageIndex(self._file)
             self.atoms = AtomRecords(self._file, self.image_files)
             self.model_files = ModelFiles(self._file)
             if not self.read_only:
-                self._background = BackgroundWriter(self._file.connect)
+                self._background = BackgroundWriter(self._file.connect, self._pictures)
         except BaseException:
             self.close()
             raise
@@ -199,11 +201,6 @@ class Project:
     def add_paths(self, paths: Iterable[str | os.PathLike[str]]) -> list[str]:
         """Add image files, and those in folders, that are new; they are not read.
 
-        Parameters
-        ----------
-        paths : iterable of path-like
-            Files and folders.
-
         Returns
         -------
         list of str
@@ -270,14 +267,16 @@ class Project:
         if not (blind or is_label) and after is not None and self._background is not None:
             self._background.submit(image_id, before, after, ids, with_predictions=False)
 
-    def load(self, image: str) -> ProjectContents:
+    def load(self, image: str, *, lazy: bool = False) -> ProjectContents:
         """Read what the project holds of an image; its pixels are read when they are used.
 
         What is damaged is left out: `ProjectContents.damage` says why, and the image is marked as
         failed in `images`. Nothing is changed in the file.
+
+        With `lazy`, so are patches, class maps and embedding; the project must be open then.
         """
         with self._file.reading() as db:
-            return read_contents(db, self.image_files, image)
+            return read_contents(db, self.image_files, image, self._pictures if lazy else None)
 
     def labelled_clusters(self, image: str) -> Analysis | None:
         """Return clusters with positions and labels only if the analysis is damaged, else None."""
@@ -285,16 +284,16 @@ class Project:
             return read_labelled(db, self.image_files, image)
 
     def load_all(
-        self, progress: Progress | None = None, stop: Stop | None = None
+        self, progress: Progress | None = None, stop: Stop | None = None, *, lazy: bool = False
     ) -> dict[str, ProjectContents]:
         """Read what the project holds of all images, in order.
 
         Parameters
         ----------
-        progress : callable, optional
-            ``progress(done, total, message)``.
-        stop : callable, optional
-            ``stop() -> bool``.
+        progress, stop : callable, optional
+            ``progress(done, total, message)`` and ``stop() -> bool``.
+        lazy : bool, optional
+            See `load`.
 
         Returns
         -------
@@ -305,8 +304,17 @@ class Project:
         for i, image in enumerate(self.names):
             check(stop)
             report(progress, i, len(self.names), f"Opening {image}")
-            found[image] = self.load(image)
+            found[image] = self.load(image, lazy=lazy)
         return found
+
+    def move_lazy_arrays(self, other: Project) -> None:
+        """Read what was loaded with `lazy` from another project, a copy, from now on.
+
+        Arrays of images that the other project lacks are read now and kept in memory.
+        """
+        there = other.image_files.ids
+        ids = {i: there[name] for name, i in self.image_files.ids.items() if name in there}
+        self._pictures.move_to(other._pictures, ids)
 
     def positions(self, image: str) -> pd.DataFrame:
         """Return the positions of the clusters of an image, without reading anything else."""

@@ -17,9 +17,12 @@ from .label_rules import labels_of_log
 from .read_atoms import read_atoms
 from .read_rows import read_image
 from .rows import MEASURED, REMOVE
+from .stored_pictures import StoredPictures
 
 
-def read_contents(db: sqlite3.Connection, index: ImageIndex, image: str) -> ProjectContents:
+def read_contents(
+    db: sqlite3.Connection, index: ImageIndex, image: str, pictures: StoredPictures | None = None
+) -> ProjectContents:
     """Read what the project holds of an image; what is damaged is noted in the index.
 
     Parameters
@@ -30,9 +33,11 @@ def read_contents(db: sqlite3.Connection, index: ImageIndex, image: str) -> Proj
         Its images.
     image : str
         Name of the image.
+    pictures : StoredPictures, optional
+        Reads patches, class maps and embedding when they are used; None: they are read now.
     """
     image_id = index.ids[image]
-    micrograph, analysis, next_id, reason = read_image(db, image, image_id, index.path_of)
+    micrograph, analysis, next_id, reason = read_image(db, image, image_id, index.path_of, pictures)
     atoms, next_atom_id, reason_of_atoms = read_atoms(db, image_id, micrograph)
     index.set_damage(image, "analysis", reason)
     index.set_damage(image, "atoms", reason_of_atoms)

@@ -15,10 +15,11 @@ from ..core import cluster_table as tables
 from ..core.columns import TEXT
 from ..core.errors import CalibrationError, ReadError
 from ..core.micrograph import checked_pixel_size
+from ..core.table_cache import Columns, table_of
 from ..io.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..statistics.ratio_notes import ImageLimits
-from .cached_arrays import read_pictures
+from .cached_arrays import read_arrays
 from .damage import (
     MAX_NUMBER,
     as_count,
@@ -26,11 +27,11 @@ from .damage import (
     as_shape,
     check_polygons,
     damage_as_error,
-    holds_text,
     is_path,
     read_json,
 )
 from .rows import MEASURED, PREDICTED
+from .stored_pictures import StoredPictures
 
 
 def read_positions(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
@@ -43,7 +44,11 @@ def read_positions(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
 
 
 def read_image(
-    db: sqlite3.Connection, image: str, image_id: int, place: Callable[[Any, Any], Path]
+    db: sqlite3.Connection,
+    image: str,
+    image_id: int,
+    place: Callable[[Any, Any], Path],
+    pictures: StoredPictures | None = None,
 ) -> tuple[LazyMicrograph, Analysis | None, int, str]:
     """Read the micrograph and the analysis of an image, as far as they are not damaged.
 
@@ -57,6 +62,8 @@ def read_image(
         Id of the image in the file.
     place : callable
         ``place(path, relative_path)`` returns where a file is now.
+    pictures : StoredPictures, optional
+        Reads patches, class maps and embedding when they are used; None: they are read now.
 
     Returns
     -------
@@ -98,7 +105,7 @@ def read_image(
             _check_image(micrograph, digest, sizes, pixel_size)
         with damage_as_error("the stored analysis"):
             if analysed:
-                analysis = _read_analysis(db, image_id, micrograph)
+                analysis = _read_analysis(db, image_id, micrograph, pictures)
     except ReadError as error:
         damage.append(error.what)
     return micrograph, analysis, _next_id(db, image_id), "; ".join(damage)
@@ -132,7 +139,12 @@ def _next_id(db: sqlite3.Connection, image_id: int) -> int:
     return max(as_count(stored), 1, *((i or 0) + 1 for i in used))
 
 
-def _read_analysis(db: sqlite3.Connection, image_id: int, micrograph: LazyMicrograph) -> Analysis:
+def _read_analysis(
+    db: sqlite3.Connection,
+    image_id: int,
+    micrograph: LazyMicrograph,
+    pictures: StoredPictures | None,
+) -> Analysis:
     """Read the analysis of an image; damaged values raise any error."""
     parameters, scale, field_of_view, regions, seconds = db.execute(
         "SELECT parameters, scale, field_of_view_nm, regions, seconds FROM images "
@@ -140,7 +152,8 @@ def _read_analysis(db: sqlite3.Connection, image_id: int, micrograph: LazyMicrog
         (image_id,),
     ).fetchone()
     table, outlines = _read_table(db, image_id, micrograph.name)
-    patches, maps, embedding = read_pictures(db, image_id, table["cluster_id"].tolist())
+    ids = table["cluster_id"].tolist()
+    arrays = (read_arrays if pictures is None else pictures.arrays)(db, image_id, ids)
     polygons = tuple(np.asarray(r, float) for r in read_json(regions, list))
     check_polygons(polygons, 3)
     durations = read_json(seconds, dict)
@@ -152,9 +165,7 @@ def _read_analysis(db: sqlite3.Connection, image_id: int, micrograph: LazyMicrog
         micrograph,
         table,
         outlines,
-        patches,
-        embedding,
-        maps,
+        *arrays,
         field_of_view or 0.0,
         _scale(scale),
         _checked_parameters(read_json(parameters, dict)),
@@ -183,48 +194,47 @@ def _checked_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 def _read_table(
     db: sqlite3.Connection, image_id: int, image: str
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Read the cluster table and the outlines of an image; damaged values raise any error."""
     stored = {row[1] for row in db.execute("PRAGMA table_info(clusters)")}
     recording = [name for name in tables.RECORDING if name in stored]
-    own = ["measurements"] if "measurements" in stored else []
-    names = ", ".join([*MEASURED, *recording, *own])
-    clusters = pd.read_sql_query(
-        f"SELECT cluster_id, {names}, label_corrected, track_id, "
-        "coalesce(model_id, '') AS model_id, outline FROM clusters WHERE image_id = ? "
-        "ORDER BY cluster_id",
-        db,
-        params=(image_id,),
-    )
+    measured = ["measurements"] if "measurements" in stored else []
+    own = ["cluster_id", *MEASURED, *recording, *measured, "label_corrected", "track_id", "outline"]
     in_predictions = {row[1] for row in db.execute("PRAGMA table_info(predictions)")}
-    given = ", ".join(f"p.{name}" for name in PREDICTED if name in in_predictions)
-    predicted = pd.read_sql_query(
-        f"SELECT p.cluster_id, p.model_id, {given}, "
-        "probabilities FROM predictions p JOIN clusters c ON c.image_id = p.image_id AND "
-        "c.cluster_id = p.cluster_id AND c.model_id = p.model_id WHERE p.image_id = ?",
-        db,
-        params=(image_id,),
-    )
-    predicted = with_probabilities(db, predicted)
-    if clusters["track_id"].isna().all():  # nobody has linked them
-        clusters = clusters.drop(columns="track_id")
-    clusters = clusters.drop(columns=[n for n in recording if clusters[n].isna().all()])
-    # Columns that no model of this image gives are not there, rather than empty.
-    added = [n for n in tables.OPTIONAL if n in predicted and predicted[n].isna().all()]
-    predicted = predicted.drop(columns=added)
-    table = clusters.drop(columns=["outline", *own]).merge(
-        predicted.drop(columns="model_id"), on="cluster_id", how="left"
-    )
-    if own:
-        table = table.assign(**_own_measurements(clusters["measurements"]))
-    _check_texts(table)
-    table = tables.settle_labels(tables.conform(table.assign(image=image)))
-    tables.validate(table)
-    _check_numbers(table)
-    outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in clusters["outline"]]
+    given = [name for name in PREDICTED if name in in_predictions]
+    rows = db.execute(
+        f"SELECT {', '.join('c.' + name for name in own)}, coalesce(c.model_id, ''), "
+        f"{', '.join('p.' + name for name in given)}, probabilities FROM clusters c "
+        "LEFT JOIN predictions p ON p.image_id = c.image_id AND p.cluster_id = c.cluster_id AND "
+        "p.model_id = c.model_id WHERE c.image_id = ? ORDER BY c.cluster_id",
+        (image_id,),
+    ).fetchall()
+    names = [*own, "model_id", *given, "probabilities"]
+    values = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+    outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in values.pop("outline")]
+    measurements = _own_measurements(values.pop("measurements", ()))
     check_polygons(outlines)
+    models = list(values["model_id"])
+    probabilities = _probabilities(db, models, values.pop("probabilities"))
+    columns = {
+        name: _column(name, found)
+        for name, found in values.items()
+        # Columns that no cluster of this image has are not there, rather than empty.
+        if name not in tables.OPTIONAL or found.count(None) < len(found)
+    }
+    corrected, predicted = columns["label_corrected"], columns["label_predicted"]
+    columns["label"] = np.where(corrected != "", corrected, predicted)
+    columns["image"] = np.full(len(rows), image, object)
+    columns |= probabilities
+    order = tables.columns([name[2:] for name in probabilities])
+    table = table_of(
+        {name: columns[name] for name in dict.fromkeys([*order, *columns])} | measurements
+    )
+    tables.validate(table)
+    _check_numbers(columns)
     return table, outlines
 
 
-def _own_measurements(texts: pd.Series) -> dict[str, np.ndarray]:
+def _own_measurements(texts: tuple[Any, ...]) -> dict[str, np.ndarray]:
     """Return the columns of measurements of one's own; damaged values raise any error."""
     columns: dict[str, np.ndarray] = {}
     for row, text in enumerate(texts):
@@ -239,20 +249,61 @@ def _own_measurements(texts: pd.Series) -> dict[str, np.ndarray]:
     return columns
 
 
-def _check_texts(table: pd.DataFrame) -> None:
-    """Raise `ValueError` if a column of text holds anything else; clusters may lack predictions."""
-    schema = {**tables.columns(), **tables.OPTIONAL}
-    for name, dtype in schema.items():
-        if dtype == TEXT and name in table and not holds_text(table[name].dropna()):
-            raise ValueError(f"the column {name} holds values that are no text")
+def _column(name: str, values: tuple[Any, ...]) -> np.ndarray:
+    """Return stored values as a column of the cluster table; `ValueError` for another type."""
+    column = tables.column_of(name)
+    assert column is not None
+    if column.dtype == "bool":
+        is_true = {x: str(x).lower() in ("true", "1", "1.0") for x in set(values)}
+        return np.array([is_true[x] for x in values], bool)
+    valid = {TEXT: (str,), "int64": (int,)}.get(column.dtype, (int, float))
+    if not all(issubclass(found, (*valid, type(None))) for found in set(map(type, values))):
+        raise ValueError(f"the column {name} holds values of another type than {column.dtype}")
+    if column.dtype != "float64" and None in values:
+        values = tuple(column.default if x is None else x for x in values)
+    return np.array(values, column.dtype)
 
 
-def _check_numbers(table: pd.DataFrame) -> None:
+def _probabilities(
+    db: sqlite3.Connection, models: list[str], texts: tuple[Any, ...]
+) -> dict[str, np.ndarray]:
+    """Return the columns of probabilities; NaN for clusters that a model does not know."""
+    columns: dict[str, np.ndarray] = {}
+    rows_of: dict[str, list[int]] = {}
+    for row, (model_id, text) in enumerate(zip(models, texts, strict=True)):
+        if text is not None:
+            rows_of.setdefault(model_id, []).append(row)
+    for model_id, rows in rows_of.items():
+        names = _probability_names(db, model_id)
+        values = _numbers([texts[row] for row in rows], names)
+        for name, column in zip(names, values.T, strict=False):
+            columns.setdefault(name, np.full(len(texts), np.nan))[rows] = column
+    return columns
+
+
+def _probability_names(db: sqlite3.Connection, model_id: str) -> list[str]:
+    found = db.execute("SELECT classes FROM models WHERE model_id = ?", (model_id,)).fetchone()
+    classes = read_json(found[0], list) if found else []
+    if len(set(classes)) < len(classes) or not all(isinstance(c, str) for c in classes):
+        raise ValueError("the classes of the model are not different texts")
+    return tables.probability_columns(classes)
+
+
+def _numbers(texts: list[str], names: list[str]) -> np.ndarray:
+    """Return probabilities (N, K) that are stored as JSON; one parse of all is quicker."""
+    values = np.array(json.loads(f"[{','.join(texts)}]"), float)
+    values = values.reshape(len(texts), -1)
+    if names and values.shape[1] != len(names):
+        raise ValueError("the probabilities are not those of the classes of the model")
+    return values
+
+
+def _check_numbers(columns: Columns) -> None:
     """Raise `ValueError` if an id or frame is impossible, or a number is infinite."""
-    ids = table[["cluster_id", "frame"]].to_numpy()
-    if len(table) and not (ids.min() >= 0 and ids.max() < MAX_NUMBER):
+    ids = np.stack([columns["cluster_id"], columns["frame"]])
+    if ids.size and not (ids.min() >= 0 and ids.max() < MAX_NUMBER):
         raise ValueError("an id of a cluster or a frame is impossible")
-    if np.isinf(table.select_dtypes("float").to_numpy()).any():
+    if np.isinf([values for values in columns.values() if values.dtype.kind == "f"]).any():
         raise ValueError("a number is infinite")
 
 
@@ -260,15 +311,8 @@ def with_probabilities(db: sqlite3.Connection, predicted: pd.DataFrame) -> pd.Da
     """Probabilities as columns, by the classes of the models that gave them."""
     parts = []
     for model_id, rows in predicted.groupby("model_id", sort=False):
-        found = db.execute("SELECT classes FROM models WHERE model_id = ?", (model_id,)).fetchone()
-        classes = read_json(found[0], list) if found else []
-        if len(set(classes)) < len(classes) or not all(isinstance(c, str) for c in classes):
-            raise ValueError("the classes of the model are not different texts")
-        names = [f"p_{c}" for c in classes]
-        values = np.array([json.loads(v) for v in rows["probabilities"]], float)
-        values = values.reshape(len(rows), -1)
-        if names and values.shape[1] != len(names):
-            raise ValueError("the probabilities are not those of the classes of the model")
+        names = _probability_names(db, str(model_id))
+        values = _numbers(rows["probabilities"].tolist(), names)
         parts.append(pd.DataFrame(values, columns=names[: values.shape[1]], index=rows.index))
     out = predicted.drop(columns="probabilities")
     return out if not parts else out.join(pd.concat(parts))

@@ -86,9 +86,13 @@ def _stacked(
     shapes = [a.shape[1:] for a in [like, *arrays] if a.ndim > 1 and np.prod(a.shape[1:])]
     if not shapes:
         return like
+    arrays = [array for array, n in zip(arrays, lengths, strict=True) if n]
+    lengths = [n for n in lengths if n]
     fits = [a.shape == (n, *shapes[0]) for a, n in zip(arrays, lengths, strict=True)]
     if fits == [True] and np.array_equal(order, np.arange(len(order))):
         return arrays[0]
+    if not arrays:
+        return like[:0]
     nan = np.float32(np.nan)
     rows = [
         array if fit else np.broadcast_to(nan, (n, *shapes[0]))  # which takes no memory

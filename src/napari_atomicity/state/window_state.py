@@ -28,13 +28,7 @@ from .blind_mode import BlindMode
 from .chunked_steps import ChunkedSteps, Work
 from .cluster_edits import ClusterEdits
 from .history import History, Step
-from .project_saver import (
-    LABEL_COLUMNS,
-    AtomChange,
-    Change,
-    ProjectSaver,
-    changed_parts,
-)
+from .project_saver import LABEL_COLUMNS, AtomChange, Change, ProjectSaver, changed_parts
 from .session_store import SessionStore
 from .status import Status, TaskState
 
@@ -193,9 +187,10 @@ class WindowState:
         self.finish()
         before, self._project = self._project, project
         project.set_finish_first(self.finish)
-        self.saver.add_to_new_project(project, self._micrographs.values())
         if before is not None:
+            before.move_lazy_arrays(project)
             before.close_in_background()
+        self.saver.add_to_new_project(project, self._micrographs.values())
         self.save_again()
         self.project_changed.emit()
 

@@ -248,7 +248,7 @@ class _RatioSource:
         self._in_ratios = in_ratios
         wanted = [*(classes_of(table) if classes is None else classes), *method.model_classes]
         self.classes = _all_classes(table["label"].astype(str), wanted)
-        self.images = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
+        self.images = list(dict.fromkeys([*(images or []), *table["image"].astype(str).unique()]))
         self._row = {name: i for i, name in enumerate(self.images)}
         self._counts = _counts(table, self.images, [*self.classes, *NON_CLASS_LABELS])
         self._other_labels = [n for n in NON_CLASS_LABELS if (table["label"] == n).any()]
@@ -264,7 +264,7 @@ class _RatioSource:
         ]
         probable = [c for c in classes_of(table) if c in self.classes]
         known = method.model_classes or probable
-        with_evidence = sorted(set(in_ratios["image"].astype(str)))
+        with_evidence = sorted(in_ratios["image"].astype(str).unique())
         self._number = {name: i for i, name in enumerate(with_evidence)}
         found = {self._number[name]: limits[name].solutions for name in {*limits} & {*self._number}}
         solutions = {
@@ -293,15 +293,16 @@ class _RatioSource:
         for scope in scopes:
             check(stop)
             blocks.append(self._rows(scope))
-        frames = [b for b in blocks if len(b)]
-        table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-        return conform_columns(table, SCHEMA, "table of ratios")
+        names = blocks[0] if blocks else ()
+        columns = {name: np.concatenate([b[name] for b in blocks]) for name in names}
+        return conform_columns(pd.DataFrame(columns), SCHEMA, "table of ratios")
 
-    def _rows(self, scope: str) -> pd.DataFrame:
+    def _rows(self, scope: str) -> dict[str, np.ndarray]:
+        """Return the rows of a scope as arrays by column."""
         is_all = scope == ALL
         labels = [*self.classes, *self._other_labels]
         counts = self._counts_of(scope)
-        number = pd.Series(counts, index=[*self.classes, *NON_CLASS_LABELS])
+        is_shown = [n in labels for n in [*self.classes, *NON_CLASS_LABELS]]
         evidence = self._evidence
         if not is_all:
             evidence = evidence.of_image(self._number.get(scope, -1))
@@ -318,17 +319,17 @@ class _RatioSource:
         if not is_all and PATH in rows.columns:
             rows = rows[rows["image"].astype(str) == scope]
         description = self.method.describe(is_all, _units(rows), has_interval)
-        return pd.DataFrame(
-            {
-                "scope": scope,
-                "class": labels,
-                "count": number[labels].to_numpy(),
-                **{which: np.append(values, without) for which, values in fractions.items()},
-                "method": [description] * len(self.classes) + ["counted"] * len(self._other_labels),
-                "note": self._note(scope),
-                "time_fraction": time_fractions(rows, labels),
-            }
-        )
+        n = len(labels)
+        methods = [description] * len(self.classes) + ["counted"] * len(self._other_labels)
+        return {
+            "scope": np.full(n, scope, object),
+            "class": np.array(labels, object),
+            "count": counts[is_shown],
+            **{which: np.append(values, without) for which, values in fractions.items()},
+            "method": np.array(methods, object),
+            "note": np.full(n, self._note(scope), object),
+            "time_fraction": time_fractions(rows, labels),
+        }
 
     def _note(self, scope: str) -> str:
         """Return the reasons that limit the use of the ratios of a scope."""
@@ -395,7 +396,7 @@ def _units(rows: pd.DataFrame) -> list[str]:
 
 
 def _all_classes(labels: pd.Series, classes: Sequence[str]) -> list[str]:
-    found = sorted(set(labels) - set(classes))
+    found = sorted(set(labels.unique()) - set(classes))
     return [c for c in dict.fromkeys([*classes, *found]) if c not in ("", *NON_CLASS_LABELS)]
 
 

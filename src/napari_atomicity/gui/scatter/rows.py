@@ -23,7 +23,7 @@ class RowIndex:
 
     def __init__(self, table: pd.DataFrame, id_column: str = "cluster_id") -> None:
         self._id_column = id_column
-        self._images = table["image"]
+        self._images = table["image"].to_numpy()
         self._ids = table[id_column].to_numpy()
         self._of_image: dict[str, np.ndarray] = (
             dict(table.groupby("image", sort=False).indices) if len(table) else {}
@@ -34,9 +34,7 @@ class RowIndex:
 
     def fits(self, table: pd.DataFrame) -> bool:
         """Return whether a table has the same clusters in the same order."""
-        return np.array_equal(self._ids, table[self._id_column].to_numpy()) and bool(
-            self._images.equals(table["image"])
-        )
+        return _equal(self._ids, table[self._id_column]) and _equal(self._images, table["image"])
 
     def of_image(self, image: str) -> np.ndarray:
         """Return the rows of an image."""
@@ -56,5 +54,11 @@ class RowIndex:
 
     def keys(self, rows: np.ndarray) -> set[Key]:
         """Return the keys of the clusters in some rows."""
-        images = self._images.iloc[rows].tolist()
-        return set(zip(images, self._ids[rows].tolist(), strict=True))
+        return set(zip(self._images[rows].tolist(), self._ids[rows].tolist(), strict=True))
+
+
+def _equal(known: np.ndarray, values: pd.Series) -> bool:
+    """Return whether a column has these values; at once if it is in the same memory."""
+    now = values.to_numpy()
+    same = known.shape == now.shape and known.ctypes.data == now.ctypes.data
+    return same or np.array_equal(known, now)

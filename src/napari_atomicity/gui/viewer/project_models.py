@@ -54,7 +54,7 @@ def open_with_models(
     path: str, file: str | None = None, progress: Progress | None = None, stop: Stop | None = None
 ) -> tuple[Opened, dict[str, str]]:
     """Open a project as `project.open_any` does; return also models that it offers."""
-    opened = open_any(path, file, progress, stop, draft=True)
+    opened = open_any(path, file, progress, stop, draft=True, lazy=True)
     offered, notes = offered_models(opened.project)
     return replace(opened, notes=(*opened.notes, *notes)), offered
 

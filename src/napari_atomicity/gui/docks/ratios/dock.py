@@ -77,6 +77,7 @@ class Ratios(Dock):
 
     def build(self) -> None:
         self.ratios = pd.DataFrame(columns=COLUMNS)
+        self._of_image: pd.DataFrame | None = None
         self.comparison: Comparison | None = None
         self._card: ModelCard | None = None
         self._limits: dict[str, ImageLimits] = {}
@@ -241,10 +242,25 @@ class Ratios(Dock):
         if few and self.method == "counted":
             self._take(class_ratios(table, state.classes(), **wanted))
             return
+        self._count_image()
         self.note.setText("Computing the ratios…")
         self.start(
             class_ratios, table, state.classes(), on_result=self._take, key="ratios", **wanted
         )
+
+    def _count_image(self) -> None:
+        """Show counted ratios of the current image before those of all images are computed."""
+        image = self.state.current
+        if image is None or self.method != "counted" or self.state.analysis(image) is None:
+            return
+        self._of_image = class_ratios(
+            self.state.table(image),
+            self.state.classes(),
+            scope=image,
+            images=[image],
+            limits=self._limits,
+        )
+        self._show()
 
     def _offer_methods(self, table: pd.DataFrame) -> None:
         """Disable the methods that are not available, with the reason as tooltip."""
@@ -260,7 +276,7 @@ class Ratios(Dock):
             item.setToolTip(text if reason is None else f"{text} Not available: {reason}.")
 
     def _take(self, ratios: pd.DataFrame) -> None:
-        self.ratios = ratios
+        self.ratios, self._of_image = ratios, None
         self._show()
         self._compare_loaded()
 
@@ -271,6 +287,8 @@ class Ratios(Dock):
 
     def shown(self) -> pd.DataFrame:
         """Return the ratios of the scope that is shown."""
+        if self._of_image is not None and self.scope == self._of_image["scope"].iloc[0]:
+            return self._of_image
         if not len(self.ratios):
             return self.ratios
         found = self.ratios[self.ratios["scope"] == self.scope]

@@ -1,0 +1,130 @@
+"""Patches, class maps and embeddings that are read from a project when they are used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench import analysed, write_image
+
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.project import Project, open_any
+from napari_atomicity.state.window_state import WindowState
+
+NAME = "a.tif"
+
+
+def arrays_of(analysis: Analysis) -> list[np.ndarray]:
+    return [*analysis.patches.values(), analysis.embedding, *analysis.class_maps.values()]
+
+
+def values_of(analysis: Analysis) -> list[np.ndarray]:
+    return [np.asarray(array) for array in arrays_of(analysis)]
+
+
+def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_image(tmp_path / NAME, 0)
+    state = WindowState()
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths([tmp_path])
+        state.open_project(project, project.load_all())
+        state.clusters.set_analysis(analysed(tmp_path / NAME))
+        project.flush()
+        state.close_project()
+    return tmp_path / "p.atomicity"
+
+
+@pytest.fixture
+def stored(path: Path) -> list[np.ndarray]:
+    """The arrays as they are in the file."""
+    with Project(path) as project:
+        return values_of(project.load(NAME).analysis)
+
+
+@pytest.fixture
+def state(path: Path, stored: list[np.ndarray]) -> WindowState:
+    """A window with the project, none of whose arrays is read."""
+    opened = open_any(path, lazy=True)
+    state = WindowState()
+    state.open_project(opened.project, opened.stored, opened.catalogue)
+    yield state
+    state.close_project()
+
+
+def test_values_and_rows_are_those_of_the_file(state, stored):
+    analysis = state.analysis(NAME)
+    for array, whole in zip(arrays_of(analysis), stored, strict=True):
+        assert array.shape == whole.shape
+        assert array.dtype == whole.dtype
+        assert array.nbytes == whole.nbytes
+        # Rows first: they are read alone as long as the image is not read as a whole.
+        assert np.array_equal(array[1], whole[1])
+        assert np.array_equal(array[1:3], whole[1:3])
+        assert np.array_equal(array[-1], whole[-1])
+    for array, whole in zip(arrays_of(analysis), stored, strict=True):
+        assert np.array_equal(array[np.array([2, 0])], whole[[2, 0]])
+        assert np.array_equal(array + 1, whole + 1)
+
+
+def test_a_new_analysis_leaves_the_arrays_of_the_one_before(state, stored):
+    before = state.analysis(NAME)
+    other = replace(
+        before,
+        patches={c: np.asarray(p) + 1 for c, p in before.patches.items()},
+        class_maps={c: np.asarray(m) + 2 for c, m in before.class_maps.items()},
+        embedding=np.asarray(before.embedding) + 3,
+    )
+    state.clusters.set_analysis(other)
+    state.project.flush()
+    assert not equal(values_of(state.project.load(NAME).analysis), stored)
+    assert equal(values_of(before), stored)
+    state.history.undo()
+    state.project.flush()
+    assert equal(values_of(state.analysis(NAME)), stored)
+    assert equal(values_of(state.project.load(NAME).analysis), stored)
+
+
+def test_patches_that_are_not_replaced_are_not_read(state, stored):
+    before = state.analysis(NAME)
+    embedding = np.asarray(before.embedding) + 3
+    state.clusters.set_analysis(replace(before, embedding=embedding))
+    state.project.flush()
+    assert all(patches.kept is None for patches in before.patches.values())
+    assert equal(values_of(before), stored)
+    assert np.array_equal(state.project.load(NAME).analysis.embedding, embedding)
+
+
+def test_a_removed_cluster_comes_back_with_its_arrays(state, stored):
+    state.clusters.remove([(NAME, 2)])
+    state.history.undo()
+    state.project.flush()
+    assert equal(values_of(state.analysis(NAME)), stored)
+    assert equal(values_of(state.project.load(NAME).analysis), stored)
+
+
+def test_a_copy_of_the_project_gives_the_arrays(state, stored, path):
+    copy = path.with_name("copy.atomicity")
+    state.project.copy(copy)
+    state.attach_project(Project(copy))
+    path.unlink()
+    assert equal(values_of(state.analysis(NAME)), stored)
+
+
+def test_a_project_saved_from_memory_holds_the_arrays(state, stored, path):
+    other = path.with_name("other.atomicity")
+    state.attach_project(Project(other))
+    state.project.flush()
+    assert equal(values_of(state.project.load(NAME).analysis), stored)
+
+
+def test_rows_of_a_closed_project_are_missing(state, stored):
+    analysis = state.analysis(NAME)
+    state.project.close()
+    assert np.isnan(analysis.embedding[0]).all()
