@@ -65,7 +65,17 @@ class PictureSizes:
         return (self.n_features,) if edge is None else (edge, edge)
 
     def fits(self, channels: str, patch_px: int, map_px: int, n_bytes: int) -> bool:
-        """Return whether the arrays of a cluster have these sizes."""
+        """Return whether the arrays of a cluster have these sizes.
+
+        Parameters
+        ----------
+        channels : str
+            Names of the channels, joined by ``|``.
+        patch_px, map_px : int
+            Edges of a patch and of a class map.
+        n_bytes : int
+            Size of the embedding.
+        """
         found = (tuple(channels.split("|")), patch_px, map_px, n_bytes)
         return found == (self.channels, self.patch_px, self.map_px, 4 * self.n_features)
 
@@ -80,7 +90,15 @@ class Pictures:
     embedding: np.ndarray
 
     def get(self, kind: str, channel: str) -> np.ndarray:
-        """Return one array."""
+        """Return one array.
+
+        Parameters
+        ----------
+        kind : str
+            "patches", "class_maps" or "embedding".
+        channel : str
+            Name of the channel; empty for the embedding.
+        """
         found = getattr(self, kind)
         return found[channel] if channel else found
 

@@ -151,7 +151,20 @@ class StoredPictures:
         return image_id in self._held
 
     def read(self, image_id: int, sizes: PictureSizes) -> Pictures:
-        """Return the arrays of an image; `AtomicityError` if they can't be read."""
+        """Return the arrays of an image.
+
+        Parameters
+        ----------
+        image_id : int
+            Id of the image in the file.
+        sizes : PictureSizes
+            Sizes of its arrays.
+
+        Raises
+        ------
+        AtomicityError
+            If they can't be read.
+        """
         with self._lock:
             found = self._held.get(image_id)
             if found is None or found.sizes is not sizes:
