@@ -21,7 +21,7 @@ setup: ## Make .venv and install everything
 demo: setup ## Analyse the bundled example and open it in napari
 	$(BIN)/atomicity demo --out demo-output
 
-# With PYSIDE=1 the window runs with PySide6 instead of PyQt6.
+# With PYSIDE=1 the window runs with PySide6 instead of PyQt6 (Python 3.12 or later).
 test: setup lint ## Everything that must pass (PYSIDE=1 with PySide6)
 	$(if $(PYSIDE),$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[pyside6]")
 	$(if $(PYSIDE),QT_API=pyside6 PYTEST_QT_API=pyside6) NAPARI_ASYNC=0 OMP_NUM_THREADS=1 $(HEADLESS) $(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_OPTIONS)

@@ -11,6 +11,9 @@ that of ``--rows`` rows, times the rows of the image: every pixel costs the same
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,9 +23,15 @@ from measuring import best_of, machine, options, write
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.candidates import find_candidates
 from napari_atomicity.atoms.card import SAMPLING_NM
-from napari_atomicity.atoms.finder import load_atom_model
+from napari_atomicity.atoms.completeness import estimate_completeness
+from napari_atomicity.atoms.dispersion import compute_image_dispersion
+from napari_atomicity.atoms.finder import AtomModel, load_atom_model
+from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.atoms.localisation import fit_spots
+from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.reporting.atom_figures import atom_overview, dispersion_chart
+from napari_atomicity.reporting.charts import as_image, write_figure
 from napari_atomicity.training.atoms import simulate_field_of_atoms
 
 WINDOW_PX = 21
@@ -66,6 +75,29 @@ def by_window(image: np.ndarray, rows: int) -> np.ndarray:
     return torch.cat(parts).reshape(rows, image.shape[1]).numpy()
 
 
+def steps_of_the_command(model: AtomModel, micrograph: Micrograph) -> dict[str, Callable]:
+    """What ``atomicity atoms`` does with an image after finding its atoms."""
+    analysis = find_atoms(micrograph, model)
+    atoms = ImageAtoms(micrograph.name, SAMPLING_NM, analysis)
+    dispersion = compute_image_dispersion(atoms).dispersion
+    folder = Path(tempfile.mkdtemp())
+
+    def missed() -> None:
+        injected = inject_atoms(analysis, model)
+        if injected is not None:
+            estimate_completeness(injected, analysis.threshold)
+
+    def figures() -> None:
+        write_figure(atom_overview(analysis, analysis.table), folder / "atoms")
+        as_image(dispersion_chart(dispersion), "chart", "")
+
+    return {
+        "injection-recovery test": missed,
+        "dispersion": lambda: compute_image_dispersion(atoms),
+        "figures": figures,
+    }
+
+
 def main() -> None:
     given = options(__doc__, size=512, threads=min(2, os.cpu_count() or 1), repeats=3, rows=32)
     torch.set_num_threads(given.threads)
@@ -82,6 +114,7 @@ def main() -> None:
             micrograph.data, points, SAMPLING_NM
         ),
         "scale space alone": lambda: find_candidates(micrograph.data, SAMPLING_NM),
+        **steps_of_the_command(model, micrograph),
     }
     seconds = {}
     for name, step in steps.items():

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from napari_atomicity.io import images
 from napari_atomicity.simulation.structures import Isomer
 from support import lattice_isomer
+
+# On a busy machine an example may take longer than the 0.2 s that Hypothesis allows.
+hypothesis_settings.register_profile("no_deadline", deadline=None)
+hypothesis_settings.load_profile("no_deadline")
 
 # What workers of pytest-xdist have seen of the event loop.
 _FROM_WORKERS: list[dict] = []

@@ -7,6 +7,7 @@ number of epochs, are small too.
 import ast
 import re
 import shlex
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from napari_atomicity.cli.commands import app
 from napari_atomicity.models.files import find_model
 from napari_atomicity.pipeline import dask_workers
 from napari_atomicity.simulation import recipes, structures
-from napari_atomicity.training import prepared_sets
+from napari_atomicity.training import out_of_distribution, prepared_sets
 
 COMMANDS = [(page, line) for page, line in shell_lines() if line.startswith("atomicity ")]
 OTHERS = [(page, line) for page, line in shell_lines() if not line.startswith("atomicity ")]
@@ -92,6 +93,7 @@ def quick():
         for module in (structures, recipes, prepared_sets):
             patch.setattr(module, "library_of", quick_library)
         patch.setattr(prepared_sets, "from_simulation", quick_fields)
+        patch.setattr(out_of_distribution, "STEPS", 50)
         patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
         patch.setattr(fine_tuning, "AdaptSettings", partial(fine_tuning.AdaptSettings, steps=20))
         patch.setattr(atoms, "AtomTrainingSettings", tiny)
@@ -139,6 +141,8 @@ def prepare(files, tmp_path, monkeypatch):
 )
 def test_a_command_runs(page, line, prepare):
     _, *arguments = shlex.split(prepare(page, line), comments=True)
+    if arguments[0] == "simulate":  # files of other pages are in its folder
+        shutil.rmtree(arguments[arguments.index("--out") + 1], ignore_errors=True)
     result = CliRunner().invoke(app, arguments, default_map=defaults(arguments))
     assert result.exit_code == 0, result.output
     if "--out" in arguments:

@@ -154,6 +154,7 @@ def test_python_versions_are_those_of_the_tests():
 def test_the_conda_recipe_requires_the_same():
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
     assert recipe["context"]["version"] == __version__
+    assert PROJECT["requires-python"] == f">={recipe['context']['python_min']}"
     run = requirements(r for r in recipe["requirements"]["run"] if not r.startswith("python "))
     there = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in run}
     assert there == {r.name: r.specifier for r in requirements(PROJECT["dependencies"])}

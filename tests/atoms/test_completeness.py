@@ -36,7 +36,7 @@ MODEL = SimpleNamespace(card=SimpleNamespace(floor=0.02))
 
 
 class Detector:
-    """In place of `find_atoms`: every place that a spot was ever put to is looked at again.
+    """In place of the detection: every place that a spot was ever put to is looked at again.
 
     An atom's score goes with its height, which is measured with an error; there are false
     candidates as `FALSE` has them; and of atoms closer than ``apart_px`` only one is seen.
@@ -83,7 +83,11 @@ def image(monkeypatch):
             return add_gaussian_spots(image, more, heights, sigma_px)
 
         monkeypatch.setattr(injection, "add_gaussian_spots", put)
-        monkeypatch.setattr(injection, "find_atoms", detector)
+        monkeypatch.setattr(
+            injection,
+            "detect_candidates",
+            lambda image, model, quick, progress, stop: detector(image).candidates,
+        )
         heights = mean * np.exp(np.random.default_rng(1).normal(0, 0.35, len(points)))
         pixels = add_gaussian_spots(np.zeros((SIDE, SIDE)), points, heights, SIGMA)
         return detector(Micrograph(pixels, PX)), heights
@@ -165,10 +169,23 @@ def test_nothing_is_added_where_clusters_are(image, monkeypatch):
         "add_gaussian_spots",
         lambda i, points, *rest: places.append(points) or put(i, points, *rest),
     )
+    detect, rounds, messages = injection.detect_candidates, [], []
 
-    added = inject_atoms(analysis, MODEL, clusters=clusters)
+    def record(image, model, quick, progress, stop):
+        rounds.append(quick)
+        progress(0, 1, "Finding atoms")
+        return detect(image, model, quick, progress, stop)
+
+    monkeypatch.setattr(injection, "detect_candidates", record)
+
+    added = inject_atoms(
+        analysis, MODEL, clusters=clusters, progress=lambda *m: messages.append(m[2])
+    )
 
     assert len(places) == 5
+    assert rounds == [0, 1, 2, 0, 1]
+    assert messages[1] == "Injecting isolated atoms, round 2: Finding atoms"
+    assert messages[3] == "Injecting atoms among the others, round 1: Finding atoms"
     assert np.concatenate(places)[:, 1].max() < 150
     assert added.area_nm2 == pytest.approx(150 * SIDE * PX**2)
     assert len(added.scores) == (analysis.candidates["x_px"].round() < 150).sum()

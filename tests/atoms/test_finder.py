@@ -16,7 +16,13 @@ from napari_atomicity.atoms import table as tables
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
 from napari_atomicity.atoms.card import AtomCard
 from napari_atomicity.atoms.finder import AtomModel
-from napari_atomicity.atoms.network import STRIDE, AtomNet, pad_to_stride
+from napari_atomicity.atoms.network import (
+    STRIDE,
+    AtomNet,
+    JoiningConvolution,
+    TransposedJoin,
+    pad_to_stride,
+)
 from napari_atomicity.core.errors import (
     CalibrationError,
     Cancelled,
@@ -186,6 +192,58 @@ def test_a_second_magnification_only_adds(model):
     assert both.shape == plain.shape
     assert (both >= plain).all()
     assert (both > plain).any()
+
+
+def test_joining_by_a_transposed_convolution_gives_the_same():
+    join = JoiningConvolution(5, 3, 4)
+    joined = torch.randn(2, 5, 6, 9), torch.randn(2, 3, 12, 18)
+
+    with torch.inference_mode():
+        plain, fast = join(joined), TransposedJoin(join)(joined)
+
+    assert plain.shape == (2, 4, 12, 18)
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_quick_scores_take_the_networks_in_turn():
+    """Three of six networks each: two quick computations in turn average to the whole one."""
+    card = AtomCard("mine", members=6, width=4, views=1)
+    six = AtomModel(card, finder.quantize_weights(networks(6)), torch.device("cpu"))
+    image = np.random.default_rng(5).random((64, 96)).astype(np.float32)
+    messages = []
+
+    whole = six.score_map(image, 0.03)[0]
+    halves = [
+        six.score_map(image, 0.03, lambda *m: messages.append(m), quick=i)[0] for i in range(3)
+    ]
+
+    np.testing.assert_allclose((halves[0] + halves[1]) / 2, whole, atol=1e-4)
+    assert np.abs(halves[0] - whole).max() > 1e-3
+    np.testing.assert_array_equal(halves[2], halves[0])
+    assert messages[3] == (finder.QUICK_PASSES, finder.QUICK_PASSES, "Finding atoms")
+
+
+def test_several_threads_give_the_same_scores_and_stop(model):
+    image = np.random.default_rng(6).random((64, 96)).astype(np.float32)
+    before = torch.get_num_threads()
+    calls = []
+
+    def stop():
+        calls.append(1)
+        return len(calls) == 2
+
+    try:
+        torch.set_num_threads(1)
+        one = model.score_map(image, 0.03)[0]
+        torch.set_num_threads(3)
+        three = model.score_map(image, 0.03)[0]
+        with pytest.raises(Cancelled):
+            model.score_map(image, 0.03, stop=stop)
+    finally:
+        torch.set_num_threads(before)
+
+    np.testing.assert_array_equal(one, three)
+    assert len(calls) == 2
 
 
 def test_half_the_pixel_size_gives_the_same_map(model):

@@ -466,6 +466,22 @@ def test_from_images_to_a_consensus_beside_a_model(finder, tmp_path):
     assert "14 atoms by consensus of 3 people" in result.stderr
 
 
+def test_a_pack_is_replaced_with_overwrite_only(tmp_path):
+    image, out = write_image(tmp_path / "a.tif"), tmp_path / "p"
+    assert atomicity("pack", image, "--out", out).exit_code == 0
+    (out / "tables" / "a.tif.csv").write_text("X,Y\n1,2\n")
+    refused = atomicity("pack", image, "--out", out)
+    assert refused.exit_code == 2 and "--overwrite" in refused.stderr
+    assert (out / "tables" / "a.tif.csv").read_text() == "X,Y\n1,2\n"
+    assert atomicity("pack", image, "--out", out, "--overwrite").exit_code == 0
+    assert (out / "tables" / "a.tif.csv").read_text() != "X,Y\n1,2\n"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    kept = atomicity("pack", image, "--out", tmp_path / "mine", "--overwrite")
+    assert kept.exit_code == 1 and (tmp_path / "mine" / "thesis.txt").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tif", "p", "p.zip", "mine"}
+
+
 def test_packs_that_nobody_filled_in_or_filled_in_badly(tmp_path):
     image = write_image(tmp_path / "a.tif")
     atomicity("pack", image, "--out", tmp_path / "p")

@@ -1,6 +1,7 @@
 """The command line as a script sees it: status, standard output, standard error."""
 
 import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ import bad_readers
 import napari_atomicity
 from napari_atomicity import Project
 from napari_atomicity.cli import commands as cli
-from napari_atomicity.cli import demo, display
+from napari_atomicity.cli import common, demo, display
 from napari_atomicity.cli.common import guarded
 from napari_atomicity.core.errors import DependencyError, ModelError, ReadError, TableError
 from napari_atomicity.io import images
@@ -340,6 +341,10 @@ def test_a_display_that_is_gone_is_noticed(monkeypatch):
     assert display.why_no_window()
 
 
+def test_help_shows_default_values():
+    assert " [default: demo-output]" in atomicity("demo", "--help").stdout
+
+
 def test_help_shows_every_command_of_the_contract():
     result = atomicity("--help")
     assert result.exit_code == 0
@@ -368,3 +373,18 @@ def test_bad_parameters_keep_their_own_status():
 
     with pytest.raises(typer.BadParameter):
         command()
+
+
+@pytest.mark.parametrize("is_program", [False, True])
+def test_only_a_process_of_one_command_keeps_what_it_imports(monkeypatch, is_program):
+    frozen = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(gc.isenabled()))
+    monkeypatch.setattr(common, "_is_program", False)
+    if is_program:
+        common.run_as_program()
+
+    with common.without_collection():
+        assert not gc.isenabled()
+
+    assert gc.isenabled()
+    assert frozen == [False] * is_program

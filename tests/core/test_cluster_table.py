@@ -105,6 +105,8 @@ ADDED = {
     "track_id": [0, -1, 3],
     "clipped": [0.0, 0.2, float("nan")],
     "response": [1.0, 0.8, float("nan")],
+    "session_umap_1": [1.5, float("nan"), 2.5],
+    "session_umap_2": [0.5, float("nan"), 4.5],
 }
 
 

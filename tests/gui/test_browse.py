@@ -23,6 +23,7 @@ from waiting import updated
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.panels.dock_windows import open_docks
@@ -31,7 +32,7 @@ from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.project import Project
+from napari_atomicity.project import Project, open_any
 
 
 def write(path, seed=0, flip=False):
@@ -262,6 +263,27 @@ def test_a_pixel_size_given_by_hand_is_used_here(opened, viewer, qtbot, settle, 
     assert state.analysis("a.tif").micrograph.pixel_size_nm == PIXEL_NM
 
 
+def test_a_pixel_size_alone_creates_the_project(opened, viewer, qtbot, settle, morning):
+    click_row(opened, 1)
+    settle(viewer)
+    dock = Analyse(viewer)
+    qtbot.addWidget(dock)
+    assert not list(morning.glob("*.atomicity"))
+    form = dock.image_form
+    assert form.image == "b.tif"
+    form.pixel_size.setFocus()
+    form.pixel_size.lineEdit().selectAll()
+    QTest.keyClicks(form.pixel_size, "0.06")
+    assert not list(morning.glob("*.atomicity"))
+    QTest.keyClick(form.pixel_size, Qt.Key.Key_Return)
+    assert len(list(morning.glob("*.atomicity"))) == 1
+    opened.state.close_project()
+    with open_any(morning).project as again:
+        sizes = {i.name: i.pixel_size_nm for i in again.images()}
+        assert sizes["b.tif"] == again.load("b.tif").micrograph.pixel_size_nm == 0.06
+        assert sizes["a.tif"] == PIXEL_NM
+
+
 def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):
     seen = []
 
@@ -275,6 +297,8 @@ def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):
     settle(viewer)
     assert len(set(seen)) <= 2
     qtbot.waitUntil(opened.analyse_button.isEnabled)
+    # The signal comes again when the window closes, and the button is gone then.
+    opened.state.changed.disconnect(stop_at_first)
 
 
 def test_from_image_to_image_by_key_on_the_same_layers(opened, viewer, qtbot, settle):

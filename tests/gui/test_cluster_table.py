@@ -308,6 +308,24 @@ def test_a_new_image_comes_with_its_columns(dock, state, qtbot):
     assert column(dock, "n_atoms")[0] == ""
 
 
+def test_measurements_of_ones_own_are_shown_until_they_are_hidden(dock, state, viewer, qtbot):
+    analysis = made_up(5, "three", seed=2)
+    table = analysis.table.assign(peak=np.arange(5.0))
+    state.clusters.set_analysis(replace(analysis, table=table))
+    qtbot.waitUntil(lambda: len(keys_shown(dock)) == 60)
+    assert column(dock, "peak")[-2:] == ["3.000", "4.000"] and column(dock, "peak")[0] == ""
+    assert "peak" in dock.shown().columns
+    dock.columns_menu.aboutToShow.emit()
+    {a.text(): a for a in dock.columns_menu.actions()}["peak"].trigger()
+    again = Table(viewer)
+    qtbot.addWidget(again)
+    again.show()
+    assert "peak" not in again.shown().columns
+    again.columns_menu.aboutToShow.emit()
+    {a.text(): a for a in again.columns_menu.actions()}["Default columns"].trigger()
+    assert "peak" in again.shown().columns
+
+
 def test_columns_are_chosen_and_remembered(dock, viewer, qtbot):
     dock.columns_menu.aboutToShow.emit()
     actions = {a.text(): a for a in dock.columns_menu.actions()}

@@ -16,9 +16,10 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import CLASSES, made_up
 from waiting import updated
 
+from napari_atomicity.core.cluster_table import MODEL_MAP
 from napari_atomicity.core.palette import colours
 from napari_atomicity.gui.docks.embedding import placing
-from napari_atomicity.gui.docks.embedding.dock import Embedding
+from napari_atomicity.gui.docks.embedding.dock import MAP_OF_MODEL, MAP_OF_SESSION, Embedding
 from napari_atomicity.gui.docks.embedding.placing import count_unplaced
 from napari_atomicity.gui.scatter.geometry import extent, rows_in_polygon
 from napari_atomicity.gui.scatter.legend import MAX_LINES, ColourScale, Entry, Legend
@@ -473,11 +474,51 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     state.clusters.relabel([("field", 1)], "Pt70")  # while it is under way
     settle(viewer)
     dock.update_now()
-    assert count_unplaced(state.analysis("field"), state.columns("field")) == 0
+    assert count_unplaced(state.analysis("field"), state.columns("field"), MODEL_MAP) == 0
     assert not dock.place_button.isVisible()
     assert dock.scatter.highlighted.tolist() == [0, 9]
     assert state.table("field")["label"][0] == "Pt70"
     assert len(state.history) == edits + 1, "placing is not the person's doing: no undo step"
+
+
+def fit_in_turn(embedding, seed):
+    """Positions of a map that needs no UMAP."""
+    return np.column_stack([np.arange(len(embedding)), np.zeros(len(embedding))])
+
+
+def test_a_new_map_of_these_clusters_is_kept_undone_and_extended(
+    dock, state, viewer, settle, monkeypatch
+):
+    monkeypatch.setattr("napari_atomicity.pipeline.session_map.fit_map", fit_in_turn)
+    state.clusters.set_analysis(made_up(10, "second", seed=3))
+    state.clusters.relabel([("field", 1)], "Pt70")
+    dock.update_now()
+    of_model = dock.scatter.positions.copy()
+    assert not dock.map_combo.isVisible()
+
+    QTest.mouseClick(dock.new_map_button, LEFT)
+    settle(viewer)
+    dock.update_now()
+    assert dock.map_combo.isVisible() and dock.map_combo.currentText() == MAP_OF_SESSION
+    assert dock.scatter.positions[:, 0].tolist() == list(range(50))
+    assert dock._reference() is None, "the reference is in another map"
+    assert state.table("field")["label"][0] == "Pt70"
+
+    dock.map_combo.setCurrentText(MAP_OF_MODEL)
+    assert dock.scatter.positions == pytest.approx(of_model)
+    dock.map_combo.setCurrentText(MAP_OF_SESSION)
+    state.clusters.set_analysis(made_up(10, "third", seed=4))
+    dock.update_now()
+    assert "10 clusters" in dock.place_button.text()
+    QTest.mouseClick(dock.place_button, LEFT)
+    settle(viewer)
+    dock.update_now()
+    assert np.isfinite(dock.scatter.positions).all() and len(dock.scatter.positions) == 60
+
+    state.history.undo()  # of the analysis of the third image
+    state.history.undo()
+    dock.update_now()
+    assert not dock.map_combo.isVisible() and dock.map_combo.currentText() == MAP_OF_MODEL
 
 
 def adapted(state, image: str, shift: float = 3.0):

@@ -489,3 +489,29 @@ def test_times_are_asked_for_once(viewer, dock, state, show, settle, monkeypatch
     flush(dock, settle, viewer)
     assert len(asked) == 2
     assert dock.view.data["image"].drop_duplicates().tolist() == ["field_2", "field_10"]
+
+
+# ---- any columns
+def test_columns_of_ones_own_are_plotted_and_selected(dock, state, show, settle, viewer):
+    measured = image(40, "field_10")
+    peak = np.arange(40.0)
+    state.clusters.set_analysis(replace(measured, table=measured.table.assign(peak=peak)))
+    show("histogram")
+    assert dock.x_combo.isVisible() and not dock.y_combo.isVisible()
+    assert dock.x_combo.currentText() == "peak"
+    assert set(dock.view.data["column"]) == {"peak"}
+    row = int(np.argmax(dock.view.data["count"]))
+    QTest.mouseClick(dock.view, LEFT, PLAIN, centre(dock, row))
+    bar = dock.view.data.iloc[row]
+    assert {name for name, _ in state.selection} == {"field_10"}
+    assert len(state.selection) == bar["count"]
+    show("scatter")
+    assert dock.y_combo.isVisible()
+    dock.y_combo.setCurrentText("confidence")
+    flush(dock, settle, viewer)
+    assert list(dock.view.data.columns[3:]) == ["peak", "confidence"]
+    dock.x_combo.setCurrentText("diameter_nm")
+    flush(dock, settle, viewer)
+    assert list(dock.view.data.columns[3:]) == ["diameter_nm", "confidence"]
+    show("diameter")
+    assert not dock.x_combo.isVisible() and not dock.y_combo.isVisible()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
@@ -16,6 +17,7 @@ from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.pipeline import measurements
 
 DOCK_PX = 370, 500
 
@@ -51,6 +53,24 @@ def test_the_steps_are_open_and_can_be_folded(dock, qtbot):
     assert dock.steps.button.isChecked() and dock.detect.button.isVisible()
     qtbot.mouseClick(dock.steps.button, LEFT)
     assert not dock.detect.button.isVisible()
+
+
+def test_measurements_of_packages_are_columns_also_of_added_clusters(
+    dock, viewer, qtbot, settle, monkeypatch
+):
+    functions = {"peak": lambda pixels, mask, _: pixels[mask].max(), "broken": lambda *_: 1 / 0}
+    points = [SimpleNamespace(name=n, value=n, load=lambda f=f: f) for n, f in functions.items()]
+    monkeypatch.setattr(measurements, "installed_measurements", lambda: points)
+    qtbot.mouseClick(dock.button, LEFT)
+    settle(viewer)
+    binding = binding_of(viewer)
+    table = binding.state.table()
+    assert len(table) == N_CLUSTERS and table["peak"].notna().all()
+    assert table["broken"].isna().all() and "measurement broken" in dock.result.text()
+    viewer.layers["field clusters"].add([80.0, 80.0])
+    settle(viewer)
+    added = binding.state.table()
+    assert len(added) == N_CLUSTERS + 1 and added["peak"].notna().all()
 
 
 def test_detect_and_classify_one_after_the_other(dock, viewer, qtbot, settle):

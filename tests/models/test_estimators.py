@@ -82,7 +82,7 @@ def test_every_estimator_gives_probabilities_or_says_nothing(name):
     assert (p[said] >= 0).all()
 
 
-@pytest.mark.parametrize("name", ["diameter", "intensity", "locked mixture"])
+@pytest.mark.parametrize("name", ["diameter", "intensity", "constrained mixture"])
 def test_a_model_that_knows_no_scale_leaves_them_silent(name):
     _, known = measured()
     bare = replace(known, card=replace(CARD, scale=None, thresholds={}), scale=None)
@@ -170,7 +170,7 @@ def test_densities_are_normalised_and_far_diameters_are_of_the_outer_classes(n, 
 
 def test_the_locked_mixture_does_not_mind_the_gain_and_the_intensity_does():
     k, known = measured(scale=40.0)
-    assert (ESTIMATORS["locked mixture"](known).argmax(axis=1) == k).mean() > 0.95
+    assert (ESTIMATORS["constrained mixture"](known).argmax(axis=1) == k).mean() > 0.95
     assert (ESTIMATORS["intensity"](known).argmax(axis=1) == k).mean() < 0.4
 
 

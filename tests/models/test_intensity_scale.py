@@ -1,4 +1,4 @@
-"""The locked mixture and the thresholds."""
+"""The constrained mixture and the thresholds."""
 
 from dataclasses import asdict, replace
 

@@ -287,7 +287,7 @@ def test_a_scheduler_that_goes_is_waited_for_and_then_reported(images, tmp_path,
     def worker():
         return start(
             "dask_worker", where, "--nthreads", "1", "--no-dashboard", "--no-nanny",
-            "--death-timeout", "10",
+            "--death-timeout", "120",
         )  # fmt: skip
 
     running, said = [scheduler(), worker()], []
@@ -304,7 +304,7 @@ def test_a_scheduler_that_goes_is_waited_for_and_then_reported(images, tmp_path,
 
     try:
         options = {"request": request_, "scheduler": where, "notice": said.append}
-        found = run_batch([images], tmp_path / "a", on_outcome=restart, patience_s=60, **options)
+        found = run_batch([images], tmp_path / "a", on_outcome=restart, patience_s=120, **options)
         assert not found.problem and found.table["image"].nunique() == 5
         assert any("does not answer" in words for words in said)
         assert "the scheduler is back" in said

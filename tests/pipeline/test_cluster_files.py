@@ -169,7 +169,7 @@ def test_what_is_applied_to_kubernetes_fits_together():
         assert {mount["name"] for mount in container["volumeMounts"]} == volumes
     (mount,) = containers[2]["volumeMounts"]
     for path in (*given[2]["paths"], given[2]["out"]):
-        assert path.is_relative_to(mount["mountPath"])
+        assert Path(path).is_relative_to(mount["mountPath"])
     assert containers[1]["volumeMounts"] == [mount]
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # as its policy asks
 

@@ -421,6 +421,23 @@ def test_the_command_tells_and_ends_as_the_others_do(images, tmp_path, tiny_mode
     assert CliRunner().invoke(cli.app, ["watch", "nowhere", "--out", "o"]).exit_code == 2
 
 
+def test_results_of_another_folder_are_replaced_with_overwrite_only(images, tmp_path, tiny_model):
+    def atomicity(folder, *more):
+        arguments = ["watch", folder, "--out", tmp_path / "out", "--model", tiny_model, "--once"]
+        return CliRunner().invoke(cli.app, [str(a) for a in [*arguments, "--device", "cpu", *more]])
+
+    assert atomicity(images).exit_code == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.move(images / "0.tif", other / "new.tif")
+    refused = atomicity(other)
+    assert refused.exit_code == 2 and "--overwrite" in refused.stderr
+    assert set(read_clusters(tmp_path / "out" / "clusters.csv")["image"]) >= {"0.tif", "1.tif"}
+    assert atomicity(images).exit_code == 0  # one of its images was deleted
+    assert atomicity(other, "--overwrite").exit_code == 0
+    assert set(read_clusters(tmp_path / "out" / "clusters.csv")["image"]) == {"new.tif"}
+
+
 def test_the_command_names_no_results_that_there_are_not(images, tmp_path, tiny_model, monkeypatch):
     def end(*_):
         raise KeyboardInterrupt

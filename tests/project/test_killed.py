@@ -7,7 +7,7 @@ import os
 import pytest
 from project_kills import kill_again_and_again
 
-KILLS = 100
+KILLS = 40
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")

@@ -13,6 +13,7 @@ from bench import analysed, write_image
 
 from napari_atomicity import load
 from napari_atomicity.core.acquisition_session import EarlierScale, SessionEntry
+from napari_atomicity.core.cluster_table import SESSION_MAP
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.label_rules import label_that_counts
@@ -20,6 +21,11 @@ from napari_atomicity.project.schema import SCHEMA, STEPS
 from napari_atomicity.state.analysis_updates import mark_excluded
 from napari_atomicity.state.project_saver import SESSION_COLUMNS
 from napari_atomicity.state.window_state import WindowState
+
+
+def with_own(analysis, **columns):
+    """An analysis with measurements of one's own."""
+    return replace(analysis, table=analysis.table.assign(**columns))
 
 
 def opened(path) -> tuple[WindowState, Project]:
@@ -162,6 +168,90 @@ def test_a_project_that_moved_with_its_images_finds_them(folder, project, tmp_pa
     with Project(tmp_path / "evening" / "morning.atomicity") as moved:
         assert moved.image_files.missing() == []
         assert moved.load("a.tif").micrograph.data.shape == (120, 160)
+
+
+def test_measurements_of_ones_own_are_stored_and_undone(folder, project, state, tmp_path):
+    n = len(state.analysis("a.tif").table)
+    peak = np.where(np.arange(n) == 2, np.nan, np.arange(n) / 3)
+    measured = with_own(analysed(folder / "a.tif"), peak=peak, empty=np.full(n, np.nan))
+    assert "peak" not in state.table().columns
+    state.clusters.set_analysis(measured)
+    state.clusters.relabel([("a.tif", 1)], "Pt70")
+    assert stored(project)["peak"].tolist() == pytest.approx(peak.tolist(), nan_ok=True)
+    assert stored(project)["empty"].isna().all()
+    assert stored(project)["label_corrected"].iloc[0] == "Pt70"
+    state.clusters.remove([("a.tif", 2)])
+    assert len(stored(project)["peak"]) == n - 1
+    for _ in range(3):
+        state.history.undo()
+    assert "peak" not in stored(project)
+    for _ in range(2):
+        state.history.redo()
+    np.testing.assert_array_equal(stored(project)["peak"], peak)
+    copy = project.copy(tmp_path / "copy.atomicity")
+    with Project(copy) as other:
+        assert stored(other)["peak"].notna().sum() == n - 1
+        other.merge(project.path)
+        assert stored(other)["peak"].notna().sum() == n - 1
+    state.clusters.set_analysis(analysed(folder / "a.tif"))  # without the package
+    assert "peak" not in stored(project)
+
+
+def stored(project) -> pd.DataFrame:
+    """The clusters of a.tif in the file."""
+    project.flush()
+    with Project(project.path, read_only=True) as again:
+        return again.load("a.tif").analysis.table
+
+
+def test_another_prediction_keeps_measurements_of_ones_own(folder, project, state):
+    measured = with_own(analysed(folder / "a.tif"), peak=1.5)
+    state.clusters.set_analysis(measured)
+    other = replace(
+        measured,
+        table=measured.table.assign(model_id="other"),
+        parameters={"model": {"model_id": "other"}},
+    )
+    state.clusters.replace_predictions(other)
+    assert (state.table()["peak"] == 1.5).all() and (state.table()["model_id"] == "other").all()
+    assert (stored(project)["peak"] == 1.5).all()
+
+
+def test_a_new_value_of_a_measurement_alone_is_stored(folder, project, state):
+    measured = with_own(analysed(folder / "a.tif"), peak=1.5)
+    state.clusters.set_analysis(measured)
+    state.clusters.set_analysis(with_own(measured, peak=2.5))
+    assert (stored(project)["peak"] == 2.5).all()
+
+
+def drop_session_map(db):
+    for column in SESSION_MAP:
+        db.execute(f"ALTER TABLE predictions DROP COLUMN {column}")
+
+
+def test_a_project_without_measurements_of_ones_own_is_read_and_upgraded(project):
+    project.close()
+    with sqlite3.connect(project.path) as db:  # as an earlier version wrote it
+        db.execute("ALTER TABLE clusters DROP COLUMN measurements")
+        drop_session_map(db)
+        db.execute("PRAGMA user_version = 7")
+    with Project(project.path, read_only=True) as old:
+        assert len(old.load("a.tif").analysis.table) == 12
+    with Project(project.path) as upgraded:
+        assert upgraded.backup is not None and len(upgraded.load("a.tif").analysis.table) == 12
+
+
+@pytest.mark.parametrize(
+    "value", ["no JSON", "[]", '{"peak": "high"}', '{"label": 1}', '{"peak": Infinity}']
+)
+def test_damaged_measurements_cost_only_their_image(project, value):
+    path = project.path
+    project.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE clusters SET measurements = ? WHERE cluster_id = 3", (value,))
+    with Project(path) as again:
+        assert "stored analysis" in again.load("a.tif").damage
+        assert len(again.labelled_clusters("a.tif").table) == 12
 
 
 def test_another_image_in_the_place_of_an_analysed_one_is_refused(folder, project):
@@ -733,8 +823,9 @@ def test_a_project_without_sessions_is_read_without_an_upgrade(project, three):
     project.close()
     with sqlite3.connect(project.path) as db:  # as version 0.1 wrote it
         db.execute("DROP TABLE image_sessions")
-        for column in ("clipped", "response"):
+        for column in ("clipped", "response", "measurements"):
             db.execute(f"ALTER TABLE clusters DROP COLUMN {column}")
+        drop_session_map(db)
         db.execute("PRAGMA user_version = 4")
     with Project(project.path, read_only=True) as old:
         assert old.image_files.session_entries() == {}

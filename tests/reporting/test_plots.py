@@ -15,10 +15,18 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.palette import colours, symbols
 from napari_atomicity.reporting.plot_bars import draw_selection
 from napari_atomicity.reporting.plot_base import Look, marker
+from napari_atomicity.reporting.plot_columns import columns_to_plot
 from napari_atomicity.reporting.plot_confidence import MIN_CORRECTED, has_min_corrected
 from napari_atomicity.reporting.plot_ratios import natural_key, order_images, recording_time
 from napari_atomicity.reporting.plot_sizes import bin_width, cuts_nm, intensity_line, misclassified
-from napari_atomicity.reporting.plots import PLOTS, SUFFIXES, plot_figure, save_plot, scales_of
+from napari_atomicity.reporting.plots import (
+    COLUMN_PLOTS,
+    PLOTS,
+    SUFFIXES,
+    plot_figure,
+    save_plot,
+    scales_of,
+)
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.ratios import counted
 from support import CLASSES, synthetic_analysis
@@ -229,27 +237,30 @@ def corrected(n: int = 60) -> pd.DataFrame:
     return table
 
 
-@pytest.mark.parametrize("name", list(PLOTS))
+ALL_PLOTS = PLOTS | COLUMN_PLOTS
+
+
+@pytest.mark.parametrize("name", list(ALL_PLOTS))
 def test_every_cluster_that_is_drawn_belongs_to_one_mark(name):
     table = corrected()
-    data = PLOTS[name].data(table, classes=CLASSES, n_bootstrap=20)
-    member = PLOTS[name].members(table, data)
+    data = ALL_PLOTS[name].data(table, classes=CLASSES, n_bootstrap=20)
+    member = ALL_PLOTS[name].members(table, data)
     assert member.shape == (len(table),) and member.max() < len(data)
     number = np.bincount(member[member >= 0], minlength=len(data))
     expected = data["count"] if "count" in data.columns else np.ones(len(data))
     assert number.tolist() == list(expected)
-    places = PLOTS[name].places(data)
+    places = ALL_PLOTS[name].places(data)
     assert places.shape == (len(data), 4) and np.isfinite(places).all()
     assert (places[:, 1] >= places[:, 0]).all() and (places[:, 3] >= places[:, 2]).all()
     if name == "ratios":
         assert (member >= 0).tolist() == counted(table).tolist()
     rows = data.iloc[: min(3, len(data))].to_dict("records")
-    assert all(PLOTS[name].words(row) for row in rows)
+    assert all(ALL_PLOTS[name].words(row) for row in rows)
 
 
-@pytest.mark.parametrize("name", list(PLOTS))
+@pytest.mark.parametrize("name", list(ALL_PLOTS))
 def test_every_plot_is_saved_as_picture_drawing_and_data(name, tmp_path):
-    plot, data = PLOTS[name], PLOTS[name].data(corrected(), classes=CLASSES, n_bootstrap=20)
+    plot, data = ALL_PLOTS[name], ALL_PLOTS[name].data(corrected(), classes=CLASSES, n_bootstrap=20)
     look = Look(CLASSES)
     paths = [tmp_path / f"p{suffix}" for suffix in SUFFIXES]
     png, svg, pdf, csv = (save_plot(plot, data, path, look) for path in paths)
@@ -269,12 +280,12 @@ def test_every_plot_is_saved_as_picture_drawing_and_data(name, tmp_path):
         save_plot(plot, data, tmp_path / "p.docx", look)
 
 
-@pytest.mark.parametrize("name", list(PLOTS))
+@pytest.mark.parametrize("name", list(ALL_PLOTS))
 def test_a_plot_of_nothing_says_so(name):
     table = corrected().iloc[:0]
-    data = PLOTS[name].data(table, classes=CLASSES)
-    assert not len(data) and PLOTS[name].members(table, data).shape == (0,)
-    figure = plot_figure(PLOTS[name], data)
+    data = ALL_PLOTS[name].data(table, classes=CLASSES)
+    assert not len(data) and ALL_PLOTS[name].members(table, data).shape == (0,)
+    figure = plot_figure(ALL_PLOTS[name], data)
     assert figure.axes[0].texts, "words in place of marks"
 
 
@@ -307,3 +318,44 @@ def test_points_are_ringed_and_leave_the_axes_as_they_are():
 def test_every_symbol_of_the_palette_can_be_drawn():
     for symbol in set(symbols([f"Pt{i}" for i in range(20)]).values()):
         Figure().add_subplot().plot([0], [0], marker=marker(symbol))
+
+
+# ---- any columns
+def test_columns_of_ones_own_are_offered_first_and_empty_ones_are_not():
+    table = two_classes().assign(peak=1.0, empty=np.nan, what="text", flag=True)
+    names = columns_to_plot(table)
+    assert names[:2] == ["peak", "flag"] and "diameter_nm" in names
+    assert not {"empty", "what", "image", "cluster_id"} & set(names)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_a_histogram_has_bins_of_any_size(unit):
+    table = two_classes()
+    table["peak"] = unit * table["diameter_nm"]
+    data = COLUMN_PLOTS["histogram"].data(table, classes=["Pt19", "Pt70"], x="peak")
+    assert data["count"].sum() == 40 and 10 < data["from"].nunique() <= 33
+    assert data["from"].min() <= table["peak"].min() and data["to"].max() > table["peak"].max()
+    member = COLUMN_PLOTS["histogram"].members(table, data)
+    row = data.iloc[member[5]]
+    assert row["class"] == table["label"][5] and row["from"] <= table["peak"][5] < row["to"]
+    axes = plot_figure(COLUMN_PLOTS["histogram"], data).axes[0]
+    assert axes.get_xlabel() == "peak" and "40 complete clusters" in axes.get_label()
+
+
+def test_equal_values_are_one_bar():
+    data = COLUMN_PLOTS["histogram"].data(two_classes().assign(peak=7.0), x="peak")
+    assert data["count"].tolist() == [20, 20]
+
+
+def test_two_columns_are_the_axes():
+    table = two_classes().assign(peak=np.arange(40.0))
+    table.loc[3, "peak"] = np.nan
+    data = COLUMN_PLOTS["scatter"].data(table, x="peak", y="diameter_nm")
+    assert list(data.columns) == ["image", "cluster_id", "class", "peak", "diameter_nm"]
+    assert len(data) == 39 and COLUMN_PLOTS["scatter"].members(table, data)[3] == -1
+    axes = plot_figure(COLUMN_PLOTS["scatter"], data).axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("peak", "diameter_nm")
+    same = COLUMN_PLOTS["scatter"].data(table, x="peak", y="peak")
+    places = COLUMN_PLOTS["scatter"].places(same)
+    np.testing.assert_array_equal(places[:, 0], places[:, 2])
+    assert not len(COLUMN_PLOTS["scatter"].data(table, x="peak", y="gone"))

@@ -35,6 +35,22 @@ def test_settings_make_the_same_files_again(tmp_path):
         assert (first / name).read_bytes() == (again / name).read_bytes()
 
 
+def test_another_simulation_is_replaced_with_overwrite_only(tmp_path):
+    out = tmp_path / "fields"
+    assert simulate("--out", out, *SMALL, "--classes", "Au9", "--fields", 2).exit_code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    refused = simulate("--out", out, *SMALL, "--classes", "Au9")
+    assert refused.exit_code == 2 and "--overwrite" in refused.stderr
+    same = simulate("--out", out, "--settings", out / "settings.json")
+    assert same.exit_code == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (out / "mine.txt").touch()
+    assert simulate("--out", out, *SMALL, "--classes", "Au9", "--overwrite").exit_code == 0
+    assert {path.name for path in out.iterdir()} == set(before) - {"field_0001.tif"} | {"mine.txt"}
+    (out / "settings.json").write_text("damaged")
+    assert simulate("--out", out, *SMALL, "--classes", "Au9").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [

@@ -100,6 +100,15 @@ def test_a_folder_holds_all_that_is_known(tmp_path):
     assert not list((tmp_path / "out").rglob(".*")), "nothing half-written is left"
 
 
+def test_measurements_of_ones_own_are_exported(tmp_path):
+    first, second = analyses()
+    first = replace(first, table=first.table.assign(peak=np.arange(20.0)))
+    export([first, second], tmp_path, Choices(figures=False, report=False))
+    for name in ("clusters.csv", "clusters.parquet", "clusters.xlsx"):
+        found = read_table(tmp_path / name)["peak"]
+        assert found[:20].tolist() == list(range(20)) and found[20:].isna().all()
+
+
 def test_only_what_was_chosen_is_written_and_nothing_of_before_stays(tmp_path):
     export(analyses(), tmp_path)
     (tmp_path / "mine.txt").touch()

@@ -9,7 +9,10 @@ from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
 from napari_atomicity.statistics import dispersion_evidence, dispersion_intervals
+from napari_atomicity.statistics.atom_groups import link
 from napari_atomicity.statistics.dispersion import dispersion, pool_images
+from napari_atomicity.statistics.dispersion_evidence import Candidates, gather_evidence
+from napari_atomicity.statistics.nearest_neighbours import hanisch_weights, nearest_neighbours
 from napari_atomicity.statistics.windows import ObservationWindow
 
 PX = 0.15
@@ -45,6 +48,42 @@ def detected(points: np.ndarray, density: float, false: float, seed: int):
 
 def cover(estimate, truth: float) -> bool:
     return estimate.low <= truth <= estimate.high
+
+
+# ---- drawn patterns
+@pytest.mark.parametrize("known", [1, 24], ids=["few known neighbours", "all known"])
+def test_drawn_patterns_are_those_of_their_atoms_alone(monkeypatch, known):
+    monkeypatch.setattr(dispersion_evidence, "_NEIGHBOURS", known)
+    monkeypatch.setattr(dispersion_evidence, "_MAX_VALUES", 200)  # several parts
+    points = WINDOW.random(80, np.random.default_rng(3))
+    p = np.random.default_rng(4).uniform(0.05, 0.95, len(points))
+    candidates = Candidates.on_support(WINDOW, points, p, 1.0)
+
+    patterns = gather_evidence(candidates, WINDOW, 0.9, 5, None).patterns
+
+    rng = np.random.default_rng([5, 1])
+    assert len(patterns) == 20
+    for pattern in patterns:
+        drawn = points[rng.random(len(points)) < p]
+        distance = nearest_neighbours(drawn)
+        np.testing.assert_allclose(pattern.distance, distance, rtol=1e-6)
+        np.testing.assert_allclose(
+            pattern.weight, hanisch_weights(drawn, distance, WINDOW), rtol=1e-6
+        )
+        np.testing.assert_array_equal(pattern.size, link(drawn, 0.9)[1])
+        assert len(pattern.block) == len(drawn)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_patterns_of_hardly_any_candidates(n):
+    points = np.array([[10.0, 10.0], [11.0, 10.0]])[:n]
+    candidates = Candidates.on_support(WINDOW, points, np.full(n, 0.5), 1.0)
+
+    patterns = gather_evidence(candidates, WINDOW, 0.9, 5, None).patterns
+
+    assert {len(pattern.size) for pattern in patterns} == set(range(n + 1))
+    for pattern in patterns:
+        np.testing.assert_array_equal(pattern.distance, float(len(pattern.size) == 2))
 
 
 # ---- intervals

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_atomicity import training
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.classifier import Classifier
@@ -109,8 +110,9 @@ def test_the_factor_and_biases_of_a_distortion_are_found(seed, factor, bias):
     np.testing.assert_allclose(found[1:], np.array(bias) - np.mean(bias), atol=0.2)
 
 
-def test_what_was_learnt_to_be_outside_is_outside(tiny_model):
+def test_what_was_learnt_to_be_outside_is_outside(tiny_model, monkeypatch):
     """Patches of another kind that lie no further from the class means than the clusters do."""
+    monkeypatch.setattr(training.out_of_distribution, "STEPS", 600)
     card, tensors = read_model(tiny_model)
     rng = np.random.default_rng(0)
 

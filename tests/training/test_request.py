@@ -23,7 +23,7 @@ from napari_atomicity.models.files import read_model
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.reporting.plot_training import describe_training
 from napari_atomicity.simulation.field_settings import random_settings
-from napari_atomicity.training import prepared_sets
+from napari_atomicity.training import out_of_distribution, prepared_sets
 from napari_atomicity.training.augmentation import augmented, blurred, noise_of
 from napari_atomicity.training.checkpoint import Checkpoint, load_patches, save_patches
 from napari_atomicity.training.classifier import transfer_weights
@@ -293,6 +293,7 @@ def test_a_model_of_any_classes_from_simulation(tmp_path, library, monkeypatch):
     many = [i for i in library for _ in range(8)]
     monkeypatch.setattr(prepared_sets, "library_of", lambda *a: many)
     monkeypatch.setattr(prepared_sets, "from_simulation", from_small_fields)
+    monkeypatch.setattr(out_of_distribution, "STEPS", 100)
     source = SimulationSource(("Pt70", "Pt19"), fields=12, isomers=16)
     request = TrainRequest(
         source, tmp_path / "s.safetensors", start="scratch", epochs=2, device="cpu"

@@ -130,18 +130,19 @@ def save_results(
     make_folder(Path(folder))
     with automatic_progress(progress) as shown:
         # Drawing empties the results: it works on a copy.
-        copy = RunResults(
-            results.card,
-            request,
-            results.sessions,
-            len(inputs) > MANY_IMAGES,
-            shown,
+        copy = replace(
+            results,
+            request=request,
+            small=len(inputs) > MANY_IMAGES,
+            progress=shown,
+            stop=None,
             outcomes=list(results.outcomes),
             analyses=dict(results.analyses),
-            joint=results.joint,
-            n_changed=results.n_changed,
-            summaries=results.summaries,
-            interrupted=results.interrupted,
+            tables=[],
+            sections=[],
+            movies=[],
+            examples=(),
+            scales={},
         )
         copy.draw()
         return copy.finalize(Path(folder), inputs, known_ratios, info).files

@@ -57,13 +57,11 @@ def train(
     seed : int, optional
         Seed of all random numbers.
     pixel_size_nm : float, optional
-        Edge length of a pixel in nm; overrides that of the files.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-    progress : callable or bool, optional
         See `analyse`.
-    stop : callable, optional
-        ``stop() -> bool``.
+    device : str, optional
+        See `analyse`.
+    progress, stop : callable, optional
+        See `analyse`.
 
     Returns
     -------
@@ -119,16 +117,12 @@ def adapt(
         Images of the new conditions; their corrections count as certain.
     out : path-like
         The .safetensors file to write.
-    model : str, optional
-        Name of an available model, or path of a model file.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-    progress : callable or bool, optional
+    model, device : str, optional
         See `analyse`.
-    stop : callable, optional
-        ``stop() -> bool``.
+    progress, stop : callable, optional
+        See `analyse`.
     pixel_size_nm : float, optional
-        Edge length of a pixel in nm; overrides that of the files.
+        See `analyse`.
 
     Returns
     -------
@@ -188,17 +182,15 @@ def find_atoms(
     model : str or AtomModel, optional
         Name of an available atom model, path of a model file, or a loaded model.
     device : str, optional
-        "auto", "cpu", "cuda" or "mps".
+        See `analyse`.
     precision : float, optional
         Expected precision of the reported atoms. Default: the operating point of the image.
     threshold : float, optional
         Minimum probability of reported atoms; overrides ``precision``.
-    progress : callable or bool, optional
+    progress, stop : callable, optional
         See `analyse`.
-    stop : callable, optional
-        ``stop() -> bool``.
     pixel_size_nm : float, optional
-        Edge length of a pixel in nm; overrides that of the file.
+        See `analyse`.
 
     Returns
     -------
@@ -235,10 +227,8 @@ def dispersion(
         Atoms of one image or of several.
     settings : DispersionSettings, optional
         Simulations, largest distance, seed and level.
-    progress : callable or bool, optional
+    progress, stop : callable, optional
         See `analyse`.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------
@@ -286,10 +276,8 @@ def analyse_movie(
         A stack of frames, or its analysis: corrected labels take effect.
     settings : MovieSettings, optional
         Settings of the tracking; the clusters of an analysis are then linked again.
-    progress : callable or bool, optional
+    progress, stop : callable, optional
         See `analyse`.
-    stop : callable, optional
-        ``stop() -> bool``.
     **options : Any
         Further arguments of `analyse`.
 
@@ -342,10 +330,8 @@ def analyse_batch(
         Folder of the tables, the report and the record.
     model, device : str, optional
         See `analyse`.
-    progress : callable or bool, optional
+    progress, stop : callable, optional
         See `analyse`.
-    stop : callable, optional
-        ``stop() -> bool``.
     workers : int, optional
         Number of processes on this machine. Default: number of cores.
     scheduler : str, optional

@@ -197,7 +197,9 @@ def find_atoms(
     seconds: dict[str, float] = {}
     with _timed(seconds, "load model"):
         atoms = model if isinstance(model, AtomModel) else load_atom_model(model, device)
-    candidates, masks, of_frames = _analyse_frames(micrograph, atoms, seconds, progress, stop)
+    candidates, masks, of_frames = _analyse_frames(
+        micrograph, atoms, pixel_size_nm, seconds, progress, stop
+    )
     calibration = atoms.card.calibration(pixel_size_nm)
     if threshold is None:
         threshold = _choose_threshold(candidates, calibration, precision)
@@ -212,13 +214,12 @@ def find_atoms(
 def _analyse_frames(
     micrograph: Micrograph,
     model: AtomModel,
+    pixel_size_nm: float,
     seconds: dict[str, float],
     progress: Progress | None,
     stop: Stop | None,
 ) -> tuple[pd.DataFrame, list[np.ndarray], dict[str, Any]]:
     """Return the candidates of all frames, their support masks, and what the frames are like."""
-    pixel_size_nm = require_pixel_size(micrograph)
-    calibration = model.card.calibration(pixel_size_nm)
     parts: list[pd.DataFrame] = []
     masks, flat, n_outliers = [], [], 0
     for index, frame in enumerate(micrograph.frames()):
@@ -228,14 +229,9 @@ def _analyse_frames(
         n_outliers += len(outliers)
         if not np.ptp(image) > 0:
             flat.append(index)
-        with _timed(seconds, "network"):
-            points, score = model.candidates(image, pixel_size_nm, progress, stop)
-        report(progress, 0, 0, "Fitting positions")
-        with _timed(seconds, "positions"):
-            spots = fit_spots(image, points, pixel_size_nm)
-            rows = _spot_rows(spots, calibration(score), pixel_size_nm)
-            rows[["intensity", "amplitude", "background"]] *= unit
+        rows = _detect(image, unit, model, pixel_size_nm, seconds, progress, stop)
         check(stop)
+        report(progress, 0, 0, "Finding the support")
         with _timed(seconds, "support"):
             masks.append(support_mask(image, pixel_size_nm))
         parts.append(rows.assign(frame=index))
@@ -247,6 +243,64 @@ def _analyse_frames(
     candidates = with_neighbours(conform(candidates))
     validate(candidates)
     return candidates, masks, {FLAT: flat} | ({OUTLIERS: n_outliers} if n_outliers else {})
+
+
+def detect_candidates(
+    micrograph: Micrograph,
+    model: AtomModel,
+    quick: int | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> pd.DataFrame:
+    """Detect the candidates of an image, without its support and without neighbours.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        A calibrated image.
+    model : AtomModel
+        The model.
+    quick : int, optional
+        Number of a quick detection: see `AtomModel.score_map`.
+    progress, stop : callable, optional
+        As of `find_atoms`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Positions, confidence and fitted values of the candidates.
+
+    Raises
+    ------
+    Cancelled
+        If ``stop()`` returns True.
+    """
+    size = require_pixel_size(micrograph)
+    outliers, unit = find_repairs(micrograph)
+    image = without_gaps(repair(next(micrograph.frames()), outliers, unit))
+    return _detect(image, unit, model, size, {}, progress, stop, quick)
+
+
+def _detect(
+    image: np.ndarray,
+    unit: float,
+    model: AtomModel,
+    pixel_size_nm: float,
+    seconds: dict[str, float],
+    progress: Progress | None,
+    stop: Stop | None,
+    quick: int | None = None,
+) -> pd.DataFrame:
+    """Return a row per candidate of a repaired frame, the most probable first."""
+    with _timed(seconds, "network"):
+        points, score = model.candidates(image, pixel_size_nm, progress, stop, quick)
+    report(progress, 0, 0, "Fitting positions")
+    with _timed(seconds, "positions"):
+        spots = fit_spots(image, points, pixel_size_nm)
+        probability = model.card.calibration(pixel_size_nm)(score)
+        rows = _spot_rows(spots, probability, pixel_size_nm)
+        rows[["intensity", "amplitude", "background"]] *= unit
+    return rows
 
 
 def _choose_threshold(

@@ -296,11 +296,11 @@ def _posterior(
     log_likelihoods = []
     for a, b in FALSE:
         false = _false_in_bins(edges, a, b)
-        expected = (
-            numbers[:, None, None, None, None] * becomes[:, :, None]
-            + (others[:, None] * false)[None, None, None]
-        )
-        likelihood = (seen * np.log(expected + 1e-9) - expected).sum(-1)
+        likelihood = -(numbers[:, None, None, None] * becomes.sum(-1)[..., None] + others)
+        for k, n in enumerate(seen):  # logarithms in single precision are several times as fast
+            right = np.asarray(numbers[:, None, None] * becomes[..., k], np.float32)
+            wrong = np.asarray(others * false[k] + 1e-9, np.float32)
+            likelihood += n * np.log(right[..., None] + wrong)
         log_likelihoods.append(likelihood.max(-1) + heights)
     log = TEMPER * np.stack(log_likelihoods)
     weight = np.exp(log - log.max())

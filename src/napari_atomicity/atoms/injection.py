@@ -28,7 +28,7 @@ from ..detection.background import without_gaps
 from ..detection.clusters import detect
 from ..detection.outliers import repaired_frames
 from ..statistics.scores import match_nearest
-from .analysis import AtomAnalysis, find_atoms
+from .analysis import AtomAnalysis, detect_candidates
 from .isolation import fit_atom_width
 from .localisation import SIGMA_NM
 from .regions import make_cluster_mask
@@ -236,7 +236,7 @@ class _Recovery:
     stop: Stop | None
 
     def detect_with(
-        self, points: np.ndarray, height: np.ndarray, progress: Progress | None
+        self, points: np.ndarray, height: np.ndarray, number: int, progress: Progress | None
     ) -> pd.DataFrame:
         """Detect candidates on the support after spots are injected.
 
@@ -246,6 +246,9 @@ class _Recovery:
             Positions (y, x) of the spots in pixels.
         height : ndarray of shape (N,)
             Heights relative to the usual one.
+        number : int
+            Number of the round, in turn with other networks (`AtomModel.score_map`): three of
+            nine give nearly the same scores in a third of the time.
         progress : callable or None
             Progress of the detection.
 
@@ -257,9 +260,9 @@ class _Recovery:
         image = add_gaussian_spots(
             self.image, points, self.usual * height, self.sigma_nm / self.size
         )
-        found = find_atoms(
-            Micrograph(image, self.size), self.model, progress=progress, stop=self.stop
-        ).candidates
+        found = detect_candidates(
+            Micrograph(image, self.size), self.model, number, progress, self.stop
+        )
         return found[_is_on_mask(self.mask, found)]
 
 
@@ -281,7 +284,10 @@ def _inject_isolated(
             break
         height = np.exp(rng.uniform(np.log(HEIGHTS[0]), np.log(HEIGHTS[1]), len(points)))
         found = recovery.detect_with(
-            points, height, prefixed(progress, "Isolated injected atoms: ")
+            points,
+            height,
+            rounds,
+            prefixed(progress, f"Injecting isolated atoms, round {rounds + 1}: "),
         )
         places = found[["y_nm", "x_nm"]].to_numpy(float)
         met = match_nearest(points * recovery.size, places, _SAME_NM)
@@ -309,11 +315,14 @@ def _inject_among(
     before = int((candidates["confidence"] >= threshold).sum())
     number = int(np.clip(CROWD_SHARE * len(found), MIN_ATOMS, MAX_IN_CROWD))
     heights, gain = [np.empty(0)], 0
-    for _ in range(CROWD_ROUNDS):
+    for i in range(CROWD_ROUNDS):
         points = _positions_among(recovery.mask, found, recovery.size, number, rng)
         height = np.exp(rng.normal(-(CROWD_SCATTER**2) / 2, CROWD_SCATTER, len(points)))
         injected = recovery.detect_with(
-            points, height, prefixed(progress, "Injected atoms among the others: ")
+            points,
+            height,
+            i,
+            prefixed(progress, f"Injecting atoms among the others, round {i + 1}: "),
         )
         gain += int((injected["confidence"] >= threshold).sum()) - before
         heights.append(height)

@@ -22,9 +22,60 @@ PRIOR_LOGIT = -4.0
 """Initial bias of the output: atoms cover a small part of an image."""
 
 
-def _block(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
+class JoiningConvolution(nn.Conv2d):
+    """A 3 × 3 convolution of upsampled features and of others at the full sampling.
+
+    Parameters
+    ----------
+    coarse, fine, outputs : int
+        Number of features at half the sampling, of those at the full sampling, and of the output.
+    """
+
+    def __init__(self, coarse: int, fine: int, outputs: int) -> None:
+        super().__init__(coarse + fine, outputs, 3, padding=1, bias=False)
+        self.coarse = coarse
+
+    def forward(self, joined: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
+        """Map features (B, C, Y / 2, X / 2) and (B, C', Y, X) to (B, C'', Y, X)."""
+        coarse, fine = joined
+        upsampled = functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        return super().forward(torch.cat([upsampled, fine], 1))
+
+
+class TransposedJoin(nn.Module):
+    """A trained `JoiningConvolution` with fewer operations.
+
+    A 3 × 3 convolution of upsampled features is a transposed convolution of the features with a
+    4 × 4 kernel: each of them contributes to 4 × 4 pixels.
+
+    Parameters
+    ----------
+    convolution : JoiningConvolution
+        The convolution.
+    """
+
+    def __init__(self, convolution: JoiningConvolution) -> None:
+        super().__init__()
+        weight = convolution.weight.detach()
+        coarse, fine = weight[:, : convolution.coarse], weight[:, convolution.coarse :]
+        kernel = sum(
+            functional.pad(coarse.flip(2, 3), (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)
+        )
+        self.kernel = nn.Parameter(torch.as_tensor(kernel).transpose(0, 1), requires_grad=False)
+        self.fine = nn.Parameter(fine.clone(), requires_grad=False)
+        self.bias = convolution.bias
+
+    def forward(self, joined: tuple[Tensor, Tensor]) -> Tensor:
+        """Map features as `JoiningConvolution`."""
+        coarse, fine = joined
+        out = functional.conv2d(fine, self.fine, self.bias, padding=1)
+        return out.add_(functional.conv_transpose2d(coarse, self.kernel, stride=2, padding=1))
+
+
+def _block(first: nn.Conv2d, dropout: float = 0.0) -> nn.Sequential:
+    outputs = first.out_channels
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        first,
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
         nn.Dropout2d(dropout),
@@ -34,8 +85,8 @@ def _block(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
     )
 
 
-def _upsample(features: Tensor) -> Tensor:
-    return functional.interpolate(features, scale_factor=2.0, mode="nearest")
+def _down(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
+    return _block(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), dropout)
 
 
 class AtomNet(nn.Module):
@@ -56,17 +107,17 @@ class AtomNet(nn.Module):
         self.stem = nn.Conv2d(channels, width, 6, stride=2, padding=2)
         self.down = nn.ModuleList(
             [
-                _block(width, width),
-                _block(width, 2 * width),
-                _block(2 * width, 4 * width, dropout),
-                _block(4 * width, 4 * width, dropout),
+                _down(width, width),
+                _down(width, 2 * width),
+                _down(2 * width, 4 * width, dropout),
+                _down(4 * width, 4 * width, dropout),
             ]
         )
         self.up = nn.ModuleList(
             [
-                _block(8 * width, 4 * width, dropout),
-                _block(6 * width, 2 * width),
-                _block(3 * width, width),
+                _block(JoiningConvolution(4 * width, 4 * width, 4 * width), dropout),
+                _block(JoiningConvolution(4 * width, 2 * width, 2 * width)),
+                _block(JoiningConvolution(2 * width, width, width)),
             ]
         )
         self.head = nn.Conv2d(width, 4, 1)
@@ -80,7 +131,7 @@ class AtomNet(nn.Module):
             features = block(functional.max_pool2d(features, 2) if i else features)
             levels.append(features)
         for block, skipped in zip(self.up, levels[-2::-1], strict=True):
-            features = block(torch.cat([_upsample(features), skipped], 1))
+            features = block((features, skipped))
         return functional.pixel_shuffle(self.head(features), 2)[:, 0]
 
 

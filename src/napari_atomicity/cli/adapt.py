@@ -17,7 +17,7 @@ from .common import (
     fail,
     guarded,
     print_json,
-    refuse_existing_model,
+    refuse_existing,
     require_an_image,
     require_safetensors,
     say,
@@ -57,7 +57,7 @@ def adapt(
         try:
             if find_model(wanted.model).resolve() == wanted.out.resolve():
                 raise typer.BadParameter("the adapted model cannot replace the original model")
-            refuse_existing_model(wanted.out, overwrite)
+            refuse_existing(wanted.out, overwrite)
             run = adapt_files(images, wanted, console.progress, on_outcome=console.outcome)
         except (ModelError, TableError) as error:  # wrong usage: nothing can be adapted
             fail(str(error), 2)

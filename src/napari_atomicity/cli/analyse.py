@@ -24,6 +24,7 @@ from .common import (
     refuse_to_overwrite,
     require_an_image,
     say,
+    without_collection,
 )
 from .ending import SIGNALS, catch_signals
 from .options import options_of, reads_images
@@ -102,7 +103,8 @@ def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Ru
     Run, Analysis or None
         The run, and the analysis of the last image.
     """
-    from ..pipeline.runs import analyse_images
+    with without_collection():
+        from ..pipeline.runs import analyse_images
 
     last: list[Analysis] = []
 

@@ -26,6 +26,7 @@ from .common import (
     refuse_to_overwrite,
     require_an_image,
     say,
+    without_collection,
 )
 from .ending import SIGNALS, catch_signals
 from .options import options_of, reads_images
@@ -47,7 +48,8 @@ def atoms(
     as_json: AsJson = False,
 ) -> None:
     """Detect single atoms and measure their dispersion on the support."""
-    from ..pipeline.atom_runs import find_atoms_in_images
+    with without_collection():
+        from ..pipeline.atom_runs import find_atoms_in_images
 
     wanted = request()
     require_an_image(images)

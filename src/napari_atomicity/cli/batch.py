@@ -23,6 +23,7 @@ from .common import (
     print_json,
     require_an_image,
     say,
+    without_collection,
 )
 from .ending import catch_signals
 from .many import BatchProgress
@@ -100,7 +101,8 @@ def start_batch(
     BatchRun
         The run.
     """
-    from ..pipeline.batch import run_batch
+    with without_collection():
+        from ..pipeline.batch import run_batch
 
     with ConsoleProgress() as console, catch_signals() as stop:
         shown = BatchProgress(console)

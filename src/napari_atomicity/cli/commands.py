@@ -17,6 +17,7 @@ from .adapt import adapt
 from .analyse import analyse
 from .atoms import atoms
 from .batch import batch
+from .common import run_as_program
 from .demo import demo
 from .ending import end_in_time, end_process, was_stopped
 from .evaluate import evaluate
@@ -82,6 +83,7 @@ app.add_typer(_models, name="models")
 
 def main() -> None:
     """Run the command line."""
+    run_as_program()
     try:
         app()
     except SystemExit as end:

@@ -12,11 +12,13 @@ from ..core.text import pluralise
 from .common import (
     AsJson,
     Images,
+    Overwrite,
     PixelSizeOption,
     Seed,
     fail,
     guarded,
     print_json,
+    refuse_existing,
     require_files,
     say,
 )
@@ -47,13 +49,16 @@ def pack(
         float | None,
         typer.Option(min=1e-3, help="Maximum distance in nm of marks of one atom (0.13)."),
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Export images with empty tables for the annotation of atoms."""
-    from ..project.annotation_packs import export_pack
+    from ..project.annotation_packs import archive_of, export_pack
     from ..statistics.annotation_sites import TOLERANCE_NM
 
     require_files(images)
+    for path in (out, archive_of(out)):
+        refuse_existing(path, overwrite, "pack")
     archive = export_pack(
         images,
         out,
@@ -62,6 +67,7 @@ def pack(
         pixel_size_nm,
         None if predictions is None else _atoms(predictions, "y_px", "x_px"),
         TOLERANCE_NM if tolerance_nm is None else tolerance_nm,
+        overwrite=overwrite,
     )
     if as_json:
         print_json({"folder": out, "zip": archive})

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.errors import ReadError
 from .common import (
     AsJson,
     ConsoleProgress,
     Device,
+    Overwrite,
     Seed,
     guarded,
     print_json,
+    refuse_existing,
     refuse_given,
     require_files,
     say,
@@ -77,6 +81,7 @@ def simulate(
         bool, typer.Option(help="Include contamination, afterglow and aggregates.")
     ] = False,
     device: Annotated[Device, typer.Option(help="Device of the image simulation.")] = "cpu",
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Simulate images of clusters on carbon, with their ground truth."""
@@ -86,7 +91,7 @@ def simulate(
     if settings is not None and not _has_options(settings):
         require_files([settings])
         recipe = read_recipe(settings)
-        names = context.params.keys() - {"out", "device", "as_json"} - SHARED
+        names = context.params.keys() - {"out", "device", "overwrite", "as_json"} - SHARED
         refuse_given(context, names, "{option} is defined by the settings file; use one of them")
     else:
         overrides: dict[str, Any] = {
@@ -96,6 +101,7 @@ def simulate(
             "contamination": contamination,
         }
         recipe = _draw(split_names(classes), fields, seed, isomers, demanding, overrides)
+    _replace_earlier(out, recipe, overwrite)
     with ConsoleProgress() as console:
         where = str(choose_device(device))
         truth = write_recipe(out, recipe, progress=console.progress, device=where)
@@ -105,6 +111,20 @@ def simulate(
             {"truth": truth, "images": n, "classes": list(recipe.classes), "seed": recipe.seed}
         )
     say(f"{n} images with their truth in {out}")
+
+
+def _replace_earlier(out: Path, recipe: Recipe, overwrite: bool) -> None:
+    """Exit with status 2 if there is another simulation, or delete the images that it had."""
+    from ..simulation.recipes import read_recipe
+
+    earlier = None
+    with contextlib.suppress(ReadError):  # damaged, or not there
+        earlier = read_recipe(out / "settings.json")
+    if earlier == recipe:
+        return
+    refuse_existing(out / "settings.json", overwrite, "simulation")
+    for name in () if earlier is None else earlier.fields.keys() - recipe.fields.keys():
+        (out / name).unlink(missing_ok=True)
 
 
 def _draw(

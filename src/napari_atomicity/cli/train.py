@@ -20,7 +20,7 @@ from .common import (
     fail,
     guarded,
     print_json,
-    refuse_existing_model,
+    refuse_existing,
     require_files,
     require_safetensors,
     say,
@@ -102,7 +102,7 @@ def train(
         raise typer.BadParameter("channels are raw,LCN or one of them")
     require_safetensors(out)
     require_files(path for path in (data, *(corrections or ()), *(images or ())) if path)
-    refuse_existing_model(out, overwrite)
+    refuse_existing(out, overwrite)
     if kind == "atoms":
         train_atom_model(context, data, out, steps, as_json)
         return

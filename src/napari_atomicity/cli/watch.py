@@ -16,10 +16,12 @@ from ..pipeline.run_request import RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,
+    Overwrite,
     fail,
     fail_if_incomplete,
     guarded,
     print_json,
+    refuse_to_overwrite,
     say,
 )
 from .ending import catch_signals
@@ -67,11 +69,13 @@ def watch(
     polling: Polling = None,
     reference_images: ReferenceImages = 10,
     new_reference: NewReference = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Analyse new images in a folder until Ctrl-C; a restart resumes."""
     if not folder.is_dir():
         fail(f"{folder}: there is no such folder.", 2)
+    refuse_to_overwrite(out, [], overwrite, watched=folder)
     idle_s = 0.0 if once else until_idle
     run = _watch(folder, out, request(), polling, reference_images, new_reference, idle_s)
     if as_json:

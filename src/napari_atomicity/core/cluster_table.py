@@ -162,10 +162,26 @@ OPTIONAL_SCHEMA = (
         "relative response of the recording at the cluster, by which intensities are divided; 1 "
         "without shading",
     ),
+    Column(
+        "session_umap_1",
+        "float64",
+        "",
+        "first coordinate in a map that was fitted to the clusters of a session",
+    ),
+    Column(
+        "session_umap_2",
+        "float64",
+        "",
+        "second coordinate in a map that was fitted to the clusters of a session",
+    ),
 )
 """Columns that only some tables have, at their end."""
 RECORDING = ("clipped", "response")
 """Optional columns that are measured where a recording is clipped or shaded."""
+MODEL_MAP = ("umap_1", "umap_2")
+"""Coordinates in the map of the model."""
+SESSION_MAP = ("session_umap_1", "session_umap_2")
+"""Coordinates in a map of the clusters of a session."""
 _COLUMNS = {column.name: column for column in (*SCHEMA, *OPTIONAL_SCHEMA)}
 
 BEFORE_PROBABILITIES = {column.name: column.dtype for column in _BEFORE_PROBABILITIES}
@@ -194,6 +210,29 @@ def column_of(name: str) -> Column | None:
         text = PROBABILITY.description.replace("each class", name[2:])
         return replace(PROBABILITY, name=name, description=text)
     return _COLUMNS.get(name)
+
+
+def own_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of numbers that are not of the schema: measurements of one's own."""
+    return [
+        str(name)
+        for name in table.columns
+        if column_of(str(name)) is None and table[name].dtype.kind in "fiub"
+    ]
+
+
+def check_own_column(name: str) -> None:
+    """Raise `TableError` if a measurement of one's own can not have this name."""
+    if not name.isidentifier():
+        raise TableError(
+            f"{name!r} can not be the name of a measurement",
+            advice="Use letters, digits and underscores, and begin with a letter",
+        )
+    if column_of(name) is not None or name.startswith("label_"):
+        raise TableError(
+            f"the measurement {name} has the name of a column of the cluster table",
+            advice="Choose another name for the measurement",
+        )
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:

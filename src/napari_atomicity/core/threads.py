@@ -9,7 +9,7 @@ threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Barrier, Lock
@@ -24,12 +24,32 @@ R = TypeVar("R")
 
 def parallel_map(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Apply ``work`` to every item in as many threads as PyTorch uses; results are in order."""
+    return list(parallel_results(work, items))
+
+
+def parallel_results(
+    work: Callable[[T], R], items: Sequence[T], on_cpu: bool = True
+) -> Generator[R, None, None]:
+    """Yield the results of `parallel_map` one by one, in one thread unless they are of the CPU.
+
+    Once the generator is closed, no more pieces start.
+
+    Parameters
+    ----------
+    work : callable
+        Called with each item.
+    items : sequence
+        The items.
+    on_cpu : bool, optional
+        Whether ``work`` runs on the CPU.
+    """
     n = torch.get_num_threads()
-    if n == 1:
-        return [work(item) for item in items]
+    if n == 1 or not on_cpu:
+        yield from map(work, items)
+        return
     with _making:  # the number of threads of PyTorch changes while a pool is made
         pool = _pool(n)
-    return list(pool.map(work, items))
+    yield from pool.map(work, items)
 
 
 @lru_cache(maxsize=4)

@@ -87,18 +87,23 @@ def write_imagej_rois(
     from roifile import ImagejRoi, roiwrite
 
     path, is_stack = Path(path), len(shape) == 3
-    colour = palette.colours(tables.classes_of(table))
+    rgb_of = _label_colours(table)
     rois = []
     for cluster_id, label, frame, polygon in _clusters(table, outlines):
         name = f"{cluster_id:05d} {_plain_name(label)}".strip()
         position = frame if is_stack else None
         roi = ImagejRoi.frompoints(_corner_xy(polygon), name=name, position=position)
-        red_green_blue = bytes.fromhex(colour.get(label, palette.UNKNOWN_COLOUR)[1:])
-        roi.stroke_color = b"\xff" + red_green_blue
+        roi.stroke_color = b"\xff" + rgb_of(label)
         rois.append(roi)
     with atomic_write(path) as temporary:
         roiwrite(temporary, rois, mode="w")
     return path
+
+
+def _label_colours(table: pd.DataFrame) -> Callable[[str], bytes]:
+    """Return a function from a label of the table to its colour: red, green and blue."""
+    colours = palette.colours(tables.classes_of(table))
+    return lambda label: bytes.fromhex(colours.get(label, palette.UNKNOWN_COLOUR)[1:])
 
 
 def write_geojson(
@@ -113,14 +118,13 @@ def write_geojson(
     QuPath opens the file and shows the labels as classifications. See `write_outlines` for the
     parameters.
     """
-    colour = palette.colours(tables.classes_of(table))
+    rgb_of = _label_colours(table)
     records = table.to_dict("records")
     features = []
     for record, (_, label, _, polygon) in zip(records, _clusters(table, outlines), strict=True):
-        rgb = list(bytes.fromhex(colour.get(label, palette.UNKNOWN_COLOUR)[1:]))
         properties = {
             "objectType": "annotation",
-            "classification": {"name": label or "unlabelled", "color": rgb},
+            "classification": {"name": label or "unlabelled", "color": list(rgb_of(label))},
             **record,
         }
         ring = _corner_xy(polygon).tolist()

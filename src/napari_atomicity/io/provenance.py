@@ -15,6 +15,7 @@ from typing import Any
 
 from .._version import __version__
 from ..core.acquisition_session import AcquisitionSession, instrument_settings
+from ..core.errors import ReadError
 from ..core.failed_statistics import FAILED, attempt, count_failed
 from ..core.from_dict import dataclass_from_json
 from ..core.micrograph import Micrograph
@@ -175,6 +176,7 @@ class RecordedImage:
     image: str
     status: str
     path: str = ""
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,43 @@ def lost_images(folder: Path, paths: Iterable[Path]) -> list[str]:
         for image in record.images
         if image.status == "done" and Path(image.path).absolute() not in new
     ]
+
+
+def images_elsewhere(folder: Path, watched: Path) -> list[str]:
+    """Return the images of an earlier run that are not of a watched folder.
+
+    Deleted images of the folder are of it, and so are those of the same name and content, as in a
+    folder that was moved.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the results of the earlier run.
+    watched : pathlib.Path
+        Folder of images.
+
+    Returns
+    -------
+    list of str
+        Names.
+    """
+    record = read_run_record(folder)
+    return [
+        image.image
+        for image in ([] if record is None else record.images)
+        if image.status == "done"
+        and not Path(image.path).absolute().is_relative_to(watched.absolute())
+        and not _has_content(watched / image.image, image.sha256)
+    ]
+
+
+def _has_content(path: Path, sha256: str | None) -> bool:
+    from .images import sha256_of
+
+    try:
+        return sha256_of(path) == sha256
+    except (OSError, ReadError):
+        return False
 
 
 def run_record(

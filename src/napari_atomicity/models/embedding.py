@@ -8,7 +8,9 @@ against 0.980), takes milliseconds, and compiles nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,17 +28,21 @@ MIN_REFERENCES = 3
 """A map needs at least this number of references."""
 
 
-def import_umap() -> Any:
-    """Import the UMAP class.
+def check_umap() -> None:
+    """Check that umap-learn is installed, without its import, which takes seconds.
 
     Raises
     ------
     DependencyError
-        If umap-learn is not installed.
+        If it is not.
     """
-    with require_extra("training", "fitting the map of a model"):
-        from umap import UMAP
-    return UMAP
+    with _require_umap():
+        if find_spec("umap") is None:
+            raise ModuleNotFoundError(name="umap")
+
+
+def _require_umap() -> AbstractContextManager[None]:
+    return require_extra("training", "fitting the map of a model")
 
 
 def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -68,7 +74,8 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
         return np.zeros((len(embedding), 2), np.float32)
     import torch
 
-    UMAP = import_umap()
+    with _require_umap():
+        from umap import UMAP
     mapper = UMAP(
         n_neighbors=min(NEIGHBOURS, len(embedding) - 1),
         min_dist=MIN_DIST,
@@ -85,9 +92,6 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def place(embedding: np.ndarray, model: str | Classifier = "default") -> np.ndarray:
     """Compute the positions of embeddings in the map of their model.
-
-    The position is the mean of the positions of the nearest references, weighted by
-    exp(-distance / distance to the nearest one).
 
     Parameters
     ----------
@@ -111,7 +115,9 @@ def place(embedding: np.ndarray, model: str | Classifier = "default") -> np.ndar
     finite = np.isfinite(embedding).all(axis=1) & (embedding.shape[1] > 0)
     classifier = _classifier(model)
     if finite.any() and len(classifier.reference_map) >= MIN_REFERENCES:
-        out[finite] = _mean_of_nearest_references(classifier, embedding[finite])
+        out[finite] = place_by_references(
+            embedding[finite], classifier.reference_embedding, classifier.reference_map
+        )
     return out
 
 
@@ -141,12 +147,31 @@ def _classifier(model: str | Classifier) -> Classifier:
     return model if isinstance(model, Classifier) else load_classifier(model)
 
 
-def _mean_of_nearest_references(classifier: Classifier, embedding: np.ndarray) -> np.ndarray:
+def place_by_references(
+    embedding: np.ndarray, reference_embedding: np.ndarray, position: np.ndarray
+) -> np.ndarray:
+    """Compute the positions of embeddings in a map from their nearest references.
+
+    The position is the mean of the positions of the nearest references, weighted by
+    exp(-distance / distance to the nearest one).
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n_clusters, n_features)
+        Embeddings, finite.
+    reference_embedding : ndarray of shape (n_references, n_features)
+        Embeddings of the references, at least one.
+    position : ndarray of shape (n_references, 2)
+        Their positions in the map.
+
+    Returns
+    -------
+    ndarray of shape (n_clusters, 2)
+    """
     from scipy.spatial import cKDTree
 
-    position = classifier.reference_map
     k = min(NEIGHBOURS, len(position))
-    distance, nearest = cKDTree(classifier.reference_embedding).query(embedding, k=k)
+    distance, nearest = cKDTree(reference_embedding).query(embedding, k=range(1, k + 1))
     # The nearest reference weighs e times as much as one at twice its distance.
     scale = np.maximum(distance[:, :1], 1e-9)
     weight = np.exp(-(distance - scale) / scale)

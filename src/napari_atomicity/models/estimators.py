@@ -113,7 +113,7 @@ def intensity(known: Measured) -> np.ndarray:
     return p
 
 
-@_registered("locked mixture")
+@_registered("constrained mixture")
 def constrained_mixture(known: Measured) -> np.ndarray:
     """From intensity and diameter by the scale of the image: see `Measured.mixture`."""
     return known.mixture

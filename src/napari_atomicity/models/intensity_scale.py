@@ -2,7 +2,7 @@
 
 Integrated HAADF intensity goes with the number of atoms, but gain, dose and detector make its
 unit different in every image. Intensity ratios between the classes are known, and so are their
-diameters: a mixture over (log intensity, log diameter) whose class means are locked relative to
+diameters: a mixture over (log intensity, log diameter) whose class means are fixed relative to
 each other has one free scale, which expectation-maximisation finds without any label.
 """
 
@@ -171,7 +171,7 @@ def fit_constrained_mixture(
     diameter_nm : ndarray of shape (N,)
         (N,).
     reference : ScaleReference
-        The locked class means and covariances.
+        Class means, fixed relative to each other, and covariances.
     """
     n, c = len(intensity), len(reference.log_intensity)
     if n == 0:

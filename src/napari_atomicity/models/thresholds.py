@@ -17,7 +17,7 @@ def quantities(table: pd.DataFrame, intensity_per_atom: float) -> dict[str, np.n
     """Compute the quantities for thresholds of the clusters of one image: name → (N,).
 
     The intensity in three units: counts nm² as recorded; relative to the median of the image's
-    whole clusters; and in atoms, by the scale that the locked mixture finds.
+    whole clusters; and in atoms, by the scale that the constrained mixture finds.
     """
     intensity = table["integrated_intensity"].to_numpy(float)
     whole = intensity[usable(table)]
@@ -26,7 +26,7 @@ def quantities(table: pd.DataFrame, intensity_per_atom: float) -> dict[str, np.n
         "diameter": table["diameter_nm"].to_numpy(float),
         "intensity": intensity,
         "intensity / image median": intensity / (middle or 1.0),
-        "intensity / locked mixture": intensity / intensity_per_atom,
+        "intensity / constrained mixture": intensity / intensity_per_atom,
     }
 
 

@@ -17,6 +17,7 @@ from ..core.progress import Progress, Stop, check, report
 from ..detection import Detection, DetectionSettings, detect
 from ..detection.recording import OUTLIERS, recording_of
 from ..models.analysis import Analysis
+from .measurements import add_installed
 
 if TYPE_CHECKING:
     from ..models.classifier import Classifier, Prediction
@@ -51,7 +52,7 @@ def detect_clusters(
     Returns
     -------
     Analysis
-        With the measured columns of the table.
+        With the measured columns of the table, also those of installed packages (`measurements`).
 
     Raises
     ------
@@ -69,13 +70,15 @@ def detect_clusters(
             failed, "intensity of lone atoms", lambda: _lone_atoms(micrograph, found, settings)
         )
     parameters = {"detection": asdict(settings), **_recording(micrograph), **(lone_atoms or {})}
-    return Analysis(
+    analysis = Analysis(
         micrograph,
         found.table,
         found.outlines,
         parameters=add_failed(parameters, failed),
         seconds=seconds,
     )
+    with _timed(seconds, "detect"):
+        return add_installed(analysis, stop)
 
 
 def _lone_atoms(

@@ -203,8 +203,10 @@ class _AtomFiles:
         chart = None
         if of_all is not None:
             chart = attempt(failed, "figure of the dispersion", lambda: dispersion_chart(of_all))
+        drawn = None
         if chart is not None:
             files += write_figure(chart, self.folder / "figures" / "dispersion")
+            drawn = files[-1]
         files += [path for result in self.results for path in result.pictures]
         files += [self.folder / "report.html", self.folder / "run.json"]
         _remove_older(self.folder, files)
@@ -223,7 +225,7 @@ class _AtomFiles:
         pictures = {r.outcome.image: r.drawn for r in self.results if r.drawn is not None}
         html = files[-2]
         attempt_report(
-            record, files, html, lambda: write_atom_report(html, record, rows, pictures, chart)
+            record, files, html, lambda: write_atom_report(html, record, rows, pictures, drawn)
         )
         write_json(files[-1], record)
         return AtomRun(table, rows, outcomes, files, interrupted, failed)

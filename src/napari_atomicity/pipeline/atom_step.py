@@ -146,7 +146,7 @@ class AtomStep:
             lambda: _with_clusters(atoms, micrograph, self.clusters, complete),
         ) or (atoms.table, None)
         known["warnings"] += _cluster_warnings(self.clusters, of_clusters)
-        report(progress, 0, 0, "Dispersion")
+        report(progress, 0, 0, "Computing the dispersion")
         dispersion, why = attempt(
             failed, "dispersion", lambda: _dispersion(atoms, request.seed, progress, self.stop)
         ) or (None, ())
@@ -177,12 +177,13 @@ class AtomStep:
     ) -> AtomResult:
         if self.pictures is None or result.analysis is None:
             return result
-        report(progress, 0, 0, "Drawing")
+        report(progress, 0, 0, "Drawing figures")
         name = item.name.replace("/", "_")
-        picture = atom_overview(result.analysis, table)
-        files = write_figure(picture, self.pictures / f"{name} atoms")
+        overview = atom_overview(result.analysis, table)
+        files = write_figure(overview, self.pictures / f"{name} atoms")
         chart = None if result.dispersion is None else dispersion_chart(result.dispersion)
-        return replace(result, pictures=files, drawn=atom_section_images(item.name, picture, chart))
+        drawn = atom_section_images(item.name, files[-1], chart)
+        return replace(result, pictures=files, drawn=drawn)
 
 
 def _completeness(

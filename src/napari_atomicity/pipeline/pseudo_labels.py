@@ -73,8 +73,8 @@ class Target:
 def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
     """Class indices (N,) of the clusters of an image that physics leaves little doubt of, else -1.
 
-    Either only one class has such a diameter, once the image's blur is taken off, and the locked
-    mixture finds none likelier; or the mixture is sure of both the scale and the class.
+    Either only one class has such a diameter, once the blur of the image is removed, and the
+    constrained mixture finds none likelier; or the mixture is sure of both the scale and the class.
     """
     label = np.full(len(known.table), -1)
     if known.scale is None or len(label) == 0:

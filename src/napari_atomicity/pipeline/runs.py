@@ -35,7 +35,6 @@ from ..tracking.files import (
 from .acquisition_sessions import SessionRules
 from .analysis import analyse, with_failed
 from .image_step import process_image, process_in_turn
-from .measurements import add_installed
 from .run_files import Run, RunInfo
 from .run_request import RunRequest
 from .run_results import RunResults
@@ -300,7 +299,6 @@ def analyse_micrograph(
         umap=request.umap,
         symmetries=request.symmetries,
     )
-    analysis = add_installed(analysis)
     failed: dict[str, str] = {}
     tracked = attempt(failed, "tracks", lambda: track_if_stack(analysis, progress, stop))
     return tracked or with_failed(analysis, failed)

@@ -57,6 +57,8 @@ def export_pack(
     tolerance_nm: float = TOLERANCE_NM,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Make a pack for one annotator or many.
 
@@ -78,6 +80,8 @@ def export_pack(
         Marks of several annotators within this distance count as the same atom.
     progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
+    overwrite : bool, optional
+        Whether a pack in this folder is replaced.
 
     Returns
     -------
@@ -93,9 +97,10 @@ def export_pack(
     if blind and predictions is not None:
         raise AtomicityError("a blind pack can't contain predictions")
     directory = Path(directory)
-    archive = directory.with_name(f"{directory.name}.zip")
+    archive = archive_of(directory)
     files = find_images(images)
-    names = _check_names(files, directory, archive)
+    _check_place(directory, archive, overwrite)
+    names = _check_names(files, directory)
     manifest = _new_manifest(annotator, blind, tolerance_nm)
 
     def write_images(folder: Path) -> None:
@@ -121,11 +126,22 @@ def _new_manifest(annotator: str | None, blind: bool, tolerance_nm: float) -> di
     }
 
 
-def _check_names(files: list[Path], directory: Path, archive: Path) -> list[str]:
-    """Return the names of the images; raise `AtomicityError` if a pack can't be made here."""
-    for path in (directory, archive):
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+def archive_of(directory: Path) -> Path:
+    """Return the .zip file that is made next to the folder of a pack."""
+    return directory.with_name(f"{directory.name}.zip")
+
+
+def _check_place(directory: Path, archive: Path, overwrite: bool) -> None:
+    """Raise `AtomicityError` if a pack can't be made here; it may replace another pack only."""
+    replaced = overwrite and (directory / MANIFEST).is_file()
+    for path, may_replace in ((directory, replaced), (archive, overwrite)):
+        exists = any(path.iterdir()) if path.is_dir() else path.exists()
+        if exists and not may_replace:
             raise AtomicityError("there is something already", path, "Choose another folder")
+
+
+def _check_names(files: list[Path], directory: Path) -> list[str]:
+    """Return the names of the images; raise `AtomicityError` if two are the same."""
     names = [valid_text(name) for name in unique_names(files)]
     if len({_safe(name).lower() for name in names}) < len(names):
         raise AtomicityError("two images would have the same name", directory, "Rename one")
@@ -153,7 +169,7 @@ def _write_pack(
             packed = Path(temporary, archive.name)
             _zip(folder, packed)
             if directory.is_dir():
-                directory.rmdir()
+                directory.replace(Path(temporary, "replaced"))
             folder.replace(directory)
             packed.replace(archive)
     except OSError as error:

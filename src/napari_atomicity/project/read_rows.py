@@ -197,17 +197,21 @@ def _read_table(
     """Read the cluster table and the outlines of an image; damaged values raise any error."""
     stored = {row[1] for row in db.execute("PRAGMA table_info(clusters)")}
     recording = [name for name in tables.RECORDING if name in stored]
-    own = ["cluster_id", *MEASURED, *recording, "label_corrected", "track_id", "outline"]
+    measured = ["measurements"] if "measurements" in stored else []
+    own = ["cluster_id", *MEASURED, *recording, *measured, "label_corrected", "track_id", "outline"]
+    in_predictions = {row[1] for row in db.execute("PRAGMA table_info(predictions)")}
+    given = [name for name in PREDICTED if name in in_predictions]
     rows = db.execute(
         f"SELECT {', '.join('c.' + name for name in own)}, coalesce(c.model_id, ''), "
-        f"{', '.join('p.' + name for name in PREDICTED)}, probabilities FROM clusters c "
+        f"{', '.join('p.' + name for name in given)}, probabilities FROM clusters c "
         "LEFT JOIN predictions p ON p.image_id = c.image_id AND p.cluster_id = c.cluster_id AND "
         "p.model_id = c.model_id WHERE c.image_id = ? ORDER BY c.cluster_id",
         (image_id,),
     ).fetchall()
-    names = [*own, "model_id", *PREDICTED, "probabilities"]
+    names = [*own, "model_id", *given, "probabilities"]
     values = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
     outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in values.pop("outline")]
+    measurements = _own_measurements(values.pop("measurements", ()))
     check_polygons(outlines)
     models = list(values["model_id"])
     probabilities = _probabilities(db, models, values.pop("probabilities"))
@@ -222,10 +226,27 @@ def _read_table(
     columns["image"] = np.full(len(rows), image, object)
     columns |= probabilities
     order = tables.columns([name[2:] for name in probabilities])
-    table = table_of({name: columns[name] for name in dict.fromkeys([*order, *columns])})
+    table = table_of(
+        {name: columns[name] for name in dict.fromkeys([*order, *columns])} | measurements
+    )
     tables.validate(table)
     _check_numbers(columns)
     return table, outlines
+
+
+def _own_measurements(texts: tuple[Any, ...]) -> dict[str, np.ndarray]:
+    """Return the columns of measurements of one's own; damaged values raise any error."""
+    columns: dict[str, np.ndarray] = {}
+    for row, text in enumerate(texts):
+        if text is None:
+            continue
+        for name, value in read_json(text, dict).items():
+            tables.check_own_column(name)
+            if value is not None and as_number(value) is None:
+                raise ValueError(f"the measurement {name} is no number")
+            values = columns.setdefault(name, np.full(len(texts), np.nan))
+            values[row] = np.nan if value is None else value
+    return columns
 
 
 def _column(name: str, values: tuple[Any, ...]) -> np.ndarray:

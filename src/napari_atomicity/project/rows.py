@@ -105,20 +105,26 @@ def _write_clusters(
         [(new[i]["label_corrected"], new[i].get("track_id"), image_id, i) for i in only_label],
     )
     whole = [i for i in changed if i not in set(only_label)]
-    written = (*MEASURED, *tables.RECORDING)
+    written, own = (*MEASURED, *tables.RECORDING), tables.own_columns(after.table)
     db.executemany(
         f"INSERT OR REPLACE INTO clusters (image_id, cluster_id, {', '.join(written)}, "
-        f"label_corrected, track_id, model_id, outline) VALUES ({_marks(len(written) + 6)})",
+        "label_corrected, track_id, model_id, outline, measurements) "
+        f"VALUES ({_marks(len(written) + 7)})",
         [
             (
                 image_id, i, *map(new[i].get, written),
                 new[i]["label_corrected"], new[i].get("track_id"), new[i]["model_id"] or None,
-                outlines[i],
+                outlines[i], _own_measurements(new[i], own),
             )
             for i in whole
         ],
     )  # fmt: skip
     return whole
+
+
+def _own_measurements(row: dict[str, Any], names: list[str]) -> str | None:
+    """Return the measurements of one's own of a cluster as JSON; None if there are none."""
+    return json.dumps(plain({name: row[name] for name in names})) if names else None
 
 
 def _write_analysis(
@@ -201,7 +207,8 @@ def same_clusters(before: Analysis | None, after: Analysis | None) -> bool:
     if before is None or after is None or before.regions is not after.regions:
         return False
     a, b = before.table, after.table
-    for name in ("track_id", *tables.RECORDING):
+    own = {*tables.own_columns(a), *tables.own_columns(b)}
+    for name in ("track_id", *tables.RECORDING, *own):
         present = [name in table.columns for table in (a, b)]
         if any(present) and not (all(present) and a[name].equals(b[name])):
             return False

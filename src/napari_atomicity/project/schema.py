@@ -202,6 +202,14 @@ _SEVENTH = """
 ALTER TABLE image_sessions ADD COLUMN earlier TEXT NOT NULL DEFAULT '';
 """
 
+# Measurements of one's own as a JSON object, column → number; NULL where there are none. The map of
+# the clusters of a session.
+_EIGHTH = """
+ALTER TABLE clusters ADD COLUMN measurements TEXT;
+ALTER TABLE predictions ADD COLUMN session_umap_1 REAL;
+ALTER TABLE predictions ADD COLUMN session_umap_2 REAL;
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -224,6 +232,7 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_FIFTH),
     _script(_SIXTH),
     _script(_SEVENTH),
+    _script(_EIGHTH),
 )
 """Step i upgrades a file of schema i to schema i + 1; schema 0 is an empty file."""
 

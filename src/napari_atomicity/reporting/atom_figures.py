@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from .plot_base import Look, style_axes
 from .plots import style
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..atoms.analysis import AtomAnalysis
@@ -49,7 +52,6 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
 
     pixels = next(analysis.micrograph.frames())
     step = max(1, -(-max(pixels.shape) // LONGEST_PX))
@@ -59,9 +61,8 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     rows = table[table["frame"] == 0]
     with style():
         # The aspect ratio is limited for narrow images.
-        tall = 6.4 * min(max(height / width, _MIN_ASPECT), 1 / _MIN_ASPECT)
-        figure = Figure((6.4, tall + 0.3), layout="constrained")
-        axes = figure.subplots()
+        tall = 5.1 * min(max(height / width, _MIN_ASPECT), 1 / _MIN_ASPECT)
+        figure, (axes, scale) = _panels([5.1, 0.2], tall, gap_inch=0.08, right_inch=0.55)
         # Pixel coordinates refer to centres: the image starts half a pixel before the origin.
         extent = (-half, width - half, height - half, -half)
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="none")
@@ -70,7 +71,7 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
             rows["x_nm"], rows["y_nm"], s=28, facecolors="none", linewidths=1,
             edgecolors=[tuple(c) for c in colours.to_rgba(rows["confidence"].to_numpy(float))],
         )  # fmt: skip
-        figure.colorbar(colours, ax=axes, label="Probability", fraction=0.04, pad=0.01)
+        figure.colorbar(colours, cax=scale, label="Probability")
         axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
         n = pluralise(len(rows), "atom")
         style_axes(axes, Look(), f"{printable(analysis.micrograph.name)}: {n}")
@@ -90,14 +91,11 @@ def dispersion_chart(found: DispersionStatistics) -> Figure | None:
     matplotlib.figure.Figure or None
         None without curves.
     """
-    from matplotlib.figure import Figure
-
     curves = {name: found.curves[name] for name in _CURVES if name in found.curves}
     if not curves:
         return None
     with style():
-        figure = Figure((3.4 * len(curves), 3.2), layout="constrained")
-        panels: Any = figure.subplots(1, len(curves), squeeze=False)[0]
+        figure, panels = _panels([2.65] * len(curves), 2.4, gap_inch=0.75, right_inch=0.1)
         for axes, (name, curve) in zip(panels, curves.items(), strict=True):
             less = curve["r_nm"].to_numpy(float) if name == "L" else np.zeros(len(curve))
             low, high, expected, observed = (
@@ -113,3 +111,23 @@ def dispersion_chart(found: DispersionStatistics) -> Figure | None:
             loc="left", fontsize=9, color=INK,
         )  # fmt: skip
     return figure
+
+
+def _panels(
+    widths_inch: Sequence[float], height_inch: float, gap_inch: float, right_inch: float
+) -> tuple[Figure, list[Axes]]:
+    """Make axes beside each other with room for their texts.
+
+    Places are given, since a computed layout takes longer than the figure itself.
+    """
+    from matplotlib.figure import Figure
+
+    left, bottom, top = 0.65, 0.5, 0.3
+    wide = left + sum(widths_inch) + gap_inch * (len(widths_inch) - 1) + right_inch
+    tall = bottom + height_inch + top
+    figure, panels = Figure((wide, tall)), []
+    for width in widths_inch:
+        place = (left / wide, bottom / tall, width / wide, height_inch / tall)
+        panels.append(figure.add_axes(place))
+        left += width + gap_inch
+    return figure, panels

@@ -22,7 +22,7 @@ BOUND = "lower bound"
 
 
 def atom_section_images(
-    image: str, overview: Figure | None, chart: Figure | None
+    image: str, overview: Path, chart: Figure | None
 ) -> dict[str, Markup]:  # fmt: skip
     """Return the pictures of the section of an image.
 
@@ -30,8 +30,8 @@ def atom_section_images(
     ----------
     image : str
         Name of the image.
-    overview : matplotlib.figure.Figure or None
-        The atoms in the image.
+    overview : pathlib.Path
+        SVG file of the atoms in the image.
     chart : matplotlib.figure.Figure or None
         Dispersion of the atoms.
 
@@ -51,7 +51,7 @@ def write_atom_report(
     record: Mapping[str, Any],
     dispersion: pd.DataFrame,
     pictures: Mapping[str, Mapping[str, Markup]],
-    chart: Figure | None,
+    chart: Path | None,
 ) -> Path:
     """Write the report of a run for single atoms.
 
@@ -65,8 +65,8 @@ def write_atom_report(
         Rows of ``dispersion.csv``.
     pictures : mapping of str to mapping
         Image → result of `atom_section_images`; images without pictures have no section.
-    chart : matplotlib.figure.Figure or None
-        Curves of all images together.
+    chart : pathlib.Path or None
+        SVG file of the curves of all images together.
 
     Returns
     -------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -284,6 +284,27 @@ def draw_message(axes: Axes, look: Look, message: str) -> None:
         0.5, 0.5, textwrap.fill(message, 44), transform=axes.transAxes, ha="center", va="center",
         color=look.ink, fontsize=look.font_pt,
     )  # fmt: skip
+
+
+def message_if_empty(message: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator of ``draw(axes, data, look)``: data without rows give a message.
+
+    The decorated function may be called without a look.
+    """
+
+    def decorate(draw: Callable[..., None]) -> Callable[..., None]:
+        @wraps(draw)
+        def drawn(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+            look = look or Look()
+            if len(data):
+                draw(axes, data, look)
+            else:
+                style_axes(axes, look)
+                draw_message(axes, look, message)
+
+        return drawn
+
+    return decorate
 
 
 def draw_points(

@@ -19,6 +19,7 @@ from .plot_base import (
     labels_in_order,
     legend,
     matching_row,
+    message_if_empty,
     per_cent,
     style_axes,
 )
@@ -74,7 +75,8 @@ def _confidence_places(data: pd.DataFrame) -> np.ndarray:
     return np.stack([left, right, high - data["count"].to_numpy(float), high], axis=1)
 
 
-def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("No classified clusters")
+def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a histogram stacked by predicted class.
 
     Parameters
@@ -86,11 +88,6 @@ def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
     look : Look, optional
         Colours and sizes.
     """
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "No classified clusters")
-        return
     boxes = _confidence_places(data)
     there = (data["count"] > 0).to_numpy()
     draw_bars(axes, look, boxes[there], data["class"][there])

@@ -23,9 +23,9 @@ from .plot_bars import BAR, atom_look, draw_bars
 from .plot_base import (
     Look,
     Plot,
-    draw_message,
     format_p_value,
     legend,
+    message_if_empty,
     per_cent,
     style_axes,
 )
@@ -103,7 +103,8 @@ def _neighbour_places(data: pd.DataFrame) -> np.ndarray:
     return np.stack([np.asarray(c, float) for c in columns], axis=1)
 
 
-def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("Fewer than two atoms")
+def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw bars for the atoms, and a line and a band for random atoms.
 
     Parameters
@@ -116,10 +117,6 @@ def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
         Colours and sizes.
     """
     look = atom_look(look)
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "Fewer than two atoms")
-        return
     draw_bars(axes, look, _neighbour_places(data), [BAR] * len(data))
     middle = (data["distance_from_nm"] + data["distance_to_nm"]) / 2
     if data["random"].notna().any():
@@ -165,12 +162,8 @@ def _curve_data(name: str) -> Any:
     return data
 
 
-def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look | None, label: str) -> None:
+def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look, label: str) -> None:
     look = atom_look(look)
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "Fewer than two atoms")
-        return
     r = data["r_nm"]
     if data["low"].notna().any():
         axes.fill_between(
@@ -188,7 +181,8 @@ def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look | None, label: str) -
     )
 
 
-def draw_pair_correlation(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("Fewer than two atoms")
+def draw_pair_correlation(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw g(r) with its envelope.
 
     Parameters
@@ -203,7 +197,8 @@ def draw_pair_correlation(axes: Axes, data: pd.DataFrame, look: Look | None = No
     _draw_curve(axes, data, look, "g(r)")
 
 
-def draw_ripley(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("Fewer than two atoms")
+def draw_ripley(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw L(r) - r with its envelope.
 
     Parameters
@@ -265,7 +260,8 @@ def _group_places(data: pd.DataFrame) -> np.ndarray:
     return np.stack([size - 0.4, size + 0.4, np.zeros(len(data)), groups], axis=1)
 
 
-def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("No atoms")
+def draw_groups(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a bar per group size.
 
     Parameters
@@ -280,10 +276,6 @@ def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
     from matplotlib.ticker import MaxNLocator
 
     look = atom_look(look)
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "No atoms")
-        return
     boxes = _group_places(data)
     draw_bars(axes, look, boxes, [BAR] * len(data))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..core.text import pluralise
 from .plot_bars import BAR, atom_look, draw_bars
-from .plot_base import Look, Plot, draw_message, style_axes
+from .plot_base import Look, Plot, message_if_empty, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,8 @@ def _places(data: pd.DataFrame) -> np.ndarray:
     return np.stack([low, high, np.zeros(len(data)), groups], axis=1)
 
 
-def draw_extents(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("No groups of two or more atoms")
+def draw_extents(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a histogram of the extents.
 
     Parameters
@@ -81,10 +82,6 @@ def draw_extents(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> No
         Colours and sizes.
     """
     look = atom_look(look)
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "No groups of two or more atoms")
-        return
     boxes = _places(data)
     draw_bars(axes, look, boxes, [BAR] * len(data))
     axes.set(

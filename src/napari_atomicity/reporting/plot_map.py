@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .plot_base import Look, Plot, draw_message, draw_points, legend, row_of_cluster, style_axes
+from .plot_base import Look, Plot, draw_points, legend, message_if_empty, row_of_cluster, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,8 @@ def _map_places(data: pd.DataFrame) -> np.ndarray:
     return np.stack([x, x, y, y], axis=1)
 
 
-def draw_map(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("No cluster has a position in the map")
+def draw_map(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a point per cluster in the colour of its label.
 
     Parameters
@@ -43,11 +44,6 @@ def draw_map(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
     look : Look, optional
         Colours and sizes.
     """
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "No cluster has a position in the map")
-        return
     face = data["colour"].to_numpy(object) if "colour" in data.columns else None
     x, y = data["umap_1"].to_numpy(float), data["umap_2"].to_numpy(float)
     draw_points(axes, look, x, y, data["label"], face)

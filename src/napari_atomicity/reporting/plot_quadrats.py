@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..core.text import pluralise
 from ..statistics.dispersion import DispersionStatistics
-from .plot_base import Look, draw_message, format_p_value, style_axes
+from .plot_base import Look, format_p_value, message_if_empty, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,8 @@ def quadrat_places(data: pd.DataFrame) -> np.ndarray:
     return data[["x_from_nm", "x_to_nm", "y_from_nm", "y_to_nm"]].to_numpy(float)
 
 
-def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("Quadrats are available for single images")
+def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw the density in each quadrat; quadrats with too little support are hatched.
 
     Parameters
@@ -83,11 +84,6 @@ def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
 
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "Quadrats are available for single images")
-        return
     boxes, used = quadrat_places(data), data["used"].to_numpy(bool)
     patches = [Rectangle((a, c), b - a, d - c) for a, b, c, d in boxes]
     shown = PatchCollection(

@@ -14,7 +14,7 @@ from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.progress import Stop
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios, counted
-from .plot_base import Look, Plot, draw_message, legend, matching_row, size_em, style_axes
+from .plot_base import Look, Plot, legend, matching_row, message_if_empty, size_em, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,7 +200,8 @@ def _has_bands(data: pd.DataFrame) -> bool:
     return _along(data)[1] and data["image"].nunique() >= _BANDS_FROM
 
 
-def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("No image has counted clusters")
+def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a point per class and image with its interval; lines only join images along time.
 
     Parameters
@@ -212,11 +213,6 @@ def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
     look : Look, optional
         Colours and sizes.
     """
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "No image has counted clusters")
-        return
     places = _ratio_places(data)
     (_, timed), bands = _along(data), _has_bands(data)
     for name in dict.fromkeys(data["class"]):

@@ -17,13 +17,13 @@ from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
-    draw_message,
     draw_points,
     is_complete,
     labels_in_order,
     legend,
     marker_scale,
     matching_row,
+    message_if_empty,
     per_cent,
     row_of_cluster,
     size_em,
@@ -41,7 +41,7 @@ _GOLDEN = 0.618033988749895
 
 
 # ---- diameters
-def bin_width(low: float, high: float, max_bins: int) -> float:
+def bin_width(low: float, high: float, max_bins: int, min_range: float = _MIN_RANGE) -> float:
     """Return a bin width of 1, 2 or 5 times a power of ten.
 
     Parameters
@@ -50,13 +50,15 @@ def bin_width(low: float, high: float, max_bins: int) -> float:
         Range of the values.
     max_bins : int
         Maximum number of bins in this range.
+    min_range : float, optional
+        A smaller range counts as this one.
 
     Returns
     -------
     float
         The width.
     """
-    min_width = max(high - low, _MIN_RANGE) / max_bins
+    min_width = max(high - low, min_range) / max_bins
     power = 10.0 ** np.floor(np.log10(min_width))
     return float(next(n * power for n in (1, 2, 5, 10) if n * power >= min_width))
 
@@ -140,46 +142,43 @@ def cuts_nm(data: pd.DataFrame) -> list[float]:
     return np.unique(ends[np.isfinite(ends)]).tolist()
 
 
-def _diameter_places(data: pd.DataFrame) -> np.ndarray:
+def row_boxes(data: pd.DataFrame, start: str, stop: str) -> np.ndarray:
+    """Return the bars of histograms of several classes, one above the other.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame
+        A row per bar, with ``class`` and ``count``.
+    start, stop : str
+        Columns of the edges of a bar.
+
+    Returns
+    -------
+    ndarray of shape (n_bars, 4)
+        x from, x to, y from, y to.
+    """
     names = list(dict.fromkeys(data["class"]))
     base = data["class"].map({n: len(names) - 1 - i for i, n in enumerate(names)}).to_numpy(float)
     tallest = data.groupby("class", sort=False)["count"].transform("max").to_numpy(float)
     high = base + _ROW_HEIGHT * data["count"].to_numpy(float) / np.maximum(tallest, 1)
-    return np.stack(
-        [data["diameter_from_nm"].to_numpy(float), data["diameter_to_nm"].to_numpy(float), base,
-         high], axis=1,
-    )  # fmt: skip
+    edges = (data[start].to_numpy(float), data[stop].to_numpy(float))
+    return np.stack([*edges, base, high], axis=1)
 
 
-def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """Draw a histogram per class; misclassified clusters are hollow.
+def draw_class_names(axes: Axes, look: Look, data: pd.DataFrame) -> None:
+    """Draw line, symbol, name and number of clusters of each class of `row_boxes`.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
+        The axes.
+    look : Look
         Colours and sizes.
+    data : pandas.DataFrame
+        A row per bar, with ``class`` and ``count``.
     """
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "No diameters")
-        return
-    names, boxes = list(dict.fromkeys(data["class"])), _diameter_places(data)
-    bars = boxes[data["count"] > 0]
-    own = data["class"][data["count"] > 0]
-    draw_bars(axes, look, bars, own)
-    count = data["count"].to_numpy(float)[data["count"] > 0]
-    missed = data["misclassified"].to_numpy(float)[data["count"] > 0]
-    hollow = bars.copy()
-    hollow[:, 2] = bars[:, 3] - (bars[:, 3] - bars[:, 2]) * missed / count
-    draw_bars(axes, look, hollow[missed > 0], own[missed > 0], hollow=True)
-    for cut in cuts_nm(data):
-        axes.axvline(cut, color=look.ink, linewidth=1, linestyle=(0, (4, 3)), alpha=0.8)
     totals = data.groupby("class", sort=False)["count"].sum()
+    names = list(totals.index)
     for i, name in enumerate(names):
         axes.axhline(i, color=look.ink, linewidth=0.5, alpha=0.3)
         axes.plot(
@@ -195,11 +194,43 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
         [f"{name or 'no label'} ({totals[name]})" for name in names[::step]],
     )
     axes.tick_params(axis="y", length=0)
+
+
+def _diameter_places(data: pd.DataFrame) -> np.ndarray:
+    return row_boxes(data, "diameter_from_nm", "diameter_to_nm")
+
+
+@message_if_empty("No diameters")
+def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look) -> None:
+    """Draw a histogram per class; misclassified clusters are hollow.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
+    boxes = _diameter_places(data)
+    bars = boxes[data["count"] > 0]
+    own = data["class"][data["count"] > 0]
+    draw_bars(axes, look, bars, own)
+    count = data["count"].to_numpy(float)[data["count"] > 0]
+    missed = data["misclassified"].to_numpy(float)[data["count"] > 0]
+    hollow = bars.copy()
+    hollow[:, 2] = bars[:, 3] - (bars[:, 3] - bars[:, 2]) * missed / count
+    draw_bars(axes, look, hollow[missed > 0], own[missed > 0], hollow=True)
+    for cut in cuts_nm(data):
+        axes.axvline(cut, color=look.ink, linewidth=1, linestyle=(0, (4, 3)), alpha=0.8)
+    draw_class_names(axes, look, data)
     width = boxes[0, 1] - boxes[0, 0]
     axes.set(
-        xlim=(bars[:, 0].min() - 2 * width, bars[:, 1].max() + width), ylim=(-0.05, len(names)),
+        xlim=(bars[:, 0].min() - 2 * width, bars[:, 1].max() + width),
+        ylim=(-0.05, data["class"].nunique()),
         xlabel="Diameter / nm",
-    )  # fmt: skip
+    )
     style_axes(axes, look, *_describe_diameter(data))
 
 
@@ -327,7 +358,8 @@ def _intensity_places(data: pd.DataFrame) -> np.ndarray:
     return np.stack([x, x, y, y], axis=1)
 
 
-def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+@message_if_empty("No complete, isolated cluster has a label with a number of atoms")
+def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw a point per cluster, and the line of the intensity of one atom.
 
     Parameters
@@ -339,11 +371,6 @@ def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> 
     look : Look, optional
         Colours and sizes.
     """
-    look = look or Look()
-    if not len(data):
-        style_axes(axes, look)
-        draw_message(axes, look, "No complete, isolated cluster has a label with a number of atoms")
-        return
     x, _, y, _ = _intensity_places(data).T
     draw_points(axes, look, x, y, data["class"])
     slope, scatter = intensity_line(data)

@@ -7,7 +7,8 @@ Each plot has data with units in the names of the columns, and a function that d
 
 The context of ``data`` consists of optional keyword arguments: ``classes`` in order; ``scales``,
 image → intensity of one atom in counts nm²; ``images`` in the order of the window; ``order``
-(`plot_ratios.ORDERS`) and ``times``, image → datetime; ``limits``, image → `ImageLimits`; ``stop``.
+(`plot_ratios.ORDERS`) and ``times``, image → datetime; ``limits``, image → `ImageLimits`; ``stop``;
+``x`` and ``y``, columns that `COLUMN_PLOTS` draw.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..io.figures import SUFFIXES as FIGURE_SUFFIXES
 from ..io.tables import write_table
 from ..models.analysis import Analysis
 from .plot_base import Look, Plot
+from .plot_columns import HISTOGRAM, SCATTER
 from .plot_confidence import CONFIDENCE, RELIABILITY
 from .plot_map import EMBEDDING
 from .plot_ratios import RATIOS
@@ -42,6 +44,8 @@ PLOTS: dict[str, Plot] = {
     "embedding": EMBEDDING,
 }
 """All plots by name, which is also the name of their files; a new plot is a new entry."""
+COLUMN_PLOTS: dict[str, Plot] = {"histogram": HISTOGRAM, "scatter": SCATTER}
+"""Plots whose columns are chosen; the dock Plots has them too."""
 
 SIZE_INCH = (6.0, 4.2)
 SUFFIXES = {**FIGURE_SUFFIXES, ".csv": "Data"}

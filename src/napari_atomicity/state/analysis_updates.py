@@ -69,10 +69,10 @@ def _parameters(analysis: Analysis, result: Analysis) -> dict[str, Any]:
 
 
 def _unpredicted(table: pd.DataFrame) -> pd.DataFrame:
-    """Without what a model says; which clusters are one over time is no matter of a model."""
+    """Return the table without what a model gives; tracks and measurements of one's own stay."""
     mine = ["label_corrected", "label", "label_predicted"]
     kept = (set(tables.BEFORE_PROBABILITIES) - {"confidence"}) | {"track_id", *tables.RECORDING}
-    gone = set(table.columns) - kept
+    gone = set(table.columns) - kept - set(tables.own_columns(table))
     return tables.settle_labels(
         table.drop(columns=[*gone, *mine[1:]]).assign(label_predicted="", label="")
     )

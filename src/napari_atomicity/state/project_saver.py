@@ -191,15 +191,25 @@ class ProjectSaver:
             self.message = message
             self._on_message(message)
 
-    def add_image(self, micrograph: Micrograph) -> None:
-        """Add an image to the project, if there is one that can be written."""
+    def add_image(self, micrograph: Micrograph, calibrated: bool = False) -> None:
+        """Add an image to the project, if there is one that can be written.
+
+        Parameters
+        ----------
+        micrograph : Micrograph
+            The image.
+        calibrated : bool, optional
+            Whether a person entered its pixel size, which creates the file of a draft.
+        """
         project = self._state.project
         if project is not None and not project.read_only:
             if not project.has(micrograph.name):
                 self._not_added[micrograph.name] = micrograph
             try:
                 self._add_images(project)
-                project.add(micrograph)
+                is_added, size_nm = project.add(micrograph), micrograph.pixel_size_nm
+                if calibrated and is_added and size_nm is not None:
+                    project.image_files.set_pixel_size(micrograph.name, size_nm)
             except AtomicityError as error:
                 self.set_message(str(error))
 

@@ -308,11 +308,11 @@ class WindowState:
         """Return the micrograph of an image."""
         return self._micrographs[image]
 
-    def add_image(self, micrograph: Micrograph) -> str:
-        """Add an image, or replace the one of the same name (its analysis stays)."""
+    def add_image(self, micrograph: Micrograph, calibrated: bool = False) -> str:
+        """Add an image or replace the one of the same name, perhaps `calibrated` by a person."""
         self.finish()
         self._micrographs[micrograph.name] = micrograph
-        self.saver.add_image(micrograph)
+        self.saver.add_image(micrograph, calibrated)
         self.images_changed.emit()
         if self._current is None:
             self.current = micrograph.name

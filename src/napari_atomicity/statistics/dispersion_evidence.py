@@ -20,13 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, starmap, zip_longest
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from ..core.errors import AtomicityError
 from ..core.progress import Stop, check
-from .atom_groups import link
 from .nearest_neighbours import hanisch_weights, nearest_neighbours
 from .pair_correlation import ripley_k
 from .quadrats import Quadrats, count_quadrats
@@ -39,6 +41,8 @@ DRAWS = 200
 MAX_DRAWN_ATOMS = 200_000
 """Maximum number of atoms in all drawn patterns together."""
 _MIN_DRAWS = 20
+_NEIGHBOURS = 24  # one of these is present in nearly all patterns
+_MAX_VALUES = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,13 +199,13 @@ def gather_evidence(
     block = _assign_blocks(points, blocks)
     doubt = float((p * (1 - p)).sum())
     draws = int(np.clip(MAX_DRAWN_ATOMS / max(p.sum(), 1), _MIN_DRAWS, DRAWS)) if doubt > 0 else 1
-    patterns = []
-    for _ in range(draws):
+    neighbours = _Neighbours.of(points, group_distance_nm)
+    at_once = int(np.clip(_MAX_VALUES / max(neighbours.row.size, 1), 1, draws))
+    patterns: list[DrawnPattern] = []
+    for done in range(0, draws, at_once):
         check(stop)
-        present = rng.random(len(p)) < p
-        patterns.append(
-            _describe_pattern(points[present], block[present], window, group_distance_nm)
-        )
+        present = rng.random((min(at_once, draws - done), len(p))) < p
+        patterns += _describe_patterns(present, points, neighbours, block, window)
     missed = float(p.sum()) * (1 - recall)
     return ImageEvidence(
         float(p.sum()) / recall,
@@ -256,15 +260,69 @@ def _assign_blocks(points: np.ndarray, blocks: Quadrats) -> np.ndarray:
     return np.asarray(apart.argmin(axis=1)[blocks.of(points)])
 
 
-def _describe_pattern(
-    points: np.ndarray, block: np.ndarray, window: ObservationWindow, group_distance_nm: float
-) -> DrawnPattern:
-    distance = nearest_neighbours(points)
-    weight = hanisch_weights(points, distance, window)
-    size = link(points, group_distance_nm)[1]
-    return DrawnPattern(
+@dataclass(frozen=True, eq=False)
+class _Neighbours:
+    """The nearest other candidates of each candidate, and the pairs of linked candidates.
+
+    Parameters
+    ----------
+    distance, row : ndarray of shape (M, K)
+        Distances in nm, ascending, and rows of the neighbours.
+    pairs : ndarray of shape (P, 2)
+        Rows of the candidates of each pair.
+    """
+
+    distance: np.ndarray
+    row: np.ndarray
+    pairs: np.ndarray
+
+    @classmethod
+    def of(cls, points: np.ndarray, group_distance_nm: float) -> _Neighbours:
+        if not len(points):
+            return cls(np.empty((0, 1)), np.empty((0, 1), int), np.empty((0, 2), int))
+        tree = KDTree(points)
+        distance, row = tree.query(points, k=range(1, min(len(points), _NEIGHBOURS) + 1))
+        return cls(distance, row, tree.query_pairs(group_distance_nm, output_type="ndarray"))
+
+
+def _describe_patterns(
+    present: np.ndarray,
+    points: np.ndarray,
+    neighbours: _Neighbours,
+    block: np.ndarray,
+    window: ObservationWindow,
+) -> list[DrawnPattern]:
+    """Describe D patterns, each of the candidates that are ``present`` (D, M)."""
+    draw, row = np.nonzero(present)
+    distance = _present_distances(present, points, neighbours)[draw, row]
+    weight = hanisch_weights(points[row], distance, window)
+    # A graph of all patterns: the links between candidates that are present.
+    n_draws, n = present.shape
+    first, (one, other) = np.arange(n_draws)[:, None] * n, neighbours.pairs.T
+    linked = present[:, one] & present[:, other]
+    ends = (first + one)[linked], (first + other)[linked]
+    graph = coo_array((np.ones(len(ends[0]), bool), ends), shape=(present.size, present.size))
+    part = connected_components(graph, directed=False)[1][draw * n + row]
+    parts = (
         np.nan_to_num(distance).astype(np.float32),
         weight.astype(np.float32),
-        size.astype(np.int32),
-        block.astype(np.int16),
+        np.bincount(part)[part].astype(np.int32) if len(part) else part.astype(np.int32),
+        block[row].astype(np.int16),
     )
+    ends_of_draws = np.cumsum(present.sum(axis=1))[:-1]
+    return list(
+        starmap(DrawnPattern, zip(*(np.split(x, ends_of_draws) for x in parts), strict=True))
+    )
+
+
+def _present_distances(
+    present: np.ndarray, points: np.ndarray, neighbours: _Neighbours
+) -> np.ndarray:
+    """Return the distance (D, M) of each candidate to the nearest other that is present."""
+    own = np.arange(len(points))
+    is_there = present[:, neighbours.row] & (neighbours.row != own[:, None])
+    distance = neighbours.distance[own, is_there.argmax(axis=2)]
+    unknown = present & ~is_there.any(axis=2)
+    for i in np.flatnonzero(unknown.any(axis=1)):  # its neighbours are farther
+        distance[i, present[i]] = nearest_neighbours(points[present[i]])
+    return distance

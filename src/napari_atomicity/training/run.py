@@ -13,7 +13,7 @@ import numpy as np
 from ..core.devices import choose_device
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
-from ..models.embedding import import_umap
+from ..models.embedding import check_umap
 from ..models.files import find_model, read_model, save_model
 from .cards import (
     check_scales,
@@ -69,7 +69,7 @@ def train(
     check_source(request.source)
     start = _read_start(request)
     choose_device(request.device)
-    import_umap()  # needed at the end only
+    check_umap()  # before the training, which needs it at the end
     key = request_key(request, start[0] if start is not None else None)
     sets, classes = prepare_sets(request, key, progress, stop)
     card, tensors = train_classifier(

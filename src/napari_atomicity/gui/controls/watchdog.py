@@ -1,15 +1,17 @@
 """A watchdog of the event loop: which turns blocked the window, for how long, and where.
 
-The application times every event that it delivers. While an event takes long, a thread samples
-the stack of the window's thread. For tests and benchmarks.
+The application times every event that it delivers. While an event takes long, the stack is sampled
+in the window's thread itself: frames that another thread holds would be freed there, with all their
+widgets. For tests and benchmarks.
 """
 
 from __future__ import annotations
 
-import sys
+import _thread
+import signal
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,6 +24,8 @@ LIMIT_MS = 50.0
 """Longer delays are noticeable."""
 
 _LOOK_EVERY_S = 0.01
+# Only simulated (`_thread.interrupt_main`): no system call is interrupted.
+_SIGNAL = signal.Signals["SIGUSR2" if hasattr(signal, "SIGUSR2") else "SIGBREAK"]
 _PACKAGE = str(Path(__file__).resolve().parents[2])
 _PAINTING = {
     QEvent.Type.Paint,
@@ -76,8 +80,9 @@ class Watched(QApplication):
         self.painted: list[float] = []
         self._depth = 0
         self._began = 0.0
-        self._seen: Counter[tuple[str, str]] = Counter()
-        self._window_thread = threading.get_ident()
+        self._noted = 0.0
+        self._seen: dict[tuple[str, str], float] = defaultdict(float)
+        signal.signal(_SIGNAL, self._note_place)
         self._looking = threading.Thread(target=self._look, name="watchdog", daemon=True)
         self._looking.start()
 
@@ -96,7 +101,7 @@ class Watched(QApplication):
         wall, cpu = time.perf_counter(), time.thread_time()
         self._depth += 1
         self._seen.clear()
-        self._began = wall
+        self._began = self._noted = wall
         try:
             return super().notify(receiver, event)
         finally:
@@ -109,7 +114,7 @@ class Watched(QApplication):
             else:
                 self.handled.append(spent)
             if spent[0] > LIMIT_MS:
-                seen = [key for key, _ in self._seen.most_common()]
+                seen = sorted(self._seen, key=lambda place: -self._seen[place])
                 ours = next((o for o, _ in seen if o), "")
                 inside = next((i for o, i in seen if o == ours), "")
                 self.blocks.append(
@@ -121,13 +126,14 @@ class Watched(QApplication):
             time.sleep(_LOOK_EVERY_S)
             began = self._began
             if began and time.perf_counter() - began > 0.5e-3 * LIMIT_MS:
-                self._note_place()
+                _thread.interrupt_main(_SIGNAL)
 
-    def _note_place(self) -> None:
-        # In a function of its own: a frame that is held would keep alive all that it knows.
-        frame = sys._current_frames().get(self._window_thread)
-        if frame is not None:
-            self._seen[_places(frame)] += 1
+    def _note_place(self, _: int, frame: FrameType | None) -> None:
+        """Add the time since the last sample to a place; runs in the window's thread."""
+        if self._depth and frame is not None:
+            now = time.perf_counter()
+            self._seen[_places(frame)] += now - self._noted
+            self._noted = now
 
 
 def _kind_name(kind: QEvent.Type) -> str:

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from qtpy.QtCore import QSignalBlocker
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
+from ...core.cluster_table import column_of
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Stop, check
 from ...models.analysis import limits_of
 from ...reporting.plot_base import Look, Plot
+from ...reporting.plot_columns import columns_to_plot
 from ...reporting.plot_ratios import ORDERS, recording_time
-from ...reporting.plots import PLOTS, save_plot, scales_of
+from ...reporting.plots import COLUMN_PLOTS, PLOTS, save_plot, scales_of
 from ..controls.connections import follow
 from ..controls.forms import ComboBox
 from ..controls.settings import remember
@@ -33,6 +36,7 @@ THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 _COALESCE_MS = 30
 _SLOW_MS = 300
 _TASK = "plot {}"
+_PLOTS = PLOTS | COLUMN_PLOTS
 
 
 def recorded_when(micrographs: Mapping[str, Micrograph]) -> dict[str, datetime | None]:
@@ -92,7 +96,7 @@ class Plots(Dock):
         follow(self, self.state.current_changed, self._on_current)
         follow(self, self.state.project_changed, self._forget_times)
         self.plot_combo = ComboBox()
-        for name, plot in PLOTS.items():
+        for name, plot in _PLOTS.items():
             self.plot_combo.addItem(plot.title, name)
         self.plot_combo.setAccessibleName("Plot")
         self.plot_combo.setToolTip("Plot to draw. Default: diameter by class.")
@@ -108,7 +112,10 @@ class Plots(Dock):
         self.order_combo.setAccessibleName("Order of the images")
         self.order_combo.setToolTip("Order of the images. Default: by name.")
         remember("plots/order", self.order_combo)
-        for combo in (self.plot_combo, self.scope_combo, self.order_combo):
+        columns = self._new_columns()
+        for combo in (
+            self.plot_combo, self.scope_combo, self.order_combo, self.x_combo, self.y_combo
+        ):  # fmt: skip
             combo.currentIndexChanged.connect(self._on_choice)
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip(
@@ -121,6 +128,7 @@ class Plots(Dock):
         tools.addWidget(self.save_button)
         self._controls = QHBoxLayout()
         self._controls.addWidget(self.plot_combo, 1)
+        self._controls.addLayout(columns, 1)
         self._controls.addLayout(tools, 1)
 
         self.view = PlotView()
@@ -142,6 +150,20 @@ class Plots(Dock):
         self._show_empty(True)
         self._show_choices()
 
+    def _new_columns(self) -> QHBoxLayout:
+        """Return the choice of the columns for plots that draw any."""
+        self.x_combo, self.y_combo = ComboBox(), ComboBox()
+        axes = {self.x_combo: "Column", self.y_combo: "Column of the vertical axis"}
+        for combo, axis in axes.items():
+            combo.setAccessibleName(axis)
+            combo.setToolTip(
+                f"{axis}: a measurement of the clusters. Those of installed packages come first."
+            )
+        row = QHBoxLayout()
+        row.addWidget(self.x_combo, 1)
+        row.addWidget(self.y_combo, 1)
+        return row
+
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
         """Use one row for the controls where the dock is wide: below the canvas it is low."""
         wide = event.size().width() > 60 * self.fontMetrics().averageCharWidth()
@@ -152,12 +174,12 @@ class Plots(Dock):
     # ---- choices
     @property
     def name(self) -> str:
-        """Name of the chosen plot, a key of `PLOTS`."""
+        """Name of the chosen plot, a key of `PLOTS` or `COLUMN_PLOTS`."""
         return str(self.plot_combo.currentData())
 
     @property
     def plot(self) -> Plot:
-        return PLOTS[self.name]
+        return _PLOTS[self.name]
 
     @property
     def _image(self) -> str | None:
@@ -174,8 +196,24 @@ class Plots(Dock):
         # Slow plots compare images: the order of the images is chosen instead of an image.
         self.order_combo.setVisible(self.plot.slow)
         self.scope_combo.setHidden(self.plot.slow)
+        self.x_combo.setVisible(self.name in COLUMN_PLOTS)
+        self.y_combo.setVisible(self.name == "scatter")
         self.plot_combo.setToolTip(self.plot.explanation)
         self.delay_ms = _SLOW_MS if self.plot.slow else _COALESCE_MS
+
+    def _fill_columns(self) -> None:
+        """Offer the columns of all images; a chosen column stays, also while it has no values."""
+        names = columns_to_plot(self.state.table())
+        own = [name for name in names if column_of(name) is None]
+        first = own[0] if own else "diameter_nm"
+        for combo, default in ((self.x_combo, first), (self.y_combo, "integrated_intensity")):
+            chosen = combo.currentText() or default
+            found = names if chosen in names else [*names, chosen]
+            if found != [combo.itemText(i) for i in range(combo.count())]:
+                with QSignalBlocker(combo):
+                    combo.clear()
+                    combo.addItems(found)
+                    combo.setCurrentText(chosen)
 
     # ---- changes of the state
     def _forget_times(self) -> None:
@@ -196,6 +234,9 @@ class Plots(Dock):
             "images": images,
             "order": str(self.order_combo.currentData()),
         }
+        if self.name in COLUMN_PLOTS:
+            self._fill_columns()
+            context |= {"x": self.x_combo.currentText(), "y": self.y_combo.currentText()}
         # In blind mode the counts of the model stay hidden.
         known = [] if state.blind else list(state.store.analyses.values())
         if not plot.slow:

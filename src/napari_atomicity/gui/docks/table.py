@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from ...core.cluster_table import own_columns
 from ...core.errors import AtomicityError
 from ...core.filtering import EXAMPLES
 from ...core.filtering import matching_rows as rows_of_line
@@ -219,7 +220,17 @@ class Table(RowsDock):
         self.sort()
 
     # ---- columns
+    def _add_own_columns(self) -> None:
+        """Show measurements of one's own when they occur for the first time."""
+        known = str(settings().value("table/own_columns") or "").split(",")
+        new = [n for n in own_columns(self.model.rows.table) if n not in known]
+        if new:
+            self._chosen = [*self._chosen, *new]
+            settings().setValue("table/own_columns", ",".join(filter(None, [*known, *new])))
+            settings().setValue("table/columns", ",".join(self._chosen))
+
     def _show_columns(self) -> None:
+        self._add_own_columns()
         header = self.view.horizontalHeader()
         metrics = self.view.fontMetrics()
         for i, name in enumerate(self.model.columns):
@@ -252,7 +263,7 @@ class Table(RowsDock):
         )
 
     def _show_default_columns(self) -> None:
-        self._choose_columns(list(USUAL))
+        self._choose_columns([*USUAL, *own_columns(self.model.rows.table)])
 
     def _choose_columns(self, names: list[str]) -> None:
         if not set(names) & set(self.model.columns):

@@ -121,7 +121,7 @@ class ImageForm(QWidget):
         self.hint.setWordWrap(True)
         self.ruler = Ruler(binding, spin_box(0.0, 1e6, 0.0, 3, " nm"))
         self.ruler.button.clicked.connect(self._draw)
-        self.ruler.measured.connect(self.pixel_size.setValue)
+        self.ruler.measured.connect(self._on_measured)
         self.form = form = new_form()
         labelled(form, "Image", self.images, "The layer that holds the micrograph.")
         labelled(
@@ -136,6 +136,7 @@ class ImageForm(QWidget):
         self.setLayout(form)
         self.images.changed.connect(self._on_image)
         self.pixel_size.valueChanged.connect(self._on_typed)
+        self.pixel_size.editingFinished.connect(self._store)
         self._on_image()
 
     @property
@@ -174,6 +175,17 @@ class ImageForm(QWidget):
         if self.images.layer is not None:
             self._typed[self.images.layer] = size_nm
         self._on_image()
+
+    def _on_measured(self, size_nm: float) -> None:
+        self.pixel_size.setValue(size_nm)
+        self._store()
+
+    def _store(self) -> None:
+        """Write a pixel size that was entered to the layer of an image in the project."""
+        layer, project, image = self.images.layer, self._binding.state.project, self.image
+        is_new = layer is not None and layer in self._typed and self.ready
+        if is_new and project is not None and image is not None and project.has(image):
+            self.take()
 
     def _draw(self) -> None:
         if self.images.layer is not None:

@@ -43,10 +43,13 @@ def _png(patch: np.ndarray) -> str:
     pixels = np.ascontiguousarray((255 * grey(patch)).astype(np.uint8))
     hatch_padding(pixels, patch)
     height, width = pixels.shape
+    # Without keywords: PyQt6 and PySide6 name these arguments differently.
     image = QImage(pixels.data, width, height, width, QImage.Format.Format_Grayscale8).scaled(
-        2 * SIDE_PX, 2 * SIDE_PX,
-        transformMode=Qt.TransformationMode.SmoothTransformation,
-    )  # fmt: skip
+        2 * SIDE_PX,
+        2 * SIDE_PX,
+        Qt.AspectRatioMode.IgnoreAspectRatio,
+        Qt.TransformationMode.SmoothTransformation,
+    )
     data = QByteArray()
     buffer = QBuffer(data)
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)

@@ -248,7 +248,7 @@ class Canvas:
             return
         before, size = self.micrograph(image), calibration.pixel_size_nm(event.source)
         if before is not None and size is not None and size != before.pixel_size_nm:
-            self.state.add_image(before.with_pixel_size(size))
+            self.state.add_image(before.with_pixel_size(size), calibrated=True)
             if self.state.analysis(image) is not None:
                 show_info(
                     f"The pixel size of {image} has changed. Press Analyse again: diameters "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ...core.progress import Progress, Stop, check, report
 from ...detection import Detection, DetectionSettings, measure_at, merge, split
 from ...models.analysis import Analysis
 from ...pipeline.analysis import classify_clusters, embed_clusters
+from ...pipeline.measurements import add_installed
 from .. import tasks
 from . import point_style
 from .models import classifier_of
@@ -55,10 +57,14 @@ def measure_places(
         check(stop)
         frame = round(float(place[0])) if len(place) == 3 else 0
         found.append(measure_at(micrograph, frame, float(place[-2]), float(place[-1]), chosen))
-    return Detection(
-        pd.concat([f.table for f in found], ignore_index=True),
-        [o for f in found for o in f.outlines],
-    )
+    table = pd.concat([f.table for f in found], ignore_index=True)
+    return _with_own(micrograph, Detection(table, [o for f in found for o in f.outlines]), stop)
+
+
+def _with_own(micrograph: Micrograph, found: Detection, stop: Stop | None = None) -> Detection:
+    """Return clusters with the measurements of installed packages."""
+    measured = add_installed(Analysis(micrograph, found.table, found.outlines), stop)
+    return replace(found, table=measured.table)
 
 
 def split_or_merge(
@@ -86,8 +92,8 @@ def split_or_merge(
     """
     chosen = DetectionSettings(**settings)
     if len(outlines) == 1:
-        return split(micrograph, frame, outlines[0], chosen)
-    return merge(micrograph, frame, outlines, chosen)
+        return _with_own(micrograph, split(micrograph, frame, outlines[0], chosen))
+    return _with_own(micrograph, merge(micrograph, frame, outlines, chosen))
 
 
 def classify_some(

@@ -11,8 +11,9 @@ from matplotlib.colors import to_rgba
 from qtpy.QtCore import QSignalBlocker, Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
-from ....core.cluster_table import Key
+from ....core.cluster_table import MODEL_MAP, SESSION_MAP, Key
 from ....core.palette import colours
+from ....pipeline.session_map import MIN_CLUSTERS
 from ....reporting.plot_base import Look
 from ....reporting.plot_map import map_data
 from ....reporting.plots import PLOTS, save_plot
@@ -44,6 +45,7 @@ from .placing import MapPositions
 
 __all__ = ["COLOURINGS", "Embedding", "by_label", "typical_places"]
 
+MAP_OF_MODEL, MAP_OF_SESSION = "model map", "session map"
 _NAMES_MS = 300
 
 
@@ -64,9 +66,11 @@ class Embedding(Dock):
         self._looks: Looks = by_label(self._table, ())
         self._places = np.empty((0, 2))
         self._before = np.empty((0, 2))
-        self._hides_reference = False
+        self._shows_reference = False
+        self._session_map_is_new = False
         self._map = MapPositions(self.state, self)
-        self._map.placed.connect(self._allow_placing)
+        self._map.placed.connect(self._on_placed)
+        self._map.fitted.connect(self._show_session_map)
         self._map.reference_changed.connect(self._show_reference)
         self._name_timer = QTimer(self)
         self._name_timer.setSingleShot(True)
@@ -88,7 +92,7 @@ class Embedding(Dock):
         self.legend.clicked.connect(self._on_legend)
         self.place_button = QPushButton()
         self.place_button.setToolTip(
-            "Compute their positions in the map of the model from the nearest reference clusters."
+            "Compute their positions in the map from the nearest clusters that are in it."
         )
         self.place_button.clicked.connect(self.place)
         self.message = QLabel()
@@ -122,9 +126,18 @@ class Embedding(Dock):
             "colours. Default: off."
         )
         self.before_button.toggled.connect(self._on_before)
+        self.map_combo = ComboBox()
+        self.map_combo.addItems([MAP_OF_MODEL, MAP_OF_SESSION])
+        self.map_combo.setAccessibleName("Map")
+        self.map_combo.setToolTip(
+            "Map of the reference clusters of the model, or of the clusters of this session "
+            "(New map). Default: model map."
+        )
+        self.map_combo.currentIndexChanged.connect(self._on_map)
         row = QHBoxLayout()
         row.addWidget(label)
         row.addWidget(self.colour_combo, 1)
+        row.addWidget(self.map_combo)
         row.addWidget(self.before_button)
         return row
 
@@ -147,12 +160,19 @@ class Embedding(Dock):
             "(CSV)."
         )
         self.save_button.clicked.connect(self.save)
+        self.new_map_button = QPushButton("New map")
+        self.new_map_button.setToolTip(
+            "New map of these clusters: fit a UMAP to all classified clusters of this session, "
+            "beside the map of the model. 10,000 clusters take about half a minute."
+        )
+        self.new_map_button.clicked.connect(self.fit_map)
         for button in (self.lasso_button, self.rectangle_button):
             button.setCheckable(True)
             button.toggled.connect(self._on_tool)
         row = QHBoxLayout()
         for button in (
             self.lasso_button, self.rectangle_button, self.fit_button, self.save_button,
+            self.new_map_button,
         ):  # fmt: skip
             row.addWidget(button)
         row.addStretch(1)
@@ -174,13 +194,19 @@ class Embedding(Dock):
     def _look(self) -> dict[str, object]:
         """Return the colouring and the view, for the project."""
         view = list(self.scatter.view) if self.scatter.user_moved else None
-        return {"colour": self.colour_combo.currentText(), "view": view}
+        return {
+            "colour": self.colour_combo.currentText(),
+            "map": self.map_combo.currentText(),
+            "view": view,
+        }
 
     def _restore_look(self, look: dict[str, object]) -> None:
         self.update_now()
         colour = self.colour_combo.findText(str(look.get("colour", "")))
         if colour >= 0:
             self.colour_combo.setCurrentIndex(colour)
+        if self._has_session_map() and look.get("map") == MAP_OF_SESSION:
+            self.map_combo.setCurrentText(MAP_OF_SESSION)
         if look.get("view"):
             self.scatter.view = tuple(look["view"])
 
@@ -198,10 +224,12 @@ class Embedding(Dock):
         same = self._rows.fits(self._table)
         if not same:
             self._rows = RowIndex(self._table)
-        places = self._table[["umap_1", "umap_2"]].to_numpy(float)
+        self._offer_maps()
+        places = self._table[list(self._coordinates)].to_numpy(float)
         moved = not (same and np.array_equal(places, self._places, equal_nan=True))
         self._places = places
-        self._before = earlier_places(self._table, self._rows, self._earlier_tables())
+        earlier = [] if self._coordinates == SESSION_MAP else self._earlier_tables()
+        self._before = earlier_places(self._table, self._rows, earlier)
         self._offer_before()
         if moved:
             self.scatter.set_points(self._shown_places())
@@ -215,7 +243,7 @@ class Embedding(Dock):
         else:  # only labels have changed
             self._name_timer.start()
         self._update_message()
-        if self._hides_reference != self.state.blind:
+        if self._shows_reference != (self._reference() is not None):
             self._show_reference()
         self._map.follow_model()
 
@@ -240,9 +268,8 @@ class Embedding(Dock):
             self._restyle()
 
     def _update_message(self) -> None:
-        unplaced = self._map.count_unplaced()
-        places = self._table[["umap_1", "umap_2"]].to_numpy(float)
-        placed = int(np.isfinite(places).all(axis=1).sum())
+        unplaced = self._map.count_unplaced(self._coordinates)
+        placed = int(np.isfinite(self._places).all(axis=1).sum())
         self.place_button.setVisible(unplaced > 0)
         self.place_button.setText(f"Place {_plural(unplaced)} in the map")
         n = len(self._table) - placed - unplaced
@@ -256,6 +283,7 @@ class Embedding(Dock):
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))
         self.save_button.setEnabled(placed > 0)
+        self.new_map_button.setEnabled(placed + unplaced >= MIN_CLUSTERS and not self.state.blind)
 
     # ---- before and after
     def _offer_before(self) -> None:
@@ -337,8 +365,8 @@ class Embedding(Dock):
 
     def _write(self, path: Path) -> Path:
         name = self.colour_combo.currentText()
-        data = map_data(self._table)
-        data[["umap_1", "umap_2"]] = self._shown_places()[data.index]
+        x, y = self._shown_places().T
+        data = map_data(self._table.assign(umap_1=x, umap_2=y))
         if name in self._table.columns and name not in data.columns:
             data[name] = self._table[name]
         data["colour"] = hex_colours(self._looks.face[data.index])
@@ -348,19 +376,56 @@ class Embedding(Dock):
     # ---- the map
     def place(self) -> None:
         """Place the clusters without a position in the map, in a worker."""
-        if self._map.place():
+        if self._map.place(self._coordinates):
             self.place_button.setEnabled(False)
 
-    def _allow_placing(self) -> None:
+    def _on_placed(self) -> None:
         self.place_button.setEnabled(True)
 
+    def fit_map(self) -> None:
+        """Fit a map to the clusters of the session, in a worker, and show it."""
+        self._map.fit()
+
+    def _show_session_map(self) -> None:
+        self._session_map_is_new = True  # its positions arrive image by image
+        self.update_now()
+
+    def _has_session_map(self) -> bool:
+        return set(SESSION_MAP) <= set(self._table.columns)
+
+    @property
+    def _coordinates(self) -> tuple[str, str]:
+        """Columns of the coordinates in the chosen map."""
+        return SESSION_MAP if self.map_combo.currentText() == MAP_OF_SESSION else MODEL_MAP
+
+    def _offer_maps(self) -> None:
+        """Offer the map of the session if there is one, and show it if it is new."""
+        there = self._has_session_map()
+        self.map_combo.setVisible(there)
+        with QSignalBlocker(self.map_combo):
+            if not there:
+                self.map_combo.setCurrentText(MAP_OF_MODEL)
+            elif self._session_map_is_new:
+                self._session_map_is_new = False
+                self.map_combo.setCurrentText(MAP_OF_SESSION)
+                self.scatter.fit()
+
+    def _on_map(self, *_: object) -> None:
+        self.scatter.fit()  # a view of the other map is of no use
+        self.refresh()
+
     def _reference(self) -> pd.DataFrame | None:
-        """Return the reference clusters; None in blind mode, since their colours are classes."""
-        return None if self.state.blind else self._map.reference
+        """Return the reference clusters of the shown map.
+
+        None in blind mode, since their colours are classes.
+        """
+        hidden = self.state.blind or self._coordinates == SESSION_MAP
+        return None if hidden else self._map.reference
 
     def _show_reference(self) -> None:
         """Show the reference clusters behind the others."""
-        self._hides_reference, reference = self.state.blind, self._reference()
+        reference = self._reference()
+        self._shows_reference = reference is not None
         if reference is None:
             self.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
             self._name_islands()

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 from qtpy.QtCore import QObject, Signal
 
+from ....core.cluster_table import MODEL_MAP, SESSION_MAP
 from ....core.progress import Progress, Stop, report
 from ....core.table_cache import Columns
 from ....models import embedding as umap
 from ....models.analysis import Analysis
 from ....pipeline.analysis import embed_clusters
+from ....pipeline.session_map import extend_session_map, fit_session_map
 from ....state.window_state import WindowState
 from ...tasks import start
 from ...viewer.models import classifier_of
@@ -21,10 +23,15 @@ from ...viewer.models import classifier_of
 logger = logging.getLogger(__name__)
 
 
-def count_unplaced(analysis: Analysis, columns: Columns) -> int:
-    """Return the number of clusters that have an embedding and no position in the map."""
-    placed = np.isfinite(columns["umap_1"]) & np.isfinite(columns["umap_2"])
-    if analysis.embedding.size == 0 or placed.all():
+def count_unplaced(analysis: Analysis, columns: Columns, coordinates: tuple[str, str]) -> int:
+    """Return the number of clusters that have an embedding and no position in a map."""
+    if analysis.embedding.size == 0:
+        return 0
+    if coordinates[0] not in analysis.table.columns:
+        placed = np.zeros(len(analysis.table), bool)
+    else:
+        placed = np.isfinite(columns[coordinates[0]]) & np.isfinite(columns[coordinates[1]])
+    if placed.all():
         return 0
     embedded = np.isfinite(analysis.embedding).all(axis=1)
     return int((embedded & ~placed).sum())
@@ -71,8 +78,8 @@ def _model_id(analysis: Analysis) -> str | None:
 class MapPositions(QObject):
     """Finds positions of clusters that have none, and the reference points of the map.
 
-    Signals: ``placed``, when the search for positions has ended; ``reference_changed``, when
-    `reference` is another table.
+    Signals: ``placed``, when the search for positions has ended; ``fitted``, when a map of the
+    session has been fitted; ``reference_changed``, when `reference` is another table.
 
     Parameters
     ----------
@@ -83,6 +90,7 @@ class MapPositions(QObject):
     """
 
     placed = Signal()
+    fitted = Signal()
     reference_changed = Signal()
 
     def __init__(self, state: WindowState, parent: QObject) -> None:
@@ -92,30 +100,35 @@ class MapPositions(QObject):
         self._model_id: str | None = None
         # Image → analysis and number of clusters without a position.
         self._unplaced: dict[str, tuple[Analysis, int]] = {}
+        self._coordinates = MODEL_MAP
 
-    def count_unplaced(self) -> int:
-        """Count the clusters without a position; each analysis is counted once."""
-        known, self._unplaced = self._unplaced, {}
+    def count_unplaced(self, coordinates: tuple[str, str]) -> int:
+        """Count the clusters without a position in a map; each analysis is counted once."""
+        known = self._unplaced if coordinates == self._coordinates else {}
+        self._coordinates, self._unplaced = coordinates, {}
         for image in self._state.images:
             analysis, columns = self._state.analysis(image), self._state.columns(image)
             if analysis is None or columns is None:
                 continue
             before = known.get(image)
-            n = before[1] if before and before[0] is analysis else count_unplaced(analysis, columns)
-            self._unplaced[image] = analysis, n
+            if before is None or before[0] is not analysis:
+                before = analysis, count_unplaced(analysis, columns, coordinates)
+            self._unplaced[image] = before
         return sum(n for _, n in self._unplaced.values())
 
-    def place(self) -> bool:
+    def place(self, coordinates: tuple[str, str]) -> bool:
         """Place the clusters without a position in a worker; return whether there are any."""
-        self.count_unplaced()
-        unplaced = [analysis for analysis, n in self._unplaced.values() if n]
-        if not unplaced:
+        if not self.count_unplaced(coordinates):
             return False
+        if coordinates == SESSION_MAP:
+            function, analyses = extend_session_map, [a for a, _ in self._unplaced.values()]
+        else:
+            function, analyses = place_clusters, [a for a, n in self._unplaced.values() if n]
         task = start(
             self._state,
-            place_clusters,
-            unplaced,
-            message="Placing the clusters in the UMAP",
+            function,
+            analyses,
+            message="Placing the clusters in the map",
             on_result=self._add_placed,
             key="umap",
             owner=self,
@@ -129,6 +142,23 @@ class MapPositions(QObject):
             # Positions in the map of another model are of no use.
             if now is not None and _model_id(now) == _model_id(result):
                 self._state.clusters.add_predictions(result)
+
+    def fit(self) -> None:
+        """Fit a map to all classified clusters of the session in a worker."""
+        analyses = [self._state.analysis(image) for image in self._state.images]
+        start(
+            self._state,
+            fit_session_map,
+            [a for a in analyses if a is not None],
+            message="Fitting a map of these clusters",
+            on_result=self._set_fitted,
+            key="umap",
+            owner=self,
+        )
+
+    def _set_fitted(self, fitted: list[Analysis]) -> None:
+        self._state.clusters.replace_all_predictions(fitted, "new map")
+        self.fitted.emit()
 
     def follow_model(self) -> None:
         """Load the reference points if the first classified image has another model."""

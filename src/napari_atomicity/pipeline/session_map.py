@@ -1,0 +1,141 @@
+"""A map of the clusters of a session: a UMAP of their own, instead of the map of their model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..core.cluster_table import SESSION_MAP
+from ..core.errors import AtomicityError
+from ..core.progress import Progress, Stop, check, report
+from ..models.analysis import Analysis
+from ..models.embedding import NEIGHBOURS, fit_map, place_by_references
+
+MIN_CLUSTERS = NEIGHBOURS + 1
+"""A map of a session needs at least this number of classified clusters."""
+
+
+def session_positions(analysis: Analysis) -> np.ndarray:
+    """Return the positions (n_clusters, 2) in the map of the session; NaN without one."""
+    return analysis.table.reindex(columns=list(SESSION_MAP)).to_numpy(float)
+
+
+def fit_session_map(
+    analyses: Sequence[Analysis],
+    seed: int = 0,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> list[Analysis]:
+    """Fit a map to all classified clusters of a session.
+
+    The embeddings of two models can not be compared. If the images were classified by several
+    models, the map is of the one that classified most clusters.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        The images of the session.
+    seed : int, optional
+        Seed of the UMAP.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    list of Analysis
+        Those with clusters in the map, with the columns `SESSION_MAP`.
+
+    Raises
+    ------
+    AtomicityError
+        If there are fewer than `MIN_CLUSTERS` classified clusters.
+    DependencyError
+        If umap-learn is not installed.
+    Cancelled
+        If ``stop()`` is true before or after the fit.
+    """
+    members = _of_one_model(analyses)
+    embedded = [_embedded(a) for a in members]
+    n = sum(int(rows.sum()) for rows in embedded)
+    if n < MIN_CLUSTERS:
+        raise AtomicityError(
+            f"a map needs {MIN_CLUSTERS} classified clusters, and there are {n}",
+            advice="Analyse more images",
+        )
+    check(stop)
+    report(progress, 0, 0, f"Fitting a map of {n:,} clusters")
+    pairs = zip(members, embedded, strict=True)
+    position = fit_map(np.concatenate([a.embedding[rows] for a, rows in pairs]), seed)
+    check(stop)
+    parts = np.split(position, np.cumsum([rows.sum() for rows in embedded])[:-1])
+    found = zip(members, embedded, parts, strict=True)
+    return [_with_positions(analysis, rows, part) for analysis, rows, part in found if len(part)]
+
+
+def extend_session_map(
+    analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
+) -> list[Analysis]:
+    """Place clusters that are new since the map of their session was fitted.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        The images of the session, some of them with positions.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    list of Analysis
+        Images with new clusters, all of them placed.
+
+    Raises
+    ------
+    Cancelled
+        If ``stop()`` is true.
+    """
+    placed = [(a, np.isfinite(session_positions(a)).all(axis=1)) for a in analyses]
+    known = [(a, rows) for a, rows in placed if rows.any()]
+    if not known:
+        return []
+    reference = np.concatenate([a.embedding[rows] for a, rows in known])
+    position = np.concatenate([session_positions(a)[rows] for a, rows in known])
+    models, extended = {_model_of(a) for a, _ in known}, []
+    for i, (analysis, rows) in enumerate(placed):
+        check(stop)
+        report(progress, i, len(placed), f"Placing {analysis.micrograph.name} in the map")
+        new = _embedded(analysis) & ~rows
+        if new.any() and _model_of(analysis) in models:
+            found = place_by_references(analysis.embedding[new], reference, position)
+            extended.append(_with_positions(analysis, new, found))
+    return extended
+
+
+def _model_of(analysis: Analysis) -> str:
+    return str((analysis.parameters.get("model") or {}).get("model_id", ""))
+
+
+def _embedded(analysis: Analysis) -> np.ndarray:
+    """Return which clusters have an embedding."""
+    if analysis.embedding.size == 0:
+        return np.zeros(len(analysis.table), bool)
+    return np.asarray(np.isfinite(analysis.embedding).all(axis=1))
+
+
+def _of_one_model(analyses: Sequence[Analysis]) -> list[Analysis]:
+    """Return the images of the model that classified most clusters."""
+    clusters: Counter[str] = Counter()
+    for analysis in analyses:
+        clusters[_model_of(analysis)] += int(_embedded(analysis).sum())
+    return [a for a in analyses if _model_of(a) == max(clusters, key=clusters.__getitem__)]
+
+
+def _with_positions(analysis: Analysis, rows: np.ndarray, position: np.ndarray) -> Analysis:
+    """Return the analysis with new positions of some clusters."""
+    both = session_positions(analysis).copy()
+    both[rows] = position
+    columns = dict(zip(SESSION_MAP, both.T, strict=True))
+    return replace(analysis, table=analysis.table.assign(**columns))
