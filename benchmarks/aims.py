@@ -62,11 +62,22 @@ def longest_turn(record: Record, *, first: bool) -> float:
     return max(turns, default=math.nan)
 
 
-def label_turn(record: Record) -> float:
-    """Longest turn (ms) of a label by key in the largest project."""
+def largest_project(record: Record, action: str, figure: Callable[[Record], float]) -> float:
+    """Largest figure of the actions of this name in the largest project."""
     project = max(record["projects"], key=lambda one: one["clusters"])
-    turns = [a["ms"][0] for a in project["actions"] if a["action"].startswith("a label by key")]
-    return max(turns, default=math.nan)
+    found = [figure(a) for a in project["actions"] if a["action"].startswith(action)]
+    return max(found, default=math.nan)
+
+
+def displayed_s(action: Record) -> float:
+    """Seconds until what a person waits for is displayed."""
+    return action.get("shown_s", math.nan)
+
+
+def peak_memory_gib(record: Record) -> float:
+    """Peak of the memory with the largest project."""
+    project = max(record["projects"], key=lambda one: one["clusters"])
+    return project.get("memory_mib", math.nan) / 1024
 
 
 AIMS = (
@@ -82,8 +93,16 @@ AIMS = (
         False, "{:.0f} ms", lambda r: longest_turn(r, first=False)),
     Aim(f"window, image of up to {LARGE_IMAGE:,} clusters: first result", "window", TOO_LONG_MS,
         False, "{:.0f} ms", lambda r: longest_turn(r, first=True)),
+    Aim("window, largest project: first image with its clusters", "day", 3, False, "{:.2g} s",
+        lambda r: largest_project(r, "open the folder", displayed_s)),
     Aim("window, largest project: label by key", "day", TOO_LONG_MS, False, "{:.0f} ms",
-        label_turn),
+        lambda r: largest_project(r, "a label by key", lambda a: a["ms"][0])),
+    Aim("window, largest project: half of the map selected and displayed", "day", 0.5, False,
+        "{:.2g} s", lambda r: largest_project(r, "select half", lambda a: a["ms"][3] / 1e3)),
+    Aim("window, largest project: ratios of the image", "day", 0.3, False, "{:.2g} s",
+        lambda r: largest_project(r, "show Ratios", displayed_s)),
+    Aim("window, largest project: memory at most", "day", 2, False, "{:.2g} GiB",
+        peak_memory_gib),
     Aim("batch, two workers", "batch", 25, True, "{:.3g} images per s",
         lambda r: next((b["rate"] for b in r["batches"] if b["workers"] == 2), math.nan)),
     Aim("live, from the last byte to the labels, median", "live", 0.25, False, "{:.2g} s",

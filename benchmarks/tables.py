@@ -261,11 +261,20 @@ def day(record: Record) -> str:
     head = ["action", "turn (ms)", "CPU (ms)", "painting (ms)", "done (ms)",
             f"turns over {TOO_LONG_MS} ms: largest CPU and elapsed time"]  # fmt: skip
     return "\n\n".join(
-        f"{project['clusters']:,} clusters in {project['images']} images:\n\n"
+        f"{project['clusters']:,} clusters in {project['images']} images{waits(project)}:\n\n"
         + table(head, [[a["action"], *turns(*a["ms"]), blocks(a["blocks"])]
                        for a in project["actions"]])
         for project in record["projects"]
     )  # fmt: skip
+
+
+def waits(project: Record) -> str:
+    """Times until something is displayed, and the peak of the memory, as far as measured."""
+    parts = [f"{a['action']}: displayed after {a['shown_s']:.2f} s"
+             for a in project["actions"] if "shown_s" in a]  # fmt: skip
+    if "memory_mib" in project:
+        parts.append(f"memory at most {project['memory_mib']:,.0f} MiB")
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def blocks(found: list[Record]) -> str:

@@ -78,7 +78,8 @@ RECORDS = {
                          "fit_1000_s": 1.1},
                 "window": {"window_s": 4.9, "result_s": 0.6, "map_s": 13.4}},
     "window": {"rows": [{"clusters": 200, "action": "select one", "ms": MS}]},
-    "day": {"projects": [{"clusters": 3000, "images": 60, "actions": [
+    "day": {"projects": [{"clusters": 3000, "images": 60, "memory_mib": 1234.0, "actions": [
+        {"action": "open the folder", "ms": MS, "blocks": [], "shown_s": 1.25},
         {"action": "next image", "ms": MS, "blocks": [BLOCKED, BLOCKED | {"line": ""}]}]}]},
     "walk": {"shown": False, "edits": {"label key": {
         "calls": 1234, "calls_in_workers": 12, "frames": 2345, "frames_in_workers": 23,
@@ -128,7 +129,8 @@ SAYS = {
     "large": ["| zarr | 7 | 2 | 2 | 350 | 250 | 0.5 | no |"],
     "startup": ["| `import torch` | 0.99 |", "| UMAP, fit 1,000 | 1.1 |", "| 13.4 |"],
     "window": ["| 200 | select one | **61** | 49 | 7 | 88 |"],
-    "day": ["3,000 clusters in 60 images", "| next image | **61** | 49 | 7 | 88 | 2 × viewer/",
+    "day": ["3,000 clusters in 60 images (open the folder: displayed after 1.25 s; memory at most "
+            "1,234 MiB)", "| next image | **61** | 49 | 7 | 88 | 2 × viewer/",
             "49 of 61 ms (12 insert); 2 ×"],
     "walk": ["| label key, window hidden | version 0.1 | now |", "| calls | 453 | 1,234 |",
              "| files | 49 | 34 |", "`session.py` 56, `table.py` 7 |"],

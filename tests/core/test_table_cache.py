@@ -69,3 +69,14 @@ def test_many_at_once_are_the_same_as_one_by_one():
         catalogue.set("c", None)
     pd.testing.assert_frame_equal(at_once.table(["a", "b"]), one_by_one.table(["a", "b"]))
     assert TableCache.of({}).table([]).empty
+
+
+def test_a_table_that_is_written_to_changes_no_other():
+    cache, table = TableCache(), synthetic_analysis(3, "a").table
+    cache.set("a", table)
+    one, other, whole = cache.table("a"), cache.table("a"), table.copy()
+    one.loc[0, "label"] = "changed"
+    one["diameter_nm"] = 0.0
+    one.iloc[1, one.columns.get_loc("umap_1")] = 7.0
+    pd.testing.assert_frame_equal(other, whole)
+    pd.testing.assert_frame_equal(cache.table("a"), whole)

@@ -132,6 +132,17 @@ def test_many_clusters_are_counted_in_a_worker(
     assert started and counts(dock)["Pt70"] == 9
 
 
+def test_the_current_image_is_counted_before_the_worker_is_done(dock, state, monkeypatch):
+    monkeypatch.setattr(docks, "WORKER_FROM_ROWS", 10)
+    monkeypatch.setattr(dock, "start", lambda *_, **__: None)  # a worker that takes long
+    state.clusters.relabel([("field", 1)], "Pt70")
+    dock.refresh_now()
+    assert counts(dock)["Pt70"] == 9
+    shown = dock.shown()
+    dock._take(class_ratios(state.table(), state.classes(), images=state.images))
+    pd.testing.assert_frame_equal(dock.shown(), shown)
+
+
 def _noting(function, calls):
     def noted(*args, **kwargs):
         calls.append(args)

@@ -1,11 +1,13 @@
 """A watched folder: what comes is analysed, once, whatever happens to files and to us."""
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +216,23 @@ def test_a_file_that_is_written_slowly_is_taken_when_it_is_whole(watch, images):
     assert names(took).count("slow.tif") == 1 and not run.failed
     clusters = next(live for live in took if live.outcome.image == "slow.tif").outcome
     assert clusters.status == "done"
+
+
+def test_a_file_that_changes_soon_after_it_was_read_counts_once(watch, images, monkeypatch):
+    path, later = write_image(images / "early.tif", seed=31), [32]
+    analyse_one = module.analyse_one
+
+    def change_soon(item, *args, **options):
+        found = analyse_one(item, *args, **options)
+        if item.path == path and later:
+            seed = later.pop()
+            threading.Timer(0.1, lambda: write_image(path, seed=seed)).start()
+        return found
+
+    monkeypatch.setattr(module, "analyse_one", change_soon)
+    _, took = watch(until_idle_s=1.0, settle_s=1.0)
+    (live,) = [live for live in took if live.outcome.image == "early.tif"]
+    assert live.outcome.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_other_settings_begin_anew(watch, tmp_path):

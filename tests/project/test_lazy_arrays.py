@@ -101,6 +101,16 @@ def test_patches_that_are_not_replaced_are_not_read(state, stored):
     assert np.array_equal(state.project.load(NAME).analysis.embedding, embedding)
 
 
+def test_other_predictions_leave_the_patches_where_they_are(state, stored):
+    before = state.analysis(NAME)
+    table = before.table.assign(confidence=0.5)
+    result = replace(before, table=table, embedding=np.asarray(before.embedding) + 3)
+    state.clusters.replace_predictions(result, "adapt")
+    after = state.analysis(NAME)
+    assert all(after.patches[channel] is array for channel, array in before.patches.items())
+    assert after.embedding is result.embedding
+
+
 def test_a_removed_cluster_comes_back_with_its_arrays(state, stored):
     state.clusters.remove([(NAME, 2)])
     state.history.undo()

@@ -22,7 +22,9 @@ from ..io import microscope
 from ..io.images import is_image_folder, reader_of
 
 SETTLE_S = 0.1
-"""So long a file must stay as it is before it is read, and then until its analysis has ended."""
+"""So long a file must stay as it is before its result counts, and until its analysis has ended."""
+READ_AFTER_S = 0.03
+"""So long a file must stay as it is before it is read: its analysis takes longer than the rest."""
 PATIENCE_S = 10.0
 """So long after its last change a file that can't be read may still be on its way."""
 RESCAN_S = 5.0

@@ -28,6 +28,7 @@ from .analysis import analyse, with_failed
 from .arrivals import (
     PATIENCE_S,
     POLL_S,
+    READ_AFTER_S,
     RESCAN_S,
     SETTLE_S,
     Arrivals,
@@ -66,7 +67,8 @@ class Watch:
     request : RunRequest, optional
         Model, device and settings. Default: without positions in the map.
     settle_s : float, optional
-        A file is read once it has not changed for this time.
+        The result of a file counts if the file has not changed for this time. It is read after
+        `arrivals.READ_AFTER_S`, so that the analysis does not wait.
     patience_s : float, optional
         A file that cannot be read is tried again until this time after its last change.
     polling : bool, optional
@@ -198,8 +200,9 @@ class Watch:
     ) -> Iterator[tuple[Path, FileFingerprint]]:
         """Yield complete files as they arrive."""
         _warm_up(self._classifier, self.request)
+        read_after_s = min(READ_AFTER_S, self._settle_s)
         arrivals = self._arrivals = Arrivals(
-            self.folder, self._resume(), self.store.folder, self._settle_s, self._patience_s
+            self.folder, self._resume(), self.store.folder, read_after_s, self._patience_s
         )
         with FileWatcher(self.folder, not self._polling, self._on_no_notifications) as watcher:
             scanned, scan_s = -np.inf, 0.0
@@ -275,6 +278,7 @@ class Watch:
                 then=lambda a, o: self._make_part(item, a, o, fingerprint, taken),
             )
             analysis_s = time.perf_counter() - start
+            time.sleep(max(0.0, self._settle_s - READ_AFTER_S - analysis_s))
             if made is None:
                 if not arrivals.give_back(path, fingerprint):
                     live = self._fail(outcome, fingerprint)

@@ -347,7 +347,7 @@ class ImageIndex:
     def missing(self) -> list[ProjectImage]:
         """Return the images whose files are not where they were."""
         self._paths.clear()
-        return [image for image in self.images() if not exists(image.path)]
+        return [image for image in self.images(counts=False) if not exists(image.path)]
 
     def find_moved(
         self,
