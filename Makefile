@@ -69,7 +69,6 @@ explain: setup ## Where the shipped model looks, into docs/explanation/explain.m
 
 bench: setup ## All times and their tables, into docs/ (the machine should be idle)
 	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/choices.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/startup.py

@@ -14,6 +14,10 @@ LARGE_IMAGE = 5000
 """Most clusters of a single image for which the aim on turns of the window holds."""
 
 
+STEPS_OF_ATOMS = ("whole of `find_atoms`", "injection-recovery test", "dispersion", "figures")
+"""Steps of the command `atoms`, as the record of the benchmark names them."""
+
+
 class Aim(NamedTuple):
     """A figure of a record and its limit.
 
@@ -87,6 +91,10 @@ AIMS = (
         lambda r: r["fields"][-1]["ratio_wall"]),
     Aim("growth of the processor time, largest exponent", "growth", 1, False, "{:.3g}",
         lambda r: max(r["exponents"].values())),
+    Aim("`atomicity analyse`, one image with map, tables and report", "startup", 4, False,
+        "{:.2g} s", lambda r: r["processes"].get("atomicity analyse", math.nan)),
+    Aim("`atomicity atoms`, all steps of one image", "atoms", 1, False, "{:.2g} s",
+        lambda r: sum(r["seconds"].get(step, math.nan) for step in STEPS_OF_ATOMS)),
     Aim("first result in a new window, from the click", "startup", 1.5, False, "{:.3g} s",
         lambda r: r["window"]["result_s"] if "window" in r else math.nan),
     Aim(f"window, image of up to {LARGE_IMAGE:,} clusters: longest turn", "window", TOO_LONG_MS,

@@ -55,58 +55,31 @@ def best_bold(values: list[float | None], digits: int, least: bool) -> list[str]
 
 # ---- an analysis
 def speed(record: Record) -> str:
-    out = []
-    for field in record["fields"]:
-        ours, obvious = field["total"]["ours"], field["total"]["obvious"]
-        theirs = field["obvious_stages"]
-        beside = {
-            "scale space": "detect", "outlines": "outlines", "patches": "patches",
-            "network with class maps": "network",
-        }  # fmt: skip
-        rows = [
-            [name, *both(times), *(both(theirs[beside[name]]) if name in beside else ["", ""])]
-            for name, times in field["stages"].items()
+    rows = [
+        [
+            f"{field['size']} × {field['size']}, {field['pixel_nm']:g} nm", field["clusters"],
+            *(f"{field['total'][who]['wall_s']:.2f}" for who in ("ours", "obvious")),
+            f"**{field['ratio_wall']:.1f}**", f"{field['ratio_cpu']:.1f}",
+            yes(field["same_class_maps"]),
         ]
-        rows.append(["**analyse without UMAP**", *both(ours), *both(obvious)])
-        out.append(
-            f"{field['size']} × {field['size']} pixels of {field['pixel_nm']:g} nm, "
-            f"{field['clusters']} clusters, {field['found']} found ({field['found_by_blob_log']} "
-            f"by blob_log; {field['met']} of ours by both); identical class maps: "
-            f"{yes(field['same_class_maps'])}. Medians of {ours['runs']}.\n\n"
-            + table(
-                ["stage", "package (s)", "processor (s)", "reference (s)", "processor (s)"], rows
-            )
-            + f"\n\n**{field['ratio_wall']:.1f} times faster** in elapsed time, "
-            f"{field['ratio_cpu']:.1f} times less processor time."
-        )
-    return "\n\n".join(out)
-
-
-def gaussian(record: Record) -> str:
-    ways = list(record["rows"][0]["ms"])
-    rows = [
-        [f"{row['sigma']:g}", *best_bold([row["ms"][way] for way in ways], 1, least=True)]
-        for row in record["rows"]
-    ]
-    size = record["size"]
-    return f"{size} × {size} pixels, ms.\n\n" + table(["σ (px)", *ways], rows)
-
-
-def network_cpu(record: Record) -> str:
-    rates, ready = record["patches_per_s"], record["ready_s"]
-    rows = [
-        [f"{name}, ready after {ready[name]:.0f} s" if ready[name] > 5 else name,
-         *best_bold(of, 0, least=False)]
-        for name, of in rates.items()
+        for field in record["fields"]
     ]  # fmt: skip
-    rows += [[f"{name} failed: {why}", *[""] * len(record["batches"])]
-             for name, why in record["failed"].items()]  # fmt: skip
-    mflop = record["mflop_per_patch"]
+    head = ["pixels", "clusters", "package (s)", "reference (s)", "times faster",
+            "times less processor time", "identical class maps"]  # fmt: skip
+    field = record["fields"][-1]
+    theirs = field["obvious_stages"]
+    beside = {
+        "scale space": "detect", "outlines": "outlines", "patches": "patches",
+        "network with class maps": "network",
+    }  # fmt: skip
+    stages = [
+        [name, *both(times), *(both(theirs[beside[name]]) if name in beside else ["", ""])]
+        for name, times in field["stages"].items()
+    ]
     return (
-        f"{record['patches']} patches, patches per second.\n\n"
-        + table(["batch", *record["batches"]], rows)
-        + f"\n\nA patch needs {mflop:.0f} MFLOP, so PyTorch reaches "
-        f"{max(rates['PyTorch']) * mflop / 1e3:.0f} GFLOP/s on one core."
+        table(head, rows) + f"\n\nStages with {field['clusters']:,} clusters, medians of "
+        f"{field['total']['ours']['runs']}:\n\n"
+        + table(["stage", "package (s)", "processor (s)", "reference (s)", "processor (s)"], stages)
     )
 
 
@@ -130,48 +103,35 @@ def large(record: Record) -> str:
 
 
 def growth(record: Record) -> str:
-    def rows(of: str, first: str) -> list[list[Any]]:
-        return [
-            [run[first], *(f"{run[f'{s}_s']:.2f}" for s in ("detect", "patches", "network")),
-             *both(run)]
-            for run in record[of]
-        ]  # fmt: skip
-
-    head = ["detect", "patches", "network", "total (s)", "processor (s)"]
     exponents, side = record["exponents"], record["clusters"][0]["side"]
-    images = [
-        [r["images"], r["clusters"], f"{r['wall_s']:.1f}", f"{r['cpu_s']:.1f}"]
-        for r in record["images"]
-    ]
-    of_images = ["images of 512 × 512, with report", "clusters", "total (s)", "processor (s)"]
-    return "\n\n".join([
-        f"Exponents: **{exponents['pixels']:.2f}** in pixels, "
-        f"**{exponents['clusters']:.2f}** in clusters, **{exponents['images']:.2f}** in images.",
-        table(["side (px), 100 clusters", *head], rows("sides", "side")),
-        table([f"clusters in {side} × {side}", *head], rows("clusters", "found")),
-        table(of_images, images),
-    ])  # fmt: skip
+    last = {of: record[of][-1] for of in ("sides", "clusters", "images")}
+    rows = [
+        ["pixels", f"{exponents['pixels']:.2f}",
+         f"{last['sides']['side']} × {last['sides']['side']}, 100 clusters", *both(last["sides"])],
+        ["clusters", f"{exponents['clusters']:.2f}",
+         f"{last['clusters']['found']:,} clusters in {side} × {side}", *both(last["clusters"])],
+        ["images", f"{exponents['images']:.2f}",
+         f"{last['images']['images']:,} images with {last['images']['clusters']:,} clusters",
+         *both(last["images"])],
+    ]  # fmt: skip
+    return table(["in", "exponent", "largest", "total (s)", "processor (s)"], rows)
 
 
 def startup(record: Record) -> str:
     rows = [[f"`{name}`", f"{s:.2f}"] for name, s in record["processes"].items()]
-    umap = record["umap"]
     rows += [
-        ["UMAP, first use in a process", f"{umap['first_s']:.1f}"],
-        *[
-            [f"UMAP, {what} {int(key.split('_')[1]):,}", f"{value:.1f}"]
-            for what in ("transform", "fit")
-            for key, value in umap.items()
-            if re.fullmatch(rf"{what}_\d+_s", key)
-        ],
+        [f"{what} {int(key.split('_')[1]):,} clusters", f"{value:.1f}"]
+        for what, start in (("place in the map:", "place"), ("fit a new map of", "fit"))
+        for key, value in record["map"].items()
+        if re.fullmatch(rf"{start}_\d+_s", key)
     ]
     if "window" in record:
         window = record["window"]
         rows += [
             ["napari's window", f"{window['window_s']:.1f}"],
-            ["first result in it, from the click", f"{window['result_s']:.1f}"],
-            ["positions in the map, from the click", f"{window['map_s']:.1f}"],
-        ]
+            ["first result in it, with positions in the map, from the click",
+             f"{window['result_s']:.1f}"],
+        ]  # fmt: skip
     return table(["", "seconds"], rows)
 
 
@@ -245,43 +205,51 @@ def gpu_proof(record: Record) -> str:
 
 # ---- the window
 def window(record: Record) -> str:
-    return table(
-        ["clusters", "action", "turn (ms)", "CPU (ms)", "painting (ms)", "done (ms)"],
-        [[row["clusters"], row["action"], *turns(*row["ms"])] for row in record["rows"]],
-    )
+    counts = list(dict.fromkeys(row["clusters"] for row in record["rows"]))
+    ms = {(row["action"], row["clusters"]): row["ms"] for row in record["rows"]}
+    actions = dict.fromkeys(row["action"] for row in record["rows"])
+    head = ["action", *(f"{n:,} clusters" for n in counts)]
+    return table(head, [[a, *(turn_and_done(ms.get((a, n))) for n in counts)] for a in actions])
 
 
-def turns(turn: float, cpu: float, painting: float, done: float) -> list[str]:
-    """What took the window too long is bold."""
-    blocking = [f"**{x:.0f}**" if x > TOO_LONG_MS else f"{x:.0f}" for x in (turn, cpu)]
-    return [*blocking, f"{painting:.0f}", f"{done:.0f}"]
+def turn_and_done(ms: list[float] | None) -> str:
+    """The longest turn and the time until all is done; a turn that is too long is bold."""
+    if ms is None:
+        return ""
+    turn, _, _, done = ms
+    return f"**{turn:.0f}**, {done:.0f}" if turn > TOO_LONG_MS else f"{turn:.0f}, {done:.0f}"
 
 
 def day(record: Record) -> str:
-    head = ["action", "turn (ms)", "CPU (ms)", "painting (ms)", "done (ms)",
-            f"turns over {TOO_LONG_MS} ms: largest CPU and elapsed time"]  # fmt: skip
-    return "\n\n".join(
-        f"{project['clusters']:,} clusters in {project['images']} images{waits(project)}:\n\n"
-        + table(head, [[a["action"], *turns(*a["ms"]), blocks(a["blocks"])]
-                       for a in project["actions"]])
-        for project in record["projects"]
-    )  # fmt: skip
-
-
-def waits(project: Record) -> str:
-    """Times until something is displayed, and the peak of the memory, as far as measured."""
-    parts = [f"{a['action']}: displayed after {a['shown_s']:.2f} s"
-             for a in project["actions"] if "shown_s" in a]  # fmt: skip
-    if "memory_mib" in project:
-        parts.append(f"memory at most {project['memory_mib']:,.0f} MiB")
-    return f" ({'; '.join(parts)})" if parts else ""
+    projects = record["projects"]
+    head = ["action", *(f"{p['clusters']:,} clusters, {p['images']} images" for p in projects)]
+    names = dict.fromkeys(a["action"] for p in projects for a in p["actions"])
+    actions = [{a["action"]: a for a in p["actions"]} for p in projects]
+    rows = [[name, *(turn_and_done(of.get(name, {}).get("ms")) for of in actions)]
+            for name in names]  # fmt: skip
+    rows += [
+        [f"{name}: displayed after (s)",
+         *(f"{of[name]['shown_s']:.2f}" if "shown_s" in of.get(name, {}) else "" for of in actions)]
+        for name in names if any("shown_s" in of.get(name, {}) for of in actions)
+    ]  # fmt: skip
+    memory = [f"{p['memory_mib']:,.0f}" if "memory_mib" in p else "" for p in projects]
+    rows.append(["memory, at most (MiB)", *memory])
+    causes = [
+        f"- {a['action']} ({p['clusters']:,} clusters): {blocks(a['blocks'])}"
+        for p in projects
+        for a in p["actions"]
+        if a["blocks"]
+    ]
+    return "\n\n".join([
+        table(head, rows),
+        f"Turns over {TOO_LONG_MS} ms, processor time of elapsed time, and where it was spent:",
+        "\n".join(causes),
+    ])  # fmt: skip
 
 
 def blocks(found: list[Record]) -> str:
     return "; ".join(
-        f"{b['times']} × {b['where']}: {b['cpu_ms']:.0f} of {b['wall_ms']:.0f} ms"
-        + (f" ({b['line']})" if b["line"] else "")
-        for b in found
+        f"{b['times']} × {b['where']}: {b['cpu_ms']:.0f} of {b['wall_ms']:.0f} ms" for b in found
     )
 
 
@@ -314,21 +282,13 @@ def gallery(record: Record) -> str:
 
 
 def scatter(record: Record) -> str:
-    def shown(action: str, ms: float) -> str:
-        return f"{1e3 / ms:.1f} fps" if action in ("pan", "zoom") else f"{ms:.1f} ms"
-
+    actions = dict.fromkeys(r["action"] for r in record["rows"])
+    ms = {(r["points"], r["action"]): (r["ours_ms"], r["matplotlib_ms"]) for r in record["rows"]}
     rows = [
-        [r["points"], r["action"], shown(r["action"], r["ours_ms"]),
-         shown(r["action"], r["matplotlib_ms"]), f"{r['matplotlib_ms'] / r['ours_ms']:.1f}"]
-        for r in record["rows"]
-    ]  # fmt: skip
-    docks = [[d["points"], f"{d['relabel_ms']:.1f}", f"{d['select_ms']:.1f}"]
-             for d in record["docks"]]  # fmt: skip
-    return (
-        table(["points", "action", "ours", "matplotlib", "times faster"], rows)
-        + "\n\n"
-        + table(["points", "*dock*: relabel 20 (ms)", "select a tenth (ms)"], docks)
-    )
+        [f"{points:,}", *("{:.1f}, {:.1f}".format(*ms[points, a]) for a in actions)]
+        for points in dict.fromkeys(r["points"] for r in record["rows"])
+    ]
+    return table(["points", *(f"{a} (ms)" for a in actions)], rows)
 
 
 # ---- many images
@@ -546,8 +506,6 @@ def kills(record: Record) -> str:
 
 SECTIONS = {
     "speed": Section(PERFORMANCE, speed),
-    "gaussian": Section(PERFORMANCE, gaussian),
-    "network_cpu": Section(PERFORMANCE, network_cpu),
     "gpu": Section(PERFORMANCE, gpu),
     "gpu_proof": Section(PERFORMANCE, gpu_proof),
     "growth": Section(PERFORMANCE, growth),
