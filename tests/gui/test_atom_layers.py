@@ -559,9 +559,9 @@ def draw_polygon(viewer, corners) -> None:
     places = [place(viewer, *corner) for corner in [*corners, corners[0]]]
     QTest.mousePress(native, LEFT, PLAIN, places[0])
     for a, b in pairwise(places):
-        for step in range(1, 6):
+        for step in (1, 2):
             QTest.qWait(20)
-            move(native, a + (b - a) * (step / 5))
+            move(native, a + (b - a) * (step / 2))
     QTest.mouseRelease(native, LEFT, PLAIN, places[-1])
 
 
