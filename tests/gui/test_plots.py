@@ -515,3 +515,9 @@ def test_columns_of_ones_own_are_plotted_and_selected(dock, state, show, settle,
     assert list(dock.view.data.columns[3:]) == ["diameter_nm", "confidence"]
     show("diameter")
     assert not dock.x_combo.isVisible() and not dock.y_combo.isVisible()
+
+
+def test_the_choice_of_columns_fits_below_the_canvas_of_a_small_window(show):
+    dock = show("scatter")
+    dock.resize(900, 420)  # all controls in one row
+    assert dock._controls.minimumSize().width() < 200

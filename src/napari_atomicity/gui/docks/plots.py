@@ -117,6 +117,8 @@ class Plots(Dock):
             self.plot_combo, self.scope_combo, self.order_combo, self.x_combo, self.y_combo
         ):  # fmt: skip
             combo.currentIndexChanged.connect(self._on_choice)
+            # Four in a row fit below the canvas of a small window if none insists on its width.
+            combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.save_button = QPushButton("Save…")
         self.save_button.setToolTip(
             "Save the plot: a picture (PNG), a drawing (SVG, PDF) or its data (CSV)."
