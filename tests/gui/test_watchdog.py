@@ -14,7 +14,7 @@ from napari_atomicity.gui.controls.watchdog import LIMIT_MS, Watched
 def blocks_of(qapp, qtbot):
     """Run a function in a turn of the event loop; return the turns that took long."""
     if not isinstance(qapp, Watched):
-        pytest.skip("PySide6 runs without the watchdog")
+        pytest.skip("this application is not watched: of PySide6, or of an example before")
 
     def run(function):
         before, done = len(qapp.blocks), []
