@@ -365,8 +365,10 @@ def test_cluster_tables_are_read(folder):
     assert len(expected) > 20
     for name in ("clusters.csv", "clusters.parquet"):
         found = read_cluster_table(SAMPLES / folder / name)
-        for column in ("image", "cluster_id", "label", "label_predicted", "y_px", "confidence"):
+        for column in ("image", "cluster_id", "label", "label_predicted"):
             assert found[column].tolist() == expected[column].tolist()
+        for column in ("y_px", "confidence"):  # parsers differ in the last digit
+            assert found[column].tolist() == pytest.approx(expected[column].tolist(), rel=1e-14)
     ratios = read_any_table(SAMPLES / folder / "ratios.csv")
     assert {"scope", "class", "count", "fraction", "fraction_low", "fraction_high"} <= {
         *ratios.columns
