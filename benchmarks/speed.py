@@ -38,6 +38,7 @@ from napari_atomicity.detection.clusters import outline_clusters
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.detection.seeds import find_seeds, prepare
 from napari_atomicity.io.tables import write_clusters, write_ratios
+from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.label_assignment import assign_labels
@@ -201,6 +202,20 @@ def stages(
     }
 
 
+def patches_of_maps(analysis: Analysis) -> dict[str, np.ndarray]:
+    """The patches from which the class maps were computed, in their unit of the intensity.
+
+    The unit of an analysis may differ by up to `SAME_SCALE` from that of its predictions.
+    """
+    unit = next(
+        np.exp(x.log_scale)
+        for x in analysis.own_predictions
+        if x.prediction.class_maps is analysis.class_maps
+    )
+    factor = np.float32(analysis.parameters["intensity_per_atom"] / unit)
+    return {**analysis.patches, "raw": analysis.patches["raw"] * factor}
+
+
 def compare(size: int, clusters: int, repeats: int, classifier: Classifier) -> dict[str, Any]:
     micrograph = made_field(size, clusters)
     result = analyse(micrograph, classifier, umap=False)  # warm
@@ -212,7 +227,7 @@ def compare(size: int, clusters: int, repeats: int, classifier: Classifier) -> d
         ours = interleaved(stages(micrograph, classifier, Path(folder)), max(3, repeats))
     apart, _ = cKDTree(obvious.blobs[:, :2]).query(result.table[["y_px", "x_px"]])
     met = apart * micrograph.calibrated() < 0.2
-    theirs, _ = by_captum(classifier, result.patches)
+    theirs, _ = by_captum(classifier, patches_of_maps(result))
     maps = np.stack([result.class_maps[c] for c in classifier.network.channels], axis=1)
     same = np.allclose(maps.reshape(theirs[:, 0].shape), theirs[:, 0], rtol=1e-3, atol=1e-6)
     return {
