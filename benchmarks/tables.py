@@ -44,15 +44,6 @@ def yes(said: bool) -> str:
     return "yes" if said else "no"
 
 
-def best_bold(values: list[float | None], digits: int, least: bool) -> list[str]:
-    """Numbers of a row, the best one bold; nothing for None."""
-    there = [v for v in values if v is not None]
-    best = (min if least else max)(there, default=None)
-    shown = ["" if v is None else f"{v:.{digits}f}" for v in values]
-    return [f"**{s}**" if v is not None and v == best else s
-            for s, v in zip(shown, values, strict=True)]  # fmt: skip
-
-
 # ---- an analysis
 def speed(record: Record) -> str:
     rows = [

@@ -287,14 +287,14 @@ def refuse_to_overwrite(
         Folder that is watched, in place of `images`.
     """
     from ..io.inputs import named_inputs
-    from ..io.provenance import images_elsewhere, lost_images
+    from ..io.provenance import images_outside, lost_images
 
     if overwrite or not (out / "run.json").is_file():
         return
     if watched is None:
         lost = lost_images(out, (item.path for item in named_inputs(images)))
     else:
-        lost = images_elsewhere(out, watched)
+        lost = images_outside(out, watched)
     if lost:
         fail(
             f"{out}: this folder has results of other images, such as {lost[0]}. Choose another "

@@ -78,6 +78,18 @@ class Analysis:
         return f"<{type(self).__name__} of {self.micrograph.name}: {number}{labels}>"
 
     @property
+    def model_id(self) -> str:
+        """Identifier of the model that classified the clusters; "" before classification."""
+        return str((self.parameters.get("model") or {}).get("model_id", ""))
+
+    @property
+    def is_embedded(self) -> np.ndarray:
+        """Which clusters (N,) have an embedding."""
+        if self.embedding.size == 0:
+            return np.zeros(len(self.table), bool)
+        return np.asarray(np.isfinite(self.embedding).all(axis=1))
+
+    @property
     def symmetries(self) -> bool:
         """Whether its clusters were classified as the average over the symmetries of the square."""
         return bool(self.parameters.get("symmetries", False))

@@ -351,8 +351,8 @@ def _kind(analysis: Analysis) -> tuple[Any, ...]:
     shapes = [
         (c, v.shape[1:]) for d in (analysis.patches, analysis.class_maps) for c, v in d.items()
     ]
-    model = analysis.parameters.get("model", {}).get("model_id", "")
-    return model, analysis.field_of_view_nm, tuple(classes_of(analysis.table)), tuple(shapes)
+    classes = tuple(classes_of(analysis.table))
+    return analysis.model_id, analysis.field_of_view_nm, classes, tuple(shapes)
 
 
 def _spread(table: pd.DataFrame, use: np.ndarray, most: int) -> tuple[np.ndarray, int]:

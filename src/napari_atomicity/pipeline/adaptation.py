@@ -96,7 +96,7 @@ def classified_by(
     progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
     """
-    own = analysis.parameters.get("model", {}).get("model_id") == classifier.card.model_id
+    own = analysis.model_id == classifier.card.model_id
     if own and analysis.scale is not None and (analysis.table["label_predicted"] != "").all():
         return analysis
     again = classify_clusters(analysis, classifier, progress=progress, stop=stop)

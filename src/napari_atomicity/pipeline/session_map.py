@@ -58,7 +58,7 @@ def fit_session_map(
         If ``stop()`` is true before or after the fit.
     """
     members = _of_one_model(analyses)
-    embedded = [_embedded(a) for a in members]
+    embedded = [a.is_embedded for a in members]
     n = sum(int(rows.sum()) for rows in embedded)
     if n < MIN_CLUSTERS:
         raise AtomicityError(
@@ -97,40 +97,30 @@ def extend_session_map(
     Cancelled
         If ``stop()`` is true.
     """
-    placed = [(a, np.isfinite(session_positions(a)).all(axis=1)) for a in analyses]
-    known = [(a, rows) for a, rows in placed if rows.any()]
+    positions = [session_positions(a) for a in analyses]
+    placed = [np.isfinite(of).all(axis=1) for of in positions]
+    known = [i for i, rows in enumerate(placed) if rows.any()]
     if not known:
         return []
-    reference = np.concatenate([a.embedding[rows] for a, rows in known])
-    position = np.concatenate([session_positions(a)[rows] for a, rows in known])
-    models, extended = {_model_of(a) for a, _ in known}, []
-    for i, (analysis, rows) in enumerate(placed):
+    reference = np.concatenate([analyses[i].embedding[placed[i]] for i in known])
+    position = np.concatenate([positions[i][placed[i]] for i in known])
+    models, extended = {analyses[i].model_id for i in known}, []
+    for i, (analysis, rows) in enumerate(zip(analyses, placed, strict=True)):
         check(stop)
-        report(progress, i, len(placed), f"Placing {analysis.micrograph.name} in the map")
-        new = _embedded(analysis) & ~rows
-        if new.any() and _model_of(analysis) in models:
+        report(progress, i, len(analyses), f"Placing {analysis.micrograph.name} in the map")
+        if analysis.model_id in models and (new := analysis.is_embedded & ~rows).any():
             found = place_by_references(analysis.embedding[new], reference, position)
             extended.append(_with_positions(analysis, new, found))
     return extended
-
-
-def _model_of(analysis: Analysis) -> str:
-    return str((analysis.parameters.get("model") or {}).get("model_id", ""))
-
-
-def _embedded(analysis: Analysis) -> np.ndarray:
-    """Return which clusters have an embedding."""
-    if analysis.embedding.size == 0:
-        return np.zeros(len(analysis.table), bool)
-    return np.asarray(np.isfinite(analysis.embedding).all(axis=1))
 
 
 def _of_one_model(analyses: Sequence[Analysis]) -> list[Analysis]:
     """Return the images of the model that classified most clusters."""
     clusters: Counter[str] = Counter()
     for analysis in analyses:
-        clusters[_model_of(analysis)] += int(_embedded(analysis).sum())
-    return [a for a in analyses if _model_of(a) == max(clusters, key=clusters.__getitem__)]
+        clusters[analysis.model_id] += int(analysis.is_embedded.sum())
+    most = max(clusters, key=clusters.__getitem__, default="")
+    return [a for a in analyses if a.model_id == most]
 
 
 def _with_positions(analysis: Analysis, rows: np.ndarray, position: np.ndarray) -> Analysis:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from ..core.errors import AtomicityError
 from ..models.analysis import Analysis
 from .cached_arrays import NetworkArrays, arrays_of, picture_rows, same_pictures
+from .lazy_pictures import LazyPictures
 from .rows import write_predictions
-from .stored_pictures import StoredPictures
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +39,11 @@ class BackgroundWriter:
     ----------
     connect : callable
         Returns the connection of the calling thread.
-    pictures : StoredPictures
+    pictures : LazyPictures
         Keeps arrays in memory that are replaced in the file.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], pictures: StoredPictures) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], pictures: LazyPictures) -> None:
         self._connect = connect
         self._pictures = pictures
         self._jobs: queue.Queue[NetworkArrays | _Predictions | None] = queue.Queue()

@@ -33,12 +33,12 @@ from .contents import MergeReport, ProjectContents, ProjectImage
 from .damage import damage_as_error
 from .edit_kind import EditKind, RecordableEdit
 from .images import ImageIndex
+from .lazy_pictures import LazyPictures
 from .merging import merge
 from .model_files import ModelFiles
 from .read_contents import read_contents, read_labelled
 from .read_rows import read_positions, with_probabilities
 from .renamed import RENAMED
-from .stored_pictures import StoredPictures
 
 # Projects that are being closed, by the thread that does it.
 _RETIRING: dict[Path, threading.Thread] = {}
@@ -92,7 +92,7 @@ class Project:
         self.read_only, self.holder = self._file.read_only, self._file.holder
         self.backup = self._file.backup
         self._background: BackgroundWriter | None = None
-        self._pictures = StoredPictures(self._file)
+        self._pictures = LazyPictures(self._file)
         try:
             self.image_files = ImageIndex(self._file)
             self.atoms = AtomRecords(self._file, self.image_files)

@@ -14,14 +14,14 @@ from .contents import ProjectContents
 from .damage import MAX_NUMBER, coerce_numbers, coerce_texts
 from .images import ImageIndex
 from .label_rules import labels_of_log
+from .lazy_pictures import LazyPictures
 from .read_atoms import read_atoms
 from .read_rows import read_image
 from .rows import MEASURED, REMOVE
-from .stored_pictures import StoredPictures
 
 
 def read_contents(
-    db: sqlite3.Connection, index: ImageIndex, image: str, pictures: StoredPictures | None = None
+    db: sqlite3.Connection, index: ImageIndex, image: str, pictures: LazyPictures | None = None
 ) -> ProjectContents:
     """Read what the project holds of an image; what is damaged is noted in the index.
 
@@ -33,7 +33,7 @@ def read_contents(
         Its images.
     image : str
         Name of the image.
-    pictures : StoredPictures, optional
+    pictures : LazyPictures, optional
         Reads patches, class maps and embedding when they are used; None: they are read now.
     """
     image_id = index.ids[image]

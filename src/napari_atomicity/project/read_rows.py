@@ -30,8 +30,8 @@ from .damage import (
     is_path,
     read_json,
 )
+from .lazy_pictures import LazyPictures
 from .rows import MEASURED, PREDICTED
-from .stored_pictures import StoredPictures
 
 
 def read_positions(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def read_image(
     image: str,
     image_id: int,
     place: Callable[[Any, Any], Path],
-    pictures: StoredPictures | None = None,
+    pictures: LazyPictures | None = None,
 ) -> tuple[LazyMicrograph, Analysis | None, int, str]:
     """Read the micrograph and the analysis of an image, as far as they are not damaged.
 
@@ -62,7 +62,7 @@ def read_image(
         Id of the image in the file.
     place : callable
         ``place(path, relative_path)`` returns where a file is now.
-    pictures : StoredPictures, optional
+    pictures : LazyPictures, optional
         Reads patches, class maps and embedding when they are used; None: they are read now.
 
     Returns
@@ -143,7 +143,7 @@ def _read_analysis(
     db: sqlite3.Connection,
     image_id: int,
     micrograph: LazyMicrograph,
-    pictures: StoredPictures | None,
+    pictures: LazyPictures | None,
 ) -> Analysis:
     """Read the analysis of an image; damaged values raise any error."""
     parameters, scale, field_of_view, regions, seconds = db.execute(

@@ -74,7 +74,7 @@ def model_of(analysis: Analysis) -> str:
     """Return the identity of the model that found the scale of an image; "" if none did."""
     if analysis.scale is None or not analysis.embedding.size:
         return ""
-    return str(analysis.parameters.get("model", {}).get("model_id", ""))
+    return analysis.model_id
 
 
 def session_images(state: WindowState, session: AcquisitionSession) -> SessionImages:

@@ -36,8 +36,7 @@ _unsaved: dict[str, Classifier] = {}
 
 def model_id_of(analysis: Analysis | None) -> str:
     """Return the identifier of the model that made the labels; "" without any."""
-    known = {} if analysis is None else analysis.parameters.get("model") or {}
-    return str(known.get("model_id", ""))
+    return "" if analysis is None else analysis.model_id
 
 
 def keep_available(classifier: Classifier) -> None:
@@ -58,7 +57,7 @@ def classifier_of(analysis: Analysis) -> Classifier:
     ModelError
         If nothing is classified yet, or the model is not available.
     """
-    model_id = model_id_of(analysis)
+    model_id = analysis.model_id
     if model_id in _unsaved:
         return _unsaved[model_id]
     return _classifier(model_id, str(analysis.parameters.get("device", "auto")).split(":")[0])

@@ -28,17 +28,13 @@ from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
-from ...viewer.models import keep_available, model_folder
+from ...viewer.models import keep_available, model_folder, model_id_of
 from .tasks import AFTER, BEFORE, Result, adapt_model, free_name, path_for, path_of, save_adapted
 
 MIN_CLUSTERS = 10
 """Equal to `pipeline.fine_tuning.MIN_PSEUDO_LABELS`, whose import would load torch."""
 _LAYOUT_MS = 100
 """By then the layout has made room for a new result."""
-
-
-def _model_id(analysis: Analysis | None) -> str | None:
-    return None if analysis is None else analysis.parameters.get("model", {}).get("model_id")
 
 
 class Adapt(Dock):
@@ -189,9 +185,9 @@ class Adapt(Dock):
         """Return which side the images show, if all show the same."""
         if self.result is None:
             return None
-        known = {_model_id(a[0]): w for w in (BEFORE, AFTER) if (a := self.result.side(w))}
+        known = {a[0].model_id: w for w in (BEFORE, AFTER) if (a := self.result.side(w))}
         names = [a.micrograph.name for a in self.result.found.before]
-        shown = {known.get(_model_id(self.state.analysis(n))) for n in names}
+        shown = {known.get(model_id_of(self.state.analysis(n))) for n in names}
         return shown.pop() if len(shown) == 1 else None
 
     # ---- the button
@@ -266,7 +262,7 @@ class Adapt(Dock):
             self._waiting = [
                 (analysis, words.format(analysis.micrograph.name))
                 for analysis in self.result.side(which)
-                if _model_id(self.state.analysis(analysis.micrograph.name)) != _model_id(analysis)
+                if model_id_of(self.state.analysis(analysis.micrograph.name)) != analysis.model_id
             ]
             self._change_next()
 

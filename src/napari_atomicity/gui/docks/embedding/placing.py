@@ -25,16 +25,12 @@ logger = logging.getLogger(__name__)
 
 def count_unplaced(analysis: Analysis, columns: Columns, coordinates: tuple[str, str]) -> int:
     """Return the number of clusters that have an embedding and no position in a map."""
-    if analysis.embedding.size == 0:
+    placed = np.zeros(len(analysis.table), bool)
+    if set(coordinates) <= columns.keys():
+        placed = np.isfinite([columns[name] for name in coordinates]).all(axis=0)
+    if placed.all():  # most often: the embedding is not read
         return 0
-    if coordinates[0] not in analysis.table.columns:
-        placed = np.zeros(len(analysis.table), bool)
-    else:
-        placed = np.isfinite(columns[coordinates[0]]) & np.isfinite(columns[coordinates[1]])
-    if placed.all():
-        return 0
-    embedded = np.isfinite(analysis.embedding).all(axis=1)
-    return int((embedded & ~placed).sum())
+    return int((analysis.is_embedded & ~placed).sum())
 
 
 # ---- functions that run in a worker
@@ -71,10 +67,6 @@ def _reference_map(analysis: Analysis) -> pd.DataFrame | None:
         return None
 
 
-def _model_id(analysis: Analysis) -> str | None:
-    return analysis.parameters.get("model", {}).get("model_id")
-
-
 class MapPositions(QObject):
     """Finds positions of clusters that have none, and the reference points of the map.
 
@@ -97,7 +89,7 @@ class MapPositions(QObject):
         super().__init__(parent)
         self.reference: pd.DataFrame | None = None
         self._state = state
-        self._model_id: str | None = None
+        self._model_id = ""
         # Image → analysis and number of clusters without a position.
         self._unplaced: dict[str, tuple[Analysis, int]] = {}
         self._coordinates = MODEL_MAP
@@ -140,7 +132,7 @@ class MapPositions(QObject):
         for result in placed:
             now = self._state.analysis(result.micrograph.name)
             # Positions in the map of another model are of no use.
-            if now is not None and _model_id(now) == _model_id(result):
+            if now is not None and now.model_id == result.model_id:
                 self._state.clusters.add_predictions(result)
 
     def fit(self) -> None:
@@ -164,8 +156,8 @@ class MapPositions(QObject):
         """Load the reference points if the first classified image has another model."""
         analyses = (self._state.analysis(image) for image in self._state.images)
         analysis = next((a for a in analyses if a is not None and a.embedding.size), None)
-        model_id = None if analysis is None else _model_id(analysis)
-        if model_id is None or model_id == self._model_id:
+        model_id = "" if analysis is None else analysis.model_id
+        if not model_id or model_id == self._model_id:
             return
         self._model_id = model_id
         start(

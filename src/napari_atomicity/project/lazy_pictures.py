@@ -33,12 +33,12 @@ _MAX_SINGLE_ROWS = 8
 """More rows of an image are not read one by one."""
 
 
-class StoredArray(ArrayView):
+class LazyArray(ArrayView):
     """An array of the clusters of an image that is read from the project when it is used.
 
     Parameters
     ----------
-    source : StoredPictures
+    source : LazyPictures
         Reads the array.
     image_id : int
         Id of the image in the file.
@@ -51,7 +51,7 @@ class StoredArray(ArrayView):
     """
 
     def __init__(
-        self, source: StoredPictures, image_id: int, sizes: PictureSizes, kind: str, channel: str
+        self, source: LazyPictures, image_id: int, sizes: PictureSizes, kind: str, channel: str
     ) -> None:
         self.source, self.image_id, self.sizes = source, image_id, sizes
         self.kind, self.channel = kind, channel
@@ -103,7 +103,7 @@ class StoredArray(ArrayView):
         return np.array(out, self.dtype).reshape(shape) if self.kept is None else self.kept[rows]
 
 
-class StoredPictures:
+class LazyPictures:
     """Reads the arrays of a project's images when they are used.
 
     Parameters
@@ -114,7 +114,7 @@ class StoredPictures:
 
     def __init__(self, file: ProjectConnection) -> None:
         self.file = file
-        self._arrays: dict[int, list[weakref.ref[StoredArray]]] = {}
+        self._arrays: dict[int, list[weakref.ref[LazyArray]]] = {}
         self._held: OrderedDict[int, Pictures] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -137,7 +137,7 @@ class StoredPictures:
             return NO_ARRAYS
 
         def of(kind: str, channel: str) -> Any:
-            array = StoredArray(self, image_id, sizes, kind, channel)
+            array = LazyArray(self, image_id, sizes, kind, channel)
             self._arrays.setdefault(image_id, []).append(weakref.ref(array))
             return array
 
@@ -193,12 +193,12 @@ class StoredPictures:
         with self._lock:
             self._held.pop(image_id, None)
 
-    def move_to(self, other: StoredPictures, image_ids: Mapping[int, int]) -> None:
+    def move_to(self, other: LazyPictures, image_ids: Mapping[int, int]) -> None:
         """Read the arrays from another project from now on.
 
         Parameters
         ----------
-        other : StoredPictures
+        other : LazyPictures
             Of the other project.
         image_ids : mapping of int to int
             Ids of images here → ids there. Arrays of other images are kept in memory.
@@ -213,6 +213,6 @@ class StoredPictures:
                     array.keep()
         self._arrays.clear()
 
-    def _present(self, image_id: int) -> list[StoredArray]:
+    def _present(self, image_id: int) -> list[LazyArray]:
         found = [array for ref in self._arrays.get(image_id, ()) if (array := ref()) is not None]
         return [array for array in found if array.kept is None]
