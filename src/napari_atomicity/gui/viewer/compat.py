@@ -49,3 +49,29 @@ def show_scale_bar(viewer: Any) -> None:
     bar = scale_bar(viewer)
     bar.visible = True
     bar.box = True
+
+
+def insert_without_activating(layers: Any, index: int, layer: Any) -> None:
+    """Insert a layer; the active layer does not change, as long as there is one.
+
+    napari makes a new layer the active one. To activate it and then the previous layer takes half
+    as long as to insert it.
+
+    Parameters
+    ----------
+    layers : LayerList
+        Layers of the viewer.
+    index : int
+        Position of the new layer.
+    layer : Layer
+        New layer.
+    """
+    keep = layers.selection.active is not None
+    layers._activate_on_insert = not keep  # napari has no public name for it
+    try:
+        layers.insert(index, layer)
+    finally:
+        layers._activate_on_insert = True
+    if keep:
+        layer.update_transform_box_visibility(False)
+        layer.update_highlight_visibility(False)

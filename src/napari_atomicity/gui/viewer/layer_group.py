@@ -234,7 +234,6 @@ class LayerGroup:
     def insert(self, layer: Layer) -> None:
         """Insert a new layer at its rank; the active layer does not change."""
         layers = self._viewer().layers
-        active = layers.selection.active
         role = layer.metadata[ROLE]
         lower = [x for x in self.derived() if x.metadata[ROLE]["position"] <= role["position"]]
         below = [self.source, *lower]
@@ -248,9 +247,7 @@ class LayerGroup:
             layers.remove(before)
             index = min(index, len(layers))
         with self.blocker():
-            layers.insert(index, layer)
-            if active is not None:
-                layers.selection.active = active
+            compat.insert_without_activating(layers, index, layer)
 
 
 def _range_around(limits: tuple[float, float]) -> tuple[float, float]:
