@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from qtpy.compat import isalive
+
 
 def scale_bar(viewer: Any) -> Any:
     """Return the overlay with the scale bar."""
@@ -34,6 +36,12 @@ def canvas_size(viewer: Any) -> tuple[float, float]:
     size = getattr(getattr(viewer, "canvas", None), "size", None)
     height, width = viewer._canvas_size if size is None else size
     return float(height), float(width)
+
+
+def has_window(viewer: Any) -> bool:
+    """Return whether the window of a viewer is there, and not closed or deleted."""
+    window = getattr(viewer.window, "_qt_window", None)  # napari has no public name for it
+    return window is not None and isalive(window)
 
 
 def hide_selection_markers(viewer: Any, layer: Any) -> None:
