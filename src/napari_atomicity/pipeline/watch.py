@@ -184,8 +184,11 @@ class Watch:
             def emit(live: LiveUpdate | None) -> None:
                 if live is None:
                     return
-                if on_result is not None:
-                    on_result(live)
+                try:
+                    if on_result is not None:
+                        on_result(live)
+                finally:  # afterwards, so that the labels are shown at once
+                    self._write(live)
                 if live.analysis is not None and not self.waiting:
                     self._images.draw(live.analysis, live.outcome, self._notice)
 
@@ -343,7 +346,7 @@ class Watch:
         analysis_s: float,
         fingerprint: FileFingerprint,
     ) -> LiveUpdate:
-        """Update chart, ratios and log with an analysed image."""
+        """Update chart and ratios with an analysed image."""
         assert self._arrivals is not None
         self._apply_accepted()  # if it was accepted during the analysis
         conditions = conditions.read(self._reference.add(taken, conditions.where))
@@ -367,13 +370,18 @@ class Watch:
             analysis_s=analysis_s,
             latency_s=latency_s,
         )
-        self._log.add(row)
-        if ratios is not None:
-            write_ratios(ratios, self.store.folder / "ratios.csv")
         new = "; ".join(words for words in conditions.alarms if words not in self._alarm)
         calm = bool(self._alarm) and not conditions.alarms
         self._alarm = conditions.alarms
         return LiveUpdate(outcome, analysis, conditions, ratios, row, waiting, latency_s, new, calm)
+
+    def _write(self, live: LiveUpdate) -> None:
+        """Write the log and the running ratios of an image that was analysed."""
+        if live.row is None:
+            return
+        self._log.add(live.row)
+        if live.ratios is not None:
+            write_ratios(live.ratios, self.store.folder / "ratios.csv")
 
     def _finalize(self, started: str, command: Sequence[str] | None) -> LiveRun:
         images, waiting = self._images, self.waiting
