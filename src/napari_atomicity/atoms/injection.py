@@ -160,23 +160,17 @@ def inject_atoms(
     if not rounds:
         return None
     recovery = _Recovery(image, mask, usual, sigma_nm, size, model, stop)
-    scores, amplitudes, gain = [], [], 0
-    for one, table in zip(rounds, _recover_rounds(recovery, rounds, progress), strict=True):
-        score, amplitude = _recover_isolated(one, table, recovery)
-        scores.append(score)
-        amplitudes.append(amplitude)
-        after, before = (
-            _count_nearby(t, one.crowd, analysis.threshold, size) for t in (table, candidates)
-        )
-        gain += after - before
+    score, amplitude, gain = _measure_rounds(
+        recovery, rounds, candidates, analysis.threshold, progress
+    )
     frames = len(analysis.support) if analysis.support.ndim == 3 else 1
     threshold = np.clip(analysis.threshold, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     return InjectedAtoms(
         usual=usual,
         sigma_nm=sigma_nm,
         height=np.concatenate([one.isolated_heights for one in rounds]),
-        score=np.concatenate(scores),
-        amplitude=np.concatenate(amplitudes),
+        score=score,
+        amplitude=amplitude,
         crowd_height=np.concatenate([one.crowd_heights for one in rounds]),
         crowd_gain=gain,
         area_nm2=float(mask.sum()) * size**2,
@@ -186,6 +180,26 @@ def inject_atoms(
         floor=float(logit(model.card.floor)),
         threshold=float(logit(threshold)),
     )
+
+
+def _measure_rounds(
+    recovery: _Recovery,
+    rounds: Sequence[Injection],
+    candidates: pd.DataFrame,
+    threshold: float,
+    progress: Progress | None,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return scores and heights of the isolated atoms, and the additional detections of others."""
+    scores, amplitudes, gain = [], [], 0
+    for one, table in zip(rounds, _recover_rounds(recovery, rounds, progress), strict=True):
+        score, amplitude = _recover_isolated(one, table, recovery)
+        scores.append(score)
+        amplitudes.append(amplitude)
+        after, before = (
+            _count_nearby(t, one.crowd, threshold, recovery.size) for t in (table, candidates)
+        )
+        gain += after - before
+    return np.concatenate(scores), np.concatenate(amplitudes), gain
 
 
 def _recover_rounds(

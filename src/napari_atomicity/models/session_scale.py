@@ -164,8 +164,7 @@ def fit_session(
         Posterior of the session and of each image.
     """
     first, last = _scale_range(images, reference)
-    grid = _scales(first, last)
-    errors = _size_errors(reference)
+    grid, errors = _scales(first, last), _size_errors(reference)
     evidence, shares = zip(
         *(_image_evidence(x, first, last, reference) for x in images), strict=True
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -181,18 +182,12 @@ class Watch:
             def step(taken: tuple[Path, FileFingerprint]) -> LiveUpdate | None:
                 return self._analyse_file(*taken, stop)
 
-            def emit(live: LiveUpdate | None) -> None:
-                if live is None:
-                    return
-                try:
-                    if on_result is not None:
-                        on_result(live)
-                finally:  # afterwards, so that the labels are shown at once
-                    self._write(live)
-                if live.analysis is not None and not self.waiting:
-                    self._images.draw(live.analysis, live.outcome, self._notice)
-
-            for_each_image(self._files(stop, until_idle_s), step, sinks=[emit], stop=stop)
+            for_each_image(
+                self._files(stop, until_idle_s),
+                step,
+                sinks=[partial(self._emit, on_result)],
+                stop=stop,
+            )
             if self._scanned:
                 self._apply_accepted()  # also if it was accepted at the last moment
             return self._finalize(started, command)
@@ -374,6 +369,20 @@ class Watch:
         calm = bool(self._alarm) and not conditions.alarms
         self._alarm = conditions.alarms
         return LiveUpdate(outcome, analysis, conditions, ratios, row, waiting, latency_s, new, calm)
+
+    def _emit(
+        self, on_result: Callable[[LiveUpdate], None] | None, live: LiveUpdate | None
+    ) -> None:
+        """Pass on the result of a file, then write and draw what can wait until it is shown."""
+        if live is None:
+            return
+        try:
+            if on_result is not None:
+                on_result(live)
+        finally:
+            self._write(live)
+        if live.analysis is not None and not self.waiting:
+            self._images.draw(live.analysis, live.outcome, self._notice)
 
     def _write(self, live: LiveUpdate) -> None:
         """Write the log and the running ratios of an image that was analysed."""
