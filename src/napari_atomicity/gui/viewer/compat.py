@@ -74,12 +74,13 @@ def insert_without_activating(layers: Any, index: int, layer: Any) -> None:
     layer : Layer
         New layer.
     """
-    keep = layers.selection.active is not None
-    layers._activate_on_insert = not keep  # napari has no public name for it
+    active = layers.selection.active
+    layers._activate_on_insert = active is None  # napari has no public name for it
     try:
         layers.insert(index, layer)
     finally:
         layers._activate_on_insert = True
-    if keep:
+    if active is not None:
+        layers.selection.active = active
         layer.update_transform_box_visibility(False)
         layer.update_highlight_visibility(False)
