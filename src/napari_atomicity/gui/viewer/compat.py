@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 
@@ -42,6 +44,23 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
     visual = None if window is None else window.canvas.layer_to_visual.get(layer)
     if visual is not None:
         visual.node.selection_markers.visible = False
+
+
+@contextmanager
+def one_update_of_dims(viewer: Any) -> Iterator[None]:
+    """Let napari update its dims once for all changes of the data of layers in this block.
+
+    At each of them it computes the extent of all layers anew.
+    """
+    update = getattr(viewer, "_on_layers_change", None)  # napari has no public name for it
+    with ExitStack() as blocked:
+        blockers = [
+            blocked.enter_context(layer.events.data.blocker(update))
+            for layer in (viewer.layers if update is not None else ())
+        ]
+        yield
+    if update is not None and any(blocker.count for blocker in blockers):
+        update()
 
 
 def show_scale_bar(viewer: Any) -> None:

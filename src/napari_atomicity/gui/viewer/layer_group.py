@@ -156,7 +156,7 @@ class LayerGroup:
             Options of its Image layer (see `layer_data.layer_data`).
         """
         source = self.source
-        with self.blocker():
+        with self.blocker(), compat.one_update_of_dims(self.viewer):
             self.clear()
             self.image = image
             source.data = data
