@@ -318,13 +318,15 @@ class Reviewing:
     def _read_all(self) -> None:
         """As `_read`, of all images at once: the joined table is at hand."""
         table = self.state.table()
-        images, ids = pd.Index(list(self._of_image)), table["cluster_id"].to_numpy()
+        ids = table["cluster_id"].to_numpy()
+        # As objects: pandas converts other texts to Arrow arrays and back.
+        images = pd.Index(list(self._of_image), dtype=object)
         # An image and a number as one number: pandas compares pairs a hundred times slower.
         ahead = np.int64(max(ids.max(initial=0), self.queue.ids.max(initial=0)) + 1)
-        code = images.get_indexer(pd.Index(table["image"]))
+        code = images.get_indexer(pd.Index(table["image"], dtype=object))
         here = code >= 0
         known = pd.Index(code[here] * ahead + ids[here])
-        wanted = images.get_indexer(pd.Index(self.queue.images)) * ahead + self.queue.ids
+        wanted = images.get_indexer(pd.Index(self.queue.images, dtype=object)) * ahead + self.queue.ids
         row = known.get_indexer(wanted)
         self._there = row >= 0
         said = table["label_corrected"].to_numpy(object)[here]

@@ -50,16 +50,15 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
 def one_update_of_dims(viewer: Any) -> Iterator[None]:
     """Let napari update its dims once for all changes of the data of layers in this block.
 
-    At each of them it computes the extent of all layers anew.
+    It updates them at each change, twice for points, which takes longer than the change itself. If
+    the layers together have the extent that the dims have, the dims are as they should be.
     """
     update = getattr(viewer, "_on_layers_change", None)  # napari has no public name for it
     with ExitStack() as blocked:
-        blockers = [
+        for layer in viewer.layers if update is not None else ():
             blocked.enter_context(layer.events.data.blocker(update))
-            for layer in (viewer.layers if update is not None else ())
-        ]
         yield
-    if update is not None and any(blocker.count for blocker in blockers):
+    if update is not None and getattr(viewer.layers, "_ranges", None) != viewer.dims.range:
         update()
 
 

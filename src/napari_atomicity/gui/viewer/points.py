@@ -142,7 +142,7 @@ class PointsView:
         self._border_color = properties["border_color"]
         self._border_px = properties["border_width"]
         self._measure_screen()
-        with self._group.blocker():
+        with self._group.writing():
             if moved:
                 layer.selected_data.replace_selection(())
                 with layer.events.set_data.blocker():  # it is drawn when all is written

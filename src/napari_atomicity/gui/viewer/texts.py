@@ -153,7 +153,7 @@ class TextLayer:
         places[:, 1] -= screen_px * (widths * _CHARACTER_PX + _GAP_PX) / 2
         if layer.ndim == 3:
             places = np.column_stack([table["frame"].to_numpy(float), places])
-        with self._group.blocker():
+        with self._group.writing():
             # Never more texts than points, not even between two assignments.
             layer.text = {"string": {"constant": ""}}
             with layer.events.set_data.blocker():  # it is drawn when all is written
