@@ -326,7 +326,9 @@ class Reviewing:
         code = images.get_indexer(pd.Index(table["image"], dtype=object))
         here = code >= 0
         known = pd.Index(code[here] * ahead + ids[here])
-        wanted = images.get_indexer(pd.Index(self.queue.images, dtype=object)) * ahead + self.queue.ids
+        wanted = (
+            images.get_indexer(pd.Index(self.queue.images, dtype=object)) * ahead + self.queue.ids
+        )
         row = known.get_indexer(wanted)
         self._there = row >= 0
         said = table["label_corrected"].to_numpy(object)[here]

@@ -314,10 +314,9 @@ def format_shown(review: Reviewing) -> str:
     """Return ``field.tif, cluster 12: Pt41 0.53`` and the manual label, if there is one."""
     image, cluster_id = review.key
     columns = review.state.columns(image)  # pandas is slow to find a row
-    rows = [] if columns is None else np.flatnonzero(columns["cluster_id"] == cluster_id)
-    if columns is None or not len(rows):
+    if columns is None or cluster_id not in columns["cluster_id"]:
         return f"{image}, cluster {cluster_id}: not a cluster"
-    row = rows[0]
+    row = np.argmax(columns["cluster_id"] == cluster_id)
     predicted, manual = columns["label_predicted"][row], columns["label_corrected"][row]
     confidence = class_confidence(predicted, columns["confidence"][row])
     prediction = f"{predicted} {confidence:.2f}" if confidence > 0 else predicted
