@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ from bench import analysed, write_image
 
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.project import Project, open_any
+from napari_atomicity.project import EditKind, ImageEdit, Project, open_any
 from napari_atomicity.state.window_state import WindowState
 
 NAME = "a.tif"
@@ -186,6 +187,25 @@ def test_an_edit_that_is_undone_before_it_is_written_is_not_written(state, store
     assert equal(values_of(state.project.load(NAME).analysis), stored)
     assert state.project.load(NAME).analysis.table.equals(before.table)
     assert equal(values_of(before), stored)
+
+
+def test_what_waits_for_a_long_step_is_written_after_it(state, monkeypatch):
+    project, tries = state.project, threading.Semaphore(0)
+    connect = project._background._connect
+
+    def impatient() -> sqlite3.Connection:
+        db = connect()
+        db.execute("PRAGMA busy_timeout = 1")
+        db.set_trace_callback(lambda text: text.startswith("BEGIN") and tries.release())
+        return db
+
+    monkeypatch.setattr(project._background, "_connect", impatient)
+    after = adapted(state.analysis(NAME), 0.25)
+    with project.together():  # as a step of the window that takes several turns
+        project.record(ImageEdit(NAME, EditKind.PREDICTION, "Ada"), state.analysis(NAME), after)
+        assert all(tries.acquire(timeout=60) for _ in range(3))
+    project.flush()
+    assert (project.load(NAME).analysis.table["confidence"] == 0.25).all()
 
 
 def test_a_table_is_made_when_it_is_used(state):

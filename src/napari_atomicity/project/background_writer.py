@@ -151,8 +151,9 @@ class BackgroundWriter:
             logger.exception("arrays or predictions could not be written")
 
     def _write_arrays(self, job: NetworkArrays) -> None:
-        self._pictures.keep_replaced(job.image_id, job.all)
+        written = job.all
         job = job.read()
+        self._pictures.keep_replaced(job.image_id, written)  # they were read with the others
         for start in range(0, len(job.ids), _PER_TRANSACTION):
             # Made before the file is locked, so that a correction does not wait for it.
             rows = list(
@@ -168,10 +169,24 @@ class BackgroundWriter:
         db = self._connect()
         # This can be computed again, so it need not be synced to the disk at once.
         db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("BEGIN IMMEDIATE")
+        self._begin(db)
         try:
             yield db
             db.execute("COMMIT")
         except BaseException:
             db.execute("ROLLBACK")
             raise
+
+    def _begin(self, db: sqlite3.Connection) -> None:
+        """Begin to write; wait for a long step of the window, which may hold the file for minutes.
+
+        A project that is closed does not wait for other programs longer than for one time-out.
+        """
+        while True:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_locked or self._is_closing:
+                    raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
 from ..core.micrograph import Micrograph
@@ -47,6 +48,11 @@ class StoredAnalysis(Analysis):
         del analysis.__dict__["table"]  # the property makes it
         analysis.__dict__["columns"] = columns
         return analysis
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of the table; it must not be written to."""
+        known = vars(self).get("columns")
+        return super().column(name) if known is None else known[name]
 
     @cached_property
     def table(self) -> pd.DataFrame:
