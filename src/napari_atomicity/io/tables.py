@@ -305,9 +305,10 @@ def _fill_sheet(sheet: Any, table: pd.DataFrame) -> None:
     cells = []
     for _, column in cleaned.items():
         number_format = _number_format(column)
-        cells.append(WriteOnlyCell(sheet) if number_format else None)
-        if number_format:
-            cells[-1].number_format = number_format
+        cell = WriteOnlyCell(sheet) if number_format else None
+        if cell is not None:
+            cell.number_format = number_format
+        cells.append(cell)
 
     def as_cell(value: Any, cell: Any) -> Any:
         """Return a cell with the format of a number, or of text such as #N/A, no error value."""
