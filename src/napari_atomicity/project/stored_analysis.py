@@ -12,6 +12,8 @@ from ..core.micrograph import Micrograph
 from ..core.table_cache import Columns, table_of
 from ..models.analysis import Analysis
 
+_NO_TABLE = pd.DataFrame()
+
 
 class StoredAnalysis(Analysis):
     """An analysis whose table is made of its columns when it is used.
@@ -44,7 +46,7 @@ class StoredAnalysis(Analysis):
         *others : Any
             The other fields of an analysis, in order.
         """
-        analysis = cls(micrograph, pd.DataFrame(), outlines, *others)
+        analysis = cls(micrograph, _NO_TABLE, outlines, *others)
         del analysis.__dict__["table"]  # the property makes it
         analysis.__dict__["columns"] = columns
         return analysis
