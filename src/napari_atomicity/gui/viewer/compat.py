@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from qtpy.compat import isalive
@@ -50,6 +52,22 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
     visual = None if window is None else window.canvas.layer_to_visual.get(layer)
     if visual is not None:
         visual.node.selection_markers.visible = False
+
+
+@contextmanager
+def one_update_of_dims(viewer: Any) -> Iterator[None]:
+    """Let napari update its dims once for all changes of the data of layers in this block.
+
+    It updates them at each change, twice for points, which takes longer than the change itself. If
+    the layers together have the extent that the dims have, the dims are as they should be.
+    """
+    update = getattr(viewer, "_on_layers_change", None)  # napari has no public name for it
+    with ExitStack() as blocked:
+        for layer in viewer.layers if update is not None else ():
+            blocked.enter_context(layer.events.data.blocker(update))
+        yield
+    if update is not None and getattr(viewer.layers, "_ranges", None) != viewer.dims.range:
+        update()
 
 
 def show_scale_bar(viewer: Any) -> None:
