@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from ..atoms.analysis import AtomAnalysis
-from ..atoms.completeness import with_completeness
 from ..atoms.dispersion import dispersion_rows
 from ..atoms.finder import AtomModel, load_atom_model
 from ..atoms.table import concat_atom_tables, conform
@@ -31,7 +30,7 @@ from ..io.tables import read_clusters, write_table
 from ..reporting.atom_figures import dispersion_chart
 from ..reporting.atom_report import write_atom_report
 from ..reporting.charts import write_figure
-from ..statistics.dispersion import ALL, DispersionStatistics, pool_images
+from ..statistics.dispersion import DispersionStatistics, pool_images
 from .atom_request import AtomRequest
 from .atom_step import AtomResult, AtomStep
 from .atom_workers import AtomWorkers, detect_in_worker
@@ -198,7 +197,7 @@ class _AtomFiles:
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
         failed: dict[str, str] = {}
-        rows, of_all = _dispersion_rows(self.results, self.request.seed, failed)
+        rows, of_all = _dispersion_rows(self.results, self.request, failed)
         files = self._write_tables(table, rows)
         chart = None
         if of_all is not None:
@@ -244,7 +243,7 @@ class _AtomFiles:
 
 
 def _dispersion_rows(
-    done: Sequence[AtomResult], seed: int, failed: dict[str, str]
+    done: Sequence[AtomResult], request: AtomRequest, failed: dict[str, str]
 ) -> tuple[pd.DataFrame, DispersionStatistics | None]:
     """Compute a row for each analysed image and one for all, and the dispersion of all.
 
@@ -253,10 +252,11 @@ def _dispersion_rows(
     analysed = [result for result in done if result.table is not None]
     known = [result.dispersion for result in analysed if result.dispersion is not None]
     name = "dispersion of all images"
-    of_all = attempt(failed, name, lambda: pool_images(known, seed)) if known else None
-    found = [(r.outcome.image, r.outcome.atoms, r.dispersion) for r in analysed]
-    complete = {r.outcome.image: r.completeness for r in analysed}
-    return with_completeness(dispersion_rows(found, of_all), complete, ALL), of_all
+    of_all = attempt(failed, name, lambda: pool_images(known, request.seed)) if known else None
+    found = [
+        (r.outcome.image, r.outcome.atoms, r.dispersion, r.completeness) for r in analysed
+    ]
+    return dispersion_rows(found, of_all, request.loading), of_all
 
 
 def _remove_older(folder: Path, files: Sequence[Path]) -> None:
