@@ -25,7 +25,9 @@ def test_scores_of_fields_together(script):
 
 def test_the_section_is_replaced_and_the_page_kept(script, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"# Title\n\ntext\n\n{script['BEGIN']}\nan earlier table\n{script['END']}\n\nmore\n")
+    page.write_text(
+        f"# Title\n\ntext\n\n{script['BEGIN']}\nan earlier table\n{script['END']}\n\nmore\n"
+    )
     write_page = script["write_page"]
     write_page.__globals__["PAGE"] = page
     found = {}
@@ -35,7 +37,9 @@ def test_the_section_is_replaced_and_the_page_kept(script, tmp_path):
     write_page(found, "model-1")
     text = page.read_text()
     assert text.startswith("# Title\n\ntext\n") and text.endswith("\n\nmore\n")
-    assert "an earlier table" not in text and text.count("| Pt | 78 |") == 1 and "as published" in text
+    assert (
+        "an earlier table" not in text and text.count("| Pt | 78 |") == 1 and "as published" in text
+    )
     kept = runpy.run_path(str(DOCS / "make_atoms_accuracy.py"))["other_sections"](page)
     assert kept.strip() == text.partition("text\n\n")[2].strip()
     found["Pt", script["DOSES"][0]] = np.array([[0, 1, 10]] * 3)
