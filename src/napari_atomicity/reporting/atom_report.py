@@ -174,7 +174,8 @@ def describe_atom_methods(
         f"{record['version']}, model {model['model_id']}: convolutional networks on local contrast "
         "at a common sampling give candidates, which are fitted by Gaussians. Scores are "
         "calibrated on annotations to probabilities that a person would mark an atom. "
-        f"{point} Atoms within {settings['group_distance_nm']:g} nm belong to the same group."
+        f"{point} Atoms within {settings['group_distance_nm']:g} nm belong to the same group; its "
+        "extent is the largest distance between two of its atoms, from centre to centre."
     )
     spread = (
         "Densities are sums of the probabilities divided by the area of the support without "
