@@ -181,9 +181,15 @@ def test_the_mean_extent_of_groups_lies_in_its_interval():
     assert pooled.high - pooled.low < one.high - one.low
 
 
-def test_without_groups_there_is_no_extent():
+def test_without_groups_there_is_no_extent_and_with_one_no_interval():
     row = of(np.array([[6.0, 2.0], [8.0, 8.0]])).row()
     assert np.isnan([row["group_extent_mean_nm"], row["group_extent_mean_low_nm"]]).all()
+    pair = np.array([[6.0, 2.0], [8.0, 8.0], [8.0, 8.2]])
+    row = of(pair).row()
+    assert row["group_extent_mean_nm"] == pytest.approx(0.2)
+    assert np.isnan(row["group_extent_mean_low_nm"])
+    unlikely = of(pair, probabilities=np.array([0.9, 0.5, 0.5])).row()
+    assert np.isnan(unlikely["group_extent_mean_nm"])
 
 
 # ---- figures

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from ..core.atomic_weights import ATOMIC_WEIGHTS_G_MOL
 from ..core.text import pluralise
 from ..io.files import to_json, write_text
-from ..statistics.metal_loading import CORRECTED
+from ..statistics.metal_loading import NOT_CORRECTED
 from .charts import as_image
 from .rendering import get_template
 
@@ -126,19 +126,30 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
         "isolated": f"{_number('share_isolated', 0, 100)} %" if known else "–",
         "completeness": "–" if share == "–" else f"{share} % ({low}–{high})",
         "complete": _interval("density_complete", "per_nm2") if complete else "–",
-        "extent": _interval("group_extent_mean", "nm") if known else "–",
-        "loading": _loading(row),
+        **_group_cells(row),
     }
 
 
-def _loading(row: Mapping[Any, Any]) -> str:
-    """Return the metal loading with its interval; a dash if it is not known."""
-    names = [f"loading_wt_percent{end}" for end in ("", "_low", "_high")]
-    percent, low, high = (row.get(name, np.nan) for name in names)
-    if pd.isna(percent):
+def _group_cells(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the cells of the second table: groups and metal loading."""
+    bound = "≥ " if row.get("loading_is") == NOT_CORRECTED else ""
+    size = row.get("group_size_max", np.nan)
+    return {
+        "groups": "–" if pd.isna(size) else f"{row['groups']:.0f}",
+        "largest": "–" if pd.isna(size) else f"{size:.0f}",
+        "extent": _format_interval(row, "group_extent_mean{}_nm"),
+        "largest_extent": _format_interval(row, "group_extent_max{}_nm"),
+        "loading": _format_interval(row, "loading{}_per_nm2", bound),
+        "percent": _format_interval(row, "loading_wt_percent{}", bound),
+    }
+
+
+def _format_interval(row: Mapping[Any, Any], name: str, before: str = "") -> str:
+    """Return a value and its interval, if there is one; a dash without a value."""
+    value, low, high = (row.get(name.format(end), np.nan) for end in ("", "_low", "_high"))
+    if pd.isna(value):
         return "–"
-    bound = "" if row["loading_is"] == CORRECTED else "≥ "
-    return f"{bound}{percent:.3g} ({low:.2g}–{high:.2g})"
+    return before + (f"{value:.3g}" if pd.isna(low) else f"{value:.3g} ({low:.2g}–{high:.2g})")
 
 
 def describe_atom_methods(

@@ -97,7 +97,8 @@ SCHEMA = (
         "group_extent_mean_nm",
         "nm",
         "mean largest distance between two atoms of a group, centre to centre, of groups of two or "
-        "more atoms; candidates below the threshold count with their probability",
+        "more atoms; candidates below the threshold count with their probability. Missing if fewer "
+        "than one such group is expected, and its interval if fewer than two are",
     ),
     _number("group_extent_mean_low_nm", "nm", _LOW),
     _number("group_extent_mean_high_nm", "nm", _HIGH),

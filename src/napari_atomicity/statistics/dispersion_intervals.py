@@ -41,7 +41,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,8 +60,8 @@ distribution): 1 / (4 n f²) with f the density at the median, over (2 - π/2) /
 BETWEEN_IMAGES_SD = 0.5
 """Scale of the half-normal prior of the standard deviation of the logarithm of the density between
 images."""
-_LENGTHS = 3
-"""Number of lengths that `_statistics` gives before the fractions."""
+_EXTENT, _SHARES = 2, 3
+"""Index of the extent, and of the first fraction, in the values of `_statistics`."""
 _BETWEEN_GRID = np.concatenate([[0.0], np.geomspace(0.02, 2.5, 40)])
 
 
@@ -229,59 +229,58 @@ def _bootstrap_intervals(
     quantile = float(t.isf(tail, freedom))
     n = sum(e.expected for e in evidence)
     found = {}
-    of_distances = _independent_values(evidence, _distances, _kish_number)
-    of_extents = _independent_values(evidence, _extents, np.sum)
-    for i, (name, factor, (effective, min_variance)) in enumerate(
-        (
-            ("mean", 1.0, of_distances),
-            ("median", MEDIAN_FACTOR, of_distances),
-            ("extent", 1.0, of_extents),
-        )
-    ):
-        wider = float(t.isf(tail, np.clip(effective - 1, 1, freedom)))
+    effective, min_variance = _independent_distances(evidence)
+    wider = float(t.isf(tail, np.clip(effective - 1, 1, freedom)))
+    for i, (name, factor) in enumerate((("mean", 1.0), ("median", MEDIAN_FACTOR))):
         of = max(float(variance[i]), factor * min_variance)
         found[name] = _length_interval(float(value[i]), of, wider)
+    of_extent = float(value[_EXTENT]), float(variance[_EXTENT])
+    found["extent"] = _extent_interval(evidence, *of_extent, freedom, tail)
     for i, kind in enumerate(KINDS):
         min_size = max(2, KINDS[kind])  # atoms that are not isolated occur at least in pairs
-        share = float(value[_LENGTHS + i]), float(variance[_LENGTHS + i])
+        share = float(value[_SHARES + i]), float(variance[_SHARES + i])
         found[kind] = _share_interval(*share, n / min_size, quantile)
     return found
 
 
-def _distances(pattern: DrawnPattern) -> tuple[np.ndarray, np.ndarray]:
-    """Return the neighbour distances, and their weights."""
-    return pattern.distance, pattern.weight
+def _independent_distances(evidence: Sequence[ImageEvidence]) -> tuple[float, float]:
+    """Effective number of the weighted distances, and the variance of the mean of independent ones.
 
-
-def _extents(pattern: DrawnPattern) -> tuple[np.ndarray, np.ndarray]:
-    """Return the extents of groups of two or more atoms; the weights of a group sum to 1."""
-    grouped = pattern.size > 1
-    return pattern.extent[grouped], 1 / pattern.size[grouped]
-
-
-def _kish_number(weight: np.ndarray) -> float:
-    """Return the effective number of weighted values."""
-    return float(weight.sum() ** 2 / (weight**2).sum())
-
-
-def _independent_values(
-    evidence: Sequence[ImageEvidence],
-    values_of: Callable[[DrawnPattern], tuple[np.ndarray, np.ndarray]],
-    number_of: Callable[[np.ndarray], float],
-) -> tuple[float, float]:
-    """Effective number of the weighted values, and the variance of the mean of independent ones.
-
-    With few values the block bootstrap underestimates this variance.
+    With few distances the block bootstrap underestimates this variance.
     """
-    pairs = [values_of(e.patterns[0]) for e in evidence]
-    value, weight = (np.concatenate(part, dtype=float) for part in zip(*pairs, strict=True))
+    distance, weight = (
+        np.concatenate([getattr(e.patterns[0], name) for e in evidence], dtype=float)
+        for name in ("distance", "weight")
+    )
     total = weight.sum()
     if total <= 0:
         return 0.0, np.nan
-    effective = float(number_of(weight))
-    mean = weight @ value / total
-    variance = weight @ (value - mean) ** 2 / total
-    return effective, float(variance / max(effective - 1, 1))
+    effective = total**2 / (weight**2).sum()
+    mean = weight @ distance / total
+    variance = weight @ (distance - mean) ** 2 / total
+    return float(effective), float(variance / max(effective - 1, 1))
+
+
+def _extent_interval(
+    evidence: Sequence[ImageEvidence], value: float, variance: float, freedom: int, tail: float
+) -> Estimate:
+    """Interval of the mean extent of groups of two or more atoms.
+
+    At least as wide as for independent groups; without an interval if fewer than two groups are
+    expected, and without a value if fewer than one is.
+    """
+    drawn = [(m, 1 / len(e.patterns)) for e in evidence for m in e.patterns]
+    extent = np.concatenate([m.extent[m.size > 1] for m, _ in drawn], dtype=float)
+    # The atoms of a group count as one.
+    weight = np.concatenate([share / m.size[m.size > 1] for m, share in drawn])
+    groups = float(weight.sum())
+    if groups < 1 - 1e-9:
+        return Estimate()
+    if groups < 2 - 1e-9:
+        return Estimate(value)
+    scatter = float(weight @ (extent - weight @ extent / groups) ** 2 / groups)
+    wider = float(t.isf(tail, np.clip(groups - 1, 1, freedom)))
+    return _length_interval(value, max(variance, scatter / (groups - 1)), wider)
 
 
 def _length_interval(value: float, variance: float, quantile: float) -> Estimate:
@@ -345,7 +344,7 @@ def _statistics(parts: Sequence[tuple[DrawnPattern, np.ndarray | None]]) -> np.n
 
     Returns
     -------
-    ndarray of shape (`_LENGTHS` + number of kinds,)
+    ndarray of shape (`_SHARES` + number of kinds,)
         Extents are those of groups of two or more atoms.
     """
     times = np.concatenate(
@@ -357,7 +356,7 @@ def _statistics(parts: Sequence[tuple[DrawnPattern, np.ndarray | None]]) -> np.n
     min_sizes = np.append(list(KINDS.values()), np.iinfo(np.int32).max)
     kind = np.searchsorted(min_sizes, size, side="right") - 1
     total, atoms = weight.sum(), times.sum()
-    out = np.full(_LENGTHS + len(KINDS), np.nan)
+    out = np.full(_SHARES + len(KINDS), np.nan)
     if total > 0:
         order = np.argsort(distance)
         summed = np.cumsum(weight[order])
@@ -365,7 +364,7 @@ def _statistics(parts: Sequence[tuple[DrawnPattern, np.ndarray | None]]) -> np.n
         out[:2] = weight @ distance / total, distance[order[min(middle, len(order) - 1)]]
     share = np.where(size > 1, times / np.maximum(size, 1), 0.0)
     if share.sum() > 0:
-        out[2] = share @ np.concatenate([m.extent for m, _ in parts]) / share.sum()
+        out[_EXTENT] = share @ np.concatenate([m.extent for m, _ in parts]) / share.sum()
     if atoms > 0:
-        out[_LENGTHS:] = np.bincount(kind, times, minlength=len(KINDS))[: len(KINDS)] / atoms
+        out[_SHARES:] = np.bincount(kind, times, minlength=len(KINDS))[: len(KINDS)] / atoms
     return out
