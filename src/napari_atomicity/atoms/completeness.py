@@ -78,7 +78,7 @@ SCHEMA = (
     Column("density_complete_low_per_nm2", "float64", "1/nm²", "lower end of its 95 % interval"),
     Column("density_complete_high_per_nm2", "float64", "1/nm²", "upper end of its 95 % interval"),
 )
-"""Last columns of ``dispersion.csv``."""
+"""Columns of ``dispersion.csv``, see `atoms.dispersion.DISPERSION_SCHEMA`."""
 COLUMNS = tuple(column.name for column in SCHEMA)
 """Their names."""
 _MEANS, _NUMBERS, _OTHERS, _BEYOND = 50, 70, 40, 0.5
