@@ -210,10 +210,10 @@ def atoms_of(label: str) -> int | None:
 
 
 def _prepared(table: pd.DataFrame, what: str, column: str = "label") -> pd.DataFrame:
-    labels = [str(c) for c in table.columns if re.fullmatch("label(_.*)?", str(c))]
-    if column != "label" and column not in labels:
-        known = f"Its columns of labels are {', '.join(labels)}" if labels else ""
-        raise TableError(f"{what} has no column of labels {column}", advice=known)
+    labels = label_columns(table)
+    if column not in ("label", *labels):
+        known = f"Its columns of labels are {', '.join(labels)}" if labels else None
+        raise TableError(f"{what} has no column of labels {column!r}", advice=known)
     missing = [c for c in ("image", "y_px", "x_px", column) if c not in table.columns]
     if missing:
         raise TableError(f"{what} lacks the columns {', '.join(missing)}")
@@ -231,6 +231,11 @@ def _prepared(table: pd.DataFrame, what: str, column: str = "label") -> pd.DataF
     out["border"] = np.asarray(_column(table, border, False)).astype(bool)
     out["px_nm"] = pixel_sizes(table)
     return out
+
+
+def label_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that contain labels, such as "label_network"."""
+    return [name for name in map(str, table.columns) if re.fullmatch("label(_.*)?", name)]
 
 
 def _image_information(truth: pd.DataFrame, images: pd.DataFrame | None) -> pd.DataFrame:
