@@ -22,7 +22,6 @@ from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
 from ..models.files import find_model, hashed, read_model, save_model
 from ..reporting.image_warnings import image_warnings
-from .adaptation_report import write_report
 from .adaptation_settings import COMBINED, AdaptRequest
 from .adaptation_text import summarise_analyses
 from .analysis import analyse, classify_clusters, embed_clusters
@@ -239,6 +238,7 @@ def adapt_files(
         If ``stop()`` returns True.
     """
     from ..models.classifier import load_classifier
+    from .adaptation_report import write_report
     from .fine_tuning import refuse_unadaptable
 
     started = now()
