@@ -265,6 +265,8 @@ class ModelCard(Card):
         """
         later = ("apparent_size", "diameter_density")
         values = super().to_dict()
+        if self.patches.raw_unit == PatchSettings.raw_unit:
+            del values["patches"]["raw_unit"]
         return {name: value for name, value in values.items() if value or name not in later}
 
     def provenance(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Interval
@@ -27,9 +27,14 @@ class PatchSettings:
         Standard deviation of the Gaussian windows of the local contrast normalisation.
     channels : tuple of str
         "raw" and "LCN", or one of them.
+    raw_unit : {"atoms", "patch"}
+        Unit of the raw channel in the network: atoms per nm², by the intensity of one atom in the
+        image; or the standard deviation of each patch, after its mean is subtracted, as a method
+        does that knows nothing but the patch.
     """
 
     field_of_view_nm: Annotated[float, Interval(ge=0.1, le=100)] = 2.8
     size_px: Annotated[int, Interval(ge=8, le=256)] = 56
     lcn_window_nm: Annotated[float, Interval(ge=0.01, le=20)] = 0.5
     channels: tuple[str, ...] = ("raw", "LCN")
+    raw_unit: Literal["atoms", "patch"] = "atoms"

@@ -58,6 +58,7 @@ READERS: tuple[Reader, ...] = (
     Reader("TIFF", (".tif", ".tiff", ".btf"), tiff.read_tiff, own_process=True),
     Reader("PNG", (".png",), plain.read_png),
     Reader("NumPy", (".npy",), plain.read_npy),
+    Reader("NumPy archive", (".npz",), plain.read_npz, own_process=True),
     Reader("MRC", (".mrc", ".mrcs"), plain.read_mrc),
     Reader("DigitalMicrograph", (".dm3", ".dm4"), microscope.read_dm, own_process=True),
     Reader("EMD", (".emd",), microscope.read_emd, own_process=True),

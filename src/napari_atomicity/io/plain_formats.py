@@ -1,8 +1,9 @@
-"""PNG, NumPy arrays and MRC."""
+"""PNG, NumPy arrays and archives, and MRC."""
 
 from __future__ import annotations
 
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from .units import AxisScale
 _MAX_DEFLATE_RATIO = 1032
 """Maximum ratio of decoded to encoded bytes in a PNG file."""
 _MRC_HEADER_BYTES = 1024
+_MAX_LABEL_BYTES = 50_000_000
 GREY = "Save it as an 8- or 16-bit greyscale image without overlays or scale bar"
 
 
@@ -64,6 +66,56 @@ def read_npy(path: Path) -> RawImage:
     if data.ndim == 3 and data.shape[-1] in (3, 4) and min(data.shape[:2]) > 4:
         raise UnsuitableImageError(f"an array of shape {data.shape} is in colour", path, GREY)
     return RawImage(data)
+
+
+def read_npz(path: Path) -> RawImage:
+    """Read the image (Y, X) or the stack (T, Y, X) of a NumPy archive; other arrays are shorter."""
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    images = {name: array for name, array in arrays.items() if array.ndim >= 2}
+    if len(images) != 1:
+        names = ", ".join(images) or "none"
+        raise UnsuitableImageError(
+            f"it has {len(images)} arrays of two or more dimensions ({names})",
+            path,
+            "Save one image or one stack with numpy.savez",
+        )
+    return RawImage(next(iter(images.values())))
+
+
+def read_npz_labels(path: Path) -> tuple[str, ...]:
+    """Read the array of texts or whole numbers of a NumPy archive, such as labels of a stack.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A .npz file.
+
+    Returns
+    -------
+    tuple of str
+        The labels, none if there is no such array.
+
+    Raises
+    ------
+    ReadError
+        If the file is damaged, or has several such arrays.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            short = [i.filename for i in archive.infolist() if i.file_size <= _MAX_LABEL_BYTES]
+        with np.load(path, allow_pickle=False) as arrays:
+            found = [arrays[name.removesuffix(".npy")] for name in short]
+    except Exception as error:  # damaged archives and arrays raise any exception
+        raise ReadError(f"the archive can't be read ({error})", path) from error
+    labels = [array for array in found if array.ndim == 1 and array.dtype.kind in "iuU"]
+    if len(labels) > 1:
+        raise ReadError(
+            "it has several arrays that could be the labels",
+            path,
+            "Save one stack and one array of labels with numpy.savez",
+        )
+    return tuple(map(str, labels[0])) if labels else ()
 
 
 def _check_mrc_header(path: Path) -> None:

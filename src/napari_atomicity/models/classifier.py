@@ -28,7 +28,7 @@ from ..core.patches import Patches
 from ..core.progress import Progress, Stop, check, report
 from ..core.threads import parallel_map
 from .files import find_model, naming_file, read_model
-from .network import AtomicityNet
+from .network import new_network
 
 _Part = tuple[Tensor, Tensor, dict[str, Tensor]]  # probabilities, embedding, class maps
 # Patches that a core of a processor computes at a time: it is fastest while they stay in its cache
@@ -92,7 +92,7 @@ class Classifier:
         self.device = device
         self.batch_size = batch_size or usual_batch_size(device)
         self.half = half_precision(device)
-        self.network = AtomicityNet(card.patches.channels, len(card.classes), card.width)
+        self.network = new_network(card)
         weights = {
             k.removeprefix("network."): torch.from_numpy(np.array(v))
             for k, v in tensors.items()
@@ -217,7 +217,7 @@ class Classifier:
 
     def _go_on_without(self, device: torch.device) -> None:
         """Move the network to another device, from the copy of its weights."""
-        fresh = AtomicityNet(self.card.patches.channels, len(self.card.classes), self.card.width)
+        fresh = new_network(self.card)
         fresh.load_state_dict(self._weights)
         self.network = fresh.eval()
         self._move(device)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..core.model_card import ModelCard
+from ..core.patches import PatchSettings
 from .symmetries import NUMBER, apply_symmetry, undo_symmetry
 
 RAW_UNIT_ATOMS_PER_NM2 = 20.0
@@ -91,11 +93,20 @@ class AtomicityNet(nn.Module):
         Number of classes.
     width : int, optional
         Features of the first layer; the embedding has 4 × width per channel.
+    raw_unit : {"atoms", "patch"}, optional
+        Unit of the raw channel: see `core.patches.PatchSettings`.
     """
 
-    def __init__(self, channels: Sequence[str], n_classes: int, width: int = 16) -> None:
+    def __init__(
+        self,
+        channels: Sequence[str],
+        n_classes: int,
+        width: int = 16,
+        raw_unit: str = PatchSettings.raw_unit,
+    ) -> None:
         super().__init__()
         self.channels = tuple(channels)
+        self.raw_unit = raw_unit
         self.branches = nn.ModuleDict({c: Branch(width, c == "raw") for c in self.channels})
         self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(4 * width * len(self.channels), n_classes)
@@ -118,12 +129,19 @@ class AtomicityNet(nn.Module):
         """
         maps = {}
         for channel in self.channels:
-            unit = RAW_UNIT_ATOMS_PER_NM2 if channel == "raw" else LCN_UNIT
-            x = (patches[channel] / unit).clamp(-10, 50)[:, None]
+            x = self._in_unit(patches[channel], channel).clamp(-10, 50)[:, None]
             branch = self.branches[channel]
             maps[channel] = _averaged(branch, x) if symmetries else branch(x)
         embedding = torch.cat([maps[c].mean(dim=(2, 3)) for c in self.channels], dim=1)
         return Output(self.head(self.dropout(embedding)), embedding, maps)
+
+    def _in_unit(self, x: Tensor, channel: str) -> Tensor:
+        if channel != "raw":
+            return x / LCN_UNIT
+        if self.raw_unit == "atoms":
+            return x / RAW_UNIT_ATOMS_PER_NM2
+        deviation, mean = torch.std_mean(x, dim=(1, 2), keepdim=True)
+        return (x - mean) / deviation.clamp(min=torch.finfo(x.dtype).tiny)
 
     def class_maps(self, maps: dict[str, Tensor], classes: Tensor) -> dict[str, Tensor]:
         """Grad-CAM of a class for every patch: channel → (N, h, w), non-negative.
@@ -147,3 +165,9 @@ class AtomicityNet(nn.Module):
             out[channel] = functional.relu(torch.einsum("nd,ndhw->nhw", weight, features)) / area
             start += n
         return out
+
+
+def new_network(card: ModelCard) -> AtomicityNet:
+    """Return the network that a card describes, with random weights."""
+    patches = card.patches
+    return AtomicityNet(patches.channels, len(card.classes), card.width, patches.raw_unit)

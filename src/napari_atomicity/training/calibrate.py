@@ -127,7 +127,8 @@ def fit_calibration(
         replace(s, known=replace(s.known, card=card, network=_apply(s.known.network, fitted)))
         for s in images
     ]
-    if card.scale is not None:
+    # a network that knows nothing but the patch is used as it is published: alone
+    if card.scale is not None and card.patches.raw_unit == "atoms":
         card = replace(card, combination=_fit_combination(images, label, weight))
         images = [replace(s, known=replace(s.known, card=card)) for s in images]
     p = stack_labelled(images, [combination(s.known) for s in images])

@@ -11,7 +11,6 @@ import numpy as np
 
 from ..core.devices import choose_device
 from ..core.model_card import ModelCard
-from ..core.patches import PatchSettings
 from ..models.intensity_scale import SURE, usable
 from .data import KNOWN_SCALE, PatchSet
 from .evaluation import scores
@@ -63,7 +62,7 @@ def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str
     return ModelCard(
         name=request.out.stem,
         classes=tuple(classes),
-        patches=PatchSettings(channels=request.channels),
+        patches=request.patches,
         description=f"Trained on {made_of}.",
         intended_use="Images of the same metal under conditions like those of the training images.",
         limits=limits,

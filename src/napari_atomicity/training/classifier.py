@@ -19,7 +19,7 @@ from ..core.progress import Progress, Stop
 from ..core.scale_reference import ScaleReference
 from ..models.classifier import Classifier
 from ..models.intensity_scale import usable
-from ..models.network import AtomicityNet
+from ..models.network import AtomicityNet, new_network
 from ..models.thresholds import fit_thresholds, quantities
 from ..statistics.scores import atoms_of
 from .apparent_size import add_apparent_size
@@ -120,7 +120,7 @@ def _with_width(settings: TrainingSettings, start: Start | None) -> TrainingSett
 
 def _new_network(card: ModelCard, settings: TrainingSettings, start: Start | None) -> AtomicityNet:
     """Return a network with random weights, or those of the model to start from."""
-    network = AtomicityNet(card.patches.channels, len(card.classes), settings.width)
+    network = new_network(replace(card, width=settings.width))
     if start is not None:
         transfer_weights(network, card, *start)
     return network
@@ -242,12 +242,18 @@ def transfer_weights(
         If the trained network has patches of another geometry or lacks a channel.
     """
     geometry, wanted = other.patches, card.patches
-    if replace(geometry, channels=wanted.channels) != wanted:
+    same = replace(geometry, channels=wanted.channels, raw_unit=wanted.raw_unit)
+    if same != wanted:
         raise ModelError(
             f"{other.name!r} has patches of {geometry.size_px} pixels over "
             f"{geometry.field_of_view_nm} nm, not of {wanted.size_px} over "
             f"{wanted.field_of_view_nm} nm",
             advice="Start from another model or from scratch",
+        )
+    if geometry.raw_unit != wanted.raw_unit:
+        raise ModelError(
+            f"{other.name!r} has another unit of the raw channel than the model to train",
+            advice="Start from scratch or from a model that was trained with the same --scale",
         )
     missing = [c for c in wanted.channels if c not in geometry.channels]
     if missing:

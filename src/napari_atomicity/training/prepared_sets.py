@@ -76,7 +76,7 @@ def _make_sets(
     request: TrainRequest, progress: Progress | None, stop: Stop | None
 ) -> dict[str, PatchSet]:
     """Make the sets from the source of the request."""
-    source, geometry = request.source, PatchSettings(channels=request.channels)
+    source, geometry = request.source, request.patches
     match source:
         case SimulationSource():
             return _simulated_sets(source, geometry, request.seed, progress, stop)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import AtomicityError
+from ..core.patches import PatchSettings
 from ..core.settings import device_setting, documented, pixel_size_setting, seed_setting, setting
 from ..simulation.metals import composition
 from .settings import TrainingSettings
@@ -83,6 +84,33 @@ class TrainRequest:
     channels: tuple[str, ...] = setting(
         ("raw", "LCN"), "", 'Input channels: "raw" and "LCN", or one of them.'
     )
+    scale: str = setting(
+        "session",
+        "",
+        "Unit of the raw channel: session, the intensity of one atom in the image and its session; "
+        "none, mean and standard deviation of each patch, which knows no other cluster.",
+        choices={"session": "of the session", "none": "none"},
+        option="--scale",
+    )
+    patch_nm: float = setting(
+        PatchSettings.field_of_view_nm,
+        "",
+        "Edge length of a patch in nm.",
+        min=0.1,
+        max=100,
+        option="--patch-nm",
+    )
+    patch_px: int = setting(
+        PatchSettings.size_px, "", "Pixels along this edge.", min=8, max=256, option="--patch-px"
+    )
+    lcn_window_nm: float = setting(
+        PatchSettings.lcn_window_nm,
+        "",
+        "Standard deviation in nm of the Gaussian window of the local contrast normalisation.",
+        min=0.01,
+        max=20,
+        option="--lcn-window-nm",
+    )
     start: str = setting(
         DEFAULT,
         "Start from",
@@ -104,6 +132,17 @@ class TrainRequest:
     seed: int = seed_setting("train/seed")
     device: str = device_setting()
     pixel_size_nm: float | None = pixel_size_setting()
+
+    @property
+    def patches(self) -> PatchSettings:
+        """Input of the network."""
+        return PatchSettings(
+            self.patch_nm,
+            self.patch_px,
+            self.lcn_window_nm,
+            self.channels,
+            "atoms" if self.scale == "session" else "patch",
+        )
 
     @property
     def workspace(self) -> Path:

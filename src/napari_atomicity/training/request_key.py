@@ -44,9 +44,9 @@ def request_key(request: TrainRequest, start: ModelCard | None) -> str:
         "source": source_key,
         "start": None if start is None else start.sha256,
         **{
-            name: getattr(request, name)
-            for name in ("channels", "epochs", "patience", "seed", "pixel_size_nm")
+            name: getattr(request, name) for name in ("epochs", "patience", "seed", "pixel_size_nm")
         },
+        "patches": asdict(request.patches),
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

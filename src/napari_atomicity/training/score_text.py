@@ -12,6 +12,11 @@ MAX_OFF = 0.05
 """Fraction of images with a wrong scale above which the limits of the model name it."""
 MIN_CLUSTERS = 3
 """Median number of clusters per image below which too few clusters are named as the reason."""
+SINGLE_CLUSTERS = (
+    "The images show one cluster each, and such an image does not tell the intensity of one atom: "
+    "analyse these clusters as a session, or train without scale, by which brightness is lost."
+)
+"""Sentence on the training on single clusters with the scale of a session."""
 SCALE_NOT_FOUND = (
     "In images like those of the training, the intensity of one atom is often not found, and all "
     "labels of the image are then wrong together: analyse images with several sizes, or rely on "
@@ -59,7 +64,10 @@ def describe_accuracy(card: ModelCard) -> str:
         text = _sentence(found, images)
     else:
         text = _sentence(found, "of held-out images, shuffled into mixtures")
-    return f"{text} {_describe_scale(scale)}" if scale.get("off") else text
+    if scale.get("off"):
+        text = f"{text} {_describe_scale(scale)}"
+    single = scale.get("clusters_per_image", MIN_CLUSTERS) <= 1
+    return f"{text} {SINGLE_CLUSTERS}" if single and card.patches.raw_unit == "atoms" else text
 
 
 def describe_comparisons(card: ModelCard) -> str:

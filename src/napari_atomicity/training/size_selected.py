@@ -1,4 +1,4 @@
-"""Labelled patches from size-selected images."""
+"""Labelled patches from size-selected images and stacks of single clusters."""
 
 from __future__ import annotations
 
@@ -8,47 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import AtomicityError, ReadError
+from ..core.errors import AtomicityError
+from ..core.micrograph import Micrograph
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
 from ..detection import detect
 from ..detection.patches import extract_patches
 from ..models.intensity_scale import usable
-from ..statistics.scores import atoms_of
 from .data import KNOWN_SCALE, PatchSet, with_known_scale
+from .labelled_files import LabelledFile, classes_of, labelled_files
 
 MIN_FOR_SCALE = 3
 """Number of clusters from which the known scale of an image is that of its clusters alone."""
 
-
-def size_selected(data_dir: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class in ``data_dir/<class>``, by the number of atoms.
-
-    Raises
-    ------
-    ReadError
-        If there are fewer than two classes, or the name of a folder gives no number of atoms.
-    """
-    from ..io.images import find_images
-
-    data_dir = Path(data_dir)
-    inside = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
-    folders = [p for p in inside if p.is_dir() and not p.name.startswith(".")]
-    if len(folders) < 2:
-        raise ReadError(
-            "a folder per class is needed, at least two",
-            data_dir,
-            "Put the images of each class into a folder of its name, such as Pt19",
-        )
-    nameless = [p.name for p in folders if atoms_of(p.name) is None]
-    if nameless:
-        raise ReadError(
-            f"the folder name {nameless[0]!r} gives no number of atoms",
-            data_dir,
-            "Name each folder after its class, such as Pt19, and move others elsewhere",
-        )
-    folders.sort(key=lambda p: (atoms_of(p.name) or 0, p.name))
-    return {f.name: find_images([f]) for f in folders}
+SINGLE = 1.5
+"""Edge length of a frame in patches up to which it shows a single cluster."""
 
 
 def from_folder(
@@ -58,15 +32,19 @@ def from_folder(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[PatchSet, list[str]]:
-    """Detect clusters in ``data_dir/<class>/*.tif`` and give them the class of their folder.
+    """Detect clusters in images of known classes, and give them the class of their image.
 
     Left out, and counted: clusters cut by the border, touching ones, and outliers in diameter or
-    intensity within their image (an aggregate, a speck).
+    intensity within their file (an aggregate, a speck).
+
+    Frames of up to `SINGLE` times the edge length of a patch show single clusters: the one nearest
+    to the centre is used, and each frame counts as an image.
 
     Parameters
     ----------
     data_dir : Path
-        With a folder per class, such as ``Pt19``.
+        Images and stacks in one of the layouts of `labelled_files.labelled_files`, such as a
+        folder for each class.
     settings : PatchSettings, optional
         Geometry of the patches.
     pixel_size_nm : float, optional
@@ -91,21 +69,48 @@ def from_folder(
     from ..io.images import load
 
     settings = settings or PatchSettings()
-    found = size_selected(data_dir)
-    files = [(label, path) for label, paths in found.items() for path in paths]
+    files = labelled_files(data_dir)
     parts = []
-    for i, (label, path) in enumerate(files):
+    for i, file in enumerate(files):
         check(stop)
-        report(progress, i, len(files), f"Finding clusters in {path.name}")
-        micrograph = load(path, pixel_size_nm)
-        micrograph = replace(micrograph, name=path.relative_to(data_dir).as_posix())
-        table = detect(micrograph, stop=stop).table
-        patches = extract_patches(micrograph, table, settings, 1.0, stop)
-        parts.append(_clean(PatchSet(table.assign(truth=label), patches, {})))
+        report(progress, i, len(files), f"Finding clusters in {file.path.name}")
+        micrograph = load(file.path, pixel_size_nm)
+        inside = file.path.relative_to(data_dir) if data_dir.is_dir() else file.path.name
+        micrograph = replace(micrograph, name=Path(inside).as_posix())
+        parts.append(_clean(_labelled_clusters(file, micrograph, settings, stop)))
     whole = _pool_small_images(with_known_scale(PatchSet.join(parts)))
-    classes = list(found)
+    classes = classes_of(files)
     _check_classes(whole, classes, data_dir)
     return whole, classes
+
+
+def _labelled_clusters(
+    file: LabelledFile, micrograph: Micrograph, settings: PatchSettings, stop: Stop | None
+) -> PatchSet:
+    """Detect the clusters of a file, or the central one of each frame that shows a single one."""
+    truth = file.of_frames(micrograph.n_frames)
+    if max(micrograph.shape_px) * micrograph.calibrated() > SINGLE * settings.field_of_view_nm:
+        table = detect(micrograph, stop=stop).table
+        patches = extract_patches(micrograph, table, settings, 1.0, stop)
+        return PatchSet(table.assign(truth=truth[table["frame"].to_numpy(int)]), patches, {})
+    frames = []
+    for i, label in enumerate(truth):
+        name = micrograph.name if len(truth) == 1 else f"{micrograph.name}#{i}"
+        frame = Micrograph(micrograph.frame(i), micrograph.pixel_size_nm, name=name)
+        frames.append(_central_cluster(frame, label, settings, stop))
+    return PatchSet.join(frames)
+
+
+def _central_cluster(
+    image: Micrograph, label: str, settings: PatchSettings, stop: Stop | None
+) -> PatchSet:
+    """Detect the cluster that is nearest to the centre of a small image."""
+    table = detect(image, stop=stop).table
+    middle = (np.array(image.shape_px) - 1) / 2
+    away = np.hypot(*(table[["y_px", "x_px"]].to_numpy(float) - middle).T)
+    table = table.iloc[np.argsort(away)[:1]].reset_index(drop=True)
+    patches = extract_patches(image, table, settings, 1.0, stop)
+    return PatchSet(table.assign(truth=label), patches, {"no cluster": 1 - len(table)})
 
 
 def _pool_small_images(part: PatchSet) -> PatchSet:
@@ -140,15 +145,16 @@ def _clean(part: PatchSet) -> PatchSet:
     touching = table["touches_neighbour"].to_numpy(bool) & ~border
     whole = usable(table)
     outlier = np.zeros(len(table), bool)
-    if whole.sum() >= 5:
+    for rows in table[whole].groupby("truth").groups.values():
+        if len(rows) < 5:
+            continue
         for column in ("integrated_intensity", "diameter_nm"):
-            value = np.log(np.clip(table[column].to_numpy(float), 1e-12, None))
-            middle = np.median(value[whole])
-            spread = 1.4826 * np.median(np.abs(value[whole] - middle))
-            outlier |= np.abs(value - middle) > 4 * max(spread, 0.08)
-    outlier &= whole
+            value = np.log(np.clip(table.loc[rows, column].to_numpy(float), 1e-12, None))
+            away = np.abs(value - np.median(value))
+            outlier[rows] |= away > 4 * max(1.4826 * np.median(away), 0.08)
     keep = whole & ~outlier
     left_out = {
+        **part.left_out,
         "border": int(border.sum()),
         "touching": int(touching.sum()),
         "outlying": int(outlier.sum()),

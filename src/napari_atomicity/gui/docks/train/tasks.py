@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from ... import tasks
 
 def count_images(folder: str) -> dict[str, int]:
     """Class → number of images of a folder of size-selected images; run in a worker."""
-    from ....training.size_selected import size_selected
+    from ....training.labelled_files import labelled_files
 
-    return {name: len(paths) for name, paths in size_selected(Path(folder)).items()}
+    return dict(Counter(label for file in labelled_files(Path(folder)) for label in file.labels))
 
 
 def train_model(

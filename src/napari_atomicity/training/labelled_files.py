@@ -1,0 +1,161 @@
+"""Files of images and of stacks of single clusters whose classes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import ReadError
+from ..statistics.scores import atoms_of
+
+LABELS = "labels.csv"
+"""Table of the classes of the images in its folder: see `labelled_files`."""
+_LAYOUTS = (
+    "Put the images of each class into a folder of its name, such as Pt19, or its stack of single "
+    f"clusters into a file of its name, such as Pt19.npy; or add a table {LABELS} with the columns "
+    "image and label"
+)
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """An image or a stack, and the classes of its frames.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    labels : tuple of str
+        The class of all frames, or one for each frame.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+
+    def of_frames(self, n_frames: int) -> np.ndarray:
+        """Return the class (n_frames,) of each frame; raise `ReadError` if their number differs."""
+        if len(self.labels) not in (1, n_frames):
+            raise ReadError(
+                f"it has {n_frames} frames and {len(self.labels)} labels",
+                self.path,
+                "Give one label for each frame, or one for all",
+            )
+        return np.broadcast_to(np.array(self.labels, object), n_frames)
+
+
+def labelled_files(data_dir: Path) -> list[LabelledFile]:
+    """Find the images and stacks of known classes, in the order of their classes.
+
+    Four layouts are known: a folder for each class; a stack for each class, named after it; a
+    table ``labels.csv`` with the columns ``image`` (the path in this folder), ``label`` and, for
+    stacks, ``frame`` (from 0); and archives ``.npz`` of a stack and an array of one label per
+    frame, in the folder or in its place.
+
+    Parameters
+    ----------
+    data_dir : Path
+        The folder, or one ``.npz`` file.
+
+    Returns
+    -------
+    list of LabelledFile
+        The files.
+
+    Raises
+    ------
+    ReadError
+        If there are fewer than two classes, a label gives no number of atoms, a file is missing,
+        or the table is not valid.
+    """
+    data_dir = Path(data_dir)
+    if (data_dir / LABELS).is_file():
+        files = _from_table(data_dir / LABELS)
+    elif archives := _archives(data_dir):
+        files = [LabelledFile(path, _archive_labels(path)) for path in archives]
+    else:
+        files = _from_names(data_dir)
+    _check_sizes({label for file in files for label in file.labels}, data_dir)
+    if len(classes_of(files)) < 2:
+        raise ReadError("images of at least two classes are needed", data_dir, _LAYOUTS)
+    return sorted(files, key=lambda file: (_size(file.labels[0]), file.path.as_posix()))
+
+
+def classes_of(files: Sequence[LabelledFile]) -> list[str]:
+    """Return the classes of files, ordered by their number of atoms."""
+    return sorted({label for file in files for label in file.labels}, key=_size)
+
+
+def _check_sizes(classes: Iterable[str], where: Path) -> None:
+    """Refuse classes whose names give no number of atoms."""
+    nameless = sorted(label for label in classes if atoms_of(label) is None)
+    if nameless:
+        raise ReadError(
+            f"the class {nameless[0]!r} gives no number of atoms",
+            where,
+            "Name each class after its size, such as Pt19, and move other files elsewhere",
+        )
+
+
+def _size(label: str) -> tuple[int, str]:
+    return atoms_of(label) or 0, label
+
+
+def _from_names(data_dir: Path) -> list[LabelledFile]:
+    """Files of folders that are named after classes, and stacks that are."""
+    from ..io.images import find_images, is_image_folder, reader_of
+
+    found = []
+    for path in sorted(data_dir.iterdir()) if data_dir.is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not is_image_folder(path):
+            _check_sizes([path.name], data_dir)
+            found += [LabelledFile(image, (path.name,)) for image in find_images([path])]
+        elif reader_of(path) is not None and atoms_of(path.stem) is not None:
+            found.append(LabelledFile(path, (path.stem,)))
+    return found
+
+
+def _archives(data_dir: Path) -> list[Path]:
+    """Return the archives with labels; one without them is a stack of the class in its name."""
+    found = [data_dir] if data_dir.is_file() else sorted(data_dir.glob("*.npz"))
+    return [path for path in found if path.suffix.lower() == ".npz" and _archive_labels(path)]
+
+
+def _archive_labels(path: Path) -> tuple[str, ...]:
+    from ..io.plain_formats import read_npz_labels
+
+    return read_npz_labels(path)
+
+
+def _from_table(table_path: Path) -> list[LabelledFile]:
+    """Files that a table lists; of a stack, one row per frame or one row for all."""
+    try:
+        table = pd.read_csv(table_path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise ReadError(f"the table can't be read ({error})", table_path) from error
+    missing = [name for name in ("image", "label") if name not in table]
+    if missing:
+        raise ReadError(f"the table lacks the column {' and '.join(missing)}", table_path, _LAYOUTS)
+    files = []
+    for name, rows in table.groupby("image", sort=True):
+        path = table_path.parent / str(name)
+        if not path.exists():
+            raise ReadError(f"{name} is in the table and not in the folder", table_path)
+        if "frame" in rows:
+            frame = pd.to_numeric(rows["frame"], errors="coerce")
+            if sorted(frame) != list(range(len(rows))):
+                raise ReadError(
+                    f"the frames of {name} are not 0 to {len(rows) - 1}, each one time", table_path
+                )
+            rows = rows.iloc[np.argsort(frame)]
+        elif len(rows) > 1:
+            raise ReadError(
+                f"{name} is in several rows", table_path, "Add the column frame, counted from 0"
+            )
+        files.append(LabelledFile(path, tuple(rows["label"].str.strip())))
+    return files
