@@ -18,7 +18,7 @@ from ..core.failed_statistics import FAILED, attempt
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, report
 from ..io.files import write_json
-from ..io.inputs import make_folder, named_inputs
+from ..io.inputs import Input, make_folder, named_inputs
 from ..io.map_stacks import write_map_stack
 from ..io.outline_files import plain_name
 from ..io.provenance import Outcome, now, run_record
@@ -30,7 +30,7 @@ from ..models.classifier import load_classifier
 from .acquisition_sessions import SessionRules
 from .explain_request import ExplainRequest
 from .image_step import add_unreached, process_in_turn
-from .run_files import summarise_outcomes
+from .run_files import RunInfo, summarise_outcomes
 from .runs import ImageRun
 
 PREDICTED = "predicted"
@@ -123,10 +123,14 @@ class _Explanations(ImageRun):
         )
         self.kept.setdefault(name, []).append(kept)
 
+    @property
+    def _request(self) -> ExplainRequest:
+        assert isinstance(self.request, ExplainRequest)
+        return self.request
+
     def average(self, name: str) -> Averages:
         """Average the class maps of one kind, and write figure and tables."""
-        request = self.request
-        assert isinstance(request, ExplainRequest)
+        request = self._request
         averages = of_analyses(
             self.kept.pop(name, []),
             request.unit,
@@ -138,6 +142,41 @@ class _Explanations(ImageRun):
             averages, self.out_dir, _about(name), normalised=request.normalised
         )
         return averages
+
+    def finalize_explanations(self, inputs: Sequence[Input], info: RunInfo) -> ExplainRun:
+        """Average the class maps and write tables and record.
+
+        Parameters
+        ----------
+        inputs : sequence of Input
+            All images of the run.
+        info : RunInfo
+            For the record.
+        """
+        outcomes = self.sessions.with_sessions(add_unreached(self.outcomes, inputs))
+        table = concatenate([empty(self.card.classes), *self.tables])
+        failed: dict[str, str] = {}
+        averages = {}
+        for name in () if info.interrupted else self.explained:
+            found = attempt(failed, f"class averages ({name})", partial(self.average, name))
+            if found is not None:
+                averages[name] = found
+        clusters = write_clusters(table, self.out_dir / "clusters.csv")
+        files = [clusters, *self.files, self.out_dir / "run.json"]
+        record = run_record(
+            outcomes,
+            started=info.started,
+            finished=now(),
+            parameters=self._request.parameters(),
+            model=self.card.provenance(),
+            device=info.device,
+            outputs=files,
+            interrupted=info.interrupted,
+            command=info.command,
+            failed=failed,
+        )
+        write_json(files[-1], record)
+        return ExplainRun(table, averages, outcomes, files, info.interrupted, failed)
 
 
 def _about(name: str) -> str:
@@ -226,29 +265,8 @@ def explain_images(
         inputs, results.analyse, results.add, on_outcome, progress, stop
     )
     results.label_and_draw()
-    outcomes = sessions.with_sessions(add_unreached(results.outcomes, inputs))
-    table = concatenate([empty(classifier.card.classes), *results.tables])
-    failed: dict[str, str] = {}
-    found = {
-        name: attempt(failed, f"class averages ({name})", partial(results.average, name))
-        for name in (() if results.interrupted else explained)
-    }
-    averages = {name: value for name, value in found.items() if value is not None}
-    files = [write_clusters(table, out_dir / "clusters.csv"), *results.files, out_dir / "run.json"]
-    record = run_record(
-        outcomes,
-        started=started,
-        finished=now(),
-        parameters=request.parameters(),
-        model=classifier.card.provenance(),
-        device=str(classifier.device),
-        outputs=files,
-        interrupted=results.interrupted,
-        command=command,
-        failed=failed,
-    )
-    write_json(files[-1], record)
-    return ExplainRun(table, averages, outcomes, files, results.interrupted, failed)
+    info = RunInfo(started, str(classifier.device), results.interrupted, command)
+    return results.finalize_explanations(inputs, info)
 
 
 def _refuse_unknown(explained: Iterable[str], card: ModelCard) -> None:
