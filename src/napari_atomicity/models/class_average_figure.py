@@ -99,8 +99,6 @@ def draw_profiles(
     return charts
 
 
-PICTURE_DPI = 110
-"""Resolution of a PNG."""
 # As `palette.symbols`, in the words of matplotlib.
 _MARKERS = ("o", "s", "^", "D", "*", "v", "P")
 
@@ -156,7 +154,7 @@ def write_picture(
     path: str | os.PathLike[str],
     *,
     normalised: bool = False,
-    dpi: float = PICTURE_DPI,
+    dpi: float = 110,
 ) -> Path:
     """Write the figure of `draw` as .png, .svg or .pdf, completely or not at all.
 

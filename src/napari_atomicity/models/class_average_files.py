@@ -7,7 +7,7 @@ from pathlib import Path
 from ..io.figures import SUFFIXES, save_figure
 from ..io.inputs import make_folder
 from ..io.tables import write_table
-from .class_average_figure import PICTURE_DPI, draw
+from .class_average_figure import draw
 from .class_averages import Averages
 
 FIGURE = "class-averages"
@@ -47,7 +47,7 @@ def write_averages(
     make_folder(folder)
     figure = draw(averages, normalised=normalised)
     names = [f"{FIGURE}{about}{suffix}" for suffix in SUFFIXES]
-    files = [save_figure(figure, folder / name, PICTURE_DPI) for name in names]
+    files = [save_figure(figure, folder / name) for name in names]
     for method, name in TABLES.items():
         files.append(write_table(getattr(averages, method)(), folder / f"{name}{about}.csv"))
     return files
