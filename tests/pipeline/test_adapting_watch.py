@@ -180,3 +180,7 @@ def test_the_command_adapts(moved, outcomes, images, tmp_path, tiny_model):
     assert "ALARM" in result.stderr and "ADAPTATION" in result.stderr
     assert result.stderr.index("ALARM") < result.stderr.index("ADAPTATION")
     assert len(json.loads(result.stdout)["stages"]) == 2
+    # without the option, the first model would label the images since the change too
+    more.remove("--adapt")
+    result = CliRunner().invoke(app, [str(a) for a in [*command, *more]])
+    assert result.exit_code == 2 and "Continue them with --adapt" in result.stderr

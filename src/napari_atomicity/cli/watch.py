@@ -95,6 +95,8 @@ def watch(
     if not folder.is_dir():
         fail(f"{folder}: there is no such folder.", 2)
     refuse_to_overwrite(out, [], overwrite, watched=folder)
+    if not (adapt or overwrite):
+        _refuse_adapted(out)
     idle_s = 0.0 if once else until_idle
     options = _Options(polling, reference_images, new_reference)
     run = _watch(folder, out, request(), options, adapt, idle_s)
@@ -135,6 +137,18 @@ def _watch(
             )
         except (ModelError, ReadError, TableError) as error:
             fail(str(error), 2)
+
+
+def _refuse_adapted(out: Path) -> None:
+    """Exit with status 2 if later images of the results belong to an adapted model."""
+    from ..pipeline.adapting_watch import ADAPTED
+
+    if (out / ADAPTED).exists():
+        fail(
+            f"{out}: this folder has results of adapted models. Continue them with --adapt, or "
+            "choose another folder for --out.",
+            2,
+        )
 
 
 def _make_watch(

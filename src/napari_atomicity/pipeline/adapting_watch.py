@@ -41,8 +41,8 @@ from .part_store import PartStore
 from .run_request import RunRequest
 from .watch import Watch
 
-STAGES = "adapted.json"
-"""File with the adapted models of a watched folder."""
+ADAPTED = "adapted.json"
+"""File with the adapted models, and the files that earlier models have labelled."""
 MODELS = "models.csv"
 """Table with the model of each image."""
 MIN_IMAGES = 3
@@ -125,7 +125,7 @@ class AdaptingWatch:
         refuse_unadaptable(*read_model(find_model(self.request.model)))
         self._out = Path(self.out_dir)
         try:
-            data = regular_file(self._out / STAGES).read_bytes()
+            data = regular_file(self._out / ADAPTED).read_bytes()
         except OSError:
             return
         self._stages = list(dataclass_from_json(_Stages, data).stages)
@@ -197,7 +197,7 @@ class AdaptingWatch:
         files = {**earlier, **{str(k): v for k, v in watch.analysed_files().items()}}
         self._stages.append(Stage(self._next_name, files))
         stages = [{"name": one.name, "files": one.files} for one in self._stages]
-        write_json(self._out / STAGES, {"stages": stages})
+        write_json(self._out / ADAPTED, {"stages": stages})
 
     @property
     def _next_name(self) -> str:
