@@ -28,6 +28,8 @@ from .analysis import analyse, classify_clusters, embed_clusters
 from .corrections import read_corrections, with_corrections
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ..io.inputs import Input
     from ..models.classifier import Classifier
     from .fine_tuning import Adaptation
@@ -247,15 +249,7 @@ def adapt_files(
     given = None if request.corrections is None else read_corrections(request.corrections, card)
     classifier = load_classifier(request.model, request.device)
     outcomes, analyses = _analyse_files(paths, classifier, request, progress, stop, on_outcome)
-    n_unmatched = 0
-    if given is not None:
-        analyses, n_unmatched = with_corrections(analyses, given)
-        if n_unmatched == len(given):
-            raise TableError(
-                "the corrections match no cluster of the images",
-                request.corrections,
-                "The table must name the images as their files are called",
-            )
+    analyses, n_unmatched = _correct(analyses, given, request)
     found = adapt_images(
         analyses,
         request.model,
@@ -274,6 +268,22 @@ def adapt_files(
         return run
     found = with_places(found, classifier, progress, stop)
     return replace(run, files=write_report(request, found, run.summary(), outcomes, started))
+
+
+def _correct(
+    analyses: list[Analysis], given: pd.DataFrame | None, request: AdaptRequest
+) -> tuple[list[Analysis], int]:
+    """Return the images with their corrections, and the number of corrections without a cluster."""
+    if given is None:
+        return analyses, 0
+    corrected, n_unmatched = with_corrections(analyses, given)
+    if n_unmatched == len(given):
+        raise TableError(
+            "the corrections match no cluster of the images",
+            request.corrections,
+            "The table must name the images as their files are called",
+        )
+    return corrected, n_unmatched
 
 
 def with_places(
