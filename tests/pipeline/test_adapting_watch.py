@@ -29,7 +29,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def outcomes(monkeypatch):
-    """Adaptations end as told, without learning anything; what they were asked."""
+    """Few clusters are enough for an adaptation, and adaptations end as told, without learning anything; what they were asked."""
     asked = []
 
     def set_outcomes(*accepted):
@@ -57,6 +57,7 @@ def outcomes(monkeypatch):
         monkeypatch.setattr(module, "adapt_images", adapt_images)
         return asked
 
+    monkeypatch.setattr(module, "MIN_CLUSTERS", 0)
     monkeypatch.setattr(module, "refuse_unadaptable", lambda *_: None)
     return set_outcomes
 
@@ -148,6 +149,20 @@ def test_what_cannot_be_adapted_goes_on_and_says_why(moved, outcomes, go, monkey
     run, took, said = go()
     assert "no memory on the device" in said and len(took) == 13
     assert not run.interrupted and run.summary()["adaptations"] == []
+
+
+def test_few_clusters_are_not_learnt_from_before_there_are_many_images(
+    moved, outcomes, go, monkeypatch
+):
+    moved(0, "abcdefgh")
+    moved(6, "ijklm")
+    asked = outcomes(True)
+    monkeypatch.setattr(module, "MIN_CLUSTERS", 1000)
+    assert go()[1] and not asked
+    monkeypatch.setattr(module, "MAX_IMAGES", 4)
+    moved(6, "nopqr")
+    go()
+    assert len(asked) == 1 and len(asked[0]) >= 4
 
 
 def test_without_a_change_nothing_is_adapted(moved, outcomes, go, tmp_path):

@@ -35,6 +35,7 @@ from ..models.analysis import Analysis
 from ..models.files import find_model, read_model, save_model
 from . import adaptation_text
 from .adaptation import adapt_images
+from .changed_images import MAX_IMAGES
 from .fine_tuning import refuse_unadaptable
 from .live_results import LiveRun, LiveUpdate
 from .part_store import PartStore
@@ -46,7 +47,10 @@ ADAPTED = "adapted.json"
 MODELS = "models.csv"
 """Table with the model of each image."""
 MIN_IMAGES = 3
-"""Number of images since the change from which the model is adapted."""
+"""Least number of images since the change for an adaptation."""
+MIN_CLUSTERS = 150
+"""Least number of their clusters, unless `changed_images.MAX_IMAGES` images have fewer: a model
+that was adapted to 97 clusters of three images labelled the next ones worse than before."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,10 @@ class AdaptingWatch:
 
     def _adapt(self, analyses: Sequence[Analysis], stop: Stop | None) -> bool:
         """Adapt the model to the images since the change; return whether it was accepted."""
-        if len(analyses) < self._wait_for:
+        n_clusters = sum(len(analysis.table) for analysis in analyses)
+        if len(analyses) < min(self._wait_for, MAX_IMAGES):
+            return False
+        if n_clusters < MIN_CLUSTERS and len(analyses) < MAX_IMAGES:
             return False
         images = pluralise(len(analyses), "image")
         self.notice(f"ADAPTATION of {self._model} to the {images} since the change")
