@@ -29,7 +29,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def outcomes(monkeypatch):
-    """Few clusters are enough for an adaptation, and adaptations end as told, without learning anything; what they were asked."""
+    """Adaptations of few clusters, which end as told and learn nothing; what they were asked."""
     asked = []
 
     def set_outcomes(*accepted):
@@ -130,7 +130,7 @@ def test_a_model_that_is_rolled_back_is_announced_and_not_used(moved, outcomes, 
     # the second attempt waits for twice as many images
     assert len(asked) == 2 and len(asked[1]) >= 2 * len(asked[0])
     assert said.count("Rolled back, the model stays what it was: told so") == 2
-    assert "next attempt with" in said
+    assert "next attempt after" in said
     out = tmp_path / "out"
     assert len(images_and_model(out)[0]) == 16
     assert not list(out.glob("adapted*"))

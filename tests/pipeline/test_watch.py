@@ -25,6 +25,7 @@ from napari_atomicity.io import read_limits
 from napari_atomicity.io.images import Reader
 from napari_atomicity.io.read_limits import ReadLimits
 from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.pipeline import live as live_figures
 from napari_atomicity.pipeline import run_files, runs
 from napari_atomicity.pipeline import watch as module
 from napari_atomicity.pipeline.batch import run_batch
@@ -40,7 +41,8 @@ from support import synthetic_analysis
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Nothing is drawn."""
+    """Nothing is drawn, and ratios are computed with each image however busy the machine is."""
+    monkeypatch.setattr(live_figures, "QUICK_S", np.inf)
     monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
     monkeypatch.setattr(PartStore, "draw", lambda *_: None)
 

@@ -123,7 +123,8 @@ class AdaptingWatch:
     options: dict[str, Any] = field(default_factory=dict)
     _stages: list[Stage] = field(default_factory=list, init=False)
     _adaptations: list[dict[str, Any]] = field(default_factory=list, init=False)
-    _wait_for: int = field(default=MIN_IMAGES, init=False)
+    _n_new: int = field(default=0, init=False)
+    _wait_for: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         refuse_unadaptable(*read_model(find_model(self.request.model)))
@@ -181,7 +182,7 @@ class AdaptingWatch:
 
     def _next_watch(self, stop: Stop | None) -> Watch:
         known = self._stages[-1].files if self._stages else {}
-        self._wait_for = MIN_IMAGES
+        self._n_new = self._wait_for = 0
         if self._stages:
             self.notice(f"using the model {self._model}")
         return Watch(
@@ -209,10 +210,11 @@ class AdaptingWatch:
 
     def _adapt(self, analyses: Sequence[Analysis], stop: Stop | None) -> bool:
         """Adapt the model to the images since the change; return whether it was accepted."""
+        self._n_new += 1
         n_clusters = sum(len(analysis.table) for analysis in analyses)
-        if len(analyses) < min(self._wait_for, MAX_IMAGES):
-            return False
-        if n_clusters < MIN_CLUSTERS and len(analyses) < MAX_IMAGES:
+        few = len(analyses) < MIN_IMAGES
+        few |= n_clusters < MIN_CLUSTERS and len(analyses) < MAX_IMAGES
+        if few or self._n_new < self._wait_for:
             return False
         images = pluralise(len(analyses), "image")
         self.notice(f"ADAPTATION of {self._model} to the {images} since the change")
@@ -238,8 +240,8 @@ class AdaptingWatch:
                 f"later ones; results in {path.with_suffix('')}"
             )
         else:
-            self._wait_for = 2 * len(analyses)
-            self.notice(f"  next attempt with {self._wait_for} images since the change")
+            self._n_new, self._wait_for = 0, len(analyses)
+            self.notice(f"  next attempt after {images} more")
         names = [analysis.micrograph.name for analysis in analyses]
         model_id = found.card.model_id if found.accepted else None
         self._adaptations.append({**found.summary(), "model_id": model_id, "images": names})

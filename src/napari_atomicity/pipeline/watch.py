@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -13,18 +14,17 @@ import numpy as np
 from ..core.errors import ReadError
 from ..core.failed_statistics import FAILED, attempt, format_failed
 from ..core.image_loop import for_each_image
-from ..core.micrograph import Micrograph
 from ..core.progress import Stop, check
 from ..io.inputs import Input
 from ..io.provenance import Outcome, now
 from ..io.tables import write_ratios
 from ..models.analysis import Analysis
-from ..models.classifier import Classifier, load_classifier
+from ..models.classifier import load_classifier
 from ..models.domain_shift import FeatureSummary
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import refuse_unavailable
 from .acquisition_sessions import SessionRules
-from .analysis import analyse, with_failed
+from .analysis import with_failed
 from .arrivals import (
     PATIENCE_S,
     POLL_S,
@@ -48,6 +48,7 @@ from .run_request import RunRequest
 from .runs import analyse_one
 from .session_pass import NewLabels, make_labelled_part
 from .session_reference import SessionReference
+from .warm_up import warm_up
 from .watched_images import WatchedImages
 
 _STEP_S = 0.25
@@ -150,12 +151,7 @@ class Watch:
 
     def analysed_files(self) -> dict[Path, tuple[int, int]]:
         """Return the files of the results after a run: path → size and time in ns."""
-        found = {}
-        for name, stem in self._images.stems.items():
-            about = self.store.about(stem)
-            if "size" in about:
-                found[self._images.paths[name]] = int(about["size"]), int(about["mtime_ns"])
-        return found
+        return self._images.files()
 
     def run(
         self,
@@ -205,15 +201,12 @@ class Watch:
             def step(taken: tuple[Path, FileFingerprint]) -> LiveUpdate | None:
                 return self._analyse_file(*taken, stop)
 
-            def emit(live: LiveUpdate | None) -> None:
-                if live is None:
-                    return
-                if on_result is not None:
-                    on_result(live)
-                if live.analysis is not None and not self.waiting:
-                    self._images.draw(live.analysis, live.outcome, self._notice)
-
-            for_each_image(self._files(stop, until_idle_s), step, sinks=[emit], stop=stop)
+            for_each_image(
+                self._files(stop, until_idle_s),
+                step,
+                sinks=[partial(self._emit, on_result)],
+                stop=stop,
+            )
             if self._scanned:
                 self._apply_accepted()  # also if it was accepted at the last moment
             return self._finalize(started, command)
@@ -223,7 +216,7 @@ class Watch:
         self, stop: Stop | None, until_idle_s: float | None
     ) -> Iterator[tuple[Path, FileFingerprint]]:
         """Yield complete files as they arrive."""
-        _warm_up(self._classifier, self.request)
+        warm_up(self._classifier, self.request)
         read_after_s = min(READ_AFTER_S, self._settle_s)
         arrivals = self._arrivals = Arrivals(
             self.folder,
@@ -386,7 +379,7 @@ class Watch:
         analysis_s: float,
         fingerprint: FileFingerprint,
     ) -> LiveUpdate:
-        """Update chart, ratios and log with an analysed image."""
+        """Update chart and ratios with an analysed image."""
         assert self._arrivals is not None
         self._apply_accepted()  # if it was accepted during the analysis
         reading = self._reference.add(taken, conditions.where)
@@ -413,13 +406,32 @@ class Watch:
             analysis_s=analysis_s,
             latency_s=latency_s,
         )
-        self._log.add(row)
-        if ratios is not None:
-            write_ratios(ratios, self.store.folder / "ratios.csv")
         new = "; ".join(words for words in conditions.alarms if words not in self._alarm)
         calm = bool(self._alarm) and not conditions.alarms
         self._alarm = conditions.alarms
         return LiveUpdate(outcome, analysis, conditions, ratios, row, waiting, latency_s, new, calm)
+
+    def _emit(
+        self, on_result: Callable[[LiveUpdate], None] | None, live: LiveUpdate | None
+    ) -> None:
+        """Pass on the result of a file, then write and draw what can wait until it is shown."""
+        if live is None:
+            return
+        try:
+            if on_result is not None:
+                on_result(live)
+        finally:
+            self._write(live)
+        if live.analysis is not None and not self.waiting:
+            self._images.draw(live.analysis, live.outcome, self._notice)
+
+    def _write(self, live: LiveUpdate) -> None:
+        """Write the log and the running ratios of an image that was analysed."""
+        if live.row is None:
+            return
+        self._log.add(live.row)
+        if live.ratios is not None:
+            write_ratios(live.ratios, self.store.folder / "ratios.csv")
 
     def _finalize(self, started: str, command: Sequence[str] | None) -> LiveRun:
         images, waiting = self._images, self.waiting
@@ -432,16 +444,3 @@ class Watch:
             )
             run, analysed = images.finalize(info), self.analysed
         return LiveRun(**run.fields(), analysed=analysed, waiting=waiting)
-
-
-def _warm_up(classifier: Classifier, request: RunRequest) -> None:
-    """Analyse a small simulated image, so that the first image of the folder is fast."""
-    noise = np.random.default_rng(0).normal(100, 5, (256, 256)).astype(np.float32)
-    y, x = np.mgrid[:256, :256]
-    noise += 100 * (np.hypot(y - 128, x - 128) < 14)
-    analyse(
-        Micrograph(noise, 0.05, name="warm up"),
-        classifier,
-        settings=replace(request.detection),
-        umap=request.umap,
-    )

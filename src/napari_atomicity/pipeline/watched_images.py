@@ -152,6 +152,15 @@ class WatchedImages(PartIndex):
         while len(self.drawn) > SHOWN:
             self.store.undraw(self.drawn.pop(0))
 
+    def files(self) -> dict[Path, tuple[int, int]]:
+        """Return the files of the images: path → size and time in ns, as they were analysed."""
+        found = {}
+        for name, stem in self.stems.items():
+            about = self.store.about(stem)
+            if "size" in about:
+                found[self.paths[name]] = int(about["size"]), int(about["mtime_ns"])
+        return found
+
     # ---- the end
     def label_sessions(self, classifier: Classifier, progress: Progress | None = None) -> None:
         """Label the images of each session jointly, now that all are known.
