@@ -31,7 +31,8 @@ from scipy.special import expit, logit
 
 from ..core.columns import TEXT, Column
 from . import operating_point as operating
-from .injection import CROWD_SHARE, InjectedAtoms
+from .injected_spots import CROWD_SHARE
+from .injection import InjectedAtoms
 
 SCATTERS = (0.25, 0.35, 0.45)
 """Standard deviations of the logarithm of the height of atoms."""
