@@ -262,7 +262,7 @@ def test_what_ends_before_it_has_begun_leaves_all_as_it_was(watch, tmp_path, mon
         raise KeyboardInterrupt
 
     if when == "warming up":
-        monkeypatch.setattr(module, "_warm_up", end)
+        monkeypatch.setattr(module, "warm_up", end)
     if when == "in the first":
         monkeypatch.setattr(module, "analyse_one", end)
     other = {"pixel_size_nm": 0.11} if when in ("other settings", "in the first") else {}
@@ -422,7 +422,7 @@ def test_the_command_names_no_results_that_there_are_not(images, tmp_path, tiny_
     def end(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_warm_up", end)
+    monkeypatch.setattr(module, "warm_up", end)
     arguments = ["watch", images, "--out", tmp_path / "out", "--model", tiny_model]
     early = CliRunner().invoke(cli.app, [str(a) for a in [*arguments, "--device", "cpu"]])
     assert "0 images, 0 of them now; stopped before" in early.stderr
