@@ -14,6 +14,7 @@ import tifffile
 from microscope_files import save_dm
 from napari_atomicity import Project, analyse, load
 from napari_atomicity.atoms.table import conform as conform_atoms
+from napari_atomicity.core.cluster_table import settle_labels
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.pipeline.batch import run_batch
@@ -138,7 +139,8 @@ def _write_corrections(root: Path) -> None:
         image = write_field(root / "session7" / name, seed=int(name[0]))
         table = analyse(image, device="cpu", umap=False).table
         small = table["diameter_nm"] < table["diameter_nm"].median()
-        tables.append(table.assign(label_corrected=np.where(small, "Pt19", "Pt55")))
+        corrected = table.assign(label_corrected=np.where(small, "Pt19", "Pt55"))
+        tables.append(settle_labels(corrected))
     shutil.copytree(root / "session7", root / "recorded")
     write_clusters(pd.concat(tables, ignore_index=True), root / "clusters.csv")
 

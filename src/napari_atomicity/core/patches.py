@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import numpy as np
 from annotated_types import Interval
-from torch import Tensor
 
-Patches = Mapping[str, np.ndarray] | Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Patches: TypeAlias = "Mapping[str, np.ndarray] | Mapping[str, Tensor]"
 
 
 @dataclass(frozen=True)
