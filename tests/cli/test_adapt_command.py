@@ -22,6 +22,8 @@ from napari_atomicity.pipeline.corrections import read_corrections, with_correct
 from napari_atomicity.pipeline.fine_tuning import Adaptation
 from support import synthetic_analysis
 
+KINDS = ("png", "svg")
+
 
 def atomicity(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
@@ -86,6 +88,53 @@ def test_what_does_not_help_is_rolled_back_and_nothing_is_written(
     summary = json.loads(result.stdout)
     assert not summary["accepted"] and summary["model_id"] is None and summary["reasons"]
     assert summary["corrections"] > 40 and summary["before"] == summary["after"]
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "rolled back"])
+def test_the_report_has_figures_record_and_reason(
+    adaptable, contradictory, tmp_path, quick_adaptation, outcome
+):
+    model, image = adaptable
+    out, folder = tmp_path / "m.safetensors", tmp_path / "report"
+    command = ["adapt", image, "--model", model, "--out", out, "--report", folder, "--json"]
+    more = ["--corrections", contradictory] if outcome == "rolled back" else []
+    result = atomicity(*command, *more)
+    summary = json.loads(result.stdout)
+    assert summary["accepted"] == (outcome == "accepted") == (result.exit_code == 0)
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    plots = {f"figures/{n}.{k}" for n in ("ratios", "confidence", "embedding") for k in KINDS}
+    tables = {"ratios-before.csv", "ratios-after.csv"}
+    assert written == {"report.html", "run.json", *tables, *plots}
+    html = (folder / "report.html").read_text()
+    first = "Accepted" if outcome == "accepted" else "Rolled back"
+    assert f"<b>{first}" in html and summary["reasons"][0].split("'")[0] in html
+    assert html.count("<img") == 3 and "figures/" not in html.partition("Full record")[0]
+    record = json.loads((folder / "run.json").read_text())
+    assert record["adaptation"]["accepted"] == summary["accepted"]
+    assert record["model"]["model_id"] == read_model(model)[0].model_id
+    before, after = (pd.read_csv(folder / name) for name in sorted(tables, reverse=True))
+    assert before.equals(after) == (outcome == "rolled back")
+    again = atomicity(*command)
+    assert again.exit_code == 2 and "report" in again.stderr
+
+
+def test_pseudo_labels_by_diameter_state_their_ranges(adaptable, tmp_path, quick_adaptation):
+    model, image = adaptable
+    command = ("adapt", image, "--model", model, "--out", tmp_path / "m.safetensors", "--json")
+    result = atomicity(*command, "--pseudo-labels", "diameter")
+    summary = json.loads(result.stdout)
+    assert summary["pseudo_label_method"] == "diameter" and summary["min_probability"] == 0.5
+    assert list(summary["diameter_ranges_nm"]) == ["Pt19", "Pt70"]
+    assert "Diameters with a class of at least 50%: Pt19 " in result.stderr
+    refused = atomicity(*command, "--pseudo-labels", "diameter", "--min-probability", "1")
+    assert refused.exit_code == (2 if result.exit_code == 0 else 1)
+    result = atomicity(
+        *command, "--pseudo-labels", "diameter", "--min-probability", "1", "--overwrite"
+    )
+    assert result.exit_code == 1
+    assert "refused, no model is written: no cluster has an unambiguous" in result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["refused"] and summary["classes_without_pseudo_labels"] == ["Pt19", "Pt70"]
 
 
 def test_without_json_standard_output_is_empty(adaptable, tmp_path, quick_adaptation):
@@ -273,7 +322,35 @@ def test_the_outcome():
     assert adaptation_text.format_learnt(found) == (
         "Learnt from 7 clusters beyond doubt: 3 Pt19, 4 Pt70; 2 of them corrected by a person."
     )
+    assert adaptation_text.format_missing(found) == ""
+    missing = replace(found, pseudo_labels={"Pt19": 3, "Pt41": 0, "Pt70": 4})
+    assert "Pt41" not in adaptation_text.format_learnt(missing)
+    assert adaptation_text.format_missing(missing).startswith("No pseudo-labels of Pt41: ")
+    refused = replace(found, checks={})
+    assert adaptation_text.format_verdict(refused).startswith("Refused, the model stays")
     assert adaptation_text.format_checks(found) == [
         "kept: 50.0 % → 75.0 %",
         "surprise (-ln p): 0.91 → 0.40",
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (0.9, 0.8, "falls from 0.90 to 0.80"),
+        (0.8, 0.9, "rises from 0.80 to 0.90"),
+        (0.901, 0.899, "is 0.90 as before"),
+        (float("nan"), 0.9, ""),
+    ],
+)
+def test_confidence_is_said_to_rise_only_where_it_does(before, after, words):
+    assert words in adaptation_text.format_confidence(before, after)
+    assert ("rises" in adaptation_text.format_confidence(before, after)) == ("rises" in words)
+
+
+def test_reasons_of_an_accepted_model_do_not_speak_of_confidence(
+    adaptable, analysed, quick_adaptation
+):
+    found = adapting.adapt_images([analysed], str(adaptable[0]), "mine", "cpu")
+    assert found.accepted and not any("confiden" in reason for reason in found.reasons)
+    assert found.reasons[-1].startswith("the labels left out fit better (mean −ln p ")

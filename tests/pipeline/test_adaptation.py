@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import softmax
 from torch.nn import functional
 
 from napari_atomicity.core import cluster_table as tables
@@ -17,13 +18,18 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier
+from napari_atomicity.models.diameter_density import (
+    RESIDUALS,
+    diameter_log_likelihood,
+    diameter_ranges,
+)
 from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
 from napari_atomicity.pipeline.adaptation_settings import AdaptSettings
 from napari_atomicity.pipeline.fine_tuning import adapt
-from napari_atomicity.pipeline.pseudo_labels import pseudo_labels
+from napari_atomicity.pipeline.pseudo_labels import labels_by_diameter, pseudo_labels
 
 SIZES = np.array([19, 41, 70])
 CLASSES = tuple(f"Pt{n}" for n in SIZES)
@@ -220,6 +226,45 @@ def test_too_little_to_learn_from_is_said(model):
     assert "at least 10" in result.reasons[0]
 
 
+@pytest.mark.parametrize("method", ["combined", "diameter"])
+def test_labels_of_one_class_are_refused_and_its_name_is_told(model, method):
+    table = measured_table(np.full(60, 0), 5, "here.tif")
+    micrograph = Micrograph(np.zeros((8, 8), np.float32), 0.05, name="here.tif")
+    patches = patches_of(np.full(60, 0), 5)
+    analysis = Analysis(micrograph, table, [], patches, scale=fit_image(table, REFERENCE))
+    result = adapt([analysis], *model, replace(QUICK, pseudo_label_method=method))
+    assert result.refused and not result.accepted
+    assert "unambiguous clusters are Pt19" in result.reasons[0]
+    assert result.classes_without_labels == ("Pt41", "Pt70")
+    assert result.summary()["classes_without_pseudo_labels"] == ["Pt41", "Pt70"]
+
+
+def test_a_class_without_pseudo_labels_is_named(model):
+    label = np.random.default_rng(1).choice([0, 2], 90)
+    table = measured_table(label, 3, "here.tif")
+    micrograph = Micrograph(np.zeros((8, 8), np.float32), 0.05, name="here.tif")
+    patches = patches_of(label, 3, 0.5)
+    analysis = Analysis(micrograph, table, [], patches, scale=fit_image(table, REFERENCE))
+    result = adapt([analysis], *model, QUICK)
+    assert not result.refused and result.classes_without_labels == ("Pt41",)
+
+
+def test_diameters_alone_mend_a_shift_as_published(model):
+    label, analysis = image(3, height=0.5)
+    settings = replace(QUICK, pseudo_label_method="diameter", posterior=0.9)
+    result = adapt([analysis], *model, settings)
+    assert result.accepted, result.reasons
+    assert accuracy(result.after[0], label) > accuracy(result.before[0], label) + 0.1
+    assert result.card.data["adaptation"]["pseudo_label_method"] == "diameter"
+    diameter = analysis.table["diameter_nm"].to_numpy()
+    within = sum(
+        ((diameter >= low) & (diameter <= high)).sum()
+        for ranges in result.diameter_ranges.values()
+        for low, high in ranges
+    )
+    assert sum(result.pseudo_labels.values()) == within < 90
+
+
 def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
     """Another reference that puts the scale a class off must not make its own pseudo-labels."""
     _, analysis = image(3, height=0.5)
@@ -291,6 +336,35 @@ def test_more_certainty_gives_fewer_pseudo_labels():
     few, many = (pseudo_labels(known, posterior) >= 0 for posterior in (0.999, 0.9))
     assert few.sum() < many.sum()
     assert not (few & ~many).any()
+
+
+@pytest.mark.parametrize("known", ["densities", "thresholds"])
+def test_ranges_of_diameters_are_those_of_a_likely_and_usual_class(known):
+    cuts = {"diameter": tuple(np.sqrt(DIAMETERS[1:] * DIAMETERS[:-1]))}
+    card = ModelCard("m", CLASSES, scale=REFERENCE, thresholds=cuts)
+    if known == "densities":
+        density = np.exp(-0.5 * (RESIDUALS / np.sqrt(0.006)) ** 2) + 1e-9
+        card = replace(card, diameter_density=(tuple(density),) * 3)
+    ranges = diameter_ranges(card, 0.9)
+    at = np.log(np.linspace(0.5, 2.0, 500))
+    p = softmax(diameter_log_likelihood(at, card), axis=1)
+    for i, name in enumerate(CLASSES):
+        ((low, high),) = ranges[name]
+        assert low < DIAMETERS[i] < high
+        inside = (np.exp(at) >= low) & (np.exp(at) <= high)
+        assert (p[inside, i] >= 0.9).all()
+    assert ranges["Pt70"][0][1] < 1.3 * DIAMETERS[2]  # larger ones are no cluster of a class
+    wider = diameter_ranges(card, 0.6)
+    assert all(wider[c][0][0] <= ranges[c][0][0] for c in CLASSES)
+    assert diameter_ranges(card, 1.0) == {name: [] for name in CLASSES}
+
+
+def test_labels_by_diameter_leave_out_touching_and_cut_clusters():
+    table = measured_table(np.repeat([0, 1, 2], 4), 1, "a")
+    table = table.assign(diameter_nm=[0.8, 0.9, 1.0, np.nan] * 3)
+    table.loc[1, "touches_border"] = True
+    found = labels_by_diameter(table, {"Pt19": [(0.5, 0.85)], "Pt70": [(0.88, 0.95)]}, CLASSES)
+    assert found.tolist() == [0, -1, -1, -1, 0, 2, -1, -1, 0, 2, -1, -1]
 
 
 def test_touching_and_cut_clusters_teach_nothing():

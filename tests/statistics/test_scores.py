@@ -140,6 +140,69 @@ def test_missing_columns_are_named():
         evaluate(truth_table().drop(columns="x_px"), truth_table())
 
 
+def test_another_column_of_labels_is_scored():
+    table = truth_table()
+    predicted = table.assign(label="Pt19", label_network=table["label"])
+    assert evaluate(predicted, table, images=IMAGES)["classification"]["accuracy"] == 2 / 5
+    scores = evaluate(predicted, table, images=IMAGES, column="label_network")
+    assert scores["classification"]["accuracy"] == 1 and scores["column"] == "label_network"
+    without = predicted.drop(columns="label")
+    assert evaluate(without, table, images=IMAGES, column="label_network") == scores
+    with pytest.raises(TableError, match="columns of labels are label, label_network"):
+        evaluate(predicted, table, images=IMAGES, column="label_diameter")
+
+
+def many_images(n_images=12, n=30, seed=0):
+    """Images of three samples; in every fourth image all labels are one class too large."""
+    rng = np.random.default_rng(seed)
+    classes, tables = ["Pt19", "Pt41", "Pt70"], []
+    for i in range(n_images):
+        label = rng.choice(3, n, p=np.roll([0.6, 0.3, 0.1], i % 3))
+        found = np.minimum(label + (i % 4 == 0), 2)
+        table = pd.DataFrame({"image": f"{i}.tif", "y_px": 40.0 * np.arange(n), "x_px": 5.0})
+        tables.append(table.assign(label=np.take(classes, label), found=np.take(classes, found)))
+    images = [f"{i}.tif" for i in range(n_images)]
+    about = {"image": images, "px_nm": 0.1, "sample": [f"s{i % 3}" for i in range(n_images)]}
+    return pd.concat(tables, ignore_index=True), pd.DataFrame(about)
+
+
+def test_intervals_include_the_scores_and_the_scatter_between_images():
+    table, images = many_images()
+    scores = evaluate(table.assign(label=table["found"]), table, images=images)
+    found = scores["intervals"]
+    for name, value in (
+        ("accuracy", scores["classification"]["accuracy"]),
+        ("end_to_end_accuracy", scores["end_to_end_accuracy"]),
+        ("ratio_r2", scores["ratios"]["r2"]),
+        ("ratio_mean_absolute_error", scores["ratios"]["mean_absolute_error"]),
+    ):
+        low, high = found[name]
+        assert low <= value <= high, name
+    low, high = found["accuracy"]
+    binomial = 3.92 * np.sqrt(0.75 * 0.25 / len(table))
+    assert high - low > 3 * binomial  # the errors of an image are common to its clusters
+    assert found["images"] == 12 and found["resampled"] == "images and clusters"
+    for of_sample in scores["ratios"]["table"].values():
+        for name, value in of_sample["predicted"].items():
+            low, high = of_sample["predicted_low"][name], of_sample["predicted_high"][name]
+            assert low <= value <= high
+    again = evaluate(table.assign(label=table["found"]).iloc[::-1], table, images=images)
+    assert again["intervals"] == found
+
+
+def test_intervals_of_one_image_of_perfect_labels_and_of_nothing():
+    table, images = many_images(1)
+    one = evaluate(table, table, images=images)["intervals"]
+    assert one["accuracy"] == (1, 1) and one["ratio_mean_absolute_error"] == (0, 0)
+    assert one["resampled"] == "clusters"
+    equal = truth_table().assign(label="Pt19")
+    assert evaluate(equal, equal, images=IMAGES)["intervals"]["ratio_r2"] is None
+    cut = truth_table().assign(border=1)
+    nothing = evaluate(cut, cut, images=IMAGES)["intervals"]
+    assert nothing["accuracy"] is None and nothing["ratio_r2"] is None
+    json.dumps(nothing)
+
+
 @pytest.mark.parametrize(("label", "n"), [("Pt41", 41), ("Au24Pd1", 25), ("unknown", None)])
 def test_atoms_of_a_label(label, n):
     assert atoms_of(label) == n

@@ -108,6 +108,7 @@ def adapt(
     stop: Stop | None = None,
     *,
     pixel_size_nm: float | None = None,
+    pseudo_labels: str = "combined",
 ) -> Adaptation:
     """Adapt a model to new imaging conditions, and write it if it improves.
 
@@ -123,6 +124,9 @@ def adapt(
         See `analyse`.
     pixel_size_nm : float, optional
         See `analyse`.
+    pseudo_labels : str, optional
+        Clusters to learn from: those whose intensity and diameter determine the class
+        ("combined"), or those in a range of diameters of one class ("diameter").
 
     Returns
     -------
@@ -156,7 +160,7 @@ def adapt(
                 umap=False,
             )
         analyses = [source] if isinstance(source, Analysis) else list(source)
-        found = adapt_images(analyses, model, path.stem, device, shown, stop)
+        found = adapt_images(analyses, model, path.stem, device, shown, stop, pseudo_labels)
     if found.accepted:
         save_model(path, found.card, found.tensors)
     return found

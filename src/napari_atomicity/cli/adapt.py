@@ -53,6 +53,8 @@ def adapt(
     wanted = request()
     require_an_image(images)
     require_safetensors(wanted.out)
+    if wanted.report is not None:
+        refuse_existing(wanted.report, overwrite, "report")
     with ConsoleProgress() as console:
         try:
             if find_model(wanted.model).resolve() == wanted.out.resolve():
@@ -66,8 +68,11 @@ def adapt(
     if as_json:
         print_json(summary)
     reasons = "; ".join(run.found.reasons)
+    if wanted.report is not None:
+        say(f"report in {wanted.report}")
     if not run.found.accepted:
-        fail(f"rolled back, no model is written: {reasons}")
+        what = "refused" if run.found.refused else "rolled back"
+        fail(f"{what}, no model is written: {reasons}")
     say(f"accepted: {reasons}")
     say(f"model {run.found.card.model_id} in {wanted.out}")
     failed = [o for o in run.outcomes if o.status == "failed"]
@@ -77,10 +82,20 @@ def adapt(
 
 def _print_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
     """Print the conditions, the training clusters, and the ratios before and after."""
-    from ..pipeline.adaptation_text import format_checks, format_learnt, format_shift
+    from ..pipeline.adaptation_text import (
+        format_checks,
+        format_learnt,
+        format_missing,
+        format_ranges,
+        format_shift,
+    )
 
     say(format_shift(run.found.shift))
     say(format_learnt(run.found))
+    if ranges := format_ranges(run.found):
+        say(ranges)
+    if missing := format_missing(run.found):
+        say(f"warning: {missing}")
     if run.corrections_lost:
         say(f"note: {run.corrections_lost} corrections match no cluster of these images")
     for line in format_checks(run.found):

@@ -98,12 +98,18 @@ def _print_dispersion(run: AtomRun) -> None:
 
 
 def evaluate_atoms(
-    predicted: Path, truth: Path, tolerance_nm: float | None, pixel_size_nm: float | None
+    context: typer.Context,
+    predicted: Path,
+    truth: Path,
+    tolerance_nm: float | None,
+    pixel_size_nm: float | None,
 ) -> bool:
     """Print the scores of a table of atoms.
 
     Parameters
     ----------
+    context : typer.Context
+        Context of the command, of whose options those of cluster tables are refused.
     predicted, truth : Path
         Tables; the truth may be a folder of tables.
     tolerance_nm : float or None
@@ -124,6 +130,7 @@ def evaluate_atoms(
 
     if not truth.is_dir() and not is_points(read_points(predicted).table, read_points(truth).table):
         return False
+    refuse_given(context, ("column", "figures"), "{option} is not for tables of atoms")
     found, true = read_predicted_and_true(predicted, truth)
     tolerance = TOLERANCE_NM if tolerance_nm is None else tolerance_nm
     scores = evaluate_points(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from ..core.errors import ReadError, TableError
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, prefixed, report
-from ..io.provenance import Outcome
+from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
 from ..models.files import find_model, hashed, read_model, save_model
 from ..reporting.image_warnings import image_warnings
-from .adaptation_settings import AdaptRequest
+from .adaptation_report import write_report
+from .adaptation_settings import COMBINED, AdaptRequest
 from .adaptation_text import summarise_analyses
 from .analysis import analyse, classify_clusters, embed_clusters
 from .corrections import read_corrections, with_corrections
@@ -39,6 +41,8 @@ def adapt_images(
     device: str = "auto",
     progress: Progress | None = None,
     stop: Stop | None = None,
+    pseudo_labels: str = COMBINED,
+    min_probability: float | None = None,
 ) -> Adaptation:
     """Adapt a model to images whose clusters have been found; nothing is written.
 
@@ -54,6 +58,10 @@ def adapt_images(
         "auto", "cpu", "cuda" or "mps".
     progress, stop : callable, optional
         As elsewhere.
+    pseudo_labels : str, optional
+        "combined" or "diameter", see `adaptation_settings.AdaptRequest`.
+    min_probability : float, optional
+        Least probability of the class of a pseudo-label; that of the method if None.
 
     Returns
     -------
@@ -69,13 +77,14 @@ def adapt_images(
         If ``stop()`` says so.
     """
     from ..models.classifier import load_classifier
-    from .fine_tuning import adapt, refuse_unadaptable
+    from .fine_tuning import adapt, choose_settings, refuse_unadaptable
 
     card, tensors = read_model(find_model(model))
     refuse_unadaptable(card, tensors)
     classifier = load_classifier(model, device)
     ready = [classified_by(a, classifier, progress, stop) for a in analyses]
-    found = adapt(ready, card, tensors, None, classifier.device, progress, stop)
+    settings = choose_settings(pseudo_labels, min_probability)
+    found = adapt(ready, card, tensors, settings, classifier.device, progress, stop)
     return named(found, name)
 
 
@@ -155,11 +164,24 @@ def _has_places(analysis: Analysis) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class AdaptRun:
-    """What came of it; what became of each image; and how many corrections found no cluster."""
+    """Result of an adaptation to files.
+
+    Parameters
+    ----------
+    found : Adaptation
+        Adaptation.
+    outcomes : list of Outcome
+        Outcome of each image.
+    corrections_lost : int, optional
+        Number of corrections that match no cluster.
+    files : tuple of Path, optional
+        Files of the report; the record is the last one.
+    """
 
     found: Adaptation
     outcomes: list[Outcome]
     corrections_lost: int = 0
+    files: tuple[Path, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """In a few words, ready for JSON; the model is null where none was written."""
@@ -170,6 +192,7 @@ class AdaptRun:
             "corrections_lost": self.corrections_lost,
             "before": summarise_analyses(found.before),
             "after": summarise_analyses(found.after),
+            "report": [path.name for path in self.files],
             "images": [
                 {"image": o.image, "path": o.path, "status": o.status, "error": o.error}
                 for o in self.outcomes
@@ -218,6 +241,7 @@ def adapt_files(
     from ..models.classifier import load_classifier
     from .fine_tuning import refuse_unadaptable
 
+    started = now()
     card, tensors = read_model(find_model(request.model))
     refuse_unadaptable(card, tensors)
     given = None if request.corrections is None else read_corrections(request.corrections, card)
@@ -232,11 +256,51 @@ def adapt_files(
                 request.corrections,
                 "The table must name the images as their files are called",
             )
-    found = adapt_images(analyses, request.model, request.out.stem, request.device, progress, stop)
+    found = adapt_images(
+        analyses,
+        request.model,
+        request.out.stem,
+        request.device,
+        progress,
+        stop,
+        request.pseudo_labels,
+        request.min_probability,
+    )
     check(stop)
     if found.accepted:
         save_model(request.out, found.card, found.tensors)
-    return AdaptRun(found, outcomes, n_unmatched)
+    run = AdaptRun(found, outcomes, n_unmatched)
+    if request.report is None:
+        return run
+    found = with_places(found, classifier, progress, stop)
+    return replace(run, files=write_report(request, found, run.summary(), outcomes, started))
+
+
+def with_places(
+    found: Adaptation,
+    old: Classifier,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Adaptation:
+    """Place the clusters in the map, also of an adaptation that was not accepted.
+
+    Parameters
+    ----------
+    found : Adaptation
+        Adaptation.
+    old : Classifier
+        Model before.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    """
+    from ..models.classifier import Classifier
+
+    if found.accepted:
+        new = Classifier(found.card, found.tensors, old.device)
+        return placed(found, old, new, progress, stop)
+    report(progress, 0, 0, "Placing the clusters in the map")
+    before = tuple(embed_clusters(a, old, stop) for a in found.before)
+    return replace(found, before=before, after=before)
 
 
 def _analyse_files(

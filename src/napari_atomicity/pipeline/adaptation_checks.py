@@ -160,7 +160,7 @@ def find_objections(
     if not np.isfinite(after):
         return ("nothing could be left out to decide by: there is too little to learn from",)
     if not out and after >= before:
-        out.append("the confidence in held-out labels would not increase")
+        out.append("the probability of held-out labels would not increase")
     before, after = checks["training remembered"]
     if after < before - settings.worst_forgetting:
         out.append(

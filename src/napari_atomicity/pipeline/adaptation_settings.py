@@ -7,6 +7,10 @@ from pathlib import Path
 
 from ..core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 
+COMBINED, DIAMETER = "combined", "diameter"
+MIN_PROBABILITY = {COMBINED: 0.95, DIAMETER: 0.5}
+"""Method of the pseudo-labels → its default for the least probability of their class."""
+
 
 @dataclass(frozen=True)
 class AdaptSettings:
@@ -26,6 +30,9 @@ class AdaptSettings:
         Most that the accuracy on replayed patches of the training may fall.
     seed : int, optional
         Of all chance.
+    pseudo_label_method : str, optional
+        "combined": intensity and diameter determine the class; "diameter": the diameter is in a
+        range of one class.
     """
 
     posterior: float = 0.95
@@ -36,6 +43,7 @@ class AdaptSettings:
     scale_jitter: float = 0.04
     worst_forgetting: float = 0.01
     seed: int = 0
+    pseudo_label_method: str = COMBINED
 
 
 @documented
@@ -47,6 +55,30 @@ class AdaptRequest:
     model: str = model_setting()
     corrections: Path | None = setting(
         None, "Corrections", "Cluster table of these images with corrected labels."
+    )
+    pseudo_labels: str = setting(
+        COMBINED,
+        "Pseudo-labels",
+        "Clusters to learn from. 'combined': intensity and diameter determine the class. "
+        "'diameter': the diameter is in a range in which one class is likely, as published.",
+        choices={COMBINED: "intensity and diameter", DIAMETER: "diameter ranges"},
+        key="adapt/pseudo-labels",
+    )
+    min_probability: float | None = setting(
+        None,
+        "Least probability",
+        "Least probability of the class of a pseudo-label.",
+        min=0.2,
+        max=1.0,
+        decimals=2,
+        step=0.05,
+        default_text="0.95; by diameter 0.5",
+    )
+    report: Path | None = setting(
+        None,
+        "Report",
+        "Folder for a report with figures before and after the adaptation.",
+        option="--report",
     )
     pixel_size_nm: float | None = pixel_size_setting()
     device: str = device_setting()

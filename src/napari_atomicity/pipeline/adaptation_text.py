@@ -10,8 +10,9 @@ import pandas as pd
 
 from ..core.cluster_table import ALL
 from ..io.tables import concatenate
-from ..models.analysis import Analysis
+from ..models.analysis import Analysis, limits_of
 from ..statistics.ratios import class_ratios
+from .adaptation_settings import COMBINED
 
 if TYPE_CHECKING:
     from ..models.domain_shift import Shift
@@ -32,6 +33,13 @@ def shares(analyses: Sequence[Analysis]) -> pd.DataFrame:
     """Class ratios over all images, as `statistics.ratios.class_ratios` gives them."""
     names = [a.micrograph.name for a in analyses]
     return class_ratios(concatenate([a.table for a in analyses]), scope=ALL, images=names)
+
+
+def image_ratios(analyses: Sequence[Analysis]) -> pd.DataFrame:
+    """Class ratios of each image and of all, as `statistics.ratios.class_ratios` gives them."""
+    names = [a.micrograph.name for a in analyses]
+    table = concatenate([a.table for a in analyses])
+    return class_ratios(table, images=names, limits=limits_of(analyses))
 
 
 def mean_confidence(analyses: Sequence[Analysis]) -> float:
@@ -69,10 +77,62 @@ def format_shift(shift: Shift | None) -> str:
 def format_learnt(found: Adaptation) -> str:
     """How many clusters of which class were learnt from."""
     n = sum(found.pseudo_labels.values())
-    by_class = ", ".join(f"{count} {name}" for name, count in found.pseudo_labels.items())
+    if not n:
+        return "No cluster has an unambiguous class."
+    by_class = ", ".join(f"{count} {name}" for name, count in found.pseudo_labels.items() if count)
     corrections = found.corrections
     own = f"; {corrections} of them corrected by a person" if corrections else ""
-    return f"Learnt from {n} clusters beyond doubt: {by_class}{own}."
+    if found.refused:
+        return f"Clusters beyond doubt: {by_class}{own}."
+    kind = "beyond doubt" if found.method == COMBINED else "with a diameter of one class"
+    return f"Learnt from {n} clusters {kind}: {by_class}{own}."
+
+
+def format_ranges(found: Adaptation) -> str:
+    """State the ranges of diameters of the pseudo-labels; "" if they come from the mixture too."""
+    if not found.diameter_ranges:
+        return ""
+    parts = [
+        f"{name} " + " and ".join(f"{low:.2f}–{high:.2f} nm" for low, high in ranges)
+        for name, ranges in found.diameter_ranges.items()
+        if ranges
+    ]
+    return (
+        f"Diameters with a class of at least {found.min_probability:.0%}: "
+        f"{', '.join(parts) or 'none'}."
+    )
+
+
+def format_missing(found: Adaptation) -> str:
+    """Warn of classes without a cluster to learn from; "" if there are none."""
+    missing = found.classes_without_labels
+    if not missing or len(missing) == len(found.pseudo_labels):
+        return ""
+    names = ", ".join(missing)
+    return (
+        f"No pseudo-labels of {names}: the model learns nothing about these classes under the new "
+        "conditions. Check such labels, or correct some."
+    )
+
+
+def format_confidence(before: float, after: float) -> str:
+    """Describe the mean confidence before and after; "" if there is none.
+
+    Parameters
+    ----------
+    before, after : float
+        Mean confidence of all clusters, from `mean_confidence`.
+    """
+    if not np.isfinite([before, after]).all():
+        return ""
+    first, last = f"{before:.2f}", f"{after:.2f}"
+    if first == last:
+        return f"The mean confidence is {last} as before."
+    change = "rises" if after > before else "falls"
+    text = f"The mean confidence {change} from {first} to {last}."
+    if after > before:
+        return text
+    return f"{text} A model that was sure of wrong labels becomes less sure when it is corrected."
 
 
 def format_verdict(found: Adaptation) -> str:
@@ -84,16 +144,25 @@ def format_verdict(found: Adaptation) -> str:
             f"No change needed: {min(known):.0%} of the labels left out agree with the model as it "
             f"is. An adapted model is no better: {'; '.join(found.reasons)}."
         )
-    words = "Accepted" if found.accepted else "Rolled back, the model stays what it was"
+    if found.accepted:
+        words = "Accepted"
+    else:
+        words = "Refused" if found.refused else "Rolled back"
+        words += ", the model stays what it was"
     return f"{words}: {'; '.join(found.reasons)}."
 
 
 def format_checks(found: Adaptation) -> list[str]:
     """Format a line for each criterion before and after."""
+    return [f"{name}: {before} → {after}" for name, before, after in check_rows(found)]
+
+
+def check_rows(found: Adaptation) -> list[tuple[str, str, str]]:
+    """Return name, value before and value after of each criterion, as text."""
     return [
-        f"{name}: " + " → ".join(_figure(name, value) for value in pair)
-        for name, pair in found.checks.items()
-        if np.isfinite(pair).all()  # nothing of that kind was left out
+        (name, _figure(name, before), _figure(name, after))
+        for name, (before, after) in found.checks.items()
+        if np.isfinite([before, after]).all()  # else nothing of that kind was left out
     ]
 
 

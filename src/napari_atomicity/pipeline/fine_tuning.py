@@ -11,8 +11,8 @@ changed, and the reason is reported.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..core.progress import Progress, Stop, check
 from ..core.scale_reference import ScaleReference
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
+from ..models.diameter_density import DiameterRange, diameter_ranges
 from ..models.domain_shift import Shift, compare
 from ..models.intensity_scale import fit_image, refined
 from ..models.label_assignment import assign_labels
@@ -36,7 +37,7 @@ from .adaptation_checks import (
     predict_replayed,
     replace_network,
 )
-from .adaptation_settings import AdaptSettings
+from .adaptation_settings import COMBINED, DIAMETER, MIN_PROBABILITY, AdaptSettings
 from .adapted_model import raise_margin_limit, update_card, update_references
 from .network_tuning import fine_tune
 from .pseudo_labels import find_target, is_scale_ambiguous, join_patches, select_classified
@@ -66,6 +67,12 @@ class Adaptation:
         Name → (before, after) of what decided.
     before, after : tuple of Analysis
         The analyses, in order, as concluded by the model that was and the one that is.
+    method : str, optional
+        How pseudo-labels were found: "combined" or "diameter".
+    min_probability : float, optional
+        Least probability of the class of a pseudo-label.
+    diameter_ranges : mapping of str to sequence of tuple of float, optional
+        Class → ranges of diameters in nm that determine it, if pseudo-labels come from them.
     """
 
     accepted: bool
@@ -78,9 +85,22 @@ class Adaptation:
     checks: dict[str, tuple[float, float]]
     before: tuple[Analysis, ...]
     after: tuple[Analysis, ...]
+    method: str = COMBINED
+    min_probability: float = MIN_PROBABILITY[COMBINED]
+    diameter_ranges: Mapping[str, Sequence[DiameterRange]] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was learnt, for want of clusters to learn from."""
+        return not self.accepted and not self.checks
+
+    @property
+    def classes_without_labels(self) -> tuple[str, ...]:
+        """Classes without a cluster to learn from."""
+        return tuple(name for name, n in self.pseudo_labels.items() if n == 0)
 
     def __repr__(self) -> str:
-        outcome = "accepted" if self.accepted else "rolled back"
+        outcome = "accepted" if self.accepted else "refused" if self.refused else "rolled back"
         return f"<Adaptation of {self.card.name}: {outcome}; {'; '.join(self.reasons)}>"
 
     def summary(self) -> dict[str, Any]:
@@ -89,7 +109,12 @@ class Adaptation:
             "accepted": self.accepted,
             "reasons": list(self.reasons),
             "shift": None if self.shift is None else asdict(self.shift),
+            "refused": self.refused,
+            "pseudo_label_method": self.method,
+            "min_probability": self.min_probability,
+            "diameter_ranges_nm": dict(self.diameter_ranges),
             "pseudo_labels": self.pseudo_labels,
+            "classes_without_pseudo_labels": list(self.classes_without_labels),
             "corrections": self.corrections,
             "checks": {k: list(v) for k, v in self.checks.items()},
         }
@@ -161,19 +186,16 @@ class _Adapter:
             for a, b in zip(self.before, self.rescaled, strict=True)
         ]
         new_card = replace(card, scale=self.reference)
-        self.target = find_target(self.rescaled, new_card, settings, steady)
+        by_diameter = settings.pseudo_label_method == DIAMETER
+        self.ranges = diameter_ranges(card, settings.posterior) if by_diameter else None
+        self.target = find_target(self.rescaled, new_card, settings, steady, self.ranges)
         self.numbers = {c: int((self.target.label == i).sum()) for i, c in enumerate(card.classes)}
 
     def run(self, progress: Progress | None, stop: Stop | None) -> Adaptation:
         """Fine-tune the network, and accept it or roll it back."""
-        n_named = (self.target.label >= 0).sum()
-        n_classes = sum(n > 0 for n in self.numbers.values())
-        if n_named < MIN_PSEUDO_LABELS or n_classes < 2:
-            return self._roll_back(
-                f"only {n_named} clusters of {n_classes} classes are unambiguous; at least "
-                f"{MIN_PSEUDO_LABELS} of two are needed: correct some labels, or take more images",
-                checks={},
-            )
+        too_few = find_shortage(self.numbers)
+        if too_few:
+            return self._roll_back(too_few, checks={})
         split = Split.random(self.target, self.tensors["replay.label"], self.settings)
         remembered = predict_replayed(self.old, self.tensors)
         original = replace(
@@ -203,9 +225,23 @@ class _Adapter:
         return self._accept(new, tensors, replayed, share, checks)
 
     def _roll_back(self, *reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
+        return self._result(
+            False, reasons, self.card, self.tensors, checks=checks, after=self.before
+        )
+
+    def _result(
+        self,
+        accepted: bool,
+        reasons: tuple[str, ...],
+        card: ModelCard,
+        tensors: dict[str, np.ndarray],
+        checks: dict[str, tuple[float, float]],
+        after: tuple[Analysis, ...],
+    ) -> Adaptation:
         return Adaptation(
-            False, reasons, self.card, self.tensors, self.shift, self.numbers,
-            int(self.target.certain.sum()), checks, self.before, self.before,
+            accepted, reasons, card, tensors, self.shift, self.numbers,
+            int(self.target.certain.sum()), checks, self.before, after,
+            self.settings.pseudo_label_method, self.settings.posterior, self.ranges or {},
         )  # fmt: skip
 
     def _accept(
@@ -225,20 +261,59 @@ class _Adapter:
         )
         new = Classifier(card, tensors, self.device)
         after = tuple(reclassified(a, new) for a in self.rescaled)
-        return Adaptation(
-            True, _improvements(checks), card, tensors, self.shift, self.numbers,
-            int(self.target.certain.sum()), checks, self.before, after,
-        )  # fmt: skip
+        return self._result(True, _improvements(checks), card, tensors, checks, after)
+
+
+def choose_settings(method: str, min_probability: float | None = None) -> AdaptSettings:
+    """Return the settings for a method of pseudo-labels.
+
+    Parameters
+    ----------
+    method : str
+        "combined" or "diameter".
+    min_probability : float, optional
+        Least probability of the class of a pseudo-label; that of the method if None.
+    """
+    posterior = MIN_PROBABILITY[method] if min_probability is None else min_probability
+    return AdaptSettings(posterior=posterior, pseudo_label_method=method)
+
+
+def find_shortage(numbers: Mapping[str, int]) -> str:
+    """Return why there are too few clusters to learn from; "" if there are enough.
+
+    Parameters
+    ----------
+    numbers : mapping of str to int
+        Class → number of clusters with a pseudo-label or a correction.
+    """
+    total, there = sum(numbers.values()), [name for name, n in numbers.items() if n]
+    advice = (
+        f"at least {MIN_PSEUDO_LABELS} of two classes are needed: correct some labels, or take "
+        "more images"
+    )
+    if not there:
+        return f"no cluster has an unambiguous class; {advice}"
+    if len(there) == 1:
+        return f"all {total} unambiguous clusters are {there[0]}; {advice}"
+    if total < MIN_PSEUDO_LABELS:
+        return f"only {total} clusters of {len(there)} classes are unambiguous; {advice}"
+    return ""
 
 
 def _improvements(checks: dict[str, tuple[float, float]]) -> tuple[str, ...]:
     """Format the agreement with held-out labels before and after."""
-    return tuple(
+    reasons = [
         f"{last:.0%} of the {name} agree instead of {first:.0%}"
         if last > first
-        else f"{last:.0%} of the {name} agree as before, with higher confidence"
+        else f"{last:.0%} of the {name} agree as before"
         for name, (first, last) in checks.items()
         if name.endswith("left out") and np.isfinite(last)
+    ]
+    first, last = checks["surprise (-ln p)"]
+    # Of the labels left out only: the mean confidence of all clusters may decrease.
+    return (
+        *reasons,
+        f"the labels left out fit better (mean −ln p {last:.2f} instead of {first:.2f})",
     )
 
 

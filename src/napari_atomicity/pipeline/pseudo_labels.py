@@ -1,8 +1,8 @@
-"""Pseudo-labels: clusters whose class intensity and diameter determine without doubt."""
+"""Pseudo-labels: clusters whose class intensity and diameter, or the diameter alone, determine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..core import cluster_table as tables
 from ..core.model_card import ModelCard
 from ..core.scale_reference import ScaleReference
 from ..models.analysis import Analysis
+from ..models.diameter_density import DiameterRange
 from ..models.estimators import Measured, constrained_mixture, diameter
 from ..models.intensity_scale import SURE, usable
 from .adaptation_settings import AdaptSettings
@@ -94,11 +95,37 @@ def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
     return label
 
 
+def labels_by_diameter(
+    table: pd.DataFrame,
+    ranges: Mapping[str, Sequence[DiameterRange]],
+    classes: Sequence[str],
+) -> np.ndarray:
+    """Class indices (N,) of the isolated, whole clusters whose diameter is in a range, else -1.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Cluster table; the diameters are used as they were measured.
+    ranges : mapping of str to sequence of tuple of float
+        Class → its ranges in nm, from `models.diameter_density.diameter_ranges`.
+    classes : sequence of str
+        Classes in order.
+    """
+    diameter_nm = table["diameter_nm"].to_numpy(float)
+    label = np.full(len(table), -1)
+    for i, name in enumerate(classes):
+        for low, high in ranges.get(name, ()):
+            label[(diameter_nm >= low) & (diameter_nm <= high)] = i
+    label[~usable(table)] = -1
+    return label
+
+
 def find_target(
     analyses: Sequence[Analysis],
     card: ModelCard,
     settings: AdaptSettings,
     steady: Sequence[bool],
+    ranges: Mapping[str, Sequence[DiameterRange]] | None = None,
 ) -> Target:
     """Collect the clusters to learn from, with pseudo-labels and corrections.
 
@@ -112,6 +139,8 @@ def find_target(
         Settings of the adaptation.
     steady : sequence of bool
         For each image, whether its intensity scale is certain enough for pseudo-labels.
+    ranges : mapping of str to sequence of tuple of float, optional
+        Ranges of diameters for pseudo-labels by the diameter alone.
 
     Returns
     -------
@@ -120,8 +149,10 @@ def find_target(
     labels, certain = [], []
     index = {c: i for i, c in enumerate(card.classes)}
     for analysis, is_steady in zip(analyses, steady, strict=True):
-        known = _measured(analysis, card)
-        label = pseudo_labels(known, settings.posterior)
+        if ranges is None:
+            label = pseudo_labels(_measured(analysis, card), settings.posterior)
+        else:
+            label = labels_by_diameter(analysis.table, ranges, card.classes)
         if not is_steady:
             label[:] = -1
         # what is an aggregate or no cluster at all must teach nothing

@@ -104,10 +104,20 @@ def draw_ratio_bars(axes: Axes, ratios: pd.DataFrame, classes: Sequence[str]) ->
     style_axes(axes, Look(classes))
 
 
-def confusion_chart(confusion: pd.DataFrame) -> Figure | None:
-    """Plot a confusion matrix (rows: labels by people, columns: predicted labels).
+def confusion_chart(confusion: pd.DataFrame, rows: str = "Label by a person") -> Figure | None:
+    """Plot a confusion matrix, whose cells are shaded by their fraction of the row.
 
-    Cells are shaded by their fraction of the row. Returns None for an empty matrix.
+    Parameters
+    ----------
+    confusion : DataFrame
+        Counts, columns by predicted label.
+    rows : str, optional
+        What the rows are.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None for an empty matrix.
     """
     from matplotlib.figure import Figure
 
@@ -126,7 +136,7 @@ def confusion_chart(confusion: pd.DataFrame) -> Figure | None:
         names = [[printable(x) for x in axis] for axis in (confusion.columns, confusion.index)]
         axes.set_xticks(range(counts.shape[1]), names[0])
         axes.set_yticks(range(counts.shape[0]), names[1])
-        axes.set(xlabel="Predicted label", ylabel="Label by a person")
+        axes.set(xlabel="Predicted label", ylabel=rows)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     return figure

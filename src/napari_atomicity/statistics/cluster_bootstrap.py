@@ -45,15 +45,43 @@ def resample_counts(counts: np.ndarray, n_bootstrap: int, rng: np.random.Generat
     ndarray of shape (B, classes)
         Numbers of clusters, multiplied by the number of images.
     """
-    counts = counts[counts.sum(axis=1) > 0]
+    return resample_groups(counts, np.zeros(len(counts), int), 1, n_bootstrap, rng)[:, 0]
+
+
+def resample_groups(
+    counts: np.ndarray, group: np.ndarray, n_groups: int, n_bootstrap: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Resample images and, within them, clusters, and add up the images of each group.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (images, classes), int
+        Numbers of clusters.
+    group : ndarray of shape (images,), int
+        Group of each image, from 0.
+    n_groups : int
+        Number of groups.
+    n_bootstrap : int
+        Number of resamples B.
+    rng : numpy.random.Generator
+        Random number generator.
+
+    Returns
+    -------
+    ndarray of shape (B, groups, classes)
+        Numbers of clusters, multiplied by the number of images; 0 for a group without a drawn
+        image.
+    """
+    filled = counts.sum(axis=1) > 0
+    counts, group = counts[filled], group[filled]
     # The draws must not depend on the order of the images.
-    counts = counts[np.lexsort(counts.T[::-1])]
+    order = np.lexsort((group, *counts.T[::-1]))
     n_images, n_classes = counts.shape
     copies = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_bootstrap)
-    drawn = np.zeros((n_bootstrap, n_classes))
-    for of_image, times in zip(counts, copies.T, strict=True):
-        n = of_image.sum()
-        drawn += rng.multinomial(times * n * n_images, of_image / n)
+    drawn = np.zeros((n_bootstrap, n_groups, n_classes))
+    for i, times in zip(order, copies.T, strict=True):
+        n = counts[i].sum()
+        drawn[:, group[i]] += rng.multinomial(times * n * n_images, counts[i] / n)
     return drawn
 
 

@@ -23,6 +23,7 @@ from scipy.spatial import KDTree
 
 from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.errors import TableError
+from .score_intervals import pair_labels, sample_ratios, score_intervals
 
 MIN_TOLERANCE_NM = 0.35
 """Minimum tolerance of a match in nm."""
@@ -35,6 +36,7 @@ def evaluate(
     tolerance_nm: float | None = None,
     images: pd.DataFrame | None = None,
     analysed: Sequence[str] | None = None,
+    column: str = "label",
 ) -> dict[str, Any]:
     """Score predicted clusters against true ones.
 
@@ -43,8 +45,8 @@ def evaluate(
     Parameters
     ----------
     predicted : pandas.DataFrame
-        A cluster table; only ``image, y_px, x_px, label`` are required, and ``frame`` for stacks.
-        Images that are not in the truth are ignored.
+        A cluster table; only ``image, y_px, x_px``, and the column of the labels are required, and
+        ``frame`` for stacks. Images that are not in the truth are ignored.
     truth : pandas.DataFrame
         A cluster table, or one with ``image, y_px, x_px, label`` and, if known, ``diameter_nm`` and
         ``border`` (or ``touches_border``).
@@ -57,13 +59,16 @@ def evaluate(
     analysed : sequence of str, optional
         Images that were analysed, including those in which nothing was found. Default: those with
         predictions; all if there is no prediction.
+    column : str, optional
+        Column of the predicted labels, such as "label_network".
 
     Returns
     -------
     dict
         Ready for JSON: ``images_not_analysed``, ``detection``, ``classification`` of the matched
         and labelled clusters, ``labelled_fraction``, ``end_to_end_accuracy`` (right labels among
-        all true clusters of a class) and ``ratios`` over samples. Undefined scores are None.
+        all true clusters of a class), ``ratios`` over samples, and ``intervals`` of accuracy and
+        ratios from `score_intervals`. Undefined scores are None.
 
     Raises
     ------
@@ -71,7 +76,7 @@ def evaluate(
         If columns are missing, names are ambiguous, or a pixel size is unknown.
     """
     truth = _prepared(truth, "the truth")
-    predicted = _prepared(predicted, "the table of predictions")
+    predicted = _prepared(predicted, "the table of predictions", column)
     info = _image_information(truth, images)
     known = list(info.index)
     missing = not_analysed(known, predicted["image"], analysed)
@@ -86,6 +91,7 @@ def evaluate(
         "images_not_in_truth": foreign,
         "images_not_analysed": missing,
         "tolerance_nm": tolerance_nm,
+        "column": column,
         **_scores(predicted, truth, partner, info["sample"]),
     }
 
@@ -144,12 +150,20 @@ def _scores(
     of_class = true != ""
     labelled = (found != "") & of_class
     n_of_class = int((~cut & (truth["label"] != "").to_numpy()).sum())
+    pairs = pair_labels(truth[~cut], predicted[~ignored], partner[~ignored], sample_of, classes)
+    ratios = sample_ratios(pairs)
+    intervals, fractions = score_intervals(pairs)
+    for name, ends in fractions.items():
+        ratios["table"][name] |= ends
+    if ratios["r2"] is None:
+        intervals["ratio_r2"] = None
     return {
         "detection": _detection(int((~cut).sum()), int((~ignored).sum()), int(scored.sum())),
         "labelled_fraction": _ratio(labelled.sum(), of_class.sum()),
         "classification": _classification(true[labelled], found[labelled], classes),
         "end_to_end_accuracy": _ratio((true == found)[of_class].sum(), n_of_class),
-        "ratios": _sample_ratios(truth[~cut], predicted[~ignored], sample_of, classes),
+        "ratios": ratios,
+        "intervals": intervals,
     }
 
 
@@ -195,14 +209,18 @@ def atoms_of(label: str) -> int | None:
     return sum(map(int, numbers)) if numbers else None
 
 
-def _prepared(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    missing = [c for c in ("image", "y_px", "x_px", "label") if c not in table.columns]
+def _prepared(table: pd.DataFrame, what: str, column: str = "label") -> pd.DataFrame:
+    labels = label_columns(table)
+    if column not in ("label", *labels):
+        known = f"Its columns of labels are {', '.join(labels)}" if labels else None
+        raise TableError(f"{what} has no column of labels {column!r}", advice=known)
+    missing = [c for c in ("image", "y_px", "x_px", column) if c not in table.columns]
     if missing:
         raise TableError(f"{what} lacks the columns {', '.join(missing)}")
     out = pd.DataFrame(index=range(len(table)))
     out["image"] = table["image"].astype(str).to_numpy(object)
     out["frame"] = np.asarray(_column(table, "frame", 0), int)
-    label = table["label"].astype(object)
+    label = table[column].astype(object)
     out["label"] = label.where(label.notna(), "").astype(str).to_numpy(object)
     for name in ("y_px", "x_px"):
         out[name] = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
@@ -213,6 +231,11 @@ def _prepared(table: pd.DataFrame, what: str) -> pd.DataFrame:
     out["border"] = np.asarray(_column(table, border, False)).astype(bool)
     out["px_nm"] = pixel_sizes(table)
     return out
+
+
+def label_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that contain labels, such as "label_network"."""
+    return [name for name in map(str, table.columns) if re.fullmatch("label(_.*)?", name)]
 
 
 def _image_information(truth: pd.DataFrame, images: pd.DataFrame | None) -> pd.DataFrame:
@@ -409,38 +432,4 @@ def _atom_errors(true: np.ndarray, found: np.ndarray) -> dict[str, float | None]
     return {
         "mean_error_atoms": float(errors.mean()) if len(errors) else None,
         "mean_absolute_error_atoms": float(np.abs(errors).mean()) if len(errors) else None,
-    }
-
-
-def _sample_ratios(
-    truth: pd.DataFrame, predicted: pd.DataFrame, sample_of: pd.Series, classes: list[str]
-) -> dict[str, Any]:
-    """Compare the class fractions of each sample with the true ones."""
-    names = list(dict.fromkeys(truth["image"].map(sample_of)))
-
-    def fractions(table: pd.DataFrame) -> np.ndarray:
-        table = table[table["label"].isin(classes)]
-        counts = pd.crosstab(table["image"].map(sample_of), table["label"])
-        values = counts.reindex(index=names, columns=classes, fill_value=0).to_numpy(float)
-        total = values.sum(axis=1, keepdims=True)
-        return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
-
-    true, found = fractions(truth), fractions(predicted)
-    scatter = float(((true - true.mean()) ** 2).sum()) if true.size else 0.0
-    residual = float(((true - found) ** 2).sum())
-    return {
-        "samples": len(names),
-        # Undefined if all true fractions are equal.
-        "r2": 1 - residual / scatter if scatter > 0 else None,
-        "mean_absolute_error": float(np.abs(true - found).mean()) if true.size else None,
-        "bias_per_class": dict(zip(classes, (found - true).mean(axis=0).tolist(), strict=True))
-        if len(names)
-        else {},
-        "table": {
-            str(name): {
-                "true": dict(zip(classes, true[i].tolist(), strict=True)),
-                "predicted": dict(zip(classes, found[i].tolist(), strict=True)),
-            }
-            for i, name in enumerate(names)
-        },
     }

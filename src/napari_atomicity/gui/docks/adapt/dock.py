@@ -78,7 +78,8 @@ class Adapt(Dock):
             enabled_when=self._can_adapt,
         )
         self.add(self._panel())
-        settings = form_of(AdaptRequest, "device")
+        settings = form_of(AdaptRequest, "pseudo_labels", "device")
+        self.pseudo_labels = settings.controls["pseudo_labels"]
         self.device = settings.controls["device"]
         self.settings = self.add(folded(settings))
 
@@ -208,6 +209,7 @@ class Adapt(Dock):
             model,
             free_name(model),
             self.device.currentData(),
+            self.pseudo_labels.currentData(),
             message="Adapting",
             on_result=self._done,
             key="adapt",
@@ -219,7 +221,12 @@ class Adapt(Dock):
         self.result = result
         self.verdict.setText(adaptation_text.format_verdict(found))
         self.shift.setText(adaptation_text.format_shift(found.shift))
-        self.learnt.setText(adaptation_text.format_learnt(found))
+        learnt = (
+            adaptation_text.format_learnt(found),
+            adaptation_text.format_ranges(found),
+            adaptation_text.format_missing(found),
+        )
+        self.learnt.setText("\n".join(filter(None, learnt)))
         self.checks.setText("\n".join(adaptation_text.format_checks(found)))
         self.checks.setVisible(bool(found.checks))
         self.saved.hide()

@@ -15,6 +15,7 @@ from ....models.analysis import Analysis
 from ....models.files import SHIPPED, save_model, user_folder
 from ....pipeline import adaptation as adapting
 from ....pipeline import adaptation_text
+from ....pipeline.adaptation_settings import COMBINED
 from ... import tasks
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def adapt_model(
     model: str,
     name: str,
     device: str,
+    pseudo_labels: str = COMBINED,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Result:
@@ -51,7 +53,7 @@ def adapt_model(
 
     tasks.cap_torch_threads()
     progress = with_time_left(progress)
-    found = adapting.adapt_images(analyses, model, name, device, progress, stop)
+    found = adapting.adapt_images(analyses, model, name, device, progress, stop, pseudo_labels)
     old = load_classifier(model, device)
     new = Classifier(found.card, found.tensors, old.device) if found.accepted else old
     found = adapting.placed(found, old, new, progress, stop)

@@ -1,0 +1,155 @@
+"""The report of an adaptation: one HTML file and its figures, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ..io.files import to_json, write_text
+from ..io.inputs import make_folder
+from ..io.tables import concatenate
+from ..models.analysis import Analysis, limits_of
+from .charts import as_image, write_figure
+from .plot_base import Look, Plot
+from .plots import PLOTS, style
+from .rendering import get_template
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = ("ratios", "confidence", "embedding")
+"""Names of the plots, which are also those of their files."""
+MAX_IMAGES = 40
+"""Number of images in the plot of the ratios; the tables have all."""
+_SIDE_INCH = 5.2
+_HEIGHT_INCH = 4.2
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptationContent:
+    """What the report shows.
+
+    Parameters
+    ----------
+    verdict : str
+        Whether the model was changed, and why.
+    accepted : bool
+        Whether it was changed.
+    facts : sequence of str
+        Sentences about conditions, pseudo-labels and confidence; empty ones are left out.
+    warning : str
+        Warning of classes without pseudo-labels, or "".
+    checks : sequence of tuple of str
+        Name, before and after of each criterion.
+    classes : sequence of str
+        Classes in order.
+    before, after : sequence of Analysis
+        Images as classified by the model before and after; no images after if it was not changed.
+    """
+
+    verdict: str
+    accepted: bool
+    facts: Sequence[str]
+    warning: str
+    checks: Sequence[tuple[str, str, str]]
+    classes: Sequence[str]
+    before: Sequence[Analysis]
+    after: Sequence[Analysis]
+
+
+def write_adaptation_report(
+    folder: Path, content: AdaptationContent, record: Mapping[str, Any]
+) -> list[Path]:
+    """Write ``report.html`` and ``figures/`` (PNG and SVG).
+
+    Parameters
+    ----------
+    folder : Path
+        Existing folder.
+    content : AdaptationContent
+        What to show.
+    record : mapping of str to Any
+        Record of the run, from `io.provenance.run_record`.
+
+    Returns
+    -------
+    list of Path
+        The files; the page is the first one.
+
+    Raises
+    ------
+    AtomicityError
+        If a file cannot be written.
+    """
+    make_folder(folder / "figures")
+    files, charts = [], []
+    for name in SHOWN:
+        figure = compare_sides(PLOTS[name], content)
+        if figure is None:
+            continue
+        files += write_figure(figure, folder / "figures" / name)
+        title = PLOTS[name].title
+        charts.append(
+            {
+                "title": title,
+                "image": as_image(files[-1], "chart", f"{title}, before and after"),
+                "caption": PLOTS[name].explanation,
+            }
+        )
+    html = get_template("adaptation.html.j2").render(
+        content=content,
+        facts=[text for text in content.facts if text],
+        charts=charts,
+        record=record,
+        record_json=to_json(record),
+        failed=[image for image in record["images"] if image["status"] == "failed"],
+        more_images=max(0, len(content.before) - MAX_IMAGES),
+    )
+    return [write_text(folder / "report.html", html), *files]
+
+
+def compare_sides(plot: Plot, content: AdaptationContent) -> Figure | None:
+    """Draw a plot before and after the adaptation, with common limits; None without data.
+
+    Parameters
+    ----------
+    plot : Plot
+        The plot.
+    content : AdaptationContent
+        Images before and after.
+    """
+    from matplotlib.figure import Figure
+
+    sides = {"Before": content.before, "After": content.after}
+    data = {name: _data(plot, side, content.classes) for name, side in sides.items() if side}
+    data = {name: rows for name, rows in data.items() if len(rows)}
+    if not data:
+        return None
+    look = Look(content.classes)
+    with style():
+        figure = Figure((_SIDE_INCH * len(data), _HEIGHT_INCH), layout="constrained")
+        panels = figure.subplots(1, len(data), squeeze=False, sharex=True, sharey=True)[0]
+        ends = []
+        for axes, (name, rows) in zip(panels, data.items(), strict=True):
+            plot.draw(axes, rows, look)
+            axes.set_title(f"{name}. {axes.get_title(loc='left')}", loc="left", fontsize=9)
+            ends.append((*axes.get_xlim(), *axes.get_ylim()))
+        low, high = zip(*[((e[0], e[2]), (e[1], e[3])) for e in ends], strict=True)
+        for axes in panels:
+            axes.set_xlim(min(x for x, _ in low), max(x for x, _ in high))
+            axes.set_ylim(min(y for _, y in low), max(y for _, y in high))
+        for axes in panels[:-1]:
+            if axes.get_legend() is not None:
+                axes.get_legend().remove()
+    return figure
+
+
+def _data(plot: Plot, analyses: Sequence[Analysis], classes: Sequence[str]) -> pd.DataFrame:
+    shown = analyses[:MAX_IMAGES] if plot is PLOTS["ratios"] else analyses
+    names = [a.micrograph.name for a in shown]
+    table = concatenate([a.table for a in shown])
+    return plot.data(table, classes=classes, images=names, limits=limits_of(shown))

@@ -1,0 +1,245 @@
+"""Class ratios of samples against true ones, and bootstrap intervals of scores.
+
+Images are resampled and, within them, clusters: those of one image share its conditions, so their
+errors are not independent. A sample counts as often as it is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .cluster_bootstrap import resample_groups
+from .intervals import percentile_interval
+
+LEVEL = 0.95
+"""Coverage of the intervals."""
+N_BOOTSTRAP = 1000
+"""Number of resamples."""
+MIN_SCATTER = 1e-12
+"""Scatter of the true fractions below which they count as equal, and R² is undefined."""
+SUMMARY = {
+    "accuracy": "accuracy",
+    "end_to_end_accuracy": "end_to_end_accuracy",
+    "r2": "ratio_r2",
+    "mean_absolute_error": "ratio_mean_absolute_error",
+}
+"""Score → its name among the intervals."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelPairs:
+    """Pairs of a true and a predicted label: one for each true cluster and each false detection.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``image, sample, true, predicted``; "" is no class, no partner, or no label.
+    classes : sequence of str
+        Classes in order.
+    samples : sequence of str
+        All samples in order, also those without clusters.
+    """
+
+    table: pd.DataFrame
+    classes: Sequence[str]
+    samples: Sequence[str]
+
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Count the pairs of each image.
+
+        Returns
+        -------
+        counts : ndarray of shape (n_images, n_classes + 1, n_classes + 1), int
+            Rows by true and columns by predicted class; the last ones are of no class.
+        sample : ndarray of shape (n_images,), int
+            Index of the sample of each image.
+        """
+        n = len(self.classes)
+        index = {name: i for i, name in enumerate(self.classes)}
+        true, predicted = (
+            self.table[name].map(index).fillna(n).to_numpy(int) for name in ("true", "predicted")
+        )
+        image, names = pd.factorize(self.table["image"])
+        counts = np.zeros((len(names), n + 1, n + 1), int)
+        np.add.at(counts, (image, true, predicted), 1)
+        of_image = self.table.groupby("image", sort=False)["sample"].first()
+        sample = of_image.map({name: i for i, name in enumerate(self.samples)})
+        return counts, sample.reindex(names).to_numpy(int)
+
+
+def pair_labels(
+    truth: pd.DataFrame,
+    predicted: pd.DataFrame,
+    partner: np.ndarray,
+    sample_of: pd.Series,
+    classes: Sequence[str],
+) -> LabelPairs:
+    """Pair the labels of true and predicted clusters.
+
+    Parameters
+    ----------
+    truth, predicted : DataFrame
+        Columns ``image`` and ``label``, "" for no class.
+    partner : ndarray of shape (n_predicted,), int
+        Index in ``truth`` of the partner of each predicted cluster, or -1.
+    sample_of : Series
+        Image → sample. Only samples with true clusters are kept.
+    classes : sequence of str
+        Classes in order.
+    """
+    matched = partner >= 0
+    labels = pd.Series(predicted["label"].to_numpy(object)[matched], index=partner[matched])
+    of_truth = pd.DataFrame(
+        {"image": truth["image"], "true": truth["label"], "predicted": labels.reindex(truth.index)}
+    )
+    false = predicted[~matched]
+    of_none = pd.DataFrame({"image": false["image"], "true": "", "predicted": false["label"]})
+    samples = list(dict.fromkeys(truth["image"].map(sample_of)))
+    table = pd.concat([of_truth, of_none], ignore_index=True).fillna({"predicted": ""})
+    table["sample"] = table["image"].map(sample_of)
+    table = table[table["sample"].isin(samples)].reset_index(drop=True)
+    return LabelPairs(table, classes, samples)
+
+
+def sample_ratios(pairs: LabelPairs) -> dict[str, Any]:
+    """Compare the class fractions of each sample with the true ones.
+
+    Parameters
+    ----------
+    pairs : LabelPairs
+        True and predicted labels.
+
+    Returns
+    -------
+    dict
+        Ready for JSON; R² is None if all true fractions are equal.
+    """
+    counts, sample = pairs.counts()
+    together = np.zeros((1, len(pairs.samples), *counts.shape[1:]))
+    np.add.at(together[0], sample, counts)
+    true, found = (values[0] for values in _fractions(together))
+    scores = {name: float(values[0]) for name, values in _ratio_scores(together).items()}
+    classes = pairs.classes
+    return {
+        "samples": len(pairs.samples),
+        "r2": scores["r2"] if np.isfinite(scores["r2"]) else None,
+        "mean_absolute_error": scores["mean_absolute_error"] if true.size else None,
+        "bias_per_class": dict(zip(classes, (found - true).mean(axis=0).tolist(), strict=True))
+        if len(true)
+        else {},
+        "table": {
+            str(name): {
+                "true": dict(zip(classes, true[i].tolist(), strict=True)),
+                "predicted": dict(zip(classes, found[i].tolist(), strict=True)),
+            }
+            for i, name in enumerate(pairs.samples)
+        },
+    }
+
+
+def score_intervals(
+    pairs: LabelPairs, level: float = LEVEL, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> tuple[dict[str, Any], dict[str, dict[str, dict[str, float | None]]]]:
+    """Compute bootstrap intervals of accuracy and ratios.
+
+    Parameters
+    ----------
+    pairs : LabelPairs
+        True and predicted labels.
+    level : float, optional
+        Coverage of the intervals.
+    n_bootstrap : int, optional
+        Number of resamples.
+    seed : int, optional
+        Seed of the resamples.
+
+    Returns
+    -------
+    intervals : dict
+        Ready for JSON: the names of `SUMMARY` → lower and upper end, None if undefined; and how
+        they were found.
+    fractions : dict of str to dict
+        Sample → ``predicted_low`` and ``predicted_high`` → class → end of the interval of the
+        predicted fraction.
+    """
+    counts, sample = pairs.counts()
+    n_images = int((counts.sum(axis=(1, 2)) > 0).sum())
+    about: dict[str, Any] = {
+        "level": level,
+        "n_bootstrap": n_bootstrap,
+        "images": n_images,
+        "resampled": "images and clusters" if n_images > 1 else "clusters",
+    }
+    if not n_images:
+        return {**about, **dict.fromkeys(SUMMARY.values())}, {}
+    n_samples, n = len(pairs.samples), counts.shape[1]
+    flat = resample_groups(
+        counts.reshape(len(counts), -1), sample, n_samples, n_bootstrap, np.random.default_rng(seed)
+    )
+    drawn = flat.reshape(n_bootstrap, n_samples, n, n)
+    of_sample = np.bincount(sample, counts.sum(axis=(1, 2)), minlength=n_samples)
+    weight = drawn.sum(axis=(2, 3)) / np.maximum(n_images * of_sample, 1)
+    values = {**_accuracies(drawn), **_ratio_scores(drawn, weight)}
+    intervals = {name: _ends(values[score], level) for score, name in SUMMARY.items()}
+    _, found = _fractions(drawn)
+    found[weight == 0] = np.nan  # the sample was not drawn
+    fractions = {}
+    for i, name in enumerate(pairs.samples):
+        ends = [_ends(found[:, i, j], level) or (None, None) for j in range(len(pairs.classes))]
+        fractions[str(name)] = {
+            key: dict(zip(pairs.classes, values, strict=True))
+            for key, values in zip(
+                ("predicted_low", "predicted_high"), zip(*ends, strict=True), strict=True
+            )
+        }
+    return {**about, **intervals}, fractions
+
+
+def _ends(values: np.ndarray, level: float) -> tuple[float, float] | None:
+    return percentile_interval(values, level) if np.isfinite(values).any() else None
+
+
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+
+
+def _accuracies(drawn: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute accuracies (B,) from counts (B, samples, classes + 1, classes + 1)."""
+    total = drawn.sum(axis=1)
+    right = np.trace(total[:, :-1, :-1], axis1=1, axis2=2)
+    return {
+        "accuracy": _divide(right, total[:, :-1, :-1].sum(axis=(1, 2))),
+        "end_to_end_accuracy": _divide(right, total[:, :-1].sum(axis=(1, 2))),
+    }
+
+
+def _fractions(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute true and predicted fractions (B, samples, classes); 0 where nothing is counted."""
+    both = drawn.sum(axis=3)[..., :-1], drawn.sum(axis=2)[..., :-1]
+    totals = (counts.sum(axis=-1, keepdims=True) for counts in both)
+    true, found = (
+        np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+        for counts, total in zip(both, totals, strict=True)
+    )
+    return true, found
+
+
+def _ratio_scores(drawn: np.ndarray, weight: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Compute R² and mean absolute error (B,); ``weight`` (B, samples) is 1 if None."""
+    true, found = _fractions(drawn)
+    shape = true.shape
+    w = np.broadcast_to(1.0 if weight is None else weight[..., None], shape)
+    axes = (1, 2)
+    total = w.sum(axis=axes)
+    mean = _divide((w * true).sum(axis=axes), total)
+    scatter = (w * (true - mean[:, None, None]) ** 2).sum(axis=axes)
+    residual = (w * (true - found) ** 2).sum(axis=axes)
+    return {
+        "r2": 1 - _divide(residual, np.where(scatter > MIN_SCATTER, scatter, 0.0)),
+        "mean_absolute_error": _divide((w * np.abs(found - true)).sum(axis=axes), total),
+    }
