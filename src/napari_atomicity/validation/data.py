@@ -309,7 +309,7 @@ def _mixture(
         rows, partners = match(found.table, truth, found.micrograph.calibrated())
         label[rows] = truth["label"].to_numpy(object)[partners]
         scored = truth["label"].isin(list(classes)) & ~truth["border"]
-        counts[rows] &= scored.to_numpy(bool)[partners]
+        counts[rows] = scored.to_numpy(bool)[partners]
         label[~counts] = ""
         others = np.setdiff1d(np.flatnonzero(scored), partners)
         missed = tuple(truth["label"].to_numpy(object)[others])
