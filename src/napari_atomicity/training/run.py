@@ -23,7 +23,7 @@ from .cards import (
     score_test_fields,
 )
 from .checkpoint import Checkpoint
-from .classifier import Start, train_classifier
+from .classifier import train_classifier
 from .data import KNOWN_SCALE, PatchSet
 from .fit import OnEpoch
 from .out_of_distribution import can_fit_out_of_distribution, fit_out_of_distribution
@@ -72,65 +72,6 @@ def train(
     check_umap()  # before the training, which needs it at the end
     key = request_key(request, start[0] if start is not None else None)
     sets, classes = prepare_sets(request, key, progress, stop)
-    card, tensors = train_sets(
-        request,
-        sets,
-        classes,
-        start,
-        progress,
-        stop,
-        on_epoch=on_epoch,
-        checkpoint=Checkpoint(request.workspace / "checkpoint.safetensors", key),
-    )
-    seconds = round(time.monotonic() - started)
-    card = replace(card, training={**card.training, "seconds": seconds})
-    card = save_model(request.out, card, tensors)
-    shutil.rmtree(request.workspace, ignore_errors=True)
-    report(progress, 1, 1, f"Model {card.model_id}")
-    return card
-
-
-def train_sets(
-    request: TrainRequest,
-    sets: dict[str, PatchSet],
-    classes: list[str],
-    start: Start | None,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-    *,
-    on_epoch: OnEpoch | None = None,
-    checkpoint: Checkpoint | None = None,
-    with_map: bool = True,
-) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """Train a model on sets of labelled patches; nothing but the checkpoint is written.
-
-    Parameters
-    ----------
-    request : TrainRequest
-        Settings; the source names the data on the card.
-    sets : dict of str to PatchSet
-        "train" and "held_out", and further sets as from `prepared_sets.prepare_sets`.
-    classes : list of str
-        Classes by size.
-    start : tuple of ModelCard and dict, optional
-        Model to start from, from `read_start`.
-    progress, stop : callable, optional
-        Called at every step.
-    on_epoch, checkpoint, with_map : callable, Checkpoint, bool, optional
-        See `classifier.train_classifier`.
-
-    Returns
-    -------
-    ModelCard, dict of str to ndarray
-        Card without its hash, and tensors.
-
-    Raises
-    ------
-    AtomicityError
-        If the data are not sufficient, or the model to start from does not fit.
-    Cancelled
-        If ``stop()`` is true.
-    """
     card, tensors = train_classifier(
         sets["train"],
         sets["held_out"],
@@ -141,11 +82,16 @@ def train_sets(
         stop,
         start=start,
         on_epoch=on_epoch,
-        checkpoint=checkpoint,
-        with_map=with_map,
+        checkpoint=Checkpoint(request.workspace / "checkpoint.safetensors", key),
     )
     check(stop)
-    return _complete(request, card, tensors, sets)
+    card, tensors = _complete(request, card, tensors, sets)
+    seconds = round(time.monotonic() - started)
+    card = replace(card, training={**card.training, "seconds": seconds})
+    card = save_model(request.out, card, tensors)
+    shutil.rmtree(request.workspace, ignore_errors=True)
+    report(progress, 1, 1, f"Model {card.model_id}")
+    return card
 
 
 def _complete(
@@ -173,7 +119,7 @@ def _complete(
     return card, tensors
 
 
-def read_start(request: TrainRequest) -> Start | None:
+def read_start(request: TrainRequest) -> tuple[ModelCard, dict[str, np.ndarray]] | None:
     """Read the model to start from; None for random weights.
 
     Parameters

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ..training.data import PatchSet
     from .request import ValidationRequest
 
+HELD_OUT = 0.2
+"""Share of the training images that decides when a training ends, and calibrates the model."""
+
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
@@ -189,9 +192,11 @@ def train_network(
         Name of the model.
     """
     from ..models.files import hashed
+    from ..training.cards import new_card
+    from ..training.classifier import train_classifier
     from ..training.data import split_by_image
-    from ..training.request import FolderSource, TrainRequest
-    from ..training.run import read_start, train_sets
+    from ..training.request import FolderSource, TrainRequest, settings_for
+    from ..training.run import read_start
 
     given = training.request
     request = TrainRequest(
@@ -203,17 +208,19 @@ def train_network(
         epochs=given.epochs,
         patience=given.patience,
         seed=training.seed,
-        device=given.device,
     )
     part = replace(training.part, patches={c: training.part.patches[c] for c in channels})
-    held = split_by_image(part.table, 0.2, np.random.default_rng(training.seed))
-    card, tensors = train_sets(
-        request,
-        {"train": part.take(~held), "held_out": part.take(held)},
-        list(training.classes),
-        read_start(request),
+    held = split_by_image(part.table, HELD_OUT, np.random.default_rng(training.seed))
+    sets = {"train": part.take(~held), "held_out": part.take(held)}
+    card, tensors = train_classifier(
+        sets["train"],
+        sets["held_out"],
+        new_card(request, sets, list(training.classes)),
+        settings_for(request),
+        given.device,
         training.progress,
         training.stop,
+        start=read_start(request),
         with_map=training.with_map,
     )
     return FittedModel(hashed(card, tensors), tensors, given.device)
