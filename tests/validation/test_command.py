@@ -155,7 +155,7 @@ def test_a_model_is_trained_without_the_images_that_test_it(folders, monkeypatch
         seen["images"] = set(training.part.table["image"])
         return methods.read_shipped(training)
 
-    job = jobs.Job(methods.Fit("dual-patch", "", fit), 1, 0, False)
+    job = jobs.FitJob(methods.Fit("dual-patch", "", fit), 1, 0, False)
     found = jobs.run_job(job, prepared)
     tested = {i for i, g in zip(found["answers"]["image"], found["answers"]["group"], strict=True)}
     assert len(seen["images"]) == len(tested) == 4 and not seen["images"] & tested

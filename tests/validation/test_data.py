@@ -14,6 +14,7 @@ from napari_atomicity.validation import simulated
 from napari_atomicity.validation.data import (
     MIXED,
     assign_folds,
+    check_training,
     cut_patches,
     read_folds,
     read_mixtures,
@@ -21,7 +22,7 @@ from napari_atomicity.validation.data import (
     training_set,
 )
 from napari_atomicity.validation.deposits import read_deposits, sample_of
-from napari_atomicity.validation.results import ExistingResultsError
+from napari_atomicity.validation.existing_results import ExistingResultsError
 from support import lattice_isomer
 
 CLASSES = ["Pt19", "Pt70"]
@@ -114,9 +115,26 @@ def test_a_class_needs_several_images(folders, tmp_path, selected):
         assign_folds(selected.images, 5, 0)
 
 
+def test_each_class_needs_clusters_in_two_training_images(selected):
+    parts = cut_patches(selected.images, PatchSettings(size_px=16))
+    fold = assign_folds(selected.images, 2, 0)
+    check_training(selected.images, parts, fold)
+    pt70 = [i for i, image in enumerate(selected.images) if image.sample == "Pt70" and fold[i]]
+    parts[pt70[0]] = parts[pt70[0]].take(np.zeros(len(parts[pt70[0]]), bool))
+    with pytest.raises(ReadError, match="Pt70 has usable clusters in fewer than two"):
+        check_training(selected.images, parts, fold)
+
+
 # ---- simulation
 SETTINGS = simulated.SimulatedData(
-    ("Pt19", "Pt70"), folds=2, images=3, mixture_images=1, mixtures=2, isomers=2, size_px=220
+    ("Pt19", "Pt70"),
+    folds=2,
+    images=3,
+    mixture_images=1,
+    mixtures=2,
+    isomers=2,
+    size_px=220,
+    clusters_per_nm2=0.05,
 )
 
 

@@ -77,7 +77,7 @@ def validate(
     Models are trained and tested on different images. A run that was stopped resumes if the same
     command runs again.
     """
-    from ..validation.results import ExistingResultsError
+    from ..validation.existing_results import ExistingResultsError
     from ..validation.run import RESULT
     from ..validation.run import validate as run
 

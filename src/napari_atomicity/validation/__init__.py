@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from ..core.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
-    from .methods import Answer, Fit, FittedModel, Method, Training, register
+    from .methods import Answer, ComparedMethod, Fit, FittedModel, Training, register
     from .request import ValidationRequest
     from .run import validate
     from .simulated import SimulatedData, simulate_data
 
 __all__ = [
     "Answer",
+    "ComparedMethod",
     "Fit",
     "FittedModel",
-    "Method",
     "SimulatedData",
     "Training",
     "ValidationRequest",
@@ -35,7 +35,7 @@ __getattr__, __dir__ = lazy_attributes(
         "Answer": "methods",
         "Fit": "methods",
         "FittedModel": "methods",
-        "Method": "methods",
+        "ComparedMethod": "methods",
         "SimulatedData": "simulated",
         "Training": "methods",
         "ValidationRequest": "request",

@@ -15,7 +15,7 @@ from ..models.analysis import Analysis
 from ..pipeline.fine_tuning import adapt, choose_settings
 from .answers import answer_table
 from .data import ValidationImage
-from .methods import FittedModel, Method, label_images
+from .methods import ComparedMethod, FittedModel, label_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def adapt_model(
 def adapt_each_image(
     model: FittedModel,
     images: Sequence[ValidationImage],
-    method: Method,
+    method: ComparedMethod,
     pseudo_labels: str,
     seed: int,
     progress: Progress | None = None,
@@ -93,8 +93,8 @@ def adapt_each_image(
         The model.
     images : sequence of ValidationImage
         Images under the new conditions.
-    method : Method
-        Method whose answers are scored.
+    method : ComparedMethod
+        ComparedMethod whose answers are scored.
     pseudo_labels, seed : str, int
         See `adapt_model`.
     progress, stop : callable, optional

@@ -11,7 +11,7 @@ from ..core.cluster_table import ALL
 from ..models.analysis import Analysis, limits_of
 from ..statistics.ratios import class_ratios
 from .data import ValidationImage
-from .methods import Method
+from .methods import ComparedMethod
 
 ANSWER = [
     "method", "group", "image", "sample", "cluster_id", "true", "predicted", "confidence", "in_set",
@@ -24,13 +24,13 @@ INTERVAL = [
 
 
 def answer_table(
-    method: Method, images: Sequence[ValidationImage], analyses: Sequence[Analysis]
+    method: ComparedMethod, images: Sequence[ValidationImage], analyses: Sequence[Analysis]
 ) -> pd.DataFrame:
     """Collect the answers of a method.
 
     Parameters
     ----------
-    method : Method
+    method : ComparedMethod
         The method.
     images : sequence of ValidationImage
         Images with their truth.
@@ -47,21 +47,21 @@ def answer_table(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=ANSWER)
 
 
-def _answers(method: Method, image: ValidationImage, analysis: Analysis) -> pd.DataFrame:
+def _answers(method: ComparedMethod, image: ValidationImage, analysis: Analysis) -> pd.DataFrame:
     found = method.answer(analysis)
     rows = np.flatnonzero(image.counts)
     true = image.truth[rows]
     in_set = np.full(len(rows), np.nan)
     if found.sets is not None:
-        sets = [str(s).split("|") for s in found.sets[rows]]
+        sets = [str(s).split("|") for s in np.asarray(found.sets, object)[rows]]
         inside = [float(t in s) for t, s in zip(true, sets, strict=True)]
         in_set = np.where(true != "", inside, np.nan)
     table = pd.DataFrame(
         {
             "cluster_id": analysis.table["cluster_id"].to_numpy()[rows],
             "true": true,
-            "predicted": found.label[rows],
-            "confidence": found.confidence[rows],
+            "predicted": np.asarray(found.label, object)[rows],
+            "confidence": np.asarray(found.confidence, float)[rows],
             "in_set": in_set,
         }
     )
@@ -74,7 +74,7 @@ def _answers(method: Method, image: ValidationImage, analysis: Analysis) -> pd.D
 
 
 def interval_table(
-    method: Method,
+    method: ComparedMethod,
     images: Sequence[ValidationImage],
     analyses: Sequence[Analysis],
     classes: Sequence[str],
@@ -83,7 +83,7 @@ def interval_table(
 
     Parameters
     ----------
-    method : Method
+    method : ComparedMethod
         The method.
     images, analyses : sequence of ValidationImage and of Analysis
         Images of mixtures, and the same classified.

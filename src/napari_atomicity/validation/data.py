@@ -369,6 +369,38 @@ def assign_folds(
     return fold
 
 
+def check_training(
+    images: Sequence[ValidationImage], parts: Sequence[PatchSet], fold: np.ndarray
+) -> None:
+    """Refuse a division in which a class has usable clusters in too few training images.
+
+    Parameters
+    ----------
+    images : sequence of ValidationImage
+        Size-selected images.
+    parts : sequence of PatchSet
+        Their clusters, from `cut_patches`.
+    fold : ndarray of shape (n_images,), int
+        Part of each image.
+
+    Raises
+    ------
+    ReadError
+        If there are fewer than two.
+    """
+    for k in np.unique(fold):
+        rows = np.flatnonzero(fold != k).tolist()
+        table = training_set([images[i] for i in rows], [parts[i] for i in rows]).table
+        number = table.groupby("truth")["image"].nunique()
+        for label in dict.fromkeys(image.sample for image in images):
+            if number.get(label, 0) < 2:
+                raise ReadError(
+                    f"{label} has usable clusters in fewer than two images without part {k}",
+                    advice="Clusters at the border and touching ones are not used. Record more "
+                    "images, or choose more --folds",
+                )
+
+
 def read_folds(folder: Path) -> dict[str, int]:
     """Read image → part from ``folds.csv`` (columns image, fold) in a folder, if it exists."""
     path = folder / "folds.csv"

@@ -17,14 +17,14 @@ from ..training.data import PatchSet
 from .adapting import adapt_each_image, adapt_model, place_clusters, separation
 from .answers import answer_table, interval_table
 from .data import GROUPS, SELECTED, SHIFTED, ValidationData, ValidationImage, training_set
-from .methods import METHODS, Fit, FittedModel, Method, Training, label_images
+from .methods import METHODS, ComparedMethod, Fit, FittedModel, Training, label_images
 from .request import ValidationRequest
 
 N_CHANNELS_OF_DUAL = 2
 
 
 @dataclass(frozen=True)
-class Job:
+class FitJob:
     """A fit to all images but those of one part.
 
     Parameters
@@ -66,7 +66,7 @@ class Prepared:
         Clusters of the size-selected images, from `data.cut_patches`.
     folds : mapping of int to ndarray
         Seed → part of each size-selected image.
-    methods : sequence of Method
+    methods : sequence of ComparedMethod
         Methods to compare.
     figures : Path
         Folder of the figures.
@@ -76,18 +76,18 @@ class Prepared:
     data: ValidationData
     parts: Sequence[PatchSet]
     folds: Mapping[int, np.ndarray]
-    methods: Sequence[Method]
+    methods: Sequence[ComparedMethod]
     figures: Path
 
 
 def run_job(
-    job: Job, prepared: Prepared, progress: Progress | None = None, stop: Stop | None = None
+    job: FitJob, prepared: Prepared, progress: Progress | None = None, stop: Stop | None = None
 ) -> dict[str, Any]:
     """Fit a model, and collect the answers of its methods.
 
     Parameters
     ----------
-    job : Job
+    job : FitJob
         Fit, part and seed.
     prepared : Prepared
         Images and settings.
@@ -106,7 +106,7 @@ def run_job(
 class _JobRun:
     """A job while it runs."""
 
-    job: Job
+    job: FitJob
     prepared: Prepared
     progress: Progress | None
     stop: Stop | None
@@ -151,7 +151,7 @@ class _JobRun:
         self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
         return result
 
-    def _methods(self, adapted: bool) -> list[Method]:
+    def _methods(self, adapted: bool) -> list[ComparedMethod]:
         # All of the fit, so that stored runs serve any choice of methods.
         own = [m for m in METHODS.values() if m.fit == self.job.fit.name]
         return [m for m in own if m.adapted == adapted]

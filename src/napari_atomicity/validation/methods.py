@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core.cluster_table import probability_columns
 from ..core.model_card import ModelCard
@@ -118,21 +119,21 @@ class Answer:
 
     Parameters
     ----------
-    label : ndarray of shape (N,)
+    label : array-like of shape (N,)
         Most probable class, "" where it says nothing.
-    confidence : ndarray of shape (N,)
+    confidence : array-like of shape (N,)
         Its probability; NaN for a method without probabilities.
-    sets : ndarray of shape (N,), optional
+    sets : array-like of shape (N,), optional
         Prediction set: classes joined by "|".
     """
 
-    label: np.ndarray
-    confidence: np.ndarray
-    sets: np.ndarray | None = None
+    label: ArrayLike
+    confidence: ArrayLike
+    sets: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
-class Method:
+class ComparedMethod:
     """A method that is compared.
 
     Parameters
@@ -160,10 +161,10 @@ class Method:
 
 
 FITS: dict[str, Fit] = {}
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, ComparedMethod] = {}
 
 
-def register(*items: Fit | Method) -> None:
+def register(*items: Fit | ComparedMethod) -> None:
     """Add fits and methods to those that are compared."""
     for item in items:
         if isinstance(item, Fit):
@@ -378,23 +379,25 @@ register(
     ),
     _network("dual-trained", "dual, from shipped", "raw,LCN", "session", "default", COMBINED),
     Fit("dual-shipped", "dual, shipped", read_shipped, trained=False, adapt=COMBINED),
-    Method(
+    ComparedMethod(
         "diameter",
         "Diameter thresholds",
         "dual-session",
         partial(by_threshold, quantity="diameter"),
     ),
-    Method(
+    ComparedMethod(
         "intensity",
         "Intensity thresholds",
         "dual-session",
         partial(by_threshold, quantity="intensity"),
     ),
-    Method("mixture", "Constrained mixture", "dual-session", by_mixture),
-    Method("raw-patch", "Network raw, published", "raw-patch", _by_network),
-    Method("lcn-patch", "Network LCN, published", "lcn-patch", _by_network),
-    Method("dual-patch", "Network dual, published", "dual-patch", by_combination, intervals=True),
-    Method(
+    ComparedMethod("mixture", "Constrained mixture", "dual-session", by_mixture),
+    ComparedMethod("raw-patch", "Network raw, published", "raw-patch", _by_network),
+    ComparedMethod("lcn-patch", "Network LCN, published", "lcn-patch", _by_network),
+    ComparedMethod(
+        "dual-patch", "Network dual, published", "dual-patch", by_combination, intervals=True
+    ),
+    ComparedMethod(
         "dual-patch-adapted",
         "Network dual, published, adapted",
         "dual-patch",
@@ -402,7 +405,7 @@ register(
         intervals=True,
         adapted=True,
     ),
-    Method("raw-session", "Network raw, session scale", "raw-session", _by_network),
+    ComparedMethod("raw-session", "Network raw, session scale", "raw-session", _by_network),
 )
 for _fit, _title in (
     ("dual-session", "session scale"),
@@ -410,22 +413,22 @@ for _fit, _title in (
     ("dual-shipped", "shipped"),
 ):
     register(
-        Method(_fit, f"Network dual, {_title}", _fit, _by_network),
-        Method(
+        ComparedMethod(_fit, f"Network dual, {_title}", _fit, _by_network),
+        ComparedMethod(
             f"{_fit}-combination",
             f"Combination, {_title}",
             _fit,
             by_combination,
             intervals=True,
         ),
-        Method(
+        ComparedMethod(
             f"{_fit}-adapted",
             f"Network dual, {_title}, adapted",
             _fit,
             _by_network,
             adapted=True,
         ),
-        Method(
+        ComparedMethod(
             f"{_fit}-combination-adapted",
             f"Combination, {_title}, adapted",
             _fit,

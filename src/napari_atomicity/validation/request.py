@@ -22,9 +22,9 @@ class ValidationRequest:
     seeds: int = setting(
         2, "", "Number of seeds, each with its own division.", min=1, max=50, option="--seeds"
     )
-    epochs: int = setting(25, "", "Maximum number of epochs.", min=1, option="--epochs")
+    epochs: int = setting(40, "", "Maximum number of epochs.", min=1, option="--epochs")
     patience: int = setting(
-        5, "", "Epochs without a lower held-out loss; 0: never.", min=0, option="--patience"
+        8, "", "Epochs without a lower held-out loss; 0: never.", min=0, option="--patience"
     )
     seed: int = seed_setting()
     pixel_size_nm: float | None = pixel_size_setting()

@@ -25,19 +25,20 @@ from .data import (
     SHIFTED,
     ValidationData,
     assign_folds,
+    check_training,
     cut_patches,
     read_folds,
     read_mixtures,
     read_size_selected,
 )
-from .jobs import Job, Prepared, run_job
-from .methods import FITS, METHODS, Method
+from .existing_results import ExistingResultsError
+from .jobs import FitJob, Prepared, run_job
+from .methods import FITS, METHODS, ComparedMethod
 from .report import write_validation_report
 from .request import ValidationRequest
-from .results import ExistingResultsError
 from .summary import summarise, write_tables
 
-RUNS, FIGURES = "runs", "figures"
+RUNS, FIGURES, KEY = "runs", "figures", "key.json"
 RESULT, RECORD = "validation.json", "run.json"
 OnLine = Callable[[str], None]
 
@@ -84,21 +85,24 @@ def validate(
         If ``stop()`` is true; finished runs are kept.
     """
     started = now()
-    tell = on_line or (lambda _: None)
+    print_line = on_line or (lambda _: None)
     files = _hash_files(request)
     store = RunStore(out / RUNS, _key(request, files))
-    store.prepare(overwrite)
-    make_folder(out / FIGURES)
+    if not overwrite:
+        store.refuse_others()
+    check_names(request.methods)
     data = read_data(request, progress, stop)
     methods, left_out = choose_methods(request.methods, data)
-    for reason in left_out:
-        tell(reason)
     prepared = prepare(request, data, methods, out / FIGURES)
+    store.create()
+    make_folder(out / FIGURES)
+    for reason in left_out:
+        print_line(reason)
     jobs = plan_jobs(prepared)
     found = []
     for i, job in enumerate(jobs):
         check(stop)
-        found.append(_run_or_read(job, prepared, store, (i, len(jobs)), progress, stop, tell))
+        found.append(_run_or_read(job, prepared, store, (i, len(jobs)), progress, stop, print_line))
     result = summarise(prepared, found, left_out)
     write_json(out / RESULT, result)
     tables = write_tables(out, result, found)
@@ -147,7 +151,24 @@ def read_data(
     return replace(data, images=tuple(images))
 
 
-def choose_methods(names: Sequence[str], data: ValidationData) -> tuple[list[Method], list[str]]:
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names of methods that are not known.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of methods.
+    """
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise AtomicityError(
+            f"there is no method {unknown[0]!r}", advice=f"The methods are {', '.join(METHODS)}"
+        )
+
+
+def choose_methods(
+    names: Sequence[str], data: ValidationData
+) -> tuple[list[ComparedMethod], list[str]]:
     """Choose the methods that are possible.
 
     Parameters
@@ -159,21 +180,12 @@ def choose_methods(names: Sequence[str], data: ValidationData) -> tuple[list[Met
 
     Returns
     -------
-    methods : list of Method
+    methods : list of ComparedMethod
         The methods.
     left_out : list of str
         Why methods are left out, as sentences.
 
-    Raises
-    ------
-    AtomicityError
-        If a name is not known.
     """
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise AtomicityError(
-            f"there is no method {unknown[0]!r}", advice=f"The methods are {', '.join(METHODS)}"
-        )
     chosen = [METHODS[name] for name in names] or list(METHODS.values())
     left_out = []
     shipped = read_model(find_model("default"))[0].classes
@@ -189,26 +201,32 @@ def choose_methods(names: Sequence[str], data: ValidationData) -> tuple[list[Met
 
 
 def prepare(
-    request: ValidationRequest, data: ValidationData, methods: Sequence[Method], figures: Path
+    request: ValidationRequest,
+    data: ValidationData,
+    methods: Sequence[ComparedMethod],
+    figures: Path,
 ) -> Prepared:
     """Divide the size-selected images for each seed, and cut their patches."""
     selected = data.group(SELECTED)
     given = read_folds(request.data) if request.data.is_dir() else {}
     folds = {seed: assign_folds(selected, request.folds, seed, given) for seed in _seeds(request)}
-    return Prepared(request, data, cut_patches(selected, PatchSettings()), folds, methods, figures)
+    parts = cut_patches(selected, PatchSettings())
+    for fold in folds.values():
+        check_training(selected, parts, fold)
+    return Prepared(request, data, parts, folds, methods, figures)
 
 
-def plan_jobs(prepared: Prepared) -> list[Job]:
+def plan_jobs(prepared: Prepared) -> list[FitJob]:
     """List the runs of all fits of the methods."""
     request = prepared.request
     names = dict.fromkeys(method.fit for method in prepared.methods)
     fits = [FITS[name] for name in FITS if name in names]
     seeds = _seeds(request)
-    jobs = [Job(fit, None, seeds[0], True) for fit in fits if not fit.trained]
+    jobs = [FitJob(fit, None, seeds[0], True) for fit in fits if not fit.trained]
     for seed in seeds:
         for fold in range(request.folds):
             is_first = seed == seeds[0] and fold == 0
-            jobs += [Job(fit, fold, seed, is_first) for fit in fits if fit.trained]
+            jobs += [FitJob(fit, fold, seed, is_first) for fit in fits if fit.trained]
     return jobs
 
 
@@ -231,51 +249,53 @@ class RunStore:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder, key
 
-    def prepare(self, overwrite: bool) -> None:
-        """Create the folder; refuse or discard runs of other settings or data.
+    @property
+    def has_others(self) -> bool:
+        """Whether the folder has runs of other settings or data."""
+        path = self.folder / KEY
+        return path.is_file() and json.loads(path.read_text()).get("key") != self.key
 
-        Parameters
-        ----------
-        overwrite : bool
-            Whether they are discarded.
-        """
-        key_file = self.folder / "key.json"
-        if key_file.is_file() and json.loads(key_file.read_text()).get("key") != self.key:
-            if not overwrite:
-                raise ExistingResultsError(self.folder.parent)
+    def refuse_others(self) -> None:
+        """Raise `ExistingResultsError` if the folder has runs of other settings or data."""
+        if self.has_others:
+            raise ExistingResultsError(self.folder.parent)
+
+    def create(self) -> None:
+        """Create the folder; runs of other settings or data are removed."""
+        if self.has_others:
             shutil.rmtree(self.folder)
         make_folder(self.folder)
-        write_json(key_file, {"key": self.key})
+        write_json(self.folder / KEY, {"key": self.key})
 
-    def read(self, job: Job) -> dict[str, Any] | None:
+    def read(self, job: FitJob) -> dict[str, Any] | None:
         """Return a finished run; None if there is none."""
         path = self.folder / f"{job.name}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
-    def write(self, job: Job, run: dict[str, Any]) -> dict[str, Any]:
+    def write(self, job: FitJob, run: dict[str, Any]) -> dict[str, Any]:
         """Store a finished run; return it as a later `read` does."""
         write_json(self.folder / f"{job.name}.json", run)
         return dict(json.loads(to_json(run)))
 
 
 def _run_or_read(
-    job: Job,
+    job: FitJob,
     prepared: Prepared,
     store: RunStore,
     number: tuple[int, int],
     progress: Progress | None,
     stop: Stop | None,
-    tell: OnLine,
+    print_line: OnLine,
 ) -> dict[str, Any]:
     """Return a run that is stored, or run and store it."""
     part = "" if job.fold is None else f", part {job.fold + 1} of {prepared.request.folds}"
     title = f"{number[0] + 1}/{number[1]} {job.fit.title}{part}, seed {job.seed}"
     stored = store.read(job)
     if stored is not None:
-        tell(f"{title}: finished before")
+        print_line(f"{title}: finished before")
         return stored
     run = store.write(job, run_job(job, prepared, prefixed(progress, f"{title}: "), stop))
-    tell(f"{title}: {format_duration(sum(run['seconds'].values()))}")
+    print_line(f"{title}: {format_duration(sum(run['seconds'].values()))}")
     return run
 
 

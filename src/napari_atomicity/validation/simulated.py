@@ -23,7 +23,7 @@ from ..simulation.structures import Isomer, read_or_build_library
 from ..statistics.scores import atoms_of
 from ..training.simulated import split_library
 from .data import MIXED, SELECTED, SHIFTED
-from .results import ExistingResultsError
+from .existing_results import ExistingResultsError
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 MIXTURES = {
@@ -33,7 +33,7 @@ MIXTURES = {
     "large": (10, 10, 20, 25, 35),
 }
 """Amounts of the classes in the mixtures; those of other classes are cut off or 0."""
-CONDITION_A = FieldSettings(shape_px=(640, 640), clusters_per_nm2=0.03)
+CONDITION_A = FieldSettings()
 CONDITION_B = replace(
     CONDITION_A,
     carbon_nm=5.0,
@@ -69,6 +69,8 @@ class SimulatedData:
         Isomers of each class in each part, and in the mixtures.
     size_px : int
         Edge of an image in pixels.
+    clusters_per_nm2 : float
+        Mean number of clusters per nm².
     seed : int
         Seed of all random numbers.
     """
@@ -80,11 +82,19 @@ class SimulatedData:
     mixtures: int = 4
     isomers: int = 5
     size_px: int = 640
+    clusters_per_nm2: float = 0.03
     seed: int = 0
 
 
 QUICK_DATA = SimulatedData(
-    CLASSES[::2], 2, images=4, mixture_images=2, mixtures=2, isomers=2, size_px=400
+    CLASSES[::2],
+    2,
+    images=4,
+    mixture_images=2,
+    mixtures=2,
+    isomers=2,
+    size_px=400,
+    clusters_per_nm2=0.07,
 )
 """Data of a small test."""
 
@@ -181,7 +191,10 @@ def _plan(settings: SimulatedData) -> Iterator[_Planned]:
     """Draw the conditions of all images."""
     rng = np.random.default_rng([settings.seed, 1])
     shape = (settings.size_px, settings.size_px)
-    a, b = (replace(c, shape_px=shape) for c in (CONDITION_A, CONDITION_B))
+    a, b = (
+        replace(condition, shape_px=shape, clusters_per_nm2=settings.clusters_per_nm2)
+        for condition in (CONDITION_A, CONDITION_B)
+    )
     for label in settings.classes:
         for i in range(settings.images):
             own = replace(random_image_settings(a, rng, GAIN_SPREAD), mixture={label: 1.0})

@@ -14,7 +14,7 @@ from ..io.tables import write_table
 from .answers import ANSWER, INTERVAL, true_fractions
 from .data import GROUPS, SELECTED, ValidationImage
 from .jobs import Prepared
-from .methods import Method
+from .methods import ComparedMethod
 from .scores import SCORES, References, score_run, summarise_runs
 
 Run = Mapping[str, Any]
@@ -104,7 +104,7 @@ def join_runs(runs: Sequence[Run], key: str) -> pd.DataFrame:
 
 
 def _score_runs(
-    method: Method,
+    method: ComparedMethod,
     group: str,
     images: Sequence[ValidationImage],
     answers: pd.DataFrame,
