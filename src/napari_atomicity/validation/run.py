@@ -185,6 +185,10 @@ def choose_methods(
     left_out : list of str
         Why methods are left out, as sentences.
 
+    Raises
+    ------
+    AtomicityError
+        If no method is possible.
     """
     chosen = [METHODS[name] for name in names] or list(METHODS.values())
     left_out = []
@@ -197,6 +201,8 @@ def choose_methods(
         if any(m.adapted for m in chosen):
             left_out.append("Without shifted images there is no adaptation.")
         chosen = [m for m in chosen if not m.adapted]
+    if not chosen:
+        raise AtomicityError(f"no method can be compared: {' '.join(left_out)}".rstrip("."))
     return chosen, left_out
 
 

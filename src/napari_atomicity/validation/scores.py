@@ -132,7 +132,10 @@ def _against_deposits(
 ) -> dict[str, Any]:
     """Compare the called fractions with the deposited ones; images and clusters are resampled."""
     counts, sample = pairs.counts()
-    called = counts.sum(axis=1)[:, :-1]
+    filled = counts[:, :, :-1].any(axis=(1, 2))
+    called, sample = counts[filled].sum(axis=1)[:, :-1], sample[filled]
+    if not len(called):
+        return {"ratios": {}}
     n_samples, classes = len(pairs.samples), list(pairs.classes)
     true = np.array([[references[s].get(c, 0.0) for c in classes] for s in pairs.samples])
     rng = np.random.default_rng(seed)
