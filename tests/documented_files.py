@@ -176,7 +176,7 @@ def write_documented_files(root: Path, weights: Path) -> Path:
     ):
         write_field(root / image, 3)
     for label in ("Au20", "Au55", "Au70"):
-        for i in range(3):
+        for i in range(4):
             write_field(root / "data" / label / f"{i}.tif", i, {label: 1.0})
     for folder in ("mixtures", "shifted"):
         for i, other in enumerate(("Au55", "Au70")):

@@ -349,14 +349,15 @@ def assign_folds(
     fold = np.full(len(images), -1)
     rng = np.random.default_rng([seed, folds])
     sample = np.array([image.sample for image in images], object)
+    least = max(folds, 4 if folds == 2 else 3)
     for label in sorted(set(sample)):
         rows = np.flatnonzero(sample == label)
-        if len(rows) < max(folds, 3):
+        if len(rows) < least:
             raise ReadError(
                 f"{label} has {len(rows)} image{'' if len(rows) == 1 else 's'} and needs at least "
-                f"{max(folds, 3)}",
-                advice="Record more images, or choose fewer --folds: images are held out as a "
-                "whole, and training needs two of each class",
+                f"{least}",
+                advice="Record more images, or choose another number of --folds: training needs "
+                "two images of each class in addition to those of the left-out part",
             )
         fold[rng.permutation(rows)] = np.arange(len(rows)) % folds
     if given:
