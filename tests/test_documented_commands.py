@@ -61,7 +61,7 @@ COVERED_ELSEWHERE = {
 DEFAULTS = {
     "simulate": {"isomers": 1, "size_px": SIZE_PX, "pixel_size_nm": PX_NM},
     "train": {"epochs": 1, "device": "cpu"},
-    "validate": {"quick": True, "methods": "dual-patch,dual-patch-adapted", "device": "cpu"},
+    "validate": {"quick": True, "methods": "raw-patch", "device": "cpu"},
     "watch": {"once": True},
     "demo": {"close": True},
 }
