@@ -212,7 +212,24 @@ def prepare(
     methods: Sequence[ComparedMethod],
     figures: Path,
 ) -> Prepared:
-    """Divide the size-selected images for each seed, and cut their patches."""
+    """Divide the size-selected images for each seed, and cut their patches.
+
+    Parameters
+    ----------
+    request : ValidationRequest
+        Settings.
+    data : ValidationData
+        Images.
+    methods : sequence of ComparedMethod
+        Methods to compare.
+    figures : Path
+        Folder of the figures.
+
+    Raises
+    ------
+    ReadError
+        If a class has clusters in too few images.
+    """
     selected = data.group(SELECTED)
     given = read_folds(request.data) if request.data.is_dir() else {}
     folds = {seed: assign_folds(selected, request.folds, seed, given) for seed in _seeds(request)}
@@ -279,7 +296,15 @@ class RunStore:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def write(self, job: FitJob, run: dict[str, Any]) -> dict[str, Any]:
-        """Store a finished run; return it as a later `read` does."""
+        """Store a finished run; return it as a later `read` does.
+
+        Parameters
+        ----------
+        job : FitJob
+            The job.
+        run : dict
+            Its result.
+        """
         write_json(self.folder / f"{job.name}.json", run)
         return dict(json.loads(to_json(run)))
 
