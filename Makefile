@@ -55,6 +55,7 @@ accuracy: setup ## Scores beside the baselines, into docs/explanation/accuracy.m
 
 atoms: setup ## How well single atoms are found, counted and spread, into docs/ (hours with --retrain)
 	$(BIN)/python docs/make_atoms_accuracy.py
+	$(BIN)/python docs/make_atomic_numbers.py
 	$(BIN)/python docs/make_dispersion_check.py
 	$(BIN)/python docs/make_single_atom_calibration.py
 

@@ -30,7 +30,7 @@ from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.atoms.localisation import fit_spots
 from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.reporting.atom_figures import atom_overview, dispersion_chart
+from napari_atomicity.reporting.atom_figures import image_figures
 from napari_atomicity.reporting.charts import as_image, write_figure
 from napari_atomicity.training.atoms import simulate_field_of_atoms
 
@@ -79,7 +79,7 @@ def steps_of_the_command(model: AtomModel, micrograph: Micrograph) -> dict[str, 
     """What ``atomicity atoms`` does with an image after finding its atoms."""
     analysis = find_atoms(micrograph, model)
     atoms = ImageAtoms(micrograph.name, SAMPLING_NM, analysis)
-    dispersion = compute_image_dispersion(atoms).dispersion
+    found = compute_image_dispersion(atoms)
     folder = Path(tempfile.mkdtemp())
 
     def missed() -> None:
@@ -88,8 +88,9 @@ def steps_of_the_command(model: AtomModel, micrograph: Micrograph) -> dict[str, 
             estimate_completeness(injected, analysis.threshold)
 
     def figures() -> None:
-        write_figure(atom_overview(analysis, analysis.table), folder / "atoms")
-        as_image(dispersion_chart(dispersion), "chart", "")
+        drawn = image_figures(analysis, analysis.table, found.table, found.dispersion)
+        for name, figure in drawn.items():
+            as_image(write_figure(figure, folder / name)[-1], "chart", "")
 
     return {
         "injection-recovery test": missed,

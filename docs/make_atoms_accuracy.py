@@ -442,10 +442,15 @@ def main() -> None:
     ]
     learnt = on_learnt_images(images, fold, given.build)
     text += page_end(images, judged, calibration, chosen, moved, learnt)
-    (HERE / "explanation" / "atoms_accuracy.md").write_text(
-        "\n".join(text) + "\n", encoding="utf-8"
-    )
+    page = HERE / "explanation" / "atoms_accuracy.md"
+    page.write_text("\n".join(text) + "\n" + other_sections(page), encoding="utf-8")
     print("\n".join(text))
+
+
+def other_sections(page: Path) -> str:
+    """Return what `make_atomic_numbers.py` has written at the end of the page."""
+    _, marker, rest = page.read_text(encoding="utf-8").partition("<!-- atomic numbers: begin -->")
+    return f"\n{marker}{rest}" if marker else ""
 
 
 def page_end(

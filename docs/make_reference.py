@@ -31,7 +31,8 @@ from napari_atomicity.io.read_limits import ReadLimits
 from napari_atomicity.pipeline.adaptation_settings import AdaptRequest
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.statistics import dispersion_columns
+from napari_atomicity.statistics import atom_groups, dispersion_columns, metal_loading
+from napari_atomicity.statistics.loading_settings import LoadingSettings
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training import TrainRequest
 
@@ -41,9 +42,11 @@ TABLES = {
     "clusters": cluster_table.documented_columns(),
     "ratios": ratio_columns.SCHEMA,
     "atoms": atom_table.SCHEMA,
+    "atom_groups": atom_groups.GROUP_SCHEMA,
     "cluster_atoms": cluster_atoms.SCHEMA,
     "dispersion": dispersion_columns.SCHEMA,
     "completeness": completeness.SCHEMA,
+    "metal_loading": metal_loading.SCHEMA,
 }
 """Name of a generated file → columns of a table."""
 
@@ -53,6 +56,7 @@ SETTINGS = {
     "Reading of files": ReadLimits,
     "Single atoms": AtomRequest,
     "Dispersion": DispersionSettings,
+    "Metal loading": LoadingSettings,
     "Movies": MovieSettings,
     "Training": TrainRequest,
     "Adaptation": AdaptRequest,

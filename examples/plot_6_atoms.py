@@ -2,7 +2,8 @@
 Single atoms and their dispersion
 =================================
 
-Find single atoms, and measure how they are distributed on the support.
+Find single atoms, and measure how they are distributed on the support, their groups, and the metal
+loading.
 """
 
 # %%
@@ -14,6 +15,8 @@ import matplotlib.pyplot as plt
 from napari_atomicity import dispersion, find_atoms
 from napari_atomicity.atoms.dispersion import DispersionSettings
 from napari_atomicity.simulation.examples import atom_example_path
+from napari_atomicity.statistics.atom_groups import group_table
+from napari_atomicity.statistics.loading_settings import LoadingSettings
 
 atoms = find_atoms(atom_example_path(), device="cpu")
 print(atoms)
@@ -45,3 +48,21 @@ print(f"{row['density_per_nm2']:.2f} atoms per nm² ", end="")
 print(f"({row['density_low_per_nm2']:.2f} to {row['density_high_per_nm2']:.2f})")
 print(f"isolated: {100 * row['share_isolated']:.0f} %")
 print(f"Clark-Evans index: {row['clark_evans']:.2f} (p = {row['clark_evans_p']:.2f})")
+
+# %%
+# Groups and metal loading
+# ------------------------
+# Number of atoms and extent in nm of the largest groups. The loading in wt% is for a stated
+# thickness and density of the support; 20 % is the uncertainty of the thickness.
+
+groups = group_table(found.table)
+print(groups.nlargest(5, "n_atoms")[["group_id", "kind", "n_atoms", "extent_nm"]])
+support = LoadingSettings(
+    "Pt",
+    support_thickness_nm=3.0,
+    support_density_g_cm3=2.0,
+    support_thickness_uncertainty=0.2,
+)
+row = found.rows(support).iloc[0]
+print(f"{row['loading_wt_percent']:.1f} wt% Pt ", end="")
+print(f"({row['loading_wt_percent_low']:.1f} to {row['loading_wt_percent_high']:.1f})")

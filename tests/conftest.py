@@ -23,6 +23,14 @@ _FROM_WORKERS: list[dict] = []
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--event-loop",
+        action="store_true",
+        help="list the turns of the window's event loop that took long",
+    )
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared data; tests that need it skip where it is not there."""
@@ -117,7 +125,7 @@ def pytest_testnodedown(node):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """After the tests of the window: which turns of the event loop took long, and whose they were.
+    """With ``--event-loop``: which turns of the event loop took long, and whose they were.
 
     On a busy machine with a virtual display this proves nothing, so no test depends on it; who
     reads it sees at once what has become slow.

@@ -16,6 +16,7 @@ from napari_atomicity.statistics.atom_groups import (
     atoms_of_clusters,
     clusters_of_atoms,
     extents,
+    group_table,
     grouped,
     kind_of,
     kinds,
@@ -130,6 +131,21 @@ def test_a_table_is_grouped_frame_by_frame():
     assert out["group_id"].tolist() == [1, 1, 2, 3, 3, 4, 1, 1, 2]
     assert out["group_size"].tolist() == [2, 2, 1] * 3
     assert "group_id" not in table.columns
+
+
+def test_the_table_of_groups_has_a_row_per_group():
+    one = atom_rows([(0, 0), (3, 3), (0, 0.2), (np.nan, 1), (0.2, 0.2)])
+    table = grouped(pd.concat([one, one.assign(image="b", frame=2)], ignore_index=True))
+    groups = group_table(table)
+    assert groups["image"].tolist() == ["a", "a", "b", "b"]
+    assert groups["frame"].tolist() == [0, 0, 2, 2]
+    assert groups["group_id"].tolist() == [1, 2, 1, 2]
+    assert groups["kind"].tolist() == ["multimer", "isolated"] * 2
+    assert groups["n_atoms"].tolist() == [3, 1] * 2
+    assert groups["extent_nm"].tolist() == pytest.approx([0.2 * np.sqrt(2), 0] * 2)
+    assert groups.loc[0, ["y_nm", "x_px"]].tolist() == pytest.approx([0.2 / 3, 0.4 / 3 * 20])
+    empty = group_table(grouped(atom_rows([])))
+    assert list(empty.columns) == list(groups.columns) and empty.empty
 
 
 def cluster_rows() -> pd.DataFrame:

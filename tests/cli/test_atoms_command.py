@@ -26,7 +26,7 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.io.tables import read_table, write_clusters, write_table
 from napari_atomicity.pipeline import atom_runs, atom_step
 from napari_atomicity.pipeline.atom_runs import AtomRequest, find_atoms_in_images
-from napari_atomicity.reporting.atom_figures import atom_overview, dispersion_chart
+from napari_atomicity.reporting.atom_figures import atom_overview, run_figures
 from napari_atomicity.reporting.charts import write_figure
 
 PX_NM = 0.05
@@ -91,16 +91,14 @@ def finder(monkeypatch):
     monkeypatch.setattr(atom_step, "find_atoms", find)
     monkeypatch.setattr(atom_runs, "load_atom_model", load)
     monkeypatch.setattr(atom_runs, "MANY_IMAGES", 0)
-    for module in (atom_runs, atom_step):
-        monkeypatch.setattr(module, "dispersion_chart", lambda found: None)
+    monkeypatch.setattr(atom_runs, "run_figures", lambda *_: {})
     settings = partial(atom_step.DispersionSettings, simulations=3)
     monkeypatch.setattr(atom_step, "DispersionSettings", settings)
 
 
 def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
     monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
-    for module in (atom_runs, atom_step):
-        monkeypatch.setattr(module, "dispersion_chart", dispersion_chart)
+    monkeypatch.setattr(atom_runs, "run_figures", run_figures)
     images = [write_image(tmp_path / f"{name}.tif", seed=i) for i, name in enumerate("ab")]
     (tmp_path / "bad.tif").write_bytes(b"no image")
     result = atomicity("atoms", *images, tmp_path / "bad.tif", "--out", tmp_path / "out", "--json")
@@ -130,10 +128,18 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
     assert record["status"] == "partly failed" and record["model"]["model_id"] == "stub-1"
     assert [i["atoms"] for i in record["images"]] == [7, 7, None]
     assert set(record["outputs"]) >= {"atoms.csv", "dispersion.csv", "run.json", "a.tif atoms.png"}
-    assert "figures/dispersion.svg" in summary["files"]
+    shown = [f"{image} {kind}" for image in ("a.tif", "b.tif")
+             for kind in ("atoms", "density", "dispersion", "groups")]  # fmt: skip
+    figures = {f"{name}.{kind}" for name in (*shown, "dispersion", "groups", "images")
+               for kind in ("png", "svg")}  # fmt: skip
+    assert figures == {path.name for path in (out / "figures").iterdir()}
+    assert {f"figures/{name}" for name in figures} <= set(summary["files"])
+    groups = read_table(out / "atom_groups.csv")
+    assert groups["n_atoms"].tolist() == [2, 1, 1, 1, 1, 1] * 2
+    assert groups["extent_nm"].tolist() == pytest.approx([0.25, 0, 0, 0, 0, 0] * 2)
 
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert page.count('<section class="image"') == 2 and page.count("<img") == 5
+    assert page.count('<section class="image"') == 2 and page.count("<img") == 11
     assert "14" in page and "bad.tif" in page and "model stub-1" in page
     assert 'src="http' not in page and "<script" not in page
     for name in summary["files"]:
@@ -155,7 +161,8 @@ def test_files_of_an_earlier_run_do_not_stay_but_those_of_others_do(finder, tmp_
     record["outputs"] += ["../precious.csv", "cluster_atoms.csv"]
     (out / "run.json").write_text(json.dumps(record))
     find_atoms_in_images([write_image(tmp_path / "b.tif")], out)
-    assert {f.name for f in figures.glob("*.png")} == {"b.tif atoms.png", "my own atoms.png"}
+    assert {f.name for f in figures.glob("* atoms.png")} == {"b.tif atoms.png", "my own atoms.png"}
+    assert not list(figures.glob("a.tif *"))
     assert not own[2].exists() and outside.exists() and (out / "atoms.csv").exists()
 
 
@@ -175,6 +182,37 @@ def test_the_record_of_something_else_costs_no_file(finder, tmp_path, record):
     (figures / "dispersion.svg").touch()
     find_atoms_in_images([write_image(tmp_path / "a.tif")], tmp_path / "out")
     assert (figures / "dispersion.svg").exists()
+
+
+def test_the_metal_loading_is_in_tables_report_and_record(finder, tmp_path):
+    image, out = write_image(tmp_path / "a.tif"), tmp_path / "out"
+    wanted = ("--metal", "Pt", "--support-thickness-nm", "3", "--support-density", "2.1")
+    result = atomicity("atoms", image, "--out", out, *wanted)
+    assert result.exit_code == 0 and "wt% Pt" in result.stderr
+    row = read_table(out / "dispersion.csv").iloc[-1]
+    mass = row["loading_per_nm2"] * 195.08 / 6.02214e23
+    expected = 100 * mass / (mass + 2.1e-21 * 3)
+    assert row["loading_wt_percent"] == pytest.approx(expected, rel=1e-4)
+    assert row["loading_wt_percent_low"] < expected < row["loading_wt_percent_high"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Pt / wt%" in page and "195.08 g/mol (Pt)" in page
+    record = json.loads((out / "run.json").read_text())
+    assert record["parameters"]["loading"] == {
+        "metal": "Pt", "support_thickness_nm": 3.0, "support_density_g_cm3": 2.1,
+        "support_thickness_uncertainty": 0.0,
+    }  # fmt: skip
+    again = atomicity("atoms", "--settings", out / "run.json", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.stderr
+    same = read_table(tmp_path / "again" / "dispersion.csv").iloc[-1]
+    assert same["loading_wt_percent"] == row["loading_wt_percent"]
+
+
+def test_without_a_metal_there_is_no_loading_in_weight(finder, tmp_path):
+    result = atomicity("atoms", write_image(tmp_path / "a.tif"), "--out", tmp_path / "out")
+    assert "wt%" not in result.stderr + (tmp_path / "out" / "report.html").read_text("utf-8")
+    rows = read_table(tmp_path / "out" / "dispersion.csv")
+    assert rows["loading_wt_percent"].isna().all()
+    assert (rows["loading_per_nm2"] == rows["density_per_nm2"]).all()
 
 
 def test_groups_by_another_distance(finder, tmp_path):
@@ -370,6 +408,10 @@ def test_without_a_pixel_size_it_is_asked_for(finder, tmp_path):
         ("--model", "none"),
         ("--clusters", "none.csv"),
         ("--device", "tpu"),
+        ("--metal", "Xx", "--support-thickness-nm", "3"),
+        ("--metal", "Pt"),
+        ("--support-thickness-nm", "3"),
+        ("--metal", "Pt", "--support-thickness-nm", "0"),
     ],
 )
 def test_wrong_usage_is_2(finder, tmp_path, arguments):

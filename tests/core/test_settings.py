@@ -11,12 +11,13 @@ from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.pipeline.adaptation_settings import AdaptRequest
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.statistics.loading_settings import LoadingSettings
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training.request import SimulationSource, TrainRequest
 
 DESCRIBED = (
-    AdaptRequest, AtomRequest, DetectionSettings, DispersionSettings, MovieSettings, RunRequest,
-    SimulationSource, TrainRequest,
+    AdaptRequest, AtomRequest, DetectionSettings, DispersionSettings, LoadingSettings,
+    MovieSettings, RunRequest, SimulationSource, TrainRequest,
 )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_it_is_what_joining_all_tables_gives(changes):
         elif what == "column":
             table = table.assign(excluded=True)
         parts[image] = table
-        catalogue.set(image, table)
+        catalogue.set(image, columns_of(table))
         joined = catalogue.table("abc")
         handed_out.append((joined, joined.copy(deep=True)))
         expected = concatenate([parts[n] for n in "abc" if n in parts and len(parts[n])])
@@ -62,7 +62,7 @@ def test_many_at_once_are_the_same_as_one_by_one():
     parts = {name: table.assign(image=name) for name, table in parts.items()}
     one_by_one = TableCache()
     for name, table in parts.items():
-        one_by_one.set(name, table)
+        one_by_one.set(name, columns_of(table))
     at_once = TableCache.of({name: columns_of(table) for name, table in parts.items()})
     pd.testing.assert_frame_equal(at_once.table(parts), one_by_one.table(parts))
     for catalogue in (at_once, one_by_one):
@@ -73,7 +73,7 @@ def test_many_at_once_are_the_same_as_one_by_one():
 
 def test_a_table_that_is_written_to_changes_no_other():
     cache, table = TableCache(), synthetic_analysis(3, "a").table
-    cache.set("a", table)
+    cache.set("a", columns_of(table))
     one, other, whole = cache.table("a"), cache.table("a"), table.copy()
     one.loc[0, "label"] = "changed"
     one["diameter_nm"] = 0.0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from brightness import PIXEL_NM, BrightnessClassifier, blobs, offer
+from napari._qt.qt_main_window import _QtMainWindow
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from npe2 import PluginManifest
 from qtpy import PYSIDE6
@@ -16,14 +17,14 @@ from qtpy.QtWidgets import QApplication
 
 
 @pytest.fixture(scope="session")
-def qapp_cls():
-    """Every turn of the event loop is timed; `pytest_terminal_summary` lists those that block.
+def qapp_cls(pytestconfig):
+    """With ``--event-loop``, every turn of the event loop is timed, which takes a tenth of a test.
 
     Not with PySide6, which passes widgets that are already deleted to a method in Python.
     """
     from napari_atomicity.gui.controls.watchdog import Watched
 
-    return QApplication if PYSIDE6 else Watched
+    return Watched if pytestconfig.getoption("event_loop") and not PYSIDE6 else QApplication
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -45,6 +46,14 @@ def manifests_read_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PluginManifest, "discover", discover_once)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def menu_bar_not_toggled():
+    """napari passes every event through Python, for a menu bar that hides itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(_QtMainWindow, "eventFilter")
         yield
 
 

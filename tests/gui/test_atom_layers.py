@@ -72,9 +72,20 @@ def found(pixels, name="field", places=PLACES, confidence=CONFIDENCE, frames=0) 
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    viewer = make_napari_viewer(show=True)
+def viewer(viewer):
     viewer.window.resize(900, 700)
+    return viewer
+
+
+@pytest.fixture
+def drawn(viewer, qtbot):
+    """The window is on the screen: napari's camera learns of a drag when the view is drawn."""
+    window = viewer.window._qt_window
+    window.hide()
+    window.setAttribute(Qt.WidgetAttribute.WA_DontShowOnScreen, False)
+    window.setUpdatesEnabled(True)
+    with qtbot.waitExposed(window):
+        window.show()
     return viewer
 
 
@@ -378,7 +389,7 @@ def test_no_atom_leaves_the_image(marking, viewer, press):
     assert len(table(marking)) == 5 and consistent(marking)
 
 
-def test_a_drag_moves_an_atom_and_not_the_view(marking, viewer, press):
+def test_a_drag_moves_an_atom_and_not_the_view(drawn, marking, viewer, press):
     before, centre = table(marking), drawn_centre(viewer)
     marking.state.atoms.set_uncertain([("field", 4)])
     drag(viewer, PLACES[3], PLACES[3] + (6, 9))

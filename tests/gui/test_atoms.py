@@ -415,6 +415,24 @@ def test_a_click_on_a_size_selects_its_atoms(found, book):
     assert len(book.selection) == len(INSIDE)
 
 
+def test_a_click_on_an_extent_selects_the_atoms_of_its_groups(found, book):
+    chart, table = found.found.extents, book.table("field")
+    groups = table[table["group_size"] > 1].drop_duplicates("group_id")
+    assert sum(column.value for column in chart.columns) == len(groups) > 0
+    at = next(i for i, column in enumerate(chart.columns) if column.value)
+    QTest.mouseClick(chart, LEFT, PLAIN, chart._box(at).center().toPoint())
+    low = float(chart.columns[at].label)
+    extent = table["group_extent_nm"]
+    inside = (table["group_size"] > 1) & (extent >= low - 0.05) & (extent < low + 0.15)
+    assert book.selection == {("field", i) for i in table.loc[inside, "atom_id"]}
+
+
+def test_isolated_atoms_have_no_extents(found, book, settled):
+    book.set_group_distance("field", 0.05)
+    settled()
+    assert not found.found.extents.columns and not found.found.extents.isVisible()
+
+
 def test_many_large_groups_stand_in_the_last_column():
     sizes = pd.DataFrame({"size": [1, 3, 12, 40], "groups": [9, 2, 1, 2]})
     columns = size_columns(sizes)
@@ -837,6 +855,11 @@ def test_the_table_goes_into_a_file_and_to_the_clipboard(
     assert written["atom_id"].tolist() == table["atom_id"].tolist()
     held = written.loc[written["cluster_id"].notna(), "atom_id"]
     assert held.tolist() == list(range(len(LONE) + 1, len(LONE) + len(INSIDE) + 1))
+    path = tmp_path / "atom_groups.csv"
+    counted.export_groups()
+    settled()
+    groups = read_table(path)
+    assert groups["n_atoms"].sum() == len(table) and groups["extent_nm"].max() > 0
     click(counted.copy_button)
     settled()
     lines = QApplication.clipboard().text().splitlines()

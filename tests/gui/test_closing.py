@@ -207,6 +207,22 @@ def test_a_program_that_closes_the_window_is_not_asked(analysed, answer, viewer,
     assert not asked
 
 
+def test_an_image_that_is_read_after_the_window_was_closed_is_not_displayed(
+    make_napari_viewer, model, tmp_path, qtbot, settle
+):
+    write(tmp_path / "a.tif")
+    viewer = make_napari_viewer()
+    binding = binding_of(viewer)
+    binding.projects.open(tmp_path)
+    settle(viewer)
+    assert viewer.layers[0].name == "a.tif"
+    viewer.close()
+    binding.state.current = "a.tif"
+    binding.current_image.show("a.tif")
+    qtbot.waitUntil(lambda: binding.settled, timeout=20_000)
+    assert not len(viewer.layers)
+
+
 def test_closing_in_the_middle_asks_once_and_leaves_the_project(qapp, tmp_path):
     if QApplication.platformName() != "xcb":
         pytest.skip("the close button of a window is clicked by X11")

@@ -473,6 +473,31 @@ def test_figures_of_random_atoms(dock):
     assert random in lines["Isolated atoms"].meaning and random not in lines["In dimers"].meaning
 
 
+def test_the_mean_extent_of_groups_has_an_interval(dock):
+    lines = {f.name: f for f in figures(dock.found.dispersion)}
+    extent = lines["Group extent, mean"]
+    assert extent.value.endswith(" nm") and "–" in extent.interval
+
+
+def test_the_metal_loading_follows_the_form_without_a_new_computation(
+    dock, state, settled, monkeypatch
+):
+    monkeypatch.setattr(docks, "compute_dispersions", None)
+    assert "Metal loading" not in [f.name for f in dock.model.figures]
+    controls = dock.loading.controls
+    controls["metal"].setCurrentIndex(controls["metal"].findData("Pt"))
+    controls["support_thickness_nm"].setValue(3.0)
+    found = dock.found
+    percent = {f.name: f for f in dock.model.figures}["Metal loading"]
+    row = dock.shown_rows().iloc[0]
+    assert percent.value == f"{row['loading_wt_percent']:.3g} wt% Pt" and percent.interval
+    assert "Missed atoms are not included" in percent.meaning
+    controls["support_thickness_uncertainty"].setValue(50)
+    wider = {f.name: f for f in dock.model.figures}["Metal loading"]
+    assert wider.value == percent.value and wider.interval != percent.interval
+    assert dock.found is found
+
+
 def test_a_worker_may_find_something_while_images_go(dock, state, settled):
     class Meanwhile(str):
         """A name that something is found beside, as soon as it is looked up."""

@@ -32,9 +32,8 @@ CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModi
 
 
 @pytest.fixture
-def shown(make_napari_viewer):
+def shown(viewer):
     """A window with two images of a dozen clusters each, one below the other."""
-    viewer = make_napari_viewer(show=True)
     binding = binding_of(viewer)
     for i, name in enumerate(("one", "two")):
         analysis = made_up(12, name, seed=i, size_px=96)

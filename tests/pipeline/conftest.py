@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +37,25 @@ def images(tmp_path) -> Path:
     return tmp_path / "in"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address():
-    """Of a scheduler with two workers, who may die once with a task."""
+    """Of a scheduler with two workers, who may die once with a task.
+
+    Where the system can, workers are forks of a process that has imported all that they need.
+    """
     import dask
     from distributed import LocalCluster
+    from distributed.utils import get_mp_context
 
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
-    ):
-        yield cluster.scheduler_address
+    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.worker.multiprocessing-method": method,
+        "distributed.worker.profile.enabled": False,
+    }
+    with dask.config.set(settings):
+        context = get_mp_context()
+        if method == "forkserver":
+            context.set_forkserver_preload(["distributed", "napari_atomicity.pipeline.batch"])
+        with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+            yield cluster.scheduler_address

@@ -57,9 +57,9 @@ def record_of(folder):
     "module, function, name, of_image",
     [
         (atom_step, "compute_image_dispersion", "dispersion", True),
-        (atom_step, "atom_overview", "figure", True),
+        (atom_step, "image_figures", "figure", True),
         (atom_runs, "pool_images", "dispersion of all images", False),
-        (atom_runs, "dispersion_chart", "figure of the dispersion", False),
+        (atom_runs, "run_figures", "figures", False),
         (atom_runs, "write_atom_report", "report", False),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import concatenate
 from napari_atomicity.models.domain_shift import domain_shift
+from napari_atomicity.pipeline import live
 from napari_atomicity.pipeline.control_chart import SESSION_CHANGED, Reading
 from napari_atomicity.pipeline.live import Conditions, Log, Running, conditions_of, read_log, row_of
 from napari_atomicity.statistics.ratios import class_ratios
@@ -69,7 +70,8 @@ def test_few_clusters_are_no_alarm():
     assert none.clusters == 0 and np.isnan(none.ood_share) and none.alarms == ()
 
 
-def test_running_ratios_are_those_of_all_images():
+def test_running_ratios_are_those_of_all_images(monkeypatch):
+    monkeypatch.setattr(live, "QUICK_S", np.inf)  # however busy the machine is
     running = Running(CARD)
     tables = {f"{i}.tif": synthetic_analysis(8, f"{i}.tif", seed=i).table for i in range(4)}
     for name, table in tables.items():
@@ -83,17 +85,18 @@ def test_running_ratios_are_those_of_all_images():
     assert running.images == 3
 
 
-def test_ratios_that_take_long_or_in_a_hurry_are_left_out():
+def test_ratios_that_take_long_or_in_a_hurry_are_left_out(monkeypatch):
+    monkeypatch.setattr(live, "QUICK_S", 60.0)
     running = Running(CARD)
     running.set("a.tif", synthetic_analysis(8, "a.tif").table)
     assert running.ratios(hurry=True) is not None
-    running._took_s = 0.09
-    running._found_at = time.monotonic() + 100
+    running._took_s = 50.0
+    running._found_at = time.monotonic()
     assert running.ratios(hurry=True) is None and running.ratios() is not None
-    running._took_s = 0.5
+    running._took_s = 70.0
     running._found_at = time.monotonic()
     assert running.ratios(hurry=True) is None and running.ratios() is None
-    running._found_at -= 6
+    running._found_at -= 701
     assert running.ratios() is not None
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +13,9 @@ import numpy as np
 import pytest
 from bench import analysed, write_image
 
+from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.project import Project, open_any
+from napari_atomicity.project import EditKind, ImageEdit, Project, open_any
 from napari_atomicity.state.window_state import WindowState
 
 NAME = "a.tif"
@@ -138,3 +143,118 @@ def test_rows_of_a_closed_project_are_missing(state, stored):
     analysis = state.analysis(NAME)
     state.project.close()
     assert np.isnan(analysis.embedding[0]).all()
+
+
+class HeldWriter:
+    """Lets the background thread of a project wait until it is released, and counts its jobs."""
+
+    def __init__(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.n_jobs, self.may_write, self.is_writing = 0, threading.Event(), threading.Event()
+        self._write = project._background._write
+        monkeypatch.setattr(project._background, "_write", self.write)
+
+    def write(self, job: object) -> None:
+        self.n_jobs += 1
+        self.is_writing.set()
+        assert self.may_write.wait(60)
+        self._write(job)
+
+
+def adapted(analysis: Analysis, confidence: float) -> Analysis:
+    embedding = np.asarray(analysis.embedding) + confidence
+    return replace(
+        analysis, table=analysis.table.assign(confidence=confidence), embedding=embedding
+    )
+
+
+def test_an_edit_that_is_undone_before_it_is_written_is_not_written(state, stored, monkeypatch):
+    held = HeldWriter(state.project, monkeypatch)
+    before = state.analysis(NAME)
+    state.clusters.replace_predictions(adapted(before, 0.25), "first")
+    assert held.is_writing.wait(60)  # the first can't be cancelled any more
+    state.clusters.replace_predictions(adapted(before, 0.5), "second")
+    state.history.undo()
+    state.history.redo()
+    state.history.undo()
+    held.may_write.set()
+    state.project.flush()
+    assert held.n_jobs == 1
+    analysis = state.project.load(NAME).analysis
+    assert (analysis.table["confidence"] == 0.25).all()
+    assert np.array_equal(analysis.embedding, state.analysis(NAME).embedding)
+    state.history.undo()
+    state.project.flush()
+    assert equal(values_of(state.project.load(NAME).analysis), stored)
+    assert state.project.load(NAME).analysis.table.equals(before.table)
+    assert equal(values_of(before), stored)
+
+
+def test_what_waits_for_a_long_step_is_written_after_it(state, monkeypatch):
+    project, tries = state.project, threading.Semaphore(0)
+    connect = project._background._connect
+
+    def impatient() -> sqlite3.Connection:
+        db = connect()
+        db.execute("PRAGMA busy_timeout = 1")
+        db.set_trace_callback(lambda text: text.startswith("BEGIN") and tries.release())
+        return db
+
+    monkeypatch.setattr(project._background, "_connect", impatient)
+    after = adapted(state.analysis(NAME), 0.25)
+    with project.together():  # as a step of the window that takes several turns
+        project.record(ImageEdit(NAME, EditKind.PREDICTION, "Ada"), state.analysis(NAME), after)
+        assert all(tries.acquire(timeout=60) for _ in range(3))
+    project.flush()
+    assert (project.load(NAME).analysis.table["confidence"] == 0.25).all()
+
+
+def test_a_table_is_made_when_it_is_used(state):
+    analysis = state.analysis(NAME)
+    assert "table" not in vars(analysis)
+    assert "cluster_id" in state.columns(NAME) and state.classes()
+    assert "table" not in vars(state.analysis(NAME))
+    assert analysis.table is analysis.table
+    again = state.project.load(NAME).analysis
+    assert analysis.table.equals(again.table)
+    assert replace(again, outlines=[]).table is again.table
+
+
+def save_from_memory(state: WindowState, path: Path) -> dict[int, str]:
+    """Save a window in a new project; return the labels that are in it."""
+    state.attach_project(Project(path))
+    assert state.unsaved == ""
+    state.project.flush()
+    with Project(path, read_only=True) as saved:
+        assert len(saved.load(NAME).analysis.table) == len(state.table(NAME))
+        return saved.labels()[NAME]
+
+
+def test_arrays_of_a_deleted_project_are_read_and_its_labels_are_not_lost(state, stored, path):
+    analysis = state.analysis(NAME)
+    state.clusters.relabel([(NAME, 1)], "Pt30")
+    path.unlink()
+    assert equal(values_of(analysis), stored)
+    state.clusters.relabel([(NAME, 2)], "Pt41")
+    assert "deleted" in state.unsaved and path.name in state.unsaved
+    with pytest.raises(AtomicityError, match="deleted") as caught:
+        state.project.check_place()
+    assert caught.value.path == path
+    other = path.with_name("other.atomicity")
+    assert save_from_memory(state, other) == {1: "Pt30", 2: "Pt41"}
+    with Project(other, read_only=True) as saved:
+        assert equal(values_of(saved.load(NAME).analysis), stored)
+
+
+def test_arrays_of_a_lost_project_are_an_error_that_names_it(state, path):
+    analysis = state.analysis(NAME)
+    state.clusters.relabel([(NAME, 1)], "Pt30")
+    for file in (path, Path(f"{path}-wal")):
+        os.truncate(file, 0)
+    with ThreadPoolExecutor(1) as worker:  # the connection of this thread has read it before
+        for array in arrays_of(analysis):
+            with pytest.raises(AtomicityError) as caught:
+                worker.submit(np.asarray, array).result()
+            assert caught.value.path == path
+    state.clusters.relabel([(NAME, 2)], "Pt41")
+    other = path.with_name("other.atomicity")
+    assert save_from_memory(state, other) == {1: "Pt30", 2: "Pt41"}

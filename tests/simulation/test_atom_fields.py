@@ -9,8 +9,8 @@ import pytest
 
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.simulation import atom_fields, point_processes
-from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
-from napari_atomicity.simulation.imaging import Microscope, Scan
+from napari_atomicity.simulation.atom_fields import AtomFieldSettings, contrast_of, simulate_atoms
+from napari_atomicity.simulation.imaging import Microscope, Scan, cross_section_nm2
 from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
 from napari_atomicity.statistics.windows import ObservationWindow
 
@@ -120,3 +120,14 @@ def test_what_is_not_possible_is_refused():
         simulate_atoms(replace(SMALL, pattern="even"))
     with pytest.raises(AtomicityError, match="room"):
         simulate_atoms(replace(SMALL, clusters=(55,) * 40))
+
+
+def test_the_contrast_by_cross_sections_is_that_of_the_image():
+    thin = AtomFieldSettings(shape_px=(200, 200), carbon_nm=4.0, roughness=0.0)
+    contrast = contrast_of("Pt", thin)
+    assert contrast_of("Fe", thin) / contrast == pytest.approx((26 / 78) ** 1.7)
+    assert contrast_of("Pt", replace(thin, carbon_nm=8.0)) == pytest.approx(contrast / 2)
+    field = simulate_atoms(replace(thin, contrast=contrast), 0)
+    per_electron = thin.microscope.dose_e_per_a2 * 100 * thin.pixel_size_nm**2
+    cross_section = field.intensity_per_atom / per_electron / thin.microscope.gain
+    assert cross_section == pytest.approx(cross_section_nm2("Pt"), rel=0.05)

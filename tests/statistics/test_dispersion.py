@@ -9,7 +9,7 @@ from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
 from napari_atomicity.statistics import dispersion_evidence, dispersion_intervals
-from napari_atomicity.statistics.atom_groups import link
+from napari_atomicity.statistics.atom_groups import extents, link
 from napari_atomicity.statistics.dispersion import dispersion, pool_images
 from napari_atomicity.statistics.dispersion_evidence import Candidates, gather_evidence
 from napari_atomicity.statistics.nearest_neighbours import hanisch_weights, nearest_neighbours
@@ -70,7 +70,9 @@ def test_drawn_patterns_are_those_of_their_atoms_alone(monkeypatch, known):
         np.testing.assert_allclose(
             pattern.weight, hanisch_weights(drawn, distance, WINDOW), rtol=1e-6
         )
-        np.testing.assert_array_equal(pattern.size, link(drawn, 0.9)[1])
+        group, size = link(drawn, 0.9)
+        np.testing.assert_array_equal(pattern.size, size)
+        np.testing.assert_allclose(pattern.extent, extents(drawn, group)[group - 1], rtol=1e-6)
         assert len(pattern.block) == len(drawn)
 
 
@@ -164,6 +166,30 @@ def test_clustered_atoms_have_a_wider_interval_than_random_ones_and_none_a_narro
         widths[name] = (found.high - found.low) / found.value * np.sqrt(len(some))
     assert widths["heaps"] > 2 * widths["even"]
     assert widths["even"] >= 2 * 1.9
+
+
+def test_the_mean_extent_of_groups_lies_in_its_interval():
+    settings = AtomFieldSettings(
+        pattern="clustered", atoms_per_nm2=0.8, parents_per_nm2=0.12, spread_nm=0.2
+    )
+    found = [of(field(settings, seed)) for seed in range(60)]
+    extent = np.concatenate([one.group_extents_nm[one.group_sizes > 1] for one in found])
+    hits = sum(cover(one.group_extent, extent.mean()) for one in found)
+    assert hits >= 50  # of 57 expected; fewer happen once in 500
+    pooled = pool_images(found[:5]).group_extent
+    one = found[0].group_extent
+    assert pooled.high - pooled.low < one.high - one.low
+
+
+def test_without_groups_there_is_no_extent_and_with_one_no_interval():
+    row = of(np.array([[6.0, 2.0], [8.0, 8.0]])).row()
+    assert np.isnan([row["group_extent_mean_nm"], row["group_extent_mean_low_nm"]]).all()
+    pair = np.array([[6.0, 2.0], [8.0, 8.0], [8.0, 8.2]])
+    row = of(pair).row()
+    assert row["group_extent_mean_nm"] == pytest.approx(0.2)
+    assert np.isnan(row["group_extent_mean_low_nm"])
+    unlikely = of(pair, probabilities=np.array([0.9, 0.5, 0.5])).row()
+    assert np.isnan(unlikely["group_extent_mean_nm"])
 
 
 # ---- figures

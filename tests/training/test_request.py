@@ -29,7 +29,7 @@ from napari_atomicity.training.checkpoint import Checkpoint, load_patches, save_
 from napari_atomicity.training.classifier import transfer_weights
 from napari_atomicity.training.corrections import from_corrections
 from napari_atomicity.training.data import split_by_image
-from napari_atomicity.training.fit import best_epoch, fit_network
+from napari_atomicity.training.fit import best_epoch, fit_network, map_distance
 from napari_atomicity.training.request import (
     CorrectedImagesSource,
     CorrectionsSource,
@@ -116,6 +116,25 @@ def test_patience_ends_the_fit_and_the_best_weights_remain():
         logits = fitted(held).logits
     loss = torch.nn.functional.cross_entropy(logits, 1 - wrong)
     assert float(loss) == pytest.approx(min(h["held_out_loss"] for h in history), rel=1e-3)
+
+
+def test_a_pupil_learns_the_class_maps_of_its_teacher():
+    (x, label), settings = toy(), TrainingSettings(epochs=12, batch_size=16, map_weight=2.0)
+    torch.manual_seed(1)
+    teacher = AtomicityNet(("raw",), 2, width=8)
+    fit_network(teacher, toy(), toy(24, 1), settings, CPU)
+
+    def distance(pupil):
+        with torch.inference_mode():
+            maps = [n.class_maps(n(x).maps, label) for n in (pupil, teacher)]
+        return float(map_distance(*maps))
+
+    alone, taught = network(), network()
+    fit_network(alone, toy(), toy(24, 1), settings, CPU)
+    history = fit_network(taught, toy(), toy(24, 1), settings, CPU, teacher=teacher)
+    assert distance(teacher) == pytest.approx(0, abs=1e-6)
+    assert distance(taught) < 0.7 * distance(alone)
+    assert history[-1]["accuracy"] == 1
 
 
 def test_the_history_tells_the_error_in_atoms_and_who_is_off_by_one():

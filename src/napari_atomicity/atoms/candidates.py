@@ -283,12 +283,12 @@ def find_local_maxima(scores: np.ndarray, distance_px: float) -> tuple[np.ndarra
     height = scores[top]
     order = np.argsort(-height, kind="stable")
     points, height = points[order], height[order]
-    keep = _select_distant(points, distance_px)
+    keep = select_distant(points, distance_px)
     points, height = points[keep], height[keep]
     return points + _refine_maxima(scores, points), height
 
 
-def _select_distant(points: np.ndarray, distance_px: float) -> np.ndarray:
+def select_distant(points: np.ndarray, distance_px: float) -> np.ndarray:
     """Return (N,) bool: no earlier kept point is closer than ``distance_px``."""
     keep = np.ones(len(points), bool)
     if len(points) < 2:

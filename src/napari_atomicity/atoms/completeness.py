@@ -31,7 +31,8 @@ from scipy.special import expit, logit
 
 from ..core.columns import TEXT, Column
 from . import operating_point as operating
-from .injection import CROWD_SHARE, InjectedAtoms
+from .injected_spots import CROWD_SHARE
+from .injection import InjectedAtoms
 
 SCATTERS = (0.25, 0.35, 0.45)
 """Standard deviations of the logarithm of the height of atoms."""
@@ -77,7 +78,7 @@ SCHEMA = (
     Column("density_complete_low_per_nm2", "float64", "1/nm²", "lower end of its 95 % interval"),
     Column("density_complete_high_per_nm2", "float64", "1/nm²", "upper end of its 95 % interval"),
 )
-"""Last columns of ``dispersion.csv``."""
+"""Columns of ``dispersion.csv``, see `atoms.dispersion.DISPERSION_SCHEMA`."""
 COLUMNS = tuple(column.name for column in SCHEMA)
 """Their names."""
 _MEANS, _NUMBERS, _OTHERS, _BEYOND = 50, 70, 40, 0.5

@@ -29,13 +29,21 @@ from ..statistics.dispersion import (
     pool_frames,
     pool_images,
 )
+from ..statistics.dispersion_columns import SCHEMA as STATISTICS_SCHEMA
+from ..statistics.loading_settings import LoadingSettings
+from ..statistics.metal_loading import SCHEMA as LOADING_SCHEMA
+from ..statistics.metal_loading import with_loading
 from ..statistics.windows import ObservationWindow
 from . import support
 from .analysis import with_neighbours
+from .completeness import SCHEMA as COMPLETENESS_SCHEMA
 from .completeness import Completeness, with_completeness
 from .marks import ImageAtoms
 from .summary import candidate_recall
 from .table import concat_atom_tables, empty_table
+
+DISPERSION_SCHEMA = (*STATISTICS_SCHEMA, *COMPLETENESS_SCHEMA, *LOADING_SCHEMA)
+"""Columns of ``dispersion.csv``."""
 
 
 @documented
@@ -160,15 +168,24 @@ class DispersionResults:
         """Reason for each image without dispersion."""
         return {image: s.reason for image, s in self.of.items() if s.dispersion is None}
 
-    def rows(self) -> pd.DataFrame:
-        """Return the rows of ``dispersion.csv`` (see `dispersion_rows`, `with_completeness`).
+    def rows(self, loading: LoadingSettings | None = None) -> pd.DataFrame:
+        """Return the rows of ``dispersion.csv``, see `dispersion_rows`.
 
-        Their columns are described by `statistics.dispersion_columns.SCHEMA` and
-        `completeness.SCHEMA`.
+        Parameters
+        ----------
+        loading : LoadingSettings, optional
+            Metal and support, for the metal loading in wt%.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns of `DISPERSION_SCHEMA`: a row per image and, last, ``all``.
         """
-        found = [(image, len(s.atoms.table), s.dispersion) for image, s in self.of.items()]
-        missed = {image: s.completeness for image, s in self.of.items()}
-        return with_completeness(dispersion_rows(found, self.dispersion), missed, ALL)
+        found = [
+            (image, len(one.atoms.table), one.dispersion, one.completeness)
+            for image, one in self.of.items()
+        ]
+        return dispersion_rows(found, self.dispersion, loading)
 
 
 def compute_image_dispersion(
@@ -312,33 +329,38 @@ def compute_dispersions(
 
 
 def dispersion_rows(
-    found: Iterable[tuple[str, int | None, DispersionStatistics | None]],
+    found: Iterable[tuple[str, int | None, DispersionStatistics | None, Completeness | None]],
     of_all: DispersionStatistics | None,
+    loading: LoadingSettings | None = None,
 ) -> pd.DataFrame:
     """Make the rows of ``dispersion.csv``.
 
     Parameters
     ----------
     found : iterable of tuple
-        Name, number of atoms, and dispersion or None of each image.
+        Name, number of atoms, dispersion or None, and completeness or None of each image.
     of_all : DispersionStatistics or None
         Dispersion of all images together.
+    loading : LoadingSettings, optional
+        Metal and support, for the metal loading in wt%.
 
     Returns
     -------
     pandas.DataFrame
-        A row per image and, last, ``all``: `Dispersion.row`.
+        Columns of `DISPERSION_SCHEMA`: a row per image and, last, ``all``.
     """
     found = list(found)
     rows = [
         {"image": image, "n_atoms": n} if spread is None else spread.row(image)
-        for image, n, spread in found
+        for image, n, spread, _ in found
     ]
-    total = sum(n or 0 for _, n, _ in found)
+    total = sum(n or 0 for _, n, *_ in found)
     rows.append({"image": ALL, "n_atoms": total} if of_all is None else of_all.row())
     # The columns of a row that has all of them come first, whatever the first image lacks.
     columns = max((list(row) for row in rows), key=len)
-    return pd.DataFrame(rows, columns=columns)
+    missed = {image: completeness for image, *_, completeness in found}
+    complete = with_completeness(pd.DataFrame(rows, columns=columns), missed, ALL)
+    return with_loading(complete, loading or LoadingSettings())
 
 
 def _derive_seed(seed: int, image: str, *frame: int) -> int:

@@ -13,7 +13,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ from scipy.spatial import KDTree
 from scipy.special import logit
 
 from ..core.micrograph import Micrograph
-from ..core.progress import Progress, Stop, prefixed
+from ..core.progress import Progress, Stop, report
 from ..detection.background import without_gaps
 from ..detection.clusters import detect
 from ..detection.outliers import repaired_frames
 from ..statistics.scores import match_nearest
 from .analysis import AtomAnalysis, detect_candidates
-from .isolation import fit_atom_width
+from .injected_spots import MIN_ATOMS, Injection, draw_injections
+from .isolation import ISOLATION_RADIUS_NM, fit_atom_width
 from .localisation import SIGMA_NM
 from .regions import make_cluster_mask
 from .spots import add_gaussian_spots
@@ -37,25 +39,9 @@ from .spots import add_gaussian_spots
 if TYPE_CHECKING:
     from .finder import AtomModel
 
-HEIGHTS = (0.1, 2.5)
-"""Range of heights of isolated injected atoms, relative to the median of the detected ones."""
-TARGET_INJECTED, MAX_ROUNDS = 200, 3
-"""Number of isolated atoms to inject, and maximum number of rounds: more at once would overlap."""
-TARGET_INJECTED_SMALL_FIELD, MAX_ROUNDS_SMALL_FIELD, MIN_INJECTED = 60, 12, 30
-"""Number of atoms and maximum number of rounds in a small field, and the minimum number of atoms
-for a result."""
-CROWD_ROUNDS, CROWD_SHARE, MAX_IN_CROWD = 2, 0.5, 150
-"""Rounds with atoms among the others: their share of the detected ones, and their maximum."""
-CROWD_SCATTER = 0.35
-"""Standard deviation of the logarithm of their heights, about the median of the found ones."""
 CLUSTER_ATOMS = 12.0
 """Minimum brightness of a cluster in atoms: groups of isolated atoms are usually fainter."""
-MIN_ATOMS = 8
-"""Minimum number of candidates of an image."""
-_APART_NM, _CLEAR_NM, _JITTER_NM = 1.5, 0.35, 0.3
 _SAME_NM = 0.15
-_NEIGHBOURS_NM = 0.25, 0.8
-_AMONG_NM = 0.25
 _CROP_PX = 1024
 _MIN_PROBABILITY = 1e-6
 
@@ -168,23 +154,68 @@ def inject_atoms(
     size = analysis.pixel_size_nm
     positions = candidates[["y_px", "x_px"]].to_numpy(float)
     sigma_nm = fit_atom_width(image, size, positions, candidates["confidence"].to_numpy(float))
-    recovery = _Recovery(image, mask, usual, sigma_nm, size, model, stop)
-    rng = np.random.default_rng(seed)
     doubtful = candidates[candidates["confidence"] >= analysis.threshold / 2]
-    isolated = _inject_isolated(recovery, doubtful[["y_px", "x_px"]].to_numpy(float), rng, progress)
-    if isolated is None:
+    places, taken = (t[["y_px", "x_px"]].to_numpy(float) for t in (found, doubtful))
+    rounds = draw_injections(mask, places, taken, size, np.random.default_rng(seed))
+    if not rounds:
         return None
-    crowd = _inject_among(
-        recovery, found[["y_px", "x_px"]].to_numpy(float), analysis.threshold, candidates, rng,
-        progress,
-    )  # fmt: skip
+    recovery = _Recovery(image, mask, usual, sigma_nm, size, model, stop)
+    score, amplitude, gain = _measure_rounds(
+        recovery, rounds, candidates, analysis.threshold, progress
+    )
     frames = len(analysis.support) if analysis.support.ndim == 3 else 1
-    own = candidates["amplitude"].to_numpy(float) / usual
     threshold = np.clip(analysis.threshold, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     return InjectedAtoms(
-        usual, sigma_nm, *isolated, *crowd, float(mask.sum()) * size**2, frames,
-        _log_odds(candidates), own, float(logit(model.card.floor)), float(logit(threshold)),
-    )  # fmt: skip
+        usual=usual,
+        sigma_nm=sigma_nm,
+        height=np.concatenate([one.isolated_heights for one in rounds]),
+        score=score,
+        amplitude=amplitude,
+        crowd_height=np.concatenate([one.crowd_heights for one in rounds]),
+        crowd_gain=gain,
+        area_nm2=float(mask.sum()) * size**2,
+        frames=frames,
+        scores=_log_odds(candidates),
+        own=candidates["amplitude"].to_numpy(float) / usual,
+        floor=float(logit(model.card.floor)),
+        threshold=float(logit(threshold)),
+    )
+
+
+def _measure_rounds(
+    recovery: _Recovery,
+    rounds: Sequence[Injection],
+    candidates: pd.DataFrame,
+    threshold: float,
+    progress: Progress | None,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return scores and heights of the isolated atoms, and the additional detections of others."""
+    scores, amplitudes, gain = [], [], 0
+    for one, table in zip(rounds, _recover_rounds(recovery, rounds, progress), strict=True):
+        score, amplitude = _recover_isolated(one, table, recovery)
+        scores.append(score)
+        amplitudes.append(amplitude)
+        after, before = (
+            _count_nearby(t, one.crowd, threshold, recovery.size) for t in (table, candidates)
+        )
+        gain += after - before
+    return np.concatenate(scores), np.concatenate(amplitudes), gain
+
+
+def _recover_rounds(
+    recovery: _Recovery, rounds: Sequence[Injection], progress: Progress | None
+) -> Iterator[pd.DataFrame]:
+    """Yield the candidates of each round; the rounds share the threads."""
+    from ..core.threads import parallel_results  # torch is not needed to read results
+
+    message = "Detecting injected atoms"
+    report(progress, 0, len(rounds), message)
+    with closing(
+        parallel_results(recovery, rounds, recovery.model.device.type == "cpu")
+    ) as results:
+        for i, table in enumerate(results, 1):
+            report(progress, i, len(rounds), message)
+            yield table
 
 
 def _prepare_field(
@@ -235,22 +266,16 @@ class _Recovery:
     model: AtomModel
     stop: Stop | None
 
-    def detect_with(
-        self, points: np.ndarray, height: np.ndarray, number: int, progress: Progress | None
-    ) -> pd.DataFrame:
+    def __call__(self, injection: Injection) -> pd.DataFrame:
         """Detect candidates on the support after spots are injected.
+
+        Each round uses other networks (`AtomModel.score_map`): three of nine give nearly the same
+        scores in a third of the time.
 
         Parameters
         ----------
-        points : ndarray of shape (N, 2)
-            Positions (y, x) of the spots in pixels.
-        height : ndarray of shape (N,)
-            Heights relative to the usual one.
-        number : int
-            Number of the round, in turn with other networks (`AtomModel.score_map`): three of
-            nine give nearly the same scores in a third of the time.
-        progress : callable or None
-            Progress of the detection.
+        injection : Injection
+            The spots of a round.
 
         Returns
         -------
@@ -258,75 +283,33 @@ class _Recovery:
             Atom table of the candidates.
         """
         image = add_gaussian_spots(
-            self.image, points, self.usual * height, self.sigma_nm / self.size
+            self.image, injection.points, self.usual * injection.heights, self.sigma_nm / self.size
         )
         found = detect_candidates(
-            Micrograph(image, self.size), self.model, number, progress, self.stop
+            Micrograph(image, self.size), self.model, injection.number, None, self.stop
         )
         return found[_is_on_mask(self.mask, found)]
 
 
-def _inject_isolated(
-    recovery: _Recovery, taken: np.ndarray, rng: np.random.Generator, progress: Progress | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return heights, scores and measured heights of isolated atoms; None without room."""
-    heights: list[np.ndarray] = []
-    scores: list[np.ndarray] = []
-    measured: list[np.ndarray] = []
-    while True:
-        rounds, n_injected = len(heights), sum(map(len, heights))
-        if n_injected >= TARGET_INJECTED or rounds >= (
-            MAX_ROUNDS if n_injected >= TARGET_INJECTED_SMALL_FIELD else MAX_ROUNDS_SMALL_FIELD
-        ):
-            break
-        points = _free_positions(recovery.mask, taken, recovery.size, rng)
-        if not len(points):
-            break
-        height = np.exp(rng.uniform(np.log(HEIGHTS[0]), np.log(HEIGHTS[1]), len(points)))
-        found = recovery.detect_with(
-            points,
-            height,
-            rounds,
-            prefixed(progress, f"Injecting isolated atoms, round {rounds + 1}: "),
-        )
-        places = found[["y_nm", "x_nm"]].to_numpy(float)
-        met = match_nearest(points * recovery.size, places, _SAME_NM)
-        detected = met >= 0
-        score, amplitude = np.full(len(points), np.nan), np.full(len(points), np.nan)
-        score[detected] = _log_odds(found)[met[detected]]
-        amplitude[detected] = found["amplitude"].to_numpy(float)[met[detected]] / recovery.usual
-        heights.append(height)
-        scores.append(score)
-        measured.append(amplitude)
-    if sum(map(len, heights)) < MIN_INJECTED:
-        return None
-    return np.concatenate(heights), np.concatenate(scores), np.concatenate(measured)
+def _recover_isolated(
+    injection: Injection, found: pd.DataFrame, recovery: _Recovery
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores and measured heights of the isolated atoms of a round."""
+    places = found[["y_nm", "x_nm"]].to_numpy(float)
+    met = match_nearest(injection.isolated * recovery.size, places, _SAME_NM)
+    detected = met >= 0
+    score, amplitude = np.full(len(met), np.nan), np.full(len(met), np.nan)
+    score[detected] = _log_odds(found)[met[detected]]
+    amplitude[detected] = found["amplitude"].to_numpy(float)[met[detected]] / recovery.usual
+    return score, amplitude
 
 
-def _inject_among(
-    recovery: _Recovery,
-    found: np.ndarray,
-    threshold: float,
-    candidates: pd.DataFrame,
-    rng: np.random.Generator,
-    progress: Progress | None,
-) -> tuple[np.ndarray, int]:
-    """Return heights of atoms injected among the others, and the additional detections."""
-    before = int((candidates["confidence"] >= threshold).sum())
-    number = int(np.clip(CROWD_SHARE * len(found), MIN_ATOMS, MAX_IN_CROWD))
-    heights, gain = [np.empty(0)], 0
-    for i in range(CROWD_ROUNDS):
-        points = _positions_among(recovery.mask, found, recovery.size, number, rng)
-        height = np.exp(rng.normal(-(CROWD_SCATTER**2) / 2, CROWD_SCATTER, len(points)))
-        injected = recovery.detect_with(
-            points,
-            height,
-            i,
-            prefixed(progress, f"Injecting atoms among the others, round {i + 1}: "),
-        )
-        gain += int((injected["confidence"] >= threshold).sum()) - before
-        heights.append(height)
-    return np.concatenate(heights), gain
+def _count_nearby(table: pd.DataFrame, crowd: np.ndarray, threshold: float, size: float) -> int:
+    """Return the number of detected atoms close to the atoms injected among the others."""
+    atoms = table.loc[table["confidence"] >= threshold, ["y_px", "x_px"]].to_numpy(float)
+    if not len(atoms) or not len(crowd):
+        return 0
+    return int((KDTree(crowd).query(atoms)[0] * size < ISOLATION_RADIUS_NM).sum())
 
 
 def _crop_frame(
@@ -365,50 +348,3 @@ def _is_on_mask(mask: np.ndarray, table: pd.DataFrame) -> np.ndarray:
 def _log_odds(table: pd.DataFrame) -> np.ndarray:
     p = np.clip(table["confidence"].to_numpy(float), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     return np.asarray(logit(p))
-
-
-def _free_positions(
-    mask: np.ndarray, taken: np.ndarray, pixel_size_nm: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Return (N, 2) positions (px) on the support, away from each other and from the atoms."""
-    step, jitter = _APART_NM / pixel_size_nm, _JITTER_NM / pixel_size_nm
-    axes = [np.arange(rng.uniform(0.3, 1) * step, n - 1, step) for n in mask.shape]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
-    points = points + rng.uniform(-jitter, jitter, points.shape)
-    points = np.clip(points, 0, np.array(mask.shape) - 1)
-    points = points[mask[tuple(points.round().astype(int).T)]]
-    if len(points) and len(taken):
-        points = points[KDTree(taken).query(points)[0] * pixel_size_nm > _CLEAR_NM]
-    return points
-
-
-def _positions_among(
-    mask: np.ndarray, found: np.ndarray, pixel_size_nm: float, number: int,
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    """Return (N, 2) positions (px) on the support with as many neighbours as the detected atoms.
-
-    A mixture of positions close to detected atoms and of uniform ones. Neighbours are counted from
-    the resolution of two atoms to the size of groups (`_NEIGHBOURS_NM`).
-    """
-    free = np.argwhere(mask)
-    inner, outer = (r / pixel_size_nm for r in _NEIGHBOURS_NM)
-    tree = KDTree(found)
-
-    def near_others(n: int) -> np.ndarray:
-        points = found[rng.integers(0, len(found), n)]
-        return np.asarray(points + rng.normal(0, _AMONG_NM / pixel_size_nm, points.shape))
-
-    def neighbours(points: np.ndarray) -> float:
-        within = tree.query_ball_point(points, outer, return_length=True)
-        return float(np.mean(within - tree.query_ball_point(points, inner, return_length=True)))
-
-    anywhere = len(found) / len(free) * np.pi * (outer**2 - inner**2)
-    close = neighbours(near_others(2000))
-    share = np.clip((neighbours(found) - anywhere) / max(close - anywhere, 1e-9), 0, 1)
-    here = near_others(4 * number)
-    rounded = np.rint(here).astype(int)
-    inside = ((rounded >= 0) & (rounded < mask.shape)).all(axis=1)
-    here = here[inside][mask[tuple(rounded[inside].T)]][: rng.binomial(number, share)]
-    rest = free[rng.integers(0, len(free), number - len(here))]
-    return np.concatenate([here, rest + rng.uniform(-0.5, 0.5, rest.shape)])

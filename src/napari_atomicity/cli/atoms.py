@@ -95,6 +95,12 @@ def _print_dispersion(run: AtomRun) -> None:
         if not pd.isna(low):
             text += f"; estimated density of all atoms {low:.2g} to {high:.2g} per nm²"
     say(text)
+    if not pd.isna(row["loading_wt_percent"]):
+        low, high = row["loading_wt_percent_low"], row["loading_wt_percent_high"]
+        say(
+            f"metal loading {row['loading_wt_percent']:.3g} wt% {row['metal']} "
+            f"({low:.2g} to {high:.2g}), {row['loading_is']} for missed atoms"
+        )
 
 
 def evaluate_atoms(

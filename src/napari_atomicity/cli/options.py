@@ -127,7 +127,7 @@ def _option(about: Setting, default: Any) -> Any:
     text = about.help
     if default is None and about.default_text:
         text += f" Default: {about.default_text}."
-    names = (about.option,) if about.option else ()
+    names = (about.option or "").split()
     low = about.above if about.min is None else about.min
     return typer.Option(*names, help=text, min=low, max=about.max)
 

@@ -7,7 +7,7 @@ are NaN (numbers) or "" (text); the row stays. The columns:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -242,7 +242,12 @@ def probability_columns(classes: Sequence[str]) -> list[str]:
 
 def classes_of(table: pd.DataFrame) -> list[str]:
     """Return the classes whose probabilities the table holds, in its order."""
-    return [str(name)[2:] for name in table.columns if str(name).startswith("p_")]
+    return classes_among(table.columns)
+
+
+def classes_among(names: Iterable[str]) -> list[str]:
+    """Return the classes whose columns of probabilities are among these names, in their order."""
+    return [str(name)[2:] for name in names if str(name).startswith("p_")]
 
 
 def columns(classes: Sequence[str] = ()) -> dict[str, str]:

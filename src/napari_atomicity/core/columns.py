@@ -108,7 +108,9 @@ def conform_columns(
         if column is None or column.dtype == values.dtype != TEXT:
             out[name] = values
         elif column.dtype == TEXT:
-            out[name] = values.astype(object).where(values.notna(), "").astype(object)
+            text = values.to_numpy(object)
+            text = np.where(pd.isna(text), "", text)
+            out[name] = pd.Series(text, table.index, dtype=object)
         elif column.dtype == "bool":  # also from a file, or after joining a table that lacks it
             out[name] = flags(values)
         else:

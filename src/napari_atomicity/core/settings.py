@@ -57,7 +57,7 @@ class Setting:
         Whether the value is the path of a file.
     option : str, optional
         Declaration on the command line if it is not the name of the field, or if the setting has no
-        label; None: no option.
+        label; several names are separated by spaces. None: no option.
     key : str
         Key under which the window saves the value; not saved if empty.
     """

@@ -41,28 +41,26 @@ class TableCache:
             cache._join(filled)
         return cache
 
-    def set(self, image: str, table: pd.DataFrame | None, columns: Columns | None = None) -> None:
+    def set(self, image: str, columns: Columns | None) -> None:
         """Set the table of an image.
 
         Parameters
         ----------
         image : str
             Name of the image.
-        table : pandas.DataFrame or None
-            Its table; None removes the image.
-        columns : dict of str to ndarray, optional
-            Result of `columns_of` for the table, if it is known already.
+        columns : dict of str to ndarray or None
+            Result of `columns_of` for its table; None removes the image.
         """
         before = self._parts.get(image)
-        if table is None:
+        if columns is None:
             self._parts.pop(image, None)
             self._lengths.pop(image, None)
             self._joined = None if before is not None else self._joined
             return
-        now = columns_of(table) if columns is None else columns
-        same_rows = before is not None and self._lengths[image] == len(table)
-        self._parts[image], self._lengths[image] = now, len(table)
-        if before is not None and same_rows and before.keys() == now.keys():
+        n = len(columns["cluster_id"])
+        same_rows = before is not None and self._lengths[image] == n
+        self._parts[image], self._lengths[image] = columns, n
+        if before is not None and same_rows and before.keys() == columns.keys():
             self._stale.setdefault(image, before)
         else:
             self._joined = None

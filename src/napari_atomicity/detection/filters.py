@@ -19,7 +19,8 @@ import numpy as np
 T = TypeVar("T")
 R = TypeVar("R")
 
-_STRIP_PIXELS = 1 << 17  # of the input, so that a strip stays in the cache
+STRIP_PIXELS = 1 << 17
+"""Number of pixels of the input of a strip, which stays in the cache."""
 LAPLACIAN = np.array([-5 / 2, 4 / 3, -1 / 12], np.float32)
 """Weights of the centre and of one side: a second derivative of fourth order."""
 TRUNCATE = 4.0
@@ -92,7 +93,7 @@ def gaussian(image: np.ndarray, sigma_px: float, every: int = 1) -> np.ndarray:
         blurred = _symmetric(rows, weights, 0, every)
         out[top:bottom] = _symmetric(blurred, weights, 1, every)
 
-    run_in_strips(fill, height, _STRIP_PIXELS // max(1, image.shape[1]))
+    run_in_strips(fill, height, STRIP_PIXELS // max(1, image.shape[1]))
     return out
 
 
@@ -107,7 +108,7 @@ def laplacian(image: np.ndarray) -> np.ndarray:
             out=out[top:bottom],
         )  # fmt: skip
 
-    run_in_strips(fill, len(out), _STRIP_PIXELS // max(1, image.shape[1]))
+    run_in_strips(fill, len(out), STRIP_PIXELS // max(1, image.shape[1]))
     return out
 
 

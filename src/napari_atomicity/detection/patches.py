@@ -16,7 +16,16 @@ from ..core.micrograph import Micrograph
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
 from ..core.threads import parallel_map
-from .filters import cubic_weights, gaussian, inner, mirror_indices, reach
+from .filters import (
+    STRIP_PIXELS,
+    cubic_weights,
+    gaussian,
+    inner,
+    mirror_indices,
+    reach,
+    run_in_strips,
+    run_in_threads,
+)
 from .frame import Frame, Tile, group_points
 from .recording import recording_of
 
@@ -61,9 +70,17 @@ def _contrast(centred: np.ndarray, window_px: float, tile: Tile, largest: float)
     margin = _wide_margin(window_px)
     deviation = inner(centred, margin) - _wide_gaussian(centred, window_px, tile.grown(margin))
     variance = _wide_gaussian(deviation**2, window_px, tile)
-    spread = np.sqrt(np.maximum(variance, 0))
-    floor = 1e-6 * largest + np.finfo(np.float32).tiny
-    return np.asarray(inner(deviation, margin) / np.maximum(spread, np.float32(floor)))
+    floor = np.float32(1e-6 * largest + np.finfo(np.float32).tiny)
+    deviation = inner(deviation, margin)
+
+    def fill(top: int, bottom: int) -> None:
+        spread = np.maximum(variance[top:bottom], 0)
+        np.sqrt(spread, out=spread)
+        np.maximum(spread, floor, out=spread)
+        np.divide(deviation[top:bottom], spread, out=variance[top:bottom])
+
+    run_in_strips(fill, len(variance), STRIP_PIXELS // max(1, variance.shape[1]))
+    return variance
 
 
 # ---- a wide Gaussian, on a coarser grid
@@ -112,19 +129,22 @@ def _wide_gaussian(image: np.ndarray, sigma_px: float, tile: Tile) -> np.ndarray
 def _cubic(coarse: np.ndarray, factor: int, first: int, start: int, stop: int) -> np.ndarray:
     """Interpolate the rows ``start`` to ``stop`` from every ``factor``-th row from ``first``."""
     out = np.empty((stop - start, coarse.shape[1]), np.float32)
-    for phase in range(factor):
+
+    def fill(phase: int) -> None:
         begin = start + (phase - start) % factor
         n = len(range(begin, stop, factor))
         low = begin // factor - first - 1
         t = phase / factor
         if t == 0:
             out[begin - start :: factor] = coarse[low + 1 : low + 1 + n]
-            continue
+            return
         weights = cubic_weights(t)
         total = coarse[low : low + n] * np.float32(weights[0])
         for k in (1, 2, 3):
             total += coarse[low + k : low + k + n] * np.float32(weights[k])
         out[begin - start :: factor] = total
+
+    run_in_threads(fill, range(factor))
     return out
 
 

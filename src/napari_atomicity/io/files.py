@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,26 @@ def _permissions(path: Path) -> int:
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write UTF-8 text atomically; characters that are not valid in UTF-8 are escaped."""
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+    return write_pieces(path, [text])
+
+
+def write_pieces(path: str | os.PathLike[str], pieces: Iterable[str]) -> Path:
+    """Write a text that is made piece by piece, as `write_text` does.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    pieces : iterable of str
+        Parts of the text, in order.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.writelines(piece.encode("utf-8", "backslashreplace") for piece in pieces)
     return Path(path)
 
 

@@ -14,8 +14,8 @@ from ..core.errors import ReadError
 from ..core.micrograph import Micrograph, checked_pixel_size
 from .images import load
 
-MAX_BYTES = 400_000_000
-"""Size of the cache: about twenty images of 2048 × 2048 pixels."""
+MAX_BYTES = 200_000_000
+"""Size of the cache: about ten images of 2048 × 2048 pixels."""
 MAX_LARGE = 4
 """Maximum number of large images in the cache: each needs a memory map or an open file."""
 

@@ -32,6 +32,8 @@ from .reference_ratios import normalise_reference, parse_reference
 from .workbooks import MAX_COLUMNS, read_cells
 
 _MAX_LINE = 1_000_000
+_ROWS_AT_ONCE = 5000
+"""Rows of a workbook whose values are in memory as objects."""
 
 
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -299,23 +301,31 @@ def _fill_sheet(sheet: Any, table: pd.DataFrame) -> None:
     for head in heads:
         head.font = Font(bold=True)
     sheet.append(heads)
-    formats = [_number_format(column) for _, column in cleaned.items()]
+    # One cell for each column of numbers: a row is written before the next one is made.
+    cells = []
+    for _, column in cleaned.items():
+        number_format = _number_format(column)
+        cell = WriteOnlyCell(sheet) if number_format else None
+        if cell is not None:
+            cell.number_format = number_format
+        cells.append(cell)
 
-    def as_cell(value: Any, number_format: str) -> Any:
+    def as_cell(value: Any, cell: Any) -> Any:
         """Return a cell with the format of a number, or of text such as #N/A, no error value."""
         if isinstance(value, str) and value in ERROR_CODES:
             cell = WriteOnlyCell(sheet, value)
             cell.data_type = "s"
             return cell
-        if number_format and value is not None:
-            cell = WriteOnlyCell(sheet, value)
-            cell.number_format = number_format
+        if cell is not None and value is not None:
+            cell.value = value
             return cell
         return value
 
-    columns = [c.astype(object).where(c.notna(), None).tolist() for _, c in cleaned.items()]
-    for row in zip(*columns, strict=True):
-        sheet.append([as_cell(value, form) for value, form in zip(row, formats, strict=True)])
+    for start in range(0, len(cleaned), _ROWS_AT_ONCE):
+        part = cleaned.iloc[start : start + _ROWS_AT_ONCE]
+        columns = [c.astype(object).where(c.notna(), None).tolist() for _, c in part.items()]
+        for row in zip(*columns, strict=True):
+            sheet.append([as_cell(value, cell) for value, cell in zip(row, cells, strict=True)])
 
 
 def _number_format(column: pd.Series) -> str:

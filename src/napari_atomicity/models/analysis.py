@@ -77,6 +77,10 @@ class Analysis:
         number = pluralise(len(self.table), "cluster")
         return f"<{type(self).__name__} of {self.micrograph.name}: {number}{labels}>"
 
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of the table; it must not be written to."""
+        return self.table[name].to_numpy()
+
     @property
     def model_id(self) -> str:
         """Identifier of the model that classified the clusters; "" before classification."""

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import digamma, gammaln, softmax
@@ -59,6 +60,7 @@ SAME_MODE = 0.1
 MIN_WEIGHT = 0.01
 """Weight from which on a mode of an image is kept."""
 MAX_MODES = 6
+_KEPT_STEPS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +163,10 @@ def fit_session(
     SessionScale
         Posterior of the session and of each image.
     """
-    grid = _scale_grid(images, reference)
-    errors = np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS) * reference.scatter
+    first, last = _scale_range(images, reference)
+    grid, errors = _scales(first, last), _size_errors(reference)
     evidence, shares = zip(
-        *(_image_evidence(x, grid, errors, reference) for x in images), strict=True
+        *(_image_evidence(x, first, last, reference) for x in images), strict=True
     )
     log_evidence = np.array(evidence)
     top = log_evidence.max(axis=(1, 2), keepdims=True)
@@ -174,7 +176,7 @@ def fit_session(
     if prior is not None:
         log_prior = log_prior - 0.5 * ((grid[:, None] - prior[0]) / prior[1]) ** 2
     kernels = [_spread_kernel(grid, spread) for spread, _ in SPREADS]
-    marginal = [np.einsum("st,itd->isd", k, likelihood, optimize=True) for k in kernels]
+    marginal = [k @ likelihood for k in kernels]
     joint = np.stack([np.log(m + 1e-300).sum(axis=0) + log_prior for m in marginal])
     joint += np.log([p for _, p in SPREADS])[:, None, None]
     session = softmax(joint.ravel()).reshape(joint.shape)
@@ -183,8 +185,8 @@ def fit_session(
     flat = OUTLYING / len(grid)
     for kernel, m, p in zip(kernels, marginal, session, strict=True):
         weight = p / (m + 1e-300)
-        image_posterior += likelihood * np.einsum("isd,st->itd", weight, kernel, optimize=True)
-        outlying += flat * np.einsum("isd,itd->i", weight, likelihood, optimize=True)
+        image_posterior += likelihood * (kernel.T @ weight)
+        outlying += flat * (weight.sum(axis=1) * likelihood.sum(axis=1)).sum(axis=1)
     image_posterior /= image_posterior.sum(axis=(1, 2), keepdims=True)
     scales = session.sum(axis=(0, 2))
     modes = [_modes(grid, p, q) for p, q in zip(image_posterior, shares, strict=True)]
@@ -202,8 +204,8 @@ def fit_session(
     )
 
 
-def _scale_grid(images: Sequence[ImageMeasurements], reference: ApparentSize) -> np.ndarray:
-    """Return the scales at which any class can be in any image."""
+def _scale_range(images: Sequence[ImageMeasurements], reference: ApparentSize) -> tuple[int, int]:
+    """Return the range of scales at which any class can be in any image, in steps."""
     intensity = np.concatenate([x.log_intensity for x in images])
     ends = np.array([min(reference.log_intensity), max(reference.log_intensity)])
     anchors = np.array([x.anchor[0] for x in images if x.anchor is not None])
@@ -212,8 +214,18 @@ def _scale_grid(images: Sequence[ImageMeasurements], reference: ApparentSize) ->
         anchors = np.append(anchors, [low - ends[1], high - ends[0]])
     if not len(anchors):
         anchors = np.zeros(1)
-    low, high = anchors.min() - MARGIN, anchors.max() + MARGIN
-    return np.linspace(low, high, int(np.ceil((high - low) / STEP)) + 1)
+    low, high = (anchors.min() - MARGIN) / STEP, (anchors.max() + MARGIN) / STEP
+    return int(np.floor(low)), int(np.ceil(high))
+
+
+def _scales(first: int, last: int) -> np.ndarray:
+    """Return the scales from one step to another, multiples of `STEP` in every session."""
+    return STEP * np.arange(first, last + 1)
+
+
+def _size_errors(reference: ApparentSize) -> np.ndarray:
+    """Return the common errors d of the apparent sizes."""
+    return np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS) * reference.scatter
 
 
 def _spread_kernel(grid: np.ndarray, spread: float) -> np.ndarray:
@@ -224,9 +236,11 @@ def _spread_kernel(grid: np.ndarray, spread: float) -> np.ndarray:
 
 
 def _image_evidence(
-    image: ImageMeasurements, grid: np.ndarray, errors: np.ndarray, reference: ApparentSize
+    image: ImageMeasurements, first: int, last: int, reference: ApparentSize
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the log evidence of an image for each scale and common error.
+
+    Without the anchor it is kept: the next image of the session needs it again, in a similar range.
 
     Returns
     -------
@@ -235,6 +249,34 @@ def _image_evidence(
     shares : ndarray of shape (n_scales, n_errors, n_classes)
         Posterior means of the shares.
     """
+    begin, end = first // _KEPT_STEPS * _KEPT_STEPS, -(-last // _KEPT_STEPS) * _KEPT_STEPS
+    measured = (image.log_intensity, image.log_size, image.shares)
+    content = (None if x is None else np.asarray(x, float).tobytes() for x in measured)
+    log_evidence, shares = _kept_evidence(*content, begin, end, reference)
+    part = slice(first - begin, last - begin + 1)
+    log_evidence, shares = log_evidence[part], shares[part]
+    if image.anchor is not None:
+        off = (_scales(first, last) - image.anchor[0]) / image.anchor[1]
+        log_evidence = log_evidence - 0.5 * off[:, None] ** 2
+    return log_evidence, shares
+
+
+@lru_cache(maxsize=512)
+def _kept_evidence(
+    log_intensity: bytes,
+    log_size: bytes,
+    shares: bytes | None,
+    first: int,
+    last: int,
+    reference: ApparentSize,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute `_image_evidence` of float64 measurements without anchor."""
+    image = ImageMeasurements(
+        np.frombuffer(log_intensity),
+        np.frombuffer(log_size),
+        None if shares is None else np.frombuffer(shares),
+    )
+    grid, errors = _scales(first, last), _size_errors(reference)
     density = _densities(image, grid, errors, reference)
     n_classes = density.shape[-1]
     prior = np.full(n_classes, CONCENTRATION)
@@ -252,8 +294,6 @@ def _image_evidence(
     log_evidence += gammaln(before).sum(axis=-1) - gammaln(before.sum(axis=-1))
     log_evidence -= gammaln(prior).sum() - gammaln(prior.sum())
     log_evidence -= ((before - prior) * log_share).sum(axis=-1)
-    if image.anchor is not None:
-        log_evidence -= 0.5 * ((grid[:, None] - image.anchor[0]) / image.anchor[1]) ** 2
     return log_evidence, alpha / alpha.sum(axis=-1, keepdims=True)
 
 

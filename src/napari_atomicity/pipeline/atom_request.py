@@ -15,6 +15,7 @@ from ..core.settings import (
     seed_setting,
     setting,
 )
+from ..statistics.loading_settings import NO_METAL, LoadingSettings
 
 
 @documented
@@ -55,8 +56,15 @@ class AtomRequest:
         "Inject atoms into each image to estimate the detected fraction. Slower.",
     )
 
+    loading: LoadingSettings = setting(
+        LoadingSettings(), "Metal loading", "Metal and support, for the metal loading in wt%."
+    )
+
     def __post_init__(self) -> None:
         check_settings(self)
+        if (self.loading.metal == NO_METAL) != (self.loading.support_thickness_nm is None):
+            names = ["metal", "support_thickness_nm"]
+            raise SettingError("a loading in wt% requires both a metal and a thickness", names)
         if self.precision is not None and self.threshold is not None:
             names = ["precision", "threshold"]
             raise SettingError("give a precision or a threshold, not both", names)

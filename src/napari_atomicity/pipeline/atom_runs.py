@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from ..atoms.analysis import AtomAnalysis
-from ..atoms.completeness import with_completeness
 from ..atoms.dispersion import dispersion_rows
 from ..atoms.finder import AtomModel, load_atom_model
 from ..atoms.table import concat_atom_tables, conform
@@ -28,10 +27,11 @@ from ..io.files import write_json
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.provenance import Outcome, attempt_report, now, read_run_record, run_record
 from ..io.tables import read_clusters, write_table
-from ..reporting.atom_figures import dispersion_chart
+from ..reporting.atom_figures import run_figures
 from ..reporting.atom_report import write_atom_report
 from ..reporting.charts import write_figure
-from ..statistics.dispersion import ALL, DispersionStatistics, pool_images
+from ..statistics.atom_groups import group_table
+from ..statistics.dispersion import DispersionStatistics, pool_images
 from .atom_request import AtomRequest
 from .atom_step import AtomResult, AtomStep
 from .atom_workers import AtomWorkers, detect_in_worker
@@ -107,8 +107,9 @@ def find_atoms_in_images(
     paths : iterable of str or path-like
         Image files, and folders of images.
     out_dir : str or path-like
-        Folder for ``atoms.csv``, ``atoms.parquet``, ``dispersion.csv``, ``run.json``,
-        ``report.html``, ``figures/``, and ``cluster_atoms.csv`` if there are clusters.
+        Folder for ``atoms.csv``, ``atoms.parquet``, ``atom_groups.csv``, ``dispersion.csv``,
+        ``run.json``, ``report.html``, ``figures/``, and ``cluster_atoms.csv`` if there are
+        clusters.
     request : AtomRequest, optional
         Model, device and settings.
     progress, stop : callable, optional
@@ -198,15 +199,10 @@ class _AtomFiles:
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
         failed: dict[str, str] = {}
-        rows, of_all = _dispersion_rows(self.results, self.request.seed, failed)
+        rows, of_all = _dispersion_rows(self.results, self.request, failed)
         files = self._write_tables(table, rows)
-        chart = None
-        if of_all is not None:
-            chart = attempt(failed, "figure of the dispersion", lambda: dispersion_chart(of_all))
-        drawn = None
-        if chart is not None:
-            files += write_figure(chart, self.folder / "figures" / "dispersion")
-            drawn = files[-1]
+        drawn = attempt(failed, "figures", lambda: self._draw(rows, of_all)) or {}
+        files += [path for two in drawn.values() for path in two]
         files += [path for result in self.results for path in result.pictures]
         files += [self.folder / "report.html", self.folder / "run.json"]
         _remove_older(self.folder, files)
@@ -223,17 +219,30 @@ class _AtomFiles:
             failed=failed,
         )
         pictures = {r.outcome.image: r.drawn for r in self.results if r.drawn is not None}
+        charts = {name: two[-1] for name, two in drawn.items()}
         html = files[-2]
         attempt_report(
-            record, files, html, lambda: write_atom_report(html, record, rows, pictures, drawn)
+            record, files, html, lambda: write_atom_report(html, record, rows, pictures, charts)
         )
         write_json(files[-1], record)
         return AtomRun(table, rows, outcomes, files, interrupted, failed)
+
+    def _draw(
+        self, rows: pd.DataFrame, of_all: DispersionStatistics | None
+    ) -> dict[str, list[Path]]:
+        """Write the figures of all images together; return their files by name."""
+        if of_all is None:
+            return {}
+        tables = [r.on_support for r in self.results if r.on_support is not None]
+        drawn = run_figures(concat_atom_tables(tables), rows, of_all)
+        folder = self.folder / "figures"
+        return {name: write_figure(figure, folder / name) for name, figure in drawn.items()}
 
     def _write_tables(self, table: pd.DataFrame, rows: pd.DataFrame) -> list[Path]:
         files = [
             write_table(table, self.folder / "atoms.csv"),
             write_table(table, self.folder / "atoms.parquet"),
+            write_table(group_table(table), self.folder / "atom_groups.csv"),
             write_table(rows, self.folder / "dispersion.csv"),
         ]
         clusters = [r.clusters for r in self.results if r.clusters is not None]
@@ -244,7 +253,7 @@ class _AtomFiles:
 
 
 def _dispersion_rows(
-    done: Sequence[AtomResult], seed: int, failed: dict[str, str]
+    done: Sequence[AtomResult], request: AtomRequest, failed: dict[str, str]
 ) -> tuple[pd.DataFrame, DispersionStatistics | None]:
     """Compute a row for each analysed image and one for all, and the dispersion of all.
 
@@ -253,10 +262,9 @@ def _dispersion_rows(
     analysed = [result for result in done if result.table is not None]
     known = [result.dispersion for result in analysed if result.dispersion is not None]
     name = "dispersion of all images"
-    of_all = attempt(failed, name, lambda: pool_images(known, seed)) if known else None
-    found = [(r.outcome.image, r.outcome.atoms, r.dispersion) for r in analysed]
-    complete = {r.outcome.image: r.completeness for r in analysed}
-    return with_completeness(dispersion_rows(found, of_all), complete, ALL), of_all
+    of_all = attempt(failed, name, lambda: pool_images(known, request.seed)) if known else None
+    found = [(r.outcome.image, r.outcome.atoms, r.dispersion, r.completeness) for r in analysed]
+    return dispersion_rows(found, of_all, request.loading), of_all
 
 
 def _remove_older(folder: Path, files: Sequence[Path]) -> None:

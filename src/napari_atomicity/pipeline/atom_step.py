@@ -14,18 +14,18 @@ import pandas as pd
 from ..atoms import cluster_atoms
 from ..atoms.analysis import AtomAnalysis, find_atoms
 from ..atoms.completeness import Completeness, estimate_completeness
-from ..atoms.dispersion import DispersionSettings, compute_image_dispersion
+from ..atoms.dispersion import DispersionResult, DispersionSettings, compute_image_dispersion
 from ..atoms.finder import AtomModel
 from ..atoms.injection import inject_atoms
 from ..atoms.marks import ImageAtoms
 from ..atoms.regions import make_cluster_mask
-from ..atoms.table import conform
+from ..atoms.table import conform, empty_table
 from ..core.failed_statistics import FAILED, add_failed, attempt, format_failed
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, report
 from ..io.inputs import Input
 from ..io.provenance import Outcome
-from ..reporting.atom_figures import atom_overview, dispersion_chart
+from ..reporting.atom_figures import image_figures
 from ..reporting.atom_report import atom_section_images
 from ..reporting.charts import write_figure
 from ..reporting.image_warnings import outlier_warnings
@@ -54,8 +54,10 @@ class AtomResult:
         Analysis.
     table, clusters : DataFrame, optional
         Atoms, and clusters with their atoms.
+    on_support : DataFrame, optional
+        Atoms on the support.
     dispersion : DispersionStatistics, optional
-        Dispersion.
+        Dispersion of the atoms on the support.
     completeness : Completeness, optional
         Detected fraction of injected atoms.
     pictures : list of Path, optional
@@ -68,6 +70,7 @@ class AtomResult:
     analysis: AtomAnalysis | None = None
     table: pd.DataFrame | None = None
     clusters: pd.DataFrame | None = None
+    on_support: pd.DataFrame | None = None
     dispersion: DispersionStatistics | None = None
     completeness: Completeness | None = None
     pictures: list[Path] = field(default_factory=list)
@@ -147,12 +150,13 @@ class AtomStep:
         ) or (atoms.table, None)
         known["warnings"] += _cluster_warnings(self.clusters, of_clusters)
         report(progress, 0, 0, "Computing the dispersion")
-        dispersion, why = attempt(
+        spread = attempt(
             failed, "dispersion", lambda: _dispersion(atoms, request.seed, progress, self.stop)
-        ) or (None, ())
-        known["warnings"] += why
+        )
+        known["warnings"] += _dispersion_warnings(spread)
         outcome = item.outcome("done", **known, atoms=len(table), seconds=seconds)
-        result = AtomResult(outcome, analysis, table, of_clusters, dispersion, complete)
+        on_support, found = (None, None) if spread is None else (spread.table, spread.dispersion)
+        result = AtomResult(outcome, analysis, table, of_clusters, on_support, found, complete)
         drawn = attempt(failed, "figure", lambda: self._draw(item, result, table, progress))
         parameters = {**analysis.parameters, "expected": analysis.expected}
         warnings = (*outcome.warnings, *format_failed({FAILED: failed}))
@@ -179,11 +183,16 @@ class AtomStep:
             return result
         report(progress, 0, 0, "Drawing figures")
         name = item.name.replace("/", "_")
-        overview = atom_overview(result.analysis, table)
-        files = write_figure(overview, self.pictures / f"{name} atoms")
-        chart = None if result.dispersion is None else dispersion_chart(result.dispersion)
-        drawn = atom_section_images(item.name, files[-1], chart)
-        return replace(result, pictures=files, drawn=drawn)
+        on_support = empty_table() if result.on_support is None else result.on_support
+        figures = image_figures(result.analysis, table, on_support, result.dispersion)
+        files = {
+            kind: write_figure(figure, self.pictures / f"{name} {kind}")
+            for kind, figure in figures.items()
+        }
+        drawn = atom_section_images(item.name, {kind: two[-1] for kind, two in files.items()})
+        return replace(
+            result, pictures=[path for two in files.values() for path in two], drawn=drawn
+        )
 
 
 def _completeness(
@@ -253,17 +262,20 @@ def _scale_warnings(micrograph: Micrograph) -> tuple[str, ...]:
 
 def _dispersion(
     atoms: ImageAtoms, seed: int, progress: Progress, stop: Stop | None
-) -> tuple[DispersionStatistics | None, tuple[str, ...]]:
-    """Over the frames of the image, and warnings: why there is none, or what is left out."""
-    spread = compute_image_dispersion(
+) -> DispersionResult:
+    """Compute the dispersion over the frames of the image."""
+    return compute_image_dispersion(
         atoms, DispersionSettings(seed=seed), progress=progress, stop=stop
     )
-    found = spread.dispersion
+
+
+def _dispersion_warnings(spread: DispersionResult | None) -> tuple[str, ...]:
+    """Return why there is no dispersion, or what it omits."""
+    if spread is None:
+        return ()
     why = (spread.reason,) if spread.reason else ()
-    if found is None:
-        return None, why
-    off = found.n_off_support
+    off = 0 if spread.dispersion is None else spread.dispersion.n_off_support
     if off:
         lies, counts = ("1 atom lies", "counts") if off == 1 else (f"{off} atoms lie", "count")
-        return found, (*why, f"{lies} off the support and {counts} in no density")
-    return found, why
+        return (*why, f"{lies} off the support and {counts} in no density")
+    return why

@@ -32,7 +32,8 @@ MANY_UNKNOWN = 0.5
 """Where so many clusters are like nothing that the model has learnt, it is out of its domain."""
 LIVE = "live.csv"
 _BUSY = 10.0
-_QUICK_S = 0.1
+QUICK_S = 0.1
+"""Ratios that take less time are computed with each image."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Running:
         always found.
         """
         start = time.monotonic()
-        slow = hurry or self._took_s > _QUICK_S
+        slow = hurry or self._took_s > QUICK_S
         if slow and start - self._found_at < _BUSY * self._took_s:
             return None
         found = class_ratios(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -181,15 +182,12 @@ class Watch:
             def step(taken: tuple[Path, FileFingerprint]) -> LiveUpdate | None:
                 return self._analyse_file(*taken, stop)
 
-            def emit(live: LiveUpdate | None) -> None:
-                if live is None:
-                    return
-                if on_result is not None:
-                    on_result(live)
-                if live.analysis is not None and not self.waiting:
-                    self._images.draw(live.analysis, live.outcome, self._notice)
-
-            for_each_image(self._files(stop, until_idle_s), step, sinks=[emit], stop=stop)
+            for_each_image(
+                self._files(stop, until_idle_s),
+                step,
+                sinks=[partial(self._emit, on_result)],
+                stop=stop,
+            )
             if self._scanned:
                 self._apply_accepted()  # also if it was accepted at the last moment
             return self._finalize(started, command)
@@ -343,7 +341,7 @@ class Watch:
         analysis_s: float,
         fingerprint: FileFingerprint,
     ) -> LiveUpdate:
-        """Update chart, ratios and log with an analysed image."""
+        """Update chart and ratios with an analysed image."""
         assert self._arrivals is not None
         self._apply_accepted()  # if it was accepted during the analysis
         conditions = conditions.read(self._reference.add(taken, conditions.where))
@@ -367,13 +365,32 @@ class Watch:
             analysis_s=analysis_s,
             latency_s=latency_s,
         )
-        self._log.add(row)
-        if ratios is not None:
-            write_ratios(ratios, self.store.folder / "ratios.csv")
         new = "; ".join(words for words in conditions.alarms if words not in self._alarm)
         calm = bool(self._alarm) and not conditions.alarms
         self._alarm = conditions.alarms
         return LiveUpdate(outcome, analysis, conditions, ratios, row, waiting, latency_s, new, calm)
+
+    def _emit(
+        self, on_result: Callable[[LiveUpdate], None] | None, live: LiveUpdate | None
+    ) -> None:
+        """Pass on the result of a file, then write and draw what can wait until it is shown."""
+        if live is None:
+            return
+        try:
+            if on_result is not None:
+                on_result(live)
+        finally:
+            self._write(live)
+        if live.analysis is not None and not self.waiting:
+            self._images.draw(live.analysis, live.outcome, self._notice)
+
+    def _write(self, live: LiveUpdate) -> None:
+        """Write the log and the running ratios of an image that was analysed."""
+        if live.row is None:
+            return
+        self._log.add(live.row)
+        if live.ratios is not None:
+            write_ratios(live.ratios, self.store.folder / "ratios.csv")
 
     def _finalize(self, started: str, command: Sequence[str] | None) -> LiveRun:
         images, waiting = self._images, self.waiting

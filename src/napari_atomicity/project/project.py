@@ -36,7 +36,7 @@ from .images import ImageIndex
 from .lazy_pictures import LazyPictures
 from .merging import merge
 from .model_files import ModelFiles
-from .read_contents import read_contents, read_labelled
+from .read_contents import read_all, read_contents, read_labelled
 from .read_rows import read_positions, with_probabilities
 from .renamed import RENAMED
 
@@ -300,12 +300,12 @@ class Project:
         dict of str to ProjectContents
             By name of the image.
         """
-        found = {}
-        for i, image in enumerate(self.names):
+
+        def start(i: int) -> None:
             check(stop)
-            report(progress, i, len(self.names), f"Opening {image}")
-            found[image] = self.load(image, lazy=lazy)
-        return found
+            report(progress, i, len(self.names), f"Opening {self.names[i]}")
+
+        return read_all(self._file, self.image_files, self._pictures if lazy else None, start)
 
     def move_lazy_arrays(self, other: Project) -> None:
         """Read what was loaded with `lazy` from another project, a copy, from now on.

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ..core import cluster_table as tables
-from ..core.table_cache import columns_of
+from ..core.errors import ReadError
 from ..models.analysis import Analysis
+from .connection import ProjectConnection
 from .contents import ProjectContents
-from .damage import MAX_NUMBER, coerce_numbers, coerce_texts
+from .damage import MAX_NUMBER, as_count, coerce_numbers, coerce_texts, damage_as_error
 from .images import ImageIndex
 from .label_rules import labels_of_log
 from .lazy_pictures import LazyPictures
 from .read_atoms import read_atoms
-from .read_rows import read_image
+from .read_rows import StoredRows, read_image, read_tables
 from .rows import MEASURED, REMOVE
+
+_CLUSTERS_AT_ONCE = 5000
+"""Tables with more clusters are not read together: this takes memory, and can't be stopped."""
 
 
 def read_contents(
-    db: sqlite3.Connection, index: ImageIndex, image: str, pictures: LazyPictures | None = None
+    db: sqlite3.Connection,
+    index: ImageIndex,
+    image: str,
+    pictures: LazyPictures | None = None,
+    rows: StoredRows | None = None,
 ) -> ProjectContents:
     """Read what the project holds of an image; what is damaged is noted in the index.
 
@@ -35,16 +44,84 @@ def read_contents(
         Name of the image.
     pictures : LazyPictures, optional
         Reads patches, class maps and embedding when they are used; None: they are read now.
+    rows : StoredRows, optional
+        Table and outlines of the image, if they were read together with others.
     """
     image_id = index.ids[image]
-    micrograph, analysis, next_id, reason = read_image(db, image, image_id, index.path_of, pictures)
+    micrograph, analysis, next_id, reason = read_image(
+        db, image, image_id, index.path_of, pictures, rows
+    )
     atoms, next_atom_id, reason_of_atoms = read_atoms(db, image_id, micrograph)
     index.set_damage(image, "analysis", reason)
     index.set_damage(image, "atoms", reason_of_atoms)
-    columns = None if analysis is None else columns_of(analysis.table)
+    columns = None if analysis is None else analysis.columns
     return ProjectContents(
         micrograph, analysis, next_id, columns, atoms, next_atom_id, index.damage_of(image)
     )
+
+
+def read_all(
+    file: ProjectConnection,
+    index: ImageIndex,
+    pictures: LazyPictures | None,
+    start: Callable[[int], None],
+) -> dict[str, ProjectContents]:
+    """Read what the project holds of all images, the tables of several images at once.
+
+    Parameters
+    ----------
+    file : ProjectConnection
+        The open project file.
+    index : ImageIndex
+        Its images.
+    pictures : LazyPictures or None
+        See `read_contents`.
+    start : callable
+        ``start(i)`` is called before the i-th image is read.
+
+    Returns
+    -------
+    dict of str to ProjectContents
+        By name of the image, in order.
+    """
+    found: dict[str, ProjectContents] = {}
+    for images in _in_parts(file, index):
+        with file.reading() as db:
+            rows = _read_together(db, index, images)
+        for image in images:
+            start(len(found))
+            with file.reading() as db:
+                found[image] = read_contents(db, index, image, pictures, rows.get(image))
+    return found
+
+
+def _in_parts(file: ProjectConnection, index: ImageIndex) -> list[list[str]]:
+    """Split the names of all images, in order, into parts with not too many clusters."""
+    with file.reading() as db:
+        at_most = dict(db.execute("SELECT image_id, next_id FROM images"))
+    parts: list[list[str]] = []
+    n_clusters = 0
+    for image, image_id in index.ids.items():
+        n = as_count(at_most.get(image_id))
+        n_clusters += n
+        if not parts or n_clusters > _CLUSTERS_AT_ONCE:
+            parts.append([])
+            n_clusters = n
+        parts[-1].append(image)
+    return parts
+
+
+def _read_together(
+    db: sqlite3.Connection, index: ImageIndex, images: Sequence[str]
+) -> dict[str, StoredRows]:
+    """Read the cluster tables of several images at once; nothing if one of them is damaged."""
+    names = {index.ids[image]: image for image in images}
+    try:
+        with damage_as_error("a cluster table"):
+            found = read_tables(db, names)
+    except ReadError:  # each image is read alone, and says what is damaged
+        return {}
+    return {names[image_id]: rows for image_id, rows in found.items()}
 
 
 def read_labelled(db: sqlite3.Connection, index: ImageIndex, image: str) -> Analysis | None:

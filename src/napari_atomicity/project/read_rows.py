@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ from ..core.errors import CalibrationError, ReadError
 from ..core.micrograph import checked_pixel_size
 from ..core.table_cache import Columns, table_of
 from ..io.lazy_micrograph import LazyMicrograph
-from ..models.analysis import Analysis
 from ..statistics.ratio_notes import ImageLimits
 from .cached_arrays import read_arrays
 from .damage import (
@@ -32,6 +33,15 @@ from .damage import (
 )
 from .lazy_pictures import LazyPictures
 from .rows import MEASURED, PREDICTED
+from .stored_analysis import StoredAnalysis
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRows:
+    """Columns of the cluster table of an image, and the outlines of its clusters."""
+
+    columns: Columns
+    outlines: list[np.ndarray]
 
 
 def read_positions(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
@@ -49,7 +59,8 @@ def read_image(
     image_id: int,
     place: Callable[[Any, Any], Path],
     pictures: LazyPictures | None = None,
-) -> tuple[LazyMicrograph, Analysis | None, int, str]:
+    rows: StoredRows | None = None,
+) -> tuple[LazyMicrograph, StoredAnalysis | None, int, str]:
     """Read the micrograph and the analysis of an image, as far as they are not damaged.
 
     Parameters
@@ -64,12 +75,14 @@ def read_image(
         ``place(path, relative_path)`` returns where a file is now.
     pictures : LazyPictures, optional
         Reads patches, class maps and embedding when they are used; None: they are read now.
+    rows : StoredRows, optional
+        Table and outlines of the image, if they were read together with others.
 
     Returns
     -------
     micrograph : LazyMicrograph
         Its pixels are read when they are used.
-    analysis : Analysis or None
+    analysis : StoredAnalysis or None
         None if the image has not been analysed, or if the analysis is damaged.
     next_id : int
         The id that the next new cluster gets.
@@ -105,7 +118,7 @@ def read_image(
             _check_image(micrograph, digest, sizes, pixel_size)
         with damage_as_error("the stored analysis"):
             if analysed:
-                analysis = _read_analysis(db, image_id, micrograph, pictures)
+                analysis = _read_analysis(db, image_id, micrograph, pictures, rows)
     except ReadError as error:
         damage.append(error.what)
     return micrograph, analysis, _next_id(db, image_id), "; ".join(damage)
@@ -144,15 +157,16 @@ def _read_analysis(
     image_id: int,
     micrograph: LazyMicrograph,
     pictures: LazyPictures | None,
-) -> Analysis:
+    rows: StoredRows | None,
+) -> StoredAnalysis:
     """Read the analysis of an image; damaged values raise any error."""
     parameters, scale, field_of_view, regions, seconds = db.execute(
         "SELECT parameters, scale, field_of_view_nm, regions, seconds FROM images "
         "WHERE image_id = ?",
         (image_id,),
     ).fetchone()
-    table, outlines = _read_table(db, image_id, micrograph.name)
-    ids = table["cluster_id"].tolist()
+    rows = rows or read_tables(db, {image_id: micrograph.name})[image_id]
+    ids = rows.columns["cluster_id"].tolist()
     arrays = (read_arrays if pictures is None else pictures.arrays)(db, image_id, ids)
     polygons = tuple(np.asarray(r, float) for r in read_json(regions, list))
     check_polygons(polygons, 3)
@@ -161,10 +175,10 @@ def _read_analysis(
         raise ValueError("the field of view is no length")
     if not all(isinstance(value, (int, float)) for value in durations.values()):
         raise ValueError("a duration is no number")
-    return Analysis(
+    return StoredAnalysis.of(
+        rows.columns,
         micrograph,
-        table,
-        outlines,
+        rows.outlines,
         *arrays,
         field_of_view or 0.0,
         _scale(scale),
@@ -191,10 +205,21 @@ def _checked_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _read_table(
-    db: sqlite3.Connection, image_id: int, image: str
-) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """Read the cluster table and the outlines of an image; damaged values raise any error."""
+def read_tables(db: sqlite3.Connection, images: Mapping[int, str]) -> dict[int, StoredRows]:
+    """Read the cluster tables and the outlines of images; damaged values raise any error.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        A connection to the project file.
+    images : mapping of int to str
+        Id of the image in the file → its name.
+
+    Returns
+    -------
+    dict of int to StoredRows
+        By id of the image. One query for many images and one check of all of them are quicker.
+    """
     stored = {row[1] for row in db.execute("PRAGMA table_info(clusters)")}
     recording = [name for name in tables.RECORDING if name in stored]
     measured = ["measurements"] if "measurements" in stored else []
@@ -202,36 +227,72 @@ def _read_table(
     in_predictions = {row[1] for row in db.execute("PRAGMA table_info(predictions)")}
     given = [name for name in PREDICTED if name in in_predictions]
     rows = db.execute(
-        f"SELECT {', '.join('c.' + name for name in own)}, coalesce(c.model_id, ''), "
+        f"SELECT c.image_id, {', '.join('c.' + name for name in own)}, coalesce(c.model_id, ''), "
         f"{', '.join('p.' + name for name in given)}, probabilities FROM clusters c "
         "LEFT JOIN predictions p ON p.image_id = c.image_id AND p.cluster_id = c.cluster_id AND "
-        "p.model_id = c.model_id WHERE c.image_id = ? ORDER BY c.cluster_id",
-        (image_id,),
+        f"p.model_id = c.model_id WHERE c.image_id IN ({', '.join('?' * len(images))}) "
+        "ORDER BY c.image_id, c.cluster_id",
+        list(images),
     ).fetchall()
-    names = [*own, "model_id", *given, "probabilities"]
+    names = ["image_id", *own, "model_id", *given, "probabilities"]
     values = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+    first = np.searchsorted(values.pop("image_id"), [list(images), [i + 1 for i in images]])
     outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in values.pop("outline")]
-    measurements = _own_measurements(values.pop("measurements", ()))
     check_polygons(outlines)
-    models = list(values["model_id"])
-    probabilities = _probabilities(db, models, values.pop("probabilities"))
+    texts = {name: values.pop(name, ()) for name in ("measurements", "probabilities")}
     columns = {
         name: _column(name, found)
         for name, found in values.items()
-        # Columns that no cluster of this image has are not there, rather than empty.
+        # Columns that no cluster has are not there, rather than empty.
         if name not in tables.OPTIONAL or found.count(None) < len(found)
     }
     corrected, predicted = columns["label_corrected"], columns["label_predicted"]
     columns["label"] = np.where(corrected != "", corrected, predicted)
-    columns["image"] = np.full(len(rows), image, object)
-    columns |= probabilities
-    order = tables.columns([name[2:] for name in probabilities])
-    table = table_of(
-        {name: columns[name] for name in dict.fromkeys([*order, *columns])} | measurements
+    classes = cache(partial(_probability_names, db))
+    found = {}
+    for (image_id, image), start, end in zip(images.items(), *first.tolist(), strict=True):
+        part = slice(start, end)
+        found[image_id] = StoredRows(
+            _columns_of_image(image, columns, values, texts, part, classes), outlines[part]
+        )
+    _validate([rows.columns for rows in found.values()])
+    return found
+
+
+def _columns_of_image(
+    image: str,
+    columns: Columns,
+    values: Mapping[str, tuple[Any, ...]],
+    texts: Mapping[str, tuple[Any, ...]],
+    part: slice,
+    classes: Callable[[str], list[str]],
+) -> Columns:
+    """Return the columns of one image among the rows of several."""
+    n = part.stop - part.start
+    found = {
+        name: column[part]
+        for name, column in columns.items()
+        if name not in tables.OPTIONAL or values[name][part].count(None) < n
+    }
+    found["image"] = np.full(n, image, object)
+    probabilities = _probabilities(
+        classes, found["model_id"].tolist(), texts["probabilities"][part]
     )
-    tables.validate(table)
-    _check_numbers(columns)
-    return table, outlines
+    found |= probabilities
+    order = tables.columns([name[2:] for name in probabilities])
+    ordered = {name: found[name] for name in dict.fromkeys([*order, *found])}
+    return ordered | _own_measurements(texts["measurements"][part])
+
+
+def _validate(parts: Iterable[Columns]) -> None:
+    """Check the tables of images together with those that have the same columns."""
+    alike: dict[tuple[str, ...], list[Columns]] = {}
+    for part in parts:
+        alike.setdefault(tuple(part), []).append(part)
+    for names, members in alike.items():
+        joined = {name: np.concatenate([part[name] for part in members]) for name in names}
+        tables.validate(table_of(joined))
+        _check_numbers(joined)
 
 
 def _own_measurements(texts: tuple[Any, ...]) -> dict[str, np.ndarray]:
@@ -260,21 +321,32 @@ def _column(name: str, values: tuple[Any, ...]) -> np.ndarray:
     if not all(issubclass(found, (*valid, type(None))) for found in set(map(type, values))):
         raise ValueError(f"the column {name} holds values of another type than {column.dtype}")
     if column.dtype != "float64" and None in values:
-        values = tuple(column.default if x is None else x for x in values)
+        default = column.default
+        values = tuple(default if x is None else x for x in values)
     return np.array(values, column.dtype)
 
 
 def _probabilities(
-    db: sqlite3.Connection, models: list[str], texts: tuple[Any, ...]
+    classes: Callable[[str], list[str]], models: list[str], texts: tuple[Any, ...]
 ) -> dict[str, np.ndarray]:
-    """Return the columns of probabilities; NaN for clusters that a model does not know."""
+    """Return the columns of probabilities; NaN for clusters that a model does not know.
+
+    Parameters
+    ----------
+    classes : callable
+        Returns the names of the columns of a model.
+    models : list of str
+        Id of the model of each cluster.
+    texts : tuple of str or None
+        Probabilities of each cluster as JSON.
+    """
     columns: dict[str, np.ndarray] = {}
     rows_of: dict[str, list[int]] = {}
     for row, (model_id, text) in enumerate(zip(models, texts, strict=True)):
         if text is not None:
             rows_of.setdefault(model_id, []).append(row)
     for model_id, rows in rows_of.items():
-        names = _probability_names(db, model_id)
+        names = classes(model_id)
         values = _numbers([texts[row] for row in rows], names)
         for name, column in zip(names, values.T, strict=False):
             columns.setdefault(name, np.full(len(texts), np.nan))[rows] = column

@@ -1,4 +1,4 @@
-"""Figures of single atoms for files: the atoms in their image, and their dispersion."""
+"""Figures of single atoms for files: of each image, and of all images together."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import pandas as pd
 from ..core.text import pluralise
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
+from ..statistics.density_map import map_density
+from ..statistics.dispersion import ALL, DispersionStatistics
+from ..statistics.windows import ObservationWindow
 from .charts import INK, printable
 from .plot_base import Look, style_axes
+from .plot_dispersion import DISPERSION_PLOTS
 from .plots import style
 
 if TYPE_CHECKING:
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..atoms.analysis import AtomAnalysis
-    from ..statistics.dispersion import DispersionStatistics
 
 LONGEST_PX = 1200
 """Longest edge of the image in a figure in pixels."""
@@ -30,9 +33,86 @@ _CURVES = {
     "L": ("Distance / nm", "L(r) - r / nm"),
     "G": ("Distance to the nearest neighbour / nm", "Fraction of atoms"),
 }
+_HISTOGRAMS = ("nearest_neighbours", "groups", "group_extents")
+_OF_IMAGES = (
+    ("Density / nm⁻²", "density_per_nm2", "density_low_per_nm2", "density_high_per_nm2"),
+    (
+        "Nearest neighbour, median / nm",
+        "nearest_neighbour_median_nm",
+        "nearest_neighbour_median_low_nm",
+        "nearest_neighbour_median_high_nm",
+    ),
+    ("Isolated, fraction", "share_isolated", "share_isolated_low", "share_isolated_high"),
+)
+_MAX_NAMES, _NAME_LETTERS, _MAX_TALL = 60, 28, 12.0
 _BLUE = "#0072b2"
 _MIN_ASPECT = 0.25
 """Minimum ratio of the shorter to the longer edge of a figure."""
+
+
+def image_figures(
+    analysis: AtomAnalysis,
+    table: pd.DataFrame,
+    on_support: pd.DataFrame,
+    found: DispersionStatistics | None,
+) -> dict[str, Figure]:
+    """Draw the figures of an image.
+
+    Parameters
+    ----------
+    analysis : AtomAnalysis
+        Result of the image.
+    table, on_support : pandas.DataFrame
+        All atoms, and those on the support.
+    found : DispersionStatistics or None
+        Their dispersion.
+
+    Returns
+    -------
+    dict of str to matplotlib.figure.Figure
+        ``atoms``, ``density``, ``dispersion`` and ``groups``, as far as there are data. Atoms and
+        density are those of the first frame.
+    """
+    mask = analysis.support[0] if analysis.support.ndim == 3 else analysis.support
+    first = on_support[on_support["frame"] == 0][["y_nm", "x_nm"]].to_numpy(float)
+    density = None
+    if mask.any() and len(first):
+        window = ObservationWindow(mask, analysis.pixel_size_nm)
+        density = density_overview(first, window, analysis.micrograph.name)
+    drawn = {
+        "atoms": atom_overview(analysis, table),
+        "density": density,
+        "dispersion": None if found is None else dispersion_chart(found),
+        "groups": group_chart(on_support, found),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def run_figures(
+    on_support: pd.DataFrame, rows: pd.DataFrame, found: DispersionStatistics
+) -> dict[str, Figure]:
+    """Draw the figures of all images together.
+
+    Parameters
+    ----------
+    on_support : pandas.DataFrame
+        Atoms on the support of all images.
+    rows : pandas.DataFrame
+        Rows of ``dispersion.csv``.
+    found : DispersionStatistics
+        Dispersion of all images.
+
+    Returns
+    -------
+    dict of str to matplotlib.figure.Figure
+        ``dispersion``, ``groups`` and ``images``, as far as there are data.
+    """
+    drawn = {
+        "dispersion": dispersion_chart(found),
+        "groups": group_chart(on_support, found),
+        "images": image_chart(rows),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
@@ -60,9 +140,7 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     half = analysis.pixel_size_nm / 2
     rows = table[table["frame"] == 0]
     with style():
-        # The aspect ratio is limited for narrow images.
-        tall = 5.1 * min(max(height / width, _MIN_ASPECT), 1 / _MIN_ASPECT)
-        figure, (axes, scale) = _panels([5.1, 0.2], tall, gap_inch=0.08, right_inch=0.55)
+        figure, axes, scale = _map_axes(height / width)
         # Pixel coordinates refer to centres: the image starts half a pixel before the origin.
         extent = (-half, width - half, height - half, -half)
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="none")
@@ -76,6 +154,119 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
         n = pluralise(len(rows), "atom")
         style_axes(axes, Look(), f"{printable(analysis.micrograph.name)}: {n}")
     return figure
+
+
+def density_overview(positions_nm: np.ndarray, window: ObservationWindow, title: str) -> Figure:
+    """Plot a map of the density of atoms on their support, with the atoms as points.
+
+    Parameters
+    ----------
+    positions_nm : ndarray of shape (N, 2)
+        Positions (y, x) of the atoms.
+    window : ObservationWindow
+        The support.
+    title : str
+        Name of the image.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    found = map_density(positions_nm, window)
+    height, width = (n * window.pixel_size_nm for n in window.mask.shape)
+    corner = -window.pixel_size_nm / 2
+    rows, columns = (n * found.cell_nm for n in found.density_per_nm2.shape)
+    with style():
+        figure, axes, scale = _map_axes(height / width)
+        extent = (corner, corner + columns, corner + rows, corner)
+        image = axes.imshow(
+            found.density_per_nm2, cmap="viridis", vmin=0, extent=extent, interpolation="none"
+        )
+        axes.scatter(
+            positions_nm[:, 1], positions_nm[:, 0], s=5, color="white", edgecolors=INK,
+            linewidths=0.3,
+        )  # fmt: skip
+        axes.set(
+            xlabel="x / nm", ylabel="y / nm",
+            xlim=(corner, corner + width), ylim=(corner + height, corner),
+        )  # fmt: skip
+        figure.colorbar(image, cax=scale, label="Atoms / nm² of support")
+        kernel = f"Gaussian kernel of {found.bandwidth_nm:.2g} nm"
+        style_axes(axes, Look(), f"{printable(title)}: {kernel}")
+    return figure
+
+
+def group_chart(table: pd.DataFrame, found: DispersionStatistics | None) -> Figure | None:
+    """Plot histograms of neighbour distances, and of groups by number of atoms and by extent.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Atoms on the support.
+    found : DispersionStatistics or None
+        Statistics of these atoms, for the comparison with random atoms.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None without atoms.
+    """
+    if not len(table):
+        return None
+    with style():
+        figure, panels = _panels([2.65] * len(_HISTOGRAMS), 2.4, gap_inch=0.75, right_inch=0.2)
+        for axes, name in zip(panels, _HISTOGRAMS, strict=True):
+            plot = DISPERSION_PLOTS[name]
+            plot.draw(axes, plot.data(table, dispersion=found), Look())
+            axes.set_title(plot.title, loc="left", fontsize=9, color=INK)
+    return figure
+
+
+def image_chart(rows: pd.DataFrame) -> Figure | None:
+    """Plot density, neighbour distance and fraction of isolated atoms of all images.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Rows of ``dispersion.csv``; the last one is that of all images together.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        A point with its interval per image, a line and a band for all images together. None for
+        fewer than two images with a density.
+    """
+    if "density_per_nm2" not in rows:
+        return None
+    known = rows[rows["density_per_nm2"].notna()]
+    images, of_all = known[known["image"] != ALL], known[known["image"] == ALL]
+    if len(images) < 2 or not len(of_all):
+        return None
+    place = np.arange(len(images))
+    with style():
+        tall = min(max(1.2, 0.22 * len(images)), _MAX_TALL)
+        figure, panels = _panels([2.3] * 3, tall, gap_inch=0.25, right_inch=0.1, left_inch=1.9)
+        for axes, (label, value, low, high) in zip(panels, _OF_IMAGES, strict=True):
+            together = of_all.iloc[0]
+            axes.axvspan(together[low], together[high], color="#d0d5dd", linewidth=0)
+            axes.axvline(together[value], color="#667085", linewidth=1)
+            axes.hlines(place, images[low], images[high], color=_BLUE, linewidth=1)
+            axes.plot(images[value], place, "o", color=_BLUE, markersize=3)
+            axes.set(xlabel=label, ylim=(len(images) - 0.5, -0.5), yticks=[])
+            axes.set_xlim(left=0)
+            style_axes(axes, Look())
+        if len(images) <= _MAX_NAMES:
+            panels[0].set_yticks(place, [_short(name) for name in images["image"]], fontsize=7)
+        title = f"{pluralise(len(images), 'image')}; line and band: all together"
+        panels[0].set_title(title, loc="left", fontsize=9, color=INK)
+    return figure
+
+
+def _short(name: str) -> str:
+    """Return a name without its middle if it has more than `_NAME_LETTERS` letters."""
+    text, half = printable(name), _NAME_LETTERS // 2
+    return text if len(text) <= _NAME_LETTERS else f"{text[:half]}…{text[1 - half :]}"
 
 
 def dispersion_chart(found: DispersionStatistics) -> Figure | None:
@@ -113,8 +304,19 @@ def dispersion_chart(found: DispersionStatistics) -> Figure | None:
     return figure
 
 
+def _map_axes(height_to_width: float) -> tuple[Figure, Axes, Axes]:
+    """Make axes for an image, and for a colour bar; the aspect ratio is limited."""
+    tall = 5.1 * min(max(height_to_width, _MIN_ASPECT), 1 / _MIN_ASPECT)
+    figure, (axes, scale) = _panels([5.1, 0.2], tall, gap_inch=0.08, right_inch=0.55)
+    return figure, axes, scale
+
+
 def _panels(
-    widths_inch: Sequence[float], height_inch: float, gap_inch: float, right_inch: float
+    widths_inch: Sequence[float],
+    height_inch: float,
+    gap_inch: float,
+    right_inch: float,
+    left_inch: float = 0.65,
 ) -> tuple[Figure, list[Axes]]:
     """Make axes beside each other with room for their texts.
 
@@ -122,7 +324,7 @@ def _panels(
     """
     from matplotlib.figure import Figure
 
-    left, bottom, top = 0.65, 0.5, 0.3
+    left, bottom, top = left_inch, 0.5, 0.3
     wide = left + sum(widths_inch) + gap_inch * (len(widths_inch) - 1) + right_inch
     tall = bottom + height_inch + top
     figure, panels = Figure((wide, tall)), []

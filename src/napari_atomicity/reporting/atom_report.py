@@ -4,45 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..core.atomic_weights import ATOMIC_WEIGHTS_G_MOL
 from ..core.text import pluralise
 from ..io.files import to_json, write_text
+from ..statistics.metal_loading import NOT_CORRECTED
 from .charts import as_image
 from .rendering import get_template
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 BOUND = "lower bound"
+_MAPS = ("atoms", "density")
+_TEXTS = {
+    "atoms": "The atoms",
+    "density": "Density of the atoms",
+    "dispersion": "Dispersion of the atoms",
+    "groups": "Neighbour distances and groups of the atoms",
+    "images": "Density, neighbour distance and fraction of isolated atoms",
+}
 
 
-def atom_section_images(
-    image: str, overview: Path, chart: Figure | None
-) -> dict[str, Markup]:  # fmt: skip
+def atom_section_images(image: str, files: Mapping[str, Path]) -> dict[str, Markup]:
     """Return the pictures of the section of an image.
 
     Parameters
     ----------
     image : str
         Name of the image.
-    overview : pathlib.Path
-        SVG file of the atoms in the image.
-    chart : matplotlib.figure.Figure or None
-        Dispersion of the atoms.
+    files : mapping of str to pathlib.Path
+        Name of a figure of `atom_figures.image_figures` → its SVG file.
 
     Returns
     -------
     dict of str to markupsafe.Markup
-        The keys ``overview`` and ``chart``.
+        The pictures by name of the figure.
     """
     return {
-        "overview": as_image(overview, "parity", f"The atoms of {image}"),
-        "chart": as_image(chart, "chart", f"Dispersion of the atoms of {image}"),
+        name: as_image(path, "parity" if name in _MAPS else "chart", f"{_TEXTS[name]} of {image}")
+        for name, path in files.items()
     }
 
 
@@ -51,7 +54,7 @@ def write_atom_report(
     record: Mapping[str, Any],
     dispersion: pd.DataFrame,
     pictures: Mapping[str, Mapping[str, Markup]],
-    chart: Path | None,
+    charts: Mapping[str, Path],
 ) -> Path:
     """Write the report of a run for single atoms.
 
@@ -65,8 +68,8 @@ def write_atom_report(
         Rows of ``dispersion.csv``.
     pictures : mapping of str to mapping
         Image → result of `atom_section_images`; images without pictures have no section.
-    chart : pathlib.Path or None
-        SVG file of the curves of all images together.
+    charts : mapping of str to pathlib.Path
+        Name of a figure of `atom_figures.run_figures` → its SVG file.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def write_atom_report(
         record_json=to_json(record),
         n_atoms=sum(image["atoms"] or 0 for image in done),
         rows=[_row(row) for row in dispersion.to_dict("records")],
-        chart=as_image(chart, "chart", "Dispersion of the atoms of all images"),
+        charts=atom_section_images("all images", charts),
         failed=[image for image in record["images"] if image["status"] == "failed"],
         images=[
             {"outcome": image, **pictures[image["image"]]}
@@ -123,7 +126,30 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
         "isolated": f"{_number('share_isolated', 0, 100)} %" if known else "–",
         "completeness": "–" if share == "–" else f"{share} % ({low}–{high})",
         "complete": _interval("density_complete", "per_nm2") if complete else "–",
+        **_group_cells(row),
     }
+
+
+def _group_cells(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the cells of the second table: groups and metal loading."""
+    bound = "≥ " if row.get("loading_is") == NOT_CORRECTED else ""
+    size = row.get("group_size_max", np.nan)
+    return {
+        "groups": "–" if pd.isna(size) else f"{row['groups']:.0f}",
+        "largest": "–" if pd.isna(size) else f"{size:.0f}",
+        "extent": _format_interval(row, "group_extent_mean{}_nm"),
+        "largest_extent": _format_interval(row, "group_extent_max{}_nm"),
+        "loading": _format_interval(row, "loading{}_per_nm2", bound),
+        "percent": _format_interval(row, "loading_wt_percent{}", bound),
+    }
+
+
+def _format_interval(row: Mapping[Any, Any], name: str, before: str = "") -> str:
+    """Return a value and its interval, if there is one; a dash without a value."""
+    value, low, high = (row.get(name.format(end), np.nan) for end in ("", "_low", "_high"))
+    if pd.isna(value):
+        return "–"
+    return before + (f"{value:.3g}" if pd.isna(low) else f"{value:.3g} ({low:.2g}–{high:.2g})")
 
 
 def describe_atom_methods(
@@ -159,7 +185,8 @@ def describe_atom_methods(
         f"{record['version']}, model {model['model_id']}: convolutional networks on local contrast "
         "at a common sampling give candidates, which are fitted by Gaussians. Scores are "
         "calibrated on annotations to probabilities that a person would mark an atom. "
-        f"{point} Atoms within {settings['group_distance_nm']:g} nm belong to the same group."
+        f"{point} Atoms within {settings['group_distance_nm']:g} nm belong to the same group; its "
+        "extent is the largest distance between two of its atoms, from centre to centre."
     )
     spread = (
         "Densities are sums of the probabilities divided by the area of the support without "
@@ -175,6 +202,22 @@ def describe_atom_methods(
             "P. B. Stetson, Publ. Astron. Soc. Pac. 99, 191 (1987)), with a scatter of the heights "
             "of 25 to 45 %. The density of all atoms is the one that agrees with the distribution "
             "of the scores of all candidates."
+        )
+    loading = settings.get("loading") or {}
+    if loading.get("support_thickness_nm") is not None:
+        metal = loading["metal"]
+        uncertainty = loading["support_thickness_uncertainty"]
+        paragraphs.append(
+            f"The metal loading by weight is n M / (n M + N_A ρ t), with the density n of the "
+            f"atoms per area of the support, M = {ATOMIC_WEIGHTS_G_MOL[metal]:g} g/mol ({metal}), "
+            f"and a support of t = {loading['support_thickness_nm']:g} nm and "
+            f"ρ = {loading['support_density_g_cm3']:g} g/cm³ as stated. Its interval includes "
+            "detection, completeness where it is known, sampling, and "
+            + (
+                f"a relative standard uncertainty of {100 * uncertainty:g} % of t ρ."
+                if uncertainty
+                else "no uncertainty of t and ρ."
+            )
         )
     return paragraphs
 

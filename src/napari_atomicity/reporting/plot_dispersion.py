@@ -278,7 +278,7 @@ def draw_groups(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     look = atom_look(look)
     boxes = _group_places(data)
     draw_bars(axes, look, boxes, [BAR] * len(data))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(
         xlim=(0.3, float(boxes[:, 1].max()) + 0.3), ylim=(0, 1.08 * float(boxes[:, 3].max())),
         xlabel="Atoms in a group", ylabel="Groups",

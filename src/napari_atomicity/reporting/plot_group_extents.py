@@ -81,9 +81,12 @@ def draw_extents(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     look : Look, optional
         Colours and sizes.
     """
+    from matplotlib.ticker import MaxNLocator
+
     look = atom_look(look)
     boxes = _places(data)
     draw_bars(axes, look, boxes, [BAR] * len(data))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(
         xlim=(0, float(boxes[:, 1].max())), ylim=(0, 1.08 * float(boxes[:, 3].max())),
         xlabel="Extent of a group / nm", ylabel="Groups",

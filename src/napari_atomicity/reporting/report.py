@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..core.cluster_table import ALL, classes_of
-from ..io.files import to_json, write_text
+from ..io.files import to_json, write_pieces
 from ..statistics.corrected_accuracy import OnCorrected, on_corrected
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import counted
@@ -126,7 +126,8 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
     classes = classes_of(data.table)
     overall = ratios_of_scope(data.ratios, None, [section.image for section in sections])
     corrected = on_corrected(data.table, classes)
-    html = get_template("report.html.j2").render(
+    # With many images it has hundreds of megabytes, and is written part by part.
+    html = get_template("report.html.j2").generate(
         title=data.title,
         sections=sections,
         problems=_problems(sections),
@@ -139,7 +140,7 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
         **_example_context(data, sections, classes),
         **_record_context(data.record),
     )
-    return write_text(path, html)
+    return write_pieces(path, html)
 
 
 def _methods(data: ReportData, overall: pd.DataFrame, corrected: OnCorrected) -> Methods:

@@ -34,8 +34,10 @@ from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..statistics.windows import ObservationWindow
 from .imaging import (
+    CARBON_PER_NM3,
     Microscope,
     Scan,
+    cross_section_nm2,
     probe,
     record,
     scan_positions,
@@ -224,6 +226,25 @@ def simulate_atoms(
     metadata = {"simulated": True, "seed": seed, "settings": asdict(settings)}
     micrograph = Micrograph(pixels, pixel, name=name, metadata=metadata)
     return AtomField(micrograph, truth, window.mask, weight * per_electron, settings, seed)
+
+
+def contrast_of(element: str, settings: AtomFieldSettings) -> float:
+    """Return the contrast of an atom that follows from the cross-sections.
+
+    Parameters
+    ----------
+    element : str
+        Element of the atom.
+    settings : AtomFieldSettings
+        Thickness of the carbon, width of the atom, and microscope.
+
+    Returns
+    -------
+    float
+        Peak of the atom over the mean level of the carbon, for `AtomFieldSettings.contrast`.
+    """
+    peak = float(probe(_with_width(settings), 0.01, 80).max()) * cross_section_nm2(element)
+    return peak / (settings.carbon_nm * CARBON_PER_NM3 * cross_section_nm2("C"))
 
 
 def _truth(

@@ -17,7 +17,7 @@ from .sampling import atom_windows, sample_on_cpu, sample_on_device
 HAADF_CROSS_SECTION_NM2 = {"C": 1.6e-6, "Pt": 2.2e-4}
 """Scattering into 68-280 mrad at 200 kV, screened Rutherford; other elements by Z^1.7."""
 
-_ATOMIC_NUMBER = {
+ATOMIC_NUMBERS = {
     "C": 6, "Al": 13, "Ti": 22, "V": 23, "Cr": 24, "Fe": 26, "Co": 27, "Ni": 28, "Cu": 29,
     "Zr": 40, "Nb": 41, "Mo": 42, "Ru": 44, "Rh": 45, "Pd": 46, "Ag": 47, "Hf": 72, "Ta": 73,
     "W": 74, "Re": 75, "Os": 76, "Ir": 77, "Pt": 78, "Au": 79,
@@ -104,7 +104,7 @@ def cross_section_nm2(element: str) -> float:
     """Return the HAADF cross-section of an atom in nm²."""
     if element in HAADF_CROSS_SECTION_NM2:
         return HAADF_CROSS_SECTION_NM2[element]
-    ratio = _ATOMIC_NUMBER[element] / _ATOMIC_NUMBER["Pt"]
+    ratio = ATOMIC_NUMBERS[element] / ATOMIC_NUMBERS["Pt"]
     return float(HAADF_CROSS_SECTION_NM2["Pt"] * ratio**1.7)
 
 

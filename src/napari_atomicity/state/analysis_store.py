@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
-from ..core.table_cache import Columns, TableCache
+from ..core.table_cache import Columns, TableCache, columns_of
 from ..models.analysis import Analysis
 from .analysis_updates import mark_excluded
 
@@ -54,8 +54,10 @@ class AnalysisStore:
         """Return the classes of the analyses, or of those that blind mode hides, in order."""
         if self._classes is None:
             found: dict[str, None] = {}
-            for analysis in (hidden or self._analyses).values():
-                found.update(dict.fromkeys(tables.classes_of(analysis.table)))
+            for image, analysis in (hidden or self._analyses).items():
+                columns = self.columns(image) if hidden is None else None
+                names = analysis.table.columns if columns is None else columns
+                found.update(dict.fromkeys(tables.classes_among(names)))
             self._classes = tuple(found)
         return list(self._classes)
 
@@ -116,9 +118,9 @@ class AnalysisStore:
         if before is None or not before.table.columns.equals(analysis.table.columns):
             self._classes = None
         self._analyses[image] = analysis
-        self._cache.set(image, analysis.table, columns)
-        known = self._cache.columns(image)
-        if known is not None and len(known["cluster_id"]):
+        known = columns_of(analysis.table) if columns is None else columns
+        self._cache.set(image, known)
+        if len(known["cluster_id"]):
             newest = int(known["cluster_id"].max())
             self._next_id[image] = max(self._next_id.get(image, 1), newest + 1)
 
@@ -140,9 +142,12 @@ class AnalysisStore:
         self._analyses = {}
         self._classes = None
         for image, analysis in analyses.items():
-            marked = mark_excluded(analysis)
-            known = self._cache.columns(image) if marked is analysis else None
-            self._put(image, marked, known)
+            known = self._cache.columns(image)
+            if known is None or analysis.regions or "excluded" in known:
+                marked = mark_excluded(analysis)
+                known = known if marked is analysis else None
+                analysis = marked
+            self._put(image, analysis, known)
         for image in {*self._generation, *images}:
             self._generation[image] = self._generation.get(image, 0) + 1
 

@@ -43,6 +43,7 @@ from ..reporting.plot_base import Look
 from ..reporting.plot_session import SessionSummary
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
+from ..reporting.section_file import SectionFile
 from ..statistics.corrected_accuracy import on_corrected
 from ..statistics.ratios import COLUMNS, class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
@@ -255,6 +256,7 @@ class _Export:
         small = len(analyses) > MANY_IMAGES
         sections: list[Section] = []
         examples: list[ClusterExample] = []
+        file = SectionFile()
 
         def draw(analysis: Analysis) -> Section:
             outcome = outcomes[len(sections)]
@@ -267,7 +269,10 @@ class _Export:
         def failed(analysis: Analysis, error: Exception) -> Section:
             return failed_section(analysis.micrograph.name, f"{type(error).__name__}: {error}")
 
-        if for_each_image(analyses, draw, sinks=[sections.append], stop=self.stop, on_error=failed):
+        def store(section: Section) -> None:
+            sections.append(file.store(section))
+
+        if for_each_image(analyses, draw, sinks=[store], stop=self.stop, on_error=failed):
             raise Cancelled
         return sections, examples
 

@@ -61,6 +61,7 @@ class Reviewing:
         self.annotator = annotator
         n = len(queue)
         self._said = np.full(n, "", object)
+        self._is_labelled = np.zeros(n, bool)
         self._predicted = np.full(n, "", object)
         self._there = np.zeros(n, bool)
         self._crossed = np.zeros(n, bool)
@@ -103,7 +104,7 @@ class Reviewing:
     @property
     def answered(self) -> np.ndarray:
         """(N,): which have an answer; in a second round only those of this round."""
-        said = self._touched if self.queue.request.again else self._said != ""
+        said = self._touched if self.queue.request.again else self._is_labelled
         return (said & self._there) | self.removed
 
     @property
@@ -289,7 +290,7 @@ class Reviewing:
     def go_to_changed(self) -> None:
         """Show the cluster that was changed last, by whomever."""
         changed, self._changed = self._changed, []
-        self._touched[changed] = self._said[changed] != ""
+        self._touched[changed] = self._is_labelled[changed]
         there = [i for i in changed if self._there[i]]
         # Nobody has passed over the cluster that was shown: it waits as it did.
         if there:
@@ -308,6 +309,7 @@ class Reviewing:
         said[there] = table["label_corrected"].to_numpy(object)[row[there]]
         changed = at[(said != self._said[at]) | (there != self._there[at])]
         self._said[at], self._there[at] = said, there
+        self._is_labelled[at] = said != ""
         # Of what has left the table one remembers what was predicted.
         predicted = table["label_predicted"].to_numpy(object)[row[there]]
         self._predicted[at[there]] = predicted
@@ -316,18 +318,23 @@ class Reviewing:
     def _read_all(self) -> None:
         """As `_read`, of all images at once: the joined table is at hand."""
         table = self.state.table()
-        images, ids = pd.Index(list(self._of_image)), table["cluster_id"].to_numpy()
+        ids = table["cluster_id"].to_numpy()
+        # As objects: pandas converts other texts to Arrow arrays and back.
+        images = pd.Index(list(self._of_image), dtype=object)
         # An image and a number as one number: pandas compares pairs a hundred times slower.
         ahead = np.int64(max(ids.max(initial=0), self.queue.ids.max(initial=0)) + 1)
-        code = images.get_indexer(pd.Index(table["image"]))
+        code = images.get_indexer(pd.Index(table["image"], dtype=object))
         here = code >= 0
         known = pd.Index(code[here] * ahead + ids[here])
-        wanted = images.get_indexer(pd.Index(self.queue.images)) * ahead + self.queue.ids
+        wanted = (
+            images.get_indexer(pd.Index(self.queue.images, dtype=object)) * ahead + self.queue.ids
+        )
         row = known.get_indexer(wanted)
         self._there = row >= 0
         said = table["label_corrected"].to_numpy(object)[here]
         predicted = table["label_predicted"].to_numpy(object)[here]
         self._said[self._there] = said[row[self._there]]
+        self._is_labelled = self._said != ""
         self._predicted[self._there] = predicted[row[self._there]]
 
     def _on_change(self, images: Sequence[str]) -> None:

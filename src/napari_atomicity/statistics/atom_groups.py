@@ -31,10 +31,30 @@ from scipy.spatial import ConvexHull, KDTree
 from scipy.spatial.distance import pdist
 from skimage.measure import points_in_poly
 
+from ..core.columns import TEXT, Column, conform_columns
 from ..core.settings import GROUP_DISTANCE_NM
 
 KINDS = {"isolated": 1, "dimer": 2, "multimer": 3, "cluster": 7}
 """Kind of group, and its minimum number of atoms."""
+GROUP_SCHEMA = (
+    Column("image", TEXT, "", "name of the image"),
+    Column("frame", "int64", "", "index of the frame in a stack, 0 for a single image"),
+    Column("group_id", "int64", "", "number of the group in its image, as in the atom table"),
+    Column("kind", TEXT, "", ", ".join(f'"{kind}"' for kind in KINDS)),
+    Column("n_atoms", "int64", "", "number of atoms of the group"),
+    Column(
+        "extent_nm",
+        "float64",
+        "nm",
+        "largest distance between two atoms of the group, from centre to centre in the projection; "
+        "0 for an isolated atom. The width of an atom is not added",
+    ),
+    Column("y_px", "float64", "px", "vertical position, mean of the atoms"),
+    Column("x_px", "float64", "px", "horizontal position, mean of the atoms"),
+    Column("y_nm", "float64", "nm", "vertical position, mean of the atoms"),
+    Column("x_nm", "float64", "nm", "horizontal position, mean of the atoms"),
+)
+"""Columns of the table of groups."""
 _MANY_ATOMS = 50
 
 
@@ -147,6 +167,29 @@ def grouped(table: pd.DataFrame, distance_nm: float = GROUP_DISTANCE_NM) -> pd.D
     table["group_id"], table["group_size"] = group_id, group_size
     table["group_extent_nm"] = extent
     return table
+
+
+def group_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Make a table with a row per group from an atom table.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Atom table with the columns of groups.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of `GROUP_SCHEMA`, in the order of images and numbers of the groups.
+    """
+    keys = ["image", "frame", "group_id"]
+    places = ["y_px", "x_px", "y_nm", "x_nm"]
+    groups = table[table["group_id"] > 0].groupby(keys, sort=False)
+    found = groups[places].mean()
+    found["n_atoms"] = groups["group_size"].first()
+    found["extent_nm"] = groups["group_extent_nm"].first()
+    found["kind"] = kind_of(found["n_atoms"].to_numpy(int))
+    return conform_columns(found.reset_index(), GROUP_SCHEMA, "table of groups")
 
 
 def sizes(group_id: np.ndarray) -> np.ndarray:

@@ -72,6 +72,9 @@ class DispersionStatistics:
         Nearest-neighbour distance in nm, edge-corrected.
     shares : dict of str to Estimate
         Kind of group (`statistics.atom_groups.KINDS`) to the fraction of atoms in such groups.
+    group_extent : Estimate
+        Mean of the largest distance between two atoms of a group in nm, over groups of two or more
+        atoms.
     group_sizes : ndarray of int
         Number of atoms of each group at the operating point.
     group_extents_nm : ndarray of float
@@ -102,6 +105,7 @@ class DispersionStatistics:
     neighbour_mean: Estimate
     neighbour_median: Estimate
     shares: dict[str, Estimate]
+    group_extent: Estimate
     group_sizes: np.ndarray
     group_extents_nm: np.ndarray
     quadrats: Quadrats | None
@@ -176,7 +180,9 @@ class DispersionStatistics:
             "groups": len(self.group_sizes),
             "group_size_mean": float(self.group_sizes.mean()) if len(self.group_sizes) else np.nan,
             "group_size_max": int(self.group_sizes.max(initial=0)),
-            "group_extent_mean_nm": float(extent.mean()) if len(extent) else np.nan,
+            "group_extent_mean_nm": self.group_extent.value,
+            "group_extent_mean_low_nm": self.group_extent.low,
+            "group_extent_mean_high_nm": self.group_extent.high,
             "group_extent_max_nm": float(extent.max()) if len(extent) else np.nan,
             "group_distance_nm": self.group_distance_nm,
             "level": self.level,

@@ -96,8 +96,12 @@ SCHEMA = (
     _number(
         "group_extent_mean_nm",
         "nm",
-        "mean largest distance between two atoms of a group, of groups of two or more atoms",
+        "mean largest distance between two atoms of a group, centre to centre, of groups of two or "
+        "more atoms; candidates below the threshold count with their probability. Missing if fewer "
+        "than one such group is expected, and its interval if fewer than two are",
     ),
+    _number("group_extent_mean_low_nm", "nm", _LOW),
+    _number("group_extent_mean_high_nm", "nm", _HIGH),
     _number("group_extent_max_nm", "nm", "largest distance between two atoms of any group"),
     _number("group_distance_nm", "nm", "maximum distance of linked atoms of a group"),
     _number("level", "", "coverage of the intervals"),
@@ -105,4 +109,4 @@ SCHEMA = (
     _count("frames", "number of frames"),
     Column("method", TEXT, "", "what the interval of the density includes"),
 )
-"""Columns of ``dispersion.csv`` before those of the completeness (`atoms.completeness.SCHEMA`)."""
+"""First columns of ``dispersion.csv``, see `atoms.dispersion.DISPERSION_SCHEMA`."""

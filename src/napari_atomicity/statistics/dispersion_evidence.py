@@ -2,8 +2,9 @@
 
 Every candidate is an atom with its calibrated probability. Patterns are drawn in which each
 candidate is present or absent, independently, including candidates below the threshold. Each drawn
-pattern carries the nearest-neighbour distance, its edge-correction weight, the group size and the
-block of every atom; the block bootstrap of `dispersion_intervals` resamples these.
+pattern carries the nearest-neighbour distance, its edge-correction weight, the size and extent of
+the group, and the block of every atom; the block bootstrap of `dispersion_intervals` resamples
+these.
 
 Counts of clustered atoms vary more than a Poisson distribution does. The overdispersion is the
 larger of two estimates: λ ∫ (g - 1) up to half a block, from Ripley's K [1]_, and the variance of
@@ -29,6 +30,7 @@ from scipy.spatial import KDTree
 
 from ..core.errors import AtomicityError
 from ..core.progress import Stop, check
+from .atom_groups import extents
 from .nearest_neighbours import hanisch_weights, nearest_neighbours
 from .pair_correlation import ripley_k
 from .quadrats import Quadrats, count_quadrats
@@ -57,6 +59,8 @@ class DrawnPattern:
         Weights of the distances by `nearest_neighbours.hanisch_weights`.
     size : ndarray of shape (N,), int
         Number of atoms in the group of each atom.
+    extent : ndarray of shape (N,)
+        Largest distance between two atoms of the group of each atom in nm; 0 for isolated atoms.
     block : ndarray of shape (N,), int
         Block of each atom.
     """
@@ -64,6 +68,7 @@ class DrawnPattern:
     distance: np.ndarray
     weight: np.ndarray
     size: np.ndarray
+    extent: np.ndarray
     block: np.ndarray
 
 
@@ -307,12 +312,19 @@ def _describe_patterns(
         np.nan_to_num(distance).astype(np.float32),
         weight.astype(np.float32),
         np.bincount(part)[part].astype(np.int32) if len(part) else part.astype(np.int32),
+        _extent_of_atoms(points[row], part).astype(np.float32),
         block[row].astype(np.int16),
     )
     ends_of_draws = np.cumsum(present.sum(axis=1))[:-1]
     return list(
         starmap(DrawnPattern, zip(*(np.split(x, ends_of_draws) for x in parts), strict=True))
     )
+
+
+def _extent_of_atoms(points: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return the extent (N,) in nm of the group of each atom; the groups are numbered from 0."""
+    _, group = np.unique(part, return_inverse=True)
+    return extents(points, group + 1)[group]
 
 
 def _present_distances(

@@ -1,4 +1,4 @@
-"""Estimates and intervals of density, neighbour distances and group fractions.
+"""Estimates and intervals of density, neighbour distances, group fractions and group extents.
 
 Another place of the same sample would give other figures. The intervals include this sampling
 uncertainty and that of detection:
@@ -14,15 +14,15 @@ uncertainty and that of detection:
   over all differences that the images allow, with a half-normal prior whose median is 34 % and
   whose 95th percentile is 98 % (`BETWEEN_IMAGES_SD`), as is usual when few studies are pooled
   [3]_. With about ten images or more the data dominate.
-- *Distances and fractions.* A *block bootstrap* [2]_. Resampling atoms would put copies on top of
-  each other, and joining resampled blocks would create neighbours that never existed. Therefore
-  distances, weights and groups remain those of the pattern, and blocks of atoms are drawn together
-  with them. For several images, images are drawn first; their blocks are drawn as many times as
-  there are images, so that images which differ by chance alone count once (see
-  `statistics.ratios`). The variance gives the interval: for a distance by Student's quantile on a
-  logarithmic scale, at least as wide as for independent distances; for a fraction by Wilson's
-  form, so that a count of 0 still has an upper limit above 0. Atoms occur in groups, so the atoms
-  of a kind that begins with k atoms count as at most one in k of them.
+- *Distances, extents and fractions.* A *block bootstrap* [2]_. Resampling atoms would put copies
+  on top of each other, and joining resampled blocks would create neighbours that never existed.
+  Therefore distances, weights and groups remain those of the pattern, and blocks of atoms are drawn
+  together with them. For several images, images are drawn first; their blocks are drawn as many
+  times as there are images, so that images which differ by chance alone count once (see
+  `statistics.ratios`). The variance gives the interval: for a distance or an extent by Student's
+  quantile on a logarithmic scale, at least as wide as for independent values; for a fraction by
+  Wilson's form, so that a count of 0 still has an upper limit above 0. Atoms occur in groups, so
+  the atoms of a kind that begins with k atoms count as at most one in k of them.
 
 No bootstrap includes images that were not recorded. With fewer than about five images that differ
 by more than chance, intervals of distances and fractions are too narrow. Structure wider than a
@@ -60,6 +60,8 @@ distribution): 1 / (4 n f²) with f the density at the median, over (2 - π/2) /
 BETWEEN_IMAGES_SD = 0.5
 """Scale of the half-normal prior of the standard deviation of the logarithm of the density between
 images."""
+_EXTENT, _SHARES = 2, 3
+"""Index of the extent, and of the first fraction, in the values of `_statistics`."""
 _BETWEEN_GRID = np.concatenate([[0.0], np.geomspace(0.02, 2.5, 40)])
 
 
@@ -80,6 +82,7 @@ class IntervalEstimates:
     density_of_field: Estimate
     neighbour_mean: Estimate
     neighbour_median: Estimate
+    group_extent: Estimate
     shares: dict[str, Estimate]
 
 
@@ -119,6 +122,7 @@ def estimate_intervals(
         Estimate(expected / area, *(end / area for end in of_field)),
         resampled["mean"],
         resampled["median"],
+        resampled["extent"],
         {kind: resampled[kind] for kind in KINDS},
     )
 
@@ -209,7 +213,7 @@ def _detection_interval(expected: float, doubt: float, level: float) -> tuple[fl
 def _bootstrap_intervals(
     evidence: Sequence[ImageEvidence], level: float, seed: int, stop: Stop | None
 ) -> dict[str, Estimate]:
-    """Intervals of the ``mean`` and ``median`` distance, and of the fraction of each kind."""
+    """Intervals of the ``mean`` and ``median`` distance, ``extent``, and fraction of each kind."""
     draws = max(len(e.patterns) for e in evidence)
     drawn = [
         _statistics([(e.patterns[k % len(e.patterns)], None) for e in evidence])
@@ -230,9 +234,11 @@ def _bootstrap_intervals(
     for i, (name, factor) in enumerate((("mean", 1.0), ("median", MEDIAN_FACTOR))):
         of = max(float(variance[i]), factor * min_variance)
         found[name] = _length_interval(float(value[i]), of, wider)
+    of_extent = float(value[_EXTENT]), float(variance[_EXTENT])
+    found["extent"] = _extent_interval(evidence, *of_extent, freedom, tail)
     for i, kind in enumerate(KINDS):
         min_size = max(2, KINDS[kind])  # atoms that are not isolated occur at least in pairs
-        share = float(value[2 + i]), float(variance[2 + i])
+        share = float(value[_SHARES + i]), float(variance[_SHARES + i])
         found[kind] = _share_interval(*share, n / min_size, quantile)
     return found
 
@@ -253,6 +259,28 @@ def _independent_distances(evidence: Sequence[ImageEvidence]) -> tuple[float, fl
     mean = weight @ distance / total
     variance = weight @ (distance - mean) ** 2 / total
     return float(effective), float(variance / max(effective - 1, 1))
+
+
+def _extent_interval(
+    evidence: Sequence[ImageEvidence], value: float, variance: float, freedom: int, tail: float
+) -> Estimate:
+    """Interval of the mean extent of groups of two or more atoms.
+
+    At least as wide as for independent groups; without an interval if fewer than two groups are
+    expected, and without a value if fewer than one is.
+    """
+    drawn = [(m, 1 / len(e.patterns)) for e in evidence for m in e.patterns]
+    extent = np.concatenate([m.extent[m.size > 1] for m, _ in drawn], dtype=float)
+    # The atoms of a group count as one.
+    weight = np.concatenate([share / m.size[m.size > 1] for m, share in drawn])
+    groups = float(weight.sum())
+    if groups < 1 - 1e-9:
+        return Estimate()
+    if groups < 2 - 1e-9:
+        return Estimate(value)
+    scatter = float(weight @ (extent - weight @ extent / groups) ** 2 / groups)
+    wider = float(t.isf(tail, np.clip(groups - 1, 1, freedom)))
+    return _length_interval(value, max(variance, scatter / (groups - 1)), wider)
 
 
 def _length_interval(value: float, variance: float, quantile: float) -> Estimate:
@@ -307,7 +335,7 @@ def _moments(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _statistics(parts: Sequence[tuple[DrawnPattern, np.ndarray | None]]) -> np.ndarray:
-    """Compute the mean and median neighbour distance, and the fraction of atoms of each kind.
+    """Compute the mean and median distance, the mean extent, and the fraction of each kind.
 
     Parameters
     ----------
@@ -316,7 +344,8 @@ def _statistics(parts: Sequence[tuple[DrawnPattern, np.ndarray | None]]) -> np.n
 
     Returns
     -------
-    ndarray of shape (2 + number of kinds,)
+    ndarray of shape (`_SHARES` + number of kinds,)
+        Extents are those of groups of two or more atoms.
     """
     times = np.concatenate(
         [np.ones(len(m.block)) if often is None else often[m.block] for m, often in parts]
@@ -327,12 +356,15 @@ def _statistics(parts: Sequence[tuple[DrawnPattern, np.ndarray | None]]) -> np.n
     min_sizes = np.append(list(KINDS.values()), np.iinfo(np.int32).max)
     kind = np.searchsorted(min_sizes, size, side="right") - 1
     total, atoms = weight.sum(), times.sum()
-    out = np.full(2 + len(KINDS), np.nan)
+    out = np.full(_SHARES + len(KINDS), np.nan)
     if total > 0:
         order = np.argsort(distance)
         summed = np.cumsum(weight[order])
         middle = np.searchsorted(summed, total / 2)
         out[:2] = weight @ distance / total, distance[order[min(middle, len(order) - 1)]]
+    share = np.where(size > 1, times / np.maximum(size, 1), 0.0)
+    if share.sum() > 0:
+        out[_EXTENT] = share @ np.concatenate([m.extent for m, _ in parts]) / share.sum()
     if atoms > 0:
-        out[2:] = np.bincount(kind, times, minlength=len(KINDS))[: len(KINDS)] / atoms
+        out[_SHARES:] = np.bincount(kind, times, minlength=len(KINDS))[: len(KINDS)] / atoms
     return out

@@ -164,13 +164,7 @@ class ObservationWindow:
     @cached_property
     def _coverage(self) -> np.ndarray:
         """Fraction of each block that belongs to the support."""
-        b = self._block
-        if b == 1:
-            return self.mask.astype(float)
-        pad = [(0, -n % b) for n in self.mask.shape]
-        padded = np.pad(self.mask, pad)
-        height, width = padded.shape[0] // b, padded.shape[1] // b
-        return np.asarray(padded.reshape(height, b, width, b).mean(axis=(1, 3)))
+        return block_coverage(self.mask, self._block)
 
     def _coarse_px(self, points_nm: np.ndarray) -> np.ndarray:
         return (np.asarray(points_nm, float) / self.pixel_size_nm + 0.5) / self._block - 0.5
@@ -204,6 +198,28 @@ class ObservationWindow:
         same = np.concatenate([same[:, -width:], same[:, : width + 1]], axis=1)
         # Values below the rounding error of the transform are zero.
         return np.asarray(np.where(same < 1e-6, 0, same) * self._coarse_nm**2)
+
+
+def block_coverage(mask: np.ndarray, block: int) -> np.ndarray:
+    """Return the fraction of each block of pixels that belongs to the support.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (Y, X), bool
+        True on the support.
+    block : int
+        Edge length of a block in pixels.
+
+    Returns
+    -------
+    ndarray of shape (ceil(Y / block), ceil(X / block)), float
+        Pixels beyond the mask are off the support.
+    """
+    if block == 1:
+        return mask.astype(float)
+    padded = np.pad(mask, [(0, -n % block) for n in mask.shape])
+    height, width = (n // block for n in padded.shape)
+    return np.asarray(padded.reshape(height, block, width, block).mean(axis=(1, 3)))
 
 
 def check_points(points_nm: np.ndarray) -> np.ndarray:

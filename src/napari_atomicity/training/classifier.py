@@ -53,6 +53,7 @@ def train_classifier(
     stop: Stop | None = None,
     *,
     start: Start | None = None,
+    teacher: Start | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
     with_map: bool = True,
@@ -73,6 +74,8 @@ def train_classifier(
         Called at every step.
     start : tuple of ModelCard and dict, optional
         Card and tensors of a model whose convolutions the fit starts from.
+    teacher : tuple of ModelCard and dict, optional
+        Card and tensors of a model of the same classes and channels, whose class maps are learnt.
     on_epoch, checkpoint : callable, Checkpoint, optional
         See `fit_network`.
     with_map : bool, optional
@@ -86,7 +89,8 @@ def train_classifier(
     Raises
     ------
     AtomicityError
-        If a class has no patches, or ``start`` has another geometry.
+        If a class has no patches, ``start`` has another geometry, or ``teacher`` another input or
+        other classes.
     Cancelled
         If ``stop()`` is true.
     """
@@ -102,8 +106,9 @@ def train_classifier(
         settings, torch_device, progress, stop,
         atoms=[atoms_of(c) or 0 for c in card.classes],
         radius_px=_radius_px(sets.train, card.patches), on_epoch=on_epoch, checkpoint=checkpoint,
+        teacher=_teacher_network(card, teacher, torch_device),
     )  # fmt: skip
-    card = _with_training(card, settings, start, history)
+    card = _with_training(card, settings, start, teacher, history)
     tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
     if with_map:
         tensors = _with_map(tensors, settings.seed)
@@ -129,6 +134,17 @@ def _new_network(card: ModelCard, settings: TrainingSettings, start: Start | Non
     if start is not None:
         transfer_weights(network, card, *start)
     return network
+
+
+def _teacher_network(
+    card: ModelCard, teacher: Start | None, device: torch.device
+) -> AtomicityNet | None:
+    """Return the network of the teacher; refuse one whose class maps are of something else."""
+    if teacher is None:
+        return None
+    if (teacher[0].classes, teacher[0].patches) != (card.classes, card.patches):
+        raise ModelError(f"{teacher[0].name!r} has other classes or patches than its pupil")
+    return Classifier(*teacher, device).network
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +182,7 @@ def _with_training(
     card: ModelCard,
     settings: TrainingSettings,
     start: Start | None,
+    teacher: Start | None,
     history: list[dict[str, float]],
 ) -> ModelCard:
     """Return the card with the settings and the history of the fit, not yet calibrated."""
@@ -178,6 +195,7 @@ def _with_training(
         training={
             **asdict(settings),
             "started_from": start[0].model_id if start is not None else "random weights",
+            **({} if teacher is None else {"teacher": teacher[0].model_id}),
             "epoch_kept": best_epoch(history),
             "torch": str(torch.__version__),
             "history": history,

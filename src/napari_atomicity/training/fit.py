@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..core.progress import Progress, Stop
-from ..models.network import AtomicityNet
+from ..models.network import AtomicityNet, Output
 from .augmentation import augmented
 from .checkpoint import Checkpoint, optimiser_tensors, restore_optimiser, weights
 from .settings import TrainingSettings
@@ -34,6 +34,7 @@ def fit_network(
     *,
     atoms: Sequence[int] = (),
     radius_px: Tensor | None = None,
+    teacher: AtomicityNet | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
@@ -58,6 +59,8 @@ def fit_network(
         Number of atoms of each class, for the mean error in atoms.
     radius_px : Tensor of shape (N,), optional
         Radius of the training clusters in pixels of the patch, for ``settings.neighbours``.
+    teacher : AtomicityNet, optional
+        Network whose class maps the fitted one is to have: see `map_distance`.
     on_epoch : callable, optional
         Called with the history after every epoch.
     checkpoint : Checkpoint, optional
@@ -75,7 +78,9 @@ def fit_network(
     """
     network.to(device)
     average = copy.deepcopy(network)
-    batches = _Batches(*train, radius_px, settings, device, network.head.out_features)
+    if teacher is not None:
+        teacher = teacher.to(device).eval()
+    batches = _Batches(*train, radius_px, settings, device, network.head.out_features, teacher)
     trainer = _trainer(network, average, batches, progress, stop)
     score = partial(held_out_scores, average, *held_out, device, atoms)
     history, best = _fit_epochs(trainer, batches, score, on_epoch, checkpoint)
@@ -156,6 +161,8 @@ class _Batches:
         Device of the network.
     n_classes : int
         Number of classes.
+    teacher : AtomicityNet, optional
+        Network whose class maps are learnt.
     """
 
     patches: dict[str, Tensor]
@@ -164,6 +171,7 @@ class _Batches:
     settings: TrainingSettings
     device: torch.device
     n_classes: int
+    teacher: AtomicityNet | None
 
     @property
     def n_steps(self) -> int:
@@ -216,13 +224,52 @@ def _fit_epoch(trainer: Trainer, batches: _Batches, epoch: int) -> float:
         batch = batches.draw(rows, generator)
         label = batches.label[rows].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            logits = trainer.network(batch).logits
+            output = trainer.network(batch)
         target = smooth_targets(label, batches.n_classes, settings.neighbour_smoothing)
-        each = functional.cross_entropy(logits.float(), target, reduction="none")
+        each = functional.cross_entropy(output.logits.float(), target, reduction="none")
         loss = (each * weight_of_class[label]).mean()
+        if batches.teacher is not None:
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+                aim = batches.teacher(batch)
+            assert isinstance(trainer.network, AtomicityNet)
+            maps = _class_maps(trainer.network, output, label)
+            wanted = _class_maps(batches.teacher, aim, label)
+            loss = loss + settings.map_weight * map_distance(maps, wanted)
         trainer.update(loss, kept)
         total += float(loss.detach())
     return total / n_steps
+
+
+def _class_maps(network: AtomicityNet, output: Output, label: Tensor) -> dict[str, Tensor]:
+    """Return the class maps of known classes in single precision."""
+    return network.class_maps({c: m.float() for c, m in output.maps.items()}, label)
+
+
+def map_distance(maps: dict[str, Tensor], aim: dict[str, Tensor]) -> Tensor:
+    """Compute the mean squared distance between class maps of unit norm, over patches and channels.
+
+    A small network learns with it to look where a large one does; after [1]_, whose maps are of
+    activations, not of classes.
+
+    Parameters
+    ----------
+    maps, aim : dict of str to Tensor
+        Channel → (N, h, w), not negative; gradients are those of ``maps``.
+
+    Returns
+    -------
+    Tensor
+        A number between 0 and 2.
+
+    References
+    ----------
+    .. [1] S. Zagoruyko and N. Komodakis, "Paying More Attention to Attention", ICLR 2017.
+    """
+    distances = []
+    for channel, wanted in aim.items():
+        a, b = (functional.normalize(x.flatten(1), eps=1e-6) for x in (maps[channel], wanted))
+        distances.append((a - b).square().sum(dim=1).mean())
+    return torch.stack(distances).mean()
 
 
 def _restore(

@@ -33,6 +33,9 @@ class TrainingSettings:
         touch already.
     patience : int
         Epochs without a lower held-out loss after which the fit ends; 0: no limit.
+    map_weight : float
+        With a teacher, the weight of the distance between the class maps of both networks
+        (`fit.map_distance`).
     width : int
         Features of the network's first layer.
     seed : int
@@ -49,5 +52,6 @@ class TrainingSettings:
     conditions: float = 0.0
     neighbours: float = 0.0
     patience: int = 0
+    map_weight: float = 1.0
     width: int = 16
     seed: int = 0

@@ -303,6 +303,37 @@ def count_of_other_sizes(
     return dict(sorted(out.items(), key=lambda item: int(item[0][2:])))
 
 
+def _recalibrated(
+    path: Path, described: ModelCard, sets: dict[str, PatchSet], options: argparse.Namespace
+) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """Return the model of a file, calibrated again."""
+    card, tensors = read_model(path)
+    data = {**card.data, "fields": described.data["fields"]}
+    card = replace(card, limits=described.limits, data=data)
+    if card.scale is not None and not card.diameter_density:
+        densities = fit_class_diameters(sets["replay"], card.classes, card.scale)
+        card = replace(card, diameter_density=densities)
+    return finalize_model(card, tensors, None, sets["held_out"], torch.device("cpu"))
+
+
+def _trained(
+    path: Path, described: ModelCard, sets: dict[str, PatchSet], options: argparse.Namespace
+) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """Return a new model."""
+    started = time.monotonic()
+    card, tensors = train_classifier(
+        sets["train"],
+        sets["held_out"],
+        described,
+        TrainingSettings(epochs=options.epochs, width=options.width, seed=SEED),
+        "cpu",
+        terminal_progress(),
+        teacher=read_model(options.teacher / path.name) if options.teacher else None,
+    )
+    seconds = round(time.monotonic() - started)
+    return replace(card, training={**card.training, "seconds": seconds}), tensors
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train both shipped models and write them into the package."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -311,6 +342,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--isomers", type=int, default=ISOMERS_PER_CLASS)
     parser.add_argument("--fields", type=float, default=1.0, help="share of the full number")
     parser.add_argument("--epochs", type=int, default=TrainingSettings.epochs)
+    parser.add_argument(
+        "--width", type=int, default=TrainingSettings.width, help="features of the first layer"
+    )
+    parser.add_argument(
+        "--teacher", type=Path, help="folder of models whose class maps the new ones are to have"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--keep-networks",
@@ -327,32 +364,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.workers)
     for name, channels in (("pt-dual", ("raw", "LCN")), ("pt-raw", ("raw",))):
         path = options.out / f"{name}.safetensors"
-        if options.keep_networks:
-            card, tensors = read_model(path)
-            described = new_card(name, channels, options.isomers, fields)
-            card = replace(
-                card,
-                limits=described.limits,
-                data={**card.data, "fields": described.data["fields"]},
-            )
-            if card.scale is not None and not card.diameter_density:
-                densities = fit_class_diameters(sets["replay"], card.classes, card.scale)
-                card = replace(card, diameter_density=densities)
-            card, tensors = finalize_model(
-                card, tensors, None, sets["held_out"], torch.device("cpu")
-            )
-        else:
-            started = time.monotonic()
-            card, tensors = train_classifier(
-                sets["train"],
-                sets["held_out"],
-                new_card(name, channels, options.isomers, fields),
-                TrainingSettings(epochs=options.epochs, seed=SEED),
-                "cpu",
-                terminal_progress(),
-            )
-            seconds = round(time.monotonic() - started)
-            card = replace(card, training={**card.training, "seconds": seconds})
+        described = new_card(name, channels, options.isomers, fields)
+        make = _recalibrated if options.keep_networks else _trained
+        card, tensors = make(path, described, sets, options)
         if card.scale is None:
             raise ValueError("a trained model has a scale")
         replayed, _ = scale_patches(sets["replay"], card.scale)

@@ -283,25 +283,26 @@ def islands(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     the map. Islands with less than five points or 15 % of the label have no name.
     """
     xy = points[["umap_1", "umap_2"]].to_numpy(float)
-    placed = np.isfinite(xy).all(axis=1) & ~points["label"].isin(["", *NON_CLASS_LABELS]).to_numpy(
-        bool
-    )
-    xy, labels = xy[placed], points["label"][placed]
+    codes, labels = pd.factorize(points["label"])
+    is_class = np.array([name not in ("", *NON_CLASS_LABELS) for name in labels], bool)
+    placed = np.isfinite(xy[:, 0]) & np.isfinite(xy[:, 1]) & np.append(is_class, False)[codes]
+    xy, codes = xy[placed], codes[placed]
     if not len(xy):
         return [], np.empty((0, 2))
     low, size = xy.min(axis=0), max(float(np.ptp(xy, axis=0).max()), 1e-9)
     cell = np.clip(((xy - low) / size * _CELLS).astype(int), 0, _CELLS - 1)
     names, places = [], []
-    for name, rows in labels.groupby(labels.to_numpy(), sort=False).indices.items():
+    for code in pd.unique(codes):
+        rows = np.flatnonzero(codes == code)
         there = np.zeros((_CELLS, _CELLS), bool)
         there[tuple(cell[rows].T)] = True
         # A gap of one cell does not separate islands.
         joined = ndimage.label(ndimage.binary_dilation(there), np.ones((3, 3)))[0]
         part = joined[tuple(cell[rows].T)]
-        for number in np.unique(part):
+        for number in np.flatnonzero(np.bincount(part)):
             own = rows[part == number]
             if len(own) >= max(_MIN_OF_ISLAND, _SHARE_OF_ISLAND * len(rows)):
-                names.append(str(name))
+                names.append(str(labels[code]))
                 places.append(_typical(xy[own]))
     return names, np.reshape(places, (-1, 2))
 

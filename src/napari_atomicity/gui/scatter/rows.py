@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
 from ...core.cluster_table import Key
+from ...state.keys import ids_by_image
 
 
 class RowIndex:
@@ -28,6 +30,13 @@ class RowIndex:
         self._of_image: dict[str, np.ndarray] = (
             dict(table.groupby("image", sort=False).indices) if len(table) else {}
         )
+        self._code_of = {image: code for code, image in enumerate(self._of_image)}
+        self._codes = np.empty(len(table), np.int64)  # of the image of each row
+        for code, rows in enumerate(self._of_image.values()):
+            self._codes[rows] = code
+        self._known_ids, ids = np.unique(self._ids, return_inverse=True)
+        # An image and an id as one number.
+        self._numbers = self._codes * len(self._known_ids) + ids
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -42,15 +51,17 @@ class RowIndex:
 
     def of(self, keys: Iterable[Key]) -> np.ndarray:
         """Return the rows of clusters; skip those that are not in the table."""
-        by_image: dict[str, list[int]] = {}
-        for image, cluster_id in keys:
-            by_image.setdefault(image, []).append(cluster_id)
-        found = [
-            rows[np.isin(self._ids[rows], by_image[image])]
-            for image, rows in self._of_image.items()
-            if image in by_image
-        ]
-        return np.concatenate(found) if found else np.empty(0, np.int64)
+        by_image = ids_by_image(frozenset(keys))
+        known = [(self._code_of[n], ids) for n, ids in by_image.items() if n in self._code_of]
+        if not known:
+            return np.empty(0, np.int64)
+        wanted = np.fromiter(chain.from_iterable(ids for _, ids in known), np.int64)
+        codes = np.repeat([code for code, _ in known], [len(ids) for _, ids in known])
+        n = len(self._known_ids)
+        place = np.clip(np.searchsorted(self._known_ids, wanted), 0, n - 1)
+        numbers = (codes * n + place)[self._known_ids[place] == wanted]
+        rows = np.flatnonzero(np.isin(self._numbers, numbers))
+        return rows[np.argsort(self._codes[rows], kind="stable")]
 
     def keys(self, rows: np.ndarray) -> set[Key]:
         """Return the keys of the clusters in some rows."""

@@ -15,7 +15,7 @@ from psygnal import Signal
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
-from . import calibration
+from . import calibration, compat
 from .layer_group import ROLE, EventBlocker
 from .layers import ImageLayers
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
@@ -68,6 +68,12 @@ class Canvas:
     def viewer(self) -> Any:
         """The viewer; None once it is closed and deleted."""
         return self._viewer()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the viewer has its window: an image may be read after the window is closed."""
+        viewer = self.viewer
+        return viewer is not None and compat.has_window(viewer)
 
     @property
     def is_writing(self) -> bool:

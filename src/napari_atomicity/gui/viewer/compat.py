@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from qtpy.compat import isalive
 
 
 def scale_bar(viewer: Any) -> Any:
@@ -36,6 +40,12 @@ def canvas_size(viewer: Any) -> tuple[float, float]:
     return float(height), float(width)
 
 
+def has_window(viewer: Any) -> bool:
+    """Return whether the window of a viewer is there, and not closed or deleted."""
+    window = getattr(viewer.window, "_qt_window", None)  # napari has no public name for it
+    return window is not None and isalive(window)
+
+
 def hide_selection_markers(viewer: Any, layer: Any) -> None:
     """Hide napari's own marks of selected points, whose colour may be that of a class."""
     window = getattr(viewer.window, "_qt_viewer", None)  # napari has no public name for it
@@ -44,8 +54,51 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
         visual.node.selection_markers.visible = False
 
 
+@contextmanager
+def one_update_of_dims(viewer: Any) -> Iterator[None]:
+    """Let napari update its dims once for all changes of the data of layers in this block.
+
+    It updates them at each change, twice for points, which takes longer than the change itself. If
+    the layers together have the extent that the dims have, the dims are as they should be.
+    """
+    update = getattr(viewer, "_on_layers_change", None)  # napari has no public name for it
+    with ExitStack() as blocked:
+        for layer in viewer.layers if update is not None else ():
+            blocked.enter_context(layer.events.data.blocker(update))
+        yield
+    if update is not None and getattr(viewer.layers, "_ranges", None) != viewer.dims.range:
+        update()
+
+
 def show_scale_bar(viewer: Any) -> None:
     """Switch the scale bar on."""
     bar = scale_bar(viewer)
     bar.visible = True
     bar.box = True
+
+
+def insert_without_activating(layers: Any, index: int, layer: Any) -> None:
+    """Insert a layer; the active layer does not change, as long as there is one.
+
+    napari makes a new layer the active one. To activate it and then the previous layer takes half
+    as long as to insert it.
+
+    Parameters
+    ----------
+    layers : LayerList
+        Layers of the viewer.
+    index : int
+        Position of the new layer.
+    layer : Layer
+        New layer.
+    """
+    active = layers.selection.active
+    layers._activate_on_insert = active is None  # napari has no public name for it
+    try:
+        layers.insert(index, layer)
+    finally:
+        layers._activate_on_insert = True
+    if active is not None:
+        layers.selection.active = active
+        layer.update_transform_box_visibility(False)
+        layer.update_highlight_visibility(False)

@@ -157,7 +157,7 @@ class CurrentImage:
     def _on_current(self, image: str | None) -> None:
         """Display another image and give the keys to its points."""
         canvas = self._canvas
-        if image is None or canvas.viewer is None:
+        if image is None or not canvas.is_open:
             return
         known = canvas.layers.get(image)
         if known is None:
@@ -207,7 +207,7 @@ class CurrentImage:
     def _put_now(self, image: str) -> None:
         self._drawing = False
         wanted = self._state.current == image and self._displayed != image
-        if wanted and image in self._limits and self._canvas.viewer is not None:
+        if wanted and image in self._limits and self._canvas.is_open:
             self._put(image, self._limits[image])
 
     def _put(self, image: str, limits: Limits) -> None:
@@ -239,7 +239,7 @@ class CurrentImage:
 
     def _draw(self, image: str, same_extent: bool) -> None:
         self._drawing = False
-        if self._canvas.viewer is None or self._displayed != image:
+        if not self._canvas.is_open or self._displayed != image:
             return
         self.layers_ready.emit(image)
         self._set_camera(image, same_extent)

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from napari.layers import Labels, Points, Shapes
 from psygnal import Signal
 
@@ -312,12 +313,12 @@ def format_keys(state: WindowState) -> str:
 def format_shown(review: Reviewing) -> str:
     """Return ``field.tif, cluster 12: Pt41 0.53`` and the manual label, if there is one."""
     image, cluster_id = review.key
-    table = review.state.table(image)
-    row = table[table["cluster_id"] == cluster_id]
-    if not len(row):
+    columns = review.state.columns(image)  # pandas is slow to find a row
+    if columns is None or cluster_id not in columns["cluster_id"]:
         return f"{image}, cluster {cluster_id}: not a cluster"
-    predicted, manual = row["label_predicted"].iloc[0], row["label_corrected"].iloc[0]
-    confidence = class_confidence(predicted, row["confidence"].iloc[0])
+    row = np.argmax(columns["cluster_id"] == cluster_id)
+    predicted, manual = columns["label_predicted"][row], columns["label_corrected"][row]
+    confidence = class_confidence(predicted, columns["confidence"][row])
     prediction = f"{predicted} {confidence:.2f}" if confidence > 0 else predicted
     labels = [x for x in (prediction, f"{manual} by a person" if manual else "") if x]
     return f"{image}, cluster {cluster_id}" + (f": {', '.join(labels)}" if labels else "")

@@ -90,6 +90,15 @@ class LayerGroup:
         there = layer is not None and viewer is not None and layer in viewer.layers
         return layer if there else None
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Context in which the data of layers are written: events of layers are ignored."""
+        if self.blocker:  # what is around this block ends with the update
+            yield
+            return
+        with self.blocker(), compat.one_update_of_dims(self.viewer):
+            yield
+
     # ---- visibility and removal
     def remove(self, keep: Collection[str] = ()) -> None:
         """Remove all layers but the micrograph from the viewer, each in its own turn.
@@ -156,7 +165,7 @@ class LayerGroup:
             Options of its Image layer (see `layer_data.layer_data`).
         """
         source = self.source
-        with self.blocker():
+        with self.writing():
             self.clear()
             self.image = image
             source.data = data
@@ -173,14 +182,14 @@ class LayerGroup:
 
     def clear_class_maps(self) -> None:
         """Empty the class maps but keep their layers."""
-        with self.blocker():
+        with self.writing():
             for layer in self.derived():
                 if layer.metadata[ROLE]["kind"].startswith("class map"):
                     layer.data = np.zeros((2,) * layer.ndim, np.float32)
 
     def clear(self) -> None:
         """Empty the layers that were made from an analysis but keep them for the next image."""
-        with self.blocker():
+        with self.writing():
             for layer in self.derived():
                 kind = layer.metadata[ROLE]["kind"]
                 if kind == "texts":
@@ -234,7 +243,6 @@ class LayerGroup:
     def insert(self, layer: Layer) -> None:
         """Insert a new layer at its rank; the active layer does not change."""
         layers = self._viewer().layers
-        active = layers.selection.active
         role = layer.metadata[ROLE]
         lower = [x for x in self.derived() if x.metadata[ROLE]["position"] <= role["position"]]
         below = [self.source, *lower]
@@ -248,9 +256,7 @@ class LayerGroup:
             layers.remove(before)
             index = min(index, len(layers))
         with self.blocker():
-            layers.insert(index, layer)
-            if active is not None:
-                layers.selection.active = active
+            compat.insert_without_activating(layers, index, layer)
 
 
 def _range_around(limits: tuple[float, float]) -> tuple[float, float]:

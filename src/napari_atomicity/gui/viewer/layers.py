@@ -145,7 +145,8 @@ class ImageLayers(LayerGroup):
             # The same image analysed again has the same outlines.
             if not np.array_equal(layer.data, vectors):
                 self._uncoloured = True
-                with layer.events.set_data.blocker():  # it is drawn with its colours
+                # It is drawn with its colours.
+                with self.writing(), layer.events.set_data.blocker():
                     layer.data = vectors
 
     def new_outlines(self, ndim: int, visible: bool) -> None:
@@ -251,7 +252,8 @@ class ImageLayers(LayerGroup):
         kind = f"class map {channel}"
         layer, name = self.present(kind), f"{self.image} {kind}" + (f" of {label}" if label else "")
         if layer is not None:
-            layer.data = data
+            with self.writing():
+                layer.data = data
             layer.name = name
             return layer
         layer = Image(

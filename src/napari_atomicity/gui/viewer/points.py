@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,19 +142,19 @@ class PointsView:
         self._border_color = properties["border_color"]
         self._border_px = properties["border_width"]
         self._measure_screen()
-        with self._group.blocker():
+        with self._group.writing():
             if moved:
                 layer.selected_data.replace_selection(())
                 with layer.events.set_data.blocker():  # it is drawn when all is written
                     layer.data = data
             layer.features = features
             chosen = np.isin(np.arange(len(data)), list(layer.selected_data))
-            changed = _write_properties(layer, {**properties, **self._borders(chosen)})
+            changed = write_properties(layer, {**properties, **self._borders(chosen)})
             if changed or moved:
-                _draw(layer, thumbnail="face_color" in changed)
+                draw_points(layer, thumbnail="face_color" in changed)
         return moved
 
-    def write_selection(self, ids: set[int]) -> None:
+    def write_selection(self, ids: Set[int]) -> None:
         """Select exactly the points with these ids."""
         layer = self.layer
         if layer is None:
@@ -166,9 +166,9 @@ class PointsView:
             # Not by assignment: napari would look for what thousands of points have in common.
             layer.selected_data.replace_selection(indices)
             if len(chosen) == len(self._border_px):  # else points were just added by hand
-                changed |= bool(_write_properties(layer, self._borders(chosen)))
+                changed |= bool(write_properties(layer, self._borders(chosen)))
             if changed:
-                _draw(layer)
+                draw_points(layer)
 
     def _borders(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
         """Return the borders of the points; `chosen` says which are selected."""
@@ -242,7 +242,7 @@ class PointsView:
 
 # napari redraws all points at each assignment and again for each colour. So values are written
 # into the existing arrays, and the layer is redrawn once.
-def _write_properties(layer: Points, properties: Mapping[str, np.ndarray]) -> list[str]:
+def write_properties(layer: Points, properties: Mapping[str, np.ndarray]) -> list[str]:
     """Write properties of each point and return the names of those that have changed."""
     changed = []
     for name, values in properties.items():
@@ -264,7 +264,7 @@ def _write_properties(layer: Points, properties: Mapping[str, np.ndarray]) -> li
     return changed
 
 
-def _draw(layer: Points, thumbnail: bool = False) -> None:
+def draw_points(layer: Points, thumbnail: bool = False) -> None:
     """Redraw a layer after its arrays were written."""
     if layer.visible:
         layer.refresh(thumbnail=thumbnail, highlight=False, extent=False)

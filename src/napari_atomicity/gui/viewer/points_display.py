@@ -9,6 +9,7 @@ from typing import Any
 from qtpy.QtCore import QTimer
 
 from ...state.atom_store import AtomStore
+from ...state.keys import ids_of_image
 from ...state.window_state import WindowState
 from . import compat
 from .canvas import Canvas
@@ -78,9 +79,9 @@ class PointsDisplay:
             known.points[self._kind].fit_borders()
 
     # ---- selection
-    def selected_of(self, image: str) -> set[int]:
+    def selected_of(self, image: str) -> Set[int]:
         """Return the ids of the selected points of an image."""
-        return {i for name, i in self._owner.selection if name == image}
+        return ids_of_image(self._owner.selection, image)
 
     def key_at(self, images: Iterable[str], world: Any) -> Key | None:
         """Return the point at a place of the scene, in the first image that has one there."""

@@ -11,6 +11,7 @@ from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 
 from ...core.text import pluralise
+from ...state.keys import ids_of_image
 from . import calibration, point_style
 from .binding import Binding, binding_of, unwrapped
 
@@ -52,7 +53,7 @@ def _ids(binding: Binding, image: str) -> set[int]:
     if binding.state.analysis(image) is None:
         return set()
     known = set(binding.state.table(image)["cluster_id"].tolist())
-    return {i for name, i in binding.state.selection if name == image} & known
+    return known & ids_of_image(binding.state.selection, image)
 
 
 def _layer_of(binding: Binding, image: str) -> Points:

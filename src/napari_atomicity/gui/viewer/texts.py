@@ -16,7 +16,7 @@ from napari.utils.theme import get_theme
 
 from . import compat, point_style
 from .layer_group import LayerGroup
-from .points import PointsView
+from .points import PointsView, draw_points, write_properties
 
 MAX_TEXTS_IN_VIEW = 250
 # Screen pixels per nm below which texts would lie on top of each other.
@@ -153,15 +153,20 @@ class TextLayer:
         places[:, 1] -= screen_px * (widths * _CHARACTER_PX + _GAP_PX) / 2
         if layer.ndim == 3:
             places = np.column_stack([table["frame"].to_numpy(float), places])
-        with self._group.blocker():
+        with self._group.writing():
             # Never more texts than points, not even between two assignments.
             layer.text = {"string": {"constant": ""}}
-            layer.data = places
+            with layer.events.set_data.blocker():  # it is drawn when all is written
+                layer.data = places
+            properties = {
+                "size": np.full(len(texts), _SYMBOL_PX * screen_px),
+                "symbol": point_style.label_symbols(table, classes),
+                "face_color": np.insert(point_style.label_colours(table, classes), 3, 1, axis=1),
+            }
+            write_properties(layer, properties)
+            draw_points(layer)
             if not texts:
                 return
-            layer.size = _SYMBOL_PX * screen_px
-            layer.symbol = point_style.label_symbols(table, classes).tolist()
-            layer.face_color = point_style.label_colours(table, classes)
             offset = np.array([-_LINE_PX / 2, _SYMBOL_PX / 2 + _GAP_PX]) * screen_px
             layer.text = {
                 "string": texts,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+from ...core.cluster_table import Key
 from . import compat
 from .canvas import Canvas
 from .clusters import ClusterDisplay
@@ -12,6 +14,12 @@ from .labelling import LabelMode
 from .overlays import Overlays
 
 _MAX_SELECTED = 5000
+
+
+@lru_cache(maxsize=1)  # the view is looked at every other second
+def _first_keys(keys: frozenset[Key]) -> tuple[Key, ...]:
+    """Return the keys that are stored, in order."""
+    return tuple(sorted(keys)[:_MAX_SELECTED])
 
 
 class ViewSettings:
@@ -53,7 +61,7 @@ class ViewSettings:
         camera = compat.camera(canvas.viewer)
         return {
             "image": state.current,
-            "selection": sorted(map(list, state.selection))[:_MAX_SELECTED],
+            "selection": list(map(list, _first_keys(state.selection))),
             "centre": [float(c) for c in camera.center],
             "zoom": float(camera.zoom),
             "hidden": sorted(self._clusters.hidden),

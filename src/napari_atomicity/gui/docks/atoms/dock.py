@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QMessageBox, QPushButton
 
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.cluster_atoms import SCHEMA
+from ....atoms.marks import ImageAtoms
 from ....io.tables import write_table
 from ....pipeline.atom_request import AtomRequest
 from ... import tasks
@@ -22,7 +25,7 @@ from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table, wri
 from .batch import AtomsOfAll
 from .cluster_links import ClusterLinks
 from .found import FoundPart
-from .jobs import find_image_atoms, format_atoms, write_atoms
+from .jobs import find_image_atoms, format_atoms, write_atoms, write_groups
 from .marking import MarkingPart
 from .models import AtomModelCombo
 from .pixel_size import PixelSizePart
@@ -100,11 +103,12 @@ class Atoms(Dock):
     def _out(self) -> QHBoxLayout:
         self.export_button = QPushButton("Export")
         self.export_button.setToolTip(
-            "Write the atoms of all images, or the clusters of this image with their atoms, as "
-            "CSV, Excel or Parquet."
+            "Write the atoms of all images, their groups with number of atoms and extent in nm, or "
+            "the clusters of this image with their atoms, as CSV, Excel or Parquet."
         )
         menu = QMenu(self.export_button)
         menu.addAction("Atoms…", self.export_atoms)
+        menu.addAction("Groups of atoms…", self.export_groups)
         self.clusters_action = menu.addAction("Clusters and their atoms…", self.export_clusters)
         self.export_button.setMenu(menu)
         self.copy_button = QPushButton("Copy")
@@ -222,21 +226,32 @@ class Atoms(Dock):
 
     def export_atoms(self) -> None:
         """Write the atoms of all images into a chosen file, as the command line does."""
-        path = choose_table_path(self, "atoms.csv", FILE_TYPES)
-        if path is None:
-            return
+        found = self._found()
+        analyses = {atoms.image: self.state.analysis(atoms.image) for atoms in found}
+        self._write("atoms.csv", write_atoms, found, analyses)
+
+    def export_groups(self) -> None:
+        """Write the groups of atoms of all images into a chosen file."""
+        self._write("atom_groups.csv", write_groups, self._found())
+
+    def _found(self) -> list[ImageAtoms]:
+        """Return the atoms of each image that has any."""
         book = self.state.atoms
-        found = [atoms for image in book.images if (atoms := book.of(image)) is not None]
-        tasks.start(
-            self.state,
-            write_atoms,
-            found,
-            {atoms.image: self.state.analysis(atoms.image) for atoms in found},
-            path,
-            message=f"Writing {path.name}",
-            on_result=lambda path: show_info(f"Written: {path}"),
-            key=f"write {path}",
-        )
+        return [atoms for image in book.images if (atoms := book.of(image)) is not None]
+
+    def _write(self, name: str, write: Callable[..., Path], *tables: object) -> None:
+        """Write tables into a chosen file in a worker."""
+        path = choose_table_path(self, name, FILE_TYPES)
+        if path is not None:
+            tasks.start(
+                self.state,
+                write,
+                *tables,
+                path,
+                message=f"Writing {path.name}",
+                on_result=lambda path: show_info(f"Written: {path}"),
+                key=f"write {path}",
+            )
 
     def export_clusters(self) -> None:
         """Write the clusters of this image with their counts and atoms into a chosen file."""

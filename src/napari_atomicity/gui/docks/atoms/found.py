@@ -16,8 +16,10 @@ from ....atoms.marks import ImageAtoms
 from ....atoms.species import Species
 from ....atoms.summary import Summary
 from ....core import palette
+from ....core.text import pluralise
 from ....pipeline.atom_request import AtomRequest
 from ....reporting.image_warnings import outlier_warnings
+from ....reporting.plot_group_extents import GROUP_EXTENTS
 from ....statistics.atom_groups import KINDS, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
@@ -113,6 +115,17 @@ def size_columns(sizes: pd.DataFrame) -> list[ChartColumn]:
     return columns
 
 
+def extent_columns(extents: pd.DataFrame) -> list[ChartColumn]:
+    """Return columns of the number of groups by extent, from `extent_data`."""
+    colour = palette.colours(KINDS)["multimer"]
+    columns = []
+    for row in extents.itertuples():
+        low, high, n = float(row.low_nm), float(row.high_nm), int(row.groups)
+        text = f"{pluralise(n, 'group')} of {low:.2g} to {high:.2g} nm: click to select"
+        columns.append(ChartColumn(float(n), colour, f"{low:.2g}", text))
+    return columns
+
+
 class FoundPart(QWidget):
     """Results of the current image, computed in a worker."""
 
@@ -137,11 +150,20 @@ class FoundPart(QWidget):
             "atoms of its groups."
         )
         self.sizes.clicked.connect(self._select_size)
+        self.extents = ColumnChart(4.0, counts=True)
+        self.extents.setAccessibleName("Groups by extent in nm")
+        self.extents.setToolTip(
+            "Number of groups of two or more atoms by their extent in nm: the largest distance "
+            "between two atoms, centre to centre. Square-root scale; the numbers are the lower "
+            "ends. Click a column to select the atoms of its groups."
+        )
+        self.extents.clicked.connect(self._select_extent)
+        self.extents_label = wrapped_label("Extents of groups")
         self.missed_words = wrapped_label("Atoms that are missed")
         self.species_words = wrapped_label("Species")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.words, self.kinds, self.sizes):
+        for widget in (self.words, self.kinds, self.sizes, self.extents_label, self.extents):
             layout.addWidget(widget)
         layout.addWidget(self._new_form())
         layout.addLayout(self._new_buttons())
@@ -217,9 +239,10 @@ class FoundPart(QWidget):
         self._show_missed(None)
         self.kinds.bars = ()
         self.sizes.show_columns(())
+        self._show_extents(pd.DataFrame({"low_nm": [], "high_nm": [], "groups": []}))
 
-    def _take(self, found: tuple[ImageAtoms, Summary, Completeness | None]) -> None:
-        atoms, self.found, census = found
+    def _take(self, found: tuple[ImageAtoms, Summary, pd.DataFrame, Completeness | None]) -> None:
+        atoms, self.found, extents, census = found
         if atoms is not self._atoms:
             return
         self._show_missed(census)
@@ -230,6 +253,16 @@ class FoundPart(QWidget):
         self.sizes.show_columns(size_columns(self.found.sizes))
         self.kinds.setVisible(self.found.n_atoms > 0)
         self.sizes.setVisible(len(self.sizes.columns) > 1)  # no information if all are isolated
+
+        self._show_extents(extents)
+
+    def _show_extents(self, extents: pd.DataFrame) -> None:
+        self._extents = extents
+        self.extents.show_columns(extent_columns(extents))
+        n = int(extents["groups"].sum())
+        self.extents_label.setText(f"Extent in nm of {pluralise(n, 'group')} of 2 or more atoms:")
+        for widget in (self.extents, self.extents_label):
+            widget.setVisible(n > 0)
 
     def _show_missed(self, census: Completeness | None) -> None:
         self.missed_words.setText("" if census is None else format_missed(census))
@@ -264,6 +297,14 @@ class FoundPart(QWidget):
         of_size = table["group_size"] >= size if size == MAX_SIZES else table["group_size"] == size
         image = self._atoms.image
         self._book.select((image, i) for i in table.loc[of_size, "atom_id"].tolist())
+
+    def _select_extent(self, index: int) -> None:
+        """Select the atoms of the groups in a column of extents."""
+        if self._atoms is None:
+            return
+        image, table = self._atoms.image, self._atoms.table
+        inside = GROUP_EXTENTS.members(table, self._extents) == index
+        self._book.select((image, i) for i in table.loc[inside, "atom_id"].tolist())
 
     def _describe_species(self) -> None:
         atoms = self._atoms

@@ -28,7 +28,8 @@ from ....io.clipboard import tab_separated
 from ....io.lazy_micrograph import LazyMicrograph
 from ....io.tables import write_table
 from ....models.analysis import Analysis
-from ....statistics.atom_groups import clusters_of_atoms
+from ....reporting.plot_group_extents import extent_data
+from ....statistics.atom_groups import GROUP_SCHEMA, clusters_of_atoms, group_table
 from ... import tasks
 
 if TYPE_CHECKING:
@@ -71,9 +72,11 @@ def propose(pixels: np.ndarray) -> PixelSizeProposal | None:
     return propose_pixel_size(np.asarray(pixels[0] if pixels.ndim == 3 else pixels))
 
 
-def figures(atoms: ImageAtoms) -> tuple[ImageAtoms, Summary, Completeness | None]:
-    """Return the atoms of an image, their summary, and the completeness if it is known."""
-    return atoms, summary(atoms), atoms.completeness
+def figures(
+    atoms: ImageAtoms,
+) -> tuple[ImageAtoms, Summary, pd.DataFrame, Completeness | None]:
+    """Return the atoms of an image, summary, groups by extent, and completeness if it is known."""
+    return atoms, summary(atoms), extent_data(atoms.table), atoms.completeness
 
 
 def inject_test_atoms(
@@ -202,3 +205,30 @@ def write_atoms(
         tables.append(with_clusters(atoms, analyses.get(atoms.image)))
     table = concat_atom_tables(tables)
     return write_table(conform(table), path, SCHEMA)
+
+
+def write_groups(
+    found: Sequence[ImageAtoms],
+    path: Path,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Path:
+    """Write the groups of atoms of images as one table, as ``atomicity atoms`` does.
+
+    Parameters
+    ----------
+    found : sequence of ImageAtoms
+        The atoms of each image.
+    path : Path
+        The file.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    check(stop)
+    groups = group_table(concat_atom_tables(atoms.table for atoms in found))
+    return write_table(groups, path, GROUP_SCHEMA)

@@ -29,6 +29,7 @@ from ....io.clipboard import tab_separated
 from ....reporting.plot_base import Look, Plot
 from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
+from ....statistics.loading_settings import LoadingSettings
 from ...controls.collapsible import CollapsibleSection
 from ...controls.forms import ComboBox, labelled, wrapped_label
 from ...controls.line_table import table_of
@@ -96,7 +97,14 @@ class Dispersion(Dock):
             row=0,
         )
         self.form.changed.connect(self.invalidate)
-        self.settings_part = self.add(CollapsibleSection("Settings", self.form))
+        self.loading = form_of(LoadingSettings)
+        self.loading.changed.connect(self._show_figures)
+        forms = QWidget()
+        column = QVBoxLayout(forms)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.form)
+        column.addWidget(self.loading)
+        self.settings_part = self.add(CollapsibleSection("Settings", forms))
         self.content.addStretch(0)
         self.body.hide()
 
@@ -279,13 +287,18 @@ class Dispersion(Dock):
             return
         self.found = found
         self.message.hide()
-        missed = found.rows().iloc[-1].to_dict()
-        self.model.show_figures(figures(found.dispersion, missed))
+        self._show_figures()
         self.note.setText(format_left_out(found, self._n_images))
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
         self.body.setEnabled(True)
         self._draw()
+
+    def _show_figures(self) -> None:
+        found = self.found
+        if found is not None and found.dispersion is not None:
+            row = found.rows(self.loading.settings()).iloc[-1].to_dict()
+            self.model.show_figures(figures(found.dispersion, row))
 
     def _show_none(self, message: str) -> None:
         self.found = None
@@ -323,7 +336,7 @@ class Dispersion(Dock):
         """Return the rows of ``dispersion.csv`` that are shown."""
         if self.found is None:
             return pd.DataFrame()
-        rows = self.found.rows()
+        rows = self.found.rows(self.loading.settings())
         return rows if self.of_all else rows.iloc[:1]
 
     def copy(self) -> None:
@@ -343,6 +356,7 @@ class Dispersion(Dock):
             path,
             images,
             self.form.settings(),
+            self.loading.settings(),
             self._micrographs(images),
             self._known,
             message=f"Writing {path.name}",

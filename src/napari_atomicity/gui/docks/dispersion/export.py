@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ....atoms import completeness
-from ....atoms.dispersion import DispersionResult, DispersionSettings, compute_dispersions
+from ....atoms.dispersion import (
+    DISPERSION_SCHEMA,
+    DispersionResult,
+    DispersionSettings,
+    compute_dispersions,
+)
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop
 from ....io.tables import write_table
-from ....statistics.dispersion_columns import SCHEMA
+from ....statistics.loading_settings import LoadingSettings
 
 
 def write_rows(
     path: Path,
     images: dict[str, ImageAtoms],
     settings: DispersionSettings,
+    loading: LoadingSettings,
     micrographs: dict[str, Micrograph],
     known: dict[str, DispersionResult],
     progress: Progress | None = None,
@@ -32,6 +37,8 @@ def write_rows(
         The atoms of each image.
     settings : DispersionSettings
         The settings.
+    loading : LoadingSettings
+        Metal and support, for the metal loading in wt%.
     micrographs : dict of str to Micrograph
         Images whose support is not known yet.
     known : dict of str to DispersionResult
@@ -45,4 +52,4 @@ def write_rows(
         The file.
     """
     found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
-    return write_table(found.rows(), path, (*SCHEMA, *completeness.SCHEMA))
+    return write_table(found.rows(loading), path, DISPERSION_SCHEMA)

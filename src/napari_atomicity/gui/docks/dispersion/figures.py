@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QWidget
 
 from ....reporting.plot_base import per_cent
 from ....statistics.dispersion import DispersionStatistics
+from ....statistics.metal_loading import CORRECTED
 from ...controls.line_table import Lines
 
 NONE = "–"
@@ -47,7 +48,7 @@ class DispersionFigure:
 
 
 def figures(
-    found: DispersionStatistics, missed: Mapping[str, Any] | None = None
+    found: DispersionStatistics, of_atoms: Mapping[str, Any] | None = None
 ) -> list[DispersionFigure]:
     """Return all lines of a dispersion.
 
@@ -55,8 +56,8 @@ def figures(
     ----------
     found : DispersionStatistics
         The dispersion.
-    missed : mapping, optional
-        Its row with `completeness.COLUMNS`, if the completeness is known.
+    of_atoms : mapping, optional
+        Its row of ``dispersion.csv``, with completeness and metal loading.
 
     Returns
     -------
@@ -65,7 +66,8 @@ def figures(
     row, level = found.row(), f"{100 * found.level:g} %"
     return [
         *_density(row, level),
-        *_missed(missed or {}),
+        *_missed(of_atoms or {}),
+        *_loading(of_atoms or {}, level),
         *_neighbours(row, level, found.level),
         *_shares(found, row, level),
         *_evenness(found, row),
@@ -137,6 +139,24 @@ def _missed(row: Mapping[str, Any]) -> list[DispersionFigure]:
     ]
 
 
+def _loading(row: Mapping[str, Any], level: str) -> list[DispersionFigure]:
+    if not math.isfinite(row.get("loading_wt_percent", math.nan)):
+        return []
+    without = row["loading_is"] != CORRECTED
+    return [
+        DispersionFigure(
+            "Metal loading",
+            f"{number(row['loading_wt_percent'])} wt% {row['metal']}",
+            interval(row["loading_wt_percent_low"], row["loading_wt_percent_high"]),
+            f"Mass of the single atoms ({number(row['loading_per_nm2'])} per nm²) over that of "
+            f"atoms and support, {row['support_thickness_nm']:g} nm of "
+            f"{row['support_density_g_cm3']:g} g/cm³. The {level} interval includes detection, "
+            "sampling and the uncertainty of the support. "
+            + ("Missed atoms are not included." if without else "Corrected for missed atoms."),
+        )
+    ]
+
+
 def _neighbours(row: dict[str, Any], level: str, coverage: float) -> list[DispersionFigure]:
     def distance(name: str, statistic: str) -> DispersionFigure:
         of = f"nearest_neighbour_{name}"
@@ -186,6 +206,15 @@ def _shares(found: DispersionStatistics, row: dict[str, Any], level: str) -> lis
             number(row["group_size_mean"]),
             f"{n} group{'s' * (n != 1)}, largest {row['group_size_max']}" if n else "",
             f"Mean size of groups of linked atoms ({linked}); an isolated atom is a group of one.",
+        ),
+        DispersionFigure(
+            "Group extent, mean",
+            with_unit(row["group_extent_mean_nm"], "nm"),
+            interval(row["group_extent_mean_low_nm"], row["group_extent_mean_high_nm"]),
+            "Mean of the largest distance between two atoms of a group, centre to centre, of "
+            f"groups of two or more atoms; {level} interval by a bootstrap of blocks. Candidates "
+            "below the threshold count with their probability. Largest extent above the threshold: "
+            f"{with_unit(row['group_extent_max_nm'], 'nm')}.",
         ),
     ]
 

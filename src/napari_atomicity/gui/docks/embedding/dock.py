@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
 from ....core.cluster_table import MODEL_MAP, SESSION_MAP, Key
 from ....core.palette import colours
+from ....models.analysis import Analysis
 from ....pipeline.session_map import MIN_CLUSTERS
 from ....reporting.plot_base import Look
 from ....reporting.plot_map import map_data
@@ -211,12 +212,12 @@ class Embedding(Dock):
             self.scatter.view = tuple(look["view"])
 
     # ---- changes of the state
-    def _earlier_tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Yield the tables that were replaced by a new result, with their images, newest first."""
+    def _earlier(self) -> Iterator[Analysis]:
+        """Yield the analyses that were replaced by a new result, the newest first."""
         for step in reversed(self.state.history):
             for edit in reversed(step.edits):
                 if isinstance(edit, SetAnalysis) and edit.before is not None:
-                    yield edit.image, edit.before.table
+                    yield edit.before
 
     def refresh(self) -> None:
         """Show the current tables; points are replaced only if positions have changed."""
@@ -228,7 +229,7 @@ class Embedding(Dock):
         places = self._table[list(self._coordinates)].to_numpy(float)
         moved = not (same and np.array_equal(places, self._places, equal_nan=True))
         self._places = places
-        earlier = [] if self._coordinates == SESSION_MAP else self._earlier_tables()
+        earlier = [] if self._coordinates == SESSION_MAP else self._earlier()
         self._before = earlier_places(self._table, self._rows, earlier)
         self._offer_before()
         if moved:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy
 
+from ....state.keys import ids_of_image
 from ...controls.refresher import FollowingWidget
 from ...controls.shortcuts import LABEL_MODE, format_key
 from ...viewer.binding import Binding
@@ -53,7 +54,7 @@ class Editing(FollowingWidget):
     def refresh(self) -> None:
         state = self.binding.state
         may = state.analysis(state.current or "") is not None and not state.read_only
-        here = [key for key in state.selection if key[0] == state.current]
+        here = ids_of_image(state.selection, state.current)
         for action, possible in {
             "add": may and not state.blind,
             "exclude": may and not state.blind,
