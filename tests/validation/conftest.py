@@ -46,11 +46,3 @@ def folders(tmp_path_factory, library):
     write_mixtures(root / "mixtures", library, "a", 40)
     write_mixtures(root / "shifted", library, "b", 50, carbon_nm=5.0)
     return root
-
-
-@pytest.fixture
-def no_umap(monkeypatch):
-    """The map is not what is tested here, and its compilation takes seconds."""
-    monkeypatch.setattr(
-        "napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy()
-    )

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _Chart = tuple[str, "Figure | None", str, str]
 """Name of the file, figure, title, caption."""
 _TITLES = {SELECTED: "size-selected images", MIXED: "mixtures", SHIFTED: "shifted images"}
+LEAST_SHOWN = -10
+"""R² below it, as of few images that hardly differ, is not shown as a number."""
 _BARS = "Bars: 95 % bootstrap intervals by image, means over the runs."
 
 
@@ -200,7 +202,7 @@ def _rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _with_error(score: Mapping[str, float | None]) -> str:
-    """Format a score as ``0.94 ± 0.03 (0.90–0.97)``: over the runs, and its interval."""
+    """Format a score as ``0.94 ± 0.03 (0.90 to 0.97)``: over the runs, and its interval."""
     if score["mean"] is None:
         return "–"
     scatter = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
@@ -210,7 +212,9 @@ def _with_error(score: Mapping[str, float | None]) -> str:
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if value > LEAST_SHOWN else f"< {LEAST_SHOWN}"
 
 
 def _adaptation_row(name: str, of: Mapping[str, Any]) -> dict[str, str]:
