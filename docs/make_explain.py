@@ -473,8 +473,8 @@ def introduction(model: Classifier) -> list[str]:
         "this package reports for its network: for small clusters the raw channel reads the "
         "bright centre and LCN spreads to the outline; for the largest clusters the balance is "
         "reversed. The same analysis is applied here to the shipped model, which is another "
-        "network trained on other images. The page *Class averages* of the dock *Explain* shows "
-        "the same averages for your images.",
+        "network trained on other images. The page *Class averages* of the dock *Explain* and "
+        "[`atomicity explain`](../how-to/class-maps.md) show the same averages for your images.",
         "",
         f"Made by `make explain` (`docs/make_explain.py`), version {__version__}, model "
         f"`{model.card.model_id}`.",

@@ -349,8 +349,8 @@ def test_help_shows_every_command_of_the_contract():
     result = atomicity("--help")
     assert result.exit_code == 0
     for command in (
-        "analyse", "atoms", "consensus", "demo", "evaluate", "info", "models", "pack", "simulate",
-        "train",
+        "analyse", "atoms", "consensus", "demo", "evaluate", "explain", "info", "models", "pack",
+        "simulate", "train",
     ):  # fmt: skip
         assert f"  {command}" in result.stdout
 

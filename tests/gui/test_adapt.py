@@ -163,6 +163,15 @@ def test_the_panel_says_what_changed(dock, viewer, analysed, press, settle):
         assert dock.confidences[which].text() == f"confidence {mean:.2f}"
 
 
+def test_pseudo_labels_by_diameter_can_be_chosen(dock, viewer, analysed, press, settle):
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    dock.pseudo_labels.setCurrentIndex(dock.pseudo_labels.findData("diameter"))
+    press(dock, dock.button)
+    assert dock.result.found.method == "diameter"
+    assert "Diameters with a class of at least 50%: Pt19 " in dock.learnt.text()
+
+
 def test_what_came_of_it_is_in_sight_in_a_low_dock(
     make_napari_viewer, analysed, press, settle, qtbot
 ):

@@ -557,6 +557,13 @@ def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatc
     ask("", "")
     averages.export_profiles()  # cancelled
     assert len(list(tmp_path.glob("*.*"))) == 4
+    monkeypatch.setattr(
+        averages_page.QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "all")
+    )
+    averages.export_all()
+    averaged(dock)
+    assert len(list((tmp_path / "all").iterdir())) == 5
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "all" / "class-profiles.csv"), profiles)
 
 
 def test_one_name_for_one_thing_in_table_and_explain(viewer, model):

@@ -189,9 +189,23 @@ def test_a_reference_follows_the_blur():
         k, intensity, diameter = clusters((0.2,) * 5, 60, 2.0 + seed, seed)
         tables.append(table(intensity, diameter * np.exp(grown[k])))
     new = refined(tables, REFERENCE)
+    covariance = np.array(new.covariance)
+    assert (covariance == covariance.transpose(0, 2, 1)).all()
     old = np.array(REFERENCE.log_diameter)
     np.testing.assert_allclose(np.array(new.log_diameter) - old, grown, atol=0.04)
     np.testing.assert_allclose(new.log_intensity, REFERENCE.log_intensity, atol=0.04)
+
+
+def test_covariances_that_differ_from_their_transpose_by_rounding_are_valid():
+    covariance = np.array(REFERENCE.covariance)
+    covariance[:, 0, 1] = 1e-4
+    covariance[:, 1, 0] = np.nextafter(1e-4, 1)
+    rounded = replace(REFERENCE, covariance=tuple(tuple(map(tuple, c)) for c in covariance))
+    rounded.check()
+    covariance[:, 1, 0] = 2e-4
+    wrong = replace(REFERENCE, covariance=tuple(tuple(map(tuple, c)) for c in covariance))
+    with pytest.raises(ValueError, match="symmetric"):
+        wrong.check()
 
 
 def test_a_reference_stays_where_nothing_is_sure():

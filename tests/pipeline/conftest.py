@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_atomicity.models.domain_shift import FeatureSummary
+from napari_atomicity.pipeline import watch
 from support import synthetic_analysis
 
 
@@ -59,3 +63,27 @@ def address():
             context.set_forkserver_preload(["distributed", "napari_atomicity.pipeline.batch"])
         with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
             yield cluster.scheduler_address
+
+
+@pytest.fixture
+def moved(images, monkeypatch):
+    """Adds images whose clusters are where their name says: "at 4 b.tif" is far from "at 0 …"."""
+    for path in images.iterdir():
+        path.unlink()
+    real = watch.conditions_of
+    rng = np.random.default_rng(0)
+
+    def conditions(analysis, *more):
+        place = rng.normal(0, 0.3, 12)
+        place[0] += float(analysis.micrograph.name.split()[1])
+        return replace(real(analysis, *more), where=FeatureSummary(place, 0.1))
+
+    monkeypatch.setattr(watch, "conditions_of", conditions)
+
+    def add(at, letters):
+        for letter in letters:
+            number = ord(letter)
+            path = write_image(images / f"at {at} {letter}.tif", seed=number)
+            os.utime(path, (1000 + number, 1000 + number))
+
+    return add

@@ -275,6 +275,18 @@ def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
     assert sum(result.pseudo_labels.values()) == 0
 
 
+def test_diameters_and_patches_in_their_own_unit_need_no_scale(model, monkeypatch):
+    _, analysis = image(3, height=0.5)
+    wrong = replace(REFERENCE, log_intensity=tuple(np.log(SIZES) - 0.6))
+    monkeypatch.setattr("napari_atomicity.pipeline.fine_tuning.refined", lambda *_: wrong)
+    card, tensors = model
+    settings = replace(QUICK, pseudo_label_method="diameter", posterior=0.9)
+    for unit, learns in (("atoms", False), ("patch", True)):
+        own = replace(card, patches=replace(card.patches, raw_unit=unit))
+        result = adapt([analysis], own, tensors, settings)
+        assert (sum(result.pseudo_labels.values()) > 0) == learns
+
+
 def test_what_leaves_nothing_to_decide_by_is_not_kept(model):
     """One correction of a class is learnt from, but none is left out."""
     label, analysis = image(3, height=1.0)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +25,6 @@ from napari_atomicity.io import read_limits
 from napari_atomicity.io.images import Reader
 from napari_atomicity.io.read_limits import ReadLimits
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline import live as live_figures
 from napari_atomicity.pipeline import run_files, runs
 from napari_atomicity.pipeline import watch as module
@@ -67,30 +65,6 @@ def watch(images, tmp_path, tiny_model):
         return session.run(tell, stop, until_idle_s), took
 
     return go
-
-
-@pytest.fixture
-def moved(images, monkeypatch):
-    """Adds images whose clusters are where their name says: "at 4 b.tif" is far from "at 0 …"."""
-    for path in images.iterdir():
-        path.unlink()
-    real = module.conditions_of
-    rng = np.random.default_rng(0)
-
-    def conditions(analysis, *more):
-        place = rng.normal(0, 0.3, 12)
-        place[0] += float(analysis.micrograph.name.split()[1])
-        return replace(real(analysis, *more), where=FeatureSummary(place, 0.1))
-
-    monkeypatch.setattr(module, "conditions_of", conditions)
-
-    def add(at, letters):
-        for letter in letters:
-            number = ord(letter)
-            path = write_image(images / f"at {at} {letter}.tif", seed=number)
-            os.utime(path, (1000 + number, 1000 + number))
-
-    return add
 
 
 def names(took):
@@ -288,7 +262,7 @@ def test_what_ends_before_it_has_begun_leaves_all_as_it_was(watch, tmp_path, mon
         raise KeyboardInterrupt
 
     if when == "warming up":
-        monkeypatch.setattr(module, "_warm_up", end)
+        monkeypatch.setattr(module, "warm_up", end)
     if when == "in the first":
         monkeypatch.setattr(module, "analyse_one", end)
     other = {"pixel_size_nm": 0.11} if when in ("other settings", "in the first") else {}
@@ -448,7 +422,7 @@ def test_the_command_names_no_results_that_there_are_not(images, tmp_path, tiny_
     def end(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_warm_up", end)
+    monkeypatch.setattr(module, "warm_up", end)
     arguments = ["watch", images, "--out", tmp_path / "out", "--model", tiny_model]
     early = CliRunner().invoke(cli.app, [str(a) for a in [*arguments, "--device", "cpu"]])
     assert "0 images, 0 of them now; stopped before" in early.stderr

@@ -21,6 +21,7 @@ from .common import run_as_program
 from .demo import demo
 from .ending import end_in_time, end_process, was_stopped
 from .evaluate import evaluate
+from .explain import explain
 from .models import add, info, models
 from .packs import consensus, pack
 from .shared_options import name_settings_file, share_options
@@ -73,7 +74,7 @@ app = typer.Typer(
 )
 for _command in (
     *(atoms, pack, consensus, batch, watch),
-    *(analyse, demo, evaluate, simulate, train, adapt, validate, info),
+    *(analyse, explain, demo, evaluate, simulate, train, adapt, validate, info),
 ):
     app.command(cls=_Command)(share_options(_command))
 _models = typer.Typer(rich_markup_mode=None)

@@ -6,7 +6,7 @@ import functools
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -28,7 +28,17 @@ from .ending import catch_signals
 from .options import options_of, reads_images
 
 if TYPE_CHECKING:
+    from ..pipeline.adapting_watch import AdaptingWatch
     from ..pipeline.live_results import LiveRun, LiveUpdate
+    from ..pipeline.watch import Watch
+
+
+class _Options(NamedTuple):
+    """Options of `pipeline.watch.Watch`."""
+
+    polling: bool | None
+    reference_images: int
+    new_reference: bool
 
 
 IdleTime = Annotated[
@@ -51,6 +61,14 @@ ReferenceImages = Annotated[
         "this alarm.",
     ),
 ]
+Adapt = Annotated[
+    bool,
+    typer.Option(
+        "--adapt",
+        help="When the conditions of the session change, adapt the model to the images since then, "
+        "and use it if it is better.",
+    ),
+]
 NewReference = Annotated[
     bool,
     typer.Option("--new-reference", help="Use the next images as reference, not earlier ones."),
@@ -69,6 +87,7 @@ def watch(
     polling: Polling = None,
     reference_images: ReferenceImages = 10,
     new_reference: NewReference = False,
+    adapt: Adapt = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -76,8 +95,11 @@ def watch(
     if not folder.is_dir():
         fail(f"{folder}: there is no such folder.", 2)
     refuse_to_overwrite(out, [], overwrite, watched=folder)
+    if not (adapt or overwrite):
+        _refuse_adapted(out)
     idle_s = 0.0 if once else until_idle
-    run = _watch(folder, out, request(), polling, reference_images, new_reference, idle_s)
+    options = _Options(polling, reference_images, new_reference)
+    run = _watch(folder, out, request(), options, adapt, idle_s)
     if as_json:
         print_json(run.summary())
     _finish(run, out)
@@ -87,9 +109,8 @@ def _watch(
     folder: Path,
     out: Path,
     request: RunRequest,
-    polling: bool | None,
-    reference_images: int,
-    new_reference: bool,
+    options: _Options,
+    adapt: bool,
     until_idle_s: float | None,
 ) -> LiveRun:
     """Watch the folder until it stops, and print each result."""
@@ -97,32 +118,54 @@ def _watch(
     from ..models.files import find_model, read_card
     from ..pipeline.acquisition_sessions import SessionRules
     from ..pipeline.control_chart import MIN_FIRST
-    from ..pipeline.watch import Watch
 
-    if 0 < reference_images < MIN_FIRST:
+    if 0 < options.reference_images < MIN_FIRST:
         raise typer.BadParameter(f"--reference-images must be 0 or at least {MIN_FIRST}")
+    if adapt and not options.reference_images:
+        raise typer.BadParameter("--adapt needs --reference-images")
     try:  # wrong usage writes nothing
         card = read_card(find_model(request.model), ModelCard)
         SessionRules.read(request, card.classes)
     except (ModelError, ReadError, TableError) as error:
         fail(str(error), 2)
     with ConsoleProgress() as console, catch_signals(signal.SIGINT) as stop:
-        watching = Watch(
-            folder,
-            out,
-            request,
-            polling=polling,
-            notice=console.line,
-            reference_images=reference_images,
-            new_reference=new_reference,
-        )
-        say(f"watching {folder}; Ctrl-C stops and writes tables and report")
         try:
+            watching = _make_watch(folder, out, request, options, adapt, console.line)
+            say(f"watching {folder}; Ctrl-C stops and writes tables and report")
             return watching.run(
                 functools.partial(_print_live, console), stop, until_idle_s=until_idle_s
             )
         except (ModelError, ReadError, TableError) as error:
             fail(str(error), 2)
+
+
+def _refuse_adapted(out: Path) -> None:
+    """Exit with status 2 if later images of the results belong to an adapted model."""
+    from ..pipeline.adapting_watch import ADAPTED
+
+    if (out / ADAPTED).exists():
+        fail(
+            f"{out}: this folder has results of adapted models. Continue them with --adapt, or "
+            "choose another folder for --out.",
+            2,
+        )
+
+
+def _make_watch(
+    folder: Path,
+    out: Path,
+    request: RunRequest,
+    options: _Options,
+    adapt: bool,
+    notice: Callable[[str], None],
+) -> Watch | AdaptingWatch:
+    from ..pipeline.watch import Watch
+
+    if not adapt:
+        return Watch(folder, out, request, notice=notice, **options._asdict())
+    from ..pipeline.adapting_watch import AdaptingWatch
+
+    return AdaptingWatch(folder, out, request, notice, options._asdict())
 
 
 def _finish(run: LiveRun, out: Path) -> None:

@@ -117,7 +117,10 @@ def check_classes(
     if not len(log_intensity) == len(log_size) == len(covariance) > 0:
         raise ValueError("means and covariances are of different numbers of classes")
     matrices = np.array(covariance)
-    if (matrices != matrices.transpose(0, 2, 1)).any() or np.linalg.eigvalsh(matrices).min() <= 0:
+    transposed = matrices.transpose(0, 2, 1)
+    # Sums of products in another order differ in the last digit.
+    symmetric = np.allclose(matrices, transposed, rtol=1e-9, atol=1e-12)
+    if not symmetric or np.linalg.eigvalsh(matrices).min() <= 0:
         raise ValueError("a covariance is not symmetric and positive definite")
 
 

@@ -90,7 +90,7 @@ def write_imagej_rois(
     rgb_of = _label_colours(table)
     rois = []
     for cluster_id, label, frame, polygon in _clusters(table, outlines):
-        name = f"{cluster_id:05d} {_plain_name(label)}".strip()
+        name = f"{cluster_id:05d} {plain_name(label)}".strip()
         position = frame if is_stack else None
         roi = ImagejRoi.frompoints(_corner_xy(polygon), name=name, position=position)
         roi.stroke_color = b"\xff" + rgb_of(label)
@@ -259,6 +259,6 @@ def _corner_xy(polygon: np.ndarray) -> np.ndarray:
     return polygon[:, ::-1] + _CORNER_PX
 
 
-def _plain_name(label: str) -> str:
+def plain_name(label: str) -> str:
     """Return a label without characters that are no part of a file name."""
     return re.sub(r"[^\w .+-]", "_", label)[:60]

@@ -293,6 +293,8 @@ def of_analyses(
     most_per_class: int = MAX_PER_CLASS,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    own_class: bool = True,
 ) -> Averages:
     """Average over the clusters of analysed images, by the label that counts.
 
@@ -309,6 +311,9 @@ def of_analyses(
         Of more clusters so many are taken, evenly spread.
     progress, stop : callable, optional
         Called between classes.
+    own_class : bool, optional
+        Whether the maps are those of each cluster's own class; else they are all of one class, and
+        count whatever the label is.
     """
     classified = [a for a in analyses if a.patches and len(a.table)]
     kind = [_kind(a) for a in classified]
@@ -326,7 +331,7 @@ def of_analyses(
     if "label_network" in table:  # whose maps they are; the probabilities may be of more than it
         by_network = table["label_network"].fillna("").to_numpy(object)
         shown = np.where(by_network != "", by_network, shown)
-    of_other_class = (shown != table["label"])[rows].to_numpy()
+    of_other_class = (shown != table["label"])[rows].to_numpy() & own_class
     patches = {c: _rows_of([a.patches[c] for a in same], rows) for c in same[0].patches}
     maps = {c: _rows_of([a.class_maps[c] for a in same], rows) for c in same[0].class_maps}
     for values in maps.values():

@@ -374,6 +374,7 @@ def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleR
         residual = x[:, None] - mean - [common[0], 0.0]
         squares = np.einsum("nc,nci,ncj->cij", weight, residual, residual)
         covariance = (squares + TIE * old_covariance) / (weight.sum(axis=0) + TIE)[:, None, None]
+        covariance = (covariance + covariance.transpose(0, 2, 1)) / 2  # sums differ by rounding
         new = ScaleReference(
             tuple(map(float, mean[:, 0])),
             tuple(map(float, mean[:, 1])),

@@ -22,13 +22,14 @@ from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
 from ..models.files import find_model, hashed, read_model, save_model
 from ..reporting.image_warnings import image_warnings
-from .adaptation_report import write_report
 from .adaptation_settings import COMBINED, AdaptRequest
 from .adaptation_text import summarise_analyses
 from .analysis import analyse, classify_clusters, embed_clusters
 from .corrections import read_corrections, with_corrections
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ..io.inputs import Input
     from ..models.classifier import Classifier
     from .fine_tuning import Adaptation
@@ -239,6 +240,7 @@ def adapt_files(
         If ``stop()`` returns True.
     """
     from ..models.classifier import load_classifier
+    from .adaptation_report import write_report
     from .fine_tuning import refuse_unadaptable
 
     started = now()
@@ -247,15 +249,7 @@ def adapt_files(
     given = None if request.corrections is None else read_corrections(request.corrections, card)
     classifier = load_classifier(request.model, request.device)
     outcomes, analyses = _analyse_files(paths, classifier, request, progress, stop, on_outcome)
-    n_unmatched = 0
-    if given is not None:
-        analyses, n_unmatched = with_corrections(analyses, given)
-        if n_unmatched == len(given):
-            raise TableError(
-                "the corrections match no cluster of the images",
-                request.corrections,
-                "The table must name the images as their files are called",
-            )
+    analyses, n_unmatched = _correct(analyses, given, request)
     found = adapt_images(
         analyses,
         request.model,
@@ -274,6 +268,22 @@ def adapt_files(
         return run
     found = with_places(found, classifier, progress, stop)
     return replace(run, files=write_report(request, found, run.summary(), outcomes, started))
+
+
+def _correct(
+    analyses: list[Analysis], given: pd.DataFrame | None, request: AdaptRequest
+) -> tuple[list[Analysis], int]:
+    """Return the images with their corrections, and the number of corrections without a cluster."""
+    if given is None:
+        return analyses, 0
+    corrected, n_unmatched = with_corrections(analyses, given)
+    if n_unmatched == len(given):
+        raise TableError(
+            "the corrections match no cluster of the images",
+            request.corrections,
+            "The table must name the images as their files are called",
+        )
+    return corrected, n_unmatched
 
 
 def with_places(

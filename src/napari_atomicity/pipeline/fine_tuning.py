@@ -181,12 +181,14 @@ class _Adapter:
         self.shift = _shift(self.before, card, tensors)
         self.reference = refined([select_classified(a.table) for a in self.before], _scale_of(card))
         self.rescaled = [rescaled(a, self.reference) for a in self.before]
+        by_diameter = settings.pseudo_label_method == DIAMETER
+        # Neither these labels nor these patches depend on the scale of the image.
+        needs_scale = not by_diameter or card.patches.raw_unit == "atoms"
         steady = [
-            not is_scale_ambiguous(a, b, self.reference)
+            not (needs_scale and is_scale_ambiguous(a, b, self.reference))
             for a, b in zip(self.before, self.rescaled, strict=True)
         ]
         new_card = replace(card, scale=self.reference)
-        by_diameter = settings.pseudo_label_method == DIAMETER
         self.ranges = diameter_ranges(card, settings.posterior) if by_diameter else None
         self.target = find_target(self.rescaled, new_card, settings, steady, self.ranges)
         self.numbers = {c: int((self.target.label == i).sum()) for i, c in enumerate(card.classes)}

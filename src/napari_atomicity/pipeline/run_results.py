@@ -152,9 +152,24 @@ class RunResults:
 
     def _draw(self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]) -> None:
         """Draw an image, unless the run was interrupted: then its tables are saved soon."""
-        if self.interrupted:
-            return
-        check(self.stop)
+        if not self.interrupted:
+            check(self.stop)
+            self.process_labelled(analysis, outcome, failed)
+
+    def process_labelled(
+        self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]
+    ) -> None:
+        """Process an image with its final labels: here, draw it for the report.
+
+        Parameters
+        ----------
+        analysis : Analysis
+            The image.
+        outcome : Outcome
+            Its outcome.
+        failed : dict of str to str
+            Receives what fails.
+        """
         draw = partial(self._add_section, analysis, outcome, failed)
         attempt(failed, "section of the report", draw)
 

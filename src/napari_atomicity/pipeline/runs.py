@@ -98,7 +98,7 @@ def analyse_images(
     sessions = SessionRules.read(request, classifier.card.classes)
     sessions.check([item.name for item in inputs])
     make_folder(out_dir)  # wrong usage writes nothing
-    results = _Run(
+    results = ImageRun(
         classifier.card,
         request,
         sessions,
@@ -158,7 +158,7 @@ class _Result:
 
 
 @dataclass(eq=False)
-class _Run(RunResults):
+class ImageRun(RunResults):
     """Step and sink of a run: analyses the images, then labels and draws those of each session."""
 
     classifier: Classifier | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -14,18 +14,17 @@ import numpy as np
 from ..core.errors import ReadError
 from ..core.failed_statistics import FAILED, attempt, format_failed
 from ..core.image_loop import for_each_image
-from ..core.micrograph import Micrograph
 from ..core.progress import Stop, check
 from ..io.inputs import Input
 from ..io.provenance import Outcome, now
 from ..io.tables import write_ratios
 from ..models.analysis import Analysis
-from ..models.classifier import Classifier, load_classifier
+from ..models.classifier import load_classifier
 from ..models.domain_shift import FeatureSummary
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import refuse_unavailable
 from .acquisition_sessions import SessionRules
-from .analysis import analyse, with_failed
+from .analysis import with_failed
 from .arrivals import (
     PATIENCE_S,
     POLL_S,
@@ -37,6 +36,7 @@ from .arrivals import (
     FileWatcher,
     is_remote,
 )
+from .changed_images import ChangedImages
 from .control_chart import FIRST, SESSION_CHANGED
 from .live import Conditions, Log, conditions_of, row_of
 from .live_results import LiveRun, LiveUpdate, compute_latency_s
@@ -48,6 +48,7 @@ from .run_request import RunRequest
 from .runs import analyse_one
 from .session_pass import NewLabels, make_labelled_part
 from .session_reference import SessionReference
+from .warm_up import warm_up
 from .watched_images import WatchedImages
 
 _STEP_S = 0.25
@@ -84,6 +85,14 @@ class Watch:
         (`pipeline.control_chart.ControlChart`); 0 for no alarm relative to the session.
     new_reference : bool, optional
         Whether the next images are the reference, and not those of earlier sessions.
+    known : mapping of Path to tuple of int, optional
+        Files that need no analysis, such as those of another model → size and time in ns.
+    leave_out : Path, optional
+        Folder of results that is not searched. Default: ``out_dir``.
+    on_change : callable, optional
+        ``on_change(analyses)`` is called between images while the conditions are not those of the
+        reference, with the last images since the change. If it returns True, the images since the
+        change are not part of the results, and the run ends: see `handed_over`.
 
     Raises
     ------
@@ -108,6 +117,9 @@ class Watch:
         notice: Callable[[str], None] | None = None,
         reference_images: int = FIRST,
         new_reference: bool = False,
+        known: Mapping[Path, tuple[int, int]] | None = None,
+        leave_out: Path | None = None,
+        on_change: Callable[[Sequence[Analysis]], bool] | None = None,
     ) -> None:
         self.folder = Path(folder).absolute()
         self._reference = SessionReference(Path(out_dir), reference_images)
@@ -122,6 +134,9 @@ class Watch:
         self._arrivals: Arrivals | None = None
         self._scanned, self._analysing = False, False
         self._new_reference = new_reference
+        self._known, self._leave_out = dict(known or {}), leave_out or self.store.folder
+        self._on_change, self._changed = on_change, ChangedImages()
+        self.handed_over = False
         self.analysed = 0
 
     def accept(self) -> None:
@@ -133,6 +148,10 @@ class Watch:
         """Number of existing files that are not analysed yet, including the current one."""
         queued = 0 if self._arrivals is None else self._arrivals.waiting
         return queued + self._analysing
+
+    def analysed_files(self) -> dict[Path, tuple[int, int]]:
+        """Return the files of the results after a run: path → size and time in ns."""
+        return self._images.files()
 
     def run(
         self,
@@ -197,10 +216,14 @@ class Watch:
         self, stop: Stop | None, until_idle_s: float | None
     ) -> Iterator[tuple[Path, FileFingerprint]]:
         """Yield complete files as they arrive."""
-        _warm_up(self._classifier, self.request)
+        warm_up(self._classifier, self.request)
         read_after_s = min(READ_AFTER_S, self._settle_s)
         arrivals = self._arrivals = Arrivals(
-            self.folder, self._resume(), self.store.folder, read_after_s, self._patience_s
+            self.folder,
+            {**self._known, **self._resume()},
+            self._leave_out,
+            read_after_s,
+            self._patience_s,
         )
         with FileWatcher(self.folder, not self._polling, self._on_no_notifications) as watcher:
             scanned, scan_s = -np.inf, 0.0
@@ -208,6 +231,8 @@ class Watch:
             while True:
                 check(stop)
                 self._apply_accepted()
+                if self._hand_over():
+                    return
                 interval = max(RESCAN_S if watcher.listens else self._poll_s, 10 * scan_s)
                 arrivals.look(watcher.now())
                 if time.monotonic() - scanned > interval:
@@ -248,6 +273,19 @@ class Watch:
         if self._images.stems:
             self._notice(f"resuming: {len(self._images.stems)} images of earlier sessions")
         return files
+
+    def _hand_over(self) -> bool:
+        """Return whether the images since a change are left to another run."""
+        changed = self._changed
+        if self._on_change is None or SESSION_CHANGED not in self._alarm or not changed.is_new:
+            return False
+        changed.is_new = False
+        self.handed_over = self._on_change(tuple(changed.last))
+        if self.handed_over:
+            self.analysed -= len(changed.names)  # they are analysed again
+            for name in changed.names:
+                self._images.forget(name)
+        return self.handed_over
 
     def _apply_accepted(self) -> None:
         if self._reference.apply_accepted():
@@ -344,7 +382,10 @@ class Watch:
         """Update chart and ratios with an analysed image."""
         assert self._arrivals is not None
         self._apply_accepted()  # if it was accepted during the analysis
-        conditions = conditions.read(self._reference.add(taken, conditions.where))
+        reading = self._reference.add(taken, conditions.where)
+        conditions = conditions.read(reading)
+        if self._on_change is not None and conditions.where is not None:
+            self._changed.add(analysis, reading)
         running, waiting = self._images.running, self._arrivals.waiting
         limits = ImageLimits.from_parameters(analysis.parameters)
         running.set(outcome.image, analysis.table, limits)
@@ -398,19 +439,8 @@ class Watch:
             run, analysed = images.summarise_unwritten(), 0
         else:
             images.label_sessions(self._classifier)
-            info = RunInfo(started, self.request.device, waiting > 0, command)
+            info = RunInfo(
+                started, self.request.device, waiting > 0 and not self.handed_over, command
+            )
             run, analysed = images.finalize(info), self.analysed
         return LiveRun(**run.fields(), analysed=analysed, waiting=waiting)
-
-
-def _warm_up(classifier: Classifier, request: RunRequest) -> None:
-    """Analyse a small simulated image, so that the first image of the folder is fast."""
-    noise = np.random.default_rng(0).normal(100, 5, (256, 256)).astype(np.float32)
-    y, x = np.mgrid[:256, :256]
-    noise += 100 * (np.hypot(y - 128, x - 128) < 14)
-    analyse(
-        Micrograph(noise, 0.05, name="warm up"),
-        classifier,
-        settings=replace(request.detection),
-        umap=request.umap,
-    )

@@ -89,7 +89,7 @@ class WatchedImages(PartIndex):
         table = self.store.table(stem)
         for name, other in list(self.stems.items()):
             if other[:32] == stem[:32] and name != item.name and not self.paths[name].exists():
-                self._forget(name)
+                self.forget(name)
         parameters = self.store.outcome(stem).parameters
         self.running.set(item.name, table, ImageLimits.from_parameters(parameters))
         return stem
@@ -113,7 +113,8 @@ class WatchedImages(PartIndex):
         if self.failed.pop(item.name, None) is not None:
             self.store.write_failures(self.failed.values())
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """Remove an image and its part."""
         self.store.remove([self.stems.pop(name)])
         self.paths.pop(name, None)
         self.running.remove(name)
@@ -121,7 +122,7 @@ class WatchedImages(PartIndex):
     def fail(self, outcome: Outcome) -> None:
         """Register a failed image, and remove the part of the earlier content of its file."""
         if outcome.image in self.stems:
-            self._forget(outcome.image)
+            self.forget(outcome.image)
         super().fail(outcome)
         self.store.write_failures(self.failed.values())
 
@@ -150,6 +151,15 @@ class WatchedImages(PartIndex):
         self.drawn.append(stem)
         while len(self.drawn) > SHOWN:
             self.store.undraw(self.drawn.pop(0))
+
+    def files(self) -> dict[Path, tuple[int, int]]:
+        """Return the files of the images: path → size and time in ns, as they were analysed."""
+        found = {}
+        for name, stem in self.stems.items():
+            about = self.store.about(stem)
+            if "size" in about:
+                found[self.paths[name]] = int(about["size"]), int(about["mtime_ns"])
+        return found
 
     # ---- the end
     def label_sessions(self, classifier: Classifier, progress: Progress | None = None) -> None:

@@ -19,6 +19,7 @@ from .plots import PLOTS, style
 from .rendering import get_template
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN = ("ratios", "confidence", "embedding")
@@ -136,16 +137,23 @@ def compare_sides(plot: Plot, content: AdaptationContent) -> Figure | None:
         ends = []
         for axes, (name, rows) in zip(panels, data.items(), strict=True):
             plot.draw(axes, rows, look)
-            axes.set_title(f"{name}. {axes.get_title(loc='left')}", loc="left", fontsize=9)
+            title = ". ".join(filter(None, (name, axes.get_title(loc="left"))))
+            axes.set_title(title, loc="left", fontsize=look.font_pt)
             ends.append((*axes.get_xlim(), *axes.get_ylim()))
         low, high = zip(*[((e[0], e[2]), (e[1], e[3])) for e in ends], strict=True)
         for axes in panels:
             axes.set_xlim(min(x for x, _ in low), max(x for x, _ in high))
             axes.set_ylim(min(y for _, y in low), max(y for _, y in high))
         for axes in panels[:-1]:
-            if axes.get_legend() is not None:
+            if axes.get_legend() is not None and _legend(axes) <= _legend(panels[-1]):
                 axes.get_legend().remove()
     return figure
+
+
+def _legend(axes: Axes) -> set[str]:
+    """Return the entries of a legend."""
+    legend = axes.get_legend()
+    return set() if legend is None else {text.get_text() for text in legend.get_texts()}
 
 
 def _data(plot: Plot, analyses: Sequence[Analysis], classes: Sequence[str]) -> pd.DataFrame:

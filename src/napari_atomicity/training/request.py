@@ -84,6 +84,27 @@ class TrainRequest:
     channels: tuple[str, ...] = setting(
         ("raw", "LCN"), "", 'Input channels: "raw" and "LCN", or one of them.'
     )
+    start: str = setting(
+        DEFAULT,
+        "Start from",
+        "Initial weights: default (the shipped model), scratch, or a model.",
+    )
+    epochs: int = setting(
+        40, "Epochs", "Maximum number of epochs.", min=1, form_range=(1, 1000), key="train/epochs"
+    )
+    patience: int = setting(
+        8,
+        "End after",
+        "Epochs without a lower held-out loss before it stops; 0: never.",
+        unit="epochs",
+        min=0,
+        form_range=(0, 1000),
+        text="never",
+        key="train/patience",
+    )
+    seed: int = seed_setting("train/seed")
+    device: str = device_setting()
+    pixel_size_nm: float | None = pixel_size_setting()
     scale: str = setting(
         "session",
         "",
@@ -111,27 +132,6 @@ class TrainRequest:
         max=20,
         option="--lcn-window-nm",
     )
-    start: str = setting(
-        DEFAULT,
-        "Start from",
-        "Initial weights: default (the shipped model), scratch, or a model.",
-    )
-    epochs: int = setting(
-        40, "Epochs", "Maximum number of epochs.", min=1, form_range=(1, 1000), key="train/epochs"
-    )
-    patience: int = setting(
-        8,
-        "End after",
-        "Epochs without a lower held-out loss before it stops; 0: never.",
-        unit="epochs",
-        min=0,
-        form_range=(0, 1000),
-        text="never",
-        key="train/patience",
-    )
-    seed: int = seed_setting("train/seed")
-    device: str = device_setting()
-    pixel_size_nm: float | None = pixel_size_setting()
 
     @property
     def patches(self) -> PatchSettings:

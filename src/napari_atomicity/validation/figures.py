@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -278,7 +279,7 @@ def panels(
         grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes, name in zip(grid, names, strict=False):
             draw(axes, name)
-            axes.set_title(printable(name), loc="left", fontsize=7.5, color=INK)
+            axes.set_title(fill(printable(name), 34), loc="left", fontsize=7.5, color=INK)
         for axes in grid[len(names) :]:
             axes.set_visible(False)
         figure.supxlabel(x_label, fontsize=9)

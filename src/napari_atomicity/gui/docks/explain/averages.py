@@ -23,6 +23,7 @@ from ....io.figures import SUFFIXES
 from ....io.tables import write_table
 from ....models.analysis import Analysis
 from ....models.class_average_figure import draw_profiles, write_picture
+from ....models.class_average_files import FIGURE, TABLES, describe_averages, write_averages
 from ....models.class_averages import Averages, of_analyses
 from ....reporting.plot_base import Look
 from ....reporting.plot_panels import margins
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 NO_CLUSTERS = "No clusters yet: press Analyse."
 NOT_CLASSIFIED = "The clusters are not classified yet: press Classify."
 NO_PATCHES = "Patches and class maps are missing: press Classify again."
-NOTHING_LEFT = "No isolated, whole cluster with a class."
 IN_RADII, IN_NM = "in radii", "in nm"
 
 _DEBOUNCE_MS = 60
@@ -80,6 +80,36 @@ def save_picture(
     return write_picture(averages, path, normalised=normalised)
 
 
+def save_all(
+    averages: Averages,
+    folder: Path,
+    normalised: bool,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> list[Path]:
+    """Write picture and tables of the averages into a folder.
+
+    Parameters
+    ----------
+    averages : Averages
+        The class averages.
+    folder : Path
+        The folder.
+    normalised : bool
+        Whether each map has its own scale.
+    progress, stop : callable, optional
+        See `core.progress`.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    report(progress, 0, 1, "Writing class averages")
+    check(stop)
+    return write_averages(averages, folder, normalised=normalised)
+
+
 def why_empty(analyses: list[Analysis]) -> str:
     """Return why there is nothing to average; "" if there may be something."""
     if not sum(len(a.table) for a in analyses):
@@ -87,15 +117,6 @@ def why_empty(analyses: list[Analysis]) -> str:
     if not any(classes_of(a.table) for a in analyses):
         return NOT_CLASSIFIED
     return "" if any(a.patches and a.class_maps for a in analyses) else NO_PATCHES
-
-
-def format_average(averages: Averages) -> str:
-    """Return how many clusters were averaged and how many were left out, as text."""
-    n = sum(max(a.clusters for a in averages.items if a.label == label)
-            for label in averages.labels)  # fmt: skip
-    out = ", ".join(f"{count} {reason}" for reason, count in averages.left_out.items())
-    words = f"{n} cluster{'s' * (n != 1)} averaged" if n else NOTHING_LEFT.rstrip(".")
-    return words + (f"; left out: {out}." if out else ".")
 
 
 class ClassAverages(FollowingWidget):
@@ -131,6 +152,7 @@ class ClassAverages(FollowingWidget):
         menu.addAction("Picture…", self.export_picture)
         menu.addAction("Profiles…", self.export_profiles)
         menu.addAction("Centre against outline…", self.export_balances)
+        menu.addAction("All of these…", self.export_all)
         self.save_button.setMenu(menu)
         bottom = QHBoxLayout()
         bottom.addWidget(self.save_button)
@@ -221,7 +243,7 @@ class ClassAverages(FollowingWidget):
         if request is self._request:
             self.averages = averages
             self._show()
-            self.note.setText(format_average(averages))
+            self.note.setText(describe_averages(averages))
 
     # ---- showing
     def _show(self, *_: object) -> None:
@@ -245,7 +267,7 @@ class ClassAverages(FollowingWidget):
     # ---- out
     def export_picture(self) -> None:
         """Draw the averages into a chosen file."""
-        path = choose_path(self, "Save class averages", "class-averages", SUFFIXES)
+        path = choose_path(self, "Save class averages", FIGURE, SUFFIXES)
         if path is None or self.averages is None:
             return
         start(
@@ -262,15 +284,34 @@ class ClassAverages(FollowingWidget):
 
     def export_profiles(self) -> None:
         """Write the radial profiles into a chosen file."""
-        self._export("class-profiles.csv", "profiles")
+        self._export("profiles")
 
     def export_balances(self) -> None:
         """Write the ratios of centre and outline with intervals into a chosen file."""
-        self._export("centre-outline.csv", "balances")
+        self._export("balances")
 
-    def _export(self, name: str, what: str) -> None:
+    def export_all(self) -> None:
+        """Write picture and tables into a chosen folder, as `atomicity explain` does."""
         if self.averages is None:
             return
+        folder = QFileDialog.getExistingDirectory(self, "Save class averages")
+        if folder:
+            start(
+                self.state,
+                save_all,
+                self.averages,
+                Path(folder),
+                self.own_scale.isChecked(),
+                message="Writing class averages",
+                on_result=lambda files: show_info(f"Written: {len(files)} files in {folder}"),
+                key="class averages files",
+                owner=self,
+            )
+
+    def _export(self, what: str) -> None:
+        if self.averages is None:
+            return
+        name = f"{TABLES[what]}.csv"
         chosen, filter_ = QFileDialog.getSaveFileName(self, f"Save {name}", name, FILE_TYPES)
         if not chosen:
             return

@@ -1,0 +1,51 @@
+"""Images since the conditions of a session changed."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from ..models.analysis import Analysis
+from .control_chart import Reading
+
+MAX_IMAGES = 20
+"""Number of last images that are kept in memory, with their patches."""
+
+
+@dataclass(eq=False)
+class ChangedImages:
+    """Images after the last one that was like the reference of its session.
+
+    Parameters
+    ----------
+    names : list of str
+        Names of all of them.
+    last : deque of Analysis
+        The last `MAX_IMAGES` of them.
+    is_new : bool
+        Whether one was added since this was set to False.
+    """
+
+    names: list[str] = field(default_factory=list)
+    last: deque[Analysis] = field(default_factory=lambda: deque(maxlen=MAX_IMAGES))
+    is_new: bool = False
+
+    def add(self, analysis: Analysis, reading: Reading) -> None:
+        """Add the next image; one that is like the reference ends the change.
+
+        Parameters
+        ----------
+        analysis : Analysis
+            The image.
+        reading : Reading
+            What the chart of the session says about it.
+        """
+        if reading.joined:
+            self.names.clear()
+            self.last.clear()
+            return
+        name = analysis.micrograph.name
+        if name not in self.names:
+            self.names.append(name)
+        self.last.append(analysis)
+        self.is_new = True

@@ -1,0 +1,279 @@
+"""Class maps of all clusters of images, and their averages by class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.cluster_table import empty
+from ..core.errors import ModelError
+from ..core.failed_statistics import FAILED, attempt
+from ..core.model_card import ModelCard
+from ..core.progress import Progress, Stop, report
+from ..io.files import write_json
+from ..io.inputs import Input, make_folder, named_inputs
+from ..io.map_stacks import write_map_stack
+from ..io.outline_files import plain_name
+from ..io.provenance import Outcome, now, run_record
+from ..io.tables import concatenate, write_clusters
+from ..models.analysis import Analysis
+from ..models.class_average_files import write_averages
+from ..models.class_averages import Averages, of_analyses
+from ..models.classifier import load_classifier
+from .acquisition_sessions import SessionRules
+from .explain_request import ExplainRequest
+from .image_step import add_unreached, process_in_turn
+from .run_files import RunInfo, summarise_outcomes
+from .runs import ImageRun
+
+PREDICTED = "predicted"
+"""Name of the maps of the predicted class of each cluster."""
+MAPS = "class_maps"
+"""Folder of the class maps of single images."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainRun:
+    """Result of `explain_images`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Clusters of all images.
+    averages : dict of str to Averages
+        Class of the maps, or `PREDICTED` → class averages.
+    outcomes : list of Outcome
+        Outcome of each image.
+    files : list of Path
+        Files; the record is the last one.
+    interrupted : bool
+        Whether the run was interrupted.
+    failed_statistics : dict of str to str
+        Averages that failed, and their errors.
+    """
+
+    table: pd.DataFrame
+    averages: dict[str, Averages]
+    outcomes: list[Outcome]
+    files: list[Path]
+    interrupted: bool
+    failed_statistics: dict[str, str]
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """Outcomes of the images that could not be analysed."""
+        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
+
+    def summary(self) -> dict[str, Any]:
+        """Summarise the run as plain values for JSON."""
+        return {
+            "out": str(self.files[-1].parent),
+            "files": [path.name for path in self.files],
+            "interrupted": self.interrupted,
+            "clusters": len(self.table),
+            "images": summarise_outcomes(self.outcomes, "clusters"),
+            "explained": {
+                name: {
+                    "unit": averages.unit,
+                    "left_out": averages.left_out,
+                    "averages": averages.balances().to_dict("records"),
+                }
+                for name, averages in self.averages.items()
+            },
+            FAILED: self.failed_statistics,
+        }
+
+
+@dataclass(eq=False)
+class _Explanations(ImageRun):
+    """Analyses the images, labels those of each session, and computes their class maps."""
+
+    out_dir: Path = Path()
+    explained: Sequence[str] = (PREDICTED,)
+    kept: dict[str, list[Analysis]] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+
+    def process_labelled(
+        self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]
+    ) -> None:
+        """Write the class maps of an image and keep what the averages need."""
+        for name in self.explained:
+            attempt(failed, f"class maps ({name})", partial(self._explain, analysis, name))
+
+    def _explain(self, analysis: Analysis, name: str) -> None:
+        maps = analysis.class_maps
+        if name != PREDICTED:
+            assert self.classifier is not None
+            symmetries = analysis.symmetries
+            maps = self.classifier.class_maps(analysis.patches, name, symmetries=symmetries)
+        if not len(analysis.table) or not maps:
+            return
+        path = self.out_dir / MAPS / f"{analysis.micrograph.name}-class-maps{_about(name)}.tif"
+        make_folder(path.parent)
+        self.files.append(write_class_maps(analysis, maps, path))
+        kept = replace(
+            analysis, class_maps=maps, outlines=[], predictions=(), embedding=np.empty((0, 0))
+        )
+        self.kept.setdefault(name, []).append(kept)
+
+    @property
+    def _request(self) -> ExplainRequest:
+        assert isinstance(self.request, ExplainRequest)
+        return self.request
+
+    def average(self, name: str) -> Averages:
+        """Average the class maps of one kind, and write figure and tables."""
+        request = self._request
+        averages = of_analyses(
+            self.kept.pop(name, []),
+            request.unit,
+            request.per_class,
+            self.progress,
+            own_class=name == PREDICTED,
+        )
+        self.files += write_averages(
+            averages, self.out_dir, _about(name), normalised=request.normalised
+        )
+        return averages
+
+    def finalize_explanations(self, inputs: Sequence[Input], info: RunInfo) -> ExplainRun:
+        """Average the class maps and write tables and record.
+
+        Parameters
+        ----------
+        inputs : sequence of Input
+            All images of the run.
+        info : RunInfo
+            For the record.
+        """
+        outcomes = self.sessions.with_sessions(add_unreached(self.outcomes, inputs))
+        table = concatenate([empty(self.card.classes), *self.tables])
+        failed: dict[str, str] = {}
+        averages = {}
+        for name in () if info.interrupted else self.explained:
+            found = attempt(failed, f"class averages ({name})", partial(self.average, name))
+            if found is not None:
+                averages[name] = found
+        clusters = write_clusters(table, self.out_dir / "clusters.csv")
+        files = [clusters, *self.files, self.out_dir / "run.json"]
+        record = run_record(
+            outcomes,
+            started=info.started,
+            finished=now(),
+            parameters=self._request.parameters(),
+            model=self.card.provenance(),
+            device=info.device,
+            outputs=files,
+            interrupted=info.interrupted,
+            command=info.command,
+            failed=failed,
+        )
+        write_json(files[-1], record)
+        return ExplainRun(table, averages, outcomes, files, info.interrupted, failed)
+
+
+def _about(name: str) -> str:
+    return "" if name == PREDICTED else f"-{plain_name(name)}"
+
+
+def write_class_maps(
+    analysis: Analysis, maps: dict[str, np.ndarray], path: str | PathLike[str]
+) -> Path:
+    """Write the class maps of the clusters of an image, named by id and label.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Image with at least one cluster.
+    maps : dict of str to ndarray
+        Channel → (N, h, w): class maps of its clusters.
+    path : path-like
+        File to write.
+    """
+    ids, labels = analysis.table["cluster_id"], analysis.table["label"]
+    names = [f"{number} {label}".strip() for number, label in zip(ids, labels, strict=True)]
+    width = next(iter(maps.values())).shape[-1]
+    return write_map_stack(maps, names, analysis.field_of_view_nm / width, path)
+
+
+def explain_images(
+    paths: Iterable[str | PathLike[str]],
+    out_dir: str | PathLike[str],
+    request: ExplainRequest | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    on_outcome: Callable[[Outcome, Analysis | None], None] | None = None,
+    command: Sequence[str] | None = None,
+) -> ExplainRun:
+    """Write the class maps of all clusters of images, and their averages by class and channel.
+
+    Parameters
+    ----------
+    paths : iterable of str or path-like
+        Image files, and folders of images.
+    out_dir : str or path-like
+        Folder for ``clusters.csv``, ``class_maps/``, the files of
+        `models.class_average_files.write_averages`, and ``run.json``.
+    request : ExplainRequest, optional
+        Model, device and settings.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` of the current image, and ``stop() -> bool``.
+    on_outcome : callable, optional
+        Called after each image with its outcome and, if it was analysed, the analysis.
+    command : sequence of str, optional
+        Command line for the record; that of this process if None.
+
+    Returns
+    -------
+    ExplainRun
+        After an interruption, with the clusters of the completed images and without averages.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded, or lacks the device or a class.
+    AtomicityError
+        If the folder or a file cannot be written.
+    """
+    request, out_dir, started = request or ExplainRequest(), Path(out_dir), now()
+    report(progress, 0, 0, "Loading the model")
+    classifier = load_classifier(request.model, request.device)
+    explained = tuple(dict.fromkeys(request.explained)) or (PREDICTED,)
+    _refuse_unknown(explained, classifier.card)
+    inputs = named_inputs(paths)
+    sessions = SessionRules.read(request, classifier.card.classes)
+    sessions.check([item.name for item in inputs])
+    make_folder(out_dir)  # wrong usage writes nothing
+    results = _Explanations(
+        classifier.card,
+        request,
+        sessions,
+        progress=progress,
+        stop=stop,
+        classifier=classifier,
+        out_dir=out_dir,
+        explained=explained,
+    )
+    results.interrupted = process_in_turn(
+        inputs, results.analyse, results.add, on_outcome, progress, stop
+    )
+    results.label_and_draw()
+    info = RunInfo(started, str(classifier.device), results.interrupted, command)
+    return results.finalize_explanations(inputs, info)
+
+
+def _refuse_unknown(explained: Iterable[str], card: ModelCard) -> None:
+    """Raise `ModelError` if the model lacks a class."""
+    unknown = [name for name in explained if name not in (PREDICTED, *card.classes)]
+    if unknown:
+        raise ModelError(
+            f"{card.name!r} has no class {unknown[0]!r}",
+            advice=f"Its classes are {', '.join(card.classes)}",
+        )
