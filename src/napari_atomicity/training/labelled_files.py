@@ -108,12 +108,13 @@ def _from_names(data_dir: Path) -> list[LabelledFile]:
     """Files of folders that are named after classes, and stacks that are."""
     from ..io.images import find_images, is_image_folder, reader_of
 
+    inside = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
+    visible = [path for path in inside if not path.name.startswith(".")]
+    folders = {path for path in visible if path.is_dir() and not is_image_folder(path)}
+    _check_sizes((path.name for path in folders), data_dir)
     found = []
-    for path in sorted(data_dir.iterdir()) if data_dir.is_dir() else []:
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and not is_image_folder(path):
-            _check_sizes([path.name], data_dir)
+    for path in visible:
+        if path in folders:
             found += [LabelledFile(image, (path.name,)) for image in find_images([path])]
         elif reader_of(path) is not None and atoms_of(path.stem) is not None:
             found.append(LabelledFile(path, (path.stem,)))
