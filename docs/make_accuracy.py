@@ -19,31 +19,28 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import torch
 
 from napari_atomicity import __version__, load
 from napari_atomicity.core.cluster_table import NON_CLASS_LABELS, probability_columns
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.models.classifier import Classifier
 from napari_atomicity.models.estimators import class_sizes
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.models.thresholds import by_thresholds, quantities
-from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
+from napari_atomicity.pipeline.analysis import detect_clusters
 from napari_atomicity.pipeline.fine_tuning import Adaptation, adapt
-from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
 from napari_atomicity.training.evaluation import expected_calibration_error
 from napari_atomicity.training.request import FolderSource, TrainRequest
 from napari_atomicity.training.run import train
+from napari_atomicity.validation.methods import FittedModel, label_images
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).resolve().parent
-CPU = torch.device("cpu")
 OBVIOUS = ("diameter", "intensity", "intensity / image median")
 TITLES = {
     "mixed": "Six mixtures, condition A (`mixed/`)",
@@ -63,16 +60,9 @@ class Known:
     found: tuple[int, int, int]
 
 
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A model as it is read from its files."""
-
-    card: ModelCard
-    tensors: dict[str, np.ndarray]
-
-    @property
-    def classifier(self) -> Classifier:
-        return Classifier(self.card, self.tensors, CPU)
+def shipped_or_trained(path: Path) -> FittedModel:
+    """A model of a file, on the CPU."""
+    return FittedModel(*read_model(path), "cpu")
 
 
 def read_folder(folder: Path) -> list[Known]:
@@ -94,11 +84,9 @@ def read_folder(folder: Path) -> list[Known]:
     return out
 
 
-def analysed(images: list[Known], model: Model) -> list[Analysis]:
+def analysed(images: list[Known], model: FittedModel) -> list[Analysis]:
     """The images of a folder, labelled as one session, as `atomicity analyse` does."""
-    classifier = model.classifier
-    alone = [classify_clusters(image.detection, classifier) for image in images]
-    return label_session(alone, classifier).analyses
+    return label_images([image.detection for image in images], model)
 
 
 def answers(images: list[Known], analyses: list[Analysis], card: ModelCard) -> pd.DataFrame:
@@ -215,7 +203,7 @@ def coverage(
     return int(np.sum(held)), len(held), float(r2), float(np.abs(a - b).mean()), np.mean(width)
 
 
-def timed_adaptation(analyses: list[Analysis], model: Model) -> tuple[Adaptation, float]:
+def timed_adaptation(analyses: list[Analysis], model: FittedModel) -> tuple[Adaptation, float]:
     start = time.perf_counter()
     result = adapt(analyses, model.card, model.tensors)
     return result, time.perf_counter() - start
@@ -227,7 +215,7 @@ def about_200(analyses: list[Analysis]) -> list[Analysis]:
     return analyses[: int(np.searchsorted(number, 200)) + 1]
 
 
-def trained(data: Path, build: Path) -> tuple[dict[str, Model], dict[str, float]]:
+def trained(data: Path, build: Path) -> tuple[dict[str, FittedModel], dict[str, float]]:
     """The models of ``atomicity train`` on the size-selected images, and the seconds they took."""
     models, seconds = {}, {}
     for name, channels in (("raw", ("raw",)), ("dual", ("raw", "LCN"))):
@@ -235,7 +223,7 @@ def trained(data: Path, build: Path) -> tuple[dict[str, Model], dict[str, float]
         if not path.is_file():
             print(f"training {path.name}", flush=True)
             train(TrainRequest(FolderSource(data / "train"), path, channels))
-        models[name] = Model(*read_model(path))
+        models[name] = shipped_or_trained(path)
         seconds[name] = models[name].card.training.get("seconds", float("nan"))
     return models, seconds
 
@@ -274,7 +262,7 @@ def main() -> None:
         print(f"{options.data} is not there, so this part of {options.out.name} stays as it is")
         return
     options.build.mkdir(parents=True, exist_ok=True)
-    shipped = {n: Model(*read_model(find_model(n))) for n in ("raw", "dual")}
+    shipped = {n: shipped_or_trained(find_model(n)) for n in ("raw", "dual")}
     own, seconds = trained(options.data, options.build)
     families = {"shipped": shipped, "trained": own}
     folders = {name: read_folder(options.data / name) for name in TITLES}
@@ -295,7 +283,7 @@ def main() -> None:
     after = {}
     for (family, channel), result in adapted.items():
         after[family, channel, "shifted"] = list(result.after)
-        new = Model(result.card, result.tensors)
+        new = FittedModel(result.card, result.tensors, "cpu")
         after[family, channel, "mixed"] = analysed(folders["mixed"], new)
     few = about_200(before["shipped", "dual", "shifted"])
     took = timed_adaptation(few, shipped["dual"])[1]
@@ -345,7 +333,7 @@ def other_sections(page: Path) -> str:
     return f"\n{marker}{rest}" if marker else ""
 
 
-def introduction(families: dict[str, dict[str, Model]]) -> list[str]:
+def introduction(families: dict[str, dict[str, FittedModel]]) -> list[str]:
     ids = [f"`{m.card.model_id}`" for models in families.values() for m in models.values()]
     return [
         "# Accuracy",
@@ -466,7 +454,7 @@ def adaptation_section(adapted, took, few, seconds) -> list[str]:
     return [*lines, ""]
 
 
-def simulated_section(models: dict[str, Model]) -> list[str]:
+def simulated_section(models: dict[str, FittedModel]) -> list[str]:
     """What the cards say of held-out fields of the package's own simulation."""
     lines = [
         "## Held-out fields of our own simulation",

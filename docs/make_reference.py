@@ -69,6 +69,7 @@ MODULES = {
     "napari_atomicity.tracking": "Follow clusters in stacks",
     "napari_atomicity.training": "Train models of clusters",
     "napari_atomicity.training.atoms": "Train models of single atoms",
+    "napari_atomicity.validation": "Compare methods",
     "napari_atomicity.project": "Projects",
 }
 """Modules whose ``__all__`` is documented → heading."""

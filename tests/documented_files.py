@@ -54,6 +54,11 @@ def quick_library(classes, per_class=2, seed=0, *_, **__) -> list[Isomer]:
     return library
 
 
+def quick_platinum(path, sizes, per_size, seed=0, *_, **__) -> list[Isomer]:
+    """As `quick_library`, by the sizes of platinum clusters."""
+    return quick_library([f"Pt{n}" for n in sizes], per_size, seed)
+
+
 def quick_fields(library, classes, n_fields, seed, settings, workers, progress, stop, draw):
     """Few and small fields for a training."""
 
@@ -174,8 +179,14 @@ def write_documented_files(root: Path, weights: Path) -> Path:
     ):
         write_field(root / image, 3)
     for label in ("Au20", "Au55", "Au70"):
-        for i in range(2):
+        for i in range(4):
             write_field(root / "data" / label / f"{i}.tif", i, {label: 1.0})
+    for folder in ("mixtures", "shifted"):
+        for i, other in enumerate(("Au55", "Au70")):
+            write_field(root / folder / f"m{i}.tif", 6 + i, {"Au20": 0.5, other: 0.5})
+    (root / "deposits.csv").write_text(
+        "sample,class,fraction\nm0*,Au20,1\nm0*,Au55,1\nm1*,Au20,1\nm1*,Au70,1\n"
+    )
     tifffile.imwrite(
         root / "movie.tif",
         np.stack([_pixels(MIXTURE, 4)] * 4),

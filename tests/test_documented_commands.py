@@ -22,6 +22,7 @@ from documented_files import (
     copy_used_files,
     quick_fields,
     quick_library,
+    quick_platinum,
     write_documented_files,
 )
 from napari_atomicity import analyse
@@ -31,6 +32,7 @@ from napari_atomicity.models.files import find_model
 from napari_atomicity.pipeline import dask_workers
 from napari_atomicity.simulation import recipes, structures
 from napari_atomicity.training import out_of_distribution, prepared_sets
+from napari_atomicity.validation import simulated
 
 COMMANDS = [(page, line) for page, line in shell_lines() if line.startswith("atomicity ")]
 OTHERS = [(page, line) for page, line in shell_lines() if not line.startswith("atomicity ")]
@@ -59,6 +61,7 @@ COVERED_ELSEWHERE = {
 DEFAULTS = {
     "simulate": {"isomers": 1, "size_px": SIZE_PX, "pixel_size_nm": PX_NM},
     "train": {"epochs": 1, "device": "cpu"},
+    "validate": {"quick": True, "methods": "raw-patch", "device": "cpu"},
     "watch": {"once": True},
     "demo": {"close": True},
 }
@@ -93,6 +96,7 @@ def quick():
         for module in (structures, recipes, prepared_sets):
             patch.setattr(module, "library_of", quick_library)
         patch.setattr(prepared_sets, "from_simulation", quick_fields)
+        patch.setattr(simulated, "read_or_build_library", quick_platinum)
         patch.setattr(out_of_distribution, "STEPS", 50)
         patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
         patch.setattr(fine_tuning, "AdaptSettings", partial(fine_tuning.AdaptSettings, steps=20))

@@ -27,6 +27,7 @@ from .packs import consensus, pack
 from .shared_options import name_settings_file, share_options
 from .simulate import simulate
 from .train import train
+from .validate import validate
 from .watch import watch
 
 
@@ -73,7 +74,7 @@ app = typer.Typer(
 )
 for _command in (
     *(atoms, pack, consensus, batch, watch),
-    *(analyse, explain, demo, evaluate, simulate, train, adapt, info),
+    *(analyse, explain, demo, evaluate, simulate, train, adapt, validate, info),
 ):
     app.command(cls=_Command)(share_options(_command))
 _models = typer.Typer(rich_markup_mode=None)

@@ -123,23 +123,43 @@ def confusion_chart(confusion: pd.DataFrame, rows: str = "Label by a person") ->
 
     if not confusion.size:
         return None
+    shape = confusion.shape
+    with style():
+        size = (1.8 + 0.65 * shape[1], 1.4 + 0.45 * shape[0])
+        figure = Figure(figsize=size, layout="constrained")
+        draw_confusion(figure.subplots(), confusion, rows)
+    return figure
+
+
+def draw_confusion(
+    axes: Axes, confusion: pd.DataFrame, rows: str, in_per_cent: bool = False
+) -> None:
+    """Draw a confusion matrix, whose cells are shaded by their fraction of the row.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    confusion : DataFrame
+        Counts, columns by predicted label.
+    rows : str
+        What the rows are.
+    in_per_cent : bool, optional
+        Whether the cells contain per cent of their row in place of counts.
+    """
     counts = confusion.to_numpy(int)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with style():
-        size = (1.8 + 0.65 * counts.shape[1], 1.4 + 0.45 * counts.shape[0])
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for (i, j), n in np.ndenumerate(counts):
-            ink = "white" if share[i, j] > 0.6 else INK
-            axes.text(j, i, f"{n}", ha="center", va="center", color=ink)
-        names = [[printable(x) for x in axis] for axis in (confusion.columns, confusion.index)]
-        axes.set_xticks(range(counts.shape[1]), names[0])
-        axes.set_yticks(range(counts.shape[0]), names[1])
-        axes.set(xlabel="Predicted label", ylabel=rows)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-    return figure
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (i, j), n in np.ndenumerate(counts):
+        ink = "white" if share[i, j] > 0.6 else INK
+        text = f"{100 * share[i, j]:.0f}" if in_per_cent else f"{n}"
+        axes.text(j, i, text, ha="center", va="center", color=ink)
+    names = [[printable(x) for x in axis] for axis in (confusion.columns, confusion.index)]
+    axes.set_xticks(range(counts.shape[1]), names[0])
+    axes.set_yticks(range(counts.shape[0]), names[1])
+    axes.set(xlabel="Predicted label", ylabel=rows)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
 
 
 def parity_chart(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:

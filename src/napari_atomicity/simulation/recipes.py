@@ -217,21 +217,11 @@ def write_recipe(
     Path
         The truth table.
     """
-    import tifffile
-
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     truths = []
     for made in simulate_recipe(recipe, progress, stop, device):
-        resolution = 1 / made.settings.pixel_size_nm
-        tifffile.imwrite(
-            out_dir / made.micrograph.name,
-            made.micrograph.data.astype(np.uint16),
-            imagej=True,
-            resolution=(resolution, resolution),
-            metadata={"unit": "nm"},
-            compression="zlib",
-        )
+        write_field(out_dir / made.micrograph.name, made)
         truths.append(made.truth)
     truth = pd.concat(truths, ignore_index=True) if truths else tables.empty()
     truth.to_csv(out_dir / "truth.csv", index=False)
@@ -247,3 +237,26 @@ def write_recipe(
     }
     write_json(out_dir / "settings.json", settings_json)
     return out_dir / "truth.csv"
+
+
+def write_field(path: Path, made: Field) -> None:
+    """Write the image of a field as TIFF of 16 bits with its pixel size.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder exists.
+    made : Field
+        The field.
+    """
+    import tifffile
+
+    resolution = 1 / made.settings.pixel_size_nm
+    tifffile.imwrite(
+        path,
+        made.micrograph.data.astype(np.uint16),
+        imagej=True,
+        resolution=(resolution, resolution),
+        metadata={"unit": "nm"},
+        compression="zlib",
+    )

@@ -123,7 +123,9 @@ def sample_ratios(pairs: LabelPairs) -> dict[str, Any]:
     together = np.zeros((1, len(pairs.samples), *counts.shape[1:]))
     np.add.at(together[0], sample, counts)
     true, found = (values[0] for values in _fractions(together))
-    scores = {name: float(values[0]) for name, values in _ratio_scores(together).items()}
+    scores = {
+        name: float(values[0]) for name, values in ratio_scores(*_fractions(together)).items()
+    }
     classes = pairs.classes
     return {
         "samples": len(pairs.samples),
@@ -184,7 +186,7 @@ def score_intervals(
     drawn = flat.reshape(n_bootstrap, n_samples, n, n)
     of_sample = np.bincount(sample, counts.sum(axis=(1, 2)), minlength=n_samples)
     weight = drawn.sum(axis=(2, 3)) / np.maximum(n_images * of_sample, 1)
-    values = {**_accuracies(drawn), **_ratio_scores(drawn, weight)}
+    values = {**_accuracies(drawn), **ratio_scores(*_fractions(drawn), weight)}
     intervals = {name: _ends(values[score], level) for score, name in SUMMARY.items()}
     _, found = _fractions(drawn)
     found[weight == 0] = np.nan  # the sample was not drawn
@@ -229,9 +231,23 @@ def _fractions(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return true, found
 
 
-def _ratio_scores(drawn: np.ndarray, weight: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Compute R² and mean absolute error (B,); ``weight`` (B, samples) is 1 if None."""
-    true, found = _fractions(drawn)
+def ratio_scores(
+    true: np.ndarray, found: np.ndarray, weight: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Compute R² and mean absolute error of class fractions.
+
+    Parameters
+    ----------
+    true, found : ndarray of shape (B, samples, classes)
+        Fractions in B resamples.
+    weight : ndarray of shape (B, samples), optional
+        How often each sample counts.
+
+    Returns
+    -------
+    dict of str to ndarray
+        "r2" (NaN if the true fractions are equal) and "mean_absolute_error", of shape (B,).
+    """
     shape = true.shape
     w = np.broadcast_to(1.0 if weight is None else weight[..., None], shape)
     axes = (1, 2)

@@ -56,6 +56,7 @@ def train_classifier(
     teacher: Start | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
+    with_map: bool = True,
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Fit, calibrate and describe a classifier.
 
@@ -77,6 +78,8 @@ def train_classifier(
         Card and tensors of a model of the same classes and channels, whose class maps are learnt.
     on_epoch, checkpoint : callable, Checkpoint, optional
         See `fit_network`.
+    with_map : bool, optional
+        Whether to fit the map of the embedding, which takes seconds.
 
     Returns
     -------
@@ -107,6 +110,8 @@ def train_classifier(
     )  # fmt: skip
     card = _with_training(card, settings, start, teacher, history)
     tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
+    if with_map:
+        tensors = _with_map(tensors, settings.seed)
     return _calibrate(card, tensors, sets, torch_device)
 
 
@@ -369,17 +374,22 @@ def _references(
     seed: int,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """Return embeddings of some training clusters of every class, and their UMAP."""
-    from ..models.embedding import fit_map
-
+    """Return embeddings of some training clusters of every class."""
     label, chosen = _sample_classes(train, card.classes, REFERENCES_PER_CLASS, seed)
     classifier = Classifier(card, tensors, device)
     embedding = classifier.predict(train.take(chosen).patches).embedding
     return {
         "reference.embedding": embedding.astype(np.float16),
         "reference.label": label[chosen].astype(np.int64),
-        "reference.map": fit_map(embedding.astype(np.float16).astype(np.float32), seed),
     }
+
+
+def _with_map(tensors: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Return the tensors with the UMAP of the reference embeddings."""
+    from ..models.embedding import fit_map
+
+    embedding = tensors["reference.embedding"].astype(np.float32)
+    return {**tensors, "reference.map": fit_map(embedding, seed)}
 
 
 def _sample_classes(

@@ -67,7 +67,7 @@ def train(
     """
     started = time.monotonic()
     check_source(request.source)
-    start = _read_start(request)
+    start = read_start(request)
     choose_device(request.device)
     check_umap()  # before the training, which needs it at the end
     key = request_key(request, start[0] if start is not None else None)
@@ -119,8 +119,19 @@ def _complete(
     return card, tensors
 
 
-def _read_start(request: TrainRequest) -> tuple[ModelCard, dict[str, np.ndarray]] | None:
-    """Read the model to start from; None for random weights."""
+def read_start(request: TrainRequest) -> tuple[ModelCard, dict[str, np.ndarray]] | None:
+    """Read the model to start from; None for random weights.
+
+    Parameters
+    ----------
+    request : TrainRequest
+        Settings.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
     if request.start == SCRATCH:
         return None
     name = request.start

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
@@ -77,11 +78,66 @@ def from_folder(
         micrograph = load(file.path, pixel_size_nm)
         inside = file.path.relative_to(data_dir) if data_dir.is_dir() else file.path.name
         micrograph = replace(micrograph, name=Path(inside).as_posix())
-        parts.append(_clean(_labelled_clusters(file, micrograph, settings, stop)))
-    whole = _pool_small_images(with_known_scale(PatchSet.join(parts)))
+        parts.append(_labelled_clusters(file, micrograph, settings, stop))
+    whole = join_files(parts)
     classes = classes_of(files)
     _check_classes(whole, classes, data_dir)
     return whole, classes
+
+
+def join_files(parts: Sequence[PatchSet]) -> PatchSet:
+    """Join the labelled clusters of files, without those that nothing can be learnt from.
+
+    Parameters
+    ----------
+    parts : sequence of PatchSet
+        Detected clusters of each file with the class of their frame.
+
+    Returns
+    -------
+    PatchSet
+        Without clusters at the border, touching ones and outliers; with `KNOWN_SCALE`.
+    """
+    return _pool_small_images(with_known_scale(PatchSet.join([_clean(part) for part in parts])))
+
+
+def shows_single_clusters(micrograph: Micrograph, settings: PatchSettings) -> bool:
+    """Return whether the frames are so small that each shows a single cluster, see `SINGLE`."""
+    extent_nm = max(micrograph.shape_px) * micrograph.calibrated()
+    return extent_nm <= SINGLE * settings.field_of_view_nm
+
+
+def single_frames(micrograph: Micrograph) -> list[Micrograph]:
+    """Return the frames as images of their own; those of a stack are called ``NAME#FRAME``."""
+    many = micrograph.n_frames > 1
+    return [
+        Micrograph(
+            micrograph.frame(i),
+            micrograph.pixel_size_nm,
+            name=f"{micrograph.name}#{i}" if many else micrograph.name,
+        )
+        for i in range(micrograph.n_frames)
+    ]
+
+
+def central_rows(table: pd.DataFrame, image: Micrograph) -> np.ndarray:
+    """Return the row of the cluster that is nearest to the centre of an image, if there is any.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Cluster table of the image.
+    image : Micrograph
+        The image.
+
+    Returns
+    -------
+    ndarray of int
+        One row, or none.
+    """
+    middle = (np.array(image.shape_px) - 1) / 2
+    away = np.hypot(*(table[["y_px", "x_px"]].to_numpy(float) - middle).T)
+    return np.argsort(away)[:1]
 
 
 def _labelled_clusters(
@@ -89,16 +145,12 @@ def _labelled_clusters(
 ) -> PatchSet:
     """Detect the clusters of a file, or the central one of each frame that shows a single one."""
     truth = file.of_frames(micrograph.n_frames)
-    if max(micrograph.shape_px) * micrograph.calibrated() > SINGLE * settings.field_of_view_nm:
+    if not shows_single_clusters(micrograph, settings):
         table = detect(micrograph, stop=stop).table
         patches = extract_patches(micrograph, table, settings, 1.0, stop)
         return PatchSet(table.assign(truth=truth[table["frame"].to_numpy(int)]), patches, {})
-    frames = []
-    for i, label in enumerate(truth):
-        name = micrograph.name if len(truth) == 1 else f"{micrograph.name}#{i}"
-        frame = Micrograph(micrograph.frame(i), micrograph.pixel_size_nm, name=name)
-        frames.append(_central_cluster(frame, label, settings, stop))
-    return PatchSet.join(frames)
+    frames = zip(single_frames(micrograph), truth, strict=True)
+    return PatchSet.join([_central_cluster(f, label, settings, stop) for f, label in frames])
 
 
 def _central_cluster(
@@ -106,9 +158,7 @@ def _central_cluster(
 ) -> PatchSet:
     """Detect the cluster that is nearest to the centre of a small image."""
     table = detect(image, stop=stop).table
-    middle = (np.array(image.shape_px) - 1) / 2
-    away = np.hypot(*(table[["y_px", "x_px"]].to_numpy(float) - middle).T)
-    table = table.iloc[np.argsort(away)[:1]].reset_index(drop=True)
+    table = table.iloc[central_rows(table, image)].reset_index(drop=True)
     patches = extract_patches(image, table, settings, 1.0, stop)
     return PatchSet(table.assign(truth=label), patches, {"no cluster": 1 - len(table)})
 

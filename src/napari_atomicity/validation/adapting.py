@@ -1,0 +1,193 @@
+"""Recovery from shifted conditions: adaptation on the session and on each new image alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.progress import Progress, Stop, check, report
+from ..models.analysis import Analysis
+from ..pipeline.fine_tuning import adapt, choose_settings
+from .answers import answer_table
+from .data import ValidationImage
+from .methods import ComparedMethod, FittedModel, label_images
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A model after an adaptation.
+
+    Parameters
+    ----------
+    model : FittedModel
+        The adapted model, or the model as it was if the adaptation was not accepted.
+    facts : dict of str to Any
+        ``accepted``, ``reasons``, ``pseudo_labels`` and ``seconds``.
+    """
+
+    model: FittedModel
+    facts: dict[str, Any]
+
+
+def adapt_model(
+    model: FittedModel,
+    analyses: Sequence[Analysis],
+    pseudo_labels: str,
+    seed: int,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Adapted:
+    """Adapt a model to classified images without their labels.
+
+    Parameters
+    ----------
+    model : FittedModel
+        The model that classified them.
+    analyses : sequence of Analysis
+        Images under the new conditions.
+    pseudo_labels : str
+        "combined" or "diameter".
+    seed : int
+        Seed of the adaptation.
+    progress, stop : callable, optional
+        Called at every step.
+    """
+    from ..models.files import hashed
+
+    settings = replace(choose_settings(pseudo_labels), seed=seed)
+    classifier = model.classifier()
+    started = time.perf_counter()
+    found = adapt(analyses, model.card, model.tensors, settings, classifier.device, progress, stop)
+    facts = {
+        "accepted": found.accepted,
+        "reasons": list(found.reasons),
+        "pseudo_labels": found.pseudo_labels,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    if not found.accepted:
+        return Adapted(model, facts)
+    return Adapted(
+        FittedModel(hashed(found.card, found.tensors), found.tensors, model.device), facts
+    )
+
+
+def adapt_each_image(
+    model: FittedModel,
+    images: Sequence[ValidationImage],
+    method: ComparedMethod,
+    pseudo_labels: str,
+    seed: int,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> list[dict[str, Any]]:
+    """Adapt a model to each image alone, and score its answers before and after.
+
+    Parameters
+    ----------
+    model : FittedModel
+        The model.
+    images : sequence of ValidationImage
+        Images under the new conditions.
+    method : ComparedMethod
+        ComparedMethod whose answers are scored.
+    pseudo_labels, seed : str, int
+        See `adapt_model`.
+    progress, stop : callable, optional
+        Called between images.
+
+    Returns
+    -------
+    list of dict
+        For each image the facts of its adaptation, and ``accuracy`` and ``most_called_share``
+        before and after.
+    """
+    rows = []
+    for i, image in enumerate(images):
+        check(stop)
+        report(progress, i, len(images), f"Adapting to {image.name} alone")
+        before = label_images([image.detection], model)
+        adapted = adapt_model(model, before, pseudo_labels, seed)
+        after = label_images([image.detection], adapted.model)
+        sides = [answer_table(method, [image], side) for side in (before, after)]
+        rows.append({"image": image.name, **adapted.facts, **_compare(*sides)})
+    return rows
+
+
+def _compare(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float | None]:
+    out: dict[str, float | None] = {}
+    for name, answers in (("before", before), ("after", after)):
+        labelled = answers[answers["predicted"] != ""]
+        scored = labelled[labelled["true"] != ""]
+        shares = labelled["predicted"].value_counts(normalize=True)
+        right = scored["true"] == scored["predicted"]
+        out[f"accuracy_{name}"] = float(right.mean()) if len(scored) else None
+        out[f"most_called_share_{name}"] = float(shares.iloc[0]) if len(shares) else None
+    return out
+
+
+# ---- the map
+def place_clusters(
+    images: Sequence[ValidationImage], analyses: Sequence[Analysis], model: FittedModel
+) -> pd.DataFrame:
+    """Place the clusters of known class in the map of a model.
+
+    Parameters
+    ----------
+    images, analyses : sequence of ValidationImage and of Analysis
+        Images and the same, classified by the model.
+    model : FittedModel
+        The model.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``image, cluster_id, label, confidence, umap_1, umap_2``, as `plot_map` needs them;
+        the label is the true class.
+    """
+    from ..models.embedding import place
+
+    classifier = model.classifier()
+    parts = []
+    for image, analysis in zip(images, analyses, strict=True):
+        rows = np.flatnonzero(image.counts & (image.truth != ""))
+        x, y = place(analysis.embedding, classifier).astype(float)[rows].T
+        own = analysis.table.iloc[rows][["image", "cluster_id", "confidence"]]
+        parts.append(own.assign(label=image.truth[rows], umap_1=x, umap_2=y))
+    return pd.concat(parts, ignore_index=True)
+
+
+def separation(images: Sequence[ValidationImage], analyses: Sequence[Analysis]) -> float | None:
+    """Compute the mean silhouette of the true classes in the embedding.
+
+    Parameters
+    ----------
+    images, analyses : sequence of ValidationImage and of Analysis
+        Images and the same, classified.
+
+    Returns
+    -------
+    float or None
+        Between -1 and 1, larger for better separated classes; None for fewer than two classes.
+
+    References
+    ----------
+    .. [1] P. J. Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of
+       cluster analysis", J. Comput. Appl. Math. 20, 53 (1987).
+    """
+    from sklearn.metrics import silhouette_score
+
+    embedding, label = [], []
+    for image, analysis in zip(images, analyses, strict=True):
+        rows = image.counts & (image.truth != "") & analysis.is_embedded
+        embedding.append(analysis.embedding[rows])
+        label.append(image.truth[rows])
+    labels = np.concatenate(label)
+    n_classes = len(set(labels))
+    if not 2 <= n_classes < len(labels):
+        return None
+    return float(silhouette_score(np.concatenate(embedding), labels))

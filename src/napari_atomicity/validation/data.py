@@ -1,0 +1,411 @@
+"""Images of a validation: detected clusters with what is known of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import ReadError
+from ..core.micrograph import Micrograph
+from ..core.patches import PatchSettings
+from ..core.progress import Progress, Stop, check, report
+from ..detection.patches import extract_patches
+from ..io.images import find_images, load
+from ..io.tables import read_table
+from ..models.analysis import Analysis
+from ..models.intensity_scale import usable
+from ..pipeline.analysis import detect_clusters
+from ..training.data import PatchSet, match
+from ..training.labelled_files import LabelledFile, classes_of, labelled_files
+from ..training.size_selected import (
+    central_rows,
+    join_files,
+    shows_single_clusters,
+    single_frames,
+)
+from .deposits import Composition, read_deposits, sample_of
+
+SELECTED, MIXED, SHIFTED = "size-selected", "mixtures", "shifted"
+GROUPS = (SELECTED, MIXED, SHIFTED)
+"""Groups of images: each is labelled as one session."""
+TRUTH, IMAGES = "truth.csv", "images.csv"
+"""Tables in a folder of mixtures: the true clusters; and the sample of each image."""
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationImage:
+    """An image with its detected clusters and what is known of them.
+
+    Parameters
+    ----------
+    group : str
+        One of `GROUPS`.
+    sample : str
+        Name of the sample; size-selected samples have the name of their class.
+    file : str
+        Name of its file, which several frames may share.
+    detection : Analysis
+        Detected clusters, N rows.
+    truth : ndarray of shape (N,)
+        True class of each cluster, "" if it has none or none is known.
+    counts : ndarray of shape (N,), bool
+        Whether the cluster counts: not one that the border cuts, and none of an excluded kind.
+    has_truth : bool
+        Whether the classes of the clusters are known, so that others are false detections.
+    missed : tuple of str
+        Classes of true clusters that were not detected.
+    deposited : dict of str to float
+        Class → fraction of the sample; empty if it is not known.
+    """
+
+    group: str
+    sample: str
+    file: str
+    detection: Analysis
+    truth: np.ndarray
+    counts: np.ndarray
+    has_truth: bool = True
+    missed: tuple[str, ...] = ()
+    deposited: Composition = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the image."""
+        return self.detection.micrograph.name
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationData:
+    """All images of a validation.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Classes of the size-selected images, by size.
+    images : tuple of ValidationImage
+        Images of all groups.
+    """
+
+    classes: tuple[str, ...]
+    images: tuple[ValidationImage, ...]
+
+    def group(self, name: str) -> list[ValidationImage]:
+        """Return the images of a group."""
+        return [image for image in self.images if image.group == name]
+
+
+# ---- size-selected images
+def read_size_selected(
+    folder: Path,
+    pixel_size_nm: float | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> ValidationData:
+    """Detect the clusters of size-selected images.
+
+    Clusters that touch others or the border do not count: they may be several.
+
+    Parameters
+    ----------
+    folder : Path
+        In one of the layouts of `training.labelled_files.labelled_files`.
+    pixel_size_nm : float, optional
+        For images without calibration.
+    progress, stop : callable, optional
+        Called between images.
+
+    Returns
+    -------
+    ValidationData
+        The group `SELECTED`.
+
+    Raises
+    ------
+    ReadError
+        If the folder has no valid layout, or an image can't be read.
+    """
+    files = labelled_files(folder)
+    images: list[ValidationImage] = []
+    for i, file in enumerate(files):
+        check(stop)
+        report(progress, i, len(files), f"Finding clusters in {file.path.name}")
+        micrograph = load(file.path, pixel_size_nm)
+        inside = file.path.relative_to(folder) if folder.is_dir() else Path(file.path.name)
+        images += _labelled_images(file, replace(micrograph, name=inside.as_posix()), stop)
+    return ValidationData(tuple(classes_of(files)), tuple(images))
+
+
+def _labelled_images(
+    file: LabelledFile, micrograph: Micrograph, stop: Stop | None
+) -> list[ValidationImage]:
+    """Detect the clusters of a file: an image, or one for each frame of single clusters."""
+    labels = file.of_frames(micrograph.n_frames)
+    if shows_single_clusters(micrograph, PatchSettings()):
+        frames = zip(single_frames(micrograph), labels, strict=True)
+        return [
+            _labelled(_central(detect_clusters(frame, stop=stop)), micrograph.name, str(label))
+            for frame, label in frames
+        ]
+    found = detect_clusters(micrograph, stop=stop)
+    truth = labels[found.table["frame"].to_numpy(int)]
+    return [_labelled(found, micrograph.name, str(labels[0]), truth)]
+
+
+def _central(found: Analysis) -> Analysis:
+    """Return an analysis of the central cluster alone."""
+    rows = central_rows(found.table, found.micrograph)
+    table = found.table.iloc[rows].reset_index(drop=True)
+    return replace(found, table=table, outlines=[found.outlines[row] for row in rows])
+
+
+def _labelled(
+    found: Analysis, file: str, label: str, truth: np.ndarray | None = None
+) -> ValidationImage:
+    own = np.full(len(found.table), label, object) if truth is None else truth
+    return ValidationImage(SELECTED, label, file, found, own, np.asarray(usable(found.table)))
+
+
+def cut_patches(images: Sequence[ValidationImage], settings: PatchSettings) -> list[PatchSet]:
+    """Cut the patches of size-selected images.
+
+    Parameters
+    ----------
+    images : sequence of ValidationImage
+        Size-selected images.
+    settings : PatchSettings
+        Geometry and channels.
+
+    Returns
+    -------
+    list of PatchSet
+        Clusters of each image with their class, raw channel in counts.
+    """
+    parts = []
+    for image in images:
+        table = image.detection.table
+        patches = extract_patches(image.detection.micrograph, table, settings, 1.0)
+        parts.append(PatchSet(table.assign(truth=image.truth), patches, {}))
+    return parts
+
+
+def training_set(images: Sequence[ValidationImage], parts: Sequence[PatchSet]) -> PatchSet:
+    """Join the clusters of training images, as `training.size_selected.from_folder` does.
+
+    Parameters
+    ----------
+    images : sequence of ValidationImage
+        Training images.
+    parts : sequence of PatchSet
+        Their clusters, from `cut_patches`.
+    """
+    of_file: dict[str, list[PatchSet]] = {}
+    for image, part in zip(images, parts, strict=True):
+        of_file.setdefault(image.file, []).append(part)
+    return join_files([PatchSet.join(own) for own in of_file.values()])
+
+
+# ---- mixtures
+def read_mixtures(
+    folder: Path,
+    group: str,
+    classes: Sequence[str],
+    deposits: Path | None = None,
+    pixel_size_nm: float | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> list[ValidationImage]:
+    """Detect the clusters of mixtures, and match them with the truth if there is one.
+
+    Parameters
+    ----------
+    folder : Path
+        Images; with ``truth.csv``, or with samples in the table of deposits. ``images.csv`` may
+        contain the sample of each image.
+    group : str
+        `MIXED` or `SHIFTED`.
+    classes : sequence of str
+        All classes.
+    deposits : Path, optional
+        See `deposits.read_deposits`.
+    pixel_size_nm : float, optional
+        For images without calibration.
+    progress, stop : callable, optional
+        Called between images.
+
+    Returns
+    -------
+    list of ValidationImage
+        The images.
+
+    Raises
+    ------
+    ReadError
+        If an image has neither a truth nor deposited fractions, or can't be read.
+    TableError
+        If a table is not valid.
+    """
+    paths = find_images([folder])
+    if not paths:
+        raise ReadError("there are no images of mixtures", folder)
+    truths = _read_truth(folder)
+    known = {} if deposits is None else read_deposits(deposits, classes)
+    samples = _read_samples(folder)
+    images = []
+    for i, path in enumerate(paths):
+        check(stop)
+        report(progress, i, len(paths), f"Finding clusters in {path.name}")
+        name = path.relative_to(folder).as_posix()
+        truth = truths.get(name, truths.get(path.name))
+        sample = sample_of(name, samples, known)
+        if truth is None and sample not in known:
+            raise ReadError(
+                f"the image {name} has neither true clusters nor deposited fractions",
+                folder,
+                f"Add a table {TRUTH}, or give the fractions of its sample with --deposits",
+            )
+        found = detect_clusters(replace(load(path, pixel_size_nm), name=f"{group}/{name}"))
+        images.append(_mixture(group, sample, found, truth, known.get(sample, {}), classes))
+    return images
+
+
+def _read_truth(folder: Path) -> dict[str, pd.DataFrame]:
+    """Return image → true clusters, with columns for the matching."""
+    path = folder / TRUTH
+    if not path.is_file():
+        return {}
+    truth = read_table(path)
+    truth = truth.rename(columns={"touches_border": "border"})
+    defaults = {"diameter_nm": 0.0, "border": False}
+    truth = truth.assign(**{k: v for k, v in defaults.items() if k not in truth})
+    truth = truth.assign(border=truth["border"].astype(bool))
+    return {str(name): rows.reset_index(drop=True) for name, rows in truth.groupby("image")}
+
+
+def _read_samples(folder: Path) -> dict[str, str]:
+    """Return image → sample, as far as a table states it."""
+    for path in (folder / IMAGES, folder / TRUTH):
+        if path.is_file() and {"image", "sample"} <= set(table := read_table(path)):
+            return dict(zip(table["image"].astype(str), table["sample"].astype(str), strict=True))
+    return {}
+
+
+def _mixture(
+    group: str,
+    sample: str,
+    found: Analysis,
+    truth: pd.DataFrame | None,
+    deposited: Composition,
+    classes: Sequence[str],
+) -> ValidationImage:
+    """Match the clusters of an image with the truth, if there is one."""
+    label = np.full(len(found.table), "", object)
+    counts = ~found.table["touches_border"].to_numpy(bool)
+    missed: tuple[str, ...] = ()
+    if truth is not None:
+        rows, partners = match(found.table, truth, found.micrograph.calibrated())
+        label[rows] = truth["label"].to_numpy(object)[partners]
+        scored = truth["label"].isin(list(classes)) & ~truth["border"]
+        counts[rows] = scored.to_numpy(bool)[partners]
+        label[~counts] = ""
+        others = np.setdiff1d(np.flatnonzero(scored), partners)
+        missed = tuple(truth["label"].to_numpy(object)[others])
+    name = found.micrograph.name
+    return ValidationImage(
+        group, sample, name, found, label, counts, truth is not None, missed, deposited
+    )
+
+
+# ---- division
+def assign_folds(
+    images: Sequence[ValidationImage], folds: int, seed: int, given: Mapping[str, int] | None = None
+) -> np.ndarray:
+    """Divide size-selected images, those of each class evenly.
+
+    Parameters
+    ----------
+    images : sequence of ValidationImage
+        Size-selected images.
+    folds : int
+        Number of parts.
+    seed : int
+        Seed of the division.
+    given : mapping of str to int, optional
+        Image or its file → part, if a table states it.
+
+    Returns
+    -------
+    ndarray of shape (n_images,), int
+        Part of each image, from 0.
+
+    Raises
+    ------
+    ReadError
+        If a class has too few images: each needs one in every part, and two to train on.
+    """
+    fold = np.full(len(images), -1)
+    rng = np.random.default_rng([seed, folds])
+    sample = np.array([image.sample for image in images], object)
+    least = max(folds, 4 if folds == 2 else 3)
+    for label in sorted(set(sample)):
+        rows = np.flatnonzero(sample == label)
+        if len(rows) < least:
+            raise ReadError(
+                f"{label} has {len(rows)} image{'' if len(rows) == 1 else 's'} and needs at least "
+                f"{least}",
+                advice="Record more images, or choose another number of --folds: training needs "
+                "two images of each class in addition to those of the left-out part",
+            )
+        fold[rng.permutation(rows)] = np.arange(len(rows)) % folds
+    if given:
+        fold = np.array([given.get(i.name, given.get(i.file, -1)) for i in images])
+        if not ((fold >= 0) & (fold < folds)).all():
+            raise ReadError(
+                f"folds.csv must state one of 0 to {folds - 1} for every image",
+                advice="Change the table or the number of --folds",
+            )
+    return fold
+
+
+def check_training(
+    images: Sequence[ValidationImage], parts: Sequence[PatchSet], fold: np.ndarray
+) -> None:
+    """Refuse a division in which a class has usable clusters in too few training images.
+
+    Parameters
+    ----------
+    images : sequence of ValidationImage
+        Size-selected images.
+    parts : sequence of PatchSet
+        Their clusters, from `cut_patches`.
+    fold : ndarray of shape (n_images,), int
+        Part of each image.
+
+    Raises
+    ------
+    ReadError
+        If there are fewer than two.
+    """
+    for k in np.unique(fold):
+        rows = np.flatnonzero(fold != k).tolist()
+        table = training_set([images[i] for i in rows], [parts[i] for i in rows]).table
+        number = table.groupby("truth")["image"].nunique()
+        for label in dict.fromkeys(image.sample for image in images):
+            if number.get(label, 0) < 2:
+                raise ReadError(
+                    f"{label} has usable clusters in fewer than two images without part {k}",
+                    advice="Clusters at the border and touching ones are not used. Record more "
+                    "images, or choose more --folds",
+                )
+
+
+def read_folds(folder: Path) -> dict[str, int]:
+    """Read image → part from ``folds.csv`` (columns image, fold) in a folder, if it exists."""
+    path = folder / "folds.csv"
+    if not path.is_file():
+        return {}
+    table = read_table(path)
+    return dict(zip(table["image"].astype(str), table["fold"].astype(int), strict=True))

@@ -1,0 +1,439 @@
+"""Methods of a validation: how each is fitted, and what it says of the clusters of an image.
+
+A `Fit` makes a model from labelled images; several methods may read different answers from the same
+model. Add your own to `FITS` and `METHODS` with `register`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core.cluster_table import probability_columns
+from ..core.model_card import ModelCard
+from ..core.progress import Progress, Stop, check, report
+from ..models.analysis import Analysis
+from ..models.estimators import constrained_mixture
+from ..models.estimators import network as network_estimator
+from ..models.thresholds import by_thresholds, quantities
+from ..pipeline.adaptation_settings import COMBINED, DIAMETER
+
+if TYPE_CHECKING:
+    from ..models.classifier import Classifier
+    from ..models.estimators import Estimator
+    from ..training.data import PatchSet
+    from .request import ValidationRequest
+
+HELD_OUT = 0.2
+"""Share of the training images that decides when a training ends, and calibrates the model."""
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """A model in memory.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Its card.
+    tensors : dict of str to ndarray
+        Its weights and references.
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    """
+
+    card: ModelCard
+    tensors: dict[str, np.ndarray]
+    device: str = "auto"
+
+    def classifier(self) -> Classifier:
+        """Return the model on its device."""
+        from ..core.devices import choose_device
+        from ..models.classifier import Classifier
+
+        return Classifier(self.card, self.tensors, choose_device(self.device))
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a model is fitted to.
+
+    Parameters
+    ----------
+    part : PatchSet
+        Labelled clusters of the training images, both channels, raw channel in counts.
+    classes : tuple of str
+        Classes by size.
+    request : ValidationRequest
+        Settings.
+    seed : int
+        Seed of weights, augmentation and held-out images.
+    with_map : bool
+        Whether the map of the embedding is needed.
+    progress, stop : callable, optional
+        Called at every step.
+    """
+
+    part: PatchSet
+    classes: tuple[str, ...]
+    request: ValidationRequest
+    seed: int
+    with_map: bool = True
+    progress: Progress | None = None
+    stop: Stop | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a model is made.
+
+    Parameters
+    ----------
+    name : str
+        Short name, also of files.
+    title : str
+        Description in tables.
+    fit : callable
+        ``fit(training)`` returns a `FittedModel`.
+    trained : bool
+        Whether it depends on the training images; otherwise it is made one time.
+    adapt : str
+        Pseudo-labels of its adaptation to shifted images: "combined", "diameter", or "" for none.
+    """
+
+    name: str
+    title: str
+    fit: Callable[[Training], FittedModel]
+    trained: bool = True
+    adapt: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a method says of the N clusters of an image.
+
+    Parameters
+    ----------
+    label : array-like of shape (N,)
+        Most probable class, "" where it says nothing.
+    confidence : array-like of shape (N,)
+        Its probability; NaN for a method without probabilities.
+    sets : array-like of shape (N,), optional
+        Prediction set: classes joined by "|".
+    """
+
+    label: ArrayLike
+    confidence: ArrayLike
+    sets: ArrayLike | None = None
+
+
+@dataclass(frozen=True)
+class ComparedMethod:
+    """A method that is compared.
+
+    Parameters
+    ----------
+    name : str
+        Short name, the key in tables and JSON.
+    title : str
+        Name in figures.
+    fit : str
+        Name of its fit in `FITS`.
+    answer : callable
+        ``answer(analysis)`` returns an `Answer` for an image that the model has classified.
+    intervals : bool
+        Whether class ratios with intervals follow from the labels of the analysis.
+    adapted : bool
+        Whether the model is adapted to the shifted images before; then only these are classified.
+    """
+
+    name: str
+    title: str
+    fit: str
+    answer: Callable[[Analysis], Answer]
+    intervals: bool = False
+    adapted: bool = False
+
+
+FITS: dict[str, Fit] = {}
+METHODS: dict[str, ComparedMethod] = {}
+
+
+def register(*items: Fit | ComparedMethod) -> None:
+    """Add fits and methods to those that are compared."""
+    for item in items:
+        if isinstance(item, Fit):
+            FITS[item.name] = item
+        else:
+            METHODS[item.name] = item
+
+
+# ---- fits
+def train_network(
+    training: Training, *, channels: tuple[str, ...], scale: str, start: str, name: str
+) -> FittedModel:
+    """Train a network on the labelled clusters.
+
+    Parameters
+    ----------
+    training : Training
+        Clusters and settings.
+    channels : tuple of str
+        "raw", "LCN" or both.
+    scale : str
+        "session" or "none", see `training.request.TrainRequest`.
+    start : str
+        "scratch" or "default".
+    name : str
+        Name of the model.
+    """
+    from ..models.files import hashed
+    from ..training.cards import new_card
+    from ..training.classifier import train_classifier
+    from ..training.data import split_by_image
+    from ..training.request import FolderSource, TrainRequest, settings_for
+    from ..training.run import read_start
+
+    given = training.request
+    request = TrainRequest(
+        FolderSource(given.data),
+        given.data / f"{name}.safetensors",
+        channels,
+        start=start,
+        scale=scale,
+        epochs=given.epochs,
+        patience=given.patience,
+        seed=training.seed,
+    )
+    part = replace(training.part, patches={c: training.part.patches[c] for c in channels})
+    held = split_by_image(part.table, HELD_OUT, np.random.default_rng(training.seed))
+    sets = {"train": part.take(~held), "held_out": part.take(held)}
+    card, tensors = train_classifier(
+        sets["train"],
+        sets["held_out"],
+        new_card(request, sets, list(training.classes)),
+        settings_for(request),
+        given.device,
+        training.progress,
+        training.stop,
+        start=read_start(request),
+        with_map=training.with_map,
+    )
+    return FittedModel(hashed(card, tensors), tensors, given.device)
+
+
+def read_shipped(training: Training) -> FittedModel:
+    """Read the shipped model."""
+    from ..models.files import find_model, read_model
+
+    return FittedModel(*read_model(find_model("default")), training.request.device)
+
+
+# ---- answers
+def label_images(
+    detections: Sequence[Analysis],
+    model: FittedModel,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> list[Analysis]:
+    """Classify images as one session, as `atomicity analyse` does.
+
+    Parameters
+    ----------
+    detections : sequence of Analysis
+        Images with their detected clusters.
+    model : FittedModel
+        The model.
+    progress, stop : callable, optional
+        Called between images.
+
+    Returns
+    -------
+    list of Analysis
+        The images in the same order.
+    """
+    from ..pipeline.analysis import classify_clusters
+    from ..pipeline.session_labels import label_session
+
+    classifier = model.classifier()
+    alone = []
+    for i, detection in enumerate(detections):
+        check(stop)
+        report(progress, i, len(detections), f"Classifying {detection.micrograph.name}")
+        alone.append(classify_clusters(detection, classifier))
+    return label_session(alone, classifier, stop=stop).analyses
+
+
+def by_threshold(analysis: Analysis, quantity: str) -> Answer:
+    """Answer by thresholds on one quantity, fitted to the clusters that trained the model.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        A classified image.
+    quantity : str
+        A name of `models.thresholds.quantities`.
+    """
+    card = _card(analysis)
+    value = quantities(analysis.table, 1.0)[quantity]
+    names = np.array(card.classes, object)
+    label = np.where(value > 0, names[by_thresholds(value, card.thresholds[quantity])], "")
+    return Answer(label, np.full(len(label), np.nan))
+
+
+def by_estimator(analysis: Analysis, estimator: Estimator) -> Answer:
+    """Answer by one of `models.estimators`: the network alone, or the constrained mixture.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        A classified image.
+    estimator : callable
+        The estimator.
+    """
+    from ..models.estimators import Measured
+
+    card = _card(analysis)
+    best = [x.prediction for x in analysis.own_predictions]
+    current = [p.probabilities for p in best if p.embedding is analysis.embedding]
+    network = current[0] if current else np.full((len(analysis.table), len(card.classes)), np.nan)
+    p = estimator(Measured(analysis.table, card, analysis.scale, network))
+    return _most_probable(p, card.classes)
+
+
+def by_mixture(analysis: Analysis) -> Answer:
+    """Answer by the constrained mixture, also of touching clusters.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        A classified image.
+    """
+    card, scale = _card(analysis), analysis.scale
+    if scale is None:
+        return by_estimator(analysis, constrained_mixture)
+    intensity, diameter = analysis.table["integrated_intensity"], analysis.table["diameter_nm"]
+    p = scale.probabilities(intensity.to_numpy(float), diameter.to_numpy(float))
+    return _most_probable(p, card.classes)
+
+
+def by_combination(analysis: Analysis) -> Answer:
+    """Answer as an analysis does: by the calibrated combination of network and mixture.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        A classified image.
+    """
+    classes = _card(analysis).classes
+    p = analysis.table[probability_columns(classes)].to_numpy(float)
+    return replace(
+        _most_probable(p, classes), sets=analysis.table["prediction_set"].to_numpy(object)
+    )
+
+
+def _most_probable(p: np.ndarray, classes: Sequence[str]) -> Answer:
+    names = np.array(classes, object)
+    known = np.isfinite(p).all(axis=1)
+    best = np.nan_to_num(p, nan=-1.0)
+    label = np.where(known, names[best.argmax(axis=1)], "") if len(p) else np.empty(0, object)
+    confidence = np.where(known, best.max(axis=1), np.nan) if len(p) else np.empty(0)
+    return Answer(label, confidence)
+
+
+def _card(analysis: Analysis) -> ModelCard:
+    if analysis.card is None:
+        raise ValueError("the image is not classified")
+    return analysis.card
+
+
+# ---- what is compared
+def _network(name: str, title: str, channels: str, scale: str, start: str, adapt: str = "") -> Fit:
+    return Fit(
+        name,
+        title,
+        partial(
+            train_network,
+            channels=tuple(channels.split(",")),
+            scale=scale,
+            start=start,
+            name=name,
+        ),
+        adapt=adapt,
+    )
+
+
+_by_network = partial(by_estimator, estimator=network_estimator)
+register(
+    _network("raw-patch", "raw, scale of the patch", "raw", "none", "scratch"),
+    _network("lcn-patch", "LCN, scale of the patch", "LCN", "none", "scratch"),
+    _network("dual-patch", "dual, scale of the patch", "raw,LCN", "none", "scratch", DIAMETER),
+    _network("raw-session", "raw, scale of the session", "raw", "session", "scratch"),
+    _network(
+        "dual-session", "dual, scale of the session", "raw,LCN", "session", "scratch", COMBINED
+    ),
+    _network("dual-trained", "dual, from shipped", "raw,LCN", "session", "default", COMBINED),
+    Fit("dual-shipped", "dual, shipped", read_shipped, trained=False, adapt=COMBINED),
+    ComparedMethod(
+        "diameter",
+        "Diameter thresholds",
+        "dual-session",
+        partial(by_threshold, quantity="diameter"),
+    ),
+    ComparedMethod(
+        "intensity",
+        "Intensity thresholds",
+        "dual-session",
+        partial(by_threshold, quantity="intensity"),
+    ),
+    ComparedMethod("mixture", "Constrained mixture", "dual-session", by_mixture),
+    ComparedMethod("raw-patch", "Network raw, published", "raw-patch", _by_network),
+    ComparedMethod("lcn-patch", "Network LCN, published", "lcn-patch", _by_network),
+    ComparedMethod(
+        "dual-patch", "Network dual, published", "dual-patch", by_combination, intervals=True
+    ),
+    ComparedMethod(
+        "dual-patch-adapted",
+        "Network dual, published, adapted",
+        "dual-patch",
+        by_combination,
+        intervals=True,
+        adapted=True,
+    ),
+    ComparedMethod("raw-session", "Network raw, session scale", "raw-session", _by_network),
+)
+for _fit, _title in (
+    ("dual-session", "session scale"),
+    ("dual-trained", "trained from shipped"),
+    ("dual-shipped", "shipped"),
+):
+    register(
+        ComparedMethod(_fit, f"Network dual, {_title}", _fit, _by_network),
+        ComparedMethod(
+            f"{_fit}-combination",
+            f"Combination, {_title}",
+            _fit,
+            by_combination,
+            intervals=True,
+        ),
+        ComparedMethod(
+            f"{_fit}-adapted",
+            f"Network dual, {_title}, adapted",
+            _fit,
+            _by_network,
+            adapted=True,
+        ),
+        ComparedMethod(
+            f"{_fit}-combination-adapted",
+            f"Combination, {_title}, adapted",
+            _fit,
+            by_combination,
+            intervals=True,
+            adapted=True,
+        ),
+    )

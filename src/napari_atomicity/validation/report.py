@@ -1,0 +1,247 @@
+"""The report of a validation: one HTML file and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ..io.files import to_json, write_text
+from ..reporting.charts import as_image, write_figure
+from ..reporting.rendering import get_template
+from .data import MIXED, SELECTED, SHIFTED
+from .figures import (
+    called_figure,
+    confusion_figure,
+    map_figure,
+    parity_figure,
+    reliability_figure,
+    score_figure,
+)
+from .methods import FITS
+from .summary import join_runs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_Chart = tuple[str, "Figure | None", str, str]
+"""Name of the file, figure, title, caption."""
+_TITLES = {SELECTED: "size-selected images", MIXED: "mixtures", SHIFTED: "shifted images"}
+LEAST_SHOWN = -10
+"""R² below it, as of few images that hardly differ, is not shown as a number."""
+_BARS = "Bars: 95 % bootstrap intervals by image, means over the runs."
+
+
+def write_validation_report(
+    out: Path,
+    result: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
+) -> list[Path]:
+    """Write ``report.html`` and ``figures/`` (PNG and SVG).
+
+    Parameters
+    ----------
+    out : Path
+        Existing folder.
+    result : mapping
+        Content of ``validation.json``.
+    runs : sequence of mapping
+        Finished runs.
+    record : mapping
+        Content of ``run.json``.
+
+    Returns
+    -------
+    list of Path
+        The files; the page is the first one.
+
+    Raises
+    ------
+    AtomicityError
+        If a file cannot be written.
+    """
+    files, charts = [], []
+    for name, figure, title, caption in _charts(result, runs):
+        if figure is None:
+            continue
+        files += write_figure(figure, out / "figures" / name)
+        image = as_image(files[-1], "chart", title)
+        charts.append({"title": title, "image": image, "caption": caption})
+    charts += _class_map_charts(out / "figures", result)
+    html = get_template("validation.html.j2").render(
+        result=result,
+        groups=[name for name in _TITLES if name in result["groups"]],
+        rows=list(_rows(result)),
+        adaptations=[_adaptation_row(name, of) for name, of in result["adaptation"].items()],
+        class_maps=[_class_map_row(row) for row in result["class_maps"]],
+        charts=charts,
+        record=record,
+        record_json=to_json(record),
+    )
+    return [write_text(out / "report.html", html), *files]
+
+
+# ---- figures
+def _charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Iterator[_Chart]:
+    yield (
+        "accuracy",
+        score_figure(result, "accuracy", "Accuracy"),
+        "Accuracy",
+        f"Fraction of the clusters of known class whose most probable class is right. {_BARS}",
+    )
+    yield (
+        "ratio-r2",
+        score_figure(result, "ratio_r2", "R² of the class ratios"),
+        "R² of the class ratios",
+        f"Over samples and classes. {_BARS} Arrows: below the axis.",
+    )
+    yield (
+        "ratio-mae",
+        score_figure(result, "ratio_mean_absolute_error", "Mean absolute error of fractions"),
+        "Mean absolute error of the class ratios",
+        _BARS,
+    )
+    for group in result["groups"]:
+        where = _TITLES[group]
+        yield (
+            f"confusion-{group}",
+            confusion_figure(result, group),
+            f"Confusion, {where}",
+            "In per cent of the true class, all runs together.",
+        )
+        if group != SELECTED:
+            yield (
+                f"parity-{group}",
+                parity_figure(result, group),
+                f"Class ratios, {where}",
+                "A symbol per sample and class: means over the runs of the fractions and of their "
+                "95 % bootstrap intervals by image.",
+            )
+            yield (
+                f"called-{group}",
+                called_figure(result, group),
+                f"Called classes, {where}",
+                "A method that collapses calls one class for most clusters.",
+            )
+            yield (
+                f"reliability-{group}",
+                reliability_figure(_answers_by_title(result, runs, group)),
+                f"Calibration, {where}",
+                "Accuracy against confidence, all runs together; bars are 95 % intervals that "
+                "include counting only. Calibrated methods are on the diagonal.",
+            )
+    yield from _map_charts(result, runs)
+
+
+def _answers_by_title(
+    result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], group: str
+) -> dict[str, pd.DataFrame]:
+    answers = join_runs(runs, "answers")
+    known = answers[(answers["group"] == group) & answers["true"].isin(result["classes"])]
+    return {
+        method["title"]: known[known["method"] == name]
+        for name, method in result["methods"].items()
+    }
+
+
+def _map_charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Iterator[_Chart]:
+    for run in runs:
+        sides = (run["adaptation"] or {}).get("map")
+        if not sides:
+            continue
+        tables = {side: pd.DataFrame(of).infer_objects() for side, of in sides.items()}
+        scores = run["adaptation"]["separation"]
+        titles = {
+            f"{side.capitalize()}, silhouette {_number(scores[side])}": table
+            for side, table in tables.items()
+        }
+        yield (
+            f"map-{run['fit']}",
+            map_figure(titles, result["classes"]),
+            f"Map of the embedding: {_fit_title(run['fit'])}",
+            "Clusters of the shifted images, coloured by true class, before and after the "
+            "adaptation. The silhouette is that of the true classes in the embedding.",
+        )
+
+
+def _class_map_charts(folder: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the figures of the class maps that the runs have written."""
+    charts = []
+    for fit in dict.fromkeys(row["fit"] for row in result["class_maps"]):
+        path = folder / f"class-maps-{fit}.svg"
+        title = f"Class maps: {_fit_title(fit)}"
+        if path.is_file():
+            caption = (
+                "Means over the size-selected images and mixtures, by label, in units of the "
+                "radius. Numbers: centre against outline, from -1 (outline) to 1 (centre)."
+            )
+            image = as_image(path, "chart", title)
+            charts.append({"title": title, "image": image, "caption": caption})
+    return charts
+
+
+# ---- tables
+def _rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for method in result["methods"].values():
+        for group, scores in method["groups"].items():
+            yield {
+                "title": method["title"],
+                "group": _TITLES[group],
+                "clusters": scores["clusters"],
+                "accuracy": _with_error(scores["accuracy"]),
+                "r2": _with_error(scores["ratio_r2"]),
+                "mae": _with_error(scores["ratio_mean_absolute_error"]),
+                "calibration": _number(scores["calibration_error"]["mean"], 3),
+                "sets": _number(scores["set_coverage"]["mean"]),
+                "intervals": _number(scores["interval_coverage"]["mean"]),
+                "most": _number(scores["most_called_share"]["mean"]),
+            }
+
+
+def _with_error(score: Mapping[str, float | None]) -> str:
+    """Format a score as ``0.94 ± 0.03 (0.90 to 0.97)``: over the runs, and its interval."""
+    if score["mean"] is None:
+        return "–"
+    scatter = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
+    if score["low"] is None:
+        return f"{score['mean']:.2f}{scatter}"
+    return f"{score['mean']:.2f}{scatter} ({_number(score['low'])} to {_number(score['high'])})"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if value > LEAST_SHOWN else f"< {LEAST_SHOWN}"
+
+
+def _adaptation_row(name: str, of: Mapping[str, Any]) -> dict[str, str]:
+    mean, sides = of["images_mean"], of["separation"]
+    return {
+        "title": _fit_title(name),
+        "accepted": f"{of['session']['accepted']} of {of['session']['runs']}",
+        "seconds": _number(of["session"]["seconds"], 1),
+        "silhouette": " → ".join(_number(sides[s]["mean"]) for s in ("before", "after")),
+        "alone": f"{sum(row['accepted'] for row in of['images'])} of {len(of['images'])}",
+        "accuracy": f"{_number(mean['accuracy_before'])} → {_number(mean['accuracy_after'])}",
+        "most": f"{_number(mean['most_called_share_before'])} → "
+        f"{_number(mean['most_called_share_after'])}",
+        "alone_seconds": _number(mean["seconds"], 1),
+    }
+
+
+def _class_map_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    value, low, high = (row[k] for k in ("centre_against_outline", "low", "high"))
+    return {
+        "title": _fit_title(row["fit"]),
+        "class": row["class"],
+        "channel": row["channel"],
+        "clusters": row["clusters"],
+        "balance": f"{_number(value)} ({_number(low)} to {_number(high)})",
+    }
+
+
+def _fit_title(name: str) -> str:
+    return FITS[name].title if name in FITS else name

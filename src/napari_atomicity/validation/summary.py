@@ -1,0 +1,308 @@
+"""Content of ``validation.json`` and the tables of a validation, from its finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._version import __version__
+from ..io.tables import write_table
+from .answers import ANSWER, INTERVAL, true_fractions
+from .data import GROUPS, SELECTED, ValidationImage
+from .jobs import Prepared
+from .methods import ComparedMethod
+from .scores import SCORES, References, score_run, summarise_runs
+
+Run = Mapping[str, Any]
+
+
+def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) -> dict[str, Any]:
+    """Summarise the runs of all methods.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Images and settings.
+    runs : sequence of mapping
+        Finished runs, from `jobs.run_job`.
+    left_out : sequence of str
+        Why methods are left out.
+
+    Returns
+    -------
+    dict of str to Any
+        Content of ``validation.json``, see `docs/reference/validation.md`.
+    """
+    groups = {name: prepared.data.group(name) for name in GROUPS}
+    groups = {name: images for name, images in groups.items() if images}
+    classes = prepared.data.classes
+    answers, intervals = (join_runs(runs, key) for key in ("answers", "intervals"))
+    methods, table = {}, []
+    for method in prepared.methods:
+        of_groups = {}
+        for name, images in groups.items():
+            own = answers[(answers["method"] == method.name) & (answers["group"] == name)]
+            scored = _score_runs(method, name, images, own, intervals, classes)
+            if scored:
+                of_groups[name] = {**summarise_runs(scored), "ratios": mean_ratios(scored)}
+                table += scored
+        methods[method.name] = {
+            "title": method.title,
+            "fit": method.fit,
+            "adapted": method.adapted,
+            "groups": of_groups,
+        }
+    return {
+        "program": "napari-atomicity",
+        "version": __version__,
+        "classes": list(classes),
+        "folds": prepared.request.folds,
+        "seeds": sorted(prepared.folds),
+        "groups": {name: _describe(name, images, classes) for name, images in groups.items()},
+        "left_out": list(left_out),
+        "methods": methods,
+        "runs": [_short(run) for run in table],
+        "adaptation": _adaptations(runs),
+        "class_maps": [row for run in runs for row in run["class_maps"]],
+        "seconds": _seconds(runs),
+    }
+
+
+def _short(run: Run) -> dict[str, Any]:
+    """Return the numbers of a run without matrices and intervals."""
+    left_out = ("ratios", "confusion", "called")
+    return {k: v for k, v in run.items() if k not in left_out and not k.endswith("_interval")}
+
+
+def join_runs(runs: Sequence[Run], key: str) -> pd.DataFrame:
+    """Join the answers or the intervals of all runs, with their fit, part and seed.
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        Finished runs.
+    key : str
+        "answers" or "intervals".
+    """
+    parts = [
+        pd.DataFrame(run[key]).assign(
+            fold=-1 if run["fold"] is None else run["fold"], seed=run["seed"]
+        )
+        for run in runs
+        if run[key]
+    ]
+    if not parts:
+        columns = ANSWER if key == "answers" else INTERVAL
+        return pd.DataFrame(columns=[*columns, "fold", "seed"])
+    table = pd.concat(parts, ignore_index=True)
+    numbers = ("confidence", "in_set", *INTERVAL[-3:])
+    return table.assign(**{n: pd.to_numeric(table[n]) for n in numbers if n in table})
+
+
+def _score_runs(
+    method: ComparedMethod,
+    group: str,
+    images: Sequence[ValidationImage],
+    answers: pd.DataFrame,
+    intervals: pd.DataFrame,
+    classes: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Score each run of a method on a group."""
+    references: References | None = None
+    if group != SELECTED and not all(image.has_truth for image in images):
+        references = {
+            sample: true_fractions([i for i in images if i.sample == sample], classes)
+            for sample in dict.fromkeys(image.sample for image in images)
+        }
+    known = intervals[(intervals["method"] == method.name) & (intervals["group"] == group)]
+    scored = []
+    for fold, seed in answers[["fold", "seed"]].drop_duplicates().to_numpy(int).tolist():
+        own = answers[(answers["fold"] == fold) & (answers["seed"] == seed)]
+        with_intervals = known[(known["fold"] == fold) & (known["seed"] == seed)]
+        found = score_run(own, with_intervals, classes, references, group != SELECTED)
+        about = {"method": method.name, "group": group, "fold": fold, "seed": seed}
+        scored.append({**about, **found})
+    return scored
+
+
+def mean_ratios(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Average the fractions of each sample over the runs.
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        Results of `scores.score_run`.
+
+    Returns
+    -------
+    dict
+        Sample → ``true``, ``predicted``, ``predicted_low``, ``predicted_high`` → class → fraction.
+    """
+    out: dict[str, dict[str, dict[str, float | None]]] = {}
+    for sample in dict.fromkeys(name for run in runs for name in run["ratios"]):
+        own = [run["ratios"][sample] for run in runs if sample in run["ratios"]]
+        keys = [key for key in own[0] if all(key in of for of in own)]
+        out[sample] = {
+            key: {
+                c: float(np.mean(values)) if (values := _finite(of[key][c] for of in own)) else None
+                for c in own[0][key]
+            }
+            for key in keys
+        }
+    return out
+
+
+def _finite(values: Any) -> list[float]:
+    return [float(v) for v in values if v is not None and np.isfinite(v)]
+
+
+def _describe(
+    name: str, images: Sequence[ValidationImage], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Describe the images of a group."""
+    labels = [t for i in images for t in i.truth[i.counts] if t]
+    return {
+        "images": len(images),
+        "samples": len({image.sample for image in images}),
+        "clusters": int(sum(image.counts.sum() for image in images)),
+        "true_classes_known": all(image.has_truth for image in images),
+        "true": true_fractions(images, classes) if labels else {},
+        "missed": sum(len(image.missed) for image in images),
+    }
+
+
+def _adaptations(runs: Sequence[Run]) -> dict[str, Any]:
+    """Summarise the adaptations of each fit."""
+    out = {}
+    for name in dict.fromkeys(run["fit"] for run in runs if run["adaptation"]):
+        own = [run["adaptation"] for run in runs if run["fit"] == name]
+        alone: list[dict[str, Any]] = next((a["images"] for a in own if "images" in a), [])
+        out[name] = {
+            "session": {
+                "runs": len(own),
+                "accepted": sum(a["session"]["accepted"] for a in own),
+                "seconds": float(np.mean([a["session"]["seconds"] for a in own])),
+            },
+            "separation": {
+                side: _mean_and_sd(a["separation"][side] for a in own)
+                for side in ("before", "after")
+            },
+            "images": alone,
+            "images_mean": {
+                key: _mean_and_sd(row[key] for row in alone)["mean"]
+                for key in ("accuracy_before", "accuracy_after", "most_called_share_before",
+                            "most_called_share_after", "seconds")
+            },
+        }  # fmt: skip
+    return out
+
+
+def _mean_and_sd(values: Any) -> dict[str, float | None]:
+    known = _finite(values)
+    return {
+        "mean": float(np.mean(known)) if known else None,
+        "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+    }
+
+
+def _seconds(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the total time and the mean time of training of each fit."""
+    fits = dict.fromkeys(run["fit"] for run in runs)
+    return {
+        "total": float(sum(sum(run["seconds"].values()) for run in runs)),
+        "training": {
+            fit: float(np.mean([r["seconds"]["training"] for r in runs if r["fit"] == fit]))
+            for fit in fits
+        },
+    }
+
+
+# ---- tables
+def write_tables(out: Path, result: Mapping[str, Any], runs: Sequence[Run]) -> list[Path]:
+    """Write the tables of a validation as CSV.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the results.
+    result : mapping
+        Content of ``validation.json``.
+    runs : sequence of mapping
+        Finished runs.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    chosen = list(result["methods"])
+    clusters = join_runs(runs, "answers")
+    tables = {
+        "scores": score_table(result),
+        "runs": pd.DataFrame(result["runs"]),
+        "confusion": _confusion_table(result),
+        "ratios": _ratio_table(result),
+        "clusters": clusters[clusters["method"].isin(chosen)],
+        "adaptation": _adaptation_table(result),
+        "class_maps": pd.DataFrame(result["class_maps"]),
+    }
+    return [write_table(table, out / f"{name}.csv") for name, table in tables.items() if len(table)]
+
+
+def score_table(result: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a row for each method and group, with mean, sd and interval of each score."""
+    rows = []
+    for name, method in result["methods"].items():
+        for group, scores in method["groups"].items():
+            row = {"method": name, "title": method["title"], "group": group}
+            row |= {"runs": scores["runs"], "clusters": scores["clusters"]}
+            for score in SCORES:
+                row[score] = scores[score]["mean"]
+                row |= {f"{score}_{end}": scores[score][end] for end in ("sd", "low", "high")}
+            rows.append(row)
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def _confusion_table(result: Mapping[str, Any]) -> pd.DataFrame:
+    classes = result["classes"]
+    rows = [
+        (name, group, true, predicted, scores["confusion"][i][j])
+        for name, method in result["methods"].items()
+        for group, scores in method["groups"].items()
+        for i, true in enumerate(classes)
+        for j, predicted in enumerate(classes)
+    ]
+    return pd.DataFrame(rows, columns=["method", "group", "true", "predicted", "clusters"])
+
+
+def _ratio_table(result: Mapping[str, Any]) -> pd.DataFrame:
+    rows = [
+        {
+            "method": name,
+            "group": group,
+            "sample": sample,
+            "class": label,
+            "true": fraction,
+            "fraction": of["predicted"][label],
+            "fraction_low": of.get("predicted_low", {}).get(label),
+            "fraction_high": of.get("predicted_high", {}).get(label),
+        }
+        for name, method in result["methods"].items()
+        for group, scores in method["groups"].items()
+        for sample, of in scores["ratios"].items()
+        for label, fraction in of["true"].items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _adaptation_table(result: Mapping[str, Any]) -> pd.DataFrame:
+    rows = [
+        {"fit": fit, **{k: v for k, v in row.items() if k not in ("reasons", "pseudo_labels")}}
+        for fit, of in result["adaptation"].items()
+        for row in of["images"]
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,217 @@
+"""`atomicity validate` from the folders to the report."""
+
+import json
+import shutil
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import r2_score
+from typer.testing import CliRunner
+
+from napari_atomicity.cli.commands import app
+from napari_atomicity.core.errors import Cancelled
+from napari_atomicity.pipeline import fine_tuning
+from napari_atomicity.validation import jobs, methods, run
+from napari_atomicity.validation.data import SELECTED
+from napari_atomicity.validation.scores import SCORES
+
+METHODS = "diameter,dual-patch,dual-patch-adapted,dual-session-combination,dual-shipped-combination"
+CLASSES = ["Pt19", "Pt70"]
+
+
+def atomicity(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def patched():
+    """Quick maps and adaptations."""
+    few = partial(fine_tuning.AdaptSettings, steps=8, batch_size=24)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
+        patch.setattr(fine_tuning, "AdaptSettings", few)
+        yield
+
+
+@pytest.fixture(scope="module")
+def command(folders):
+    named = {f"--{name}": folders / name for name in ("data", "mixtures", "shifted")}
+    given = [value for pair in named.items() for value in pair]
+    return ["validate", *given, "--quick", "--device", "cpu", "--methods", METHODS]
+
+
+@pytest.fixture(scope="module")
+def out(folders, command, patched):
+    """The results of a small run, interrupted after three models and continued."""
+    folder = folders / "out"
+    finished = []
+
+    def interrupted(job, *others):
+        if len(finished) == 3:
+            raise Cancelled
+        finished.append(job.name)
+        return jobs.run_job(job, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "run_job", interrupted)
+        stopped = atomicity(*command, "--out", folder)
+        assert stopped.exit_code == 130, stopped.output
+    assert not (folder / "validation.json").exists()
+    result = atomicity(*command, "--out", folder, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("finished before") == len(finished) == 3
+    printed = json.loads(result.stdout)
+    assert printed.pop("file") == str(folder / "validation.json")
+    assert printed == json.loads((folder / "validation.json").read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(out):
+    return json.loads((out / "validation.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def clusters(out):
+    return pd.read_csv(out / "clusters.csv", keep_default_na=False, na_values=[""]).fillna(
+        {"true": "", "predicted": ""}
+    )
+
+
+def test_all_methods_are_scored_on_all_groups(result):
+    assert result["classes"] == CLASSES and list(result["methods"]) == METHODS.split(",")
+    for name, method in result["methods"].items():
+        expected = ["shifted"] if name.endswith("adapted") else list(result["groups"])
+        assert list(method["groups"]) == expected
+        runs = {of["runs"] for of in method["groups"].values()}
+        assert runs == {1 if "shipped" in name else 2}
+
+
+def test_figures_are_those_of_the_answers(result, clusters):
+    for name, method in result["methods"].items():
+        for group, scores in method["groups"].items():
+            own = clusters[(clusters["method"] == name) & (clusters["group"] == group)]
+            runs = [rows for _, rows in own.groupby(["fold", "seed"])]
+            both = [r[(r["true"] != "") & (r["predicted"] != "")] for r in runs]
+            accuracy = [(r["true"] == r["predicted"]).mean() for r in both]
+            assert scores["accuracy"]["mean"] == pytest.approx(np.mean(accuracy))
+            assert scores["clusters"] == sum(map(len, both)) == np.sum(scores["confusion"])
+            if len(runs) > 1:
+                assert scores["accuracy"]["sd"] == pytest.approx(np.std(accuracy, ddof=1))
+            if group == SELECTED:
+                assert scores["ratio_r2"]["mean"] is None
+                continue
+            r2 = [ratio_r2(r) for r in runs]
+            assert scores["ratio_r2"]["mean"] == pytest.approx(np.mean(r2))
+
+
+def ratio_r2(answers):
+    sides = [
+        pd.crosstab(known["sample"], known[side], normalize="index").reindex(
+            columns=CLASSES, fill_value=0
+        )
+        for side in ("true", "predicted")
+        for known in [answers[answers[side] != ""]]
+    ]
+    return r2_score(*(side.to_numpy().ravel() for side in sides))
+
+
+def test_tables_agree_with_the_json(out, result):
+    scores = pd.read_csv(out / "scores.csv").set_index(["method", "group"])
+    confusion = pd.read_csv(out / "confusion.csv").set_index(["method", "group", "true"])
+    ratios = pd.read_csv(out / "ratios.csv")
+    for name, method in result["methods"].items():
+        for group, found in method["groups"].items():
+            row = scores.loc[(name, group)]
+            for score in set(SCORES) & set(scores.columns):
+                mean = found[score]["mean"]
+                assert row[score] == pytest.approx(np.nan if mean is None else mean, nan_ok=True)
+            for i, true in enumerate(CLASSES):
+                counts = confusion.loc[(name, group, true), "clusters"]
+                assert counts.tolist() == found["confusion"][i]
+            own = ratios[(ratios["method"] == name) & (ratios["group"] == group)]
+            assert len(own) == len(CLASSES) * len(found["ratios"])
+    runs = pd.read_csv(out / "runs.csv")
+    means = runs.groupby(["method", "group"])["accuracy"].mean()
+    assert means.to_dict() == pytest.approx(scores["accuracy"].to_dict())
+
+
+def test_images_are_tested_by_models_that_have_not_seen_them(clusters, out):
+    own = clusters[(clusters["method"] == "dual-patch") & (clusters["group"] == SELECTED)]
+    tested = own.groupby("image")["fold"].unique()
+    assert len(tested) == 8 and tested.map(len).eq(1).all()
+    assert own.groupby("fold")["image"].nunique().tolist() == [4, 4]
+
+
+def test_a_model_is_trained_without_the_images_that_test_it(folders, monkeypatch):
+    request = run.ValidationRequest(folders / "data", folds=2, seeds=1, device="cpu")
+    data = run.read_data(request)
+    prepared = run.prepare(request, data, [methods.METHODS["dual-patch"]], folders)
+    seen = {}
+
+    def fit(training):
+        seen["images"] = set(training.part.table["image"])
+        return methods.read_shipped(training)
+
+    job = jobs.FitJob(methods.Fit("dual-patch", "", fit), 1, 0, False)
+    found = jobs.run_job(job, prepared)
+    tested = {i for i, g in zip(found["answers"]["image"], found["answers"]["group"], strict=True)}
+    assert len(seen["images"]) == len(tested) == 4 and not seen["images"] & tested
+
+
+def test_recovery_from_the_shift_is_reported(result):
+    found = result["adaptation"]
+    assert set(found) == {"dual-patch", "dual-session", "dual-shipped"}
+    for name, of in found.items():
+        assert of["session"]["runs"] == (1 if "shipped" in name else 2)
+        assert len(of["images"]) == 2 and of["session"]["seconds"] > 0
+        assert all(0 <= row["most_called_share_before"] <= 1 for row in of["images"])
+        assert -1 <= of["separation"]["before"]["mean"] <= 1
+    rows = {(r["fit"], r["class"], r["channel"]) for r in result["class_maps"]}
+    assert {fit for fit, *_ in rows} == set(found) and {c for *_, c in rows} == {"raw", "LCN"}
+
+
+def test_the_report_and_the_record_are_complete(out, result):
+    page = (out / "report.html").read_text()
+    for method in result["methods"].values():
+        assert method["title"] in page
+    figures = {path.stem for path in (out / "figures").glob("*.svg")}
+    assert {"accuracy", "ratio-r2", "parity-mixtures", "called-shifted"} <= figures
+    assert {"confusion-size-selected", "reliability-shifted", "class-maps-dual-patch"} <= figures
+    assert page.count("data:image/svg+xml") == len(figures)
+    record = json.loads((out / "run.json").read_text())
+    assert record["seeds"] == [0] and len(record["models"]) == 5
+    assert sum(name.endswith(".tif") for name in record["files"]) == 12
+
+
+def test_finished_runs_serve_other_methods(out, command, patched, tmp_path):
+    other = ["diameter" if part == METHODS else part for part in command]
+    copy = shutil.copytree(out, tmp_path / "out")
+    result = atomicity(*other, "--out", copy)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("finished before") == 2
+    assert list(json.loads((copy / "validation.json").read_text())["methods"]) == ["diameter"]
+
+
+def test_results_of_other_settings_are_kept(out, command):
+    before = sorted((out / "runs").iterdir())
+    refused = atomicity(*command, "--out", out, "--epochs", "3")
+    assert refused.exit_code == 2 and "--overwrite" in refused.output
+    assert sorted((out / "runs").iterdir()) == before
+
+
+def test_wrong_usage(folders, tmp_path):
+    data = ["--data", folders / "data"]
+    for arguments, message in (
+        ([], "--simulate"),
+        ([*data, "--simulate"], "--simulate"),
+        (["--data", folders / "nothing"], "no such file"),
+    ):
+        result = atomicity("validate", "--out", tmp_path / "out", *arguments)
+        assert result.exit_code == 2 and message in result.output
+    result = atomicity("validate", "--out", tmp_path / "out", *data, "--methods", "tea", "--quick")
+    assert result.exit_code == 1 and "there is no method 'tea'" in result.output
+    result = atomicity("validate", "--out", tmp_path / "out", *data, "--folds", "5")
+    assert result.exit_code == 1 and "needs at least 5" in result.output
