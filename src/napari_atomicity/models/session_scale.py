@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import digamma, gammaln, softmax
@@ -163,11 +164,9 @@ def fit_session(
     SessionScale
         Posterior of the session and of each image.
     """
-    first, last = _scale_range(images, reference)
-    grid, errors = _scales(first, last), _size_errors(reference)
-    evidence, shares = zip(
-        *(_image_evidence(x, first, last, reference) for x in images), strict=True
-    )
+    steps, errors = _scale_steps(images, reference), _size_errors(reference)
+    grid = steps.scales
+    evidence, shares = zip(*(_image_evidence(x, steps, reference) for x in images), strict=True)
     log_evidence = np.array(evidence)
     top = log_evidence.max(axis=(1, 2), keepdims=True)
     likelihood = np.exp(log_evidence - top)
@@ -204,23 +203,35 @@ def fit_session(
     )
 
 
-def _scale_range(images: Sequence[ImageMeasurements], reference: ApparentSize) -> tuple[int, int]:
-    """Return the range of scales at which any class can be in any image, in steps."""
+class _ScaleSteps(NamedTuple):
+    """Logarithms of scales in steps from an origin, `first` to `last`.
+
+    The origin is a cluster of the first image. The grid then stays the same while images are added
+    to a session, and a gain that all images share moves it along.
+    """
+
+    origin: float
+    first: int
+    last: int
+
+    @property
+    def scales(self) -> np.ndarray:
+        return self.origin + STEP * np.arange(self.first, self.last + 1)
+
+
+def _scale_steps(images: Sequence[ImageMeasurements], reference: ApparentSize) -> _ScaleSteps:
+    """Return the range of scales at which any class can be in any image."""
     intensity = np.concatenate([x.log_intensity for x in images])
     ends = np.array([min(reference.log_intensity), max(reference.log_intensity)])
     anchors = np.array([x.anchor[0] for x in images if x.anchor is not None])
+    origin = float(next(iter([*intensity[:1], *anchors[:1]]), 0.0))
     if len(intensity):
         low, high = np.quantile(intensity, [0.01, 0.99])
         anchors = np.append(anchors, [low - ends[1], high - ends[0]])
     if not len(anchors):
         anchors = np.zeros(1)
-    low, high = (anchors.min() - MARGIN) / STEP, (anchors.max() + MARGIN) / STEP
-    return int(np.floor(low)), int(np.ceil(high))
-
-
-def _scales(first: int, last: int) -> np.ndarray:
-    """Return the scales from one step to another, multiples of `STEP` in every session."""
-    return STEP * np.arange(first, last + 1)
+    low, high = (np.array([anchors.min() - MARGIN, anchors.max() + MARGIN]) - origin) / STEP
+    return _ScaleSteps(origin, int(np.floor(low)), int(np.ceil(high)))
 
 
 def _size_errors(reference: ApparentSize) -> np.ndarray:
@@ -236,7 +247,7 @@ def _spread_kernel(grid: np.ndarray, spread: float) -> np.ndarray:
 
 
 def _image_evidence(
-    image: ImageMeasurements, first: int, last: int, reference: ApparentSize
+    image: ImageMeasurements, steps: _ScaleSteps, reference: ApparentSize
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the log evidence of an image for each scale and common error.
 
@@ -249,14 +260,16 @@ def _image_evidence(
     shares : ndarray of shape (n_scales, n_errors, n_classes)
         Posterior means of the shares.
     """
+    origin, first, last = steps
     begin, end = first // _KEPT_STEPS * _KEPT_STEPS, -(-last // _KEPT_STEPS) * _KEPT_STEPS
     measured = (image.log_intensity, image.log_size, image.shares)
     content = (None if x is None else np.asarray(x, float).tobytes() for x in measured)
-    log_evidence, shares = _kept_evidence(*content, begin, end, reference)
+    wider = _ScaleSteps(origin, begin, end)
+    log_evidence, shares = _kept_evidence(*content, wider, reference)
     part = slice(first - begin, last - begin + 1)
     log_evidence, shares = log_evidence[part], shares[part]
     if image.anchor is not None:
-        off = (_scales(first, last) - image.anchor[0]) / image.anchor[1]
+        off = (steps.scales - image.anchor[0]) / image.anchor[1]
         log_evidence = log_evidence - 0.5 * off[:, None] ** 2
     return log_evidence, shares
 
@@ -266,8 +279,7 @@ def _kept_evidence(
     log_intensity: bytes,
     log_size: bytes,
     shares: bytes | None,
-    first: int,
-    last: int,
+    steps: _ScaleSteps,
     reference: ApparentSize,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute `_image_evidence` of float64 measurements without anchor."""
@@ -276,7 +288,7 @@ def _kept_evidence(
         np.frombuffer(log_size),
         None if shares is None else np.frombuffer(shares),
     )
-    grid, errors = _scales(first, last), _size_errors(reference)
+    grid, errors = steps.scales, _size_errors(reference)
     density = _densities(image, grid, errors, reference)
     n_classes = density.shape[-1]
     prior = np.full(n_classes, CONCENTRATION)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +78,7 @@ def labelled_files(data_dir: Path) -> list[LabelledFile]:
         files = [LabelledFile(path, _archive_labels(path)) for path in archives]
     else:
         files = _from_names(data_dir)
-    _check_sizes({label for file in files for label in file.labels}, data_dir)
-    if len(classes_of(files)) < 2:
-        raise ReadError("images of at least two classes are needed", data_dir, _LAYOUTS)
+    _check_classes({label for file in files for label in file.labels}, data_dir)
     return sorted(files, key=lambda file: (_size(file.labels[0]), file.path.as_posix()))
 
 
@@ -89,14 +87,18 @@ def classes_of(files: Sequence[LabelledFile]) -> list[str]:
     return sorted({label for file in files for label in file.labels}, key=_size)
 
 
-def _check_sizes(classes: Iterable[str], where: Path) -> None:
-    """Refuse classes whose names give no number of atoms."""
+def _check_classes(classes: Collection[str], where: Path) -> None:
+    """Refuse fewer than two classes, and names that give no number of atoms."""
     nameless = sorted(label for label in classes if atoms_of(label) is None)
     if nameless:
         raise ReadError(
             f"the class {nameless[0]!r} gives no number of atoms",
             where,
             "Name each class after its size, such as Pt19, and move other files elsewhere",
+        )
+    if len(classes) < 2:
+        raise ReadError(
+            "images of at least two classes are needed, as in a folder per class", where, _LAYOUTS
         )
 
 
@@ -106,19 +108,26 @@ def _size(label: str) -> tuple[int, str]:
 
 def _from_names(data_dir: Path) -> list[LabelledFile]:
     """Files of folders that are named after classes, and stacks that are."""
-    from ..io.images import find_images, is_image_folder, reader_of
+    from ..io.images import find_images, is_image_folder
 
     inside = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
     visible = [path for path in inside if not path.name.startswith(".")]
-    folders = {path for path in visible if path.is_dir() and not is_image_folder(path)}
-    _check_sizes((path.name for path in folders), data_dir)
-    found = []
-    for path in visible:
-        if path in folders:
-            found += [LabelledFile(image, (path.name,)) for image in find_images([path])]
-        elif reader_of(path) is not None and atoms_of(path.stem) is not None:
-            found.append(LabelledFile(path, (path.stem,)))
-    return found
+    folders = [path for path in visible if path.is_dir() and not is_image_folder(path)]
+    stacks = [path for path in visible if path not in folders and _is_stack(path)]
+    names = {path: path.name if path in folders else path.stem for path in (*folders, *stacks)}
+    _check_classes(set(names.values()), data_dir)
+    return [
+        LabelledFile(image, (label,))
+        for path, label in names.items()
+        for image in (find_images([path]) if path in folders else [path])
+    ]
+
+
+def _is_stack(path: Path) -> bool:
+    """Return whether a file is an image that is named after a class."""
+    from ..io.images import reader_of
+
+    return reader_of(path) is not None and atoms_of(path.stem) is not None
 
 
 def _archives(data_dir: Path) -> list[Path]:
