@@ -98,7 +98,7 @@ def _check_classes(classes: Collection[str], where: Path) -> None:
         )
     if len(classes) < 2:
         raise ReadError(
-            "images of at least two classes are needed, as in a folder per class", where, _LAYOUTS
+            "a folder per class is needed, or another layout of two classes", where, _LAYOUTS
         )
 
 
