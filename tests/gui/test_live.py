@@ -102,13 +102,13 @@ def test_an_image_that_comes_is_seen_with_its_labels(dock, viewer, folder, qtbot
 
 
 def test_images_are_labelled_with_their_session_unless_switched_off(dock, folder, qtbot):
-    write(folder / "one.tif")
-    for session in ("auto", "none"):
+    for number, session in enumerate(("auto", "none"), 1):
+        write(folder / f"{number}.tif", seed=number)
         assert dock.by_session.isEnabled()
         dock.by_session.setChecked(session == "auto")
         press(dock)
         assert not dock.by_session.isEnabled()
-        qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+        qtbot.waitUntil(lambda n=number: len(dock.history.rows) == n, timeout=20_000)
         stop(dock, qtbot)
         record = json.loads((folder / RESULTS / "run.json").read_text())
         assert record["parameters"]["session"] == session
