@@ -251,10 +251,10 @@ def test_arrays_of_a_lost_project_are_an_error_that_names_it(state, path):
     for file in (path, Path(f"{path}-wal")):
         os.truncate(file, 0)
     with ThreadPoolExecutor(1) as worker:  # the connection of this thread has read it before
-        for array in arrays_of(analysis):
-            with pytest.raises(AtomicityError) as caught:
-                worker.submit(np.asarray, array).result()
-            assert caught.value.path == path
+        # one of them is enough: SQLite waits 10 s for a file that is damaged like this
+        with pytest.raises(AtomicityError) as caught:
+            worker.submit(np.asarray, next(iter(arrays_of(analysis)))).result()
+        assert caught.value.path == path
     state.clusters.relabel([(NAME, 2)], "Pt41")
     other = path.with_name("other.atomicity")
     assert save_from_memory(state, other) == {1: "Pt30", 2: "Pt41"}
