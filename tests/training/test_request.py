@@ -47,12 +47,7 @@ from napari_atomicity.training.size_selected import from_folder
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def no_umap(monkeypatch):
-    """The map is not what is tested here, and its compilation takes seconds."""
-    monkeypatch.setattr(
-        "napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy()
-    )
+pytestmark = pytest.mark.usefixtures("no_umap")
 
 
 def toy(n: int = 48, seed: int = 0):

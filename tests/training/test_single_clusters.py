@@ -29,12 +29,7 @@ PIXEL_NM = 0.04
 SMALL = PatchSettings(size_px=24)
 
 
-@pytest.fixture(autouse=True)
-def no_umap(monkeypatch):
-    """The map is not what is tested here, and its compilation takes seconds."""
-    monkeypatch.setattr(
-        "napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy()
-    )
+pytestmark = pytest.mark.usefixtures("no_umap")
 
 
 def is_single(section):

@@ -71,9 +71,10 @@ def explain(
 def _print_averages(run: ExplainRun) -> None:
     """Print centre against outline of each class and channel."""
     from ..models.class_average_files import describe_averages
+    from ..pipeline.explanations import PREDICTED
 
     for name, averages in run.averages.items():
-        say(f"class maps of the {name} class" if name == "predicted" else f"class maps of {name}")
+        say(f"class maps of the {name} class" if name == PREDICTED else f"class maps of {name}")
         say(f"  {describe_averages(averages)}")
         if averages.items:
             say("  centre (+1) against outline (−1):")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +101,9 @@ def read_npz_labels(path: Path) -> tuple[str, ...]:
         If the file is damaged, or has several such arrays.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            short = [i.filename for i in archive.infolist() if i.file_size <= _MAX_LABEL_BYTES]
         with np.load(path, allow_pickle=False) as arrays:
+            members = arrays.zip.infolist()
+            short = [i.filename for i in members if i.file_size <= _MAX_LABEL_BYTES]
             found = [arrays[name.removesuffix(".npy")] for name in short]
     except Exception as error:  # damaged archives and arrays raise any exception
         raise ReadError(f"the archive can't be read ({error})", path) from error

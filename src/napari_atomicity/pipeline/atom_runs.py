@@ -36,7 +36,7 @@ from .atom_request import AtomRequest
 from .atom_step import AtomResult, AtomStep
 from .atom_workers import AtomWorkers, detect_in_worker
 from .image_step import add_unreached, process_in_turn
-from .run_files import summarise_outcomes
+from .run_files import WithOutcomes, summarise_outcomes
 
 __all__ = ["AtomRequest", "AtomRun", "find_atoms_in_images"]
 
@@ -45,7 +45,7 @@ MANY_IMAGES = 30
 
 
 @dataclass(frozen=True, eq=False)
-class AtomRun:
+class AtomRun(WithOutcomes):
     """Result of a run.
 
     Parameters
@@ -70,11 +70,6 @@ class AtomRun:
     files: list[Path]
     interrupted: bool
     failed_statistics: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def failed(self) -> list[Outcome]:
-        """Outcomes of the images that could not be analysed."""
-        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
     def summary(self) -> dict[str, Any]:
         """Summarise the run as plain values for JSON."""

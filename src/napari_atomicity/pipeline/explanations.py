@@ -29,8 +29,8 @@ from ..models.class_averages import Averages, of_analyses
 from ..models.classifier import load_classifier
 from .acquisition_sessions import SessionRules
 from .explain_request import ExplainRequest
-from .image_step import add_unreached, process_in_turn
-from .run_files import RunInfo, summarise_outcomes
+from .image_step import add_unreached
+from .run_files import RunInfo, WithOutcomes, summarise_outcomes
 from .runs import ImageRun
 
 PREDICTED = "predicted"
@@ -40,7 +40,7 @@ MAPS = "class_maps"
 
 
 @dataclass(frozen=True, eq=False)
-class ExplainRun:
+class ExplainRun(WithOutcomes):
     """Result of `explain_images`.
 
     Parameters
@@ -65,11 +65,6 @@ class ExplainRun:
     files: list[Path]
     interrupted: bool
     failed_statistics: dict[str, str]
-
-    @property
-    def failed(self) -> list[Outcome]:
-        """Outcomes of the images that could not be analysed."""
-        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
     def summary(self) -> dict[str, Any]:
         """Summarise the run as plain values for JSON."""
@@ -261,10 +256,7 @@ def explain_images(
         out_dir=out_dir,
         explained=explained,
     )
-    results.interrupted = process_in_turn(
-        inputs, results.analyse, results.add, on_outcome, progress, stop
-    )
-    results.label_and_draw()
+    results.process(inputs, on_outcome)
     info = RunInfo(started, str(classifier.device), results.interrupted, command)
     return results.finalize_explanations(inputs, info)
 

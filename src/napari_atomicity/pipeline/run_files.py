@@ -26,8 +26,19 @@ from .run_request import RunRequest
 TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
 
 
+class WithOutcomes:
+    """A result of a run over images."""
+
+    outcomes: list[Outcome]
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """Outcomes of the images that could not be analysed."""
+        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
+
+
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(WithOutcomes):
     """Result of a run.
 
     Parameters
@@ -59,11 +70,6 @@ class Run:
     def fields(self) -> dict[str, Any]:
         """Return the fields, for a run with more of them."""
         return {name: getattr(self, name) for name in Run.__dataclass_fields__}
-
-    @property
-    def failed(self) -> list[Outcome]:
-        """Outcomes of the images that could not be analysed."""
-        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
     def summary(self) -> dict[str, Any]:
         """Summarise the run as plain values for JSON."""

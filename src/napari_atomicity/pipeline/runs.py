@@ -107,9 +107,7 @@ def analyse_images(
         stop,
         classifier=classifier,
     )
-    interrupted = process_in_turn(inputs, results.analyse, results.add, on_outcome, progress, stop)
-    results.interrupted = interrupted
-    results.label_and_draw()
+    results.process(inputs, on_outcome)
     report(progress, 0, 0, "Writing tables and report")
     info = RunInfo(started, str(classifier.device), results.interrupted, command)
     return results.finalize(out_dir, inputs, reference, info)
@@ -162,6 +160,25 @@ class ImageRun(RunResults):
     """Step and sink of a run: analyses the images, then labels and draws those of each session."""
 
     classifier: Classifier | None = None
+
+    def process(
+        self,
+        inputs: Sequence[Input],
+        on_outcome: Callable[[Outcome, Analysis | None], None] | None,
+    ) -> None:
+        """Analyse images one after the other, then label and draw them.
+
+        Parameters
+        ----------
+        inputs : sequence of Input
+            The images.
+        on_outcome : callable or None
+            Called after each image with its outcome and, if it was analysed, the analysis.
+        """
+        self.interrupted = process_in_turn(
+            inputs, self.analyse, self.add, on_outcome, self.progress, self.stop
+        )
+        self.label_and_draw()
 
     def analyse(self, item: Input, progress: Progress) -> _Result:
         """Analyse an image.

@@ -74,10 +74,8 @@ def labelled_files(data_dir: Path) -> list[LabelledFile]:
     data_dir = Path(data_dir)
     if (data_dir / LABELS).is_file():
         files = _from_table(data_dir / LABELS)
-    elif archives := _archives(data_dir):
-        files = [LabelledFile(path, _archive_labels(path)) for path in archives]
     else:
-        files = _from_names(data_dir)
+        files = _from_archives(data_dir) or _from_names(data_dir)
     _check_classes({label for file in files for label in file.labels}, data_dir)
     return sorted(files, key=lambda file: (_size(file.labels[0]), file.path.as_posix()))
 
@@ -130,16 +128,14 @@ def _is_stack(path: Path) -> bool:
     return reader_of(path) is not None and atoms_of(path.stem) is not None
 
 
-def _archives(data_dir: Path) -> list[Path]:
-    """Return the archives with labels; one without them is a stack of the class in its name."""
-    found = [data_dir] if data_dir.is_file() else sorted(data_dir.glob("*.npz"))
-    return [path for path in found if path.suffix.lower() == ".npz" and _archive_labels(path)]
-
-
-def _archive_labels(path: Path) -> tuple[str, ...]:
+def _from_archives(data_dir: Path) -> list[LabelledFile]:
+    """Return archives with labels; one without them is a stack of the class in its name."""
     from ..io.plain_formats import read_npz_labels
 
-    return read_npz_labels(path)
+    found = [data_dir] if data_dir.is_file() else sorted(data_dir.glob("*.npz"))
+    archives = [path for path in found if path.suffix.lower() == ".npz"]
+    labels_of = {path: read_npz_labels(path) for path in archives}
+    return [LabelledFile(path, labels) for path, labels in labels_of.items() if labels]
 
 
 def _from_table(table_path: Path) -> list[LabelledFile]:
