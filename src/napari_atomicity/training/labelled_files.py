@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import ReadError
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, check, report
 from ..statistics.scores import atoms_of
 
 LABELS = "labels.csv"
@@ -78,6 +80,47 @@ def labelled_files(data_dir: Path) -> list[LabelledFile]:
         files = _from_archives(data_dir) or _from_names(data_dir)
     _check_classes({label for file in files for label in file.labels}, data_dir)
     return sorted(files, key=lambda file: (_size(file.labels[0]), file.path.as_posix()))
+
+
+def read_labelled(
+    files: Sequence[LabelledFile],
+    data_dir: Path,
+    pixel_size_nm: float | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Iterator[tuple[LabelledFile, Micrograph]]:
+    """Read labelled files, one after the other.
+
+    Parameters
+    ----------
+    files : sequence of LabelledFile
+        From `labelled_files`.
+    data_dir : Path
+        Their folder, or the file itself; images are named by their path in it.
+    pixel_size_nm : float, optional
+        For images without calibration.
+    progress, stop : callable, optional
+        Called before each file.
+
+    Yields
+    ------
+    file : LabelledFile
+        The file.
+    micrograph : Micrograph
+        Its image or stack.
+
+    Raises
+    ------
+    ReadError
+        If a file can't be read.
+    """
+    from ..io.images import load
+
+    for i, file in enumerate(files):
+        check(stop)
+        report(progress, i, len(files), f"Finding clusters in {file.path.name}")
+        inside = file.path.relative_to(data_dir) if data_dir.is_dir() else Path(file.path.name)
+        yield file, replace(load(file.path, pixel_size_nm), name=inside.as_posix())
 
 
 def classes_of(files: Sequence[LabelledFile]) -> list[str]:

@@ -12,12 +12,12 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.patches import PatchSettings
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop
 from ..detection import detect
 from ..detection.patches import extract_patches
 from ..models.intensity_scale import usable
 from .data import KNOWN_SCALE, PatchSet, with_known_scale
-from .labelled_files import LabelledFile, classes_of, labelled_files
+from .labelled_files import LabelledFile, classes_of, labelled_files, read_labelled
 
 MIN_FOR_SCALE = 3
 """Number of clusters from which the known scale of an image is that of its clusters alone."""
@@ -67,19 +67,10 @@ def from_folder(
     AtomicityError
         If nothing usable is detected in a class.
     """
-    from ..io.images import load
-
     settings = settings or PatchSettings()
     files = labelled_files(data_dir)
-    parts = []
-    for i, file in enumerate(files):
-        check(stop)
-        report(progress, i, len(files), f"Finding clusters in {file.path.name}")
-        micrograph = load(file.path, pixel_size_nm)
-        inside = file.path.relative_to(data_dir) if data_dir.is_dir() else file.path.name
-        micrograph = replace(micrograph, name=Path(inside).as_posix())
-        parts.append(_labelled_clusters(file, micrograph, settings, stop))
-    whole = join_files(parts)
+    read = read_labelled(files, data_dir, pixel_size_nm, progress, stop)
+    whole = join_files([_labelled_clusters(*pair, settings, stop) for pair in read])
     classes = classes_of(files)
     _check_classes(whole, classes, data_dir)
     return whole, classes

@@ -20,7 +20,7 @@ from ..models.analysis import Analysis
 from ..models.intensity_scale import usable
 from ..pipeline.analysis import detect_clusters
 from ..training.data import PatchSet, match
-from ..training.labelled_files import LabelledFile, classes_of, labelled_files
+from ..training.labelled_files import LabelledFile, classes_of, labelled_files, read_labelled
 from ..training.size_selected import (
     central_rows,
     join_files,
@@ -130,12 +130,8 @@ def read_size_selected(
     """
     files = labelled_files(folder)
     images: list[ValidationImage] = []
-    for i, file in enumerate(files):
-        check(stop)
-        report(progress, i, len(files), f"Finding clusters in {file.path.name}")
-        micrograph = load(file.path, pixel_size_nm)
-        inside = file.path.relative_to(folder) if folder.is_dir() else Path(file.path.name)
-        images += _labelled_images(file, replace(micrograph, name=inside.as_posix()), stop)
+    for file, micrograph in read_labelled(files, folder, pixel_size_nm, progress, stop):
+        images += _labelled_images(file, micrograph, stop)
     return ValidationData(tuple(classes_of(files)), tuple(images))
 
 
