@@ -382,7 +382,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         replayed, _ = scale_patches(sets["replay"], card.scale)
         tensors = {**tensors, **select_replay(replayed, card.classes, card.patches.channels, SEED)}
         card = save_model(path, *with_out_of_distribution(card, tensors, sets))
-        print(f"{card.model_id}: {card.scores['test']} {card.scores['out_of_distribution']}")
+        print(f"{card.model_id}: {card.scores['test']} {card.scores['outside']}")
 
 
 if __name__ == "__main__":
