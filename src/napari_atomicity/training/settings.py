@@ -53,5 +53,5 @@ class TrainingSettings:
     neighbours: float = 0.0
     patience: int = 0
     map_weight: float = 1.0
-    width: int = 8
+    width: int = 16
     seed: int = 0

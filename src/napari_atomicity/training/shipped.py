@@ -65,9 +65,8 @@ OTHER_SHARE = (0.05, 0.3)
 """Of the clusters of a field, at least and at most."""
 OTHER_SHARES = {"held_out": 0.6, "test": 0.4}
 
-TEACHER_WIDTH = 16
 MAP_SETTINGS = TrainingSettings(epochs=5, learning_rate=2e-3, map_weight=1.5, seed=SEED)
-"""Last epochs of the shipped models, in which they learn the class maps of a larger network."""
+"""Further epochs of a smaller network, in which it learns the class maps of a teacher."""
 
 LIMITS = (
     "Trained on simulation only. Sizes between the classes get the nearest one or 'unknown', "
@@ -323,7 +322,7 @@ def _recalibrated(
 def _trained(
     path: Path, described: ModelCard, sets: dict[str, PatchSet], options: argparse.Namespace
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """Return a new model: a small network that has learnt the class maps of a large one."""
+    """Return a new model."""
     started = time.monotonic()
     fit = partial(
         train_classifier,
@@ -333,16 +332,12 @@ def _trained(
         device="cpu",
         progress=terminal_progress(),
     )
-    settings = TrainingSettings(epochs=options.epochs, seed=SEED)
+    card, tensors = fit(TrainingSettings(epochs=options.epochs, width=options.width, seed=SEED))
     if options.teacher:
         teacher = read_model(options.teacher / path.name)
-    else:
-        teacher = fit(replace(settings, width=TEACHER_WIDTH), with_map=False)
-    pupil = fit(settings, with_map=False)
-    card, tensors = fit(MAP_SETTINGS, start=pupil, teacher=teacher)
-    first = {"first_fit": pupil[0].training, "started_from": "first_fit"}
+        card, tensors = fit(MAP_SETTINGS, start=(card, tensors), teacher=teacher)
     seconds = round(time.monotonic() - started)
-    return replace(card, training={**card.training, **first, "seconds": seconds}), tensors
+    return replace(card, training={**card.training, "seconds": seconds}), tensors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -354,9 +349,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fields", type=float, default=1.0, help="share of the full number")
     parser.add_argument("--epochs", type=int, default=TrainingSettings.epochs)
     parser.add_argument(
-        "--teacher",
-        type=Path,
-        help="folder of the larger models whose class maps are learnt; without, they are trained",
+        "--width", type=int, default=TrainingSettings.width, help="features of the first layer"
+    )
+    parser.add_argument(
+        "--teacher", type=Path, help="folder of models whose class maps the new ones learn at last"
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
