@@ -48,8 +48,12 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def watch(images, tmp_path, tiny_model):
-    """A session over the folder of images, its results, and what it took."""
+def watch(images, tmp_path, tiny_model, request):
+    """A session over the folder of images, its results, and what it took.
+
+    Where conditions are tested, images are not labelled jointly, which analyses them twice.
+    """
+    sessions = "none" if "moved" in request.fixturenames else "auto"
 
     def go(on_result=None, until_idle_s=0.0, stop=None, pixel_size_nm=None, **options):
         took = []
@@ -59,10 +63,10 @@ def watch(images, tmp_path, tiny_model):
             if on_result is not None:
                 on_result(live)
 
-        request = RunRequest(str(tiny_model), "cpu", pixel_size_nm, umap=False)
+        asked = RunRequest(str(tiny_model), "cpu", pixel_size_nm, umap=False, session=sessions)
         options = {"settle_s": 0.02, "patience_s": 0.2, **options}
-        session = go.session = Watch(images, tmp_path / "out", request, **options)
-        return session.run(tell, stop, until_idle_s), took
+        go.session = Watch(images, tmp_path / "out", asked, **options)
+        return go.session.run(tell, stop, until_idle_s), took
 
     return go
 

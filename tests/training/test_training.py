@@ -45,8 +45,14 @@ def test_a_folder_per_class_gives_clean_patches(folder):
     assert patches.patches["raw"].shape == (len(patches), 32, 32)
 
 
-def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path):
-    seen = []
+def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path, monkeypatch):
+    maps, seen = [], []
+
+    def fit_map(embedding, seed):  # UMAP, which compiles for seconds, has tests of its own
+        maps.append((embedding, embedding[:, :2] + 1))
+        return maps[-1][1]
+
+    monkeypatch.setattr("napari_atomicity.models.embedding.fit_map", fit_map)
     card = train_from_folder(
         folder, tmp_path / "mine.safetensors", epochs=3, progress=lambda *a: seen.append(a)
     )
@@ -57,7 +63,11 @@ def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path):
     assert len(card.diameter_density) == len(card.classes)
     assert card.data["held_out_images"] >= 2
     assert read_earlier_scale(tmp_path / "mine.json").intensity_per_atom > 0
-    assert tensors["reference.map"].shape == (len(tensors["reference.label"]), 2)
+    ((embedding, position),) = maps
+    assert embedding.dtype == np.float32 and np.isfinite(embedding).all()
+    np.testing.assert_array_equal(tensors["reference.embedding"], embedding)
+    np.testing.assert_array_equal(tensors["reference.map"], position)
+    assert len(position) == len(tensors["reference.label"])
     assert any("Epoch 3" in message for _, _, message in seen)
     # 19 and 70 atoms differ by eye: even three epochs on a few dozen clusters part them, where the
     # scale is known or found from a mixture
