@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,29 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read files in this process, whose code a test changes, and not in the reader process."""
     here = tuple(replace(reader, own_process=False) for reader in images.READERS)
     monkeypatch.setattr(images, "READERS", here)
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """Context of multiprocessing, also of the workers of dask.
+
+    Where the system can, processes are forks of one that has imported all that they need.
+    """
+    import dask
+    from distributed.utils import get_mp_context
+
+    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+    settings = {
+        "distributed.worker.multiprocessing-method": method,
+        "distributed.worker.profile.enabled": False,
+    }
+    with dask.config.set(settings):
+        context = get_mp_context()
+        if method == "forkserver":
+            imported = ["batch", "atom_workers", "runs"]
+            modules = [f"napari_atomicity.pipeline.{name}" for name in imported]
+            context.set_forkserver_preload(["distributed", *modules])
+        yield context
 
 
 @pytest.fixture(scope="session")

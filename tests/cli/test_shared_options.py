@@ -203,7 +203,8 @@ def test_a_model_is_replaced_with_overwrite_only(tmp_path):
     assert model.read_bytes() == b"mine"
 
 
-def test_atoms_are_the_same_with_workers(tmp_path):
+def test_atoms_are_the_same_with_workers(tmp_path, forks, monkeypatch):
+    monkeypatch.setattr("napari_atomicity.core.processes.get_context", lambda _: forks)
     for name in ("a.tif", "b.tif"):
         data = synthetic_analysis().micrograph.data[:96, :96]
         tifffile.imwrite(tmp_path / name, data)
@@ -222,7 +223,7 @@ def test_atoms_are_the_same_with_workers(tmp_path):
         assert tables[0] == tables[1]
 
 
-def test_clusters_are_the_same_with_workers(images, tiny_model, tmp_path):
+def test_clusters_are_the_same_with_workers(images, tiny_model, tmp_path, forks):
     options = ("--model", tiny_model, "--pixel-size-nm", 0.1, "--no-umap", "--quiet")
     for workers in (1, 2):
         out = tmp_path / str(workers)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 from dataclasses import replace
-from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import numpy as np
@@ -42,27 +43,25 @@ def images(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address():
-    """Of a scheduler with two workers, who may die once with a task.
-
-    Where the system can, workers are forks of a process that has imported all that they need.
-    """
+def address(forks):
+    """Of a scheduler with two workers, who may die once with a task."""
     import dask
     from distributed import LocalCluster
-    from distributed.utils import get_mp_context
 
-    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-    settings = {
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.worker.multiprocessing-method": method,
-        "distributed.worker.profile.enabled": False,
-    }
-    with dask.config.set(settings):
-        context = get_mp_context()
-        if method == "forkserver":
-            context.set_forkserver_preload(["distributed", "napari_atomicity.pipeline.batch"])
-        with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
-            yield cluster.scheduler_address
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+def run_dask(program: str, *arguments: str) -> None:
+    """Run a program of dask, such as ``dask_worker``, in this process, without output."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nothing, stream)
+    sys.argv = [program, *arguments]
+    runpy.run_module(f"distributed.cli.{program}", run_name="__main__")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from napari_atomicity.pipeline.part_store import PartStore
 from napari_atomicity.pipeline.runs import RunRequest, analyse_images
 from napari_atomicity.pipeline.sent_model import SentModel
 from napari_atomicity.reporting.image_section import Section
-from pipeline.conftest import write_film, write_image
+from pipeline.conftest import run_dask, write_film, write_image
 
 FILES = {
     "clusters", "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv",
@@ -269,17 +269,14 @@ def test_a_command_that_is_told_to_end_more_than_once_still_writes_all(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-
-
-def test_a_scheduler_that_goes_is_waited_for_and_then_reported(images, tmp_path, request_):
+def test_a_scheduler_that_goes_is_waited_for_and_then_reported(images, tmp_path, request_, forks):
     port = 18786
     where = f"tcp://127.0.0.1:{port}"
+
+    def start(*arguments):
+        process = forks.Process(target=run_dask, args=arguments)
+        process.start()
+        return process
 
     def scheduler():
         return start("dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
@@ -295,7 +292,7 @@ def test_a_scheduler_that_goes_is_waited_for_and_then_reported(images, tmp_path,
     def restart(outcome, part):
         if len(running) == 2:
             running[0].kill()
-            running[0].wait()
+            running[0].join()
             running.extend([scheduler(), worker()])
 
     def end(outcome, part):
@@ -308,7 +305,7 @@ def test_a_scheduler_that_goes_is_waited_for_and_then_reported(images, tmp_path,
         assert not found.problem and found.table["image"].nunique() == 5
         assert any("does not answer" in words for words in said)
         assert "the scheduler is back" in said
-        found = run_batch([images], tmp_path / "b", on_outcome=end, patience_s=0.5, **options)
+        found = run_batch([images], tmp_path / "b", on_outcome=end, patience_s=3, **options)
     finally:
         end(None, None)
     assert "does not answer" in found.problem

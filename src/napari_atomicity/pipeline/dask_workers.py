@@ -166,11 +166,12 @@ class Workers:
         assert self._address is not None
         first = self._client is None
         until = time.monotonic() + (min(30.0, self._patience_s) if first else self._patience_s)
+        timeout_s = min(5.0, self._patience_s)
         while True:
             check(stop)
             try:
                 with silence_dask_log():
-                    return Client(address_of(self._address), timeout=5, set_as_default=False)
+                    return Client(address_of(self._address), timeout=timeout_s, set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
                 nonsense = isinstance(error, ValueError) and not is_file(self._address)
                 if time.monotonic() > until or nonsense:
