@@ -373,7 +373,9 @@ def results(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("script", SMALL)
 @pytest.mark.filterwarnings("ignore")  # too little for a slope
-def test_a_script_writes_the_record_that_its_table_needs(script, results, monkeypatch, capsys):
+def test_a_script_writes_the_record_that_its_table_needs(
+    script, results, monkeypatch, capsys, forks
+):
     path = BENCHMARKS / f"{script}.py"
     monkeypatch.setattr(sys, "argv", [str(path), *SMALL[script].split()])
     runpy.run_path(str(path), run_name="__main__")

@@ -171,7 +171,9 @@ class Workers:
             check(stop)
             try:
                 with silence_dask_log():
-                    return Client(address_of(self._address), timeout=timeout_s, set_as_default=False)
+                    return Client(
+                        address_of(self._address), timeout=timeout_s, set_as_default=False
+                    )
             except (OSError, TimeoutError, ValueError) as error:
                 nonsense = isinstance(error, ValueError) and not is_file(self._address)
                 if time.monotonic() > until or nonsense:
