@@ -153,7 +153,7 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def find_needlessness(classifier: Classifier, target: Target) -> str:
+def find_reason_to_keep(classifier: Classifier, target: Target) -> str:
     """Why the network needs no adaptation; "" if it needs one.
 
     The labels to learn from are of unambiguous clusters. If the network already gives almost all of

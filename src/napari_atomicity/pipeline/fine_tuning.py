@@ -32,15 +32,21 @@ from ..models.label_assignment import assign_labels
 from .adaptation_checks import (
     Split,
     compute_checks,
-    find_needlessness,
     find_objections,
+    find_reason_to_keep,
     find_scale_shifts,
     interpolate_networks,
     predict_replayed,
     replace_network,
 )
 from .adaptation_settings import COMBINED, DIAMETER, MIN_PROBABILITY, AdaptSettings
-from .adapted_model import raise_margin_limit, update_card, update_references
+from .adapted_model import (
+    channels_of_scale,
+    labels_need_scale,
+    raise_margin_limit,
+    update_card,
+    update_references,
+)
 from .network_tuning import fine_tune
 from .pseudo_labels import find_target, is_scale_ambiguous, join_patches, select_classified
 from .session_labels import label_session
@@ -208,12 +214,12 @@ class _Adapter:
             self.target, patches=join_patches(self.before, self.card.patches.channels)
         )
         at_first = compute_checks(self.old, original, remembered, self.tensors, split)
-        needless = find_needlessness(self.old, original)
-        if needless:
-            return self._roll_back(needless, checks={k: (v, v) for k, v in at_first.items()})
+        keep = find_reason_to_keep(self.old, original)
+        if keep:
+            return self._roll_back(keep, checks={k: (v, v) for k, v in at_first.items()})
         network = fine_tune(
             self.old.network, self.target, self.tensors, split, self.settings, self.device,
-            progress, stop,
+            channels_of_scale(self.card), progress, stop,
         )  # fmt: skip
         reasons: tuple[str, ...] = ()
         checks: dict[str, tuple[float, float]] = {}
@@ -287,8 +293,8 @@ class _Adapter:
 
     def _scale_shifts(self, after: Sequence[Analysis]) -> str:
         """Compare the scales of the adapted model with those that two sources agree on."""
-        if self.card.patches.raw_unit != "atoms" and self.card.combination is None:
-            return ""  # no label depends on the scale
+        if not labels_need_scale(self.card):
+            return ""
         known = [
             (rescaled, new)
             for rescaled, new, is_steady in zip(self.rescaled, after, self.steady, strict=True)
