@@ -206,6 +206,10 @@ def test_the_report_and_the_record_are_complete(out, result):
     page = (out / "report.html").read_text()
     for method in result["methods"].values():
         assert method["title"] in page
+    for row in result["differences"]:
+        score = row["accuracy"]
+        text = f"{score['mean']:+.2f} ({score['low']:+.2f} to {score['high']:+.2f})"
+        assert text in page
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
     assert {"accuracy", "ratio-r2", "parity-mixtures", "called-shifted"} <= figures
     assert {"confusion-size-selected", "reliability-shifted", "class-maps-dual-patch"} <= figures
