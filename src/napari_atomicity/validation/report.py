@@ -226,14 +226,13 @@ def _difference(score: Mapping[str, float | None] | None) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def _with_error(score: Mapping[str, float | None]) -> str:
-    """Format a score as ``0.94 ± 0.03 (0.90 to 0.97)``: over the runs, and its interval."""
+def _with_error(score: Mapping[str, float | None]) -> tuple[str, str]:
+    """Format a score over the runs as ``0.94 ± 0.03``, and its interval as ``0.90 to 0.97``."""
     if score["mean"] is None:
-        return "–"
+        return "–", ""
     scatter = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
-    if score["low"] is None:
-        return f"{score['mean']:.2f}{scatter}"
-    return f"{score['mean']:.2f}{scatter} ({_number(score['low'])} to {_number(score['high'])})"
+    ends = "" if score["low"] is None else f"{_number(score['low'])} to {_number(score['high'])}"
+    return f"{score['mean']:.2f}{scatter}", ends
 
 
 def _number(value: float | None, digits: int = 2, sign: str = "") -> str:
