@@ -86,6 +86,15 @@ def test_without_known_clusters_ratios_are_compared_with_deposits(answers):
         assert ends[0] <= sample["predicted"][name] <= ends[1]
 
 
+def test_answers_of_other_classes_are_wrong(answers):
+    other = answers.assign(predicted=answers["predicted"].replace("Pt41", "Pt55"))
+    found = score_run(other, NO_INTERVALS, CLASSES)
+    known = other[(other["true"] != "") & (other["predicted"] != "")]
+    assert found["accuracy"] == (known["true"] == known["predicted"]).mean()
+    low, high = found["accuracy_interval"]
+    assert low < found["accuracy"] < high
+
+
 def test_coverage_counts_intervals_with_the_true_fraction(answers):
     intervals = pd.DataFrame(
         {
