@@ -228,6 +228,15 @@ def test_finished_runs_serve_other_methods(out, command, patched, tmp_path):
     assert list(json.loads((copy / "validation.json").read_text())["methods"]) == ["diameter"]
 
 
+def test_the_same_data_by_another_path_continue(folders, command, out, monkeypatch):
+    monkeypatch.chdir(folders)
+    relative = [part.relative_to(folders) if hasattr(part, "exists") else part for part in command]
+    assert relative != command
+    result = atomicity(*relative, "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("finished before") == 5
+
+
 def test_results_of_other_settings_are_kept(out, command):
     before = sorted((out / "runs").iterdir())
     refused = atomicity(*command, "--out", out, "--epochs", "3")
