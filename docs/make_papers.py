@@ -22,26 +22,29 @@ from paper_cluster_claims import CLUSTER_CLAIMS, OWN_QUESTIONS
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "explanation" / "papers.md"
 RESULTS = HERE.parent / "build" / "validation"
+MIN_EPOCHS = 20
+"""Number of epochs below which a validation was a test, such as `--quick`."""
 
 
 def table(claims: Sequence[Claim], given: Any) -> list[str]:
     """Return the rows of published claims."""
-    lines = ["| claim | stated in | from | our figure (95 %) | agrees? | why |", "|---" * 6 + "|"]
+    lines = ["| claim, stated in | our figure (95 %) | agrees? | why; from |", "|---" * 4 + "|"]
     for claim in claims:
         found = claim.test(given)
-        cells = (claim.text, claim.source, claim.command, found.figure, found.verdict, found.why)
-        lines.append(f"| {' | '.join(cells)} |")
+        stated = f"{claim.text} {claim.source}"
+        why = f"{found.why}; from {claim.command}" if claim.command else found.why
+        lines.append(f"| {stated.strip()} | {found.figure} | {found.verdict} | {why} |")
     return lines
 
 
 def own_table(claims: Sequence[Claim], of: Results) -> list[str]:
     """Return the rows of questions that the papers do not ask."""
     words = {AGREES: "better", PARTLY: "in part", DIFFERS: "not better", OPEN: OPEN}
-    lines = ["| what is compared | from | our figure (95 %) | better? |", "|---" * 4 + "|"]
+    lines = ["| what is compared | our figure (95 %) | better? |", "|---" * 3 + "|"]
     for claim in claims:
         found = claim.test(of)
         lines.append(
-            f"| {claim.text} | {claim.command} | {found.figure} | {words[found.verdict]} |"
+            f"| {claim.text} ({claim.command}) | {found.figure} | {words[found.verdict]} |"
         )
     return lines
 
@@ -79,6 +82,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of `validate`")
     of = Results(parser.parse_args().results)
+    if of.record["parameters"]["epochs"] < MIN_EPOCHS:
+        raise SystemExit("these are results of a test such as --quick, which mean nothing")
     text = PAGE.read_text(encoding="utf-8")
     text = replace_section(text, "clusters", cluster_section(of))
     text = replace_section(text, "atoms", table(ATOM_CLAIMS, None))

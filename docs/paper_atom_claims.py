@@ -83,7 +83,7 @@ def heavier_is_better(_: None) -> Finding:
         verdicts.append(all_of([is_above(pt, pd), is_above(pd, light)]))
         texts.append(f"{dose}: Pt {pt.text()}, Pd {pd.text()}, best of Fe, Co, Ni {light.text()}")
     return Finding(
-        f"F1 at {'; '.join(texts)}",
+        f"F1 at {'<br>'.join(texts)}",
         all_of(verdicts),
         f"agrees if the intervals are in this order without overlap; so at "
         f"{verdicts.count(AGREES)} of {len(doses)} doses",
@@ -143,7 +143,7 @@ def distances(_: None) -> Finding:
     verdicts = [AGREES if x.high >= NOMINAL else DIFFERS for x in covered.values()]
     texts = [f"{name} {x.text()}" for name, x in covered.items()]
     return Finding(
-        f"intervals that contain the true value: {'; '.join(texts)}",
+        f"intervals that contain the true value: {'<br>'.join(texts)}",
         all_of(verdicts),
         f"agrees if this fraction contains or exceeds {NOMINAL:g}, positions known: "
         f"{verdicts.count(AGREES)} of {len(verdicts)}",
@@ -165,7 +165,7 @@ def clustering(_: None) -> Finding:
         verdicts += [AGREES if right else DIFFERS for right in ok]
         texts.append(f"{name} {min(x.mean for x in found):.2f} to {max(x.mean for x in found):.2f}")
     return Finding(
-        f"fields in which {', '.join(tests)} reject randomness: {'; '.join(texts)}",
+        f"fields in which {', '.join(tests)} reject randomness: {'<br>'.join(texts)}",
         all_of(verdicts),
         f"agrees if random fields are rejected in 5 % and clustered ones in {100 * POWER:.0f} % or "
         f"more: {verdicts.count(AGREES)} of {len(verdicts)} tests",
@@ -190,5 +190,5 @@ ATOM_CLAIMS = (
     Claim("The detected positions give the surface density", "[2], abstract", CHECK, density),
     Claim("… the proximity of the atoms", "[2], abstract", CHECK, distances),
     Claim("… clustering and uniformity", "[2], abstract", CHECK, clustering),
-    Claim("Their density gives the metal loading in weight per cent", "–", "–", loading),
+    Claim("Their density gives the metal loading in weight per cent", "", "", loading),
 )  # fmt: skip

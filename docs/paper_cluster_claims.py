@@ -55,7 +55,7 @@ def diameters_overlap(of: Results) -> Finding:
     texts = [f"{c} {r['median']:.2f} ({r['low']:.2f} to {r['high']:.2f})" for c, r in known]
     n = verdicts.count(AGREES)
     return Finding(
-        f"nm, median and 5 to 95 % range: {', '.join(texts)}",
+        f"nm, median and 5 to 95 % range: {'<br>'.join(texts)}",
         all_of(verdicts),
         f"the ranges of {n} of {len(verdicts)} neighbouring pairs overlap",
     )
@@ -114,7 +114,7 @@ def maps_as_a_tendency(of: Results) -> Finding:
         for label, (raw, lcn) in found.items()
     ]
     return Finding(
-        "; ".join(texts),
+        "<br>".join(texts),
         all_of(verdicts),
         f"agrees if raw is more central than LCN for {small} and less for {large}, each with "
         "intervals that do not overlap",
@@ -206,7 +206,7 @@ def mixed_sample(method: str) -> Callable[[Results], Finding]:
             verdicts.append(AGREES if right else DIFFERS)
             texts.append(f"{c} {Interval(found, low, high).text()}, true {true:.2f}")
         return Finding(
-            "; ".join(texts),
+            "<br>".join(texts),
             all_of(verdicts),
             f"{verdicts.count(AGREES)} of {len(verdicts)} fractions are right: the interval "
             f"contains the true one, or the error is at most {TOLERANCE:g}",

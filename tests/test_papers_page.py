@@ -78,7 +78,7 @@ def given(result, tmp_path):
     """Function that reads a changed result."""
     from paper_claims import Results
 
-    record = {"finished": "2026-11-22T10:00:00", "parameters": {"device": "cpu"},
+    record = {"finished": "2026-11-22T10:00:00", "parameters": {"device": "cpu", "epochs": 40},
               "environment": {"cpu_count": 2, "machine": "x86_64"}}  # fmt: skip
     (tmp_path / "run.json").write_text(json.dumps(record))
 
@@ -176,9 +176,13 @@ def test_the_page_is_written_between_its_markers(given, monkeypatch, tmp_path):
     for _ in range(2):
         make_papers.main()
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("# Reproduce the papers") and text.count("| [1] |") == 15
+    assert text.startswith("# Reproduce the papers") and text.count(" [1] | ") == 15
     assert text.count("clusters: begin") == 1 and "[doi:10.1021/jacs.1c12466]" in text
     assert text.count("| better |") == 6
+    monkeypatch.setattr(make_papers, "MIN_EPOCHS", 41)
+    with pytest.raises(SystemExit, match="--quick"):
+        make_papers.main()
+    monkeypatch.setattr(make_papers, "MIN_EPOCHS", 20)
     page.write_text("# Other\n")
     with pytest.raises(SystemExit, match="section 'clusters'"):
         make_papers.main()
