@@ -131,8 +131,8 @@ def density(_: None) -> Finding:
         f"intervals that contain the true density: {every.text()} corrected for missed atoms, "
         f"{detected.text()} of the detected atoms alone",
         all_of([AGREES if x.high >= NOMINAL else DIFFERS for x in (every, detected)]),
-        f"agrees if this fraction contains or exceeds {NOMINAL:g}: only with the correction for "
-        "missed atoms, and with wide intervals",
+        f"agrees if this fraction contains or exceeds {NOMINAL:g} (its interval); the corrected "
+        "intervals of faint images are wide",
     )
 
 
