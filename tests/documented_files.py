@@ -199,6 +199,9 @@ def write_documented_files(root: Path, weights: Path) -> Path:
     _write_project(root / "monday.atomicity", root / "monday" / "field_01.tif")
     _write_atom_tables(root)
     _write_corrections(root)
+    np.save(root / "X.npy", np.zeros((5, 8, 8), np.float32))
+    np.save(root / "y.npy", np.arange(5))
+    (root / "metadata.csv").write_text("filename,class\n1.png,Pt19\n2.png,Pt30\n")
     (root / "sessions.csv").write_text("image,session\nref_*.tif,one\nmix_*.tif,one\n")
     for name in ("au", "session7"):
         for suffix in (".safetensors", ".json"):

@@ -12,6 +12,7 @@ from ..io.files import to_json, write_text
 from ..reporting.charts import as_image, write_figure
 from ..reporting.rendering import get_template
 from .data import MIXED, SELECTED, SHIFTED
+from .differences import DIFFERENCES
 from .figures import (
     called_figure,
     confusion_figure,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 _Chart = tuple[str, "Figure | None", str, str]
 """Name of the file, figure, title, caption."""
 _TITLES = {SELECTED: "size-selected images", MIXED: "mixtures", SHIFTED: "shifted images"}
-LEAST_SHOWN = -10
-"""R² below it, as of few images that hardly differ, is not shown as a number."""
+MOST_SHOWN = 10
+"""R² and its differences beyond it, as of few images that hardly differ, are not numbers."""
 _BARS = "Bars: 95 % bootstrap intervals by image, means over the runs."
 
 
@@ -74,7 +75,12 @@ def write_validation_report(
     html = get_template("validation.html.j2").render(
         result=result,
         groups=[name for name in _TITLES if name in result["groups"]],
-        rows=list(_rows(result)),
+        tables={
+            title: {"ratios": group != SELECTED, "rows": rows}
+            for group, title in _TITLES.items()
+            if (rows := list(_rows(result, group)))
+        },
+        differences=[_difference_row(result, row) for row in result["differences"]],
         adaptations=[_adaptation_row(name, of) for name, of in result["adaptation"].items()],
         class_maps=[_class_map_row(row) for row in result["class_maps"]],
         charts=charts,
@@ -124,7 +130,8 @@ def _charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Ite
                 f"called-{group}",
                 called_figure(result, group),
                 f"Called classes, {where}",
-                "A method that collapses calls one class for most clusters.",
+                "A method that collapses calls one class for most clusters. Gaps to 100 % are "
+                "clusters of other labels.",
             )
             yield (
                 f"reliability-{group}",
@@ -176,7 +183,8 @@ def _class_map_charts(folder: Path, result: Mapping[str, Any]) -> list[dict[str,
         if path.is_file():
             caption = (
                 "Means over the size-selected images and mixtures, by label, in units of the "
-                "radius. Numbers: centre against outline, from -1 (outline) to 1 (centre)."
+                "radius (dashed: outline). Both class maps of a class have the same colours, from "
+                "0 (black). Numbers: centre against outline, from -1 (outline) to 1 (centre)."
             )
             image = as_image(path, "chart", title)
             charts.append({"title": title, "image": image, "caption": caption})
@@ -184,12 +192,12 @@ def _class_map_charts(folder: Path, result: Mapping[str, Any]) -> list[dict[str,
 
 
 # ---- tables
-def _rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(result: Mapping[str, Any], group: str) -> Iterator[dict[str, Any]]:
     for method in result["methods"].values():
-        for group, scores in method["groups"].items():
+        scores = method["groups"].get(group)
+        if scores is not None:
             yield {
                 "title": method["title"],
-                "group": _TITLES[group],
                 "clusters": scores["clusters"],
                 "accuracy": _with_error(scores["accuracy"]),
                 "r2": _with_error(scores["ratio_r2"]),
@@ -201,20 +209,38 @@ def _rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _with_error(score: Mapping[str, float | None]) -> str:
-    """Format a score as ``0.94 ± 0.03 (0.90 to 0.97)``: over the runs, and its interval."""
-    if score["mean"] is None:
+def _difference_row(result: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, str]:
+    method, reference = (
+        result["methods"][row[key]]["title"].removeprefix("Network ")
+        for key in ("method", "reference")
+    )
+    scores = {name: _difference(row.get(name)) for name in DIFFERENCES}
+    return {"method": method, "reference": reference, "group": _TITLES[row["group"]], **scores}
+
+
+def _difference(score: Mapping[str, float | None] | None) -> str:
+    """Format a difference as ``+0.10 (+0.05 to +0.14)``."""
+    if score is None or score["mean"] is None:
         return "–"
+    mean, low, high = (_number(score[key], sign="+") for key in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def _with_error(score: Mapping[str, float | None]) -> tuple[str, str]:
+    """Format a score over the runs as ``0.94 ± 0.03``, and its interval as ``0.90 to 0.97``."""
+    if score["mean"] is None:
+        return "–", ""
     scatter = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
-    if score["low"] is None:
-        return f"{score['mean']:.2f}{scatter}"
-    return f"{score['mean']:.2f}{scatter} ({_number(score['low'])} to {_number(score['high'])})"
+    ends = "" if score["low"] is None else f"{_number(score['low'])} to {_number(score['high'])}"
+    return f"{score['mean']:.2f}{scatter}", ends
 
 
-def _number(value: float | None, digits: int = 2) -> str:
+def _number(value: float | None, digits: int = 2, sign: str = "") -> str:
     if value is None:
         return "–"
-    return f"{value:.{digits}f}" if value > LEAST_SHOWN else f"< {LEAST_SHOWN}"
+    if abs(value) > MOST_SHOWN:
+        return f"< -{MOST_SHOWN}" if value < 0 else f"> {MOST_SHOWN}"
+    return f"{value:{sign}.{digits}f}"
 
 
 def _adaptation_row(name: str, of: Mapping[str, Any]) -> dict[str, str]:
@@ -222,13 +248,13 @@ def _adaptation_row(name: str, of: Mapping[str, Any]) -> dict[str, str]:
     return {
         "title": _fit_title(name),
         "accepted": f"{of['session']['accepted']} of {of['session']['runs']}",
-        "seconds": _number(of["session"]["seconds"], 1),
+        "seconds": f"{of['session']['seconds']:.1f}",
         "silhouette": " → ".join(_number(sides[s]["mean"]) for s in ("before", "after")),
         "alone": f"{sum(row['accepted'] for row in of['images'])} of {len(of['images'])}",
         "accuracy": f"{_number(mean['accuracy_before'])} → {_number(mean['accuracy_after'])}",
         "most": f"{_number(mean['most_called_share_before'])} → "
         f"{_number(mean['most_called_share_after'])}",
-        "alone_seconds": _number(mean["seconds"], 1),
+        "alone_seconds": "–" if mean["seconds"] is None else f"{mean['seconds']:.1f}",
     }
 
 

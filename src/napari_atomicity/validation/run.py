@@ -349,5 +349,7 @@ def _hash_files(request: ValidationRequest) -> dict[str, str]:
 def _key(request: ValidationRequest, files: dict[str, str]) -> str:
     """Return a hash of all that decides the result, except the device."""
     settings = {**asdict(request), "device": None, "methods": None}
-    values = {"version": __version__, "settings": settings, "files": files}
+    settings |= {k: v.resolve() for k, v in settings.items() if isinstance(v, Path)}
+    found = {Path(name).resolve().as_posix(): sha256 for name, sha256 in files.items()}
+    values = {"version": __version__, "settings": settings, "files": found}
     return hashlib.sha256(to_json(values).encode()).hexdigest()
