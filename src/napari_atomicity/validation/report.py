@@ -12,6 +12,7 @@ from ..io.files import to_json, write_text
 from ..reporting.charts import as_image, write_figure
 from ..reporting.rendering import get_template
 from .data import MIXED, SELECTED, SHIFTED
+from .existing_results import FIGURES, REPORT
 from .figures import (
     called_figure,
     confusion_figure,
@@ -22,6 +23,7 @@ from .figures import (
 )
 from .methods import FITS
 from .summary import join_runs
+from .text import format_number, format_score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 _Chart = tuple[str, "Figure | None", str, str]
 """Name of the file, figure, title, caption."""
 _TITLES = {SELECTED: "size-selected images", MIXED: "mixtures", SHIFTED: "shifted images"}
-LEAST_SHOWN = -10
-"""R² below it, as of few images that hardly differ, is not shown as a number."""
 _BARS = "Bars: 95 % bootstrap intervals by image, means over the runs."
 
 
@@ -67,10 +67,10 @@ def write_validation_report(
     for name, figure, title, caption in _charts(result, runs):
         if figure is None:
             continue
-        files += write_figure(figure, out / "figures" / name)
+        files += write_figure(figure, out / FIGURES / name)
         image = as_image(files[-1], "chart", title)
         charts.append({"title": title, "image": image, "caption": caption})
-    charts += _class_map_charts(out / "figures", result)
+    charts += _class_map_charts(out / FIGURES, result)
     html = get_template("validation.html.j2").render(
         result=result,
         groups=[name for name in _TITLES if name in result["groups"]],
@@ -81,7 +81,7 @@ def write_validation_report(
         record=record,
         record_json=to_json(record),
     )
-    return [write_text(out / "report.html", html), *files]
+    return [write_text(out / REPORT, html), *files]
 
 
 # ---- figures
@@ -155,7 +155,7 @@ def _map_charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) ->
         tables = {side: pd.DataFrame(of).infer_objects() for side, of in sides.items()}
         scores = run["adaptation"]["separation"]
         titles = {
-            f"{side.capitalize()}, silhouette {_number(scores[side])}": table
+            f"{side.capitalize()}, silhouette {format_number(scores[side])}": table
             for side, table in tables.items()
         }
         yield (
@@ -191,45 +191,33 @@ def _rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "title": method["title"],
                 "group": _TITLES[group],
                 "clusters": scores["clusters"],
-                "accuracy": _with_error(scores["accuracy"]),
-                "r2": _with_error(scores["ratio_r2"]),
-                "mae": _with_error(scores["ratio_mean_absolute_error"]),
-                "calibration": _number(scores["calibration_error"]["mean"], 3),
-                "sets": _number(scores["set_coverage"]["mean"]),
-                "intervals": _number(scores["interval_coverage"]["mean"]),
-                "most": _number(scores["most_called_share"]["mean"]),
+                "accuracy": format_score(scores["accuracy"]),
+                "r2": format_score(scores["ratio_r2"]),
+                "mae": format_score(scores["ratio_mean_absolute_error"]),
+                "calibration": format_number(scores["calibration_error"]["mean"], 3),
+                "sets": format_number(scores["set_coverage"]["mean"]),
+                "intervals": format_number(scores["interval_coverage"]["mean"]),
+                "most": format_number(scores["most_called_share"]["mean"]),
             }
 
 
-def _with_error(score: Mapping[str, float | None]) -> str:
-    """Format a score as ``0.94 ± 0.03 (0.90 to 0.97)``: over the runs, and its interval."""
-    if score["mean"] is None:
-        return "–"
-    scatter = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
-    if score["low"] is None:
-        return f"{score['mean']:.2f}{scatter}"
-    return f"{score['mean']:.2f}{scatter} ({_number(score['low'])} to {_number(score['high'])})"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.{digits}f}" if value > LEAST_SHOWN else f"< {LEAST_SHOWN}"
-
-
 def _adaptation_row(name: str, of: Mapping[str, Any]) -> dict[str, str]:
-    mean, sides = of["images_mean"], of["separation"]
+    mean = of["images_mean"]
+    silhouettes = [of["separation"][side]["mean"] for side in ("before", "after")]
     return {
         "title": _fit_title(name),
         "accepted": f"{of['session']['accepted']} of {of['session']['runs']}",
-        "seconds": _number(of["session"]["seconds"], 1),
-        "silhouette": " → ".join(_number(sides[s]["mean"]) for s in ("before", "after")),
+        "seconds": format_number(of["session"]["seconds"], 1),
+        "silhouette": _change(*silhouettes),
         "alone": f"{sum(row['accepted'] for row in of['images'])} of {len(of['images'])}",
-        "accuracy": f"{_number(mean['accuracy_before'])} → {_number(mean['accuracy_after'])}",
-        "most": f"{_number(mean['most_called_share_before'])} → "
-        f"{_number(mean['most_called_share_after'])}",
-        "alone_seconds": _number(mean["seconds"], 1),
+        "accuracy": _change(mean["accuracy_before"], mean["accuracy_after"]),
+        "most": _change(mean["most_called_share_before"], mean["most_called_share_after"]),
+        "alone_seconds": format_number(mean["seconds"], 1),
     }
+
+
+def _change(before: float | None, after: float | None) -> str:
+    return f"{format_number(before)} → {format_number(after)}"
 
 
 def _class_map_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +227,7 @@ def _class_map_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "class": row["class"],
         "channel": row["channel"],
         "clusters": row["clusters"],
-        "balance": f"{_number(value)} ({_number(low)} to {_number(high)})",
+        "balance": f"{format_number(value)} ({format_number(low)} to {format_number(high)})",
     }
 
 
