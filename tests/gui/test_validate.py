@@ -255,6 +255,7 @@ def test_results_of_an_earlier_day_are_shown_and_sorted(dock, tmp_path, viewer, 
         "other classes and is left out."
     )
     header = dock.table.horizontalHeader()
+    dock.table.selectRow(1)
 
     def click(column: int) -> list[str]:
         place = header.sectionViewportPosition(column) + header.sectionSize(column) // 2
@@ -267,8 +268,7 @@ def test_results_of_an_earlier_day_are_shown_and_sorted(dock, tmp_path, viewer, 
     assert sorted(names) == [["Adapted", "High", "Low"], ["Low", "High", "Adapted"]]
     index = dock.scores.index([line[0] for line in shown(dock)].index("High"), 2)
     assert index.data(Qt.ItemDataRole.ToolTipRole) == "0.80 ± 0.01"
-    dock.table.selectRow(1)
-    assert {i.row() for i in dock.table.selectedIndexes()} == {1}
+    assert {i.row() for i in dock.table.selectedIndexes()} == {index.row()}, "stays selected"
 
 
 def test_wrong_entries_are_refused(dock, folder, tmp_path, viewer, qtbot, settle, errors):

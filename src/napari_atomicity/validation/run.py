@@ -295,9 +295,10 @@ class RunStore:
             raise ExistingResultsError(self.folder.parent)
 
     def create(self) -> None:
-        """Create the folder; runs of other settings or data are removed."""
+        """Create the folder; runs of other settings or data are removed, with their result."""
         if self.has_others:
             shutil.rmtree(self.folder)
+            (self.folder.parent / RESULT).unlink(missing_ok=True)
         make_folder(self.folder)
         write_json(self.folder / KEY, {"key": self.key})
 

@@ -49,7 +49,7 @@ class Validate(Dock):
 
     def build(self) -> None:
         self._wanted: Wanted | None = None
-        self._is_refused = False
+        self._is_refused = self._is_new = False
         self._suggested = ""
         self.simulate = QCheckBox("Simulate the data")
         self.simulate.setToolTip(
@@ -137,8 +137,8 @@ class Validate(Dock):
         form = new_form()
         self.panel.setLayout(form)
         form.addRow(self.summary)
-        form.addRow(self.table)
         form.addRow(buttons)
+        form.addRow(self.table)
         return self.panel
 
     def _settings_page(self) -> QWidget:
@@ -216,6 +216,9 @@ class Validate(Dock):
             self.scores.show_result(found.result)
             self.table.sortByColumn(-1, Qt.SortOrder.DescendingOrder)
             self.summary.setText(_summarise(found.result))
+            if self._is_new:
+                self.scroll_to(self.panel)
+            self._is_new = False
 
     # ---- the button
     def run(self) -> None:
@@ -240,6 +243,7 @@ class Validate(Dock):
 
     def _done(self, result: dict[str, Any] | None) -> None:
         self._is_refused = result is None
+        self._is_new = result is not None
 
     def _on_finished(self) -> None:
         self._look()
