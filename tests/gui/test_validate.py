@@ -143,7 +143,7 @@ def test_images_are_compared_and_the_scores_are_shown(
         accuracy = method["groups"]["size-selected"]["accuracy"]["mean"]
         assert line == (method["title"], f"{accuracy:.2f}")
     assert dock.panel.isVisibleTo(dock) and dock.button.text() == "Validate"
-    assert any(message.startswith("1/1: dual, shipped") for message in messages)
+    assert any(message.startswith("Run 1 of 1: dual, shipped") for message in messages)
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
     qtbot.mouseClick(dock.report_button, LEFT)
@@ -202,7 +202,7 @@ def test_a_validation_that_is_cancelled_can_be_continued(
         (folder / "runs").mkdir(parents=True)
         (folder / "runs" / "key.json").write_text("{}")
         (folder / "runs" / "first.json").write_text("{}")
-        progress(3, 40, "2/6, 4 min left: dual")
+        progress(3, 40, "Run 2 of 6, 4 min left: dual")
         while True:
             check(stop)
             threading.Event().wait(0.01)
@@ -211,7 +211,7 @@ def test_a_validation_that_is_cancelled_can_be_continued(
     choose_data(dock, folder, qtbot)
     dock.out.choose(str(out))
     qtbot.mouseClick(dock.button, LEFT)
-    qtbot.waitUntil(lambda: dock.state.status.message.startswith("2/6, 4 min left"))
+    qtbot.waitUntil(lambda: dock.state.status.message.startswith("Run 2 of 6, 4 min left"))
     assert not dock.button.isEnabled()
     assert closing_question(dock.state).startswith("Validating is not finished.")
     click_cancel(viewer)

@@ -228,7 +228,7 @@ def test_the_time_left_is_that_of_runs_of_the_same_fit():
     assert run.estimate_seconds(planned, found) == [600.0, 1800.0]
     told = []
     run._with_number(lambda *a: told.append(a), planned, found)(1, 4, "dual: Training")
-    assert told == [(1, 4, "4/5, 40 min left: dual: Training")]
+    assert told == [(1, 4, "Run 4 of 5, 40 min left: dual: Training")]
 
 
 def test_wrong_usage(folders, tmp_path):

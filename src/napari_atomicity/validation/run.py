@@ -357,7 +357,7 @@ def _with_number(
         Finished runs of the first jobs.
     """
     seconds = estimate_seconds(jobs, found)
-    number, started = f"{len(found) + 1}/{len(jobs)}", time.monotonic()
+    number, started = f"Run {len(found) + 1} of {len(jobs)}", time.monotonic()
 
     def report_with_number(done: int, total: int, message: str) -> None:
         left = ""
