@@ -14,9 +14,9 @@ from ...controls.line_table import Lines, table_of
 
 MAX_ROWS = 18
 """Height of the table; so a low window shows its horizontal scroll bar."""
-METHOD_CHARACTERS = 20
+METHOD_CHARACTERS = 18
 """Width of the column of methods; longer names take two lines."""
-PADDING_PX = 12
+PADDING_PX = 8
 _TITLES = {"accuracy": "Accuracy", "ratio_r2": "Ratio R²"}
 _GROUPS = {"size-selected": "selected"}
 """Short names of groups of images."""
