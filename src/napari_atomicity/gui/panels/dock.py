@@ -97,7 +97,9 @@ class Dock(Panel):
         self._scroll_timer.start(_LAYOUT_MS)
 
     def _scroll(self) -> None:
-        if self._scroll_target is not None:
+        if self.isVisible() and self.outdated():  # its refresh may move the part
+            self._scroll_timer.start(_LAYOUT_MS)
+        elif self._scroll_target is not None:
             self.scroll_bar.setValue(self._scroll_target.y())
 
     # ---- content
