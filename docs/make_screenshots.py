@@ -429,11 +429,10 @@ class Day:
         studio.of_dock("train", Train)
 
     def validate(self) -> None:
-        """Compare the answers of the shipped model on few simulated images."""
+        """Compare the answers of the shipped model on simulated images."""
         studio = self.studio
         dock = studio.front(Validate)
         dock.simulate.setChecked(True)
-        dock.quick.setChecked(True)
         dock.out.choose(str(self.folder.with_name("validation")))
         items = (dock.methods.item(i) for i in range(dock.methods.count()))
         for item in items:
