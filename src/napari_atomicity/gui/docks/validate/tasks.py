@@ -64,6 +64,15 @@ def compare_methods(
 ) -> dict[str, Any] | None:
     """Simulate the data if wanted, and compare the methods; run in a worker.
 
+    Parameters
+    ----------
+    wanted : Wanted
+        Data, settings and folder of the results.
+    overwrite : bool
+        Whether results of other settings or data are discarded.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+
     Returns
     -------
     dict of str to Any or None
