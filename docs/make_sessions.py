@@ -247,7 +247,7 @@ def ratio_answers(pairs: Sequence[tuple[BenchmarkImage, Analysis]]) -> pd.DataFr
     """Fractions with their intervals and the truth: of images, samples and the whole session."""
     out = []
     for group in dict.fromkeys(image.kind for image, _ in pairs):
-        of_group = [pair for pair in pairs if pair[0].group == group]
+        of_group = [pair for pair in pairs if pair[0].kind == group]
         scopes = [("session", of_group)]
         for sample in dict.fromkeys(image.sample for image, _ in of_group):
             scopes.append(("sample", [pair for pair in of_group if pair[0].sample == sample]))

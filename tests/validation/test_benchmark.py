@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from documented_files import quick_isomers
 from napari_atomicity import load
 from napari_atomicity.cli.commands import app
+from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.simulation import structures
 from napari_atomicity.simulation.sessions import draw_session, simulate_session
 from napari_atomicity.statistics.intervals import wilson_interval
@@ -139,6 +140,28 @@ def test_a_benchmark_is_checked_refused_or_replaced(tmp_path):
     replaced = atomicity(*command, "--seed", 5, "--overwrite")
     assert replaced.exit_code == 0, replaced.output
     assert not first.exists() and len(list(tmp_path.rglob("*.tif"))) == 2
+
+
+def test_an_interrupted_benchmark_begins_again(tmp_path, monkeypatch, answers):
+    command = ("--kinds", "few clusters", "--rounds", 2)
+    write, written = benchmark.write_session, []
+
+    def interrupted(*arguments):
+        if written:
+            raise Cancelled
+        written.append(arguments)
+        return write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "write_session", interrupted)
+        assert atomicity("--out", tmp_path / "a", *command).exit_code == 130
+    answers.to_csv(tmp_path / "p.csv", index=False)
+    unfinished = atomicity("--score", tmp_path / "p.csv", "--data", tmp_path / "a")
+    assert unfinished.exit_code == 1 and "not complete" in unfinished.words
+    for name in "ab":
+        assert atomicity("--out", tmp_path / name, *command).exit_code == 0
+    a, b = ((tmp_path / name / "manifest.json").read_text() for name in "ab")
+    assert a == b and len(json.loads(a)["files"]) == 2 * 2 + 2
 
 
 def test_other_files_are_not_removed(tmp_path):

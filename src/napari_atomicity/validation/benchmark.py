@@ -72,6 +72,8 @@ def write_benchmark(
 ) -> dict[str, Any]:
     """Write a benchmark, or check its files if the folder has it.
 
+    After an interruption the same call begins again.
+
     Parameters
     ----------
     folder : Path
@@ -106,13 +108,15 @@ def write_benchmark(
         found = read_manifest(folder)
         if found["settings"] != plain(asdict(settings)):
             raise ExistingResultsError(folder)
-        check_files(folder, found["files"], progress, stop)
-        return found
-    if folder.is_dir() and any(folder.iterdir()):
+        if found["files"]:
+            check_files(folder, found["files"], progress, stop)
+            return found
+    elif folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
             raise ExistingResultsError(folder)
         _remove(folder)
     make_folder(folder)
+    _write_manifest(folder, settings, {})
     return _write(folder, settings, workers, progress, stop)
 
 
@@ -173,18 +177,25 @@ def _write(
     for name, tables in ((IMAGES, [o.images for o in found]), (TRUTH, [o.truth for o in found])):
         write_table(pd.concat(tables, ignore_index=True), folder / name)
         files[name] = hash_file(folder / name)
-    total = hash_files(files)
-    write_text(folder / README, readme(settings.seed, settings.rounds, len(files) - 2, total))
+    text = readme(settings.seed, settings.rounds, len(files) - 2, hash_files(files))
+    write_text(folder / README, text)
+    return _write_manifest(folder, settings, files)
+
+
+def _write_manifest(
+    folder: Path, settings: BenchmarkSettings, files: dict[str, str]
+) -> dict[str, Any]:
+    """Write and return the manifest; it has no files until all are written."""
     manifest = {
         "program": "napari-atomicity",
         "version": __version__,
-        "sha256": total,
+        "sha256": hash_files(files),
         "settings": asdict(settings),
         "environment": environment(),
         "files": files,
     }
     write_json(folder / MANIFEST, manifest)
-    return plain(manifest)
+    return dict(plain(manifest))
 
 
 def write_session(
@@ -280,7 +291,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if manifest["sha256"] != hash_files(manifest["files"]) or not manifest["settings"]:
             raise ValueError("its hashes do not fit together")
     except OSError as error:
-        raise ReadError("there is no complete benchmark in this folder", folder, advice) from error
+        raise ReadError("there is no benchmark in this folder", folder, advice) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReadError(f"this is not the manifest of a benchmark ({error})", path) from error
     return dict(manifest)
@@ -343,6 +354,9 @@ def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         If a table is missing or has changed.
     """
     files = read_manifest(folder)["files"]
+    if not files:
+        advice = "Continue with the command that wrote it"
+        raise ReadError("the benchmark in this folder is not complete", folder, advice)
     check_files(folder, {name: files[name] for name in (IMAGES, TRUTH)})
     images, truth = read_table(folder / IMAGES), read_table(folder / TRUTH)
     return images, truth.astype({"border": bool, "touching": bool})

@@ -109,15 +109,17 @@ def _read_predictions(path: Path, known: list[str]) -> pd.DataFrame:
             f"Use the names of images.csv, such as {known[0]}",
         )
     label = table["label"].astype(object).where(table["label"].notna(), "").astype(str)
-    out = table.assign(image=table["image"].astype(str).map(names), label=label)
+    image = table["image"].astype(str).map(names)
+    numbers = [*_probabilities(table), *(c for c in ("x_px", "y_px", "n_atoms") if c in table)]
+    out = table.assign(image=image, label=label)
+    out[numbers] = out[numbers].apply(pd.to_numeric, errors="coerce")
     _check_values(out, path)
     return out
 
 
 def _check_values(table: pd.DataFrame, path: Path) -> None:
     """Check positions, labels and probabilities."""
-    positions = table[["x_px", "y_px"]].apply(pd.to_numeric, errors="coerce")
-    without = ~np.isfinite(positions.to_numpy(float)).all(axis=1)
+    without = ~np.isfinite(table[["x_px", "y_px"]].to_numpy(float)).all(axis=1)
     if without.any():
         image = table["image"][without].iloc[0]
         raise TableError(f"{without.sum()} rows have no position, the first in {image}", path)
