@@ -65,6 +65,9 @@ OTHER_SHARE = (0.05, 0.3)
 """Of the clusters of a field, at least and at most."""
 OTHER_SHARES = {"held_out": 0.6, "test": 0.4}
 
+MAP_SETTINGS = TrainingSettings(epochs=5, learning_rate=2e-3, map_weight=1.5, seed=SEED)
+"""Further epochs of a smaller network, in which it learns the class maps of a teacher."""
+
 LIMITS = (
     "Trained on simulation only. Sizes between the classes get the nearest one or 'unknown', "
     "and a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
@@ -321,15 +324,18 @@ def _trained(
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Return a new model."""
     started = time.monotonic()
-    card, tensors = train_classifier(
+    fit = partial(
+        train_classifier,
         sets["train"],
         sets["held_out"],
         described,
-        TrainingSettings(epochs=options.epochs, width=options.width, seed=SEED),
-        "cpu",
-        terminal_progress(),
-        teacher=read_model(options.teacher / path.name) if options.teacher else None,
+        device="cpu",
+        progress=terminal_progress(),
     )
+    card, tensors = fit(TrainingSettings(epochs=options.epochs, width=options.width, seed=SEED))
+    if options.teacher:
+        teacher = read_model(options.teacher / path.name)
+        card, tensors = fit(MAP_SETTINGS, start=(card, tensors), teacher=teacher)
     seconds = round(time.monotonic() - started)
     return replace(card, training={**card.training, "seconds": seconds}), tensors
 
@@ -346,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--width", type=int, default=TrainingSettings.width, help="features of the first layer"
     )
     parser.add_argument(
-        "--teacher", type=Path, help="folder of models whose class maps the new ones are to have"
+        "--teacher", type=Path, help="folder of models whose class maps the new ones learn at last"
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
@@ -372,7 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         replayed, _ = scale_patches(sets["replay"], card.scale)
         tensors = {**tensors, **select_replay(replayed, card.classes, card.patches.channels, SEED)}
         card = save_model(path, *with_out_of_distribution(card, tensors, sets))
-        print(f"{card.model_id}: {card.scores['test']} {card.scores['out_of_distribution']}")
+        print(f"{card.model_id}: {card.scores['test']} {card.scores['outside']}")
 
 
 if __name__ == "__main__":
