@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import chain
@@ -156,23 +156,20 @@ def _write(
     progress: Progress | None,
     stop: Stop | None,
 ) -> dict[str, Any]:
-    def check_and_report(done: int, total: int, message: str) -> None:
+    def _check_and_report(done: int, total: int, message: str) -> None:
         check(stop)
         report(progress, done, total, message)
 
     sizes = [atoms_of(label) or 0 for label in LABELS]
     library = isomer_library(
-        "Pt", sizes, ISOMERS_PER_CLASS, settings.seed, workers, check_and_report
+        "Pt", sizes, ISOMERS_PER_CLASS, settings.seed, workers, _check_and_report
     )
     sessions = sessions_of(settings)
     found = []
-    with spawn_pool(workers) if workers > 1 else nullcontext() as pool:
-        written = (map if pool is None else pool.map)(
-            write_session, *zip(*((folder, library, *one) for one in sessions), strict=True)
-        )
+    with closing(_write_sessions(folder, library, sessions, workers)) as written:
         for i, one in enumerate(written):
             found.append(one)
-            check_and_report(i + 1, len(sessions), "Writing sessions")
+            _check_and_report(i + 1, len(sessions), "Writing sessions")
     files = dict(chain.from_iterable(one.files.items() for one in found))
     for name, tables in ((IMAGES, [o.images for o in found]), (TRUTH, [o.truth for o in found])):
         write_table(pd.concat(tables, ignore_index=True), folder / name)
@@ -180,6 +177,24 @@ def _write(
     text = readme(settings.seed, settings.rounds, len(files) - 2, hash_files(files))
     write_text(folder / README, text)
     return _write_manifest(folder, settings, files)
+
+
+def _write_sessions(
+    folder: Path,
+    library: Sequence[Isomer],
+    sessions: Sequence[tuple[str, int, str]],
+    workers: int,
+) -> Generator[_Written, None, None]:
+    """Write sessions in order; those that have not begun are left out when this is closed."""
+    arguments = list(zip(*((folder, library, *one) for one in sessions), strict=True))
+    if workers == 1:
+        yield from map(write_session, *arguments)
+        return
+    with spawn_pool(workers) as pool:
+        try:
+            yield from pool.map(write_session, *arguments)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _write_manifest(

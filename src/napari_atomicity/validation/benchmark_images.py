@@ -58,7 +58,13 @@ class BenchmarkImage:
 
 
 def session_name(kind: str, seed: int, form: str) -> str:
-    """Return the name of a session, which is that of its folder and begins those of its images."""
+    """Return the name of a session, which is that of its folder and begins those of its images.
+
+    Parameters
+    ----------
+    kind, seed, form : str, int, str
+        See `simulate_form`.
+    """
     return f"{kind}_{seed}_{form}".replace(" ", "_")
 
 
