@@ -27,6 +27,8 @@ from napari_atomicity.simulation.metals import composition
 from napari_atomicity.simulation.recipes import draw_recipe, write_recipe
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.simulated import from_simulation
+from napari_atomicity.validation.benchmark import write_benchmark
+from napari_atomicity.validation.benchmark_settings import BenchmarkSettings
 from support import lattice_isomer
 
 SIZE_PX, PX_NM = 360, 0.04
@@ -56,7 +58,12 @@ def quick_library(classes, per_class=2, seed=0, *_, **__) -> list[Isomer]:
 
 def quick_platinum(path, sizes, per_size, seed=0, *_, **__) -> list[Isomer]:
     """As `quick_library`, by the sizes of platinum clusters."""
-    return quick_library([f"Pt{n}" for n in sizes], per_size, seed)
+    return quick_isomers("Pt", sizes, per_size, seed)
+
+
+def quick_isomers(element, sizes, per_size, seed=0, *_, **__) -> list[Isomer]:
+    """As `quick_library`, by the sizes of clusters of a metal."""
+    return quick_library([f"{element}{n}" for n in sizes], per_size, seed)
 
 
 def quick_fields(library, classes, n_fields, seed, settings, workers, progress, stop, draw):
@@ -210,6 +217,10 @@ def write_documented_files(root: Path, weights: Path) -> Path:
     write_recipe(root / "fields", draw_recipe(2, ("Pt19", "Pt41"), 1, 1, small))
     request = RunRequest(device="cpu", umap=False)
     run_batch([root / "fields"], root / "results", request, workers=1)
+    write_benchmark(root / "benchmark", BenchmarkSettings(("few clusters",), 1))
+    truth = pd.read_csv(root / "benchmark" / "truth.csv")
+    (root / "answers").mkdir()
+    truth.to_csv(root / "answers" / "clusters.csv", index=False)
     (root / "earlier").mkdir()
     shutil.copy(root / "results" / "run.json", root / "earlier")
     assert len(read_clusters(root / "results" / "clusters.csv"))
