@@ -359,14 +359,14 @@ def _with_number(
     seconds = estimate_seconds(jobs, found)
     number, started = f"Run {len(found) + 1} of {len(jobs)}", time.monotonic()
 
-    def report_with_number(done: int, total: int, message: str) -> None:
+    def _report_with_number(done: int, total: int, message: str) -> None:
         left = ""
         if seconds:
             of_this = max(seconds[0] - (time.monotonic() - started), 0.0)
             left = f", {format_duration(of_this + sum(seconds[1:]))} left"
         report(progress, done, total, f"{number}{left}: {message}")
 
-    return report_with_number
+    return _report_with_number
 
 
 def estimate_seconds(jobs: Sequence[FitJob], found: Sequence[Mapping[str, Any]]) -> list[float]:
