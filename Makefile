@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint docs model accuracy atoms explain movies live bench fuzz kill screenshots clean
+.PHONY: help setup demo test quick lint docs model accuracy atoms explain papers movies live bench fuzz kill screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,6 +67,10 @@ live: setup ## How soon a change of conditions is told, into docs/explanation/ma
 
 explain: setup ## Where the shipped model looks, into docs/explanation/explain.md
 	$(BIN)/python docs/make_explain.py
+
+papers: setup ## What the papers report beside our figures, into docs/explanation/papers.md (hours)
+	$(BIN)/atomicity validate --simulate --out build/validation
+	$(BIN)/python docs/make_papers.py
 
 bench: setup ## All times and their tables, into docs/ (the machine should be idle)
 	$(BIN)/python benchmarks/speed.py

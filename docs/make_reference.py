@@ -35,6 +35,7 @@ from napari_atomicity.statistics import atom_groups, dispersion_columns, metal_l
 from napari_atomicity.statistics.loading_settings import LoadingSettings
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training import TrainRequest
+from napari_atomicity.validation import ValidationRequest
 
 FOLDER = Path(__file__).resolve().parent / "reference" / "generated"
 
@@ -60,6 +61,7 @@ SETTINGS = {
     "Movies": MovieSettings,
     "Training": TrainRequest,
     "Adaptation": AdaptRequest,
+    "Validation": ValidationRequest,
 }
 """Heading → dataclass of settings."""
 

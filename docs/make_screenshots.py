@@ -51,6 +51,7 @@ from napari_atomicity.gui.docks.report import Report
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.docks.table import Table
 from napari_atomicity.gui.docks.train.dock import CORRECTIONS, Train
+from napari_atomicity.gui.docks.validate.dock import Validate
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.io.images import load
 from napari_atomicity.reporting.plots import PLOTS
@@ -82,6 +83,8 @@ IMAGE_PX = (1366, 700)
 """The window for pictures that are mostly of the image."""
 WIDE_PX = (1366, 560)
 """The window for docks that are wider than high."""
+VALIDATE_PX = 560
+"""Width of the dock with a table of scores."""
 SAMPLE, ANSWERED = 80, 37
 FIRST, SECOND = "Anna", "Ben"
 EDGE_NM, EDGE_WIDTH_NM = (5.6, 8.2), 10.5
@@ -424,6 +427,20 @@ class Day:
         dock = studio.front(Train)
         dock.source.setCurrentIndex(CORRECTIONS)
         studio.of_dock("train", Train)
+
+    def validate(self) -> None:
+        """Compare the answers of the shipped model on simulated images."""
+        studio = self.studio
+        dock = studio.front(Validate)
+        dock.simulate.setChecked(True)
+        dock.out.choose(str(self.folder.with_name("validation")))
+        items = (dock.methods.item(i) for i in range(dock.methods.count()))
+        for item in items:
+            shipped = item.data(Qt.ItemDataRole.UserRole).startswith("dual-shipped")
+            item.setCheckState(Qt.CheckState.Checked if shipped else Qt.CheckState.Unchecked)
+        studio.click(dock.button)
+        studio.wait_until(lambda: dock.panel.isVisible(), "the methods are compared")
+        studio.of_dock("validate", Validate, VALIDATE_PX)
 
     # ---- the second person
     def second_opinion(self) -> None:
@@ -841,6 +858,7 @@ DAYS: tuple[tuple[Callable[[Day], None], ...], ...] = (
         Day.reopen,
     ),
     (Day.unknown_size, Day.atoms, Day.near, Day.marking, Day.clusters, Day.dispersion),
+    (Day.validate,),
     (Day.annotators,),
     (Day.movie,),
     (Day.live,),

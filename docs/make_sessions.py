@@ -3,7 +3,8 @@
     python docs/make_sessions.py [--rounds 10] [--workers 2] [--data ../shared/data/clusters]
                                  [--text-only]
 
-Sessions of every kind are simulated from seeds. Their isomers and conditions are neither those of
+The sessions are those of ``atomicity benchmark``, which is written to ``build/benchmark`` and
+checked there (delete it to change ``--rounds``). Their isomers and conditions are neither those of
 the training of the shipped models nor those on which the joint scale of a session was tuned. The
 folder of data, if it is there, adds sessions of another program. The answers for all clusters are
 kept in ``build/sessions``; ``--text-only`` writes the page from them.
@@ -26,41 +27,45 @@ import torch
 
 from napari_atomicity import __version__, load
 from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, probability_columns
-from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis, limits_of
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.pipeline.session_labels import label_session
-from napari_atomicity.simulation.fields import Field
-from napari_atomicity.simulation.sessions import (
-    KINDS,
-    OTHER_SIZES,
-    SessionImage,
-    draw_session,
-    simulate_session,
-)
-from napari_atomicity.simulation.structures import Isomer, read_or_build_library
+from napari_atomicity.simulation.sessions import KINDS
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
 from napari_atomicity.training.evaluation import expected_calibration_error
+from napari_atomicity.validation.benchmark import (
+    ISOMERS_PER_CLASS,
+    read_session,
+    read_tables,
+    sessions_of,
+    write_benchmark,
+)
+from napari_atomicity.validation.benchmark_images import (
+    CLASSES,
+    CLIPPED_PERCENT,
+    CROP_PX,
+    CROPS,
+    CROPS_PER_IMAGE,
+    EIGHT_BITS,
+    LONE_ATOMS_PER_NM2,
+    N_IMAGES,
+    WHOLE,
+    BenchmarkImage,
+    crop_clusters,
+    session_name,
+    to_8_bit,
+)
+from napari_atomicity.validation.benchmark_settings import SEED, BenchmarkSettings
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "sessions"
+BENCHMARK = HERE.parent / "build" / "benchmark"
 PAGE = HERE / "explanation" / "accuracy.md"
 BEGIN, END = "<!-- sessions: begin -->", "<!-- sessions: end -->"
-SEED = 8100
-CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
-ISOMERS_PER_CLASS = 40
-N_IMAGES = 8
-CROP_PX = 256
-CROPS_PER_IMAGE = 2
-CLIPPED_PERCENT = 0.35
-LONE_ATOMS_PER_NM2 = 0.1
 CONFIDENT = 0.9
-VARIED = ("mixture", "one size per image")
-"""Kinds of simulated sessions that are also cropped, clipped and have lone atoms. Sessions of one
-size have lone atoms as well."""
 NOMINAL = {
     "m3a": (1, 0, 1, 0, 1),
     "m3b": (5, 0, 2, 0, 3),
@@ -77,31 +82,6 @@ SHARED_SESSIONS = {
 }
 """Session → folders and how their images are called in the table."""
 SIZE_SELECTED = ("one size per image", "A, size-selected", "B, size-selected")
-
-
-@dataclass(frozen=True, eq=False)
-class Image:
-    """An image of a session with its truth.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        The image.
-    truth : DataFrame
-        Columns ``x_px, y_px, diameter_nm, label, n, border``.
-    group : str
-        Row of the table in which it counts.
-    sample : str
-        Name of the sample.
-    composition : dict of str to float
-        Nominal shares of the sample.
-    """
-
-    micrograph: Micrograph
-    truth: pd.DataFrame
-    group: str
-    sample: str
-    composition: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -155,32 +135,12 @@ def classifier() -> Classifier:
     return load_classifier("default", "cpu")
 
 
-def isomers(workers: int = 1) -> list[Isomer]:
-    """The isomers of the evaluation, made at the first call."""
-    path = BUILD / f"isomers_{ISOMERS_PER_CLASS}_{SEED}.npz"
-    sizes = [int(c[2:]) for c in (*CLASSES, *OTHER_SIZES)]
-    return read_or_build_library(path, sizes, ISOMERS_PER_CLASS, SEED, workers)
+def simulated(kind: str, seed: int, form: str) -> list[BenchmarkImage]:
+    """A session of the benchmark."""
+    return list(read_session(BENCHMARK, read_tables(BENCHMARK), session_name(kind, seed, form)))
 
 
-def simulated(kind: str, seed: int, lone_atoms: bool) -> list[Image]:
-    """A simulated session."""
-    plan = draw_session(kind, CLASSES, N_IMAGES, seed)
-    if lone_atoms:
-        plan = [
-            replace(one, settings=replace(one.settings, lone_atoms_per_nm2=LONE_ATOMS_PER_NM2))
-            for one in plan
-        ]
-    fields = simulate_session(isomers(), plan)
-    return [image_of(one, field) for one, field in zip(plan, fields, strict=True)]
-
-
-def image_of(planned: SessionImage, field: Field) -> Image:
-    truth = field.truth.rename(columns={"n_atoms": "n", "touches_border": "border"})
-    kind = planned.name.rpartition("_")[0].replace("_", " ")
-    return Image(field.micrograph, truth, kind, planned.sample, planned.settings.mixture)
-
-
-def shared(name: str, data: Path) -> list[Image]:
+def shared(name: str, data: Path) -> list[BenchmarkImage]:
     """A session of another program's images."""
     images = []
     for folder, group in SHARED_SESSIONS[name].items():
@@ -188,10 +148,9 @@ def shared(name: str, data: Path) -> list[Image]:
         listed = pd.read_csv(data / folder / "images.csv")
         paths = {path.name: path for path in (data / folder).rglob("*.tif")}
         for image, sample in zip(listed["image"], listed["sample"], strict=True):
-            truth = truth_of[image].assign(border=lambda t: t["border"].astype(bool))
-            images.append(
-                Image(load(paths[image]), truth, group, sample, nominal_composition(sample))
-            )
+            truth = truth_of[image].rename(columns={"n": "n_atoms"}).astype({"border": bool})
+            micrograph, composition = load(paths[image]), nominal_composition(sample)
+            images.append(BenchmarkImage(micrograph, truth, group, sample, composition))
     return images
 
 
@@ -204,50 +163,15 @@ def nominal_composition(sample: str) -> dict[str, float]:
     return {c: float(p) for c, p in zip(CLASSES, parts / parts.sum(), strict=True) if p > 0}
 
 
-def to_8_bit(image: Image) -> Image:
-    """The image in 8 bits, 0.35 % of its pixels clipped at both ends."""
-    data = image.micrograph.data
-    low, high = np.percentile(data, [CLIPPED_PERCENT, 100 - CLIPPED_PERCENT])
-    pixels = np.clip(np.round((data - low) / (high - low) * 255), 0, 255).astype(np.uint8)
-    micrograph = Micrograph(pixels, image.micrograph.pixel_size_nm, name=image.micrograph.name)
-    return replace(image, micrograph=micrograph)
-
-
-def crops(image: Image, rng: np.random.Generator) -> list[Image]:
-    """Crops round whole clusters of the image, as one would record them at high magnification."""
-    data, pixel = image.micrograph.data, image.micrograph.calibrated()
-    truth = image.truth
-    whole = truth[~truth["border"]]
-    if min(data.shape) <= CROP_PX or len(whole) == 0:
-        return []
-    chosen = whole.iloc[rng.permutation(len(whole))[:CROPS_PER_IMAGE]]
-    out = []
-    for k, (y, x) in enumerate(chosen[["y_px", "x_px"]].to_numpy(float)):
-        centre = np.array([y, x]) + rng.uniform(-CROP_PX / 4, CROP_PX / 4, 2)
-        corner = np.clip(centre - CROP_PX / 2, 0, np.array(data.shape) - CROP_PX).astype(int)
-        place = truth[["y_px", "x_px"]].to_numpy() - corner
-        radius = truth["diameter_nm"].to_numpy(float) / pixel / 2
-        inside = np.minimum(place, CROP_PX - 1 - place).min(axis=1)
-        own = truth.assign(
-            y_px=place[:, 0], x_px=place[:, 1], border=truth["border"] | (inside < radius)
-        )
-        pixels = data[corner[0] : corner[0] + CROP_PX, corner[1] : corner[1] + CROP_PX]
-        stem, _, suffix = image.micrograph.name.rpartition(".")
-        micrograph = Micrograph(pixels.copy(), pixel, name=f"{stem}_crop{k}.{suffix}")
-        out.append(replace(image, micrograph=micrograph, truth=own[inside > -radius]))
-    return out
-
-
-def images_of(job: Job) -> list[Image]:
-    if job.seed is None:
-        images = shared(job.name, job.data)
-    else:
-        images = simulated(job.name, job.seed, lone_atoms=job.form == "lone atoms")
-    if job.form == "8 bits":
+def images_of(job: Job) -> list[BenchmarkImage]:
+    if job.seed is not None:
+        return simulated(job.name, job.seed, job.form)
+    images = shared(job.name, job.data)
+    if job.form == EIGHT_BITS:
         return [to_8_bit(image) for image in images]
-    if job.form == "crops":
-        rng = np.random.default_rng([SEED, job.seed or 0])
-        return list(chain.from_iterable(crops(image, rng) for image in images))
+    if job.form == CROPS:
+        rng = np.random.default_rng([SEED, 0])
+        return list(chain.from_iterable(crop_clusters(image, rng) for image in images))
     return images
 
 
@@ -274,17 +198,17 @@ def answers(job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(clusters, ignore_index=True), pd.concat(ratios, ignore_index=True)
 
 
-def variants(job: Job, images: Sequence[Image]) -> list[tuple[str, list[int], Known]]:
+def variants(job: Job, images: Sequence[BenchmarkImage]) -> list[tuple[str, list[int], Known]]:
     """Name, numbers of the images, and known samples of the sessions to label."""
     everything = list(range(len(images)))
     out: list[tuple[str, list[int], Known]] = [(job.form, everything, {})]
-    if job.form != "whole" or job.name == "other sizes":
+    if job.form != WHOLE or job.name == "other sizes":
         return out
     for label in CLASSES:
         own = [
             i
             for i, image in enumerate(images)
-            if image.group in SIZE_SELECTED and label in image.composition
+            if image.kind in SIZE_SELECTED and label in image.composition
         ]
         if own:
             out.append(("one size only", own, {}))
@@ -293,7 +217,7 @@ def variants(job: Job, images: Sequence[Image]) -> list[tuple[str, list[int], Kn
     return out
 
 
-def cluster_answers(image: Image, analysis: Analysis) -> pd.DataFrame:
+def cluster_answers(image: BenchmarkImage, analysis: Analysis) -> pd.DataFrame:
     """One row per detected cluster that the border does not cut and that is in the truth."""
     table, truth = analysis.table, image.truth
     rows, columns = match(table, truth, image.micrograph.calibrated())
@@ -304,11 +228,11 @@ def cluster_answers(image: Image, analysis: Analysis) -> pd.DataFrame:
     best = np.array(CLASSES, object)[p.argmax(axis=1)] if len(p) else np.empty(0, object)
     return pd.DataFrame(
         {
-            "group": image.group,
+            "group": image.kind,
             "sample": image.sample,
             "image": image.micrograph.name,
             "truth": truth["label"].to_numpy(object)[columns],
-            "n": truth["n"].to_numpy(float)[columns],
+            "n": truth["n_atoms"].to_numpy(float)[columns],
             "best": best,
             "confidence": p.max(axis=1) if len(p) else np.empty(0),
             "label": own["label"].to_numpy(object),
@@ -319,11 +243,11 @@ def cluster_answers(image: Image, analysis: Analysis) -> pd.DataFrame:
     )
 
 
-def ratio_answers(pairs: Sequence[tuple[Image, Analysis]]) -> pd.DataFrame:
+def ratio_answers(pairs: Sequence[tuple[BenchmarkImage, Analysis]]) -> pd.DataFrame:
     """Fractions with their intervals and the truth: of images, samples and the whole session."""
     out = []
-    for group in dict.fromkeys(image.group for image, _ in pairs):
-        of_group = [pair for pair in pairs if pair[0].group == group]
+    for group in dict.fromkeys(image.kind for image, _ in pairs):
+        of_group = [pair for pair in pairs if pair[0].kind == group]
         scopes = [("session", of_group)]
         for sample in dict.fromkeys(image.sample for image, _ in of_group):
             scopes.append(("sample", [pair for pair in of_group if pair[0].sample == sample]))
@@ -335,7 +259,7 @@ def ratio_answers(pairs: Sequence[tuple[Image, Analysis]]) -> pd.DataFrame:
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame()
 
 
-def fractions(pairs: Sequence[tuple[Image, Analysis]]) -> pd.DataFrame | None:
+def fractions(pairs: Sequence[tuple[BenchmarkImage, Analysis]]) -> pd.DataFrame | None:
     """Found and true fractions of all clusters of some images that the border does not cut."""
     truth = pd.concat([image.truth for image, _ in pairs])
     counts = truth.loc[~truth["border"], "label"].value_counts().reindex(CLASSES).fillna(0)
@@ -355,21 +279,18 @@ def jobs(rounds: int, data: Path) -> list[Job]:
     if data.is_dir():
         out += [
             Job(name, None, form, data)
-            for form in ("whole", "8 bits", "crops")
+            for form in (WHOLE, EIGHT_BITS, CROPS)
             for name in SHARED_SESSIONS
         ]
-    for number in range(rounds):
-        seed = SEED + number
-        out += [Job(kind, seed, "whole", data) for kind in KINDS]
-        out += [Job(kind, seed, form, data) for kind in VARIED for form in ("8 bits", "crops")]
-        out += [Job(kind, seed, "lone atoms", data) for kind in (*VARIED, "one size")]
-    return out
+    planned = sessions_of(BenchmarkSettings(tuple(KINDS), rounds))
+    planned.sort(key=lambda session: (session[1], session[2] != WHOLE))
+    return out + [Job(kind, seed, form, data) for kind, seed, form in planned]
 
 
 def measure(rounds: int, workers: int, data: Path) -> None:
     """Compute all answers and keep them."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    isomers(workers)
+    write_benchmark(BENCHMARK, BenchmarkSettings(rounds=rounds), workers)
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         found = []
         planned = jobs(rounds, data)
@@ -495,11 +416,12 @@ INTRODUCTION = """## Sessions
 Made by `docs/make_sessions.py`, also in `make accuracy`; version {version}, model `{model}`.
 
 **Images.** There are {n_sessions} simulated sessions of {n_images} images each (seeds from {seed}),
-with {isomers} isomers of each size that were not used for training or tuning. Conditions are drawn
-once for each session. Between its images, the gain scatters by 9 to 14 %, dose and support by 10 %
-and the focus by 2 nm. A and B are the images of another program, where their folder is available. A
-is `train/`, as a session without its labels, and `mixed/`. B is `shifted/` with `shifted_single/`
-as one session.
+which `atomicity benchmark` writes for others ([files and SHA-256](../reference/benchmark.md)), with
+{isomers} isomers of each size that were not used for training or tuning. Conditions are drawn once
+for each session. Between its images, the gain scatters by 9 to 14 %, dose and support by 10 % and
+the focus by 2 nm. A and B are the images of another program, where their folder is available. A is
+`train/`, as a session without its labels, and `mixed/`. B is `shifted/` with `shifted_single/` as
+one session.
 
 **Forms.** *whole*: complete fields; *one size only*: the images of each size as a separate session;
 *known sample*: the composition of one image is known, and that image is not scored; *crops*: {crop}

@@ -27,6 +27,8 @@ from napari_atomicity.simulation.metals import composition
 from napari_atomicity.simulation.recipes import draw_recipe, write_recipe
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.simulated import from_simulation
+from napari_atomicity.validation.benchmark import write_benchmark
+from napari_atomicity.validation.benchmark_settings import BenchmarkSettings
 from support import lattice_isomer
 
 SIZE_PX, PX_NM = 360, 0.04
@@ -56,7 +58,12 @@ def quick_library(classes, per_class=2, seed=0, *_, **__) -> list[Isomer]:
 
 def quick_platinum(path, sizes, per_size, seed=0, *_, **__) -> list[Isomer]:
     """As `quick_library`, by the sizes of platinum clusters."""
-    return quick_library([f"Pt{n}" for n in sizes], per_size, seed)
+    return quick_isomers("Pt", sizes, per_size, seed)
+
+
+def quick_isomers(element, sizes, per_size, seed=0, *_, **__) -> list[Isomer]:
+    """As `quick_library`, by the sizes of clusters of a metal."""
+    return quick_library([f"{element}{n}" for n in sizes], per_size, seed)
 
 
 def quick_fields(library, classes, n_fields, seed, settings, workers, progress, stop, draw):
@@ -199,6 +206,9 @@ def write_documented_files(root: Path, weights: Path) -> Path:
     _write_project(root / "monday.atomicity", root / "monday" / "field_01.tif")
     _write_atom_tables(root)
     _write_corrections(root)
+    np.save(root / "X.npy", np.zeros((5, 8, 8), np.float32))
+    np.save(root / "y.npy", np.arange(5))
+    (root / "metadata.csv").write_text("filename,class\n1.png,Pt19\n2.png,Pt30\n")
     (root / "sessions.csv").write_text("image,session\nref_*.tif,one\nmix_*.tif,one\n")
     for name in ("au", "session7"):
         for suffix in (".safetensors", ".json"):
@@ -207,6 +217,10 @@ def write_documented_files(root: Path, weights: Path) -> Path:
     write_recipe(root / "fields", draw_recipe(2, ("Pt19", "Pt41"), 1, 1, small))
     request = RunRequest(device="cpu", umap=False)
     run_batch([root / "fields"], root / "results", request, workers=1)
+    write_benchmark(root / "benchmark", BenchmarkSettings(("few clusters",), 1))
+    truth = pd.read_csv(root / "benchmark" / "truth.csv")
+    (root / "answers").mkdir()
+    truth.to_csv(root / "answers" / "clusters.csv", index=False)
     (root / "earlier").mkdir()
     shutil.copy(root / "results" / "run.json", root / "earlier")
     assert len(read_clusters(root / "results" / "clusters.csv"))

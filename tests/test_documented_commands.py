@@ -21,6 +21,7 @@ from documented_files import (
     SIZE_PX,
     copy_used_files,
     quick_fields,
+    quick_isomers,
     quick_library,
     quick_platinum,
     write_documented_files,
@@ -32,7 +33,7 @@ from napari_atomicity.models.files import find_model
 from napari_atomicity.pipeline import dask_workers
 from napari_atomicity.simulation import recipes, structures
 from napari_atomicity.training import out_of_distribution, prepared_sets
-from napari_atomicity.validation import simulated
+from napari_atomicity.validation import benchmark, simulated
 
 COMMANDS = [(page, line) for page, line in shell_lines() if line.startswith("atomicity ")]
 OTHERS = [(page, line) for page, line in shell_lines() if not line.startswith("atomicity ")]
@@ -64,14 +65,14 @@ DEFAULTS = {
     "validate": {"quick": True, "methods": "raw-patch", "device": "cpu"},
     "watch": {"once": True},
     "demo": {"close": True},
+    "benchmark": {"rounds": 1, "kinds": "few clusters"},
 }
 """Options that a page leaves out; those on the command line win."""
 
 
 def defaults(arguments: list[str]) -> dict[str, dict[str, object]]:
-    """Options for one command; a settings file and models of atoms do not take them."""
-    fixed = "--settings" in arguments or "atoms" in arguments
-    return {} if fixed else DEFAULTS
+    """Options for one command; settings files, models of atoms and scores do not take them."""
+    return {} if {"--settings", "atoms", "--score"} & set(arguments) else DEFAULTS
 
 
 # ---- files, and substitutes for what is slow or does not end
@@ -97,6 +98,7 @@ def quick():
             patch.setattr(module, "library_of", quick_library)
         patch.setattr(prepared_sets, "from_simulation", quick_fields)
         patch.setattr(simulated, "read_or_build_library", quick_platinum)
+        patch.setattr(benchmark, "isomer_library", quick_isomers)
         patch.setattr(out_of_distribution, "STEPS", 50)
         patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
         patch.setattr(fine_tuning, "AdaptSettings", partial(fine_tuning.AdaptSettings, steps=20))

@@ -7,7 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.simulation.sessions import draw_session, simulate_session
+from documented_files import quick_isomers
+from napari_atomicity.simulation.sessions import KINDS
+from napari_atomicity.validation import benchmark as written
+from napari_atomicity.validation import benchmark_images
+from napari_atomicity.validation.benchmark import sessions_of, write_benchmark
+from napari_atomicity.validation.benchmark_images import (
+    WHOLE,
+    crop_clusters,
+    simulate_form,
+    to_8_bit,
+)
+from napari_atomicity.validation.benchmark_settings import SEED, BenchmarkSettings
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -18,14 +29,14 @@ def benchmark():
 
 
 @pytest.fixture(scope="module")
-def image(benchmark, library):
-    [planned] = draw_session("two sizes", ("Pt19", "Pt70"), 1, 3)
-    [field] = simulate_session(library, [planned])
-    return benchmark["image_of"](planned, field)
+def image(library):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark_images, "CLASSES", ("Pt19", "Pt70"))
+        return next(simulate_form(library, "two sizes", 3, WHOLE))
 
 
-def test_crops_keep_the_truth_in_place(benchmark, image):
-    found = benchmark["crops"](image, np.random.default_rng(0))
+def test_crops_keep_the_truth_in_place(image):
+    found = crop_clusters(image, np.random.default_rng(0))
     assert len(found) == 2
     whole = image.micrograph.data
     for crop in found:
@@ -40,10 +51,35 @@ def test_crops_keep_the_truth_in_place(benchmark, image):
             assert data[y, x] in near
 
 
-def test_8_bits_clip_both_ends(benchmark, image):
-    pixels = benchmark["to_8_bit"](image).micrograph.data
+def test_8_bits_clip_both_ends(image):
+    pixels = to_8_bit(image).micrograph.data
     assert (pixels == 0).mean() > 0.003
     assert 0.003 < (pixels == 255).mean() < 0.01
+
+
+def test_the_sessions_are_those_of_the_published_benchmark(benchmark, tmp_path):
+    """Every session of the folder is analysed, and no other."""
+    jobs = benchmark["jobs"](2, tmp_path / "no data")
+    planned = sessions_of(BenchmarkSettings(tuple(KINDS), 2))
+    assert sorted((job.name, job.seed, job.form) for job in jobs) == sorted(planned)
+    assert len(set(planned)) == len(planned) == 2 * 13
+    assert [job.form for job in jobs[:6]] == [WHOLE] * 6
+
+
+def test_a_session_of_the_benchmark_is_labelled_by_all_methods(benchmark, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(written, "isomer_library", quick_isomers)
+        patch.setattr(benchmark_images, "N_IMAGES", 2)
+        patch.setitem(benchmark["answers"].__globals__, "BENCHMARK", tmp_path)
+        write_benchmark(tmp_path, BenchmarkSettings(("few clusters",), 1))
+        job = benchmark["Job"]("few clusters", SEED, WHOLE, tmp_path)
+        clusters, ratios = benchmark["answers"](job)
+    truth = pd.read_csv(tmp_path / "truth.csv")
+    whole = truth[truth["border"] == 0]
+    for method in benchmark["METHODS"]:
+        own = clusters[(clusters["method"] == method) & (clusters["variant"] == WHOLE)]
+        assert 0 < len(own) <= len(whole) and set(own["n"]) <= set(whole["n_atoms"])
+    assert set(ratios["scope"]) == {"image", "sample", "session"}
 
 
 def test_another_programs_samples_have_their_nominal_composition(benchmark):

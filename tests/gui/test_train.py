@@ -59,11 +59,11 @@ def dock(viewer):
 
 def choose_folder(dock, folder, qtbot, monkeypatch) -> None:
     monkeypatch.setattr(
-        "napari_atomicity.gui.docks.train.dock.QFileDialog.getExistingDirectory",
+        "napari_atomicity.gui.controls.path_field.QFileDialog.getExistingDirectory",
         lambda *a: str(folder),
     )
-    qtbot.mouseClick(dock.folder_button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: "image" in dock.found.text() and dock.button.isEnabled())
+    qtbot.mouseClick(dock.folder.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "image" in dock.folder.found.text() and dock.button.isEnabled())
 
 
 def press(dock, qtbot) -> None:
@@ -83,7 +83,7 @@ def test_a_folder_becomes_a_model_that_other_docks_can_ask(
     viewer.window.add_dock_widget(analyse, name="Analyse", add_vertical_stretch=False)
     assert not dock.button.isEnabled()
     choose_folder(dock, folder, qtbot, monkeypatch)
-    assert dock.found.text() == "Pt19: 2 images, Pt70: 2 images"
+    assert dock.folder.found.text() == "Pt19: 2 images, Pt70: 2 images"
     quick(dock)
     press(dock, qtbot)
     assert not dock.button.isEnabled()
@@ -136,7 +136,7 @@ def test_a_folder_without_classes_is_refused(dock, tmp_path, qtbot, errors, sett
     (tmp_path / "empty").mkdir()
     dock.folder.setText(str(tmp_path / "empty"))
     dock.folder.editingFinished.emit()
-    qtbot.waitUntil(lambda: "folder per class is needed" in dock.found.text())
+    qtbot.waitUntil(lambda: "folder per class is needed" in dock.folder.found.text())
     assert "empty" in errors[-1] and not dock.button.isEnabled()
 
 

@@ -39,7 +39,7 @@ PLUGIN = "napari-atomicity"
 NAMES = {
     "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
     "Embedding", "Explain", "Gallery", "Live", "Model", "Movie", "Overview", "Plots", "Ratios",
-    "Report", "Review", "Table", "Train",
+    "Report", "Review", "Table", "Train", "Validate",
 }  # fmt: skip
 MAX_DOCKS = 6
 SIZES = [(1280, 720), (1600, 950)]

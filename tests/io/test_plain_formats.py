@@ -63,7 +63,7 @@ def test_grey_png_with_an_opaque_alpha_channel(tmp_path):
 
 # ---- NumPy
 @pytest.mark.parametrize("dtype", ["?", "u1", "i8", "f2", "f4", ">f8"])
-@pytest.mark.parametrize("shape", [(7, 9), (5, 7, 9), (1, 7, 9)])
+@pytest.mark.parametrize("shape", [(7, 9), (5, 7, 9), (1, 7, 9), (7, 9, 1), (5, 7, 9, 1)])
 def test_npy(tmp_path, dtype, shape):
     path = tmp_path / "image.npy"
     data = (image(np.uint8, shape) % 100).astype(dtype)

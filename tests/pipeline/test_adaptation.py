@@ -27,9 +27,14 @@ from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
+from napari_atomicity.pipeline import adapted_model, fine_tuning
+from napari_atomicity.pipeline.adaptation_checks import Split
 from napari_atomicity.pipeline.adaptation_settings import AdaptSettings
+from napari_atomicity.pipeline.adaptation_text import format_verdict
 from napari_atomicity.pipeline.fine_tuning import adapt
-from napari_atomicity.pipeline.pseudo_labels import labels_by_diameter, pseudo_labels
+from napari_atomicity.pipeline.network_tuning import fine_tune
+from napari_atomicity.pipeline.pseudo_labels import Target, labels_by_diameter, pseudo_labels
+from napari_atomicity.pipeline.session_labels import LabelledSession
 
 SIZES = np.array([19, 41, 70])
 CLASSES = tuple(f"Pt{n}" for n in SIZES)
@@ -298,6 +303,104 @@ def test_what_leaves_nothing_to_decide_by_is_not_kept(model):
     result = adapt(many, *model, replace(QUICK, held_out=0.0))
     assert result.corrections == 12
     assert np.isfinite(result.checks["corrections left out"][1])
+
+
+def test_a_network_that_labels_the_unambiguous_clusters_stays_as_it_is(model):
+    """Labels that the network already gives cannot show that an adapted one is better."""
+    _, analysis = image(3, height=1.0)
+    result = adapt([analysis], *model, QUICK)
+    assert not result.accepted and result.tensors is model[1]
+    (reason,) = result.reasons
+    assert "already labels" in reason and "correct wrong labels" in reason
+    assert "No change needed" in format_verdict(result)
+
+
+def test_corrections_of_a_network_that_labels_most_clusters_are_learnt(model):
+    """Few corrections among many pseudo-labels are enough of a reason to adapt."""
+    label, analysis = image(3, height=1.0)
+    wrong = np.flatnonzero(label == 0)[:4]
+    p = Classifier(*model, torch.device("cpu")).predict(analysis.patches).probabilities
+    assert (p.argmax(axis=1)[wrong] == 0).all()
+    given = np.full(90, "", object)
+    given[wrong] = "Pt41"
+    table = tables.settle_labels(analysis.table.assign(label_corrected=given))
+    result = adapt([replace(analysis, table=table)], *model, QUICK)
+    assert result.corrections == 4
+    assert not any("already labels" in reason for reason in result.reasons)
+
+
+@pytest.fixture
+def shifted_scales(monkeypatch):
+    """Shift all scales of adapted models by 0.6, or only those found by the apparent size."""
+
+    def set_shift(only_by_size):
+        def label(analyses, classifier, **_):
+            shift = 0.0 if only_by_size and classifier.card.apparent_size is None else 0.6
+            scales = [replace(a.scale, shift=np.add(a.scale.shift, [shift, 0.0])) for a in analyses]
+            moved = [replace(a, scale=s) for a, s in zip(analyses, scales, strict=True)]
+            return LabelledSession(moved, None, len(moved))
+
+        monkeypatch.setattr(fine_tuning, "label_session", label)
+
+    return set_shift
+
+
+def test_a_scale_that_would_shift_by_a_class_is_rolled_back(model, shifted_scales):
+    _, analysis = image(3, height=0.5)
+    shifted_scales(only_by_size=False)
+    result = adapt([analysis], *model, QUICK)
+    assert not result.accepted and not result.refused
+    assert result.tensors is model[1] and result.after is result.before
+    assert "scale of 1 of 1 images" in result.reasons[0]
+    assert "more images" in result.reasons[0]
+
+
+def test_an_apparent_size_that_shifts_the_scale_is_left_out(model, shifted_scales):
+    card, tensors = model
+    label, analysis = image(3, height=0.5)
+    shifted_scales(only_by_size=True)
+    sizes = ApparentSize.from_diameters(REFERENCE)
+    result = adapt([analysis], replace(card, apparent_size=sizes), tensors, QUICK)
+    assert result.accepted, result.reasons
+    assert result.card.apparent_size is None
+    assert accuracy(result.after[0], label) > 0.93
+
+
+@pytest.mark.parametrize(
+    ("weights", "unit", "channels"),
+    [
+        ((0.0, 0.0, 1.0, 1.0), "atoms", ("LCN",)),
+        ((0.0, 0.0, 1.0, 1.0, 2.0), "atoms", ("LCN",)),
+        ((1.0, 0.0, 1.0, 1.0), "atoms", ()),
+        ((), "atoms", ()),
+        ((0.0, 0.0, 1.0, 1.0), "patch", ()),
+    ],
+)
+def test_features_stay_only_where_they_give_the_scale(weights, unit, channels):
+    sizes = replace(ApparentSize.from_diameters(REFERENCE), weights=weights)
+    patches = PatchSettings(channels=("raw", "LCN"), raw_unit=unit)
+    card = ModelCard("made", CLASSES, patches, REFERENCE, apparent_size=sizes)
+    assert adapted_model.channels_of_scale(card) == channels
+
+
+def test_the_features_of_a_frozen_channel_stay():
+    torch.manual_seed(0)
+    old = AtomicityNet(("raw", "LCN"), 3, width=4)
+    patches = patches_of(SAMPLE, 1)["raw"]
+    target = Target({"raw": patches, "LCN": patches}, SAMPLE, SAMPLE < 0, SAMPLE < 0)
+    replayed = {"replay.raw": patches, "replay.LCN": patches, "replay.label": SAMPLE}
+    settings = replace(QUICK, steps=2)
+    split = Split.random(target, SAMPLE, settings)
+    new = fine_tune(old, target, replayed, split, settings, torch.device("cpu"), ("LCN",))
+    same = {
+        name: all(
+            torch.equal(a, b)
+            for a, b in zip(part.parameters(), old.branches[name].parameters(), strict=True)
+        )
+        for name, part in new.branches.items()
+    }
+    assert same == {"raw": False, "LCN": True}
+    assert not torch.equal(new.head.weight, old.head.weight)
 
 
 def test_a_model_without_replay_is_refused(model):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from napari_atomicity import analyse, load
@@ -80,6 +81,28 @@ def write_folders(root, stacks):
         tifffile.imwrite(root / label / "stack.tif", stack)
 
 
+def write_pages(root, stacks):
+    """One file of several pages for each class."""
+    for label, stack in stacks.items():
+        tifffile.imwrite(root / f"{label}.tif", stack, photometric="minisblack")
+
+
+def write_pictures(root, stacks):
+    """An 8-bit PNG file for each cluster, in the folder of its class."""
+    for label, stack in stacks.items():
+        (root / label).mkdir()
+        for i, section in enumerate(stack.astype(float)):
+            grey = np.round(255 * (section - section.min()) / np.ptp(section)).astype(np.uint8)
+            Image.fromarray(grey).save(root / label / f"{i:03d}.png")
+
+
+def write_channel_axis(root, stacks):
+    """An archive (N, Y, X, 1) with labels, as machine-learning libraries store images."""
+    whole = np.concatenate(list(stacks.values()))
+    labels = np.repeat(list(stacks), [len(s) for s in stacks.values()])
+    np.savez(root / "clusters.npz", X=whole[..., None], y=labels)
+
+
 def write_single_files(root, stacks):
     """One file per cluster, and a table of their classes."""
     rows = [(f"images/{c[::-1]}-{i}.tif", c) for c in stacks for i in range(len(stacks[c]))]
@@ -103,6 +126,9 @@ LAYOUTS = [
     write_stacks,
     write_archives,
     write_folders,
+    write_pages,
+    write_pictures,
+    write_channel_axis,
     write_single_files,
     write_table_of_frames,
 ]
@@ -129,6 +155,15 @@ def test_labels_may_be_numbers_of_atoms(stacks, tmp_path):
         part, classes = from_folder(source, SMALL, PIXEL_NM)
         assert classes == ["19", "70"]
         assert set(part.table["truth"]) == {"19", "70"}
+
+
+def test_labels_that_are_indices_are_refused(stacks, tmp_path):
+    whole = np.concatenate(list(stacks.values()))
+    labels = np.repeat([0, 1], [len(s) for s in stacks.values()])
+    np.savez(tmp_path / "clusters.npz", X=whole, y=labels)
+    with pytest.raises(ReadError, match="the class '0' gives no number of atoms") as caught:
+        labelled_files(tmp_path)
+    assert "not by an index" in caught.value.advice
 
 
 def test_a_frame_without_a_cluster_is_counted(stacks, tmp_path):
@@ -174,6 +209,14 @@ def test_a_patch_in_its_own_unit_is_independent_of_gain_and_offset():
         scaled = AtomicityNet(("raw", "LCN"), 3, width=4).eval()
         assert not torch.allclose(scaled(patches).logits, scaled(other).logits)
     assert torch.isfinite(flat.logits).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_patches_give_no_scores_and_no_warning():
+    network = AtomicityNet(("raw", "LCN"), 3, width=4, raw_unit="patch").eval()
+    patches = {c: torch.zeros(0, 24, 24) for c in ("raw", "LCN")}
+    with torch.inference_mode():
+        assert network(patches).logits.shape == (0, 3)
 
 
 def test_a_card_says_its_unit_only_if_it_is_another_than_that_of_version_0_1():

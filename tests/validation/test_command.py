@@ -15,6 +15,8 @@ from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.pipeline import fine_tuning
 from napari_atomicity.validation import jobs, methods, run
 from napari_atomicity.validation.data import SELECTED
+from napari_atomicity.validation.differences import DIFFERENCES
+from napari_atomicity.validation.existing_results import count_finished_runs
 from napari_atomicity.validation.scores import SCORES
 
 METHODS = "diameter,dual-patch,dual-patch-adapted,dual-session-combination,dual-shipped-combination"
@@ -138,6 +140,31 @@ def test_tables_agree_with_the_json(out, result):
     assert means.to_dict() == pytest.approx(scores["accuracy"].to_dict())
 
 
+def test_differences_agree_with_the_runs(out, result):
+    runs = pd.DataFrame(result["runs"]).set_index(["method", "group", "fold", "seed"]).sort_index()
+    rows = result["differences"]
+    pairs = {(row["method"], row["reference"], row["group"]) for row in rows}
+    assert pairs == {
+        *(("dual-patch", "diameter", group) for group in result["groups"]),
+        ("dual-patch-adapted", "dual-patch", "shifted"),
+    }
+    for row in rows:
+        sides = [runs.loc[(row[key], row["group"])] for key in ("method", "reference")]
+        for name in set(DIFFERENCES) & set(row):
+            expected = (sides[0][name] - sides[1][name]).mean()
+            assert row[name]["mean"] == pytest.approx(expected)
+    table = pd.read_csv(out / "differences.csv")
+    assert table["accuracy"].tolist() == pytest.approx([row["accuracy"]["mean"] for row in rows])
+
+
+def test_diameters_of_the_classes_are_described(result):
+    for group in result["groups"].values():
+        assert list(group["diameter_nm"]) == CLASSES
+        for of in group["diameter_nm"].values():
+            assert 0 < of["low"] < of["median"] < of["high"]
+        assert group["diameter_nm"]["Pt19"]["median"] < group["diameter_nm"]["Pt70"]["median"]
+
+
 def test_images_are_tested_by_models_that_have_not_seen_them(clusters, out):
     own = clusters[(clusters["method"] == "dual-patch") & (clusters["group"] == SELECTED)]
     tested = own.groupby("image")["fold"].unique()
@@ -169,6 +196,9 @@ def test_recovery_from_the_shift_is_reported(result):
         assert len(of["images"]) == 2 and of["session"]["seconds"] > 0
         assert all(0 <= row["most_called_share_before"] <= 1 for row in of["images"])
         assert -1 <= of["separation"]["before"]["mean"] <= 1
+        rise = [row["accuracy_after"] - row["accuracy_before"] for row in of["images"]]
+        assert of["images_change"]["accuracy"]["mean"] == pytest.approx(np.mean(rise))
+        assert of["session"]["seconds"] <= of["session"]["seconds_max"]
     rows = {(r["fit"], r["class"], r["channel"]) for r in result["class_maps"]}
     assert {fit for fit, *_ in rows} == set(found) and {c for *_, c in rows} == {"raw", "LCN"}
 
@@ -177,6 +207,10 @@ def test_the_report_and_the_record_are_complete(out, result):
     page = (out / "report.html").read_text()
     for method in result["methods"].values():
         assert method["title"] in page
+    for row in result["differences"]:
+        score = row["accuracy"]
+        text = f"{score['mean']:+.2f} ({score['low']:+.2f} to {score['high']:+.2f})"
+        assert text in page
     figures = {path.stem for path in (out / "figures").glob("*.svg")}
     assert {"accuracy", "ratio-r2", "parity-mixtures", "called-shifted"} <= figures
     assert {"confusion-size-selected", "reliability-shifted", "class-maps-dual-patch"} <= figures
@@ -195,11 +229,48 @@ def test_finished_runs_serve_other_methods(out, command, patched, tmp_path):
     assert list(json.loads((copy / "validation.json").read_text())["methods"]) == ["diameter"]
 
 
+def test_the_same_data_by_another_path_continue(folders, command, out, monkeypatch):
+    monkeypatch.chdir(folders)
+    relative = [part.relative_to(folders) if hasattr(part, "exists") else part for part in command]
+    assert relative != command
+    result = atomicity(*relative, "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("finished before") == 5
+
+
 def test_results_of_other_settings_are_kept(out, command):
     before = sorted((out / "runs").iterdir())
     refused = atomicity(*command, "--out", out, "--epochs", "3")
     assert refused.exit_code == 2 and "--overwrite" in refused.output
     assert sorted((out / "runs").iterdir()) == before
+
+
+def test_results_of_other_settings_are_discarded_if_wanted(tmp_path):
+    for key in ("one", "other"):
+        store = run.RunStore(tmp_path / "runs", key)
+        store.create()
+        assert not store.has_others and count_finished_runs(tmp_path) == 0
+        assert not (tmp_path / "validation.json").exists()
+        store.write(jobs.FitJob(methods.FITS["dual-patch"], 0, 0, True), {})
+        store.create()
+        assert count_finished_runs(tmp_path) == 1
+        (tmp_path / "validation.json").write_text("{}")
+    assert run.RunStore(tmp_path / "runs", "one").has_others
+
+
+def test_the_time_left_is_that_of_runs_of_the_same_fit():
+    raw, dual, shipped = (
+        methods.FITS[name] for name in ("raw-patch", "dual-patch", "dual-shipped")
+    )
+    planned = [jobs.FitJob(shipped, None, 0, True)]
+    planned += [jobs.FitJob(fit, fold, 0, False) for fold in (0, 1) for fit in (raw, dual)]
+    found = [{"seconds": {"training": s, "labels": 1.0}} for s in (99.0, 599.0, 1799.0)]
+    assert run.estimate_seconds(planned, found[:1]) == []  # the shipped model is not trained
+    assert run.estimate_seconds(planned, found[:2]) == [600.0, 600.0, 600.0]
+    assert run.estimate_seconds(planned, found) == [600.0, 1800.0]
+    told = []
+    run._with_number(lambda *a: told.append(a), planned, found)(1, 4, "dual: Training")
+    assert told == [(1, 4, "Run 4 of 5, 40 min left: dual: Training")]
 
 
 def test_wrong_usage(folders, tmp_path):

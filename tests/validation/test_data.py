@@ -5,12 +5,14 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
+from PIL import Image
 
 from napari_atomicity.core.errors import ReadError, TableError
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.simulation.structures import load_library, save_library
 from napari_atomicity.training.size_selected import from_folder
-from napari_atomicity.validation import simulated
+from napari_atomicity.validation import ValidationRequest, simulated, validate
 from napari_atomicity.validation.data import (
     MIXED,
     assign_folds,
@@ -123,6 +125,94 @@ def test_each_class_needs_clusters_in_two_training_images(selected):
     parts[pt70[0]] = parts[pt70[0]].take(np.zeros(len(parts[pt70[0]]), bool))
     with pytest.raises(ReadError, match="Pt70 has usable clusters in fewer than two"):
         check_training(selected.images, parts, fold)
+
+
+# ---- stacks of single clusters
+@pytest.fixture(scope="module")
+def patches(selected):
+    """Class → patches (N, 72, 72) around the clusters of the size-selected images."""
+    out = {label: [] for label in CLASSES}
+    for image in selected.images:
+        data = image.detection.micrograph.data
+        table = image.detection.table[image.counts]
+        for y, x in table[["y_px", "x_px"]].to_numpy(int):
+            patch = data[max(y - 36, 0) : y + 36, max(x - 36, 0) : x + 36]
+            if patch.shape == (72, 72):
+                out[image.sample].append(patch)
+    return {label: np.stack(of)[:12] for label, of in out.items()}
+
+
+def write_archive(root, patches):
+    labels = np.repeat(list(patches), [len(of) for of in patches.values()])
+    np.savez(root / "clusters.npz", X=np.concatenate(list(patches.values())), y=labels)
+
+
+def write_stacks(root, patches):
+    for label, of in patches.items():
+        np.save(root / f"{label}.npy", of)
+
+
+def write_pages(root, patches):
+    for label, of in patches.items():
+        tifffile.imwrite(root / f"{label}.tif", of, photometric="minisblack")
+
+
+def write_pictures(root, patches):
+    for label, of in patches.items():
+        (root / label).mkdir()
+        for i, patch in enumerate(of):
+            grey = np.round(255 * (patch - patch.min()) / np.ptp(patch)).astype(np.uint8)
+            Image.fromarray(grey).save(root / label / f"{i:03d}.png")
+
+
+def write_table(root, patches):
+    whole = np.concatenate(list(patches.values()))
+    labels = np.repeat(list(patches), [len(of) for of in patches.values()])
+    np.save(root / "all.npy", whole)
+    table = pd.DataFrame({"image": "all.npy", "frame": range(len(whole)), "label": labels})
+    table.to_csv(root / "labels.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    "write", [write_archive, write_stacks, write_pages, write_pictures, write_table]
+)
+def test_each_patch_is_an_image(patches, tmp_path, write):
+    write(tmp_path, patches)
+    data = read_size_selected(tmp_path, pixel_size_nm=0.04)
+    assert data.classes == tuple(CLASSES)
+    assert [i.sample for i in data.images] == [c for c in CLASSES for _ in patches[c]]
+    assert len({image.name for image in data.images}) == len(data.images)
+    assert all(len(image.truth) <= 1 for image in data.images)
+    found = sum(int(image.counts.sum()) for image in data.images)
+    assert found >= 0.9 * len(data.images)
+    fold = assign_folds(data.images, 3, 0)
+    assert np.bincount(fold).max() - np.bincount(fold).min() <= len(CLASSES)
+
+
+def test_a_table_sets_the_parts_of_patches(patches, tmp_path):
+    write_stacks(tmp_path, patches)
+    rows = [(f"{c}.npy#{i}", i // 6) for c in CLASSES for i in range(len(patches[c]))]
+    pd.DataFrame(rows, columns=["image", "fold"]).to_csv(tmp_path / "folds.csv", index=False)
+    data = read_size_selected(tmp_path, pixel_size_nm=0.04)
+    fold = assign_folds(data.images, 2, 0, read_folds(tmp_path))
+    assert fold.tolist() == [part for _, part in rows]
+
+
+def test_methods_are_compared_on_patches(patches, folders, tmp_path):
+    (tmp_path / "data").mkdir()
+    write_archive(tmp_path / "data", patches)
+    request = ValidationRequest(
+        tmp_path / "data" / "clusters.npz", mixtures=folders / "mixtures",
+        methods=("diameter", "dual-session-combination"), folds=2, seeds=1,
+        epochs=1, patience=0, pixel_size_nm=0.04, device="cpu",
+    )  # fmt: skip
+    result = validate(request, tmp_path / "out")
+    total = sum(map(len, patches.values()))
+    assert result["groups"]["size-selected"]["images"] == total
+    for method in result["methods"].values():
+        assert method["groups"]["size-selected"]["clusters"] >= 0.9 * total
+        assert method["groups"]["mixtures"]["ratio_r2"]["mean"] is not None
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 # ---- simulation

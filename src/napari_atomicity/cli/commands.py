@@ -17,6 +17,7 @@ from .adapt import adapt
 from .analyse import analyse
 from .atoms import atoms
 from .batch import batch
+from .benchmark import benchmark
 from .common import run_as_program
 from .demo import demo
 from .ending import end_in_time, end_process, was_stopped
@@ -74,7 +75,7 @@ app = typer.Typer(
 )
 for _command in (
     *(atoms, pack, consensus, batch, watch),
-    *(analyse, explain, demo, evaluate, simulate, train, adapt, validate, info),
+    *(analyse, explain, demo, evaluate, simulate, train, adapt, validate, benchmark, info),
 ):
     app.command(cls=_Command)(share_options(_command))
 _models = typer.Typer(rich_markup_mode=None)

@@ -46,8 +46,8 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace results of other images, or an existing model, simulation or pack, "
-        "otherwise refused; batch analyses all images again.",
+        help="Replace results of other images, or an existing model, simulation, benchmark or "
+        "pack, otherwise refused; batch analyses all images again.",
     ),
 ]
 MANY = 20

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ..validation.request import ValidationRequest
+from ..validation.existing_results import DATA, REPORT, RESULT, ExistingResultsError
+from ..validation.request import QUICK, ValidationRequest, quickened
 from .common import (
     AsJson,
     ConsoleProgress,
@@ -22,10 +23,6 @@ from .common import (
 )
 from .options import options_of, reads_images
 
-if TYPE_CHECKING:
-    from ..validation.simulated import SimulatedData
-
-QUICK: dict[str, Any] = {"folds": 2, "seeds": 1, "epochs": 2, "patience": 0}
 Data = Annotated[
     Path | None,
     typer.Option(help="Size-selected images: one folder per class, or a layout of train."),
@@ -77,8 +74,6 @@ def validate(
     Models are trained and tested on different images. A run that was stopped resumes if the same
     command runs again.
     """
-    from ..validation.existing_results import ExistingResultsError
-    from ..validation.run import RESULT
     from ..validation.run import validate as run
 
     folders = [path for path in (data, mixtures, shifted, deposits) if path is not None]
@@ -87,14 +82,19 @@ def validate(
     require_files(folders)
     names = tuple(split_names(methods or ""))
     wanted = request(
-        data=data or out / "data", mixtures=mixtures, shifted=shifted, deposits=deposits,
+        data=data or out / DATA, mixtures=mixtures, shifted=shifted, deposits=deposits,
         methods=names,
     )  # fmt: skip
-    wanted = _quickened(context, wanted) if quick else wanted
+    if quick:
+        wanted = quickened(wanted, [name for name in QUICK if _is_given(context, name)])
     with ConsoleProgress() as console:
         try:
             if simulate:
-                wanted = _simulate(out / "data", wanted, quick, overwrite, console.progress)
+                from ..validation.simulated import simulated_request
+
+                wanted = simulated_request(
+                    wanted, out / DATA, quick=quick, overwrite=overwrite, progress=console.progress
+                )
             result = run(
                 wanted, out, overwrite=overwrite, progress=console.progress, on_line=console.line
             )
@@ -104,47 +104,15 @@ def validate(
             console.line("Finished runs are saved: the same command continues.")
             raise
     _print_scores(result)
-    say(f"report in {out / 'report.html'}")
+    say(f"report in {out / REPORT}")
     if as_json:
         print_json({**result, "file": str(out / RESULT)})
 
 
-def _quickened(context: typer.Context, request: ValidationRequest) -> ValidationRequest:
-    """Return the request with the values of a small test where no others are given."""
-    from dataclasses import replace
-
-    given = {
-        name
-        for name in QUICK
-        if getattr(context.get_parameter_source(name), "name", "") in ("COMMANDLINE", "DEFAULT_MAP")
-    }
-    return replace(request, **{k: v for k, v in QUICK.items() if k not in given})
-
-
-def _simulate(
-    folder: Path, request: ValidationRequest, quick: bool, overwrite: bool, progress: Any
-) -> ValidationRequest:
-    """Simulate the data, and return the request for them."""
-    from dataclasses import replace
-
-    from ..validation.data import MIXED, SELECTED, SHIFTED
-    from ..validation.simulated import simulate_data
-
-    settings = _settings_of(request, quick)
-    simulate_data(folder, settings, overwrite, progress)
-    return replace(
-        request, data=folder / SELECTED, mixtures=folder / MIXED, shifted=folder / SHIFTED
-    )
-
-
-def _settings_of(request: ValidationRequest, quick: bool) -> SimulatedData:
-    from ..validation.simulated import QUICK_DATA, SimulatedData
-
-    if quick:
-        from dataclasses import replace
-
-        return replace(QUICK_DATA, folds=request.folds, seed=request.seed)
-    return SimulatedData(folds=request.folds, seed=request.seed)
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Return whether an option has a value from the command line or a file of settings."""
+    source = getattr(context.get_parameter_source(name), "name", "")
+    return source in ("COMMANDLINE", "DEFAULT_MAP")
 
 
 def _print_scores(result: dict[str, Any]) -> None:

@@ -56,19 +56,24 @@ def _check_png_size(encoded: bytes, path: Path) -> None:
 
 
 def read_npy(path: Path) -> RawImage:
-    """Read a NumPy array (Y, X) or (T, Y, X)."""
+    """Read a NumPy array (Y, X) or (T, Y, X), also with a last axis of length one."""
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             raise ReadError("the file is not a NumPy array", path, "Write it with numpy.save")
-    data = np.load(path, mmap_mode="r", allow_pickle=False)
+    data = _without_channel_axis(np.load(path, mmap_mode="r", allow_pickle=False))
     data = data if is_large(data.shape) else np.array(data)
     if data.ndim == 3 and data.shape[-1] in (3, 4) and min(data.shape[:2]) > 4:
         raise UnsuitableImageError(f"an array of shape {data.shape} is in colour", path, GREY)
     return RawImage(data)
 
 
+def _without_channel_axis(data: np.ndarray) -> np.ndarray:
+    """Return (Y, X) or (T, Y, X) of an array with one channel in the last axis."""
+    return data[..., 0] if data.ndim in (3, 4) and data.shape[-1] == 1 else data
+
+
 def read_npz(path: Path) -> RawImage:
-    """Read the image (Y, X) or the stack (T, Y, X) of a NumPy archive; other arrays are shorter."""
+    """Read the image or the stack of a NumPy archive, as `read_npy`; other arrays are shorter."""
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     images = {name: array for name, array in arrays.items() if array.ndim >= 2}
@@ -79,7 +84,7 @@ def read_npz(path: Path) -> RawImage:
             path,
             "Save one image or one stack with numpy.savez",
         )
-    return RawImage(next(iter(images.values())))
+    return RawImage(_without_channel_axis(next(iter(images.values()))))
 
 
 def read_npz_labels(path: Path) -> tuple[str, ...]:

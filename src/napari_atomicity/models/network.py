@@ -138,7 +138,7 @@ class AtomicityNet(nn.Module):
     def _in_unit(self, x: Tensor, channel: str) -> Tensor:
         if channel != "raw":
             return x / LCN_UNIT
-        if self.raw_unit == "atoms":
+        if self.raw_unit == "atoms" or not len(x):  # torch warns of a deviation of nothing
             return x / RAW_UNIT_ATOMS_PER_NM2
         deviation, mean = torch.std_mean(x, dim=(1, 2), keepdim=True)
         return (x - mean) / deviation.clamp(min=torch.finfo(x.dtype).tiny)

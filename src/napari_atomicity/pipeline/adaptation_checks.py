@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import binom
 
+from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
+from ..models.intensity_scale import SURE
 from ..models.network import AtomicityNet
 from .adaptation_settings import AdaptSettings
-from .pseudo_labels import Target
+from .pseudo_labels import Target, is_scale_ambiguous
 
 MIN_AGREEMENT = 0.6
 """Minimum agreement with held-out labels."""
+GOOD_AGREEMENT = 0.9
+"""Agreement with pseudo-labels, or with corrections, below which a network needs an adaptation."""
+SIGNIFICANCE = 0.05
+"""Probability of as little agreement by chance at which a network is taken to need one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +151,55 @@ def _probabilities(classifier: Classifier, target: Target) -> np.ndarray:
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def find_reason_to_keep(classifier: Classifier, target: Target) -> str:
+    """Why the network needs no adaptation; "" if it needs one.
+
+    The labels to learn from are of unambiguous clusters. If the network already gives almost all of
+    them, they cannot show whether an adaptation improves the labels of the other clusters.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Model before.
+    target : Target
+        Clusters to learn from, with the patches as this model sees them.
+    """
+    agrees = _probabilities(classifier, target).argmax(axis=1) == target.label
+    known = target.label >= 0
+    for rows in (known & ~target.certain, known & target.certain):
+        if binom.cdf(agrees[rows].sum(), rows.sum(), GOOD_AGREEMENT) < SIGNIFICANCE:
+            return ""
+    return (
+        f"the network already labels {agrees[known].sum()} of {known.sum()} unambiguous clusters "
+        "as expected, so they cannot show that an adapted model is better; keep the model, or "
+        "correct wrong labels and adapt again"
+    )
+
+
+def find_scale_shifts(steady: Sequence[Analysis], after: Sequence[Analysis]) -> str:
+    """Why the intensity scales of an adapted model cannot be right; "" if they can.
+
+    Parameters
+    ----------
+    steady, after : sequence of Analysis
+        The images whose scale was certain before, in order, with this scale and with that of the
+        adapted model.
+    """
+    shifted = [
+        after.scale is None
+        or after.scale.certainty < SURE
+        or is_scale_ambiguous(before, after, after.scale.reference)
+        for before, after in zip(steady, after, strict=True)
+    ]
+    if not any(shifted):
+        return ""
+    return (
+        f"the intensity scale of {sum(shifted)} of {len(shifted)} images would become uncertain or "
+        "shift by half a class or more, although intensities and diameters determine it; adapt to "
+        "more images of the session, or correct some labels"
+    )
 
 
 def find_objections(

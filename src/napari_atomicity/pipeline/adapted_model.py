@@ -144,6 +144,27 @@ def update_card(
     )
 
 
+def labels_need_scale(card: ModelCard) -> bool:
+    """Return whether the labels of a model depend on the intensity scale of the image."""
+    return card.patches.raw_unit == "atoms" or card.combination is not None
+
+
+def channels_of_scale(card: ModelCard) -> tuple[str, ...]:
+    """Return the channels whose features must stay, because the scales are found by them.
+
+    An adaptation to a few images would change the apparent sizes in others. Where all channels
+    contribute, none has to stay: `refit_apparent_size` follows the changed features.
+    """
+    apparent = card.apparent_size
+    if apparent is None or not apparent.weights or not labels_need_scale(card):
+        return ()
+    channels = card.patches.channels
+    n_features = len(apparent.weights) // len(channels)
+    parts = np.reshape(apparent.weights[: n_features * len(channels)], (len(channels), -1))
+    used = tuple(c for c, weights in zip(channels, parts, strict=True) if weights.any())
+    return used if len(used) < len(channels) else ()
+
+
 def refit_apparent_size(
     card: ModelCard, seen: Sequence[tuple[Analysis, Prediction]], target: Target
 ) -> ApparentSize | None:
@@ -165,11 +186,14 @@ def refit_apparent_size(
     Returns
     -------
     ApparentSize or None
-        None if the model had none, or if larger clusters do not look larger.
+        None if the model had none, or if larger clusters do not look larger. The sizes stay if the
+        features do (`channels_of_scale`).
     """
     apparent = card.apparent_size
     if apparent is None or card.scale is None:
         return None
+    if channels_of_scale(card):
+        return replace(apparent, log_intensity=card.scale.log_intensity)
     found = [apparent.measure(r.embedding, a.table["diameter_nm"].to_numpy(float)) for a, r in seen]
     size = np.concatenate(found)
     rows = (target.label >= 0) & np.isfinite(size)

@@ -27,20 +27,29 @@ from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
 from ..models.diameter_density import DiameterRange, diameter_ranges
 from ..models.domain_shift import Shift, compare
-from ..models.intensity_scale import fit_image, refined
+from ..models.intensity_scale import SURE, fit_image, refined
 from ..models.label_assignment import assign_labels
 from .adaptation_checks import (
     Split,
     compute_checks,
     find_objections,
+    find_reason_to_keep,
+    find_scale_shifts,
     interpolate_networks,
     predict_replayed,
     replace_network,
 )
 from .adaptation_settings import COMBINED, DIAMETER, MIN_PROBABILITY, AdaptSettings
-from .adapted_model import raise_margin_limit, update_card, update_references
+from .adapted_model import (
+    channels_of_scale,
+    labels_need_scale,
+    raise_margin_limit,
+    update_card,
+    update_references,
+)
 from .network_tuning import fine_tune
 from .pseudo_labels import find_target, is_scale_ambiguous, join_patches, select_classified
+from .session_labels import label_session
 
 MIN_PSEUDO_LABELS = 10
 
@@ -179,18 +188,19 @@ class _Adapter:
         self.old = Classifier(card, tensors, self.device)
         self.before = tuple(reclassified(a, self.old) for a in analyses)
         self.shift = _shift(self.before, card, tensors)
-        self.reference = refined([select_classified(a.table) for a in self.before], _scale_of(card))
+        self.reference = _refined_reference(self.before, _scale_of(card))
         self.rescaled = [rescaled(a, self.reference) for a in self.before]
         by_diameter = settings.pseudo_label_method == DIAMETER
         # Neither these labels nor these patches depend on the scale of the image.
         needs_scale = not by_diameter or card.patches.raw_unit == "atoms"
-        steady = [
-            not (needs_scale and is_scale_ambiguous(a, b, self.reference))
+        self.steady = [
+            not is_scale_ambiguous(a, b, self.reference)
             for a, b in zip(self.before, self.rescaled, strict=True)
         ]
+        teaches = [is_steady or not needs_scale for is_steady in self.steady]
         new_card = replace(card, scale=self.reference)
         self.ranges = diameter_ranges(card, settings.posterior) if by_diameter else None
-        self.target = find_target(self.rescaled, new_card, settings, steady, self.ranges)
+        self.target = find_target(self.rescaled, new_card, settings, teaches, self.ranges)
         self.numbers = {c: int((self.target.label == i).sum()) for i, c in enumerate(card.classes)}
 
     def run(self, progress: Progress | None, stop: Stop | None) -> Adaptation:
@@ -204,9 +214,12 @@ class _Adapter:
             self.target, patches=join_patches(self.before, self.card.patches.channels)
         )
         at_first = compute_checks(self.old, original, remembered, self.tensors, split)
+        keep = find_reason_to_keep(self.old, original)
+        if keep:
+            return self._roll_back(keep, checks={k: (v, v) for k, v in at_first.items()})
         network = fine_tune(
             self.old.network, self.target, self.tensors, split, self.settings, self.device,
-            progress, stop,
+            channels_of_scale(self.card), progress, stop,
         )  # fmt: skip
         reasons: tuple[str, ...] = ()
         checks: dict[str, tuple[float, float]] = {}
@@ -224,7 +237,7 @@ class _Adapter:
             return self._roll_back(*reasons, checks=checks)
         check(stop)
         tensors = update_references(self.old, tensors, remembered.embedding, replayed.embedding)
-        return self._accept(new, tensors, replayed, share, checks)
+        return self._accept(new, tensors, replayed, share, checks, stop)
 
     def _roll_back(self, *reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
         return self._result(
@@ -253,17 +266,41 @@ class _Adapter:
         replayed: Prediction,
         share: float,
         checks: dict[str, tuple[float, float]],
+        stop: Stop | None,
     ) -> Adaptation:
-        """Update limits and card, and classify the images with the adapted model."""
+        """Update limits and card, and label the images as a session with the adapted model.
+
+        It is rolled back if the scales that the adapted model finds cannot be right. If those by
+        the features of the changed network are not, it finds them by the diameters.
+        """
         card = replace(self.card, scale=self.reference)
         seen = [(a, new.predict(a.patches, symmetries=a.symmetries)) for a in self.rescaled]
         tensors = raise_margin_limit(card, tensors, seen, self.target)
         card = update_card(
             card, tensors, self.numbers, self.target, self.settings, seen, replayed, share
         )
-        new = Classifier(card, tensors, self.device)
-        after = tuple(reclassified(a, new) for a in self.rescaled)
-        return self._result(True, _improvements(checks), card, tensors, checks, after)
+        shifts = ""
+        for apparent_size in dict.fromkeys((card.apparent_size, None)):
+            card = replace(card, apparent_size=apparent_size)
+            new = Classifier(card, tensors, self.device)
+            labelled = label_session([reclassified(a, new) for a in self.rescaled], new, stop=stop)
+            shifts = self._scale_shifts(labelled.analyses)
+            if not shifts:
+                return self._result(
+                    True, _improvements(checks), card, tensors, checks, tuple(labelled.analyses)
+                )
+        return self._roll_back(shifts, checks=checks)
+
+    def _scale_shifts(self, after: Sequence[Analysis]) -> str:
+        """Compare the scales of the adapted model with those that two sources agree on."""
+        if not labels_need_scale(self.card):
+            return ""
+        known = [
+            (rescaled, new)
+            for rescaled, new, is_steady in zip(self.rescaled, after, self.steady, strict=True)
+            if is_steady and rescaled.scale is not None and rescaled.scale.certainty >= SURE
+        ]
+        return find_scale_shifts(*zip(*known, strict=True)) if known else ""
 
 
 def choose_settings(method: str, min_probability: float | None = None) -> AdaptSettings:
@@ -362,6 +399,17 @@ def rescaled(analysis: Analysis, reference: ScaleReference) -> Analysis:
         scale=scale,
         parameters={**analysis.parameters, **scale.describe()},
     )
+
+
+def _refined_reference(analyses: Sequence[Analysis], reference: ScaleReference) -> ScaleReference:
+    """Re-estimate the reference by the images whose scale does not depend on how it is found."""
+    alone = [replace(a, scale=fit_image(a.table, reference)) for a in analyses]
+    agreed = [
+        select_classified(a.table)
+        for a, b in zip(analyses, alone, strict=True)
+        if not is_scale_ambiguous(a, b, reference)
+    ]
+    return refined(agreed, reference)
 
 
 def _scale_of(card: ModelCard) -> ScaleReference:

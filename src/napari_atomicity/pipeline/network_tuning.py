@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ def fine_tune(
     split: Split,
     settings: AdaptSettings,
     device: torch.device,
+    frozen: Collection[str] = (),
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomicityNet:
@@ -43,12 +44,14 @@ def fine_tune(
         Settings.
     device : torch.device
         Device.
+    frozen : collection of str, optional
+        Channels whose features stay as they are; the head may still weight them differently.
     progress, stop : callable, optional
         Called at every step.
     """
     network = copy.deepcopy(network).to(device)
     network.dropout.p = 0.0  # so that chance is all in the generators
-    chosen = _trainable(network)
+    chosen = _trainable(network, frozen)
     optimiser = torch.optim.AdamW(chosen, settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
@@ -110,11 +113,13 @@ def _move(weights: Iterable[Tensor], goals: Iterable[Tensor], fraction: float) -
             weight.lerp_(goal, fraction)
 
 
-def _trainable(network: AtomicityNet) -> list[Tensor]:
+def _trainable(network: AtomicityNet, frozen: Collection[str]) -> list[Tensor]:
     """Last convolutions, normalisation scales and the head; the rest is frozen."""
     network.requires_grad_(False)
     chosen: list[Tensor] = [*network.head.parameters()]
-    for branch in network.branches.values():
+    for channel, branch in network.branches.items():
+        if channel in frozen:
+            continue
         chosen += [*branch.last.parameters()]  # type: ignore[union-attr]
         for module in branch.modules():
             if isinstance(module, nn.GroupNorm):

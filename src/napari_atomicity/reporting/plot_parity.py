@@ -17,7 +17,7 @@ def _parity_data(pairs: pd.DataFrame, **_: Any) -> pd.DataFrame:
     return pairs
 
 
-def _limit(pairs: pd.DataFrame) -> float:
+def parity_limit(pairs: pd.DataFrame) -> float:
     """Return the end of both axes in per cent."""
     return 100 * float(np.ceil(10 * pairs[["reference", "fraction_high"]].max().max()) / 10)
 
@@ -26,12 +26,14 @@ def _parity_places(pairs: pd.DataFrame) -> np.ndarray:
     # Points with the same reference are shifted sideways so that they do not overlap.
     same = pairs.groupby(pairs["reference"].round(3))["reference"]
     number, size = same.cumcount(), same.transform("size")
-    aside = 0.04 * _limit(pairs) * (number - (size - 1) / 2) * (4 / size).clip(upper=1)
+    aside = 0.04 * parity_limit(pairs) * (number - (size - 1) / 2) * (4 / size).clip(upper=1)
     x, y = (100 * pairs["reference"] + aside).to_numpy(), 100 * pairs["fraction"].to_numpy()
     return np.stack([x, x, y, y], axis=1)
 
 
-def draw_parity(axes: Axes, pairs: pd.DataFrame, look: Look | None = None) -> None:
+def draw_parity(
+    axes: Axes, pairs: pd.DataFrame, look: Look | None = None, top: float | None = None
+) -> None:
     """Draw a point per class with its interval, and the diagonal.
 
     Parameters
@@ -42,9 +44,11 @@ def draw_parity(axes: Axes, pairs: pd.DataFrame, look: Look | None = None) -> No
         At least one pair of `statistics.reference.Comparison`.
     look : Look, optional
         Colours and sizes.
+    top : float, optional
+        End of both axes in per cent; that of the pairs if not given.
     """
     look = look or Look()
-    top = _limit(pairs)
+    top = parity_limit(pairs) if top is None else top
     places = _parity_places(pairs)
     axes.plot([0, top], [0, top], color=look.ink, alpha=0.5, linewidth=1, zorder=0)
     handles = {}

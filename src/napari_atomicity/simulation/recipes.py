@@ -249,14 +249,34 @@ def write_field(path: Path, made: Field) -> None:
     made : Field
         The field.
     """
+    pixels = made.micrograph.data.astype(np.uint16)
+    write_pixels(path, pixels, made.settings.pixel_size_nm, "zlib")
+
+
+def write_pixels(
+    path: Path, pixels: np.ndarray, pixel_size_nm: float, compression: str | None = None
+) -> None:
+    """Write an image as TIFF with its pixel size; the same image gives the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder exists.
+    pixels : ndarray of shape (Y, X)
+        Unsigned integers of 8 or 16 bits.
+    pixel_size_nm : float
+        Edge length of a pixel.
+    compression : str, optional
+        Compression of tifffile, whose bytes may depend on the version of a library.
+    """
     import tifffile
 
-    resolution = 1 / made.settings.pixel_size_nm
+    resolution = 1 / pixel_size_nm
     tifffile.imwrite(
         path,
-        made.micrograph.data.astype(np.uint16),
+        pixels,
         imagej=True,
         resolution=(resolution, resolution),
         metadata={"unit": "nm"},
-        compression="zlib",
+        compression=compression,
     )

@@ -60,16 +60,23 @@ class LabelPairs:
             Index of the sample of each image.
         """
         n = len(self.classes)
-        index = {name: i for i, name in enumerate(self.classes)}
-        true, predicted = (
-            self.table[name].map(index).fillna(n).to_numpy(int) for name in ("true", "predicted")
-        )
+        true, predicted = _labels_by_index(self)
         image, names = pd.factorize(self.table["image"])
         counts = np.zeros((len(names), n + 1, n + 1), int)
         np.add.at(counts, (image, true, predicted), 1)
         of_image = self.table.groupby("image", sort=False)["sample"].first()
         sample = of_image.map({name: i for i, name in enumerate(self.samples)})
         return counts, sample.reindex(names).to_numpy(int)
+
+
+def _labels_by_index(pairs: LabelPairs) -> tuple[np.ndarray, np.ndarray]:
+    """Return the true and the predicted labels as indices of classes; the last is of no class."""
+    index = {name: i for i, name in enumerate(pairs.classes)}
+    true, predicted = (
+        pairs.table[name].map(index).fillna(len(index)).to_numpy(int)
+        for name in ("true", "predicted")
+    )
+    return true, predicted
 
 
 def pair_labels(
@@ -186,7 +193,7 @@ def score_intervals(
     drawn = flat.reshape(n_bootstrap, n_samples, n, n)
     of_sample = np.bincount(sample, counts.sum(axis=(1, 2)), minlength=n_samples)
     weight = drawn.sum(axis=(2, 3)) / np.maximum(n_images * of_sample, 1)
-    values = {**_accuracies(drawn), **ratio_scores(*_fractions(drawn), weight)}
+    values = _scores(drawn, weight)
     intervals = {name: _ends(values[score], level) for score, name in SUMMARY.items()}
     _, found = _fractions(drawn)
     found[weight == 0] = np.nan  # the sample was not drawn
@@ -202,12 +209,90 @@ def score_intervals(
     return {**about, **intervals}, fractions
 
 
+def score_differences(
+    first: LabelPairs,
+    second: LabelPairs,
+    level: float = LEVEL,
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> dict[str, dict[str, float] | None]:
+    """Compute the differences of the scores of two methods for the same clusters.
+
+    Both methods have the same images and clusters in each resample, so that what makes an image
+    difficult for both does not count.
+
+    Parameters
+    ----------
+    first, second : LabelPairs
+        True labels, and those predicted by the two methods, row by row for the same clusters.
+    level, n_bootstrap, seed : float, int, int, optional
+        See `score_intervals`.
+
+    Returns
+    -------
+    dict
+        The names of `SUMMARY` → ``difference`` (first minus second), ``low`` and ``high``; None
+        where undefined.
+
+    Raises
+    ------
+    ValueError
+        If the rows are not those of the same clusters.
+    """
+    columns = ["image", "sample", "true"]
+    if not np.array_equal(first.table[columns].to_numpy(), second.table[columns].to_numpy()):
+        raise ValueError("the two methods do not have the same clusters")
+    n, n_samples = len(first.classes) + 1, len(first.samples)
+    true, of_first = _labels_by_index(first)
+    _, of_second = _labels_by_index(second)
+    cells, cell = np.unique([true, of_first, of_second], axis=1, return_inverse=True)
+    image, names = pd.factorize(first.table["image"])
+    _, sample = first.counts()
+    counts = np.zeros((len(names), cells.shape[1]), int)
+    np.add.at(counts, (image, cell.ravel()), 1)
+    together = np.zeros((1, n_samples, cells.shape[1]))
+    np.add.at(together[0], sample, counts)
+    drawn = resample_groups(counts, sample, n_samples, n_bootstrap, np.random.default_rng(seed))
+    of_sample = together[0].sum(axis=1)
+    weight = drawn.sum(axis=2) / np.maximum(len(names) * of_sample, 1)
+    value, values = _differences(together, cells, n), _differences(drawn, cells, n, weight)
+    out: dict[str, dict[str, float] | None] = {}
+    for score, name in SUMMARY.items():
+        ends = _ends(values[score], level)
+        known = ends is not None and bool(np.isfinite(value[score][0]))
+        row = {"difference": float(value[score][0])}
+        out[name] = {**row, "low": ends[0], "high": ends[1]} if known and ends else None
+    return out
+
+
+def _differences(
+    counts: np.ndarray, cells: np.ndarray, n: int, weight: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Compute first minus second of the scores from counts (B, samples, cells).
+
+    ``cells`` (3, n_cells) are the true, first and second label of each cell.
+    """
+    of_methods = []
+    for predicted in cells[1:]:
+        to_pair = np.zeros((cells.shape[1], n * n))
+        to_pair[np.arange(cells.shape[1]), cells[0] * n + predicted] = 1
+        table = (counts @ to_pair).reshape(*counts.shape[:2], n, n)
+        of_methods.append(_scores(table, weight))
+    first, second = of_methods
+    return {name: first[name] - second[name] for name in first}
+
+
 def _ends(values: np.ndarray, level: float) -> tuple[float, float] | None:
     return percentile_interval(values, level) if np.isfinite(values).any() else None
 
 
 def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+
+
+def _scores(counts: np.ndarray, weight: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Compute all scores (B,) from counts (B, samples, classes + 1, classes + 1)."""
+    return {**_accuracies(counts), **ratio_scores(*_fractions(counts), weight)}
 
 
 def _accuracies(drawn: np.ndarray) -> dict[str, np.ndarray]:

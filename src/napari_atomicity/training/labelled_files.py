@@ -130,12 +130,13 @@ def classes_of(files: Sequence[LabelledFile]) -> list[str]:
 
 def _check_classes(classes: Collection[str], where: Path) -> None:
     """Refuse fewer than two classes, and names that give no number of atoms."""
-    nameless = sorted(label for label in classes if atoms_of(label) is None)
+    nameless = sorted(label for label in classes if not atoms_of(label))
     if nameless:
         raise ReadError(
             f"the class {nameless[0]!r} gives no number of atoms",
             where,
-            "Name each class after its size, such as Pt19, and move other files elsewhere",
+            "Name each class after its size, such as Pt19, not by an index, and move other files "
+            "elsewhere",
         )
     if len(classes) < 2:
         raise ReadError(

@@ -1,7 +1,9 @@
 """Comparison of methods on images of known classes: cross-validation, mixtures, new conditions.
 
 `validate` does all of it, as the command ``atomicity validate``. `methods` holds the methods that
-are compared, to which others can be added. Modules are loaded on first use.
+are compared, to which others can be added. `write_benchmark` writes public images with truth, and
+`score_benchmark` scores any method on them, as ``atomicity benchmark``. Modules are loaded
+on first use.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ from typing import TYPE_CHECKING
 from ..core.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
+    from .benchmark import write_benchmark
+    from .benchmark_scores import score_benchmark
+    from .benchmark_settings import BenchmarkSettings
     from .methods import Answer, ComparedMethod, Fit, FittedModel, Training, register
     from .request import ValidationRequest
     from .run import validate
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "BenchmarkSettings",
     "ComparedMethod",
     "Fit",
     "FittedModel",
@@ -25,14 +31,17 @@ __all__ = [
     "Training",
     "ValidationRequest",
     "register",
+    "score_benchmark",
     "simulate_data",
     "validate",
+    "write_benchmark",
 ]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
         "Answer": "methods",
+        "BenchmarkSettings": "benchmark_settings",
         "Fit": "methods",
         "FittedModel": "methods",
         "ComparedMethod": "methods",
@@ -40,7 +49,9 @@ __getattr__, __dir__ = lazy_attributes(
         "Training": "methods",
         "ValidationRequest": "request",
         "register": "methods",
+        "score_benchmark": "benchmark_scores",
         "simulate_data": "simulated",
         "validate": "run",
+        "write_benchmark": "benchmark",
     },
 )

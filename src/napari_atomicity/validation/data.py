@@ -261,7 +261,7 @@ def read_mixtures(
             raise ReadError(
                 f"the image {name} has neither true clusters nor deposited fractions",
                 folder,
-                f"Add a table {TRUTH}, or give the fractions of its sample with --deposits",
+                f"Add a table {TRUTH}, or a row of its sample to the table of deposits",
             )
         found = detect_clusters(replace(load(path, pixel_size_nm), name=f"{group}/{name}"))
         images.append(_mixture(group, sample, found, truth, known.get(sample, {}), classes))

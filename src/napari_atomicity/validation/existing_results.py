@@ -1,10 +1,16 @@
-"""Error of a folder that has results of another validation."""
+"""Files of a validation, and the error of a folder that has those of another one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..core.errors import AtomicityError
+
+DATA, RUNS, FIGURES = "data", "runs", "figures"
+"""Folders of simulated data, of finished runs and of figures."""
+KEY = "key.json"
+"""File in `RUNS` with the key of settings and data."""
+RESULT, RECORD, REPORT = "validation.json", "run.json", "report.html"
 
 
 class ExistingResultsError(AtomicityError):
@@ -22,3 +28,18 @@ class ExistingResultsError(AtomicityError):
             folder,
             "Choose another folder for --out, or discard them with --overwrite",
         )
+
+
+def count_finished_runs(folder: Path) -> int:
+    """Count the finished runs of a folder of results, of whatever settings.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    int
+    """
+    return sum(path.name != KEY for path in (folder / RUNS).glob("*.json"))

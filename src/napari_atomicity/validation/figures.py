@@ -14,7 +14,7 @@ from ..reporting.charts import INK, draw_confusion
 from ..reporting.plot_base import Look, printable, style_axes
 from ..reporting.plot_confidence import draw_reliability, reliability_data
 from ..reporting.plot_map import draw_map
-from ..reporting.plot_parity import draw_parity
+from ..reporting.plot_parity import draw_parity, parity_limit
 from ..reporting.plots import style
 from ..reporting.score_figures import ratio_pairs
 from .data import GROUPS
@@ -28,7 +28,8 @@ GROUP_MARKERS = dict(zip(GROUPS, ("o", "s", "D"), strict=True))
 MIN_R2 = -0.5
 """Lower end of the axis of R²; smaller values are drawn as arrows there."""
 _COLUMNS = 4
-_PANEL_INCH = (2.5, 2.3)
+_PANEL_INCH = (1.75, 1.7)
+_TITLE_LETTERS = 27
 Result = Mapping[str, Any]
 
 
@@ -60,14 +61,14 @@ def score_figure(result: Result, score: str, label: str) -> Figure | None:
         figure = Figure((6.4, 1.2 + 0.3 * len(shown)), layout="constrained")
         axes = figure.subplots()
         for row, method in enumerate(shown.values()):
-            for k, (group, value) in enumerate(_values(method, score).items()):
-                _draw_score(axes, _height(row, k), group, value)
+            for group, value in _values(method, score).items():
+                _draw_score(axes, _height(row, group), group, value)
         names = [printable(m["title"]) for m in shown.values()]
         axes.set_yticks(range(len(shown)), names)
         axes.set(xlabel=label, ylim=(len(shown) - 0.4, -0.6))
         _limit_axis(axes, score, list(shown.values()))
         style_axes(axes, Look(result["classes"]))
-        axes.grid(axis="x", alpha=0.3, linewidth=0.6)
+        axes.grid(alpha=0.3, linewidth=0.6)
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         figure.legend(
             handles.values(), handles.keys(), loc="outside upper right", ncols=3, frameon=False
@@ -104,17 +105,17 @@ def _limit_axis(axes: Axes, score: str, methods: Sequence[Mapping[str, Any]]) ->
     if score != "ratio_r2":
         axes.set_xlim(0, max(1.0, high) if score == "accuracy" else high)
         return
-    axes.set_xlim(max(axes.get_xlim()[0], MIN_R2), 1.02)
+    axes.set_xlim(max(axes.get_xlim()[0], MIN_R2), 1.03)
     for row, method in enumerate(methods):
-        for k, (group, value) in enumerate(_values(method, score).items()):
+        for group, value in _values(method, score).items():
             if (value["mean"] or 0) < MIN_R2:
-                colour = GROUP_COLOURS[group]
-                axes.plot(MIN_R2, _height(row, k), "<", color=colour, markersize=4.5, clip_on=False)
+                place = (MIN_R2, _height(row, group))
+                axes.plot(*place, "<", color=GROUP_COLOURS[group], markersize=4.5, clip_on=False)
 
 
-def _height(row: int, k: int) -> float:
+def _height(row: int, group: str) -> float:
     """Return the position of the symbol of a group in the row of a method."""
-    return row + 0.2 * (k - 1)
+    return row + 0.2 * (GROUPS.index(group) - 1)
 
 
 def called_figure(result: Result, group: str) -> Figure | None:
@@ -169,10 +170,10 @@ def confusion_figure(result: Result, group: str) -> Figure | None:
 
     def _draw(axes: Axes, name: str) -> None:
         draw_confusion(axes, counts[name], "True class", in_per_cent=True)
-        axes.tick_params(labelsize=6.5)
+        axes.tick_params(labelsize=6)
         axes.set(xlabel="", ylabel="")
         for text in axes.texts:
-            text.set_fontsize(7)
+            text.set_fontsize(6)
 
     return panels(list(counts), _draw, "Predicted class", "True class")
 
@@ -187,8 +188,12 @@ def parity_figure(result: Result, group: str) -> Figure | None:
     }
     pairs = {name: table for name, table in pairs.items() if len(table)}
 
+    top = max(map(parity_limit, pairs.values()), default=100.0)
+
     def _draw(axes: Axes, name: str) -> None:
-        draw_parity(axes, pairs[name], look)
+        draw_parity(axes, pairs[name], look, top)
+        for line in axes.lines:
+            line.set_markersize(0.7 * line.get_markersize())
         legend = axes.get_legend()
         if legend is not None and name != list(pairs)[min(_COLUMNS, len(pairs)) - 1]:
             legend.remove()
@@ -279,9 +284,9 @@ def panels(
         grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes, name in zip(grid, names, strict=False):
             draw(axes, name)
-            axes.set_title(fill(printable(name), 34), loc="left", fontsize=7.5, color=INK)
+            axes.set_title(fill(printable(name), _TITLE_LETTERS), loc="left", fontsize=7, color=INK)
         for axes in grid[len(names) :]:
             axes.set_visible(False)
-        figure.supxlabel(x_label, fontsize=9)
-        figure.supylabel(y_label, fontsize=9)
+        figure.supxlabel(x_label, fontsize=8)
+        figure.supylabel(y_label, fontsize=8)
     return figure

@@ -12,6 +12,8 @@ from ..io.files import to_json, write_text
 from ..reporting.charts import as_image, write_figure
 from ..reporting.rendering import get_template
 from .data import MIXED, SELECTED, SHIFTED
+from .differences import DIFFERENCES
+from .existing_results import FIGURES, REPORT
 from .figures import (
     called_figure,
     confusion_figure,
@@ -22,6 +24,7 @@ from .figures import (
 )
 from .methods import FITS
 from .summary import join_runs
+from .text import format_difference, format_number, score_and_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
 _Chart = tuple[str, "Figure | None", str, str]
 """Name of the file, figure, title, caption."""
 _TITLES = {SELECTED: "size-selected images", MIXED: "mixtures", SHIFTED: "shifted images"}
-LEAST_SHOWN = -10
-"""R² below it, as of few images that hardly differ, is not shown as a number."""
 _BARS = "Bars: 95 % bootstrap intervals by image, means over the runs."
 
 
@@ -67,21 +68,26 @@ def write_validation_report(
     for name, figure, title, caption in _charts(result, runs):
         if figure is None:
             continue
-        files += write_figure(figure, out / "figures" / name)
+        files += write_figure(figure, out / FIGURES / name)
         image = as_image(files[-1], "chart", title)
         charts.append({"title": title, "image": image, "caption": caption})
-    charts += _class_map_charts(out / "figures", result)
+    charts += _class_map_charts(out / FIGURES, result)
     html = get_template("validation.html.j2").render(
         result=result,
         groups=[name for name in _TITLES if name in result["groups"]],
-        rows=list(_rows(result)),
+        tables={
+            title: {"ratios": group != SELECTED, "rows": rows}
+            for group, title in _TITLES.items()
+            if (rows := list(_rows(result, group)))
+        },
+        differences=[_difference_row(result, row) for row in result["differences"]],
         adaptations=[_adaptation_row(name, of) for name, of in result["adaptation"].items()],
         class_maps=[_class_map_row(row) for row in result["class_maps"]],
         charts=charts,
         record=record,
         record_json=to_json(record),
     )
-    return [write_text(out / "report.html", html), *files]
+    return [write_text(out / REPORT, html), *files]
 
 
 # ---- figures
@@ -124,7 +130,8 @@ def _charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Ite
                 f"called-{group}",
                 called_figure(result, group),
                 f"Called classes, {where}",
-                "A method that collapses calls one class for most clusters.",
+                "A method that collapses calls one class for most clusters. Gaps to 100 % are "
+                "clusters of other labels.",
             )
             yield (
                 f"reliability-{group}",
@@ -155,7 +162,7 @@ def _map_charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) ->
         tables = {side: pd.DataFrame(of).infer_objects() for side, of in sides.items()}
         scores = run["adaptation"]["separation"]
         titles = {
-            f"{side.capitalize()}, silhouette {_number(scores[side])}": table
+            f"{side.capitalize()}, silhouette {format_number(scores[side])}": table
             for side, table in tables.items()
         }
         yield (
@@ -176,7 +183,8 @@ def _class_map_charts(folder: Path, result: Mapping[str, Any]) -> list[dict[str,
         if path.is_file():
             caption = (
                 "Means over the size-selected images and mixtures, by label, in units of the "
-                "radius. Numbers: centre against outline, from -1 (outline) to 1 (centre)."
+                "radius (dashed: outline). Both class maps of a class have the same colours, from "
+                "0 (black). Numbers: centre against outline, from -1 (outline) to 1 (centre)."
             )
             image = as_image(path, "chart", title)
             charts.append({"title": title, "image": image, "caption": caption})
@@ -184,52 +192,53 @@ def _class_map_charts(folder: Path, result: Mapping[str, Any]) -> list[dict[str,
 
 
 # ---- tables
-def _rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(result: Mapping[str, Any], group: str) -> Iterator[dict[str, Any]]:
     for method in result["methods"].values():
-        for group, scores in method["groups"].items():
+        scores = method["groups"].get(group)
+        if scores is not None:
             yield {
                 "title": method["title"],
-                "group": _TITLES[group],
                 "clusters": scores["clusters"],
-                "accuracy": _with_error(scores["accuracy"]),
-                "r2": _with_error(scores["ratio_r2"]),
-                "mae": _with_error(scores["ratio_mean_absolute_error"]),
-                "calibration": _number(scores["calibration_error"]["mean"], 3),
-                "sets": _number(scores["set_coverage"]["mean"]),
-                "intervals": _number(scores["interval_coverage"]["mean"]),
-                "most": _number(scores["most_called_share"]["mean"]),
+                "accuracy": score_and_interval(scores["accuracy"]),
+                "r2": score_and_interval(scores["ratio_r2"]),
+                "mae": score_and_interval(scores["ratio_mean_absolute_error"]),
+                "calibration": format_number(scores["calibration_error"]["mean"], 3),
+                "sets": format_number(scores["set_coverage"]["mean"]),
+                "intervals": format_number(scores["interval_coverage"]["mean"]),
+                "most": format_number(scores["most_called_share"]["mean"]),
             }
 
 
-def _with_error(score: Mapping[str, float | None]) -> str:
-    """Format a score as ``0.94 ± 0.03 (0.90 to 0.97)``: over the runs, and its interval."""
-    if score["mean"] is None:
-        return "–"
-    scatter = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
-    if score["low"] is None:
-        return f"{score['mean']:.2f}{scatter}"
-    return f"{score['mean']:.2f}{scatter} ({_number(score['low'])} to {_number(score['high'])})"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.{digits}f}" if value > LEAST_SHOWN else f"< {LEAST_SHOWN}"
+def _difference_row(result: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, str]:
+    method, reference = (
+        result["methods"][row[key]]["title"].removeprefix("Network ")
+        for key in ("method", "reference")
+    )
+    scores = {name: format_difference(row.get(name)) for name in DIFFERENCES}
+    return {"method": method, "reference": reference, "group": _TITLES[row["group"]], **scores}
 
 
 def _adaptation_row(name: str, of: Mapping[str, Any]) -> dict[str, str]:
-    mean, sides = of["images_mean"], of["separation"]
+    mean = of["images_mean"]
+    silhouettes = [of["separation"][side]["mean"] for side in ("before", "after")]
     return {
         "title": _fit_title(name),
         "accepted": f"{of['session']['accepted']} of {of['session']['runs']}",
-        "seconds": _number(of["session"]["seconds"], 1),
-        "silhouette": " → ".join(_number(sides[s]["mean"]) for s in ("before", "after")),
+        "seconds": _seconds(of["session"]["seconds"]),
+        "silhouette": _change(*silhouettes),
         "alone": f"{sum(row['accepted'] for row in of['images'])} of {len(of['images'])}",
-        "accuracy": f"{_number(mean['accuracy_before'])} → {_number(mean['accuracy_after'])}",
-        "most": f"{_number(mean['most_called_share_before'])} → "
-        f"{_number(mean['most_called_share_after'])}",
-        "alone_seconds": _number(mean["seconds"], 1),
+        "accuracy": _change(mean["accuracy_before"], mean["accuracy_after"]),
+        "most": _change(mean["most_called_share_before"], mean["most_called_share_after"]),
+        "alone_seconds": _seconds(mean["seconds"]),
     }
+
+
+def _seconds(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds:.1f}"
+
+
+def _change(before: float | None, after: float | None) -> str:
+    return f"{format_number(before)} → {format_number(after)}"
 
 
 def _class_map_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +248,7 @@ def _class_map_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "class": row["class"],
         "channel": row["channel"],
         "clusters": row["clusters"],
-        "balance": f"{_number(value)} ({_number(low)} to {_number(high)})",
+        "balance": f"{format_number(value)} ({format_number(low)} to {format_number(high)})",
     }
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass
+from collections.abc import Collection
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..core.settings import device_setting, documented, pixel_size_setting, seed_setting, setting
+
+QUICK: dict[str, Any] = {"folds": 2, "seeds": 1, "epochs": 2, "patience": 0}
+"""Values of a small test."""
 
 
 @documented
@@ -18,14 +23,53 @@ class ValidationRequest:
     shifted: Path | None = setting(None, "", "Images of mixtures under new conditions.")
     deposits: Path | None = setting(None, "", "Table of deposited fractions.")
     methods: tuple[str, ...] = setting((), "", "Methods to compare; all if empty.")
-    folds: int = setting(3, "", "Number of parts of the images.", min=2, max=20, option="--folds")
+    folds: int = setting(
+        3, "Parts", "Number of parts of the images.", min=2, max=20, step=1, key="validate/folds"
+    )
     seeds: int = setting(
-        2, "", "Number of seeds, each with its own division.", min=1, max=50, option="--seeds"
+        2,
+        "Seeds",
+        "Number of seeds, each with its own division.",
+        min=1,
+        max=50,
+        step=1,
+        key="validate/seeds",
     )
-    epochs: int = setting(40, "", "Maximum number of epochs.", min=1, option="--epochs")
+    epochs: int = setting(
+        40,
+        "Epochs",
+        "Maximum number of epochs.",
+        min=1,
+        form_range=(1, 1000),
+        key="validate/epochs",
+    )
     patience: int = setting(
-        8, "", "Epochs without a lower held-out loss; 0: never.", min=0, option="--patience"
+        8,
+        "End after",
+        "Epochs without a lower held-out loss; 0: never.",
+        unit="epochs",
+        min=0,
+        form_range=(0, 1000),
+        text="never",
+        key="validate/patience",
     )
-    seed: int = seed_setting()
+    seed: int = seed_setting("validate/seed")
     pixel_size_nm: float | None = pixel_size_setting()
     device: str = device_setting()
+
+
+def quickened(request: ValidationRequest, given: Collection[str] = ()) -> ValidationRequest:
+    """Return a request with the values of a small test.
+
+    Parameters
+    ----------
+    request : ValidationRequest
+        The request.
+    given : collection of str, optional
+        Settings whose values are kept.
+
+    Returns
+    -------
+    ValidationRequest
+    """
+    return replace(request, **{k: v for k, v in QUICK.items() if k not in given})

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .._version import __version__
-from ..core.errors import AtomicityError
+from ..core.errors import AtomicityError, ReadError
 from ..core.patches import PatchSettings
-from ..core.progress import Progress, Stop, check, format_duration, prefixed
+from ..core.progress import Progress, Stop, check, format_duration, prefixed, report
 from ..io.files import to_json, write_json
 from ..io.images import find_images, sha256_of
 from ..io.inputs import make_folder
@@ -31,15 +34,21 @@ from .data import (
     read_mixtures,
     read_size_selected,
 )
-from .existing_results import ExistingResultsError
+from .existing_results import (
+    FIGURES,
+    KEY,
+    RECORD,
+    REPORT,
+    RESULT,
+    RUNS,
+    ExistingResultsError,
+)
 from .jobs import FitJob, Prepared, run_job
 from .methods import FITS, METHODS, ComparedMethod
 from .report import write_validation_report
 from .request import ValidationRequest
 from .summary import summarise, write_tables
 
-RUNS, FIGURES, KEY = "runs", "figures", "key.json"
-RESULT, RECORD = "validation.json", "run.json"
 OnLine = Callable[[str], None]
 
 
@@ -80,7 +89,7 @@ def validate(
     ExistingResultsError
         If the folder has runs of other settings or data.
     AtomicityError
-        If the data are not sufficient, or a file can't be read or written.
+        If the data are not sufficient, or a file does not exist or can't be read or written.
     Cancelled
         If ``stop()`` is true; finished runs are kept.
     """
@@ -99,10 +108,12 @@ def validate(
     for reason in left_out:
         print_line(reason)
     jobs = plan_jobs(prepared)
-    found = []
-    for i, job in enumerate(jobs):
+    found: list[dict[str, Any]] = []
+    for job in jobs:
         check(stop)
-        found.append(_run_or_read(job, prepared, store, (i, len(jobs)), progress, stop, print_line))
+        with_time = _with_number(progress, jobs, found)
+        number = f"{len(found) + 1}/{len(jobs)}"
+        found.append(_run_or_read(job, prepared, store, number, with_time, stop, print_line))
     result = summarise(prepared, found, left_out)
     write_json(out / RESULT, result)
     tables = write_tables(out, result, found)
@@ -118,7 +129,7 @@ def validate(
             job.name: run["model"]["model_id"] for job, run in zip(jobs, found, strict=True)
         },
         "seconds": result["seconds"],
-        "outputs": [*(path.name for path in tables), RESULT, "report.html"],
+        "outputs": [*(path.name for path in tables), RESULT, REPORT],
         "environment": environment(),
     }
     write_validation_report(out, result, found, record)
@@ -284,9 +295,10 @@ class RunStore:
             raise ExistingResultsError(self.folder.parent)
 
     def create(self) -> None:
-        """Create the folder; runs of other settings or data are removed."""
+        """Create the folder; runs of other settings or data are removed, with their result."""
         if self.has_others:
             shutil.rmtree(self.folder)
+            (self.folder.parent / RESULT).unlink(missing_ok=True)
         make_folder(self.folder)
         write_json(self.folder / KEY, {"key": self.key})
 
@@ -313,27 +325,86 @@ def _run_or_read(
     job: FitJob,
     prepared: Prepared,
     store: RunStore,
-    number: tuple[int, int],
+    number: str,
     progress: Progress | None,
     stop: Stop | None,
     print_line: OnLine,
 ) -> dict[str, Any]:
     """Return a run that is stored, or run and store it."""
     part = "" if job.fold is None else f", part {job.fold + 1} of {prepared.request.folds}"
-    title = f"{number[0] + 1}/{number[1]} {job.fit.title}{part}, seed {job.seed}"
+    title = f"{job.fit.title}{part}, seed {job.seed}"
     stored = store.read(job)
     if stored is not None:
-        print_line(f"{title}: finished before")
+        print_line(f"{number} {title}: finished before")
         return stored
     run = store.write(job, run_job(job, prepared, prefixed(progress, f"{title}: "), stop))
-    print_line(f"{title}: {format_duration(sum(run['seconds'].values()))}")
+    print_line(f"{number} {title}: {format_duration(_seconds_of(run))}")
     return run
 
 
+def _with_number(
+    progress: Progress | None, jobs: Sequence[FitJob], found: Sequence[Mapping[str, Any]]
+) -> Progress:
+    """Return a progress function that adds the number of the next run and the time left.
+
+    Parameters
+    ----------
+    progress : callable or None
+        Progress function.
+    jobs : sequence of FitJob
+        All jobs.
+    found : sequence of mapping
+        Finished runs of the first jobs.
+    """
+    seconds = estimate_seconds(jobs, found)
+    number, started = f"Run {len(found) + 1} of {len(jobs)}", time.monotonic()
+
+    def _report_with_number(done: int, total: int, message: str) -> None:
+        left = ""
+        if seconds:
+            of_this = max(seconds[0] - (time.monotonic() - started), 0.0)
+            left = f", {format_duration(of_this + sum(seconds[1:]))} left"
+        report(progress, done, total, f"{number}{left}: {message}")
+
+    return _report_with_number
+
+
+def estimate_seconds(jobs: Sequence[FitJob], found: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Estimate the time of each job that is left, from the mean time of runs of its fit.
+
+    Parameters
+    ----------
+    jobs : sequence of FitJob
+        All jobs.
+    found : sequence of mapping
+        Finished runs of the first jobs.
+
+    Returns
+    -------
+    list of float
+        Seconds; empty if no model has been trained yet.
+    """
+    of_fit: dict[str, list[float]] = {}
+    for job, run in zip(jobs, found, strict=False):
+        of_fit.setdefault(job.fit.name, []).append(_seconds_of(run))
+    trained = [s for job in jobs[: len(found)] if job.fit.trained for s in of_fit[job.fit.name]]
+    if not trained:
+        return []
+    return [float(np.mean(of_fit.get(job.fit.name, trained))) for job in jobs[len(found) :]]
+
+
+def _seconds_of(run: Mapping[str, Any]) -> float:
+    return float(sum(run["seconds"].values()))
+
+
 def _hash_files(request: ValidationRequest) -> dict[str, str]:
-    """Return file → SHA-256 of all images and tables."""
+    """Return file → SHA-256 of all images and tables; refuse paths that do not exist."""
+    folders = (request.data, request.mixtures, request.shifted)
+    for path in (*folders, request.deposits):
+        if path is not None and not path.exists():
+            raise ReadError("there is no such file or folder", path)
     hashes = {}
-    for folder in (request.data, request.mixtures, request.shifted):
+    for folder in folders:
         if folder is None:
             continue
         own = find_images([folder]) if folder.is_dir() else [folder]
@@ -349,5 +420,7 @@ def _hash_files(request: ValidationRequest) -> dict[str, str]:
 def _key(request: ValidationRequest, files: dict[str, str]) -> str:
     """Return a hash of all that decides the result, except the device."""
     settings = {**asdict(request), "device": None, "methods": None}
-    values = {"version": __version__, "settings": settings, "files": files}
+    settings |= {k: v.resolve() for k, v in settings.items() if isinstance(v, Path)}
+    found = {Path(name).resolve().as_posix(): sha256 for name, sha256 in files.items()}
+    values = {"version": __version__, "settings": settings, "files": found}
     return hashlib.sha256(to_json(values).encode()).hexdigest()

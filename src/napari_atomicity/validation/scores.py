@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,9 @@ def score_run(
     right = (scored["true"] == scored["predicted"]).to_numpy(bool)
     called = answers.loc[answers["predicted"] != "", "predicted"].value_counts(normalize=True)
     found = _ratios(pairs, references) if with_ratios else {"ratios": {}}
-    ends, _ = score_intervals(pairs)
+    # A model may know other classes: a cluster that is called one of them is wrong.
+    others = [c for c in called.index if c not in classes]
+    ends, _ = score_intervals(replace(pairs, classes=[*classes, *others]))
     return {
         "clusters": len(scored),
         "accuracy": _mean(right),

@@ -24,6 +24,7 @@ from ..statistics.scores import atoms_of
 from ..training.simulated import split_library
 from .data import MIXED, SELECTED, SHIFTED
 from .existing_results import ExistingResultsError
+from .request import ValidationRequest
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 MIXTURES = {
@@ -164,6 +165,54 @@ def simulate_data(
             truths[group].append(field.truth.assign(sample=image.sample))
     _write_tables(folder, planned, truths)
     write_json(folder / DONE, asdict(settings))
+
+
+def simulated_request(
+    request: ValidationRequest,
+    folder: Path,
+    *,
+    quick: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> ValidationRequest:
+    """Simulate the data of a request from its seed, unless the folder has them.
+
+    Parameters
+    ----------
+    request : ValidationRequest
+        Settings; its folders of data are replaced.
+    folder : Path
+        Folder of the data.
+    quick : bool, optional
+        Whether the data are those of a small test.
+    overwrite : bool, optional
+        Whether data of other settings are discarded.
+    progress, stop : callable, optional
+        Called between isomers and images.
+
+    Returns
+    -------
+    ValidationRequest
+        Request with the simulated data.
+
+    Raises
+    ------
+    ExistingResultsError
+        If the folder has data of other settings.
+    DependencyError
+        If ASE is not installed.
+    """
+    settings = QUICK_DATA if quick else SimulatedData()
+    settings = replace(settings, folds=request.folds, seed=request.seed)
+    simulate_data(folder, settings, overwrite, progress, stop)
+    return replace(
+        request,
+        data=folder / SELECTED,
+        mixtures=folder / MIXED,
+        shifted=folder / SHIFTED,
+        deposits=None,
+    )
 
 
 def _has_data(folder: Path, settings: SimulatedData, overwrite: bool) -> bool:

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student_t
 
 from .._version import __version__
 from ..io.tables import write_table
+from ..statistics.score_intervals import LEVEL
 from .answers import ANSWER, INTERVAL, true_fractions
 from .data import GROUPS, SELECTED, ValidationImage
+from .differences import DIFFERENCES, compare_methods
 from .jobs import Prepared
 from .methods import ComparedMethod
 from .scores import SCORES, References, score_run, summarise_runs
@@ -66,6 +69,12 @@ def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) 
         "left_out": list(left_out),
         "methods": methods,
         "runs": [_short(run) for run in table],
+        "differences": compare_methods(
+            answers,
+            methods,
+            [name for name, images in groups.items() if all(i.has_truth for i in images)],
+            classes,
+        ),
         "adaptation": _adaptations(runs),
         "class_maps": [row for run in runs for row in run["class_maps"]],
         "seconds": _seconds(runs),
@@ -165,6 +174,8 @@ def _describe(
 ) -> dict[str, Any]:
     """Describe the images of a group."""
     labels = [t for i in images for t in i.truth[i.counts] if t]
+    diameters = [i.detection.table["diameter_nm"].to_numpy(float)[i.counts] for i in images]
+    truths = [i.truth[i.counts] for i in images]
     return {
         "images": len(images),
         "samples": len({image.sample for image in images}),
@@ -172,6 +183,19 @@ def _describe(
         "true_classes_known": all(image.has_truth for image in images),
         "true": true_fractions(images, classes) if labels else {},
         "missed": sum(len(image.missed) for image in images),
+        "diameter_nm": _diameters(np.concatenate(diameters), np.concatenate(truths), classes),
+    }
+
+
+def _diameters(
+    diameter: np.ndarray, truth: np.ndarray, classes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return class → median and 5 to 95 % range of the diameters of its detected clusters."""
+    own = {c: diameter[(truth == c) & np.isfinite(diameter)] for c in classes}
+    ends = {c: np.percentile(values, [50, 5, 95]) for c, values in own.items() if len(values)}
+    return {
+        c: dict(zip(("median", "low", "high"), map(float, of), strict=True))
+        for c, of in ends.items()
     }
 
 
@@ -186,14 +210,16 @@ def _adaptations(runs: Sequence[Run]) -> dict[str, Any]:
                 "runs": len(own),
                 "accepted": sum(a["session"]["accepted"] for a in own),
                 "seconds": float(np.mean([a["session"]["seconds"] for a in own])),
+                "seconds_max": max(a["session"]["seconds"] for a in own),
             },
-            "separation": {
-                side: _mean_and_sd(a["separation"][side] for a in own)
-                for side in ("before", "after")
-            },
+            "separation": _before_and_after([a["separation"] for a in own], "{}"),
             "images": alone,
+            "images_change": {
+                score: _before_and_after(alone, f"{score}_{{}}")["change"]
+                for score in ("accuracy", "most_called_share")
+            },
             "images_mean": {
-                key: _mean_and_sd(row[key] for row in alone)["mean"]
+                key: _mean_with_interval(row[key] for row in alone)["mean"]
                 for key in ("accuracy_before", "accuracy_after", "most_called_share_before",
                             "most_called_share_after", "seconds")
             },
@@ -201,12 +227,28 @@ def _adaptations(runs: Sequence[Run]) -> dict[str, Any]:
     return out
 
 
-def _mean_and_sd(values: Any) -> dict[str, float | None]:
-    known = _finite(values)
+def _before_and_after(
+    rows: Sequence[Mapping[str, Any]], key: str
+) -> dict[str, dict[str, float | None]]:
+    """Summarise a value of rows before and after the adaptation, and its change row by row."""
+    pairs = [tuple(row[key.format(side)] for side in ("before", "after")) for row in rows]
+    known = [(before, after) for before, after in pairs if before is not None and after is not None]
     return {
-        "mean": float(np.mean(known)) if known else None,
-        "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+        "before": _mean_with_interval(before for before, _ in known),
+        "after": _mean_with_interval(after for _, after in known),
+        "change": _mean_with_interval(after - before for before, after in known),
     }
+
+
+def _mean_with_interval(values: Any) -> dict[str, float | None]:
+    """Return mean, standard deviation and the ends of Student's 95 % interval of the mean."""
+    known = _finite(values)
+    mean = float(np.mean(known)) if known else None
+    if mean is None or len(known) < 2:
+        return {"mean": mean, "sd": None, "low": None, "high": None}
+    sd = float(np.std(known, ddof=1))
+    half = float(student_t.ppf((1 + LEVEL) / 2, len(known) - 1)) * sd / len(known) ** 0.5
+    return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
 def _seconds(runs: Sequence[Run]) -> dict[str, Any]:
@@ -246,6 +288,7 @@ def write_tables(out: Path, result: Mapping[str, Any], runs: Sequence[Run]) -> l
         "runs": pd.DataFrame(result["runs"]),
         "confusion": _confusion_table(result),
         "ratios": _ratio_table(result),
+        "differences": _difference_table(result),
         "clusters": clusters[clusters["method"].isin(chosen)],
         "adaptation": _adaptation_table(result),
         "class_maps": pd.DataFrame(result["class_maps"]),
@@ -260,11 +303,17 @@ def score_table(result: Mapping[str, Any]) -> pd.DataFrame:
         for group, scores in method["groups"].items():
             row = {"method": name, "title": method["title"], "group": group}
             row |= {"runs": scores["runs"], "clusters": scores["clusters"]}
-            for score in SCORES:
-                row[score] = scores[score]["mean"]
-                row |= {f"{score}_{end}": scores[score][end] for end in ("sd", "low", "high")}
-            rows.append(row)
+            rows.append(row | _score_columns(scores, SCORES))
     return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def _score_columns(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
+    """Return mean, sd and interval of each score as columns of a table."""
+    return {
+        name if key == "mean" else f"{name}_{key}": scores[name][key]
+        for name in names
+        for key in ("mean", "sd", "low", "high")
+    }
 
 
 def _confusion_table(result: Mapping[str, Any]) -> pd.DataFrame:
@@ -277,6 +326,16 @@ def _confusion_table(result: Mapping[str, Any]) -> pd.DataFrame:
         for j, predicted in enumerate(classes)
     ]
     return pd.DataFrame(rows, columns=["method", "group", "true", "predicted", "clusters"])
+
+
+def _difference_table(result: Mapping[str, Any]) -> pd.DataFrame:
+    about = ("method", "reference", "group", "runs")
+    rows = [
+        {k: row[k] for k in about}
+        | _score_columns(row, [name for name in DIFFERENCES if name in row])
+        for row in result["differences"]
+    ]
+    return pd.DataFrame(rows)
 
 
 def _ratio_table(result: Mapping[str, Any]) -> pd.DataFrame:

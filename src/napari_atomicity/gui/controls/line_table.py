@@ -65,7 +65,13 @@ class Lines(QAbstractTableModel):
         return None
 
 
-def table_of(model: Lines, name: str, most_rows: int, wraps: bool = False) -> QTableView:
+def table_of(
+    model: Lines,
+    name: str,
+    most_rows: int,
+    wraps: bool = False,
+    view: QTableView | None = None,
+) -> QTableView:
     """Return a read-only view of lines of text.
 
     Parameters
@@ -75,15 +81,19 @@ def table_of(model: Lines, name: str, most_rows: int, wraps: bool = False) -> QT
     name : str
         Accessible name.
     most_rows : int
-        Height of the view in rows; more rows scroll.
+        Height of the view in rows of one line; more rows scroll.
     wraps : bool, default False
-        Whether a long text of the last column takes several lines, for tables that do not scroll.
+        Whether long texts take several lines. Only the last column is narrower than its text,
+        unless the caller changes that.
+
+    view : QTableView, optional
+        The view; by default a new one.
 
     Returns
     -------
     QTableView
     """
-    view = QTableView()
+    view = QTableView() if view is None else view
     view.setModel(model)
     view.setAccessibleName(name)
     view.verticalHeader().hide()
@@ -104,7 +114,7 @@ def table_of(model: Lines, name: str, most_rows: int, wraps: bool = False) -> QT
     view.verticalHeader().setDefaultSectionSize(row)
     bar = view.horizontalScrollBar().sizeHint().height()
     if wraps:
-        _wrap_last_column(view)
+        _fit_wrapped_rows(view, most_rows)
         return view
     model.modelReset.connect(
         lambda: view.setFixedHeight(
@@ -114,8 +124,8 @@ def table_of(model: Lines, name: str, most_rows: int, wraps: bool = False) -> QT
     return view
 
 
-def _wrap_last_column(view: QTableView) -> None:
-    """Keep rows high enough for the wrapped texts, and the view high enough for all rows."""
+def _fit_wrapped_rows(view: QTableView, most_rows: int) -> None:
+    """Keep rows high enough for the wrapped texts, and the view for all rows or the most."""
     header, rows = view.horizontalHeader(), view.verticalHeader()
     header.setMinimumSectionSize(9 * view.fontMetrics().averageCharWidth())
     rows.setMinimumSectionSize(rows.defaultSectionSize())
@@ -123,11 +133,13 @@ def _wrap_last_column(view: QTableView) -> None:
 
     def fit() -> None:
         view.resizeRowsToContents()
-        view.setFixedHeight(header.sizeHint().height() + rows.length() + bar + 4)
+        high = min(rows.length(), most_rows * rows.defaultSectionSize())
+        view.setFixedHeight(header.sizeHint().height() + high + bar + 4)
 
     # Once after all columns have their widths.
     later = QTimer(view)
     later.setSingleShot(True)
     later.timeout.connect(fit)
     view.model().modelReset.connect(later.start)
+    view.model().layoutChanged.connect(lambda *_: later.start())
     header.sectionResized.connect(lambda *_: later.start())

@@ -6,6 +6,6 @@ from ..panels.dock_windows import TabbedDock
 
 
 class Model(TabbedDock):
-    """Adapt a model to the images at hand, or train a new one."""
+    """Adapt a model to the images at hand, train a new one, or compare models and methods."""
 
-    parts = ("Adapt", "Train")
+    parts = ("Adapt", "Train", "Validate")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from weakref import WeakMethod
 
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QScrollBar, QVBoxLayout, QWidget
 
 from ..controls.collapsible import CollapsibleSection
 from ..controls.focus import set_reading_order
@@ -17,6 +18,9 @@ from .forms import busy
 from .panel import Panel
 from .panel_style import PanelStyle
 from .workbench_bar import workbench_bar
+
+_LAYOUT_MS = 100
+"""By then the layout has made room for a part that was hidden."""
 
 
 class Dock(Panel):
@@ -43,6 +47,10 @@ class Dock(Panel):
     ) -> None:
         super().__init__(binding_of(napari_viewer), parent)
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
+        self._scroll_target: QWidget | None = None
+        self._scroll_timer = QTimer(self)
+        self._scroll_timer.setSingleShot(True)
+        self._scroll_timer.timeout.connect(self._scroll)
         PanelStyle(self, self.binding)
         workbench_bar(napari_viewer)  # a dock that is opened alone has the bar as well
         scrolls = self.scrolls and not embedded
@@ -69,6 +77,30 @@ class Dock(Panel):
         for widget, condition in self._conditions:
             holds = None if condition is None else condition()
             widget.setEnabled(idle and (holds is None or holds()))
+
+    @property
+    def scroll_bar(self) -> QScrollBar:
+        """The scroll bar of a dock that scrolls."""
+        bar = self.findChild(QScrollArea).verticalScrollBar()
+        assert bar is not None
+        return bar
+
+    def scroll_to(self, part: QWidget) -> None:
+        """Scroll to a part that was just shown, such as a result, which a low dock would hide.
+
+        Parameters
+        ----------
+        part : QWidget
+            A widget of `content`.
+        """
+        self._scroll_target = part
+        self._scroll_timer.start(_LAYOUT_MS)
+
+    def _scroll(self) -> None:
+        if self.isVisible() and self.outdated():  # its refresh may move the part
+            self._scroll_timer.start(_LAYOUT_MS)
+        elif self._scroll_target is not None:
+            self.scroll_bar.setValue(self._scroll_target.y())
 
     # ---- content
     def add(self, widget: Any, tooltip: str = "") -> Any:

@@ -9,8 +9,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
-    QScrollArea,
-    QScrollBar,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -33,8 +31,6 @@ from .tasks import AFTER, BEFORE, Result, adapt_model, free_name, path_for, path
 
 MIN_CLUSTERS = 10
 """Equal to `pipeline.fine_tuning.MIN_PSEUDO_LABELS`, whose import would load torch."""
-_LAYOUT_MS = 100
-"""By then the layout has made room for a new result."""
 
 
 class Adapt(Dock):
@@ -51,9 +47,6 @@ class Adapt(Dock):
         self._turn = QTimer(self)
         self._turn.setSingleShot(True)
         self._turn.timeout.connect(self._change_next)
-        self._scroll_timer = QTimer(self)
-        self._scroll_timer.setSingleShot(True)
-        self._scroll_timer.timeout.connect(self._scroll_to_panel)
         follow(self, self.state.project_changed, self._forget)
         form = new_form()
         self.models = ModelCombo()
@@ -237,22 +230,11 @@ class Adapt(Dock):
         for widget in (*self.sides, self.charts[AFTER], self.confidences[AFTER]):
             widget.setVisible(found.accepted)
         self.panel.show()
-        self._scroll_timer.start(_LAYOUT_MS)
+        self.scroll_to(self.panel)
         if found.accepted:
             keep_available(result.classifier)
             self._change(AFTER, "adapt {}")
         self.invalidate()
-
-    @property
-    def scroll_bar(self) -> QScrollBar:
-        """The scroll bar of the dock."""
-        bar = self.findChild(QScrollArea).verticalScrollBar()
-        assert bar is not None
-        return bar
-
-    def _scroll_to_panel(self) -> None:
-        """Show the result, which a low dock would hide."""
-        self.scroll_bar.setValue(self.panel.y())
 
     # ---- back and forth
     def show_before(self) -> None:

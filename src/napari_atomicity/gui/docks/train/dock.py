@@ -8,11 +8,8 @@ from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
-    QFileDialog,
     QFormLayout,
-    QHBoxLayout,
     QLineEdit,
-    QPushButton,
     QStackedWidget,
     QWidget,
 )
@@ -30,7 +27,6 @@ from ....training.request import (
     TrainRequest,
 )
 from ....training.score_text import describe_comparisons
-from ... import tasks
 from ...controls.chart import Chart
 from ...controls.connections import follow
 from ...controls.forms import (
@@ -42,10 +38,12 @@ from ...controls.forms import (
     selectable_label,
     wrapped_label,
 )
+from ...controls.path_field import PathField
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
+from ...panels.size_selected import SizeSelectedFolder
 from ...viewer.models import model_folder
-from .tasks import count_images, free_path, summary, train_model
+from .tasks import free_path, summary, train_model
 
 FOLDER, SIMULATION, CORRECTIONS = range(3)
 _FILE_TYPE = "Model (*.safetensors)"
@@ -64,17 +62,14 @@ class Train(Dock):
         self.card: ModelCard | None = None
         self._made = Path()
         self._n_corrected = 0
-        self._classes_found: dict[str, int] = {}
         self.source = ComboBox()
         self.source.addItems(["Size-selected images", "Simulated classes", "Corrected labels"])
         self.enable_when(self.source, None)
         self.pages = QStackedWidget()
         for page in (self._folder_page(), self._simulation_page(), self._corrections_page()):
             self.pages.addWidget(page)
-        self.out = QLineEdit(str(free_path()))
-        self.out_button = QPushButton("…")
-        self.out_button.setToolTip("Choose the file.")
-        self.out_button.setAccessibleName("Choose the file of the model")
+        self.out = PathField("Model", "the file of the model", _FILE_TYPE, new=True)
+        self.out.setText(str(free_path()))
         self.content.addLayout(self._source_form())
         self.note = self.add(wrapped_label(visible=False))
         self.button = self.add_button(
@@ -91,11 +86,9 @@ class Train(Dock):
         self.result.hide()
         self.settings = self.add(self._settings_page())
         self.source.currentIndexChanged.connect(self._on_source)
-        self.folder.editingFinished.connect(self._on_folder)
-        self.folder_button.clicked.connect(self._choose_folder)
+        self.folder.counted.connect(self.update_enabled)
         self.classes.textChanged.connect(self.update_enabled)
         self.out.textChanged.connect(self._show_button)
-        self.out_button.clicked.connect(self._choose_out)
         self.learnt.connect(self._on_epoch)
         follow(self, model_folder.changed, self._fill_starts)
 
@@ -112,29 +105,23 @@ class Train(Dock):
         labelled(
             form,
             "Model",
-            _with_button(self.out, self.out_button),
+            self.out.with_button(),
             "The .safetensors file to write. Default: a new one in your folder of models, from "
             "which the other docks list them.",
         )
         return form
 
     def _folder_page(self) -> QWidget:
-        self.folder = QLineEdit()
-        self.folder.setPlaceholderText("a folder with Pt19/, Pt30/, …")
-        self.folder_button = QPushButton("…")
-        self.folder_button.setToolTip("Choose the folder.")
-        self.folder_button.setAccessibleName("Choose the folder of size-selected images")
-        self.found = wrapped_label()
-        self.found.setText("A folder of images for each class, named after it: Pt19, Pt30, …")
+        self.folder = SizeSelectedFolder(self.state)
         form = new_form()
         labelled(
             form,
             "Folder",
-            _with_button(self.folder, self.folder_button),
+            self.folder.with_button(),
             "Holds a folder of images for each class. Clusters that are cut by the "
             "border, touch another or are outliers are left out.",
         )
-        form.addRow(self.found)
+        form.addRow(self.folder.found)
         return _with_layout(form)
 
     def _simulation_page(self) -> QWidget:
@@ -197,33 +184,6 @@ class Train(Dock):
         self.pages.setCurrentIndex(index)
         self.update_enabled()
 
-    def _choose_folder(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "Size-selected images", self.folder.text())
-        if chosen:
-            self.folder.setText(chosen)
-            self._on_folder()
-
-    def _on_folder(self) -> None:
-        """Show what is in the folder; a worker reads it, since disks may be slow."""
-        self._classes_found = {}
-        self.update_enabled()
-        if not self.folder.text().strip():
-            return
-        self.start(
-            count_images,
-            self.folder.text().strip(),
-            on_result=self._show_found,
-            on_error=lambda error: self.found.setText(tasks.format_error(error)),
-            key="train folder",
-        )
-
-    def _show_found(self, found: dict[str, int]) -> None:
-        self._classes_found = found
-        self.found.setText(
-            ", ".join(f"{name}: {n} image{'s' * (n != 1)}" for name, n in found.items())
-        )
-        self.update_enabled()
-
     def refresh(self) -> None:
         table = corrected(self.state.table())
         self._n_corrected = len(table)
@@ -236,11 +196,6 @@ class Train(Dock):
             "two images each."
         )
         self._show_button()
-
-    def _choose_out(self) -> None:
-        chosen, _ = QFileDialog.getSaveFileName(self, "Model", self.out.text(), _FILE_TYPE)
-        if chosen:
-            self.out.setText(str(Path(chosen).with_suffix(".safetensors")))
 
     def _out_path(self) -> Path:
         """Return the file to write.
@@ -263,7 +218,7 @@ class Train(Dock):
 
     def _is_ready(self) -> bool:
         return {
-            FOLDER: bool(self._classes_found),
+            FOLDER: bool(self.folder.classes),
             SIMULATION: bool(self.classes.text().strip()),
             CORRECTIONS: self._n_corrected > 0,
         }[self.source.currentIndex()]
@@ -326,7 +281,7 @@ class Train(Dock):
         """Return the source of the labelled clusters."""
         kind = self.source.currentIndex()
         if kind == FOLDER:
-            return FolderSource(Path(self.folder.text().strip()))
+            return FolderSource(self.folder.path or Path())
         if kind == SIMULATION:
             names = tuple(x.strip() for x in self.classes.text().split(",") if x.strip())
             return SimulationSource(names, **self.sizes.values())
@@ -355,19 +310,6 @@ class Train(Dock):
         self.result.show()
         model_folder.changed.emit()
         self.binding.projects.keep_model(self._made)
-
-
-def _with_button(field: QLineEdit, button: QPushButton) -> QWidget:
-    """Combine a field and its button into one field of a form."""
-    both = QWidget()
-    row = QHBoxLayout(both)
-    row.setContentsMargins(0, 0, 0, 0)
-    row.addWidget(field, 1)
-    row.addWidget(button)
-    both.setFocusProxy(field)
-    button.setMaximumWidth(int(3.5 * button.fontMetrics().averageCharWidth()) + 16)
-    field.setAccessibleName(button.accessibleName())
-    return both
 
 
 def _with_layout(form: Any) -> QWidget:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,6 @@ from ....models.files import user_folder
 from ....training.request import TrainRequest
 from ....training.score_text import describe_accuracy
 from ... import tasks
-
-
-def count_images(folder: str) -> dict[str, int]:
-    """Class → number of images of a folder of size-selected images; run in a worker."""
-    from ....training.labelled_files import labelled_files
-
-    return dict(Counter(label for file in labelled_files(Path(folder)) for label in file.labels))
 
 
 def train_model(

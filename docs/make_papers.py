@@ -1,0 +1,94 @@
+"""Recompute the tables of ``explanation/papers.md``: what two papers report, and what we find.
+
+    atomicity validate --simulate --out build/validation
+    python docs/make_papers.py [--results build/validation]
+
+`make papers` does both. Figures of clusters come from ``validation.json``, those of single atoms
+from the tables of ``atoms_accuracy.md`` and ``dispersion_check.md``. Each verdict follows from its
+figures by a rule of this script. A figure that is missing ends the script.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from paper_atom_claims import ATOM_CLAIMS
+from paper_claims import AGREES, DIFFERS, OPEN, PARTLY, Claim, MissingFigureError, Results
+from paper_cluster_claims import CLUSTER_CLAIMS, OWN_QUESTIONS
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE / "explanation" / "papers.md"
+RESULTS = HERE.parent / "build" / "validation"
+MIN_EPOCHS = 20
+"""Number of epochs below which a validation was a test, such as `--quick`."""
+
+
+def table(claims: Sequence[Claim], given: Any) -> list[str]:
+    """Return the rows of published claims."""
+    lines = ["| claim, stated in | our figure (95 %) | agrees? | why; from |", "|---" * 4 + "|"]
+    for claim in claims:
+        found = claim.test(given)
+        stated = f"{claim.text} {claim.source}"
+        why = f"{found.why}; from {claim.command}" if claim.command else found.why
+        lines.append(f"| {stated.strip()} | {found.figure} | {found.verdict} | {why} |")
+    return lines
+
+
+def own_table(claims: Sequence[Claim], of: Results) -> list[str]:
+    """Return the rows of questions that the papers do not ask."""
+    words = {AGREES: "better", PARTLY: "in part", DIFFERS: "not better", OPEN: OPEN}
+    lines = ["| what is compared | our figure (95 %) | better? |", "|---" * 3 + "|"]
+    for claim in claims:
+        found = claim.test(of)
+        lines.append(
+            f"| {claim.text} ({claim.command}) | {found.figure} | {words[found.verdict]} |"
+        )
+    return lines
+
+
+def cluster_section(of: Results) -> list[str]:
+    """Return the section on clusters."""
+    groups = {name: group["images"] for name, group in of.get("groups").items()}
+    images = ", ".join(f"{n} {name}" for name, n in groups.items())
+    return [
+        f"Made by `make papers` (`docs/make_papers.py`), version {of.get('version')}, "
+        f"{of.record['finished'][:10]}. Images: {images}; {of.get('folds')} parts; "
+        f"seeds {', '.join(map(str, of.get('seeds')))}.",
+        "",
+        *table(CLUSTER_CLAIMS, of),
+        "",
+        "What a scale of the session and the combination with a physical model add; the paper does "
+        "not ask these questions:",
+        "",
+        *own_table(OWN_QUESTIONS, of),
+    ]
+
+
+def replace_section(text: str, name: str, lines: Sequence[str]) -> str:
+    """Replace the part of a page between two markers."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise MissingFigureError(f"section {name!r}", PAGE.name)
+    return "\n".join([f"{before}{begin}", *lines, f"{end}{after}"])
+
+
+def main() -> None:
+    """Write the tables of the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of `validate`")
+    of = Results(parser.parse_args().results)
+    if of.record["parameters"]["epochs"] < MIN_EPOCHS:
+        raise SystemExit("these are results of a test such as --quick, which mean nothing")
+    text = PAGE.read_text(encoding="utf-8")
+    text = replace_section(text, "clusters", cluster_section(of))
+    text = replace_section(text, "atoms", table(ATOM_CLAIMS, None))
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

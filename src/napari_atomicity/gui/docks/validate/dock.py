@@ -1,0 +1,317 @@
+"""The dock Validate: methods are compared on images of known classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt, QUrl
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QHBoxLayout,
+    QListWidget,
+    QListWidgetItem,
+    QMessageBox,
+    QPushButton,
+    QWidget,
+)
+
+from ....core.errors import AtomicityError
+from ....core.progress import format_duration
+from ....core.text import pluralise
+from ....validation.existing_results import REPORT
+from ....validation.methods import METHODS
+from ....validation.request import QUICK, ValidationRequest
+from ...controls.forms import (
+    folded,
+    labelled,
+    main_button,
+    new_form,
+    selectable_label,
+    wrapped_label,
+)
+from ...controls.path_field import PathField
+from ...controls.settings_form import form_of
+from ...panels.dock import Dock
+from ...panels.size_selected import SizeSelectedFolder
+from ...panels.table_files import REFERENCE_TYPES
+from .scores import ScoreLines, score_view
+from .tasks import Found, Wanted, compare_methods, read_results, suggested_folder
+
+METHOD_ROWS = 6
+
+
+class Validate(Dock):
+    """Images of known classes, folder of results, and the button; then the scores."""
+
+    follows = ()
+
+    def build(self) -> None:
+        self._wanted: Wanted | None = None
+        self._is_refused = self._is_new = False
+        self._suggested = ""
+        self.simulate = QCheckBox("Simulate the data")
+        self.simulate.setToolTip(
+            "Simulate images of five sizes of platinum clusters and mixtures of them, under two "
+            "conditions, in place of images of your own. Default: no."
+        )
+        self.enable_when(self.simulate, None)
+        self.add(self.simulate)
+        self.content.addLayout(self._data_form())
+        self.button = self.add_button(
+            main_button("Validate", self), "", self.run, enabled_when=self._is_ready
+        )
+        self.note = self.add(wrapped_label("Finished runs", visible=False))
+        self.add(self._panel())
+        self.settings = self.add(self._settings_page())
+        self.simulate.toggled.connect(self._on_simulate)
+        self.folder.counted.connect(self._on_data)
+        self.out.chosen.connect(self._look)
+        self._show_found(Found())
+
+    def _data_form(self) -> QFormLayout:
+        self.folder = SizeSelectedFolder(self.state)
+        self.mixtures = PathField("Mixtures", "the folder of mixtures")
+        self.shifted = PathField("New conditions", "the folder of mixtures under new conditions")
+        self.deposits = PathField("Deposits", "the table of deposits", REFERENCE_TYPES)
+        self.out = PathField("Results", "the folder of the results")
+        self.out.setPlaceholderText("a folder beside the images")
+        for field in (self.mixtures, self.shifted, self.deposits):
+            field.setPlaceholderText("optional")
+        self.form = new_form()
+        for text, field, tooltip in (
+            (
+                "Size-selected",
+                self.folder,
+                "Folder with a folder of images for each class. Models are trained and tested on "
+                "different images.",
+            ),
+            (
+                "Mixtures",
+                self.mixtures,
+                "Folder of images of mixtures under the same conditions, with a table truth.csv of "
+                "their clusters or with deposits. Default: none.",
+            ),
+            (
+                "New conditions",
+                self.shifted,
+                "Folder of images of mixtures under new conditions, to which models are adapted; "
+                "with truth.csv or deposits. Default: none.",
+            ),
+            (
+                "Deposits",
+                self.deposits,
+                "Table of deposited amounts: sample (or image), class, fraction. Not needed if the "
+                "mixtures have a table truth.csv. Default: none.",
+            ),
+            (
+                "Results",
+                self.out,
+                "Folder for report, figures and tables. Default: a new folder beside the images.",
+            ),
+        ):
+            labelled(self.form, text, field.with_button(), tooltip)
+            if field is self.folder:
+                self.form.addRow(self.folder.found)
+        return self.form
+
+    def _panel(self) -> QWidget:
+        """Build the panel with the scores, hidden until there are some."""
+        self.scores = ScoreLines(self)
+        self.table = score_view(self.scores)
+        self.summary = selectable_label("Summary of the validation", plain=True)
+        self.report_button = QPushButton("Open report")
+        self.report_button.setToolTip(
+            "Open the report with figures and all scores in the web browser."
+        )
+        self.report_button.clicked.connect(self.open_report)
+        self.folder_button = QPushButton("Open folder")
+        self.folder_button.setToolTip("Open the folder with report, figures and tables.")
+        self.folder_button.clicked.connect(self.open_folder)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.report_button)
+        buttons.addWidget(self.folder_button)
+        buttons.addStretch(1)
+        self.panel = QWidget()
+        form = new_form()
+        self.panel.setLayout(form)
+        form.addRow(self.summary)
+        form.addRow(buttons)
+        form.addRow(self.table)
+        return self.panel
+
+    def _settings_page(self) -> QWidget:
+        self.quick = QCheckBox("Quick test")
+        self.quick.setToolTip(
+            "Run all steps in minutes: 2 parts, 1 seed, 2 epochs, and few simulated images. The "
+            "scores mean nothing. Default: no."
+        )
+        self.quick.toggled.connect(self._on_quick)
+        self.request_form = form_of(ValidationRequest, *QUICK, "seed", "pixel_size_nm", "device")
+        self.methods = QListWidget()
+        for name, method in METHODS.items():
+            item = QListWidgetItem(method.title)
+            item.setData(Qt.ItemDataRole.UserRole, name)
+            item.setCheckState(Qt.CheckState.Checked)
+            self.methods.addItem(item)
+        self.methods.setFixedHeight(METHOD_ROWS * self.methods.sizeHintForRow(0) + 4)
+        labelled(
+            self.request_form.form,
+            "Methods",
+            self.methods,
+            "Methods to compare. Others can be added later: finished runs are used again. "
+            "Default: all.",
+        )
+        return folded(self.quick, self.request_form)
+
+    # ---- what is chosen
+    def _on_simulate(self, simulate: bool) -> None:
+        for row in range(self.form.rowCount() - 1):
+            self.form.setRowVisible(row, not simulate)
+        self._on_data()
+
+    def _on_quick(self, quick: bool) -> None:
+        for name in QUICK:
+            self.request_form.controls[name].setEnabled(not quick)
+
+    def _on_data(self) -> None:
+        """Suggest a folder of results, unless another one is entered."""
+        suggested = suggested_folder(self.folder.path, self.simulate.isChecked())
+        if self.out.text() == self._suggested:
+            self.out.choose(suggested)
+        self._suggested = suggested
+        self.update_enabled()
+
+    def _is_ready(self) -> bool:
+        return self.simulate.isChecked() or bool(self.folder.classes)
+
+    def _look(self) -> None:
+        """Show what is in the folder of results; a worker reads it, since disks may be slow."""
+        self._show_found(Found())
+        if self.out.path is not None:
+            self.start(
+                read_results, self.out.path, on_result=self._show_found, key="validate results"
+            )
+
+    def _show_found(self, found: Found) -> None:
+        """Show results, or how many runs of a stopped validation are finished."""
+        stopped = found.runs > 0 and found.result is None
+        self.button.setText("Continue" if stopped else "Validate")
+        self.button.setToolTip(
+            "Continue the stopped validation, if data and settings are unchanged."
+            if stopped
+            else "Train and test all models, compare the methods, and write a report. If you "
+            "cancel it, finished runs are kept and you can continue later."
+        )
+        self.note.setText(
+            f"Stopped: {pluralise(found.runs, 'run')} finished and saved. Continue with the same "
+            "data and settings to compute the others."
+            if stopped
+            else ""
+        )
+        self.note.setVisible(stopped)
+        self.panel.setVisible(found.result is not None)
+        if found.result is not None:
+            self.scores.show_result(found.result)
+            self.table.sortByColumn(-1, Qt.SortOrder.DescendingOrder)
+            self.summary.setText(_summarise(found.result))
+            if self._is_new:
+                self.scroll_to(self.panel)
+            self._is_new = False
+
+    # ---- the button
+    def run(self) -> None:
+        """Compare the methods with these settings."""
+        wanted = self.attempt(self._read_form)
+        if wanted is not None:
+            self._validate(wanted, overwrite=False)
+
+    def _validate(self, wanted: Wanted, overwrite: bool) -> None:
+        self._wanted, self._is_refused = wanted, False
+        self.panel.hide()
+        self.note.hide()
+        task = self.start(
+            compare_methods,
+            wanted,
+            overwrite,
+            message="Validating",
+            on_result=self._done,
+            key="validate",
+        )
+        task.finished.connect(self._on_finished)
+
+    def _done(self, result: dict[str, Any] | None) -> None:
+        self._is_refused = result is None
+        self._is_new = result is not None
+
+    def _on_finished(self) -> None:
+        self._look()
+        if self._is_refused and self._wanted is not None and self._replaces(self._wanted):
+            self._validate(self._wanted, overwrite=True)
+
+    def _replaces(self, wanted: Wanted) -> bool:
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Discard these results?",
+            f"{wanted.out} has results of other settings or data. Discard them and validate again? "
+            "To keep them, choose another folder under Results.",
+            buttons.Yes | buttons.No,
+            buttons.No,
+        )
+        return answer == buttons.Yes
+
+    def _read_form(self) -> Wanted:
+        """Return the data and settings.
+
+        Raises
+        ------
+        AtomicityError
+            If there is no folder for the results, or no method.
+        """
+        out, simulate = self.out.path, self.simulate.isChecked()
+        if out is None:
+            raise AtomicityError("the results need a folder", advice="Enter one under Results")
+        own = (
+            [None] * 3 if simulate else [self.mixtures.path, self.shifted.path, self.deposits.path]
+        )
+        request = ValidationRequest(
+            self.folder.path or out,
+            *own,
+            methods=self._chosen_methods(),
+            **self.request_form.values(),
+        )
+        return Wanted(request, out, simulate, self.quick.isChecked())
+
+    def _chosen_methods(self) -> tuple[str, ...]:
+        """Return the names of the methods; none if all are chosen, so that new ones count."""
+        items = [self.methods.item(i) for i in range(self.methods.count())]
+        checked = [i for i in items if i is not None and i.checkState() == Qt.CheckState.Checked]
+        if not checked:
+            raise AtomicityError("no method is chosen", advice="Choose some in Settings")
+        names = tuple(str(item.data(Qt.ItemDataRole.UserRole)) for item in checked)
+        return () if len(checked) == len(items) else names
+
+    # ---- results
+    def open_report(self) -> None:
+        """Open the report in the browser."""
+        if self.out.path is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.out.path / REPORT)))
+
+    def open_folder(self) -> None:
+        """Open the folder of the results."""
+        if self.out.path is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.out.path)))
+
+
+def _summarise(result: dict[str, Any]) -> str:
+    """Describe data, effort and methods that were left out."""
+    images = sum(group["images"] for group in result["groups"].values())
+    seconds = result["seconds"]["total"]
+    words = (
+        f"{pluralise(len(result['methods']), 'method')} on {pluralise(images, 'image')}, "
+        f"{result['folds']} parts, {pluralise(len(result['seeds']), 'seed')}: "
+        f"{format_duration(seconds)} of computation."
+    )
+    return " ".join([words, *result["left_out"]])

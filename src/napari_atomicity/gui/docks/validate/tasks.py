@@ -1,0 +1,114 @@
+"""What the dock Validate runs in a worker, and the folder of its results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ....core.progress import Progress, Stop
+from ....validation.existing_results import (
+    DATA,
+    RESULT,
+    ExistingResultsError,
+    count_finished_runs,
+)
+from ....validation.request import ValidationRequest, quickened
+from ... import tasks
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A validation that is asked for.
+
+    Parameters
+    ----------
+    request : ValidationRequest
+        Data and settings.
+    out : Path
+        Folder of the results.
+    simulate : bool
+        Whether the data are simulated.
+    quick : bool
+        Whether it is a small test.
+    """
+
+    request: ValidationRequest
+    out: Path
+    simulate: bool = False
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder of results has.
+
+    Parameters
+    ----------
+    result : dict, optional
+        Content of ``validation.json``; None if the validation is not finished.
+    runs : int
+        Number of finished runs.
+    """
+
+    result: dict[str, Any] | None = None
+    runs: int = 0
+
+
+def compare_methods(
+    wanted: Wanted,
+    overwrite: bool,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any] | None:
+    """Simulate the data if wanted, and compare the methods; run in a worker.
+
+    Parameters
+    ----------
+    wanted : Wanted
+        Data, settings and folder of the results.
+    overwrite : bool
+        Whether results of other settings or data are discarded.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+
+    Returns
+    -------
+    dict of str to Any or None
+        Content of ``validation.json``; None if the folder has results of other settings or data.
+    """
+    from ....validation.run import validate
+    from ....validation.simulated import simulated_request
+
+    tasks.cap_torch_threads()
+    request = quickened(wanted.request) if wanted.quick else wanted.request
+    try:
+        if wanted.simulate:
+            request = simulated_request(
+                request,
+                wanted.out / DATA,
+                quick=wanted.quick,
+                overwrite=overwrite,
+                progress=progress,
+                stop=stop,
+            )
+        return validate(request, wanted.out, overwrite=overwrite, progress=progress, stop=stop)
+    except ExistingResultsError:
+        return None
+
+
+def read_results(out: Path) -> Found:
+    """Read what a folder of results has; run in a worker."""
+    try:
+        result = json.loads((out / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        result = None
+    return Found(result, count_finished_runs(out))
+
+
+def suggested_folder(data: Path | None, simulate: bool) -> str:
+    """Return a folder for the results: beside the data, or in the home folder."""
+    if simulate:
+        return str(Path.home() / "simulated-validation")
+    return "" if data is None else str(data.with_name(f"{data.name}-validation"))

@@ -1,0 +1,81 @@
+"""A field for a folder of size-selected images, which shows what the folder has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+
+from ...core.text import pluralise
+from ...state.window_state import WindowState
+from .. import tasks
+from ..controls.forms import wrapped_label
+from ..controls.path_field import PathField
+
+_LAYOUT = "A folder of images for each class, named after it: Pt19, Pt30, …"
+
+
+def count_images(folder: str) -> dict[str, int]:
+    """Class → number of images of a folder of size-selected images; run in a worker."""
+    from ...training.labelled_files import labelled_files
+
+    return dict(Counter(label for file in labelled_files(Path(folder)) for label in file.labels))
+
+
+class SizeSelectedFolder(PathField):
+    """A folder of size-selected images.
+
+    Signals: ``counted()`` when its images are counted, or may be others.
+
+    Parameters
+    ----------
+    state : WindowState
+        Its status shows errors.
+
+    Attributes
+    ----------
+    classes : dict of str to int
+        Class → number of images; empty until they are counted.
+    found : QLabel
+        What was found in the folder.
+    """
+
+    counted = Signal()
+
+    def __init__(self, state: WindowState) -> None:
+        super().__init__("Size-selected images", "the folder of size-selected images")
+        self._state = state
+        self.classes: dict[str, int] = {}
+        self.setPlaceholderText("a folder with Pt19/, Pt30/, …")
+        self.found = wrapped_label("Images of the folder", plain=True)
+        self.found.setText(_LAYOUT)
+        self.chosen.connect(self._count)
+
+    def _count(self) -> None:
+        """Count the images in a worker: disks may be slow."""
+        self.classes = {}
+        self.counted.emit()
+        folder = self.path
+        if folder is None:
+            self.found.setText(_LAYOUT)
+            return
+        tasks.start(
+            self._state,
+            count_images,
+            str(folder),
+            on_result=self._show,
+            on_error=self._show_error,
+            key=f"size-selected {id(self)}",
+            owner=self,
+        )
+
+    def _show_error(self, error: BaseException) -> None:
+        self.found.setText(tasks.format_error(error))
+
+    def _show(self, classes: dict[str, int]) -> None:
+        self.classes = classes
+        self.found.setText(
+            ", ".join(f"{name}: {pluralise(n, 'image')}" for name, n in classes.items())
+        )
+        self.counted.emit()

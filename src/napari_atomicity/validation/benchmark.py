@@ -1,0 +1,410 @@
+"""A public benchmark: the sessions of `docs/explanation/accuracy.md`, written from seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._version import __version__
+from ..core.errors import ReadError, SettingError
+from ..core.processes import spawn_pool
+from ..core.progress import Progress, Stop, check, report
+from ..io.files import plain, regular_file, write_json, write_text
+from ..io.inputs import make_folder
+from ..io.tables import read_table, write_table
+from ..simulation.recipes import write_pixels
+from ..simulation.sessions import KINDS, OTHER_SIZES
+from ..simulation.structures import Isomer, isomer_library
+from ..statistics.scores import atoms_of
+from .benchmark_images import (
+    CLASSES,
+    EIGHT_BITS,
+    FORMS_OF,
+    WHOLE,
+    BenchmarkImage,
+    session_name,
+    simulate_form,
+)
+from .benchmark_readme import readme
+from .benchmark_settings import BenchmarkSettings
+from .data import IMAGES, TRUTH
+from .existing_results import ExistingResultsError
+
+MANIFEST, README, FOLDER = "manifest.json", "README.md", "images"
+ISOMERS_PER_CLASS = 40
+LABELS = (*CLASSES, *OTHER_SIZES)
+"""Labels of true clusters that are not aggregates."""
+PACKAGES = ("numpy", "scipy", "ase")
+"""Packages whose version may change pixels."""
+TRUTH_COLUMNS = (
+    "image", "x_px", "y_px", "label", "n_atoms", "diameter_nm", "border", "touching", "structure",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Written:
+    """Rows of the tables, and path → SHA-256, of the images of a session."""
+
+    images: pd.DataFrame
+    truth: pd.DataFrame
+    files: dict[str, str]
+
+
+# ---- writing
+def write_benchmark(
+    folder: Path,
+    settings: BenchmarkSettings | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any]:
+    """Write a benchmark, or check its files if the folder has it.
+
+    After an interruption the same call begins again.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    settings : BenchmarkSettings, optional
+        Default: the published benchmark.
+    workers : int, optional
+        Number of processes; the files are the same for any number.
+    overwrite : bool, optional
+        Whether another or a damaged benchmark is replaced.
+    progress, stop : callable, optional
+        Called between isomers and sessions.
+
+    Returns
+    -------
+    dict of str to Any
+        Content of ``manifest.json``.
+
+    Raises
+    ------
+    SettingError
+        If a kind is unknown.
+    ExistingResultsError
+        If the folder has anything but this benchmark.
+    ReadError
+        If files of this benchmark are missing or have changed.
+    DependencyError
+        If ASE is not installed.
+    """
+    settings = _with_kinds(settings or BenchmarkSettings())
+    if (folder / MANIFEST).is_file() and not overwrite:
+        found = read_manifest(folder)
+        if found["settings"] != plain(asdict(settings)):
+            raise ExistingResultsError(folder)
+        if found["files"]:
+            check_files(folder, found["files"], progress, stop)
+            return found
+    elif folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise ExistingResultsError(folder)
+        _remove(folder)
+    make_folder(folder)
+    _write_manifest(folder, settings, {})
+    return _write(folder, settings, workers, progress, stop)
+
+
+def _with_kinds(settings: BenchmarkSettings) -> BenchmarkSettings:
+    """Return the settings with the names of all kinds if none is given."""
+    unknown = [kind for kind in settings.kinds if kind not in KINDS]
+    if unknown:
+        raise SettingError(
+            f"there are no sessions of the kind {unknown[0]!r}",
+            ["kinds"],
+            f"The kinds are {', '.join(KINDS)}",
+        )
+    return replace(settings, kinds=settings.kinds or tuple(KINDS))
+
+
+def sessions_of(settings: BenchmarkSettings) -> list[tuple[str, int, str]]:
+    """Return kind, seed and form of each session."""
+    return [
+        (kind, settings.seed + number, form)
+        for kind in settings.kinds
+        for number in range(settings.rounds)
+        for form in FORMS_OF.get(kind, (WHOLE,))
+    ]
+
+
+def _remove(folder: Path) -> None:
+    """Remove the images of an earlier benchmark, and its manifest first."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for path in sorted((folder / FOLDER).glob("*/*.tif")):
+        path.unlink()
+
+
+def _write(
+    folder: Path,
+    settings: BenchmarkSettings,
+    workers: int,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> dict[str, Any]:
+    def _check_and_report(done: int, total: int, message: str) -> None:
+        check(stop)
+        report(progress, done, total, message)
+
+    sizes = [atoms_of(label) or 0 for label in LABELS]
+    library = isomer_library(
+        "Pt", sizes, ISOMERS_PER_CLASS, settings.seed, workers, _check_and_report
+    )
+    sessions = sessions_of(settings)
+    found = []
+    with closing(_write_sessions(folder, library, sessions, workers)) as written:
+        for i, one in enumerate(written):
+            found.append(one)
+            _check_and_report(i + 1, len(sessions), "Writing sessions")
+    files = dict(chain.from_iterable(one.files.items() for one in found))
+    for name, tables in ((IMAGES, [o.images for o in found]), (TRUTH, [o.truth for o in found])):
+        write_table(pd.concat(tables, ignore_index=True), folder / name)
+        files[name] = hash_file(folder / name)
+    text = readme(settings.seed, settings.rounds, len(files) - 2, hash_files(files))
+    write_text(folder / README, text)
+    return _write_manifest(folder, settings, files)
+
+
+def _write_sessions(
+    folder: Path,
+    library: Sequence[Isomer],
+    sessions: Sequence[tuple[str, int, str]],
+    workers: int,
+) -> Generator[_Written, None, None]:
+    """Write sessions in order; those that have not begun are left out when this is closed."""
+    arguments = list(zip(*((folder, library, *one) for one in sessions), strict=True))
+    if workers == 1:
+        yield from map(write_session, *arguments)
+        return
+    with spawn_pool(workers) as pool:
+        try:
+            yield from pool.map(write_session, *arguments)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_manifest(
+    folder: Path, settings: BenchmarkSettings, files: dict[str, str]
+) -> dict[str, Any]:
+    """Write and return the manifest; it has no files until all are written."""
+    manifest = {
+        "program": "napari-atomicity",
+        "version": __version__,
+        "sha256": hash_files(files),
+        "settings": asdict(settings),
+        "environment": environment(),
+        "files": files,
+    }
+    write_json(folder / MANIFEST, manifest)
+    return dict(plain(manifest))
+
+
+def write_session(
+    folder: Path, library: Sequence[Isomer], kind: str, seed: int, form: str
+) -> _Written:
+    """Simulate and write the images of a session.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the benchmark.
+    library : sequence of Isomer
+        Isomers of all sizes.
+    kind, seed, form : str, int, str
+        See `benchmark_images.simulate_form`.
+    """
+    images = simulate_form(library, kind, seed, form)
+    return write_images(folder, session_name(kind, seed, form), form, images)
+
+
+def write_images(
+    folder: Path, session: str, form: str, images: Iterable[BenchmarkImage]
+) -> _Written:
+    """Write the images of a session.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the benchmark.
+    session, form : str
+        Name of the session, and its form.
+    images : iterable of BenchmarkImage
+        Its images.
+    """
+    (folder / FOLDER / session).mkdir(parents=True, exist_ok=True)
+    rows, truths, files = [], [], {}
+    for image in images:
+        file = f"{FOLDER}/{session}/{image.micrograph.name}"
+        pixel = round(image.micrograph.calibrated(), 8)  # as in the table
+        pixels = image.micrograph.data.astype(np.uint8 if form == EIGHT_BITS else np.uint16)
+        write_pixels(folder / file, pixels, pixel)
+        files[file] = hash_file(folder / file)
+        truths.append(_truth(image))
+        nominal = {f"nominal_{c}": round(image.composition.get(c, 0.0), 6) for c in LABELS}
+        about = {
+            "image": image.micrograph.name, "file": file, "session": session, "kind": image.kind,
+            "form": form, "sample": image.sample, "px_nm": pixel, "n_clusters": len(image.truth),
+        }  # fmt: skip
+        rows.append({**about, **nominal})
+    truth = pd.concat(truths, ignore_index=True) if truths else pd.DataFrame()
+    return _Written(pd.DataFrame(rows), truth, files)
+
+
+def _truth(image: BenchmarkImage) -> pd.DataFrame:
+    """Return the truth of an image, rounded so that it does not depend on the processor."""
+    truth = image.truth.assign(image=image.micrograph.name)[list(TRUTH_COLUMNS)]
+    flags = {name: truth[name].astype(int) for name in ("border", "touching")}
+    n_atoms = truth["n_atoms"].astype(int)
+    return truth.assign(**flags, n_atoms=n_atoms).round({"x_px": 3, "y_px": 3, "diameter_nm": 4})
+
+
+def environment() -> dict[str, str]:
+    """Return the versions on which the last bits of a simulation may depend."""
+    packages = {name: version(name) for name in PACKAGES}
+    return {**packages, "python": platform.python_version(), "machine": platform.machine()}
+
+
+# ---- hashes
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with regular_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(files: dict[str, str]) -> str:
+    """Return the SHA-256 of the lines "SHA-256, two spaces, path", sorted by path."""
+    lines = (f"{files[name]}  {name}\n" for name in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a benchmark.
+
+    Raises
+    ------
+    ReadError
+        If there is none, or it is damaged.
+    """
+    path = folder / MANIFEST
+    advice = "Write the benchmark with atomicity benchmark --out FOLDER"
+    try:
+        manifest = json.loads(regular_file(path).read_text(encoding="utf-8"))
+        if manifest["sha256"] != hash_files(manifest["files"]) or not manifest["settings"]:
+            raise ValueError("its hashes do not fit together")
+    except OSError as error:
+        raise ReadError("there is no benchmark in this folder", folder, advice) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReadError(f"this is not the manifest of a benchmark ({error})", path) from error
+    return dict(manifest)
+
+
+def check_files(
+    folder: Path,
+    files: dict[str, str],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> None:
+    """Check that files have their SHA-256.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a benchmark.
+    files : dict of str to str
+        Path → SHA-256.
+    progress, stop : callable, optional
+        Called between files.
+
+    Raises
+    ------
+    ReadError
+        If some are missing or have changed.
+    """
+    wrong = []
+    for i, (name, expected) in enumerate(files.items()):
+        check(stop)
+        report(progress, i, len(files), "Checking files")
+        path = folder / name
+        if not path.is_file() or hash_file(path) != expected:
+            wrong.append(name)
+    if wrong:
+        raise ReadError(
+            f"{len(wrong)} files of the benchmark are missing or have changed, such as {wrong[0]}",
+            folder,
+            "Write it again with --overwrite",
+        )
+
+
+# ---- reading
+def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the tables of images and of true clusters after checking them.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a benchmark.
+
+    Returns
+    -------
+    images, truth : DataFrame
+        See `docs/reference/benchmark.md`; ``border`` and ``touching`` are bool.
+
+    Raises
+    ------
+    ReadError
+        If a table is missing or has changed.
+    """
+    files = read_manifest(folder)["files"]
+    if not files:
+        advice = "Continue with the command that wrote it"
+        raise ReadError("the benchmark in this folder is not complete", folder, advice)
+    check_files(folder, {name: files[name] for name in (IMAGES, TRUTH)})
+    images, truth = read_table(folder / IMAGES), read_table(folder / TRUTH)
+    return images, truth.astype({"border": bool, "touching": bool})
+
+
+def read_session(
+    folder: Path, tables: tuple[pd.DataFrame, pd.DataFrame], session: str
+) -> Iterator[BenchmarkImage]:
+    """Read the images of a session.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a benchmark.
+    tables : tuple of DataFrame
+        From `read_tables`.
+    session : str
+        Its name, from `benchmark_images.session_name`.
+
+    Yields
+    ------
+    BenchmarkImage
+        The next image.
+    """
+    from ..io.images import load
+
+    images, truth = tables
+    for row in images[images["session"] == session].to_dict("records"):
+        shares = {label: row[f"nominal_{label}"] for label in LABELS}
+        yield BenchmarkImage(
+            load(folder / row["file"], row["px_nm"]),
+            truth[truth["image"] == row["image"]].reset_index(drop=True),
+            row["kind"],
+            row["sample"],
+            {label: share for label, share in shares.items() if share > 0},
+        )

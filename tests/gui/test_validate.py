@@ -1,0 +1,299 @@
+"""The dock Validate, as a person uses it: choose, press, watch, stop, continue, read the scores."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from bar import click_cancel
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QMessageBox
+
+from napari_atomicity.core.progress import check
+from napari_atomicity.gui.docks.model import Model
+from napari_atomicity.gui.docks.validate.dock import Validate
+from napari_atomicity.gui.docks.validate.tasks import suggested_folder
+from napari_atomicity.gui.viewer.save_questions import closing_question
+from napari_atomicity.state.window_state import TaskState
+from napari_atomicity.validation.existing_results import ExistingResultsError
+from napari_atomicity.validation.methods import METHODS
+from napari_atomicity.validation.request import QUICK, ValidationRequest
+from support import write_size_selected
+
+LEFT = Qt.MouseButton.LeftButton
+ENGINE = "napari_atomicity.validation.run.validate"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, library):
+    data = tmp_path_factory.mktemp("selected") / "data"
+    data.mkdir()
+    return write_size_selected(data, library, images=4)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty home folder, for the results of simulated data."""
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def dock(viewer):
+    widget = Validate(viewer)
+    viewer.window.add_dock_widget(widget, name="Validate", add_vertical_stretch=False)
+    return widget
+
+
+def score(mean, sd=None):
+    return {"mean": mean, "sd": sd, "low": None, "high": None}
+
+
+def made_up_result():
+    """Scores of three methods, of which one is for shifted images only."""
+
+    def groups(**means):
+        return {
+            name.replace("_", "-"): {"accuracy": score(a, 0.01), "ratio_r2": score(r)}
+            for name, (a, r) in means.items()
+        }
+
+    of_methods = {
+        "Low": groups(size_selected=(0.4, None), shifted=(0.3, -1.5)),
+        "High": groups(size_selected=(0.9, None), shifted=(0.8, 0.7)),
+        "Adapted": groups(shifted=(0.95, 0.9)),
+    }
+    return {
+        "folds": 3,
+        "seeds": [0, 1],
+        "groups": {"size-selected": {"images": 8}, "shifted": {"images": 4}},
+        "left_out": ["The shipped model has other classes and is left out."],
+        "methods": {k: {"title": k, "groups": v} for k, v in of_methods.items()},
+        "seconds": {"total": 75.0},
+    }
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Requests to the engine, which finds made-up scores at once."""
+    asked = []
+
+    def validate(request, out, *, overwrite, progress, stop):
+        asked.append((request, out, overwrite))
+        if (out / "other").exists() and not overwrite:
+            raise ExistingResultsError(out)
+        out.mkdir(exist_ok=True)
+        (out / "validation.json").write_text(json.dumps(made_up_result()))
+        return made_up_result()
+
+    monkeypatch.setattr(ENGINE, validate)
+    return asked
+
+
+def drop(field, path) -> None:
+    """Drop a file or folder from another program on a field."""
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path))])
+    common = (Qt.DropAction.CopyAction, mime, LEFT, Qt.KeyboardModifier.NoModifier)
+    enter = QDragEnterEvent(QPoint(3, 3), *common)
+    field.dragEnterEvent(enter)
+    assert enter.isAccepted()
+    field.dropEvent(QDropEvent(QPointF(3, 3), *common))
+
+
+def choose_data(dock, folder, qtbot) -> None:
+    drop(dock.folder, folder)
+    qtbot.waitUntil(dock.button.isEnabled)
+
+
+def choose_methods(dock, *names) -> None:
+    for i in range(dock.methods.count()):
+        item = dock.methods.item(i)
+        chosen = item.data(Qt.ItemDataRole.UserRole) in names
+        item.setCheckState(Qt.CheckState.Checked if chosen else Qt.CheckState.Unchecked)
+
+
+def press(dock, qtbot, viewer, settle, timeout_ms=30_000) -> None:
+    qtbot.mouseClick(dock.button, LEFT)
+    settle(viewer, timeout_ms)
+
+
+def shown(dock) -> list[tuple[str, ...]]:
+    return list(dock.scores.lines)
+
+
+def test_images_are_compared_and_the_scores_are_shown(
+    dock, folder, viewer, qtbot, settle, monkeypatch, errors
+):
+    assert not dock.button.isEnabled() and not dock.panel.isVisibleTo(dock)
+    choose_data(dock, folder, qtbot)
+    assert dock.folder.found.text() == "Pt19: 4 images, Pt70: 4 images"
+    out = folder.with_name("data-validation")
+    assert dock.out.text() == str(out)
+    choose_methods(dock, "dual-shipped", "dual-shipped-combination")
+    messages = []
+    dock.state.status_changed.connect(lambda status: messages.append(status.message))
+    press(dock, qtbot, viewer, settle, 60_000)
+    assert not errors
+    result = json.loads((out / "validation.json").read_text())
+    assert list(result["methods"]) == ["dual-shipped", "dual-shipped-combination"]
+    for line, method in zip(shown(dock), result["methods"].values(), strict=True):
+        accuracy = method["groups"]["size-selected"]["accuracy"]["mean"]
+        assert line == (method["title"], f"{accuracy:.2f}")
+    assert dock.panel.isVisibleTo(dock) and dock.button.text() == "Validate"
+    assert any(message.startswith("Run 1 of 1: dual, shipped") for message in messages)
+    opened = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    qtbot.mouseClick(dock.report_button, LEFT)
+    qtbot.mouseClick(dock.folder_button, LEFT)
+    assert opened == [str(out / "report.html"), str(out)] and (out / "report.html").is_file()
+
+
+def test_the_request_has_the_folders_and_settings_of_the_form(
+    dock, folder, engine, tmp_path, viewer, qtbot, settle
+):
+    choose_data(dock, folder, qtbot)
+    dock.out.choose(str(tmp_path / "results"))
+    press(dock, qtbot, viewer, settle)
+    # Defaults are those of the command.
+    assert engine[0] == (ValidationRequest(folder), tmp_path / "results", False)
+    for field in (dock.mixtures, dock.shifted, dock.deposits):
+        drop(field, tmp_path / field.button.accessibleName())
+    dock.request_form.controls["folds"].setValue(4)
+    choose_methods(dock, "diameter", "mixture")
+    press(dock, qtbot, viewer, settle)
+    request = engine[1][0]
+    assert request.mixtures == tmp_path / "Choose the folder of mixtures"
+    assert request.shifted == tmp_path / "Choose the folder of mixtures under new conditions"
+    assert request.deposits == tmp_path / "Choose the table of deposits"
+    assert (request.folds, request.methods) == (4, ("diameter", "mixture"))
+    assert engine[1][1] == tmp_path / "results"  # what was entered stays
+
+
+def test_data_are_simulated_without_folders(dock, engine, home, monkeypatch, viewer, qtbot, settle):
+    simulated = []
+    monkeypatch.setattr(
+        "napari_atomicity.validation.simulated.simulate_data",
+        lambda folder, settings, *others: simulated.append((folder, settings)),
+    )
+    qtbot.mouseClick(dock.simulate, LEFT, pos=QPoint(8, dock.simulate.height() // 2))
+    assert dock.button.isEnabled() and not dock.mixtures.isVisibleTo(dock)
+    assert dock.out.isVisibleTo(dock) and dock.out.path == home / "simulated-validation"
+    dock.quick.setChecked(True)
+    assert not dock.request_form.controls["epochs"].isEnabled()
+    press(dock, qtbot, viewer, settle)
+    ((data, settings),) = simulated
+    assert data == home / "simulated-validation" / "data" and settings.folds == QUICK["folds"]
+    request = engine[0][0]
+    assert {name: getattr(request, name) for name in QUICK} == QUICK
+    assert (request.data, request.mixtures) == (data / "size-selected", data / "mixtures")
+    dock.simulate.setChecked(False)
+    assert dock.mixtures.isVisibleTo(dock) and dock.out.text() == ""
+
+
+def test_a_validation_that_is_cancelled_can_be_continued(
+    dock, folder, tmp_path, viewer, qtbot, settle, monkeypatch, errors
+):
+    out = tmp_path / "results"
+
+    def interrupted(request, folder, *, overwrite, progress, stop):
+        (folder / "runs").mkdir(parents=True)
+        (folder / "runs" / "key.json").write_text("{}")
+        (folder / "runs" / "first.json").write_text("{}")
+        progress(3, 40, "Run 2 of 6, 4 min left: dual")
+        while True:
+            check(stop)
+            threading.Event().wait(0.01)
+
+    monkeypatch.setattr(ENGINE, interrupted)
+    choose_data(dock, folder, qtbot)
+    dock.out.choose(str(out))
+    qtbot.mouseClick(dock.button, LEFT)
+    qtbot.waitUntil(lambda: dock.state.status.message.startswith("Run 2 of 6, 4 min left"))
+    assert not dock.button.isEnabled()
+    assert closing_question(dock.state).startswith("Validating is not finished.")
+    click_cancel(viewer)
+    settle(viewer)
+    assert dock.state.status.state is TaskState.STOPPED and not errors
+    qtbot.waitUntil(lambda: dock.button.text() == "Continue" and dock.button.isEnabled())
+    assert dock.note.text().startswith("Stopped: 1 run finished") and dock.note.isVisibleTo(dock)
+    dock.out.choose(str(tmp_path / "others"))
+    assert dock.button.text() == "Validate" and not dock.note.isVisibleTo(dock)
+
+
+@pytest.mark.parametrize("answer", ["No", "Yes"])
+def test_other_results_are_replaced_only_if_wanted(
+    dock, folder, engine, tmp_path, viewer, qtbot, settle, monkeypatch, errors, answer
+):
+    asked = []
+    buttons = QMessageBox.StandardButton
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *a: asked.append(a[2]) or getattr(buttons, answer)
+    )
+    (tmp_path / "results" / "other").mkdir(parents=True)
+    choose_data(dock, folder, qtbot)
+    dock.out.choose(str(tmp_path / "results"))
+    press(dock, qtbot, viewer, settle)
+    assert len(asked) == 1 and "results of other settings or data" in asked[0] and not errors
+    assert [overwrite for *_, overwrite in engine] == [False, True][: 1 + (answer == "Yes")]
+    assert dock.panel.isVisibleTo(dock) == (answer == "Yes")
+
+
+def test_results_of_an_earlier_day_are_shown_and_sorted(dock, tmp_path, viewer, qtbot, settle):
+    (tmp_path / "validation.json").write_text(json.dumps(made_up_result()))
+    dock.out.choose(str(tmp_path))
+    qtbot.waitUntil(lambda: dock.panel.isVisibleTo(dock))
+    assert shown(dock) == [
+        ("Low", "0.40", "0.30", "-1.50"),
+        ("High", "0.90", "0.80", "0.70"),
+        ("Adapted", "–", "0.95", "0.90"),
+    ]
+    assert dock.summary.text() == (
+        "3 methods on 12 images, 3 parts, 2 seeds: 75 s of computation. The shipped model has "
+        "other classes and is left out."
+    )
+    header = dock.table.horizontalHeader()
+    dock.table.selectRow(1)
+
+    def click(column: int) -> list[str]:
+        place = header.sectionViewportPosition(column) + header.sectionSize(column) // 2
+        qtbot.mouseClick(header.viewport(), LEFT, pos=QPoint(place, header.height() // 2))
+        return [line[0] for line in shown(dock)]
+
+    orders = [click(1), click(1)]
+    assert sorted(orders) == [["High", "Low", "Adapted"], ["Low", "High", "Adapted"]]
+    names = [click(0), click(0)]
+    assert sorted(names) == [["Adapted", "High", "Low"], ["Low", "High", "Adapted"]]
+    index = dock.scores.index([line[0] for line in shown(dock)].index("High"), 2)
+    assert index.data(Qt.ItemDataRole.ToolTipRole) == "0.80 ± 0.01"
+    assert {i.row() for i in dock.table.selectedIndexes()} == {index.row()}, "stays selected"
+
+
+def test_wrong_entries_are_refused(dock, folder, tmp_path, viewer, qtbot, settle, errors):
+    choose_data(dock, folder, qtbot)
+    dock.out.choose("")
+    press(dock, qtbot, viewer, settle)
+    assert "the results need a folder" in errors[-1]
+    dock.out.choose(str(tmp_path / "results"))
+    choose_methods(dock)
+    press(dock, qtbot, viewer, settle)
+    assert "no method is chosen" in errors[-1]
+    choose_methods(dock, *METHODS)
+    dock.mixtures.choose(str(tmp_path / "missing"))
+    press(dock, qtbot, viewer, settle)
+    assert "missing: there is no such file or folder" in errors[-1]
+    assert dock.button.text() == "Validate" and dock.button.isEnabled()
+
+
+def test_it_is_a_tab_of_model(viewer):
+    model = Model(viewer)
+    viewer.window.add_dock_widget(model, name="Model", add_vertical_stretch=False)
+    assert isinstance(model.part("Validate"), Validate)
+
+
+def test_results_are_suggested_beside_the_data(tmp_path, home):
+    assert suggested_folder(tmp_path / "a", False) == str(tmp_path / "a-validation")
+    assert suggested_folder(None, False) == ""
+    assert suggested_folder(None, True) == str(home / "simulated-validation")
