@@ -64,14 +64,17 @@ def outcomes(monkeypatch):
 
 @pytest.fixture
 def go(images, tmp_path, tiny_model):
-    """A session over the folder of images: its run, the names that it took, and its messages."""
+    """A session over the folder of images: its run, the names that it took, and its messages.
 
-    def run():
+    With "none", images are not labelled jointly, which analyses them twice.
+    """
+
+    def run(sessions="auto"):
         took, said = [], []
         session = module.AdaptingWatch(
             images,
             tmp_path / "out",
-            RunRequest(str(tiny_model), "cpu", umap=False),
+            RunRequest(str(tiny_model), "cpu", umap=False, session=sessions),
             said.append,
             {"settle_s": 0.02, "patience_s": 0.2, "reference_images": 6},
         )
@@ -146,7 +149,7 @@ def test_what_cannot_be_adapted_goes_on_and_says_why(moved, outcomes, go, monkey
     moved(6, "ijklm")
     outcomes()
     monkeypatch.setattr(module, "adapt_images", refuse)
-    run, took, said = go()
+    run, took, said = go("none")
     assert "no memory on the device" in said and len(took) == 13
     assert not run.interrupted and run.summary()["adaptations"] == []
 
@@ -158,17 +161,17 @@ def test_few_clusters_are_not_learnt_from_before_there_are_many_images(
     moved(6, "ijklm")
     asked = outcomes(True)
     monkeypatch.setattr(module, "MIN_CLUSTERS", 1000)
-    assert go()[1] and not asked
+    assert go("none")[1] and not asked
     monkeypatch.setattr(module, "MAX_IMAGES", 4)
     moved(6, "nopqr")
-    go()
+    go("none")
     assert len(asked) == 1 and len(asked[0]) >= 4
 
 
 def test_without_a_change_nothing_is_adapted(moved, outcomes, go, tmp_path):
     moved(0, "abcdefghij")
     asked = outcomes()
-    run, _, said = go()
+    run, _, said = go("none")
     assert not asked and "ADAPTATION" not in said and run.analysed == 10
     assert set(pd.read_csv(tmp_path / "out" / "models.csv")["results"]) == {"."}
 
