@@ -82,7 +82,25 @@ def write_imagej_rois(
     """Write outlines as a ZIP file of ROIs, which the ROI Manager of ImageJ and Fiji opens.
 
     ROIs are named ``<cluster_id> <label>``, have the colour of the label and, in a stack, the
-    number of their frame. See `write_outlines` for the parameters.
+    number of their frame.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    table : pandas.DataFrame
+        The cluster table.
+    outlines : sequence of ndarray
+        N polygons, each (M, 2) in pixels (y, x).
+    shape : tuple of int
+        Shape (Y, X) or (T, Y, X) of the image.
+    pixel_size_nm : float, optional
+        Not stored in this format.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     from roifile import ImagejRoi, roiwrite
 
@@ -115,8 +133,25 @@ def write_geojson(
 ) -> Path:
     """Write outlines as GeoJSON polygons in pixels, with the columns of the table as properties.
 
-    QuPath opens the file and shows the labels as classifications. See `write_outlines` for the
-    parameters.
+    QuPath opens the file and shows the labels as classifications.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    table : pandas.DataFrame
+        The cluster table.
+    outlines : sequence of ndarray
+        N polygons, each (M, 2) in pixels (y, x).
+    shape : tuple of int
+        Shape (Y, X) or (T, Y, X) of the image.
+    pixel_size_nm : float, optional
+        Length of a pixel in nm, for the properties.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     rgb_of = _label_colours(table)
     records = table.to_dict("records")
@@ -155,8 +190,25 @@ def write_label_image(
 ) -> Path:
     """Write a TIFF label image: each pixel has the ``cluster_id`` of its cluster, or 0.
 
-    The type is uint16, or uint32 if an id is larger than 65,535. See `write_outlines` for the
-    parameters.
+    The type is uint16, or uint32 if an id is larger than 65,535.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    table : pandas.DataFrame
+        The cluster table.
+    outlines : sequence of ndarray
+        N polygons, each (M, 2) in pixels (y, x).
+    shape : tuple of int
+        Shape (Y, X) or (T, Y, X) of the image.
+    pixel_size_nm : float, optional
+        Length of a pixel in nm, for the resolution of the TIFF file.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     return write_labels(path, label_image(table, outlines, shape), pixel_size_nm)
 

@@ -98,7 +98,17 @@ class _Explanations(ImageRun):
     def process_labelled(
         self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]
     ) -> None:
-        """Write the class maps of an image and keep what the averages need."""
+        """Write the class maps of an image and keep what the averages need.
+
+        Parameters
+        ----------
+        analysis : Analysis
+            The image, labelled.
+        outcome : Outcome
+            What is said of the image.
+        failed : dict of str to str
+            Step → reason; steps that fail are added.
+        """
         for name in self.explained:
             attempt(failed, f"class maps ({name})", partial(self._explain, analysis, name))
 

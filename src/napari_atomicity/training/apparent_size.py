@@ -323,7 +323,20 @@ def calibrate_shipped_models(
 def calibrate_sizes(
     card: ModelCard, tensors: dict[str, np.ndarray], library: list[Isomer]
 ) -> ModelCard:
-    """Return the card with the apparent size fitted to simulated sessions."""
+    """Fit the apparent size to simulated sessions.
+
+    Parameters
+    ----------
+    card, tensors : ModelCard or dict of str to ndarray
+        The model.
+    library : list of Isomer
+        Isomers of the sessions.
+
+    Returns
+    -------
+    ModelCard
+        With the apparent size.
+    """
     part = PatchSet.join(list(simulated_sessions(library, card)))
     per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
     patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}

@@ -126,7 +126,20 @@ def calibrate_lone_atoms(fields: Iterator[Field], card: ModelCard) -> tuple[floa
 def calibrate_card(
     card: ModelCard, tensors: dict[str, np.ndarray], library: list[Isomer]
 ) -> ModelCard:
-    """Return the card with the calibration of lone atoms."""
+    """Calibrate lone atoms on simulated sessions.
+
+    Parameters
+    ----------
+    card, tensors : ModelCard or dict of str to ndarray
+        The model.
+    library : list of Isomer
+        Isomers of the sessions.
+
+    Returns
+    -------
+    ModelCard
+        With the calibration in its apparent size.
+    """
     assert card.apparent_size is not None
     lone_atoms = calibrate_lone_atoms(simulate_fields(library, card.classes), card)
     return replace(card, apparent_size=replace(card.apparent_size, lone_atoms=lone_atoms))
