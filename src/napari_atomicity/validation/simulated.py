@@ -81,9 +81,9 @@ class SimulatedData:
     images: int = 8
     mixture_images: int = 3
     mixtures: int = 4
-    isomers: int = 5
+    isomers: int = 20
     size_px: int = 640
-    clusters_per_nm2: float = 0.03
+    clusters_per_nm2: float = 0.045
     seed: int = 0
 
 
