@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.progress import Progress, Stop
+from ..core.progress import Progress, Stop, check
 from ..models.analysis import Analysis
 from ..training.data import PatchSet
 from .adapting import adapt_each_image, adapt_model, place_clusters, separation
@@ -129,6 +129,7 @@ class _JobRun:
         if self.job.fit.adapt and groups[SHIFTED]:
             adaptation = self._adapt(model, groups[SHIFTED], labelled[SHIFTED])
         class_maps = []
+        check(self.stop)
         if self.job.is_first and len(model.card.patches.channels) == N_CHANNELS_OF_DUAL:
             seen = [a for name, of in labelled.items() if name != SHIFTED for a in of]
             class_maps = average_class_maps(seen, self.job.fit.name, self.prepared.figures)
@@ -185,6 +186,7 @@ class _JobRun:
         self, images: Sequence[ValidationImage], analyses: Sequence[Analysis], adapted: bool
     ) -> None:
         for method in self._methods(adapted):
+            check(self.stop)
             self.answers.append(answer_table(method, images, analyses))
             if method.intervals and images[0].group != SELECTED:
                 classes = self.prepared.data.classes
