@@ -14,13 +14,11 @@ from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
 from ..models.intensity_scale import SURE
 from ..models.network import AtomicityNet
-from .adaptation_settings import AdaptSettings
+from .adaptation_settings import GOOD_AGREEMENT, AdaptSettings
 from .pseudo_labels import Target, is_scale_ambiguous
 
 MIN_AGREEMENT = 0.6
 """Minimum agreement with held-out labels."""
-GOOD_AGREEMENT = 0.9
-"""Agreement with pseudo-labels, or with corrections, below which a network needs an adaptation."""
 SIGNIFICANCE = 0.05
 """Probability of as little agreement by chance at which a network is taken to need one."""
 

@@ -10,6 +10,8 @@ from ..core.settings import device_setting, documented, model_setting, pixel_siz
 COMBINED, DIAMETER = "combined", "diameter"
 MIN_PROBABILITY = {COMBINED: 0.95, DIAMETER: 0.5}
 """Method of the pseudo-labels → its default for the least probability of their class."""
+GOOD_AGREEMENT = 0.9
+"""Agreement with pseudo-labels, or with corrections, from which a network needs no adaptation."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..core.cluster_table import ALL
 from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from ..statistics.ratios import class_ratios
-from .adaptation_settings import COMBINED
+from .adaptation_settings import COMBINED, GOOD_AGREEMENT
 
 if TYPE_CHECKING:
     from ..models.domain_shift import Shift
@@ -24,9 +24,6 @@ _FIGURES = {
     "sharpness_per_nm": ("sharpness", "per nm"),
 }
 """What people call the figures of `models.domain_shift.figures_of`, and their units."""
-
-_GOOD_AGREEMENT = 0.9
-"""Agreement with held-out labels from which a model needs no adaptation."""
 
 
 def shares(analyses: Sequence[Analysis]) -> pd.DataFrame:
@@ -139,7 +136,7 @@ def format_verdict(found: Adaptation) -> str:
     """Whether the model was changed, and why."""
     before = [pair[0] for name, pair in found.checks.items() if name.endswith("left out")]
     known = [share for share in before if np.isfinite(share)]
-    if not found.accepted and known and min(known) >= _GOOD_AGREEMENT:
+    if not found.accepted and known and min(known) >= GOOD_AGREEMENT:
         return (
             f"No change needed: {min(known):.0%} of the labels left out agree with the model as it "
             f"is. An adapted model is no better: {'; '.join(found.reasons)}."
