@@ -20,6 +20,7 @@ from napari_atomicity.pipeline import adaptation_text
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.corrections import read_corrections, with_corrections
 from napari_atomicity.pipeline.fine_tuning import Adaptation
+from napari_atomicity.simulation.examples import example_path
 from support import synthetic_analysis
 
 KINDS = ("png", "svg")
@@ -88,6 +89,19 @@ def test_what_does_not_help_is_rolled_back_and_nothing_is_written(
     summary = json.loads(result.stdout)
     assert not summary["accepted"] and summary["model_id"] is None and summary["reasons"]
     assert summary["corrections"] > 40 and summary["before"] == summary["after"]
+
+
+def test_a_model_that_needs_no_change_is_written_as_it_is(tmp_path):
+    out = tmp_path / "mine.safetensors"
+    result = atomicity("adapt", example_path(), "--model", "raw", "--out", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert not summary["accepted"] and not summary["needed"]
+    assert "no change needed: " in result.stderr and "unchanged model" in result.stderr
+    card, tensors = read_model(out)
+    assert card.name == "mine" and summary["model_id"] == card.model_id
+    shipped = read_model(find_model("raw"))[1]
+    assert all(np.array_equal(values, shipped[name]) for name, values in tensors.items())
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "rolled back"])

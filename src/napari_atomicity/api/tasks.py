@@ -131,8 +131,9 @@ def adapt(
     Returns
     -------
     Adaptation
-        ``.accepted``, ``.reasons``, and the analyses ``.before`` and ``.after``. No file is
-        written if it is not accepted.
+        ``.accepted``, ``.reasons``, and the analyses ``.before`` and ``.after``. If the network
+        needs no change (``.needed``), the file has the unchanged model; if the adapted one is not
+        accepted, no file is written.
 
     Raises
     ------
@@ -161,7 +162,7 @@ def adapt(
             )
         analyses = [source] if isinstance(source, Analysis) else list(source)
         found = adapt_images(analyses, model, path.stem, device, shown, stop, pseudo_labels)
-    if found.accepted:
+    if found.has_model:
         save_model(path, found.card, found.tensors)
     return found
 

@@ -44,6 +44,8 @@ def adapt(
 ) -> None:
     """Adapt a model to the imaging conditions of new images; write it only if it improves.
 
+    A model that needs no change is written unchanged.
+
     No labels are needed: the model learns from clusters whose diameter and intensity determine
     the class, and from corrections if there are any.
     """
@@ -70,11 +72,12 @@ def adapt(
     reasons = "; ".join(run.found.reasons)
     if wanted.report is not None:
         say(f"report in {wanted.report}")
-    if not run.found.accepted:
+    if not run.found.has_model:
         what = "refused" if run.found.refused else "rolled back"
         fail(f"{what}, no model is written: {reasons}")
-    say(f"accepted: {reasons}")
-    say(f"model {run.found.card.model_id} in {wanted.out}")
+    say(f"{'accepted' if run.found.accepted else 'no change needed'}: {reasons}")
+    unchanged = "" if run.found.accepted else ", the unchanged model under a new name"
+    say(f"model {run.found.card.model_id} in {wanted.out}{unchanged}")
     failed = [o for o in run.outcomes if o.status == "failed"]
     if failed:
         fail(f"{len(failed)} of the images could not be analysed")

@@ -115,10 +115,12 @@ def classified_by(
 
 
 def named(found: Adaptation, name: str) -> Adaptation:
-    """Name the model of an accepted adaptation, in its card and its analyses."""
-    if not found.accepted:
+    """Name the model of an adaptation, in its card and the analyses that it changed."""
+    if not found.has_model:
         return found
     card = hashed(replace(found.card, name=name), found.tensors)
+    if not found.accepted:
+        return replace(found, card=card)
     return replace(found, card=card, after=tuple(_predicted_by(a, card) for a in found.after))
 
 
@@ -189,7 +191,7 @@ class AdaptRun:
         found = self.found
         return {
             **found.summary(),
-            "model_id": found.card.model_id if found.accepted else None,
+            "model_id": found.card.model_id if found.has_model else None,
             "corrections_lost": self.corrections_lost,
             "before": summarise_analyses(found.before),
             "after": summarise_analyses(found.after),
@@ -209,6 +211,8 @@ def adapt_files(
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> AdaptRun:
     """Analyse files, adapt the model to them, and write it if it improves.
+
+    If the network needs no adaptation, the unchanged model is written under the new name.
 
     Parameters
     ----------
@@ -261,7 +265,7 @@ def adapt_files(
         request.min_probability,
     )
     check(stop)
-    if found.accepted:
+    if found.has_model:
         save_model(request.out, found.card, found.tensors)
     run = AdaptRun(found, outcomes, n_unmatched)
     if request.report is None:

@@ -82,6 +82,8 @@ class Adaptation:
         Least probability of the class of a pseudo-label.
     diameter_ranges : mapping of str to sequence of tuple of float, optional
         Class → ranges of diameters in nm that determine it, if pseudo-labels come from them.
+    needed : bool, optional
+        Whether the network has to change; False if it already gives the unambiguous labels.
     """
 
     accepted: bool
@@ -97,6 +99,12 @@ class Adaptation:
     method: str = COMBINED
     min_probability: float = MIN_PROBABILITY[COMBINED]
     diameter_ranges: Mapping[str, Sequence[DiameterRange]] = field(default_factory=dict)
+    needed: bool = True
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a model for these conditions: adapted, or unchanged if that is right."""
+        return self.accepted or not self.needed
 
     @property
     def refused(self) -> bool:
@@ -116,6 +124,7 @@ class Adaptation:
         """In a few words, ready for JSON."""
         return {
             "accepted": self.accepted,
+            "needed": self.needed,
             "reasons": list(self.reasons),
             "shift": None if self.shift is None else asdict(self.shift),
             "refused": self.refused,
@@ -216,7 +225,8 @@ class _Adapter:
         at_first = compute_checks(self.old, original, remembered, self.tensors, split)
         keep = find_reason_to_keep(self.old, original)
         if keep:
-            return self._roll_back(keep, checks={k: (v, v) for k, v in at_first.items()})
+            kept = self._roll_back(keep, checks={k: (v, v) for k, v in at_first.items()})
+            return replace(kept, needed=False)
         network = fine_tune(
             self.old.network, self.target, self.tensors, split, self.settings, self.device,
             channels_of_scale(self.card), progress, stop,
