@@ -68,7 +68,7 @@ live: setup ## How soon a change of conditions is told, into docs/explanation/ma
 explain: setup ## Where the shipped model looks, into docs/explanation/explain.md
 	$(BIN)/python docs/make_explain.py
 
-papers: setup ## What the papers report beside our figures, into docs/explanation/papers.md (hours)
+papers: setup ## What the papers report beside our figures, into docs/explanation/papers.md (20 minutes)
 	$(BIN)/atomicity validate --simulate --out build/validation
 	$(BIN)/python docs/make_papers.py
 
