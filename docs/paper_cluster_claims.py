@@ -13,6 +13,7 @@ from paper_claims import (
     DIFFERS,
     MAX_WIDTH,
     OPEN,
+    PARTLY,
     UNTESTED,
     Claim,
     Finding,
@@ -159,12 +160,13 @@ def heals_completely(of: Results) -> Finding:
     after = of.score("dual-patch-adapted", "shifted", "accuracy")
     session = of.get("adaptation", "dual-patch", "session")
     verdict = AGREES if after.high >= before.low else DIFFERS
+    helps = better(ADAPTED, "shifted")(of).verdict in (AGREES, PARTLY)
     return Finding(
         f"accuracy {after.text()} after adaptation, {before.text()} before the change; "
         f"{session['accepted']} of {session['runs']} adaptations accepted",
-        verdict if accuracy_falls(of).verdict == AGREES else UNTESTED,
+        verdict if helps and accuracy_falls(of).verdict == AGREES else UNTESTED,
         "agrees if the interval reaches that of the mixtures under the conditions of the training; "
-        "only tested if the accuracy falls",
+        "only tested if the accuracy falls, and adaptation raises it",
     )
 
 
