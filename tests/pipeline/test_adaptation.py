@@ -28,7 +28,7 @@ from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
 from napari_atomicity.pipeline import adapted_model, fine_tuning
-from napari_atomicity.pipeline.adaptation_checks import Split
+from napari_atomicity.pipeline.adaptation_checks import Split, find_objections
 from napari_atomicity.pipeline.adaptation_settings import AdaptSettings
 from napari_atomicity.pipeline.adaptation_text import format_verdict
 from napari_atomicity.pipeline.fine_tuning import adapt
@@ -303,6 +303,30 @@ def test_what_leaves_nothing_to_decide_by_is_not_kept(model):
     result = adapt(many, *model, replace(QUICK, held_out=0.0))
     assert result.corrections == 12
     assert np.isfinite(result.checks["corrections left out"][1])
+
+
+@pytest.mark.parametrize(
+    ("left_out", "corrected", "remembered", "accepted"),
+    [
+        ((0.2, 0.7), (np.nan, np.nan), (0.9, 0.7), True),
+        ((0.2, 0.7), (np.nan, np.nan), (0.9, 0.4), False),
+        ((0.2, 0.7), (0.5, 0.6), (0.9, 0.8), False),
+        ((0.7, 0.72), (np.nan, np.nan), (0.9, 0.85), False),
+        ((0.7, 0.72), (np.nan, np.nan), (0.9, 0.895), True),
+    ],
+)
+def test_what_is_lost_of_the_training_must_be_gained_elsewhere(
+    left_out, corrected, remembered, accepted
+):
+    checks = {
+        "pseudo-labels left out": left_out,
+        "corrections left out": corrected,
+        "surprise (-ln p)": (2.0, 1.0),
+        "training remembered": remembered,
+        "largest share of a class": (0.4, 0.4),
+    }
+    objections = find_objections(checks, QUICK)
+    assert not objections if accepted else "clearly outweigh" in objections[0]
 
 
 def test_a_network_that_labels_the_unambiguous_clusters_stays_as_it_is(model):
