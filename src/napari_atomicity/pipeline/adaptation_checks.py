@@ -102,7 +102,7 @@ def predict_replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> 
 
 
 def compute_checks(
-    classifier: Classifier,
+    p: np.ndarray,
     target: Target,
     replayed: Prediction,
     tensors: dict[str, np.ndarray],
@@ -112,10 +112,10 @@ def compute_checks(
 
     Parameters
     ----------
-    classifier : Classifier
-        Model.
+    p : ndarray of shape (N, C)
+        Probabilities of the clusters to learn from, from `predict_target`.
     target : Target
-        Clusters to learn from, with the patches as this model sees them.
+        Clusters to learn from.
     replayed : Prediction
         Prediction of the replayed patches.
     tensors : dict of str to ndarray
@@ -123,7 +123,6 @@ def compute_checks(
     split : Split
         Held-out clusters and patches.
     """
-    p = _probabilities(classifier, target)
     best = p.argmax(axis=1)
     there = replayed.probabilities.argmax(axis=1)
     right = best == target.label
@@ -139,8 +138,21 @@ def compute_checks(
     }
 
 
-def _probabilities(classifier: Classifier, target: Target) -> np.ndarray:
-    """(N, C) of the clusters, averaged over the symmetries where people will see that."""
+def predict_target(classifier: Classifier, target: Target) -> np.ndarray:
+    """Classify the clusters to learn from, averaged over symmetries where users will see that.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Model.
+    target : Target
+        Clusters, with the patches as this model sees them.
+
+    Returns
+    -------
+    ndarray of shape (N, C)
+        Probabilities.
+    """
     p = np.empty((len(target.label), len(classifier.card.classes)))
     for averaged in np.unique(target.averaged):
         rows = target.averaged == averaged
@@ -153,7 +165,7 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def find_reason_to_keep(classifier: Classifier, target: Target) -> str:
+def find_reason_to_keep(p: np.ndarray, target: Target) -> str:
     """Why the network needs no adaptation; "" if it needs one.
 
     The labels to learn from are of unambiguous clusters. If the network already gives almost all of
@@ -161,12 +173,12 @@ def find_reason_to_keep(classifier: Classifier, target: Target) -> str:
 
     Parameters
     ----------
-    classifier : Classifier
-        Model before.
+    p : ndarray of shape (N, C)
+        Probabilities of the clusters by the model before, from `predict_target`.
     target : Target
-        Clusters to learn from, with the patches as this model sees them.
+        Clusters to learn from.
     """
-    agrees = _probabilities(classifier, target).argmax(axis=1) == target.label
+    agrees = p.argmax(axis=1) == target.label
     known = target.label >= 0
     for rows in (known & ~target.certain, known & target.certain):
         if binom.cdf(agrees[rows].sum(), rows.sum(), GOOD_AGREEMENT) < SIGNIFICANCE:

@@ -37,6 +37,7 @@ from .adaptation_checks import (
     find_scale_shifts,
     interpolate_networks,
     predict_replayed,
+    predict_target,
     replace_network,
 )
 from .adaptation_settings import COMBINED, DIAMETER, MIN_PROBABILITY, AdaptSettings
@@ -222,8 +223,9 @@ class _Adapter:
         original = replace(
             self.target, patches=join_patches(self.before, self.card.patches.channels)
         )
-        at_first = compute_checks(self.old, original, remembered, self.tensors, split)
-        keep = find_reason_to_keep(self.old, original)
+        p = predict_target(self.old, original)
+        at_first = compute_checks(p, self.target, remembered, self.tensors, split)
+        keep = find_reason_to_keep(p, self.target)
         if keep:
             kept = self._roll_back(keep, checks={k: (v, v) for k, v in at_first.items()})
             return replace(kept, needed=False)
@@ -238,7 +240,8 @@ class _Adapter:
             tensors = replace_network(self.tensors, blended)
             new = Classifier(self.card, tensors, self.device)
             replayed = predict_replayed(new, self.tensors)
-            found = compute_checks(new, self.target, replayed, self.tensors, split)
+            p = predict_target(new, self.target)
+            found = compute_checks(p, self.target, replayed, self.tensors, split)
             checks = {name: (at_first[name], found[name]) for name in found}
             reasons = find_objections(checks, self.settings)
             if not reasons:

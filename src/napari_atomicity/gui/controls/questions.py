@@ -1,10 +1,30 @@
-"""Questions with named answers."""
+"""Questions to the user."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from qtpy.QtWidgets import QMessageBox, QWidget
+
+
+def confirm(parent: QWidget | None, title: str, text: str) -> bool:
+    """Ask a question that is answered with Yes or No; No is the default.
+
+    Parameters
+    ----------
+    parent : QWidget or None
+        Widget that asks.
+    title, text : str
+        Title of the window, and the question.
+
+    Returns
+    -------
+    bool
+        Whether the answer is Yes.
+    """
+    buttons = QMessageBox.StandardButton
+    answer = QMessageBox.question(parent, title, text, buttons.Yes | buttons.No, buttons.No)
+    return answer == buttons.Yes
 
 
 def choose_answer(parent: QWidget, title: str, text: str, choices: Mapping[str, str]) -> str:

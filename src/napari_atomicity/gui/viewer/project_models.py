@@ -7,8 +7,6 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-from qtpy.QtWidgets import QMessageBox
-
 from ...core.errors import AtomicityError, ModelError
 from ...core.model_card import Card
 from ...core.progress import Progress, Stop
@@ -16,6 +14,7 @@ from ...io.files import atomic_write, write_text
 from ...models.files import user_folder
 from ...pipeline.installed_models import MAX_MODEL_BYTES, checked_card, is_model_name
 from ...project import Opened, Project, open_any
+from ..controls.questions import confirm
 
 _DECLINED = "models not copied"
 
@@ -125,18 +124,15 @@ def wants_models(project: Project, offered: dict[str, str]) -> bool:
         Whether to copy them.
     """
     lines = [escape(f"{name}: {description[:200]}") for name, description in offered.items()]
-    buttons = QMessageBox.StandardButton
-    answer = QMessageBox.question(
+    agreed = confirm(
         None,
         "Copy models?",
         # The description is by somebody else: it is no markup.
         f"<p>This project contains models that you do not have:</p><p>{'<br>'.join(lines)}</p>"
         "<p>Copy them to your models? Do so if you trust the author: a model can give wrong "
         "labels. Labels in the project do not need it. Later: Browse, ⋯ ▸ Share a model.</p>",
-        buttons.Yes | buttons.No,
-        buttons.No,
     )
-    if answer != buttons.Yes and not project.read_only:
+    if not agreed and not project.read_only:
         hashes = [_checked_card(project, name).sha256 for name in offered]
         project.set_setting(_DECLINED, [*_declined(project), *hashes])
-    return answer == buttons.Yes
+    return agreed

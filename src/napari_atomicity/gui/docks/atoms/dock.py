@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QMessageBox, QPushButton
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QPushButton
 
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.cluster_atoms import SCHEMA
@@ -17,6 +17,7 @@ from ....pipeline.atom_request import AtomRequest
 from ... import tasks
 from ...controls.collapsible import CollapsibleSection
 from ...controls.forms import folded, labelled, main_button
+from ...controls.questions import confirm
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
@@ -199,16 +200,12 @@ class Atoms(Dock):
         self.batch.start(images, self.models.model, self.device.currentData(), self.precision)
 
     def _wants_all_again(self, n: int) -> bool:
-        buttons = QMessageBox.StandardButton
-        answer = QMessageBox.question(
+        return confirm(
             self,
             "Find all atoms again?",
             f"All {n} images have results. Find the atoms again with the current settings? Manual "
             "marks are kept. This can be undone.",
-            buttons.Yes | buttons.No,
-            buttons.No,
         )
-        return answer == buttons.Yes
 
     # ---- out
     def copy(self) -> None:

@@ -31,6 +31,7 @@ from ....project import SUFFIX
 from ... import tasks
 from ...controls.connections import follow
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
+from ...controls.questions import confirm
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, run_weakly
@@ -316,16 +317,12 @@ class Browse(Dock):
         self.session_labels.start(self.state.images)
 
     def _wants_all_again(self, n: int) -> bool:
-        buttons = QMessageBox.StandardButton
-        answer = QMessageBox.question(
+        return confirm(
             self,
             "Analyse all again?",
             f"All {n} images are analysed. Analyse them again with the current settings? Labels, "
             "added clusters and removed clusters of yours are kept. You can undo this.",
-            buttons.Yes | buttons.No,
-            buttons.No,
         )
-        return answer == buttons.Yes
 
     def open(self, path: str) -> None:
         """Open a folder or a project; if the folder is read-only, ask for the project's file."""

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QListWidget,
     QListWidgetItem,
-    QMessageBox,
     QPushButton,
     QWidget,
 )
@@ -32,6 +31,7 @@ from ...controls.forms import (
     wrapped_label,
 )
 from ...controls.path_field import PathField
+from ...controls.questions import confirm
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.size_selected import SizeSelectedFolder
@@ -251,16 +251,12 @@ class Validate(Dock):
             self._validate(self._wanted, overwrite=True)
 
     def _replaces(self, wanted: Wanted) -> bool:
-        buttons = QMessageBox.StandardButton
-        answer = QMessageBox.question(
+        return confirm(
             self,
             "Discard these results?",
             f"{wanted.out} has results of other settings or data. Discard them and validate again? "
             "To keep them, choose another folder under Results.",
-            buttons.Yes | buttons.No,
-            buttons.No,
         )
-        return answer == buttons.Yes
 
     def _read_form(self) -> Wanted:
         """Return the data and settings.
