@@ -35,15 +35,21 @@ from napari_atomicity.simulation import recipes, structures
 from napari_atomicity.training import out_of_distribution, prepared_sets
 from napari_atomicity.validation import benchmark, simulated
 
-COMMANDS = [(page, line) for page, line in shell_lines() if line.startswith("atomicity ")]
+
+def commands() -> list[tuple[str, str]]:
+    """(page, line) of every command, once; one with a settings file for each page, that has it."""
+    pages: dict[tuple[str, str], str] = {}
+    for page, line in shell_lines():
+        if line.startswith("atomicity "):
+            command = line.partition("  #")[0].rstrip()
+            pages.setdefault((command, page if "run.toml" in command else ""), page)
+    return [(page, command) for (command, _), page in pages.items()]
+
+
+COMMANDS = commands()
 OTHERS = [(page, line) for page, line in shell_lines() if not line.startswith("atomicity ")]
 PYTHON = blocks("python")
 assert COMMANDS and PYTHON
-
-
-def identify(page: str, line: str) -> str:
-    """Name of a test: page and command, without its comment."""
-    return f"{page}: {line.partition('  #')[0].rstrip()}"
 
 
 COVERED_ELSEWHERE = {
@@ -143,7 +149,7 @@ def prepare(files, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("page", "line"),
     COMMANDS,
-    ids=[identify(*one) for one in COMMANDS],
+    ids=[": ".join(one) for one in COMMANDS],
 )
 def test_a_command_runs(page, line, prepare):
     _, *arguments = shlex.split(prepare(page, line), comments=True)
@@ -171,7 +177,7 @@ def test_a_python_block_runs(page, code, prepare, monkeypatch):
     exec(compile(tree, page, "exec"), names)
 
 
-@pytest.mark.parametrize(("page", "line"), OTHERS, ids=[identify(*one) for one in OTHERS])
+@pytest.mark.parametrize(("page", "line"), OTHERS, ids=[": ".join(one) for one in OTHERS])
 def test_other_commands_are_tested_elsewhere(page, line):
     (where,) = {test for start, (_, test) in COVERED_ELSEWHERE.items() if line.startswith(start)}
     file, _, test = where.partition("::")

@@ -20,11 +20,12 @@ N_CLUSTERS = 12
 def blobs(seed: int = 0, shape: tuple[int, int] = (240, 320)) -> np.ndarray:
     """Twelve Gaussian clusters of rising brightness on a noisy ground."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: shape[0], : shape[1]]
+    y, x = np.ogrid[: shape[0], : shape[1]]
     image = 100 + rng.normal(0, 1, shape)
     for i in range(N_CLUSTERS):
         cy, cx = 40 + 80 * (i // 4), 40 + 80 * (i % 4)
-        image += 40 * (1 + i / 4) * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 6.0**2))
+        blob = np.exp(-((y - cy) ** 2) / (2 * 6.0**2)) * np.exp(-((x - cx) ** 2) / (2 * 6.0**2))
+        image += 40 * (1 + i / 4) * blob
     return image.astype(np.float32)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from brightness import PIXEL_NM, BrightnessClassifier, blobs, offer
 from napari._qt.qt_main_window import _QtMainWindow
 from napari.utils.notifications import NotificationSeverity, notification_manager
-from npe2 import PluginManifest
+from napari_caches import add_caches, drop_needless_work
 from qtpy import PYSIDE6
 from qtpy.QtCore import QSettings, Qt
 from qtpy.QtWidgets import QApplication
@@ -36,16 +35,11 @@ def settled_collector():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def manifests_read_once():
-    """Parse the manifests of napari and the plugin once instead of for each viewer."""
-    discover = PluginManifest.discover
-
-    @functools.cache
-    def discover_once(*args, **options):
-        return list(discover(*args, **options))
-
+def napari_caches():
+    """Hundreds of viewers come and go in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PluginManifest, "discover", discover_once)
+        add_caches(patch)
+        drop_needless_work(patch)
         yield
 
 

@@ -59,12 +59,12 @@ N_INSIDE = 20
 def picture(lone=LONE, seed: int = 0) -> np.ndarray:
     """Lone atoms of one height, and a cluster as bright as `N_INSIDE` of them."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:SIZE_PX, :SIZE_PX]
+    along = np.arange(SIZE_PX)
     image = 100 + rng.normal(0, 1, (SIZE_PX, SIZE_PX))
     for points, height in ((lone, 30.0), (INSIDE, 30.0 * N_INSIDE / len(INSIDE))):
-        for cy, cx in points:
-            r2 = (y - cy) ** 2 + (x - cx) ** 2
-            image += height * np.exp(-r2 / (2 * SIGMA_PX**2))
+        for point in points:
+            rows, columns = (np.exp(-((along - c) ** 2) / (2 * SIGMA_PX**2)) for c in point)
+            image += height * np.outer(rows, columns)
     return image.astype(np.float32)
 
 

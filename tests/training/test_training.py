@@ -98,7 +98,7 @@ def _check_scores_as_used(card, tensors, folder):
     assert card.scores["scale"]["images"] == 6
 
 
-def test_a_trained_model_knows_how_large_its_classes_look(folder):
+def test_a_trained_model_knows_how_large_its_classes_look(folder, no_umap):
     """Where the diameter says little: in the images of these tests it parts the classes."""
     part, classes = from_folder(folder)
     noise = np.exp(np.random.default_rng(0).normal(0, 0.5, len(part)))

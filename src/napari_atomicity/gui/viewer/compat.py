@@ -70,6 +70,25 @@ def one_update_of_dims(viewer: Any) -> Iterator[None]:
         update()
 
 
+@contextmanager
+def one_update_of_scene(viewer: Any) -> Iterator[None]:
+    """Let napari update its scene once for all layers that this block shows or hides.
+
+    It updates the scene with all its layers whenever the visibility of one of them changes.
+    """
+    window = getattr(viewer.window, "_qt_viewer", None)  # napari has no public name for it
+    canvas = getattr(window, "canvas", None)
+    if getattr(canvas, "_pause_scene_graph", True):  # another napari, or paused already
+        yield
+        return
+    canvas._pause_scene_graph = True
+    try:
+        yield
+    finally:
+        canvas._pause_scene_graph = False
+        canvas._update_scenegraph()
+
+
 def show_scale_bar(viewer: Any) -> None:
     """Switch the scale bar on."""
     bar = scale_bar(viewer)

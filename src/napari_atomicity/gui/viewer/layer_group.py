@@ -141,16 +141,19 @@ class LayerGroup:
         if self._visible_before is None:
             shown = [x for x in (self.source, *self.derived()) if x is not None and x.visible]
             self._visible_before = [weakref.ref(x) for x in shown]
-            for layer in shown:
-                layer.visible = False
+            self._set_visible(shown, False)
 
     def unhide(self) -> None:
         """Show again what `hide` has hidden."""
         hidden, self._visible_before = self._visible_before, None
-        for reference in hidden or ():
-            layer = reference()
-            if layer is not None:
-                layer.visible = True
+        layers = [reference() for reference in hidden or ()]
+        self._set_visible([layer for layer in layers if layer is not None], True)
+
+    def _set_visible(self, layers: list[Layer], visible: bool) -> None:
+        if layers:
+            with compat.one_update_of_scene(self.viewer):
+                for layer in layers:
+                    layer.visible = visible
 
     def show_another(self, image: str, data: np.ndarray, options: dict[str, Any]) -> None:
         """Show another image on the same layers, which is faster than making new layers.

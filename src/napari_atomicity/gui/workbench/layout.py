@@ -48,6 +48,7 @@ def show_layout(viewer: Any, workspace: Workspace) -> None:
     # Docks are stacked until they become tabs, which enlarges a small window.
     size = main.size()
     known = list(open_docks(viewer).values())
+    painted = main.updatesEnabled()
     main.setUpdatesEnabled(False)
     try:
         removed = _remove_docks(main)
@@ -64,7 +65,7 @@ def show_layout(viewer: Any, workspace: Workspace) -> None:
         _leave_half_to_canvas(main)
         _restore_views(docks, left)
     finally:
-        main.setUpdatesEnabled(True)
+        main.setUpdatesEnabled(painted)
 
 
 def _remove_docks(main: Any) -> dict[QDockWidget, tuple[Any, bool]]:

@@ -1,0 +1,86 @@
+"""What napari and vispy compute again for each viewer, kept from one test to the next.
+
+Hundreds of viewers come and go in a test process. Each result is what napari computes.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import FunctionType
+from typing import Any
+
+from napari._qt.widgets.qt_viewer_buttons import QtViewerPushButton
+from napari._qt.widgets.qt_welcome import QtWelcomeWidget
+from napari.settings import NapariSettings
+from napari.utils import theme
+from napari.utils.events import EventEmitter
+from npe2 import PluginManifest
+from pytest import MonkeyPatch
+from vispy.gloo import Program
+
+
+def add_caches(patch: MonkeyPatch) -> None:
+    """Replace functions of napari and vispy by those that compute each result once."""
+    discover = PluginManifest.discover
+    read_manifests = functools.cache(lambda *args, **options: list(discover(*args, **options)))
+    patch.setattr(PluginManifest, "discover", read_manifests)
+    patch.setattr(EventEmitter, "_check_signature", staticmethod(_signature_checker()))
+    patch.setattr(theme, "template", functools.cache(theme.template))
+    patch.setattr(Program, "_parse_variables_from_code", _shader_parser())
+
+
+def drop_needless_work(patch: MonkeyPatch) -> None:
+    """Leave out what napari does at each event, although nothing has changed or is visible."""
+    # All settings are written whenever one changes, several times per viewer.
+    patch.setattr(NapariSettings, "_maybe_save", lambda settings: None)
+    # Every shortcut that is bound updates the texts of the welcome screen.
+    refresh_always = QtWelcomeWidget.refresh
+
+    def refresh(widget: QtWelcomeWidget, _event: Any = None) -> None:
+        if widget.isVisible():
+            refresh_always(widget)
+
+    patch.setattr(QtWelcomeWidget, "refresh", refresh)
+    # Each selection applies the style of the buttons for new layers again.
+    change = QtViewerPushButton._change_selection_state
+
+    def change_state(button: QtViewerPushButton, state: str) -> None:
+        if button.property("creation_state") != str(state):
+            change(button, state)
+
+    patch.setattr(QtViewerPushButton, "_change_selection_state", change_state)
+
+
+def _signature_checker() -> Any:
+    check = EventEmitter._check_signature
+    known: dict[tuple, bool] = {}
+
+    def check_once(callback: Any) -> bool:
+        function = getattr(callback, "__func__", callback)  # of a method
+        if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):
+            key = (function.__code__, function is callback)
+        elif isinstance(callback, EventEmitter):
+            key = (type(callback),)
+        else:
+            return check(callback)
+        if key not in known:
+            known[key] = check(callback)
+        return known[key]
+
+    return check_once
+
+
+def _shader_parser() -> Any:
+    parse = Program._parse_variables_from_code
+    known: dict[tuple, dict] = {}
+
+    def parse_once(program: Program, update_variables: bool = True) -> None:
+        code = tuple(shader.code for shader in program._shaders)
+        if code not in known:
+            parse(program, update_variables=False)
+            known[code] = program._code_variables
+        program._code_variables = dict(known[code])
+        if update_variables:
+            program._process_pending_variables()
+
+    return parse_once
