@@ -21,6 +21,8 @@ setup: ## Make .venv and install everything
 demo: setup ## Analyse the bundled example and open it in napari
 	$(BIN)/atomicity demo --out demo-output
 
+# Compiled modules are kept, so that the processes that tests start do not compile them again.
+test quick: export PYTHONDONTWRITEBYTECODE :=
 # With PYSIDE=1 the window runs with PySide6 instead of PyQt6 (Python 3.12 or later).
 test: setup lint ## Everything that must pass (PYSIDE=1 with PySide6)
 	$(if $(PYSIDE),$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[pyside6]")

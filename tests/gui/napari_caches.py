@@ -6,9 +6,11 @@ Hundreds of viewers come and go in a test process. Each result is what napari co
 from __future__ import annotations
 
 import functools
+from ctypes import string_at
 from types import FunctionType
 from typing import Any
 
+import freetype
 from napari._qt.widgets.qt_viewer_buttons import QtViewerPushButton
 from napari._qt.widgets.qt_welcome import QtWelcomeWidget
 from napari.settings import NapariSettings
@@ -26,6 +28,7 @@ def add_caches(patch: MonkeyPatch) -> None:
     patch.setattr(PluginManifest, "discover", read_manifests)
     patch.setattr(EventEmitter, "_check_signature", staticmethod(_signature_checker()))
     patch.setattr(theme, "template", functools.cache(theme.template))
+    patch.setattr(freetype.Bitmap, "buffer", property(_read_bitmap))
     patch.setattr(Program, "_parse_variables_from_code", _shader_parser())
 
 
@@ -68,6 +71,11 @@ def _signature_checker() -> Any:
         return known[key]
 
     return check_once
+
+
+def _read_bitmap(bitmap: freetype.Bitmap) -> list[int]:
+    """Return the pixels of a glyph, which freetype reads one by one."""
+    return list(string_at(bitmap._FT_Bitmap.buffer, bitmap.rows * bitmap.pitch))
 
 
 def _shader_parser() -> Any:

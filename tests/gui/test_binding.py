@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
 from matplotlib.colors import to_rgb
+from napari._vispy.canvas import VispyCanvas
 
 from napari_atomicity import analyse
 from napari_atomicity.core.palette import colour_of
@@ -238,6 +239,28 @@ def test_the_image_looked_at_lies_in_front_of_the_others(analysed, viewer, image
     viewer.layers.remove(image_layer)
     assert analysed.state.current == "second"
     assert second.visible
+
+
+def test_an_image_is_hidden_and_shown_in_one_update_of_the_scene(analysed, viewer, monkeypatch):
+    layers = analysed.layers_of("field")
+    shown = [layer for layer in viewer.layers if layer.visible]
+    nodes = [viewer.window._qt_viewer.canvas.layer_to_visual[layer].node for layer in shown]
+    update, updates = VispyCanvas._update_scenegraph, []
+
+    def counted(canvas, event=None):
+        if not canvas._pause_scene_graph:
+            updates.append(event)
+        update(canvas, event)
+
+    monkeypatch.setattr(VispyCanvas, "_update_scenegraph", counted)
+    layers.hide()
+    assert len(updates) == 1 and not any(layer.visible for layer in shown)
+    assert not any(node.visible for node in nodes)
+    layers.unhide()
+    assert len(updates) == 2 and all(layer.visible for layer in shown)
+    assert all(node.visible for node in nodes)
+    shown[0].visible = False  # outside, napari updates as ever
+    assert len(updates) == 3
 
 
 def test_all_layers_can_be_deleted_at_once(analysed, viewer, qtbot):

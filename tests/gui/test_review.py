@@ -478,9 +478,8 @@ def project(tmp_path):
 
 
 @pytest.fixture
-def bench(make_napari_viewer, project, settle):
+def bench(viewer, project, settle):
     """A window with the project, and its Review dock with all parts open."""
-    viewer = make_napari_viewer(show=True)
     state = binding_of(viewer).state
     state.annotator = "Ada"
     state.open_project(project, project.load_all())
