@@ -9,7 +9,7 @@ import pytest
 from brightness import PIXEL_NM, BrightnessClassifier, blobs, offer
 from napari._qt.qt_main_window import _QtMainWindow
 from napari.utils.notifications import NotificationSeverity, notification_manager
-from napari_caches import add_caches, drop_needless_work
+from napari_caches import add_caches, drop_needless_work, release_closed_windows
 from qtpy import PYSIDE6
 from qtpy.QtCore import QSettings, Qt
 from qtpy.QtWidgets import QApplication
@@ -62,6 +62,13 @@ def earlier_modules_collected():
 def earlier_objects_frozen(earlier_modules_collected):
     """Let the collector pass over what earlier tests have left, such as imported modules."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def closed_windows_released(qapp):
+    """The collector would take seconds for what napari keeps of the windows of all tests."""
+    yield
+    release_closed_windows(qapp)
 
 
 @pytest.fixture(autouse=True)

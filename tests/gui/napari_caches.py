@@ -11,13 +11,15 @@ from types import FunctionType
 from typing import Any
 
 import freetype
+from app_model.backends.qt import QMenuItemAction
 from napari._qt.widgets.qt_viewer_buttons import QtViewerPushButton
 from napari._qt.widgets.qt_welcome import QtWelcomeWidget
 from napari.settings import NapariSettings
 from napari.utils import theme
 from napari.utils.events import EventEmitter
-from npe2 import PluginManifest
+from npe2 import PluginManager, PluginManifest
 from pytest import MonkeyPatch
+from qtpy.QtWidgets import QApplication
 from vispy.gloo import Program
 
 
@@ -52,6 +54,16 @@ def drop_needless_work(patch: MonkeyPatch) -> None:
             change(button, state)
 
     patch.setattr(QtViewerPushButton, "_change_selection_state", change_state)
+
+
+def release_closed_windows(application: QApplication) -> None:
+    """Remove the references by which napari keeps each closed window and thousands of objects."""
+    for action in application.findChildren(QMenuItemAction):
+        action.deleteLater()
+    for context in PluginManager.instance()._contexts.values():
+        context._disposables.clear()
+    for each in theme._themes.values():
+        each.events.canvas.disconnect()
 
 
 def _signature_checker() -> Any:
