@@ -39,7 +39,7 @@ Workers = Annotated[
     typer.Option(
         min=1,
         help="Number of processes on this machine. Default: 1; of batch, and of train with "
-        "--simulate: one per core.",
+        "--simulate: one per core; of atoms: as many, but at most one per 10 images.",
     ),
 ]
 Overwrite = Annotated[
