@@ -9,12 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from napari_atomicity.io.figure_canvas import drop_constant_channels, encode_png
+from napari_atomicity.io.figure_canvas import drop_constant_channels
 from napari_atomicity.io.figures import BACKEND, save_figure
 
 
-def draw(facecolor="white"):
-    figure = Figure((2, 1.5), facecolor=facecolor)
+def draw():
+    figure = Figure((2, 1.5))
     grey, coloured = figure.subplots(1, 2)
     pixels = np.random.default_rng(1).integers(0, 256, (20, 30), np.uint8)
     grey.imshow(pixels, cmap="gray", interpolation="none")
@@ -27,17 +27,6 @@ def saved(figure, kind, **options):
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, dpi=150, **options)
     return stream.getvalue()
-
-
-@pytest.mark.parametrize("facecolor", ["white", "#ff000080", "none"])
-def test_png_has_the_pixels_of_matplotlib(facecolor):
-    ours, usual = (
-        Image.open(io.BytesIO(saved(draw(facecolor), "png", **options)))
-        for options in ({"backend": BACKEND}, {})
-    )
-    assert np.array_equal(np.asarray(ours.convert("RGBA")), np.asarray(usual.convert("RGBA")))
-    assert ours.mode == ("RGB" if facecolor == "white" else "RGBA")
-    assert ours.info["dpi"] == usual.info["dpi"]
 
 
 def test_svg_has_the_content_of_matplotlib():
@@ -53,13 +42,6 @@ def test_svg_has_the_content_of_matplotlib():
     assert [image.mode for image in ours[:-1]] == ["L", "RGB"]
     for one, other in zip(ours[:-1], usual[:-1], strict=True):
         assert np.array_equal(np.asarray(one.convert("RGBA")), np.asarray(other))
-
-
-@pytest.mark.parametrize("channels", [0, 3, 4])
-def test_encoded_image_is_decoded_to_the_same_pixels(channels):
-    shape = (7, 11) if not channels else (7, 11, channels)
-    pixels = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(pixels, 200)))), pixels)
 
 
 def test_channels_that_carry_nothing_are_dropped():

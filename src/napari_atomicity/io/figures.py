@@ -16,7 +16,7 @@ SUFFIXES = {".png": "Picture", ".svg": "Drawing", ".pdf": "PDF"}
 """File formats of figures."""
 PNG_DPI = 300
 BACKEND = f"module://{__package__}.figure_canvas"
-"""Backend of `matplotlib.figure.Figure.savefig`: SVG with small images, and PNG in little time."""
+"""Backend of `matplotlib.figure.Figure.savefig` for SVG with small images."""
 
 _DRAWING_DPI = 200  # of the images within a drawing
 # Without a date, the same figure gives the same file.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#1d2433"
+_COMPRESS_LEVEL = 1  # of PNG: files are 7 % larger than with 6 and take half the time
 _NOT_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
@@ -226,11 +227,13 @@ def write_figure(figure: Figure, path: Path) -> list[Path]:
 def _save(figure: Figure, to: Any, kind: str) -> None:
     # Without the date, the same data give the same SVG file.
     options: dict[str, Any] = (
-        {"metadata": {"Date": None}, "transparent": True} if kind == "svg" else {}
+        {"metadata": {"Date": None}, "transparent": True, "backend": BACKEND}
+        if kind == "svg"
+        else {"pil_kwargs": {"compress_level": _COMPRESS_LEVEL}}
     )
     with style():
         layout = figure.get_layout_engine()
         if layout is not None:  # it takes as long as a file and is the same for all files
             layout.execute(figure)
             figure.set_layout_engine(None)
-        figure.savefig(to, format=kind, dpi=200, backend=BACKEND, **options)
+        figure.savefig(to, format=kind, dpi=200, **options)
