@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -51,6 +52,47 @@ def mirror_indices(start: int, stop: int, n: int) -> np.ndarray:
         return np.zeros_like(index)
     index = np.abs(index) % (2 * n - 2)
     return np.where(index < n, index, 2 * n - 2 - index)
+
+
+def select(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return ``image[rows][:, columns]``, fast for indices of few runs as of `mirror_indices`.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        The image.
+    rows, columns : ndarray of int
+        Indices.
+
+    Returns
+    -------
+    ndarray of shape (len(rows), len(columns))
+        May be a view.
+    """
+    runs = [_runs(index) for index in (rows, columns)]
+    if len(runs[0]) == len(runs[1]) == 1:
+        return image[runs[0][0][1], runs[1][0][1]]
+    out = np.empty((len(rows), len(columns)), image.dtype)
+
+    def fill(top: int, bottom: int) -> None:
+        part = image[rows[top:bottom]]
+        for place, source in runs[1]:
+            out[top:bottom, place] = part[:, source]
+
+    run_in_strips(fill, len(rows), STRIP_PIXELS // max(1, len(columns)))
+    return out
+
+
+def _runs(index: np.ndarray) -> list[tuple[slice, slice]]:
+    """Return the runs of an index with equal steps: their places, and their values."""
+    starts = [0, *(np.flatnonzero(np.diff(index, 2)) + 2).tolist(), len(index)]
+    runs = []
+    for start, end in pairwise(starts):
+        first, last = int(index[start]), int(index[end - 1])
+        step = (last - first) // max(1, end - start - 1) or 1
+        stop = last + (1 if step > 0 else -1)
+        runs.append((slice(start, end), slice(first, stop if stop >= 0 else None, step)))
+    return runs
 
 
 def reach(sigma_px: float) -> int:

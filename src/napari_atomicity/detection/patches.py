@@ -25,6 +25,7 @@ from .filters import (
     reach,
     run_in_strips,
     run_in_threads,
+    select,
 )
 from .frame import Frame, Tile, group_points
 from .recording import recording_of
@@ -55,7 +56,7 @@ def local_contrast(frame: np.ndarray, window_px: float) -> np.ndarray:
     margin = contrast_margin(window_px)
     middle = np.float32(frame.mean())
     rows, columns = (mirror_indices(-margin, n + margin, n) for n in frame.shape)
-    centred = frame.astype(np.float32)[rows][:, columns] - middle
+    centred = select(frame.astype(np.float32), rows, columns) - middle
     largest = float(np.abs(centred).max(initial=0.0))
     return _contrast(centred, window_px, Tile(0, frame.shape[0], 0, frame.shape[1]), largest)
 
