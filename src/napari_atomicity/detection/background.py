@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from .filters import STRIP_PIXELS, run_in_strips
 
-_WINDOW_VALUES = 1 << 22  # sorted at a time
+_WINDOW_VALUES = 1 << 16  # sorted at a time
 _MAD_TO_SIGMA = 1.4826
 
 
@@ -179,12 +179,15 @@ def _percentile(image: np.ndarray, percentage: int, size: int) -> np.ndarray:
     """Compute `scipy.ndimage.percentile_filter`, many windows at a time."""
     half, rank = size // 2, size**2 * percentage // 100
     padded = np.pad(image, half, mode="symmetric")
-    strip = max(1, _WINDOW_VALUES // (size**2 * image.shape[1]))
     out = np.empty_like(image)
-    for top in range(0, len(image), strip):
-        rows = padded[top : top + strip + 2 * half]
+
+    def fill(top: int, bottom: int) -> None:
+        rows = padded[top : bottom + 2 * half]
         windows = sliding_window_view(rows, (size, size)).reshape(-1, image.shape[1], size**2)
-        out[top : top + strip] = np.partition(windows, rank, axis=-1)[..., rank]
+        windows.partition(rank, axis=-1)  # a copy
+        out[top:bottom] = windows[..., rank]
+
+    run_in_strips(fill, len(image), _WINDOW_VALUES // (size**2 * image.shape[1]))
     return out
 
 

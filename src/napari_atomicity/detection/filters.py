@@ -172,6 +172,38 @@ def run_in_strips(fill: Callable[[int, int], None], n: int, size: int) -> None:
     run_in_threads(lambda top: fill(top, min(n, top + size)), range(0, n, size))
 
 
+def map_strips(
+    function: Callable[..., np.ndarray],
+    *images: np.ndarray,
+    dtype: type = np.float32,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Apply a function of pixels to images of one shape, in strips of rows.
+
+    Parameters
+    ----------
+    function : callable
+        Returns the pixels of a strip from those of the images.
+    *images : ndarray of shape (Y, X)
+        The images.
+    dtype : type, optional
+        Type of the result.
+    out : ndarray of shape (Y, X), optional
+        Array for the result.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+    """
+    result = np.empty(images[0].shape, dtype) if out is None else out
+
+    def fill(top: int, bottom: int) -> None:
+        result[top:bottom] = function(*(image[top:bottom] for image in images))
+
+    run_in_strips(fill, len(result), STRIP_PIXELS // max(1, result.shape[1]))
+    return result
+
+
 def run_in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Return ``work`` of every item, in order, several at a time.
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 from skimage.draw import polygon2mask
 
 from .background import background_block_px, estimate_background_grid, fill_gaps
-from .filters import block_means, mirror_indices, select
+from .filters import block_means, map_strips, mirror_indices, select
 from .recording import FAITHFUL, RecordingEffects
 
 GAP_PX = 32
@@ -227,8 +227,8 @@ class Frame:
         return select(self._kept[step], *self._indices(tile, step))
 
     def _flat(self, tile: Tile, step: int) -> np.ndarray:
-        level = self.level(tile, step)
-        return np.subtract(self._values(*self._indices(tile, step), step), level, out=level)
+        values = self._values(*self._indices(tile, step), step)
+        return map_strips(np.subtract, values, self.level(tile, step))
 
     def level(self, tile: Tile, step: int = 1) -> np.ndarray:
         """Return the background of a tile, as `flat` subtracts it.

@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from .background import BackgroundGrid
-from .filters import STRIP_PIXELS, gaussian, inner, reach, run_in_strips, run_in_threads
+from .filters import gaussian, inner, map_strips, reach, run_in_threads
 from .frame import Frame, Tile
 from .sheets import Sheet, SheetPixels, make_sheets
 
@@ -128,7 +128,8 @@ def grow_regions(
     basins = np.zeros(tile.shape, np.int32)
     if len(seeds):
         rows, columns = np.arange(tile.top, tile.bottom), np.arange(tile.left, tile.right)
-        mask = smooth > BackgroundGrid(2 * noise.values, noise.block).at(rows, columns)
+        level = BackgroundGrid(2 * noise.values, noise.block).at(rows, columns)
+        mask = map_strips(np.greater, smooth, level, dtype=bool)
         at = np.round(seeds - tile.origin).astype(int)
         at = np.clip(at, 0, np.array(tile.shape) - 1)
         mask[at[:, 0], at[:, 1]] = True
@@ -184,11 +185,7 @@ def _flood(
         markers = np.where(inside, basins[box], 0)
         height = gaussian(image[y.start : y.stop + margin, x.start : x.stop + margin], sigma_px)
         flooded.append((box, inside, watershed(-height, markers, mask=inside)))
-
-    def fill(top: int, bottom: int) -> None:
-        np.take(only, parts[top:bottom], out=basins[top:bottom], mode="clip")
-
-    run_in_strips(fill, len(basins), STRIP_PIXELS // max(1, basins.shape[1]))
+    basins[...] = map_strips(only.take, parts, dtype=np.int32)
     for box, inside, labels in flooded:
         basins[box][inside] = labels[inside]
 
