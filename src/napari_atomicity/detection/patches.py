@@ -74,7 +74,7 @@ def _contrast(
     """Normalise the contrast of a tile, from its pixels with a margin of `contrast_margin`."""
     margin = _wide_margin(window_px)
     local = _wide_gaussian(centred, window_px, tile.grown(margin))
-    deviation = map_strips(np.subtract, inner(centred, margin), local)
+    deviation = map_strips(np.subtract, inner(centred, margin), local, out=local)
     variance = _wide_gaussian(map_strips(np.square, deviation), window_px, tile)
     floor = np.float32(1e-6 * largest + np.finfo(np.float32).tiny)
 

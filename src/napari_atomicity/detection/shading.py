@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core.micrograph import FrameView
+from .filters import run_in_threads
 
 MIN_SHADING = 0.06
 """Range of the level across the frame, relative to its mean, from which it may be shading."""
@@ -98,7 +99,8 @@ def find_shading(view: FrameView) -> tuple[Shading | None, bool]:
     if min(height, width) < _MIN_SIDE_PX:
         return None, False
     blocks = _blocks(view)
-    level = np.array([_level(part) for part, *_ in blocks])
+    parts = np.stack([part for part, *_ in blocks])
+    level = np.concatenate(run_in_threads(_levels, np.array_split(parts, _BLOCKS)))
     if not (np.isfinite(level).all() and (level > 0).all()):
         return None, False
     v, u = np.array([centre for _, *centre in blocks]).T
@@ -107,7 +109,7 @@ def find_shading(view: FrameView) -> tuple[Shading | None, bool]:
     change = float(np.ptp(surface) / level.mean())
     if surface.min() <= 0 or change < MIN_SHADING:
         return None, False
-    noise = np.array([_noise(part) for part, *_ in blocks])
+    noise = np.array([_noise(part) for part in parts])
     if not (noise > 0).all():
         return None, False
     slope = _slope(np.log(surface), np.log(noise))
@@ -139,13 +141,13 @@ def _blocks(view: FrameView) -> list[tuple[np.ndarray, float, float]]:
     return found
 
 
-def _level(part: np.ndarray) -> float:
-    """Return the level of a block; NaN if not all pixels are finite."""
-    values = np.sort(part, axis=None)  # NaN is the last
-    if not (np.isfinite(values[0]) and np.isfinite(values[-1])):
-        return np.nan
+def _levels(parts: np.ndarray) -> np.ndarray:
+    """Return the levels (N,) of blocks (N, Y, X); NaN if not all pixels of one are finite."""
+    values = np.sort(parts.reshape(len(parts), -1), axis=1)  # NaN is the last
+    finite = np.isfinite(values[:, 0]) & np.isfinite(values[:, -1])
+    values = values[:, : _n_lower(parts[0])]
     # A median of a few grey levels would be one of them.
-    return float(values[: _n_lower(part)].mean())
+    return np.where(finite, np.where(finite[:, None], values, 0).mean(axis=1), np.nan)
 
 
 def _n_lower(part: np.ndarray) -> int:

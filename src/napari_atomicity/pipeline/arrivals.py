@@ -371,7 +371,7 @@ class FileWatcher:
             for changes in watch(
                 self._folder,
                 watch_filter=None,
-                step=20,
+                step=5,
                 debounce=200,
                 rust_timeout=500,
                 stop_event=self._stop,
