@@ -184,8 +184,7 @@ def _percentile(image: np.ndarray, percentage: int, size: int) -> np.ndarray:
     def fill(top: int, bottom: int) -> None:
         rows = padded[top : bottom + 2 * half]
         windows = sliding_window_view(rows, (size, size)).reshape(-1, image.shape[1], size**2)
-        windows.partition(rank, axis=-1)  # a copy
-        out[top:bottom] = windows[..., rank]
+        out[top:bottom] = np.partition(windows, rank, axis=-1)[..., rank]
 
     run_in_strips(fill, len(image), _WINDOW_VALUES // (size**2 * image.shape[1]))
     return out

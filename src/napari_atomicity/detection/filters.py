@@ -70,8 +70,9 @@ def select(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
         May be a view.
     """
     runs = [_runs(index) for index in (rows, columns)]
-    if len(runs[0]) == len(runs[1]) == 1:
-        return image[runs[0][0][1], runs[1][0][1]]
+    view = image[runs[0][0][1], runs[1][0][1]]
+    if view.shape == (len(rows), len(columns)):
+        return view
     out = np.empty((len(rows), len(columns)), image.dtype)
 
     def fill(top: int, bottom: int) -> None:
@@ -152,6 +153,33 @@ def laplacian(image: np.ndarray) -> np.ndarray:
 
     run_in_strips(fill, len(out), STRIP_PIXELS // max(1, image.shape[1]))
     return out
+
+
+def find_local_maxima(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the positive pixels that none of their eight neighbours exceeds.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        The image.
+
+    Returns
+    -------
+    y, x : ndarray of shape (N,)
+        Places in the image without its outermost pixels, from top to bottom.
+    """
+    found = np.empty((image.shape[0] - 2, image.shape[1] - 2), bool)
+
+    def fill(top: int, bottom: int) -> None:
+        near = image[top : bottom + 2]
+        highest = np.maximum(np.maximum(near[:-2], near[1:-1]), near[2:])
+        highest = np.maximum(np.maximum(highest[:, :-2], highest[:, 1:-1]), highest[:, 2:])
+        own = inner(near, 1)
+        np.logical_and(own == highest, own > 0, out=found[top:bottom])
+
+    run_in_strips(fill, len(found), STRIP_PIXELS // max(1, image.shape[1]))
+    y, x = np.divmod(np.flatnonzero(found), found.shape[1])
+    return y, x
 
 
 def run_in_strips(fill: Callable[[int, int], None], n: int, size: int) -> None:

@@ -16,13 +16,12 @@ from scipy.spatial import cKDTree
 from ..core.progress import Progress, Stop, check, report
 from .background import BackgroundGrid, estimate_noise_grid, noise_sampling_step
 from .filters import (
-    STRIP_PIXELS,
+    find_local_maxima,
     gaussian,
     inner,
     laplacian,
     mirror_indices,
     reach,
-    run_in_strips,
     select,
 )
 from .frame import Frame, Tile, iterate_tiles, tiles
@@ -353,7 +352,7 @@ def _maxima(
     """
     around = octave.neighbourhood_px
     own = inner(response, around)
-    y, x = np.divmod(np.flatnonzero(_exceeds_neighbours(inner(response, around - 1))), own.shape[1])
+    y, x = find_local_maxima(inner(response, around - 1))
     value = own[y, x]
     keep = np.ones(len(y), bool)
     for other in (below, above):
@@ -370,21 +369,6 @@ def _maxima(
     return np.stack(
         [y + down + tile.top, x + across + tile.left, own[y, x], np.full(len(y), scale)], axis=1
     )
-
-
-def _exceeds_neighbours(image: np.ndarray) -> np.ndarray:
-    """Return which pixels, without the outermost ones, are positive and no neighbour exceeds."""
-    out = np.empty((image.shape[0] - 2, image.shape[1] - 2), bool)
-
-    def fill(top: int, bottom: int) -> None:
-        near = image[top : bottom + 2]
-        highest = np.maximum(np.maximum(near[:-2], near[1:-1]), near[2:])
-        highest = np.maximum(np.maximum(highest[:, :-2], highest[:, 1:-1]), highest[:, 2:])
-        own = inner(near, 1)
-        np.logical_and(own == highest, own > 0, out=out[top:bottom])
-
-    run_in_strips(fill, len(out), STRIP_PIXELS // max(1, image.shape[1]))
-    return out
 
 
 def _is_blob(response: np.ndarray, y: np.ndarray, x: np.ndarray, sigma_px: float) -> np.ndarray:

@@ -23,7 +23,7 @@ from ..io.images import is_image_folder, reader_of
 
 SETTLE_S = 0.1
 """So long a file must stay as it is before its result counts, and until its analysis has ended."""
-READ_AFTER_S = 0.03
+READ_AFTER_S = 0.02
 """So long a file must stay as it is before it is read: its analysis takes longer than the rest."""
 PATIENCE_S = 10.0
 """So long after its last change a file that can't be read may still be on its way."""
