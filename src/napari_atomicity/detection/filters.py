@@ -20,7 +20,7 @@ import numpy as np
 T = TypeVar("T")
 R = TypeVar("R")
 
-STRIP_PIXELS = 1 << 17
+STRIP_PIXELS = 1 << 16
 """Number of pixels of the input of a strip, which stays in the cache."""
 LAPLACIAN = np.array([-5 / 2, 4 / 3, -1 / 12], np.float32)
 """Weights of the centre and of one side: a second derivative of fourth order."""
