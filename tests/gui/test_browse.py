@@ -29,7 +29,7 @@ from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.panels.dock_windows import open_docks
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
-from napari_atomicity.gui.viewer import compat
+from napari_atomicity.gui.viewer import binding, compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.project import Project, open_any
@@ -97,6 +97,29 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     layer = binding_of(viewer).source_layer("a.tif")
     np.testing.assert_array_equal(layer.data, blobs(0).astype(np.uint16))
     np.testing.assert_allclose(layer.scale, PIXEL_NM)
+
+
+def test_the_image_appears_before_the_docks_are_filled(
+    browse, viewer, morning, qtbot, settle, monkeypatch
+):
+    monkeypatch.setattr(binding, "DOCKS_WAIT_MS", 60_000)  # also on a busy machine
+    filled = []
+    image_is_there = binding_of(viewer).current_image.layers_ready
+    image_is_there.connect(lambda _: filled.append(len(browse.model.rows)))
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    assert filled == [0]
+    assert len(browse.model.rows) == 4
+
+
+def test_the_docks_are_filled_if_no_image_can_be_read(
+    browse, viewer, tmp_path, qtbot, settle, errors
+):
+    (tmp_path / "broken.tif").write_bytes(b"II*\x00rubbish")
+    browse.open(str(tmp_path))
+    qtbot.waitUntil(lambda: len(browse.model.rows) == 1, timeout=10_000)
+    assert "can't be read" in row_words(browse)["broken.tif"]
 
 
 def contents(folder):

@@ -16,7 +16,6 @@ from qtpy.QtWidgets import QApplication
 from napari_atomicity.core import palette
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.progress import check
-from napari_atomicity.gui import tasks
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.browse.image_list import row_of
@@ -431,19 +430,3 @@ def test_closing_the_viewer_ends_what_runs(make_napari_viewer, model, qtbot, mon
     qtbot.waitUntil(at_work.is_set)
     viewer.close()
     qtbot.waitUntil(ended.is_set)
-
-
-def test_a_newer_task_drops_the_result_of_the_older(viewer, qtbot, settle):
-    state = binding_of(viewer).state
-    release, got = threading.Event(), []
-
-    def wait_for(value, progress=None, stop=None):
-        release.wait(10)
-        return value
-
-    tasks.start(state, wait_for, "old", message="old", on_result=got.append)
-    tasks.start(state, wait_for, "new", message="new", on_result=got.append)
-    release.set()
-    settle(viewer)
-    qtbot.waitUntil(lambda: not tasks._alive)
-    assert got == ["new"]

@@ -14,6 +14,9 @@ Columns = dict[str, np.ndarray]
 _WRITES_COPY = int(pd.__version__.partition(".")[0]) >= 3
 """Whether pandas copies what is about to be written, so that tables can share their memory."""
 
+_MANY = 0.1
+"""Fraction of changed images above which all are joined again."""
+
 
 class TableCache:
     """One table per image, and their concatenation, which is made when it is needed.
@@ -92,6 +95,8 @@ class TableCache:
         """
         stale, self._stale = self._stale, {}
         self._table = None if stale else self._table
+        if len(stale) > _MANY * len(self._blocks):  # joining them again is faster
+            self._joined = None
         if self._joined is None:
             return
         copied: set[str] = set()

@@ -85,6 +85,15 @@ class _Call:
             and (name in signature.parameters or any_keyword)
         }
 
+    def release(self) -> TaskOutcome:
+        """Return the outcome, and keep neither it nor the arguments.
+
+        napari keeps each worker, and with it this call, until it is closed.
+        """
+        outcome, self.outcome = self.outcome, TaskOutcome()
+        self.args, self.kwargs = (), {}
+        return outcome
+
     def __call__(self) -> None:
         if self.cancelled:
             return
@@ -212,7 +221,7 @@ class Task(QObject):
 
     def _end(self) -> None:
         self._ended = True
-        outcome = self._call.outcome
+        outcome = self._call.release()
         _forget(self._state, self)
         try:
             if self._state.epoch != self._epoch:

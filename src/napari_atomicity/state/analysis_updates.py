@@ -193,7 +193,7 @@ def blinded(analysis: Analysis, labels: dict[int, str]) -> Analysis:
         Blind labels of this annotator by cluster id.
     """
     table = _unpredicted(analysis.table.assign(label_corrected=""))
-    table["label_corrected"] = table["cluster_id"].map(labels).fillna("").astype(object)
+    table["label_corrected"] = table["cluster_id"].map(labels).astype(object).fillna("")
     return replace(
         analysis,
         table=tables.conform(tables.settle_labels(table), tables.classes_of(analysis.table)),

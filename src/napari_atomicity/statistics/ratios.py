@@ -382,8 +382,8 @@ def refuse_unavailable(
 
 def counted(table: pd.DataFrame) -> pd.Series:
     """Return which clusters count: whole ones that are not excluded, whose label is a class."""
-    labels = table["label"].astype(str)
-    counts = ~table["touches_border"].astype(bool) & ~labels.isin(["", *NON_CLASS_LABELS])
+    is_class = ~table["label"].isin(["", *NON_CLASS_LABELS])
+    counts = is_class & ~table["touches_border"].astype(bool)
     return counts & ~table["excluded"].astype(bool) if "excluded" in table.columns else counts
 
 

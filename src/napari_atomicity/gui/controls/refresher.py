@@ -32,6 +32,8 @@ class Refresher(QObject):
     ----------
     counts : dict of str to int
         How often each signal was emitted.
+    postponed : bool
+        Whether widgets wait for `resume`.
     """
 
     def __init__(self, signals: Mapping[str, SignalInstance]) -> None:
@@ -41,6 +43,7 @@ class Refresher(QObject):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._refresh)
+        self.postponed = False
         for name, signal in signals.items():
             signal.connect(partial(self._count, name))
 
@@ -54,6 +57,16 @@ class Refresher(QObject):
         self._widgets = [known for known in self._widgets if known() is not None]
         self._widgets.append(ref(widget))
 
+    def postpone(self, at_most_ms: int) -> None:
+        """Refresh the widgets after `resume`, or after this time."""
+        self.postponed = True
+        self._timer.start(at_most_ms)
+
+    def resume(self) -> None:
+        """Refresh widgets that were postponed, in the next turn of the event loop."""
+        if self.postponed:
+            self._timer.start(0)
+
     def show_status(self) -> None:
         """Let the visible widgets show the running task, without waiting."""
         for widget in self._visible():
@@ -65,12 +78,15 @@ class Refresher(QObject):
 
     def _count(self, name: str, *_: object) -> None:
         self.counts[name] += 1
+        if self.postponed:
+            return
         if name in SELECTIONS:  # the next key or click may act on the selection
             self._refresh()
         elif not self._timer.isActive():
-            self._timer.start()
+            self._timer.start(0)
 
     def _refresh(self) -> None:
+        self.postponed = False
         for widget in self._visible():
             widget.refresh_if_outdated()
 
@@ -151,7 +167,7 @@ class FollowingWidget(QWidget):
         self.show_status()
 
     def _update_if_visible(self) -> None:
-        if self.isVisible():
+        if self.isVisible() and not self._refresher.postponed:
             self.update_now()
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802

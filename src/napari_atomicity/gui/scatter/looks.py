@@ -264,16 +264,17 @@ def typical_places(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     """
     names, places = [], []
     for name, rows in points.groupby("label", sort=False)[["umap_1", "umap_2"]]:
-        xy = rows.to_numpy(float)
-        xy = xy[np.isfinite(xy).all(axis=1)]
-        if len(xy):
+        x, y = rows.to_numpy(float).T
+        placed = np.isfinite(x) & np.isfinite(y)
+        if placed.any():
             names.append(str(name))
-            places.append(_typical(xy))
+            places.append(_typical(x[placed], y[placed]))
     return names, np.reshape(places, (-1, 2))
 
 
-def _typical(xy: np.ndarray) -> np.ndarray:
-    return xy[np.argmin(((xy - np.median(xy, axis=0)) ** 2).sum(axis=1))]
+def _typical(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    nearest = np.argmin((x - np.median(x)) ** 2 + (y - np.median(y)) ** 2)
+    return x[nearest], y[nearest]
 
 
 def islands(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
@@ -282,29 +283,64 @@ def islands(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     An island is a group of points of one label that are connected at a twentieth of the extent of
     the map. Islands with less than five points or 15 % of the label have no name.
     """
-    xy = points[["umap_1", "umap_2"]].to_numpy(float)
+    x, y = (points[name].to_numpy(float) for name in ("umap_1", "umap_2"))
     codes, labels = pd.factorize(points["label"])
     is_class = np.array([name not in ("", *NON_CLASS_LABELS) for name in labels], bool)
-    placed = np.isfinite(xy[:, 0]) & np.isfinite(xy[:, 1]) & np.append(is_class, False)[codes]
-    xy, codes = xy[placed], codes[placed]
-    if not len(xy):
+    placed = np.isfinite(x) & np.isfinite(y) & np.append(is_class, False)[codes]
+    x, y, codes = x[placed], y[placed], codes[placed]
+    if not len(x):
         return [], np.empty((0, 2))
-    low, size = xy.min(axis=0), max(float(np.ptp(xy, axis=0).max()), 1e-9)
-    cell = np.clip(((xy - low) / size * _CELLS).astype(int), 0, _CELLS - 1)
+    cell = _cells(x, y)
     names, places = [], []
     for code in pd.unique(codes):
         rows = np.flatnonzero(codes == code)
-        there = np.zeros((_CELLS, _CELLS), bool)
-        there[tuple(cell[rows].T)] = True
-        # A gap of one cell does not separate islands.
-        joined = ndimage.label(ndimage.binary_dilation(there), np.ones((3, 3)))[0]
-        part = joined[tuple(cell[rows].T)]
-        for number in np.flatnonzero(np.bincount(part)):
-            own = rows[part == number]
-            if len(own) >= max(_MIN_OF_ISLAND, _SHARE_OF_ISLAND * len(rows)):
-                names.append(str(labels[code]))
-                places.append(_typical(xy[own]))
+        island = _island_of_cell(cell[rows])[cell[rows]]
+        enough = max(_MIN_OF_ISLAND, _SHARE_OF_ISLAND * len(rows))
+        for number in np.flatnonzero(np.bincount(island) >= enough):
+            own = rows[island == number]
+            names.append(str(labels[code]))
+            places.append(_typical(x[own], y[own]))
     return names, np.reshape(places, (-1, 2))
+
+
+def _cells(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the number of the cell of the grid over the map in which each point is, (N,)."""
+    size = max(float(np.ptp(x)), float(np.ptp(y)), 1e-9)
+    column, row = (
+        np.minimum((_CELLS / size * (v - v.min())).astype(np.int64), _CELLS - 1) for v in (x, y)
+    )
+    return _CELLS * column + row
+
+
+def _island_of_cell(cell: np.ndarray) -> np.ndarray:
+    """Return the number of the island of each cell of the grid, from the cells of points."""
+    there = np.bincount(cell, minlength=_CELLS**2).reshape(_CELLS, _CELLS) > 0
+    # A gap of one cell does not separate islands.
+    return ndimage.label(ndimage.binary_dilation(there), np.ones((3, 3)))[0].ravel()
+
+
+def names_of_map(
+    points: pd.DataFrame, reference: pd.DataFrame | None
+) -> tuple[list[str], np.ndarray]:
+    """Return the names of the islands of clusters, and those of the reference elsewhere.
+
+    Parameters
+    ----------
+    points : pandas.DataFrame
+        Clusters with the columns ``umap_1, umap_2, label``.
+    reference : pandas.DataFrame or None
+        Reference clusters of the model, in the same columns.
+
+    Returns
+    -------
+    tuple of (list of str, ndarray of shape (k, 2))
+        Names and positions.
+    """
+    behind = ([], np.empty((0, 2))) if reference is None else typical_places(reference)
+    known = np.concatenate([points[["umap_1", "umap_2"]].to_numpy(float), behind[1]])
+    known = known[np.isfinite(known).all(axis=1)]
+    extent = float(np.ptp(known, axis=0).max()) if len(known) else 0.0
+    return named(islands(points), behind, extent)
 
 
 def named(

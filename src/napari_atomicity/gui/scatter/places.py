@@ -44,9 +44,12 @@ def earlier_places(table: pd.DataFrame, rows: RowIndex, earlier: Iterable[Analys
         own = rows.of_image(image)
         if image in found or not len(own):
             continue
-        at = pd.Index(old.column("cluster_id")).get_indexer(ids[own])
-        places = np.column_stack([old.column(name) for name in MODEL_MAP])[at]
-        places[at < 0] = np.nan
+        places = np.column_stack([old.column(name) for name in MODEL_MAP])
+        old_ids = old.column("cluster_id")
+        if not np.array_equal(old_ids, ids[own]):
+            at = pd.Index(old_ids).get_indexer(ids[own])
+            places = places[at]
+            places[at < 0] = np.nan
         step = np.abs(places - now[own]).max(axis=1)
         step = step[np.isfinite(step)]
         other_model = set(old.column("model_id").tolist()) != set(models[own].tolist())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
 from napari.utils.notifications import show_info
 from pandas import DataFrame
 from qtpy.QtWidgets import QFileDialog, QWidget
@@ -15,6 +15,9 @@ from ...reporting.plot_map import draw_map
 from ...reporting.plots import SUFFIXES
 from ..controls.errors import attempt
 from .legend import ColourScale, Entry
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MAX_ENTRIES = 24
 

@@ -41,6 +41,9 @@ from .tracks import TrackView
 from .turns import StepRunner
 from .view_settings import ViewSettings
 
+DOCKS_WAIT_MS = 1000
+"""How long the docks wait at most for the first image of a project."""
+
 _bindings: weakref.WeakKeyDictionary[Any, Binding] = weakref.WeakKeyDictionary()
 
 
@@ -367,6 +370,7 @@ class Binding:
         self.atoms.on_layers_created(image)
         self.tracks.on_layers_created(image)
         self._canvas.layers_changed.emit()
+        self.refresher.resume()
 
     def _on_project(self) -> None:
         """Remove the layers of the previous project."""
@@ -375,6 +379,8 @@ class Binding:
         if viewer is None or self._epoch == self.state.epoch:
             return
         self._epoch = self.state.epoch
+        if self.state.images:  # the image is displayed before the docks
+            self.refresher.postpone(DOCKS_WAIT_MS)
         for image, known in list(canvas.layers.items()):
             if image != self.current_image.displayed:  # opened by hand: the micrograph stays
                 canvas.detach(image).remove()

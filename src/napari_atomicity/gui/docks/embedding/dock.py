@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
 from ....core.cluster_table import MODEL_MAP, SESSION_MAP, Key
 from ....core.palette import colours
+from ....core.text import pluralise
 from ....models.analysis import Analysis
 from ....pipeline.session_map import MIN_CLUSTERS
 from ....reporting.plot_base import Look
@@ -31,11 +33,9 @@ from ...scatter.looks import (
     columns_of,
     format_cluster,
     hex_colours,
-    islands,
     looks_of,
-    named,
+    names_of_map,
     shapes_of,
-    typical_places,
 )
 from ...scatter.mouse import ADD, LASSO, PAN, RECTANGLE, REMOVE, REPLACE, selection_mode
 from ...scatter.places import earlier_places
@@ -44,14 +44,8 @@ from ...scatter.save import choose_and_save, map_drawing
 from ...scatter.scatter import Scatter
 from .placing import MapPositions
 
-__all__ = ["COLOURINGS", "Embedding", "by_label", "typical_places"]
-
 MAP_OF_MODEL, MAP_OF_SESSION = "model map", "session map"
 _NAMES_MS = 300
-
-
-def _plural(n: int) -> str:
-    return f"{n} cluster{'s' * (n != 1)}"
 
 
 class Embedding(Dock):
@@ -69,6 +63,7 @@ class Embedding(Dock):
         self._before = np.empty((0, 2))
         self._shows_reference = False
         self._session_map_is_new = False
+        self._stored_look: dict[str, Any] | None = None
         self._map = MapPositions(self.state, self)
         self._map.placed.connect(self._on_placed)
         self._map.fitted.connect(self._show_session_map)
@@ -192,8 +187,10 @@ class Embedding(Dock):
             # The separator has no text: nothing chosen yet must not be found there.
             combo.setCurrentIndex(max(0, combo.findText(chosen)) if chosen else 0)
 
-    def _look(self) -> dict[str, object]:
+    def _look(self) -> dict[str, Any]:
         """Return the colouring and the view, for the project."""
+        if self._stored_look is not None:
+            return self._stored_look
         view = list(self.scatter.view) if self.scatter.user_moved else None
         return {
             "colour": self.colour_combo.currentText(),
@@ -201,15 +198,28 @@ class Embedding(Dock):
             "view": view,
         }
 
-    def _restore_look(self, look: dict[str, object]) -> None:
-        self.update_now()
+    def _restore_look(self, look: dict[str, Any]) -> None:
+        """Show the colouring and the view of a project, with the next refresh if one is due.
+
+        The project may come from others: what is no look raises an error here.
+        """
+        view = look.get("view")
+        left, bottom, width, height = map(float, view) if view else (0.0, 0.0, 0.0, 0.0)
+        self._stored_look = {**look, "view": (left, bottom, width, height) if view else None}
+        if not self.outdated():
+            self._show_stored_look()
+
+    def _show_stored_look(self) -> None:
+        look, self._stored_look = self._stored_look, None
+        if look is None:
+            return
         colour = self.colour_combo.findText(str(look.get("colour", "")))
         if colour >= 0:
             self.colour_combo.setCurrentIndex(colour)
         if self._has_session_map() and look.get("map") == MAP_OF_SESSION:
             self.map_combo.setCurrentText(MAP_OF_SESSION)
         if look.get("view"):
-            self.scatter.view = tuple(look["view"])
+            self.scatter.view = look["view"]
 
     # ---- changes of the state
     def _earlier(self) -> Iterator[Analysis]:
@@ -247,6 +257,7 @@ class Embedding(Dock):
         if self._shows_reference != (self._reference() is not None):
             self._show_reference()
         self._map.follow_model()
+        self._show_stored_look()
 
     def refresh_selection(self) -> None:
         self.scatter.set_highlight(self._rows.of(self.state.selection))
@@ -272,14 +283,14 @@ class Embedding(Dock):
         unplaced = self._map.count_unplaced(self._coordinates)
         placed = int(np.isfinite(self._places).all(axis=1).sum())
         self.place_button.setVisible(unplaced > 0)
-        self.place_button.setText(f"Place {_plural(unplaced)} in the map")
+        self.place_button.setText(f"Place {pluralise(unplaced, 'cluster')} in the map")
         n = len(self._table) - placed - unplaced
         if self.state.blind:
             self.message.setText("Blind mode hides the map.")
         elif not placed and not unplaced:
             self.message.setText("The clusters appear here once they are classified.")
         elif n > 0:
-            self.message.setText(f"{_plural(n)} not classified yet, not shown.")
+            self.message.setText(f"{pluralise(n, 'cluster')} not classified yet, not shown.")
         else:
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))
@@ -310,12 +321,7 @@ class Embedding(Dock):
         """Write the names of the islands of clusters, and those of the reference."""
         x, y = self._shown_places().T if len(self._table) else np.empty((2, 0))
         points = pd.DataFrame({"umap_1": x, "umap_2": y, "label": self._table["label"]})
-        reference = self._reference()
-        behind = typical_places(reference) if reference is not None else ([], np.empty((0, 2)))
-        known = np.concatenate([np.column_stack([x, y]), behind[1]])
-        known = known[np.isfinite(known).all(axis=1)]
-        extent = float(np.ptp(known, axis=0).max()) if len(known) else 0.0
-        self.scatter.set_names(*named(islands(points), behind, extent))
+        self.scatter.set_names(*names_of_map(points, self._reference()))
 
     # ---- keys and rows
     def _rows_of(self, keys: frozenset[Key]) -> np.ndarray:

@@ -1,0 +1,48 @@
+"""Functions in workers: what happens to their results."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+
+from napari_atomicity.gui import tasks
+from napari_atomicity.gui.viewer.binding import binding_of
+
+
+def test_a_newer_task_drops_the_result_of_the_older(viewer, qtbot, settle):
+    state = binding_of(viewer).state
+    release, got = threading.Event(), []
+
+    def wait_for(value, progress=None, stop=None):
+        release.wait(10)
+        return value
+
+    tasks.start(state, wait_for, "old", message="old", on_result=got.append)
+    tasks.start(state, wait_for, "new", message="new", on_result=got.append)
+    release.set()
+    settle(viewer)
+    qtbot.waitUntil(lambda: not tasks._alive)
+    assert got == ["new"]
+
+
+def test_nothing_keeps_the_arguments_and_the_result_of_a_task(viewer, qtbot, settle):
+    given, results, alive = np.zeros(4), [], []
+
+    def compute(values):
+        return values + 1
+
+    def on_result(value):
+        results.append(value.sum())
+        alive.append(weakref.ref(value))
+
+    alive.append(weakref.ref(given))
+    tasks.start(binding_of(viewer).state, compute, given, on_result=on_result)
+    del given
+    qtbot.waitUntil(lambda: not tasks._alive)
+    settle(viewer)
+    gc.collect()
+    assert results == [4.0]
+    assert [reference() for reference in alive] == [None, None]
