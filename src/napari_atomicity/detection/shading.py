@@ -147,7 +147,8 @@ def _levels(parts: np.ndarray) -> np.ndarray:
     finite = np.isfinite(values[:, 0]) & np.isfinite(values[:, -1])
     values = values[:, : _n_lower(parts[0])]
     # A median of a few grey levels would be one of them.
-    return np.where(finite, np.where(finite[:, None], values, 0).mean(axis=1), np.nan)
+    level = np.where(finite[:, None], values, 0).mean(axis=1)
+    return np.where(finite, level.astype(float), np.nan)
 
 
 def _n_lower(part: np.ndarray) -> int:
