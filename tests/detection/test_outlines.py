@@ -41,6 +41,7 @@ def crowded():
 
 @pytest.mark.parametrize("at_a_time", [1, 2, 64])
 def test_a_cluster_alone_is_what_it_is_among_others(crowded, monkeypatch, at_a_time):
+    monkeypatch.setattr(sheets, "MIN_SHEETS", 1)
     together = {o.label: o for o in measure_regions(crowded)}
     assert len(together) == 9
     assert sum(o.touches_border for o in together.values()) == 5

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..core.micrograph import Micrograph
-from ..detection.frame import whole
+from ..detection.frame import Frame, whole
 from ..detection.peaks import find_peaks
 from ..detection.recording import recording_of
 from ..detection.seeds import prepare
@@ -61,7 +61,10 @@ class LoneAtoms:
 
 
 def measure_lone_atoms(
-    micrograph: Micrograph, outlines: Sequence[np.ndarray], settings: DetectionSettings
+    micrograph: Micrograph,
+    outlines: Sequence[np.ndarray],
+    settings: DetectionSettings,
+    first: Frame | None = None,
 ) -> LoneAtoms | None:
     """Measure the intensity of the lone atoms on the support between clusters.
 
@@ -73,6 +76,8 @@ def measure_lone_atoms(
         Closed polygons (y, x) of the clusters of this frame in pixels.
     settings : DetectionSettings
         Settings with which the clusters were detected.
+    first : Frame, optional
+        This frame, prepared for detection, if it exists.
 
     Returns
     -------
@@ -84,9 +89,11 @@ def measure_lone_atoms(
     if recording.nonlinear or recording.floor > 0 or pixel_nm > MAX_PIXEL_NM:
         return None
     top, left = (max(0, (n - MAX_EDGE_PX) // 2) for n in pixels.shape)
-    middle = pixels[top : top + MAX_EDGE_PX, left : left + MAX_EDGE_PX]
-    frame = prepare(middle, pixel_nm, settings, recording.cropped(top, left))
-    if frame.n_finite < middle.size:
+    frame = first
+    if frame is None or max(pixels.shape) > MAX_EDGE_PX:
+        middle = pixels[top : top + MAX_EDGE_PX, left : left + MAX_EDGE_PX]
+        frame = prepare(middle, pixel_nm, settings, recording.cropped(top, left))
+    if frame.n_finite < min(pixels.shape[0], MAX_EDGE_PX) * min(pixels.shape[1], MAX_EDGE_PX):
         return None
     peaks = find_peaks(
         frame, np.array([SIGMA_NM / frame.pixel_nm]), THRESHOLD, NOISE_BLOCK_NM / frame.pixel_nm

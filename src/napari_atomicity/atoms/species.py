@@ -35,7 +35,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.mixture import GaussianMixture
 
 MAX_COMPONENTS = 3
 """Maximum number of components."""
@@ -227,6 +226,8 @@ def _fit_single(values: np.ndarray) -> dict[str, float]:
 
 def _fit_mixture(logs: np.ndarray, k: int, seed: int) -> tuple[Species, float]:
     """Fit log-normal components with one relative scatter; return them and the criterion."""
+    from sklearn.mixture import GaussianMixture  # takes long to import, and few need it
+
     fitted = GaussianMixture(k, covariance_type="tied", n_init=4, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fit without convergence has a high criterion

@@ -63,7 +63,7 @@ def atoms(
                 console.progress,
                 stop,
                 console.outcome,
-                workers=workers or 1,
+                workers=workers,
             )
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed

@@ -39,7 +39,7 @@ Workers = Annotated[
     typer.Option(
         min=1,
         help="Number of processes on this machine. Default: 1; of batch, and of train with "
-        "--simulate: one per core.",
+        "--simulate: one per core; of atoms: as many, but at most one per 10 images.",
     ),
 ]
 Overwrite = Annotated[
@@ -124,9 +124,14 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def run_as_program() -> None:
-    """Declare that this process runs one command: imported modules stay until it ends."""
+    """Declare that this process runs one command: imported modules stay until it ends.
+
+    OpenBLAS of SciPy, and of processes, uses one thread unless the environment states a number: its
+    other threads keep their cores busy while they wait, and the matrices here are small.
+    """
     global _is_program
     _is_program = True
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @contextmanager

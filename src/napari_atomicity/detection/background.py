@@ -12,7 +12,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
-_WINDOW_VALUES = 1 << 22  # sorted at a time
+from .filters import STRIP_PIXELS, run_in_strips
+
+_WINDOW_VALUES = 1 << 16  # sorted at a time
 _MAD_TO_SIGMA = 1.4826
 
 
@@ -76,12 +78,22 @@ class BackgroundGrid:
         -------
         ndarray of shape (len(y), len(x)), float32
         """
-        out = self.values
-        for axis, position in enumerate((y, x)):  # an axis at a time: a few large operations
-            low, high, weight = neighbouring_blocks(position, self.block[axis], out.shape[axis])
-            weight = weight[:, None] if axis == 0 else weight
-            first = np.take(out, low, axis)
-            out = first + (np.take(out, high, axis) - first) * weight
+        low, high, weight = neighbouring_blocks(y, self.block[0], len(self.values))
+        first = self.values[low]
+        first = first + (self.values[high] - first) * weight[:, None]
+        low, high, weight = neighbouring_blocks(x, self.block[1], first.shape[1])
+        starts = np.flatnonzero(np.diff(low, prepend=-1))  # of the pixels of the same two blocks
+        number = np.diff(starts, append=len(low))
+        step = first[:, high[starts]] - first[:, low[starts]]
+        first = first[:, low[starts]]
+        out = np.empty((len(y), len(x)), first.dtype)
+
+        def fill(top: int, bottom: int) -> None:
+            part = out[top:bottom]
+            np.multiply(np.repeat(step[top:bottom], number, axis=1), weight, out=part)
+            part += np.repeat(first[top:bottom], number, axis=1)
+
+        run_in_strips(fill, len(y), STRIP_PIXELS // max(1, len(x)))
         return out
 
     def at_points(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -167,12 +179,14 @@ def _percentile(image: np.ndarray, percentage: int, size: int) -> np.ndarray:
     """Compute `scipy.ndimage.percentile_filter`, many windows at a time."""
     half, rank = size // 2, size**2 * percentage // 100
     padded = np.pad(image, half, mode="symmetric")
-    strip = max(1, _WINDOW_VALUES // (size**2 * image.shape[1]))
     out = np.empty_like(image)
-    for top in range(0, len(image), strip):
-        rows = padded[top : top + strip + 2 * half]
+
+    def fill(top: int, bottom: int) -> None:
+        rows = padded[top : bottom + 2 * half]
         windows = sliding_window_view(rows, (size, size)).reshape(-1, image.shape[1], size**2)
-        out[top : top + strip] = np.partition(windows, rank, axis=-1)[..., rank]
+        out[top:bottom] = np.partition(windows, rank, axis=-1)[..., rank]
+
+    run_in_strips(fill, len(image), _WINDOW_VALUES // (size**2 * image.shape[1]))
     return out
 
 

@@ -38,10 +38,13 @@ class Detection:
         The cluster table, one row per cluster.
     outlines : list of ndarray of shape (M, 2)
         Closed polygons (y, x) in pixels, one per cluster.
+    first : Frame, optional
+        First frame, prepared for detection; None if it has fewer than two finite pixels.
     """
 
     table: pd.DataFrame
     outlines: list[np.ndarray]
+    first: Frame | None = None
 
 
 def outline_frame(
@@ -116,7 +119,7 @@ def detect(
     pixel_size_nm = check_resolution(micrograph, settings)
     rows: list[pd.DataFrame] = []
     outlines: list[np.ndarray] = []
-    n = micrograph.n_frames
+    n, first = micrograph.n_frames, None
     for index in range(n):
         report(progress, index, n, "Finding clusters")
         check(stop)
@@ -125,6 +128,7 @@ def detect(
         if outlined is None:
             continue
         frame, found = outlined[0], _select_by_size(outlined[1], settings)
+        first = frame if index == 0 else first
         rows.append(measurement_table(found, frame, micrograph.name, index, pixel_size_nm))
         outlines += [frame.to_file_px(o.polygon_px) for o in found]
     report(progress, n, n, "Finding clusters")
@@ -132,7 +136,7 @@ def detect(
         return Detection(tables.empty(), [])
     table = pd.concat(rows, ignore_index=True)
     table["cluster_id"] = np.arange(1, len(table) + 1)
-    return Detection(tables.conform(table), outlines)
+    return Detection(tables.conform(table), outlines, first)
 
 
 def outline_clusters(

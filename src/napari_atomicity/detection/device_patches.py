@@ -8,6 +8,7 @@ by rounding and by the coarser grids of that module.
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -182,12 +183,19 @@ def patches_on_device(
             held = bounding_tile(middles[rows], half_window(pixel_nm, settings))
             images = _channels(frame, held, settings, device)
             whole = torch.stack(list(images.values()))
-            patches = sample_patches(whole, held, centres[rows], pixel_nm, settings, _CHUNK, map)
-            for channel, values in zip(images, patches.unbind(1), strict=True):
-                out[channel][torch.from_numpy(rows).to(device)] = values
+            put = partial(_put, out, torch.from_numpy(rows).to(device), list(images))
+            sample_patches(whole, held, centres[rows], pixel_nm, settings, put, _CHUNK, map)
     if "raw" in out:
         out["raw"] /= intensity_per_atom
     return out
+
+
+def _put(
+    out: dict[str, Tensor], rows: Tensor, channels: list[str], some: slice, patches: Tensor
+) -> None:
+    """Write the patches of some rows."""
+    for channel, values in zip(channels, patches.unbind(1), strict=True):
+        out[channel][rows[some]] = values
 
 
 def _channels(

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 T = TypeVar("T")
 R = TypeVar("R")
 
-STRIP_PIXELS = 1 << 17
+STRIP_PIXELS = 1 << 16
 """Number of pixels of the input of a strip, which stays in the cache."""
 LAPLACIAN = np.array([-5 / 2, 4 / 3, -1 / 12], np.float32)
 """Weights of the centre and of one side: a second derivative of fourth order."""
@@ -51,6 +52,48 @@ def mirror_indices(start: int, stop: int, n: int) -> np.ndarray:
         return np.zeros_like(index)
     index = np.abs(index) % (2 * n - 2)
     return np.where(index < n, index, 2 * n - 2 - index)
+
+
+def select(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return ``image[rows][:, columns]``, fast for indices of few runs as of `mirror_indices`.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        The image.
+    rows, columns : ndarray of int
+        Indices.
+
+    Returns
+    -------
+    ndarray of shape (len(rows), len(columns))
+        May be a view.
+    """
+    runs = [_runs(index) for index in (rows, columns)]
+    view = image[runs[0][0][1], runs[1][0][1]]
+    if view.shape == (len(rows), len(columns)):
+        return view
+    out = np.empty((len(rows), len(columns)), image.dtype)
+
+    def fill(top: int, bottom: int) -> None:
+        part = image[rows[top:bottom]]
+        for place, source in runs[1]:
+            out[top:bottom, place] = part[:, source]
+
+    run_in_strips(fill, len(rows), STRIP_PIXELS // max(1, len(columns)))
+    return out
+
+
+def _runs(index: np.ndarray) -> list[tuple[slice, slice]]:
+    """Return the runs of an index with equal steps: their places, and their values."""
+    starts = [0, *(np.flatnonzero(np.diff(index, 2)) + 2).tolist(), len(index)]
+    runs = []
+    for start, end in pairwise(starts):
+        first, last = int(index[start]), int(index[end - 1])
+        step = (last - first) // max(1, end - start - 1) or 1
+        stop = last + (1 if step > 0 else -1)
+        runs.append((slice(start, end), slice(first, stop if stop >= 0 else None, step)))
+    return runs
 
 
 def reach(sigma_px: float) -> int:
@@ -112,6 +155,33 @@ def laplacian(image: np.ndarray) -> np.ndarray:
     return out
 
 
+def find_local_maxima(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the positive pixels that none of their eight neighbours exceeds.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        The image.
+
+    Returns
+    -------
+    y, x : ndarray of shape (N,)
+        Places in the image without its outermost pixels, from top to bottom.
+    """
+    found = np.empty((image.shape[0] - 2, image.shape[1] - 2), bool)
+
+    def fill(top: int, bottom: int) -> None:
+        near = image[top : bottom + 2]
+        highest = np.maximum(np.maximum(near[:-2], near[1:-1]), near[2:])
+        highest = np.maximum(np.maximum(highest[:, :-2], highest[:, 1:-1]), highest[:, 2:])
+        own = inner(near, 1)
+        np.logical_and(own == highest, own > 0, out=found[top:bottom])
+
+    run_in_strips(fill, len(found), STRIP_PIXELS // max(1, image.shape[1]))
+    y, x = np.divmod(np.flatnonzero(found), found.shape[1])
+    return y, x
+
+
 def run_in_strips(fill: Callable[[int, int], None], n: int, size: int) -> None:
     """Call ``fill(top, bottom)`` for strips of rows, several at a time.
 
@@ -128,6 +198,38 @@ def run_in_strips(fill: Callable[[int, int], None], n: int, size: int) -> None:
     """
     size = max(1, size)
     run_in_threads(lambda top: fill(top, min(n, top + size)), range(0, n, size))
+
+
+def map_strips(
+    function: Callable[..., np.ndarray],
+    *images: np.ndarray,
+    dtype: type = np.float32,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Apply a function of pixels to images of one shape, in strips of rows.
+
+    Parameters
+    ----------
+    function : callable
+        Returns the pixels of a strip from those of the images.
+    *images : ndarray of shape (Y, X)
+        The images.
+    dtype : type, optional
+        Type of the result.
+    out : ndarray of shape (Y, X), optional
+        Array for the result.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+    """
+    result = np.empty(images[0].shape, dtype) if out is None else out
+
+    def fill(top: int, bottom: int) -> None:
+        result[top:bottom] = function(*(image[top:bottom] for image in images))
+
+    run_in_strips(fill, len(result), STRIP_PIXELS // max(1, result.shape[1]))
+    return result
 
 
 def run_in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

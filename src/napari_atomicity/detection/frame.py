@@ -16,7 +16,7 @@ from scipy import ndimage
 from skimage.draw import polygon2mask
 
 from .background import background_block_px, estimate_background_grid, fill_gaps
-from .filters import block_means, mirror_indices
+from .filters import block_means, map_strips, mirror_indices, select
 from .recording import FAITHFUL, RecordingEffects
 
 GAP_PX = 32
@@ -224,11 +224,11 @@ class Frame:
             return self._flat(tile, step)
         if step not in self._kept:
             self._kept[step] = self._flat(whole(self._shape(step)), step)
-        return _cut(self._kept[step], *self._indices(tile, step))
+        return select(self._kept[step], *self._indices(tile, step))
 
     def _flat(self, tile: Tile, step: int) -> np.ndarray:
         values = self._values(*self._indices(tile, step), step)
-        return values - self.level(tile, step)
+        return map_strips(np.subtract, values, self.level(tile, step))
 
     def level(self, tile: Tile, step: int = 1) -> np.ndarray:
         """Return the background of a tile, as `flat` subtracts it.
@@ -278,7 +278,7 @@ class Frame:
         edge = self._factor * step
         part = self._finite(low[0] * edge, high[0] * edge, low[1] * edge, high[1] * edge)
         part = block_means(part, edge)
-        return _cut(part, rows - low[0], columns - low[1])
+        return select(part, rows - low[0], columns - low[1])
 
     def _finite(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """Return pixels of the file; the nearest finite ones replace non-finite ones."""
@@ -350,15 +350,6 @@ def group_points(
             boxes.tolist(), np.split(order, starts[1:]), strict=True
         )
     ]
-
-
-def _cut(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Select rows and columns, which are contiguous unless they are mirrored."""
-    neighbours = [index[-1] - index[0] == len(index) - 1 for index in (rows, columns)]
-    image = image[rows[0] : rows[-1] + 1] if neighbours[0] else image[rows]
-    if neighbours[1]:
-        return image[:, columns[0] : columns[-1] + 1]
-    return np.take(image, columns, axis=1)
 
 
 def _all_finite(part: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from .background import BackgroundGrid
-from .filters import gaussian, inner, reach, run_in_threads
+from .filters import gaussian, inner, map_strips, reach, run_in_threads
 from .frame import Frame, Tile
 from .sheets import Sheet, SheetPixels, make_sheets
 
@@ -128,13 +128,13 @@ def grow_regions(
     basins = np.zeros(tile.shape, np.int32)
     if len(seeds):
         rows, columns = np.arange(tile.top, tile.bottom), np.arange(tile.left, tile.right)
-        mask = smooth > 2 * noise.at(rows, columns)
+        level = BackgroundGrid(2 * noise.values, noise.block).at(rows, columns)
+        mask = map_strips(np.greater, smooth, level, dtype=bool)
         at = np.round(seeds - tile.origin).astype(int)
         at = np.clip(at, 0, np.array(tile.shape) - 1)
         mask[at[:, 0], at[:, 1]] = True
         mask &= _near(at, round(reach_nm / frame.pixel_nm), tile.shape)
-        basins[at[:, 0], at[:, 1]] = np.arange(1, len(seeds) + 1)
-        _flood(basins, gaussian(blurred, second), mask)
+        _flood(basins, at, mask, blurred, second)
     return Basins(basins, flat, smooth, tile, frame.shape, frame.pixel_nm)
 
 
@@ -146,13 +146,30 @@ def _near(points: np.ndarray, half: int, shape: tuple[int, ...]) -> np.ndarray:
     return near
 
 
-def _flood(basins: np.ndarray, height: np.ndarray, mask: np.ndarray) -> None:
-    """Compute the watershed of the seeds in ``basins``, in place, for each part of the mask.
+def _flood(
+    basins: np.ndarray, seeds: np.ndarray, mask: np.ndarray, image: np.ndarray, sigma_px: float
+) -> None:
+    """Compute the watershed of the seeds for each part of the mask, in place.
 
-    A part with one seed is its basin as a whole; only parts with several seeds are flooded.
+    A part with one seed is its basin as a whole. Only parts with several seeds are flooded, and
+    only there the image is blurred.
+
+    Parameters
+    ----------
+    basins : ndarray of shape (Y, X)
+        Filled with 1 + index of the seed.
+    seeds : ndarray of shape (N, 2), int
+        Pixels of the seeds; the last one of a pixel counts.
+    mask : ndarray of shape (Y, X), bool
+        Pixels of basins.
+    image : ndarray
+        Pixels with the margin of the blur.
+    sigma_px : float
+        Blur in pixels.
     """
     parts, n = ndimage.label(mask, _CROSS)
-    at = np.nonzero(basins)
+    basins[tuple(seeds.T)] = np.arange(1, len(seeds) + 1)
+    at = tuple(np.unique(seeds, axis=0).T)
     part, seed = parts[at], basins[at]
     number = np.bincount(part, minlength=n + 1)
     only = np.zeros(n + 1, np.int32)
@@ -161,12 +178,14 @@ def _flood(basins: np.ndarray, height: np.ndarray, mask: np.ndarray) -> None:
     several = np.flatnonzero(number > 1)
     boxes = ndimage.find_objects(parts) if len(several) else []
     flooded = []
+    margin = 2 * reach(sigma_px)
     for label in several:
-        box = boxes[label - 1]
+        y, x = box = boxes[label - 1]
         inside = parts[box] == label
         markers = np.where(inside, basins[box], 0)
-        flooded.append((box, inside, watershed(-height[box], markers, mask=inside)))
-    basins[...] = only[parts]
+        height = gaussian(image[y.start : y.stop + margin, x.start : x.stop + margin], sigma_px)
+        flooded.append((box, inside, watershed(-height, markers, mask=inside)))
+    basins[...] = map_strips(only.take, parts, dtype=np.int32)
     for box, inside, labels in flooded:
         basins[box][inside] = labels[inside]
 

@@ -6,6 +6,7 @@ A frame is read in tiles, only where it contains clusters; a patch does not depe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,17 +22,18 @@ from .filters import (
     cubic_weights,
     gaussian,
     inner,
+    map_strips,
     mirror_indices,
     reach,
     run_in_strips,
-    run_in_threads,
+    select,
 )
 from .frame import Frame, Tile, group_points
 from .recording import recording_of
 
 BACKGROUND_WINDOW_NM = 12.0
 _TILE_PX = 2048
-_CHUNK = 128  # patches at a time: they stay in the processor's cache
+_CHUNK = 32  # patches at a time: they stay in the processor's cache
 
 
 def local_contrast(frame: np.ndarray, window_px: float) -> np.ndarray:
@@ -55,9 +57,10 @@ def local_contrast(frame: np.ndarray, window_px: float) -> np.ndarray:
     margin = contrast_margin(window_px)
     middle = np.float32(frame.mean())
     rows, columns = (mirror_indices(-margin, n + margin, n) for n in frame.shape)
-    centred = frame.astype(np.float32)[rows][:, columns] - middle
+    centred = select(frame.astype(np.float32), rows, columns) - middle
     largest = float(np.abs(centred).max(initial=0.0))
-    return _contrast(centred, window_px, Tile(0, frame.shape[0], 0, frame.shape[1]), largest)
+    tile = Tile(0, frame.shape[0], 0, frame.shape[1])
+    return _contrast(centred, window_px, tile, largest, np.empty(frame.shape, np.float32))
 
 
 def contrast_margin(window_px: float) -> int:
@@ -65,22 +68,23 @@ def contrast_margin(window_px: float) -> int:
     return 2 * _wide_margin(window_px)
 
 
-def _contrast(centred: np.ndarray, window_px: float, tile: Tile, largest: float) -> np.ndarray:
+def _contrast(
+    centred: np.ndarray, window_px: float, tile: Tile, largest: float, out: np.ndarray
+) -> np.ndarray:
     """Normalise the contrast of a tile, from its pixels with a margin of `contrast_margin`."""
     margin = _wide_margin(window_px)
-    deviation = inner(centred, margin) - _wide_gaussian(centred, window_px, tile.grown(margin))
-    variance = _wide_gaussian(deviation**2, window_px, tile)
+    local = _wide_gaussian(centred, window_px, tile.grown(margin))
+    deviation = map_strips(np.subtract, inner(centred, margin), local, out=local)
+    variance = _wide_gaussian(map_strips(np.square, deviation), window_px, tile)
     floor = np.float32(1e-6 * largest + np.finfo(np.float32).tiny)
-    deviation = inner(deviation, margin)
 
-    def fill(top: int, bottom: int) -> None:
-        spread = np.maximum(variance[top:bottom], 0)
+    def normalise(deviation: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        spread = np.maximum(variance, 0)
         np.sqrt(spread, out=spread)
         np.maximum(spread, floor, out=spread)
-        np.divide(deviation[top:bottom], spread, out=variance[top:bottom])
+        return np.divide(deviation, spread, out=spread)
 
-    run_in_strips(fill, len(variance), STRIP_PIXELS // max(1, variance.shape[1]))
-    return variance
+    return map_strips(normalise, inner(deviation, margin), variance, out=out)
 
 
 # ---- a wide Gaussian, on a coarser grid
@@ -123,28 +127,31 @@ def _wide_gaussian(image: np.ndarray, sigma_px: float, tile: Tile) -> np.ndarray
     coarse = gaussian(coarse, _left(sigma_px, factor))
     first = [f + after // factor for f in first]
     coarse = _cubic(coarse, factor, first[0], tile.top, tile.bottom)
-    return _cubic(coarse.T, factor, first[1], tile.left, tile.right).T
+    out = np.empty((len(coarse), tile.right - tile.left), np.float32)
+
+    def fill(top: int, bottom: int) -> None:
+        out[top:bottom] = _cubic(coarse[top:bottom].T, factor, first[1], tile.left, tile.right).T
+
+    run_in_strips(fill, len(out), STRIP_PIXELS // max(1, out.shape[1]))
+    return out
 
 
 def _cubic(coarse: np.ndarray, factor: int, first: int, start: int, stop: int) -> np.ndarray:
     """Interpolate the rows ``start`` to ``stop`` from every ``factor``-th row from ``first``."""
     out = np.empty((stop - start, coarse.shape[1]), np.float32)
-
-    def fill(phase: int) -> None:
+    for phase in range(factor):
         begin = start + (phase - start) % factor
         n = len(range(begin, stop, factor))
         low = begin // factor - first - 1
         t = phase / factor
         if t == 0:
             out[begin - start :: factor] = coarse[low + 1 : low + 1 + n]
-            return
+            continue
         weights = cubic_weights(t)
         total = coarse[low : low + n] * np.float32(weights[0])
         for k in (1, 2, 3):
             total += coarse[low + k : low + k + n] * np.float32(weights[k])
         out[begin - start :: factor] = total
-
-    run_in_threads(fill, range(factor))
     return out
 
 
@@ -199,15 +206,23 @@ def extract_patches(
             report(progress, done, n, "Cutting patches")
             rows = of_frame[own]
             held = bounding_tile(middles[rows], half)
-            images = channel_images(frame, held, settings)
-            whole = torch.from_numpy(np.stack(list(images.values())))
-            patches = sample_patches(whole, held, centres[rows], pixel_nm, settings)
-            for channel, values in zip(images, patches.transpose(0, 1).numpy(), strict=True):
-                out[channel][rows] = values
+            images = torch.from_numpy(channel_images(frame, held, settings))
+            put = partial(_put, out, rows, np.float32(intensity_per_atom))
+            sample_patches(images, held, centres[rows], pixel_nm, settings, put)
             done += len(rows)
-    if "raw" in out:
-        out["raw"] /= np.float32(intensity_per_atom)
     return out
+
+
+def _put(
+    out: dict[str, np.ndarray],
+    rows: np.ndarray,
+    per_atom: np.float32,
+    some: slice,
+    patches: torch.Tensor,
+) -> None:
+    """Write the patches of some rows."""
+    for channel, values in zip(out, patches.transpose(0, 1).numpy(), strict=True):
+        out[channel][rows[some]] = values / per_atom if channel == "raw" else values
 
 
 def patch_frame(micrograph: Micrograph, index: int) -> Frame:
@@ -240,7 +255,7 @@ def bounding_tile(middles: np.ndarray, half: int) -> Tile:
     return Tile(int(top) - half, int(bottom) + half + 1, int(left) - half, int(right) + half + 1)
 
 
-def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> dict[str, np.ndarray]:
+def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> np.ndarray:
     """Compute the channels of a tile.
 
     Parameters
@@ -254,23 +269,25 @@ def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> dict[st
 
     Returns
     -------
-    dict of str to ndarray
-        Channel to pixels of the tile, float32.
+    ndarray of shape (C, Y, X), float32
+        Pixels of the tile in the channels of the settings.
     """
     patch_pixel_nm = settings.field_of_view_nm / settings.size_px
     # The same resolution at every magnification, which also prevents aliasing.
     blur = 0.5 * np.sqrt(max(0.0, (patch_pixel_nm / frame.pixel_nm) ** 2 - 1))
     window = settings.lcn_window_nm / frame.pixel_nm
     margin = contrast_margin(window) if "LCN" in settings.channels else 0
+    mean, unit = np.float32(frame.mean), np.float32(frame.recording.unit)
     recorded = frame.values(tile.grown(margin + reach(blur)))
-    centred = gaussian(recorded - np.float32(frame.mean), blur)
-    images = {}
-    if "raw" in settings.channels:
-        images["raw"] = inner(centred, margin) - (frame.level(tile) - np.float32(frame.mean))
-        images["raw"] *= np.float32(frame.recording.unit)
-    if "LCN" in settings.channels:
-        largest = max(frame.high - frame.mean, frame.mean - frame.low)
-        images["LCN"] = _contrast(centred, window, tile, largest)
+    centred = gaussian(map_strips(lambda part: part - mean, recorded), blur)
+    images = np.empty((len(settings.channels), *tile.shape), np.float32)
+    for channel, image in zip(settings.channels, images, strict=True):
+        if channel == "raw":
+            own, level = inner(centred, margin), frame.level(tile)
+            map_strips(lambda part, base: (part - (base - mean)) * unit, own, level, out=image)
+        else:
+            largest = max(frame.high - frame.mean, frame.mean - frame.low)
+            _contrast(centred, window, tile, largest, image)
     return images
 
 
@@ -280,9 +297,10 @@ def sample_patches(
     centres_px: np.ndarray,
     pixel_nm: float,
     settings: PatchSettings,
+    put: Callable[[slice, torch.Tensor], None],
     chunk: int = _CHUNK,
-    apply: Callable[..., Iterable[torch.Tensor]] = parallel_map,
-) -> torch.Tensor:
+    apply: Callable[..., Iterable[None]] = parallel_map,
+) -> None:
     """Interpolate channels linearly on the grids of patches.
 
     Parameters
@@ -297,15 +315,13 @@ def sample_patches(
         Pixel size.
     settings : PatchSettings
         Field of view and grid.
+    put : callable
+        ``put(some, patches)`` takes the patches of some centres: Tensor of shape
+        (n, C, size_px, size_px) on the device of the images.
     chunk : int, optional
         Number of patches at a time.
     apply : callable, optional
         `core.threads.parallel_map`, or `map` without threads.
-
-    Returns
-    -------
-    Tensor of shape (N, C, size_px, size_px)
-        The patches, on the device of the images.
     """
     half, size = half_window(pixel_nm, settings), settings.size_px
     edge, device = 2 * half + 1, images.device
@@ -318,11 +334,11 @@ def sample_patches(
     own = centres_px - tile.origin - middles
     y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float().to(device) for i in (0, 1))
 
-    def sample(rows: slice) -> torch.Tensor:
+    def sample(rows: slice) -> None:
         cut = windows[at[rows, 0], at[rows, 1]]
         grid = torch.empty((len(cut), size, size, 2), device=device)
         grid[..., 0], grid[..., 1] = x[rows, None], y[rows, :, None]
-        return grid_sample(cut, grid, "bilinear", "border", align_corners=True)
+        put(rows, grid_sample(cut, grid, "bilinear", "border", align_corners=True))
 
     chunks = [slice(start, start + chunk) for start in range(0, len(centres_px), chunk)]
-    return torch.cat(list(apply(sample, chunks)))
+    list(apply(sample, chunks))

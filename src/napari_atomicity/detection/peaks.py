@@ -15,7 +15,15 @@ from scipy.spatial import cKDTree
 
 from ..core.progress import Progress, Stop, check, report
 from .background import BackgroundGrid, estimate_noise_grid, noise_sampling_step
-from .filters import gaussian, inner, laplacian, mirror_indices, reach
+from .filters import (
+    find_local_maxima,
+    gaussian,
+    inner,
+    laplacian,
+    mirror_indices,
+    reach,
+    select,
+)
 from .frame import Frame, Tile, iterate_tiles, tiles
 
 FINEST_PX = 1.4
@@ -277,8 +285,10 @@ def coarsening(frame: Frame, sigma_px: float) -> int:
 
 def _reader(image: np.ndarray) -> Callable[[Tile], np.ndarray]:
     def read(tile: Tile) -> np.ndarray:
-        rows = mirror_indices(tile.top, tile.bottom, image.shape[0])
-        return image[rows][:, mirror_indices(tile.left, tile.right, image.shape[1])]
+        ends = (tile.top, tile.bottom), (tile.left, tile.right)
+        return select(
+            image, *(mirror_indices(*end, n) for end, n in zip(ends, image.shape, strict=True))
+        )
 
     return read
 
@@ -341,11 +351,8 @@ def _maxima(
         y, x, response and index of the scale.
     """
     around = octave.neighbourhood_px
-    near = inner(response, around - 1)
-    highest = np.maximum(np.maximum(near[:-2], near[1:-1]), near[2:])
-    highest = np.maximum(np.maximum(highest[:, :-2], highest[:, 1:-1]), highest[:, 2:])
     own = inner(response, around)
-    y, x = np.nonzero((own == highest) & (own > 0))
+    y, x = find_local_maxima(inner(response, around - 1))
     value = own[y, x]
     keep = np.ones(len(y), bool)
     for other in (below, above):

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core.micrograph import FrameView
+from .filters import run_in_threads
 
 MIN_SHADING = 0.06
 """Range of the level across the frame, relative to its mean, from which it may be shading."""
@@ -97,13 +98,19 @@ def find_shading(view: FrameView) -> tuple[Shading | None, bool]:
     height, width = view.shape
     if min(height, width) < _MIN_SIDE_PX:
         return None, False
-    level, noise, v, u = _levels(view)
-    if not (np.isfinite(level).all() and (level > 0).all() and (noise > 0).all()):
+    blocks = _blocks(view)
+    parts = np.stack([part for part, *_ in blocks])
+    level = np.concatenate(run_in_threads(_levels, np.array_split(parts, _BLOCKS)))
+    if not (np.isfinite(level).all() and (level > 0).all()):
         return None, False
+    v, u = np.array([centre for _, *centre in blocks]).T
     terms = np.stack(_terms(v, u), axis=1)
     surface, explained = _robust_surface(terms, level)
     change = float(np.ptp(surface) / level.mean())
     if surface.min() <= 0 or change < MIN_SHADING:
+        return None, False
+    noise = np.array([_noise(part) for part in parts])
+    if not (noise > 0).all():
         return None, False
     slope = _slope(np.log(surface), np.log(noise))
     if explained < MIN_EXPLAINED or abs(slope - 1) > MAX_SLOPE_ERROR:
@@ -117,8 +124,8 @@ def find_shading(view: FrameView) -> tuple[Shading | None, bool]:
     return replace(raw, coefficients=tuple((coefficients / mean).tolist())), False
 
 
-def _levels(view: FrameView) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return level, noise and position (y, x) of blocks; positions from -1 to 1."""
+def _blocks(view: FrameView) -> list[tuple[np.ndarray, float, float]]:
+    """Return pixels and position (y, x) of blocks; positions from -1 to 1."""
     height, width = view.shape
     rows, columns = (
         [(int(n * (i + 0.5) / _BLOCKS), min(n // _BLOCKS, _WINDOW_PX)) for i in range(_BLOCKS)]
@@ -129,20 +136,35 @@ def _levels(view: FrameView) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
         for x, wide in columns:
             top, left = y - tall // 2, x - wide // 2
             part = np.asarray(view[top : top + tall, left : left + wide], np.float32)
-            # Rows differ independently; neighbours in a row share the lag of the detector.
-            if not np.isfinite(part).all():
-                part = np.full((2, 2), np.nan)
-            change = np.abs(part[1:] - part[:-1])
-            change = change[change <= 4 * change.mean()] if change.size else change
             centre = 2 * (top + tall / 2) / height - 1, 2 * (left + wide / 2) / width - 1
-            # A mean of the lower part: a median of a few grey levels would be one of them.
-            values = np.sort(part, axis=None)[: part.size * 8 // 10]
-            # Rounding to counts adds a twelfth to the variance of each of the two pixels.
-            rounding = 1 / 6 if (values == np.round(values)).all() else 0.0
-            variance = float(np.mean(change**2)) - rounding
-            found.append((float(values.mean()), max(variance, 0.0), *centre))
-    level, variance, v, u = np.array(found).T
-    return level, np.sqrt(variance), v, u
+            found.append((part, *centre))
+    return found
+
+
+def _levels(parts: np.ndarray) -> np.ndarray:
+    """Return the levels (N,) of blocks (N, Y, X); NaN if not all pixels of one are finite."""
+    values = np.sort(parts.reshape(len(parts), -1), axis=1)  # NaN is the last
+    finite = np.isfinite(values[:, 0]) & np.isfinite(values[:, -1])
+    values = values[:, : _n_lower(parts[0])]
+    # A median of a few grey levels would be one of them.
+    level = np.where(finite[:, None], values, 0).mean(axis=1)
+    return np.where(finite, level.astype(float), np.nan)
+
+
+def _n_lower(part: np.ndarray) -> int:
+    """Return the number of pixels of a block that are its lower part."""
+    return part.size * 8 // 10
+
+
+def _noise(part: np.ndarray) -> float:
+    """Return the noise of a block of finite pixels."""
+    # Rows differ independently; neighbours in a row share the lag of the detector.
+    change = np.abs(part[1:] - part[:-1])
+    change = change[change <= 4 * change.mean()]
+    # Rounding to counts adds a twelfth to the variance of each of the two pixels.
+    values = np.sort(part, axis=None)[: _n_lower(part)]
+    rounding = 1 / 6 if (values == np.round(values)).all() else 0.0
+    return float(np.sqrt(max(float(np.mean(change**2)) - rounding, 0.0)))
 
 
 def _robust_surface(terms: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, float]:

@@ -9,7 +9,11 @@ import numpy as np
 from scipy import ndimage
 
 MAX_WINDOWS = 64
-"""Number of windows in a sheet, which fits into the processor's cache."""
+SHEET_PIXELS = 1 << 17
+"""Largest number of windows of a sheet, and its usual number of pixels, which fit into the
+processor's cache."""
+MIN_SHEETS = 4
+"""Number of sheets of a few windows, for several threads."""
 
 
 class Sheet:
@@ -145,7 +149,12 @@ def make_sheets(image: np.ndarray, labels: np.ndarray | None, margin: int) -> li
     edges = np.array(
         [[end for s in boxes[i - 1] for end in (s.start - margin, s.stop + margin)] for i in own]
     )
+    if not len(own):
+        return []
+    height, width = (edges[:, 1::2] - edges[:, ::2]).mean(axis=0)
+    fitting = min(MAX_WINDOWS, int(SHEET_PIXELS / (height * width)), -(-len(own) // MIN_SHEETS))
+    number = max(1, fitting)
     return [
-        Sheet(own[start : start + MAX_WINDOWS], edges[start : start + MAX_WINDOWS])
-        for start in range(0, len(own), MAX_WINDOWS)
+        Sheet(own[start : start + number], edges[start : start + number])
+        for start in range(0, len(own), number)
     ]

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 SUFFIXES = {".png": "Picture", ".svg": "Drawing", ".pdf": "PDF"}
 """File formats of figures."""
 PNG_DPI = 300
+BACKEND = f"module://{__package__}.figure_canvas"
+"""Backend of `matplotlib.figure.Figure.savefig` for SVG with small images."""
 
 _DRAWING_DPI = 200  # of the images within a drawing
 # Without a date, the same figure gives the same file.
 _OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {},
-    ".svg": {"metadata": {"Date": None}, "dpi": _DRAWING_DPI},
+    ".svg": {"metadata": {"Date": None}, "dpi": _DRAWING_DPI, "backend": BACKEND},
     ".pdf": {"metadata": {"CreationDate": None}, "dpi": _DRAWING_DPI},
 }
 FONTS_AND_IDS: dict[Any, Any] = {

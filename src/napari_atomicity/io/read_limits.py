@@ -70,3 +70,10 @@ def total_memory_bytes() -> int:
     import psutil
 
     return int(psutil.virtual_memory().total)
+
+
+def free_memory_bytes() -> int:
+    """Return the memory that processes can use without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -283,10 +284,11 @@ class Classifier:
     ) -> list[_Part]:
         if self.device.type != "cpu":
             return [self._part(patches, rows, of_class, symmetries)]
-        pieces = [
-            slice(start, min(start + _PIECE, rows.stop))
-            for start in range(rows.start, max(rows.stop, rows.start + 1), _PIECE)
-        ]
+        n = rows.stop - rows.start
+        # An even number of equal pieces, unless they are tiny: cores finish together.
+        number = 2 * -(-n // (2 * _PIECE)) if n > _PIECE // 2 else 1
+        ends = np.linspace(rows.start, rows.stop, number + 1).astype(int).tolist()
+        pieces = [slice(start, stop) for start, stop in pairwise(ends)]
         return parallel_map(lambda own: self._part(patches, own, of_class, symmetries), pieces)
 
     @torch.inference_mode()

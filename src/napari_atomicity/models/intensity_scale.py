@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -241,12 +242,9 @@ def _log_densities(
     precision : ndarray of shape (3, S, C)
         Entries of the inverse covariances: (u, u), (u, v) and (v, v).
     """
-    covariance = np.array(reference.covariance)
-    su, sv = np.sqrt(covariance[:, 0, 0]), np.sqrt(covariance[:, 1, 1])
-    rho = covariance[:, 0, 1] / (su * sv)
+    log_intensity, log_diameter, su, sv, rho = _as_arrays(reference)
     su, sv = su * np.sqrt(spread[:, :1]), sv * np.sqrt(spread[:, 1:])
-    mu = np.array(reference.log_intensity) + shift[:, :1]
-    mv = np.array(reference.log_diameter) + shift[:, 1:]
+    mu, mv = log_intensity + shift[:, :1], log_diameter + shift[:, 1:]
     free = 1 - rho**2
     p00, p01, p11 = 1 / (su**2 * free), -rho / (su * sv * free), 1 / (sv**2 * free)
     bu, bv = p00 * mu + p01 * mv, p01 * mu + p11 * mv
@@ -254,6 +252,15 @@ def _log_densities(
     linear = np.stack([constant, bu, bv, -0.5 * p00, -p01, -0.5 * p11], axis=-1)
     densities = np.asarray(linear @ statistics)
     return densities, np.array([mu, mv]), np.array([su**2, sv**2]), np.array([p00, p01, p11])
+
+
+@lru_cache(maxsize=8)
+def _as_arrays(reference: ScaleReference) -> tuple[np.ndarray, ...]:
+    """Return means, standard deviations and correlations (C,) of the classes of a reference."""
+    covariance = np.array(reference.covariance)
+    su, sv = np.sqrt(covariance[:, 0, 0]), np.sqrt(covariance[:, 1, 1])
+    rho = covariance[:, 0, 1] / (su * sv)
+    return np.array(reference.log_intensity), np.array(reference.log_diameter), su, sv, rho
 
 
 def _maximise(
@@ -271,7 +278,7 @@ def _maximise(
     shift, shares, spread = solutions
     scatter2 = reference.diameter_scatter**2
     limit = MAX_SHIFT * reference.diameter_scatter
-    for _ in range(n_iterations):
+    for left in range(n_iterations, 0, -1):
         member, mean, variance, (p00, p01, p11) = _log_densities(
             statistics, shift, spread, reference
         )
@@ -283,10 +290,11 @@ def _maximise(
         total = member.sum(axis=1) + np.exp(LOG_OUTLIER - top)
         member /= total[:, None]
 
-        posterior = (top + np.log(total)).sum(axis=1)
-        posterior -= 0.5 * shift[:, 1] ** 2 / scatter2
-        posterior += DIRICHLET * np.log(shares).sum(axis=1)
-        posterior -= 0.5 * SPREAD_PRIOR * (np.log(spread) + 1 / spread).sum(axis=1)
+        if left == 1:
+            posterior = (top + np.log(total)).sum(axis=1)
+            posterior -= 0.5 * shift[:, 1] ** 2 / scatter2
+            posterior += DIRICHLET * np.log(shares).sum(axis=1)
+            posterior -= 0.5 * SPREAD_PRIOR * (np.log(spread) + 1 / spread).sum(axis=1)
 
         # Maximisation: sums over the members of a class, and their residuals from its mean.
         number, u, v, uu, _, vv = np.moveaxis(member @ statistics.T, -1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,9 +51,8 @@ def assign_labels(
     done = np.asarray(np.isfinite(p).all(axis=1))
     classes = np.array(card.classes, dtype=object)
     label = np.where(done, classes[best], "")
-    out = table.drop(columns=[c for c in table.columns if str(c).startswith("p_")])
-    for i, name in enumerate(tables.probability_columns(card.classes)):
-        out[name] = p[:, i]
+    out: dict[str, Any] = {str(c): table[c] for c in table if not str(c).startswith("p_")}
+    out |= zip(tables.probability_columns(card.classes), p.T, strict=True)
     measured = table["diameter_nm"].notna().to_numpy()
     outside = (score > 1) | ~measured
     # of what the border cuts nobody knows whether there is more than one
@@ -63,18 +63,16 @@ def assign_labels(
     out["prediction_set"] = prediction_sets(p, card.conformal_threshold, card.classes)
     out["ood_score"] = score
     out["model_id"] = card.model_id
-    out = tables.settle_labels(out)
     count = np.where(measured[:, None], count_atoms(known), np.nan)
     # the conditions are the image's: one answer for all of its clusters
     ours = ~table["touches_border"].to_numpy(bool) & ~outside
     out["conditions_differ"] = card.drift_limit is not None and bool(
         domain_shift(prediction.embedding[ours], best[ours], classifier.beside) > card.drift_limit
     )
-    beside = opinions(known, label)
-    for i, name in enumerate(("n_atoms", "n_atoms_low", "n_atoms_high")):
-        out[name] = count[:, i]
-    # not side by side: a table that was concluded before has these columns already
-    return tables.conform(out.assign(**beside), card.classes)
+    out |= zip(("n_atoms", "n_atoms_low", "n_atoms_high"), count.T, strict=True)
+    out |= opinions(known, label)
+    labelled = tables.settle_labels(pd.DataFrame(out, index=table.index))
+    return tables.conform(labelled, card.classes)
 
 
 def withhold_labels(

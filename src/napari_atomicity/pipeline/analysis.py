@@ -88,7 +88,7 @@ def _lone_atoms(
     from ..atoms.lone_atoms import measure_lone_atoms
 
     first = [o for o, i in zip(found.outlines, found.table["frame"], strict=True) if i == 0]
-    atoms = measure_lone_atoms(micrograph, first, settings)
+    atoms = measure_lone_atoms(micrograph, first, settings, found.first)
     return {} if atoms is None else {"lone_atoms": asdict(atoms)}
 
 

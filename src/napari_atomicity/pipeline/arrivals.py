@@ -23,7 +23,7 @@ from ..io.images import is_image_folder, reader_of
 
 SETTLE_S = 0.1
 """So long a file must stay as it is before its result counts, and until its analysis has ended."""
-READ_AFTER_S = 0.03
+READ_AFTER_S = 0.02
 """So long a file must stay as it is before it is read: its analysis takes longer than the rest."""
 PATIENCE_S = 10.0
 """So long after its last change a file that can't be read may still be on its way."""
@@ -371,7 +371,7 @@ class FileWatcher:
             for changes in watch(
                 self._folder,
                 watch_filter=None,
-                step=20,
+                step=5,
                 debounce=200,
                 rust_timeout=500,
                 stop_event=self._stop,

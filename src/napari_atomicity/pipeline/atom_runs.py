@@ -34,7 +34,7 @@ from ..statistics.atom_groups import group_table
 from ..statistics.dispersion import DispersionStatistics, pool_images
 from .atom_request import AtomRequest
 from .atom_step import AtomResult, AtomStep
-from .atom_workers import AtomWorkers, detect_in_worker
+from .atom_workers import AtomWorkers, choose_workers, detect_in_worker
 from .image_step import add_unreached, process_in_turn
 from .run_files import WithOutcomes, summarise_outcomes
 
@@ -93,7 +93,7 @@ def find_atoms_in_images(
     stop: Stop | None = None,
     on_outcome: Callable[[Outcome, AtomAnalysis | None], None] | None = None,
     command: Sequence[str] | None = None,
-    workers: int = 1,
+    workers: int | None = 1,
 ) -> AtomRun:
     """Detect the atoms in files and folders of images, and write tables, figures and record.
 
@@ -113,8 +113,9 @@ def find_atoms_in_images(
         Called after each image with its outcome and, if it was analysed, the analysis.
     command : sequence of str, optional
         Command line for the record; that of this process if None.
-    workers : int, optional
-        Number of processes. With several, which are spawned, ``on_outcome`` gets no analysis.
+    workers : int or None, optional
+        Number of processes; None: that of `atom_workers.choose_workers`. With several, which are
+        spawned, ``on_outcome`` gets no analysis.
 
     Returns
     -------
@@ -137,6 +138,8 @@ def find_atoms_in_images(
     make_folder(out_dir)  # wrong usage writes nothing
     pictures = out_dir / "figures" if len(inputs) <= MANY_IMAGES else None
     files = _AtomFiles(out_dir, request, model)
+    if workers is None:
+        workers = choose_workers(len(inputs), str(model.device) == "cpu")
     if workers > 1:
         executor = AtomWorkers(workers, request, pictures, len(inputs), progress)
         sinks: list[Callable[[Any], None]] = [files.add, partial(_report_outcome, on_outcome)]

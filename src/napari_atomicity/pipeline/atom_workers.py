@@ -12,15 +12,41 @@ from typing import Any
 from ..atoms.finder import load_atom_model
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, report
+from ..detection.filters import thread_count
 from ..io.inputs import Input
-from ..io.read_limits import ReadLimits, read_limits, set_read_limits
+from ..io.read_limits import ReadLimits, free_memory_bytes, read_limits, set_read_limits
 from ..io.tables import read_clusters
 from .atom_request import AtomRequest
 from .atom_step import AtomResult, AtomStep
 
+IMAGES_PER_WORKER = 10
+"""Minimum number of images of a worker process; starting it takes as long as three images."""
+WORKER_MEMORY_BYTES = 2 * 2**30
+"""Free memory for which `choose_workers` starts one worker process."""
 _POLL_S = 0.1
 _step: AtomStep | None = None
 """Step of a worker process."""
+
+
+def choose_workers(n_images: int, on_cpu: bool) -> int:
+    """Choose the number of processes for a run.
+
+    Parameters
+    ----------
+    n_images : int
+        Number of images.
+    on_cpu : bool
+        Whether the model runs on the CPU; processes would share another device.
+
+    Returns
+    -------
+    int
+        One per core, as far as memory is free, each with at least `IMAGES_PER_WORKER` images.
+    """
+    most = n_images // IMAGES_PER_WORKER
+    if not on_cpu or most < 2:
+        return 1
+    return max(1, min(most, thread_count(), free_memory_bytes() // WORKER_MEMORY_BYTES))
 
 
 @dataclass(frozen=True, eq=False)

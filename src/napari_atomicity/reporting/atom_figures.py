@@ -139,11 +139,11 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     height, width = (n * step * analysis.pixel_size_nm for n in grey.shape)
     half = analysis.pixel_size_nm / 2
     rows = table[table["frame"] == 0]
-    with style():
+    with style(fixed_titles=True):
         figure, axes, scale = _map_axes(height / width)
         # Pixel coordinates refer to centres: the image starts half a pixel before the origin.
         extent = (-half, width - half, height - half, -half)
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="none")
+        _draw_levels(axes, grey, "gray", extent)
         colours = ScalarMappable(Normalize(0, 1), "plasma")
         axes.scatter(
             rows["x_nm"], rows["y_nm"], s=28, facecolors="none", linewidths=1,
@@ -173,16 +173,20 @@ def density_overview(positions_nm: np.ndarray, window: ObservationWindow, title:
     matplotlib.figure.Figure
         The figure.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     found = map_density(positions_nm, window)
+    density = np.ma.masked_invalid(found.density_per_nm2)
+    colours = ScalarMappable(Normalize(0, density.max()), "viridis")
+    levels = np.ma.minimum(256 * np.ma.asarray(colours.norm(density)), 255).astype(np.uint8)
     height, width = (n * window.pixel_size_nm for n in window.mask.shape)
     corner = -window.pixel_size_nm / 2
     rows, columns = (n * found.cell_nm for n in found.density_per_nm2.shape)
-    with style():
+    with style(fixed_titles=True):
         figure, axes, scale = _map_axes(height / width)
         extent = (corner, corner + columns, corner + rows, corner)
-        image = axes.imshow(
-            found.density_per_nm2, cmap="viridis", vmin=0, extent=extent, interpolation="none"
-        )
+        _draw_levels(axes, levels, "viridis", extent)
         axes.scatter(
             positions_nm[:, 1], positions_nm[:, 0], s=5, color="white", edgecolors=INK,
             linewidths=0.3,
@@ -191,10 +195,22 @@ def density_overview(positions_nm: np.ndarray, window: ObservationWindow, title:
             xlabel="x / nm", ylabel="y / nm",
             xlim=(corner, corner + width), ylim=(corner + height, corner),
         )  # fmt: skip
-        figure.colorbar(image, cax=scale, label="Atoms / nm² of support")
+        figure.colorbar(colours, cax=scale, label="Atoms / nm² of support")
         kernel = f"Gaussian kernel of {found.bandwidth_nm:.2g} nm"
         style_axes(axes, Look(), f"{printable(title)}: {kernel}")
     return figure
+
+
+def _draw_levels(
+    axes: Axes, levels: np.ndarray, cmap: str, extent: tuple[float, float, float, float]
+) -> None:
+    """Draw an image of 8-bit levels of a colour map, which is faster than one of numbers."""
+    from matplotlib.colors import NoNorm
+
+    axes.imshow(
+        levels, cmap=cmap, norm=NoNorm(), extent=extent, interpolation="none",
+        interpolation_stage="data",
+    )  # fmt: skip
 
 
 def group_chart(table: pd.DataFrame, found: DispersionStatistics | None) -> Figure | None:
@@ -214,7 +230,7 @@ def group_chart(table: pd.DataFrame, found: DispersionStatistics | None) -> Figu
     """
     if not len(table):
         return None
-    with style():
+    with style(fixed_titles=True):
         figure, panels = _panels([2.65] * len(_HISTOGRAMS), 2.4, gap_inch=0.75, right_inch=0.2)
         for axes, name in zip(panels, _HISTOGRAMS, strict=True):
             plot = DISPERSION_PLOTS[name]
@@ -244,7 +260,7 @@ def image_chart(rows: pd.DataFrame) -> Figure | None:
     if len(images) < 2 or not len(of_all):
         return None
     place = np.arange(len(images))
-    with style():
+    with style(fixed_titles=True):
         tall = min(max(1.2, 0.22 * len(images)), _MAX_TALL)
         figure, panels = _panels([2.3] * 3, tall, gap_inch=0.25, right_inch=0.1, left_inch=1.9)
         for axes, (label, value, low, high) in zip(panels, _OF_IMAGES, strict=True):
@@ -285,7 +301,7 @@ def dispersion_chart(found: DispersionStatistics) -> Figure | None:
     curves = {name: found.curves[name] for name in _CURVES if name in found.curves}
     if not curves:
         return None
-    with style():
+    with style(fixed_titles=True):
         figure, panels = _panels([2.65] * len(curves), 2.4, gap_inch=0.75, right_inch=0.1)
         for axes, (name, curve) in zip(panels, curves.items(), strict=True):
             less = curve["r_nm"].to_numpy(float) if name == "L" else np.zeros(len(curve))

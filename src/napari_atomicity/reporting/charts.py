@@ -18,6 +18,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..core.palette import UNKNOWN_COLOUR, colours
+from ..io.figures import BACKEND
 from ..io.files import atomic_write
 from .plot_base import Look, printable, style_axes
 from .plot_parity import PARITY
@@ -226,7 +227,7 @@ def write_figure(figure: Figure, path: Path) -> list[Path]:
 def _save(figure: Figure, to: Any, kind: str) -> None:
     # Without the date, the same data give the same SVG file.
     options: dict[str, Any] = (
-        {"metadata": {"Date": None}, "transparent": True}
+        {"metadata": {"Date": None}, "transparent": True, "backend": BACKEND}
         if kind == "svg"
         else {"pil_kwargs": {"compress_level": _COMPRESS_LEVEL}}
     )

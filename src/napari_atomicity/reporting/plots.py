@@ -63,10 +63,20 @@ def scales_of(analyses: Sequence[Analysis]) -> dict[str, float]:
     }
 
 
-def style(look: Look | None = None) -> AbstractContextManager[None]:
+def style(look: Look | None = None, fixed_titles: bool = False) -> AbstractContextManager[None]:
     """Return a context with the matplotlib settings for plots, independent of those of the user.
 
-    With a look, axes and text have its colours and its font size.
+    Parameters
+    ----------
+    look : Look, optional
+        Axes and text have its colours and its font size.
+    fixed_titles : bool
+        Whether titles are at the top of the axes, as they are if nothing else is there. A title
+        that looks for its position computes all ticks twice more.
+
+    Returns
+    -------
+    context manager
     """
     import matplotlib as mpl
 
@@ -78,6 +88,7 @@ def style(look: Look | None = None) -> AbstractContextManager[None]:
         "font.family": "sans-serif",
         "font.size": 9,
         "path.simplify": True,
+        **({"axes.titley": 1.0} if fixed_titles else {}),
         **({} if look is None else _theme(look)),
     }
     return mpl.rc_context(settings)

@@ -420,5 +420,10 @@ def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.nda
     whole = table[~table["touches_border"].astype(bool)]
     if "excluded" in whole.columns:
         whole = whole[~whole["excluded"].astype(bool)]
-    crossed = pd.crosstab(whole["image"].astype(str), whole["label"].astype(str))
-    return crossed.reindex(index=images, columns=labels, fill_value=0).to_numpy(np.int64)
+    row, column = (
+        pd.Index(names, dtype=object).get_indexer(pd.Index(whole[name].astype(str), dtype=object))
+        for name, names in (("image", images), ("label", labels))
+    )
+    counts = np.zeros((len(images), len(labels)), np.int64)
+    np.add.at(counts, (row[column >= 0], column[column >= 0]), 1)
+    return counts
