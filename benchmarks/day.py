@@ -10,7 +10,8 @@ lasso of half the map, labels by key in the gallery, an adaptation taken over an
 after, undo and redo of it, tables and report exported, the project closed and opened again. After
 each action the turns over 50 ms are listed with their cause (`gui.controls.watchdog`). The times
 until the first image with its clusters, and the ratios of an image, are displayed are measured as
-well, and the peak of the resident memory for each project. Another process makes the project.
+well, and the peak of the resident memory for each project. A process of its own makes each project,
+and another one measures it, because napari keeps closed windows in memory.
 
 Painting on a virtual display is done by a processor in place of a graphics card, and is listed
 apart.
@@ -19,7 +20,6 @@ apart.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import tempfile
 import time
@@ -35,6 +35,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
 from measuring import machine, options, write
+from napari_atomicity.core.processes import spawn_pool
 from napari_atomicity.gui.controls.watchdog import Block, Watched
 from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import Analysis
@@ -81,14 +82,10 @@ def make_project(folder: Path, n_images: int, per_image: int) -> None:
             project.flush()
 
 
-def make_elsewhere(folder: Path, n_images: int, per_image: int) -> None:
-    """Make the project in another process, whose memory does not count."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=make_project, args=(folder, n_images, per_image))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError("the project could not be made")
+def call_elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own, whose memory nobody has used before."""
+    with spawn_pool(1) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def forget_peak() -> None:
@@ -297,29 +294,28 @@ class Day:
         )
 
 
+def measure_project(folder: Path, n_images: int, per_image: int, labels: int) -> dict[str, Any]:
+    """Measure a day with a project."""
+    day = Day(Watched(), folder, per_image, labels)
+    forget_peak()
+    day.run()
+    found = {"memory_mib": memory_mib("VmHWM"), "actions": day.actions}
+    day.binding.projects.leave()
+    day.settle()
+    day.viewer.close()
+    day.app.processEvents()
+    return {"clusters": n_images * per_image, "images": n_images} | found
+
+
 def main() -> None:
     given = options(__doc__, clusters=[3000, 20_000, 100_000], labels=50)
     about, projects = machine(), []
-    app = Watched()
     for n in given.clusters:
-        with tempfile.TemporaryDirectory() as folder:
-            n_images = min(max(1, n // PER_IMAGE), MAX_IMAGES)
-            make_elsewhere(Path(folder), n_images, n // n_images)
-            day = Day(app, Path(folder), n // n_images, given.labels)
-            forget_peak()
-            day.run()
-            projects.append(
-                {
-                    "clusters": n,
-                    "images": n_images,
-                    "memory_mib": memory_mib("VmHWM"),
-                    "actions": day.actions,
-                }
-            )
-            day.binding.projects.leave()
-            day.settle()
-            day.viewer.close()
-            app.processEvents()
+        n_images = min(max(1, n // PER_IMAGE), MAX_IMAGES)
+        with tempfile.TemporaryDirectory() as name:
+            project = Path(name), n_images, n // n_images
+            call_elsewhere(make_project, *project)
+            projects.append(call_elsewhere(measure_project, *project, given.labels))
     write("day", {"projects": projects}, about)
 
 

@@ -27,7 +27,7 @@ from .cached_arrays import (
 )
 from .connection import ProjectConnection
 
-MAX_BYTES = 128_000_000
+MAX_BYTES = 64_000_000
 """Size of the cache of images that were read as a whole."""
 _MAX_SINGLE_ROWS = 8
 """More rows of an image are not read one by one."""
