@@ -81,6 +81,8 @@ KEY = Qt.Key
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 IMAGE_PX = (1366, 700)
 """The window for pictures that are mostly of the image."""
+MAP_PX = (1000, 1100)
+"""The window for the image above the map."""
 WIDE_PX = (1366, 560)
 """The window for docks that are wider than high."""
 VALIDATE_PX = 560
@@ -368,7 +370,7 @@ class Day:
         studio = self.studio
         studio.select()
         studio.show_class_maps()
-        with studio.alone(Embedding, IMAGE_PX, 560) as dock:
+        with studio.alone(Embedding, MAP_PX, height_px=MAP_PX[1] // 2) as dock:
             dock.scatter.fit()
             studio.click(dock.lasso_button)
             native = dock.scatter.canvas.native
@@ -378,11 +380,7 @@ class Day:
             check(len(studio.state.selection) > 5, "the lasso selects")
             studio.viewer.reset_view(margin=0.02)
             studio.settle()
-
-            def take():
-                return beside(studio.part(studio.canvas), studio.part(dock))
-
-            studio.both("embedding", take)
+            studio.both("embedding", studio.window)
             studio.click(dock.lasso_button)
         studio.show_class_maps("raw")
 

@@ -96,9 +96,13 @@ class Studio:
 
     @contextmanager
     def alone(
-        self, kind: type[Any], size_px: tuple[int, int] = SCREEN_PX, width_px: int = DOCK_WIDTH_PX
+        self,
+        kind: type[Any],
+        size_px: tuple[int, int] = SCREEN_PX,
+        width_px: int = DOCK_WIDTH_PX,
+        height_px: int | None = None,
     ) -> Iterator[Any]:
-        """One dock with all the room of its side."""
+        """One dock with all the room of its side, or with this height below the image."""
         widget = self.front(kind)
         docks = open_docks(self.viewer).values()
         dock = next(d for d in docks if d.isAncestorOf(widget))
@@ -106,7 +110,7 @@ class Studio:
             other.setVisible(other is dock)
         self.main.resize(*size_px)
         self.main.resizeDocks([dock], [width_px], Qt.Orientation.Horizontal)
-        self.main.resizeDocks([dock], [size_px[1]], Qt.Orientation.Vertical)
+        self.main.resizeDocks([dock], [height_px or size_px[1]], Qt.Orientation.Vertical)
         self.settle()
         yield widget
         self.arrange()
