@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..core.text import pluralise
 from ..io.figures import SUFFIXES, save_figure
 from ..io.inputs import make_folder
 from ..io.tables import write_table
@@ -59,5 +60,5 @@ def describe_averages(averages: Averages) -> str:
         max(a.clusters for a in averages.items if a.label == label) for label in averages.labels
     )
     out = ", ".join(f"{count} {reason}" for reason, count in averages.left_out.items())
-    text = f"{n} cluster{'s' * (n != 1)} averaged" if n else "No isolated, whole cluster of a class"
+    text = f"{pluralise(n, 'cluster')} averaged" if n else "No isolated, whole cluster of a class"
     return text + (f"; left out: {out}." if out else ".")

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from ..core.errors import AtomicityError, format_error
 from ..core.extras import require_extra
 from ..core.progress import Stop, check
+from ..core.text import pluralise
 from .dask_cluster import POLL_S, address_of, available_cores, has_bokeh, is_file, silence_dask_log
 from .sent_model import ModelSender, SentModel
 
@@ -158,7 +159,7 @@ class Workers:
                 advice="Try fewer (--workers 1), and see whether memory and the folder for "
                 "temporary files have room",
             ) from error
-        self._notice(f"{self._n} worker{'s' * (self._n != 1)} on this machine")
+        self._notice(f"{pluralise(self._n, 'worker')} on this machine")
         return Client(self._cluster, set_as_default=False)
 
     def _connect(self, stop: Stop | None = None) -> Client:

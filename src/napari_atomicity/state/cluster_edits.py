@@ -371,7 +371,7 @@ class ClusterEdits:
         if analysis is not None:
             after = tuple(np.asarray(p, float) for p in polygons)
             n = len(after)
-            text = f"exclude {n} region{'s' * (n != 1)} of {image}"
+            text = f"exclude {pluralise(n, 'region')} of {image}"
             self._state.history.do(SetRegions(image, analysis.regions, after, text))
 
     def relabel(self, keys: Iterable[Key], label: str) -> None:

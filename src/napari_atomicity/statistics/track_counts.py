@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import NO_TRACK, NON_CLASS_LABELS, classes_of, probability_columns
+from ..core.text import pluralise
 from .track_smoothing import Track, smooth_tracks
 
 PATH = "path"
@@ -112,7 +113,7 @@ def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
         else:
             per_frame = np.bincount(table["frame"].to_numpy(int), minlength=n_frames)
             n = int(np.median(per_frame))
-    return f"{n} cluster{'s' * (n != 1)}{where}"
+    return f"{pluralise(n, 'cluster')}{where}"
 
 
 def _merge(movie: pd.DataFrame, tracks: Sequence[Track]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ...core import cluster_table as tables
 from ...core.cluster_table import Key
+from ...core.text import pluralise
 
 # What the machine says of a cluster: where this is another, the cluster is put in order anew.
 _MACHINE = ("label_predicted", "confidence", "model_id")
@@ -210,7 +211,7 @@ def in_numbers(n: int, shown: int, selected: int, selected_elsewhere: int) -> st
     -------
     str
     """
-    words = f"{n} cluster{'s' * (n != 1)}" if shown == n else f"{shown} of {n} clusters"
+    words = pluralise(n, "cluster") if shown == n else f"{shown} of {n} clusters"
     if selected:
         words += f", {selected} selected"
     if selected_elsewhere:

@@ -18,6 +18,7 @@ from psygnal import Signal
 from ...atoms.marks import SAME_NM
 from ...atoms.snapping import snap_to_spot
 from ...atoms.table import PERSON
+from ...core.text import pluralise
 from ...state.atom_store import AtomKey, marks_of
 from ...state.window_state import WindowState
 from ..controls.shortcuts import MARKING
@@ -310,7 +311,7 @@ def format_marking(state: WindowState, image: str | None) -> str:
     table = state.atoms.table(image or "")
     n, n_uncertain = len(table), int(table["uncertain"].sum())
     first = "Marking atoms" + (", blind" if state.blind else "")
-    first += f"   {n} atom{'s' * (n != 1)}"
+    first += f"   {pluralise(n, 'atom')}"
     first += f", {n_uncertain} uncertain" if n_uncertain else ""
     ids = [i for name, i in state.atoms.selection if name == image]
     chosen = table[table["atom_id"].isin(ids)]

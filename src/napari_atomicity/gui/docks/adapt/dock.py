@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.cluster_table import corrected
+from ....core.text import pluralise
 from ....models.analysis import Analysis
 from ....models.files import user_folder
 from ....pipeline import adaptation_text
@@ -164,11 +165,11 @@ class Adapt(Dock):
             return "This image is not analysed yet. Press Analyse, or choose all images."
         if n < MIN_CLUSTERS:
             return (
-                f"{n} cluster{'s' * (n != 1)} are too few to learn from: at least "
+                f"{pluralise(n, 'cluster')} are too few to learn from: at least "
                 f"{MIN_CLUSTERS} are needed, 100 are better. Choose all images, or larger ones."
             )
         given = sum(len(corrected(a.table)) for a in chosen)
-        images = f"{len(chosen)} image{'s' * (len(chosen) != 1)}"
+        images = pluralise(len(chosen), "image")
         words = f"{n} clusters in {images}"
         if given:
             labels = f"{given} corrected label{'s' * (given != 1)}"

@@ -110,7 +110,7 @@ def size_columns(sizes: pd.DataFrame) -> list[ChartColumn]:
         rows = sizes[sizes["size"] >= size] if more else sizes[sizes["size"] == size]
         n = int(rows["groups"].sum())
         label = f"{size}+" if more else str(size)
-        text = f"{n} group{'s' * (n != 1)} of {label} atom{'s' * (size != 1)}: click to select"
+        text = f"{pluralise(n, 'group')} of {label} atom{'s' * (size != 1)}: click to select"
         columns.append(ChartColumn(float(n), colours[kind_of([size])[0]], label, text))
     return columns
 

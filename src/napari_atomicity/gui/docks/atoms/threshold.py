@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QStyle, QVBoxLayout, QWidge
 
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.marks import ImageAtoms
+from ....core.text import pluralise
 from ...controls.forms import Slider, spin_box, wrapped_label
 from ...controls.settings import remember
 from ...viewer.binding import Binding
@@ -42,7 +43,7 @@ def columns_of(confidence: np.ndarray, threshold: float) -> list[ChartColumn]:
         ChartColumn(
             float(n),
             _COUNTED,
-            tooltip=f"{n} candidate{'s' * (n != 1)} with a probability of {low:.2f} to {high:.2f}",
+            tooltip=f"{pluralise(n, 'candidate')} with a probability of {low:.2f} to {high:.2f}",
             faint=bool((low + high) / 2 < threshold),
         )
         for n, low, high in zip(counts.tolist(), edges[:-1], edges[1:], strict=True)
@@ -142,7 +143,7 @@ class ThresholdPart(QWidget):
         self._draw(analysis)
         n = len(atoms.table)
         self.words.setText(
-            f"<b>{n} atom{'s' * (n != 1)}</b> at a probability of {analysis.threshold:.2f} or "
+            f"<b>{pluralise(n, 'atom')}</b> at a probability of {analysis.threshold:.2f} or "
             f"more; expected {format_expected(analysis.expected)}"
         )
         self.show()

@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import WriteError
+from ....core.text import pluralise
 from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX
 from ... import tasks
@@ -244,7 +245,7 @@ class Browse(Dock):
         project, images = self.state.project, self.state.images
         if project is not None:
             n = len(images)
-            title = f"<b>{escape(project.path.stem)}</b>, {n} image{'s' * (n != 1)}"
+            title = f"<b>{escape(project.path.stem)}</b>, {pluralise(n, 'image')}"
             if project.read_only:
                 title += ", read-only"
             if self.state.blind:

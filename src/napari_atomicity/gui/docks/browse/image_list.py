@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 from ....core.acquisition_session import AcquisitionSession, Composition
 from ....core.cluster_table import NON_CLASS_LABELS
 from ....core.palette import colours
+from ....core.text import pluralise
 from ....project import ProjectImage
 from ....project.opening import thumbnail
 from ....state.window_state import WindowState
@@ -88,7 +89,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     if image is not None and image.error:
         return replace(row, state="failed", words=reason_of(image), tooltip=f"{image.error}{path}")
     atoms = state.atoms.of(name)
-    n_atoms = "" if atoms is None else f"{len(atoms.table)} atom{'s' * (len(atoms.table) != 1)}"
+    n_atoms = "" if atoms is None else pluralise(len(atoms.table), "atom")
     if analysis is None:
         words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
         tooltip = f"{n_atoms or 'Not analysed yet'}{path}"

@@ -13,6 +13,7 @@ from typing import Any
 from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import QWidget
 
+from ....core.text import pluralise
 from ....reporting.plot_base import per_cent
 from ....statistics.dispersion import DispersionStatistics
 from ....statistics.metal_loading import CORRECTED
@@ -204,7 +205,7 @@ def _shares(found: DispersionStatistics, row: dict[str, Any], level: str) -> lis
         DispersionFigure(
             "Group size, mean",
             number(row["group_size_mean"]),
-            f"{n} group{'s' * (n != 1)}, largest {row['group_size_max']}" if n else "",
+            f"{pluralise(n, 'group')}, largest {row['group_size_max']}" if n else "",
             f"Mean size of groups of linked atoms ({linked}); an isolated atom is a group of one.",
         ),
         DispersionFigure(

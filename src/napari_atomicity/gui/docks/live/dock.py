@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from ....core.text import pluralise
 from ....pipeline.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
 from ... import tasks
@@ -272,9 +273,7 @@ class Live(Dock):
         ]
         if n > len(lines):
             lines.append(f"and {n - len(lines)} more: see failures.csv")
-        self.failures.setText(
-            f"{n} file{'s' * (n != 1)} could not be analysed:\n" + "\n".join(lines)
-        )
+        self.failures.setText(f"{pluralise(n, 'file')} could not be analysed:\n" + "\n".join(lines))
         self.failures.setVisible(n > 0)
 
     def _gathering(self, live: Taken) -> str:
@@ -289,7 +288,7 @@ class Live(Dock):
         if n:
             why = self.images.why_not or "they arrived faster than they can be shown"
             self.left_out.setText(
-                f"{n} image{'s' * (n != 1)} not shown in the window: {why}. Their results are in "
+                f"{pluralise(n, 'image')} not shown in the window: {why}. Their results are in "
                 "the folder of results."
             )
 
@@ -332,11 +331,11 @@ class Live(Dock):
             waits = (
                 f" {outcome.waiting} files wait for the next session." if outcome.waiting else ""
             )
-            text = f"Stopped: {n} image{'s' * (n != 1)} analysed."
+            text = f"Stopped: {pluralise(n, 'image')} analysed."
             if self._failed:
                 n = len(self._failed)
                 names = ", ".join(islice(self._failed, _MAX_FAILURES))
-                text += f" {n} file{'s' * (n != 1)} failed: {names}{' …' * (n > _MAX_FAILURES)}."
+                text += f" {pluralise(n, 'file')} failed: {names}{' …' * (n > _MAX_FAILURES)}."
             if outcome.files:
                 text += f" Results in {outcome.files[0].parent}."
             self._say(f"{text}{waits}")

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton, QVBoxLayout
 
 from ....core.cluster_table import Key
 from ....core.errors import AtomicityError
+from ....core.text import pluralise
 from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
@@ -67,7 +68,7 @@ def format_annotators(found: Opinions) -> str:
     if found.annotators.empty:
         return "No labels yet."
     who = "; ".join(
-        f"{row.annotator!s}: {row.n!s} cluster{'s' * (row.n != 1)}"
+        f"{row.annotator!s}: {pluralise(row.n, 'cluster')}"
         + (f", {row.n_blind!s} blind" if row.n_blind else "")
         for row in found.annotators.itertuples()
     )
@@ -252,9 +253,7 @@ class AnnotatorPanel(FollowingWidget):
         self.disagreements.faint = {i for i, done in enumerate(settled) if done}
         n, n_settled = len(lines), sum(map(bool, settled))
         several = found is not None and found.agreement.n_items > 0
-        words = f"{n} disagreement{'s' * (n != 1)}" + (
-            f", {n_settled} settled" if n_settled else ""
-        )
+        words = pluralise(n, "disagreement") + (f", {n_settled} settled" if n_settled else "")
         self.where.setText(f"{words}. A click goes there." if n else "They agree on all of them.")
         self.where.setVisible(several)
         for widget in (self.disagreement_view, self.settle_button, self.settle_as):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy
 
+from ....core.text import pluralise
 from ...controls.forms import wrapped_label
 from ...controls.refresher import FollowingWidget
 from ...panels.dock_windows import show_dock
@@ -47,7 +48,7 @@ class Learning(FollowingWidget):
         self._n_corrected = n = len(said)
         other = int((said["label_corrected"] != said["label_predicted"]).sum())
         self.words.setText(
-            f"You have labelled {n} cluster{'s' * (n != 1)}; {other} of these labels differ from "
+            f"You have labelled {pluralise(n, 'cluster')}; {other} of these labels differ from "
             "the prediction."
             if n
             else "A model can learn from your corrections."
