@@ -85,7 +85,7 @@ def make_cluster_model(folder: Path, work: Path) -> Path:
     training.PatchSettings = partial(PatchSettings, size_px=32)
     fit.REPLAYED_PER_CLASS = 8
     settings_for = training.settings_for
-    training.settings_for = lambda request: replace(settings_for(request), width=4)
+    training.settings_for = lambda *known: replace(settings_for(*known), width=4)
     path = folder / "tiny.safetensors"
     atomicity(
         "train", "--data", work / "sizes", "--out", path, "--start", "scratch", "--epochs", 12,

@@ -33,7 +33,7 @@ def train(
     *,
     channels: Iterable[str] = ("raw", "LCN"),
     start: str = "default",
-    epochs: int = 40,
+    epochs: int | None = None,
     seed: int = 0,
     pixel_size_nm: float | None = None,
     device: str = "auto",
@@ -53,7 +53,7 @@ def train(
     start : str, optional
         Initial weights: "default" (the shipped model), "scratch", or a model.
     epochs : int, optional
-        Maximum number of epochs.
+        Maximum number of epochs. Default: enough for the number of clusters.
     seed : int, optional
         Seed of all random numbers.
     pixel_size_nm : float, optional

@@ -130,7 +130,7 @@ def _train(request: TrainRequest) -> ModelCard:
     with ConsoleProgress() as console:
 
         def show_epoch(history: list[dict[str, float]]) -> None:
-            console.line(describe_training(history, request.epochs))
+            console.line(describe_training(history))
 
         if request.resumable:
             console.line(f"Resuming {request.workspace.name}, if it belongs to the same request")
@@ -145,10 +145,12 @@ def _train(request: TrainRequest) -> ModelCard:
 
 
 def _print_accuracy(card: ModelCard, out: Path) -> None:
-    from ..training.score_text import describe_accuracy, describe_comparisons
+    from ..training.score_text import describe_accuracy, describe_comparisons, describe_gain
 
     say(f"model {card.model_id} for {', '.join(card.classes)} in {out}")
     say(f"{describe_accuracy(card)} {describe_comparisons(card)}".rstrip())
+    if gain := describe_gain(card):
+        say(gain)
     if "test" not in card.scores:
         say("The held-out images were also used for the calibration.")
     left_out = ", ".join(f"{n} {why}" for why, n in card.data["left_out"].items() if n)

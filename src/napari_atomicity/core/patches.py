@@ -31,7 +31,7 @@ class PatchSettings:
         "raw" and "LCN", or one of them.
     raw_unit : {"atoms", "patch"}
         Unit of the raw channel in the network: atoms per nm², by the intensity of one atom in the
-        image; or the standard deviation of each patch, after its mean is subtracted, as a method
+        image; or the 99 % quantile of each patch above its background, as a method
         does that knows nothing but the patch.
     """
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TRAINING, _HELD_OUT = "#e69f00", "#56b4e9"
 
 
-def describe_training(history: Sequence[dict[str, float]], epochs: int) -> str:
+def describe_training(history: Sequence[dict[str, float]]) -> str:
     """Describe the last epoch of `training.fit.fit_network`; "" before the first one.
 
     The accuracy is not named: here it would be that of the network alone, at the known scale.
@@ -27,14 +27,17 @@ def describe_training(history: Sequence[dict[str, float]], epochs: int) -> str:
         return ""
     last = history[-1]
     return (
-        f"epoch {last['epoch']:.0f} of {max(epochs, len(history))}: loss {last['loss']:.3f}, "
+        f"epoch {last['epoch']:.0f} of {_last_epoch(history)}: loss {last['loss']:.3f}, "
         f"held-out loss {last['held_out_loss']:.3f}"
     )
 
 
-def draw_learning_curve(
-    figure: Figure, look: Look, history: Sequence[dict[str, float]], epochs: int
-) -> None:
+def _last_epoch(history: Sequence[dict[str, float]]) -> int:
+    """Return the largest number of epochs."""
+    return max(len(history), int(history[-1].get("epochs", 0)))
+
+
+def draw_learning_curve(figure: Figure, look: Look, history: Sequence[dict[str, float]]) -> None:
     """Draw the losses on training images (dashed) and on held-out images.
 
     A vertical line marks the epoch whose weights are kept. The accuracy is not drawn; see
@@ -48,13 +51,11 @@ def draw_learning_curve(
         Colours and sizes.
     history : sequence of dict
         At least one epoch of `training.fit.fit_network`.
-    epochs : int
-        Largest number of epochs.
     """
     training, held_out = (
         np.array([epoch[key] for epoch in history]) for key in ("loss", "held_out_loss")
     )
-    epoch, n = np.arange(1, len(history) + 1), max(epochs, len(history))
+    epoch, n = np.arange(1, len(history) + 1), _last_epoch(history)
     (axes,) = stack_panels(figure, look, (1,))
     losses = np.concatenate([training, held_out])
     highest = 1.05 * float(losses[np.isfinite(losses)].max(initial=0.0)) or 1.0

@@ -270,9 +270,16 @@ def add_apparent_size(
     session : str, optional
         Column with the session of each cluster; images of one session count as sessions.
     """
-    embedding = Classifier(card, tensors, device).predict(part.patches).embedding
+    embedding = embed_clusters(card, tensors, part, device)
     names = part.table[session].to_numpy(str)
     return replace(card, apparent_size=fit_apparent_size(embedding, part, card, names))
+
+
+def embed_clusters(
+    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+) -> np.ndarray:
+    """Return the features (N, D) of clusters, raw channel in atoms per nm²."""
+    return Classifier(card, tensors, device).predict(part.patches).embedding
 
 
 def session_library(card: ModelCard, build: Path) -> list[Isomer]:

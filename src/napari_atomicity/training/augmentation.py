@@ -21,6 +21,7 @@ def augmented(
     conditions: float = 0.0,
     neighbours: float = 0.0,
     radius_px: Tensor | None = None,
+    shift_px: int = 0,
 ) -> dict[str, Tensor]:
     """Return patches (N, P, P) per channel as if recorded under other conditions.
 
@@ -40,6 +41,8 @@ def augmented(
         Share of the patches that get another cluster of the batch as a neighbour.
     radius_px : Tensor of shape (N,), optional
         Radius of the clusters in pixels of the patch; without it no patch gets a neighbour.
+    shift_px : int, optional
+        Largest shift along each axis; the edge of the patch is repeated.
 
     Returns
     -------
@@ -48,6 +51,8 @@ def augmented(
     """
     n = len(next(iter(batch.values())))
     out = _turned(batch, n, generator)
+    if shift_px > 0:
+        out = _shifted(out, shift_px, generator)
     if neighbours > 0 and radius_px is not None:
         out = _with_neighbours(out, neighbours, radius_px, generator)
     if conditions > 0:
@@ -70,6 +75,17 @@ def _turned(batch: dict[str, Tensor], n: int, generator: torch.Generator) -> dic
             x[own] = turned.flip(2) if k >= 4 else turned
         out[channel] = x
     return out
+
+
+def _shifted(
+    batch: dict[str, Tensor], shift_px: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Shift each patch by whole pixels, the same in all channels."""
+    n, size = (next(iter(batch.values()))).shape[:2]
+    shift = torch.randint(-shift_px, shift_px + 1, (2, n, 1), generator=generator)
+    y, x = (torch.arange(size) + shift).clamp(0, size - 1)  # (N, P) each
+    row = torch.arange(n)[:, None, None]
+    return {c: patch[row, y[:, :, None], x[:, None, :]] for c, patch in batch.items()}
 
 
 def _with_neighbours(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,9 @@ MIN_CLUSTERS = 20
 PRIOR_CLUSTERS = 20
 """Strength of the prior of pool weights (0.5) and biases (0), in clusters: few or easy held-out
 images hardly determine them, and future images may differ."""
+CLUSTERS_OF_IMAGE = 4
+"""Number of independent clusters that a held-out image counts as, where the calibration is shrunk
+to that of the model that training starts from."""
 REPLICATES = 100
 _MIN_PROBABILITY = 1e-9
 
@@ -44,6 +47,7 @@ def finalize_model(
     train: PatchSet | None,
     held_out: PatchSet,
     device: torch.device,
+    start: ModelCard | None = None,
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Add to a trained network all that makes it a model: calibration, limits and scores.
 
@@ -60,6 +64,8 @@ def finalize_model(
         Mixtures of other images.
     device : torch.device
         Device of the network.
+    start : ModelCard, optional
+        Card of the model that training started from, to whose calibration it is shrunk.
 
     Returns
     -------
@@ -68,7 +74,7 @@ def finalize_model(
     tensors : dict of str to ndarray
         With the class means of the embedding.
     """
-    card = fit_calibration(card, tensors, held_out, device)
+    card = fit_calibration(card, tensors, held_out, device, start)
     if train is not None:
         tensors = {**tensors, **class_means(card, tensors, train, device)}
     predictions = predict_images(card, tensors, held_out, device, right_scales)
@@ -82,7 +88,11 @@ def finalize_model(
 
 
 def fit_calibration(
-    card: ModelCard, tensors: dict[str, np.ndarray], held_out: PatchSet, device: torch.device
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    held_out: PatchSet,
+    device: torch.device,
+    start: ModelCard | None = None,
 ) -> ModelCard:
     """Fit all values of a card that calibrate probabilities, on held-out images.
 
@@ -100,6 +110,9 @@ def fit_calibration(
         From other images than the training; raw channel in counts.
     device : torch.device
         Device of the network.
+    start : ModelCard, optional
+        Card of the model that training started from. Its calibration is the prior then, and images
+        count, not clusters.
 
     Returns
     -------
@@ -121,7 +134,8 @@ def fit_calibration(
     log_p = np.log(
         np.clip(stack_labelled(images, [s.known.network for s in images]), _MIN_PROBABILITY, 1)
     )
-    fitted = _fit_temperature_and_bias(log_p, label, weight)
+    prior = _calibration_prior(card, start, images)
+    fitted = _fit_temperature_and_bias(log_p, label, weight, prior)
     card = replace(bare, temperature=float(1 / fitted[0]), bias=tuple(map(float, fitted[1:])))
     images = [
         replace(s, known=replace(s.known, card=card, network=_apply(s.known.network, fitted)))
@@ -129,7 +143,7 @@ def fit_calibration(
     ]
     # a network that knows nothing but the patch is used as it is published: alone
     if card.scale is not None and card.patches.raw_unit == "atoms":
-        card = replace(card, combination=_fit_combination(images, label, weight))
+        card = replace(card, combination=_fit_combination(images, label, weight, prior))
         images = [replace(s, known=replace(s.known, card=card)) for s in images]
     p = stack_labelled(images, [combination(s.known) for s in images])
     image = stack_labelled(images, [recorded_image(s.known.table) for s in images])
@@ -165,32 +179,73 @@ def _class_balanced(label: np.ndarray, n_classes: int) -> np.ndarray:
     return np.asarray(weight / weight.sum())
 
 
+class _CalibrationPrior(NamedTuple):
+    """Most probable calibration before held-out images are seen, and its weight beside theirs.
+
+    ``network`` (C + 1,) holds ln factor and biases, ``pool`` (3 + C,) the weights of
+    `estimators.pooled`.
+    """
+
+    network: np.ndarray
+    pool: np.ndarray
+    weight: float
+
+
+def _calibration_prior(
+    card: ModelCard, start: ModelCard | None, images: Sequence[HeldOutPredictions]
+) -> _CalibrationPrior:
+    """Return the calibration of the model that training started from; without one, none."""
+    c = len(card.classes)
+    network, pool = np.zeros(c + 1), np.concatenate([[0.5, 0.5, 0.0], np.zeros(c)])
+    if start is None:
+        return _CalibrationPrior(network, pool, PRIOR_CLUSTERS / len(stack_labels(images)))
+    origin = stack_labelled(images, [recorded_image(s.known.table) for s in images])
+    shared = [(i, start.classes.index(n)) for i, n in enumerate(card.classes) if n in start.classes]
+    network[0] = -np.log(start.temperature)
+    if start.combination is not None:
+        of_start = start.combination
+        pool[:3] = of_start.network, of_start.mixture, of_start.doubt
+    for i, j in shared:
+        if start.bias:
+            network[1 + i] = start.bias[j]
+        if start.combination is not None:
+            pool[3 + i] = start.combination.bias[j]
+    n_independent = CLUSTERS_OF_IMAGE * len(np.unique(origin))
+    return _CalibrationPrior(network, pool, PRIOR_CLUSTERS / n_independent)
+
+
 def _fit_temperature_and_bias(
-    log_p: np.ndarray, label: np.ndarray, weight: np.ndarray, start: np.ndarray | None = None
+    log_p: np.ndarray,
+    label: np.ndarray,
+    weight: np.ndarray,
+    prior: _CalibrationPrior | None = None,
 ) -> np.ndarray:
     """Fit the factor and the biases (C + 1,) that calibrate softmax(factor × log p + bias)."""
     n, c = log_p.shape
     target = np.eye(c)[label]
-    drawn = PRIOR_CLUSTERS / n
+    centre = np.zeros(c + 1) if prior is None else prior.network
+    drawn = PRIOR_CLUSTERS / n if prior is None else prior.weight
 
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
         a = np.exp(x[0])
         log_q = log_softmax(a * log_p + x[1:], axis=1)
         error = weight[:, None] * (np.exp(log_q) - target)
-        gradient = np.append(a * (error * log_p).sum(), error.sum(axis=0)) + 2 * drawn * x
-        value = -(weight * log_q[np.arange(n), label]).sum() + drawn * (x**2).sum()
+        off = x - centre
+        gradient = np.append(a * (error * log_p).sum(), error.sum(axis=0)) + 2 * drawn * off
+        value = -(weight * log_q[np.arange(n), label]).sum() + drawn * (off**2).sum()
         return float(value), gradient
 
-    x0 = np.zeros(c + 1) if start is None else start
-    x = minimize(loss, x0, jac=True, method="L-BFGS-B").x
+    x = minimize(loss, centre, jac=True, method="L-BFGS-B").x
     return np.append(np.exp(x[0]), x[1:] - x[1:].mean())
 
 
 def _fit_combination(
-    images: Sequence[HeldOutPredictions], label: np.ndarray, weight: np.ndarray
+    images: Sequence[HeldOutPredictions],
+    label: np.ndarray,
+    weight: np.ndarray,
+    prior: _CalibrationPrior,
 ) -> Combination:
     """Fit the weights and biases of the pool of network and mixture."""
-    c = images[0].known.network.shape[1]
     network = stack_labelled(images, [s.known.network for s in images])
     mixture = stack_labelled(images, [s.known.mixture for s in images])
     sure = [1.0 if s.known.scale is None else s.known.scale.certainty for s in images]
@@ -200,13 +255,13 @@ def _fit_combination(
 
     def loss(x: np.ndarray) -> float:
         p = pooled(network, mixture, certainty, x)[np.arange(len(label)), label]
-        drawn = ((x[:2] - 0.5) ** 2).sum() + (x[3:] ** 2).sum()
+        off = x - prior.pool
+        drawn = (off[:2] ** 2).sum() + (off[3:] ** 2).sum()
         fit = -(weight * np.log(np.clip(p, 1e-12, 1))).sum()
-        return float(fit + drawn * PRIOR_CLUSTERS / len(label) + 1e-3 * x[2] ** 2)
+        return float(fit + drawn * prior.weight + 1e-3 * off[2] ** 2)
 
-    x0 = np.concatenate([[0.5, 0.5, 0.0], np.zeros(c)])
-    bounds = [(0, None), (0, None), (0, None), *[(None, None)] * c]
-    x = minimize(loss, x0, method="L-BFGS-B", bounds=bounds).x
+    bounds = [(0, None), (0, None), (0, None), *[(None, None)] * (len(prior.pool) - 3)]
+    x = minimize(loss, prior.pool, method="L-BFGS-B", bounds=bounds).x
     bias = tuple(map(float, x[3:] - x[3:].mean()))
     return Combination(float(x[0]), float(x[1]), bias, float(x[2]))
 

@@ -22,10 +22,10 @@ from ..models.intensity_scale import usable
 from ..models.network import AtomicityNet, new_network
 from ..models.thresholds import fit_thresholds, quantities
 from ..statistics.scores import atoms_of
-from .apparent_size import add_apparent_size
+from .apparent_size import FREE_CHANNEL, add_apparent_size, embed_clusters
 from .calibrate import finalize_model
 from .checkpoint import Checkpoint
-from .data import PatchSet
+from .data import KNOWN_SCALE, PatchSet
 from .fit import OnEpoch, best_epoch, fit_network
 from .mixtures import shuffle_into_mixtures
 from .scaling import (
@@ -34,8 +34,10 @@ from .scaling import (
     fit_scale_reference,
     scale_patches,
     select_classes,
+    with_reference_scale,
 )
 from .settings import TrainingSettings
+from .shrinkage import shrink_apparent_size, shrink_scale_reference
 
 REFERENCES_PER_CLASS = 300
 REPLAYED_PER_CLASS = 60
@@ -99,28 +101,81 @@ def train_classifier(
         _check_classes(name, part, card.classes)
     torch.manual_seed(settings.seed)
     torch_device = choose_device(device)
-    card, sets = _scale_sets(card, train, held_out, settings.seed)
+    card, sets = _scale_sets(card, train, held_out, settings.seed, start)
     network = _new_network(card, settings, start)
+    patches, label, radius_px = _with_replay(sets.train, card, start)
     history = fit_network(
-        network, _arrays(sets.train, card), _arrays(sets.held_out, card),
+        network, (patches, label), _arrays(sets.held_out, card),
         settings, torch_device, progress, stop,
         atoms=[atoms_of(c) or 0 for c in card.classes],
-        radius_px=_radius_px(sets.train, card.patches), on_epoch=on_epoch, checkpoint=checkpoint,
+        radius_px=radius_px, on_epoch=on_epoch, checkpoint=checkpoint,
         teacher=_teacher_network(card, teacher, torch_device),
+        frozen=(FREE_CHANNEL,) if _keeps_sizes(card, start) else (),
     )  # fmt: skip
     card = _with_training(card, settings, start, teacher, history)
     tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
     if with_map:
         tensors = _with_map(tensors, settings.seed)
-    return _calibrate(card, tensors, sets, torch_device)
+    return _calibrate(card, tensors, sets, torch_device, start)
 
 
 def _calibrate(
-    card: ModelCard, tensors: dict[str, np.ndarray], sets: _ScaledSets, device: torch.device
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    sets: _ScaledSets,
+    device: torch.device,
+    start: Start | None,
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Add the apparent size, and calibrate the probabilities on mixtures."""
-    card = add_apparent_size(card, tensors, PatchSet.join([sets.train, sets.held_out]), device)
-    return finalize_model(card, tensors, sets.mixed_train, sets.mixed_held_out, device)
+    whole, size = PatchSet.join([sets.train, sets.held_out]), None
+    if start is not None and _keeps_sizes(card, start):
+        embedding = embed_clusters(card, tensors, whole, device)
+        size = shrink_apparent_size(embedding, whole.table, card.classes, start[0])
+    if size is None:
+        card = add_apparent_size(card, tensors, whole, device)
+    else:
+        card = replace(card, apparent_size=size)
+    earlier = None if start is None else start[0]
+    return finalize_model(card, tensors, sets.mixed_train, sets.mixed_held_out, device, earlier)
+
+
+def _keeps_sizes(card: ModelCard, start: Start | None) -> bool:
+    """Return whether the apparent size of the model to start from holds for the new one.
+
+    It is a function of the features of one channel, which then are not trained. Refitted to a few
+    isomers, it would put all labels of a session of one size into a wrong class.
+    """
+    if start is None or start[0].apparent_size is None:
+        return False
+    return FREE_CHANNEL in card.patches.channels == start[0].patches.channels
+
+
+def _with_replay(
+    train: PatchSet, card: ModelCard, start: Start | None
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Return patches, class indices and radii of the training clusters, and of replayed ones.
+
+    Patches that the model to start from has kept keep the network from forgetting other isomers:
+    the fewer images, the larger is their share.
+    """
+    patches, label = _arrays(train, card)
+    radius_px = _radius_px(train, card.patches)
+    if start is None or "replay.label" not in start[1] or card.scale is None:
+        return patches, label, radius_px
+    other, tensors = start
+    index = {c: i for i, c in enumerate(card.classes)}
+    replayed = np.array([index.get(c, -1) for c in other.classes])[tensors["replay.label"]]
+    kept = np.flatnonzero(replayed >= 0)
+    for channel, own in patches.items():
+        extra = torch.from_numpy(tensors[f"replay.{channel}"][kept].astype(np.float32))
+        patches[channel] = torch.cat([own, extra])
+    radius_nm = np.exp(np.array(card.scale.log_diameter))[replayed[kept]] / 2
+    pixel_nm = card.patches.field_of_view_nm / card.patches.size_px
+    return (
+        patches,
+        torch.cat([label, torch.from_numpy(replayed[kept].astype(np.int64))]),
+        torch.cat([radius_px, torch.from_numpy((radius_nm / pixel_nm).astype(np.float32))]),
+    )
 
 
 def _with_width(settings: TrainingSettings, start: Start | None) -> TrainingSettings:
@@ -158,11 +213,18 @@ class _ScaledSets:
 
 
 def _scale_sets(
-    card: ModelCard, train: PatchSet, held_out: PatchSet, seed: int
+    card: ModelCard, train: PatchSet, held_out: PatchSet, seed: int, start: Start | None
 ) -> tuple[ModelCard, _ScaledSets]:
     """Scale the sets; return the card with reference, thresholds and numbers of clusters."""
     classes = card.classes
-    reference = card.scale or fit_scale_reference(train, classes)
+    reference = card.scale
+    if reference is None and start is not None and KNOWN_SCALE in train.table:
+        reference = shrink_scale_reference(train.table, classes, start[0])
+        if reference is not None:
+            train, held_out = (
+                with_reference_scale(x, classes, reference) for x in (train, held_out)
+            )
+    reference = reference or fit_scale_reference(train, classes)
     thresholds = _thresholds(train, classes, reference)
     densities = fit_class_diameters(train, classes, reference)
     left_out = _left_out(train, classes)
@@ -221,7 +283,7 @@ def _check_classes(name: str, part: PatchSet, classes: Sequence[str]) -> None:
     if missing:
         raise AtomicityError(
             f"there are no {name} clusters of {', '.join(missing)}",
-            advice="Every class needs clusters in at least two images",
+            advice="Every class needs several clusters, best in several images",
         )
 
 

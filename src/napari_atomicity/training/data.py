@@ -96,6 +96,33 @@ def split_by_image(table: pd.DataFrame, share: float, rng: np.random.Generator) 
     return table["image"].isin(held).to_numpy(bool)
 
 
+def hold_out(table: pd.DataFrame, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Choose the held-out clusters: whole images, or clusters of a class that has a single image.
+
+    Clusters of one image have its conditions in common. What is measured on such held-out clusters
+    is not independent of the training.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With the columns ``image`` and ``truth``.
+    share : float
+        Share of the images, or clusters, of each class.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        True for held-out rows.
+    """
+    held = split_by_image(table, share, rng).copy()  # that of pandas can be read-only
+    for rows in table.groupby("truth").indices.values():
+        if not held[rows].any() and len(rows) > 1:
+            held[rng.choice(rows, max(1, round(share * len(rows))), replace=False)] = True
+    return held
+
+
 def with_known_scale(part: PatchSet) -> PatchSet:
     """Add `KNOWN_SCALE`: per image, the median of intensity / atoms of its class.
 

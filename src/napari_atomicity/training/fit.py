@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,6 +37,7 @@ def fit_network(
     teacher: AtomicityNet | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
+    frozen: Collection[str] = (),
 ) -> list[dict[str, float]]:
     """Fit a network in place; the average of its weights over the last steps remains.
 
@@ -65,11 +66,14 @@ def fit_network(
         Called with the history after every epoch.
     checkpoint : Checkpoint, optional
         Written after every epoch; the fit resumes from it if it exists.
+    frozen : collection of str, optional
+        Channels whose convolutions stay as they are; the head may weight their features anew.
 
     Returns
     -------
     list of dict
-        Per epoch: loss, and of held-out images loss, accuracy, share off by one, error in atoms.
+        Per epoch: its number and the largest one, loss, and of held-out images loss, accuracy,
+        share off by one, error in atoms.
 
     Raises
     ------
@@ -77,6 +81,8 @@ def fit_network(
         If ``stop()`` is true.
     """
     network.to(device)
+    for channel in frozen:
+        network.branches[channel].requires_grad_(False)
     average = copy.deepcopy(network)
     if teacher is not None:
         teacher = teacher.to(device).eval()
@@ -104,7 +110,7 @@ def _fit_epochs(
             break
         loss = _fit_epoch(trainer, batches, epoch)
         found = score()
-        history.append({"epoch": epoch + 1, "loss": loss, **found})
+        history.append({"epoch": epoch + 1, "epochs": settings.epochs, "loss": loss, **found})
         if found["held_out_loss"] <= min(h["held_out_loss"] for h in history):
             best = weights(trainer.average)
         if checkpoint is not None:
@@ -132,7 +138,7 @@ def _trainer(
         average,
         [
             {"params": list(network.head.parameters())},
-            {"params": list(network.branches.parameters())},
+            {"params": [p for p in network.branches.parameters() if p.requires_grad]},
         ],
         [settings.learning_rate, settings.learning_rate * settings.body_rate],
         total_steps=batches.n_steps * settings.epochs,
@@ -201,6 +207,7 @@ class _Batches:
             settings.conditions,
             settings.neighbours,
             None if self.radius_px is None else self.radius_px[rows],
+            settings.shift_px,
         )
         return {c: x.to(self.device) for c, x in batch.items()}
 

@@ -26,6 +26,7 @@ from .checkpoint import Checkpoint
 from .classifier import train_classifier
 from .data import KNOWN_SCALE, PatchSet
 from .fit import OnEpoch
+from .gain import measure_gain
 from .out_of_distribution import can_fit_out_of_distribution, fit_out_of_distribution
 from .prepared_sets import OTHER_DRAWS, prepare_sets
 from .request import DEFAULT, SCRATCH, FolderSource, TrainRequest, check_source, settings_for
@@ -76,7 +77,7 @@ def train(
         sets["train"],
         sets["held_out"],
         new_card(request, sets, classes),
-        settings_for(request),
+        settings_for(request, len(sets["train"])),
         request.device,
         progress,
         stop,
@@ -86,6 +87,10 @@ def train(
     )
     check(stop)
     card, tensors = _complete(request, card, tensors, sets)
+    whole = PatchSet.join([sets["train"], sets["held_out"]])
+    gain = measure_gain(request, whole, classes, start, progress, stop)
+    if gain is not None:
+        card = replace(card, scores={**card.scores, "gain": gain})
     seconds = round(time.monotonic() - started)
     card = replace(card, training={**card.training, "seconds": seconds})
     card = save_model(request.out, card, tensors)
@@ -145,7 +150,7 @@ def train_from_folder(
     out_path: Path,
     channels: Sequence[str] = ("raw", "LCN"),
     seed: int = 0,
-    epochs: int = 40,
+    epochs: int | None = None,
     pixel_size_nm: float | None = None,
     device: str = "auto",
     progress: Progress | None = None,

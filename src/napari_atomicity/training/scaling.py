@@ -15,6 +15,7 @@ from ..models.intensity_scale import (
     intensity_per_atom,
     usable,
 )
+from ..statistics.scores import atoms_of
 from .data import KNOWN_SCALE, PatchSet
 from .diameter_density import fit_diameter_density
 
@@ -78,6 +79,21 @@ def find_scale(image: pd.DataFrame, reference: ScaleReference) -> float:
     if KNOWN_SCALE in image:
         return float(image[KNOWN_SCALE].iloc[0])
     return intensity_per_atom(image, reference)
+
+
+def with_reference_scale(
+    part: PatchSet, classes: Sequence[str], reference: ScaleReference
+) -> PatchSet:
+    """Correct `KNOWN_SCALE` for classes that are brighter or fainter than their number of atoms.
+
+    An analysis compares intensities with those of the reference, which contain what an outline does
+    not catch. The known scale must be the one that the analysis would find.
+    """
+    excess = np.array([np.log(atoms_of(c) or 1) for c in classes]) - reference.log_intensity
+    of_cluster = part.table["truth"].map(dict(zip(classes, excess, strict=True))).astype(float)
+    of_image = of_cluster.groupby(part.table["image"]).transform("median").fillna(0.0)
+    known = part.table[KNOWN_SCALE] * np.exp(of_image)
+    return replace(part, table=part.table.assign(**{KNOWN_SCALE: known}))
 
 
 def scale_patches(part: PatchSet, reference: ScaleReference) -> tuple[PatchSet, np.ndarray]:

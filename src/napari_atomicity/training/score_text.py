@@ -97,6 +97,41 @@ def describe_comparisons(card: ModelCard) -> str:
     return f"{text}."
 
 
+def describe_gain(card: ModelCard) -> str:
+    """Compare a new model with the one that its training started from.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card with the scores of `training.run.train`.
+
+    Returns
+    -------
+    str
+        Two sentences; "" if the models were not compared.
+    """
+    gain = card.scores.get("gain")
+    if gain is None:
+        return ""
+    compared = (
+        f"Cross-validated on {gain['images']} images, {gain['accuracy']:.3f} are right, and "
+        f"{gain['accuracy_of_start']:.3f} with the model you started from (difference "
+        f"{gain['difference']:+.3f}, 95 % interval {gain['difference_low']:+.3f} to "
+        f"{gain['difference_high']:+.3f})."
+    )
+    if is_gained(card):
+        return compared
+    if gain["difference_high"] < 0:
+        return f"{compared} The model you started from is better: keep it."
+    return f"{compared} The model you started from is as good: you can keep it."
+
+
+def is_gained(card: ModelCard) -> bool:
+    """Return whether a training gained accuracy, as far as it was compared with its start."""
+    gain = card.scores.get("gain")
+    return gain is None or bool(gain["difference_low"] > 0)
+
+
 def _sentence(found: Mapping[str, Any], images: str) -> str:
     return f"Accuracy {found['accuracy']:.3f} on {found['clusters']} clusters {images}."
 

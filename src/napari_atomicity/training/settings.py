@@ -31,6 +31,8 @@ class TrainingSettings:
     neighbours : float
         Share of patches that get another cluster as a neighbour; in simulated fields some clusters
         touch already.
+    shift_px : int
+        Largest shift of a patch along each axis in pixels.
     patience : int
         Epochs without a lower held-out loss after which the fit ends; 0: no limit.
     map_weight : float
@@ -51,6 +53,7 @@ class TrainingSettings:
     body_rate: float = 1.0
     conditions: float = 0.0
     neighbours: float = 0.0
+    shift_px: int = 0
     patience: int = 0
     map_weight: float = 1.0
     width: int = 16

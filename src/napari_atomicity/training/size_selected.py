@@ -22,6 +22,9 @@ from .labelled_files import LabelledFile, classes_of, labelled_files, read_label
 MIN_FOR_SCALE = 3
 """Number of clusters from which the known scale of an image is that of its clusters alone."""
 
+MIN_FOR_OUTLIERS = 5
+"""Number of isolated clusters of a class from which on outliers can be told."""
+
 SINGLE = 1.5
 """Edge length of a frame in patches up to which it shows a single cluster."""
 
@@ -35,8 +38,9 @@ def from_folder(
 ) -> tuple[PatchSet, list[str]]:
     """Detect clusters in images of known classes, and give them the class of their image.
 
-    Left out, and counted: clusters cut by the border, touching ones, and outliers in diameter or
-    intensity within their file (an aggregate, a speck).
+    Left out, and counted: clusters cut by the border, and outliers in diameter or intensity within
+    their file (an aggregate, a speck). Touching clusters are used: an analysis has to label them
+    too, and a network that has seen none labels them at random.
 
     Frames of up to `SINGLE` times the edge length of a patch show single clusters: the one nearest
     to the centre is used, and each frame counts as an image.
@@ -87,7 +91,7 @@ def join_files(parts: Sequence[PatchSet]) -> PatchSet:
     Returns
     -------
     PatchSet
-        Without clusters at the border, touching ones and outliers; with `KNOWN_SCALE`.
+        Without clusters at the border and outliers; with `KNOWN_SCALE`.
     """
     return _pool_small_images(with_known_scale(PatchSet.join([_clean(part) for part in parts])))
 
@@ -180,24 +184,22 @@ def _check_classes(part: PatchSet, classes: Sequence[str], data_dir: Path) -> No
 
 
 def _clean(part: PatchSet) -> PatchSet:
-    """Leave out clusters at the border, touching ones and outliers, and count them."""
+    """Leave out clusters at the border and outliers, and count them.
+
+    Isolated clusters determine the limits, for touching ones too.
+    """
     table = part.table
-    border = table["touches_border"].to_numpy(bool)
-    touching = table["touches_neighbour"].to_numpy(bool) & ~border
-    whole = usable(table)
-    outlier = np.zeros(len(table), bool)
-    for rows in table[whole].groupby("truth").groups.values():
-        if len(rows) < 5:
+    border, whole = table["touches_border"].to_numpy(bool), usable(table)
+    outlier = ~border & ~(table[["integrated_intensity", "diameter_nm"]] > 0).all(axis=1).to_numpy()
+    complete = np.flatnonzero(~border & ~outlier)
+    for members in table.iloc[complete].groupby("truth").indices.values():
+        rows = complete[members]
+        isolated = whole[rows]
+        if isolated.sum() < MIN_FOR_OUTLIERS:
             continue
         for column in ("integrated_intensity", "diameter_nm"):
-            value = np.log(np.clip(table.loc[rows, column].to_numpy(float), 1e-12, None))
-            away = np.abs(value - np.median(value))
-            outlier[rows] |= away > 4 * max(1.4826 * np.median(away), 0.08)
-    keep = whole & ~outlier
-    left_out = {
-        **part.left_out,
-        "border": int(border.sum()),
-        "touching": int(touching.sum()),
-        "outlying": int(outlier.sum()),
-    }
-    return replace(part.take(keep), left_out=left_out)
+            value = np.log(table[column].to_numpy(float)[rows])
+            away = np.abs(value - np.median(value[isolated]))
+            outlier[rows] |= away > 4 * max(1.4826 * np.median(away[isolated]), 0.08)
+    left_out = {**part.left_out, "border": int(border.sum()), "outlying": int(outlier.sum())}
+    return replace(part.take(~border & ~outlier), left_out=left_out)

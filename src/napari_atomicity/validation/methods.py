@@ -195,7 +195,7 @@ def train_network(
     from ..models.files import hashed
     from ..training.cards import new_card
     from ..training.classifier import train_classifier
-    from ..training.data import split_by_image
+    from ..training.data import hold_out
     from ..training.request import FolderSource, TrainRequest, settings_for
     from ..training.run import read_start
 
@@ -210,14 +210,17 @@ def train_network(
         patience=given.patience,
         seed=training.seed,
     )
-    part = replace(training.part, patches={c: training.part.patches[c] for c in channels})
-    held = split_by_image(part.table, HELD_OUT, np.random.default_rng(training.seed))
+    size_px = request.patches.size_px
+    part = replace(
+        training.part, patches={c: _centre(training.part.patches[c], size_px) for c in channels}
+    )
+    held = hold_out(part.table, HELD_OUT, np.random.default_rng(training.seed))
     sets = {"train": part.take(~held), "held_out": part.take(held)}
     card, tensors = train_classifier(
         sets["train"],
         sets["held_out"],
         new_card(request, sets, list(training.classes)),
-        settings_for(request),
+        settings_for(request, len(sets["train"])),
         given.device,
         training.progress,
         training.stop,
@@ -225,6 +228,12 @@ def train_network(
         with_map=training.with_map,
     )
     return FittedModel(hashed(card, tensors), tensors, given.device)
+
+
+def _centre(patches: np.ndarray, size_px: int) -> np.ndarray:
+    """Return the central pixels of patches (N, P, P), which are of the same size in nm."""
+    edge = (patches.shape[-1] - size_px) // 2
+    return patches[:, edge : edge + size_px, edge : edge + size_px]
 
 
 def read_shipped(training: Training) -> FittedModel:

@@ -35,16 +35,17 @@ class ValidationRequest:
         step=1,
         key="validate/seeds",
     )
-    epochs: int = setting(
-        40,
+    epochs: int | None = setting(
+        None,
         "Epochs",
-        "Maximum number of epochs.",
+        "Maximum number of epochs. Automatic: as many as a training takes.",
         min=1,
-        form_range=(1, 1000),
+        form_range=(0, 1000),
+        text="automatic",
         key="validate/epochs",
     )
     patience: int = setting(
-        8,
+        0,
         "End after",
         "Epochs without a lower held-out loss; 0: never.",
         unit="epochs",

@@ -295,16 +295,16 @@ class Train(Dock):
         )
 
     def _on_epoch(self, history: list[dict[str, float]]) -> None:
-        self._show_curve(history, self.form.values()["epochs"])
+        self._show_curve(history)
 
-    def _show_curve(self, history: list[dict[str, float]], epochs: int) -> None:
-        draw = partial(draw_learning_curve, history=tuple(history), epochs=epochs)
-        self.curve.show_chart(draw, describe_training(history, epochs))
+    def _show_curve(self, history: list[dict[str, float]]) -> None:
+        draw = partial(draw_learning_curve, history=tuple(history))
+        self.curve.show_chart(draw, describe_training(history))
         self.curve.setVisible(bool(history))
 
     def _done(self, card: ModelCard) -> None:
         self.card = card
-        self._show_curve(card.training["history"], card.training["epochs"])
+        self._show_curve(card.training["history"])
         self.result.setText(summary(card))
         self.result.setToolTip(describe_comparisons(card))
         self.result.show()

@@ -9,7 +9,7 @@ from ....core.model_card import ModelCard
 from ....core.progress import Progress, Stop, with_time_left
 from ....models.files import user_folder
 from ....training.request import TrainRequest
-from ....training.score_text import describe_accuracy
+from ....training.score_text import describe_accuracy, describe_gain
 from ... import tasks
 
 
@@ -38,8 +38,9 @@ def summary(card: ModelCard) -> str:
         "Found: " + ", ".join(f"{c} {100 * r:.0f} %" for c, r in scores["recall"].items()) + ".",
         f"Ended after {len(history)} epochs; kept is number {card.training['epoch_kept']}.",
         f"Left out: {', '.join(left_out) or 'nothing'}.",
+        describe_gain(card),
     ]
-    return "\n".join(lines)
+    return "\n".join(filter(None, lines))
 
 
 def free_path() -> Path:

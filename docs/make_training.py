@@ -1,0 +1,262 @@
+"""How networks of one's own compare with the model that training starts from.
+
+``python docs/make_training.py --sets 25 --workers 2`` simulates sets of 1, 2, 4, 8 and 16
+size-selected images per class under four kinds of conditions, trains on them as `atomicity train`
+does, and scores the models on other isomers: size-selected images and mixtures, each as a session.
+It writes a table into docs/explanation/accuracy.md. Scores of finished sets are kept in
+build/training and are not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.models.estimators import combination
+from napari_atomicity.models.files import find_model, read_model
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
+from napari_atomicity.simulation.imaging import Microscope
+from napari_atomicity.simulation.sessions import random_image_settings
+from napari_atomicity.simulation.structures import Isomer, library_of
+from napari_atomicity.training.cards import new_card
+from napari_atomicity.training.classifier import Start, train_classifier
+from napari_atomicity.training.data import PatchSet, hold_out
+from napari_atomicity.training.evaluation import expected_calibration_error
+from napari_atomicity.training.held_out import predict_as_used, stack_labelled, stack_labels
+from napari_atomicity.training.request import SCRATCH, FolderSource, TrainRequest, settings_for
+from napari_atomicity.training.simulated import label_field, split_library
+from napari_atomicity.training.size_selected import join_files
+
+PAGE = Path(__file__).parent / "explanation" / "accuracy.md"
+BUILD = Path("build") / "training"
+BEGIN, END = "<!-- training: begin -->", "<!-- training: end -->"
+IMAGES = (1, 2, 4, 8, 16)
+SEED = 52_000
+ISOMERS = 30
+"""Per class and set: a third each for the training, the size-selected test and the mixtures."""
+TEST_IMAGES, MIXTURE_IMAGES = 3, 10
+GAIN_SPREAD = 0.12
+FIELD = FieldSettings(shape_px=(560, 560), clusters_per_nm2=0.04)
+PT = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+AU = ("Au20", "Au55", "Au92")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Conditions of sets of images, and what training on them starts from."""
+
+    title: str
+    settings: FieldSettings
+    classes: tuple[str, ...] = PT
+    start: str = "default"
+
+
+CONDITIONS = {
+    "usual": Condition("as the shipped model knows them", FIELD),
+    "blurred": Condition(
+        "more blur, a quarter of the dose, 0.055 nm per pixel",
+        replace(
+            FIELD,
+            pixel_size_nm=0.055,
+            shape_px=(440, 440),
+            microscope=Microscope(defocus_nm=7.0, source_nm=0.17, dose_e_per_a2=1500.0),
+        ),
+    ),
+    "gain": Condition(
+        "another microscope: gain and black level 10 times as large, thick carbon",
+        replace(
+            FIELD,
+            carbon_nm=6.0,
+            roughness=0.2,
+            microscope=Microscope(gain=60.0, black_level=4000.0, source_nm=0.12),
+        ),
+    ),
+    "gold": Condition("Au20, Au55, Au92, from scratch", FIELD, AU, SCRATCH),
+}
+
+
+def simulate(
+    isomers: list[Isomer], mixture: dict[str, float], n: int, condition: Condition,
+    rng: np.random.Generator, name: str,
+) -> list[PatchSet]:  # fmt: skip
+    """Simulate images of a mixture, and detect their clusters."""
+    parts = []
+    for i in range(n):
+        own = random_image_settings(condition.settings, rng, GAIN_SPREAD)
+        field = simulate_field(
+            isomers, replace(own, mixture=mixture), int(rng.integers(2**31)), f"{name}-{i}"
+        )
+        parts.append(label_field(field, condition.classes, PatchSettings()))
+    return parts
+
+
+def simulate_set(condition: Condition, seed: int) -> dict[str, list[PatchSet]]:
+    """Simulate the images of a set: "train" in the order of its classes, "single" and "mixed"."""
+    shares = dict.fromkeys(("train", "single", "mixed"), 1 / 3)
+    library = library_of(condition.classes, ISOMERS, seed)
+    isomers: dict[str, list[Isomer]] = {name: [] for name in shares}
+    for label in condition.classes:
+        of_class = [i for i in library if i.label == label]
+        for name, some in split_library(of_class, seed, shares).items():
+            isomers[name] += some
+    rng = np.random.default_rng([seed, 1])
+    out: dict[str, list[PatchSet]] = {name: [] for name in shares}
+    for part, number in (("train", max(IMAGES)), ("single", TEST_IMAGES)):
+        for label in condition.classes:
+            name = f"{part}-{label}"
+            out[part] += simulate(isomers[part], {label: 1.0}, number, condition, rng, name)
+    for k in range(MIXTURE_IMAGES):
+        shares_of = rng.dirichlet([2.0] * len(condition.classes))
+        mixture = dict(zip(condition.classes, map(float, shares_of), strict=True))
+        out["mixed"] += simulate(isomers["mixed"], mixture, 1, condition, rng, f"mixed-{k}")
+    return out
+
+
+def train(parts: Sequence[PatchSet], condition: Condition, seed: int) -> Start:
+    """Train as `atomicity train --data` does."""
+    request = TrainRequest(
+        FolderSource(Path("set")), Path("set.safetensors"), start=condition.start, seed=seed
+    )
+    known = [part.take((part.table["truth"] != "").to_numpy(bool)) for part in parts]
+    whole = join_files(known)
+    held = hold_out(whole.table, 0.2, np.random.default_rng(seed))
+    sets = {"train": whole.take(~held), "held_out": whole.take(held)}
+    start = None if condition.start == SCRATCH else read_model(find_model(condition.start))
+    return train_classifier(
+        sets["train"], sets["held_out"], new_card(request, sets, list(condition.classes)),
+        settings_for(request, len(sets["train"])), "cpu", start=start, with_map=False,
+    )  # fmt: skip
+
+
+def score(model: Start, sessions: Sequence[Sequence[PatchSet]]) -> dict[str, float]:
+    """Score a model on sessions of other isomers."""
+    p, label = [], []
+    for session in sessions:
+        images = predict_as_used(
+            *model, PatchSet.join(session), torch.device("cpu"), one_session=True
+        )
+        p.append(stack_labelled(images, [combination(image.known) for image in images]))
+        label.append(stack_labels(images))
+    right = [x.argmax(axis=1) == y for x, y in zip(p, label, strict=True)]
+    confidence, all_right = np.concatenate(p).max(axis=1), np.concatenate(right)
+    return {
+        "single": float(right[0].mean()),
+        "mixed": float(right[1].mean()),
+        "right": float(all_right.mean()),
+        "calibration_error": expected_calibration_error(confidence, all_right),
+        "sure_but_wrong": float(((confidence > 0.9) & ~all_right).mean()),
+        "clusters": len(all_right),
+    }
+
+
+def measure_set(job: tuple[str, int]) -> None:
+    """Simulate a set, train on its first images of each class, and write all scores."""
+    name, k = job
+    path = BUILD / f"{name}-{k}.json"
+    if path.is_file():
+        return
+    torch.set_num_threads(1)
+    condition = CONDITIONS[name]
+    images = simulate_set(condition, SEED + 100 * list(CONDITIONS).index(name) + k)
+    sessions = [images["single"], images["mixed"]]
+    shipped = read_model(find_model("default"))
+    has_start = set(condition.classes) <= set(shipped[0].classes)
+    rows = [{"images": 0, **score(shipped, sessions)}] if has_start else []
+    for n in IMAGES:
+        chosen = [x for i, x in enumerate(images["train"]) if i % max(IMAGES) < n]
+        rows.append({"images": n, **score(train(chosen, condition, k), sessions)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows))
+    print(name, k, [round(row["right"], 3) for row in rows], flush=True)
+
+
+# ---- the table
+def table(scores: pd.DataFrame) -> list[str]:
+    """Return a table of all conditions as Markdown."""
+    lines = [
+        "| conditions | images of each class | sets | right, size-selected | right, mixtures | "
+        "right, all | more than the start, mean (95 %) | in the worst 5 % of sets | "
+        "calibration error | sure but wrong |",
+        "|" + "---|" * 10,
+    ]
+    for name, condition in CONDITIONS.items():
+        own = scores[scores["condition"] == name]
+        start = own[own["images"] == 0].set_index("set")["right"]
+        for n, rows in own.groupby("images"):
+            gain = (rows.set_index("set")["right"] - start).dropna()
+            lines.append(_row(condition.title, int(n), rows, gain))
+    return lines
+
+
+def _row(title: str, n: int, rows: pd.DataFrame, gain: pd.Series) -> str:
+    mean = rows[["single", "mixed", "right", "calibration_error", "sure_but_wrong"]].mean()
+    gained, worst = "", ""
+    if n and len(gain):
+        half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.nan
+        gained = f"{gain.mean():+.3f} ({gain.mean() - half:+.3f} to {gain.mean() + half:+.3f})"
+        worst = f"{gain.quantile(0.05):+.3f}"
+    cells = [
+        title, "start" if n == 0 else str(n), str(len(rows)), f"{mean['single']:.3f}",
+        f"{mean['mixed']:.3f}", f"{mean['right']:.3f}", gained, worst,
+        f"{mean['calibration_error']:.3f}", f"{100 * mean['sure_but_wrong']:.1f} %",
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def read_scores() -> pd.DataFrame:
+    """Read the scores of all finished sets."""
+    rows = []
+    for path in sorted(BUILD.glob("*-*.json")):
+        name, _, k = path.stem.rpartition("-")
+        rows += [{"condition": name, "set": int(k), **row} for row in json.loads(path.read_text())]
+    return pd.DataFrame(rows)
+
+
+def page(scores: pd.DataFrame, card: ModelCard) -> str:
+    """Return the section."""
+    text = [
+        BEGIN,
+        "## Networks of one's own",
+        "",
+        f"`docs/make_training.py` trained on simulated sets (seeds from {SEED}) from "
+        f"{card.model_id}, gold from scratch. A set has its own isomers for the training, the "
+        "size-selected test images and the mixtures. Each test is a session. *Start*: the shipped "
+        "model on the same test images. No set was used to choose a setting.",
+        "",
+        *table(scores),
+        "",
+        END,
+    ]
+    return "\n".join(text)
+
+
+def main() -> None:
+    """Measure what is missing, and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=int, default=25, help="sets of each condition")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes")
+    parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS)
+    options = parser.parse_args()
+    jobs = [(name, k) for k in range(options.sets) for name in options.conditions]
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        list(pool.map(measure_set, jobs))
+    text = page(read_scores(), read_model(find_model("default"))[0])
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before.rstrip()}\n\n{text}{after or chr(10)}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
