@@ -200,7 +200,7 @@ def settings_for(request: TrainRequest, n_clusters: int) -> TrainingSettings:
     if not from_scratch:
         settings = replace(settings, learning_rate=1e-3, body_rate=0.3)
     elif not simulated:
-        settings = replace(settings, batch_size=32, learning_rate=4e-3, conditions=0.3, shift_px=2)
+        settings = replace(settings, batch_size=32, learning_rate=4e-3, conditions=0.0, shift_px=2)
     steps_per_epoch = max(1, n_clusters // settings.batch_size)
     enough = -(-SCRATCH_STEPS // steps_per_epoch) if from_scratch else MIN_EPOCHS
     return replace(settings, epochs=request.epochs or min(max(enough, MIN_EPOCHS), MAX_EPOCHS))
