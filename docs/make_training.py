@@ -31,7 +31,11 @@ from napari_atomicity.simulation.imaging import Microscope
 from napari_atomicity.simulation.sessions import random_image_settings
 from napari_atomicity.simulation.structures import Isomer, library_of
 from napari_atomicity.training.cards import new_card
-from napari_atomicity.training.classifier import Start, train_classifier
+from napari_atomicity.training.classifier import (
+    Start,
+    continue_on_all_images,
+    train_classifier,
+)
 from napari_atomicity.training.data import PatchSet, hold_out
 from napari_atomicity.training.evaluation import expected_calibration_error
 from napari_atomicity.training.held_out import predict_as_used, stack_labelled, stack_labels
@@ -134,10 +138,12 @@ def train(parts: Sequence[PatchSet], condition: Condition, seed: int) -> Start:
     held = hold_out(whole.table, 0.2, np.random.default_rng(seed))
     sets = {"train": whole.take(~held), "held_out": whole.take(held)}
     start = None if condition.start == SCRATCH else read_model(find_model(condition.start))
-    return train_classifier(
+    settings = settings_for(request, len(sets["train"]))
+    model = train_classifier(
         sets["train"], sets["held_out"], new_card(request, sets, list(condition.classes)),
-        settings_for(request, len(sets["train"])), "cpu", start=start, with_map=False,
+        settings, "cpu", start=start, with_map=False,
     )  # fmt: skip
+    return model if start else continue_on_all_images(model, list(sets.values()), settings, "cpu")
 
 
 def score(model: Start, sessions: Sequence[Sequence[PatchSet]]) -> dict[str, float]:

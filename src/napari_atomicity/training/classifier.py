@@ -15,7 +15,7 @@ from ..core.devices import choose_device
 from ..core.errors import AtomicityError, ModelError
 from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
-from ..core.progress import Progress, Stop
+from ..core.progress import Progress, Stop, prefixed
 from ..core.scale_reference import ScaleReference
 from ..models.classifier import Classifier
 from ..models.intensity_scale import usable
@@ -23,7 +23,7 @@ from ..models.network import AtomicityNet, new_network
 from ..models.thresholds import fit_thresholds, quantities
 from ..statistics.scores import atoms_of
 from .apparent_size import FREE_CHANNEL, add_apparent_size, embed_clusters
-from .calibrate import finalize_model
+from .calibrate import class_means, finalize_model
 from .checkpoint import Checkpoint
 from .data import KNOWN_SCALE, PatchSet
 from .fit import OnEpoch, best_epoch, fit_network
@@ -41,6 +41,8 @@ from .shrinkage import shrink_apparent_size, shrink_scale_reference
 
 REFERENCES_PER_CLASS = 300
 REPLAYED_PER_CLASS = 60
+CONTINUED = 0.3
+"""Epochs and learning rate on all images, as a share of those of the first fit."""
 Start = tuple[ModelCard, dict[str, np.ndarray]]
 """Card and tensors of the model that a fit starts from."""
 
@@ -117,6 +119,72 @@ def train_classifier(
     if with_map:
         tensors = _with_map(tensors, settings.seed)
     return _calibrate(card, tensors, sets, torch_device, start)
+
+
+def continue_on_all_images(
+    model: Start,
+    sets: Sequence[PatchSet],
+    settings: TrainingSettings,
+    device: str = "auto",
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Start:
+    """Fit a network from random weights further, with the images that were held out.
+
+    With few images, those that calibrate are a quarter of all, and their isomers and conditions are
+    missed. The calibration stays: that of a network with fewer images, which is a little too
+    careful. Scores of held-out images must be computed before.
+
+    Parameters
+    ----------
+    model : tuple of ModelCard and dict
+        Calibrated model of `train_classifier`.
+    sets : sequence of PatchSet
+        Training and held-out clusters, raw channel in counts.
+    settings : TrainingSettings
+        Settings of the first fit.
+    device : str, optional
+        "auto", "cpu", "cuda" or "mps".
+    progress, stop : callable, optional
+        Called at every step.
+
+    Returns
+    -------
+    ModelCard, dict of str to ndarray
+        The model with new weights, references, class means and apparent size.
+
+    Raises
+    ------
+    Cancelled
+        If ``stop()`` is true.
+    """
+    card, tensors = model
+    assert card.scale is not None
+    torch_device = choose_device(device)
+    whole = PatchSet.join(sets)
+    part = select_classes(scale_patches(whole, card.scale)[0], card.classes)
+    arrays = _arrays(part, card)
+    settings = replace(
+        settings,
+        epochs=max(1, round(CONTINUED * settings.epochs)),
+        learning_rate=CONTINUED * settings.learning_rate,
+        patience=0,
+    )
+    network = Classifier(card, tensors, torch_device).network
+    fit_network(
+        network, arrays, arrays, settings, torch_device, prefixed(progress, "All images: "), stop,
+        radius_px=_radius_px(part, card.patches),
+    )  # fmt: skip
+    new = _tensors(card, network, part, settings.seed, torch_device)
+    if "reference.map" in tensors:
+        new = _with_map(new, settings.seed)
+    tensors = {**tensors, **new}
+    mixed = shuffle_into_mixtures(whole, card.classes, settings.seed)
+    tensors |= class_means(card, tensors, mixed, torch_device)
+    if card.apparent_size is not None:
+        card = add_apparent_size(card, tensors, part, torch_device)
+    training = {**card.training, "epochs_of_all_images": settings.epochs}
+    return replace(card, training=training), tensors
 
 
 def _calibrate(

@@ -23,13 +23,21 @@ from .cards import (
     score_test_fields,
 )
 from .checkpoint import Checkpoint
-from .classifier import train_classifier
+from .classifier import continue_on_all_images, train_classifier
 from .data import KNOWN_SCALE, PatchSet
 from .fit import OnEpoch
 from .gain import measure_gain
 from .out_of_distribution import can_fit_out_of_distribution, fit_out_of_distribution
 from .prepared_sets import OTHER_DRAWS, prepare_sets
-from .request import DEFAULT, SCRATCH, FolderSource, TrainRequest, check_source, settings_for
+from .request import (
+    DEFAULT,
+    SCRATCH,
+    FolderSource,
+    SimulationSource,
+    TrainRequest,
+    check_source,
+    settings_for,
+)
 from .request_key import request_key
 
 
@@ -91,6 +99,14 @@ def train(
     gain = measure_gain(request, whole, classes, start, progress, stop)
     if gain is not None:
         card = replace(card, scores={**card.scores, "gain": gain})
+    if start is None and not isinstance(request.source, SimulationSource):
+        parts, settings = (
+            [sets["train"], sets["held_out"]],
+            settings_for(request, len(sets["train"])),
+        )
+        card, tensors = continue_on_all_images(
+            (card, tensors), parts, settings, request.device, progress, stop
+        )
     seconds = round(time.monotonic() - started)
     card = replace(card, training={**card.training, "seconds": seconds})
     card = save_model(request.out, card, tensors)

@@ -194,7 +194,7 @@ def train_network(
     """
     from ..models.files import hashed
     from ..training.cards import new_card
-    from ..training.classifier import train_classifier
+    from ..training.classifier import continue_on_all_images, train_classifier
     from ..training.data import hold_out
     from ..training.request import FolderSource, TrainRequest, settings_for
     from ..training.run import read_start
@@ -216,17 +216,23 @@ def train_network(
     )
     held = hold_out(part.table, HELD_OUT, np.random.default_rng(training.seed))
     sets = {"train": part.take(~held), "held_out": part.take(held)}
+    start, settings = read_start(request), settings_for(request, len(sets["train"]))
     card, tensors = train_classifier(
         sets["train"],
         sets["held_out"],
         new_card(request, sets, list(training.classes)),
-        settings_for(request, len(sets["train"])),
+        settings,
         given.device,
         training.progress,
         training.stop,
-        start=read_start(request),
+        start=start,
         with_map=training.with_map,
     )
+    if start is None:
+        card, tensors = continue_on_all_images(
+            (card, tensors), list(sets.values()), settings, given.device,
+            training.progress, training.stop,
+        )  # fmt: skip
     return FittedModel(hashed(card, tensors), tensors, given.device)
 
 
