@@ -17,6 +17,7 @@ from napari_atomicity.pipeline.acquisition_sessions import SessionRules
 from napari_atomicity.pipeline.earlier_session import BETWEEN_SESSIONS, read_earlier_scale
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.simulation.examples import example_path
 from napari_atomicity.training.cards import recorded_session
 from napari_atomicity.training.data import KNOWN_SCALE, PatchSet
 from pipeline.conftest import write_image
@@ -163,6 +164,24 @@ def test_the_record_of_a_run_names_session_and_known_sample(tmp_path, tiny_model
     }
     summary = {i["image"]: i["session"] for i in json.loads(result.stdout)["images"]}
     assert summary == {"a.tif": "may", "ref_1.tif": "may", "ref_2.tif": "june"}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_contradicted_known_sample_is_named_on_the_console_and_in_the_report(tmp_path, keep):
+    """The example, a mixture of all sizes, is said to be of one size."""
+    options = ["--known", "example*=Pt55", "--device", "cpu", *(["--keep-known"] if keep else [])]
+    where = [example_path(), "--out", tmp_path / "out"]
+    result = CliRunner().invoke(app, ["analyse", *map(str, where), *options])
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert "warning: example.tif: the clusters contradict the known sample Pt55" in said
+    assert ("was used nevertheless" in said) is keep
+    assert "contradict the known sample Pt55" in (tmp_path / "out" / "report.html").read_text()
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["sessions"][0]["known_samples"]["example.tif"]["used"] is keep
+    assert record["parameters"]["keep_known"] is keep
+    notes = pd.read_csv(tmp_path / "out" / "ratios.csv")["note"]
+    assert notes.str.contains("contradict").all()
 
 
 def test_a_watched_folder_takes_known_samples_that_may_come_later(tmp_path, tiny_model):

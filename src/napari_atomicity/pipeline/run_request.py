@@ -71,6 +71,12 @@ class RunRequest:
         "'mix_*.tif=Pt19:1,Pt41:1'. May be given several times.",
         option="--known",
     )
+    keep_known: bool = setting(
+        False,
+        "Keep known samples",
+        "Use the composition of a known sample even if its clusters contradict it.",
+        option="--keep-known",
+    )
     earlier_run: str | None = setting(
         None,
         "Earlier run",

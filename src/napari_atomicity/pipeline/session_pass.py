@@ -159,14 +159,13 @@ class SessionPass:
             return
         measured = [with_known_shares(x, session, name, card) for name, (x, _) in own.items()]
         found = fit_session(measured, require_references(card)[0], session.prior)
-        fit = fit_session_sizes(measured, card, found, session.prior)
+        fit = fit_session_sizes(card, found, session.prior)
         if len(images.summaries) < MAX_SESSIONS:
-            named = dict(zip(own, measured, strict=True))
-            images.summaries.append(summarise_session(session, named, found, fit, card))
+            images.summaries.append(summarise_session(session, list(own), found, fit, card))
         for i, (name, (_, before)) in enumerate(own.items()):
             table = images.store.table(images.stems[name])
             scale = mixture_of_modes(found.images[i], table, before.reference)
-            images.joint[name] = describe_scale(found, i, measured, fit, session.prior)
+            images.joint[name] = describe_scale(found, i, fit, session.prior)
             if not is_same_scale(before, scale):
                 self._scales[name] = scale
 

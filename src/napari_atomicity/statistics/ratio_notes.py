@@ -46,6 +46,10 @@ class ImageLimits:
         Whether fractions are given even if the session does not fit.
     repeats_clusters : bool
         Whether it is a stack whose frames show the same clusters, without tracks.
+    contradicts_known : bool
+        Whether its clusters contradict the composition of its known sample, which was not used.
+    relies_on_contradicted : bool
+        Whether its scale relies on a known sample that the clusters contradict.
     """
 
     scale_probability: float | None = None
@@ -54,6 +58,8 @@ class ImageLimits:
     solutions: ScaleSolutions | None = None
     keep_ratios: bool = False
     repeats_clusters: bool = False
+    contradicts_known: bool = False
+    relies_on_contradicted: bool = False
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
@@ -66,10 +72,20 @@ class ImageLimits:
         keep_ratios : bool, optional
             Whether fractions are given even if the session does not fit.
         """
-        peaks = tuple(parameters.get("session", {}).get("peaks_atoms", ()))
+        session = parameters.get("session", {})
+        peaks = tuple(session.get("peaks_atoms", ()))
+        sample = session.get("known_sample", {})
         certainty = parameters.get("certainty_of_scale")
         solutions = ScaleSolutions.from_parameters(parameters)
-        return cls(certainty, False, peaks, solutions, keep_ratios)
+        return cls(
+            certainty,
+            False,
+            peaks,
+            solutions,
+            keep_ratios,
+            contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
+            relies_on_contradicted=bool(session.get("relies_on_contradicted")),
+        )
 
     @property
     def withholds_ratios(self) -> bool:
@@ -114,6 +130,15 @@ def ratio_notes(
         (
             "the intensity scale is uncertain{}: all labels of an image may be wrong together",
             sum(image.scale_is_uncertain for image in limits),
+        ),
+        (
+            "the clusters contradict the known sample{}: its composition was not used",
+            sum(image.contradicts_known for image in limits),
+        ),
+        (
+            "the intensity scale relies on a known sample that its clusters contradict{}: all "
+            "labels may be wrong together",
+            sum(image.relies_on_contradicted for image in limits),
         ),
         (
             "pixels are clipped{}: intensities of bright clusters are estimates",
