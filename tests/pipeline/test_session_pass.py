@@ -136,6 +136,16 @@ def test_a_known_sample_that_its_clusters_contradict_is_not_used(batch, tmp_path
         assert notes.str.contains("contradict").all()
 
 
+def test_labels_of_the_session_come_from_the_chosen_estimator(batch, tmp_path):
+    out = tmp_path / "out"
+    batch(out)
+    assert batch(out, labels="mixture").reused == 0
+    table = read_clusters(out / "clusters.csv")
+    speaks = table["label_predicted"].str.startswith("Pt") & (table["label_mixture"] != "")
+    assert speaks.any()
+    assert (table["label_predicted"] == table["label_mixture"])[speaks].all()
+
+
 def test_a_second_run_writes_no_part_again(batch, tmp_path):
     batch(tmp_path / "out")
     before = parts(tmp_path / "out")

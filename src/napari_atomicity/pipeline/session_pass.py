@@ -178,8 +178,9 @@ class SessionPass:
         if stored is None or images.store.movie(stem) is not None:  # tracks depend on labels
             return False
         classifier, before = self.load(), images.store.table(stem)
-        own = stored.label(before, stored.scale, classifier)
-        new = own if labels.scale is None else stored.label(before, labels.scale, classifier)
+        by = images.request.labels
+        own = stored.label(before, stored.scale, classifier, by)
+        new = own if labels.scale is None else stored.label(before, labels.scale, classifier, by)
         if own is None or new is None:
             return False
         if images.store.is_drawn(stem) and (self.exact_drawings or _looks_different(before, new)):

@@ -19,6 +19,9 @@ MIN_CLUSTERS = 10
 """Number of counted clusters of an image below which ratios are noted."""
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
+COMBINATION = "combination"
+"""Estimator of the labels for which a model is calibrated."""
+_ESTIMATORS = {"mixture": "the constrained mixture", "network": "the network"}
 WITHHELD = (
     "fractions are withheld: train a model that has these sizes, or use --keep-ratios (dock "
     "Ratios: Show the fractions anyway)"
@@ -50,6 +53,8 @@ class ImageLimits:
         Whether its clusters contradict the composition of its known sample, which was not used.
     relies_on_contradicted : bool
         Whether its scale relies on a known sample that the clusters contradict.
+    labels_from : str
+        Estimator of its labels: "combination", "mixture" or "network".
     """
 
     scale_probability: float | None = None
@@ -60,6 +65,7 @@ class ImageLimits:
     repeats_clusters: bool = False
     contradicts_known: bool = False
     relies_on_contradicted: bool = False
+    labels_from: str = COMBINATION
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
@@ -85,6 +91,7 @@ class ImageLimits:
             keep_ratios,
             contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
             relies_on_contradicted=bool(session.get("relies_on_contradicted")),
+            labels_from=parameters.get("labels_from", COMBINATION),
         )
 
     @property
@@ -152,6 +159,12 @@ def ratio_notes(
         if concerned:
             share = f" in {concerned} of {pluralise(len(limits), 'image')}"
             reasons.append(text.format(share if len(limits) > 1 else ""))
+    for name in dict.fromkeys(image.labels_from for image in limits):
+        if name != COMBINATION:
+            reasons.append(
+                f"labels are those of {_ESTIMATORS[name]}: confidences, prediction sets and "
+                "intervals are calibrated for the combination only"
+            )
     for peaks in dict.fromkeys(image.peaks_atoms for image in limits):
         if peaks:
             reasons.append(describe_misfit(peaks))
