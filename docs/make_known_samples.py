@@ -1,6 +1,6 @@
 """Measure how well wrong compositions of known samples are found, and how right the labels are.
 
-    python docs/make_known_samples.py [--rounds 25] [--text-only]
+    python docs/make_known_samples.py [--rounds 7]
 
 The limit `models.known_samples.MIN_LOG_BAYES_FACTOR` is set on the sessions of the first seed; the
 figures that the script prints are of the sessions of the other one, with other isomers. Sessions
@@ -175,13 +175,76 @@ def test_session(table: pd.DataFrame, reference: ApparentSize) -> Iterator[dict[
                 }  # fmt: skip
 
 
+# ---- what is printed
+def table_of_statements(tests: pd.DataFrame) -> list[str]:
+    """Share of the statements that are contradicted, by kind and context."""
+    lines = [
+        "| statement | samples | alone | in its session | all known |",
+        "|---|---|---|---|---|",
+    ]
+    for statement in dict.fromkeys(tests["statement"]):
+        own = tests[tests["statement"] == statement]
+        rate = own.groupby("context")["contradicted"].mean()
+        number = len(own) // own["context"].nunique()
+        shares = " | ".join(f"{rate[c]:.3f}" for c in ("alone", "session", "all known"))
+        lines.append(f"| {statement} | {number} | {shares} |")
+    return lines
+
+
+def table_of_labels(clusters: pd.DataFrame) -> list[str]:
+    """Accuracy of the labels of each estimator, and R² of the fractions of the images."""
+    whole = clusters[~clusters["touches_border"].astype(bool) & clusters["truth"].isin(CLASSES)]
+    columns = probability_columns(CLASSES)
+    whole = whole[whole[columns].notna().all(axis=1)]
+    best = np.array(CLASSES)[whole[columns].to_numpy().argmax(axis=1)]
+    network = whole["label_network"].to_numpy(object)
+    mixture = whole["label_mixture"].fillna("").to_numpy(object)
+    labels = {
+        "combination": best,
+        "mixture": np.where(mixture == "", network, mixture),
+        "network": network,
+    }
+    lines = [
+        "| sessions | clusters | combination | mixture | network | R² of each |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind in [*KINDS, "all"]:
+        rows = np.ones(len(whole), bool) if kind == "all" else (whole["kind"] == kind).to_numpy()
+        truth = whole["truth"].to_numpy(object)[rows]
+        images = [whole[name][rows] for name in ("kind", "seed", "image")]
+        right = [f"{(label[rows] == truth).mean():.3f}" for label in labels.values()]
+        true = fractions(truth, images)
+        spread = ((true - true.mean()) ** 2).sum()
+        r2 = [
+            f"{1 - ((fractions(label[rows], images) - true) ** 2).sum() / spread:.3f}"
+            for label in labels.values()
+        ]
+        lines.append(f"| {kind} | {rows.sum()} | {' | '.join(right)} | {', '.join(r2)} |")
+    return lines
+
+
+def fractions(labels: np.ndarray, images: list[pd.Series]) -> np.ndarray:
+    """Fractions of the classes in each image, (n_images, n_classes)."""
+    counts = pd.crosstab(images, labels).reindex(columns=list(CLASSES), fill_value=0)
+    return counts.div(counts.sum(axis=1), axis=0).to_numpy()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    for first in (CALIBRATION, TEST):
-        simulate(first, options.rounds)
+    reference = require_references(load_classifier("default", "cpu").card)[0]
+    for name, first in (("set the limit on", CALIBRATION), ("test", TEST)):
+        clusters = simulate(first, options.rounds)
+        tests = pd.DataFrame(
+            found
+            for _, session in clusters.groupby(["seed", "kind"])
+            for found in test_session(session, reference)
+        )
+        true = tests[tests["statement"] == "true"]["log_bayes_factor"]
+        print(f"\nSessions to {name}: true statements have log Bayes factors from {true.min():.1f}")
+        print("\n".join([*table_of_statements(tests), "", *table_of_labels(clusters)]))
 
 
 if __name__ == "__main__":

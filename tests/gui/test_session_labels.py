@@ -220,6 +220,21 @@ def test_a_known_sample_that_its_clusters_contradict_is_used_on_demand_only(
     assert not menu.keep_action.isEnabled()
 
 
+def test_labels_come_from_the_estimator_that_is_chosen_in_the_settings(opened, analyse_all):
+    choice = opened.form.controls["labels"]
+    choice.setCurrentIndex(choice.findData("mixture"))
+    state = analyse_all().state
+    for name in (MIX, ONE, TWO):
+        table = state.table(name)
+        speaks = table["label_mixture"] != ""
+        assert speaks.any() and (table["label"] == table["label_mixture"])[speaks].all()
+        analysis = state.analysis(name)
+        assert analysis.labels_from == "mixture"
+        assert "labels are those of the constrained mixture" in analysis.ratios()["note"][0]
+    assert state.project is None or state.project.runs()[0]["labels"] == "mixture"
+    choice.setCurrentIndex(choice.findData("combination"))
+
+
 def test_an_earlier_session_tells_the_scale_and_is_in_the_report(
     analyse_all, viewer, settle, told, tmp_path
 ):
