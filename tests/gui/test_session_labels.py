@@ -185,6 +185,56 @@ def test_a_known_sample_and_other_sessions_label_again(
     assert labels(state, TWO) == {"Pt30"} and len(state.history) == 5
 
 
+def test_a_known_sample_that_its_clusters_contradict_is_used_on_demand_only(
+    analyse_all, viewer, settle, enter_known, monkeypatch
+):
+    warned = []
+    monkeypatch.setattr(session_labels, "show_warning", warned.append)
+    dock = analyse_all()
+    state, menu = dock.state, dock.session_menu
+    before = [labels(state, name) for name in (MIX, ONE, TWO)]
+    enter_known(MIX, "Pt55")
+    assert "⚠ mix.tif: the clusters contradict the known sample Pt55" in warned[-1]
+    assert "it was not used" in warned[-1] and "Use the known sample even if" in warned[-1]
+    assert [labels(state, name) for name in (MIX, ONE, TWO)] == before
+    test = state.analysis(MIX).parameters["session"]["known_sample"]
+    assert test["contradicted"] and not test["used"]
+    updated(dock)
+    assert warned[-1] in dock.notes.text()
+    classify = Classify(viewer)
+    viewer.window.add_dock_widget(classify)
+    menu.update_actions()
+    assert menu.keep_action.isEnabled() and not menu.keep_action.isChecked()
+    menu.keep_action.trigger()
+    settle(viewer)
+    assert state.sessions.get(MIX).keep_known and "it was used nevertheless" in warned[-1]
+    assert state.analysis(MIX).parameters["session"]["known_sample"]["used"]
+    assert "relies on a known sample" in state.analysis(ONE).ratios()["note"][0]
+    menu.update_actions()
+    assert menu.keep_action.isChecked()
+    enter_known(MIX, "Pt19:1, Pt30:1, Pt41:1, Pt55:1, Pt70:1")
+    assert len(warned) == 2 and not state.sessions.get(MIX).keep_known
+    click_row(dock, state.images.index(ONE))
+    settle(viewer)
+    menu.update_actions()
+    assert not menu.keep_action.isEnabled()
+
+
+def test_labels_come_from_the_estimator_that_is_chosen_in_the_settings(opened, analyse_all):
+    choice = opened.form.controls["labels"]
+    choice.setCurrentIndex(choice.findData("mixture"))
+    state = analyse_all().state
+    for name in (MIX, ONE, TWO):
+        table = state.table(name)
+        speaks = table["label_mixture"] != ""
+        assert speaks.any() and (table["label"] == table["label_mixture"])[speaks].all()
+        analysis = state.analysis(name)
+        assert analysis.labels_from == "mixture"
+        assert "labels are those of the constrained mixture" in analysis.ratios()["note"][0]
+    assert state.project is None or state.project.runs()[0]["labels"] == "mixture"
+    choice.setCurrentIndex(choice.findData("combination"))
+
+
 def test_an_earlier_session_tells_the_scale_and_is_in_the_report(
     analyse_all, viewer, settle, told, tmp_path
 ):

@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from napari_atomicity.cli import app
 from napari_atomicity.core.errors import AtomicityError, ModelError, ReadError, TableError
 from napari_atomicity.io.provenance import Outcome
+from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.pipeline.acquisition_sessions import SessionRules
 from napari_atomicity.pipeline.earlier_session import BETWEEN_SESSIONS, read_earlier_scale
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.simulation.examples import example_path
 from napari_atomicity.training.cards import recorded_session
 from napari_atomicity.training.data import KNOWN_SCALE, PatchSet
 from pipeline.conftest import write_image
@@ -163,6 +165,56 @@ def test_the_record_of_a_run_names_session_and_known_sample(tmp_path, tiny_model
     }
     summary = {i["image"]: i["session"] for i in json.loads(result.stdout)["images"]}
     assert summary == {"a.tif": "may", "ref_1.tif": "may", "ref_2.tif": "june"}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_contradicted_known_sample_is_named_on_the_console_and_in_the_report(tmp_path, keep):
+    """The example, a mixture of all sizes, is said to be of one size."""
+    options = ["--known", "example*=Pt55", "--device", "cpu", *(["--keep-known"] if keep else [])]
+    where = [example_path(), "--out", tmp_path / "out"]
+    result = CliRunner().invoke(app, ["analyse", *map(str, where), *options])
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert "warning: example.tif: the clusters contradict the known sample Pt55" in said
+    assert ("was used nevertheless" in said) is keep
+    assert "contradict the known sample Pt55" in (tmp_path / "out" / "report.html").read_text()
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["sessions"][0]["known_samples"]["example.tif"]["used"] is keep
+    assert record["parameters"]["keep_known"] is keep
+    notes = pd.read_csv(tmp_path / "out" / "ratios.csv")["note"]
+    assert notes.str.contains("contradict").all()
+
+
+@pytest.mark.parametrize("labels", ["combination", "mixture", "network"])
+def test_labels_come_from_the_chosen_estimator(tmp_path, labels):
+    options = ["--labels", labels, "--device", "cpu", "--no-umap"]
+    where = [example_path(), "--out", tmp_path / "out"]
+    result = CliRunner().invoke(app, ["analyse", *map(str, where), *options])
+    assert result.exit_code == 0, result.stderr
+    table = read_clusters(tmp_path / "out" / "clusters.csv")
+    columns = [c for c in table if c.startswith("p_")]
+    best = np.array([c[2:] for c in columns])[table[columns].to_numpy().argmax(axis=1)]
+    labelled = table["label"].str.startswith("Pt").to_numpy()
+    assert (table["label"] == best)[labelled].all()
+    assert table.loc[labelled, "confidence"].to_numpy() == pytest.approx(
+        table.loc[labelled, columns].max(axis=1).to_numpy()
+    )
+    if labels != "combination":
+        speaks = labelled & (table[f"label_{labels}"] != "").to_numpy()
+        assert (table["label"] == table[f"label_{labels}"])[speaks].all()
+    for row in table.loc[labelled].itertuples():
+        assert row.label in row.prediction_set.split("|")
+    notes = pd.read_csv(tmp_path / "out" / "ratios.csv", keep_default_na=False)["note"]
+    assert notes.str.contains("calibrated for the combination").all() == (labels != "combination")
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["parameters"]["labels"] == labels
+    assert record["images"][0]["parameters"]["labels_from"] == labels
+
+
+def test_the_confusion_matrix_is_that_of_the_combination(tmp_path):
+    options = ["--labels", "network", "--ratios", "confusion", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["analyse", str(example_path()), *options])
+    assert result.exit_code == 2 and "is that of the combination" in result.stderr
 
 
 def test_a_watched_folder_takes_known_samples_that_may_come_later(tmp_path, tiny_model):

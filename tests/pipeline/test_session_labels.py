@@ -154,6 +154,35 @@ def test_a_known_sample_anchors_the_others(size_selected, classifier):
     assert accuracy(found.analyses) >= 0.85
 
 
+def test_a_known_sample_that_its_clusters_contradict_is_not_used(
+    example, size_selected, classifier
+):
+    analysis, label = example
+    mixture = only(analysis, np.isin(label, ["Pt19", "Pt41", "Pt70"]), 1.0, "mixture.tif")
+    images, wrong = [mixture, size_selected[1]], {"mixture.tif": {"Pt55": 1.0}}
+    unknown = label_session(images, classifier)
+    found = label_session(images, classifier, known=wrong)
+    for before, after in zip(unknown.analyses, found.analyses, strict=True):
+        pd.testing.assert_frame_equal(before.table, after.table)
+    sessions = [a.parameters["session"] for a in found.analyses]
+    test = sessions[0]["known_sample"]
+    assert test["contradicted"] and not test["used"] and test["log_bayes_factor"] < -10
+    assert "known_sample" not in sessions[1] and "relies_on_contradicted" not in sessions[1]
+    notes = [" ".join(a.ratios()["note"]) for a in found.analyses]
+    assert "contradict the known sample: its composition was not used" in notes[0]
+    assert "contradict" not in notes[1]
+    kept = label_session(images, classifier, known=wrong, kept=wrong)
+    assert kept.analyses[0].parameters["session"]["known_sample"] == {**test, "used": True}
+    assert kept.analyses[0].scale.intensity_per_atom != pytest.approx(
+        unknown.analyses[0].scale.intensity_per_atom, rel=0.1
+    )
+    for a in kept.analyses:
+        assert "relies on a known sample that its clusters contradict" in a.ratios()["note"][0]
+    right = {"Pt30.tif": {"Pt30": 1.0}}
+    test = label_session(images, classifier, known=right).analyses[1].parameters["session"]
+    assert test["known_sample"]["used"] and not test["known_sample"]["contradicted"]
+
+
 def test_lone_atoms_tell_the_scale_of_few_clusters(example, classifier):
     analysis, label = example
     few = np.isin(np.arange(len(label)), np.flatnonzero(label == "Pt55")[:2])
@@ -236,7 +265,7 @@ def test_sizes_that_are_no_classes_are_named(example, classifier):
     images = [a.micrograph.name for a in found.analyses]
     summary = summarise_session(
         AcquisitionSession("may", tuple(images), known),
-        dict(zip(images, found.measured, strict=True)),
+        images,
         found.scale,
         found.class_fit,
         classifier.card,

@@ -115,6 +115,37 @@ def test_session_none_labels_each_image_by_itself_and_back(batch, tmp_path):
     assert tables(out) == jointly
 
 
+def test_a_known_sample_that_its_clusters_contradict_is_not_used(batch, tmp_path):
+    """The mixture is said to be of one size."""
+    batch(tmp_path / "unknown")
+    runs = {
+        keep: batch(tmp_path / str(keep), known=("3.tif=Pt70",), keep_known=keep)
+        for keep in (False, True)
+    }
+    for name in TABLES[:2]:
+        assert (tmp_path / "unknown" / name).read_bytes() == (
+            tmp_path / "False" / name
+        ).read_bytes()
+    for keep, run in runs.items():
+        [session] = json.loads((tmp_path / str(keep) / "run.json").read_text())["sessions"]
+        test = session["known_samples"]["3.tif"]
+        assert test["contradicted"] and test["used"] is keep and test["log_bayes_factor"] < -3
+        warnings = [w for o in run.outcomes for w in o.warnings if "contradict" in w]
+        assert len(warnings) == 1 and ("used nevertheless" in warnings[0]) is keep
+        notes = run.ratios.loc[run.ratios["scope"] == "all", "note"]
+        assert notes.str.contains("contradict").all()
+
+
+def test_labels_of_the_session_come_from_the_chosen_estimator(batch, tmp_path):
+    out = tmp_path / "out"
+    batch(out)
+    assert batch(out, labels="mixture").reused == 0
+    table = read_clusters(out / "clusters.csv")
+    speaks = table["label_predicted"].str.startswith("Pt") & (table["label_mixture"] != "")
+    assert speaks.any()
+    assert (table["label_predicted"] == table["label_mixture"])[speaks].all()
+
+
 def test_a_second_run_writes_no_part_again(batch, tmp_path):
     batch(tmp_path / "out")
     before = parts(tmp_path / "out")

@@ -748,6 +748,10 @@ def test_sessions_and_known_samples_are_stored_and_undone(project, three):
         "session evening of 2 images",
         "Pt19:1, Pt41:1 in 1 image",
     ]
+    three.sessions.keep_known(["a.tif", "b.tif"], True)
+    assert project.image_files.session_entries()["b.tif"] == replace(known, keep_known=True)
+    assert three.sessions.groups()[0].kept == {"b.tif"}
+    three.history.undo()
     three.history.undo()
     assert project.image_files.session_entries()["b.tif"] == SessionEntry("evening")
     three.history.undo()

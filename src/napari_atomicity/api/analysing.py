@@ -37,9 +37,11 @@ class _Options(TypedDict, total=False):
     settings: DetectionSettings | None
     umap: bool
     symmetries: bool
+    labels: str
     average_frames: int | str | None
     session: str
     known: Iterable[str]
+    keep_known: bool
 
 
 @overload
@@ -86,9 +88,11 @@ def analyse(
     settings: DetectionSettings | None = None,
     umap: bool = True,
     symmetries: bool = False,
+    labels: str = "combination",
     average_frames: int | str | None = None,
     session: str = "auto",
     known: Iterable[str] = (),
+    keep_known: bool = False,
 ) -> ImageAnalysis | Analyses:
     """Detect the clusters of images and classify them by their number of atoms.
 
@@ -114,6 +118,8 @@ def analyse(
         Whether to place the clusters in the map.
     symmetries : bool, optional
         Whether to average over the eight symmetries of the square; eight times slower.
+    labels : str, optional
+        Estimator that gives the labels: "combination", "mixture" or "network".
     average_frames : int or str, optional
         Stacks only: number of registered frames to average before the detection, or "all".
     session : str, optional
@@ -122,6 +128,8 @@ def analyse(
         and known.
     known : iterable of str, optional
         Images whose composition by number is known, such as ``"ref_*.tif=Pt55"``.
+    keep_known : bool, optional
+        Whether a known composition is used even if its clusters contradict it.
 
     Returns
     -------
@@ -149,10 +157,12 @@ def analyse(
         pixel_size_nm=pixel_size_nm,
         umap=umap,
         symmetries=symmetries,
+        labels=labels,
         detection=settings or DetectionSettings(),
         average_frames=average_frames,
         session=session,
         known=(known,) if isinstance(known, str) else tuple(known),
+        keep_known=keep_known,
     )
     with automatic_progress(progress) as shown:
         return _analyse_source(source, model, request, shown, stop)

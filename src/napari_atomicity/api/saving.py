@@ -60,6 +60,7 @@ def results_of(analyses: Iterable[Analysis]) -> tuple[RunResults, list[Input]]:
         model=card.name,
         device=str(parameters.get("device", "auto")),
         symmetries=named[0].symmetries,
+        labels=named[0].labels_from,
         detection=DetectionSettings(**parameters.get("detection", {})),
     )
     results = RunResults(card, request, SessionRules())

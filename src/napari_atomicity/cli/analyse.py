@@ -24,6 +24,7 @@ from .common import (
     refuse_to_overwrite,
     require_an_image,
     say,
+    say_contradictions,
     without_collection,
 )
 from .ending import SIGNALS, catch_signals
@@ -147,4 +148,5 @@ def finish(run: Run, out: Path) -> None:
         Folder of the results.
     """
     say(f"{len(run.table)} clusters; results in {out}")
+    say_contradictions(run.outcomes)
     exit_with_status(run, out / "report.html")

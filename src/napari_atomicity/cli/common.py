@@ -226,6 +226,16 @@ def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
     fail_if_incomplete(run, see)
 
 
+def say_contradictions(outcomes: Iterable[Outcome]) -> None:
+    """Warn of known samples that their clusters contradict."""
+    from ..reporting.plot_session import contradictions
+
+    outcomes = list(outcomes)
+    parameters = {outcome.image: outcome.parameters for outcome in outcomes}
+    for text in contradictions(parameters, {o.image: o.known for o in outcomes}):
+        say(f"warning: {text}. Check the sample; --keep-known uses it nevertheless")
+
+
 def fail_if_incomplete(run: Any, see: Path) -> None:
     """Exit with status 1 if an image could not be analysed, or a statistic not computed.
 

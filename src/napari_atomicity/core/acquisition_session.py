@@ -112,15 +112,18 @@ class SessionEntry:
         Known composition of its sample, by number; empty if it is not known.
     earlier : EarlierScale, optional
         Scale of an earlier session with the same instrument.
+    keep_known : bool
+        Whether the known composition is used even if the clusters contradict it.
     """
 
     session: str = ""
     known: Composition = field(default_factory=dict)
     earlier: EarlierScale | None = None
+    keep_known: bool = False
 
     def __bool__(self) -> bool:
         """Return whether anything was entered."""
-        return bool(self.session or self.known or self.earlier)
+        return bool(self.session or self.known or self.earlier or self.keep_known)
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,15 @@ class AcquisitionSession:
         Image → class → share of the clusters, for images of known samples.
     earlier : EarlierScale, optional
         Scale of an earlier session with the same instrument.
+    kept : frozenset of str
+        Images whose known composition is used even if their clusters contradict it.
     """
 
     name: str
     images: tuple[str, ...]
     known: Mapping[str, Composition] = field(default_factory=dict)
     earlier: EarlierScale | None = None
+    kept: frozenset[str] = frozenset()
 
     @property
     def prior(self) -> tuple[float, float] | None:
@@ -189,6 +195,7 @@ def group_images(
             tuple(members),
             {i: _shares(entries[i].known) for i in members if i in entries and entries[i].known},
             next((e.earlier for i in members if (e := entries.get(i)) and e.earlier), None),
+            frozenset(i for i in members if i in entries and entries[i].keep_known),
         )
         for name, members in images.items()
     ]

@@ -13,7 +13,7 @@ from ..core.cluster_table import classes_of
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
 from ..core.text import pluralise
-from ..statistics.ratio_notes import ImageLimits
+from ..statistics.ratio_notes import COMBINATION, ImageLimits
 
 if TYPE_CHECKING:
     from .intensity_scale import ConstrainedMixture
@@ -97,6 +97,11 @@ class Analysis:
     def symmetries(self) -> bool:
         """Whether its clusters were classified as the average over the symmetries of the square."""
         return bool(self.parameters.get("symmetries", False))
+
+    @property
+    def labels_from(self) -> str:
+        """Estimator of its labels: "combination", "mixture" or "network"."""
+        return str(self.parameters.get("labels_from", COMBINATION))
 
     @property
     def own_predictions(self) -> tuple[ScaledPrediction, ...]:

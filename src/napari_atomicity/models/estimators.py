@@ -150,6 +150,28 @@ def combination(known: Measured) -> np.ndarray:
     return np.einsum("k,knc->nc", scale.weight, pools)
 
 
+def weighted_network(known: Measured) -> np.ndarray:
+    """Average the probabilities of the network over the solutions of the scale: (N, C)."""
+    if known.by_solution is None or known.scale is None:
+        return known.network
+    weight = known.scale.weight[: len(known.by_solution)]
+    return np.einsum("k,knc->nc", weight / weight.sum(), known.by_solution)
+
+
+def mixture_or_network(known: Measured) -> np.ndarray:
+    """Probabilities by the constrained mixture; by the network where the mixture is silent."""
+    silent = np.isnan(known.mixture).any(axis=1, keepdims=True)
+    return np.where(silent, weighted_network(known), known.mixture)
+
+
+LABELS_FROM: dict[str, Estimator] = {
+    "combination": combination,
+    "mixture": mixture_or_network,
+    "network": weighted_network,
+}
+"""Estimators that give the labels. Calibrations of a model are those of the first one."""
+
+
 def pooled(
     network: np.ndarray, mixture: np.ndarray, certainty: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ..core import cluster_table as tables
-from ..statistics.ratio_notes import MIN_SCALE_PROBABILITY
+from ..statistics.ratio_notes import COMBINATION, MIN_SCALE_PROBABILITY
 from .classifier import Classifier, Prediction
 from .domain_shift import domain_shift
-from .estimators import Measured, combination, count_atoms, opinions
+from .estimators import LABELS_FROM, Measured, count_atoms, opinions
 from .intensity_scale import ConstrainedMixture
 from .out_of_distribution import out_of_distribution
 
@@ -23,6 +23,7 @@ def assign_labels(
     prediction: Prediction,
     scale: ConstrainedMixture | None,
     by_solution: np.ndarray | None = None,
+    labels_from: str = COMBINATION,
 ) -> pd.DataFrame:
     """Fill the prediction columns of a cluster table; corrections remain.
 
@@ -42,11 +43,13 @@ def assign_labels(
         Of the image.
     by_solution : ndarray of shape (K, N, C), optional
         Probabilities of the network for each solution of the scale.
+    labels_from : str, optional
+        Estimator of `estimators.LABELS_FROM` that gives labels and probabilities.
     """
     card = classifier.card
     known = Measured(table, card, scale, prediction.probabilities, by_solution)
     score, aggregate = out_of_distribution(known, prediction.embedding, classifier.beside)
-    p = combination(known)
+    p = LABELS_FROM[labels_from](known)
     best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
     done = np.asarray(np.isfinite(p).all(axis=1))
     classes = np.array(card.classes, dtype=object)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.model_card import ModelCard
+from ..statistics.ratio_notes import COMBINATION
 from .classifier import Classifier, Prediction
 from .intensity_scale import ConstrainedMixture
 from .label_assignment import assign_labels, withhold_labels
@@ -87,6 +88,7 @@ def label_solutions(
     classifier: Classifier,
     scale: ConstrainedMixture | None,
     predictions: Sequence[ScaledPrediction],
+    labels_from: str = COMBINATION,
 ) -> pd.DataFrame:
     """Label clusters with predictions for the solutions of the scale, unless it is too uncertain.
 
@@ -100,6 +102,8 @@ def label_solutions(
         Scale of the image.
     predictions : sequence of ScaledPrediction
         From `predict_solutions`, the most probable solution first.
+    labels_from : str, optional
+        Estimator of `estimators.LABELS_FROM` that gives labels and probabilities.
 
     Returns
     -------
@@ -108,9 +112,9 @@ def label_solutions(
     """
     best = predictions[0].prediction
     if scale is None or not has_solutions(classifier.card, scale):
-        return assign_labels(table, classifier, best, scale)
+        return assign_labels(table, classifier, best, scale, labels_from=labels_from)
     solutions = np.stack([x.prediction.probabilities for x in predictions])
-    table = assign_labels(table, classifier, best, scale, solutions)
+    table = assign_labels(table, classifier, best, scale, solutions, labels_from)
     return withhold_labels(table, scale.certainty)
 
 

@@ -17,6 +17,7 @@ mixtures. A flat component takes clusters that fit no class. The session draws
 where the uniform component with e = 2 % keeps an image that does not fit from moving the others.
 The shares are integrated out by variational Bayes [1]_, separately for every value of (s_i, d) on a
 grid; S, tau and d are integrated out on their grids [2]_. No image is decided before the session.
+Known compositions that the clusters contradict are not used, see `known_samples`.
 The cost is linear in the number of clusters.
 
 References
@@ -28,7 +29,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ from scipy.special import digamma, gammaln, softmax
 
 from ..core.apparent_size import ApparentSize
 from ..core.threads import parallel_map
+from .known_samples import compare_statements, with_tolerance
 from .session_draws import draw_solutions
 
 STEP = 0.04
@@ -79,12 +81,15 @@ class ImageMeasurements:
         Known composition of the sample.
     anchor : tuple of float, optional
         Mean and standard deviation of ln scale from another source, such as single atoms.
+    keep_shares : bool, optional
+        Whether the known composition is used even if the clusters contradict it.
     """
 
     log_intensity: np.ndarray
     log_size: np.ndarray
     shares: np.ndarray | None = None
     anchor: tuple[float, float] | None = None
+    keep_shares: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +131,12 @@ class SessionScale:
         Probabilities of the values of S.
     draws : ndarray of shape (n_images, n_draws), int
         Index of the solution of each image in joint draws from the posterior.
+    measured : list of ImageMeasurements
+        The images as they were used: without compositions that are contradicted.
+    log_bayes_factor : ndarray of shape (n_images,)
+        Of the known composition of each image against a free one; NaN without one.
+    contradicted : ndarray of shape (n_images,), bool
+        Whether its clusters contradict the known composition of an image.
     """
 
     images: list[ScaleModes]
@@ -137,6 +148,15 @@ class SessionScale:
     grid: np.ndarray = field(repr=False)
     posterior: np.ndarray = field(repr=False)
     draws: np.ndarray = field(repr=False)
+    measured: list[ImageMeasurements] = field(repr=False)
+    log_bayes_factor: np.ndarray
+    contradicted: np.ndarray
+
+    @property
+    def relies_on_contradicted(self) -> bool:
+        """Whether a known composition is used although its clusters contradict it."""
+        pairs = zip(self.measured, self.contradicted, strict=True)
+        return any(wrong and image.shares is not None for image, wrong in pairs)
 
     def interval(self) -> tuple[float, float]:
         """Return the 95 % interval of S."""
@@ -168,18 +188,19 @@ def fit_session(
     """
     steps, errors = _scale_steps(images, reference), _size_errors(reference)
     grid = steps.scales
+    kernels = [_spread_kernel(grid, spread) for spread, _ in SPREADS]
+    log_prior = _log_prior(grid, prior)
+    factor, contradicted = _test_known(images, steps, reference, kernels, log_prior)
+    images = [
+        replace(x, shares=None) if wrong and not x.keep_shares else x
+        for x, wrong in zip(images, contradicted, strict=True)
+    ]
     evidence, shares = zip(*(_image_evidence(x, steps, reference) for x in images), strict=True)
     log_evidence = np.array(evidence)
     top = log_evidence.max(axis=(1, 2), keepdims=True)
     likelihood = np.exp(log_evidence - top)
-
-    log_prior = -0.5 * np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS) ** 2 + np.zeros((len(grid), 1))
-    if prior is not None:
-        log_prior = log_prior - 0.5 * ((grid[:, None] - prior[0]) / prior[1]) ** 2
-    kernels = [_spread_kernel(grid, spread) for spread, _ in SPREADS]
     marginal = [k @ likelihood for k in kernels]
-    joint = np.stack([np.log(m + 1e-300).sum(axis=0) + log_prior for m in marginal])
-    joint += np.log([p for _, p in SPREADS])[:, None, None]
+    joint = np.stack([np.log(m + 1e-300).sum(axis=0) for m in marginal]) + log_prior
     session = softmax(joint.ravel()).reshape(joint.shape)
 
     image_posterior, outlying = np.zeros_like(likelihood), np.zeros(len(images))
@@ -202,7 +223,51 @@ def fit_session(
         grid=grid,
         posterior=scales,
         draws=draw_solutions(session, kernels, likelihood, grid, [x.log_scale for x in modes]),
+        measured=images,
+        log_bayes_factor=factor,
+        contradicted=contradicted,
     )
+
+
+def _log_prior(grid: np.ndarray, prior: tuple[float, float] | None) -> np.ndarray:
+    """Compute the log prior of spread, S and d, up to a constant."""
+    log_prior = -0.5 * np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS) ** 2 + np.zeros((len(grid), 1))
+    if prior is not None:
+        log_prior = log_prior - 0.5 * ((grid[:, None] - prior[0]) / prior[1]) ** 2
+    return np.asarray(log_prior + np.log([p for _, p in SPREADS])[:, None, None])
+
+
+def _test_known(
+    images: Sequence[ImageMeasurements],
+    steps: _ScaleSteps,
+    reference: ApparentSize,
+    kernels: Sequence[np.ndarray],
+    log_prior: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return log Bayes factors of known compositions, NaN without, and which are contradicted."""
+    stated_shares = {
+        i: with_tolerance(x.shares)
+        for i, x in enumerate(images)
+        if x.shares is not None and len(x.log_intensity)
+    }
+    known = list(stated_shares)
+    factor, contradicted = np.full(len(images), np.nan), np.zeros(len(images), bool)
+    if not known:
+        return factor, contradicted
+
+    def log_marginal(image: ImageMeasurements, shares: np.ndarray | None = None) -> np.ndarray:
+        log_evidence, _ = _image_evidence(replace(image, shares=shares), steps, reference)
+        top = log_evidence.max()
+        likelihood = np.exp(log_evidence - top)
+        return np.stack([np.log(k @ likelihood + 1e-300) for k in kernels]) + top
+
+    context = log_prior.copy()
+    for i in set(range(len(images))).difference(known):
+        context += log_marginal(images[i])
+    free = np.stack([log_marginal(images[i]) for i in known])
+    stated = [log_marginal(images[i], shares) for i, shares in stated_shares.items()]
+    factor[known], contradicted[known] = compare_statements(np.stack(stated), free, context)
+    return factor, contradicted
 
 
 class _ScaleSteps(NamedTuple):

@@ -66,7 +66,7 @@ def fit_sources(
     parts = {
         INTENSITIES: [replace(x, log_size=np.zeros(len(x.log_size))) for x in clusters],
         SIZES: clusters,
-        KNOWN: [replace(x, anchor=None) for x in images if x.shares is not None],
+        KNOWN: [replace(x, anchor=None, keep_shares=True) for x in images if x.shares is not None],
     }
     anchors = [x.anchor for x in images if x.anchor is not None]
     if not (parts[KNOWN] or anchors or prior):

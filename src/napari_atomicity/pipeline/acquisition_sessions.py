@@ -43,12 +43,15 @@ class SessionRules:
         Pattern and composition of known samples.
     earlier : EarlierScale, optional
         Scale of an earlier session with the same instrument.
+    keep_known : bool
+        Whether known samples are used even if their clusters contradict them.
     """
 
     grouping: str = "auto"
     table: Mapping[str, SessionEntry] = field(default_factory=dict)
     samples: tuple[tuple[str, Composition], ...] = ()
     earlier: EarlierScale | None = None
+    keep_known: bool = False
 
     @classmethod
     def read(cls, request: RunRequest, classes: Sequence[str]) -> Self:
@@ -74,6 +77,7 @@ class SessionRules:
             _read_session_table(Path(request.session)) if is_table else {},
             tuple(map(parse_known, request.known)),
             None if request.earlier_run is None else read_earlier_scale(Path(request.earlier_run)),
+            request.keep_known,
         )
         for entry in rules.table.values():
             check_classes(entry.known, classes)
@@ -116,7 +120,14 @@ class SessionRules:
         for image, known in match_known(self.samples, recordings, all_match=False).items():
             entries[image] = replace(entries.get(image, SessionEntry()), known=known)
         sessions = group_images(recordings, entries, self.grouping)
-        return [replace(session, earlier=self.earlier) for session in sessions]
+        return [
+            replace(
+                session,
+                earlier=self.earlier,
+                kept=frozenset(session.known) if self.keep_known else frozenset(),
+            )
+            for session in sessions
+        ]
 
     def with_sessions(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Return the outcomes with the session and the known composition of each image."""

@@ -112,6 +112,7 @@ def classify_clusters(
     *,
     scale: ConstrainedMixture | None = None,
     symmetries: bool | None = None,
+    labels_from: str | None = None,
 ) -> Analysis:
     """Classify every cluster of the table by atomicity; corrections of a person remain.
 
@@ -131,6 +132,9 @@ def classify_clusters(
     symmetries : bool, optional
         Whether to average over the eight symmetries of the square. Default: as the analysis was
         classified before.
+    labels_from : str, optional
+        Estimator that gives the labels: "combination", "mixture" or "network". Default: as the
+        analysis was classified before.
 
     Returns
     -------
@@ -151,7 +155,9 @@ def classify_clusters(
     with _timed(seconds, "load model"):
         classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
     check(stop)
-    analysis = replace(analysis, seconds=seconds)
+    chosen = analysis.labels_from if labels_from is None else labels_from
+    parameters = {**analysis.parameters, "labels_from": chosen}
+    analysis = replace(analysis, seconds=seconds, parameters=parameters)
     return _predict(analysis, classifier, scale, symmetries, progress, stop)
 
 
@@ -291,7 +297,7 @@ def _label(
     best = found[0].prediction
     per_atom = unit if scale is None else scale.intensity_per_atom
     with _timed(seconds, "labels"):
-        table = label_solutions(analysis.table, classifier, scale, found)
+        table = label_solutions(analysis.table, classifier, scale, found, analysis.labels_from)
         tables.validate(table)
     return replace(
         analysis,
@@ -384,6 +390,7 @@ def analyse(
     settings: DetectionSettings | None = None,
     umap: bool = True,
     symmetries: bool = False,
+    labels_from: str = "combination",
 ) -> Analysis:
     """Detect, classify, explain and embed the clusters of one image.
 
@@ -404,6 +411,8 @@ def analyse(
         Whether to place the clusters in the map.
     symmetries : bool, optional
         Whether to average over the eight symmetries of the square; eight times slower.
+    labels_from : str, optional
+        Estimator that gives the labels: "combination", "mixture" or "network".
 
     Returns
     -------
@@ -417,7 +426,15 @@ def analyse(
         As in the steps.
     """
     analysis = detect_clusters(micrograph, settings, progress, stop)
-    analysis = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
+    analysis = classify_clusters(
+        analysis,
+        model,
+        device,
+        progress,
+        stop,
+        symmetries=symmetries,
+        labels_from=labels_from,
+    )
     if umap:
         report(progress, 0, 0, "Placing the clusters in the UMAP")
         failed: dict[str, str] = {}

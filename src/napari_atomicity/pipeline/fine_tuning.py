@@ -388,7 +388,9 @@ def refuse_unadaptable(card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
 def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
     """Classify the same clusters and patches with another model of the same geometry."""
     result = classifier.predict(analysis.patches, symmetries=analysis.symmetries)
-    table = assign_labels(analysis.table, classifier, result, analysis.scale)
+    table = assign_labels(
+        analysis.table, classifier, result, analysis.scale, labels_from=analysis.labels_from
+    )
     return replace(
         analysis,
         table=table,

@@ -58,7 +58,11 @@ class ImageScale:
         return cls(measurements, analysis.scale, analysis.own_predictions)
 
     def label(
-        self, table: pd.DataFrame, scale: ConstrainedMixture, classifier: Classifier
+        self,
+        table: pd.DataFrame,
+        scale: ConstrainedMixture,
+        classifier: Classifier,
+        labels_from: str,
     ) -> pd.DataFrame | None:
         """Label the clusters with a scale as `analysis.apply_scale` does.
 
@@ -70,6 +74,8 @@ class ImageScale:
             Scale of the image.
         classifier : Classifier
             Model; its network is not used.
+        labels_from : str
+            Estimator that gives the labels.
 
         Returns
         -------
@@ -79,7 +85,7 @@ class ImageScale:
         found = predict_solutions(scale, self.predictions, classifier.card)
         if found is None:
             return None
-        labelled = label_solutions(table, classifier, scale, found)
+        labelled = label_solutions(table, classifier, scale, found, labels_from)
         return place_again(labelled, found[0].prediction.embedding, classifier)
 
     def to_bytes(self) -> bytes:

@@ -84,7 +84,7 @@ class LiveSessions:
         fitted = [*measured, new]
         found = fit_session(fitted, require_references(self.images.card)[0], prior)
         self.images.joint[outcome.image] = describe_scale(
-            found, len(fitted) - 1, fitted, None, session.prior
+            found, len(fitted) - 1, None, session.prior
         )
         scale = mixture_of_modes(found.images[-1], analysis.table, stored.scale.reference)
         return None if is_same_scale(stored.scale, scale) else scale

@@ -31,6 +31,7 @@ from ..models.analysis import Analysis
 from ..reporting.examples import select_examples
 from ..reporting.image_section import image_section
 from ..reporting.plots import scales_of
+from ..statistics.ratio_notes import COMBINATION
 from ..tracking.files import MovieResult, analyse_if_tracked
 from ..tracking.following import TrackedMovie
 from .image_scale import ImageScale
@@ -71,6 +72,8 @@ def key_of(sha256: str, model: str, request: RunRequest) -> str:
     }
     if request.symmetries:  # without them the key is that of versions that did not know them
         parts["symmetries"] = True
+    if request.labels != COMBINATION:
+        parts["labels"] = request.labels
     return hashlib.sha256(to_json(parts).encode()).hexdigest()[:32]
 
 

@@ -29,6 +29,21 @@ class RunRequest:
         key="symmetries",
         option="--symmetries",
     )
+    labels: str = setting(
+        "combination",
+        "Labels from",
+        "Estimator that gives labels and probabilities: the calibrated combination of network and "
+        "constrained mixture, the constrained mixture of intensities and diameters (the network "
+        "for clusters that touch others or the border), or the network alone. Confidences, "
+        "prediction sets and intervals are calibrated for the combination.",
+        choices={
+            "combination": "combination",
+            "mixture": "constrained mixture",
+            "network": "network alone",
+        },
+        key="labels",
+        option="--labels",
+    )
     detection: DetectionSettings = setting(
         DetectionSettings(), "Detection", "Settings of the cluster detection."
     )
@@ -71,6 +86,12 @@ class RunRequest:
         "'mix_*.tif=Pt19:1,Pt41:1'. May be given several times.",
         option="--known",
     )
+    keep_known: bool = setting(
+        False,
+        "Keep known samples",
+        "Use the composition of a known sample even if its clusters contradict it.",
+        option="--keep-known",
+    )
     earlier_run: str | None = setting(
         None,
         "Earlier run",
@@ -81,6 +102,12 @@ class RunRequest:
     )
 
     def __post_init__(self) -> None:
+        if self.labels != "combination" and self.ratios == "confusion":
+            raise SettingError(
+                "the confusion matrix of the model is that of the combination",
+                ["labels", "ratios"],
+                "Count the labels, or use EM",
+            )
         for text in self.known:
             try:
                 parse_known(text)

@@ -116,6 +116,7 @@ class RunResults:
                     [self.analyses[image] for image in images],
                     classifier,
                     known=session.known,
+                    kept=session.kept,
                     prior=session.prior,
                     progress=self.progress,
                 ),
@@ -125,9 +126,8 @@ class RunResults:
                     self.analyses[image] = with_failed(self.analyses[image], failed)
                 continue
             if found.scale is not None and len(self.summaries) < MAX_SESSIONS:
-                measured = dict(zip(images, found.measured, strict=True))
                 fit, card = found.class_fit, self.card
-                self.summaries.append(summarise_session(session, measured, found.scale, fit, card))
+                self.summaries.append(summarise_session(session, images, found.scale, fit, card))
             for image, analysis in zip(images, found.analyses, strict=True):
                 before, after = self.analyses[image].table, analysis.table
                 changed = before["label_predicted"] != after["label_predicted"]

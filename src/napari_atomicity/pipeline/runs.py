@@ -315,6 +315,7 @@ def analyse_micrograph(
         settings=request.detection,
         umap=request.umap,
         symmetries=request.symmetries,
+        labels_from=request.labels,
     )
     failed: dict[str, str] = {}
     tracked = attempt(failed, "tracks", lambda: track_if_stack(analysis, progress, stop))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,21 +42,19 @@ class LabelledSession:
         Number of images whose scale has changed.
     class_fit : ClassFit, optional
         Test of the sizes of the session; None if the classes name no sizes.
-    measured : list of ImageMeasurements
-        What its images tell of the scale.
     """
 
     analyses: list[Analysis]
     scale: SessionScale | None
     n_changed: int
     class_fit: ClassFit | None = None
-    measured: list[ImageMeasurements] = field(default_factory=list)
 
 
 def measure_session(
     analyses: Sequence[Analysis],
     card: ModelCard,
     known: Mapping[str, Mapping[str, float]] | None = None,
+    kept: Collection[str] = (),
 ) -> list[ImageMeasurements]:
     """Measure what each image of a session tells of its scale.
 
@@ -68,6 +66,8 @@ def measure_session(
         Card of the model that classified them; it has a reference of the scale.
     known : mapping of str to mapping, optional
         Name of an image → class → share, for samples of known composition.
+    kept : collection of str, optional
+        Images whose known composition is used even if their clusters contradict it.
 
     Raises
     ------
@@ -85,8 +85,10 @@ def measure_session(
                 f"the clusters of {analysis.micrograph.name} have not been classified",
                 advice="Classify them first",
             )
-        shares = composition_shares((known or {}).get(analysis.micrograph.name), card.classes)
-        measured.append(measure_analysis(analysis, references, shares))
+        name = analysis.micrograph.name
+        shares = composition_shares((known or {}).get(name), card.classes)
+        found = measure_analysis(analysis, references, shares)
+        measured.append(replace(found, keep_shares=name in kept))
     return measured
 
 
@@ -96,6 +98,7 @@ def label_session(
     device: str = "auto",
     *,
     known: Mapping[str, Mapping[str, float]] | None = None,
+    kept: Collection[str] = (),
     prior: tuple[float, float] | None = None,
     only: Collection[str] | None = None,
     progress: Progress | None = None,
@@ -112,7 +115,10 @@ def label_session(
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
     known : mapping of str to mapping, optional
-        Name of an image → class → share, for samples of known composition.
+        Name of an image → class → share, for samples of known composition. A composition that the
+        clusters contradict is not used.
+    kept : collection of str, optional
+        Images whose known composition is used even if their clusters contradict it.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
     only : collection of str, optional
@@ -137,19 +143,19 @@ def label_session(
     if (card := classifier.card).scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, 0, "Finding the scales of the session")
-    measured = measure_session(analyses, card, known)
+    measured = measure_session(analyses, card, known, kept)
     tables = [analysis.table for analysis in analyses]
     session, scales = find_scales(measured, tables, *require_references(card), prior)
-    fit = fit_session_sizes(measured, card, session, prior)
+    fit = fit_session_sizes(card, session, prior)
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     described = []
     for i, (a, scale) in enumerate(zip(labelled, scales, strict=True)):
-        found = describe_scale(session, i, measured, fit, prior)
+        found = describe_scale(session, i, fit, prior)
         if not is_same_scale(a.scale, scale):  # its solutions are others
             found.pop("draws", None)
         described.append(replace(a, parameters={**a.parameters, "session": found}))
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
-    return LabelledSession(described, session, n_changed, fit, measured)
+    return LabelledSession(described, session, n_changed, fit)
 
 
 def _label_each(
@@ -198,11 +204,11 @@ def with_known_shares(
     card : ModelCard
         Card of the model.
     """
-    return replace(measured, shares=composition_shares(session.known.get(image), card.classes))
+    shares = composition_shares(session.known.get(image), card.classes)
+    return replace(measured, shares=shares, keep_shares=image in session.kept)
 
 
 def fit_session_sizes(
-    measured: Sequence[ImageMeasurements],
     card: ModelCard,
     session: SessionScale,
     prior: tuple[float, float] | None = None,
@@ -211,10 +217,8 @@ def fit_session_sizes(
 
     Parameters
     ----------
-    measured : sequence of ImageMeasurements
-        Images of the session.
     card : ModelCard
-        Card of the model that classified them.
+        Card of the model that classified the images.
     session : SessionScale
         Joint posterior of their scales.
     prior : tuple of float, optional
@@ -232,15 +236,15 @@ def fit_session_sizes(
     if sizes is None:
         return None
     reference = require_references(card)[0]
-    fit = fit_session_classes(measured, reference, sizes, session.spread, prior)
+    fit = fit_session_classes(session.measured, reference, sizes, session.spread, prior)
     if fit is None or not fit.fits or not len(fit.atoms):
         return fit
-    return align_with_classes(fit, measured, session, reference, sizes)
+    return align_with_classes(fit, session.measured, session, reference, sizes)
 
 
 def summarise_session(
     session: AcquisitionSession,
-    images: Mapping[str, ImageMeasurements],
+    images: Sequence[str],
     scale: SessionScale,
     fit: ClassFit | None,
     card: ModelCard,
@@ -251,8 +255,8 @@ def summarise_session(
     ----------
     session : AcquisitionSession
         The session.
-    images : mapping of str to ImageMeasurements
-        What its analysed images tell of the scale.
+    images : sequence of str
+        Its analysed images.
     scale : SessionScale
         Joint posterior of their scales.
     fit : ClassFit or None
@@ -268,7 +272,7 @@ def summarise_session(
     from ..models.session_images import require_references
 
     known = {name: session.known[name] for name in images if name in session.known}
-    sources = fit_sources(list(images.values()), require_references(card)[0], session.prior)
+    sources = fit_sources(scale.measured, require_references(card)[0], session.prior)
     sizes = class_sizes(card.classes)
     atoms = [] if sizes is None else sizes.tolist()
     return SessionSummary(session.name, list(images), scale, known, fit, sources, atoms)
@@ -277,7 +281,6 @@ def summarise_session(
 def describe_scale(
     session: SessionScale,
     image: int,
-    measured: Sequence[ImageMeasurements],
     fit: ClassFit | None = None,
     prior: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
@@ -289,8 +292,6 @@ def describe_scale(
         Joint posterior.
     image : int
         Index of the image.
-    measured : sequence of ImageMeasurements
-        Images of the session.
     fit : ClassFit, optional
         Whether the sizes of the session are those of the classes.
     prior : tuple of float, optional
@@ -304,7 +305,8 @@ def describe_scale(
         this image is unlike that of the others. With ``fit``, a note, the strength, and the peaks
         of the session if they are no classes. With ``prior``, the intensity of one atom in the
         earlier session. For an image with several solutions, their indices in joint draws, a digit
-        for each draw.
+        for each draw. For a known sample, whether its clusters contradict it; for all images of
+        the session, whether the scale relies on such a sample.
     """
     peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
     if fit is not None and not fit.fits:
@@ -313,11 +315,19 @@ def describe_scale(
         peaks["peaks_shares"] = [round(float(share), 3) for share in fit.shares]
     if prior is not None:
         peaks["prior"] = {"intensity_per_atom": float(np.exp(prior[0])), "log_sd": prior[1]}
+    if np.isfinite(factor := session.log_bayes_factor[image]):
+        peaks["known_sample"] = {
+            "log_bayes_factor": round(float(factor), 1),
+            "contradicted": bool(session.contradicted[image]),
+            "used": session.measured[image].shares is not None,
+        }
+    if session.relies_on_contradicted:
+        peaks["relies_on_contradicted"] = True
     low, high = np.exp(session.interval())
     draws = session.draws[image]
     return {
         "images": len(session.images),
-        "lone_atoms": sum(x.anchor is not None for x in measured),
+        "lone_atoms": sum(x.anchor is not None for x in session.measured),
         "intensity_per_atom": float(np.exp(session.log_scale)),
         "intensity_per_atom_low": float(low),
         "intensity_per_atom_high": float(high),
@@ -365,14 +375,14 @@ def describe_sessions(
     list of dict
         For each session that was labelled jointly: its scale with 95 % interval, the numbers of
         images and clusters with other labels than by the image itself, the images whose scale is
-        unlike that of the others, and known samples.
+        unlike that of the others, and known samples with the test of each.
     """
     found = []
     for session in sessions:
         images = [name for name in session.images if name in joint]
         if not images:
             continue
-        of_image = ("unlike_the_others", "draws")
+        of_image = ("unlike_the_others", "draws", "known_sample")
         scale = {k: v for k, v in joint[images[0]].items() if k not in of_image}
         changed = [n_changed.get(name, 0) for name in images]
         found.append(
@@ -385,6 +395,9 @@ def describe_sessions(
                     n for n in images if joint[n].get("unlike_the_others", 0.0) > UNLIKE
                 ],
                 "known": {n: dict(session.known[n]) for n in images if n in session.known},
+                "known_samples": {
+                    n: joint[n]["known_sample"] for n in images if "known_sample" in joint[n]
+                },
             }
         )
     return found

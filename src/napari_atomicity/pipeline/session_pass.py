@@ -159,14 +159,13 @@ class SessionPass:
             return
         measured = [with_known_shares(x, session, name, card) for name, (x, _) in own.items()]
         found = fit_session(measured, require_references(card)[0], session.prior)
-        fit = fit_session_sizes(measured, card, found, session.prior)
+        fit = fit_session_sizes(card, found, session.prior)
         if len(images.summaries) < MAX_SESSIONS:
-            named = dict(zip(own, measured, strict=True))
-            images.summaries.append(summarise_session(session, named, found, fit, card))
+            images.summaries.append(summarise_session(session, list(own), found, fit, card))
         for i, (name, (_, before)) in enumerate(own.items()):
             table = images.store.table(images.stems[name])
             scale = mixture_of_modes(found.images[i], table, before.reference)
-            images.joint[name] = describe_scale(found, i, measured, fit, session.prior)
+            images.joint[name] = describe_scale(found, i, fit, session.prior)
             if not is_same_scale(before, scale):
                 self._scales[name] = scale
 
@@ -179,8 +178,9 @@ class SessionPass:
         if stored is None or images.store.movie(stem) is not None:  # tracks depend on labels
             return False
         classifier, before = self.load(), images.store.table(stem)
-        own = stored.label(before, stored.scale, classifier)
-        new = own if labels.scale is None else stored.label(before, labels.scale, classifier)
+        by = images.request.labels
+        own = stored.label(before, stored.scale, classifier, by)
+        new = own if labels.scale is None else stored.label(before, labels.scale, classifier, by)
         if own is None or new is None:
             return False
         if images.store.is_drawn(stem) and (self.exact_drawings or _looks_different(before, new)):

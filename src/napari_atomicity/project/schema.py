@@ -210,6 +210,11 @@ ALTER TABLE predictions ADD COLUMN session_umap_1 REAL;
 ALTER TABLE predictions ADD COLUMN session_umap_2 REAL;
 """
 
+# Whether a known sample is used even if its clusters contradict it.
+_NINTH = """
+ALTER TABLE image_sessions ADD COLUMN keep_known INTEGER NOT NULL DEFAULT 0;
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -233,6 +238,7 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_SIXTH),
     _script(_SEVENTH),
     _script(_EIGHTH),
+    _script(_NINTH),
 )
 """Step i upgrades a file of schema i to schema i + 1; schema 0 is an empty file."""
 

@@ -16,7 +16,7 @@ from ..models.analysis import Analysis
 from ..statistics.ratio_notes import CONDITIONS_DIFFER
 from ..statistics.ratios import clipped_images, counted, images_that_differ
 from ..statistics.track_counts import merge_tracks
-from .plot_session import UNLIKE
+from .plot_session import UNLIKE, describe_contradiction
 from .template_data import sentence
 
 LOW_CONFIDENCE = 0.7
@@ -91,6 +91,9 @@ def analysis_fields(analysis: Analysis) -> dict[str, Any]:
 def session_warnings(session: Mapping[str, Any]) -> list[str]:
     """Return what a reader should know of an image in its session, from `describe_scale`."""
     found = [sentence(session["misfit"])] if session.get("misfit") else []
+    sample = session.get("known_sample", {})
+    if sample.get("contradicted"):
+        found.append(sentence(describe_contradiction(sample["log_bayes_factor"], sample["used"])))
     if session.get("unlike_the_others", 0.0) > UNLIKE:
         found.append("The intensity scale is unlike that of the other images of its session.")
     return found

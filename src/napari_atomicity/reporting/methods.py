@@ -18,6 +18,7 @@ from ..core.cluster_table import AGGREGATE, ALL, UNKNOWN
 from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
 from ..statistics.agreement import CONSENSUS, removed_clusters
+from ..statistics.ratio_notes import COMBINATION
 from ..statistics.ratios import counted
 from ..statistics.track_counts import merge_tracks
 from ..tracking.tracks import MOVIE
@@ -216,6 +217,9 @@ def _classification(
     classes = card.classes if card is not None else model.get("classes", ())
     text += f" into {', '.join(classes)}." if classes else "."
     text += _symmetries(done)
+    chosen = {i["parameters"].get("labels_from") for i in done} - {None, COMBINATION}
+    for name in sorted(chosen):
+        text += f" Labels are those of the estimator “{name}” instead of the combination."
     if card is not None:
         text += _card(card)
     text += (

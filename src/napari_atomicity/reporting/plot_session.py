@@ -77,6 +77,18 @@ class SessionSummary:
         pairs = zip(self.images, self.scale.outlying, strict=True)
         return [image for image, probability in pairs if probability > UNLIKE]
 
+    def contradictions(self) -> list[str]:
+        """Describe the known samples that their clusters contradict, one sentence each."""
+        scale = self.scale
+        rows = zip(
+            self.images, scale.contradicted, scale.log_bayes_factor, scale.measured, strict=True
+        )
+        return [
+            f"{image}: {describe_contradiction(factor, measured.shares is not None, sample)}"
+            for image, contradicted, factor, measured in rows
+            if contradicted and (sample := self.known.get(image))
+        ]
+
 
 def solutions_of(scale: ConstrainedMixture) -> list[tuple[float, float]]:
     """Return intensity of one atom and weight of each solution of an image, the best one first."""
@@ -105,6 +117,7 @@ def describe_session(summary: SessionSummary) -> str:
     ]
     if known:
         lines.append(f"Known: {_first(known)}.")
+    lines += [f"⚠ {sentence}." for sentence in summary.contradictions()]
     unfit = summary.unfit()
     if summary.class_fit is not None and summary.has_histogram:
         lines.append(describe_class_fit(summary.class_fit))
@@ -115,6 +128,32 @@ def describe_session(summary: SessionSummary) -> str:
             "clusters of these classes."
         )
     return "\n".join(lines)
+
+
+def contradictions(
+    parameters: Mapping[str, Mapping[str, Any]], known: Mapping[str, Composition]
+) -> list[str]:
+    """Describe the known samples that their clusters contradict, by the parameters of images."""
+    found = []
+    for image, sample in known.items():
+        test = parameters.get(image, {}).get("session", {}).get("known_sample", {})
+        if sample and test.get("contradicted"):
+            text = describe_contradiction(test["log_bayes_factor"], test["used"], sample)
+            found.append(f"{image}: {text}")
+    return found
+
+
+def describe_contradiction(
+    log_bayes_factor: float, used: bool, sample: Composition | None = None
+) -> str:
+    """Describe a known sample whose clusters contradict the stated composition."""
+    named = "the known sample of this image"
+    if sample:
+        named = f"the known sample {format_composition(sample)}"
+    consequence = "it was used nevertheless" if used else "it was not used for the intensity scale"
+    return (
+        f"the clusters contradict {named} (log Bayes factor {log_bayes_factor:.0f}): {consequence}"
+    )
 
 
 def _first(names: Sequence[str]) -> str:

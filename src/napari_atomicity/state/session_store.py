@@ -143,8 +143,28 @@ class SessionStore:
         images = list(images)
         known = format_composition(composition) if composition else "no known sample"
         self._do(
-            {image: replace(self.get(image), known=dict(composition)) for image in images},
+            {
+                image: replace(self.get(image), known=dict(composition), keep_known=False)
+                for image in images
+            },
             f"{known} in {pluralise(len(images), 'image')}",
+        )
+
+    def keep_known(self, images: Iterable[str], keep: bool) -> None:
+        """Set whether the known samples in images are used even if their clusters contradict them.
+
+        Parameters
+        ----------
+        images : iterable of str
+            Names of the images; those without a known sample stay as they are.
+        keep : bool
+            Whether the samples are used.
+        """
+        known = [image for image in images if self.get(image).known]
+        verb = "use" if keep else "test"
+        self._do(
+            {image: replace(self.get(image), keep_known=keep) for image in known},
+            f"{verb} the known sample in {pluralise(len(known), 'image')}",
         )
 
     def set_earlier(self, images: Iterable[str], earlier: EarlierScale | None) -> None:

@@ -19,6 +19,9 @@ MIN_CLUSTERS = 10
 """Number of counted clusters of an image below which ratios are noted."""
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
+COMBINATION = "combination"
+"""Estimator of the labels for which a model is calibrated."""
+_ESTIMATORS = {"mixture": "the constrained mixture", "network": "the network"}
 WITHHELD = (
     "fractions are withheld: train a model that has these sizes, or use --keep-ratios (dock "
     "Ratios: Show the fractions anyway)"
@@ -46,6 +49,12 @@ class ImageLimits:
         Whether fractions are given even if the session does not fit.
     repeats_clusters : bool
         Whether it is a stack whose frames show the same clusters, without tracks.
+    contradicts_known : bool
+        Whether its clusters contradict the composition of its known sample, which was not used.
+    relies_on_contradicted : bool
+        Whether its scale relies on a known sample that the clusters contradict.
+    labels_from : str
+        Estimator of its labels: "combination", "mixture" or "network".
     """
 
     scale_probability: float | None = None
@@ -54,6 +63,9 @@ class ImageLimits:
     solutions: ScaleSolutions | None = None
     keep_ratios: bool = False
     repeats_clusters: bool = False
+    contradicts_known: bool = False
+    relies_on_contradicted: bool = False
+    labels_from: str = COMBINATION
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
@@ -66,10 +78,21 @@ class ImageLimits:
         keep_ratios : bool, optional
             Whether fractions are given even if the session does not fit.
         """
-        peaks = tuple(parameters.get("session", {}).get("peaks_atoms", ()))
+        session = parameters.get("session", {})
+        peaks = tuple(session.get("peaks_atoms", ()))
+        sample = session.get("known_sample", {})
         certainty = parameters.get("certainty_of_scale")
         solutions = ScaleSolutions.from_parameters(parameters)
-        return cls(certainty, False, peaks, solutions, keep_ratios)
+        return cls(
+            certainty,
+            False,
+            peaks,
+            solutions,
+            keep_ratios,
+            contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
+            relies_on_contradicted=bool(session.get("relies_on_contradicted")),
+            labels_from=parameters.get("labels_from", COMBINATION),
+        )
 
     @property
     def withholds_ratios(self) -> bool:
@@ -116,6 +139,15 @@ def ratio_notes(
             sum(image.scale_is_uncertain for image in limits),
         ),
         (
+            "the clusters contradict the known sample{}: its composition was not used",
+            sum(image.contradicts_known for image in limits),
+        ),
+        (
+            "the intensity scale relies on a known sample that its clusters contradict{}: all "
+            "labels may be wrong together",
+            sum(image.relies_on_contradicted for image in limits),
+        ),
+        (
             "pixels are clipped{}: intensities of bright clusters are estimates",
             sum(image.is_clipped for image in limits),
         ),
@@ -127,6 +159,12 @@ def ratio_notes(
         if concerned:
             share = f" in {concerned} of {pluralise(len(limits), 'image')}"
             reasons.append(text.format(share if len(limits) > 1 else ""))
+    for name in dict.fromkeys(image.labels_from for image in limits):
+        if name != COMBINATION:
+            reasons.append(
+                f"labels are those of {_ESTIMATORS[name]}: confidences, prediction sets and "
+                "intervals are calibrated for the combination only"
+            )
     for peaks in dict.fromkeys(image.peaks_atoms for image in limits):
         if peaks:
             reasons.append(describe_misfit(peaks))

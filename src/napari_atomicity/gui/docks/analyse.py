@@ -98,7 +98,7 @@ class Analyse(Dock):
         # Room for two lines: the steps stay where they are.
         self.result.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
         self.conditions = self.add(ConditionsWarning(self.binding))
-        self.form = form_of(RunRequest, "detection", "device", "symmetries")
+        self.form = form_of(RunRequest, "detection", "device", "symmetries", "labels")
         self.steps = self.add(CollapsibleSection("Steps", self._steps(), opened=True))
         self.settings = self.add(folded(self.form))
 

@@ -21,7 +21,7 @@ class Classify(Dock):
         self.models = ModelCombo()
         self.models.setToolTip("Model. Default: the shipped one.")
         self.models.setAccessibleName("Model")
-        self.form = form_of(RunRequest, "device", "symmetries")
+        self.form = form_of(RunRequest, "device", "symmetries", "labels")
         self.step = ClassifyStep(self.binding, self.models, self.form)
         row = QHBoxLayout()
         row.addWidget(self.models, 1)

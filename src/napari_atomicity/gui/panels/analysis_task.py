@@ -48,6 +48,7 @@ def analyse_image(
         stop,
         settings=request.detection,
         symmetries=request.symmetries,
+        labels_from=request.labels,
     )
     return label_with_session(analysis, session, progress, stop)
 
@@ -79,7 +80,13 @@ def classify_image(
     """
     tasks.cap_torch_threads()
     found = classify_clusters(
-        analysis, request.model, request.device, progress, stop, symmetries=request.symmetries
+        analysis,
+        request.model,
+        request.device,
+        progress,
+        stop,
+        symmetries=request.symmetries,
+        labels_from=request.labels,
     )
     found = label_with_session(found, session, progress, stop)
     return embed_clusters(found, request.model, stop)

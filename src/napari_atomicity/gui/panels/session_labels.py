@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
@@ -15,6 +15,7 @@ from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...models.analysis import Analysis
 from ...pipeline.session_labels import label_session
+from ...reporting.plot_session import contradictions
 from ...state.project_saver import SESSION_COLUMNS
 from ...state.window_state import WindowState
 from .. import tasks
@@ -30,6 +31,10 @@ MAX_LINES = 3
 ANALYSE_ALL = "analyse all"
 """Key of the task that analyses all images; it labels their sessions at its end."""
 _KEY = "label sessions"
+KEEP_ADVICE = (
+    "Check the sample. To use it nevertheless: Browse, right click, Acquisition session, Use the "
+    "known sample even if contradicted"
+)
 
 
 def labels_together() -> bool:
@@ -51,19 +56,22 @@ class SessionImages:
         Image → class → share of the clusters, for images of known samples.
     earlier : EarlierScale, optional
         Scale of an earlier session with the same instrument.
+    kept : frozenset of str
+        Images whose known composition is used even if their clusters contradict it.
     """
 
     name: str
     analyses: tuple[Analysis, ...] = ()
     known: Mapping[str, Composition] = field(default_factory=dict)
     earlier: EarlierScale | None = None
+    kept: frozenset[str] = frozenset()
 
     @property
     def session(self) -> AcquisitionSession:
         """The session of these images."""
         names = tuple(a.micrograph.name for a in self.analyses)
         known = {name: self.known[name] for name in names if name in self.known}
-        return AcquisitionSession(self.name, names, known, self.earlier)
+        return AcquisitionSession(self.name, names, known, self.earlier, self.kept)
 
     def of_model(self, model_id: str) -> SessionImages:
         """Return the images that one model has classified."""
@@ -81,7 +89,7 @@ def session_images(state: WindowState, session: AcquisitionSession) -> SessionIm
     """Return the images of a session that have an intensity scale."""
     analyses = (state.analysis(image) for image in session.images)
     classified = tuple(a for a in analyses if a is not None and model_of(a))
-    return SessionImages(session.name, classified, session.known, session.earlier)
+    return SessionImages(session.name, classified, session.known, session.earlier, session.kept)
 
 
 def session_of(state: WindowState, image: str) -> SessionImages | None:
@@ -108,6 +116,8 @@ class SessionChanges:
         Number of images whose scale has changed.
     n_labels : int
         Number of predicted labels that have changed.
+    contradicted : tuple of str
+        Known samples that their clusters contradict, a sentence each.
     """
 
     name: str
@@ -115,6 +125,7 @@ class SessionChanges:
     results: tuple[Analysis, ...]
     n_scales: int
     n_labels: int
+    contradicted: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Describe the changes in one line."""
@@ -171,8 +182,16 @@ def label_sessions(
                 int(np.sum(old.table["label_predicted"] != new.table["label_predicted"]))
                 for old, new in changed
             )
+            parameters = {a.micrograph.name: a.parameters for a in labelled}
             changes.append(
-                SessionChanges(session.name, len(labelled), tuple(labelled), len(changed), n_labels)
+                SessionChanges(
+                    session.name,
+                    len(labelled),
+                    tuple(labelled),
+                    len(changed),
+                    n_labels,
+                    tuple(contradictions(parameters, session.known)),
+                )
             )
     return changes
 
@@ -226,6 +245,7 @@ def _label(
         session.analyses,
         classifier,
         known=these.known,
+        kept=these.kept,
         prior=these.prior,
         only=only,
         progress=progress,
@@ -319,8 +339,9 @@ class SessionLabels(QObject):
             session = result.parameters["session"]
             self.state.clusters.set_session(result.micrograph.name, session)
         if changes:
-            self._set_message(describe_changes(changes))
-            show_info(self.message)
+            contradicted = [f"⚠ {x}. {KEEP_ADVICE}" for c in changes for x in c.contradicted]
+            self._set_message("\n".join([describe_changes(changes), *contradicted]))
+            (show_warning if contradicted else show_info)(self.message)
 
     def _accepts(self, result: Analysis) -> bool:
         """Return whether an image was not classified again, calibrated again or removed."""

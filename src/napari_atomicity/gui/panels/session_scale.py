@@ -40,11 +40,10 @@ def find_summary(session: SessionImages) -> SessionSummary | None:
     if card is None:
         return None
     these = session.session
-    measured = measure_session(session.analyses, card, these.known)
+    measured = measure_session(session.analyses, card, these.known, these.kept)
     scale = fit_session(measured, require_references(card)[0], these.prior)
-    fit = fit_session_sizes(measured, card, scale, these.prior)
-    named = dict(zip(these.images, measured, strict=True))
-    return summarise_session(these, named, scale, fit, card)
+    fit = fit_session_sizes(card, scale, these.prior)
+    return summarise_session(these, these.images, scale, fit, card)
 
 
 def find_summaries(
@@ -71,7 +70,9 @@ def find_summaries(
     for session in sessions:
         images = tuple(jointly[name] for name in session.images if name in jointly)
         if images and len(found) < MAX_SESSIONS:
-            these = SessionImages(session.name, images, session.known, session.earlier)
+            these = SessionImages(
+                session.name, images, session.known, session.earlier, session.kept
+            )
             summary = find_summary(these.of_model(model_of(images[0])))
             found += [] if summary is None else [summary]
     return found
@@ -80,7 +81,7 @@ def find_summaries(
 def _is_same(a: SessionImages, b: SessionImages) -> bool:
     """Return whether the clusters of two sessions and what is known of them are the same."""
     return (
-        (a.name, a.known, a.earlier) == (b.name, b.known, b.earlier)
+        (a.name, a.known, a.earlier, a.kept) == (b.name, b.known, b.earlier, b.kept)
         and len(a.analyses) == len(b.analyses)
         and all(x.embedding is y.embedding for x, y in zip(a.analyses, b.analyses, strict=True))
     )

@@ -101,7 +101,7 @@ class AnalyseAll(ImageQueue):
         if labels_together():
             self._session_labels.start(self._images)
         settings = asdict(self._request)
-        names = ("detection", "model", "device", "symmetries")
+        names = ("detection", "model", "device", "symmetries", "labels")
         sessions = [asdict(session) for session in self.state.sessions.groups()]
         used = {name: settings[name] for name in names}
         self.record("analyse all", {**used, "sessions": sessions})

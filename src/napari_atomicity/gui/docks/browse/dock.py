@@ -166,7 +166,7 @@ class Browse(Dock):
     def _settings_form(self) -> QWidget:
         form = new_form()
         self.models = add_model_row(form)
-        self.form = form_of(RunRequest, "device", "symmetries", "detection")
+        self.form = form_of(RunRequest, "device", "symmetries", "labels", "detection")
         self.place = QLineEdit()
         self.place.setPlaceholderText("in this window")
         labelled(

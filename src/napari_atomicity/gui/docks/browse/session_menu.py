@@ -61,6 +61,13 @@ class SessionMenu(QMenu):
             "several in a known ratio. This calibrates the intensity of an atom in the session.",
             self._enter_known,
         )
+        self.keep_action = self._add(
+            "&Use the known sample even if contradicted",
+            "A known sample that its clusters contradict is not used for the intensity of one "
+            "atom. Check this to use it nevertheless; the warning remains.",
+            self._keep_known,
+        )
+        self.keep_action.setCheckable(True)
         self.earlier_menu = self.addMenu("Same &instrument as")
         self.earlier_menu.setToolTipsVisible(True)
         self.earlier_menu.menuAction().setToolTip(
@@ -96,6 +103,8 @@ class SessionMenu(QMenu):
         self.split_action.setEnabled(possible and not whole)
         self.derive_action.setEnabled(possible and any(entry.session for entry in entries))
         self.known_action.setEnabled(possible)
+        self.keep_action.setEnabled(possible and any(entry.known for entry in entries))
+        self.keep_action.setChecked(any(entry.keep_known for entry in entries))
         self.join_menu.setEnabled(possible and bool(others))
         self.join_menu.clear()
         for name in others:
@@ -173,6 +182,10 @@ class SessionMenu(QMenu):
         )
         if wanted:
             attempt(lambda: self._set_known(images, text))
+
+    def _keep_known(self) -> None:
+        images, keep = self.selected(), self.keep_action.isChecked()
+        attempt(lambda: self._state.sessions.keep_known(images, keep))
 
     def _set_known(self, images: list[str], text: str) -> None:
         """Set the composition in a text; `AtomicityError` if it is none of these classes."""
