@@ -77,13 +77,13 @@ def divide(
     sample = np.array([image.sample for image in images], object)
     of_part = _parts(images, parts) if parts else None
     places, most, rarest = {}, len(images), ""
-    for k, seed in enumerate(seeds):
+    for seed in seeds:
         rng = np.random.default_rng([seed, len(images)])
         place = np.full(len(images), TEST)
         for label in sorted(set(sample)):
             rows = rng.permutation(np.flatnonzero(sample == label))
             if of_part is not None:
-                tested = np.unique(of_part)[k % len(np.unique(of_part))]
+                tested = np.unique(of_part)[seed % len(np.unique(of_part))]
                 rows = rows[of_part[rows] != tested]
                 n = len(rows)
             else:

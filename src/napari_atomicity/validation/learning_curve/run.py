@@ -31,8 +31,8 @@ CURVE_METHODS = (
     "dual-shipped-combination",
 )
 """Methods of a learning curve unless others are chosen."""
-COMPARISON_SETTINGS = ("folds", "seeds", "repeats", "shifted")
-"""Settings that do not concern the runs of a learning curve; more repeats can be added."""
+NOT_OF_RUNS = ("folds", "seeds", "repeats", "seed")
+"""Settings that do not change a run: its seed is in its name, so that repeats can be added."""
 
 
 def measure_learning_curve(
@@ -80,7 +80,7 @@ def measure_learning_curve(
     request = replace(request, shifted=None, methods=request.methods or CURVE_METHODS)
     check_names(request.methods)
     files = hash_files(request)
-    store = RunStore(out / RUNS, key_of(request, files, COMPARISON_SETTINGS), CURVE_RESULT)
+    store = RunStore(out / RUNS, key_of(request, files, NOT_OF_RUNS), CURVE_RESULT)
     if not overwrite:
         store.refuse_others()
     data = read_size_selected(request.data, request.pixel_size_nm, progress, stop)

@@ -270,14 +270,14 @@ def _plus_minus(score: Mapping[str, Any]) -> str:
 
 def _refusals(methods: Mapping[str, Any]) -> list[str]:
     """Say which numbers of images are not possible, and why."""
-    reasons = [
-        f"{pluralise(point['images_per_class'], 'image')} per class: not possible "
-        f"({method['title']}). {point['not_possible']}."
+    return [
+        f"{method['title']}: {pluralise(point['images_per_class'], 'image')} per class "
+        f"{'is' if point['images_per_class'] == 1 else 'are'} not possible: "
+        f"{point['not_possible']}."
         for method in methods.values()
         for point in method["points"]
         if point["not_possible"] and not point["repeats"]
     ]
-    return reasons
 
 
 # ---- table
