@@ -10,6 +10,11 @@ from typer.testing import CliRunner
 
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ReadError
+from napari_atomicity.statistics.score_intervals import (
+    LabelPairs,
+    resample_scores,
+    score_intervals,
+)
 from napari_atomicity.training.evaluation import expected_calibration_error
 from napari_atomicity.validation import methods
 from napari_atomicity.validation.data import MIXED, SELECTED, SHIFTED, ValidationImage
@@ -17,6 +22,7 @@ from napari_atomicity.validation.learning_curve import run
 from napari_atomicity.validation.learning_curve.jobs import TEST, divide, run_curve_job
 from napari_atomicity.validation.learning_curve.summary import (
     SCORES,
+    _gain,
     curve_sentences,
     interval_of_mean,
 )
@@ -138,8 +144,8 @@ def test_a_number_of_images_that_the_training_refuses_is_not_the_end(out, result
 
 def test_numbers_without_enough_images_are_named(result):
     assert result["left_out"] == [
-        "Pt19 has 3 images to train on beside those to test on: 9 images per class are not "
-        "possible."
+        "Pt19 has 3 images to train on in addition to those to test on: the curve has no points with 9 per "
+        "class."
     ]
 
 
@@ -153,6 +159,21 @@ def test_test_images_are_the_same_for_all_numbers_and_trained_on_by_none(out, tr
         learnt = [names for of_seed, names in trained_on if of_seed == seed]
         assert len(tested) == 1 and not set.union(*learnt) & next(iter(tested))
         assert len(min(learnt, key=len)) == 2 and min(learnt, key=len) < max(learnt, key=len)
+
+
+def test_gains_are_those_of_the_same_clusters():
+    tables = {}
+    for n, share in ((1, 0.5), (2, 0.75)):
+        true = np.array(["Pt19", "Pt70"] * 40, object)
+        right = np.arange(80) % 4 < 4 * share
+        predicted = np.where(right, true, "Pt19")
+        tables[n] = pd.DataFrame({"image": np.repeat(list("abcd"), 20), "sample": "one",
+                                  "true": true, "predicted": predicted, "seed": 0})  # fmt: skip
+    gain = _gain(tables[2], tables[1], ["Pt19", "Pt70"])
+    accuracies = [(t["true"] == t["predicted"]).mean() for t in tables.values()]
+    assert gain["mean"] == pytest.approx(accuracies[1] - accuracies[0])
+    assert gain["low"] <= gain["mean"] <= gain["high"] and gain["sd"] is None
+    assert _gain(tables[2], pd.DataFrame(), ["Pt19", "Pt70"])["mean"] is None
 
 
 def test_sentences_table_and_report_agree(out, result):
@@ -232,6 +253,20 @@ def test_intervals_contain_repeats_and_images():
     apart = [values + shift for values, shift in zip(alike, (-0.1, 0.0, 0.1), strict=True)]
     assert interval_of_mean(apart)[0] < 0.83 and interval_of_mean(apart)[1] > 0.97
     assert interval_of_mean([np.full(10, np.nan)]) == (None, None)
+
+
+def test_one_repeat_has_the_intervals_of_its_images():
+    rng = np.random.default_rng(1)
+    true = rng.choice(["Pt19", "Pt70"], 300)
+    table = pd.DataFrame({
+        "image": rng.choice(list("abcdef"), 300),
+        "sample": "one",
+        "true": true,
+        "predicted": np.where(rng.random(300) < 0.8, true, "Pt19"),
+    })  # fmt: skip
+    pairs = LabelPairs(table, ["Pt19", "Pt70"], ["one"])
+    ends = score_intervals(pairs)[0]["accuracy"]
+    assert interval_of_mean([resample_scores(pairs)["accuracy"]]) == pytest.approx(ends, abs=0.003)
 
 
 def curve(**accuracies):

@@ -95,7 +95,7 @@ def divide(
     possible = tuple(n for n in wanted if n <= most)
     if not possible:
         raise ReadError(
-            f"{rarest} has too few images: {most} to train on beside those to test on, and the "
+            f"{rarest} has too few images: {most} to train on in addition to those to test on, and the "
             f"curve begins at {wanted[0]}",
             advice="Record more images, or choose smaller numbers",
         )
@@ -103,8 +103,8 @@ def divide(
         places = {s: np.where(p < possible[-1], p, TEST) for s, p in places.items()}
     left_out = [str(n) for n in wanted if n > most]
     reason = (
-        f"{rarest} has {pluralise(most, 'image')} to train on beside those to test on: "
-        f"{' and '.join(left_out)} images per class are not possible."
+        f"{rarest} has {pluralise(most, 'image')} to train on in addition to those to test on: "
+        f"the curve has no points with {', '.join(left_out)} per class."
     )
     return Division(possible, (reason,) if left_out else (), places)
 

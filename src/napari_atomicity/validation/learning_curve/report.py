@@ -34,7 +34,7 @@ PANELS = (
 """Group of images, score and label of each panel."""
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", INK)
 """Colours of the methods, of Okabe and Ito without yellow, which is hardly seen on white."""
-_SPREAD = 0.1
+_SPREAD = 0.06
 """Distance between the symbols of two methods, as a power of two."""
 
 
