@@ -144,8 +144,8 @@ def test_a_number_of_images_that_the_training_refuses_is_not_the_end(out, result
 
 def test_numbers_without_enough_images_are_named(result):
     assert result["left_out"] == [
-        "Pt19 has 3 images to train on in addition to those to test on: the curve has no points with 9 per "
-        "class."
+        "Pt19 has 3 images to train on in addition to those to test on: the curve has no points "
+        "with 9 per class."
     ]
 
 

@@ -95,8 +95,8 @@ def divide(
     possible = tuple(n for n in wanted if n <= most)
     if not possible:
         raise ReadError(
-            f"{rarest} has too few images: {most} to train on in addition to those to test on, and the "
-            f"curve begins at {wanted[0]}",
+            f"{rarest} has too few images: {most} to train on in addition to those to test on, and "
+            f"the curve begins at {wanted[0]}",
             advice="Record more images, or choose smaller numbers",
         )
     if of_part is None:
