@@ -1,13 +1,14 @@
 """Recompute the table and the figure of ``explanation/learning_curve.md``.
 
-    python docs/make_learning_curve.py [--repeats 2] [--epochs 40] [--workers 2] [--quick]
-                                       [--text-only]
+    python docs/make_learning_curve.py [--repeats 2] [--images-per-class 1 2 4 8 16] [--epochs 40]
+                                       [--methods …] [--workers 2] [--quick] [--text-only]
 
 `make curve` does it: ``atomicity validate --simulate --learning-curve`` with a seed of its own, and
 each repeat in a process of its own. Data and finished runs are kept in ``build/learning_curve``:
 the script continues after an interruption (delete the folder to change anything but the number of
-repeats). ``--quick`` tests all steps in some minutes, and does not write the page; ``--text-only``
-writes it from the results.
+repeats). A repeat trains each network on 31 images per class in total, which takes about eight
+times as long as one training on four. ``--quick`` tests all steps in some minutes, and does not
+write the page; ``--text-only`` writes it from the results.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from napari_atomicity.validation.data import MIXED, SELECTED
 from napari_atomicity.validation.existing_results import CURVE_RESULT, DATA, FIGURES
 from napari_atomicity.validation.learning_curve.report import FIGURE
 from napari_atomicity.validation.learning_curve.run import measure_learning_curve
-from napari_atomicity.validation.request import ValidationRequest, quickened
+from napari_atomicity.validation.request import IMAGES_PER_CLASS, ValidationRequest, quickened
 from napari_atomicity.validation.simulated import simulated_request
 
 HERE = Path(__file__).resolve().parent
@@ -128,6 +129,8 @@ def main() -> None:
     """Measure the learning curve, and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--images-per-class", type=int, nargs="+", default=IMAGES_PER_CLASS)
+    parser.add_argument("--methods", nargs="+", default=[], help="default: those of the command")
     parser.add_argument("--epochs", type=int, default=ValidationRequest(HERE).epochs)
     parser.add_argument("--patience", type=int, default=ValidationRequest(HERE).patience)
     parser.add_argument("--workers", type=int, default=2, help="processes, one for each repeat")
@@ -138,8 +141,9 @@ def main() -> None:
     out = BUILD.with_name("learning_curve_quick") if given.quick else BUILD
     if not given.text_only:
         request = ValidationRequest(
-            out, epochs=given.epochs, patience=given.patience, seed=SEED, device=given.device
-        )
+            out, epochs=given.epochs, patience=given.patience, seed=SEED, device=given.device,
+            methods=tuple(given.methods), images_per_class=tuple(given.images_per_class),
+        )  # fmt: skip
         request = quickened(request) if given.quick else request
         request = simulated_request(request, out / DATA, quick=given.quick, learning_curve=True)
         measure(request, given.repeats, given.workers, out)
