@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint docs model accuracy atoms explain papers movies live bench fuzz kill screenshots clean
+.PHONY: help setup demo test quick lint docs model accuracy atoms explain papers curve movies live bench fuzz kill screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -73,6 +73,9 @@ explain: setup ## Where the shipped model looks, into docs/explanation/explain.m
 papers: setup ## What the papers report beside our figures, into docs/explanation/papers.md (20 minutes)
 	$(BIN)/atomicity validate --simulate --out build/validation
 	$(BIN)/python docs/make_papers.py
+
+curve: setup ## How many training images are needed, into docs/explanation/learning_curve.md
+	$(BIN)/python docs/make_learning_curve.py
 
 bench: setup ## All times and their tables, into docs/ (the machine should be idle)
 	$(BIN)/python benchmarks/speed.py

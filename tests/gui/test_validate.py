@@ -92,6 +92,42 @@ def engine(monkeypatch):
     return asked
 
 
+def made_up_curve():
+    """A learning curve of one method with two numbers of images."""
+
+    def point(n, mean):
+        groups = {"size-selected": {"accuracy": score(mean, 0.02), "ratio_r2": score(None)}}
+        return {"images_per_class": n, "repeats": 2, "not_possible": None, "groups": groups}
+
+    methods = {
+        "dual": {"title": "Dual", "points": [point(1, 0.7), point(4, 0.93)]},
+        "shipped": {"title": "Shipped", "points": [point(0, 0.97)]},
+    }
+    return {
+        "sentences": ["With 4 images per class, 0.93 ± 0.02."],
+        "left_out": ["8 images per class are not possible."],
+        "groups": {"size-selected": {"images": 8}},
+        "methods": methods,
+    }
+
+
+@pytest.fixture
+def curve_engine(monkeypatch):
+    """Requests to the engine of the learning curve, which finds made-up scores at once."""
+    asked = []
+
+    def measure(request, out, *, overwrite, progress, stop):
+        asked.append((request, out, overwrite))
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "learning_curve.json").write_text(json.dumps(made_up_curve()))
+        return made_up_curve()
+
+    monkeypatch.setattr(
+        "napari_atomicity.validation.learning_curve.run.measure_learning_curve", measure
+    )
+    return asked
+
+
 def drop(field, path) -> None:
     """Drop a file or folder from another program on a field."""
     mime = QMimeData()
@@ -121,7 +157,7 @@ def press(dock, qtbot, viewer, settle, timeout_ms=30_000) -> None:
 
 
 def shown(dock) -> list[tuple[str, ...]]:
-    return list(dock.scores.lines)
+    return list(dock.panel.scores.lines)
 
 
 def test_images_are_compared_and_the_scores_are_shown(
@@ -146,8 +182,8 @@ def test_images_are_compared_and_the_scores_are_shown(
     assert any(message.startswith("Run 1 of 1: dual, shipped") for message in messages)
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
-    qtbot.mouseClick(dock.report_button, LEFT)
-    qtbot.mouseClick(dock.folder_button, LEFT)
+    qtbot.mouseClick(dock.panel.report_button, LEFT)
+    qtbot.mouseClick(dock.panel.folder_button, LEFT)
     assert opened == [str(out / "report.html"), str(out)] and (out / "report.html").is_file()
 
 
@@ -170,6 +206,48 @@ def test_the_request_has_the_folders_and_settings_of_the_form(
     assert request.deposits == tmp_path / "Choose the table of deposits"
     assert (request.folds, request.methods) == (4, ("diameter", "mixture"))
     assert engine[1][1] == tmp_path / "results"  # what was entered stays
+
+
+def test_a_learning_curve_is_one_click_away(
+    dock, folder, engine, curve_engine, tmp_path, viewer, qtbot, settle, monkeypatch, errors
+):
+    assert dock.curve_button.text() == "Learning curve" and not dock.curve_button.isEnabled()
+    choose_data(dock, folder, qtbot)
+    dock.out.choose(str(tmp_path))
+    messages = []
+    dock.state.status_changed.connect(lambda status: messages.append(status.message))
+    qtbot.mouseClick(dock.curve_button, LEFT)
+    settle(viewer)
+    assert curve_engine == [(ValidationRequest(folder), tmp_path / "learning_curve", False)]
+    assert not engine and not errors
+    assert any("learning curve" in message for message in messages)
+    panel = dock.curve_panel
+    assert panel.isVisibleTo(dock) and not dock.panel.isVisibleTo(dock)
+    assert panel.summary.text() == (
+        "With 4 images per class, 0.93 ± 0.02.\n8 images per class are not possible."
+    )
+    assert list(panel.scores.lines) == [
+        ("Dual: 1 image per class", "0.70"),
+        ("Dual: 4 images per class", "0.93"),
+        ("Shipped: not trained", "0.97"),
+    ]
+    opened = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    qtbot.mouseClick(panel.report_button, LEFT)
+    assert opened == [str(tmp_path / "learning_curve" / "report.html")]
+    # The comparison of the methods has its own results in the same folder.
+    press(dock, qtbot, viewer, settle)
+    assert len(engine) == 1 and dock.panel.isVisibleTo(dock) and panel.isVisibleTo(dock)
+
+
+def test_a_learning_curve_that_was_stopped_can_be_continued(dock, tmp_path, qtbot):
+    runs = tmp_path / "learning_curve" / "runs"
+    runs.mkdir(parents=True)
+    (runs / "dual-patch-1-images-seed0.json").write_text("{}")
+    dock.out.choose(str(tmp_path))
+    qtbot.waitUntil(lambda: dock.curve_button.text() == "Continue learning curve")
+    assert dock.note.text().startswith("Stopped: 1 run finished")
+    assert dock.button.text() == "Validate"
 
 
 def test_data_are_simulated_without_folders(dock, engine, home, monkeypatch, viewer, qtbot, settle):
@@ -250,12 +328,12 @@ def test_results_of_an_earlier_day_are_shown_and_sorted(dock, tmp_path, viewer, 
         ("High", "0.90", "0.80", "0.70"),
         ("Adapted", "–", "0.95", "0.90"),
     ]
-    assert dock.summary.text() == (
+    assert dock.panel.summary.text() == (
         "3 methods on 12 images, 3 parts, 2 seeds: 75 s of computation. The shipped model has "
         "other classes and is left out."
     )
-    header = dock.table.horizontalHeader()
-    dock.table.selectRow(1)
+    header = dock.panel.table.horizontalHeader()
+    dock.panel.table.selectRow(1)
 
     def click(column: int) -> list[str]:
         place = header.sectionViewportPosition(column) + header.sectionSize(column) // 2
@@ -266,9 +344,9 @@ def test_results_of_an_earlier_day_are_shown_and_sorted(dock, tmp_path, viewer, 
     assert sorted(orders) == [["High", "Low", "Adapted"], ["Low", "High", "Adapted"]]
     names = [click(0), click(0)]
     assert sorted(names) == [["Adapted", "High", "Low"], ["Low", "High", "Adapted"]]
-    index = dock.scores.index([line[0] for line in shown(dock)].index("High"), 2)
+    index = dock.panel.scores.index([line[0] for line in shown(dock)].index("High"), 2)
     assert index.data(Qt.ItemDataRole.ToolTipRole) == "0.80 ± 0.01"
-    assert {i.row() for i in dock.table.selectedIndexes()} == {index.row()}, "stays selected"
+    assert {i.row() for i in dock.panel.table.selectedIndexes()} == {index.row()}, "stays selected"
 
 
 def test_wrong_entries_are_refused(dock, folder, tmp_path, viewer, qtbot, settle, errors):

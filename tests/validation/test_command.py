@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.pipeline import fine_tuning
-from napari_atomicity.validation import jobs, methods, run
+from napari_atomicity.validation import jobs, methods, run, runs
 from napari_atomicity.validation.data import SELECTED
 from napari_atomicity.validation.differences import DIFFERENCES
 from napari_atomicity.validation.existing_results import count_finished_runs
@@ -247,7 +247,7 @@ def test_results_of_other_settings_are_kept(out, command):
 
 def test_results_of_other_settings_are_discarded_if_wanted(tmp_path):
     for key in ("one", "other"):
-        store = run.RunStore(tmp_path / "runs", key)
+        store = runs.RunStore(tmp_path / "runs", key)
         store.create()
         assert not store.has_others and count_finished_runs(tmp_path) == 0
         assert not (tmp_path / "validation.json").exists()
@@ -255,7 +255,7 @@ def test_results_of_other_settings_are_discarded_if_wanted(tmp_path):
         store.create()
         assert count_finished_runs(tmp_path) == 1
         (tmp_path / "validation.json").write_text("{}")
-    assert run.RunStore(tmp_path / "runs", "one").has_others
+    assert runs.RunStore(tmp_path / "runs", "one").has_others
 
 
 def test_the_time_left_is_that_of_runs_of_the_same_fit():
@@ -265,11 +265,11 @@ def test_the_time_left_is_that_of_runs_of_the_same_fit():
     planned = [jobs.FitJob(shipped, None, 0, True)]
     planned += [jobs.FitJob(fit, fold, 0, False) for fold in (0, 1) for fit in (raw, dual)]
     found = [{"seconds": {"training": s, "labels": 1.0}} for s in (99.0, 599.0, 1799.0)]
-    assert run.estimate_seconds(planned, found[:1]) == []  # the shipped model is not trained
-    assert run.estimate_seconds(planned, found[:2]) == [600.0, 600.0, 600.0]
-    assert run.estimate_seconds(planned, found) == [600.0, 1800.0]
+    assert runs.estimate_seconds(planned, found[:1]) == []  # the shipped model is not trained
+    assert runs.estimate_seconds(planned, found[:2]) == [600.0, 600.0, 600.0]
+    assert runs.estimate_seconds(planned, found) == [600.0, 1800.0]
     told = []
-    run._with_number(lambda *a: told.append(a), planned, found)(1, 4, "dual: Training")
+    runs._with_number(lambda *a: told.append(a), planned, found)(1, 4, "dual: Training")
     assert told == [(1, 4, "Run 4 of 5, 40 min left: dual: Training")]
 
 

@@ -8,8 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ..validation.existing_results import DATA, REPORT, RESULT, ExistingResultsError
-from ..validation.request import QUICK, ValidationRequest, quickened
+from ..validation.existing_results import (
+    CURVE,
+    CURVE_RESULT,
+    DATA,
+    REPORT,
+    RESULT,
+    ExistingResultsError,
+)
+from ..validation.request import IMAGES_PER_CLASS, QUICK, ValidationRequest, quickened
 from .common import (
     AsJson,
     ConsoleProgress,
@@ -46,9 +53,25 @@ Quick = Annotated[
         "--quick", help="A small test: 2 parts, 1 seed, 2 epochs, and few simulated images."
     ),
 ]
-MethodNames = Annotated[
-    str | None, typer.Option(help="Methods to compare, separated by commas. Default: all.")
+LearningCurve = Annotated[
+    bool,
+    typer.Option(
+        "--learning-curve",
+        help="Train on few and many images of each class, and show how many are needed, in place "
+        "of the comparison.",
+    ),
 ]
+ImagesPerClass = Annotated[
+    str,
+    typer.Option(help="Numbers of training images of the learning curve, separated by commas."),
+]
+MethodNames = Annotated[
+    str | None,
+    typer.Option(
+        help="Methods to compare, separated by commas. Default: all; of the learning curve, five."
+    ),
+]
+_IMAGES_PER_CLASS = ",".join(map(str, IMAGES_PER_CLASS))
 
 
 @guarded
@@ -64,6 +87,8 @@ def validate(
     simulate: Simulate = False,
     quick: Quick = False,
     methods: MethodNames = None,
+    learning_curve: LearningCurve = False,
+    images_per_class: ImagesPerClass = _IMAGES_PER_CLASS,
     overwrite: Overwrite = False,
     *,
     request: Callable[..., ValidationRequest],
@@ -74,16 +99,17 @@ def validate(
     Models are trained and tested on different images. A run that was stopped resumes if the same
     command runs again.
     """
-    from ..validation.run import validate as run
-
     folders = [path for path in (data, mixtures, shifted, deposits) if path is not None]
     if simulate == (data is not None) or (simulate and folders):
         raise typer.BadParameter("give either --data, with its mixtures, or --simulate")
+    if learning_curve and shifted is not None:
+        raise typer.BadParameter("a learning curve has no --shifted images")
     require_files(folders)
-    names = tuple(split_names(methods or ""))
+    out = out / CURVE if learning_curve else out
     wanted = request(
         data=data or out / DATA, mixtures=mixtures, shifted=shifted, deposits=deposits,
-        methods=names,
+        methods=tuple(split_names(methods or "")),
+        images_per_class=_numbers(images_per_class),
     )  # fmt: skip
     if quick:
         wanted = quickened(wanted, [name for name in QUICK if _is_given(context, name)])
@@ -93,9 +119,10 @@ def validate(
                 from ..validation.simulated import simulated_request
 
                 wanted = simulated_request(
-                    wanted, out / DATA, quick=quick, overwrite=overwrite, progress=console.progress
-                )
-            result = run(
+                    wanted, out / DATA, quick=quick, learning_curve=learning_curve,
+                    overwrite=overwrite, progress=console.progress,
+                )  # fmt: skip
+            result = _engine(learning_curve)(
                 wanted, out, overwrite=overwrite, progress=console.progress, on_line=console.line
             )
         except ExistingResultsError as error:
@@ -103,10 +130,32 @@ def validate(
         except KeyboardInterrupt:
             console.line("Finished runs are saved: the same command continues.")
             raise
-    _print_scores(result)
+    (_print_curve if learning_curve else _print_scores)(result)
     say(f"report in {out / REPORT}")
     if as_json:
-        print_json({**result, "file": str(out / RESULT)})
+        print_json({**result, "file": str(out / (CURVE_RESULT if learning_curve else RESULT))})
+
+
+def _engine(learning_curve: bool) -> Callable[..., dict[str, Any]]:
+    """Return the function that computes; its imports take seconds."""
+    if learning_curve:
+        from ..validation.learning_curve.run import measure_learning_curve
+
+        return measure_learning_curve
+    from ..validation.run import validate as compare
+
+    return compare
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list separated by commas."""
+    try:
+        numbers = tuple(int(part) for part in split_names(text))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise typer.BadParameter("numbers of images such as 1,2,4", param_hint="--images-per-class")
+    return numbers
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -126,3 +175,9 @@ def _print_scores(result: dict[str, Any]) -> None:
             means = [method["groups"].get(g, {}).get(score, {}).get("mean") for g in groups]
             cells.append("".join(f"{'–':>7}" if m is None else f"{m:7.2f}" for m in means))
         say(f"{method['title']:<{width}}{'  |'.join(cells)}")
+
+
+def _print_curve(result: dict[str, Any]) -> None:
+    """Print what the learning curve says."""
+    for sentence in result["sentences"]:
+        say(sentence)

@@ -176,7 +176,7 @@ def score_intervals(
         Sample → ``predicted_low`` and ``predicted_high`` → class → end of the interval of the
         predicted fraction.
     """
-    counts, sample = pairs.counts()
+    counts, _ = pairs.counts()
     n_images = int((counts.sum(axis=(1, 2)) > 0).sum())
     about: dict[str, Any] = {
         "level": level,
@@ -186,13 +186,7 @@ def score_intervals(
     }
     if not n_images:
         return {**about, **dict.fromkeys(SUMMARY.values())}, {}
-    n_samples, n = len(pairs.samples), counts.shape[1]
-    flat = resample_groups(
-        counts.reshape(len(counts), -1), sample, n_samples, n_bootstrap, np.random.default_rng(seed)
-    )
-    drawn = flat.reshape(n_bootstrap, n_samples, n, n)
-    of_sample = np.bincount(sample, counts.sum(axis=(1, 2)), minlength=n_samples)
-    weight = drawn.sum(axis=(2, 3)) / np.maximum(n_images * of_sample, 1)
+    drawn, weight = _resample(pairs, n_bootstrap, seed)
     values = _scores(drawn, weight)
     intervals = {name: _ends(values[score], level) for score, name in SUMMARY.items()}
     _, found = _fractions(drawn)
@@ -207,6 +201,42 @@ def score_intervals(
             )
         }
     return {**about, **intervals}, fractions
+
+
+def resample_scores(
+    pairs: LabelPairs, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Compute the scores of resampled images and, within them, resampled clusters.
+
+    Parameters
+    ----------
+    pairs : LabelPairs
+        True and predicted labels, at least one.
+    n_bootstrap : int, optional
+        Number of resamples B.
+    seed : int, optional
+        Seed of the resamples.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (B,)
+        The names of `SUMMARY` → score of each resample, NaN where undefined.
+    """
+    values = _scores(*_resample(pairs, n_bootstrap, seed))
+    return {name: values[score] for score, name in SUMMARY.items()}
+
+
+def _resample(pairs: LabelPairs, n_bootstrap: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts (B, samples, classes + 1, classes + 1) and weights (B, samples)."""
+    counts, sample = pairs.counts()
+    n_samples, n = len(pairs.samples), counts.shape[1]
+    n_images = int((counts.sum(axis=(1, 2)) > 0).sum())
+    flat = resample_groups(
+        counts.reshape(len(counts), -1), sample, n_samples, n_bootstrap, np.random.default_rng(seed)
+    )
+    drawn = flat.reshape(n_bootstrap, n_samples, n, n)
+    of_sample = np.bincount(sample, counts.sum(axis=(1, 2)), minlength=n_samples)
+    return drawn, drawn.sum(axis=(2, 3)) / np.maximum(n_images * of_sample, 1)
 
 
 def score_differences(
@@ -239,6 +269,42 @@ def score_differences(
     ValueError
         If the rows are not those of the same clusters.
     """
+    value, values = resample_differences(first, second, n_bootstrap, seed)
+    out: dict[str, dict[str, float] | None] = {}
+    for name in SUMMARY.values():
+        ends = _ends(values[name], level)
+        known = ends is not None and bool(np.isfinite(value[name]))
+        row = {"difference": value[name]}
+        out[name] = {**row, "low": ends[0], "high": ends[1]} if known and ends else None
+    return out
+
+
+def resample_differences(
+    first: LabelPairs, second: LabelPairs, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Compute the differences of the scores of two methods in the same resamples.
+
+    Parameters
+    ----------
+    first, second : LabelPairs
+        See `score_differences`.
+    n_bootstrap : int, optional
+        Number of resamples B.
+    seed : int, optional
+        Seed of the resamples.
+
+    Returns
+    -------
+    value : dict of str to float
+        The names of `SUMMARY` → first minus second.
+    values : dict of str to ndarray of shape (B,)
+        The same in each resample; NaN where undefined.
+
+    Raises
+    ------
+    ValueError
+        If the rows are not those of the same clusters.
+    """
     columns = ["image", "sample", "true"]
     if not np.array_equal(first.table[columns].to_numpy(), second.table[columns].to_numpy()):
         raise ValueError("the two methods do not have the same clusters")
@@ -256,13 +322,10 @@ def score_differences(
     of_sample = together[0].sum(axis=1)
     weight = drawn.sum(axis=2) / np.maximum(len(names) * of_sample, 1)
     value, values = _differences(together, cells, n), _differences(drawn, cells, n, weight)
-    out: dict[str, dict[str, float] | None] = {}
-    for score, name in SUMMARY.items():
-        ends = _ends(values[score], level)
-        known = ends is not None and bool(np.isfinite(value[score][0]))
-        row = {"difference": float(value[score][0])}
-        out[name] = {**row, "low": ends[0], "high": ends[1]} if known and ends else None
-    return out
+    return (
+        {name: float(value[score][0]) for score, name in SUMMARY.items()},
+        {name: values[score] for score, name in SUMMARY.items()},
+    )
 
 
 def _differences(

@@ -29,9 +29,13 @@ PredictImages = Callable[
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Compute the mean gap between confidence and accuracy over ten bins, weighted by number."""
-    which = np.clip(np.digitize(confidence, np.linspace(0, 1, 11)) - 1, 0, 9)
-    gaps = np.bincount(which, confidence - right, minlength=10)
+    gaps = np.bincount(calibration_bins(confidence), confidence - right, minlength=10)
     return float(np.abs(gaps).sum() / max(1, len(confidence)))
+
+
+def calibration_bins(confidence: np.ndarray) -> np.ndarray:
+    """Return the bin of each confidence, from 0 to 9, of the calibration error."""
+    return np.clip(np.digitize(confidence, np.linspace(0, 1, 11)) - 1, 0, 9)
 
 
 def scores(

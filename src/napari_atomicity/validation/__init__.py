@@ -1,6 +1,7 @@
 """Comparison of methods on images of known classes: cross-validation, mixtures, new conditions.
 
-`validate` does all of it, as the command ``atomicity validate``. `methods` holds the methods that
+`validate` does all of it, as the command ``atomicity validate``, and `measure_learning_curve` shows
+how many training images are needed. `methods` holds the methods that
 are compared, to which others can be added. `write_benchmark` writes public images with truth, and
 `score_benchmark` scores any method on them, as ``atomicity benchmark``. Modules are loaded
 on first use.
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .benchmark import write_benchmark
     from .benchmark_scores import score_benchmark
     from .benchmark_settings import BenchmarkSettings
+    from .learning_curve.run import measure_learning_curve
     from .methods import Answer, ComparedMethod, Fit, FittedModel, Training, register
     from .request import ValidationRequest
     from .run import validate
@@ -30,6 +32,7 @@ __all__ = [
     "SimulatedData",
     "Training",
     "ValidationRequest",
+    "measure_learning_curve",
     "register",
     "score_benchmark",
     "simulate_data",
@@ -48,6 +51,7 @@ __getattr__, __dir__ = lazy_attributes(
         "SimulatedData": "simulated",
         "Training": "methods",
         "ValidationRequest": "request",
+        "measure_learning_curve": "learning_curve.run",
         "register": "methods",
         "score_benchmark": "benchmark_scores",
         "simulate_data": "simulated",

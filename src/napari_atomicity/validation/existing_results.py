@@ -11,6 +11,8 @@ DATA, RUNS, FIGURES = "data", "runs", "figures"
 KEY = "key.json"
 """File in `RUNS` with the key of settings and data."""
 RESULT, RECORD, REPORT = "validation.json", "run.json", "report.html"
+CURVE, CURVE_RESULT = "learning_curve", "learning_curve.json"
+"""Folder of the learning curve in that of the results, and its result."""
 
 
 class ExistingResultsError(AtomicityError):

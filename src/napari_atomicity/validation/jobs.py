@@ -51,6 +51,26 @@ class FitJob:
         part = "all" if self.fold is None else f"fold{self.fold + 1}"
         return f"{self.fit.name}-{part}-seed{self.seed}"
 
+    @property
+    def size(self) -> float:
+        """Size of the training set relative to that of other runs of its fit."""
+        return 1.0
+
+    def title(self, request: ValidationRequest) -> str:
+        """Return the title in messages."""
+        part = "" if self.fold is None else f", part {self.fold + 1} of {request.folds}"
+        return f"{self.fit.title}{part}, seed {self.seed}"
+
+    def training_rows(self, prepared: Prepared) -> list[int]:
+        """Return which size-selected images the model is trained on."""
+        return np.flatnonzero(prepared.folds[self.seed] != self.fold).tolist()
+
+    def test_rows(self, prepared: Prepared) -> list[int]:
+        """Return which size-selected images the model is tested on."""
+        if self.fold is None:
+            return list(range(len(prepared.parts)))
+        return np.flatnonzero(prepared.folds[self.seed] == self.fold).tolist()
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -99,11 +119,11 @@ def run_job(
     dict of str to Any
         Ready for JSON: see `docs/reference/validation.md`.
     """
-    return _JobRun(job, prepared, progress, stop).run()
+    return JobRun(job, prepared, progress, stop).run()
 
 
 @dataclass(eq=False)
-class _JobRun:
+class JobRun:
     """A job while it runs."""
 
     job: FitJob
@@ -160,16 +180,15 @@ class _JobRun:
     def _images(self, group: str) -> list[ValidationImage]:
         """Return the images of a group that the model was not trained on."""
         images = self.prepared.data.group(group)
-        if group != SELECTED or self.job.fold is None:
+        if group != SELECTED:
             return images
-        fold = self.prepared.folds[self.job.seed]
-        return [image for image, k in zip(images, fold, strict=True) if k == self.job.fold]
+        return [images[row] for row in self.job.test_rows(self.prepared)]
 
     def _fit(self) -> FittedModel:
         request, data = self.prepared.request, self.prepared.data
         part = PatchSet(pd.DataFrame(), {}, {})
         if self.job.fit.trained:
-            learnt = np.flatnonzero(self.prepared.folds[self.job.seed] != self.job.fold).tolist()
+            learnt = self.job.training_rows(self.prepared)
             images = data.group(SELECTED)
             part = training_set(
                 [images[i] for i in learnt], [self.prepared.parts[i] for i in learnt]

@@ -216,7 +216,7 @@ def train_network(
     )
     held = hold_out(part.table, HELD_OUT, np.random.default_rng(training.seed))
     sets = {"train": part.take(~held), "held_out": part.take(held)}
-    start, settings = read_start(request), settings_for(request, len(sets["train"]))
+    model, settings = read_start(request), settings_for(request, len(sets["train"]))
     card, tensors = train_classifier(
         sets["train"],
         sets["held_out"],
@@ -225,10 +225,10 @@ def train_network(
         given.device,
         training.progress,
         training.stop,
-        start=start,
+        start=model,
         with_map=training.with_map,
     )
-    if start is None:
+    if model is None:
         card, tensors = continue_on_all_images(
             (card, tensors), list(sets.values()), settings, given.device,
             training.progress, training.stop,

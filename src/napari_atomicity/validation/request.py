@@ -9,8 +9,10 @@ from typing import Any
 
 from ..core.settings import device_setting, documented, pixel_size_setting, seed_setting, setting
 
-QUICK: dict[str, Any] = {"folds": 2, "seeds": 1, "epochs": 2, "patience": 0}
+QUICK: dict[str, Any] = {"folds": 2, "seeds": 1, "repeats": 2, "epochs": 2, "patience": 0}
 """Values of a small test."""
+IMAGES_PER_CLASS = (1, 2, 4, 8, 16)
+"""Numbers of training images of the learning curve."""
 
 
 @documented
@@ -34,6 +36,18 @@ class ValidationRequest:
         max=50,
         step=1,
         key="validate/seeds",
+    )
+    images_per_class: tuple[int, ...] = setting(
+        IMAGES_PER_CLASS, "", "Numbers of training images of each class of the learning curve."
+    )
+    repeats: int = setting(
+        3,
+        "Repeats",
+        "Number of repeats of the learning curve, each with its own training and test images.",
+        min=1,
+        max=50,
+        step=1,
+        key="validate/repeats",
     )
     epochs: int | None = setting(
         None,

@@ -74,6 +74,8 @@ class SimulatedData:
         Mean number of clusters per nm².
     seed : int
         Seed of all random numbers.
+    shifted : bool
+        Whether there are mixtures under other conditions.
     """
 
     classes: tuple[str, ...] = CLASSES
@@ -85,6 +87,7 @@ class SimulatedData:
     size_px: int = 640
     clusters_per_nm2: float = 0.045
     seed: int = 0
+    shifted: bool = True
 
 
 QUICK_DATA = SimulatedData(
@@ -153,7 +156,8 @@ def simulate_data(
     parts = _isomers(folder, settings, _check_and_report)
     planned = list(_plan(settings))
     seeds = np.random.SeedSequence([settings.seed, 2]).generate_state(len(planned))
-    truths: dict[str, list[pd.DataFrame]] = {MIXED: [], SHIFTED: []}
+    groups = (MIXED, SHIFTED)[: 1 + settings.shifted]
+    truths: dict[str, list[pd.DataFrame]] = {group: [] for group in groups}
     for i, (image, seed) in enumerate(zip(planned, seeds, strict=True)):
         _check_and_report(i, len(planned), f"Simulating {image.path}")
         path = folder / image.path
@@ -172,6 +176,7 @@ def simulated_request(
     folder: Path,
     *,
     quick: bool = False,
+    learning_curve: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -186,6 +191,9 @@ def simulated_request(
         Folder of the data.
     quick : bool, optional
         Whether the data are those of a small test.
+    learning_curve : bool, optional
+        Whether the data are those of a learning curve: as many size-selected images as it trains
+        on, those of a part to test, and no mixtures under other conditions.
     overwrite : bool, optional
         Whether data of other settings are discarded.
     progress, stop : callable, optional
@@ -205,12 +213,17 @@ def simulated_request(
     """
     settings = QUICK_DATA if quick else SimulatedData()
     settings = replace(settings, folds=request.folds, seed=request.seed)
+    if learning_curve:
+        # The images of one part are tested, those of the others train.
+        of_part = -(-max(request.images_per_class) // (request.folds - 1))
+        images = settings.images if quick else request.folds * of_part
+        settings = replace(settings, images=images, shifted=False)
     simulate_data(folder, settings, overwrite, progress, stop)
     return replace(
         request,
         data=folder / SELECTED,
         mixtures=folder / MIXED,
-        shifted=folder / SHIFTED,
+        shifted=folder / SHIFTED if settings.shifted else None,
         deposits=None,
     )
 
@@ -218,10 +231,13 @@ def simulated_request(
 def _has_data(folder: Path, settings: SimulatedData, overwrite: bool) -> bool:
     """Return whether the data are complete; refuse or discard those of other settings."""
     path = folder / STARTED
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != plain(asdict(settings)):
-        if not overwrite:
-            raise ExistingResultsError(folder.parent)
-        shutil.rmtree(folder)
+    if path.is_file():
+        # Data of an earlier version lack the settings that were added later.
+        defaults = plain(asdict(SimulatedData()))
+        if {**defaults, **json.loads(path.read_text("utf-8"))} != plain(asdict(settings)):
+            if not overwrite:
+                raise ExistingResultsError(folder.parent)
+            shutil.rmtree(folder)
     return (folder / DONE).is_file()
 
 
@@ -249,7 +265,7 @@ def _plan(settings: SimulatedData) -> Iterator[_Planned]:
             own = replace(random_image_settings(a, rng, GAIN_SPREAD), mixture={label: 1.0})
             part = f"fold {i % settings.folds}"
             yield _Planned(f"{SELECTED}/{label}/{label}_{i:02d}.tif", label, part, own)
-    for group, condition in ((MIXED, a), (SHIFTED, b)):
+    for group, condition in ((MIXED, a), (SHIFTED, b))[: 1 + settings.shifted]:
         for name, mixture in _mixtures(settings).items():
             for i in range(settings.mixture_images):
                 own = replace(random_image_settings(condition, rng, GAIN_SPREAD), mixture=mixture)

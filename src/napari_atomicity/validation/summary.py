@@ -49,7 +49,7 @@ def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) 
         of_groups = {}
         for name, images in groups.items():
             own = answers[(answers["method"] == method.name) & (answers["group"] == name)]
-            scored = _score_runs(method, name, images, own, intervals, classes)
+            scored = score_runs(method, name, images, own, intervals, classes)
             if scored:
                 of_groups[name] = {**summarise_runs(scored), "ratios": mean_ratios(scored)}
                 table += scored
@@ -65,7 +65,7 @@ def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) 
         "classes": list(classes),
         "folds": prepared.request.folds,
         "seeds": sorted(prepared.folds),
-        "groups": {name: _describe(name, images, classes) for name, images in groups.items()},
+        "groups": {name: describe_group(name, images, classes) for name, images in groups.items()},
         "left_out": list(left_out),
         "methods": methods,
         "runs": [_short(run) for run in table],
@@ -112,7 +112,7 @@ def join_runs(runs: Sequence[Run], key: str) -> pd.DataFrame:
     return table.assign(**{n: pd.to_numeric(table[n]) for n in numbers if n in table})
 
 
-def _score_runs(
+def score_runs(
     method: ComparedMethod,
     group: str,
     images: Sequence[ValidationImage],
@@ -169,7 +169,7 @@ def _finite(values: Any) -> list[float]:
     return [float(v) for v in values if v is not None and np.isfinite(v)]
 
 
-def _describe(
+def describe_group(
     name: str, images: Sequence[ValidationImage], classes: Sequence[str]
 ) -> dict[str, Any]:
     """Describe the images of a group."""
@@ -303,11 +303,11 @@ def score_table(result: Mapping[str, Any]) -> pd.DataFrame:
         for group, scores in method["groups"].items():
             row = {"method": name, "title": method["title"], "group": group}
             row |= {"runs": scores["runs"], "clusters": scores["clusters"]}
-            rows.append(row | _score_columns(scores, SCORES))
+            rows.append(row | score_columns(scores, SCORES))
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
-def _score_columns(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
+def score_columns(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
     """Return mean, sd and interval of each score as columns of a table."""
     return {
         name if key == "mean" else f"{name}_{key}": scores[name][key]
@@ -332,7 +332,7 @@ def _difference_table(result: Mapping[str, Any]) -> pd.DataFrame:
     about = ("method", "reference", "group", "runs")
     rows = [
         {k: row[k] for k in about}
-        | _score_columns(row, [name for name in DIFFERENCES if name in row])
+        | score_columns(row, [name for name in DIFFERENCES if name in row])
         for row in result["differences"]
     ]
     return pd.DataFrame(rows)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from qtpy.QtCore import Qt, QUrl
-from qtpy.QtGui import QDesktopServices
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
@@ -17,9 +17,8 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import AtomicityError
-from ....core.progress import format_duration
 from ....core.text import pluralise
-from ....validation.existing_results import REPORT
+from ....validation.existing_results import CURVE
 from ....validation.methods import METHODS
 from ....validation.request import QUICK, ValidationRequest
 from ...controls.forms import (
@@ -27,7 +26,6 @@ from ...controls.forms import (
     labelled,
     main_button,
     new_form,
-    selectable_label,
     wrapped_label,
 )
 from ...controls.path_field import PathField
@@ -36,14 +34,14 @@ from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.size_selected import SizeSelectedFolder
 from ...panels.table_files import REFERENCE_TYPES
-from .scores import ScoreLines, score_view
+from .results import ResultPanel, scores_of_curve, summarise_result
 from .tasks import Found, Wanted, compare_methods, read_results, suggested_folder
 
 METHOD_ROWS = 6
 
 
 class Validate(Dock):
-    """Images of known classes, folder of results, and the button; then the scores."""
+    """Images of known classes, folder of results, and the buttons; then the scores."""
 
     follows = ()
 
@@ -59,11 +57,10 @@ class Validate(Dock):
         self.enable_when(self.simulate, None)
         self.add(self.simulate)
         self.content.addLayout(self._data_form())
-        self.button = self.add_button(
-            main_button("Validate", self), "", self.run, enabled_when=self._is_ready
-        )
+        self.content.addLayout(self._buttons())
         self.note = self.add(wrapped_label("Finished runs", visible=False))
-        self.add(self._panel())
+        self.panel = self.add(ResultPanel("validation"))
+        self.curve_panel = self.add(ResultPanel("learning curve"))
         self.settings = self.add(self._settings_page())
         self.simulate.toggled.connect(self._on_simulate)
         self.folder.counted.connect(self._on_data)
@@ -116,30 +113,16 @@ class Validate(Dock):
                 self.form.addRow(self.folder.found)
         return self.form
 
-    def _panel(self) -> QWidget:
-        """Build the panel with the scores, hidden until there are some."""
-        self.scores = ScoreLines(self)
-        self.table = score_view(self.scores)
-        self.summary = selectable_label("Summary of the validation", plain=True)
-        self.report_button = QPushButton("Open report")
-        self.report_button.setToolTip(
-            "Open the report with figures and all scores in the web browser."
-        )
-        self.report_button.clicked.connect(self.open_report)
-        self.folder_button = QPushButton("Open folder")
-        self.folder_button.setToolTip("Open the folder with report, figures and tables.")
-        self.folder_button.clicked.connect(self.open_folder)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.report_button)
-        buttons.addWidget(self.folder_button)
-        buttons.addStretch(1)
-        self.panel = QWidget()
-        form = new_form()
-        self.panel.setLayout(form)
-        form.addRow(self.summary)
-        form.addRow(buttons)
-        form.addRow(self.table)
-        return self.panel
+    def _buttons(self) -> QHBoxLayout:
+        """Return the button of the comparison and, beside it, that of the learning curve."""
+        self.button, self.curve_button = main_button("Validate", self), QPushButton()
+        row = QHBoxLayout()
+        for button, run in ((self.button, self.run), (self.curve_button, self.run_curve)):
+            button.clicked.connect(run)
+            self.enable_when(button, self._is_ready)
+            row.addWidget(button, 2 if button is self.button else 1)
+        self.curve_button.setMinimumHeight(self.button.minimumHeight())
+        return row
 
     def _settings_page(self) -> QWidget:
         self.quick = QCheckBox("Quick test")
@@ -204,38 +187,61 @@ class Validate(Dock):
             else "Train and test all models, compare the methods, and write a report. If you "
             "cancel it, finished runs are kept and you can continue later."
         )
+        curve_stopped = found.curve_runs > 0 and found.curve is None
+        self.curve_button.setText("Continue learning curve" if curve_stopped else "Learning curve")
+        self.curve_button.setToolTip(
+            "Train on 1, 2, 4, 8 and 16 images of each class, and test on other size-selected "
+            "images and the mixtures: it shows how many images are needed. New conditions are not "
+            "used. If you cancel it, finished runs are kept and you can continue later."
+        )
+        runs = found.runs if stopped else found.curve_runs
         self.note.setText(
-            f"Stopped: {pluralise(found.runs, 'run')} finished and saved. Continue with the same "
+            f"Stopped: {pluralise(runs, 'run')} finished and saved. Continue with the same "
             "data and settings to compute the others."
-            if stopped
+            if stopped or curve_stopped
             else ""
         )
-        self.note.setVisible(stopped)
+        self.note.setVisible(stopped or curve_stopped)
+        self._show_results(found)
+
+    def _show_results(self, found: Found) -> None:
+        out = self.out.path
         self.panel.setVisible(found.result is not None)
         if found.result is not None:
-            self.scores.show_result(found.result)
-            self.table.sortByColumn(-1, Qt.SortOrder.DescendingOrder)
-            self.summary.setText(_summarise(found.result))
-            if self._is_new:
-                self.scroll_to(self.panel)
+            self.panel.show_result(found.result, summarise_result(found.result), out)
+        self.curve_panel.setVisible(found.curve is not None)
+        if found.curve is not None:
+            text = "\n".join([*found.curve["sentences"], *found.curve["left_out"]])
+            folder = None if out is None else out / CURVE
+            self.curve_panel.show_result(scores_of_curve(found.curve), text, folder)
+        if self._is_new and (found.result is not None or found.curve is not None):
+            is_curve = self._wanted is not None and self._wanted.learning_curve
+            self.scroll_to(self.curve_panel if is_curve else self.panel)
             self._is_new = False
 
-    # ---- the button
+    # ---- the buttons
     def run(self) -> None:
         """Compare the methods with these settings."""
         wanted = self.attempt(self._read_form)
         if wanted is not None:
             self._validate(wanted, overwrite=False)
 
+    def run_curve(self) -> None:
+        """Measure the learning curve with these settings."""
+        wanted = self.attempt(self._read_form)
+        if wanted is not None:
+            self._validate(replace(wanted, learning_curve=True), overwrite=False)
+
     def _validate(self, wanted: Wanted, overwrite: bool) -> None:
         self._wanted, self._is_refused = wanted, False
         self.panel.hide()
+        self.curve_panel.hide()
         self.note.hide()
         task = self.start(
             compare_methods,
             wanted,
             overwrite,
-            message="Validating",
+            message="Measuring the learning curve" if wanted.learning_curve else "Validating",
             on_result=self._done,
             key="validate",
         )
@@ -288,26 +294,3 @@ class Validate(Dock):
             raise AtomicityError("no method is chosen", advice="Choose some in Settings")
         names = tuple(str(item.data(Qt.ItemDataRole.UserRole)) for item in checked)
         return () if len(checked) == len(items) else names
-
-    # ---- results
-    def open_report(self) -> None:
-        """Open the report in the browser."""
-        if self.out.path is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.out.path / REPORT)))
-
-    def open_folder(self) -> None:
-        """Open the folder of the results."""
-        if self.out.path is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.out.path)))
-
-
-def _summarise(result: dict[str, Any]) -> str:
-    """Describe data, effort and methods that were left out."""
-    images = sum(group["images"] for group in result["groups"].values())
-    seconds = result["seconds"]["total"]
-    words = (
-        f"{pluralise(len(result['methods']), 'method')} on {pluralise(images, 'image')}, "
-        f"{result['folds']} parts, {pluralise(len(result['seeds']), 'seed')}: "
-        f"{format_duration(seconds)} of computation."
-    )
-    return " ".join([words, *result["left_out"]])

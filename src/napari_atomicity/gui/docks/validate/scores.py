@@ -24,7 +24,10 @@ _HELP = {
     "accuracy": "Fraction of the clusters of known class whose most probable class is right.",
     "ratio_r2": "R² of the class fractions of all samples.",
 }
-_MEANS = "Mean over parts and seeds; ± is the standard deviation, brackets are 95 % intervals."
+_MEANS = (
+    "Mean over parts and seeds, or over repeats; ± is the standard deviation, brackets are 95 % "
+    "intervals."
+)
 
 
 class ScoreLines(Lines):

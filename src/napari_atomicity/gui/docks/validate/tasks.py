@@ -9,6 +9,8 @@ from typing import Any
 
 from ....core.progress import Progress, Stop
 from ....validation.existing_results import (
+    CURVE,
+    CURVE_RESULT,
     DATA,
     RESULT,
     ExistingResultsError,
@@ -32,12 +34,15 @@ class Wanted:
         Whether the data are simulated.
     quick : bool
         Whether it is a small test.
+    learning_curve : bool
+        Whether it is a learning curve, whose results are in a folder of that of the results.
     """
 
     request: ValidationRequest
     out: Path
     simulate: bool = False
     quick: bool = False
+    learning_curve: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,16 @@ class Found:
         Content of ``validation.json``; None if the validation is not finished.
     runs : int
         Number of finished runs.
+    curve : dict, optional
+        Content of ``learning_curve.json``; None if there is no finished learning curve.
+    curve_runs : int
+        Number of finished runs of the learning curve.
     """
 
     result: dict[str, Any] | None = None
     runs: int = 0
+    curve: dict[str, Any] | None = None
+    curve_runs: int = 0
 
 
 def compare_methods(
@@ -62,7 +73,9 @@ def compare_methods(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> dict[str, Any] | None:
-    """Simulate the data if wanted, and compare the methods; run in a worker.
+    """Simulate the data if wanted, and compare the methods or train on more and more images.
+
+    Run in a worker.
 
     Parameters
     ----------
@@ -76,35 +89,50 @@ def compare_methods(
     Returns
     -------
     dict of str to Any or None
-        Content of ``validation.json``; None if the folder has results of other settings or data.
+        Content of ``validation.json`` or of ``learning_curve.json``; None if the folder has results
+        of other settings or data.
     """
+    from ....validation.learning_curve.run import measure_learning_curve
     from ....validation.run import validate
     from ....validation.simulated import simulated_request
 
     tasks.cap_torch_threads()
     request = quickened(wanted.request) if wanted.quick else wanted.request
+    out = wanted.out / CURVE if wanted.learning_curve else wanted.out
+    compute = measure_learning_curve if wanted.learning_curve else validate
     try:
         if wanted.simulate:
             request = simulated_request(
                 request,
-                wanted.out / DATA,
+                out / DATA,
                 quick=wanted.quick,
+                learning_curve=wanted.learning_curve,
                 overwrite=overwrite,
                 progress=progress,
                 stop=stop,
             )
-        return validate(request, wanted.out, overwrite=overwrite, progress=progress, stop=stop)
+        return compute(request, out, overwrite=overwrite, progress=progress, stop=stop)
     except ExistingResultsError:
         return None
 
 
 def read_results(out: Path) -> Found:
     """Read what a folder of results has; run in a worker."""
+    curve = out / CURVE
+    return Found(
+        _read_json(out / RESULT),
+        count_finished_runs(out),
+        _read_json(curve / CURVE_RESULT),
+        count_finished_runs(curve),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        result = json.loads((out / RESULT).read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        result = None
-    return Found(result, count_finished_runs(out))
+        return None
+    return content
 
 
 def suggested_folder(data: Path | None, simulate: bool) -> str:

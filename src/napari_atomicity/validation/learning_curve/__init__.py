@@ -1,0 +1,1 @@
+"""Learning curve: the scores of models that are trained on few or many images of each class."""

@@ -1,0 +1,227 @@
+"""Division of size-selected images for a learning curve, and its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import AtomicityError, ReadError
+from ...core.progress import Progress, Stop
+from ...core.text import pluralise
+from ..data import ValidationImage
+from ..jobs import FitJob, JobRun, Prepared
+from ..methods import Fit, FittedModel
+from ..request import ValidationRequest
+
+TEST = -1
+"""Place of a test image."""
+MIN_TESTED = 0.2
+"""Share of the images of each class that are tested, at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """Training and test images of all repeats.
+
+    Parameters
+    ----------
+    numbers : tuple of int
+        Numbers of training images of each class that are possible, ascending.
+    left_out : tuple of str
+        Why numbers are left out, as sentences.
+    places : dict of int to ndarray
+        Seed of a repeat → place of each image among the training images of its class, from 0, or
+        `TEST`. The first n are trained on, so that smaller training sets are parts of larger ones.
+    """
+
+    numbers: tuple[int, ...]
+    left_out: tuple[str, ...]
+    places: dict[int, np.ndarray]
+
+    def test_images(self) -> list[int]:
+        """Return the number of test images of each repeat."""
+        return [int((place == TEST).sum()) for place in self.places.values()]
+
+
+def divide(
+    images: Sequence[ValidationImage],
+    numbers: Sequence[int],
+    seeds: Sequence[int],
+    parts: Mapping[str, int] | None = None,
+) -> Division:
+    """Choose the training and test images of each repeat.
+
+    Parameters
+    ----------
+    images : sequence of ValidationImage
+        Size-selected images.
+    numbers : sequence of int
+        Numbers of training images of each class.
+    seeds : sequence of int
+        Seeds of the repeats.
+    parts : mapping of str to int, optional
+        Image or its file → part, from ``folds.csv``: each repeat tests one part in turn, and trains
+        on images of the others. Without, at least `MIN_TESTED` of the images are tested.
+
+    Raises
+    ------
+    ReadError
+        If a class has too few images, or an image has no part.
+    """
+    wanted = sorted(set(numbers))
+    if not wanted or wanted[0] < 1:
+        raise AtomicityError("a learning curve needs numbers of images of 1 or more")
+    sample = np.array([image.sample for image in images], object)
+    of_part = _parts(images, parts) if parts else None
+    places, most, rarest = {}, len(images), ""
+    for seed in seeds:
+        rng = np.random.default_rng([seed, len(images)])
+        place = np.full(len(images), TEST)
+        for label in sorted(set(sample)):
+            rows = rng.permutation(np.flatnonzero(sample == label))
+            if of_part is not None:
+                tested = np.unique(of_part)[seed % len(np.unique(of_part))]
+                rows = rows[of_part[rows] != tested]
+                n = len(rows)
+            else:
+                n = len(rows) - max(1, int(np.ceil(MIN_TESTED * len(rows))))
+            place[rows] = np.arange(len(rows))
+            if n < most:
+                most, rarest = n, str(label)
+        places[seed] = place
+    possible = tuple(n for n in wanted if n <= most)
+    if not possible:
+        raise ReadError(
+            f"{rarest} has too few images: {most} to train on in addition to those to test on, and "
+            f"the curve begins at {wanted[0]}",
+            advice="Record more images, or choose smaller numbers",
+        )
+    if of_part is None:
+        places = {s: np.where(p < possible[-1], p, TEST) for s, p in places.items()}
+    left_out = [str(n) for n in wanted if n > most]
+    reason = (
+        f"{rarest} has {pluralise(most, 'image')} to train on in addition to those to test on: "
+        f"the curve has no points with {', '.join(left_out)} per class."
+    )
+    return Division(possible, (reason,) if left_out else (), places)
+
+
+def _parts(images: Sequence[ValidationImage], given: Mapping[str, int]) -> np.ndarray:
+    """Return the part of each image."""
+    parts = [given.get(image.name, given.get(image.file)) for image in images]
+    if None in parts or len(set(parts)) < 2:
+        raise ReadError(
+            "folds.csv must state one of at least two parts for every image",
+            advice="Change or remove the table",
+        )
+    return np.array(parts, int)
+
+
+# ---- runs
+@dataclass(frozen=True)
+class CurveJob(FitJob):
+    """A fit to some images of each class.
+
+    Parameters
+    ----------
+    fit : Fit
+        How the model is made.
+    fold : None
+        There are no parts.
+    seed : int
+        Seed of the repeat.
+    is_first : bool
+        Always False.
+    n_images : int
+        Number of training images of each class; 0 for a model that is not trained.
+    """
+
+    n_images: int
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return f"{self.fit.name}-{self.n_images}-images-seed{self.seed}"
+
+    @property
+    def size(self) -> float:
+        """Number of training images of each class, at least 1."""
+        return float(max(1, self.n_images))
+
+    def title(self, request: ValidationRequest) -> str:
+        """Return the title in messages."""
+        trained = f", {pluralise(self.n_images, 'image')} per class" if self.n_images else ""
+        return f"{self.fit.title}{trained}, repeat {self.seed - request.seed + 1}"
+
+    def training_rows(self, prepared: Prepared) -> list[int]:
+        """Return which size-selected images the model is trained on."""
+        place = prepared.folds[self.seed]
+        return np.flatnonzero((place != TEST) & (place < self.n_images)).tolist()
+
+    def test_rows(self, prepared: Prepared) -> list[int]:
+        """Return which size-selected images the model is tested on, the same for each number."""
+        return np.flatnonzero(prepared.folds[self.seed] == TEST).tolist()
+
+
+def plan_curve(fits: Sequence[Fit], division: Division) -> list[CurveJob]:
+    """List the runs of a learning curve.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        How the models are made.
+    division : Division
+        Training and test images.
+    """
+    return [
+        CurveJob(fit, None, seed, False, n)
+        for seed in division.places
+        for n in (0, *division.numbers)
+        for fit in fits
+        if fit.trained == (n > 0)
+    ]
+
+
+class _TrainingRefusedError(AtomicityError):
+    """A model cannot be trained on these images."""
+
+
+class _CurveRun(JobRun):
+    """A run that tells a training that is refused from other errors."""
+
+    def _fit(self) -> FittedModel:
+        try:
+            return super()._fit()
+        except AtomicityError as error:
+            raise _TrainingRefusedError(str(error).rstrip(".")) from error
+
+
+def run_curve_job(
+    job: CurveJob, prepared: Prepared, progress: Progress | None = None, stop: Stop | None = None
+) -> dict[str, Any]:
+    """Train on some images, and collect the answers for the test images and the mixtures.
+
+    Parameters
+    ----------
+    job : CurveJob
+        Fit and images.
+    prepared : Prepared
+        Images and settings.
+    progress, stop : callable, optional
+        Called at every step.
+
+    Returns
+    -------
+    dict of str to Any
+        See `jobs.run_job`, and ``images_per_class``; with ``not_possible``, the reason, in place of
+        answers if the training refuses the images.
+    """
+    about: dict[str, Any] = {"images_per_class": job.n_images, "fit": job.fit.name}
+    try:
+        return about | _CurveRun(job, prepared, progress, stop).run()
+    except _TrainingRefusedError as error:
+        about |= {"fold": None, "seed": job.seed, "seconds": {}}
+        return about | {"not_possible": str(error).rstrip(".")}
