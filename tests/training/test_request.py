@@ -27,16 +27,23 @@ from napari_atomicity.simulation.field_settings import random_settings
 from napari_atomicity.training import out_of_distribution, prepared_sets
 from napari_atomicity.training.augmentation import augmented, blurred, noise_of
 from napari_atomicity.training.checkpoint import Checkpoint, load_patches, save_patches
-from napari_atomicity.training.classifier import transfer_weights
+from napari_atomicity.training.classifier import (
+    continue_on_all_images,
+    train_classifier,
+    transfer_weights,
+)
 from napari_atomicity.training.corrections import from_corrections
-from napari_atomicity.training.data import split_by_image
+from napari_atomicity.training.data import hold_out, split_by_image
 from napari_atomicity.training.fit import best_epoch, fit_network, map_distance
 from napari_atomicity.training.request import (
+    MAX_EPOCHS,
+    MIN_EPOCHS,
     CorrectedImagesSource,
     CorrectionsSource,
     FolderSource,
     SimulationSource,
     TrainRequest,
+    settings_for,
 )
 from napari_atomicity.training.run import train
 from napari_atomicity.training.scaling import fit_scale_reference, scale_patches
@@ -112,6 +119,73 @@ def test_patience_ends_the_fit_and_the_best_weights_remain():
         logits = fitted(held).logits
     loss = torch.nn.functional.cross_entropy(logits, 1 - wrong)
     assert float(loss) == pytest.approx(min(h["held_out_loss"] for h in history), rel=1e-3)
+
+
+def test_few_clusters_are_trained_for_as_many_steps_as_many():
+    def epochs(n_clusters, **options):
+        request = TrainRequest(FolderSource(Path("set")), Path("m.safetensors"), **options)
+        return settings_for(request, n_clusters).epochs
+
+    assert 80 <= epochs(400, start="scratch") <= 90  # 1,000 batches of 32
+    assert epochs(50_000, start="scratch") == epochs(400) == MIN_EPOCHS
+    assert epochs(10, start="scratch") == MAX_EPOCHS
+    assert epochs(400, start="scratch", epochs=3) == 3
+
+
+def test_the_automatic_number_of_epochs_converges():
+    """The training loss of the last quarter of the epochs falls by less than 2 %."""
+    request = TrainRequest(
+        FolderSource(Path("set")), Path("m.safetensors"), ("raw",), start="scratch"
+    )
+    settings = replace(settings_for(request, 48), neighbours=0.0)
+    history = fit_network(network(), toy(), toy(24, 1), settings, CPU)
+    loss = np.array([h["loss"] for h in history])
+    quarter = len(loss) // 4
+    before, after = loss[-quarter : -quarter // 2].mean(), loss[-quarter // 2 :].mean()
+    assert before - after < 0.02 * before
+    assert history[-1]["accuracy"] == 1
+
+
+def test_patches_are_shifted_by_whole_pixels_and_alike_in_all_channels():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.zeros(64, 9, 9)
+    x[:, 4, 4] = 1
+    out = augmented({"raw": x, "LCN": 2 * x}, 0.0, generator, shift_px=2)
+    torch.testing.assert_close(out["LCN"], 2 * out["raw"])
+    place = out["raw"].flatten(1).argmax(dim=1)
+    assert (out["raw"].sum(dim=(1, 2)) == 1).all()
+    assert set((place // 9 - 4).tolist()) == set((place % 9 - 4).tolist()) == {-2, -1, 0, 1, 2}
+
+
+def test_without_scale_patches_are_smaller_of_the_same_pixels():
+    def patches(**options):
+        return TrainRequest(FolderSource(Path("set")), Path("m.safetensors"), **options).patches
+
+    usual, own = patches(), patches(scale="none")
+    assert own.field_of_view_nm < usual.field_of_view_nm
+    assert own.field_of_view_nm / own.size_px == pytest.approx(
+        usual.field_of_view_nm / usual.size_px
+    )
+    given = patches(scale="none", patch_nm=2.8, patch_px=56)
+    assert (given.field_of_view_nm, given.size_px) == (2.8, 56)
+
+
+def test_held_out_images_are_learnt_after_they_calibrated(folder):
+    whole, classes = from_folder(folder)
+    held = hold_out(whole.table, 0.2, np.random.default_rng(0))
+    sets = [whole.take(~held), whole.take(held)]
+    settings = TrainingSettings(epochs=2, batch_size=16, width=4)
+    card, tensors = train_classifier(
+        *sets, ModelCard("mine", tuple(classes)), settings, "cpu", with_map=False
+    )
+    after, all_tensors = continue_on_all_images((card, tensors), sets, settings, "cpu")
+    assert (after.temperature, after.bias, after.confusion) == (
+        card.temperature, card.bias, card.confusion,
+    )  # fmt: skip
+    assert len(all_tensors["reference.label"]) == len(whole) > len(tensors["reference.label"])
+    moved = all_tensors["network.head.weight"] - tensors["network.head.weight"]
+    assert np.abs(moved).max() > 0
+    assert after.training["epochs_of_all_images"] == 1
 
 
 def test_a_pupil_learns_the_class_maps_of_its_teacher():
