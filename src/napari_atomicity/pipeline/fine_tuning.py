@@ -3,10 +3,11 @@
 The intensities and diameters of the classes are re-estimated for the new blur and sampling.
 Clusters with an unambiguous class get pseudo-labels (`pseudo_labels`). The last convolutions, the
 head and the scales of the normalisations are fine-tuned on these pseudo-labels and on corrected
-labels, with balanced classes, while patches of the training are replayed. The result is kept only
-if it agrees better with held-out pseudo-labels and corrections, still classifies the training
-patches, and does not collapse to one class (`adaptation_checks`). Otherwise the model is not
-changed, and the reason is reported.
+labels, with balanced classes, while patches of all classes of the training are replayed. The result
+is kept only if it agrees better with held-out pseudo-labels and corrections, still classifies the
+training patches, does not collapse to one class (`adaptation_checks`), and if evidence that is
+independent of the diameters supports it (`adaptation_evidence`). Otherwise the model is not changed,
+and the reason is reported.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from ..core.progress import Progress, Stop, check
 from ..core.scale_reference import ScaleReference
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
-from ..models.diameter_density import DiameterRange, diameter_ranges
 from ..models.domain_shift import Shift, compare
 from ..models.intensity_scale import SURE, fit_image, refined
 from ..models.label_assignment import assign_labels
@@ -40,6 +40,7 @@ from .adaptation_checks import (
     predict_target,
     replace_network,
 )
+from .adaptation_evidence import BY_INTENSITY, Evidence, IntensityJudge, find_doubt
 from .adaptation_settings import COMBINED, DIAMETER, MIN_PROBABILITY, AdaptSettings
 from .adapted_model import (
     channels_of_scale,
@@ -49,10 +50,18 @@ from .adapted_model import (
     update_references,
 )
 from .network_tuning import fine_tune
-from .pseudo_labels import find_target, is_scale_ambiguous, join_patches, select_classified
+from .pseudo_labels import (
+    diameter_ranges,
+    find_target,
+    is_scale_ambiguous,
+    join_patches,
+    select_classified,
+)
 from .session_labels import label_session
 
 MIN_PSEUDO_LABELS = 10
+MIN_P_LABELS = 0.5
+"""Least probability that the labels of the session are better after, if it can be judged."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,6 +94,11 @@ class Adaptation:
         Class → ranges of diameters in nm that determine it, if pseudo-labels come from them.
     needed : bool, optional
         Whether the network has to change; False if it already gives the unambiguous labels.
+    unchecked : bool, optional
+        Whether the adapted model could not be checked: it was kept only because the settings say
+        so, or was refused for this reason alone.
+    pseudo_label_rows : tuple of ndarray, optional
+        For each image the class index (N,) of the pseudo-labels, -1 where there is none.
     """
 
     accepted: bool
@@ -99,8 +113,10 @@ class Adaptation:
     after: tuple[Analysis, ...]
     method: str = COMBINED
     min_probability: float = MIN_PROBABILITY[COMBINED]
-    diameter_ranges: Mapping[str, Sequence[DiameterRange]] = field(default_factory=dict)
+    diameter_ranges: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     needed: bool = True
+    unchecked: bool = False
+    pseudo_label_rows: tuple[np.ndarray, ...] = ()
 
     @property
     def has_model(self) -> bool:
@@ -126,6 +142,7 @@ class Adaptation:
         return {
             "accepted": self.accepted,
             "needed": self.needed,
+            "unchecked": self.unchecked,
             "reasons": list(self.reasons),
             "shift": None if self.shift is None else asdict(self.shift),
             "refused": self.refused,
@@ -208,9 +225,14 @@ class _Adapter:
             for a, b in zip(self.before, self.rescaled, strict=True)
         ]
         teaches = [is_steady or not needs_scale for is_steady in self.steady]
-        new_card = replace(card, scale=self.reference)
-        self.ranges = diameter_ranges(card, settings.posterior) if by_diameter else None
-        self.target = find_target(self.rescaled, new_card, settings, teaches, self.ranges)
+        # densities of the diameters are those around the reference before
+        labelling = card if by_diameter else replace(card, scale=self.reference)
+        self.target = find_target(self.rescaled, labelling, settings, teaches)
+        pseudo_label = np.where(self.target.certain, -1, self.target.label)
+        ends = np.cumsum([len(a.table) for a in analyses])[:-1]
+        self.pseudo_label_rows = tuple(np.split(pseudo_label, ends))
+        self.ranges = diameter_ranges(analyses, pseudo_label, card.classes) if by_diameter else {}
+        self.judge = IntensityJudge([a.table for a in analyses], _scale_of(card))
         self.numbers = {c: int((self.target.label == i).sum()) for i, c in enumerate(card.classes)}
 
     def run(self, progress: Progress | None, stop: Stop | None) -> Adaptation:
@@ -234,23 +256,38 @@ class _Adapter:
             channels_of_scale(self.card), progress, stop,
         )  # fmt: skip
         reasons: tuple[str, ...] = ()
+        doubt = ""
         checks: dict[str, tuple[float, float]] = {}
         for share in (1.0, 0.5, 0.25, 0.0):  # a smaller change, if the whole change forgets
             blended = interpolate_networks(self.old.network, network, share)
             tensors = replace_network(self.tensors, blended)
             new = Classifier(self.card, tensors, self.device)
             replayed = predict_replayed(new, self.tensors)
-            p = predict_target(new, self.target)
-            found = compute_checks(p, self.target, replayed, self.tensors, split)
+            p_new = predict_target(new, self.target)
+            found = compute_checks(p_new, self.target, replayed, self.tensors, split)
             checks = {name: (at_first[name], found[name]) for name in found}
+            evidence = self._compare(p.argmax(axis=1), p_new.argmax(axis=1))
+            checks[BY_INTENSITY] = (evidence.before, evidence.after)
+            n_corrections = int(self.target.certain[split.decide].sum())
+            doubt = find_doubt(evidence, self.settings, checks, n_corrections)
             reasons = find_objections(checks, self.settings)
+            if doubt and evidence.judged:
+                reasons = (*reasons, doubt)
             if not reasons:
                 break
         if reasons:
             return self._roll_back(*reasons, checks=checks)
+        if doubt and not self.settings.accept_unchecked:
+            return replace(self._roll_back(doubt, checks=checks), unchecked=True)
         check(stop)
         tensors = update_references(self.old, tensors, remembered.embedding, replayed.embedding)
-        return self._accept(new, tensors, replayed, share, checks, stop)
+        result = self._accept(new, tensors, replayed, share, checks, stop)
+        return replace(result, unchecked=result.accepted and bool(doubt))
+
+    def _compare(self, before: np.ndarray, after: np.ndarray) -> Evidence:
+        """Compare class indices of all clusters before and after, by the intensities."""
+        ends = np.cumsum([len(rows) for rows in self.pseudo_label_rows])[:-1]
+        return self.judge.compare(np.split(before, ends), np.split(after, ends))
 
     def _roll_back(self, *reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
         return self._result(
@@ -269,7 +306,8 @@ class _Adapter:
         return Adaptation(
             accepted, reasons, card, tensors, self.shift, self.numbers,
             int(self.target.certain.sum()), checks, self.before, after,
-            self.settings.pseudo_label_method, self.settings.posterior, self.ranges or {},
+            self.settings.pseudo_label_method, self.settings.posterior, self.ranges,
+            pseudo_label_rows=self.pseudo_label_rows,
         )  # fmt: skip
 
     def _accept(
@@ -297,12 +335,22 @@ class _Adapter:
             card = replace(card, apparent_size=apparent_size)
             new = Classifier(card, tensors, self.device)
             labelled = label_session([reclassified(a, new) for a in self.rescaled], new, stop=stop)
-            shifts = self._scale_shifts(labelled.analyses)
+            shifts = self._scale_shifts(labelled.analyses) or self._worse_labels(labelled.analyses)
             if not shifts:
                 return self._result(
                     True, _improvements(checks), card, tensors, checks, tuple(labelled.analyses)
                 )
         return self._roll_back(shifts, checks=checks)
+
+    def _worse_labels(self, after: Sequence[Analysis]) -> str:
+        """Why the labels of the session are not better; "" if they may be."""
+        evidence = self._compare(_class_indices(self.before), _class_indices(after))
+        if not evidence.judged or evidence.p_better >= MIN_P_LABELS:
+            return ""
+        return (
+            f"by their intensities, {evidence.after:.0%} of the labels of the session would be "
+            f"right instead of {evidence.before:.0%}"
+        )
 
     def _scale_shifts(self, after: Sequence[Analysis]) -> str:
         """Compare the scales of the adapted model with those that two sources agree on."""
@@ -429,6 +477,17 @@ def _scale_of(card: ModelCard) -> ScaleReference:
     if card.scale is None:
         raise ModelError(f"{card.name!r} has no scale")
     return card.scale
+
+
+def _class_indices(analyses: Sequence[Analysis]) -> np.ndarray:
+    """Index of the most probable class of all clusters, 0 where there is none."""
+    parts = []
+    for analysis in analyses:
+        assert analysis.card is not None
+        names = tables.probability_columns(analysis.card.classes)
+        p = analysis.table[names].to_numpy(float)
+        parts.append(np.nan_to_num(p, nan=-1).argmax(axis=1))
+    return np.concatenate(parts)
 
 
 def _shift(

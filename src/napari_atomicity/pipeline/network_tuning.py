@@ -16,6 +16,9 @@ from .adaptation_checks import Split
 from .adaptation_settings import AdaptSettings
 from .pseudo_labels import Target
 
+_BATCH_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_NORMALISATIONS = (nn.GroupNorm, nn.LayerNorm, *_BATCH_NORMALISATIONS)
+
 
 def fine_tune(
     network: AtomicityNet,
@@ -58,7 +61,7 @@ def fine_tune(
     )
     batches = _batches(network.channels, target, tensors, split, settings)
     average = [p.detach().clone() for p in chosen]
-    network.train()
+    _train_without_statistics(network)
     for step in range(settings.steps):
         check(stop)
         report(progress, step, settings.steps, "Adapting")
@@ -113,6 +116,14 @@ def _move(weights: Iterable[Tensor], goals: Iterable[Tensor], fraction: float) -
             weight.lerp_(goal, fraction)
 
 
+def _train_without_statistics(network: nn.Module) -> None:
+    """Switch to training, but keep running statistics: those of unbalanced classes mislead."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, _BATCH_NORMALISATIONS):
+            module.eval()
+
+
 def _trainable(network: AtomicityNet, frozen: Collection[str]) -> list[Tensor]:
     """Last convolutions, normalisation scales and the head; the rest is frozen."""
     network.requires_grad_(False)
@@ -120,9 +131,10 @@ def _trainable(network: AtomicityNet, frozen: Collection[str]) -> list[Tensor]:
     for channel, branch in network.branches.items():
         if channel in frozen:
             continue
-        chosen += [*branch.last.parameters()]  # type: ignore[union-attr]
-        for module in branch.modules():
-            if isinstance(module, nn.GroupNorm):
+        modules = list(branch.modules())
+        last = [module for module in modules if isinstance(module, nn.Conv2d)][-1]
+        for module in modules:
+            if module is last or isinstance(module, _NORMALISATIONS):
                 chosen += [*module.parameters()]
     for parameter in chosen:
         parameter.requires_grad_(True)
