@@ -100,7 +100,8 @@ class IntensityJudge:
         rng = np.random.default_rng(0)
         # the Bayesian bootstrap of the clusters, other weights for each draw of the scales
         weight = rng.exponential(size=gain.shape)
-        p_better = float(((gain * weight).sum(axis=1) > 0).mean())
+        sign = np.sign((gain * weight).sum(axis=1))
+        p_better = float((1 + sign).mean() / 2)  # the same labels are as good
         low, high = np.quantile(gain.mean(axis=1), (1 - SURE, SURE))
         contradicts = low < -CONTRADICTION and high > CONTRADICTION
         return Evidence(float(first.mean()), float(last.mean()), p_better, not contradicts)

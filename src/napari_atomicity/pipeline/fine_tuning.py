@@ -364,7 +364,9 @@ class _Adapter:
         return find_scale_shifts(*zip(*known, strict=True)) if known else ""
 
 
-def choose_settings(method: str, min_probability: float | None = None) -> AdaptSettings:
+def choose_settings(
+    method: str, min_probability: float | None = None, accept_unchecked: bool = False
+) -> AdaptSettings:
     """Return the settings for a method of pseudo-labels.
 
     Parameters
@@ -372,10 +374,14 @@ def choose_settings(method: str, min_probability: float | None = None) -> AdaptS
     method : str
         "combined" or "diameter".
     min_probability : float, optional
-        Least probability of the class of a pseudo-label; that of the method if None.
+        Least probability that a pseudo-label is right; that of the method if None.
+    accept_unchecked : bool, optional
+        Whether to keep an adapted model that could not be checked.
     """
     posterior = MIN_PROBABILITY[method] if min_probability is None else min_probability
-    return AdaptSettings(posterior=posterior, pseudo_label_method=method)
+    return AdaptSettings(
+        posterior=posterior, pseudo_label_method=method, accept_unchecked=accept_unchecked
+    )
 
 
 def find_shortage(numbers: Mapping[str, int]) -> str:
