@@ -253,7 +253,7 @@ class _Adapter:
             return replace(kept, needed=False)
         network = fine_tune(
             self.old.network, self.target, self.tensors, split, self.settings, self.device,
-            channels_of_scale(self.card), progress, stop,
+            channels_of_scale(self.card), progress, stop, self.card.patches.field_of_view_nm,
         )  # fmt: skip
         reasons: tuple[str, ...] = ()
         doubt = ""

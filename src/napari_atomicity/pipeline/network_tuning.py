@@ -10,13 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
 from ..models.network import AtomicityNet
 from .adaptation_checks import Split
 from .adaptation_settings import AdaptSettings
 from .pseudo_labels import Target
+from .replay_conditions import match_conditions
 
 _BATCH_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
+MATCHED = 0.5
+"""Share of the replayed patches that look as under the new conditions."""
 _NORMALISATIONS = (nn.GroupNorm, nn.LayerNorm, *_BATCH_NORMALISATIONS)
 
 
@@ -30,6 +34,7 @@ def fine_tune(
     frozen: Collection[str] = (),
     progress: Progress | None = None,
     stop: Stop | None = None,
+    field_of_view_nm: float = PatchSettings.field_of_view_nm,
 ) -> AtomicityNet:
     """Fine-tune a copy of a network; average its weights over the second half of the steps.
 
@@ -51,6 +56,8 @@ def fine_tune(
         Channels whose features stay as they are; the head may still weight them differently.
     progress, stop : callable, optional
         Called at every step.
+    field_of_view_nm : float, optional
+        Edge length of a patch.
     """
     network = copy.deepcopy(network).to(device)
     network.dropout.p = 0.0  # so that chance is all in the generators
@@ -59,7 +66,7 @@ def fine_tune(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
     )
-    batches = _batches(network.channels, target, tensors, split, settings)
+    batches = _batches(network.channels, target, tensors, split, settings, field_of_view_nm)
     average = [p.detach().clone() for p in chosen]
     _train_without_statistics(network)
     for step in range(settings.steps):
@@ -86,25 +93,29 @@ def _batches(
     tensors: dict[str, np.ndarray],
     split: Split,
     settings: AdaptSettings,
+    field_of_view_nm: float,
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """Yield augmented patches and labels, half of them new, half replayed."""
+    """Yield augmented patches and labels: half of them new, half replayed.
+
+    Of the replayed ones, half look as under the new conditions.
+    """
     from ..training.augmentation import augmented
 
     generator = torch.Generator().manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     new_label, old_label = target.label, tensors["replay.label"]
     half = settings.batch_size // 2
+    old = {c: tensors[f"replay.{c}"].astype(np.float32) for c in channels}
+    matched = match_conditions(old, target.patches, field_of_view_nm, rng)
     while True:
         new = _drawn(new_label, split.learn, half, rng)
         replayed = _drawn(old_label, split.replay, settings.batch_size - half, rng)
-        patches = {
-            c: torch.from_numpy(
-                np.concatenate([target.patches[c][new], tensors[f"replay.{c}"][replayed]]).astype(
-                    np.float32
-                )
-            )
-            for c in channels
-        }
+        n_matched = int(MATCHED * len(replayed))
+        first, rest = replayed[:n_matched], replayed[n_matched:]
+        patches = {}
+        for c in channels:
+            parts = [target.patches[c][new], matched[c][first], old[c][rest]]
+            patches[c] = torch.from_numpy(np.concatenate(parts).astype(np.float32))
         labels = np.concatenate([new_label[new], old_label[replayed]])
         yield augmented(patches, settings.scale_jitter, generator), torch.from_numpy(labels)
 
