@@ -23,6 +23,7 @@ from napari_atomicity.models.diameter_density import (
     diameter_log_likelihood,
     diameter_ranges,
 )
+from napari_atomicity.models.diameter_posterior import diameter_posterior
 from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
@@ -231,13 +232,12 @@ def test_too_little_to_learn_from_is_said(model):
     assert "at least 10" in result.reasons[0]
 
 
-@pytest.mark.parametrize("method", ["combined", "diameter"])
-def test_labels_of_one_class_are_refused_and_its_name_is_told(model, method):
+def test_labels_of_one_class_are_refused_and_its_name_is_told(model):
     table = measured_table(np.full(60, 0), 5, "here.tif")
     micrograph = Micrograph(np.zeros((8, 8), np.float32), 0.05, name="here.tif")
     patches = patches_of(np.full(60, 0), 5)
     analysis = Analysis(micrograph, table, [], patches, scale=fit_image(table, REFERENCE))
-    result = adapt([analysis], *model, replace(QUICK, pseudo_label_method=method))
+    result = adapt([analysis], *model, QUICK)
     assert result.refused and not result.accepted
     assert "unambiguous clusters are Pt19" in result.reasons[0]
     assert result.classes_without_labels == ("Pt41", "Pt70")
@@ -268,6 +268,41 @@ def test_diameters_alone_mend_a_shift_as_published(model):
         for low, high in ranges
     )
     assert sum(result.pseudo_labels.values()) == within < 90
+
+
+def in_unit_of_patch(model):
+    """The model, as if each patch were normalised by itself: no scale is needed."""
+    card, tensors = model
+    return replace(card, patches=replace(card.patches, raw_unit="patch")), tensors
+
+
+def test_wrong_labels_by_diameter_are_not_learnt(model, monkeypatch):
+    """Labels one class too large agree with those left out, but not with the intensities."""
+    label, analysis = image(3, height=1.0)
+    wrong = [np.minimum(label + 1, 2)]
+    monkeypatch.setattr(
+        "napari_atomicity.pipeline.pseudo_labels.labels_by_diameter", lambda *_: wrong
+    )
+    settings = replace(QUICK, pseudo_label_method="diameter")
+    result = adapt([analysis], *model, settings)
+    assert not result.accepted and result.checks
+    assert any("by their intensities" in reason for reason in result.reasons), result.reasons
+    first, last = result.checks["labels right by intensity"]
+    assert last < first
+    kept = adapt([analysis], *model, replace(settings, accept_unchecked=True))
+    assert not kept.accepted  # it could be checked, and is wrong
+
+
+def test_what_the_intensities_cannot_judge_is_kept_only_if_told(model):
+    """Intensities without any order do not tell which labels are right."""
+    label, analysis = image(3, height=0.5)
+    flat = analysis.table.assign(integrated_intensity=np.nan)
+    analysis = replace(analysis, table=flat.assign(touches_neighbour=False))
+    rows = analysis.table["diameter_nm"] > 0
+    assert rows.all()
+    settings = replace(QUICK, pseudo_label_method="diameter")
+    refused = adapt([analysis], *in_unit_of_patch(model), settings)
+    assert refused.unchecked and not refused.accepted
 
 
 def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
@@ -498,12 +533,47 @@ def test_ranges_of_diameters_are_those_of_a_likely_and_usual_class(known):
     assert diameter_ranges(card, 1.0) == {name: [] for name in CLASSES}
 
 
+def by_diameter(label, seed, shift=0.0, change=None):
+    """Labels by the diameter of an image of these clusters, and of two others of its session."""
+    card = ModelCard("m", CLASSES, scale=REFERENCE)
+    images = []
+    for k, own in enumerate((label, np.full(40, 0), np.full(40, 2))):
+        table = measured_table(own, seed + k, "a")
+        table = table.assign(diameter_nm=np.exp(shift) * table["diameter_nm"])
+        images.append(table if change is None else change(table))
+    blank = Micrograph(np.zeros((8, 8), np.float32), 0.05, name="a")
+    return labels_by_diameter([Analysis(blank, table, []) for table in images], card, 0.9)[0]
+
+
 def test_labels_by_diameter_leave_out_touching_and_cut_clusters():
-    table = measured_table(np.repeat([0, 1, 2], 4), 1, "a")
-    table = table.assign(diameter_nm=[0.8, 0.9, 1.0, np.nan] * 3)
-    table.loc[1, "touches_border"] = True
-    found = labels_by_diameter(table, {"Pt19": [(0.5, 0.85)], "Pt70": [(0.88, 0.95)]}, CLASSES)
-    assert found.tolist() == [0, -1, -1, -1, 0, 2, -1, -1, 0, 2, -1, -1]
+    def cut(table):
+        table.loc[:9, "touches_border"] = True
+        table.loc[10:19, "touches_neighbour"] = True
+        table.loc[20:29, "diameter_nm"] = np.nan
+        return table
+
+    found = by_diameter(np.repeat([0, 2], 40), 1, change=cut)
+    assert (found[:30] == -1).all() and (found[30:] >= 0).any()
+
+
+@pytest.mark.parametrize("shift", [-0.1, 0.0, 0.1])
+def test_labels_by_diameter_are_right_as_often_as_they_say_whatever_the_common_error(shift):
+    label = np.random.default_rng(2).integers(3, size=120)
+    found = by_diameter(label, 3, shift)
+    named = found >= 0
+    assert named.mean() > 0.2
+    assert (found[named] == label[named]).mean() >= 0.9
+
+
+def test_an_image_alone_gives_fewer_labels_by_diameter_if_its_error_may_be_large():
+    label = np.full(60, 1)
+    diameters = [measured_table(label, 4, "a")["diameter_nm"].to_numpy()]
+    card = ModelCard("m", CLASSES, scale=REFERENCE)
+    sure, unsure = (
+        (diameter_posterior(diameters, card, scatter).probabilities[0].max(axis=1) >= 0.9).mean()
+        for scatter in (0.01, 0.15)
+    )
+    assert unsure < sure / 2
 
 
 def test_touching_and_cut_clusters_teach_nothing():

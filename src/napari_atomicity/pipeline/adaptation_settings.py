@@ -25,7 +25,7 @@ class AdaptSettings:
     held_out : float, optional
         Share of pseudo-labels and corrections that decide whether the result is kept.
     steps, batch_size, learning_rate : int, optional or float, optional
-        Of AdamW; half of every batch is replayed.
+        Of AdamW; at least half of every batch is replayed.
     scale_jitter : float, optional
         Standard deviation of the logarithm by which the raw channel is misjudged on purpose.
     worst_forgetting : float, optional
@@ -40,9 +40,9 @@ class AdaptSettings:
 
     posterior: float = 0.95
     held_out: float = 0.25
-    steps: int = 60
+    steps: int = 100
     batch_size: int = 48
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     scale_jitter: float = 0.04
     worst_forgetting: float = 0.01
     seed: int = 0

@@ -24,6 +24,7 @@ from ..core.errors import ModelError
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check
 from ..core.scale_reference import ScaleReference
+from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
 from ..models.domain_shift import Shift, compare
@@ -41,7 +42,13 @@ from .adaptation_checks import (
     replace_network,
 )
 from .adaptation_evidence import BY_INTENSITY, Evidence, IntensityJudge, find_doubt
-from .adaptation_settings import COMBINED, DIAMETER, MIN_PROBABILITY, AdaptSettings
+from .adaptation_settings import (
+    COMBINED,
+    DIAMETER,
+    GOOD_AGREEMENT,
+    MIN_PROBABILITY,
+    AdaptSettings,
+)
 from .adapted_model import (
     channels_of_scale,
     labels_need_scale,
@@ -237,7 +244,9 @@ class _Adapter:
 
     def run(self, progress: Progress | None, stop: Stop | None) -> Adaptation:
         """Fine-tune the network, and accept it or roll it back."""
-        too_few = find_shortage(self.numbers)
+        by_diameter = self.settings.pseudo_label_method == DIAMETER
+        # the intensities judge labels of a single class by diameter, which say nothing themselves
+        too_few = find_shortage(self.numbers, min_classes=1 if by_diameter else 2)
         if too_few:
             return self._roll_back(too_few, checks={})
         split = Split.random(self.target, self.tensors["replay.label"], self.settings)
@@ -248,7 +257,9 @@ class _Adapter:
         p = predict_target(self.old, original)
         at_first = compute_checks(p, self.target, remembered, self.tensors, split)
         keep = find_reason_to_keep(p, self.target)
-        if keep:
+        first = self._compare(p.argmax(axis=1), p.argmax(axis=1))
+        is_wrong = first.judged and first.before < GOOD_AGREEMENT
+        if keep and not (by_diameter and is_wrong):
             kept = self._roll_back(keep, checks={k: (v, v) for k, v in at_first.items()})
             return replace(kept, needed=False)
         network = fine_tune(
@@ -270,7 +281,7 @@ class _Adapter:
             checks[BY_INTENSITY] = (evidence.before, evidence.after)
             n_corrections = int(self.target.certain[split.decide].sum())
             doubt = find_doubt(evidence, self.settings, checks, n_corrections)
-            reasons = find_objections(checks, self.settings)
+            reasons = find_objections(checks, self.settings, evidence.after - evidence.before)
             if doubt and evidence.judged:
                 reasons = (*reasons, doubt)
             if not reasons:
@@ -384,25 +395,28 @@ def choose_settings(
     )
 
 
-def find_shortage(numbers: Mapping[str, int]) -> str:
+def find_shortage(numbers: Mapping[str, int], min_classes: int = 2) -> str:
     """Return why there are too few clusters to learn from; "" if there are enough.
 
     Parameters
     ----------
     numbers : mapping of str to int
         Class → number of clusters with a pseudo-label or a correction.
+    min_classes : int, optional
+        Number of classes that must have one.
     """
     total, there = sum(numbers.values()), [name for name, n in numbers.items() if n]
     advice = (
-        f"at least {MIN_PSEUDO_LABELS} of two classes are needed: correct some labels, or take "
-        "more images"
+        f"at least {MIN_PSEUDO_LABELS}{' of two classes' * (min_classes > 1)} are needed: correct "
+        "some labels, or take more images"
     )
     if not there:
         return f"no cluster has an unambiguous class; {advice}"
-    if len(there) == 1:
+    if len(there) < min_classes:
         return f"all {total} unambiguous clusters are {there[0]}; {advice}"
     if total < MIN_PSEUDO_LABELS:
-        return f"only {total} clusters of {len(there)} classes are unambiguous; {advice}"
+        classes = pluralise(len(there), "class", "classes")
+        return f"only {pluralise(total, 'cluster')} of {classes} are unambiguous; {advice}"
     return ""
 
 

@@ -19,7 +19,9 @@ from .pseudo_labels import Target
 from .replay_conditions import match_conditions
 
 _BATCH_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
-MATCHED = 0.5
+NEW = 0.5
+"""Share of the clusters of the new images in a batch, if there are some of every class."""
+MATCHED = 0.7
 """Share of the replayed patches that look as under the new conditions."""
 _NORMALISATIONS = (nn.GroupNorm, nn.LayerNorm, *_BATCH_NORMALISATIONS)
 
@@ -95,21 +97,22 @@ def _batches(
     settings: AdaptSettings,
     field_of_view_nm: float,
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """Yield augmented patches and labels: half of them new, half replayed.
+    """Yield augmented patches and labels: at most half of them new, the others replayed.
 
-    Of the replayed ones, half look as under the new conditions.
+    Every class is there equally often: what has no new clusters is replayed more.
     """
     from ..training.augmentation import augmented
 
     generator = torch.Generator().manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     new_label, old_label = target.label, tensors["replay.label"]
-    half = settings.batch_size // 2
+    with_labels = np.isin(np.unique(old_label), new_label[split.learn]).mean()
+    n_new = round(settings.batch_size * NEW * with_labels)
     old = {c: tensors[f"replay.{c}"].astype(np.float32) for c in channels}
     matched = match_conditions(old, target.patches, field_of_view_nm, rng)
     while True:
-        new = _drawn(new_label, split.learn, half, rng)
-        replayed = _drawn(old_label, split.replay, settings.batch_size - half, rng)
+        new = _drawn(new_label, split.learn, n_new, rng)
+        replayed = _drawn(old_label, split.replay, settings.batch_size - n_new, rng)
         n_matched = int(MATCHED * len(replayed))
         first, rest = replayed[:n_matched], replayed[n_matched:]
         patches = {}
