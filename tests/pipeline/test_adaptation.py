@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.special import softmax
 from torch.nn import functional
 
@@ -30,11 +31,13 @@ from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
 from napari_atomicity.pipeline import adapted_model, fine_tuning
 from napari_atomicity.pipeline.adaptation_checks import Split, find_objections
+from napari_atomicity.pipeline.adaptation_evidence import Evidence, IntensityJudge
 from napari_atomicity.pipeline.adaptation_settings import AdaptSettings
 from napari_atomicity.pipeline.adaptation_text import format_verdict
 from napari_atomicity.pipeline.fine_tuning import adapt
 from napari_atomicity.pipeline.network_tuning import fine_tune
 from napari_atomicity.pipeline.pseudo_labels import Target, labels_by_diameter, pseudo_labels
+from napari_atomicity.pipeline.replay_conditions import match_conditions
 from napari_atomicity.pipeline.session_labels import LabelledSession
 
 SIZES = np.array([19, 41, 70])
@@ -270,12 +273,6 @@ def test_diameters_alone_mend_a_shift_as_published(model):
     assert sum(result.pseudo_labels.values()) == within < 90
 
 
-def in_unit_of_patch(model):
-    """The model, as if each patch were normalised by itself: no scale is needed."""
-    card, tensors = model
-    return replace(card, patches=replace(card.patches, raw_unit="patch")), tensors
-
-
 def test_wrong_labels_by_diameter_are_not_learnt(model, monkeypatch):
     """Labels one class too large agree with those left out, but not with the intensities."""
     label, analysis = image(3, height=1.0)
@@ -287,22 +284,45 @@ def test_wrong_labels_by_diameter_are_not_learnt(model, monkeypatch):
     result = adapt([analysis], *model, settings)
     assert not result.accepted and result.checks
     assert any("by their intensities" in reason for reason in result.reasons), result.reasons
-    first, last = result.checks["labels right by intensity"]
-    assert last < first
     kept = adapt([analysis], *model, replace(settings, accept_unchecked=True))
     assert not kept.accepted  # it could be checked, and is wrong
 
 
-def test_what_the_intensities_cannot_judge_is_kept_only_if_told(model):
-    """Intensities without any order do not tell which labels are right."""
+def test_what_the_intensities_cannot_judge_is_kept_only_if_told(model, monkeypatch):
     label, analysis = image(3, height=0.5)
-    flat = analysis.table.assign(integrated_intensity=np.nan)
-    analysis = replace(analysis, table=flat.assign(touches_neighbour=False))
-    rows = analysis.table["diameter_nm"] > 0
-    assert rows.all()
+    unknown = Evidence(0.5, 0.5, 0.5, judged=False)
+    monkeypatch.setattr(IntensityJudge, "compare", lambda *_: unknown)
+    monkeypatch.setattr(
+        "napari_atomicity.pipeline.pseudo_labels.labels_by_diameter", lambda *_: [label.copy()]
+    )
     settings = replace(QUICK, pseudo_label_method="diameter")
-    refused = adapt([analysis], *in_unit_of_patch(model), settings)
-    assert refused.unchecked and not refused.accepted
+    refused = adapt([analysis], *model, settings)
+    assert refused.unchecked and not refused.accepted and refused.tensors is model[1]
+    assert "could not be checked" in format_verdict(refused)
+    kept = adapt([analysis], *model, replace(settings, accept_unchecked=True))
+    assert kept.unchecked and kept.accepted
+    assert accuracy(kept.after[0], label) > accuracy(kept.before[0], label)
+
+
+@pytest.mark.parametrize(("classes", "judged"), [([0, 1, 2], True), ([1], False)])
+def test_intensities_of_one_size_judge_nothing(classes, judged):
+    label = np.resize(classes, 60)
+    tables_of_images = [measured_table(label, seed, f"{seed}.tif") for seed in range(2)]
+    judge = IntensityJudge(tables_of_images, REFERENCE)
+    found = judge.compare([np.maximum(label - 1, 0)] * 2, [label] * 2)
+    assert found.judged == judged
+    if judged:
+        assert found.p_better > 0.95 and found.after > 0.95
+        assert judge.compare([label] * 2, [np.minimum(label + 1, 2)] * 2).p_better < 0.05
+
+
+def test_replayed_patches_take_on_the_blur_of_the_new_ones():
+    sharp = patches_of(SAMPLE, 1)["raw"]
+    blurred = gaussian_filter(patches_of(SAMPLE, 2)["raw"], (0, 1.5, 1.5))
+    matched = match_conditions({"raw": sharp}, {"raw": blurred}, 2.8, np.random.default_rng(0))
+    detail = [np.abs(np.diff(p, axis=2)).mean() for p in (sharp, matched["raw"], blurred)]
+    assert abs(detail[1] / detail[2] - 1) < 0.3 < abs(detail[0] / detail[2] - 1)
+    np.testing.assert_allclose(matched["raw"].sum(axis=(1, 2)), sharp.sum(axis=(1, 2)), rtol=0.02)
 
 
 def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
