@@ -27,8 +27,9 @@ from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.estimators import class_sizes
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.models.thresholds import by_thresholds, quantities
+from napari_atomicity.pipeline.adaptation_result import Adaptation
 from napari_atomicity.pipeline.analysis import detect_clusters
-from napari_atomicity.pipeline.fine_tuning import Adaptation, adapt
+from napari_atomicity.pipeline.fine_tuning import adapt
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
@@ -358,7 +359,8 @@ def introduction(families: dict[str, dict[str, FittedModel]]) -> list[str]:
         "scale. The scale provides most of the accuracy, and is not part of the published "
         "method. The *combination* is the estimator of `label`. *Adapted to B* means after "
         "`atomicity adapt` on the 16 images of `shifted/`, without labels, if it was accepted. "
-        "Accuracy is that of the most probable class. Intervals are Wilson's and include counting only.",
+        "Accuracy is that of the most probable class. Intervals are Wilson's and include counting "
+        "only.",
         "",
         f"Made by `make accuracy` (`docs/make_accuracy.py`). Version {__version__}; models "
         f"{', '.join(ids)}.",
@@ -438,10 +440,7 @@ def ratio_section(families, folders, before, after, adapted) -> list[str]:
 def adaptation_section(adapted, timed, few, seconds) -> list[str]:
     n = sum(len(a.table) for a in few)
     result, took = timed
-    if result.accepted:
-        words = f"took **{took:.1f} s**"
-    else:
-        words = f"was refused after {took:.1f} s"
+    words = f"took **{took:.1f} s**" if result.accepted else f"was refused after {took:.1f} s"
     lines = [
         "## Adaptation and training",
         "",

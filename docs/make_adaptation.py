@@ -4,10 +4,10 @@
 
 Sessions are recorded under three kinds of shift from the conditions of the training: blur, a lower
 dose with a thicker support, and another pixel size with an error of its calibration and another
-gain. They are mixtures, size-selected samples, mixtures of two sizes, and single images. The shipped
-model and one in the published setting (``atomicity train --start scratch --scale none``) are adapted
-to each session, with pseudo-labels by the diameter and by diameter and intensity. The second model
-is trained on simulated size-selected images first, unless it is in the build folder already.
+gain. They are mixtures, size-selected samples, mixtures of two sizes, and single images. The
+shipped model and one in the published setting (``atomicity train --start scratch --scale none``)
+are adapted to each session, with pseudo-labels by the diameter and by diameter and intensity. The
+second model is trained on simulated size-selected images first, unless it is in the build folder.
 """
 
 from __future__ import annotations

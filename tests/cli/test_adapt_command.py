@@ -17,9 +17,9 @@ from napari_atomicity.models.domain_shift import Shift
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.pipeline import adaptation as adapting
 from napari_atomicity.pipeline import adaptation_text
+from napari_atomicity.pipeline.adaptation_result import Adaptation
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.corrections import read_corrections, with_corrections
-from napari_atomicity.pipeline.fine_tuning import Adaptation
 from napari_atomicity.simulation.examples import example_path
 from support import synthetic_analysis
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from scipy.special import softmax
 from torch.nn import functional
 
 from napari_atomicity.core import cluster_table as tables
@@ -19,11 +18,6 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier
-from napari_atomicity.models.diameter_density import (
-    RESIDUALS,
-    diameter_log_likelihood,
-    diameter_ranges,
-)
 from napari_atomicity.models.diameter_posterior import diameter_posterior
 from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.intensity_scale import fit_image
@@ -530,27 +524,6 @@ def test_more_certainty_gives_fewer_pseudo_labels():
     few, many = (pseudo_labels(known, posterior) >= 0 for posterior in (0.999, 0.9))
     assert few.sum() < many.sum()
     assert not (few & ~many).any()
-
-
-@pytest.mark.parametrize("known", ["densities", "thresholds"])
-def test_ranges_of_diameters_are_those_of_a_likely_and_usual_class(known):
-    cuts = {"diameter": tuple(np.sqrt(DIAMETERS[1:] * DIAMETERS[:-1]))}
-    card = ModelCard("m", CLASSES, scale=REFERENCE, thresholds=cuts)
-    if known == "densities":
-        density = np.exp(-0.5 * (RESIDUALS / np.sqrt(0.006)) ** 2) + 1e-9
-        card = replace(card, diameter_density=(tuple(density),) * 3)
-    ranges = diameter_ranges(card, 0.9)
-    at = np.log(np.linspace(0.5, 2.0, 500))
-    p = softmax(diameter_log_likelihood(at, card), axis=1)
-    for i, name in enumerate(CLASSES):
-        ((low, high),) = ranges[name]
-        assert low < DIAMETERS[i] < high
-        inside = (np.exp(at) >= low) & (np.exp(at) <= high)
-        assert (p[inside, i] >= 0.9).all()
-    assert ranges["Pt70"][0][1] < 1.3 * DIAMETERS[2]  # larger ones are no cluster of a class
-    wider = diameter_ranges(card, 0.6)
-    assert all(wider[c][0][0] <= ranges[c][0][0] for c in CLASSES)
-    assert diameter_ranges(card, 1.0) == {name: [] for name in CLASSES}
 
 
 def by_diameter(label, seed, shift=0.0, change=None):

@@ -36,6 +36,9 @@ OUTLIERS = 0.03
 """Share of the clusters that are of no class, flat in log diameter over `OUTLIER_RANGE`."""
 OUTLIER_RANGE = 1.5
 SHIFTS = np.linspace(-0.24, 0.24, 49)
+TEMPER = 0.4
+"""Weight of the evidence of an image for a shift: blur does not shift all classes alike, and the
+shapes of the isomers of a sample are others, so that the densities are known only roughly."""
 _N_ITERATIONS = 20
 
 
@@ -81,7 +84,7 @@ def diameter_posterior(
     """
     found = [_image_evidence(np.asarray(d, float), card) for d in diameters_nm]
     kernel = softmax(-0.5 * ((SHIFTS[:, None] - SHIFTS) / IMAGE_SCATTER) ** 2, axis=1)
-    evidence = np.array([np.exp(e - e.max()) for e, _ in found]).reshape(-1, len(SHIFTS))
+    evidence = np.array([np.exp(TEMPER * (e - e.max())) for e, _ in found]).reshape(-1, len(SHIFTS))
     marginal = evidence @ kernel.T + 1e-300  # of each image, for every shift of the session
     log_session = np.log(marginal).sum(axis=0) - 0.5 * (SHIFTS / session_scatter) ** 2
     session = softmax(log_session)
@@ -90,9 +93,7 @@ def diameter_posterior(
         weight = likelihood * (kernel.T @ (session / of_image))
         probabilities.append(np.einsum("t,tnc->nc", weight / weight.sum(), p))
     mean = float(session @ SHIFTS)
-    return DiameterPosterior(
-        probabilities, mean, float(np.sqrt(session @ (SHIFTS - mean) ** 2))
-    )
+    return DiameterPosterior(probabilities, mean, float(np.sqrt(session @ (SHIFTS - mean) ** 2)))
 
 
 def _image_evidence(diameter_nm: np.ndarray, card: ModelCard) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..io.inputs import Input
     from ..models.classifier import Classifier
-    from .fine_tuning import Adaptation
+    from .adaptation_result import Adaptation
 
 
 def adapt_images(

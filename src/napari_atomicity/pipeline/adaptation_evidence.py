@@ -71,9 +71,7 @@ class IntensityJudge:
 
     def __init__(self, image_tables: Sequence[pd.DataFrame], reference: ScaleReference) -> None:
         sizes = ApparentSize.from_diameters(reference)
-        measured = [
-            measure_image(t, np.zeros((len(t), 0)), sizes, reference) for t in image_tables
-        ]
+        measured = [measure_image(t, np.zeros((len(t), 0)), sizes, reference) for t in image_tables]
         self.rows = [_rows(table, reference) for table in image_tables]
         self.probabilities: list[np.ndarray] = []
         self.draws = np.zeros((0, 0), int)
@@ -107,7 +105,7 @@ class IntensityJudge:
         return Evidence(float(first.mean()), float(last.mean()), p_better, not contradicts)
 
     def _right(self, labels: Sequence[np.ndarray]) -> np.ndarray:
-        """Probability (n_draws, n_clusters) that each label is right, in each draw of the scales."""
+        """Probability (n_draws, n_clusters) that each label is right, for each draw."""
         parts = []
         for label, rows, p, draw in zip(
             labels, self.rows, self.probabilities, self.draws, strict=True
@@ -131,9 +129,7 @@ def _class_probabilities(
     """Compute the probabilities (n_modes, n_clusters, n_classes) of the classes in each mode."""
     variance = np.array(reference.covariance)[:, 0, 0]
     residual = (
-        log_intensity[:, None]
-        - np.array(reference.log_intensity)
-        - modes.log_scale[:, None, None]
+        log_intensity[:, None] - np.array(reference.log_intensity) - modes.log_scale[:, None, None]
     )
     log_p = -0.5 * residual**2 / variance - 0.5 * np.log(variance)
     return np.asarray(softmax(log_p + np.log(modes.shares)[:, None], axis=2))

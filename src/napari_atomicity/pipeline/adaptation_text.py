@@ -17,7 +17,7 @@ from .adaptation_settings import COMBINED, GOOD_AGREEMENT
 
 if TYPE_CHECKING:
     from ..models.domain_shift import Shift
-    from .fine_tuning import Adaptation
+    from .adaptation_result import Adaptation
 
 _FIGURES = {
     "noise_atoms_per_nm2": ("noise", "atoms/nm²"),
@@ -97,7 +97,7 @@ def format_ranges(found: Adaptation) -> str:
         if ranges
     ]
     return (
-        f"Diameters of the clusters whose class is right with at least {found.min_probability:.0%}: "
+        f"Diameters whose class is right with at least {found.min_probability:.0%}: "
         f"{', '.join(parts) or 'none'}."
     )
 

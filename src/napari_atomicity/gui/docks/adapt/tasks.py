@@ -20,7 +20,7 @@ from ... import tasks
 
 if TYPE_CHECKING:
     from ....models.classifier import Classifier
-    from ....pipeline.fine_tuning import Adaptation
+    from ....pipeline.adaptation_result import Adaptation
 
 BEFORE, AFTER = 0, 1
 
