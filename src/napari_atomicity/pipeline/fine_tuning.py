@@ -323,7 +323,7 @@ def find_shortage(numbers: Mapping[str, int], min_classes: int = 2) -> str:
         return f"all {total} unambiguous clusters are {there[0]}; {advice}"
     if total < MIN_PSEUDO_LABELS:
         classes = pluralise(len(there), "class", "classes")
-        return f"only {pluralise(total, 'cluster')} of {classes} are unambiguous; {advice}"
+        return f"too few unambiguous clusters, {total} of {classes}; {advice}"
     return ""
 
 
@@ -336,6 +336,9 @@ def _improvements(checks: dict[str, tuple[float, float]]) -> tuple[str, ...]:
         for name, (first, last) in checks.items()
         if name.endswith("left out") and np.isfinite(last)
     ]
+    first, last = checks[BY_INTENSITY]
+    if np.isfinite(last):
+        reasons.append(f"by their intensities, {last:.0%} are right instead of {first:.0%}")
     first, last = checks["surprise (-ln p)"]
     # Of the labels left out only: the mean confidence of all clusters may decrease.
     return (
