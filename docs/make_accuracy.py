@@ -27,8 +27,9 @@ from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.estimators import class_sizes
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.models.thresholds import by_thresholds, quantities
+from napari_atomicity.pipeline.adaptation_result import Adaptation
 from napari_atomicity.pipeline.analysis import detect_clusters
-from napari_atomicity.pipeline.fine_tuning import Adaptation, adapt
+from napari_atomicity.pipeline.fine_tuning import adapt
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
@@ -286,7 +287,7 @@ def main() -> None:
         new = FittedModel(result.card, result.tensors, "cpu")
         after[family, channel, "mixed"] = analysed(folders["mixed"], new)
     few = about_200(before["shipped", "dual", "shifted"])
-    took = timed_adaptation(few, shipped["dual"])[1]
+    timed = timed_adaptation(few, shipped["dual"])
 
     def said(of: dict, family: str, channel: str, folder: str) -> pd.DataFrame:
         return answers(folders[folder], of[family, channel, folder], families[family][channel].card)
@@ -307,16 +308,16 @@ def main() -> None:
                 data = {c: said(after, family, c, folder) for c in ("raw", "dual")}
                 lines += rows_of(f"{where}, adapted to B", data["raw"], data["dual"], classes)
         lines += ["", f"Truth: `{folder}/truth.csv`, SHA-256 `{digest[:16]}`.", ""]
-    lines += confidence_section(families, said, before, after, classes)
+    lines += confidence_section(families, said, before, after, adapted, classes)
     lines += ratio_section(families, folders, before, after, adapted)
-    lines += adaptation_section(adapted, took, few, seconds)
+    lines += adaptation_section(adapted, timed, few, seconds)
     lines += simulated_section(shipped)
     reliability(
         {
-            "shipped, mixed": said(before, "shipped", "dual", "mixed"),
-            "shipped, shifted, adapted": said(after, "shipped", "dual", "shifted"),
-            "trained, mixed": said(before, "trained", "dual", "mixed"),
-            "trained, shifted, adapted": said(after, "trained", "dual", "shifted"),
+            f"{family}, {folder}{when}": said(of, family, "dual", folder)
+            for family in families
+            for folder in ("mixed", "shifted")
+            for when, of in stages(family, before, after, adapted)[-1:]
         },
         HERE / "images/reliability.png",
     )
@@ -357,8 +358,9 @@ def introduction(families: dict[str, dict[str, FittedModel]]) -> list[str]:
         "([details](how-it-works-scale.md#constrained-mixture)). The networks use the same "
         "scale. The scale provides most of the accuracy, and is not part of the published "
         "method. The *combination* is the estimator of `label`. *Adapted to B* means after "
-        "`atomicity adapt` on the 16 images of `shifted/`, without labels. Accuracy is that of "
-        "the most probable class. Intervals are Wilson's and include counting only.",
+        "`atomicity adapt` on the 16 images of `shifted/`, without labels, if it was accepted. "
+        "Accuracy is that of the most probable class. Intervals are Wilson's and include counting "
+        "only.",
         "",
         f"Made by `make accuracy` (`docs/make_accuracy.py`). Version {__version__}; models "
         f"{', '.join(ids)}.",
@@ -375,7 +377,7 @@ def detection(images: list[Known]) -> list[str]:
     ]
 
 
-def confidence_section(families, said, before, after, classes) -> list[str]:
+def confidence_section(families, said, before, after, adapted, classes) -> list[str]:
     lines = [
         "## Confidence, sets, counts",
         "",
@@ -389,7 +391,7 @@ def confidence_section(families, said, before, after, classes) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for family in families:
-        for when, of in (("", before), (", adapted to B", after)):
+        for when, of in stages(family, before, after, adapted):
             for folder in ("mixed", "shifted"):
                 b = beside(said(of, family, "dual", folder), classes)
                 lines.append(
@@ -398,6 +400,14 @@ def confidence_section(families, said, before, after, classes) -> list[str]:
                     f"{b['count held']:.3f} |"
                 )
     return [*lines, "", "![Accuracy against confidence](../images/reliability.png)", ""]
+
+
+def stages(family, before, after, adapted) -> list[tuple[str, dict]]:
+    """What is shown of a family: as it is and, if the adaptation was accepted, adapted."""
+    shown = [("", before)]
+    if adapted[family, "dual"].accepted:
+        shown.append((", adapted to B", after))
+    return shown
 
 
 def ratio_section(families, folders, before, after, adapted) -> list[str]:
@@ -413,7 +423,7 @@ def ratio_section(families, folders, before, after, adapted) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for family, models in families.items():
-        for when, of in (("", before), (", adapted to B", after)):
+        for when, of in stages(family, before, after, adapted):
             card = adapted[family, "dual"].card if when else models["dual"].card
             for folder, images in folders.items():
                 for method in ("counted", "confusion", "em"):
@@ -427,13 +437,15 @@ def ratio_section(families, folders, before, after, adapted) -> list[str]:
     return [*lines, ""]
 
 
-def adaptation_section(adapted, took, few, seconds) -> list[str]:
+def adaptation_section(adapted, timed, few, seconds) -> list[str]:
     n = sum(len(a.table) for a in few)
+    result, took = timed
+    words = f"took **{took:.1f} s**" if result.accepted else f"was refused after {took:.1f} s"
     lines = [
         "## Adaptation and training",
         "",
-        f"Adaptation of the shipped dual model to {len(few)} images with {n} clusters took "
-        f"**{took:.1f} s**, training on `train/` **{seconds['dual'] / 60:.1f} min** (dual) and "
+        f"Adaptation of the shipped dual model to {len(few)} images with {n} clusters {words}. "
+        f"Training on `train/` took **{seconds['dual'] / 60:.1f} min** (dual) and "
         f"{seconds['raw'] / 60:.1f} min (raw only), on {os.cpu_count()} CPU cores, without a GPU.",
         "",
         "| model | shift found | accepted | pseudo-labels | held-out labels, correct before → "

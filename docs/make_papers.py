@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of `validate`")
     of = Results(parser.parse_args().results)
-    if of.record["parameters"]["epochs"] < MIN_EPOCHS:
+    if (of.record["parameters"]["epochs"] or MIN_EPOCHS) < MIN_EPOCHS:
         raise SystemExit("these are results of a test such as --quick, which mean nothing")
     text = PAGE.read_text(encoding="utf-8")
     text = replace_section(text, "clusters", cluster_section(of))

@@ -17,9 +17,9 @@ from napari_atomicity.models.domain_shift import Shift
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.pipeline import adaptation as adapting
 from napari_atomicity.pipeline import adaptation_text
+from napari_atomicity.pipeline.adaptation_result import Adaptation
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.corrections import read_corrections, with_corrections
-from napari_atomicity.pipeline.fine_tuning import Adaptation
 from napari_atomicity.simulation.examples import example_path
 from support import synthetic_analysis
 
@@ -137,9 +137,9 @@ def test_pseudo_labels_by_diameter_state_their_ranges(adaptable, tmp_path, quick
     command = ("adapt", image, "--model", model, "--out", tmp_path / "m.safetensors", "--json")
     result = atomicity(*command, "--pseudo-labels", "diameter")
     summary = json.loads(result.stdout)
-    assert summary["pseudo_label_method"] == "diameter" and summary["min_probability"] == 0.5
+    assert summary["pseudo_label_method"] == "diameter" and summary["min_probability"] == 0.9
     assert list(summary["diameter_ranges_nm"]) == ["Pt19", "Pt70"]
-    assert "Diameters with a class of at least 50%: Pt19 " in result.stderr
+    assert "whose class is right with at least 90%: Pt19 " in result.stderr
     refused = atomicity(*command, "--pseudo-labels", "diameter", "--min-probability", "1")
     assert refused.exit_code == (2 if result.exit_code == 0 else 1)
     result = atomicity(
@@ -333,9 +333,13 @@ def test_the_outcome():
     assert adaptation_text.format_verdict(replace(found, accepted=True)).startswith(
         "Accepted: too l"
     )
-    assert adaptation_text.format_learnt(found) == (
-        "Learnt from 7 clusters beyond doubt: 3 Pt19, 4 Pt70; 2 of them corrected by a person."
-    )
+    clusters = "7 clusters beyond doubt: 3 Pt19, 4 Pt70; 2 of them corrected by a person."
+    assert adaptation_text.format_learnt(replace(found, accepted=True)) == f"Learnt from {clusters}"
+    assert adaptation_text.format_learnt(found) == f"Nothing was learnt. There are {clusters}"
+    unchecked = replace(found, unchecked=True)
+    assert adaptation_text.format_verdict(unchecked).startswith("Refused, the model stays")
+    kept = adaptation_text.format_verdict(replace(unchecked, accepted=True))
+    assert kept.startswith("Accepted, although it could not be checked: ")
     assert adaptation_text.format_missing(found) == ""
     missing = replace(found, pseudo_labels={"Pt19": 3, "Pt41": 0, "Pt70": 4})
     assert "Pt41" not in adaptation_text.format_learnt(missing)

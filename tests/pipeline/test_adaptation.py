@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.special import softmax
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
 from napari_atomicity.core import cluster_table as tables
@@ -18,22 +18,20 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier
-from napari_atomicity.models.diameter_density import (
-    RESIDUALS,
-    diameter_log_likelihood,
-    diameter_ranges,
-)
+from napari_atomicity.models.diameter_posterior import diameter_posterior
 from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
 from napari_atomicity.pipeline import adapted_model, fine_tuning
 from napari_atomicity.pipeline.adaptation_checks import Split, find_objections
+from napari_atomicity.pipeline.adaptation_evidence import Evidence, IntensityJudge
 from napari_atomicity.pipeline.adaptation_settings import AdaptSettings
 from napari_atomicity.pipeline.adaptation_text import format_verdict
 from napari_atomicity.pipeline.fine_tuning import adapt
 from napari_atomicity.pipeline.network_tuning import fine_tune
 from napari_atomicity.pipeline.pseudo_labels import Target, labels_by_diameter, pseudo_labels
+from napari_atomicity.pipeline.replay_conditions import match_conditions
 from napari_atomicity.pipeline.session_labels import LabelledSession
 
 SIZES = np.array([19, 41, 70])
@@ -231,13 +229,12 @@ def test_too_little_to_learn_from_is_said(model):
     assert "at least 10" in result.reasons[0]
 
 
-@pytest.mark.parametrize("method", ["combined", "diameter"])
-def test_labels_of_one_class_are_refused_and_its_name_is_told(model, method):
+def test_labels_of_one_class_are_refused_and_its_name_is_told(model):
     table = measured_table(np.full(60, 0), 5, "here.tif")
     micrograph = Micrograph(np.zeros((8, 8), np.float32), 0.05, name="here.tif")
     patches = patches_of(np.full(60, 0), 5)
     analysis = Analysis(micrograph, table, [], patches, scale=fit_image(table, REFERENCE))
-    result = adapt([analysis], *model, replace(QUICK, pseudo_label_method=method))
+    result = adapt([analysis], *model, QUICK)
     assert result.refused and not result.accepted
     assert "unambiguous clusters are Pt19" in result.reasons[0]
     assert result.classes_without_labels == ("Pt41", "Pt70")
@@ -268,6 +265,58 @@ def test_diameters_alone_mend_a_shift_as_published(model):
         for low, high in ranges
     )
     assert sum(result.pseudo_labels.values()) == within < 90
+
+
+def test_wrong_labels_by_diameter_are_not_learnt(model, monkeypatch):
+    """Labels one class too large agree with those left out, but not with the intensities."""
+    label, analysis = image(3, height=1.0)
+    wrong = [np.minimum(label + 1, 2)]
+    monkeypatch.setattr(
+        "napari_atomicity.pipeline.pseudo_labels.labels_by_diameter", lambda *_: wrong
+    )
+    settings = replace(QUICK, pseudo_label_method="diameter")
+    result = adapt([analysis], *model, settings)
+    assert not result.accepted and result.checks
+    assert any("by their intensities" in reason for reason in result.reasons), result.reasons
+    kept = adapt([analysis], *model, replace(settings, accept_unchecked=True))
+    assert not kept.accepted  # it could be checked, and is wrong
+
+
+def test_what_the_intensities_cannot_judge_is_kept_only_if_told(model, monkeypatch):
+    label, analysis = image(3, height=0.5)
+    unknown = Evidence(0.5, 0.5, 0.5, judged=False)
+    monkeypatch.setattr(IntensityJudge, "compare", lambda *_: unknown)
+    monkeypatch.setattr(
+        "napari_atomicity.pipeline.pseudo_labels.labels_by_diameter", lambda *_: [label.copy()]
+    )
+    settings = replace(QUICK, pseudo_label_method="diameter")
+    refused = adapt([analysis], *model, settings)
+    assert refused.unchecked and not refused.accepted and refused.tensors is model[1]
+    assert "could not be checked" in format_verdict(refused)
+    kept = adapt([analysis], *model, replace(settings, accept_unchecked=True))
+    assert kept.unchecked and kept.accepted
+    assert accuracy(kept.after[0], label) > accuracy(kept.before[0], label)
+
+
+@pytest.mark.parametrize(("classes", "judged"), [([0, 1, 2], True), ([1], False)])
+def test_intensities_of_one_size_judge_nothing(classes, judged):
+    label = np.resize(classes, 60)
+    tables_of_images = [measured_table(label, seed, f"{seed}.tif") for seed in range(2)]
+    judge = IntensityJudge(tables_of_images, REFERENCE)
+    found = judge.compare([np.maximum(label - 1, 0)] * 2, [label] * 2)
+    assert found.judged == judged
+    if judged:
+        assert found.p_better > 0.95 and found.after > 0.95
+        assert judge.compare([label] * 2, [np.minimum(label + 1, 2)] * 2).p_better < 0.05
+
+
+def test_replayed_patches_take_on_the_blur_of_the_new_ones():
+    sharp = patches_of(SAMPLE, 1)["raw"]
+    blurred = gaussian_filter(patches_of(SAMPLE, 2)["raw"], (0, 1.5, 1.5))
+    matched = match_conditions({"raw": sharp}, {"raw": blurred}, 2.8, np.random.default_rng(0))
+    detail = [np.abs(np.diff(p, axis=2)).mean() for p in (sharp, matched["raw"], blurred)]
+    assert abs(detail[1] / detail[2] - 1) < 0.3 < abs(detail[0] / detail[2] - 1)
+    np.testing.assert_allclose(matched["raw"].sum(axis=(1, 2)), sharp.sum(axis=(1, 2)), rtol=0.02)
 
 
 def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
@@ -477,33 +526,47 @@ def test_more_certainty_gives_fewer_pseudo_labels():
     assert not (few & ~many).any()
 
 
-@pytest.mark.parametrize("known", ["densities", "thresholds"])
-def test_ranges_of_diameters_are_those_of_a_likely_and_usual_class(known):
-    cuts = {"diameter": tuple(np.sqrt(DIAMETERS[1:] * DIAMETERS[:-1]))}
-    card = ModelCard("m", CLASSES, scale=REFERENCE, thresholds=cuts)
-    if known == "densities":
-        density = np.exp(-0.5 * (RESIDUALS / np.sqrt(0.006)) ** 2) + 1e-9
-        card = replace(card, diameter_density=(tuple(density),) * 3)
-    ranges = diameter_ranges(card, 0.9)
-    at = np.log(np.linspace(0.5, 2.0, 500))
-    p = softmax(diameter_log_likelihood(at, card), axis=1)
-    for i, name in enumerate(CLASSES):
-        ((low, high),) = ranges[name]
-        assert low < DIAMETERS[i] < high
-        inside = (np.exp(at) >= low) & (np.exp(at) <= high)
-        assert (p[inside, i] >= 0.9).all()
-    assert ranges["Pt70"][0][1] < 1.3 * DIAMETERS[2]  # larger ones are no cluster of a class
-    wider = diameter_ranges(card, 0.6)
-    assert all(wider[c][0][0] <= ranges[c][0][0] for c in CLASSES)
-    assert diameter_ranges(card, 1.0) == {name: [] for name in CLASSES}
+def by_diameter(label, seed, shift=0.0, change=None):
+    """Labels by the diameter of an image of these clusters, and of two others of its session."""
+    card = ModelCard("m", CLASSES, scale=REFERENCE)
+    images = []
+    for k, own in enumerate((label, np.full(40, 0), np.full(40, 2))):
+        table = measured_table(own, seed + k, "a")
+        table = table.assign(diameter_nm=np.exp(shift) * table["diameter_nm"])
+        images.append(table if change is None else change(table))
+    blank = Micrograph(np.zeros((8, 8), np.float32), 0.05, name="a")
+    return labels_by_diameter([Analysis(blank, table, []) for table in images], card, 0.9)[0]
 
 
 def test_labels_by_diameter_leave_out_touching_and_cut_clusters():
-    table = measured_table(np.repeat([0, 1, 2], 4), 1, "a")
-    table = table.assign(diameter_nm=[0.8, 0.9, 1.0, np.nan] * 3)
-    table.loc[1, "touches_border"] = True
-    found = labels_by_diameter(table, {"Pt19": [(0.5, 0.85)], "Pt70": [(0.88, 0.95)]}, CLASSES)
-    assert found.tolist() == [0, -1, -1, -1, 0, 2, -1, -1, 0, 2, -1, -1]
+    def cut(table):
+        table.loc[:9, "touches_border"] = True
+        table.loc[10:19, "touches_neighbour"] = True
+        table.loc[20:29, "diameter_nm"] = np.nan
+        return table
+
+    found = by_diameter(np.repeat([0, 2], 40), 1, change=cut)
+    assert (found[:30] == -1).all() and (found[30:] >= 0).any()
+
+
+@pytest.mark.parametrize("shift", [-0.1, 0.0, 0.1])
+def test_labels_by_diameter_are_right_as_often_as_they_say_whatever_the_common_error(shift):
+    label = np.random.default_rng(2).integers(3, size=120)
+    found = by_diameter(label, 3, shift)
+    named = found >= 0
+    assert named.mean() > 0.2
+    assert (found[named] == label[named]).mean() >= 0.9
+
+
+def test_an_image_alone_gives_fewer_labels_by_diameter_if_its_error_may_be_large():
+    label = np.full(60, 1)
+    diameters = [measured_table(label, 4, "a")["diameter_nm"].to_numpy()]
+    card = ModelCard("m", CLASSES, scale=REFERENCE)
+    sure, unsure = (
+        (diameter_posterior(diameters, card, scatter).probabilities[0].max(axis=1) >= 0.9).mean()
+        for scatter in (0.01, 0.15)
+    )
+    assert unsure < sure / 2
 
 
 def test_touching_and_cut_clusters_teach_nothing():

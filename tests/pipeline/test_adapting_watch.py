@@ -13,7 +13,7 @@ from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.pipeline import adapting_watch as module
 from napari_atomicity.pipeline import run_files
 from napari_atomicity.pipeline.adaptation import named
-from napari_atomicity.pipeline.fine_tuning import Adaptation
+from napari_atomicity.pipeline.adaptation_result import Adaptation
 from napari_atomicity.pipeline.part_store import PartStore
 from napari_atomicity.pipeline.run_request import RunRequest
 

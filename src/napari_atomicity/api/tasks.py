@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..atoms.dispersion import DispersionResults, DispersionSettings
     from ..atoms.finder import AtomModel
     from ..core.model_card import ModelCard
+    from ..pipeline.adaptation_result import Adaptation
     from ..pipeline.batch import BatchRun
-    from ..pipeline.fine_tuning import Adaptation
     from ..tracking.following import TrackedMovie
     from ..tracking.settings import MovieSettings
 

@@ -73,14 +73,21 @@ def adapt(
     if wanted.report is not None:
         say(f"report in {wanted.report}")
     if not run.found.has_model:
-        what = "refused" if run.found.refused else "rolled back"
-        fail(f"{what}, no model is written: {reasons}")
-    say(f"{'accepted' if run.found.accepted else 'no change needed'}: {reasons}")
+        what = "refused" if run.found.refused or run.found.unchecked else "rolled back"
+        keep = "; --accept-unchecked keeps it nevertheless" if run.found.unchecked else ""
+        fail(f"{what}, no model is written: {reasons}{keep}")
+    say(f"{_verdict(run)}: {reasons}")
     unchanged = "" if run.found.accepted else ", the unchanged model under a new name"
     say(f"model {run.found.card.model_id} in {wanted.out}{unchanged}")
     failed = [o for o in run.outcomes if o.status == "failed"]
     if failed:
         fail(f"{len(failed)} of the images could not be analysed")
+
+
+def _verdict(run: AdaptRun) -> str:
+    if not run.found.accepted:
+        return "no change needed"
+    return "accepted, although it could not be checked" if run.found.unchecked else "accepted"
 
 
 def _print_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ densities themselves, see `training.diameter_density`.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtri, softmax
 
 from ..core.errors import ModelError
 from ..core.model_card import N_RESIDUALS, ModelCard
@@ -19,11 +18,6 @@ BROAD_SCATTER = 0.35
 """Standard deviation of the normal density beyond the grid."""
 MIN_DIFFERENCE = 1e-3
 """Least difference of log diameter between neighbouring classes, for cards without densities."""
-TAIL = 0.005
-"""Fraction of the clusters of a class below, and above, the diameters that are usual for it."""
-_N_GRID = 4001
-DiameterRange = tuple[float, float]
-"""Smallest and largest diameter in nm."""
 
 
 def diameter_log_likelihood(log_diameter: np.ndarray, card: ModelCard) -> np.ndarray:
@@ -64,55 +58,3 @@ def diameter_log_likelihood(log_diameter: np.ndarray, card: ModelCard) -> np.nda
     slope = np.maximum(np.diff(mean), MIN_DIFFERENCE) * 2 / (variance[1:] + variance[:-1])
     ratios = np.cumsum(slope * (x - border), axis=-1)
     return np.concatenate([np.where(np.isnan(x), np.nan, 0.0), ratios], axis=-1)
-
-
-def diameter_ranges(card: ModelCard, min_probability: float) -> dict[str, list[DiameterRange]]:
-    """Find the diameters that determine the class.
-
-    A diameter belongs to a range of a class if the probability of the class, given the diameter
-    alone and equal shares of all classes, is at least `min_probability`, and if the diameter is
-    usual for the class (see `TAIL`).
-
-    Parameters
-    ----------
-    card : ModelCard
-        Card with a scale reference.
-    min_probability : float
-        Least probability.
-
-    Returns
-    -------
-    dict of str to list of tuple of float
-        Class → its ranges in nm, in ascending order; empty for a class without one.
-
-    Raises
-    ------
-    ModelError
-        If the card has no scale reference.
-    """
-    usual = _usual_log_diameters(card)
-    log_diameter = np.linspace(usual.min(), usual.max(), _N_GRID)
-    p = softmax(diameter_log_likelihood(log_diameter, card), axis=1)
-    ranges = {}
-    for i, name in enumerate(card.classes):
-        low, high = usual[i]
-        inside = (p[:, i] >= min_probability) & (p[:, i] == p.max(axis=1))
-        inside &= (log_diameter >= low) & (log_diameter <= high)
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
-        ends = log_diameter[np.stack([edges[::2], edges[1::2] - 1], axis=1)]
-        ranges[name] = [(float(a), float(b)) for a, b in np.exp(ends)]
-    return ranges
-
-
-def _usual_log_diameters(card: ModelCard) -> np.ndarray:
-    """Return the quantiles `TAIL` and 1 - `TAIL` of the log diameters of each class (C, 2)."""
-    if card.scale is None:
-        raise ModelError(f"{card.name} has no scale", advice="Get the model again")
-    mean = np.array(card.scale.log_diameter)
-    quantiles = (TAIL, 1 - TAIL)
-    if not card.diameter_density:
-        deviation = np.sqrt(np.array(card.scale.covariance)[:, 1, 1])
-        return np.asarray(mean[:, None] + deviation[:, None] * ndtri(quantiles))
-    cumulative = np.cumsum(card.diameter_density, axis=1)
-    within = [np.interp(quantiles, c / c[-1], RESIDUALS) for c in cumulative]
-    return np.asarray(mean[:, None] + np.stack(within))

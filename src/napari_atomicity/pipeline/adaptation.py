@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..io.inputs import Input
     from ..models.classifier import Classifier
-    from .fine_tuning import Adaptation
+    from .adaptation_result import Adaptation
 
 
 def adapt_images(
@@ -44,6 +44,7 @@ def adapt_images(
     stop: Stop | None = None,
     pseudo_labels: str = COMBINED,
     min_probability: float | None = None,
+    accept_unchecked: bool = False,
 ) -> Adaptation:
     """Adapt a model to images whose clusters have been found; nothing is written.
 
@@ -62,7 +63,9 @@ def adapt_images(
     pseudo_labels : str, optional
         "combined" or "diameter", see `adaptation_settings.AdaptRequest`.
     min_probability : float, optional
-        Least probability of the class of a pseudo-label; that of the method if None.
+        Least probability that a pseudo-label is right; that of the method if None.
+    accept_unchecked : bool, optional
+        Whether to keep an adapted model that the intensities of the images cannot judge.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def adapt_images(
     refuse_unadaptable(card, tensors)
     classifier = load_classifier(model, device)
     ready = [classified_by(a, classifier, progress, stop) for a in analyses]
-    settings = choose_settings(pseudo_labels, min_probability)
+    settings = choose_settings(pseudo_labels, min_probability, accept_unchecked)
     found = adapt(ready, card, tensors, settings, classifier.device, progress, stop)
     return named(found, name)
 
@@ -263,6 +266,7 @@ def adapt_files(
         stop,
         request.pseudo_labels,
         request.min_probability,
+        request.accept_unchecked,
     )
     check(stop)
     if found.has_model:

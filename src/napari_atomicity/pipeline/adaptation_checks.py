@@ -14,7 +14,7 @@ from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
 from ..models.intensity_scale import SURE
 from ..models.network import AtomicityNet
-from .adaptation_settings import GOOD_AGREEMENT, AdaptSettings
+from .adaptation_settings import DIAMETER, GOOD_AGREEMENT, AdaptSettings
 from .pseudo_labels import Target, is_scale_ambiguous
 
 MIN_AGREEMENT = 0.6
@@ -221,23 +221,34 @@ def _gain(checks: dict[str, tuple[float, float]]) -> float:
 
 
 def find_objections(
-    checks: dict[str, tuple[float, float]], settings: AdaptSettings
+    checks: dict[str, tuple[float, float]],
+    settings: AdaptSettings,
+    gain_by_intensity: float = float("nan"),
 ) -> tuple[str, ...]:
-    """Why a fine-tuned network is not kept; nothing if it is."""
+    """Why a fine-tuned network is not kept; nothing if it is.
+
+    Pseudo-labels by the diameter share the errors of those that were learnt from. They cannot show
+    that a network is better, only that the labels contradict each other.
+    """
+    by_diameter = settings.pseudo_label_method == DIAMETER
     out = []
     for name in ("pseudo-labels left out", "corrections left out"):
         before, after = checks[name]
-        if after < before:
+        decides = not by_diameter or name == "corrections left out"
+        if after < before and decides:
             out.append(f"of the {name}, {after:.0%} would be met instead of {before:.0%}")
         elif after < MIN_AGREEMENT:
             out.append(f"of the {name}, only {after:.0%} would be met: they contradict each other")
     before, after = checks["surprise (-ln p)"]
     if not np.isfinite(after):
         return ("nothing could be left out to decide by: there is too little to learn from",)
-    if not out and after >= before:
+    if not out and after >= before and not by_diameter:
         out.append("the probability of held-out labels would not increase")
+    gain = _gain(checks)
+    if by_diameter and np.isfinite(gain_by_intensity):
+        gain = gain_by_intensity
     before, after = checks["training remembered"]
-    if before - after > max(settings.worst_forgetting, _gain(checks) - GAIN_MARGIN):
+    if before - after > max(settings.worst_forgetting, gain - GAIN_MARGIN):
         out.append(
             f"under the conditions of the training, {after:.1%} would be right instead of "
             f"{before:.1%}, which the new conditions do not clearly outweigh"

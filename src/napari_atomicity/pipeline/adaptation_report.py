@@ -16,7 +16,7 @@ from . import adaptation_text
 from .adaptation_settings import AdaptRequest
 
 if TYPE_CHECKING:
-    from .fine_tuning import Adaptation
+    from .adaptation_result import Adaptation
 
 
 def write_report(

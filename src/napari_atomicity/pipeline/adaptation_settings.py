@@ -8,7 +8,7 @@ from pathlib import Path
 from ..core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 
 COMBINED, DIAMETER = "combined", "diameter"
-MIN_PROBABILITY = {COMBINED: 0.95, DIAMETER: 0.5}
+MIN_PROBABILITY = {COMBINED: 0.95, DIAMETER: 0.9}
 """Method of the pseudo-labels → its default for the least probability of their class."""
 GOOD_AGREEMENT = 0.9
 """Agreement with pseudo-labels, or with corrections, from which a network needs no adaptation."""
@@ -25,7 +25,7 @@ class AdaptSettings:
     held_out : float, optional
         Share of pseudo-labels and corrections that decide whether the result is kept.
     steps, batch_size, learning_rate : int, optional or float, optional
-        Of AdamW; half of every batch is replayed.
+        Of AdamW; at least half of every batch is replayed.
     scale_jitter : float, optional
         Standard deviation of the logarithm by which the raw channel is misjudged on purpose.
     worst_forgetting : float, optional
@@ -33,19 +33,21 @@ class AdaptSettings:
     seed : int, optional
         Of all chance.
     pseudo_label_method : str, optional
-        "combined": intensity and diameter determine the class; "diameter": the diameter is in a
-        range of one class.
+        "combined": intensity and diameter determine the class; "diameter": the diameter alone does.
+    accept_unchecked : bool, optional
+        Whether an adapted model is kept that the intensities of the images cannot judge.
     """
 
     posterior: float = 0.95
     held_out: float = 0.25
-    steps: int = 60
+    steps: int = 100
     batch_size: int = 48
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     scale_jitter: float = 0.04
     worst_forgetting: float = 0.01
     seed: int = 0
     pseudo_label_method: str = COMBINED
+    accept_unchecked: bool = False
 
 
 @documented
@@ -62,19 +64,25 @@ class AdaptRequest:
         COMBINED,
         "Pseudo-labels",
         "Clusters to learn from. 'combined': intensity and diameter determine the class. "
-        "'diameter': the diameter is in a range in which one class is likely, as published.",
-        choices={COMBINED: "intensity and diameter", DIAMETER: "diameter ranges"},
+        "'diameter': the diameter alone determines it with high confidence, as published.",
+        choices={COMBINED: "intensity and diameter", DIAMETER: "diameter alone"},
         key="adapt/pseudo-labels",
     )
     min_probability: float | None = setting(
         None,
         "Least probability",
-        "Least probability of the class of a pseudo-label.",
+        "Least probability that a pseudo-label is right.",
         min=0.2,
         max=1.0,
         decimals=2,
         step=0.05,
-        default_text="0.95; by diameter 0.5",
+        default_text="0.95; by diameter 0.9",
+    )
+    accept_unchecked: bool = setting(
+        False,
+        "Accept unchecked",
+        "Keep an adapted model although it could not be checked, as where the intensities of the "
+        "images cannot tell which labels are right.",
     )
     report: Path | None = setting(
         None,

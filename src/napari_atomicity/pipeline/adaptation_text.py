@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import ALL
+from ..core.text import pluralise
 from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from ..statistics.ratios import class_ratios
@@ -16,7 +17,7 @@ from .adaptation_settings import COMBINED, GOOD_AGREEMENT
 
 if TYPE_CHECKING:
     from ..models.domain_shift import Shift
-    from .fine_tuning import Adaptation
+    from .adaptation_result import Adaptation
 
 _FIGURES = {
     "noise_atoms_per_nm2": ("noise", "atoms/nm²"),
@@ -72,21 +73,22 @@ def format_shift(shift: Shift | None) -> str:
 
 
 def format_learnt(found: Adaptation) -> str:
-    """How many clusters of which class were learnt from."""
+    """How many clusters of which class there were to learn from, and whether they were learnt."""
     n = sum(found.pseudo_labels.values())
     if not n:
         return "No cluster has an unambiguous class."
     by_class = ", ".join(f"{count} {name}" for name, count in found.pseudo_labels.items() if count)
     corrections = found.corrections
     own = f"; {corrections} of them corrected by a person" if corrections else ""
-    if found.refused:
-        return f"Clusters beyond doubt: {by_class}{own}."
     kind = "beyond doubt" if found.method == COMBINED else "with a diameter of one class"
-    return f"Learnt from {n} clusters {kind}: {by_class}{own}."
+    clusters = f"{pluralise(n, 'cluster')} {kind}: {by_class}{own}."
+    if found.accepted:
+        return f"Learnt from {clusters}"
+    return f"Nothing was learnt. There are {clusters}"
 
 
 def format_ranges(found: Adaptation) -> str:
-    """State the ranges of diameters of the pseudo-labels; "" if they come from the mixture too."""
+    """State the diameters of the pseudo-labels; "" if they come from the mixture too."""
     if not found.diameter_ranges:
         return ""
     parts = [
@@ -95,7 +97,7 @@ def format_ranges(found: Adaptation) -> str:
         if ranges
     ]
     return (
-        f"Diameters with a class of at least {found.min_probability:.0%}: "
+        f"Diameters whose class is right with at least {found.min_probability:.0%}: "
         f"{', '.join(parts) or 'none'}."
     )
 
@@ -107,8 +109,8 @@ def format_missing(found: Adaptation) -> str:
         return ""
     names = ", ".join(missing)
     return (
-        f"No pseudo-labels of {names}: the model learns nothing about these classes under the new "
-        "conditions. Check such labels, or correct some."
+        f"No pseudo-labels of {names}: the model learns these classes only from the patches of its "
+        "training. Check such labels, or correct some."
     )
 
 
@@ -144,9 +146,9 @@ def format_verdict(found: Adaptation) -> str:
             f"is. An adapted model is no better: {'; '.join(found.reasons)}."
         )
     if found.accepted:
-        words = "Accepted"
+        words = "Accepted, although it could not be checked" if found.unchecked else "Accepted"
     else:
-        words = "Refused" if found.refused else "Rolled back"
+        words = "Refused" if found.refused or found.unchecked else "Rolled back"
         words += ", the model stays what it was"
     return f"{words}: {'; '.join(found.reasons)}."
 

@@ -3,17 +3,17 @@
 The intensities and diameters of the classes are re-estimated for the new blur and sampling.
 Clusters with an unambiguous class get pseudo-labels (`pseudo_labels`). The last convolutions, the
 head and the scales of the normalisations are fine-tuned on these pseudo-labels and on corrected
-labels, with balanced classes, while patches of the training are replayed. The result is kept only
-if it agrees better with held-out pseudo-labels and corrections, still classifies the training
-patches, and does not collapse to one class (`adaptation_checks`). Otherwise the model is not
+labels, with balanced classes, while patches of all classes of the training are replayed. The result
+is kept only if it agrees better with held-out pseudo-labels and corrections, still classifies the
+training patches, does not collapse to one class (`adaptation_checks`), and if evidence that is
+independent of the diameters supports it (`adaptation_evidence`). Otherwise the model is not
 changed, and the reason is reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,9 +23,9 @@ from ..core.errors import ModelError
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check
 from ..core.scale_reference import ScaleReference
+from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
-from ..models.diameter_density import DiameterRange, diameter_ranges
 from ..models.domain_shift import Shift, compare
 from ..models.intensity_scale import SURE, fit_image, refined
 from ..models.label_assignment import assign_labels
@@ -40,7 +40,14 @@ from .adaptation_checks import (
     predict_target,
     replace_network,
 )
-from .adaptation_settings import COMBINED, DIAMETER, MIN_PROBABILITY, AdaptSettings
+from .adaptation_evidence import BY_INTENSITY, Evidence, IntensityJudge, find_doubt
+from .adaptation_result import Adaptation
+from .adaptation_settings import (
+    DIAMETER,
+    GOOD_AGREEMENT,
+    MIN_PROBABILITY,
+    AdaptSettings,
+)
 from .adapted_model import (
     channels_of_scale,
     labels_need_scale,
@@ -49,94 +56,18 @@ from .adapted_model import (
     update_references,
 )
 from .network_tuning import fine_tune
-from .pseudo_labels import find_target, is_scale_ambiguous, join_patches, select_classified
+from .pseudo_labels import (
+    diameter_ranges,
+    find_target,
+    is_scale_ambiguous,
+    join_patches,
+    select_classified,
+)
 from .session_labels import label_session
 
 MIN_PSEUDO_LABELS = 10
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Adaptation:
-    """What came of an adaptation.
-
-    Parameters
-    ----------
-    accepted : bool
-        Whether the model was changed.
-    reasons : tuple of str
-        Why, or why not, in words.
-    card, tensors : ModelCard or dict of str to ndarray
-        Of the model as it is now: the adapted one, or the one that it was.
-    shift : Shift or None
-        Of the conditions before; None if there were too few clusters to tell.
-    pseudo_labels : dict of str to int
-        Class → number of clusters that were learnt from.
-    corrections : int
-        Number of a person's labels among them.
-    checks : dict of str to tuple[float, float]
-        Name → (before, after) of what decided.
-    before, after : tuple of Analysis
-        The analyses, in order, as concluded by the model that was and the one that is.
-    method : str, optional
-        How pseudo-labels were found: "combined" or "diameter".
-    min_probability : float, optional
-        Least probability of the class of a pseudo-label.
-    diameter_ranges : mapping of str to sequence of tuple of float, optional
-        Class → ranges of diameters in nm that determine it, if pseudo-labels come from them.
-    needed : bool, optional
-        Whether the network has to change; False if it already gives the unambiguous labels.
-    """
-
-    accepted: bool
-    reasons: tuple[str, ...]
-    card: ModelCard
-    tensors: dict[str, np.ndarray]
-    shift: Shift | None
-    pseudo_labels: dict[str, int]
-    corrections: int
-    checks: dict[str, tuple[float, float]]
-    before: tuple[Analysis, ...]
-    after: tuple[Analysis, ...]
-    method: str = COMBINED
-    min_probability: float = MIN_PROBABILITY[COMBINED]
-    diameter_ranges: Mapping[str, Sequence[DiameterRange]] = field(default_factory=dict)
-    needed: bool = True
-
-    @property
-    def has_model(self) -> bool:
-        """Whether there is a model for these conditions: adapted, or unchanged if that is right."""
-        return self.accepted or not self.needed
-
-    @property
-    def refused(self) -> bool:
-        """Whether nothing was learnt, for want of clusters to learn from."""
-        return not self.accepted and not self.checks
-
-    @property
-    def classes_without_labels(self) -> tuple[str, ...]:
-        """Classes without a cluster to learn from."""
-        return tuple(name for name, n in self.pseudo_labels.items() if n == 0)
-
-    def __repr__(self) -> str:
-        outcome = "accepted" if self.accepted else "refused" if self.refused else "rolled back"
-        return f"<Adaptation of {self.card.name}: {outcome}; {'; '.join(self.reasons)}>"
-
-    def summary(self) -> dict[str, Any]:
-        """In a few words, ready for JSON."""
-        return {
-            "accepted": self.accepted,
-            "needed": self.needed,
-            "reasons": list(self.reasons),
-            "shift": None if self.shift is None else asdict(self.shift),
-            "refused": self.refused,
-            "pseudo_label_method": self.method,
-            "min_probability": self.min_probability,
-            "diameter_ranges_nm": dict(self.diameter_ranges),
-            "pseudo_labels": self.pseudo_labels,
-            "classes_without_pseudo_labels": list(self.classes_without_labels),
-            "corrections": self.corrections,
-            "checks": {k: list(v) for k, v in self.checks.items()},
-        }
+MIN_P_LABELS = 0.5
+"""Least probability that the labels of the session are better after, if it can be judged."""
 
 
 def adapt(
@@ -208,14 +139,21 @@ class _Adapter:
             for a, b in zip(self.before, self.rescaled, strict=True)
         ]
         teaches = [is_steady or not needs_scale for is_steady in self.steady]
-        new_card = replace(card, scale=self.reference)
-        self.ranges = diameter_ranges(card, settings.posterior) if by_diameter else None
-        self.target = find_target(self.rescaled, new_card, settings, teaches, self.ranges)
+        # densities of the diameters are those around the reference before
+        labelling = card if by_diameter else replace(card, scale=self.reference)
+        self.target = find_target(self.rescaled, labelling, settings, teaches)
+        pseudo_label = np.where(self.target.certain, -1, self.target.label)
+        ends = np.cumsum([len(a.table) for a in analyses])[:-1]
+        self.pseudo_label_rows = tuple(np.split(pseudo_label, ends))
+        self.ranges = diameter_ranges(analyses, pseudo_label, card.classes) if by_diameter else {}
+        self.judge = IntensityJudge([a.table for a in analyses], _scale_of(card))
         self.numbers = {c: int((self.target.label == i).sum()) for i, c in enumerate(card.classes)}
 
     def run(self, progress: Progress | None, stop: Stop | None) -> Adaptation:
         """Fine-tune the network, and accept it or roll it back."""
-        too_few = find_shortage(self.numbers)
+        by_diameter = self.settings.pseudo_label_method == DIAMETER
+        # the intensities judge labels of a single class by diameter, which say nothing themselves
+        too_few = find_shortage(self.numbers, min_classes=1 if by_diameter else 2)
         if too_few:
             return self._roll_back(too_few, checks={})
         split = Split.random(self.target, self.tensors["replay.label"], self.settings)
@@ -226,31 +164,48 @@ class _Adapter:
         p = predict_target(self.old, original)
         at_first = compute_checks(p, self.target, remembered, self.tensors, split)
         keep = find_reason_to_keep(p, self.target)
-        if keep:
+        first = self._compare(p.argmax(axis=1), p.argmax(axis=1))
+        is_wrong = first.judged and first.before < GOOD_AGREEMENT
+        if keep and not (by_diameter and is_wrong):
             kept = self._roll_back(keep, checks={k: (v, v) for k, v in at_first.items()})
             return replace(kept, needed=False)
         network = fine_tune(
             self.old.network, self.target, self.tensors, split, self.settings, self.device,
-            channels_of_scale(self.card), progress, stop,
+            channels_of_scale(self.card), progress, stop, self.card.patches.field_of_view_nm,
         )  # fmt: skip
         reasons: tuple[str, ...] = ()
+        doubt = ""
         checks: dict[str, tuple[float, float]] = {}
         for share in (1.0, 0.5, 0.25, 0.0):  # a smaller change, if the whole change forgets
             blended = interpolate_networks(self.old.network, network, share)
             tensors = replace_network(self.tensors, blended)
             new = Classifier(self.card, tensors, self.device)
             replayed = predict_replayed(new, self.tensors)
-            p = predict_target(new, self.target)
-            found = compute_checks(p, self.target, replayed, self.tensors, split)
+            p_new = predict_target(new, self.target)
+            found = compute_checks(p_new, self.target, replayed, self.tensors, split)
             checks = {name: (at_first[name], found[name]) for name in found}
-            reasons = find_objections(checks, self.settings)
+            evidence = self._compare(p.argmax(axis=1), p_new.argmax(axis=1))
+            checks[BY_INTENSITY] = (evidence.before, evidence.after)
+            n_corrections = int(self.target.certain[split.decide].sum())
+            doubt = find_doubt(evidence, self.settings, checks, n_corrections)
+            reasons = find_objections(checks, self.settings, evidence.after - evidence.before)
+            if doubt and evidence.judged:
+                reasons = (*reasons, doubt)
             if not reasons:
                 break
         if reasons:
             return self._roll_back(*reasons, checks=checks)
+        if doubt and not self.settings.accept_unchecked:
+            return replace(self._roll_back(doubt, checks=checks), unchecked=True)
         check(stop)
         tensors = update_references(self.old, tensors, remembered.embedding, replayed.embedding)
-        return self._accept(new, tensors, replayed, share, checks, stop)
+        result = self._accept(new, tensors, replayed, share, checks, stop)
+        return replace(result, unchecked=result.accepted and bool(doubt))
+
+    def _compare(self, before: np.ndarray, after: np.ndarray) -> Evidence:
+        """Compare class indices of all clusters before and after, by the intensities."""
+        ends = np.cumsum([len(rows) for rows in self.pseudo_label_rows])[:-1]
+        return self.judge.compare(np.split(before, ends), np.split(after, ends))
 
     def _roll_back(self, *reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
         return self._result(
@@ -269,7 +224,8 @@ class _Adapter:
         return Adaptation(
             accepted, reasons, card, tensors, self.shift, self.numbers,
             int(self.target.certain.sum()), checks, self.before, after,
-            self.settings.pseudo_label_method, self.settings.posterior, self.ranges or {},
+            self.settings.pseudo_label_method, self.settings.posterior, self.ranges,
+            pseudo_label_rows=self.pseudo_label_rows,
         )  # fmt: skip
 
     def _accept(
@@ -297,12 +253,22 @@ class _Adapter:
             card = replace(card, apparent_size=apparent_size)
             new = Classifier(card, tensors, self.device)
             labelled = label_session([reclassified(a, new) for a in self.rescaled], new, stop=stop)
-            shifts = self._scale_shifts(labelled.analyses)
+            shifts = self._scale_shifts(labelled.analyses) or self._worse_labels(labelled.analyses)
             if not shifts:
                 return self._result(
                     True, _improvements(checks), card, tensors, checks, tuple(labelled.analyses)
                 )
         return self._roll_back(shifts, checks=checks)
+
+    def _worse_labels(self, after: Sequence[Analysis]) -> str:
+        """Why the labels of the session are not better; "" if they may be."""
+        evidence = self._compare(_class_indices(self.before), _class_indices(after))
+        if not evidence.judged or evidence.p_better >= MIN_P_LABELS:
+            return ""
+        return (
+            f"by their intensities, {evidence.after:.0%} of the labels of the session would be "
+            f"right instead of {evidence.before:.0%}"
+        )
 
     def _scale_shifts(self, after: Sequence[Analysis]) -> str:
         """Compare the scales of the adapted model with those that two sources agree on."""
@@ -316,7 +282,9 @@ class _Adapter:
         return find_scale_shifts(*zip(*known, strict=True)) if known else ""
 
 
-def choose_settings(method: str, min_probability: float | None = None) -> AdaptSettings:
+def choose_settings(
+    method: str, min_probability: float | None = None, accept_unchecked: bool = False
+) -> AdaptSettings:
     """Return the settings for a method of pseudo-labels.
 
     Parameters
@@ -324,31 +292,38 @@ def choose_settings(method: str, min_probability: float | None = None) -> AdaptS
     method : str
         "combined" or "diameter".
     min_probability : float, optional
-        Least probability of the class of a pseudo-label; that of the method if None.
+        Least probability that a pseudo-label is right; that of the method if None.
+    accept_unchecked : bool, optional
+        Whether to keep an adapted model that could not be checked.
     """
     posterior = MIN_PROBABILITY[method] if min_probability is None else min_probability
-    return AdaptSettings(posterior=posterior, pseudo_label_method=method)
+    return AdaptSettings(
+        posterior=posterior, pseudo_label_method=method, accept_unchecked=accept_unchecked
+    )
 
 
-def find_shortage(numbers: Mapping[str, int]) -> str:
+def find_shortage(numbers: Mapping[str, int], min_classes: int = 2) -> str:
     """Return why there are too few clusters to learn from; "" if there are enough.
 
     Parameters
     ----------
     numbers : mapping of str to int
         Class → number of clusters with a pseudo-label or a correction.
+    min_classes : int, optional
+        Number of classes that must have one.
     """
     total, there = sum(numbers.values()), [name for name, n in numbers.items() if n]
     advice = (
-        f"at least {MIN_PSEUDO_LABELS} of two classes are needed: correct some labels, or take "
-        "more images"
+        f"at least {MIN_PSEUDO_LABELS}{' of two classes' * (min_classes > 1)} are needed: correct "
+        "some labels, or take more images"
     )
     if not there:
         return f"no cluster has an unambiguous class; {advice}"
-    if len(there) == 1:
+    if len(there) < min_classes:
         return f"all {total} unambiguous clusters are {there[0]}; {advice}"
     if total < MIN_PSEUDO_LABELS:
-        return f"only {total} clusters of {len(there)} classes are unambiguous; {advice}"
+        classes = pluralise(len(there), "class", "classes")
+        return f"too few unambiguous clusters, {total} of {classes}; {advice}"
     return ""
 
 
@@ -361,6 +336,9 @@ def _improvements(checks: dict[str, tuple[float, float]]) -> tuple[str, ...]:
         for name, (first, last) in checks.items()
         if name.endswith("left out") and np.isfinite(last)
     ]
+    first, last = checks[BY_INTENSITY]
+    if np.isfinite(last):
+        reasons.append(f"by their intensities, {last:.0%} are right instead of {first:.0%}")
     first, last = checks["surprise (-ln p)"]
     # Of the labels left out only: the mean confidence of all clusters may decrease.
     return (
@@ -431,6 +409,17 @@ def _scale_of(card: ModelCard) -> ScaleReference:
     if card.scale is None:
         raise ModelError(f"{card.name!r} has no scale")
     return card.scale
+
+
+def _class_indices(analyses: Sequence[Analysis]) -> np.ndarray:
+    """Index of the most probable class of all clusters, 0 where there is none."""
+    parts = []
+    for analysis in analyses:
+        assert analysis.card is not None
+        names = tables.probability_columns(analysis.card.classes)
+        p = analysis.table[names].to_numpy(float)
+        parts.append(np.nan_to_num(p, nan=-1).argmax(axis=1))
+    return np.concatenate(parts)
 
 
 def _shift(

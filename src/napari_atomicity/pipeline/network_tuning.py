@@ -10,11 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
 from ..models.network import AtomicityNet
 from .adaptation_checks import Split
 from .adaptation_settings import AdaptSettings
 from .pseudo_labels import Target
+from .replay_conditions import match_conditions
+
+_BATCH_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NEW = 0.5
+"""Share of the clusters of the new images in a batch, if there are some of every class."""
+MATCHED = 0.7
+"""Share of the replayed patches that look as under the new conditions."""
+_NORMALISATIONS = (nn.GroupNorm, nn.LayerNorm, *_BATCH_NORMALISATIONS)
 
 
 def fine_tune(
@@ -27,6 +36,7 @@ def fine_tune(
     frozen: Collection[str] = (),
     progress: Progress | None = None,
     stop: Stop | None = None,
+    field_of_view_nm: float = PatchSettings.field_of_view_nm,
 ) -> AtomicityNet:
     """Fine-tune a copy of a network; average its weights over the second half of the steps.
 
@@ -48,6 +58,8 @@ def fine_tune(
         Channels whose features stay as they are; the head may still weight them differently.
     progress, stop : callable, optional
         Called at every step.
+    field_of_view_nm : float, optional
+        Edge length of a patch.
     """
     network = copy.deepcopy(network).to(device)
     network.dropout.p = 0.0  # so that chance is all in the generators
@@ -56,9 +68,9 @@ def fine_tune(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
     )
-    batches = _batches(network.channels, target, tensors, split, settings)
+    batches = _batches(network.channels, target, tensors, split, settings, field_of_view_nm)
     average = [p.detach().clone() for p in chosen]
-    network.train()
+    _train_without_statistics(network)
     for step in range(settings.steps):
         check(stop)
         report(progress, step, settings.steps, "Adapting")
@@ -83,25 +95,30 @@ def _batches(
     tensors: dict[str, np.ndarray],
     split: Split,
     settings: AdaptSettings,
+    field_of_view_nm: float,
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """Yield augmented patches and labels, half of them new, half replayed."""
+    """Yield augmented patches and labels: at most half of them new, the others replayed.
+
+    Every class is there equally often: what has no new clusters is replayed more.
+    """
     from ..training.augmentation import augmented
 
     generator = torch.Generator().manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     new_label, old_label = target.label, tensors["replay.label"]
-    half = settings.batch_size // 2
+    with_labels = np.isin(np.unique(old_label), new_label[split.learn]).mean()
+    n_new = round(settings.batch_size * NEW * with_labels)
+    old = {c: tensors[f"replay.{c}"].astype(np.float32) for c in channels}
+    matched = match_conditions(old, target.patches, field_of_view_nm, rng)
     while True:
-        new = _drawn(new_label, split.learn, half, rng)
-        replayed = _drawn(old_label, split.replay, settings.batch_size - half, rng)
-        patches = {
-            c: torch.from_numpy(
-                np.concatenate([target.patches[c][new], tensors[f"replay.{c}"][replayed]]).astype(
-                    np.float32
-                )
-            )
-            for c in channels
-        }
+        new = _drawn(new_label, split.learn, n_new, rng)
+        replayed = _drawn(old_label, split.replay, settings.batch_size - n_new, rng)
+        n_matched = int(MATCHED * len(replayed))
+        first, rest = replayed[:n_matched], replayed[n_matched:]
+        patches = {}
+        for c in channels:
+            parts = [target.patches[c][new], matched[c][first], old[c][rest]]
+            patches[c] = torch.from_numpy(np.concatenate(parts).astype(np.float32))
         labels = np.concatenate([new_label[new], old_label[replayed]])
         yield augmented(patches, settings.scale_jitter, generator), torch.from_numpy(labels)
 
@@ -113,6 +130,14 @@ def _move(weights: Iterable[Tensor], goals: Iterable[Tensor], fraction: float) -
             weight.lerp_(goal, fraction)
 
 
+def _train_without_statistics(network: nn.Module) -> None:
+    """Switch to training, but keep running statistics: those of unbalanced classes mislead."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, _BATCH_NORMALISATIONS):
+            module.eval()
+
+
 def _trainable(network: AtomicityNet, frozen: Collection[str]) -> list[Tensor]:
     """Last convolutions, normalisation scales and the head; the rest is frozen."""
     network.requires_grad_(False)
@@ -120,9 +145,10 @@ def _trainable(network: AtomicityNet, frozen: Collection[str]) -> list[Tensor]:
     for channel, branch in network.branches.items():
         if channel in frozen:
             continue
-        chosen += [*branch.last.parameters()]  # type: ignore[union-attr]
-        for module in branch.modules():
-            if isinstance(module, nn.GroupNorm):
+        modules = list(branch.modules())
+        last = [module for module in modules if isinstance(module, nn.Conv2d)][-1]
+        for module in modules:
+            if module is last or isinstance(module, _NORMALISATIONS):
                 chosen += [*module.parameters()]
     for parameter in chosen:
         parameter.requires_grad_(True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +12,10 @@ from ..core import cluster_table as tables
 from ..core.model_card import ModelCard
 from ..core.scale_reference import ScaleReference
 from ..models.analysis import Analysis
-from ..models.diameter_density import DiameterRange
+from ..models.diameter_posterior import diameter_posterior
 from ..models.estimators import Measured, constrained_mixture, diameter
 from ..models.intensity_scale import SURE, usable
-from .adaptation_settings import AdaptSettings
+from .adaptation_settings import DIAMETER, AdaptSettings
 
 MAX_OUTSIDE = 0.5
 
@@ -96,28 +96,43 @@ def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
 
 
 def labels_by_diameter(
-    table: pd.DataFrame,
-    ranges: Mapping[str, Sequence[DiameterRange]],
-    classes: Sequence[str],
-) -> np.ndarray:
-    """Class indices (N,) of the isolated, whole clusters whose diameter is in a range, else -1.
+    analyses: Sequence[Analysis], card: ModelCard, min_probability: float
+) -> list[np.ndarray]:
+    """Class indices (N,) of the clusters of each image that the diameter determines, else -1.
+
+    Only isolated, whole clusters get a label. The common error of the diameters of the images is
+    unknown, see `models.diameter_posterior`.
 
     Parameters
     ----------
-    table : DataFrame
-        Cluster table; the diameters are used as they were measured.
-    ranges : mapping of str to sequence of tuple of float
-        Class → its ranges in nm, from `models.diameter_density.diameter_ranges`.
-    classes : sequence of str
-        Classes in order.
+    analyses : sequence of Analysis
+        Images of one session.
+    card : ModelCard
+        Card with a scale reference.
+    min_probability : float
+        Least probability that a label is right.
     """
-    diameter_nm = table["diameter_nm"].to_numpy(float)
-    label = np.full(len(table), -1)
-    for i, name in enumerate(classes):
-        for low, high in ranges.get(name, ()):
-            label[(diameter_nm >= low) & (diameter_nm <= high)] = i
-    label[~usable(table)] = -1
-    return label
+    rows = [usable(a.table) for a in analyses]
+    diameters = [
+        a.table["diameter_nm"].to_numpy(float)[own] for a, own in zip(analyses, rows, strict=True)
+    ]
+    found = diameter_posterior(diameters, card)
+    labels = [np.full(len(a.table), -1) for a in analyses]
+    for label, own, p in zip(labels, rows, found.probabilities, strict=True):
+        label[own] = np.where(p.max(axis=1) >= min_probability, p.argmax(axis=1), -1)
+    return labels
+
+
+def diameter_ranges(
+    analyses: Sequence[Analysis], label: np.ndarray, classes: Sequence[str]
+) -> dict[str, list[tuple[float, float]]]:
+    """Smallest and largest diameter in nm of the clusters with a pseudo-label, per class."""
+    diameter_nm = np.concatenate([a.table["diameter_nm"].to_numpy(float) for a in analyses])
+    own = [diameter_nm[label == i] for i in range(len(classes))]
+    return {
+        name: [(float(d.min()), float(d.max()))] if len(d) else []
+        for name, d in zip(classes, own, strict=True)
+    }
 
 
 def find_target(
@@ -125,7 +140,6 @@ def find_target(
     card: ModelCard,
     settings: AdaptSettings,
     steady: Sequence[bool],
-    ranges: Mapping[str, Sequence[DiameterRange]] | None = None,
 ) -> Target:
     """Collect the clusters to learn from, with pseudo-labels and corrections.
 
@@ -139,8 +153,6 @@ def find_target(
         Settings of the adaptation.
     steady : sequence of bool
         For each image, whether its intensity scale is certain enough for pseudo-labels.
-    ranges : mapping of str to sequence of tuple of float, optional
-        Ranges of diameters for pseudo-labels by the diameter alone.
 
     Returns
     -------
@@ -148,11 +160,11 @@ def find_target(
     """
     labels, certain = [], []
     index = {c: i for i, c in enumerate(card.classes)}
-    for analysis, is_steady in zip(analyses, steady, strict=True):
-        if ranges is None:
-            label = pseudo_labels(_measured(analysis, card), settings.posterior)
-        else:
-            label = labels_by_diameter(analysis.table, ranges, card.classes)
+    if settings.pseudo_label_method == DIAMETER:
+        by_image = labels_by_diameter(analyses, card, settings.posterior)
+    else:
+        by_image = [pseudo_labels(_measured(a, card), settings.posterior) for a in analyses]
+    for analysis, label, is_steady in zip(analyses, by_image, steady, strict=True):
         if not is_steady:
             label[:] = -1
         # what is an aggregate or no cluster at all must teach nothing

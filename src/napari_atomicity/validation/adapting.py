@@ -27,7 +27,8 @@ class Adapted:
     model : FittedModel
         The adapted model, or the model as it was if the adaptation was not accepted.
     facts : dict of str to Any
-        ``accepted``, ``reasons``, ``pseudo_labels`` and ``seconds``.
+        ``accepted``, ``reasons``, ``pseudo_labels``, how many of these are of clusters of known
+        class (``pseudo_labels_known``) and are right (``pseudo_labels_right``), and ``seconds``.
     """
 
     model: FittedModel
@@ -39,6 +40,7 @@ def adapt_model(
     analyses: Sequence[Analysis],
     pseudo_labels: str,
     seed: int,
+    truth: Sequence[np.ndarray] = (),
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Adapted:
@@ -54,6 +56,8 @@ def adapt_model(
         "combined" or "diameter".
     seed : int
         Seed of the adaptation.
+    truth : sequence of ndarray of shape (N,), optional
+        For each image the true class of each cluster, "" where it is not known.
     progress, stop : callable, optional
         Called at every step.
     """
@@ -67,6 +71,7 @@ def adapt_model(
         "accepted": found.accepted,
         "reasons": list(found.reasons),
         "pseudo_labels": found.pseudo_labels,
+        **_count_right(found.pseudo_label_rows, truth, model.card.classes),
         "seconds": round(time.perf_counter() - started, 2),
     }
     if not found.accepted:
@@ -74,6 +79,18 @@ def adapt_model(
     return Adapted(
         FittedModel(hashed(found.card, found.tensors), found.tensors, model.device), facts
     )
+
+
+def _count_right(
+    labels: Sequence[np.ndarray], truth: Sequence[np.ndarray], classes: Sequence[str]
+) -> dict[str, int]:
+    """Count the pseudo-labels of clusters of known class, and those that are right."""
+    known, right = 0, 0
+    for label, true in zip(labels, truth, strict=False):  # there may be no truth
+        rows = (label >= 0) & (true != "")
+        known += int(rows.sum())
+        right += int((np.array(classes, object)[label[rows]] == true[rows]).sum())
+    return {"pseudo_labels_known": known, "pseudo_labels_right": right}
 
 
 def adapt_each_image(
@@ -111,7 +128,7 @@ def adapt_each_image(
         check(stop)
         report(progress, i, len(images), f"Adapting to {image.name} alone")
         before = label_images([image.detection], model)
-        adapted = adapt_model(model, before, pseudo_labels, seed)
+        adapted = adapt_model(model, before, pseudo_labels, seed, [image.truth])
         after = label_images([image.detection], adapted.model)
         sides = [answer_table(method, [image], side) for side in (before, after)]
         rows.append({"image": image.name, **adapted.facts, **_compare(*sides)})

@@ -216,8 +216,9 @@ class JobRun:
     ) -> dict[str, Any]:
         """Adapt to all shifted images together and, in the first job, to each alone."""
         kind, seed = self.job.fit.adapt, self.job.seed
+        truth = [image.truth for image in images]
         adapted = self._timed(
-            "adaptation", adapt_model, model, before, kind, seed, self.progress, self.stop
+            "adaptation", adapt_model, model, before, kind, seed, truth, self.progress, self.stop
         )
         after = self._timed("labels", self._label, images, adapted.model)
         self._collect(images, after, adapted=True)

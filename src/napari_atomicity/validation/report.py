@@ -225,6 +225,8 @@ def _adaptation_row(name: str, of: Mapping[str, Any]) -> dict[str, str]:
         "title": _fit_title(name),
         "accepted": f"{of['session']['accepted']} of {of['session']['runs']}",
         "seconds": _seconds(of["session"]["seconds"]),
+        "labels": f"{of['session']['pseudo_labels_right']} of "
+        f"{of['session']['pseudo_labels_known']}",
         "silhouette": _change(*silhouettes),
         "alone": f"{sum(row['accepted'] for row in of['images'])} of {len(of['images'])}",
         "accuracy": _change(mean["accuracy_before"], mean["accuracy_after"]),

@@ -211,6 +211,9 @@ def _adaptations(runs: Sequence[Run]) -> dict[str, Any]:
                 "accepted": sum(a["session"]["accepted"] for a in own),
                 "seconds": float(np.mean([a["session"]["seconds"] for a in own])),
                 "seconds_max": max(a["session"]["seconds"] for a in own),
+                # runs of earlier versions did not count them
+                "pseudo_labels_known": sum(a["session"].get("pseudo_labels_known", 0) for a in own),
+                "pseudo_labels_right": sum(a["session"].get("pseudo_labels_right", 0) for a in own),
             },
             "separation": _before_and_after([a["separation"] for a in own], "{}"),
             "images": alone,

@@ -110,6 +110,12 @@ class Adapt(Dock):
         )
         self.save_button.clicked.connect(self.save)
         self.enable_when(self.save_button, self._is_accepted)
+        self.keep_button = QPushButton("Keep it although it could not be checked")
+        self.keep_button.setToolTip(
+            "Adapt the model to the same images again, and keep it although their intensities "
+            "cannot tell which labels are right. You can undo it."
+        )
+        self.keep_button.clicked.connect(self.keep_unchecked)
         self.saved = selectable_label("Path of the model")
 
         self.panel = QWidget()
@@ -117,7 +123,14 @@ class Adapt(Dock):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.verdict)
         layout.addLayout(columns)
-        for widget in (self.shift, self.learnt, self.checks, self.save_button, self.saved):
+        for widget in (
+            self.keep_button,
+            self.shift,
+            self.learnt,
+            self.checks,
+            self.save_button,
+            self.saved,
+        ):
             layout.addWidget(widget)
         self.panel.hide()
         return self.panel
@@ -195,7 +208,18 @@ class Adapt(Dock):
 
     def run(self) -> None:
         """Adapt the chosen model to the chosen images."""
-        chosen = self._chosen()
+        self._run(self._chosen(), accept_unchecked=False)
+
+    def keep_unchecked(self) -> None:
+        """Adapt to the images of the result again, and keep what could not be checked."""
+        if self.result is not None:
+            names = {a.micrograph.name for a in self.result.found.before}
+            chosen = [a for a in self._analysed() if a.micrograph.name in names]
+            self._run(chosen, accept_unchecked=True)
+
+    def _run(self, chosen: list[Analysis], accept_unchecked: bool) -> None:
+        if not chosen:  # its images were removed meanwhile
+            return
         model = self.models.model
         self.start(
             adapt_model,
@@ -204,6 +228,7 @@ class Adapt(Dock):
             free_name(model),
             self.device.currentData(),
             self.pseudo_labels.currentData(),
+            accept_unchecked,
             message="Adapting",
             on_result=self._done,
             key="adapt",
@@ -224,6 +249,7 @@ class Adapt(Dock):
         self.checks.setText("\n".join(adaptation_text.format_checks(found)))
         self.checks.setVisible(bool(found.checks))
         self.saved.hide()
+        self.keep_button.setVisible(found.unchecked and not found.accepted)
         for which in (BEFORE, AFTER):
             self.charts[which].bars = ratio_bars(result.ratios[which], found.card.classes)
             self.confidences[which].setText(f"confidence {result.confidence[which]:.2f}")

@@ -20,7 +20,7 @@ from ... import tasks
 
 if TYPE_CHECKING:
     from ....models.classifier import Classifier
-    from ....pipeline.fine_tuning import Adaptation
+    from ....pipeline.adaptation_result import Adaptation
 
 BEFORE, AFTER = 0, 1
 
@@ -45,6 +45,7 @@ def adapt_model(
     name: str,
     device: str,
     pseudo_labels: str = COMBINED,
+    accept_unchecked: bool = False,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Result:
@@ -53,7 +54,16 @@ def adapt_model(
 
     tasks.cap_torch_threads()
     progress = with_time_left(progress)
-    found = adapting.adapt_images(analyses, model, name, device, progress, stop, pseudo_labels)
+    found = adapting.adapt_images(
+        analyses,
+        model,
+        name,
+        device,
+        progress,
+        stop,
+        pseudo_labels,
+        accept_unchecked=accept_unchecked,
+    )
     old = load_classifier(model, device)
     new = Classifier(found.card, found.tensors, old.device) if found.accepted else old
     found = adapting.placed(found, old, new, progress, stop)

@@ -1,0 +1,177 @@
+"""Evidence for an adapted model that does not come from the diameters: the intensities.
+
+Pseudo-labels by the diameter that were left out share the errors of the others: if blur shifts the
+diameters, a network that learns them agrees with those left out, and is wrong. The integrated
+intensities know nothing of the diameters. With the known ratios of the classes, and the scale that
+the images of a session share within 20 %, they give the probability of each class for every cluster
+(`models.session_scale`, without apparent sizes). The expected share of right labels follows for the
+model before and for the adapted one, in each draw of the scales from their posterior. Where the
+scales that are possible contradict each other, as in a session of one size, nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from ..core.apparent_size import ApparentSize
+from ..core.scale_reference import ScaleReference
+from ..models.intensity_scale import is_bright, usable
+from ..models.session_images import measure_image
+from ..models.session_scale import ScaleModes, fit_session
+from ..models.session_sources import without_sizes
+from .adaptation_settings import DIAMETER, AdaptSettings
+
+MIN_CLUSTERS = 10
+"""Fewer clusters show nothing."""
+SURE = 0.95
+"""Probability from which on the adapted model is taken to be better, or not."""
+CONTRADICTION = 0.02
+"""Gain and loss of accuracy that the possible scales must both allow to contradict each other."""
+MIN_CORRECTIONS = 5
+"""Corrections left out that are evidence enough."""
+BY_INTENSITY = "labels right by intensity"
+"""Name of the expected share of right labels among the criteria."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the intensities say of a model before and after an adaptation.
+
+    Parameters
+    ----------
+    before, after : float
+        Expected share of right labels; NaN without intensities.
+    p_better : float
+        Probability that more labels are right after.
+    judged : bool
+        Whether the intensities can tell.
+    """
+
+    before: float
+    after: float
+    p_better: float
+    judged: bool
+
+
+class IntensityJudge:
+    """Class probabilities of the clusters of a session by their intensities alone.
+
+    Parameters
+    ----------
+    image_tables : sequence of DataFrame
+        Cluster tables of the images of a session.
+    reference : ScaleReference
+        Intensities of the classes; the diameters are not used.
+    """
+
+    def __init__(self, image_tables: Sequence[pd.DataFrame], reference: ScaleReference) -> None:
+        sizes = ApparentSize.from_diameters(reference)
+        measured = [measure_image(t, np.zeros((len(t), 0)), sizes, reference) for t in image_tables]
+        self.rows = [_rows(table, reference) for table in image_tables]
+        self.probabilities: list[np.ndarray] = []
+        self.draws = np.zeros((0, 0), int)
+        if sum(map(len, self.rows)) >= MIN_CLUSTERS:
+            session = fit_session(measured, without_sizes(sizes))
+            self.draws = session.draws
+            self.probabilities = [
+                _class_probabilities(m.log_intensity, modes, reference)
+                for m, modes in zip(measured, session.images, strict=True)
+            ]
+
+    def compare(self, before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Evidence:
+        """Compare the labels of two models.
+
+        Parameters
+        ----------
+        before, after : sequence of ndarray, shape (n_clusters,)
+            Class index of each cluster of each image, -1 where a model says nothing.
+        """
+        if not self.probabilities:
+            return Evidence(float("nan"), float("nan"), float("nan"), False)
+        first, last = self._right(before), self._right(after)
+        gain = last - first
+        rng = np.random.default_rng(0)
+        # the Bayesian bootstrap of the clusters, other weights for each draw of the scales
+        weight = rng.exponential(size=gain.shape)
+        sign = np.sign((gain * weight).sum(axis=1))
+        p_better = float((1 + sign).mean() / 2)  # the same labels are as good
+        low, high = np.quantile(gain.mean(axis=1), (1 - SURE, SURE))
+        contradicts = low < -CONTRADICTION and high > CONTRADICTION
+        return Evidence(float(first.mean()), float(last.mean()), p_better, not contradicts)
+
+    def _right(self, labels: Sequence[np.ndarray]) -> np.ndarray:
+        """Probability (n_draws, n_clusters) that each label is right, for each draw."""
+        parts = []
+        for label, rows, p, draw in zip(
+            labels, self.rows, self.probabilities, self.draws, strict=True
+        ):
+            own = label[rows]
+            right = np.where(own >= 0, p[:, np.arange(len(rows)), np.maximum(own, 0)], 0.0)
+            parts.append(right[draw])
+        return np.concatenate(parts, axis=1)
+
+
+def _rows(table: pd.DataFrame, reference: ScaleReference) -> np.ndarray:
+    """Return the rows that `models.session_images.measure_image` measures."""
+    rows = np.flatnonzero(usable(table))
+    intensity = table["integrated_intensity"].to_numpy(float)[rows]
+    return rows[is_bright(intensity, reference)]
+
+
+def _class_probabilities(
+    log_intensity: np.ndarray, modes: ScaleModes, reference: ScaleReference
+) -> np.ndarray:
+    """Compute the probabilities (n_modes, n_clusters, n_classes) of the classes in each mode."""
+    variance = np.array(reference.covariance)[:, 0, 0]
+    residual = (
+        log_intensity[:, None] - np.array(reference.log_intensity) - modes.log_scale[:, None, None]
+    )
+    log_p = -0.5 * residual**2 / variance - 0.5 * np.log(variance)
+    return np.asarray(softmax(log_p + np.log(modes.shares)[:, None], axis=2))
+
+
+def find_doubt(
+    evidence: Evidence,
+    settings: AdaptSettings,
+    checks: Mapping[str, tuple[float, float]],
+    n_corrections: int,
+) -> str:
+    """Why independent evidence does not support an adapted network; "" if it does.
+
+    Pseudo-labels by the diameter need the support of the intensities, or of a person. Those by
+    intensity and diameter are of clusters where both agree; the intensities must not contradict.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        What the intensities say.
+    settings : AdaptSettings
+        Settings with the method of the pseudo-labels.
+    checks : mapping of str to tuple of float
+        Criteria before and after.
+    n_corrections : int
+        Number of the corrections that were left out.
+    """
+    by_diameter = settings.pseudo_label_method == DIAMETER
+    first, last = checks["corrections left out"]
+    if n_corrections >= MIN_CORRECTIONS and last > first:
+        return ""
+    if evidence.judged:
+        if evidence.p_better >= (SURE if by_diameter else 0.5):
+            return ""
+        return (
+            f"by their intensities, {evidence.after:.0%} of the clusters would be labelled rightly "
+            f"instead of {evidence.before:.0%}: no clear gain"
+        )
+    if not by_diameter:
+        return ""
+    return (
+        "the adapted model could not be checked: the intensities of these images do not tell which "
+        "labels are right; take more images of the session with several sizes, or correct some "
+        "labels"
+    )
