@@ -17,7 +17,7 @@ from typing import Any
 
 from paper_atom_claims import ATOM_CLAIMS
 from paper_claims import AGREES, DIFFERS, OPEN, PARTLY, Claim, MissingFigureError, Results
-from paper_cluster_claims import CLUSTER_CLAIMS, OWN_QUESTIONS
+from paper_cluster_claims import CLUSTER_CLAIMS, OWN_QUESTIONS, POSSIBLE_CLAIMS
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "explanation" / "papers.md"
@@ -49,14 +49,39 @@ def own_table(claims: Sequence[Claim], of: Results) -> list[str]:
     return lines
 
 
+def result_in_words(of: Results) -> str:
+    """Return the result in two sentences."""
+    sentences = []
+    for who, method, claims in (
+        ("The shipped model, which uses the scale of the session,", "dual-shipped-combination",
+         POSSIBLE_CLAIMS),
+        ("A network trained as published on the simulated images", "dual-patch", CLUSTER_CLAIMS),
+    ):  # fmt: skip
+        verdicts = [claim.test(of).verdict for claim in claims]
+        r2 = of.score(method, "mixtures", "ratio_r2")
+        sentences.append(
+            f"{who} reaches R² {r2.text()} for the ratios of mixtures; {verdicts.count(AGREES)} of "
+            f"{len(verdicts)} claims agree, {verdicts.count(DIFFERS)} do not."
+        )
+    return " ".join(sentences)
+
+
 def cluster_section(of: Results) -> list[str]:
     """Return the section on clusters."""
     groups = {name: group["images"] for name, group in of.get("groups").items()}
     images = ", ".join(f"{n} {name}" for name, n in groups.items())
     return [
+        result_in_words(of),
+        "",
         f"Made by `make papers` (`docs/make_papers.py`), version {of.get('version')}, "
         f"{of.record['finished'][:10]}. Images: {images}; {of.get('folds')} parts; "
         f"seeds {', '.join(map(str, of.get('seeds')))}.",
+        "",
+        "What one can do, with the shipped model:",
+        "",
+        *table(POSSIBLE_CLAIMS, of),
+        "",
+        "What is claimed of the published method, with networks trained as published:",
         "",
         *table(CLUSTER_CLAIMS, of),
         "",

@@ -84,6 +84,11 @@ def all_of(verdicts: Sequence[str]) -> str:
     return PARTLY if AGREES in found else OPEN
 
 
+def all_needed(verdicts: Sequence[str]) -> str:
+    """Return `all_of`, but a claim that needs all its parts is refuted by one."""
+    return DIFFERS if DIFFERS in verdicts else all_of(verdicts)
+
+
 # ---- validation.json
 class Results:
     """Figures of ``validation.json`` and ``run.json``; those that are missing end the script."""

@@ -13,6 +13,7 @@ CLASSES = ["Pt19", "Pt41", "Pt70"]
 METHODS = (
     "diameter", "mixture", "raw-patch", "lcn-patch", "dual-patch", "dual-patch-adapted",
     "raw-session", "dual-session", "dual-session-combination", "dual-session-combination-adapted",
+    "dual-shipped-combination",
 )  # fmt: skip
 
 
@@ -122,7 +123,8 @@ PATCH = ("adaptation", "dual-patch")
         ((*PATCH, "images"), [{"seconds": 90, "accepted": 1}], "… in sec", "**does not agree**"),
         (("differences", 0, "accuracy"), score(-0.1), "A network (raw) is", "in part"),
         (("class_maps", 1, "low"), -0.1, "The balance", "**agrees**"),
-        (("class_maps", 3, "centre_against_outline"), 0.0, "The balance", "in part"),
+        (("class_maps", 3, "centre_against_outline"), 0.0, "The balance", "**does not agree**"),
+        (("differences", 4, "accuracy"), score(-0.1), "Two channels", "**does not agree**"),
         (("groups", "mixtures", "diameter_nm", "Pt41", "low"), 1.6, "The diameters", "in part"),
     ],
 )
@@ -176,9 +178,10 @@ def test_the_page_is_written_between_its_markers(given, monkeypatch, tmp_path):
     for _ in range(2):
         make_papers.main()
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("# Reproduce the papers") and text.count(" [1] | ") == 15
+    assert text.startswith("# Reproduce the papers") and text.count(" [1] | ") == 20
     assert text.count("clusters: begin") == 1 and "[doi:10.1021/jacs.1c12466]" in text
     assert text.count("| better |") == 6
+    assert "5 of 5 claims agree, 0 do not. A network" in text
     monkeypatch.setattr(make_papers, "MIN_EPOCHS", 41)
     with pytest.raises(SystemExit, match="--quick"):
         make_papers.main()
