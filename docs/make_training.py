@@ -91,23 +91,22 @@ CONDITIONS = {
 }
 
 
-def simulate(
-    isomers: list[Isomer], mixture: dict[str, float], n: int, condition: Condition,
-    rng: np.random.Generator, name: str,
-) -> list[PatchSet]:  # fmt: skip
-    """Simulate images of a mixture, and detect their clusters."""
-    parts = []
-    for i in range(n):
-        own = random_image_settings(condition.settings, rng, GAIN_SPREAD)
-        field = simulate_field(
-            isomers, replace(own, mixture=mixture), int(rng.integers(2**31)), f"{name}-{i}"
-        )
-        parts.append(label_field(field, condition.classes, PatchSettings()))
-    return parts
+def simulate_image(
+    isomers: list[Isomer], mixture: dict[str, float], condition: Condition, seed: Sequence[int]
+) -> PatchSet:
+    """Simulate an image of a mixture, and detect its clusters."""
+    rng = np.random.default_rng(seed)
+    own = replace(random_image_settings(condition.settings, rng, GAIN_SPREAD), mixture=mixture)
+    name = "-".join(map(str, seed))
+    field = simulate_field(isomers, own, int(rng.integers(2**31)), name)
+    return label_field(field, condition.classes, PatchSettings())
 
 
-def simulate_set(condition: Condition, seed: int) -> dict[str, list[PatchSet]]:
-    """Simulate the images of a set: "train" in the order of its classes, "single" and "mixed"."""
+def simulate_set(condition: Condition, seed: int, n_train: int) -> dict[str, list[PatchSet]]:
+    """Simulate the images of a set: "train" in the order of its classes, "single" and "mixed".
+
+    An image is the same whatever the number of training images.
+    """
     shares = dict.fromkeys(("train", "single", "mixed"), 1 / 3)
     library = library_of(condition.classes, ISOMERS, seed)
     isomers: dict[str, list[Isomer]] = {name: [] for name in shares}
@@ -115,16 +114,21 @@ def simulate_set(condition: Condition, seed: int) -> dict[str, list[PatchSet]]:
         of_class = [i for i in library if i.label == label]
         for name, some in split_library(of_class, seed, shares).items():
             isomers[name] += some
+    out: dict[str, list[PatchSet]] = {
+        name: [
+            simulate_image(isomers[name], {label: 1.0}, condition, (seed, part, c, i))
+            for c, label in enumerate(condition.classes)
+            for i in range(number)
+        ]
+        for part, (name, number) in enumerate((("train", n_train), ("single", TEST_IMAGES)))
+    }
     rng = np.random.default_rng([seed, 1])
-    out: dict[str, list[PatchSet]] = {name: [] for name in shares}
-    for part, number in (("train", max(IMAGES)), ("single", TEST_IMAGES)):
-        for label in condition.classes:
-            name = f"{part}-{label}"
-            out[part] += simulate(isomers[part], {label: 1.0}, number, condition, rng, name)
-    for k in range(MIXTURE_IMAGES):
-        shares_of = rng.dirichlet([2.0] * len(condition.classes))
-        mixture = dict(zip(condition.classes, map(float, shares_of), strict=True))
-        out["mixed"] += simulate(isomers["mixed"], mixture, 1, condition, rng, f"mixed-{k}")
+    drawn = rng.dirichlet([2.0] * len(condition.classes), MIXTURE_IMAGES)
+    mixtures = [dict(zip(condition.classes, map(float, x), strict=True)) for x in drawn]
+    out["mixed"] = [
+        simulate_image(isomers["mixed"], mixture, condition, (seed, 2, 0, i))
+        for i, mixture in enumerate(mixtures)
+    ]
     return out
 
 
@@ -167,25 +171,27 @@ def score(model: Start, sessions: Sequence[Sequence[PatchSet]]) -> dict[str, flo
     }
 
 
-def measure_set(job: tuple[str, int]) -> None:
-    """Simulate a set, train on its first images of each class, and write all scores."""
-    name, k = job
+def measure_set(job: tuple[str, int, tuple[int, ...]]) -> None:
+    """Simulate a set, train on its first images of each class, and write the scores."""
+    name, k, numbers = job
     path = BUILD / f"{name}-{k}.json"
-    if path.is_file():
+    rows = json.loads(path.read_text()) if path.is_file() else []
+    missing = [n for n in numbers if n not in {row["images"] for row in rows}]
+    if not missing:
         return
     torch.set_num_threads(1)
     condition = CONDITIONS[name]
-    images = simulate_set(condition, SEED + 100 * list(CONDITIONS).index(name) + k)
+    n_train = max(missing)
+    images = simulate_set(condition, SEED + 100 * list(CONDITIONS).index(name) + k, n_train)
     sessions = [images["single"], images["mixed"]]
-    shipped = read_model(find_model("default"))
-    has_start = set(condition.classes) <= set(shipped[0].classes)
-    rows = [{"images": 0, **score(shipped, sessions)}] if has_start else []
-    for n in IMAGES:
-        chosen = [x for i, x in enumerate(images["train"]) if i % max(IMAGES) < n]
+    if not rows and condition.start != SCRATCH:
+        rows.append({"images": 0, **score(read_model(find_model(condition.start)), sessions)})
+    for n in missing:
+        chosen = [x for i, x in enumerate(images["train"]) if i % n_train < n]
         rows.append({"images": n, **score(train(chosen, condition, k), sessions)})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows))
-    print(name, k, [round(row["right"], 3) for row in rows], flush=True)
+    print(name, k, {row["images"]: round(row["right"], 3) for row in rows}, flush=True)
 
 
 # ---- the table
@@ -253,9 +259,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=25, help="sets of each condition")
     parser.add_argument("--workers", type=int, default=1, help="number of processes")
+    parser.add_argument("--images", type=int, nargs="*", default=list(IMAGES), help="of each class")
     parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS)
     options = parser.parse_args()
-    jobs = [(name, k) for k in range(options.sets) for name in options.conditions]
+    numbers = tuple(options.images)
+    jobs = [(name, k, numbers) for k in range(options.sets) for name in options.conditions]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         list(pool.map(measure_set, jobs))
     text = page(read_scores(), read_model(find_model("default"))[0])
