@@ -259,7 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=25, help="sets of each condition")
     parser.add_argument("--workers", type=int, default=1, help="number of processes")
-    parser.add_argument("--images", type=int, nargs="*", default=list(IMAGES), help="of each class")
+    parser.add_argument("--images", type=int, nargs="*", default=list(IMAGES), help="per class")
     parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS)
     options = parser.parse_args()
     numbers = tuple(options.images)
