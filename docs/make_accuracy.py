@@ -357,8 +357,8 @@ def introduction(families: dict[str, dict[str, FittedModel]]) -> list[str]:
         "recorded. The images of a folder are analysed as one session: the scale of each image is "
         "found from all of them ([details](sessions.md)). The *constrained mixture* and the "
         "networks use this scale. With each image alone, the figures are lower: see "
-        "[Sessions](#sessions). The scale provides most of the accuracy, and is not part of the published "
-        "method. The *combination* is the estimator of `label`. *Adapted to B* means after "
+        "[Sessions](#sessions). The scale provides most of the accuracy, and is not part of the "
+        "published method. The *combination* is the estimator of `label`. *Adapted to B* means after "
         "`atomicity adapt` on the 16 images of `shifted/`, without labels, if it was accepted. "
         "Accuracy is that of the most probable class. Intervals are Wilson's and include counting "
         "only.",
