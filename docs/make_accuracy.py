@@ -358,10 +358,10 @@ def introduction(families: dict[str, dict[str, FittedModel]]) -> list[str]:
         "found from all of them ([details](sessions.md)). The *constrained mixture* and the "
         "networks use this scale. With each image alone, the figures are lower: see "
         "[Sessions](#sessions). The scale provides most of the accuracy, and is not part of the "
-        "published method. The *combination* is the estimator of `label`. *Adapted to B* means after "
-        "`atomicity adapt` on the 16 images of `shifted/`, without labels, if it was accepted. "
-        "Accuracy is that of the most probable class. Intervals are Wilson's and include counting "
-        "only.",
+        "published method. The *combination* is the estimator of `label`. *Adapted to B* means "
+        "after `atomicity adapt` on the 16 images of `shifted/`, without labels, if it was "
+        "accepted. Accuracy is that of the most probable class. Intervals are Wilson's and "
+        "include counting only.",
         "",
         f"Made by `make accuracy` (`docs/make_accuracy.py`). Version {__version__}; models "
         f"{', '.join(ids)}.",
