@@ -37,7 +37,7 @@ class FakeClassifier:
 def quick(monkeypatch):
     """A pipeline that takes no time and fails where the image's name says so."""
 
-    def analyse(micrograph, classifier, progress, stop, settings, umap, symmetries):
+    def analyse(micrograph, classifier, progress, stop, settings, umap, symmetries, labels_from):
         if "boom" in micrograph.name:
             raise ZeroDivisionError("by design")
         if "interrupt" in micrograph.name:

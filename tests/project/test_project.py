@@ -233,6 +233,7 @@ def test_a_project_without_measurements_of_ones_own_is_read_and_upgraded(project
     project.close()
     with sqlite3.connect(project.path) as db:  # as an earlier version wrote it
         db.execute("ALTER TABLE clusters DROP COLUMN measurements")
+        db.execute("ALTER TABLE image_sessions DROP COLUMN keep_known")
         drop_session_map(db)
         db.execute("PRAGMA user_version = 7")
     with Project(project.path, read_only=True) as old:

@@ -62,7 +62,7 @@ class ImageScale:
         table: pd.DataFrame,
         scale: ConstrainedMixture,
         classifier: Classifier,
-        labels_from: str,
+        labels_from: str = "combination",
     ) -> pd.DataFrame | None:
         """Label the clusters with a scale as `analysis.apply_scale` does.
 
@@ -74,7 +74,7 @@ class ImageScale:
             Scale of the image.
         classifier : Classifier
             Model; its network is not used.
-        labels_from : str
+        labels_from : str, optional
             Estimator that gives the labels.
 
         Returns

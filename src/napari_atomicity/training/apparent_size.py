@@ -278,7 +278,24 @@ def add_apparent_size(
 def embed_clusters(
     card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
 ) -> np.ndarray:
-    """Return the features (N, D) of clusters, raw channel in atoms per nm²."""
+    """Return the features of clusters.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of the model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    part : PatchSet
+        N clusters, raw channel in atoms per nm².
+    device : torch.device
+        Device of the network.
+
+    Returns
+    -------
+    ndarray of shape (N, D)
+        Embedding.
+    """
     return Classifier(card, tensors, device).predict(part.patches).embedding
 
 

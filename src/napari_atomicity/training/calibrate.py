@@ -373,4 +373,5 @@ def _drift_limit(
         for rows in pd.Series(origin).groupby(origin).indices.values()
     ]
     known = [d for d in drifts if np.isfinite(d)]
-    return float(np.quantile(known, DRIFT_QUANTILE)) * ROOM if known else None
+    limit = float(np.quantile(known, DRIFT_QUANTILE)) * ROOM if known else 0.0
+    return limit if limit > 0 else None  # of few clusters, less than their scatter is no limit

@@ -395,6 +395,11 @@ def transfer_weights(
         If the trained network has patches of another geometry or lacks a channel.
     """
     geometry, wanted = other.patches, card.patches
+    if geometry.raw_unit != wanted.raw_unit:
+        raise ModelError(
+            f"{other.name!r} has another unit of the raw channel than the model to train",
+            advice="Start from scratch or from a model that was trained with the same --scale",
+        )
     same = replace(geometry, channels=wanted.channels, raw_unit=wanted.raw_unit)
     if same != wanted:
         raise ModelError(
@@ -402,11 +407,6 @@ def transfer_weights(
             f"{geometry.field_of_view_nm} nm, not of {wanted.size_px} over "
             f"{wanted.field_of_view_nm} nm",
             advice="Start from another model or from scratch",
-        )
-    if geometry.raw_unit != wanted.raw_unit:
-        raise ModelError(
-            f"{other.name!r} has another unit of the raw channel than the model to train",
-            advice="Start from scratch or from a model that was trained with the same --scale",
         )
     missing = [c for c in wanted.channels if c not in geometry.channels]
     if missing:

@@ -88,6 +88,20 @@ def with_reference_scale(
 
     An analysis compares intensities with those of the reference, which contain what an outline does
     not catch. The known scale must be the one that the analysis would find.
+
+    Parameters
+    ----------
+    part : PatchSet
+        Clusters with `KNOWN_SCALE`.
+    classes : sequence of str
+        Classes in order of size.
+    reference : ScaleReference
+        Reference of the same classes.
+
+    Returns
+    -------
+    PatchSet
+        With other values of `KNOWN_SCALE`.
     """
     excess = np.array([np.log(atoms_of(c) or 1) for c in classes]) - reference.log_intensity
     of_cluster = part.table["truth"].map(dict(zip(classes, excess, strict=True))).astype(float)

@@ -87,8 +87,9 @@ class SettingsForm(QWidget, Generic[S]):
         default, number = default_of(self._settings, name), control.value()
         if default is None and number == control.minimum():
             return None
-        number /= settings_of(self._settings)[name].factor
-        return round(number) if isinstance(default, int) else number
+        about = settings_of(self._settings)[name]
+        is_whole = isinstance(default, int) or (default is None and not about.decimals)
+        return round(number / about.factor) if is_whole else number / about.factor
 
 
 def form_of(settings: type[S], *names: str) -> SettingsForm[S]:
