@@ -119,7 +119,7 @@ class Train(Dock):
             "Folder",
             self.folder.with_button(),
             "Holds a folder of images for each class. Clusters that are cut by the "
-            "border, touch another or are outliers are left out.",
+            "border and outliers are left out.",
         )
         form.addRow(self.folder.found)
         return _with_layout(form)
