@@ -36,6 +36,7 @@ def result():
 
     methods = {name: {"groups": {g: group() for g in ("mixtures", "shifted")}} for name in METHODS}
     methods["dual-patch"]["groups"]["shifted"]["accuracy"] = score(0.3)
+    methods["diameter"]["groups"]["mixtures"]["accuracy"] = score(0.6)
     scores = {"accuracy": score(0.1), "ratio_r2": score(0.1)}
     ranges = {c: {"median": 1 + 0.1 * i, "low": 0.8, "high": 1.5} for i, c in enumerate(CLASSES)}
     images = [{"seconds": 5.0 + i, "accepted": True} for i in range(3)]

@@ -19,7 +19,6 @@ COMPARISONS = (
     ("dual-patch-adapted", "dual-patch"),
     ("raw-session", "raw-patch"),
     ("dual-session", "dual-patch"),
-    ("dual-shipped-combination", "diameter"),
     ("dual-session-combination", "mixture"),
     ("dual-session-combination", "dual-session"),
     ("dual-session-combination-adapted", "dual-session-combination"),
