@@ -89,7 +89,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
         f"{format_duration(result['seconds'])} of computation.",
     ]
     for group, score, digits, title in TABLES:
-        lines += ["", f"### {title}", "", *table(result, group, score, digits)]
+        lines += ["", f"## {title}", "", *table(result, group, score, digits)]
     return lines
 
 
