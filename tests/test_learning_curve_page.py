@@ -45,7 +45,7 @@ def script(monkeypatch):
 def test_tables_have_a_column_for_each_number_of_images(script):
     lines = script.section(RESULT)
     assert lines[0] == "- With 4 images per class, 0.93 ± 0.01."
-    first = lines.index("### Accuracy on size-selected images") + 2
+    first = lines.index("## Accuracy on size-selected images") + 2
     assert lines[first : first + 4] == [
         "| method | not trained | 1 | 4 |",
         "|---|---|---|---|",
