@@ -36,7 +36,7 @@ from napari_atomicity.training.classifier import (
     continue_on_all_images,
     train_classifier,
 )
-from napari_atomicity.training.data import PatchSet, hold_out
+from napari_atomicity.training.data import PatchSet, training_and_held_out
 from napari_atomicity.training.evaluation import expected_calibration_error
 from napari_atomicity.training.held_out import predict_as_used, stack_labelled, stack_labels
 from napari_atomicity.training.request import SCRATCH, FolderSource, TrainRequest, settings_for
@@ -139,8 +139,7 @@ def train(parts: Sequence[PatchSet], condition: Condition, seed: int) -> Start:
     )
     known = [part.take((part.table["truth"] != "").to_numpy(bool)) for part in parts]
     whole = join_files(known)
-    held = hold_out(whole.table, 0.2, np.random.default_rng(seed))
-    sets = {"train": whole.take(~held), "held_out": whole.take(held)}
+    sets = training_and_held_out(whole, seed)
     start = None if condition.start == SCRATCH else read_model(find_model(condition.start))
     settings = settings_for(request, len(sets["train"]))
     model = train_classifier(

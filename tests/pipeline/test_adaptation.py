@@ -25,7 +25,7 @@ from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
 from napari_atomicity.pipeline import adapted_model, fine_tuning
 from napari_atomicity.pipeline.adaptation_checks import Split, find_objections
-from napari_atomicity.pipeline.adaptation_evidence import Evidence, IntensityJudge
+from napari_atomicity.pipeline.adaptation_evidence import IntensityEvidence, IntensityJudge
 from napari_atomicity.pipeline.adaptation_settings import AdaptSettings
 from napari_atomicity.pipeline.adaptation_text import format_verdict
 from napari_atomicity.pipeline.fine_tuning import adapt
@@ -284,7 +284,7 @@ def test_wrong_labels_by_diameter_are_not_learnt(model, monkeypatch):
 
 def test_what_the_intensities_cannot_judge_is_kept_only_if_told(model, monkeypatch):
     label, analysis = image(3, height=0.5)
-    unknown = Evidence(0.5, 0.5, 0.5, judged=False)
+    unknown = IntensityEvidence(0.5, 0.5, 0.5, judged=False)
     monkeypatch.setattr(IntensityJudge, "compare", lambda *_: unknown)
     monkeypatch.setattr(
         "napari_atomicity.pipeline.pseudo_labels.labels_by_diameter", lambda *_: [label.copy()]

@@ -39,7 +39,7 @@ BY_INTENSITY = "labels right by intensity"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class IntensityEvidence:
     """What the intensities say of a model before and after an adaptation.
 
     Parameters
@@ -83,7 +83,9 @@ class IntensityJudge:
                 for m, modes in zip(measured, session.images, strict=True)
             ]
 
-    def compare(self, before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Evidence:
+    def compare(
+        self, before: Sequence[np.ndarray], after: Sequence[np.ndarray]
+    ) -> IntensityEvidence:
         """Compare the labels of two models.
 
         Parameters
@@ -92,7 +94,7 @@ class IntensityJudge:
             Class index of each cluster of each image, -1 where a model says nothing.
         """
         if not self.probabilities:
-            return Evidence(float("nan"), float("nan"), float("nan"), False)
+            return IntensityEvidence(float("nan"), float("nan"), float("nan"), False)
         first, last = self._right(before), self._right(after)
         gain = last - first
         rng = np.random.default_rng(0)
@@ -102,7 +104,7 @@ class IntensityJudge:
         p_better = float((1 + sign).mean() / 2)  # the same labels are as good
         low, high = np.quantile(gain.mean(axis=1), (1 - SURE, SURE))
         contradicts = low < -CONTRADICTION and high > CONTRADICTION
-        return Evidence(float(first.mean()), float(last.mean()), p_better, not contradicts)
+        return IntensityEvidence(float(first.mean()), float(last.mean()), p_better, not contradicts)
 
     def _right(self, labels: Sequence[np.ndarray]) -> np.ndarray:
         """Probability (n_draws, n_clusters) that each label is right, for each draw."""
@@ -136,7 +138,7 @@ def _class_probabilities(
 
 
 def find_doubt(
-    evidence: Evidence,
+    evidence: IntensityEvidence,
     settings: AdaptSettings,
     checks: Mapping[str, tuple[float, float]],
     n_corrections: int,
@@ -148,7 +150,7 @@ def find_doubt(
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : IntensityEvidence
         What the intensities say.
     settings : AdaptSettings
         Settings with the method of the pseudo-labels.

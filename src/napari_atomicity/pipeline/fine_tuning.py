@@ -40,7 +40,7 @@ from .adaptation_checks import (
     predict_target,
     replace_network,
 )
-from .adaptation_evidence import BY_INTENSITY, Evidence, IntensityJudge, find_doubt
+from .adaptation_evidence import BY_INTENSITY, IntensityEvidence, IntensityJudge, find_doubt
 from .adaptation_result import Adaptation
 from .adaptation_settings import (
     DIAMETER,
@@ -202,7 +202,7 @@ class _Adapter:
         result = self._accept(new, tensors, replayed, share, checks, stop)
         return replace(result, unchecked=result.accepted and bool(doubt))
 
-    def _compare(self, before: np.ndarray, after: np.ndarray) -> Evidence:
+    def _compare(self, before: np.ndarray, after: np.ndarray) -> IntensityEvidence:
         """Compare class indices of all clusters before and after, by the intensities."""
         ends = np.cumsum([len(rows) for rows in self.pseudo_label_rows])[:-1]
         return self.judge.compare(np.split(before, ends), np.split(after, ends))

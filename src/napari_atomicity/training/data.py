@@ -13,6 +13,8 @@ from ..models.intensity_scale import usable
 from ..statistics.scores import atoms_of
 
 MATCH_NM = 0.35
+HELD_OUT = 0.2
+"""Share of the images of each class that ends a training, and calibrates the model."""
 KNOWN_SCALE = "known_intensity_per_atom"
 """Column of the intensity of one atom in the image, if it follows from the known classes."""
 
@@ -121,6 +123,25 @@ def hold_out(table: pd.DataFrame, share: float, rng: np.random.Generator) -> np.
         if not held[rows].any() and len(rows) > 1:
             held[rng.choice(rows, max(1, round(share * len(rows))), replace=False)] = True
     return held
+
+
+def training_and_held_out(part: PatchSet, seed: int) -> dict[str, PatchSet]:
+    """Divide a set by `hold_out`.
+
+    Parameters
+    ----------
+    part : PatchSet
+        All labelled clusters.
+    seed : int
+        Seed of the division.
+
+    Returns
+    -------
+    dict of str to PatchSet
+        "train" and "held_out".
+    """
+    held = hold_out(part.table, HELD_OUT, np.random.default_rng(seed))
+    return {"train": part.take(~held), "held_out": part.take(held)}
 
 
 def with_known_scale(part: PatchSet) -> PatchSet:

@@ -14,7 +14,7 @@ from ..core.progress import Progress, Stop, prefixed, report
 from ..models.estimators import combination
 from .cards import new_card
 from .classifier import Start, train_classifier
-from .data import PatchSet, hold_out
+from .data import PatchSet, training_and_held_out
 from .held_out import HeldOutPredictions, predict_as_used
 from .request import SimulationSource, TrainRequest, settings_for
 
@@ -107,8 +107,7 @@ def _train_without(
     stop: Stop | None,
 ) -> Start:
     """Train a model on all parts but one, with the settings of the request."""
-    held = hold_out(part.table, 0.2, np.random.default_rng(request.seed))
-    sets = {"train": part.take(~held), "held_out": part.take(held)}
+    sets = training_and_held_out(part, request.seed)
     card = new_card(request, sets, list(classes))
     settings = settings_for(request, len(sets["train"]))
     return train_classifier(

@@ -15,7 +15,7 @@ from ..simulation.structures import Isomer, library_of
 from ..statistics.scores import atoms_of
 from .checkpoint import load_patches, save_patches
 from .corrections import from_corrections, tables_with_images
-from .data import PatchSet, hold_out
+from .data import PatchSet, training_and_held_out
 from .request import (
     CorrectedImagesSource,
     CorrectionsSource,
@@ -87,8 +87,7 @@ def _make_sets(
             whole, _ = from_corrections(pairs, geometry, progress, stop)
         case CorrectedImagesSource():
             whole, _ = from_corrections(source.images, geometry, progress, stop)
-    held = hold_out(whole.table, 0.2, np.random.default_rng(request.seed))
-    return {"train": whole.take(~held), "held_out": whole.take(held)}
+    return training_and_held_out(whole, request.seed)
 
 
 def _simulated_sets(

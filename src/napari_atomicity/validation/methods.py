@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from ..training.data import PatchSet
     from .request import ValidationRequest
 
-HELD_OUT = 0.2
-"""Share of the training images that decides when a training ends, and calibrates the model."""
-
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
@@ -195,7 +192,7 @@ def train_network(
     from ..models.files import hashed
     from ..training.cards import new_card
     from ..training.classifier import continue_on_all_images, train_classifier
-    from ..training.data import hold_out
+    from ..training.data import training_and_held_out
     from ..training.request import FolderSource, TrainRequest, settings_for
     from ..training.run import read_start
 
@@ -214,8 +211,7 @@ def train_network(
     part = replace(
         training.part, patches={c: _centre(training.part.patches[c], size_px) for c in channels}
     )
-    held = hold_out(part.table, HELD_OUT, np.random.default_rng(training.seed))
-    sets = {"train": part.take(~held), "held_out": part.take(held)}
+    sets = training_and_held_out(part, training.seed)
     model, settings = read_start(request), settings_for(request, len(sets["train"]))
     card, tensors = train_classifier(
         sets["train"],
