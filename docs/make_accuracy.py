@@ -27,9 +27,9 @@ from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.estimators import class_sizes
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.models.thresholds import by_thresholds, quantities
-from napari_atomicity.pipeline.adaptation_result import Adaptation
+from napari_atomicity.pipeline.adaptation.fine_tuning import adapt
+from napari_atomicity.pipeline.adaptation.result import Adaptation
 from napari_atomicity.pipeline.analysis import detect_clusters
-from napari_atomicity.pipeline.fine_tuning import adapt
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match

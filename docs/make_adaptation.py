@@ -24,9 +24,9 @@ import pandas as pd
 from napari_atomicity.core.cluster_table import probability_columns
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.files import find_model, read_model
-from napari_atomicity.pipeline.adaptation_settings import COMBINED, DIAMETER
+from napari_atomicity.pipeline.adaptation.fine_tuning import adapt, choose_settings
+from napari_atomicity.pipeline.adaptation.settings import COMBINED, DIAMETER
 from napari_atomicity.pipeline.analysis import detect_clusters
-from napari_atomicity.pipeline.fine_tuning import adapt, choose_settings
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.sessions import draw_session, simulate_session
 from napari_atomicity.simulation.structures import Isomer, read_or_build_library

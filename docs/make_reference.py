@@ -28,7 +28,7 @@ from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.controls.shortcuts import places, rows
 from napari_atomicity.io.images import READERS
 from napari_atomicity.io.read_limits import ReadLimits
-from napari_atomicity.pipeline.adaptation_settings import AdaptRequest
+from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.statistics import atom_groups, dispersion_columns, metal_loading

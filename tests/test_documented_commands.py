@@ -87,7 +87,8 @@ def quick():
     """Small simulations and trainings, workers in this process, and no window."""
     from distributed import LocalCluster
 
-    from napari_atomicity.pipeline import atom_step, fine_tuning
+    from napari_atomicity.pipeline import atom_step
+    from napari_atomicity.pipeline.adaptation import fine_tuning
     from napari_atomicity.training import atoms
 
     cluster = LocalCluster(

@@ -15,9 +15,9 @@ from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.models.domain_shift import Shift
 from napari_atomicity.models.files import find_model, read_model
-from napari_atomicity.pipeline import adaptation as adapting
-from napari_atomicity.pipeline import adaptation_text
-from napari_atomicity.pipeline.adaptation_result import Adaptation
+from napari_atomicity.pipeline.adaptation import runs as adapting
+from napari_atomicity.pipeline.adaptation import text as adaptation_text
+from napari_atomicity.pipeline.adaptation.result import Adaptation
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.corrections import read_corrections, with_corrections
 from napari_atomicity.simulation.examples import example_path

@@ -8,7 +8,7 @@ from napari_atomicity.atoms.dispersion import DispersionSettings
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.settings import check_settings, default_of, setting, settings_of
 from napari_atomicity.detection import DetectionSettings
-from napari_atomicity.pipeline.adaptation_settings import AdaptRequest
+from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.statistics.loading_settings import LoadingSettings

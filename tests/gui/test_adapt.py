@@ -22,8 +22,8 @@ from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench import show_analysis
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.files import read_model, user_folder
-from napari_atomicity.pipeline import fine_tuning as adaptation
-from napari_atomicity.pipeline.adaptation_text import format_shift
+from napari_atomicity.pipeline.adaptation import fine_tuning as adaptation
+from napari_atomicity.pipeline.adaptation.text import format_shift
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.state.analysis_updates import with_predictions
 from napari_atomicity.state.window_state import TaskState

@@ -51,7 +51,9 @@ def bench(viewer, folder, qtbot, settle):
 
 def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settle, monkeypatch):
     # The tiny network has random weights and learns little; what is tested is the way there.
-    monkeypatch.setattr("napari_atomicity.pipeline.fine_tuning.find_objections", lambda *_: ())
+    monkeypatch.setattr(
+        "napari_atomicity.pipeline.adaptation.fine_tuning.find_objections", lambda *_: ()
+    )
     state = bench.state
     learning = Learning(bench.binding)
     qtbot.addWidget(learning)

@@ -23,15 +23,20 @@ from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
-from napari_atomicity.pipeline import adapted_model, fine_tuning
-from napari_atomicity.pipeline.adaptation_checks import Split, find_objections
-from napari_atomicity.pipeline.adaptation_evidence import IntensityEvidence, IntensityJudge
-from napari_atomicity.pipeline.adaptation_settings import AdaptSettings
-from napari_atomicity.pipeline.adaptation_text import format_verdict
-from napari_atomicity.pipeline.fine_tuning import adapt
-from napari_atomicity.pipeline.network_tuning import fine_tune
-from napari_atomicity.pipeline.pseudo_labels import Target, labels_by_diameter, pseudo_labels
-from napari_atomicity.pipeline.replay_conditions import match_conditions
+from napari_atomicity.pipeline.adaptation import fine_tuning
+from napari_atomicity.pipeline.adaptation import model as adapted_model
+from napari_atomicity.pipeline.adaptation.checks import Split, find_objections
+from napari_atomicity.pipeline.adaptation.evidence import IntensityEvidence, IntensityJudge
+from napari_atomicity.pipeline.adaptation.fine_tuning import adapt
+from napari_atomicity.pipeline.adaptation.network_tuning import fine_tune
+from napari_atomicity.pipeline.adaptation.pseudo_labels import (
+    Target,
+    labels_by_diameter,
+    pseudo_labels,
+)
+from napari_atomicity.pipeline.adaptation.replay_conditions import match_conditions
+from napari_atomicity.pipeline.adaptation.settings import AdaptSettings
+from napari_atomicity.pipeline.adaptation.text import format_verdict
 from napari_atomicity.pipeline.session_labels import LabelledSession
 
 SIZES = np.array([19, 41, 70])
@@ -187,7 +192,7 @@ def test_averaged_images_are_judged_as_people_will_see_them(model, monkeypatch):
             seen.append((len(patches["raw"]), symmetries))
             return super().predict(patches, *args, symmetries=symmetries)
 
-    monkeypatch.setattr("napari_atomicity.pipeline.fine_tuning.Classifier", Noted)
+    monkeypatch.setattr("napari_atomicity.pipeline.adaptation.fine_tuning.Classifier", Noted)
     label, averaged = image(3, height=0.5)
     averaged = replace(averaged, parameters={"symmetries": True})
     other, plain = image(4, height=0.5, n=70, name="plain.tif")
@@ -272,7 +277,7 @@ def test_wrong_labels_by_diameter_are_not_learnt(model, monkeypatch):
     label, analysis = image(3, height=1.0)
     wrong = [np.minimum(label + 1, 2)]
     monkeypatch.setattr(
-        "napari_atomicity.pipeline.pseudo_labels.labels_by_diameter", lambda *_: wrong
+        "napari_atomicity.pipeline.adaptation.pseudo_labels.labels_by_diameter", lambda *_: wrong
     )
     settings = replace(QUICK, pseudo_label_method="diameter")
     result = adapt([analysis], *model, settings)
@@ -287,7 +292,8 @@ def test_what_the_intensities_cannot_judge_is_kept_only_if_told(model, monkeypat
     unknown = IntensityEvidence(0.5, 0.5, 0.5, judged=False)
     monkeypatch.setattr(IntensityJudge, "compare", lambda *_: unknown)
     monkeypatch.setattr(
-        "napari_atomicity.pipeline.pseudo_labels.labels_by_diameter", lambda *_: [label.copy()]
+        "napari_atomicity.pipeline.adaptation.pseudo_labels.labels_by_diameter",
+        lambda *_: [label.copy()],
     )
     settings = replace(QUICK, pseudo_label_method="diameter")
     refused = adapt([analysis], *model, settings)
@@ -323,7 +329,9 @@ def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
     """Another reference that puts the scale a class off must not make its own pseudo-labels."""
     _, analysis = image(3, height=0.5)
     wrong = replace(REFERENCE, log_intensity=tuple(np.log(SIZES) - 0.6))
-    monkeypatch.setattr("napari_atomicity.pipeline.fine_tuning.refined", lambda *_: wrong)
+    monkeypatch.setattr(
+        "napari_atomicity.pipeline.adaptation.fine_tuning.refined", lambda *_: wrong
+    )
     result = adapt([analysis], *model, QUICK)
     assert not result.accepted
     assert sum(result.pseudo_labels.values()) == 0
@@ -332,7 +340,9 @@ def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
 def test_diameters_and_patches_in_their_own_unit_need_no_scale(model, monkeypatch):
     _, analysis = image(3, height=0.5)
     wrong = replace(REFERENCE, log_intensity=tuple(np.log(SIZES) - 0.6))
-    monkeypatch.setattr("napari_atomicity.pipeline.fine_tuning.refined", lambda *_: wrong)
+    monkeypatch.setattr(
+        "napari_atomicity.pipeline.adaptation.fine_tuning.refined", lambda *_: wrong
+    )
     card, tensors = model
     settings = replace(QUICK, pseudo_label_method="diameter", posterior=0.9)
     for unit, learns in (("atoms", False), ("patch", True)):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import Cancelled
-from napari_atomicity.pipeline import fine_tuning
+from napari_atomicity.pipeline.adaptation import fine_tuning
 from napari_atomicity.validation import jobs, methods, run, runs
 from napari_atomicity.validation.data import SELECTED
 from napari_atomicity.validation.differences import DIFFERENCES

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..atoms.dispersion import DispersionResults, DispersionSettings
     from ..atoms.finder import AtomModel
     from ..core.model_card import ModelCard
-    from ..pipeline.adaptation_result import Adaptation
+    from ..pipeline.adaptation.result import Adaptation
     from ..pipeline.batch import BatchRun
     from ..tracking.following import TrackedMovie
     from ..tracking.settings import MovieSettings
@@ -145,7 +145,7 @@ def adapt(
         If ``stop()`` returns True.
     """
     from ..models.files import save_model
-    from ..pipeline.adaptation import adapt_images
+    from ..pipeline.adaptation.runs import adapt_images
 
     path = Path(out).with_suffix(".safetensors")
     with automatic_progress(progress) as shown:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import ModelError, TableError
-from ..pipeline.adaptation_settings import AdaptRequest
+from ..pipeline.adaptation.settings import AdaptRequest
 from .common import (
     AsJson,
     ConsoleProgress,
@@ -25,7 +25,7 @@ from .common import (
 from .options import options_of, reads_images
 
 if TYPE_CHECKING:
-    from ..pipeline.adaptation import AdaptRun
+    from ..pipeline.adaptation.runs import AdaptRun
 
 
 @guarded
@@ -50,7 +50,7 @@ def adapt(
     the class, and from corrections if there are any.
     """
     from ..models.files import find_model
-    from ..pipeline.adaptation import adapt_files
+    from ..pipeline.adaptation.runs import adapt_files
 
     wanted = request()
     require_an_image(images)
@@ -92,7 +92,7 @@ def _verdict(run: AdaptRun) -> str:
 
 def _print_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
     """Print the conditions, the training clusters, and the ratios before and after."""
-    from ..pipeline.adaptation_text import (
+    from ..pipeline.adaptation.text import (
         format_checks,
         format_learnt,
         format_missing,

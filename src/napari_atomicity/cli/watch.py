@@ -29,7 +29,7 @@ from .ending import catch_signals
 from .options import options_of, reads_images
 
 if TYPE_CHECKING:
-    from ..pipeline.adapting_watch import AdaptingWatch
+    from ..pipeline.adaptation.watch import AdaptingWatch
     from ..pipeline.live_results import LiveRun, LiveUpdate
     from ..pipeline.watch import Watch
 
@@ -142,7 +142,7 @@ def _watch(
 
 def _refuse_adapted(out: Path) -> None:
     """Exit with status 2 if later images of the results belong to an adapted model."""
-    from ..pipeline.adapting_watch import ADAPTED
+    from ..pipeline.adaptation.watch import ADAPTED
 
     if (out / ADAPTED).exists():
         fail(
@@ -164,7 +164,7 @@ def _make_watch(
 
     if not adapt:
         return Watch(folder, out, request, notice=notice, **options._asdict())
-    from ..pipeline.adapting_watch import AdaptingWatch
+    from ..pipeline.adaptation.watch import AdaptingWatch
 
     return AdaptingWatch(folder, out, request, notice, options._asdict())
 

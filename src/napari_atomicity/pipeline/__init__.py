@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from ..core.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
-    from .adaptation import adapt_files, adapt_images
-    from .adaptation_settings import AdaptRequest
+    from .adaptation import AdaptRequest, adapt_files, adapt_images
     from .analysis import classify_clusters, detect_clusters
     from .atom_request import AtomRequest
     from .atom_runs import find_atoms_in_images
@@ -36,11 +35,11 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        "AdaptRequest": "adaptation_settings",
+        "AdaptRequest": "adaptation.settings",
         "AtomRequest": "atom_request",
         "RunRequest": "run_request",
-        "adapt_files": "adaptation",
-        "adapt_images": "adaptation",
+        "adapt_files": "adaptation.runs",
+        "adapt_images": "adaptation.runs",
         "analyse_images": "runs",
         "classify_clusters": "analysis",
         "detect_clusters": "analysis",

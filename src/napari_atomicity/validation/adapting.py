@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
-from ..pipeline.fine_tuning import adapt, choose_settings
+from ..pipeline.adaptation.fine_tuning import adapt, choose_settings
 from .answers import answer_table
 from .data import ValidationImage
 from .methods import ComparedMethod, FittedModel, label_images

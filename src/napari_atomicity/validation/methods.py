@@ -21,7 +21,7 @@ from ..models.analysis import Analysis
 from ..models.estimators import constrained_mixture
 from ..models.estimators import network as network_estimator
 from ..models.thresholds import by_thresholds, quantities
-from ..pipeline.adaptation_settings import COMBINED, DIAMETER
+from ..pipeline.adaptation.settings import COMBINED, DIAMETER
 
 if TYPE_CHECKING:
     from ..models.classifier import Classifier

@@ -18,8 +18,8 @@ from ....core.cluster_table import corrected
 from ....core.text import pluralise
 from ....models.analysis import Analysis
 from ....models.files import user_folder
-from ....pipeline import adaptation_text
-from ....pipeline.adaptation_settings import AdaptRequest
+from ....pipeline.adaptation import text as adaptation_text
+from ....pipeline.adaptation.settings import AdaptRequest
 from ...controls.bars import BarChart
 from ...controls.connections import follow
 from ...controls.forms import ComboBox, folded, labelled, main_button, new_form, selectable_label
@@ -31,7 +31,7 @@ from ...viewer.models import keep_available, model_folder, model_id_of
 from .tasks import AFTER, BEFORE, Result, adapt_model, free_name, path_for, path_of, save_adapted
 
 MIN_CLUSTERS = 10
-"""Equal to `pipeline.fine_tuning.MIN_PSEUDO_LABELS`, whose import would load torch."""
+"""Equal to `pipeline.adaptation.fine_tuning.MIN_PSEUDO_LABELS`, whose import would load torch."""
 
 
 class Adapt(Dock):

@@ -13,14 +13,14 @@ from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, report, with_time_left
 from ....models.analysis import Analysis
 from ....models.files import SHIPPED, save_model, user_folder
-from ....pipeline import adaptation as adapting
-from ....pipeline import adaptation_text
-from ....pipeline.adaptation_settings import COMBINED
+from ....pipeline.adaptation import runs as adapting
+from ....pipeline.adaptation import text as adaptation_text
+from ....pipeline.adaptation.settings import COMBINED
 from ... import tasks
 
 if TYPE_CHECKING:
     from ....models.classifier import Classifier
-    from ....pipeline.adaptation_result import Adaptation
+    from ....pipeline.adaptation.result import Adaptation
 
 BEFORE, AFTER = 0, 1
 

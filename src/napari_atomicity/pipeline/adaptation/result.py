@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.model_card import ModelCard
-from ..models.analysis import Analysis
-from ..models.domain_shift import Shift
-from .adaptation_settings import COMBINED, MIN_PROBABILITY
+from ...core.model_card import ModelCard
+from ...models.analysis import Analysis
+from ...models.domain_shift import Shift
+from .settings import COMBINED, MIN_PROBABILITY
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..core.patches import PatchSettings
-from ..core.progress import Progress, Stop, check, report
-from ..models.network import AtomicityNet
-from .adaptation_checks import Split
-from .adaptation_settings import AdaptSettings
+from ...core.patches import PatchSettings
+from ...core.progress import Progress, Stop, check, report
+from ...models.network import AtomicityNet
+from .checks import Split
 from .pseudo_labels import Target
 from .replay_conditions import match_conditions
+from .settings import AdaptSettings
 
 _BATCH_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
 NEW = 0.5
@@ -101,7 +101,7 @@ def _batches(
 
     Every class is there equally often: what has no new clusters is replayed more.
     """
-    from ..training.augmentation import augmented
+    from ...training.augmentation import augmented
 
     generator = torch.Generator().manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)

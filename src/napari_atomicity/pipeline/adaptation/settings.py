@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from ..core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
+from ...core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 
 COMBINED, DIAMETER = "combined", "diameter"
 MIN_PROBABILITY = {COMBINED: 0.95, DIAMETER: 0.9}

@@ -7,16 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.files import write_json
-from ..io.inputs import make_folder
-from ..io.provenance import Outcome, now, run_record
-from ..io.tables import write_ratios
-from ..reporting.adaptation_report import AdaptationContent, write_adaptation_report
-from . import adaptation_text
-from .adaptation_settings import AdaptRequest
+from ...io.files import write_json
+from ...io.inputs import make_folder
+from ...io.provenance import Outcome, now, run_record
+from ...io.tables import write_ratios
+from ...reporting.adaptation_report import AdaptationContent, write_adaptation_report
+from . import text as adaptation_text
+from .settings import AdaptRequest
 
 if TYPE_CHECKING:
-    from .adaptation_result import Adaptation
+    from .result import Adaptation
 
 
 def write_report(
@@ -35,7 +35,7 @@ def write_report(
     found : Adaptation
         Adaptation, with positions in the map.
     summary : mapping of str to Any
-        From `adaptation.AdaptRun.summary`.
+        From `runs.AdaptRun.summary`.
     outcomes : sequence of Outcome
         Outcome of each image.
     started : str

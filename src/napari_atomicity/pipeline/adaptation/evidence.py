@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ..core.apparent_size import ApparentSize
-from ..core.scale_reference import ScaleReference
-from ..models.intensity_scale import is_bright, usable
-from ..models.session_images import measure_image
-from ..models.session_scale import ScaleModes, fit_session
-from ..models.session_sources import without_sizes
-from .adaptation_settings import DIAMETER, AdaptSettings
+from ...core.apparent_size import ApparentSize
+from ...core.scale_reference import ScaleReference
+from ...models.intensity_scale import is_bright, usable
+from ...models.session_images import measure_image
+from ...models.session_scale import ScaleModes, fit_session
+from ...models.session_sources import without_sizes
+from .settings import DIAMETER, AdaptSettings
 
 MIN_CLUSTERS = 10
 """Fewer clusters show nothing."""

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import ALL
-from ..core.text import pluralise
-from ..io.tables import concatenate
-from ..models.analysis import Analysis, limits_of
-from ..statistics.ratios import class_ratios
-from .adaptation_settings import COMBINED, GOOD_AGREEMENT
+from ...core.cluster_table import ALL
+from ...core.text import pluralise
+from ...io.tables import concatenate
+from ...models.analysis import Analysis, limits_of
+from ...statistics.ratios import class_ratios
+from .settings import COMBINED, GOOD_AGREEMENT
 
 if TYPE_CHECKING:
-    from ..models.domain_shift import Shift
-    from .adaptation_result import Adaptation
+    from ...models.domain_shift import Shift
+    from .result import Adaptation
 
 _FIGURES = {
     "noise_atoms_per_nm2": ("noise", "atoms/nm²"),

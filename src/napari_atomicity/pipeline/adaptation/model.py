@@ -7,16 +7,16 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from .._version import __version__
-from ..core.apparent_size import ApparentSize
-from ..core.model_card import ModelCard
-from ..models.analysis import Analysis
-from ..models.classifier import Classifier, Prediction
-from ..models.domain_shift import ROOM, domain_shift
-from ..models.estimators import Measured
-from ..models.out_of_distribution import QUANTILE, features, margins, placed
-from .adaptation_settings import AdaptSettings
+from ..._version import __version__
+from ...core.apparent_size import ApparentSize
+from ...core.model_card import ModelCard
+from ...models.analysis import Analysis
+from ...models.classifier import Classifier, Prediction
+from ...models.domain_shift import ROOM, domain_shift
+from ...models.estimators import Measured
+from ...models.out_of_distribution import QUANTILE, features, margins, placed
 from .pseudo_labels import Target
+from .settings import AdaptSettings
 
 NEAREST = 5
 """Number of old references that determine the position of a new one in the map."""

@@ -1,6 +1,6 @@
 """Adapt a model to image files, or to analysed images in memory.
 
-`pipeline.fine_tuning` contains the method. Torch is imported inside the functions that need it, so
+`fine_tuning` contains the method. Torch is imported inside the functions that need it, so
 that a window opens without this delay.
 """
 
@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import ReadError, TableError
-from ..core.micrograph import Micrograph
-from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, check, prefixed, report
-from ..io.provenance import Outcome, now
-from ..models.analysis import Analysis
-from ..models.files import find_model, hashed, read_model, save_model
-from ..reporting.image_warnings import image_warnings
-from .adaptation_settings import COMBINED, AdaptRequest
-from .adaptation_text import summarise_analyses
-from .analysis import analyse, classify_clusters, embed_clusters
-from .corrections import read_corrections, with_corrections
+from ...core.errors import ReadError, TableError
+from ...core.micrograph import Micrograph
+from ...core.model_card import ModelCard
+from ...core.progress import Progress, Stop, check, prefixed, report
+from ...io.provenance import Outcome, now
+from ...models.analysis import Analysis
+from ...models.files import find_model, hashed, read_model, save_model
+from ...reporting.image_warnings import image_warnings
+from ..analysis import analyse, classify_clusters, embed_clusters
+from ..corrections import read_corrections, with_corrections
+from .settings import COMBINED, AdaptRequest
+from .text import summarise_analyses
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..io.inputs import Input
-    from ..models.classifier import Classifier
-    from .adaptation_result import Adaptation
+    from ...io.inputs import Input
+    from ...models.classifier import Classifier
+    from .result import Adaptation
 
 
 def adapt_images(
@@ -61,7 +61,7 @@ def adapt_images(
     progress, stop : callable, optional
         As elsewhere.
     pseudo_labels : str, optional
-        "combined" or "diameter", see `adaptation_settings.AdaptRequest`.
+        "combined" or "diameter", see `settings.AdaptRequest`.
     min_probability : float, optional
         Least probability that a pseudo-label is right; that of the method if None.
     accept_unchecked : bool, optional
@@ -80,7 +80,7 @@ def adapt_images(
     Cancelled
         If ``stop()`` says so.
     """
-    from ..models.classifier import load_classifier
+    from ...models.classifier import load_classifier
     from .fine_tuning import adapt, choose_settings, refuse_unadaptable
 
     card, tensors = read_model(find_model(model))
@@ -246,9 +246,9 @@ def adapt_files(
     Cancelled
         If ``stop()`` returns True.
     """
-    from ..models.classifier import load_classifier
-    from .adaptation_report import write_report
+    from ...models.classifier import load_classifier
     from .fine_tuning import refuse_unadaptable
+    from .report import write_report
 
     started = now()
     card, tensors = read_model(find_model(request.model))
@@ -311,7 +311,7 @@ def with_places(
     progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
     """
-    from ..models.classifier import Classifier
+    from ...models.classifier import Classifier
 
     if found.accepted:
         new = Classifier(found.card, found.tensors, old.device)
@@ -329,9 +329,9 @@ def _analyse_files(
     stop: Stop | None,
     on_outcome: Callable[[Outcome], None] | None,
 ) -> tuple[list[Outcome], list[Analysis]]:
-    from ..core.image_loop import serial
-    from ..io.inputs import named_inputs
-    from .image_step import process_image
+    from ...core.image_loop import serial
+    from ...io.inputs import named_inputs
+    from ..image_step import process_image
 
     def step(item: Input) -> tuple[Outcome, Analysis | None, None]:
         shown = prefixed(progress, f"{item.name}: ")

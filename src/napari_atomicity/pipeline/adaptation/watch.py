@@ -24,23 +24,23 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.errors import ModelError
-from ..core.from_dict import dataclass_from_json
-from ..core.progress import Stop
-from ..core.text import pluralise
-from ..io.files import regular_file, write_json
-from ..io.provenance import read_run_record
-from ..io.tables import write_table
-from ..models.analysis import Analysis
-from ..models.files import find_model, read_model, save_model
-from . import adaptation_text
-from .adaptation import adapt_images
-from .changed_images import MAX_IMAGES
+from ...core.errors import ModelError
+from ...core.from_dict import dataclass_from_json
+from ...core.progress import Stop
+from ...core.text import pluralise
+from ...io.files import regular_file, write_json
+from ...io.provenance import read_run_record
+from ...io.tables import write_table
+from ...models.analysis import Analysis
+from ...models.files import find_model, read_model, save_model
+from ..changed_images import MAX_IMAGES
+from ..live_results import LiveRun, LiveUpdate
+from ..part_store import PartStore
+from ..run_request import RunRequest
+from ..watch import Watch
+from . import text as adaptation_text
 from .fine_tuning import refuse_unadaptable
-from .live_results import LiveRun, LiveUpdate
-from .part_store import PartStore
-from .run_request import RunRequest
-from .watch import Watch
+from .runs import adapt_images
 
 ADAPTED = "adapted.json"
 """File with the adapted models, and the files that earlier models have labelled."""

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from scipy.stats import binom
 
-from ..models.analysis import Analysis
-from ..models.classifier import Classifier, Prediction
-from ..models.intensity_scale import SURE
-from ..models.network import AtomicityNet
-from .adaptation_settings import DIAMETER, GOOD_AGREEMENT, AdaptSettings
+from ...models.analysis import Analysis
+from ...models.classifier import Classifier, Prediction
+from ...models.intensity_scale import SURE
+from ...models.network import AtomicityNet
 from .pseudo_labels import Target, is_scale_ambiguous
+from .settings import DIAMETER, GOOD_AGREEMENT, AdaptSettings
 
 MIN_AGREEMENT = 0.6
 """Minimum agreement with held-out labels."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..core import cluster_table as tables
-from ..core.model_card import ModelCard
-from ..core.scale_reference import ScaleReference
-from ..models.analysis import Analysis
-from ..models.diameter_posterior import diameter_posterior
-from ..models.estimators import Measured, constrained_mixture, diameter
-from ..models.intensity_scale import SURE, usable
-from .adaptation_settings import DIAMETER, AdaptSettings
+from ...core import cluster_table as tables
+from ...core.model_card import ModelCard
+from ...core.scale_reference import ScaleReference
+from ...models.analysis import Analysis
+from ...models.diameter_posterior import diameter_posterior
+from ...models.estimators import Measured, constrained_mixture, diameter
+from ...models.intensity_scale import SURE, usable
+from .settings import DIAMETER, AdaptSettings
 
 MAX_OUTSIDE = 0.5
 

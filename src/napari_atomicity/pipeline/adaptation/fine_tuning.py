@@ -5,8 +5,8 @@ Clusters with an unambiguous class get pseudo-labels (`pseudo_labels`). The last
 head and the scales of the normalisations are fine-tuned on these pseudo-labels and on corrected
 labels, with balanced classes, while patches of all classes of the training are replayed. The result
 is kept only if it agrees better with held-out pseudo-labels and corrections, still classifies the
-training patches, does not collapse to one class (`adaptation_checks`), and if evidence that is
-independent of the diameters supports it (`adaptation_evidence`). Otherwise the model is not
+training patches, does not collapse to one class (`checks`), and if evidence that is
+independent of the diameters supports it (`evidence`). Otherwise the model is not
 changed, and the reason is reported.
 """
 
@@ -18,18 +18,19 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..core import cluster_table as tables
-from ..core.errors import ModelError
-from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, check
-from ..core.scale_reference import ScaleReference
-from ..core.text import pluralise
-from ..models.analysis import Analysis
-from ..models.classifier import Classifier, Prediction
-from ..models.domain_shift import Shift, compare
-from ..models.intensity_scale import SURE, fit_image, refined
-from ..models.label_assignment import assign_labels
-from .adaptation_checks import (
+from ...core import cluster_table as tables
+from ...core.errors import ModelError
+from ...core.model_card import ModelCard
+from ...core.progress import Progress, Stop, check
+from ...core.scale_reference import ScaleReference
+from ...core.text import pluralise
+from ...models.analysis import Analysis
+from ...models.classifier import Classifier, Prediction
+from ...models.domain_shift import Shift, compare
+from ...models.intensity_scale import SURE, fit_image, refined
+from ...models.label_assignment import assign_labels
+from ..session_labels import label_session
+from .checks import (
     Split,
     compute_checks,
     find_objections,
@@ -40,15 +41,8 @@ from .adaptation_checks import (
     predict_target,
     replace_network,
 )
-from .adaptation_evidence import BY_INTENSITY, IntensityEvidence, IntensityJudge, find_doubt
-from .adaptation_result import Adaptation
-from .adaptation_settings import (
-    DIAMETER,
-    GOOD_AGREEMENT,
-    MIN_PROBABILITY,
-    AdaptSettings,
-)
-from .adapted_model import (
+from .evidence import BY_INTENSITY, IntensityEvidence, IntensityJudge, find_doubt
+from .model import (
     channels_of_scale,
     labels_need_scale,
     raise_margin_limit,
@@ -63,7 +57,13 @@ from .pseudo_labels import (
     join_patches,
     select_classified,
 )
-from .session_labels import label_session
+from .result import Adaptation
+from .settings import (
+    DIAMETER,
+    GOOD_AGREEMENT,
+    MIN_PROBABILITY,
+    AdaptSettings,
+)
 
 MIN_PSEUDO_LABELS = 10
 MIN_P_LABELS = 0.5
