@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -70,12 +71,14 @@ class Condition:
 CONDITIONS = {
     "usual": Condition("as the shipped model knows them", FIELD),
     "blurred": Condition(
-        "more blur, a quarter of the dose, 0.055 nm per pixel",
+        "far more blur, an eighth of the dose, 0.055 nm per pixel, thick carbon",
         replace(
             FIELD,
             pixel_size_nm=0.055,
             shape_px=(440, 440),
-            microscope=Microscope(defocus_nm=7.0, source_nm=0.17, dose_e_per_a2=1500.0),
+            carbon_nm=6.0,
+            roughness=0.2,
+            microscope=Microscope(defocus_nm=10.0, source_nm=0.2, dose_e_per_a2=800.0),
         ),
     ),
     "gain": Condition(
@@ -89,6 +92,12 @@ CONDITIONS = {
     ),
     "gold": Condition("Au20, Au55, Au92, from scratch", FIELD, AU, SCRATCH),
 }
+
+
+@lru_cache(maxsize=1)
+def library_of_set(classes: tuple[str, ...], seed: int) -> list[Isomer]:
+    """Return the isomers of a set; the sets of one number under all conditions share them."""
+    return library_of(classes, ISOMERS, seed)
 
 
 def simulate_image(
@@ -107,26 +116,27 @@ def simulate_set(condition: Condition, seed: int, n_train: int) -> dict[str, lis
 
     An image is the same whatever the number of training images.
     """
+    name = list(CONDITIONS.values()).index(condition)
     shares = dict.fromkeys(("train", "single", "mixed"), 1 / 3)
-    library = library_of(condition.classes, ISOMERS, seed)
+    library = library_of_set(condition.classes, seed)
     isomers: dict[str, list[Isomer]] = {name: [] for name in shares}
     for label in condition.classes:
         of_class = [i for i in library if i.label == label]
         for name, some in split_library(of_class, seed, shares).items():
             isomers[name] += some
     out: dict[str, list[PatchSet]] = {
-        name: [
-            simulate_image(isomers[name], {label: 1.0}, condition, (seed, part, c, i))
+        part: [
+            simulate_image(isomers[part], {label: 1.0}, condition, (seed, name, n, c, i))
             for c, label in enumerate(condition.classes)
             for i in range(number)
         ]
-        for part, (name, number) in enumerate((("train", n_train), ("single", TEST_IMAGES)))
+        for n, (part, number) in enumerate((("train", n_train), ("single", TEST_IMAGES)))
     }
     rng = np.random.default_rng([seed, 1])
     drawn = rng.dirichlet([2.0] * len(condition.classes), MIXTURE_IMAGES)
     mixtures = [dict(zip(condition.classes, map(float, x), strict=True)) for x in drawn]
     out["mixed"] = [
-        simulate_image(isomers["mixed"], mixture, condition, (seed, 2, 0, i))
+        simulate_image(isomers["mixed"], mixture, condition, (seed, name, 2, 0, i))
         for i, mixture in enumerate(mixtures)
     ]
     return out
@@ -170,18 +180,24 @@ def score(model: Start, sessions: Sequence[Sequence[PatchSet]]) -> dict[str, flo
     }
 
 
-def measure_set(job: tuple[str, int, tuple[int, ...]]) -> None:
+def measure_sets(job: tuple[Sequence[str], int, tuple[int, ...]]) -> None:
+    """Measure the sets of one number under some conditions."""
+    names, k, numbers = job
+    torch.set_num_threads(1)
+    for name in names:
+        measure_set(name, k, numbers)
+
+
+def measure_set(name: str, k: int, numbers: tuple[int, ...]) -> None:
     """Simulate a set, train on its first images of each class, and write the scores."""
-    name, k, numbers = job
     path = BUILD / f"{name}-{k}.json"
     rows = json.loads(path.read_text()) if path.is_file() else []
     missing = [n for n in numbers if n not in {row["images"] for row in rows}]
     if not missing:
         return
-    torch.set_num_threads(1)
     condition = CONDITIONS[name]
     n_train = max(missing)
-    images = simulate_set(condition, SEED + 100 * list(CONDITIONS).index(name) + k, n_train)
+    images = simulate_set(condition, SEED + k, n_train)
     sessions = [images["single"], images["mixed"]]
     if not rows and condition.start != SCRATCH:
         rows.append({"images": 0, **score(read_model(find_model(condition.start)), sessions)})
@@ -262,9 +278,9 @@ def main() -> None:
     parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS)
     options = parser.parse_args()
     numbers = tuple(options.images)
-    jobs = [(name, k, numbers) for k in range(options.sets) for name in options.conditions]
+    jobs = [(options.conditions, k, numbers) for k in range(options.sets)]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        list(pool.map(measure_set, jobs))
+        list(pool.map(measure_sets, jobs))
     text = page(read_scores(), read_model(find_model("default"))[0])
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]

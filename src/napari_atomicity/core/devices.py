@@ -72,6 +72,14 @@ def half_precision(device: torch.device) -> torch.dtype | None:
     return torch.float16 if device.type == "cuda" else None
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies in bfloat16, which halves the time of a training."""
+    if device.type == "cuda":
+        return True
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return device.type == "cpu" and supported is not None and bool(supported())
+
+
 class DeviceLostError(RuntimeError):
     """A device was lost with the data on it; they can be computed again on another device."""
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..core.devices import multiplies_bfloat16
 from ..core.progress import Progress, Stop
 from ..models.network import AtomicityNet, Output
 from .augmentation import augmented
@@ -218,7 +219,7 @@ def _fit_epoch(trainer: Trainer, batches: _Batches, epoch: int) -> float:
     weight = class_balanced_weights(batches.label.numpy(), batches.n_classes)
     weight_of_class = torch.from_numpy(weight).to(device)
     kept = 1 - 1 / max(2.0, min(500.0, 0.5 * n_steps))
-    half = device.type in ("cuda", "cpu")
+    half = multiplies_bfloat16(device)
     seed = settings.seed * 100_003 + epoch
     torch.manual_seed(seed)  # of the dropout
     generator = torch.Generator().manual_seed(seed)

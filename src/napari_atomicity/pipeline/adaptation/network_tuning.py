@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...core.devices import multiplies_bfloat16
 from ...core.patches import PatchSettings
 from ...core.progress import Progress, Stop, check, report
 from ...models.network import AtomicityNet
@@ -71,12 +72,14 @@ def fine_tune(
     batches = _batches(network.channels, target, tensors, split, settings, field_of_view_nm)
     average = [p.detach().clone() for p in chosen]
     _train_without_statistics(network)
+    half = multiplies_bfloat16(device)
     for step in range(settings.steps):
         check(stop)
         report(progress, step, settings.steps, "Adapting")
         patches, labels = next(batches)
-        logits = network({c: x.to(device) for c, x in patches.items()}).logits
-        loss = functional.cross_entropy(logits, labels.to(device), label_smoothing=0.03)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            logits = network({c: x.to(device) for c, x in patches.items()}).logits
+        loss = functional.cross_entropy(logits.float(), labels.to(device), label_smoothing=0.03)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(chosen, 1.0)

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from ...core import cluster_table as tables
+from ...core.apparent_size import ApparentSize
 from ...core.model_card import ModelCard
 from ...core.scale_reference import ScaleReference
 from ...models.analysis import Analysis
-from ...models.diameter_posterior import diameter_posterior
+from ...models.diameter_posterior import SESSION_SCATTER, diameter_posterior
 from ...models.estimators import Measured, constrained_mixture, diameter
 from ...models.intensity_scale import SURE, usable
+from ...models.session_images import find_scales, measure_image
 from .settings import DIAMETER, AdaptSettings
 
 MAX_OUTSIDE = 0.5
@@ -95,6 +97,40 @@ def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
     return label
 
 
+def labels_by_session(
+    analyses: Sequence[Analysis], card: ModelCard, min_probability: float
+) -> list[np.ndarray]:
+    """Class indices (N,) of the clusters of each image by intensity and diameter, else -1.
+
+    Blur shifts the diameters of an image, and an image of one size may be put on any class. What
+    `pseudo_labels` finds in each image alone counts only if the images together say the same, with
+    a shift of the diameters as large as that of other conditions.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        Images of one session, their scales known.
+    card : ModelCard
+        Card with a scale reference.
+    min_probability : float
+        Least probability that a label is right, alone and together.
+    """
+    if card.scale is None:
+        return [np.full(len(a.table), -1) for a in analyses]
+    image_tables = [a.table for a in analyses]
+    sizes = replace(ApparentSize.from_diameters(card.scale), scatter=SESSION_SCATTER)
+    measured = [measure_image(t, np.zeros((len(t), 0)), sizes, card.scale) for t in image_tables]
+    _, scales = find_scales(measured, image_tables, sizes, card.scale)
+    labels = []
+    for analysis, scale in zip(analyses, scales, strict=True):
+        known = _measured(analysis, card)
+        label = pseudo_labels(known, min_probability)
+        p = np.nan_to_num(scale.probabilities(known.intensity, known.diameter_nm))
+        agrees = (p.argmax(axis=1) == label) & (p.max(axis=1) >= min_probability)
+        labels.append(np.where(agrees, label, -1))
+    return labels
+
+
 def labels_by_diameter(
     analyses: Sequence[Analysis], card: ModelCard, min_probability: float
 ) -> list[np.ndarray]:
@@ -163,7 +199,7 @@ def find_target(
     if settings.pseudo_label_method == DIAMETER:
         by_image = labels_by_diameter(analyses, card, settings.posterior)
     else:
-        by_image = [pseudo_labels(_measured(a, card), settings.posterior) for a in analyses]
+        by_image = labels_by_session(analyses, card, settings.posterior)
     for analysis, label, is_steady in zip(analyses, by_image, steady, strict=True):
         if not is_steady:
             label[:] = -1

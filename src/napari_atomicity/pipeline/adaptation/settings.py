@@ -40,7 +40,7 @@ class AdaptSettings:
 
     posterior: float = 0.95
     held_out: float = 0.25
-    steps: int = 100
+    steps: int = 300
     batch_size: int = 48
     learning_rate: float = 2e-3
     scale_jitter: float = 0.04

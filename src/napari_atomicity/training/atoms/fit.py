@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ...atoms.finder import resample_image
 from ...atoms.network import AtomNet
+from ...core.devices import multiplies_bfloat16
 from ...core.progress import Progress, Stop
 from ..trainer import Trainer
 from .examples import TrainingExample, make_example, simulate_field_of_atoms
@@ -68,7 +69,7 @@ def train_network(
         progress=progress,
         stop=stop,
     )
-    half = _has_bfloat16()
+    half = multiplies_bfloat16(torch.device("cpu"))
     for step in trainer.steps(0, settings.steps):
         pool.renew(step)
         x, y, weight = _batch(pool.draw(), settings.crop_px, rng)
@@ -141,12 +142,6 @@ def _field_example(settings: AtomTrainingSettings, rng: np.random.Generator) -> 
     """Return a simulated field; its conditions are random already, so that few are varied."""
     field = simulate_field_of_atoms(FIELD_PX, rng)
     return make_example(*field, replace(settings, strength=0.3), rng)
-
-
-def _has_bfloat16() -> bool:
-    """Return whether the processor multiplies in 16 bits, which speeds up training."""
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return bool(supported is not None and supported())
 
 
 def _batch(
