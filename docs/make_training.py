@@ -116,7 +116,7 @@ def simulate_set(condition: Condition, seed: int, n_train: int) -> dict[str, lis
 
     An image is the same whatever the number of training images.
     """
-    name = list(CONDITIONS.values()).index(condition)
+    of_condition = list(CONDITIONS.values()).index(condition)
     shares = dict.fromkeys(("train", "single", "mixed"), 1 / 3)
     library = library_of_set(condition.classes, seed)
     isomers: dict[str, list[Isomer]] = {name: [] for name in shares}
@@ -126,7 +126,7 @@ def simulate_set(condition: Condition, seed: int, n_train: int) -> dict[str, lis
             isomers[name] += some
     out: dict[str, list[PatchSet]] = {
         part: [
-            simulate_image(isomers[part], {label: 1.0}, condition, (seed, name, n, c, i))
+            simulate_image(isomers[part], {label: 1.0}, condition, (seed, of_condition, n, c, i))
             for c, label in enumerate(condition.classes)
             for i in range(number)
         ]
@@ -136,7 +136,7 @@ def simulate_set(condition: Condition, seed: int, n_train: int) -> dict[str, lis
     drawn = rng.dirichlet([2.0] * len(condition.classes), MIXTURE_IMAGES)
     mixtures = [dict(zip(condition.classes, map(float, x), strict=True)) for x in drawn]
     out["mixed"] = [
-        simulate_image(isomers["mixed"], mixture, condition, (seed, name, 2, 0, i))
+        simulate_image(isomers["mixed"], mixture, condition, (seed, of_condition, 2, 0, i))
         for i, mixture in enumerate(mixtures)
     ]
     return out

@@ -29,6 +29,7 @@ from ...models.classifier import Classifier, Prediction
 from ...models.domain_shift import Shift, compare
 from ...models.intensity_scale import SURE, fit_image, refined
 from ...models.label_assignment import assign_labels
+from ...models.session_images import require_references
 from ..session_labels import label_session
 from .checks import (
     Split,
@@ -129,7 +130,8 @@ class _Adapter:
         self.old = Classifier(card, tensors, self.device)
         self.before = tuple(reclassified(a, self.old) for a in analyses)
         self.shift = _shift(self.before, card, tensors)
-        self.reference = _refined_reference(self.before, _scale_of(card))
+        reference = require_references(card)[1]
+        self.reference = _refined_reference(self.before, reference)
         self.rescaled = [rescaled(a, self.reference) for a in self.before]
         by_diameter = settings.pseudo_label_method == DIAMETER
         # Neither these labels nor these patches depend on the scale of the image.
@@ -139,14 +141,12 @@ class _Adapter:
             for a, b in zip(self.before, self.rescaled, strict=True)
         ]
         teaches = [is_steady or not needs_scale for is_steady in self.steady]
-        # densities of the diameters are those around the reference before
-        labelling = card if by_diameter else replace(card, scale=self.reference)
-        self.target = find_target(self.rescaled, labelling, settings, teaches)
+        self.target = find_target(self.rescaled, card, self.reference, settings, teaches)
         pseudo_label = np.where(self.target.certain, -1, self.target.label)
         ends = np.cumsum([len(a.table) for a in analyses])[:-1]
         self.pseudo_label_rows = tuple(np.split(pseudo_label, ends))
         self.ranges = diameter_ranges(analyses, pseudo_label, card.classes) if by_diameter else {}
-        self.judge = IntensityJudge([a.table for a in analyses], _scale_of(card))
+        self.judge = IntensityJudge([a.table for a in analyses], reference)
         self.numbers = {c: int((self.target.label == i).sum()) for i, c in enumerate(card.classes)}
 
     def run(self, progress: Progress | None, stop: Stop | None) -> Adaptation:
@@ -403,12 +403,6 @@ def _refined_reference(analyses: Sequence[Analysis], reference: ScaleReference) 
         if not is_scale_ambiguous(a, b, reference)
     ]
     return refined(agreed, reference)
-
-
-def _scale_of(card: ModelCard) -> ScaleReference:
-    if card.scale is None:
-        raise ModelError(f"{card.name!r} has no scale")
-    return card.scale
 
 
 def _class_indices(analyses: Sequence[Analysis]) -> np.ndarray:

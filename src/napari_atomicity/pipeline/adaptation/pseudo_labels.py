@@ -16,7 +16,7 @@ from ...models.analysis import Analysis
 from ...models.diameter_posterior import SESSION_SCATTER, diameter_posterior
 from ...models.estimators import Measured, constrained_mixture, diameter
 from ...models.intensity_scale import SURE, usable
-from ...models.session_images import find_scales, measure_image
+from ...models.session_images import find_scales, measure_image, require_references
 from .settings import DIAMETER, AdaptSettings
 
 MAX_OUTSIDE = 0.5
@@ -98,7 +98,10 @@ def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
 
 
 def labels_by_session(
-    analyses: Sequence[Analysis], card: ModelCard, min_probability: float
+    analyses: Sequence[Analysis],
+    card: ModelCard,
+    fitted: ScaleReference,
+    min_probability: float,
 ) -> list[np.ndarray]:
     """Class indices (N,) of the clusters of each image by intensity and diameter, else -1.
 
@@ -111,19 +114,21 @@ def labels_by_session(
     analyses : sequence of Analysis
         Images of one session, their scales known.
     card : ModelCard
-        Card with a scale reference.
+        Card of the model. Its reference serves the images together: one that was fitted to the
+        images shares the errors of their scales.
+    fitted : ScaleReference
+        Reference that was fitted to the images, for each alone.
     min_probability : float
         Least probability that a label is right, alone and together.
     """
-    if card.scale is None:
-        return [np.full(len(a.table), -1) for a in analyses]
+    reference = require_references(card)[1]
     image_tables = [a.table for a in analyses]
-    sizes = replace(ApparentSize.from_diameters(card.scale), scatter=SESSION_SCATTER)
-    measured = [measure_image(t, np.zeros((len(t), 0)), sizes, card.scale) for t in image_tables]
-    _, scales = find_scales(measured, image_tables, sizes, card.scale)
+    sizes = replace(ApparentSize.from_diameters(reference), scatter=SESSION_SCATTER)
+    measured = [measure_image(t, np.zeros((len(t), 0)), sizes, reference) for t in image_tables]
+    _, scales = find_scales(measured, image_tables, sizes, reference)
     labels = []
     for analysis, scale in zip(analyses, scales, strict=True):
-        known = _measured(analysis, card)
+        known = _measured(analysis, replace(card, scale=fitted))
         label = pseudo_labels(known, min_probability)
         p = np.nan_to_num(scale.probabilities(known.intensity, known.diameter_nm))
         agrees = (p.argmax(axis=1) == label) & (p.max(axis=1) >= min_probability)
@@ -174,6 +179,7 @@ def diameter_ranges(
 def find_target(
     analyses: Sequence[Analysis],
     card: ModelCard,
+    fitted: ScaleReference,
     settings: AdaptSettings,
     steady: Sequence[bool],
 ) -> Target:
@@ -185,6 +191,8 @@ def find_target(
         The classified images.
     card : ModelCard
         Card of the model to adapt.
+    fitted : ScaleReference
+        Reference that was fitted to the images.
     settings : AdaptSettings
         Settings of the adaptation.
     steady : sequence of bool
@@ -199,7 +207,7 @@ def find_target(
     if settings.pseudo_label_method == DIAMETER:
         by_image = labels_by_diameter(analyses, card, settings.posterior)
     else:
-        by_image = labels_by_session(analyses, card, settings.posterior)
+        by_image = labels_by_session(analyses, card, fitted, settings.posterior)
     for analysis, label, is_steady in zip(analyses, by_image, steady, strict=True):
         if not is_steady:
             label[:] = -1
