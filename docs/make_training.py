@@ -299,7 +299,7 @@ def gain_in_words(gain: pd.DataFrame) -> str:
 def loss_in_words(gain: pd.DataFrame) -> str:
     """Return the largest losses against the start."""
     parts = gain.groupby(["condition", "images"])["gain"]
-    mean, low = parts.mean().min(), parts.quantile(0.05).min()
+    mean, low = (round(x.min(), 3) for x in (parts.mean(), parts.quantile(0.05)))
     return (
         f"The lowest mean gain is {mean:+.3f}, the lowest 5 % quantile {low:+.3f}: "
         f"{'no' if mean >= -MAX_MEAN_LOSS else 'a'} mean is lower than that of the start by more "

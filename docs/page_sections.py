@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> 
 
 def formatted_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> list[str]:
     """Return the lines of a table: title of each column → format of its cells."""
-    cells = ([form.format(**row).replace("%", " %") for form in columns.values()] for row in rows)
+    cells = (
+        [re.sub(r"(?<=\d)%", " %", form.format(**row)) for form in columns.values()] for row in rows
+    )
     return markdown_table(list(columns), cells)
 
 
