@@ -18,6 +18,7 @@ import argparse
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +192,11 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     unshifted = rows[rows["shift"] == NO_SHIFT].groupby("model")["before"].mean()
     shifted = rows[rows["shift"] != NO_SHIFT]
-    for (model, method, shift), own in shifted.groupby(["model", "method", "shift"], sort=False):
+    keys = ["model", "method", "shift"]
+    order = product(*(dict.fromkeys(shifted[key]) for key in keys))
+    parts = dict(tuple(shifted.groupby(keys)))
+    for model, method, shift in (key for key in order if key in parts):
+        own = parts[model, method, shift]
         accepted = own["accepted"].astype(bool)
         gain = (own["after"] - own["before"])[accepted]
         labels, right = int(own["labels"].sum()), int(own["right"].sum())
