@@ -42,7 +42,7 @@ from napari_atomicity.training.held_out import predict_as_used, stack_labelled, 
 from napari_atomicity.training.request import SCRATCH, FolderSource, TrainRequest, settings_for
 from napari_atomicity.training.simulated import label_field, split_library
 from napari_atomicity.training.size_selected import join_files
-from page_sections import markdown_table, per_cent, write_section
+from page_sections import markdown_table, per_cent, span, write_section
 
 PAGE = Path(__file__).parent / "explanation" / "accuracy.md"
 BUILD = Path("build") / "training"
@@ -254,7 +254,13 @@ def accuracy_tables(scores: pd.DataFrame) -> list[str]:
         ("mixed", "Mixtures"),
     ):
         lines += [f"{title}:", "", *by_number(scores, lambda x, n=name: f"{x[n].mean():.3f}")]
-    return lines
+    most = scores["images"].max()
+    right = scores[scores["images"] == most].groupby("condition")["right"].mean()
+    return [
+        *lines,
+        f"With {most} images of each class, {span(right, 3)} of all clusters are right.",
+        "",
+    ]
 
 
 def gain_tables(scores: pd.DataFrame) -> list[str]:
@@ -355,8 +361,10 @@ def page(scores: pd.DataFrame, card: ModelCard) -> list[str]:
     ]
     if scores.empty:
         return lines
-    sets = scores.groupby("condition")["set"].nunique()
-    numbers = (f"{sets[name]} of *{c.title}*" for name, c in CONDITIONS.items() if name in sets)
+    sets = scores.groupby(["condition", "images"])["set"].nunique()
+    numbers = (
+        f"{span(sets[name], 0)} of *{c.title}*" for name, c in CONDITIONS.items() if name in sets
+    )
     lines += [f"Sets: {', '.join(numbers)}.", ""]
     return [*lines, *accuracy_tables(scores), *gain_tables(scores), *confidence_tables(scores)]
 
