@@ -1,25 +1,41 @@
-"""Recompute ``explanation/accuracy.md``: models and obvious estimators side by side.
+"""Recompute the models and simpler estimators in ``explanation/accuracy.md`` and its tables.
 
     python docs/make_accuracy.py [--data ../shared/data/clusters] [--build build/accuracy]
+                                 [--page-only]
 
 The data are independent simulations with ground truth that no shipped model was trained on. All
 estimators see the same detections. The models of ``atomicity train`` are trained on ``train/``
-first, unless they are in the build folder already.
+first, unless they are in the build folder already. The figures are kept in ``figures.json`` of the
+build folder; ``--page-only`` writes the pages from them (``accuracy_page.py``).
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from accuracy_page import (
+    COMBINATION,
+    CONDITIONS,
+    DUAL,
+    MIXTURE,
+    NO_MODEL,
+    PAGE,
+    RAW,
+    SECTION,
+    page,
+)
+from accuracy_tables import TABLES, long_tables
 from napari_atomicity import __version__, load
 from napari_atomicity.core.cluster_table import NON_CLASS_LABELS, probability_columns
 from napari_atomicity.core.model_card import ModelCard
@@ -37,16 +53,13 @@ from napari_atomicity.training.evaluation import expected_calibration_error
 from napari_atomicity.training.request import FolderSource, TrainRequest
 from napari_atomicity.training.run import train
 from napari_atomicity.validation.methods import FittedModel, label_images
+from page_sections import write_section
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).resolve().parent
 OBVIOUS = ("diameter", "intensity", "intensity / image median")
-TITLES = {
-    "mixed": "Six mixtures, condition A (`mixed/`)",
-    "shifted": "Four mixtures, condition B: blur, less dose, thicker carbon (`shifted/`)",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,60 +144,45 @@ def ratio_scores(clusters: pd.DataFrame, name: str, classes: list[str]) -> tuple
     return float(r2), float(np.abs(t - said).mean())
 
 
-def row(title: str, data: pd.DataFrame, name: str, classes: list[str]) -> str:
-    """A line of the table of estimators."""
+def estimator_figures(data: pd.DataFrame, name: str, classes: list[str]) -> dict[str, Any]:
+    """Accuracy, recall and ratios of an estimator."""
     size = dict(zip(classes, class_sizes(classes), strict=True))
     right = data[name] == data["truth"]
     low, high = wilson_interval(right.mean(), len(data))
-    recall = [right[data["truth"] == c].mean() for c in classes]
-    error = (data[name].map(size) - data["truth"].map(size)).abs().mean()
     r2, mae = ratio_scores(data, name, classes)
-    return (
-        f"| {title} | **{right.mean():.3f}** ({low:.3f}-{high:.3f}) | "
-        + " | ".join(f"{r:.2f}" for r in recall)
-        + f" | {error:.1f} | {r2:.2f} | {mae:.3f} |"
-    )
-
-
-def header(classes: list[str]) -> list[str]:
-    return [
-        "| estimator | accuracy (95 %) | "
-        + " | ".join(f"{c} recall" for c in classes)
-        + " | mean error (atoms) | ratio R² | ratio MAE |",
-        "|---|---|" + "---|" * (len(classes) + 3),
-    ]
-
-
-def rows_of(title: str, raw: pd.DataFrame, dual: pd.DataFrame, classes: list[str]) -> list[str]:
-    """Lines of a family of models: network raw only, network dual, combination."""
-    return [
-        row(f"network, raw only{title}", raw, "network", classes),
-        row(f"network, dual{title}", dual, "network", classes),
-        row(f"combination (dual){title}", dual, "combination", classes),
-    ]
-
-
-def beside(data: pd.DataFrame, classes: list[str]) -> dict[str, float]:
-    """What else is said of the clusters, and how true it is."""
-    size = dict(zip(classes, class_sizes(classes), strict=True))
-    n = data["truth"].map(size)
-    right = (data["combination"] == data["truth"]).to_numpy()
     return {
-        "ece": expected_calibration_error(data["confidence"].to_numpy(), right),
-        "outside": data["label"].isin(NON_CLASS_LABELS).mean(),
-        "as labelled": (data["label"] == data["truth"]).mean(),
-        "sets": np.mean(
-            [t in s.split("|") for t, s in zip(data["truth"], data["set"], strict=True)]
-        ),
-        "count": (data["n_atoms"] / n - 1).abs().mean(),
-        "count held": ((data["n_atoms_low"] <= n) & (n <= data["n_atoms_high"])).mean(),
+        "clusters": len(data),
+        "accuracy": float(right.mean()),
+        "low": float(low),
+        "high": float(high),
+        "recall": [float(right[data["truth"] == c].mean()) for c in classes],
+        "error_in_atoms": float((data[name].map(size) - data["truth"].map(size)).abs().mean()),
+        "r2": r2,
+        "mae": mae,
     }
 
 
-def coverage(
+def confidence_figures(data: pd.DataFrame, classes: list[str]) -> dict[str, float]:
+    """Calibration, sets and counts of the combination."""
+    size = dict(zip(classes, class_sizes(classes), strict=True))
+    n = data["truth"].map(size)
+    right = (data["combination"] == data["truth"]).to_numpy()
+    in_set = [t in s.split("|") for t, s in zip(data["truth"], data["set"], strict=True)]
+    held = (data["n_atoms_low"] <= n) & (n <= data["n_atoms_high"])
+    return {
+        "calibration_error": expected_calibration_error(data["confidence"].to_numpy(), right),
+        "no_class": float(data["label"].isin(NON_CLASS_LABELS).mean()),
+        "accuracy_as_labelled": float((data["label"] == data["truth"]).mean()),
+        "sets": float(np.mean(in_set)),
+        "count_error": float((data["n_atoms"] / n - 1).abs().mean()),
+        "count_held": float(held.mean()),
+    }
+
+
+def ratio_figures(
     images: list[Known], analyses: list[Analysis], card: ModelCard, method: str
-) -> tuple[int, int, float, float, float]:
-    """How many of the intervals of the samples hold the true fraction, and R², MAE, width."""
+) -> dict[str, Any]:
+    """How many intervals of the samples contain the true fraction, their width, R² and MAE."""
     held, t, said, width = [], [], [], []
     for sample in dict.fromkeys(i.sample for i in images):
         own = [k for k, image in enumerate(images) if image.sample == sample]
@@ -201,7 +199,13 @@ def coverage(
         width += list(found["fraction_high"] - found["fraction_low"])
     a, b = np.array(t), np.array(said)
     r2 = 1 - ((a - b) ** 2).sum() / ((a - a.mean()) ** 2).sum()
-    return int(np.sum(held)), len(held), float(r2), float(np.abs(a - b).mean()), np.mean(width)
+    return {
+        "held": int(np.sum(held)),
+        "intervals": len(held),
+        "width": float(np.mean(width)),
+        "r2": float(r2),
+        "mae": float(np.abs(a - b).mean()),
+    }
 
 
 def timed_adaptation(analyses: list[Analysis], model: FittedModel) -> tuple[Adaptation, float]:
@@ -253,274 +257,182 @@ def reliability(panels: dict[str, pd.DataFrame], path: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/clusters")
-    parser.add_argument("--build", type=Path, default=HERE.parent / "build/accuracy")
-    parser.add_argument("--out", type=Path, default=HERE / "explanation" / "accuracy.md")
-    options = parser.parse_args()
-    if not options.data.is_dir():
-        print(f"{options.data} is not there, so this part of {options.out.name} stays as it is")
-        return
-    options.build.mkdir(parents=True, exist_ok=True)
-    shipped = {n: shipped_or_trained(find_model(n)) for n in ("raw", "dual")}
-    own, seconds = trained(options.data, options.build)
-    families = {"shipped": shipped, "trained": own}
-    folders = {name: read_folder(options.data / name) for name in TITLES}
-    classes = list(shipped["dual"].card.classes)
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Analyses of the folders by each model, before and after its adaptation to condition B.
 
+    Keys are the family and the channels of the model, and the folder.
+    """
+
+    data: Path
+    families: dict[str, dict[str, FittedModel]]
+    folders: dict[str, list[Known]]
+    before: dict[tuple[str, str, str], list[Analysis]]
+    after: dict[tuple[str, str, str], list[Analysis]]
+    adapted: dict[tuple[str, str], Adaptation]
+
+    def stages(self, family: str) -> list[tuple[str, dict]]:
+        """A family as it is and, if the adaptation was accepted, adapted."""
+        shown = [(family, self.before)]
+        if self.adapted[family, "dual"].accepted:
+            shown.append((f"{family}, adapted to B", self.after))
+        return shown
+
+    def answers(self, of: dict, family: str, channels: str, folder: str) -> pd.DataFrame:
+        card = self.families[family][channels].card
+        return answers(self.folders[folder], of[family, channels, folder], card)
+
+
+def measure(data: Path, families: dict[str, dict[str, FittedModel]]) -> Measured:
+    """Analyse both folders with all models, and adapt each to condition B."""
+    folders = {name: read_folder(data / name) for name in CONDITIONS}
     before = {
-        (family, channel, folder): analysed(images, model)
+        (family, channels, folder): analysed(images, model)
         for family, models in families.items()
-        for channel, model in models.items()
+        for channels, model in models.items()
         for folder, images in folders.items()
     }
-    adapted: dict[tuple[str, str], Adaptation] = {}
+    adapted, after = {}, {}
     for family, models in families.items():
-        for channel, model in models.items():
-            print(f"adapting {family} {channel}", flush=True)
-            result, _ = timed_adaptation(before[family, channel, "shifted"], model)
-            adapted[family, channel] = result
-    after = {}
-    for (family, channel), result in adapted.items():
-        after[family, channel, "shifted"] = list(result.after)
-        new = FittedModel(result.card, result.tensors, "cpu")
-        after[family, channel, "mixed"] = analysed(folders["mixed"], new)
-    few = about_200(before["shipped", "dual", "shifted"])
-    timed = timed_adaptation(few, shipped["dual"])
+        for channels, model in models.items():
+            print(f"adapting {family} {channels}", flush=True)
+            result, _ = timed_adaptation(before[family, channels, "shifted"], model)
+            adapted[family, channels] = result
+            new = FittedModel(result.card, result.tensors, "cpu")
+            after[family, channels, "shifted"] = list(result.after)
+            after[family, channels, "mixed"] = analysed(folders["mixed"], new)
+    return Measured(data, families, folders, before, after, adapted)
 
-    def said(of: dict, family: str, channel: str, folder: str) -> pd.DataFrame:
-        return answers(folders[folder], of[family, channel, folder], families[family][channel].card)
 
-    lines = introduction(families)
-    for folder, title in TITLES.items():
-        dual = said(before, "shipped", "dual", folder)
-        digest = hashlib.sha256((options.data / folder / "truth.csv").read_bytes()).hexdigest()
-        lines += [f"## {title}", "", *detection(folders[folder]), "", *header(classes)]
-        lines += [row(name, dual, name, classes) for name in OBVIOUS]
-        for family, where in (("shipped", ", shipped"), ("trained", ", trained on `train/`")):
-            data = {c: said(before, family, c, folder) for c in ("raw", "dual")}
-            lines += [
-                row(f"constrained mixture{where}", data["dual"], "constrained mixture", classes)
-            ]
-            lines += rows_of(where, data["raw"], data["dual"], classes)
-            if adapted[family, "dual"].accepted:
-                data = {c: said(after, family, c, folder) for c in ("raw", "dual")}
-                lines += rows_of(f"{where}, adapted to B", data["raw"], data["dual"], classes)
-        lines += ["", f"Truth: `{folder}/truth.csv`, SHA-256 `{digest[:16]}`.", ""]
-    lines += confidence_section(families, said, before, after, adapted, classes)
-    lines += ratio_section(families, folders, before, after, adapted)
-    lines += adaptation_section(adapted, timed, few, seconds)
-    lines += simulated_section(shipped)
-    reliability(
-        {
-            f"{family}, {folder}{when}": said(of, family, "dual", folder)
+# ---- figures
+def figures_of(measured: Measured, seconds: dict[str, float]) -> dict[str, Any]:
+    """All figures of the pages."""
+    families = measured.families
+    classes = list(families["shipped"]["dual"].card.classes)
+    few = about_200(measured.before["shipped", "dual", "shifted"])
+    result, took = timed_adaptation(few, families["shipped"]["dual"])
+    return {
+        "version": __version__,
+        "models": [m.card.model_id for models in families.values() for m in models.values()],
+        "classes": classes,
+        "folders": {name: folder_figures(measured, name) for name in CONDITIONS},
+        "estimators": [row for f in CONDITIONS for row in estimator_rows(measured, f, classes)],
+        "confidence": [
+            {"condition": CONDITIONS[folder], "model": model}
+            | confidence_figures(measured.answers(of, family, "dual", folder), classes)
             for family in families
-            for folder in ("mixed", "shifted")
-            for when, of in stages(family, before, after, adapted)[-1:]
+            for model, of in measured.stages(family)
+            for folder in CONDITIONS
+        ],
+        "ratios": ratio_rows(measured),
+        "adaptations": [adaptation_row(key, found) for key, found in measured.adapted.items()],
+        "timed_adaptation": {
+            "images": len(few),
+            "clusters": sum(len(a.table) for a in few),
+            "seconds": took,
+            "accepted": result.accepted,
         },
-        HERE / "images/reliability.png",
-    )
-    text = "\n".join(lines)
-    options.out.write_text(text + other_sections(options.out), encoding="utf-8")
-    print(text)
+        "training_seconds": seconds,
+        "cores": os.cpu_count(),
+    }
 
 
-def other_sections(page: Path) -> str:
-    """What `make_sessions.py` has written at the end of the page."""
-    if not page.is_file():
-        return ""
-    _, marker, rest = page.read_text(encoding="utf-8").partition("<!-- sessions: begin -->")
-    return f"\n{marker}{rest}" if marker else ""
+def folder_figures(measured: Measured, name: str) -> dict[str, Any]:
+    """Detections of a folder, and the sum of its truth."""
+    images = measured.folders[name]
+    clusters, detected, matched = (sum(i.found[k] for i in images) for k in range(3))
+    truth = (measured.data / name / "truth.csv").read_bytes()
+    return {
+        "clusters": clusters,
+        "detected": detected,
+        "matched": matched,
+        "sha256": hashlib.sha256(truth).hexdigest(),
+    }
 
 
-def introduction(families: dict[str, dict[str, FittedModel]]) -> list[str]:
-    ids = [f"`{m.card.model_id}`" for models in families.values() for m in models.values()]
-    return [
-        "# Accuracy",
-        "",
-        "This page compares the models of clusters with simpler estimators, on simulated images "
-        "with known truth. Real images may give other results: only an image of known "
-        "composition shows the accuracy on your microscope.",
-        "",
-        "**Images.** They come from an independent simulation of size-selected Pt clusters, made "
-        "by other code than that of this package. They were not used to train or calibrate the "
-        "shipped models. The models *trained on `train/`* come from `atomicity train` and the 40 "
-        "size-selected images of that folder, starting from the shipped convolutions. Settings "
-        "were chosen on our own simulation and by cross-validation within `train/`. However, the "
-        "figures were examined several times during development, errors that they showed were "
-        "corrected, and the learning rate and the number of steps of the adaptation were chosen "
-        "with them known. They are therefore not a test on unseen data.",
-        "",
-        "**Estimators.** All use the same detections. *diameter* and *intensity* are thresholds "
-        "fitted on the training clusters of the shipped model; the intensity is in counts nm² as "
-        "recorded. The images of a folder are analysed as one session: the scale of each image is "
-        "found from all of them ([details](sessions.md)). The *constrained mixture* and the "
-        "networks use this scale. With each image alone, the figures are lower: see "
-        "[Sessions](#sessions). The scale provides most of the accuracy, and is not part of the "
-        "published method. The *combination* is the estimator of `label`. *Adapted to B* means "
-        "after `atomicity adapt` on the 16 images of `shifted/`, without labels, if it was "
-        "accepted. Accuracy is that of the most probable class. Intervals are Wilson's and "
-        "include counting only.",
-        "",
-        f"Made by `make accuracy` (`docs/make_accuracy.py`). Version {__version__}; models "
-        f"{', '.join(ids)}.",
-        "",
-    ]  # fmt: skip
+def estimator_rows(measured: Measured, folder: str, classes: list[str]) -> list[dict[str, Any]]:
+    """Figures of all estimators in a folder."""
+    rows = []
+
+    def add(estimator: str, model: str, data: pd.DataFrame, name: str) -> None:
+        about = {"condition": CONDITIONS[folder], "estimator": estimator, "model": model}
+        rows.append(about | estimator_figures(data, name, classes))
+
+    dual = measured.answers(measured.before, "shipped", "dual", folder)
+    for name in OBVIOUS:
+        add(name, NO_MODEL, dual, name)
+    for family in measured.families:
+        for model, of in measured.stages(family):
+            raw, dual = (measured.answers(of, family, c, folder) for c in ("raw", "dual"))
+            if of is measured.before:
+                add(MIXTURE, model, dual, "constrained mixture")
+            add(RAW, model, raw, "network")
+            add(DUAL, model, dual, "network")
+            add(COMBINATION, model, dual, "combination")
+    return rows
 
 
-def detection(images: list[Known]) -> list[str]:
-    truths, detected, matched = (sum(i.found[k] for i in images) for k in range(3))
-    return [
-        f"Detection: {matched} of {truths} clusters found, recall **{matched / truths:.3f}**; "
-        f"{detected - matched} false, precision **{matched / max(1, detected):.3f}** (without "
-        "clusters cut by the border, with touching ones).",
-    ]
-
-
-def confidence_section(families, said, before, after, adapted, classes) -> list[str]:
-    lines = [
-        "## Confidence, sets, counts",
-        "",
-        "For the combination (dual). *Accuracy as labelled* counts `unknown` and `aggregate` as "
-        "errors. *Sets* is the fraction of prediction sets that contain the truth (aim 0.95). "
-        "*Count: error* is the mean relative error of the continuous count, and *count: held* "
-        "the fraction of its 95 % intervals that contain the truth.",
-        "",
-        "| model | images | calibration error | called unknown or aggregate | accuracy as labelled "
-        "| sets | count: error | count: held |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for family in families:
-        for when, of in stages(family, before, after, adapted):
-            for folder in ("mixed", "shifted"):
-                b = beside(said(of, family, "dual", folder), classes)
-                lines.append(
-                    f"| {family}{when} | `{folder}/` | {b['ece']:.3f} | {b['outside']:.1%} | "
-                    f"{b['as labelled']:.3f} | {b['sets']:.3f} | {b['count']:.1%} | "
-                    f"{b['count held']:.3f} |"
-                )
-    return [*lines, "", "![Accuracy against confidence](../images/reliability.png)", ""]
-
-
-def stages(family, before, after, adapted) -> list[tuple[str, dict]]:
-    """What is shown of a family: as it is and, if the adaptation was accepted, adapted."""
-    shown = [("", before)]
-    if adapted[family, "dual"].accepted:
-        shown.append((", adapted to B", after))
-    return shown
-
-
-def ratio_section(families, folders, before, after, adapted) -> list[str]:
-    lines = [
-        "## Ratios and their intervals",
-        "",
-        "For the combination (dual), by sample, compared with the true fractions of all clusters "
-        "that are not cut by the border. The columns contain the number of 95 % intervals (pairs "
-        "of class and sample) that contain the true fraction, and their mean width.",
-        "",
-        "| model | images | method | intervals that contain the truth | mean width | ratio R² "
-        "| ratio MAE |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for family, models in families.items():
-        for when, of in stages(family, before, after, adapted):
-            card = adapted[family, "dual"].card if when else models["dual"].card
-            for folder, images in folders.items():
+def ratio_rows(measured: Measured) -> list[dict[str, Any]]:
+    """Figures of the ratios of all models by each method."""
+    rows = []
+    for family, models in measured.families.items():
+        for model, of in measured.stages(family):
+            is_adapted = of is measured.after
+            card = (measured.adapted[family, "dual"] if is_adapted else models["dual"]).card
+            for folder, images in measured.folders.items():
                 for method in ("counted", "confusion", "em"):
-                    held, n, r2, mae, width = coverage(
-                        images, of[family, "dual", folder], card, method
-                    )
-                    lines.append(
-                        f"| {family}{when} | `{folder}/` | {method} | {held} of {n} "
-                        f"({held / n:.0%}) | {width:.3f} | {r2:.2f} | {mae:.3f} |"
-                    )
-    return [*lines, ""]
+                    about = {"condition": CONDITIONS[folder], "model": model, "method": method}
+                    analyses = of[family, "dual", folder]
+                    rows.append(about | ratio_figures(images, analyses, card, method))
+    return rows
 
 
-def adaptation_section(adapted, timed, few, seconds) -> list[str]:
-    n = sum(len(a.table) for a in few)
-    result, took = timed
-    words = f"took **{took:.1f} s**" if result.accepted else f"was refused after {took:.1f} s"
-    lines = [
-        "## Adaptation and training",
-        "",
-        f"Adaptation of the shipped dual model to {len(few)} images with {n} clusters {words}. "
-        f"Training on `train/` took **{seconds['dual'] / 60:.1f} min** (dual) and "
-        f"{seconds['raw'] / 60:.1f} min (raw only), on {os.cpu_count()} CPU cores, without a GPU.",
-        "",
-        "| model | shift found | accepted | pseudo-labels | held-out labels, correct before → "
-        "after | stored patches, correct before → after |",
-        "|---|---|---|---|---|---|",
-    ]
-    for (family, channel), result in adapted.items():
-        checks = result.checks
-        met = checks.get("pseudo-labels left out", (np.nan, np.nan))
-        kept = checks.get("training remembered", (np.nan, np.nan))
-        shift = "no" if result.shift is None else f"p = {result.shift.p_value:.3f}"
-        verdict = "yes" if result.accepted else "no: " + "; ".join(result.reasons)
-        numbers = ", ".join(f"{c} {n}" for c, n in result.pseudo_labels.items())
-        lines.append(
-            f"| {family}, {channel} | {shift} | {verdict} | {numbers} "
-            f"| {met[0]:.3f} → {met[1]:.3f} | {kept[0]:.3f} → {kept[1]:.3f} |"
-        )
-    return [*lines, ""]
+def adaptation_row(key: tuple[str, str], result: Adaptation) -> dict[str, Any]:
+    """What an adaptation to all images of condition B did; shares before and after."""
+    unknown = (np.nan, np.nan)
+    return {
+        "model": key[0],
+        "channels": key[1],
+        "p_value": None if result.shift is None else float(result.shift.p_value),
+        "accepted": result.accepted,
+        "reasons": list(result.reasons),
+        "labels": {c: int(n) for c, n in result.pseudo_labels.items()},
+        "left_out": [float(x) for x in result.checks.get("pseudo-labels left out", unknown)],
+        "stored": [float(x) for x in result.checks.get("training remembered", unknown)],
+    }
 
 
-def simulated_section(models: dict[str, FittedModel]) -> list[str]:
-    """What the cards say of held-out fields of the package's own simulation."""
-    lines = [
-        "## Held-out fields of our own simulation",
-        "",
-        "Isomers and images differ from those of the training. The conditions vary far more than "
-        "those of one microscope. The figures come from the model cards.",
-        "",
-        "| model | clusters | accuracy | network alone | off by more than one class "
-        "| calibration error | sets contain the truth (aim 0.95) | called unknown or aggregate |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, model in models.items():
-        s = model.card.scores["test"]
-        lines.append(
-            f"| {name} | {s['clusters']} | {s['accuracy']:.3f} | {s['accuracy_of_network']:.3f} | "
-            f"{s['off_by_more_than_one']:.3f} | {s['expected_calibration_error']:.3f} | "
-            f"{s['prediction_set_coverage']:.3f} | {s['unknown']:.3f} |"
-        )
-    lines += [
-        "",
-        "The next table compares objects that are not classes with clusters of the classes. It "
-        "contains the area under the ROC curve of `ood_score`, and the fraction labelled unknown "
-        "or aggregate at its limit. *Other sizes* are mixed with clusters of the classes, at a "
-        "fraction of 5 to 30 %.",
-        "",
-        "| | " + " | ".join(f"{n}: AUROC | {n}: flagged" for n in models) + " |",
-        "|---|" + "---|" * (2 * len(models)),
-    ]
-    names = {"atoms": "single atoms and loose groups", "aggregates": "aggregates of two"}
-    for key in models["dual"].card.scores["outside"]:
-        cells = []
-        for model in models.values():
-            s = model.card.scores["outside"][key]
-            cells.append(f"{s['auroc']:.3f} | {s['flagged']:.2f}")
-        lines.append(f"| {names.get(key, key.replace('_', ' '))} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "The last table shows the continuous count of sizes that are not classes (dual). A few "
-        "images with a scale that is one class off affect the mean. *Sure* are those with a "
-        "certainty of the scale of 0.9.",
-        "",
-        "| | clusters | mean | median | mean against truth | sure | mean of these against truth | "
-        "interval contains the truth |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for label, s in models["dual"].card.scores["count"].items():
-        n = int(label.lstrip("PtAu"))
-        lines.append(
-            f"| {label} | {s['clusters']} | {s['mean']:.1f} | {s['median']:.1f} | "
-            f"{s['mean'] / n - 1:+.1%} | {s['sure']} | {s['mean_of_sure'] / n - 1:+.1%} | "
-            f"{s['interval_coverage']:.2f} |"
-        )
-    return [*lines, ""]
+def draw_reliability(measured: Measured) -> None:
+    """Draw the figure of the page."""
+    panels = {}
+    for family in measured.families:
+        model, of = measured.stages(family)[-1]
+        for folder, condition in CONDITIONS.items():
+            panels[f"{model}, {condition}"] = measured.answers(of, family, "dual", folder)
+    reliability(panels, HERE / "images/reliability.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/clusters")
+    parser.add_argument("--build", type=Path, default=HERE.parent / "build/accuracy")
+    parser.add_argument("--page-only", action="store_true", help="write the pages from the figures")
+    options = parser.parse_args()
+    shipped = {n: shipped_or_trained(find_model(n)) for n in ("raw", "dual")}
+    kept = options.build / "figures.json"
+    if not options.page_only:
+        if not options.data.is_dir():
+            print(f"{options.data} is not there, so this part of the pages stays as it is")
+            return
+        options.build.mkdir(parents=True, exist_ok=True)
+        own, seconds = trained(options.data, options.build)
+        measured = measure(options.data, {"shipped": shipped, "trained": own})
+        kept.write_text(json.dumps(figures_of(measured, seconds), indent=1), encoding="utf-8")
+        draw_reliability(measured)
+    figures = json.loads(kept.read_text(encoding="utf-8"))
+    cards = {name: model.card for name, model in shipped.items()}
+    write_section(PAGE, SECTION, page(figures, cards))
+    write_section(TABLES, SECTION, long_tables(figures, cards))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Score adaptations on simulated sessions under shifted conditions; print tables for the pages.
+"""Score adaptations on simulated sessions under shifted conditions, for ``accuracy.md``.
 
     python docs/make_adaptation.py [--sessions 20] [--seed 5000] [--build build/adaptation]
+                                   [--page-only]
 
 Sessions are recorded under three kinds of shift from the conditions of the training: blur, a lower
 dose with a thicker support, and another pixel size with an error of its calibration and another
@@ -8,6 +9,7 @@ gain. They are mixtures, size-selected samples, mixtures of two sizes, and singl
 shipped model and one in the published setting (``atomicity train --start scratch --scale none``)
 are adapted to each session, with pseudo-labels by the diameter and by diameter and intensity. The
 second model is trained on simulated size-selected images first, unless it is in the build folder.
+The results are kept in ``adaptations.csv`` there; ``--page-only`` writes the section from them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +45,12 @@ from napari_atomicity.validation.simulated import (
     SimulatedData,
     simulate_data,
 )
+from page_sections import formatted_table, number, per_cent, write_section
 
 HERE = Path(__file__).resolve().parent
+PAGE, SECTION = HERE / "explanation" / "accuracy.md", "adaptation"
+MAX_LOSS = 0.02
+"""Aim: loss of accuracy by an accepted adaptation."""
 NO_SHIFT = "none"
 SHIFTS = ("blur", "dose", "pixel size")
 KINDS = (("mixture", 3), ("one size per image", 5), ("two sizes", 3), ("mixture", 1))
@@ -179,28 +186,156 @@ def adaptations(name: str, model: FittedModel, shift: str, seed: int, session: S
         }
 
 
-def table(rows: pd.DataFrame) -> list[str]:
-    """Markdown of the adaptations, by model, method and shift."""
-    lines = [
-        "| model | pseudo-labels | shift | sessions | right before the shift | before adaptation "
-        "| after | accepted | worst loss of an accepted one | 5 % quantile of its gain "
-        "| pseudo-labels right |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+# ---- the section
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row of each model, kind of pseudo-labels and shift; lost and gained by accepted ones."""
+    found = []
     unshifted = rows[rows["shift"] == NO_SHIFT].groupby("model")["before"].mean()
     shifted = rows[rows["shift"] != NO_SHIFT]
-    for (model, method, shift), own in shifted.groupby(["model", "method", "shift"], sort=False):
-        gain = (own["after"] - own["before"])[own["accepted"].astype(bool)]
-        worst = f"{max(0.0, -gain.min()):.3f}" if len(gain) else "–"
-        low = f"{gain.quantile(0.05):+.3f}" if len(gain) else "–"
-        n, right = int(own["labels"].sum()), int(own["right"].sum())
-        lines.append(
-            f"| {model} | {method} | {shift} | {len(own)} | {unshifted.get(model, np.nan):.3f} "
-            f"| {own['before'].mean():.3f} | {own['after'].mean():.3f} | {len(gain)} "
-            f"({int(own['unchecked'].sum())} could not be checked) | {worst} | {low} "
-            f"| {right} of {n} ({right / max(n, 1):.1%}) |"
+    keys = ["model", "method", "shift"]
+    order = product(*(dict.fromkeys(shifted[key]) for key in keys))
+    parts = dict(tuple(shifted.groupby(keys)))
+    for model, method, shift in (key for key in order if key in parts):
+        own = parts[model, method, shift]
+        accepted = own["accepted"].astype(bool)
+        gain = (own["after"] - own["before"])[accepted]
+        labels, right = int(own["labels"].sum()), int(own["right"].sum())
+        found.append(
+            {
+                "model": model,
+                "method": method,
+                "shift": shift,
+                "sessions": len(own),
+                "unshifted": unshifted.get(model, np.nan),
+                "before": own["before"].mean(),
+                "after": own["after"].mean(),
+                "accepted": int(accepted.sum()),
+                "unchecked": int(own["unchecked"].fillna(False).astype(bool).sum()),
+                "worst_loss": max(0.0, -gain.min()) if len(gain) else np.nan,
+                "low_gain": gain.quantile(0.05) if len(gain) else np.nan,
+                "labels": labels,
+                "right": right,
+                "share_right": right / labels if labels else np.nan,
+            }
         )
-    return lines
+    return pd.DataFrame(found)
+
+
+def section(rows: pd.DataFrame) -> list[str]:
+    """The section of the page."""
+    lines = [
+        "## Adaptation to other conditions",
+        "",
+        "How much does an adaptation without labels gain, and can it harm? "
+        "`docs/make_adaptation.py` adapts two models to simulated sessions: the shipped one, and "
+        "one in the published setting, trained from scratch on 20 simulated size-selected images, "
+        "each patch with its own scale. Pseudo-labels come from the diameter alone (*diameter*), "
+        "as published, or from diameter and intensity (*combined*).",
+        "",
+        "**Shifts.** *blur*: defocus and a wider source; *dose*: a lower dose, lag and a thicker "
+        "support; *pixel size*: other pixels with an error of their size, and another gain. "
+        "**Sessions** are mixtures, one size per image, mixtures of two sizes, and single images "
+        "in turn.",
+        "",
+    ]
+    if rows.empty:
+        return lines
+    table = summary(rows)
+    return [
+        *lines,
+        *accuracy_section(table),
+        *acceptance_section(table, rows),
+        *label_section(table),
+    ]
+
+
+KEYS = {"model": "{model}", "pseudo-labels": "{method}", "shift": "{shift}"}
+"""First columns of all tables."""
+
+
+def accuracy_section(table: pd.DataFrame) -> list[str]:
+    """Accuracy before the shift, before and after the adaptation."""
+    words = []
+    for model, own in table.groupby("model", sort=False):
+        gain, left = own["after"] - own["before"], own["unshifted"] - own["after"]
+        words.append(
+            f"The accuracy of the model *{model}* changes by {gain.min():+.3f} to "
+            f"{gain.max():+.3f}; after the adaptation it differs from that before the shift by "
+            f"{-left.max():+.3f} to {-left.min():+.3f}."
+        )
+    columns = {
+        **KEYS,
+        "sessions": "{sessions}",
+        "before the shift": "{unshifted:.3f}",
+        "before adaptation": "{before:.3f}",
+        "after": "{after:.3f}",
+    }
+    return [
+        "### Accuracy before and after adaptation",
+        "",
+        "The table shows the mean accuracy over sessions: under the conditions of the training, "
+        "after the shift, and after the adaptation. Refused adaptations count with the unchanged "
+        "model.",
+        "",
+        *formatted_table(table.to_dict("records"), columns),
+        " ".join(words),
+        "",
+    ]
+
+
+def acceptance_section(table: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    """How often adaptations were accepted, and what accepted ones lost."""
+    accepted = rows[(rows["shift"] != NO_SHIFT) & rows["accepted"].astype(bool)]
+    lost = int((accepted["before"] - accepted["after"] > MAX_LOSS).sum())
+    shown = table.assign(
+        worst_loss=[number(x, 3) for x in table["worst_loss"]],
+        low_gain=[f"{x:+.3f}" if np.isfinite(x) else number(x, 3) for x in table["low_gain"]],
+    )
+    columns = {
+        **KEYS,
+        "accepted": "{accepted}",
+        "not checked": "{unchecked}",
+        "worst loss": "{worst_loss}",
+        "5 % quantile of the gain": "{low_gain}",
+    }
+    return [
+        "### Accepted adaptations",
+        "",
+        "The table shows how many adaptations were accepted, how many could not be checked, the "
+        "largest loss of accuracy by an accepted one, and the gain that 95 % of the accepted ones "
+        "exceed.",
+        "",
+        *formatted_table(shown.to_dict("records"), columns),
+        f"Of {len(accepted)} accepted adaptations, {lost} lost more than {MAX_LOSS}.",
+        "",
+    ]
+
+
+def label_section(table: pd.DataFrame) -> list[str]:
+    """How many pseudo-labels were right."""
+    shares = table.groupby("method", sort=False)[["right", "labels"]].sum()
+    words = [
+        f"{per_cent(row['right'] / row['labels'])} of the labels by *{method}* are right"
+        for method, row in shares.iterrows()
+        if row["labels"]
+    ]
+    shown = table.assign(share_right=[per_cent(x) for x in table["share_right"]])
+    columns = {
+        **KEYS,
+        "pseudo-labelled clusters": "{labels}",
+        "right": "{right}",
+        "share": "{share_right}",
+    }
+    return [
+        "### Pseudo-labels",
+        "",
+        "The table shows how many clusters of known class got a pseudo-label, and how many of "
+        "these labels were right. They are counted for refused adaptations too.",
+        "",
+        *formatted_table(shown.to_dict("records"), columns),
+        f"{'; '.join(words)}.",
+        "",
+    ]
 
 
 def main() -> None:
@@ -210,7 +345,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the published setting")
     parser.add_argument("--published", type=Path, help="model of the published setting")
     parser.add_argument("--build", type=Path, default=HERE.parent / "build/adaptation")
+    parser.add_argument("--page-only", action="store_true", help="write the page from results")
     options = parser.parse_args()
+    kept = options.build / "adaptations.csv"
+    if not options.page_only:
+        measure(options, kept)
+    rows = pd.read_csv(kept, keep_default_na=False, na_values=[""])
+    write_section(PAGE, SECTION, section(rows))
+
+
+def measure(options: argparse.Namespace, kept: Path) -> None:
+    """Adapt both models to all sessions, and keep the results after each seed."""
     options.build.mkdir(parents=True, exist_ok=True)
     sizes = [atoms_of(name) or 0 for name in CLASSES]
     isomers = options.build / "isomers.npz"
@@ -228,8 +373,7 @@ def main() -> None:
                 for row in adaptations(name, model, shift, seed, session):
                     rows.append(row)
                     print({k: v for k, v in row.items() if k != "reason"}, flush=True)
-        pd.DataFrame(rows).to_csv(options.build / "adaptations.csv", index=False)
-    print("\n".join(table(pd.DataFrame(rows))))
+        pd.DataFrame(rows).to_csv(kept, index=False)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 
-from make_papers import replace_section
 from napari_atomicity.core.progress import format_duration
 from napari_atomicity.core.text import pluralise
 from napari_atomicity.validation.data import MIXED, SELECTED
@@ -34,6 +33,7 @@ from napari_atomicity.validation.learning_curve.report import FIGURE
 from napari_atomicity.validation.learning_curve.run import measure_learning_curve
 from napari_atomicity.validation.request import IMAGES_PER_CLASS, ValidationRequest, quickened
 from napari_atomicity.validation.simulated import simulated_request
+from page_sections import replace_section
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "explanation" / "learning_curve.md"

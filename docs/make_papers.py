@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from page_sections import replace_section
 from paper_atom_claims import ATOM_CLAIMS
-from paper_claims import AGREES, DIFFERS, OPEN, PARTLY, Claim, MissingFigureError, Results
+from paper_claims import AGREES, DIFFERS, OPEN, PARTLY, Claim, Results
 from paper_cluster_claims import CLUSTER_CLAIMS, OWN_QUESTIONS, POSSIBLE_CLAIMS
 
 HERE = Path(__file__).resolve().parent
@@ -90,16 +91,6 @@ def cluster_section(of: Results) -> list[str]:
         "",
         *own_table(OWN_QUESTIONS, of),
     ]
-
-
-def replace_section(text: str, name: str, lines: Sequence[str]) -> str:
-    """Replace the part of a page between two markers."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise MissingFigureError(f"section {name!r}", PAGE.name)
-    return "\n".join([f"{before}{begin}", *lines, f"{end}{after}"])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Recompute the section on sessions in ``explanation/accuracy.md``.
+"""Recompute the sections on sessions in ``explanation/accuracy.md`` and in its long tables.
 
     python docs/make_sessions.py [--rounds 10] [--workers 2] [--data ../shared/data/clusters]
                                  [--text-only]
@@ -7,7 +7,7 @@ The sessions are those of ``atomicity benchmark``, which is written to ``build/b
 checked there (delete it to change ``--rounds``). Their isomers and conditions are neither those of
 the training of the shipped models nor those on which the joint scale of a session was tuned. The
 folder of data, if it is there, adds sessions of another program. The answers for all clusters are
-kept in ``build/sessions``; ``--text-only`` writes the page from them.
+kept in ``build/sessions``; ``--text-only`` writes the pages from them (``sessions_page.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import chain
 from multiprocessing import get_context
@@ -37,7 +37,6 @@ from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
 from napari_atomicity.training.evaluation import expected_calibration_error
 from napari_atomicity.validation.benchmark import (
-    ISOMERS_PER_CLASS,
     read_session,
     read_tables,
     sessions_of,
@@ -45,13 +44,8 @@ from napari_atomicity.validation.benchmark import (
 )
 from napari_atomicity.validation.benchmark_images import (
     CLASSES,
-    CLIPPED_PERCENT,
-    CROP_PX,
     CROPS,
-    CROPS_PER_IMAGE,
     EIGHT_BITS,
-    LONE_ATOMS_PER_NM2,
-    N_IMAGES,
     WHOLE,
     BenchmarkImage,
     crop_clusters,
@@ -59,13 +53,11 @@ from napari_atomicity.validation.benchmark_images import (
     to_8_bit,
 )
 from napari_atomicity.validation.benchmark_settings import SEED, BenchmarkSettings
+from sessions_page import ALONE, CONFIDENT, SESSION, write_pages
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "sessions"
 BENCHMARK = HERE.parent / "build" / "benchmark"
-PAGE = HERE / "explanation" / "accuracy.md"
-BEGIN, END = "<!-- sessions: begin -->", "<!-- sessions: end -->"
-CONFIDENT = 0.9
 NOMINAL = {
     "m3a": (1, 0, 1, 0, 1),
     "m3b": (5, 0, 2, 0, 3),
@@ -122,8 +114,8 @@ def jointly(analyses: Sequence[Analysis], model: Classifier, known: Known) -> li
 
 METHODS: dict[str, LabelSession | None] = {
     "0.1": by_diameters,
-    "alone": None,
-    "session": jointly,
+    ALONE: None,
+    SESSION: jointly,
 }
 """Methods that are compared, the one that came first at the beginning; None: each image alone."""
 
@@ -224,6 +216,8 @@ def cluster_answers(image: BenchmarkImage, analysis: Analysis) -> pd.DataFrame:
     scored = (~truth["border"] & (truth["label"] != AGGREGATE)).to_numpy(bool)[columns]
     rows, columns = rows[scored], columns[scored]
     own = table.iloc[rows]
+    # the mixture has no answer for touching clusters: `--labels mixture` takes the network there
+    mixture, network = own["label_mixture"].fillna(""), own["label_network"]
     p = np.nan_to_num(own[probability_columns(CLASSES)].to_numpy(float))
     best = np.array(CLASSES, object)[p.argmax(axis=1)] if len(p) else np.empty(0, object)
     return pd.DataFrame(
@@ -234,6 +228,8 @@ def cluster_answers(image: BenchmarkImage, analysis: Analysis) -> pd.DataFrame:
             "truth": truth["label"].to_numpy(object)[columns],
             "n": truth["n_atoms"].to_numpy(float)[columns],
             "best": best,
+            "mixture": mixture.where(mixture != "", network).to_numpy(object),
+            "network": network.to_numpy(object),
             "confidence": p.max(axis=1) if len(p) else np.empty(0),
             "label": own["label"].to_numpy(object),
             "n_atoms": own["n_atoms"].to_numpy(float),
@@ -301,16 +297,19 @@ def measure(rounds: int, workers: int, data: Path) -> None:
         pd.concat(parts, ignore_index=True).to_csv(BUILD / f"{name}.csv", index=False)
 
 
-# ---- the page
+# ---- the scores
 @dataclass(frozen=True)
 class Scores:
     """Figures of one row and one method; NaN where there is nothing to count.
 
-    ``wrong`` is of the labels given with more than 0.9, ``labelled`` the share of the clusters with
-    a class; ``of_images`` and ``of_sessions`` are the shares of intervals that hold the truth.
+    ``mixture`` and ``network`` are the accuracies of the labels by these, ``wrong`` is of the
+    labels given with more than 0.9, ``labelled`` the share of the clusters with a class;
+    ``of_images`` and ``of_sessions`` are the shares of intervals that hold the truth.
     """
 
     accuracy: float
+    mixture: float
+    network: float
     r2: float
     calibration: float
     wrong: float
@@ -329,6 +328,7 @@ def scores(clusters: pd.DataFrame, ratios: pd.DataFrame) -> Scores:
     spread = ((true - true.mean()) ** 2).sum()
     return Scores(
         accuracy=float(right.mean()),
+        **{name: accuracy_of(clusters, name) for name in ("mixture", "network")},
         r2=float(1 - ((true - said) ** 2).sum() / spread) if spread > 0 else np.nan,
         calibration=expected_calibration_error(confidence, right),
         wrong=float((clusters["label"] != clusters["truth"])[sure].mean()),
@@ -336,6 +336,11 @@ def scores(clusters: pd.DataFrame, ratios: pd.DataFrame) -> Scores:
         of_images=held(ratios, "image"),
         of_sessions=held(ratios, "session"),
     )
+
+
+def accuracy_of(clusters: pd.DataFrame, name: str) -> float:
+    """The share of right labels of an estimator; NaN if an earlier run did not keep them."""
+    return float((clusters[name] == clusters["truth"]).mean()) if name in clusters else np.nan
 
 
 def held(ratios: pd.DataFrame, scope: str) -> float:
@@ -347,133 +352,53 @@ def held(ratios: pd.DataFrame, scope: str) -> float:
     return float(inside.mean())
 
 
-def table_of_classes(clusters: pd.DataFrame, ratios: pd.DataFrame) -> list[str]:
-    """The lines of the table of all sessions that consist of classes."""
-    lines = [
-        "| sessions | form | images | clusters | accuracy | ratio R² | calibration error | sure "
-        "but wrong | labelled | intervals of images | intervals of sessions |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+def scores_of_classes(clusters: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
+    """A row of each kind, form and method of the sessions that consist of classes."""
     clusters = clusters[clusters["group"] != "other sizes"]
     keys = ["group", "variant"]
     parts, ratios_of = (dict(tuple(table.groupby(keys))) for table in (clusters, ratios))
     groups, forms = (list(dict.fromkeys(clusters[name])) for name in keys)
+    rows = []
     for key in ((group, form) for group in groups for form in forms):
         if key not in parts:
             continue
-        own, ratio = parts[key], ratios_of[key]
-        methods = [m for m in METHODS if (own["method"] == m).any()]
-        columns = [scores(own[own["method"] == m], ratio[ratio["method"] == m]) for m in methods]
-        first = own[own["method"] == methods[0]]
-        images = len(first[["session", "image"]].drop_duplicates())
-        cells = [*map(str, key), str(images), str(len(first))]
-        for name, digits in (
-            ("accuracy", 3), ("r2", 2), ("calibration", 3), ("wrong", 3), ("labelled", 2),
-            ("of_images", 2), ("of_sessions", 2),
-        ):  # fmt: skip
-            cells.append(" → ".join(number(getattr(c, name), digits) for c in columns))
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        for method in METHODS:
+            own, ratio = (of[key][of[key]["method"] == method] for of in (parts, ratios_of))
+            about = {
+                "group": key[0],
+                "form": key[1],
+                "method": method,
+                "images": len(own[["session", "image"]].drop_duplicates()),
+                "clusters": len(own),
+            }
+            rows.append(about | asdict(scores(own, ratio)))
+    return pd.DataFrame(rows)
 
 
-def number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "–"
-
-
-def table_of_other_sizes(clusters: pd.DataFrame) -> list[str]:
-    """The lines of the table of sizes that are no class."""
-    lines = [
-        "| size | clusters | neighbouring class | unknown | confident class | mean count "
-        "| interval of the count contains the truth |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def scores_of_other_sizes(clusters: pd.DataFrame) -> pd.DataFrame:
+    """A row of each size that is not a class, and method."""
     sizes = np.array([int(c[2:]) for c in CLASSES])
+    rows = []
     for label, own in clusters[clusters["group"] == "other sizes"].groupby("truth"):
         n = int(str(label)[2:])
         next_to = {f"Pt{sizes[sizes < n].max()}", f"Pt{sizes[sizes > n].min()}"}
-        cells = [str(label), str((own["method"] == next(iter(METHODS))).sum())]
-        columns = []
         for method in METHODS:
-            said = own[own["method"] == method]
-            confident = said["label"].isin(CLASSES) & (said["confidence"] > CONFIDENT)
-            holds = (said["n_low"] <= said["n"]) & (said["n"] <= said["n_high"])
-            columns.append(
-                [
-                    number(said["label"].isin(next_to).mean(), 2),
-                    number((said["label"] == UNKNOWN).mean(), 2),
-                    number(confident.mean(), 2),
-                    number(said["n_atoms"].mean(), 1),
-                    number(holds.mean(), 2),
-                ]
+            found = own[own["method"] == method]
+            confident = found["label"].isin(CLASSES) & (found["confidence"] > CONFIDENT)
+            holds = (found["n_low"] <= found["n"]) & (found["n"] <= found["n_high"])
+            rows.append(
+                {
+                    "size": label,
+                    "method": method,
+                    "clusters": len(found),
+                    "neighbour": found["label"].isin(next_to).mean(),
+                    "unknown": (found["label"] == UNKNOWN).mean(),
+                    "confident": confident.mean(),
+                    "count": found["n_atoms"].mean(),
+                    "held": holds.mean(),
+                }
             )
-        cells += [" → ".join(column) for column in zip(*columns, strict=True)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-INTRODUCTION = """## Sessions
-
-Made by `docs/make_sessions.py`, also in `make accuracy`; version {version}, model `{model}`.
-
-**Images.** There are {n_sessions} simulated sessions of {n_images} images each (seeds from {seed}),
-which `atomicity benchmark` writes for others ([files and SHA-256](../reference/benchmark.md)), with
-{isomers} isomers of each size that were not used for training or tuning. Conditions are drawn once
-for each session. Between its images, the gain scatters by 9 to 14 %, dose and support by 10 % and
-the focus by 2 nm. A and B are the images of another program, where their folder is available. A is
-`train/`, as a session without its labels, and `mixed/`. B is `shifted/` with `shifted_single/` as
-one session.
-
-**Forms.** *whole*: complete fields; *one size only*: the images of each size as a separate session;
-*known sample*: the composition of one image is known, and that image is not scored; *crops*: {crop}
-pixels around {crops} clusters of each image; *8 bits*: clipped by {clipped} % at both ends; *lone
-atoms*: {lone} per nm² between the clusters.
-
-**Kinds.** {kinds}.
-
-**Columns.** {methods} *Accuracy* and *calibration error* refer to the most probable class of all
-clusters that are not cut by the border, without aggregates. *sure but wrong* is the fraction of
-wrong labels among those with a confidence above {confident}. *labelled* is the fraction of clusters
-whose label is a class. R² is that of the counted fractions over samples and classes. The last
-columns are the fractions of 95 % intervals that contain the true fraction, of an image and a class
-or of a session and a class. A and B are one session each, so they have five intervals. *images*
-counts those with clusters to score.
-"""
-
-
-def page(clusters: pd.DataFrame, ratios: pd.DataFrame) -> str:
-    """The page with the section."""
-    own = clusters[clusters["session"].str.endswith(tuple("0123456789"))]
-    introduction = INTRODUCTION.format(
-        version=__version__,
-        model=classifier().card.model_id,
-        n_sessions=own.loc[own["variant"] == "whole", "session"].nunique(),
-        n_images=N_IMAGES,
-        seed=SEED,
-        isomers=ISOMERS_PER_CLASS,
-        crop=CROP_PX,
-        crops=CROPS_PER_IMAGE,
-        clipped=CLIPPED_PERCENT,
-        lone=LONE_ATOMS_PER_NM2,
-        kinds="; ".join(f"*{kind}*: {samples}" for kind, samples in KINDS.items()),
-        methods="Values: version 0.1, each image alone → each image alone → as a session.",
-        confident=CONFIDENT,
-    )
-    # one line for each paragraph
-    paragraphs = [text.replace("\n", " ").strip() for text in introduction.split("\n\n")]
-    lines = [
-        BEGIN,
-        *chain.from_iterable((text, "") for text in paragraphs),
-        *table_of_classes(clusters, ratios),
-        "",
-        "Sizes that are not classes, in sessions without clusters of the classes:",
-        "",
-        *table_of_other_sizes(clusters),
-        "",
-        END,
-    ]
-    head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    tail = rest.partition(END)[2]
-    return f"{head.rstrip()}\n\n" + "\n".join(lines) + (tail or "\n")
+    return pd.DataFrame(rows)
 
 
 def main() -> None:
@@ -485,11 +410,18 @@ def main() -> None:
     options = parser.parse_args()
     if not options.text_only:
         measure(options.rounds, options.workers, options.data)
-    kept = [
+    clusters, ratios = (
         pd.read_csv(BUILD / f"{name}.csv", keep_default_na=False, na_values=[""])
         for name in ("clusters", "ratios")
-    ]
-    PAGE.write_text(page(*kept), encoding="utf-8")
+    )
+    whole = clusters["session"][clusters["variant"] == WHOLE]
+    write_pages(
+        scores_of_classes(clusters, ratios),
+        scores_of_other_sizes(clusters),
+        __version__,
+        classifier().card.model_id,
+        whole[whole.str.endswith(tuple("0123456789"))].nunique(),
+    )
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ACCURACY, ATOMS = "docs/explanation/accuracy.md", "docs/explanation/atoms_accuracy.md"
-FIELDS = "Held-out fields of our own simulation"
+ATOMS = "docs/explanation/atoms_accuracy.md"
 PT_NC, RE, PORPHYRIN = "Pt/NC: 11 images", "Re bipyridine: 11 images", "Pt porphyrin: 14 images"
 OPERATING_POINT = "**network, operating point of the image**"
 F1 = "F1 (95 %)"
@@ -32,11 +31,8 @@ def tables(page: str) -> dict[str, list[list[list[str]]]]:
     return found
 
 
-def cell(page: str, heading: str, row: str, column: str, where: str | None = None) -> str:
-    """The first cell of a row and column below a heading that begins so.
-
-    ``where`` is the cell beside the row's name, where several rows have the same.
-    """
+def cell(page: str, heading: str, row: str, column: str) -> str:
+    """The first cell of a row and column below a heading that begins so."""
     for name, of_heading in tables(page).items():
         if not name.startswith(heading):
             continue
@@ -44,7 +40,7 @@ def cell(page: str, heading: str, row: str, column: str, where: str | None = Non
             if column not in head:
                 continue
             for cells in rows:
-                if cells[0] == row and where in (None, cells[1]):
+                if cells[0] == row:
                     return cells[head.index(column)]
     raise AssertionError(f"{page} has no {row!r}, {column!r} below {heading!r}")
 
@@ -56,53 +52,13 @@ def number(*place: str) -> str:
     return found.group()
 
 
-def per_cent(*place: str) -> str:
-    return f"{100 * float(number(*place)):.0f} %"
-
-
 def interval(*place: str) -> str:
     found = re.search(r"\((.*)\)", cell(*place))
     assert found is not None
     return found.group(1)
 
 
-def trained(estimator: str, heading: str) -> str:
-    """Accuracy, interval, R² and error of the ratios as a part of a row."""
-    row = (ACCURACY, heading, f"{estimator}, trained on `train/`")
-    accuracy = cell(*row, "accuracy (95 %)")
-    return f"{accuracy} | {cell(*row, 'ratio R²')} | {cell(*row, 'ratio MAE')}"
-
-
-MIXED, SHIFTED = "Six mixtures", "Four mixtures"
-ERROR = (ACCURACY, "Confidence, sets, counts", "trained", "calibration error")
 QUOTED = {
-    "trained, mixtures": (
-        "docs/explanation/training.md",
-        lambda: f"| `mixed/` | {trained('combination (dual)', MIXED)} | {cell(*ERROR, '`mixed/`')}",
-    ),
-    "trained, condition B": (
-        "docs/explanation/training.md",
-        lambda: (
-            f"| `shifted/` | {trained('combination (dual)', SHIFTED)} | "
-            + cell(*ERROR, "`shifted/`")
-        ),
-    ),
-    "trained, raw only, mixtures": (
-        "docs/explanation/training.md",
-        lambda: f"| `mixed/` | {trained('network, raw only', MIXED)} |",
-    ),
-    "trained, raw only, condition B": (
-        "docs/explanation/training.md",
-        lambda: f"| `shifted/` | {trained('network, raw only', SHIFTED)} |",
-    ),
-    "trained, unknown": (
-        "docs/explanation/training.md",
-        lambda: (
-            "`unknown` or `aggregate` are "
-            + cell(*ERROR[:3], "called unknown or aggregate", "`mixed/`").replace("%", " %")
-            + " of the clusters of `mixed/`"
-        ),
-    ),
     "atoms, Pt/NC": (
         "docs/explanation/atoms.md",
         lambda: (
@@ -132,31 +88,8 @@ QUOTED = {
             f"({number(ATOMS, PORPHYRIN, 'LoG', F1)})"
         ),
     ),
-    "atoms, the shipped model in words": (
-        "docs/explanation/how-it-works-classification.md",
-        lambda: f"of the {clusters('mixed')} clusters of condition A",
-    ),
-    "condition B, each image by itself": (
-        "docs/explanation/how-it-works-classification.md",
-        lambda: f"instead of {alone('B, mixtures')} % of the {clusters('shifted')}",
-    ),
 }
 """What is quoted → the page, and the text as the tables have it."""
-
-
-def clusters(folder: str) -> str:
-    """The number of detected clusters of a folder of the benchmark."""
-    text = (ROOT / ACCURACY).read_text()
-    found = re.search(rf"\(`{folder}/`\)\n\nDetection: (\d+) of", text)
-    assert found is not None
-    return found.group(1)
-
-
-def alone(sessions: str) -> str:
-    """Accuracy in per cent on whole images by themselves, from the table of sessions."""
-    found = re.search(rf"\| {sessions} \| whole \|.*?→ ([\d.]+) →", (ROOT / ACCURACY).read_text())
-    assert found is not None
-    return f"{100 * float(found.group(1)):.1f}"
 
 
 @pytest.mark.parametrize("what", QUOTED)

@@ -2,8 +2,8 @@
 
 The model file holds the embeddings of reference clusters and their positions in the map as plain
 arrays; nothing is pickled, and every user sees the same map. A new cluster takes the mean position
-of its nearest references. That is as faithful as the transform of UMAP (trustworthiness 0.978
-against 0.980), takes milliseconds, and compiles nothing.
+of its nearest references. Like the transform of UMAP, that keeps neighbours together, but it takes
+milliseconds and compiles nothing.
 """
 
 from __future__ import annotations

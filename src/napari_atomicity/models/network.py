@@ -23,8 +23,9 @@ RAW_UNIT_ATOMS_PER_NM2 = 20.0
 """About the projected density of a cluster: brings the raw channel near 1."""
 LCN_UNIT = 2.0
 BRIGHT_QUANTILE = 0.99
-"""Unit of the raw channel of a patch without other clusters. Mean and deviation of the patch are
-also those of a neighbour at its edge: with them, mixtures were right in 0.77 in place of 0.86."""
+"""Unit of the raw channel of a patch whose image is not known. Mean and deviation of the patch
+would also depend on how much of a neighbour is at its edge; the brightest hundredth is mostly that
+of the cluster itself."""
 _LEVELS = (0.15, 0.5, 1.2)
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SCRATCH = "scratch"
 UNSCALED_NM = 2.4
-"""Edge length of patches without the scale of a session: their unit is that of a neighbour if it
-fills the patch. With 2.8 nm, simulated mixtures were right in 0.83 in place of 0.90."""
+"""Edge length of patches without the scale of a session. Their unit comes from their own pixels, so
+it is wrong if a brighter neighbour is in the patch; smaller patches contain fewer neighbours."""
 DEFAULT = "default"
 MIN_EPOCHS, MAX_EPOCHS = 40, 400
 SCRATCH_STEPS = 1000
