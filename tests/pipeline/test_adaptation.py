@@ -32,6 +32,7 @@ from napari_atomicity.pipeline.adaptation.network_tuning import fine_tune
 from napari_atomicity.pipeline.adaptation.pseudo_labels import (
     Target,
     labels_by_diameter,
+    labels_by_session,
     pseudo_labels,
 )
 from napari_atomicity.pipeline.adaptation.replay_conditions import match_conditions
@@ -302,6 +303,23 @@ def test_what_the_intensities_cannot_judge_is_kept_only_if_told(model, monkeypat
     kept = adapt([analysis], *model, replace(settings, accept_unchecked=True))
     assert kept.unchecked and kept.accepted
     assert accuracy(kept.after[0], label) > accuracy(kept.before[0], label)
+
+
+def test_a_label_that_the_other_images_contradict_is_not_learnt(model):
+    """Blur makes the clusters of one size as wide as the next; their intensities fit both."""
+    card, _ = model
+    analyses = []
+    for name, label in (("mixture", SAMPLE), ("Pt41", np.ones_like(SAMPLE))):
+        table = measured_table(label, 1, name)
+        table["diameter_nm"] *= DIAMETERS[2] / DIAMETERS[1]
+        micrograph = Micrograph(np.zeros((8, 8), np.float32), 0.05, name=name)
+        analyses.append(Analysis(micrograph, table, [], {}, scale=fit_image(table, REFERENCE)))
+    p = np.full((len(SAMPLE), 3), 1 / 3)
+    alone = pseudo_labels(Measured(analyses[1].table, card, analyses[1].scale, p), 0.95)
+    assert (alone == 2).mean() > 0.9
+    together = labels_by_session(analyses, card, REFERENCE, 0.95)
+    assert (together[0] == SAMPLE).mean() > 0.9
+    assert not (together[1] == 2).any()
 
 
 @pytest.mark.parametrize(("classes", "judged"), [([0, 1, 2], True), ([1], False)])
