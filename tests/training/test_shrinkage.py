@@ -65,7 +65,7 @@ def test_clusters_of_one_image_hardly_change_a_covariance():
     x, label = rng.normal(0, 1.0, (2, 4000)), np.zeros(4000, int)
     start = np.array([np.diag([0.01, 0.01])])
     of_one = shrink_covariances(start, x, label, np.full(4000, "one"))
-    of_many = shrink_covariances(start, x, label, np.repeat(np.arange(200), 20))
+    of_many = shrink_covariances(start, x, label, np.repeat(np.arange(400), 10))
     assert of_one[0][0][0] < 0.15
     assert of_many[0][0][0] > 0.9
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..core.apparent_size import ApparentSize
 from ..core.model_card import ModelCard
-from ..core.scale_reference import TIE_OF_SCATTER, Covariance, ScaleReference
+from ..core.scale_reference import Covariance, ScaleReference
 from ..models.estimators import class_sizes
 from ..models.intensity_scale import usable
 from .scaling import intensity_in_atoms
@@ -24,12 +24,13 @@ from .scaling import intensity_in_atoms
 COMMON_DIAMETER_ERROR = 0.10
 """Common shift of ln diameter of all classes between conditions: its standard deviation. Blur and
 pixel size change all diameters alike."""
-DIAMETER_ERROR = 0.04
-SIZE_ERROR = 0.05
+CLASS_ERROR = 0.03
 """Standard deviation of the deviation of one class from that shift: of ln diameter, and of the
-apparent size."""
+apparent size. The isomers of a sample move the means of their classes by about as much."""
 NEW_CLASS_ERROR = 0.15
 """The same of a class that the model did not have, whose mean is interpolated in ln(atoms)."""
+IMAGES_OF_COVARIANCE = 30.0
+"""Weight of the covariances of the model, in images: the isomers of a sample scatter less."""
 
 
 class ClassPrior(NamedTuple):
@@ -96,7 +97,7 @@ def shrink_covariances(
     Parameters
     ----------
     start : ndarray of shape (C, 2, 2)
-        Covariances of the model that training starts from, which count as `TIE_OF_SCATTER` images.
+        Covariances of the model that training starts from, which count as `IMAGES_OF_COVARIANCE`.
     x : ndarray of shape (2, N)
         Measured values of the clusters.
     label, image : ndarray of shape (N,)
@@ -116,7 +117,8 @@ def shrink_covariances(
         if rows.sum() <= n_images + 2:
             continue
         own = within[:, rows] @ within[:, rows].T / (rows.sum() - n_images)
-        out[c] = (n_images * own + TIE_OF_SCATTER * out[c]) / (n_images + TIE_OF_SCATTER)
+        weight = n_images / (n_images + IMAGES_OF_COVARIANCE)
+        out[c] = weight * own + (1 - weight) * out[c]
     return tuple(((a, b), (c, d)) for (a, b), (c, d) in out.tolist())
 
 
@@ -202,9 +204,7 @@ def shrink_scale_reference(
         return None
     scale = start.scale
     intensity = class_prior(start, scale.log_intensity, classes, 0.0, 0.0)
-    diameter = class_prior(
-        start, scale.log_diameter, classes, COMMON_DIAMETER_ERROR, DIAMETER_ERROR
-    )
+    diameter = class_prior(start, scale.log_diameter, classes, COMMON_DIAMETER_ERROR, CLASS_ERROR)
     if intensity is None or diameter is None:
         return None
     covariance = _start_covariances(start, scale.covariance, classes)
@@ -246,7 +246,7 @@ def shrink_apparent_size(
     if of_start is None:
         return None
     intensity = class_prior(start, of_start.log_intensity, classes, 0.0, 0.0)
-    size = class_prior(start, of_start.log_size, classes, of_start.scatter, SIZE_ERROR)
+    size = class_prior(start, of_start.log_size, classes, of_start.scatter, CLASS_ERROR)
     if intensity is None or size is None:
         return None
     measured = of_start.measure(embedding, table["diameter_nm"].to_numpy(float))
