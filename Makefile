@@ -73,6 +73,7 @@ explain: setup ## Where the shipped model looks, into docs/explanation/explain.m
 papers: setup ## What the papers report beside our figures, into docs/explanation/papers.md (20 minutes)
 	$(BIN)/atomicity validate --simulate --out build/validation
 	$(BIN)/python docs/make_papers.py
+	$(BIN)/python docs/make_islands.py
 
 curve: setup ## How many training images are needed, into docs/explanation/learning_curve.md
 	$(BIN)/python docs/make_learning_curve.py
