@@ -24,6 +24,7 @@ from ...models.files import find_model, hashed, read_model, save_model
 from ...reporting.image_warnings import image_warnings
 from ..analysis import analyse, classify_clusters, embed_clusters
 from ..corrections import read_corrections, with_corrections
+from ..session_labels import label_session
 from .settings import COMBINED, AdaptRequest
 from .text import summarise_analyses
 
@@ -256,6 +257,8 @@ def adapt_files(
     given = None if request.corrections is None else read_corrections(request.corrections, card)
     classifier = load_classifier(request.model, request.device)
     outcomes, analyses = _analyse_files(paths, classifier, request, progress, stop, on_outcome)
+    if len(analyses) > 1:  # as the command analyse labels them
+        analyses = label_session(analyses, classifier, progress=progress, stop=stop).analyses
     analyses, n_unmatched = _correct(analyses, given, request)
     found = adapt_images(
         analyses,
