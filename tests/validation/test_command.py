@@ -59,7 +59,7 @@ def out(folders, command, patched):
         return jobs.run_job(job, *others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_job", interrupted)
+        patch.setattr(runs, "run_job", interrupted)
         stopped = atomicity(*command, "--out", folder)
         assert stopped.exit_code == 130, stopped.output
     assert not (folder / "validation.json").exists()
@@ -175,9 +175,10 @@ def test_images_are_tested_by_models_that_have_not_seen_them(clusters, out):
 
 
 def test_a_model_is_trained_without_the_images_that_test_it(folders, monkeypatch):
-    request = run.ValidationRequest(folders / "data", folds=2, seeds=1, device="cpu")
-    data = run.read_data(request)
-    prepared = run.prepare(request, data, [methods.METHODS["dual-patch"]], folders)
+    request = run.ValidationRequest(
+        folders / "data", methods=("dual-patch",), folds=2, seeds=1, device="cpu"
+    )
+    prepared, _ = run.Comparison(request).prepare(folders)
     seen = {}
 
     def fit(training):
@@ -243,7 +244,8 @@ def test_the_same_data_by_another_path_continue(folders, command, out, monkeypat
 def test_the_record_of_a_run_is_a_settings_file(out, monkeypatch):
     requests = []
     monkeypatch.setattr(
-        "napari_atomicity.cli.validate._engine", lambda _: lambda *asked, **_: requests.append(asked)
+        "napari_atomicity.cli.validate._engine",
+        lambda _: lambda *asked, **_: requests.append(asked),
     )
     monkeypatch.setattr("napari_atomicity.cli.validate._print_scores", lambda _: None)
     ended = atomicity("validate", "--settings", out / "run.json", "--out", out)

@@ -97,6 +97,11 @@ class ValidationData:
         """Return the images of a group."""
         return [image for image in self.images if image.group == name]
 
+    @property
+    def groups(self) -> dict[str, list[ValidationImage]]:
+        """Images of each group that has any."""
+        return {name: images for name in GROUPS if (images := self.group(name))}
+
 
 # ---- size-selected images
 def read_size_selected(
