@@ -127,15 +127,15 @@ class Comparison:
         if not overwrite:
             store.refuse_others()
         prepared, left_out = self.prepare(out / FIGURES, progress, stop)
-        jobs = self.plan(prepared)
+        jobs = self._plan(prepared)
         store.create()
         make_folder(out / FIGURES)
         for reason in left_out:
             print_line(reason)
         runs = run_jobs(jobs, prepared, store, progress, stop, print_line)
-        result = self.summarise(prepared, runs, left_out)
+        result = self._summarise(prepared, runs, left_out)
         write_json(out / self.result_file, result)
-        tables = self.write_tables(out, result, runs)
+        tables = self._write_tables(out, result, runs)
         record = {
             **_describe_run(prepared, jobs, runs),
             "started": started,
@@ -144,7 +144,7 @@ class Comparison:
             "seconds": result["seconds"],
             "outputs": [*(path.name for path in tables), self.result_file, REPORT],
         }
-        self.write_report(out, result, runs, record)
+        self._write_report(out, result, runs, record)
         write_json(out / RECORD, record)
         return result
 
@@ -163,13 +163,13 @@ class Comparison:
         request = self.request
         data = read_size_selected(request.data, request.pixel_size_nm, progress, stop)
         given = read_folds(request.data) if request.data.is_dir() else {}
-        folds, reasons = self.divide(data.images, given)  # before the long steps
+        folds, reasons = self._divide(data.images, given)  # before the long steps
         data = _add_mixtures(data, request, progress, stop)
         methods, left_out = choose_methods(request.methods, data)
         parts = cut_patches(data.group(SELECTED), PatchSettings())
         return Prepared(request, data, parts, folds, methods, figures), [*left_out, *reasons]
 
-    def divide(
+    def _divide(
         self, images: Sequence[ValidationImage], given: Mapping[str, int]
     ) -> tuple[dict[int, np.ndarray], Sequence[str]]:
         """Return seed → part of each size-selected image, and what is left out and why."""
@@ -177,7 +177,7 @@ class Comparison:
         seeds = range(seed, seed + self.request.seeds)
         return {k: assign_folds(images, number, k, given) for k in seeds}, ()
 
-    def plan(self, prepared: Prepared) -> Sequence[FitJob]:
+    def _plan(self, prepared: Prepared) -> Sequence[FitJob]:
         """List the runs of all fits of the methods; refuse parts without clusters of a class."""
         for division in prepared.folds.values():
             check_training(prepared.data.group(SELECTED), prepared.parts, division)
@@ -189,17 +189,17 @@ class Comparison:
                 jobs += [FitJob(fit, fold, seed, is_first) for fit in fits if fit.trained]
         return jobs
 
-    def summarise(
+    def _summarise(
         self, prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]
     ) -> dict[str, Any]:
         """Return the content of the result file, with ``seconds``."""
         return summarise(prepared, runs, left_out)
 
-    def write_tables(self, out: Path, result: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
+    def _write_tables(self, out: Path, result: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
         """Write the tables of a result."""
         return write_tables(out, result, runs)
 
-    def write_report(
+    def _write_report(
         self, out: Path, result: dict[str, Any], runs: Sequence[Run], record: dict[str, Any]
     ) -> None:
         """Write the report of a result and its figures."""

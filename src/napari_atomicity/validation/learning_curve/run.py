@@ -76,12 +76,12 @@ def measure_learning_curve(
 
 
 class LearningCurve(Comparison):
-    """Training on few and many images of each class; `divide` is called before `plan`."""
+    """Training on few and many images of each class."""
 
     result_file = CURVE_RESULT
     not_of_runs = ("folds", "seeds", "repeats", "seed")  # the seed is in the name of a run
 
-    def divide(
+    def _divide(
         self, images: Sequence[ValidationImage], given: Mapping[str, int]
     ) -> tuple[dict[int, np.ndarray], Sequence[str]]:
         """Return seed → place of each image, and why numbers of images are left out."""
@@ -89,21 +89,21 @@ class LearningCurve(Comparison):
         self.division = divide(images, self.request.images_per_class, seeds, given)
         return self.division.places, self.division.left_out
 
-    def plan(self, prepared: Prepared) -> Sequence[FitJob]:
+    def _plan(self, prepared: Prepared) -> Sequence[FitJob]:
         """List the runs of all fits, numbers of images and repeats."""
         return plan_curve(fits_of(prepared.methods), self.division)
 
-    def summarise(
+    def _summarise(
         self, prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]
     ) -> dict[str, Any]:
         """Return the content of ``learning_curve.json``."""
         return summarise_curve(prepared, self.division, runs, left_out)
 
-    def write_tables(self, out: Path, result: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
+    def _write_tables(self, out: Path, result: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
         """Write ``learning_curve.csv``."""
         return [write_table(curve_table(result), (out / CURVE_RESULT).with_suffix(".csv"))]
 
-    def write_report(
+    def _write_report(
         self, out: Path, result: dict[str, Any], runs: Sequence[Run], record: dict[str, Any]
     ) -> None:
         """Write the report with its figure."""
