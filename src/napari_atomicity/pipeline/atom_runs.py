@@ -190,8 +190,6 @@ class _AtomFiles:
             Whether the run was interrupted.
         command : sequence of str or None
             Command line for the record.
-        progress : callable or None
-            ``progress(done, total, message)``.
         """
         report(progress, 0, 0, "Writing tables and figures")
         outcomes = add_unreached([result.outcome for result in self.results], inputs)

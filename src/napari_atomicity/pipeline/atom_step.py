@@ -91,8 +91,6 @@ class AtomStep:
         Cluster table of all images.
     pictures : Path or None
         Folder for figures of single images; None for no figures.
-    stop : callable, optional
-        ``stop() -> bool``.
     """
 
     model: AtomModel

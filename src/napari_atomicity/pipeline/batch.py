@@ -123,8 +123,6 @@ def analyse_on(
         From `io.inputs.named_inputs`.
     request : RunRequest
         Settings.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Yields
     ------

@@ -38,8 +38,6 @@ def process_in_turn(
         Takes each result.
     on_outcome : callable, optional
         Called after each image with its outcome and, if it was analysed, the analysis.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
@@ -78,8 +76,6 @@ def process_image(
         fields of the outcome that are known so far; the function may add fields.
     pixel_size_nm : float, optional
         Pixel size; replaces that of the file.
-    progress : callable, optional
-        ``progress(done, total, message)``.
 
     Returns
     -------

@@ -51,8 +51,6 @@ class RunResults:
         How the images are grouped into sessions.
     small : bool, optional
         Whether the report has small sections of single images.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     outcomes : list of Outcome, optional
         Outcome of each image.
     analyses : dict of str to Analysis, optional

@@ -187,8 +187,6 @@ class ImageRun(RunResults):
         ----------
         item : Input
             The image.
-        progress : callable
-            Called at every step.
 
         Returns
         -------
@@ -239,8 +237,6 @@ def analyse_one(
         Model.
     request : RunRequest
         Settings.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     then : callable, optional
         ``then(analysis, outcome)``, for example draws the image; if it fails, the image failed.
 
@@ -248,11 +244,6 @@ def analyse_one(
     -------
     outcome, analysis, output
         Outcome, analysis, and result of ``then``. The last two are None for an image that failed.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` returns True.
     """
 
     def step(micrograph: Micrograph, known: dict[str, Any]) -> tuple[Outcome, Analysis, T | None]:
@@ -294,12 +285,6 @@ def analyse_micrograph(
         Model.
     request : RunRequest
         Settings.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
-
-    Returns
-    -------
-    Analysis
 
     Raises
     ------

@@ -123,8 +123,6 @@ def label_session(
         Mean and standard deviation of the session's ln scale, from an earlier session.
     only : collection of str, optional
         Images that are labelled; the labels of the others stay. Default: all.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------

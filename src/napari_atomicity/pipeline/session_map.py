@@ -40,8 +40,6 @@ def fit_session_map(
         The images of the session.
     seed : int, optional
         Seed of the UMAP.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------
@@ -84,18 +82,11 @@ def extend_session_map(
     ----------
     analyses : sequence of Analysis
         The images of the session, some of them with positions.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------
     list of Analysis
         Images with new clusters, all of them placed.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     positions = [session_positions(a) for a in analyses]
     placed = [np.isfinite(of).all(axis=1) for of in positions]

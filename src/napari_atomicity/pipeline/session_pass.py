@@ -89,8 +89,6 @@ class SessionPass:
         Parts; gets the descriptions of the sessions.
     load : callable
         ``load()`` returns the model, of which the network is not used.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     exact_drawings : bool, optional
         Whether images in the report are drawn again, which takes another analysis, even if no label
         has changed and no confidence by more than `SAME_CONFIDENCE`.

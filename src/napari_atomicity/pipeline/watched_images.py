@@ -169,8 +169,6 @@ class WatchedImages(PartIndex):
         ----------
         classifier : Classifier
             Model.
-        progress : callable, optional
-            ``progress(done, total, message)``.
         """
         sessions = SessionPass(self, lambda: classifier, progress, exact_drawings=False)
         try:

@@ -78,8 +78,6 @@ def export_pack(
         Atom table of these images, for a pack that is not blind.
     tolerance_nm : float, optional
         Marks of several annotators within this distance count as the same atom.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     overwrite : bool, optional
         Whether a pack in this folder is replaced.
 

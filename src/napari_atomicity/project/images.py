@@ -361,10 +361,6 @@ class ImageIndex:
         ----------
         folder : path-like
             Searched with its subfolders.
-        progress : callable, optional
-            ``progress(done, total, message)``.
-        stop : callable, optional
-            ``stop() -> bool``.
 
         Returns
         -------

@@ -128,11 +128,6 @@ def ratios_data(
         or whose fractions are withheld.
         ``position`` is 1, 2, …; ``recorded`` is a time in ISO 8601 or ""; ``minutes`` is the time
         since the first image, NaN if unknown.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     names = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
     if not len(table):

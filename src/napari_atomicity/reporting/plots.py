@@ -73,10 +73,6 @@ def style(look: Look | None = None, fixed_titles: bool = False) -> AbstractConte
     fixed_titles : bool
         Whether titles are at the top of the axes, as they are if nothing else is there. A title
         that looks for its position computes all ticks twice more.
-
-    Returns
-    -------
-    context manager
     """
     import matplotlib as mpl
 

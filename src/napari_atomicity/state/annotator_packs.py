@@ -45,10 +45,6 @@ def pack_images(
         Atoms that a model has found in them, for a pack that is not blind.
     tolerance_nm : float, optional
         Marks of several annotators within this distance count as the same atom.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------
@@ -109,10 +105,6 @@ def take_in_packs(
         The project.
     paths : iterable of path-like
         Packs: folders or .zip files.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------

@@ -207,10 +207,6 @@ def compare(
         Marks within this distance are one site.
     seed : int, optional
         Of bootstrap and random draws.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------

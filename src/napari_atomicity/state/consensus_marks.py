@@ -95,10 +95,6 @@ def measured_sites(
         The comparison.
     micrographs : mapping of str to Micrograph
         The images.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------

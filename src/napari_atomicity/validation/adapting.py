@@ -58,8 +58,6 @@ def adapt_model(
         Seed of the adaptation.
     truth : sequence of ndarray of shape (N,), optional
         For each image the true class of each cluster, "" where it is not known.
-    progress, stop : callable, optional
-        Called at every step.
     """
     from ..models.files import hashed
 
@@ -114,8 +112,6 @@ def adapt_each_image(
         ComparedMethod whose answers are scored.
     pseudo_labels, seed : str, int
         See `adapt_model`.
-    progress, stop : callable, optional
-        Called between images.
 
     Returns
     -------

@@ -326,8 +326,6 @@ def check_files(
         Folder of a benchmark.
     files : dict of str to str
         Path → SHA-256.
-    progress, stop : callable, optional
-        Called between files.
 
     Raises
     ------

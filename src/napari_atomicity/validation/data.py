@@ -120,8 +120,6 @@ def read_size_selected(
         In one of the layouts of `training.labelled_files.labelled_files`.
     pixel_size_nm : float, optional
         For images without calibration.
-    progress, stop : callable, optional
-        Called between images.
 
     Returns
     -------
@@ -234,8 +232,6 @@ def read_mixtures(
         See `deposits.read_deposits`.
     pixel_size_nm : float, optional
         For images without calibration.
-    progress, stop : callable, optional
-        Called between images.
 
     Returns
     -------

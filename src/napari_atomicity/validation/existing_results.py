@@ -39,9 +39,5 @@ def count_finished_runs(folder: Path) -> int:
     ----------
     folder : Path
         The folder.
-
-    Returns
-    -------
-    int
     """
     return sum(path.name != KEY for path in (folder / RUNS).glob("*.json"))

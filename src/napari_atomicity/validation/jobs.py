@@ -116,8 +116,6 @@ def run_job(
         Fit, part and seed.
     prepared : Prepared
         Images and settings.
-    progress, stop : callable, optional
-        Called at every step.
 
     Returns
     -------

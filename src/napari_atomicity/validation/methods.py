@@ -260,8 +260,6 @@ def label_images(
         Images with their detected clusters.
     model : FittedModel
         The model.
-    progress, stop : callable, optional
-        Called between images.
 
     Returns
     -------

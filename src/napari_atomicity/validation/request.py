@@ -82,9 +82,5 @@ def quickened(request: ValidationRequest, given: Collection[str] = ()) -> Valida
         The request.
     given : collection of str, optional
         Settings whose values are kept.
-
-    Returns
-    -------
-    ValidationRequest
     """
     return replace(request, **{k: v for k, v in QUICK.items() if k not in given})

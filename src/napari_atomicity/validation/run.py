@@ -112,8 +112,6 @@ class Comparison:
             Folder of the results.
         overwrite : bool, optional
             Whether runs of other settings or data in this folder are discarded.
-        progress, stop : callable, optional
-            Called at every step.
         on_line : callable, optional
             Called with a line of text after each run.
         """
@@ -157,8 +155,6 @@ class Comparison:
         ----------
         figures : Path
             Folder of the figures.
-        progress, stop : callable, optional
-            Called between images.
         """
         request = self.request
         data = read_size_selected(request.data, request.pixel_size_nm, progress, stop)

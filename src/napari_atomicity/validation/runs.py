@@ -92,8 +92,6 @@ def run_jobs(
         Images and settings.
     store : RunStore
         Finished runs. One with the key ``not_possible`` is not stored, but tried again.
-    progress, stop : callable, optional
-        Called at every step.
     on_line : callable, optional
         Called with a line of text after each run.
     """

@@ -196,8 +196,6 @@ def simulated_request(
         on, those of a part to test, and no mixtures under other conditions.
     overwrite : bool, optional
         Whether data of other settings are discarded.
-    progress, stop : callable, optional
-        Called between isomers and images.
 
     Returns
     -------

@@ -206,10 +206,6 @@ def in_numbers(n: int, shown: int, selected: int, selected_elsewhere: int) -> st
         Number of shown clusters that are selected.
     selected_elsewhere : int
         Number of selected clusters that are not shown.
-
-    Returns
-    -------
-    str
     """
     words = pluralise(n, "cluster") if shown == n else f"{shown} of {n} clusters"
     if selected:

@@ -139,10 +139,6 @@ def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) 
         Number of decimals that the field shows; its step is ten units of the last one.
     suffix : str
         Unit after the number, such as " nm".
-
-    Returns
-    -------
-    SpinBox
     """
     box = SpinBox()
     box.setDecimals(decimals)
@@ -185,10 +181,6 @@ def wrapped_label(
         Whether the text is bold.
     visible : bool, optional
         Whether the label is shown before it has a text.
-
-    Returns
-    -------
-    QLabel
     """
     label = _WrappedLabel()
     label.setWordWrap(True)

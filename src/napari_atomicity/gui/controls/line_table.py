@@ -88,10 +88,6 @@ def table_of(
 
     view : QTableView, optional
         The view; by default a new one.
-
-    Returns
-    -------
-    QTableView
     """
     view = QTableView() if view is None else view
     view.setModel(model)

@@ -103,10 +103,6 @@ def form_of(settings: type[S], *names: str) -> SettingsForm[S]:
         The dataclass.
     *names : str
         Its fields in the order of the form; by default all with a description.
-
-    Returns
-    -------
-    SettingsForm
     """
     return SettingsForm(settings, names)
 

@@ -71,8 +71,6 @@ def make_data(
         Recording times that are known.
     unread : mapping of str to Micrograph
         Images whose recording time is read.
-    stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------

@@ -116,10 +116,6 @@ class GalleryGrid:
             Height in the content.
         top : float
             Top of the visible strip of the content.
-
-        Returns
-        -------
-        int or None
         """
         for section in (self.section_at(y), self.section_at(top)):
             if section is not None and 0 <= y - top - self.header_top(section, top) < self.header:

@@ -83,10 +83,6 @@ def arrange(
         Grouping, order and filter.
     selected : ndarray of bool, shape (n_rows,)
         The selection, for sorting by similarity.
-
-    Returns
-    -------
-    Arrangement
     """
     group, names = GROUPINGS[request.group](table, classes)
     values = SORTINGS[request.sort].values(table, classes, selected)
@@ -301,10 +297,6 @@ def regrouped(fresh: Arrangement, before: Arrangement, was: np.ndarray) -> Arran
         The current and the shown arrangement.
     was : ndarray of int, shape (n_rows,)
         Earlier row of each row, -1 for new rows.
-
-    Returns
-    -------
-    Arrangement
     """
     names = list(fresh.names)
     rank = {name: i for i, name in enumerate(names)}

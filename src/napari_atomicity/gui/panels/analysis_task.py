@@ -32,10 +32,6 @@ def analyse_image(
         Report progress; ask whether to stop.
     session : SessionImages, optional
         Session of the image, whose other images tell the intensity scale.
-
-    Returns
-    -------
-    Analysis
     """
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
@@ -73,10 +69,6 @@ def classify_image(
         Report progress; ask whether to stop.
     session : SessionImages, optional
         Session of the image, whose other images tell the intensity scale.
-
-    Returns
-    -------
-    Analysis
     """
     tasks.cap_torch_threads()
     found = classify_clusters(

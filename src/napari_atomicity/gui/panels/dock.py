@@ -125,10 +125,6 @@ class Dock(Panel):
             Name of the dock in the manifest, such as "Report".
         title : str, optional
             Title of the section; by default the name of the dock.
-
-        Returns
-        -------
-        CollapsibleSection
         """
         room = LazyDock(self.binding.viewer, display_name, embedded=True)
         section = CollapsibleSection(title or display_name, room)
@@ -155,10 +151,6 @@ class Dock(Panel):
             Called when the button is clicked.
         enabled_when : bound method, optional
             ``enabled_when() -> bool``; the button is enabled only while it is true.
-
-        Returns
-        -------
-        QPushButton
         """
         button = QPushButton(text) if isinstance(text, str) else text
         button.clicked.connect(run)

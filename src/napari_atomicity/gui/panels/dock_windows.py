@@ -49,10 +49,6 @@ def dock_class(display_name: str) -> type[QWidget]:
     display_name : str
         Such as "Adapt".
 
-    Returns
-    -------
-    type of QWidget
-
     Raises
     ------
     KeyError
@@ -143,10 +139,6 @@ class TabbedDock(QWidget):
         ----------
         name : str
             One of `parts`.
-
-        Returns
-        -------
-        QWidget
         """
         self.tabs.setCurrentIndex(self.parts.index(name))
         return self.tabs.currentWidget().build()
@@ -161,10 +153,6 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
         Viewer whose window contains the dock.
     display_name : str
         Name of the dock in the manifest, such as "Adapt".
-
-    Returns
-    -------
-    QDockWidget
     """
     there = open_docks(viewer)
     dock = there.get(display_name)

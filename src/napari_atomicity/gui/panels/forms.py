@@ -277,10 +277,6 @@ def describe_card(card: Card, otherwise: str = "") -> str:
         Card of the model.
     otherwise : str, optional
         Text for a card without description.
-
-    Returns
-    -------
-    str
     """
     return "\n".join(filter(None, (card.description or otherwise, card.terms)))
 

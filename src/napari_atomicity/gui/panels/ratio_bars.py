@@ -47,10 +47,6 @@ def ratio_bars(
         Classes in the order of their colours.
     reference : mapping of str to float, optional
         Reference fraction of each class, shown as a mark.
-
-    Returns
-    -------
-    list of Bar
     """
     return [
         Bar(

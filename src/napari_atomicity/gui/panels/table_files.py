@@ -50,10 +50,6 @@ def choose_table_path(parent: QWidget, name: str, types: str) -> Path | None:
         Suggested name of the file.
     types : str
         File types of the dialog.
-
-    Returns
-    -------
-    Path or None
     """
     chosen, kind = QFileDialog.getSaveFileName(parent, f"Export {name}", name, types)
     return with_suffix(Path(chosen), kind) if chosen else None

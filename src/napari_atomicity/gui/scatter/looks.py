@@ -63,10 +63,6 @@ def by_names(
         Symbol of each name in the legend; squares by default.
     words : mapping of str to str, optional
         Text of each name in the legend.
-
-    Returns
-    -------
-    Looks
     """
     codes, found = pd.factorize(values)
     number = np.bincount(codes, minlength=len(found)) if len(codes) else np.zeros(0, int)
@@ -123,10 +119,6 @@ def by_kinds(column: str, kinds: Mapping[str, tuple[str, str]], missing: str) ->
         "True" and "False" → text and colour.
     missing : str
         Text for tables without the column.
-
-    Returns
-    -------
-    callable
     """
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
@@ -152,10 +144,6 @@ def by_number(
         The column, the title of the scale, and the colormap.
     limits : tuple of (float, float), optional
         Limits of the scale; by default the range of the values.
-
-    Returns
-    -------
-    callable
     """
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
@@ -223,10 +211,6 @@ def looks_of(table: pd.DataFrame, name: str, classes: Sequence[str]) -> Looks:
         The entry or the column.
     classes : sequence of str
         The classes in order.
-
-    Returns
-    -------
-    Looks
     """
     if name in COLOURINGS:
         looks = COLOURINGS[name](table, classes)

@@ -52,10 +52,6 @@ def choose_path(parent: QWidget, title: str, name: str, suffixes: Mapping[str, s
         Proposed name of the file, without a suffix.
     suffixes : mapping of str to str
         Suffix → file type. A supported suffix that is typed has priority over the chosen type.
-
-    Returns
-    -------
-    Path or None
     """
     types = ";;".join(f"{what} (*{suffix})" for suffix, what in suffixes.items())
     chosen, kind = QFileDialog.getSaveFileName(parent, title, f"{name}.png", types)

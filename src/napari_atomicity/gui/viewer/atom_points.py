@@ -117,10 +117,6 @@ class AtomPoints(PointsDisplay):
             Frame of a stack; 0 otherwise.
         y_px, x_px : float
             The place in pixels.
-
-        Returns
-        -------
-        Mark
         """
         size_nm = self._state.micrograph(image).calibrated()
         return mark_at(self._canvas.frame(image, frame), y_px, x_px, size_nm, frame)

@@ -67,10 +67,6 @@ def binding_of_layer(metadata: Any) -> Binding | None:
     ----------
     metadata : mapping
         ``layer.metadata`` itself, not a copy: writers get it instead of the layer.
-
-    Returns
-    -------
-    Binding or None
     """
     for viewer, binding in _bindings.items():
         if any(layer.metadata is metadata for layer in viewer.layers):

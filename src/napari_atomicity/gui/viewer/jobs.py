@@ -45,10 +45,6 @@ def measure_places(
         Fields of `DetectionSettings`.
     progress, stop : callable, optional
         Report progress; ask whether to stop.
-
-    Returns
-    -------
-    Detection
     """
     chosen = DetectionSettings(**settings)
     found = []
@@ -85,10 +81,6 @@ def split_or_merge(
         Outlines of the clusters in pixels; one is split, several are merged.
     settings : dict
         Fields of `DetectionSettings`.
-
-    Returns
-    -------
-    Detection
     """
     chosen = DetectionSettings(**settings)
     if len(outlines) == 1:
@@ -112,10 +104,6 @@ def classify_some(
         Model and device to use if the model of the analysis is not available.
     progress, stop : callable, optional
         Report progress; ask whether to stop.
-
-    Returns
-    -------
-    Analysis
     """
     tasks.cap_torch_threads()
     classifier = _classifier(analysis, engine)
@@ -145,12 +133,6 @@ def class_map_images(
         Class that the maps explain; by default the predicted class of each cluster.
     engine : Engine or None
         Model and device to use if the model of the analysis is not available.
-    stop : callable, optional
-        Asks whether to stop.
-
-    Returns
-    -------
-    dict of str to ndarray
     """
     maps, scale = analysis.class_maps, point_style.class_map_scale(analysis)
     if label is not None:

@@ -231,10 +231,6 @@ class LayerGroup:
             Kind of the layer, such as "outlines".
         position : int
             Rank among the layers of the image; higher ranks lie above.
-
-        Returns
-        -------
-        dict
         """
         role = {"image": self.image, "kind": kind, "position": position}
         return {

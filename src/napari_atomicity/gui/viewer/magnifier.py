@@ -92,10 +92,6 @@ def magnify(
         Atoms of this frame.
     colour_by : str
         What the colours show: one of `atom_style.COLOURINGS`.
-
-    Returns
-    -------
-    MagnifierView or None
     """
     width = FIELD_NM / pixel_size_nm
     low = np.floor(np.array(centre) - width / 2).astype(int) - 1

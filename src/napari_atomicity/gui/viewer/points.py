@@ -220,10 +220,6 @@ class PointsView:
             Place of the scene.
         zoom : float
             Screen pixels per unit of the scene.
-
-        Returns
-        -------
-        int or None
         """
         layer = self.layer
         if layer is None or not layer.visible or not len(layer.data):

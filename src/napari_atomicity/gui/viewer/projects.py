@@ -97,10 +97,6 @@ class Projects:
             Folder or project file.
         file : str or Path, optional
             Project file of the folder; by default it is in the folder.
-
-        Returns
-        -------
-        Task or None
         """
         if self.is_open(path, file):
             if Path(path).is_dir():

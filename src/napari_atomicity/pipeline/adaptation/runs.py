@@ -59,8 +59,6 @@ def adapt_images(
         Of the adapted model.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
-    progress, stop : callable, optional
-        As elsewhere.
     pseudo_labels : str, optional
         "combined" or "diameter", see `settings.AdaptRequest`.
     min_probability : float, optional
@@ -78,8 +76,6 @@ def adapt_images(
     ------
     ModelError
         If the model can't be loaded or adapted, or lacks the device.
-    Cancelled
-        If ``stop()`` says so.
     """
     from ...models.classifier import load_classifier
     from .fine_tuning import adapt, choose_settings, refuse_unadaptable
@@ -107,8 +103,6 @@ def classified_by(
         Detected clusters.
     classifier : Classifier
         Model.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     """
     own = analysis.model_id == classifier.card.model_id
     if own and analysis.scale is not None and (analysis.table["label_predicted"] != "").all():
@@ -152,8 +146,6 @@ def placed(
         Adaptation.
     old, new : Classifier
         Models before and after.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     """
     if not found.accepted:
         return found
@@ -224,8 +216,6 @@ def adapt_files(
         Image files, and folders of images.
     request : AdaptRequest
         Model, corrections and output file.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     on_outcome : callable, optional
         Called after each image.
 
@@ -244,8 +234,6 @@ def adapt_files(
         If no image can be analysed, or the corrections cannot be read.
     AtomicityError
         If the result cannot be written.
-    Cancelled
-        If ``stop()`` returns True.
     """
     from ...models.classifier import load_classifier
     from .fine_tuning import refuse_unadaptable
@@ -311,8 +299,6 @@ def with_places(
         Adaptation.
     old : Classifier
         Model before.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     """
     from ...models.classifier import Classifier
 

@@ -147,8 +147,6 @@ class AdaptingWatch:
         ----------
         on_result : callable, optional
             Called after each file.
-        stop : callable, optional
-            ``stop() -> bool``.
         until_idle_s : float, optional
             Stop after this time without a new file. Default: never.
 

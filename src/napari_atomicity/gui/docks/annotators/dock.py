@@ -51,12 +51,6 @@ def compare_with_model(
         Results of the model by image.
     tolerance_nm : float
         Largest distance of marks of one atom.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    AnnotatorComparison
     """
     atoms = {image: analysis.table for image, analysis in analyses.items()}
     return compare(annotations, atoms, tolerance_nm, progress=progress, stop=stop)

@@ -53,8 +53,6 @@ def import_packs(
         The project.
     paths : sequence of Path
         The packs.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------
@@ -87,8 +85,6 @@ def make_pack(
         Atoms that the tables start with.
     tolerance_nm : float
         Largest distance of marks of one atom.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------

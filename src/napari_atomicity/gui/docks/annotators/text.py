@@ -36,10 +36,6 @@ def with_interval(value: float, low: float, high: float, decimals: int = 2) -> s
         The value and its interval.
     decimals : int
         Number of decimals.
-
-    Returns
-    -------
-    str
     """
     if not math.isfinite(value):
         return "–"
@@ -67,10 +63,6 @@ def coverage_lines(
         The marks and reviewed images.
     images, annotators : sequence of str
         The lines and the columns.
-
-    Returns
-    -------
-    list of tuple of str
     """
     cells = {
         (row.image, row.annotator): _marks(int(row.marks), int(row.uncertain))

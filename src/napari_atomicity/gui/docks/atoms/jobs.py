@@ -54,12 +54,6 @@ def find_image_atoms(
         The model and the device.
     precision : float or None
         Expected precision at the threshold; None for the best expected F1.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    AtomAnalysis
     """
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
@@ -93,8 +87,6 @@ def inject_test_atoms(
         The atoms.
     clusters : Analysis or None
         The clusters of the image.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------
@@ -190,8 +182,6 @@ def write_atoms(
         The clusters of each image.
     path : Path
         The file.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------
@@ -221,8 +211,6 @@ def write_groups(
         The atoms of each image.
     path : Path
         The file.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------

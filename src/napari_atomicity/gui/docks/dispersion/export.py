@@ -43,8 +43,6 @@ def write_rows(
         Images whose support is not known yet.
     known : dict of str to DispersionResult
         Results by image; new ones are added.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------

@@ -59,10 +59,6 @@ def figures(
         The dispersion.
     of_atoms : mapping, optional
         Its row of ``dispersion.csv``, with completeness and metal loading.
-
-    Returns
-    -------
-    list of DispersionFigure
     """
     row, level = found.row(), f"{100 * found.level:g} %"
     return [

@@ -43,8 +43,6 @@ def place_clusters(
     ----------
     analyses : sequence of Analysis
         The analyses, classified.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------

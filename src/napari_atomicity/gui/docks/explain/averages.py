@@ -67,8 +67,6 @@ def save_picture(
         The file, PNG, SVG or PDF.
     normalised : bool
         Whether each map has its own scale.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------
@@ -97,8 +95,6 @@ def save_all(
         The folder.
     normalised : bool
         Whether each map has its own scale.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------

@@ -65,8 +65,6 @@ def class_maps_of(
         The cluster.
     label : str
         The class.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------

@@ -34,12 +34,6 @@ def average_micrograph(
         Number of successive frames per average, or `ALL`.
     name : str
         The name of the new image.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Micrograph
     """
     mean = average_frames(micrograph, frames, progress=progress, stop=stop)
     return Micrograph(mean.data, mean.pixel_size_nm, name, metadata=mean.metadata)

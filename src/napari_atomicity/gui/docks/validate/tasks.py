@@ -83,8 +83,6 @@ def compare_methods(
         Data, settings and folder of the results.
     overwrite : bool
         Whether results of other settings or data are discarded.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
