@@ -22,18 +22,6 @@ _SETTINGS = "--settings"
 def apply_settings_file(context: typer.Context, path: Path | None) -> Path | None:
     """Use the values of a settings file for options that are not on the command line.
 
-    Parameters
-    ----------
-    context : typer.Context
-        Context of the command.
-    path : Path or None
-        The file.
-
-    Returns
-    -------
-    Path or None
-        The file.
-
     Raises
     ------
     typer.BadParameter
@@ -59,11 +47,6 @@ def share_options(command: Callable[..., None]) -> Callable[..., None]:
     ----------
     command : callable
         Function of a command. Its own option ``--settings`` is kept.
-
-    Returns
-    -------
-    callable
-        Function with the options.
     """
     signature = inspect.signature(command, eval_str=True)
     new = {name: about for name, about in _options() if name not in signature.parameters}
@@ -86,8 +69,6 @@ def name_settings_file(context: Any, error: typer.BadParameter) -> None:
 
     Parameters
     ----------
-    context : click.Context
-        Context of the command.
     error : typer.BadParameter
         The error; its message is changed.
     """

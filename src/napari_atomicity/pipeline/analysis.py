@@ -114,8 +114,6 @@ def classify_clusters(
 
     Parameters
     ----------
-    analysis : Analysis
-        Detected clusters.
     model : str or Classifier, optional
         Name of an available model, path of a model file, or a loaded classifier.
     device : str, optional
@@ -264,12 +262,6 @@ def _label(
     ----------
     analysis : Analysis
         With patches, in units of ``parameters["intensity_per_atom"]``.
-    classifier : Classifier
-        The model.
-    scale : ConstrainedMixture or None
-        Scale of the image.
-    result : Prediction or None
-        Prediction for the patches as they are, if there is one.
     """
     from ..models.scaled_predictions import label_solutions
 
@@ -423,13 +415,5 @@ def analyse(
 
 
 def with_failed(analysis: Analysis, failed: Mapping[str, str]) -> Analysis:
-    """Return an analysis whose parameters contain further failed statistics.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        The analysis.
-    failed : mapping of str to str
-        Name of each statistic that failed, and the error.
-    """
+    """Return an analysis whose parameters contain further failed statistics."""
     return replace(analysis, parameters=add_failed(analysis.parameters, failed))

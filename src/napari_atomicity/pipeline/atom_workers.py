@@ -33,8 +33,6 @@ def choose_workers(n_images: int, on_cpu: bool) -> int:
 
     Parameters
     ----------
-    n_images : int
-        Number of images.
     on_cpu : bool
         Whether the model runs on the CPU; processes would share another device.
 
@@ -97,11 +95,6 @@ class AtomWorkers:
 
 def detect_in_worker(item: Input) -> AtomResult:
     """Detect the atoms of an image in a worker process.
-
-    Parameters
-    ----------
-    item : Input
-        Image.
 
     Returns
     -------

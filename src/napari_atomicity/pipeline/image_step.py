@@ -30,12 +30,8 @@ def process_in_turn(
 
     Parameters
     ----------
-    inputs : sequence of Input
-        Images.
     step : callable
         ``step(item, progress)`` returns a result with ``outcome`` and ``analysis``.
-    sink : callable
-        Takes each result.
     on_outcome : callable, optional
         Called after each image with its outcome and, if it was analysed, the analysis.
 
@@ -69,8 +65,6 @@ def process_image(
 
     Parameters
     ----------
-    item : Input
-        Image.
     analyse : callable
         ``analyse(micrograph, known)`` returns outcome, analysis and output. ``known`` contains the
         fields of the outcome that are known so far; the function may add fields.

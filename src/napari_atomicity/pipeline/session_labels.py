@@ -110,8 +110,6 @@ def label_session(
     ----------
     analyses : sequence of Analysis
         Classified images that were recorded alike.
-    model : str or Classifier, optional
-        Model that classified them.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
     known : mapping of str to mapping, optional
@@ -215,8 +213,6 @@ def fit_session_sizes(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of the model that classified the images.
     session : SessionScale
         Joint posterior of their scales.
     prior : tuple of float, optional
@@ -251,16 +247,10 @@ def summarise_session(
 
     Parameters
     ----------
-    session : AcquisitionSession
-        The session.
-    images : sequence of str
-        Its analysed images.
     scale : SessionScale
         Joint posterior of their scales.
     fit : ClassFit or None
         Test of the sizes.
-    card : ModelCard
-        Card of the model.
 
     Returns
     -------
@@ -288,10 +278,6 @@ def describe_scale(
     ----------
     session : SessionScale
         Joint posterior.
-    image : int
-        Index of the image.
-    fit : ClassFit, optional
-        Whether the sizes of the session are those of the classes.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
 
@@ -337,13 +323,7 @@ def describe_scale(
 
 
 def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
-    """Return whether two scales of an image have the same solutions, up to `UNCHANGED`.
-
-    Parameters
-    ----------
-    before, after : ConstrainedMixture
-        The scales.
-    """
+    """Return whether two scales of an image have the same solutions, up to `UNCHANGED`."""
     if before is None or len(before.weight) != len(after.weight):
         return False
     return bool(
@@ -361,8 +341,6 @@ def describe_sessions(
 
     Parameters
     ----------
-    sessions : sequence of AcquisitionSession
-        Sessions.
     joint : mapping of str to dict
         Image → `describe_scale`, for images that were labelled jointly.
     n_changed : mapping of str to int

@@ -36,8 +36,6 @@ def fit_session_map(
 
     Parameters
     ----------
-    analyses : sequence of Analysis
-        The images of the session.
     seed : int, optional
         Seed of the UMAP.
 
@@ -82,11 +80,6 @@ def extend_session_map(
     ----------
     analyses : sequence of Analysis
         The images of the session, some of them with positions.
-
-    Returns
-    -------
-    list of Analysis
-        Images with new clusters, all of them placed.
     """
     positions = [session_positions(a) for a in analyses]
     placed = [np.isfinite(of).all(axis=1) for of in positions]

@@ -53,8 +53,6 @@ class NewLabels:
 
     Parameters
     ----------
-    item : Input
-        Image.
     scale : ConstrainedMixture or None
         Scale; None for that of the image by itself.
     about : mapping of str to Any
@@ -106,8 +104,6 @@ class SessionPass:
 
         Parameters
         ----------
-        inputs : sequence of Input
-            Images of the run.
         shown : collection of str
             Images in the report, to be drawn again if their labels change.
 
@@ -198,8 +194,6 @@ class SessionPass:
 
         Parameters
         ----------
-        labels : NewLabels
-            The image.
         part : Part or Exception
             Result of `analyse_again`.
         """
@@ -226,12 +220,6 @@ def analyse_again(
 
     Parameters
     ----------
-    labels : NewLabels
-        Image and scale.
-    classifier : Classifier
-        Model.
-    request : RunRequest
-        Settings.
     draw, small : bool, optional
         As in `parts.make_part`.
 
@@ -260,12 +248,6 @@ def make_labelled_part(
 
     Parameters
     ----------
-    labels : NewLabels
-        Image and scale.
-    analysis, outcome : Analysis, Outcome
-        Image as it was labelled by itself.
-    classifier : Classifier
-        Model.
     draw, small : bool, optional
         As in `parts.make_part`.
 

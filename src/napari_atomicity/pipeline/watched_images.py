@@ -28,13 +28,7 @@ SHOWN = 40
 
 @dataclass(eq=False)
 class WatchedImages(PartIndex):
-    """Stored images of a watched folder; a sink of `for_each_image`.
-
-    Parameters
-    ----------
-    folder : Path
-        Watched folder.
-    """
+    """Stored images of a watched folder; a sink of `for_each_image`."""
 
     folder: Path = Path()
     paths: dict[str, Path] = field(default_factory=dict)
@@ -131,10 +125,6 @@ class WatchedImages(PartIndex):
 
         Parameters
         ----------
-        analysis : Analysis
-            Analysis of the image.
-        outcome : Outcome
-            Outcome of the image.
         notice : callable
             Called with a message if the drawing fails.
         """

@@ -105,8 +105,6 @@ def ratios_data(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
     classes : sequence of str
         All classes, in order.
     images : sequence of str, optional

@@ -124,23 +124,10 @@ def plot_figure(
 
     Parameters
     ----------
-    plot : Plot
-        The plot.
-    data : pandas.DataFrame
-        Its data.
-    look : Look, optional
-        Colours and sizes.
     size_inch : tuple of float
         Width and height.
-    dpi : float
-        Resolution.
     draw : callable, optional
         Function that draws instead of that of the plot.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure.
     """
     from matplotlib.figure import Figure
 
@@ -162,21 +149,8 @@ def save_plot(
 
     Parameters
     ----------
-    plot : Plot
-        The plot.
-    data : pandas.DataFrame
-        Its data.
-    path : path-like
-        The file.
-    look : Look, optional
-        Colours and sizes.
     draw : callable, optional
         Function that draws instead of that of the plot.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
 
     Raises
     ------

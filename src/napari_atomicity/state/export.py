@@ -161,8 +161,6 @@ class _Export:
         ----------
         message : str
             What is being done.
-        done, total : int, optional
-            Progress.
         """
         check(self.stop)
         report(self.progress, done, total, message)

@@ -220,10 +220,6 @@ def write_session(
 
     Parameters
     ----------
-    folder : Path
-        Folder of the benchmark.
-    library : sequence of Isomer
-        Isomers of all sizes.
     kind, seed, form : str, int, str
         See `benchmark_images.simulate_form`.
     """
@@ -322,8 +318,6 @@ def check_files(
 
     Parameters
     ----------
-    folder : Path
-        Folder of a benchmark.
     files : dict of str to str
         Path → SHA-256.
 
@@ -351,11 +345,6 @@ def check_files(
 def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the tables of images and of true clusters after checking them.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of a benchmark.
-
     Returns
     -------
     images, truth : DataFrame
@@ -382,8 +371,6 @@ def read_session(
 
     Parameters
     ----------
-    folder : Path
-        Folder of a benchmark.
     tables : tuple of DataFrame
         From `read_tables`.
     session : str

@@ -86,8 +86,6 @@ class ValidationData:
     ----------
     classes : tuple of str
         Classes of the size-selected images, by size.
-    images : tuple of ValidationImage
-        Images of all groups.
     """
 
     classes: tuple[str, ...]
@@ -173,8 +171,6 @@ def cut_patches(images: Sequence[ValidationImage], settings: PatchSettings) -> l
 
     Parameters
     ----------
-    images : sequence of ValidationImage
-        Size-selected images.
     settings : PatchSettings
         Geometry and channels.
 
@@ -196,8 +192,6 @@ def training_set(images: Sequence[ValidationImage], parts: Sequence[PatchSet]) -
 
     Parameters
     ----------
-    images : sequence of ValidationImage
-        Training images.
     parts : sequence of PatchSet
         Their clusters, from `cut_patches`.
     """
@@ -226,17 +220,10 @@ def read_mixtures(
         contain the sample of each image.
     group : str
         `MIXED` or `SHIFTED`.
-    classes : sequence of str
-        All classes.
     deposits : Path, optional
         See `deposits.read_deposits`.
     pixel_size_nm : float, optional
         For images without calibration.
-
-    Returns
-    -------
-    list of ValidationImage
-        The images.
 
     Raises
     ------
@@ -324,12 +311,8 @@ def assign_folds(
 
     Parameters
     ----------
-    images : sequence of ValidationImage
-        Size-selected images.
     folds : int
         Number of parts.
-    seed : int
-        Seed of the division.
     given : mapping of str to int, optional
         Image or its file → part, if a table states it.
 

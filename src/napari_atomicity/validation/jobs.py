@@ -83,18 +83,10 @@ class Prepared:
 
     Parameters
     ----------
-    request : ValidationRequest
-        Settings.
-    data : ValidationData
-        All images.
     parts : sequence of PatchSet
         Clusters of the size-selected images, from `data.cut_patches`.
     folds : mapping of int to ndarray
         Seed → part of each size-selected image.
-    methods : sequence of ComparedMethod
-        Methods to compare.
-    figures : Path
-        Folder of the figures.
     """
 
     request: ValidationRequest
@@ -114,8 +106,6 @@ def run_job(
     ----------
     job : FitJob
         Fit, part and seed.
-    prepared : Prepared
-        Images and settings.
 
     Returns
     -------
@@ -255,12 +245,8 @@ def average_class_maps(
 
     Parameters
     ----------
-    analyses : sequence of Analysis
-        Classified images.
     name : str
         Name of the fit, for the figure ``class-maps-NAME``.
-    figures : Path
-        Folder of the figures.
 
     Returns
     -------

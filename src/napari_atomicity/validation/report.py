@@ -45,12 +45,8 @@ def write_validation_report(
 
     Parameters
     ----------
-    out : Path
-        Existing folder.
     result : mapping
         Content of ``validation.json``.
-    runs : sequence of mapping
-        Finished runs.
     record : mapping
         Content of ``run.json``.
 

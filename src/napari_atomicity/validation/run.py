@@ -108,8 +108,6 @@ class Comparison:
 
         Parameters
         ----------
-        out : Path
-            Folder of the results.
         overwrite : bool, optional
             Whether runs of other settings or data in this folder are discarded.
         on_line : callable, optional

@@ -35,8 +35,6 @@ class RunStore:
     ----------
     folder : Path
         Folder of the files.
-    key : str
-        Key of settings and data.
     result : str, optional
         File beside the folder that is removed with runs of other settings or data.
     """
@@ -86,10 +84,6 @@ def run_jobs(
 
     Parameters
     ----------
-    jobs : sequence of FitJob
-        The jobs.
-    prepared : Prepared
-        Images and settings.
     store : RunStore
         Finished runs. One with the key ``not_possible`` is not stored, but tried again.
     on_line : callable, optional
@@ -178,8 +172,6 @@ def key_of(request: ValidationRequest, files: dict[str, str], left_out: Sequence
 
     Parameters
     ----------
-    request : ValidationRequest
-        Settings.
     files : dict of str to str
         File → SHA-256.
     left_out : sequence of str, optional

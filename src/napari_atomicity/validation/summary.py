@@ -27,12 +27,8 @@ def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) 
 
     Parameters
     ----------
-    prepared : Prepared
-        Images and settings.
     runs : sequence of mapping
         Finished runs, from `jobs.run_job`.
-    left_out : sequence of str
-        Why methods are left out.
 
     Returns
     -------
@@ -258,17 +254,8 @@ def write_tables(out: Path, result: Mapping[str, Any], runs: Sequence[Run]) -> l
 
     Parameters
     ----------
-    out : Path
-        Folder of the results.
     result : mapping
         Content of ``validation.json``.
-    runs : sequence of mapping
-        Finished runs.
-
-    Returns
-    -------
-    list of Path
-        The files.
     """
     chosen = list(result["methods"])
     clusters = join_runs(runs, "answers")

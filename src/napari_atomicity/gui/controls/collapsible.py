@@ -16,8 +16,6 @@ class CollapsibleSection(QWidget):
     ----------
     title : str
         Text of the button.
-    content : QWidget
-        What is below it.
     opened : bool, optional
         Whether the content is shown at first.
     """

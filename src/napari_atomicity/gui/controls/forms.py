@@ -69,14 +69,6 @@ def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str, row: in
 
     Parameters
     ----------
-    form : QFormLayout
-        The form.
-    text : str
-        Label of the row.
-    field : QWidget
-        Control of the row.
-    tooltip : str
-        Tooltip of both.
     row : int, optional
         Position of the row; default: the last.
     """
@@ -131,10 +123,6 @@ def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) 
 
     Parameters
     ----------
-    low, high : float
-        Range of the values.
-    value : float
-        Value at first.
     decimals : int
         Number of decimals that the field shows; its step is ten units of the last one.
     suffix : str
@@ -177,8 +165,6 @@ def wrapped_label(
         What the text is about, for screen readers.
     plain : bool, optional
         Whether the text is not interpreted as markup, as for names of files.
-    bold : bool, optional
-        Whether the text is bold.
     visible : bool, optional
         Whether the label is shown before it has a text.
     """

@@ -76,10 +76,6 @@ def table_of(
 
     Parameters
     ----------
-    model : Lines
-        The lines.
-    name : str
-        Accessible name.
     most_rows : int
         Height of the view in rows of one line; more rows scroll.
     wraps : bool, default False

@@ -99,8 +99,6 @@ def form_of(settings: type[S], *names: str) -> SettingsForm[S]:
 
     Parameters
     ----------
-    settings : type
-        The dataclass.
     *names : str
         Its fields in the order of the form; by default all with a description.
     """

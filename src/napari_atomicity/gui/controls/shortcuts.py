@@ -326,12 +326,8 @@ def run_weakly(shortcut: Shortcut, actions: object, key: str) -> Callable[[objec
 
     Parameters
     ----------
-    shortcut : Shortcut
-        The shortcut.
     actions : object
         Carries out the actions of the mode.
-    key : str
-        One of its keys.
 
     Returns
     -------

@@ -61,14 +61,8 @@ def make_data(
 
     Parameters
     ----------
-    plot : Plot
-        The plot.
-    table : pandas.DataFrame
-        The cluster table.
     context : mapping
         Arguments of ``plot.data``.
-    times : mapping of str to datetime or None
-        Recording times that are known.
     unread : mapping of str to Micrograph
         Images whose recording time is read.
 

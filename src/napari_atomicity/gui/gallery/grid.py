@@ -20,8 +20,6 @@ class GalleryGrid:
     ----------
     counts : ndarray
         (S,) how many cells each section has.
-    width : int
-        Of the content.
     cell : tuple[int, int]
         Least width, and height, of a cell; cells are spread over the width.
     header : int
@@ -112,8 +110,6 @@ class GalleryGrid:
 
         Parameters
         ----------
-        y : float
-            Height in the content.
         top : float
             Top of the visible strip of the content.
         """

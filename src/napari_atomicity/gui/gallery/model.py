@@ -35,8 +35,6 @@ class GalleryModel(QAbstractListModel):
     ----------
     rows : SelectableRows
         The table and the selection of the window.
-    arrangement : Arrangement
-        Order and groups that are shown.
     """
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:

@@ -75,8 +75,6 @@ def arrange(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
     classes : sequence of str
         The classes in order.
     request : GalleryOrder
@@ -293,8 +291,6 @@ def regrouped(fresh: Arrangement, before: Arrangement, was: np.ndarray) -> Arran
 
     Parameters
     ----------
-    fresh, before : Arrangement
-        The current and the shown arrangement.
     was : ndarray of int, shape (n_rows,)
         Earlier row of each row, -1 for new rows.
     """

@@ -34,8 +34,6 @@ class PaintFrame:
     ----------
     view : QAbstractScrollArea
         The widget that is painted, with its font and palette.
-    model : GalleryModel
-        The clusters.
     side : int, logical pixels
         Edge of a patch.
     painter : QPainter

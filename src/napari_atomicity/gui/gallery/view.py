@@ -55,8 +55,6 @@ class GalleryView(QAbstractItemView):
     ----------
     model : GalleryModel
         The clusters and their order.
-    parent : QWidget, optional
-        The parent widget.
     """
 
     picked = Signal(object, bool)

@@ -24,10 +24,6 @@ def analyse_image(
 
     Parameters
     ----------
-    micrograph : Micrograph
-        The image.
-    request : RunRequest
-        Model, device and settings.
     progress, stop : callable, optional
         Report progress; ask whether to stop.
     session : SessionImages, optional
@@ -61,8 +57,6 @@ def classify_image(
 
     Parameters
     ----------
-    analysis : Analysis
-        The detected clusters.
     request : RunRequest
         Model, device and symmetries.
     progress, stop : callable, optional

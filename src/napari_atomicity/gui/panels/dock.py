@@ -32,8 +32,6 @@ class Dock(Panel):
     ----------
     napari_viewer : napari.Viewer
         The viewer; napari passes it when it opens the dock.
-    parent : QWidget, optional
-        The parent widget.
     embedded : bool, default False
         Whether the panel is a part of another dock, which scrolls for it.
     """
@@ -145,8 +143,6 @@ class Dock(Panel):
         ----------
         text : str or QPushButton
             The label of the button, or a button.
-        tooltip : str
-            What it does.
         run : bound method
             Called when the button is clicked.
         enabled_when : bound method, optional

@@ -76,8 +76,6 @@ class LazyDock(QWidget):
 
     Parameters
     ----------
-    viewer : napari.Viewer
-        The viewer.
     display_name : str
         Name of the dock in the manifest.
     **options : Any
@@ -107,8 +105,6 @@ class TabbedDock(QWidget):
     ----------
     napari_viewer : napari.Viewer
         The viewer; napari passes it when it opens the dock.
-    parent : QWidget, optional
-        The parent widget.
     """
 
     parts: ClassVar[tuple[str, ...]]
@@ -149,8 +145,6 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
 
     Parameters
     ----------
-    viewer : napari.Viewer
-        Viewer whose window contains the dock.
     display_name : str
         Name of the dock in the manifest, such as "Adapt".
     """
@@ -207,15 +201,8 @@ def show_dock(viewer: Any, display_name: str) -> Any:
 
     Parameters
     ----------
-    viewer : napari.Viewer
-        Viewer whose window contains the dock.
     display_name : str
         Name of the dock in the manifest, such as "Adapt".
-
-    Returns
-    -------
-    QWidget
-        The dock's content.
     """
     main = main_window(unwrapped(viewer))
     widget: Any = main.findChild(dock_class(display_name))

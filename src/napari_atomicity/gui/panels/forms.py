@@ -273,8 +273,6 @@ def describe_card(card: Card, otherwise: str = "") -> str:
 
     Parameters
     ----------
-    card : Card
-        Card of the model.
     otherwise : str, optional
         Text for a card without description.
     """

@@ -22,8 +22,6 @@ class LabelLegend(ImagePanel):
 
     Parameters
     ----------
-    binding : Binding
-        Binding of the viewer.
     image_form : ImageForm, optional
         Form of the dock in which an image is chosen; by default that of the current image.
     """

@@ -41,8 +41,6 @@ def ratio_bars(
 
     Parameters
     ----------
-    ratios : DataFrame
-        Class ratios with intervals.
     classes : sequence of str
         Classes in the order of their colours.
     reference : mapping of str to float, optional

@@ -48,8 +48,6 @@ class SessionImages:
 
     Parameters
     ----------
-    name : str
-        Name of the session.
     analyses : tuple of Analysis
         Its classified images.
     known : mapping of str to mapping
@@ -106,8 +104,6 @@ class SessionChanges:
 
     Parameters
     ----------
-    name : str
-        Name of the session.
     n_images : int
         Number of its images.
     results : tuple of Analysis
@@ -206,17 +202,10 @@ def label_with_session(
 
     Parameters
     ----------
-    analysis : Analysis
-        The image, classified.
     session : SessionImages or None
         Its session; None labels the image alone.
     progress, stop : callable, optional
         Report progress; ask whether to stop.
-
-    Returns
-    -------
-    Analysis
-        The image, labelled.
     """
     if session is None or not model_of(analysis):
         return analysis
@@ -261,8 +250,6 @@ class SessionLabels(QObject):
 
     Parameters
     ----------
-    binding : Binding
-        Binding of the viewer.
     parent : QObject
         The owner; workers end with it.
 

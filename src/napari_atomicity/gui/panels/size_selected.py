@@ -37,8 +37,6 @@ class SizeSelectedFolder(PathField):
     ----------
     classes : dict of str to int
         Class → number of images; empty until they are counted.
-    found : QLabel
-        What was found in the folder.
     """
 
     counted = Signal()

@@ -30,13 +30,7 @@ CONDITIONS_DIFFER = (
 
 
 class ConditionsWarning(QWidget):
-    """The warning that conditions differ from the training, hidden at first, and what to do.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    """
+    """The warning that conditions differ from the training, hidden at first, and what to do."""
 
     def __init__(self, binding: Binding) -> None:
         super().__init__()
@@ -96,8 +90,6 @@ class DetectStep(_Step):
 
     Parameters
     ----------
-    binding : Binding
-        Binding of the viewer.
     image_form : ImageForm
         Form in which the image is chosen.
     settings : SettingsForm
@@ -143,8 +135,6 @@ class ClassifyStep(_Step):
 
     Parameters
     ----------
-    binding : Binding
-        Binding of the viewer.
     models : ModelCombo
         Choice of the model.
     settings : SettingsForm
@@ -200,8 +190,6 @@ class DetectionResult(ImagePanel):
 
     Parameters
     ----------
-    binding : Binding
-        Binding of the viewer.
     image_form : ImageForm
         Form in which the image is chosen.
     """

@@ -52,11 +52,6 @@ class UndoButtons(FollowingWidget):
 class WorkbenchBar(QToolBar):
     """What all docks share, in one line at the top of the main window.
 
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-
     Attributes
     ----------
     history : UndoButtons

@@ -21,8 +21,6 @@ class Linked:
 
     Parameters
     ----------
-    view : PlotView
-        The view of the plot.
     id_column : str
         Column that identifies the rows of an image, ``cluster_id`` or ``atom_id``.
     what : str
@@ -44,10 +42,6 @@ class Linked:
 
         Parameters
         ----------
-        plot : Plot
-            The plot.
-        table, data : pandas.DataFrame
-            The table, and the data of the plot.
         classes : sequence of str
             The classes in order.
         """

@@ -57,12 +57,8 @@ def by_names(
     ----------
     values : pandas.Series of str, length n
         Names; names outside the palette are grey and come last.
-    palette : mapping of str to str
-        Colour of each name.
     shapes : mapping of str to str, optional
         Symbol of each name in the legend; squares by default.
-    words : mapping of str to str, optional
-        Text of each name in the legend.
     """
     codes, found = pd.factorize(values)
     number = np.bincount(codes, minlength=len(found)) if len(codes) else np.zeros(0, int)
@@ -205,8 +201,6 @@ def looks_of(table: pd.DataFrame, name: str, classes: Sequence[str]) -> Looks:
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
     name : str
         The entry or the column.
     classes : sequence of str

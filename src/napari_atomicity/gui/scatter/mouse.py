@@ -64,8 +64,6 @@ class ScatterMouse(QObject):
     ----------
     plot : Plot
         The plot whose canvas this filter watches.
-    parent : QObject
-        The owner.
     """
 
     picked = Signal(object, str)

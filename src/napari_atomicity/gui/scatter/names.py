@@ -19,8 +19,6 @@ class Names:
 
     Parameters
     ----------
-    parent : vispy.scene.Node
-        The scene of the canvas.
     order : int
         Drawing order.
     """

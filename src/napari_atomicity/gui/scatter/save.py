@@ -27,8 +27,6 @@ def choose_and_save(parent: QWidget, name: str, write: Callable[[Path], object])
 
     Parameters
     ----------
-    parent : QWidget
-        The parent of the dialog.
     name : str
         Proposed name of the file, without a suffix.
     write : callable
@@ -44,10 +42,6 @@ def choose_path(parent: QWidget, title: str, name: str, suffixes: Mapping[str, s
 
     Parameters
     ----------
-    parent : QWidget
-        The parent of the dialog.
-    title : str
-        Title of the dialog.
     name : str
         Proposed name of the file, without a suffix.
     suffixes : mapping of str to str

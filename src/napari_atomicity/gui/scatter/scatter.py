@@ -260,8 +260,6 @@ class Scatter(QWidget):
 
         Parameters
         ----------
-        names : sequence of str, length k
-            The texts.
         at : ndarray of shape (k, 2)
             Their positions.
         """

@@ -53,10 +53,6 @@ def sorted_rows(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
-    column : str
-        Column to sort by.
     descending : bool
         Whether large values come first.
     classes : sequence of str

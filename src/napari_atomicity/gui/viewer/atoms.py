@@ -30,8 +30,6 @@ class AtomView:
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
     current_image : CurrentImage
         Displays the image of an atom.
     label_mode : LabelMode

@@ -89,14 +89,10 @@ class Binding:
 
     Attributes
     ----------
-    state : WindowState
-        State of the window.
     current_image : CurrentImage
         Displays the current image.
     atoms : AtomView
         Shows and marks atoms.
-    tracks : TrackView
-        Shows tracks.
     label_mode : LabelMode
         Keys that label clusters.
     projects : Projects
@@ -252,10 +248,6 @@ class Binding:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
-        model : str
-            Name of the model.
         device : str
             Device on which the model runs, such as "cpu".
         """

@@ -32,8 +32,6 @@ class ClusterDisplay(PointsDisplay):
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
     overlays : Overlays
         Shows outlines and class maps.
     regions : RegionEditor

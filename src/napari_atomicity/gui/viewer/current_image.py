@@ -58,8 +58,6 @@ class CurrentImage:
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
     overlays : Overlays
         Says whether outlines are visible.
     """
@@ -119,8 +117,6 @@ class CurrentImage:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         row : Series
             Row of a table with the columns ``y_px``, ``x_px`` and ``frame``.
         """

@@ -20,14 +20,8 @@ class EditCommands:
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
-    clusters : ClusterDisplay
-        Shows the clusters.
     manual_editing : ManualEditing
         Measures clusters and edits the state.
-    regions : RegionEditor
-        Shows excluded regions.
     """
 
     def __init__(

@@ -37,8 +37,6 @@ def measure_places(
 
     Parameters
     ----------
-    micrograph : Micrograph
-        The image.
     places : ndarray of shape (n, 2) or (n, 3)
         Places (y, x) or (frame, y, x) in pixels.
     settings : dict
@@ -73,8 +71,6 @@ def split_or_merge(
 
     Parameters
     ----------
-    micrograph : Micrograph
-        The image.
     frame : int
         Frame of a stack; 0 otherwise.
     outlines : list of ndarray
@@ -127,8 +123,6 @@ def class_map_images(
 
     Parameters
     ----------
-    analysis : Analysis
-        The classified clusters.
     label : str or None
         Class that the maps explain; by default the predicted class of each cluster.
     engine : Engine or None

@@ -45,10 +45,6 @@ class LayerGroup:
 
     Parameters
     ----------
-    image : str
-        Name of the image.
-    source : napari.layers.Image
-        The layer with the micrograph.
     viewer : napari.Viewer
         The viewer that holds the layers.
     blocker : EventBlocker
@@ -160,8 +156,6 @@ class LayerGroup:
 
         Parameters
         ----------
-        image : str
-            Name of the other image.
         data : ndarray
             Its pixels, with as many axes as those of the present image.
         options : dict

@@ -33,10 +33,6 @@ class ImageLayers(LayerGroup):
 
     Parameters
     ----------
-    image : str
-        Name of the image.
-    source : napari.layers.Image
-        The layer with the micrograph.
     viewer : napari.Viewer
         The viewer that holds the layers.
     blocker : EventBlocker
@@ -46,8 +42,6 @@ class ImageLayers(LayerGroup):
 
     Attributes
     ----------
-    points : dict of PointsKind to PointsView
-        Views of the clusters and of the atoms.
     polygons : dict of PolygonKind to PolygonLayer
         Excluded regions, and corrections of the support.
     texts : TextLayer
@@ -85,8 +79,6 @@ class ImageLayers(LayerGroup):
 
         Parameters
         ----------
-        analysis : Analysis
-            Its table has one row per point.
         classes : list of str
             Classes of the model, in the order of their colours.
         hidden : frozenset of str
@@ -156,8 +148,6 @@ class ImageLayers(LayerGroup):
         ----------
         ndim : int
             Number of axes of the micrograph.
-        visible : bool
-            Whether the layer is shown.
         """
         layer = Vectors(
             np.zeros((0, 2, ndim), np.float32),
@@ -241,8 +231,6 @@ class ImageLayers(LayerGroup):
 
         Parameters
         ----------
-        channel : str
-            Name of the channel.
         data : ndarray
             Values from 0 to 1 in the shape of the micrograph.
         label : str, optional

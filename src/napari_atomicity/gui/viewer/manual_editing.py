@@ -42,11 +42,6 @@ class ManualEditing:
 
     Signals: ``refused(image)`` when an edit was refused or cancelled, so that the points of the
     image must be written again.
-
-    Parameters
-    ----------
-    state : WindowState
-        State of the window, which is edited.
     """
 
     refused = Signal(str)
@@ -78,8 +73,6 @@ class ManualEditing:
 
         Parameters
         ----------
-        layers : ImageLayers
-            Layers of the image.
         event : napari.utils.events.Event
             Event ``data`` of the points layer.
         """

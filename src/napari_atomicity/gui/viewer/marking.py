@@ -42,10 +42,6 @@ class Marking(KeyMode, EditActions):
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
-    points : AtomPoints
-        Shows and edits the atoms.
     label_mode : LabelMode
         Its review ends when marking starts.
     edits : EditCommands
@@ -164,8 +160,6 @@ class Marking(KeyMode, EditActions):
         ----------
         world : array_like
             Place of the scene.
-        key : AtomKey or None
-            The atom at this place.
         extend : bool
             Whether other atoms stay selected. Then no atom is added.
         exactly : bool

@@ -82,8 +82,6 @@ def properties(
 
     Parameters
     ----------
-    table : DataFrame
-        Cluster table.
     pixel_size_nm : float
         Pixel size in nm.
     classes : sequence of str
@@ -170,8 +168,6 @@ def outline_vectors(analysis: Analysis, ndim: int) -> tuple[np.ndarray, np.ndarr
 
     Parameters
     ----------
-    analysis : Analysis
-        Its outlines and table.
     ndim : int
         Number of axes of the layer, 2 or 3.
 

@@ -30,10 +30,6 @@ class PointsDisplay:
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
-    kind : PointsKind
-        What the points are.
     owner : WindowState or AtomStore
         Holds the selection.
     """

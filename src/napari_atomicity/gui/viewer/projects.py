@@ -54,8 +54,6 @@ class Projects:
 
     Parameters
     ----------
-    state : WindowState
-        State of the window.
     window : QObject or None
         The window; closing it asks whether to save.
     """
@@ -332,8 +330,6 @@ class Projects:
 
         Parameters
         ----------
-        key : str
-            Name of the part in the project.
         get : callable
             Returns JSON values; None if there is nothing to save.
         restore : callable

@@ -26,11 +26,6 @@ def selected_as_layer(viewer: Viewer | None = None) -> list[Points]:
     ----------
     viewer : napari.Viewer, optional
         The viewer; by default the current one.
-
-    Returns
-    -------
-    list of napari.layers.Points
-        The new layers, one for each image.
     """
     viewer = viewer or napari.current_viewer()
     if viewer is None:

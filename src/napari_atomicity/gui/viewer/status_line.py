@@ -52,8 +52,6 @@ def describe_points(layer: Points, describe: Callable[[pd.Series], str]) -> None
     ----------
     layer : napari.layers.Points
         The layer whose status changes.
-    describe : callable
-        Formats a row of its features.
     """
     reference = weakref.ref(layer)
 

@@ -18,8 +18,6 @@ class SupportEditor(PolygonEditor):
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
     edits : EditCommands
         Undo and redo.
     """

@@ -27,16 +27,12 @@ class ViewSettings:
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
     clusters : ClusterView
         Hidden labels.
     overlays : Overlays
         Whether outlines are visible.
     current_image : CurrentImage
         Displays the current image.
-    label_mode : LabelMode
-        Whether label mode is on.
     """
 
     def __init__(

@@ -62,8 +62,6 @@ class IntensityJudge:
 
     Parameters
     ----------
-    image_tables : sequence of DataFrame
-        Cluster tables of the images of a session.
     reference : ScaleReference
         Intensities of the classes; the diameters are not used.
     """
@@ -142,10 +140,6 @@ def find_doubt(
 
     Parameters
     ----------
-    evidence : IntensityEvidence
-        What the intensities say.
-    settings : AdaptSettings
-        Settings with the method of the pseudo-labels.
     checks : mapping of str to tuple of float
         Criteria before and after.
     n_corrections : int

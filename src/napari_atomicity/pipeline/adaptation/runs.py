@@ -55,8 +55,6 @@ def adapt_images(
         With the labels that a person gave; those of another model are classified first.
     model : str, optional
         Name of a model at hand, or path of a model file.
-    name : str, optional
-        Of the adapted model.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
     pseudo_labels : str, optional
@@ -142,8 +140,6 @@ def placed(
 
     Parameters
     ----------
-    found : Adaptation
-        Adaptation.
     old, new : Classifier
         Models before and after.
     """
@@ -167,10 +163,6 @@ class AdaptRun:
 
     Parameters
     ----------
-    found : Adaptation
-        Adaptation.
-    outcomes : list of Outcome
-        Outcome of each image.
     corrections_lost : int, optional
         Number of corrections that match no cluster.
     files : tuple of Path, optional
@@ -212,8 +204,6 @@ def adapt_files(
 
     Parameters
     ----------
-    paths : iterable of str or path-like
-        Image files, and folders of images.
     request : AdaptRequest
         Model, corrections and output file.
     on_outcome : callable, optional
@@ -295,8 +285,6 @@ def with_places(
 
     Parameters
     ----------
-    found : Adaptation
-        Adaptation.
     old : Classifier
         Model before.
     """

@@ -56,10 +56,6 @@ def divide(
     ----------
     images : sequence of ValidationImage
         Size-selected images.
-    numbers : sequence of int
-        Numbers of training images of each class.
-    seeds : sequence of int
-        Seeds of the repeats.
     parts : mapping of str to int, optional
         Image or its file → part, from ``folds.csv``: each repeat tests one part in turn, and trains
         on images of the others. Without, at least `MIN_TESTED` of the images are tested.

@@ -139,8 +139,6 @@ def write_curve_report(
 
     Parameters
     ----------
-    out : Path
-        Existing folder.
     result, record : mapping
         Content of ``learning_curve.json`` and of ``run.json``.
     """

@@ -42,8 +42,6 @@ def summarise_curve(
 
     Parameters
     ----------
-    prepared : Prepared
-        Images and settings.
     division : Division
         Training and test images.
     runs : sequence of mapping

@@ -47,8 +47,6 @@ def compare_with_model(
     ----------
     annotations : Annotations
         The marks and reviewed images.
-    analyses : mapping of str to AtomAnalysis
-        Results of the model by image.
     tolerance_nm : float
         Largest distance of marks of one atom.
     """

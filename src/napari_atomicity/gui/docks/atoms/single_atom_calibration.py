@@ -120,8 +120,6 @@ class SingleAtomCalibrationPart(FollowingWidget):
 
     Parameters
     ----------
-    binding : Binding
-        The viewer and the state of its window.
     links : ClusterLinks
         The links between clusters and atoms.
     """

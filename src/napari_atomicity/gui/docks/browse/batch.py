@@ -26,8 +26,6 @@ class AnalyseAll(ImageQueue):
 
     Parameters
     ----------
-    binding : Binding
-        Binding of the viewer.
     session_labels : SessionLabels
         Labels the sessions at the end.
     """
@@ -51,10 +49,6 @@ class AnalyseAll(ImageQueue):
 
         Parameters
         ----------
-        images : list of str
-            Images of the window.
-        request : RunRequest
-            For all of them.
         place : int or str, optional
             None: one after the other in this process. Else as of `remote_batch.place_of`.
         """

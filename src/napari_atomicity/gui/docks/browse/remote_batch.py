@@ -59,13 +59,9 @@ def analyse_remotely(
     ----------
     step : callable
         ``step(image)`` returns the image and its result.
-    images : iterable of str
-        Names of the images.
     micrograph_of : callable
         ``micrograph_of(image)`` returns the present micrograph. The other processes must see its
         file under the same path.
-    request : RunRequest
-        Model, device and settings.
     place : int or str
         As of `place_of`.
 

@@ -55,8 +55,6 @@ def figures(
 
     Parameters
     ----------
-    found : DispersionStatistics
-        The dispersion.
     of_atoms : mapping, optional
         Its row of ``dispersion.csv``, with completeness and metal loading.
     """

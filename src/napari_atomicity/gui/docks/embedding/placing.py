@@ -37,18 +37,7 @@ def count_unplaced(analysis: Analysis, columns: Columns, coordinates: tuple[str,
 def place_clusters(
     analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
 ) -> list[Analysis]:
-    """Place the clusters of each analysis in the map of its model.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        The analyses, classified.
-
-    Returns
-    -------
-    list of Analysis
-        Each with positions in the map.
-    """
+    """Place the clusters of each analysis in the map of its model."""
     placed = []
     for i, analysis in enumerate(analyses):
         report(progress, i, len(analyses), f"Placing {analysis.micrograph.name} in the UMAP")
@@ -73,8 +62,6 @@ class MapPositions(QObject):
 
     Parameters
     ----------
-    state : WindowState
-        The state of the window.
     parent : QObject
         The owner; workers end with it.
     """

@@ -57,15 +57,6 @@ def class_maps_of(
 ) -> dict[str, np.ndarray]:
     """Compute the class maps of one cluster for a class; load the model.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        The analysis with the patches.
-    cluster_id : int
-        The cluster.
-    label : str
-        The class.
-
     Returns
     -------
     dict of str to ndarray of shape (h, w)

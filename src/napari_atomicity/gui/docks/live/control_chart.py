@@ -43,10 +43,6 @@ def draw_control_chart(figure: Figure, look: Look, history: LiveHistory) -> None
     ----------
     figure : matplotlib.figure.Figure
         An empty figure.
-    look : Look
-        Colours and sizes.
-    history : LiveHistory
-        At least one image.
     """
     look = replace(look, classes=history.classes)
     names = [*history.classes, ""]

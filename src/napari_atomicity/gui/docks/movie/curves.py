@@ -86,8 +86,6 @@ def counts_over_time(movie: TrackedMovie, labels: Sequence[str]) -> dict[str, np
 
     Parameters
     ----------
-    movie : TrackedMovie
-        The movie.
     labels : sequence of str
         The labels, in order.
 

@@ -26,16 +26,8 @@ class Wanted:
 
     Parameters
     ----------
-    request : ValidationRequest
-        Data and settings.
-    out : Path
-        Folder of the results.
-    simulate : bool
-        Whether the data are simulated.
     quick : bool
         Whether it is a small test.
-    learning_curve : bool
-        Whether it is a learning curve, whose results are in a folder of that of the results.
     """
 
     request: ValidationRequest
@@ -79,8 +71,6 @@ def compare_methods(
 
     Parameters
     ----------
-    wanted : Wanted
-        Data, settings and folder of the results.
     overwrite : bool
         Whether results of other settings or data are discarded.
 
