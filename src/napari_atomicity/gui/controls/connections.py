@@ -26,15 +26,7 @@ def follow(owner: QObject, signal: SignalInstance, slot: Callable[..., Any]) -> 
 
 
 def follow_event(owner: QObject, emitter: Any, slot: Callable[..., Any]) -> None:
-    """Call a bound method at every event of napari, as long as the widget exists.
-
-    Parameters
-    ----------
-    emitter : napari.utils.events.EventEmitter
-        The event.
-    slot : callable
-        Bound method of the widget, which takes the event.
-    """
+    """Call a bound method at every event of napari, as long as the widget exists."""
     call = _guarded(owner, slot)
     emitter.connect(call)
     finalize(owner, emitter.disconnect, call).atexit = False

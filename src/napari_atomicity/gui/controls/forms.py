@@ -65,13 +65,7 @@ def folded(*contents: QWidget | QLayout) -> CollapsibleSection:
 
 
 def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str, row: int = -1) -> None:
-    """Add a row with tooltip and accessible name to a form.
-
-    Parameters
-    ----------
-    row : int, optional
-        Position of the row; default: the last.
-    """
+    """Add a row with tooltip and accessible name to a form."""
     label = QLabel(text)
     label.setBuddy(field)
     label.setToolTip(tooltip)

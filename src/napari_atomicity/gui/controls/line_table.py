@@ -81,9 +81,6 @@ def table_of(
     wraps : bool, default False
         Whether long texts take several lines. Only the last column is narrower than its text,
         unless the caller changes that.
-
-    view : QTableView, optional
-        The view; by default a new one.
     """
     view = QTableView() if view is None else view
     view.setModel(model)

@@ -22,8 +22,6 @@ class SettingsForm(QWidget, Generic[S]):
 
     Attributes
     ----------
-    form : QFormLayout
-        Layout, to which other rows may be added.
     controls : dict of str to QWidget
         Control of each field, also of the fields of nested dataclasses.
     """

@@ -16,8 +16,6 @@ class Shortcut:
     ----------
     keys : tuple of str
         Keys as napari writes them.
-    what : str
-        What the keys do, for the help.
     name : str
         Name by which buttons refer to the shortcut.
     run : callable

@@ -61,8 +61,6 @@ def make_data(
 
     Parameters
     ----------
-    context : mapping
-        Arguments of ``plot.data``.
     unread : mapping of str to Micrograph
         Images whose recording time is read.
 

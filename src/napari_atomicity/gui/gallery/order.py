@@ -55,8 +55,6 @@ class Arrangement:
         Rows of the table that are shown.
     group : ndarray of int, shape (n_rows,)
         Index into ``names`` of every row of the table, shown or not.
-    names : tuple of str
-        The groups in display order.
     """
 
     order: np.ndarray
@@ -75,10 +73,6 @@ def arrange(
 
     Parameters
     ----------
-    classes : sequence of str
-        The classes in order.
-    request : GalleryOrder
-        Grouping, order and filter.
     selected : ndarray of bool, shape (n_rows,)
         The selection, for sorting by similarity.
     """

@@ -24,8 +24,6 @@ def analyse_image(
 
     Parameters
     ----------
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
     session : SessionImages, optional
         Session of the image, whose other images tell the intensity scale.
     """
@@ -57,10 +55,6 @@ def classify_image(
 
     Parameters
     ----------
-    request : RunRequest
-        Model, device and symmetries.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
     session : SessionImages, optional
         Session of the image, whose other images tell the intensity scale.
     """

@@ -30,8 +30,6 @@ class Dock(Panel):
 
     Parameters
     ----------
-    napari_viewer : napari.Viewer
-        The viewer; napari passes it when it opens the dock.
     embedded : bool, default False
         Whether the panel is a part of another dock, which scrolls for it.
     """
@@ -119,8 +117,6 @@ class Dock(Panel):
 
         Parameters
         ----------
-        display_name : str
-            Name of the dock in the manifest, such as "Report".
         title : str, optional
             Title of the section; by default the name of the dock.
         """
@@ -143,8 +139,6 @@ class Dock(Panel):
         ----------
         text : str or QPushButton
             The label of the button, or a button.
-        run : bound method
-            Called when the button is clicked.
         enabled_when : bound method, optional
             ``enabled_when() -> bool``; the button is enabled only while it is true.
         """

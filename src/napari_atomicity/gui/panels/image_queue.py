@@ -26,8 +26,6 @@ class ImageQueue:
 
     Parameters
     ----------
-    key : str
-        Key of the task.
     owner : QObject, optional
         When it is destroyed, the task is cancelled.
     """

@@ -48,13 +48,7 @@ class Panel(FollowingWidget):
 
 
 class ImagePanel(Panel):
-    """A panel about one image: that of a form, or else the current one.
-
-    Parameters
-    ----------
-    image_form : ImageForm, optional
-        Form of the dock in which an image is chosen.
-    """
+    """A panel about one image: that of a form, or else the current one."""
 
     def __init__(self, binding: Binding, image_form: ImageForm | None = None) -> None:
         super().__init__(binding)

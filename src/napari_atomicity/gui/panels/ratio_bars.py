@@ -41,8 +41,6 @@ def ratio_bars(
 
     Parameters
     ----------
-    classes : sequence of str
-        Classes in the order of their colours.
     reference : mapping of str to float, optional
         Reference fraction of each class, shown as a mark.
     """

@@ -48,12 +48,8 @@ class SessionImages:
 
     Parameters
     ----------
-    analyses : tuple of Analysis
-        Its classified images.
     known : mapping of str to mapping
         Image → class → share of the clusters, for images of known samples.
-    earlier : EarlierScale, optional
-        Scale of an earlier session with the same instrument.
     kept : frozenset of str
         Images whose known composition is used even if their clusters contradict it.
     """
@@ -104,10 +100,6 @@ class SessionChanges:
 
     Parameters
     ----------
-    n_images : int
-        Number of its images.
-    results : tuple of Analysis
-        Its images, labelled jointly.
     n_scales : int
         Number of images whose scale has changed.
     n_labels : int
@@ -159,8 +151,6 @@ def label_sessions(
     ----------
     sessions : sequence of SessionImages
         The sessions; the images of each are classified by one model.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
 
     Returns
     -------
@@ -204,8 +194,6 @@ def label_with_session(
     ----------
     session : SessionImages or None
         Its session; None labels the image alone.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
     """
     if session is None or not model_of(analysis):
         return analysis
@@ -247,11 +235,6 @@ class SessionLabels(QObject):
     """Labels the images of sessions together, when a person changes a session or asks for it.
 
     Signals: ``message_changed()`` when `message` has changed.
-
-    Parameters
-    ----------
-    parent : QObject
-        The owner; workers end with it.
 
     Attributes
     ----------

@@ -28,11 +28,6 @@ class SizeSelectedFolder(PathField):
 
     Signals: ``counted()`` when its images are counted, or may be others.
 
-    Parameters
-    ----------
-    state : WindowState
-        Its status shows errors.
-
     Attributes
     ----------
     classes : dict of str to int

@@ -90,8 +90,6 @@ class DetectStep(_Step):
 
     Parameters
     ----------
-    image_form : ImageForm
-        Form in which the image is chosen.
     settings : SettingsForm
         Form of a `RunRequest` with its detection.
     """
@@ -135,12 +133,8 @@ class ClassifyStep(_Step):
 
     Parameters
     ----------
-    models : ModelCombo
-        Choice of the model.
     settings : SettingsForm
         Form of a `RunRequest` with device and symmetries.
-    image_form : ImageForm, optional
-        Form in which the image is chosen; by default it is the current image.
     """
 
     def __init__(
@@ -186,13 +180,7 @@ class ClassifyStep(_Step):
 
 
 class DetectionResult(ImagePanel):
-    """What was detected in an image, and the switch of the outlines.
-
-    Parameters
-    ----------
-    image_form : ImageForm
-        Form in which the image is chosen.
-    """
+    """What was detected in an image, and the switch of the outlines."""
 
     follows = ("changed", "current_changed", "project_changed", "outlines_changed")
 

@@ -71,8 +71,6 @@ def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:
 
     Parameters
     ----------
-    analyses : sequence of Analysis
-        What is written of each image.
     path : Path
         The file; of several images each has its own, with the name of the image.
 

@@ -54,10 +54,6 @@ class WorkbenchBar(QToolBar):
 
     Attributes
     ----------
-    history : UndoButtons
-        Undo and Redo.
-    task : TaskLine
-        Progress, Cancel and message of the running task.
     annotator : AnnotatorForm
         The annotator's name and the switch to blind mode.
     """

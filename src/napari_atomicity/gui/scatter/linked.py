@@ -38,13 +38,7 @@ class Linked:
     def show(
         self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame, classes: Sequence[str] = ()
     ) -> None:
-        """Show a plot of data that were computed from a table.
-
-        Parameters
-        ----------
-        classes : sequence of str
-            The classes in order.
-        """
+        """Show a plot of data that were computed from a table."""
         self._rows = RowIndex(table, self._id_column)
         assert plot.members is not None
         self._member = plot.members(table, data)

@@ -109,8 +109,6 @@ def by_kinds(column: str, kinds: Mapping[str, tuple[str, str]], missing: str) ->
 
     Parameters
     ----------
-    column : str
-        The column.
     kinds : mapping
         "True" and "False" → text and colour.
     missing : str
@@ -136,8 +134,6 @@ def by_number(
 
     Parameters
     ----------
-    column, title, colormap : str
-        The column, the title of the scale, and the colormap.
     limits : tuple of (float, float), optional
         Limits of the scale; by default the range of the values.
     """
@@ -197,15 +193,7 @@ def columns_of(table: pd.DataFrame) -> list[str]:
 
 
 def looks_of(table: pd.DataFrame, name: str, classes: Sequence[str]) -> Looks:
-    """Colour the points by an entry of `COLOURINGS` or by a column of the table.
-
-    Parameters
-    ----------
-    name : str
-        The entry or the column.
-    classes : sequence of str
-        The classes in order.
-    """
+    """Colour the points by an entry of `COLOURINGS` or by a column of the table."""
     if name in COLOURINGS:
         looks = COLOURINGS[name](table, classes)
     elif name not in table.columns:

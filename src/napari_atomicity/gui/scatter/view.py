@@ -107,13 +107,7 @@ class PlotView(Chart):
         return self._share
 
     def show_plot(self, plot: Plot, data: pd.DataFrame, classes: Sequence[str]) -> None:
-        """Show a plot of some data without a selection.
-
-        Parameters
-        ----------
-        classes : sequence of str
-            The classes in order.
-        """
+        """Show a plot of some data without a selection."""
 
         def draw(figure: Figure, look: Look) -> None:
             figure.set_layout_engine("constrained")

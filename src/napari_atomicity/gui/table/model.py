@@ -55,8 +55,6 @@ def sorted_rows(
     ----------
     descending : bool
         Whether large values come first.
-    classes : sequence of str
-        All classes, in order.
 
     Returns
     -------
@@ -108,15 +106,7 @@ def format_cell(value: Any, column: str) -> str:
 
 
 class ClusterModel(QAbstractTableModel):
-    """Rows of the table of a window, sorted and filtered.
-
-    Attributes
-    ----------
-    rows : SelectableRows
-        Table and selection of the window.
-    order : ndarray of shape (n_shown,)
-        Indices of the rows that are shown.
-    """
+    """Rows of the table of a window, sorted and filtered."""
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -143,13 +133,7 @@ class ClusterModel(QAbstractTableModel):
 
     # ---- updates
     def refresh(self) -> bool:
-        """Update from the table of the window; remaining rows keep their positions.
-
-        Returns
-        -------
-        bool
-            Whether rows or columns have changed.
-        """
+        """Update from the table of the window; remaining rows keep their positions."""
         n_before, columns = len(self.rows), self.columns
         was = self.rows.take(self.state.table(), self.state.selection)
         table = self.rows.table

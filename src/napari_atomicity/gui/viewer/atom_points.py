@@ -105,8 +105,6 @@ class AtomPoints(PointsDisplay):
         ----------
         frame : int
             Frame of a stack; 0 otherwise.
-        y_px, x_px : float
-            The place in pixels.
         """
         size_nm = self._state.micrograph(image).calibrated()
         return mark_at(self._canvas.frame(image, frame), y_px, x_px, size_nm, frame)

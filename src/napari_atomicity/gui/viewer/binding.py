@@ -86,17 +86,6 @@ class Binding:
     ----------
     viewer : napari.Viewer
         Held weakly.
-
-    Attributes
-    ----------
-    current_image : CurrentImage
-        Displays the current image.
-    atoms : AtomView
-        Shows and marks atoms.
-    label_mode : LabelMode
-        Keys that label clusters.
-    projects : Projects
-        Opens and closes projects.
     """
 
     def __init__(self, viewer: Any) -> None:
@@ -244,13 +233,7 @@ class Binding:
         return self._edits.attempt(edit)
 
     def set_engine(self, image: str, model: str, device: str) -> None:
-        """Choose the model that classifies clusters added by hand.
-
-        Parameters
-        ----------
-        device : str
-            Device on which the model runs, such as "cpu".
-        """
+        """Choose the model that classifies clusters added by hand."""
         self._manual_editing.set_engine(image, (model, device))
 
     def add_by_clicking(self) -> None:

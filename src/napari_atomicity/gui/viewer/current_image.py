@@ -55,11 +55,6 @@ class CurrentImage:
     """Display the current image.
 
     Signals: ``layers_ready(image)`` when an image has got its layers.
-
-    Parameters
-    ----------
-    overlays : Overlays
-        Says whether outlines are visible.
     """
 
     layers_ready = Signal(str)

@@ -16,13 +16,7 @@ from .regions import RegionEditor
 
 
 class EditCommands:
-    """Add, split, merge and exclude clusters; undo and redo.
-
-    Parameters
-    ----------
-    manual_editing : ManualEditing
-        Measures clusters and edits the state.
-    """
+    """Add, split, merge and exclude clusters; undo and redo."""
 
     def __init__(
         self,

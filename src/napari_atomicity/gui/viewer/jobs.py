@@ -41,8 +41,6 @@ def measure_places(
         Places (y, x) or (frame, y, x) in pixels.
     settings : dict
         Fields of `DetectionSettings`.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
     """
     chosen = DetectionSettings(**settings)
     found = []
@@ -98,8 +96,6 @@ def classify_some(
         Analysis of these clusters only.
     engine : Engine or None
         Model and device to use if the model of the analysis is not available.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
     """
     tasks.cap_torch_threads()
     classifier = _classifier(analysis, engine)

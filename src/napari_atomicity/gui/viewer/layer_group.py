@@ -45,8 +45,6 @@ class LayerGroup:
 
     Parameters
     ----------
-    viewer : napari.Viewer
-        The viewer that holds the layers.
     blocker : EventBlocker
         Entered while layers are written.
     """

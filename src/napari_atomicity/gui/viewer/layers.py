@@ -33,8 +33,6 @@ class ImageLayers(LayerGroup):
 
     Parameters
     ----------
-    viewer : napari.Viewer
-        The viewer that holds the layers.
     blocker : EventBlocker
         Entered while layers are written.
     on_points : callable
@@ -44,8 +42,6 @@ class ImageLayers(LayerGroup):
     ----------
     polygons : dict of PolygonKind to PolygonLayer
         Excluded regions, and corrections of the support.
-    texts : TextLayer
-        Labels beside the clusters.
     """
 
     def __init__(
@@ -79,8 +75,6 @@ class ImageLayers(LayerGroup):
 
         Parameters
         ----------
-        classes : list of str
-            Classes of the model, in the order of their colours.
         hidden : frozenset of str
             Labels whose clusters are not drawn.
 
@@ -142,13 +136,7 @@ class ImageLayers(LayerGroup):
                     layer.data = vectors
 
     def new_outlines(self, ndim: int, visible: bool) -> None:
-        """Make an empty layer for outlines.
-
-        Parameters
-        ----------
-        ndim : int
-            Number of axes of the micrograph.
-        """
+        """Make an empty layer for outlines."""
         layer = Vectors(
             np.zeros((0, 2, ndim), np.float32),
             vector_style="line",

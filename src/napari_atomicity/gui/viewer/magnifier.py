@@ -86,8 +86,6 @@ def magnify(
         Frame of the image.
     centre : tuple of float
         The place (y, x) in pixels.
-    pixel_size_nm : float
-        Pixel size in nm.
     colour_by : str
         What the colours show: one of `atom_style.COLOURINGS`.
     """

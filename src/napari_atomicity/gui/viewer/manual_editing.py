@@ -69,13 +69,7 @@ class ManualEditing:
 
     # ---- points
     def on_points(self, layers: ImageLayers, event: Any) -> None:
-        """Edit the state after the data of a points layer were changed by hand.
-
-        Parameters
-        ----------
-        event : napari.utils.events.Event
-            Event ``data`` of the points layer.
-        """
+        """Edit the state after the data of a points layer were changed by hand."""
         layer, image = event.source, layers.image
         if self.state.analysis(image) is None:
             return

@@ -44,8 +44,6 @@ class Marking(KeyMode, EditActions):
     ----------
     label_mode : LabelMode
         Its review ends when marking starts.
-    edits : EditCommands
-        Undo and redo.
     """
 
     magnifier_toggled = Signal()
@@ -158,8 +156,6 @@ class Marking(KeyMode, EditActions):
 
         Parameters
         ----------
-        world : array_like
-            Place of the scene.
         extend : bool
             Whether other atoms stay selected. Then no atom is added.
         exactly : bool

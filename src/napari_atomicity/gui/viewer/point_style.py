@@ -82,10 +82,6 @@ def properties(
 
     Parameters
     ----------
-    pixel_size_nm : float
-        Pixel size in nm.
-    classes : sequence of str
-        Classes of the model, in the order of their colours.
     hidden : collection of str, optional
         Labels whose clusters are not drawn.
 
@@ -233,8 +229,6 @@ def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = 
 
     Parameters
     ----------
-    analysis : Analysis
-        Its micrograph, table and field of view.
     maps : ndarray of shape (n_clusters, h, w)
         A map per row of the table; values that are negative or not finite count as 0.
     scale : float, optional

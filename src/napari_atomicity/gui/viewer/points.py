@@ -116,8 +116,6 @@ class PointsView:
         properties : mapping of str to ndarray
             Property of the layer, such as ``symbol`` → a value per point; ``border_width`` in
             screen pixels.
-        pixel_size_nm : float
-            Pixel size of the table in nm.
 
         Returns
         -------

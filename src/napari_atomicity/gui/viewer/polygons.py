@@ -27,8 +27,6 @@ class PolygonKind:
     ----------
     colours : tuple
         RGB of each colour that a polygon can have.
-    face_alpha : float
-        Opacity of the faces.
     stroke_nm : float
         Width of the outlines.
     """

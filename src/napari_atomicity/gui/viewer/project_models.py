@@ -100,13 +100,7 @@ def install_models(project: Project, names: list[str]) -> list[str]:
 
 
 def wants_models(project: Project, offered: dict[str, str]) -> bool:
-    """Ask whether to copy the models of a project; the answer No is remembered in it.
-
-    Parameters
-    ----------
-    offered : dict of str to str
-        As from `offered_models`.
-    """
+    """Ask whether to copy the models of a project; the answer No is remembered in it."""
     lines = [escape(f"{name}: {description[:200]}") for name, description in offered.items()]
     agreed = confirm(
         None,

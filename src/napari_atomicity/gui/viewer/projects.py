@@ -51,11 +51,6 @@ class Projects:
 
     Signals: ``notes_changed(tuple of str)`` when other notes on the project are shown;
     ``surveyed(names)`` when thumbnails and calibrations of these images are available.
-
-    Parameters
-    ----------
-    window : QObject or None
-        The window; closing it asks whether to save.
     """
 
     notes_changed = Signal(tuple)
@@ -91,8 +86,6 @@ class Projects:
 
         Parameters
         ----------
-        path : str or Path
-            Folder or project file.
         file : str or Path, optional
             Project file of the folder; by default it is in the folder.
         """

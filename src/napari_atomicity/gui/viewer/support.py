@@ -14,13 +14,7 @@ from .polygons import SUPPORT, Polygons
 
 
 class SupportEditor(PolygonEditor):
-    """Keep the layers ``<image> support`` and ``<image> vacuum`` and the state the same.
-
-    Parameters
-    ----------
-    edits : EditCommands
-        Undo and redo.
-    """
+    """Keep the layers ``<image> support`` and ``<image> vacuum`` and the state the same."""
 
     kind = SUPPORT
     points = ATOMS

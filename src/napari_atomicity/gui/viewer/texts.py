@@ -108,8 +108,6 @@ class TextLayer:
         ----------
         table : DataFrame
             Cluster table; its rows are the points.
-        classes : list of str
-            Classes of the model, in the order of their colours.
         """
         points = self._points.layer
         if points is None or len(table) != len(points.data):

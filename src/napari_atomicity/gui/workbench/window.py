@@ -104,8 +104,6 @@ def open_workbench(viewer: Any = None, name: str | None = None) -> Any:
 
     Parameters
     ----------
-    viewer : napari.Viewer, optional
-        The viewer; by default a new one.
     name : str, optional
         Name of the workspace; by default the one that is open, or that was open last.
     """
@@ -130,8 +128,6 @@ def browse_in(viewer: Any, path: str, patience: int = 40) -> None:
 
     Parameters
     ----------
-    path : str
-        Folder or project file.
     patience : int, default 40
         How often to wait 50 ms for the window to be shown; before, it has no size.
     """

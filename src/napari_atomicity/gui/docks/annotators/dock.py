@@ -45,8 +45,6 @@ def compare_with_model(
 
     Parameters
     ----------
-    annotations : Annotations
-        The marks and reviewed images.
     tolerance_nm : float
         Largest distance of marks of one atom.
     """

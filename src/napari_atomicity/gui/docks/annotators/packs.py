@@ -68,8 +68,6 @@ def make_pack(
 
     Parameters
     ----------
-    annotator : str or None
-        The annotator; None for any.
     tolerance_nm : float
         Largest distance of marks of one atom.
     """

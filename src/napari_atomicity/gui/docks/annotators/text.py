@@ -48,11 +48,6 @@ def coverage_lines(
     """Return a line per image: its name, then the marks of each annotator.
 
     ``12 (2 ?)`` means twelve marks, two of them uncertain.
-
-    Parameters
-    ----------
-    images, annotators : sequence of str
-        The lines and the columns.
     """
     cells = {
         (row.image, row.annotator): _marks(int(row.marks), int(row.uncertain))

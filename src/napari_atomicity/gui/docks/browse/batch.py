@@ -22,13 +22,7 @@ from .remote_batch import analyse_remotely
 
 
 class AnalyseAll(ImageQueue):
-    """Analyses images in this process or remotely, then labels their sessions jointly.
-
-    Parameters
-    ----------
-    session_labels : SessionLabels
-        Labels the sessions at the end.
-    """
+    """Analyses images in this process or remotely, then labels their sessions jointly."""
 
     verb = "Analysing"
 

@@ -31,8 +31,6 @@ def write_rows(
 
     Parameters
     ----------
-    path : Path
-        The file, such as ``dispersion.csv``.
     loading : LoadingSettings
         Metal and support, for the metal loading in wt%.
     micrographs : dict of str to Micrograph

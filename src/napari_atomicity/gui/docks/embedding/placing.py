@@ -59,11 +59,6 @@ class MapPositions(QObject):
 
     Signals: ``placed``, when the search for positions has ended; ``fitted``, when a map of the
     session has been fitted; ``reference_changed``, when `reference` is another table.
-
-    Parameters
-    ----------
-    parent : QObject
-        The owner; workers end with it.
     """
 
     placed = Signal()

@@ -22,13 +22,7 @@ from ... import tasks
 
 @dataclass(frozen=True)
 class Wanted:
-    """A validation that is asked for.
-
-    Parameters
-    ----------
-    quick : bool
-        Whether it is a small test.
-    """
+    """A validation that is asked for."""
 
     request: ValidationRequest
     out: Path
@@ -45,12 +39,8 @@ class Found:
     ----------
     result : dict, optional
         Content of ``validation.json``; None if the validation is not finished.
-    runs : int
-        Number of finished runs.
     curve : dict, optional
         Content of ``learning_curve.json``; None if there is no finished learning curve.
-    curve_runs : int
-        Number of finished runs of the learning curve.
     """
 
     result: dict[str, Any] | None = None
@@ -68,11 +58,6 @@ def compare_methods(
     """Simulate the data if wanted, and compare the methods or train on more and more images.
 
     Run in a worker.
-
-    Parameters
-    ----------
-    overwrite : bool
-        Whether results of other settings or data are discarded.
 
     Returns
     -------
