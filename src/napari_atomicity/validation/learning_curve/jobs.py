@@ -72,20 +72,10 @@ def divide(
     of_part = _parts(images, parts) if parts else None
     places, most, rarest = {}, len(images), ""
     for seed in seeds:
-        rng = np.random.default_rng([seed, len(images)])
-        place = np.full(len(images), TEST)
-        for label in sorted(set(sample)):
-            rows = rng.permutation(np.flatnonzero(sample == label))
-            if of_part is not None:
-                tested = np.unique(of_part)[seed % len(np.unique(of_part))]
-                rows = rows[of_part[rows] != tested]
-                n = len(rows)
-            else:
-                n = len(rows) - max(1, int(np.ceil(MIN_TESTED * len(rows))))
-            place[rows] = np.arange(len(rows))
-            if n < most:
-                most, rarest = n, str(label)
-        places[seed] = place
+        places[seed], numbers_to_train = _divide_once(sample, of_part, seed)
+        label = min(numbers_to_train, key=numbers_to_train.__getitem__)
+        if numbers_to_train[label] < most:
+            most, rarest = numbers_to_train[label], label
     possible = tuple(n for n in wanted if n <= most)
     if not possible:
         raise ReadError(
@@ -101,6 +91,24 @@ def divide(
         f"the curve has no points with {', '.join(left_out)} per class."
     )
     return Division(possible, (reason,) if left_out else (), places)
+
+
+def _divide_once(
+    sample: np.ndarray, of_part: np.ndarray | None, seed: int
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Return the place of each image in one repeat, and class → number of images to train on."""
+    rng = np.random.default_rng([seed, len(sample)])
+    place, numbers = np.full(len(sample), TEST), {}
+    for label in sorted(set(sample)):
+        rows = rng.permutation(np.flatnonzero(sample == label))
+        if of_part is not None:
+            parts = np.unique(of_part)
+            rows = rows[of_part[rows] != parts[seed % len(parts)]]
+            numbers[str(label)] = len(rows)
+        else:
+            numbers[str(label)] = len(rows) - max(1, int(np.ceil(MIN_TESTED * len(rows))))
+        place[rows] = np.arange(len(rows))
+    return place, numbers
 
 
 def _parts(images: Sequence[ValidationImage], given: Mapping[str, int]) -> np.ndarray:
