@@ -1,6 +1,7 @@
 """`atomicity adapt`: what is written, what is said, what is refused; corrections of a table."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +19,10 @@ from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.pipeline.adaptation import runs as adapting
 from napari_atomicity.pipeline.adaptation import text as adaptation_text
 from napari_atomicity.pipeline.adaptation.result import Adaptation
+from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.corrections import read_corrections, with_corrections
+from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.examples import example_path
 from support import synthetic_analysis
 
@@ -130,6 +133,31 @@ def test_the_report_has_figures_record_and_reason(
     assert before.equals(after) == (outcome == "rolled back")
     again = atomicity(*command)
     assert again.exit_code == 2 and "report" in again.stderr
+
+
+def test_images_have_the_labels_of_their_session_before(adaptable, analysed, tmp_path, monkeypatch):
+    model, image = adaptable
+    paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    for path in paths:
+        shutil.copy(image, path)
+    seen = []
+
+    def stop(analyses, *_):
+        seen.extend(analyses)
+        raise ReadError("enough")
+
+    monkeypatch.setattr(adapting, "adapt_images", stop)
+    request = AdaptRequest(out=tmp_path / "m.safetensors", model=str(model), device="cpu")
+    with pytest.raises(ReadError, match="enough"):
+        adapting.adapt_files(paths, request)
+    alone = [
+        replace(analysed, micrograph=a.micrograph, table=analysed.table.assign(image=path.name))
+        for a, path in zip(seen, paths, strict=True)
+    ]
+    together = label_session(alone, str(model), "cpu").analyses
+    for found, expected in zip(seen, together, strict=True):
+        pd.testing.assert_frame_equal(found.table, expected.table)
+        assert found.parameters["session"] == expected.parameters["session"]
 
 
 def test_pseudo_labels_by_diameter_state_their_ranges(adaptable, tmp_path, quick_adaptation):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import Cancelled
+from napari_atomicity.io.files import to_json
 from napari_atomicity.pipeline.adaptation import fine_tuning
 from napari_atomicity.validation import jobs, methods, run, runs
 from napari_atomicity.validation.data import SELECTED
@@ -57,7 +59,7 @@ def out(folders, command, patched):
         return jobs.run_job(job, *others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_job", interrupted)
+        patch.setattr(runs, "run_job", interrupted)
         stopped = atomicity(*command, "--out", folder)
         assert stopped.exit_code == 130, stopped.output
     assert not (folder / "validation.json").exists()
@@ -173,9 +175,10 @@ def test_images_are_tested_by_models_that_have_not_seen_them(clusters, out):
 
 
 def test_a_model_is_trained_without_the_images_that_test_it(folders, monkeypatch):
-    request = run.ValidationRequest(folders / "data", folds=2, seeds=1, device="cpu")
-    data = run.read_data(request)
-    prepared = run.prepare(request, data, [methods.METHODS["dual-patch"]], folders)
+    request = run.ValidationRequest(
+        folders / "data", methods=("dual-patch",), folds=2, seeds=1, device="cpu"
+    )
+    prepared, _ = run.Comparison(request).prepare(folders)
     seen = {}
 
     def fit(training):
@@ -236,6 +239,19 @@ def test_the_same_data_by_another_path_continue(folders, command, out, monkeypat
     result = atomicity(*relative, "--out", "out")
     assert result.exit_code == 0, result.output
     assert result.output.count("finished before") == 5
+
+
+def test_the_record_of_a_run_is_a_settings_file(out, monkeypatch):
+    requests = []
+    monkeypatch.setattr(
+        "napari_atomicity.cli.validate._engine",
+        lambda _: lambda *asked, **_: requests.append(asked),
+    )
+    monkeypatch.setattr("napari_atomicity.cli.validate._print_scores", lambda _: None)
+    ended = atomicity("validate", "--settings", out / "run.json", "--out", out)
+    assert ended.exit_code == 0, ended.output
+    again = json.loads(to_json(asdict(requests[0][0])))
+    assert again == json.loads((out / "run.json").read_text())["parameters"]
 
 
 def test_results_of_other_settings_are_kept(out, command):

@@ -16,10 +16,10 @@ from napari_atomicity.statistics.score_intervals import (
     score_intervals,
 )
 from napari_atomicity.training.evaluation import expected_calibration_error
-from napari_atomicity.validation import methods
+from napari_atomicity.validation import methods, runs
 from napari_atomicity.validation.data import MIXED, SELECTED, SHIFTED, ValidationImage
-from napari_atomicity.validation.learning_curve import run
-from napari_atomicity.validation.learning_curve.jobs import TEST, divide, run_curve_job
+from napari_atomicity.validation.jobs import run_job
+from napari_atomicity.validation.learning_curve.jobs import TEST, divide, plan_curve
 from napari_atomicity.validation.learning_curve.summary import (
     SCORES,
     _gain,
@@ -78,10 +78,10 @@ def out(folders, command, patched):
         if sum(job.n_images > 1 for job in finished):
             raise Cancelled
         finished.append(job)
-        return run_curve_job(job, *others)
+        return run_job(job, *others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_curve_job", interrupted)
+        patch.setattr(runs, "run_job", interrupted)
         stopped = atomicity(*command, "--out", folder)
         assert stopped.exit_code == 130, stopped.output
     assert [job.n_images for job in finished] == [0, 1, 2]
@@ -118,10 +118,10 @@ def test_each_number_of_images_is_scored(result):
 
 
 def test_scores_are_the_means_over_the_repeats(out, result):
-    runs = [json.loads(path.read_text()) for path in (out / "runs").glob("dual-patch-2-*.json")]
+    trained = [json.loads(path.read_text()) for path in (out / "runs").glob("dual-patch-2-*.json")]
     for group in (SELECTED, MIXED):
         found = points(result, "dual-patch")[2]["groups"][group]
-        answers = [pd.DataFrame(of["answers"]) for of in runs]
+        answers = [pd.DataFrame(of["answers"]) for of in trained]
         answers = [a[(a["group"] == group) & (a["true"] != "") & (a["predicted"] != "")]
                    for a in answers]  # fmt: skip
         right = [a["true"] == a["predicted"] for a in answers]
@@ -297,7 +297,7 @@ def test_sentences_say_how_many_images_are_enough():
 def test_the_time_left_grows_with_the_number_of_images():
     division = divide(images(Pt19=8, Pt70=8), (1, 2, 4), [0])
     fit = methods.FITS["dual-patch"]
-    jobs = run.plan_curve([fit], division)
+    jobs = plan_curve([fit], division)
     refused = {"not_possible": REASON, "seconds": {}}
     assert estimate_seconds(jobs, [refused]) == []
     assert estimate_seconds(jobs, [refused, {"seconds": {"training": 60.0}}]) == [120.0]

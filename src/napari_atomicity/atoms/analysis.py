@@ -172,8 +172,6 @@ def find_atoms(
         Expected precision of the reported atoms; None: the operating point of the image.
     threshold : float, optional
         Minimum probability of reported atoms; overrides ``precision`` and the operating point.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
@@ -186,8 +184,6 @@ def find_atoms(
         If the pixel size is unknown; the message proposes one from the width of the atoms.
     ModelError
         If the model cannot be loaded or the device is not available.
-    Cancelled
-        If ``stop()`` returns True.
     """
     from .finder import AtomModel, load_atom_model  # torch is not needed to read results
 
@@ -262,18 +258,11 @@ def detect_candidates(
         The model.
     quick : int, optional
         Number of a quick detection: see `AtomModel.score_map`.
-    progress, stop : callable, optional
-        As of `find_atoms`.
 
     Returns
     -------
     pandas.DataFrame
         Positions, confidence and fitted values of the candidates.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` returns True.
     """
     size = require_pixel_size(micrograph)
     outliers, unit = find_repairs(micrograph)

@@ -207,8 +207,6 @@ def compute_image_dispersion(
         Default settings if None.
     micrograph : Micrograph, optional
         The image; needed if its support is unknown, as for an image annotated by hand.
-    progress, stop : callable, optional
-        Called between simulations and draws.
 
     Returns
     -------
@@ -219,8 +217,6 @@ def compute_image_dispersion(
     ------
     AtomicityError
         If the image cannot be read.
-    Cancelled
-        If ``stop()`` returns True.
     """
     settings = settings or DispersionSettings()
     masks = _support_masks(atoms, micrograph)
@@ -292,8 +288,6 @@ def compute_dispersions(
     known : mapping of str to DispersionResult, optional
         Earlier results; those that still hold are reused. Updated in place image by image, so that
         a cancelled computation keeps its results.
-    progress, stop : callable, optional
-        As of `compute_image_dispersion`.
 
     Returns
     -------
@@ -304,8 +298,6 @@ def compute_dispersions(
     ------
     AtomicityError
         If atoms of different images are linked at different distances.
-    Cancelled
-        If ``stop()`` returns True.
     """
     settings, known = settings or DispersionSettings(), {} if known is None else known
     for number, (image, atoms) in enumerate(images.items(), 1):

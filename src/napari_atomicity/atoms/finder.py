@@ -89,8 +89,6 @@ class AtomModel:
             Image, finite.
         pixel_size_nm : float
             Edge length of a pixel.
-        progress, stop : callable, optional
-            Called between passes.
         quick : int, optional
             Number of a quick computation with `QUICK_PASSES` networks and views only, which
             changes scores by about 0.2. Successive numbers use different ones.
@@ -101,11 +99,6 @@ class AtomModel:
             (Y', X') float32 at `SAMPLING_NM`.
         factor : ndarray
             (2,) its pixels per pixel of the image.
-
-        Raises
-        ------
-        Cancelled
-            If ``stop()`` returns True.
         """
         base, factor = resample_image(image, pixel_size_nm)
         views = [(net, v) for n, net in enumerate(self.networks) for v in self._views(n)]
@@ -172,8 +165,6 @@ class AtomModel:
             Image, finite.
         pixel_size_nm : float
             Edge length of a pixel.
-        progress, stop : callable, optional
-            Called between passes.
         quick : int, optional
             See `score_map`.
 

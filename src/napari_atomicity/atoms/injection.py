@@ -134,18 +134,11 @@ def inject_atoms(
         `CLUSTER_ATOMS` atoms or more.
     seed : int, default 0
         Seed of positions and heights.
-    progress, stop : callable, optional
-        As of `find_atoms`.
 
     Returns
     -------
     InjectedAtoms or None
         None with fewer than `MIN_ATOMS` candidates, or without room for `MIN_INJECTED` atoms.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` returns True.
     """
     field = _prepare_field(analysis, clusters)
     if field is None:

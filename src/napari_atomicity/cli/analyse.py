@@ -98,11 +98,6 @@ def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Ru
         Folder of the results.
     request : RunRequest
         Settings.
-
-    Returns
-    -------
-    Run, Analysis or None
-        The run, and the analysis of the last image.
     """
     with without_collection():
         from ..pipeline.runs import analyse_images
@@ -138,15 +133,7 @@ def _print_ratios(run: Run) -> None:
 
 
 def finish(run: Run, out: Path) -> None:
-    """Print the number of clusters, and exit with the status of the run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    out : Path
-        Folder of the results.
-    """
+    """Print the number of clusters, and exit with the status of the run."""
     say(f"{len(run.table)} clusters; results in {out}")
     say_contradictions(run.outcomes)
     exit_with_status(run, out / "report.html")

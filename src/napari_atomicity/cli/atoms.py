@@ -172,8 +172,6 @@ def train_atom_model(
     ----------
     context : typer.Context
         Context of the command: its options, of which those of cluster models are refused.
-    data : Path or None
-        Folder of images and positions.
     out : Path
         Model to write.
     steps : int or None

@@ -82,25 +82,12 @@ def start_batch(
 
     Parameters
     ----------
-    paths : list of Path
-        Image files and folders.
-    out : Path
-        Folder of the results.
-    request : RunRequest
-        Settings.
     workers : int, optional
         Number of processes. Default: number of cores.
     scheduler : str, optional
         Address of a dask scheduler, or its JSON file.
     patience_s : float, optional
         Timeout in seconds for a worker or the scheduler.
-    overwrite : bool, optional
-        Whether to analyse all images again.
-
-    Returns
-    -------
-    BatchRun
-        The run.
     """
     with without_collection():
         from ..pipeline.batch import run_batch
@@ -127,15 +114,7 @@ def start_batch(
 
 
 def finish_batch(run: BatchRun, out: Path) -> None:
-    """Print the number of images and clusters, and exit with the status of the run.
-
-    Parameters
-    ----------
-    run : BatchRun
-        The run.
-    out : Path
-        Folder of the results.
-    """
+    """Print the number of images and clusters, and exit with the status of the run."""
     done = sum(outcome.status == "done" for outcome in run.outcomes)
     earlier = f", {run.reused} of them by an earlier run" if run.reused else ""
     clusters = pluralise(len(run.table), "cluster")

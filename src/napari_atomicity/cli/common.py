@@ -178,8 +178,6 @@ class ConsoleProgress:
         ----------
         done, total : int
             Completed steps and number of steps; shown if ``total`` is larger than 1.
-        message : str
-            Description of the step.
         """
         if self._status is not None:
             from rich.text import Text
@@ -214,10 +212,6 @@ def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
 
     Parameters
     ----------
-    run : Run or AtomRun
-        The run.
-    see : Path
-        File that names the images that failed.
     advice : str, optional
         What to do after an interruption.
     """
@@ -237,15 +231,7 @@ def say_contradictions(outcomes: Iterable[Outcome]) -> None:
 
 
 def fail_if_incomplete(run: Any, see: Path) -> None:
-    """Exit with status 1 if an image could not be analysed, or a statistic not computed.
-
-    Parameters
-    ----------
-    run : Run or AtomRun
-        The run.
-    see : Path
-        File that names the images that failed.
-    """
+    """Exit with status 1 if an image could not be analysed, or a statistic not computed."""
     from ..core.failed_statistics import FAILED, format_failed
 
     texts = list(format_failed({FAILED: run.failed_statistics}))
@@ -292,12 +278,6 @@ def refuse_to_overwrite(
 
     Parameters
     ----------
-    out : Path
-        Folder of the results.
-    images : iterable of Path
-        Images and folders of this run.
-    overwrite : bool
-        Whether this is wanted.
     watched : Path, optional
         Folder that is watched, in place of `images`.
     """
@@ -325,10 +305,6 @@ def refuse_existing(out: Path, overwrite: bool, what: str = "model") -> None:
     ----------
     out : Path
         File or folder.
-    overwrite : bool
-        Whether this is wanted.
-    what : str, optional
-        What is there.
     """
     exists = any(out.iterdir()) if out.is_dir() else out.exists()
     if exists and not overwrite:
@@ -340,10 +316,6 @@ def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> N
 
     Parameters
     ----------
-    context : typer.Context
-        Context of the command.
-    names : iterable of str
-        Names of parameters.
     reason : str
         Message; ``{option}`` is replaced by the name of the option.
     """

@@ -40,8 +40,6 @@ class BatchProgress:
 
         Parameters
         ----------
-        done, total : int
-            Images completed and in all.
         message : str
             Text with rate and remaining time.
         """

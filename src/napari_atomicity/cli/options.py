@@ -31,13 +31,6 @@ def options_of(
         option. Fields of a nested dataclass have options as well.
     *left_out : str
         Fields without an option in this command.
-    **defaults : Any
-        Default values of this command.
-
-    Returns
-    -------
-    callable
-        Decorator.
     """
     options = {
         option.name: option.replace(default=defaults.get(option.name, option.default))
@@ -71,11 +64,6 @@ def reads_images(command: Callable[..., None]) -> Callable[..., None]:
     ----------
     command : callable
         Function of a command, also one that `options_of` has changed.
-
-    Returns
-    -------
-    callable
-        Function with the options.
     """
     signature, options = inspect.signature(command, eval_str=True), list(_options(ReadLimits))
 

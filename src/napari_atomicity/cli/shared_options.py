@@ -22,18 +22,6 @@ _SETTINGS = "--settings"
 def apply_settings_file(context: typer.Context, path: Path | None) -> Path | None:
     """Use the values of a settings file for options that are not on the command line.
 
-    Parameters
-    ----------
-    context : typer.Context
-        Context of the command.
-    path : Path or None
-        The file.
-
-    Returns
-    -------
-    Path or None
-        The file.
-
     Raises
     ------
     typer.BadParameter
@@ -59,11 +47,6 @@ def share_options(command: Callable[..., None]) -> Callable[..., None]:
     ----------
     command : callable
         Function of a command. Its own option ``--settings`` is kept.
-
-    Returns
-    -------
-    callable
-        Function with the options.
     """
     signature = inspect.signature(command, eval_str=True)
     new = {name: about for name, about in _options() if name not in signature.parameters}
@@ -86,8 +69,6 @@ def name_settings_file(context: Any, error: typer.BadParameter) -> None:
 
     Parameters
     ----------
-    context : click.Context
-        Context of the command.
     error : typer.BadParameter
         The error; its message is changed.
     """
@@ -156,7 +137,10 @@ def _select(values: dict[str, Any], path: Path, context: typer.Context) -> dict[
 
 
 def _of_record(record: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
-    """Return the parameters and the images of a ``run.json``."""
+    """Return the parameters and the images of a ``run.json``.
+
+    A list is text with commas for an option that is given one time.
+    """
     values: dict[str, Any] = {}
     for key, value in record["parameters"].items():
         values |= value if isinstance(value, dict) else {key: value}
@@ -165,13 +149,19 @@ def _of_record(record: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str
     for one in parameters:
         if one.nargs == -1 and paths:
             values[one.name] = paths
+        elif isinstance(value := values.get(one.name), list) and not _takes_several(one):
+            values[one.name] = ",".join(map(str, value))
     return values
+
+
+def _takes_several(parameter: Any) -> bool:
+    return parameter.nargs == -1 or bool(getattr(parameter, "multiple", False))
 
 
 def _text(value: Any, parameter: Any, key: str, path: Path, context: typer.Context) -> Any:
     """Check a value and return it as on the command line: text, a list of texts, or a flag."""
     is_flag = getattr(parameter, "is_flag", False)
-    is_list = parameter.nargs == -1 or getattr(parameter, "multiple", False)
+    is_list = _takes_several(parameter)
     texts = value if is_list and isinstance(value, list) else [value]
     for one in texts:
         if isinstance(one, bool) != is_flag or not isinstance(one, str | int | float):

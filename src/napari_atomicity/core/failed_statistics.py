@@ -57,10 +57,6 @@ def add_failed(parameters: Mapping[str, Any], failed: Mapping[str, str]) -> dict
         Parameters of an analysis.
     failed : mapping of str to str
         Name of each statistic that failed, and the error.
-
-    Returns
-    -------
-    dict
     """
     if not failed:
         return dict(parameters)

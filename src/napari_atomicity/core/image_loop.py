@@ -32,18 +32,11 @@ def serial(
         ``step(item)``.
     items : iterable
         Items.
-    stop : callable, optional
-        ``stop() -> bool``, called before each item.
 
     Yields
     ------
     Any
         Result of each step.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` returns True.
     """
     for item in items:
         check(stop)
@@ -70,8 +63,6 @@ def for_each_image(
         ``executor(step, items, stop)`` yields the results.
     sinks : sequence of callable, optional
         Each is called with each result, in this order.
-    stop : callable, optional
-        ``stop() -> bool``.
     on_error : callable, optional
         ``on_error(item, error)`` returns the result of an item whose step failed; without it the
         error ends the loop. Not for executors that send the step to other processes.

@@ -1,4 +1,9 @@
-"""Progress and cancellation of computations."""
+"""Progress and cancellation of computations.
+
+Long computations take two functions of their caller, `Progress` and `Stop`, as ``progress`` and
+``stop``; None for neither. They are called between steps. When ``stop()`` is true, the computation
+ends with `core.errors.Cancelled`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ def report(progress: Progress | None, done: int, total: int, message: str) -> No
     Parameters
     ----------
     progress : callable or None
-        Function of the caller; None if it does not need progress.
+        Function of the caller.
     done, total : int
         Finished and total number of steps.
     message : str
@@ -62,12 +67,6 @@ def format_duration(seconds: float) -> str:
 
 
 def check(stop: Stop | None) -> None:
-    """Stop the computation if the caller wants this.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
-    """
+    """Raise `Cancelled` if ``stop()`` is true."""
     if stop is not None and stop():
         raise Cancelled

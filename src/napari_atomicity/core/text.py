@@ -14,9 +14,5 @@ def pluralise(n: int, noun: str, of_many: str = "") -> str:
         Noun in the singular.
     of_many : str, optional
         Plural, by default the noun with an s.
-
-    Returns
-    -------
-    str
     """
     return f"{n} {noun if n == 1 else of_many or noun + 's'}"

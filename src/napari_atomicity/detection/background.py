@@ -163,10 +163,6 @@ def estimate_background_grid(
         Edge length of a pixel in nm.
     window_nm : float
         Width of the window in nm; several times the diameter of the largest cluster.
-
-    Returns
-    -------
-    BackgroundGrid
     """
     size = max(3, 2 * round(window_nm / (block * pixel_nm) / 2) + 1)
     size = min(size, 2 * min(means.shape) - 1)
@@ -278,10 +274,6 @@ def estimate_noise_grid(
         Shape of the image.
     largest : float
         Largest absolute value of the image.
-
-    Returns
-    -------
-    BackgroundGrid
     """
     size = max(4, block_px // noise_sampling_step(block_px))
     edges = [_split_evenly(n, max(1, round(n / size))) for n in sample.shape]

@@ -169,10 +169,6 @@ def clipped_density(
         Pixels of at least this value are clipped.
     pixel_nm : float
         Edge length of a pixel in nm.
-
-    Returns
-    -------
-    tuple of ndarray
     """
     inside = np.asarray(part >= limit)
     if not inside.any():
@@ -220,10 +216,6 @@ def fraction_at_floor(micrograph: Micrograph, index: int, ends: Extremes) -> flo
         The frame.
     ends : Extremes
         Extremes of the frame.
-
-    Returns
-    -------
-    float
     """
     if ends.n_low < MIN_FLOOR * ends.n:
         return 0.0
@@ -248,10 +240,6 @@ def is_nonlinear(micrograph: Micrograph, index: int, ends: Extremes) -> bool:
         The frame.
     ends : Extremes
         Extremes of the frame.
-
-    Returns
-    -------
-    bool
     """
     if ends.low < 0 or ends.high > 255 or ends.high < 64:
         return False

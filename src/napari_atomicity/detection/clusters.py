@@ -64,10 +64,6 @@ def outline_frame(
         The frame.
     settings : DetectionSettings
         Settings of detection.
-    stop : callable, optional
-        Called before each tile.
-    progress : callable, optional
-        Called before each tile.
 
     Returns
     -------
@@ -159,10 +155,6 @@ def outline_clusters(
         Seeds of the clusters.
     settings : DetectionSettings
         Settings of detection.
-    stop : callable, optional
-        Called before each tile.
-    progress : callable, optional
-        Called before each tile.
 
     Returns
     -------
@@ -243,10 +235,6 @@ def measurement_table(
         Number of the frame.
     pixel_size_nm : float
         Edge length of a pixel of the file in nm.
-
-    Returns
-    -------
-    pandas.DataFrame
     """
     centre = frame.to_file_px(np.array([o.centre_px for o in found]).reshape(-1, 2))
     order = np.arange(len(found))

@@ -68,10 +68,6 @@ def patches_for_device(
         Field of view, grid, channels.
     intensity_per_atom : float
         Integrated intensity of one atom in counts nm².
-    stop : callable, optional
-        Called before each tile.
-    progress : callable, optional
-        Called before each tile on the CPU.
 
     Returns
     -------
@@ -83,8 +79,6 @@ def patches_for_device(
     ------
     CalibrationError
         If the pixel size is unknown.
-    Cancelled
-        If ``stop()`` is true.
     """
     tile_px = _TILE_PX
     while device.type == "cuda" and tile_px >= _MIN_TILE_PX:
@@ -152,8 +146,6 @@ def patches_on_device(
         Field of view, grid, channels.
     intensity_per_atom : float
         Integrated intensity of one atom in counts nm².
-    stop : callable, optional
-        Called before each tile.
     tile_px : int
         Edge length of a tile in pixels.
 

@@ -112,10 +112,6 @@ def grow_regions(
         Noise of the frame blurred by `OUTLINE_SIGMA_NM`.
     reach_nm : float
         Maximum distance of a basin from its seed, along y and along x, in nm.
-
-    Returns
-    -------
-    Basins
     """
     tile = tile.within(frame.shape)
     blurs = (OUTLINE_SIGMA_NM, np.sqrt(_FLOOD_SIGMA_NM**2 - OUTLINE_SIGMA_NM**2))
@@ -202,10 +198,6 @@ def measure_regions(regions: Basins, labels: np.ndarray | None = None) -> list[O
         Basins of the clusters.
     labels : ndarray of int, optional
         Labels of the basins to measure; all if None.
-
-    Returns
-    -------
-    list of Outline
     """
     final = _core_labels(
         regions

@@ -177,8 +177,6 @@ def extract_patches(
     intensity_per_atom : float
         Integrated intensity of one atom in counts nm². The raw channel is divided by it, so that it
         is in atoms per nm² and its integral is a number of atoms.
-    stop, progress : callable, optional
-        Called before each tile.
 
     Returns
     -------
@@ -189,8 +187,6 @@ def extract_patches(
     ------
     CalibrationError
         If the pixel size is unknown.
-    Cancelled
-        If ``stop()`` is true.
     """
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px

@@ -154,15 +154,6 @@ def find_peaks(
         Edge length of the blocks of the noise in pixels.
     stop, progress : callable, optional
         Called before each tile; ``progress`` on the finest grid only.
-
-    Returns
-    -------
-    Peaks
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     step = coarsening(frame, sigmas_px[0])
     octave = _first_octave(frame, step)
@@ -261,12 +252,6 @@ def estimate_noise(
         Blur in pixels.
     block_px : int
         Edge length of a block in pixels.
-    stop : callable, optional
-        Called before each tile.
-
-    Returns
-    -------
-    BackgroundGrid
     """
     step = noise_sampling_step(block_px)
     sample = np.empty([-(-n // step) for n in frame.shape], np.float32)

@@ -73,10 +73,6 @@ class RecordingEffects:
         ----------
         top, left : int
             First pixel of the part in the frame.
-
-        Returns
-        -------
-        RecordingEffects
         """
         return replace(self, origin=(self.origin[0] + top, self.origin[1] + left))
 
@@ -184,10 +180,6 @@ def recording_of(micrograph: Micrograph, index: int = 0) -> RecordingEffects:
         A calibrated image or stack.
     index : int, optional
         The frame.
-
-    Returns
-    -------
-    RecordingEffects
     """
     found = _known.setdefault(micrograph, {})
     if index not in found:

@@ -52,10 +52,6 @@ def prepare(
         Settings of detection.
     recording : RecordingEffects, optional
         Effects of the recording to correct.
-
-    Returns
-    -------
-    Frame
     """
     return Frame(pixels, pixel_size_nm, *grid_of(pixel_size_nm, settings), recording)
 
@@ -90,14 +86,6 @@ def find_seeds(
         The frame.
     settings : DetectionSettings
         Settings of detection.
-    stop : callable, optional
-        Called before each tile.
-    progress : callable, optional
-        Called before each tile.
-
-    Returns
-    -------
-    Seeds
     """
     pixel_nm = frame.pixel_nm
     block_px = 2.5 * settings.diameter_max_nm / pixel_nm

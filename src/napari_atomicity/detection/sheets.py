@@ -44,10 +44,6 @@ class Sheet:
             The image.
         fill : float
             Value beyond the edges of the image.
-
-        Returns
-        -------
-        ndarray
         """
         out = np.full(self.shape, fill, image.dtype)
         first, last = np.maximum(self.corners, 0), np.minimum(self.ends, image.shape)
@@ -138,10 +134,6 @@ def make_sheets(image: np.ndarray, labels: np.ndarray | None, margin: int) -> li
         Labels to cut; all if None.
     margin : int
         Margin of each window in pixels.
-
-    Returns
-    -------
-    list of Sheet
     """
     boxes = ndimage.find_objects(image)
     some = range(1, len(boxes) + 1) if labels is None else [i for i in labels if i <= len(boxes)]

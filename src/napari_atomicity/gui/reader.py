@@ -49,8 +49,6 @@ def open_bench(path: str | Sequence[str], instead_of: Mapping[str, Any] | None =
 
     Parameters
     ----------
-    path : str or sequence of str
-        Folder or project file.
     instead_of : mapping, optional
         Metadata of a layer that is removed first.
 

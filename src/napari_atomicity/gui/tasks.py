@@ -308,8 +308,6 @@ def start(
         Its status shows the task, unless ``message`` is empty.
     function : callable
         Gets arrays and tables, never layers.
-    *args : Any
-        Arguments of the function.
     message : str, default ""
         Message while the task runs; without a message the task is not shown.
     on_result : callable

@@ -35,11 +35,6 @@ def write_layers(path: str, layers: Sequence[LayerTuple]) -> list[str]:
     layers : sequence of tuple
         Data, attributes and type of each layer.
 
-    Returns
-    -------
-    list of str
-        The file.
-
     Raises
     ------
     AtomicityError

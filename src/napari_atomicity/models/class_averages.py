@@ -204,15 +204,11 @@ def class_averages(
         "radius": each cluster in units of its own radius; "nm": all on one scale.
     n_bootstrap : int, optional
         Resamples for the intervals.
-    progress, stop : callable, optional
-        Called between classes.
 
     Raises
     ------
     ValueError
         If the unit is neither.
-    Cancelled
-        If ``stop()`` says so.
     """
     if unit not in ("radius", "nm"):
         raise ValueError(f"unit must be 'radius' or 'nm', not {unit!r}")
@@ -309,8 +305,6 @@ def of_analyses(
         "radius" or "nm".
     most_per_class : int, optional
         Of more clusters so many are taken, evenly spread.
-    progress, stop : callable, optional
-        Called between classes.
     own_class : bool, optional
         Whether the maps are those of each cluster's own class; else they are all of one class, and
         count whatever the label is.

@@ -138,8 +138,6 @@ class Classifier:
         patches : mapping of str to ndarray
             Channel → (N, P, P) float32, as of `detection.patches.extract_patches`; arrays, or
             tensors on any device.
-        progress, stop : callable, optional
-            Called between batches.
         symmetries : bool, optional
             Whether to average over the eight symmetries of the square, at eight times the cost:
             how a cluster lies then makes no difference.
@@ -156,8 +154,6 @@ class Classifier:
         DeviceLostError
             If the patches lay on a device that was lost; asked again with others, it is computed
             on the CPU.
-        Cancelled
-            If ``stop()`` says so.
         """
         n = self._check(patches)
         parts: list[_Part] = []

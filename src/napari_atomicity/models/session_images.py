@@ -66,13 +66,18 @@ def measure_image(
     ImageMeasurements
         Of the complete, isolated clusters that are bright enough.
     """
-    intensity = table["integrated_intensity"].to_numpy(float)
     size = reference.measure(embedding, table["diameter_nm"].to_numpy(float))
-    rows = np.flatnonzero(usable(table) & np.isfinite(size))
-    rows = rows[is_bright(intensity[rows], scale)]
-    log_intensity = np.log(intensity[rows])
+    table, size = table[np.isfinite(size)], size[np.isfinite(size)]
+    rows = bright_rows(table, scale)
+    log_intensity = np.log(table["integrated_intensity"].to_numpy(float)[rows])
     anchor = _anchor(lone_atoms, log_intensity, reference)
     return ImageMeasurements(log_intensity, size[rows], shares, anchor)
+
+
+def bright_rows(table: pd.DataFrame, scale: ScaleReference) -> np.ndarray:
+    """Return the rows of the complete, isolated clusters that are not too faint for a cluster."""
+    rows = np.flatnonzero(usable(table))
+    return rows[is_bright(table["integrated_intensity"].to_numpy(float)[rows], scale)]
 
 
 def _anchor(

@@ -202,14 +202,7 @@ def fit_session(
     marginal = [k @ likelihood for k in kernels]
     joint = np.stack([np.log(m + 1e-300).sum(axis=0) for m in marginal]) + log_prior
     session = softmax(joint.ravel()).reshape(joint.shape)
-
-    image_posterior, outlying = np.zeros_like(likelihood), np.zeros(len(images))
-    flat = OUTLYING / len(grid)
-    for kernel, m, p in zip(kernels, marginal, session, strict=True):
-        weight = p / (m + 1e-300)
-        image_posterior += likelihood * (kernel.T @ weight)
-        outlying += flat * (weight.sum(axis=1) * likelihood.sum(axis=1)).sum(axis=1)
-    image_posterior /= image_posterior.sum(axis=(1, 2), keepdims=True)
+    image_posterior, outlying = _image_posteriors(kernels, marginal, session, likelihood)
     scales = session.sum(axis=(0, 2))
     modes = [_modes(grid, p, q) for p, q in zip(image_posterior, shares, strict=True)]
     mean = float(scales @ grid)
@@ -227,6 +220,26 @@ def fit_session(
         log_bayes_factor=factor,
         contradicted=contradicted,
     )
+
+
+def _image_posteriors(
+    kernels: Sequence[np.ndarray],
+    marginal: Sequence[np.ndarray],
+    session: np.ndarray,
+    likelihood: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the posteriors (n_images, n_scales, n_errors), and probabilities of outlying images.
+
+    The values of the session are integrated out.
+    """
+    n_images, n_scales, _ = likelihood.shape
+    posterior, outlying = np.zeros_like(likelihood), np.zeros(n_images)
+    flat = OUTLYING / n_scales
+    for kernel, m, p in zip(kernels, marginal, session, strict=True):
+        weight = p / (m + 1e-300)
+        posterior += likelihood * (kernel.T @ weight)
+        outlying += flat * (weight.sum(axis=1) * likelihood.sum(axis=1)).sum(axis=1)
+    return posterior / posterior.sum(axis=(1, 2), keepdims=True), outlying
 
 
 def _log_prior(grid: np.ndarray, prior: tuple[float, float] | None) -> np.ndarray:

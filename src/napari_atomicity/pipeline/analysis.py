@@ -46,8 +46,6 @@ def detect_clusters(
         Calibrated image or stack.
     settings : DetectionSettings, optional
         Settings in nm and in multiples of the noise.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
@@ -58,8 +56,6 @@ def detect_clusters(
     ------
     CalibrationError
         If the pixel size is not known.
-    Cancelled
-        If ``stop()`` returns True.
     """
     settings = settings or DetectionSettings()
     seconds: dict[str, float] = {}
@@ -118,14 +114,10 @@ def classify_clusters(
 
     Parameters
     ----------
-    analysis : Analysis
-        Detected clusters.
     model : str or Classifier, optional
         Name of an available model, path of a model file, or a loaded classifier.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     scale : ConstrainedMixture, optional
         Intensity of one atom, if it is known, as for a few clusters of a classified image.
         Default: fitted to the table.
@@ -145,8 +137,6 @@ def classify_clusters(
     ------
     ModelError
         If the model cannot be loaded or lacks the device.
-    Cancelled
-        If ``stop()`` returns True.
     """
     from ..models.classifier import Classifier, load_classifier
 
@@ -240,18 +230,11 @@ def apply_scale(
         Model that classified them.
     scale : ConstrainedMixture
         Scale of the image, for example from its session.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
     Analysis
         With new predictions; corrections of a person remain.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` returns True.
     """
     from ..models.embedding import place_again
 
@@ -279,14 +262,6 @@ def _label(
     ----------
     analysis : Analysis
         With patches, in units of ``parameters["intensity_per_atom"]``.
-    classifier : Classifier
-        The model.
-    scale : ConstrainedMixture or None
-        Scale of the image.
-    result : Prediction or None
-        Prediction for the patches as they are, if there is one.
-    progress, stop : callable or None
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     """
     from ..models.scaled_predictions import label_solutions
 
@@ -361,8 +336,6 @@ def embed_clusters(
         Classified clusters.
     model : str or Classifier, optional
         Model that classified them.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------
@@ -403,8 +376,6 @@ def analyse(
     device : str, optional
         "auto", "cpu", "cuda" or "mps": device of the network, and with CUDA of the patch
         extraction. Detection runs on the CPU.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     settings : DetectionSettings, optional
         Settings of the detection in nm and in multiples of the noise.
     umap : bool, optional
@@ -444,17 +415,5 @@ def analyse(
 
 
 def with_failed(analysis: Analysis, failed: Mapping[str, str]) -> Analysis:
-    """Return an analysis whose parameters contain further failed statistics.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        The analysis.
-    failed : mapping of str to str
-        Name of each statistic that failed, and the error.
-
-    Returns
-    -------
-    Analysis
-    """
+    """Return an analysis whose parameters contain further failed statistics."""
     return replace(analysis, parameters=add_failed(analysis.parameters, failed))

@@ -50,16 +50,6 @@ class AtomRun(WithOutcomes):
 
     Parameters
     ----------
-    table : DataFrame
-        Atoms of all images.
-    dispersion : DataFrame
-        Dispersion of each image and of all images.
-    outcomes : list of Outcome
-        Outcome of each image.
-    files : list of Path
-        Files of the run.
-    interrupted : bool
-        Whether the run was interrupted.
     failed_statistics : dict of str to str, optional
         Statistics of all images that failed, and their errors.
     """
@@ -99,14 +89,10 @@ def find_atoms_in_images(
 
     Parameters
     ----------
-    paths : iterable of str or path-like
-        Image files, and folders of images.
     out_dir : str or path-like
         Folder for ``atoms.csv``, ``atoms.parquet``, ``atom_groups.csv``, ``dispersion.csv``,
         ``run.json``, ``report.html``, ``figures/``, and ``cluster_atoms.csv`` if there are
         clusters.
-    request : AtomRequest, optional
-        Model, device and settings.
     progress, stop : callable, optional
         ``progress(done, total, message)`` of the current image, and ``stop() -> bool``.
     on_outcome : callable, optional
@@ -190,8 +176,6 @@ class _AtomFiles:
             Whether the run was interrupted.
         command : sequence of str or None
             Command line for the record.
-        progress : callable or None
-            ``progress(done, total, message)``.
         """
         report(progress, 0, 0, "Writing tables and figures")
         outcomes = add_unreached([result.outcome for result in self.results], inputs)

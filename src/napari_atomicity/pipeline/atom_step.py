@@ -50,12 +50,6 @@ class AtomResult:
     ----------
     outcome : Outcome
         Done or failed.
-    analysis : AtomAnalysis, optional
-        Analysis.
-    table, clusters : DataFrame, optional
-        Atoms, and clusters with their atoms.
-    on_support : DataFrame, optional
-        Atoms on the support.
     dispersion : DispersionStatistics, optional
         Dispersion of the atoms on the support.
     completeness : Completeness, optional
@@ -83,16 +77,8 @@ class AtomStep:
 
     Parameters
     ----------
-    model : AtomModel
-        Model.
-    request : AtomRequest
-        Settings.
-    clusters : DataFrame or None
-        Cluster table of all images.
     pictures : Path or None
         Folder for figures of single images; None for no figures.
-    stop : callable, optional
-        ``stop() -> bool``.
     """
 
     model: AtomModel

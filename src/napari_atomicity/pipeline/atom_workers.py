@@ -33,8 +33,6 @@ def choose_workers(n_images: int, on_cpu: bool) -> int:
 
     Parameters
     ----------
-    n_images : int
-        Number of images.
     on_cpu : bool
         Whether the model runs on the CPU; processes would share another device.
 
@@ -63,8 +61,6 @@ class AtomWorkers:
         Folder for figures of single images; None for no figures.
     n_images : int
         Number of images, for the progress.
-    progress : callable, optional
-        ``progress(done, total, message)``.
     """
 
     workers: int
@@ -76,13 +72,7 @@ class AtomWorkers:
     def __call__(
         self, step: Any, items: Iterable[Input], stop: Stop | None
     ) -> Generator[AtomResult, None, None]:
-        """Yield the result of each image, without its analysis, in the order of the images.
-
-        Raises
-        ------
-        Cancelled
-            If ``stop()`` returns True.
-        """
+        """Yield the result of each image, without its analysis, in the order of the images."""
         n = max(1, min(self.workers, self.n_images))
         pool = spawn_pool(n, _start, self.request, self.pictures, n, read_limits())
         try:
@@ -105,11 +95,6 @@ class AtomWorkers:
 
 def detect_in_worker(item: Input) -> AtomResult:
     """Detect the atoms of an image in a worker process.
-
-    Parameters
-    ----------
-    item : Input
-        Image.
 
     Returns
     -------

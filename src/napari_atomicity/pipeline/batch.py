@@ -65,12 +65,6 @@ class ImageTask:
 
     Parameters
     ----------
-    item : Input
-        Image.
-    request : RunRequest
-        Settings.
-    model : str
-        Key of the model on the worker.
     small, draw : bool
         Whether to draw the image for the report, and whether with small pictures.
     labels : NewLabels, optional
@@ -117,14 +111,8 @@ def analyse_on(
 
     Parameters
     ----------
-    workers : Workers
-        In their context, with the model of the request.
     items : sequence of Input
         From `io.inputs.named_inputs`.
-    request : RunRequest
-        Settings.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Yields
     ------
@@ -167,8 +155,6 @@ def run_batch(
     out_dir : str or path-like
         Folder for ``clusters/`` with a part for each image, ``failures.csv``, and the files of
         `runs.analyse_images`.
-    request : RunRequest, optional
-        Model, device and settings.
     workers : int, optional
         Number of processes on this machine. Default: number of cores. They are spawned: a script
         that calls this needs ``if __name__ == "__main__":``.
@@ -184,8 +170,6 @@ def run_batch(
         Command line for the record; that of this process if None.
     patience_s : float, optional
         Timeout in seconds for a worker or the scheduler.
-    overwrite : bool, optional
-        Whether to analyse all images again and discard the results of earlier runs.
 
     Returns
     -------

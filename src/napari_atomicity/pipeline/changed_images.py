@@ -18,8 +18,6 @@ class ChangedImages:
 
     Parameters
     ----------
-    names : list of str
-        Names of all of them.
     last : deque of Analysis
         The last `MAX_IMAGES` of them.
     is_new : bool
@@ -35,8 +33,6 @@ class ChangedImages:
 
         Parameters
         ----------
-        analysis : Analysis
-            The image.
         reading : Reading
             What the chart of the session says about it.
         """

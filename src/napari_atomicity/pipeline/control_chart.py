@@ -184,13 +184,6 @@ def images_per_false_alarm(
         Weight of a new score in the running mean.
     limit : float, optional
         Limit of the chart, in standard deviations of the running mean.
-    states : int, optional
-        Number of intervals.
-
-    Returns
-    -------
-    float
-        Number of images.
 
     References
     ----------

@@ -68,8 +68,6 @@ def with_corrections(
 
     Parameters
     ----------
-    analyses : sequence of Analysis
-        Of the images.
     given : DataFrame
         Columns ``image, frame, y_px, x_px, label_corrected``.
     """

@@ -72,8 +72,6 @@ class Workers:
         How long a scheduler that does not answer, or that has no worker, is waited for.
     most : int, optional
         No more processes than this are of use.
-    stop : callable, optional
-        ``stop() -> bool``, asked while a scheduler is called.
 
     Raises
     ------
@@ -208,8 +206,6 @@ class Workers:
             Module-level function of the task; an exception is the result of this task only.
         tasks : iterable
             Taken one by one when a worker is free.
-        stop : callable, optional
-            ``stop() -> bool``.
 
         Yields
         ------
@@ -219,8 +215,6 @@ class Workers:
 
         Raises
         ------
-        Cancelled
-            If ``stop()`` returns True.
         SchedulerLost
             If there are no workers any more.
         """
@@ -367,8 +361,6 @@ class Workers:
         ------
         SchedulerLost
             If it does not come back.
-        Cancelled
-            If ``stop()`` says so.
         """
         if self._client is not None and self._client.status == "running" and self._answers():
             return

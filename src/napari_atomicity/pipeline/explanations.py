@@ -45,16 +45,10 @@ class ExplainRun(WithOutcomes):
 
     Parameters
     ----------
-    table : DataFrame
-        Clusters of all images.
     averages : dict of str to Averages
         Class of the maps, or `PREDICTED` → class averages.
-    outcomes : list of Outcome
-        Outcome of each image.
     files : list of Path
         Files; the record is the last one.
-    interrupted : bool
-        Whether the run was interrupted.
     failed_statistics : dict of str to str
         Averages that failed, and their errors.
     """
@@ -102,8 +96,6 @@ class _Explanations(ImageRun):
 
         Parameters
         ----------
-        analysis : Analysis
-            The image, labelled.
         outcome : Outcome
             What is said of the image.
         failed : dict of str to str
@@ -221,13 +213,9 @@ def explain_images(
 
     Parameters
     ----------
-    paths : iterable of str or path-like
-        Image files, and folders of images.
     out_dir : str or path-like
         Folder for ``clusters.csv``, ``class_maps/``, the files of
         `models.class_average_files.write_averages`, and ``run.json``.
-    request : ExplainRequest, optional
-        Model, device and settings.
     progress, stop : callable, optional
         ``progress(done, total, message)`` of the current image, and ``stop() -> bool``.
     on_outcome : callable, optional

@@ -24,8 +24,6 @@ class Failure:
         With the error.
     size_bytes, modified : int, optional or str, optional
         Of the file, as ISO 8601 in UTC; None if it is not there.
-    seen : str, optional
-        When.
     """
 
     outcome: Outcome

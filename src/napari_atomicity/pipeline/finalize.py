@@ -48,12 +48,6 @@ class PartIndex:
 
     Parameters
     ----------
-    store : PartStore
-        Folder of the parts.
-    request : RunRequest
-        Settings.
-    card : ModelCard
-        Model.
     model : str
         Hash of the model, from `parts.model_hash`.
     sessions : SessionRules
@@ -200,8 +194,6 @@ def finalize_batch(
         Names of the images with a section in the report, if they were drawn.
     reference : DataFrame, optional
         From `io.tables.read_reference`.
-    more_files : sequence of str, optional
-        Names of further files in the folder.
 
     Returns
     -------

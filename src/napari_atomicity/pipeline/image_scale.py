@@ -30,8 +30,6 @@ class ImageScale:
     ----------
     measurements : ImageMeasurements
         Intensities and apparent sizes of the clusters that tell the scale.
-    scale : ConstrainedMixture
-        Scale of the image by itself.
     predictions : tuple of ScaledPrediction
         Predictions for the clusters of its table, without class maps.
     """
@@ -48,8 +46,6 @@ class ImageScale:
         ----------
         analysis : Analysis
             Image that was labelled by itself.
-        card : ModelCard
-            Card of the model.
         """
         references = session_references(card)
         if references is None or analysis.scale is None:
@@ -68,10 +64,6 @@ class ImageScale:
 
         Parameters
         ----------
-        table : DataFrame
-            Cluster table of the image.
-        scale : ConstrainedMixture
-            Scale of the image.
         classifier : Classifier
             Model; its network is not used.
         labels_from : str, optional

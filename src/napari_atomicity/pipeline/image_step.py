@@ -30,16 +30,10 @@ def process_in_turn(
 
     Parameters
     ----------
-    inputs : sequence of Input
-        Images.
     step : callable
         ``step(item, progress)`` returns a result with ``outcome`` and ``analysis``.
-    sink : callable
-        Takes each result.
     on_outcome : callable, optional
         Called after each image with its outcome and, if it was analysed, the analysis.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
@@ -71,15 +65,11 @@ def process_image(
 
     Parameters
     ----------
-    item : Input
-        Image.
     analyse : callable
         ``analyse(micrograph, known)`` returns outcome, analysis and output. ``known`` contains the
         fields of the outcome that are known so far; the function may add fields.
     pixel_size_nm : float, optional
         Pixel size; replaces that of the file.
-    progress : callable, optional
-        ``progress(done, total, message)``.
 
     Returns
     -------

@@ -67,11 +67,6 @@ def add_models(path: str | os.PathLike[str], overwrite: bool = False) -> list[Ca
     overwrite : bool, optional
         Whether to replace installed models of the same names.
 
-    Returns
-    -------
-    list of Card
-        Their cards.
-
     Raises
     ------
     ModelError

@@ -86,8 +86,6 @@ def conditions_of(
 
     Parameters
     ----------
-    analysis : Analysis
-        Classified.
     card, tensors : ModelCard or mapping of str to ndarray
         Of the model; `models.classifier.Classifier.beside`.
     """
@@ -140,8 +138,6 @@ class Running:
 
     Parameters
     ----------
-    card : ModelCard
-        Of the model.
     method : str, optional
         How ratios are found, a name in `statistics.prevalence.METHODS`.
     """
@@ -233,12 +229,6 @@ def row_of(
 
     Parameters
     ----------
-    image, sha256 : str or str or None
-        Of the file.
-    found : Conditions
-        Its conditions.
-    classes : tuple of str
-        Of the model.
     ratios : DataFrame or None
         Running ones, of all images so far; NaN in the row where they were not found.
     images : int

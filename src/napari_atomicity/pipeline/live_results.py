@@ -23,8 +23,6 @@ class LiveUpdate:
 
     Parameters
     ----------
-    outcome : Outcome
-        Of the image.
     analysis : Analysis, optional
         Its analysis; None if it failed, or was analysed before under another name.
     conditions : Conditions, optional

@@ -35,11 +35,6 @@ class LiveSessions:
     The first images of a session are fitted jointly. Later, the scale of the session is a prior for
     the new image; it is found again whenever the session has grown by a tenth, so that the total
     cost remains linear in the number of images.
-
-    Parameters
-    ----------
-    images : PartIndex
-        Earlier images.
     """
 
     images: PartIndex
@@ -53,8 +48,6 @@ class LiveSessions:
         ----------
         analysis : Analysis
             Image as it was labelled by itself.
-        outcome : Outcome
-            Its outcome.
 
         Returns
         -------

@@ -78,17 +78,6 @@ def add_installed(analysis: A, stop: Stop | None = None) -> A:
     ----------
     analysis : Analysis
         Detected clusters of a calibrated image.
-    stop : callable, optional
-        ``stop() -> bool``.
-
-    Returns
-    -------
-    Analysis
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` returns True.
     """
     points, failed = installed_measurements(), dict[str, str]()
     offers = Counter(point.name for point in points)

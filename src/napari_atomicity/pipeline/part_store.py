@@ -165,8 +165,6 @@ class PartStore:
         ----------
         key : str
             From `parts.key_of`.
-        item : Input
-            Image.
 
         Notes
         -----

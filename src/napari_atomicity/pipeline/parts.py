@@ -54,8 +54,6 @@ def key_of(sha256: str, model: str, request: RunRequest) -> str:
 
     Parameters
     ----------
-    sha256 : str
-        Of the file.
     model : str
         From `model_hash`.
     request : RunRequest
@@ -145,10 +143,6 @@ def make_part(
     ----------
     analysis, outcome : Analysis or Outcome
         From `runs.analyse_one`.
-    card : ModelCard
-        Of the model.
-    draw, small : bool, optional
-        Whether the report may show it, and whether with small pictures.
     about : dict of str to Any, optional
         More that the part says of itself: see `pack_part`.
     stored : ImageScale, optional
@@ -188,16 +182,8 @@ def describe_drawing(
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysed image.
-    outcome : Outcome
-        Outcome of the image.
-    card : ModelCard
-        Card of the model.
     small : bool
         Whether the image is drawn small, as one of many.
-    movie : TrackedMovie, optional
-        Tracks of a stack.
 
     Returns
     -------

@@ -43,16 +43,8 @@ class Run(WithOutcomes):
 
     Parameters
     ----------
-    table : DataFrame
-        Clusters of all images.
-    ratios : DataFrame
-        Class ratios of all images.
-    outcomes : list of Outcome
-        Outcome of each image.
     files : list of Path
         Files of the run; the record is the last one.
-    interrupted : bool
-        Whether the run was interrupted.
     comparison : Comparison, optional
         Comparison of the ratios with a reference.
     failed_statistics : dict of str to str, optional
@@ -111,8 +103,6 @@ class RunInfo(NamedTuple):
         Start time.
     device : str
         Device of the network.
-    interrupted : bool, optional
-        Whether the run was interrupted.
     command : sequence of str, optional
         Command line; that of this process if None.
     sessions : sequence of dict, optional
@@ -134,8 +124,6 @@ class ReportContent:
     ----------
     sections : sequence of Section, optional
         Sections of single images.
-    examples : sequence of ClusterExample, optional
-        Example clusters.
     scales : mapping of str to float, optional
         Image → intensity of one atom.
     sessions : sequence of SessionSummary, optional
@@ -164,22 +152,10 @@ def finalize_run(
 
     Parameters
     ----------
-    out_dir : Path
-        Existing folder.
-    request : RunRequest
-        Settings.
-    card : ModelCard
-        Model.
     table : DataFrame
         Clusters of all images; only the columns for ratios and plots are needed.
-    outcomes : list of Outcome
-        One for each image.
     write_tables : callable
         Writes all clusters to a CSV and a Parquet file.
-    info : RunInfo
-        For the record.
-    content : ReportContent
-        For the report.
     reference : DataFrame, optional
         From `io.tables.read_reference`.
     more_files : sequence of str, optional

@@ -43,18 +43,10 @@ class RunResults:
 
     Parameters
     ----------
-    card : ModelCard
-        Model.
-    request : RunRequest
-        Settings.
     sessions : SessionRules
         How the images are grouped into sessions.
     small : bool, optional
         Whether the report has small sections of single images.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
-    outcomes : list of Outcome, optional
-        Outcome of each image.
     analyses : dict of str to Analysis, optional
         Image → its analysis, until it is drawn.
     joint : dict of str to dict, optional
@@ -65,14 +57,8 @@ class RunResults:
         Sessions that the report draws.
     tables : list of DataFrame, optional
         Cluster tables of the drawn images.
-    sections : list of Section, optional
-        Sections of the report.
     movies : list of TrackedMovie, optional
         Tracked stacks.
-    examples : sequence of ClusterExample, optional
-        Example clusters.
-    interrupted : bool, optional
-        Whether the run was interrupted.
     scales : dict of str to float, optional
         Image → intensity of one atom.
     """
@@ -96,13 +82,7 @@ class RunResults:
     scales: dict[str, float] = field(default_factory=dict)
 
     def label_sessions(self, classifier: Classifier) -> None:
-        """Label the images of each session jointly.
-
-        Parameters
-        ----------
-        classifier : Classifier
-            Model that classified the images.
-        """
+        """Label the images of each session jointly."""
         for session in self.sessions.group(self.outcomes):
             images = [image for image in session.images if image in self.analyses]
             if len(images) < 2 and not session.known and session.earlier is None:

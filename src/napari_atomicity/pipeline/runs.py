@@ -60,14 +60,10 @@ def analyse_images(
 
     Parameters
     ----------
-    paths : iterable of str or path-like
-        Image files, and folders of images.
     out_dir : str or path-like
         Folder for ``clusters.csv``, ``clusters.parquet``, ``ratios.csv``, ``report.html``,
         ``run.json``, ``reference.json`` if there is a reference, and the files of
         `tracking.files` for stacks. Replaces the files of an earlier run.
-    request : RunRequest, optional
-        Model, device and settings.
     progress, stop : callable, optional
         ``progress(done, total, message)`` of the current image, and ``stop() -> bool``.
     on_outcome : callable, optional
@@ -170,8 +166,6 @@ class ImageRun(RunResults):
 
         Parameters
         ----------
-        inputs : sequence of Input
-            The images.
         on_outcome : callable or None
             Called after each image with its outcome and, if it was analysed, the analysis.
         """
@@ -187,8 +181,6 @@ class ImageRun(RunResults):
         ----------
         item : Input
             The image.
-        progress : callable
-            Called at every step.
 
         Returns
         -------
@@ -233,14 +225,6 @@ def analyse_one(
 
     Parameters
     ----------
-    item : Input
-        Image.
-    classifier : Classifier
-        Model.
-    request : RunRequest
-        Settings.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     then : callable, optional
         ``then(analysis, outcome)``, for example draws the image; if it fails, the image failed.
 
@@ -248,11 +232,6 @@ def analyse_one(
     -------
     outcome, analysis, output
         Outcome, analysis, and result of ``then``. The last two are None for an image that failed.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` returns True.
     """
 
     def step(micrograph: Micrograph, known: dict[str, Any]) -> tuple[Outcome, Analysis, T | None]:
@@ -290,16 +269,6 @@ def analyse_micrograph(
     ----------
     micrograph : Micrograph
         Calibrated image or stack.
-    classifier : Classifier
-        Model.
-    request : RunRequest
-        Settings.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
-
-    Returns
-    -------
-    Analysis
 
     Raises
     ------

@@ -110,8 +110,6 @@ def label_session(
     ----------
     analyses : sequence of Analysis
         Classified images that were recorded alike.
-    model : str or Classifier, optional
-        Model that classified them.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
     known : mapping of str to mapping, optional
@@ -123,8 +121,6 @@ def label_session(
         Mean and standard deviation of the session's ln scale, from an earlier session.
     only : collection of str, optional
         Images that are labelled; the labels of the others stay. Default: all.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
@@ -217,8 +213,6 @@ def fit_session_sizes(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of the model that classified the images.
     session : SessionScale
         Joint posterior of their scales.
     prior : tuple of float, optional
@@ -253,16 +247,10 @@ def summarise_session(
 
     Parameters
     ----------
-    session : AcquisitionSession
-        The session.
-    images : sequence of str
-        Its analysed images.
     scale : SessionScale
         Joint posterior of their scales.
     fit : ClassFit or None
         Test of the sizes.
-    card : ModelCard
-        Card of the model.
 
     Returns
     -------
@@ -290,10 +278,6 @@ def describe_scale(
     ----------
     session : SessionScale
         Joint posterior.
-    image : int
-        Index of the image.
-    fit : ClassFit, optional
-        Whether the sizes of the session are those of the classes.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
 
@@ -339,13 +323,7 @@ def describe_scale(
 
 
 def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:
-    """Return whether two scales of an image have the same solutions, up to `UNCHANGED`.
-
-    Parameters
-    ----------
-    before, after : ConstrainedMixture
-        The scales.
-    """
+    """Return whether two scales of an image have the same solutions, up to `UNCHANGED`."""
     if before is None or len(before.weight) != len(after.weight):
         return False
     return bool(
@@ -363,8 +341,6 @@ def describe_sessions(
 
     Parameters
     ----------
-    sessions : sequence of AcquisitionSession
-        Sessions.
     joint : mapping of str to dict
         Image → `describe_scale`, for images that were labelled jointly.
     n_changed : mapping of str to int

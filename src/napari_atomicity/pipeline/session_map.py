@@ -36,12 +36,8 @@ def fit_session_map(
 
     Parameters
     ----------
-    analyses : sequence of Analysis
-        The images of the session.
     seed : int, optional
         Seed of the UMAP.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------
@@ -84,18 +80,6 @@ def extend_session_map(
     ----------
     analyses : sequence of Analysis
         The images of the session, some of them with positions.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    list of Analysis
-        Images with new clusters, all of them placed.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     positions = [session_positions(a) for a in analyses]
     placed = [np.isfinite(of).all(axis=1) for of in positions]

@@ -53,8 +53,6 @@ class NewLabels:
 
     Parameters
     ----------
-    item : Input
-        Image.
     scale : ConstrainedMixture or None
         Scale; None for that of the image by itself.
     about : mapping of str to Any
@@ -89,8 +87,6 @@ class SessionPass:
         Parts; gets the descriptions of the sessions.
     load : callable
         ``load()`` returns the model, of which the network is not used.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     exact_drawings : bool, optional
         Whether images in the report are drawn again, which takes another analysis, even if no label
         has changed and no confidence by more than `SAME_CONFIDENCE`.
@@ -108,8 +104,6 @@ class SessionPass:
 
         Parameters
         ----------
-        inputs : sequence of Input
-            Images of the run.
         shown : collection of str
             Images in the report, to be drawn again if their labels change.
 
@@ -200,8 +194,6 @@ class SessionPass:
 
         Parameters
         ----------
-        labels : NewLabels
-            The image.
         part : Part or Exception
             Result of `analyse_again`.
         """
@@ -228,12 +220,6 @@ def analyse_again(
 
     Parameters
     ----------
-    labels : NewLabels
-        Image and scale.
-    classifier : Classifier
-        Model.
-    request : RunRequest
-        Settings.
     draw, small : bool, optional
         As in `parts.make_part`.
 
@@ -262,12 +248,6 @@ def make_labelled_part(
 
     Parameters
     ----------
-    labels : NewLabels
-        Image and scale.
-    analysis, outcome : Analysis, Outcome
-        Image as it was labelled by itself.
-    classifier : Classifier
-        Model.
     draw, small : bool, optional
         As in `parts.make_part`.
 

@@ -28,8 +28,6 @@ class SessionReference:
 
     Parameters
     ----------
-    folder : Path
-        Folder of the results.
     n_images : int, optional
         Number of first images that are the reference; 0 for no alarm.
 
@@ -63,13 +61,7 @@ class SessionReference:
         write_json(self._path, {"reference_since": since})
 
     def apply_accepted(self) -> bool:
-        """Replace the reference by the images since the conditions changed, if `accept` was called.
-
-        Returns
-        -------
-        bool
-            Whether the reference was replaced.
-        """
+        """Replace the reference by the images since the change, if `accept` was called."""
         if not self._accepted.is_set():
             return False
         self._accepted.clear()
@@ -85,15 +77,8 @@ class SessionReference:
 
         Parameters
         ----------
-        when : float
-            Time of the image.
         where : FeatureSummary or None
             Features of its clusters; None if there are too few clusters.
-
-        Returns
-        -------
-        Reading
-            Reading of the chart.
         """
         reading = self._chart.add(where)
         if reading.joined:

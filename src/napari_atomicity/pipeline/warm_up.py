@@ -13,15 +13,7 @@ from .run_request import RunRequest
 
 
 def warm_up(classifier: Classifier, request: RunRequest) -> None:
-    """Analyse a small simulated image, so that the first real one is fast.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        Model.
-    request : RunRequest
-        Settings.
-    """
+    """Analyse a small simulated image, so that the first real one is fast."""
     noise = np.random.default_rng(0).normal(100, 5, (256, 256)).astype(np.float32)
     y, x = np.mgrid[:256, :256]
     noise += 100 * (np.hypot(y - 128, x - 128) < 14)

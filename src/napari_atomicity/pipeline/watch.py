@@ -166,8 +166,6 @@ class Watch:
         ----------
         on_result : callable, optional
             Called after each file.
-        stop : callable, optional
-            ``stop() -> bool``, called several times a second.
         until_idle_s : float, optional
             Stop after this time without a new file. Default: never.
         command : sequence of str, optional

@@ -28,13 +28,7 @@ SHOWN = 40
 
 @dataclass(eq=False)
 class WatchedImages(PartIndex):
-    """Stored images of a watched folder; a sink of `for_each_image`.
-
-    Parameters
-    ----------
-    folder : Path
-        Watched folder.
-    """
+    """Stored images of a watched folder; a sink of `for_each_image`."""
 
     folder: Path = Path()
     paths: dict[str, Path] = field(default_factory=dict)
@@ -131,10 +125,6 @@ class WatchedImages(PartIndex):
 
         Parameters
         ----------
-        analysis : Analysis
-            Analysis of the image.
-        outcome : Outcome
-            Outcome of the image.
         notice : callable
             Called with a message if the drawing fails.
         """
@@ -169,8 +159,6 @@ class WatchedImages(PartIndex):
         ----------
         classifier : Classifier
             Model.
-        progress : callable, optional
-            ``progress(done, total, message)``.
         """
         sessions = SessionPass(self, lambda: classifier, progress, exact_drawings=False)
         try:

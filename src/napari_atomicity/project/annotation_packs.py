@@ -68,8 +68,6 @@ def export_pack(
         Files, and folders of them; each a single frame with a known pixel size.
     directory : path-like
         The folder to make; it must be empty or new. ``<directory>.zip`` is made next to it.
-    annotator : str, optional
-        Name of the annotator, if the pack is for one.
     blind : bool, optional
         Whether the pack holds no predictions. Otherwise its tables hold `predictions`.
     pixel_size_nm : float or mapping of Path to float, optional
@@ -78,15 +76,6 @@ def export_pack(
         Atom table of these images, for a pack that is not blind.
     tolerance_nm : float, optional
         Marks of several annotators within this distance count as the same atom.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
-    overwrite : bool, optional
-        Whether a pack in this folder is replaced.
-
-    Returns
-    -------
-    Path
-        The .zip file.
 
     Raises
     ------

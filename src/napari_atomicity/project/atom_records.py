@@ -23,15 +23,7 @@ from .images import ImageIndex
 
 
 class AtomRecords:
-    """Atoms, marks and annotations of a project file.
-
-    Parameters
-    ----------
-    file : ProjectConnection
-        The open project file.
-    images : ImageIndex
-        Its images.
-    """
+    """Atoms, marks and annotations of a project file."""
 
     def __init__(self, file: ProjectConnection, images: ImageIndex) -> None:
         self._file = file
@@ -120,10 +112,6 @@ class AtomRecords:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
-        annotator : str
-            Who made the marks.
         marks : pandas.DataFrame
             As from `annotations`.
         source : str
@@ -148,10 +136,6 @@ class AtomRecords:
 
         Parameters
         ----------
-        images : iterable of str
-            Names of images.
-        annotator : str
-            Who has viewed them.
         viewed : bool, optional
             False takes it back. Annotators with marks in an image count as having viewed it.
         """

@@ -49,8 +49,6 @@ def write_atoms(
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
     before, after : ImageAtoms or None
         The atoms before and after the change.
     annotator : str
@@ -145,10 +143,6 @@ def last_marks(
 
     Parameters
     ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image_id : int
-        Id of the image in the file.
     blind_annotator : str, optional
         Only blind marks of this annotator, made here or elsewhere; None: open marks of all
         annotators, made in this project.
@@ -233,10 +227,6 @@ def take_in(
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
-    annotator : str
-        Who made the marks.
     marks : pandas.DataFrame
         Columns y_px, x_px, y_nm, x_nm, uncertain and, for stacks, frame.
     source : str
@@ -306,8 +296,6 @@ def merge_marks(
 
     Parameters
     ----------
-    db, theirs : sqlite3.Connection
-        This project, and the other.
     same : mapping of int to int
         Other image id → own image id, of the images that both have.
 
@@ -360,10 +348,6 @@ def mark_as_viewed(
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_ids : iterable of int
-        Ids of the images in the file.
-    annotator : str
-        Who has viewed them.
     looked : bool, optional
         False takes it back.
     """

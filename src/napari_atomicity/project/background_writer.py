@@ -81,8 +81,6 @@ class BackgroundWriter:
 
         Parameters
         ----------
-        image_id : int
-            Id of the image in the file.
         before, after : Analysis
             The analysis before and after the change. Arrays that are the same are not written.
         cluster_ids : frozenset of int or None

@@ -73,8 +73,6 @@ class PictureSizes:
             Names of the channels, joined by ``|``.
         patch_px, map_px : int
             Edges of a patch and of a class map.
-        n_bytes : int
-            Size of the embedding.
         """
         found = (tuple(channels.split("|")), patch_px, map_px, n_bytes)
         return found == (self.channels, self.patch_px, self.map_px, 4 * self.n_features)
@@ -116,10 +114,6 @@ def arrays_of(
 
     Parameters
     ----------
-    image_id : int
-        Id of the image in the file.
-    analysis : Analysis
-        The analysis of the image.
     cluster_ids : frozenset of int or None
         Clusters; None: all.
 
@@ -153,10 +147,6 @@ def read_sizes(db: sqlite3.Connection, image_id: int, ids: Sequence[int]) -> Pic
 
     Parameters
     ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image_id : int
-        Id of the image in the file.
     ids : sequence of int
         Clusters, in the order of the rows.
 
@@ -234,10 +224,6 @@ def read_arrays(
 
     Parameters
     ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image_id : int
-        Id of the image in the file.
     ids : sequence of int
         Clusters, in the order of the result.
 
@@ -269,12 +255,6 @@ def read_picture(
 
     Parameters
     ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image_id, cluster_id : int
-        Ids of image and cluster.
-    sizes : PictureSizes
-        Clusters and sizes.
     kind : str
         "patches", "class_maps" or "embedding".
     channel : str
@@ -300,12 +280,8 @@ def _check_picture(
 
     Parameters
     ----------
-    channels : str
-        Names of the channels.
     patch_px, map_px : int
         Edges of patch and class map.
-    patches, maps, embedding : int
-        Sizes in bytes.
     """
     n = len(channels.split("|"))
     fits = (

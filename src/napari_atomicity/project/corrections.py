@@ -44,10 +44,6 @@ def write_edit(
 
     Parameters
     ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
     edit : RecordableEdit
         What was done, by whom.
     before, after : Analysis or None
@@ -88,8 +84,6 @@ def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analy
 
     Parameters
     ----------
-    edit : RecordableEdit
-        What was done.
     before, after : Analysis or None
         The analysis before and after the edit.
     """
@@ -106,13 +100,6 @@ def read_corrections(db: sqlite3.Connection, images: Mapping[str, int]) -> pd.Da
 
     Every entry is returned, also those of images that are damaged or missing. Ids that are no
     numbers become -1, positions NaN.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    images : mapping of str to int
-        Name of each image and its id in the file.
     """
     found = pd.read_sql_query(
         "SELECT time, annotator, image_id AS image, cluster_id, frame, y_nm, x_nm, what, "
@@ -132,15 +119,7 @@ def read_corrections(db: sqlite3.Connection, images: Mapping[str, int]) -> pd.Da
 
 
 def read_labels(db: sqlite3.Connection, images: Mapping[str, int]) -> dict[str, dict[int, str]]:
-    """Return the label that counts of each labelled cluster: image → cluster_id → label.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    images : mapping of str to int
-        Name of each image and its id in the file.
-    """
+    """Return the label that counts of each labelled cluster: image → cluster_id → label."""
     rows = db.execute(
         "SELECT image_id, cluster_id, label_corrected FROM clusters WHERE label_corrected != ''"
     ).fetchall()
@@ -168,15 +147,7 @@ def blind_labels(
 def corrections_by_source(
     db: sqlite3.Connection, images: Mapping[str, int]
 ) -> dict[str, dict[str, Any]]:
-    """Return the log by an address that an entry keeps in every project it is merged into.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    images : mapping of str to int
-        Name of each image and its id in the file.
-    """
+    """Return the log by an address that an entry keeps in every project it is merged into."""
     own = db.execute("SELECT uuid FROM identity").fetchone()[0]
     cursor = db.execute(
         "SELECT correction_id, source, time, annotator, image_id AS image, cluster_id, "

@@ -32,10 +32,6 @@ def damage_as_error(
     ----------
     what : str
         Part of the project that is read in this block, such as "the stored analysis".
-    where : str, optional
-        Where it is stored.
-    path : Path, optional
-        The file that the message names.
     """
     try:
         yield
@@ -131,10 +127,6 @@ def coerce_numbers(table: pd.DataFrame, names: Iterable[str], whole: bool = Fals
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        As read from the file.
-    names : iterable of str
-        Columns of numbers.
     whole : bool, optional
         Whether they are integers: what is none becomes -1.
     """
@@ -165,8 +157,6 @@ def check_polygons(polygons: Iterable[np.ndarray], min_points: int = 1) -> None:
 
     Parameters
     ----------
-    polygons : iterable of ndarray
-        Polygons.
     min_points : int, optional
         Minimum number of points of each.
     """

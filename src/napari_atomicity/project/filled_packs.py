@@ -69,8 +69,6 @@ class Filled:
         A row for each mark, columns `MARK_COLUMNS`; coordinates refer to pixel centres.
     looked : pandas.DataFrame
         A row for each image and annotator who viewed it, columns `LOOKED_COLUMNS`.
-    hashes : mapping of str to str
-        Name of each image and the hash of its file.
     tolerance_nm : float
         The tolerance that the packs propose.
     """

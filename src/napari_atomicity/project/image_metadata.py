@@ -23,10 +23,6 @@ def write_metadata(
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
-    micrograph : Micrograph
-        The image.
     thumbnail : bytes, optional
         PNG; the stored one stays if it is empty.
     keep_pixel_size : bool, optional

@@ -33,11 +33,6 @@ _LAST_POSITION = "coalesce(max(CAST(position AS INTEGER)), 0)"
 class ImageIndex:
     """The table of images of a project file.
 
-    Parameters
-    ----------
-    file : ProjectConnection
-        The open project file.
-
     Attributes
     ----------
     ids : dict of str to int
@@ -62,8 +57,6 @@ class ImageIndex:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         part : str
             "analysis" or "atoms".
         reason : str
@@ -90,8 +83,6 @@ class ImageIndex:
         ----------
         db : sqlite3.Connection
             In a transaction of the caller.
-        analysis : Analysis
-            The new analysis of the image.
         """
         micrograph = analysis.micrograph
         image_id = self.ids[micrograph.name]
@@ -217,8 +208,6 @@ class ImageIndex:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         pixel_size_nm : float
             Pixel size in nm.
         """
@@ -239,12 +228,8 @@ class ImageIndex:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         entry : SessionEntry
             Session and known sample; an empty one removes what was stored.
-        annotator : str
-            Who entered it.
         """
         with self._file.writing() as db:
             write_entry(db, self.ids[image], entry, annotator)
@@ -316,11 +301,6 @@ class ImageIndex:
             Stored absolute path.
         relative : str
             Stored path relative to the project.
-
-        Returns
-        -------
-        Path
-            The stored path if the file is at neither.
         """
         path = path if is_path(path) else _DAMAGED_PATH
         known = self._paths.get(path)
@@ -361,15 +341,6 @@ class ImageIndex:
         ----------
         folder : path-like
             Searched with its subfolders.
-        progress : callable, optional
-            ``progress(done, total, message)``.
-        stop : callable, optional
-            ``stop() -> bool``.
-
-        Returns
-        -------
-        list of str
-            Names of the images that were found.
         """
         wanted: dict[str, list[ProjectImage]] = {}
         for image in self.missing():

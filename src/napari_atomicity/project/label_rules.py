@@ -16,10 +16,6 @@ def settle(
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
-    cluster_id : int
-        Id of the cluster.
 
     Returns
     -------
@@ -50,13 +46,6 @@ def settle(
 
 def labels_of_log(db: sqlite3.Connection, image_id: int) -> dict[int, str]:
     """Return the label that counts of each cluster of an image, according to the log.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image_id : int
-        Id of the image in the file.
 
     Returns
     -------

@@ -38,10 +38,6 @@ class LazyArray(ArrayView):
 
     Parameters
     ----------
-    source : LazyPictures
-        Reads the array.
-    image_id : int
-        Id of the image in the file.
     sizes : PictureSizes
         Clusters and shapes.
     kind : str
@@ -104,13 +100,7 @@ class LazyArray(ArrayView):
 
 
 class LazyPictures:
-    """Reads the arrays of a project's images when they are used.
-
-    Parameters
-    ----------
-    file : ProjectConnection
-        The open project file.
-    """
+    """Reads the arrays of a project's images when they are used."""
 
     def __init__(self, file: ProjectConnection) -> None:
         self.file = file
@@ -125,10 +115,6 @@ class LazyPictures:
 
         Parameters
         ----------
-        db : sqlite3.Connection
-            A connection to the project file.
-        image_id : int
-            Id of the image in the file.
         ids : list of int
             Clusters, in the order of the result.
         """
@@ -181,8 +167,6 @@ class LazyPictures:
 
         Parameters
         ----------
-        image_id : int
-            Id of the image in the file.
         written : iterable of ndarray
             Arrays that are about to be written; those of the file stay as they are.
         """
@@ -198,8 +182,6 @@ class LazyPictures:
 
         Parameters
         ----------
-        other : LazyPictures
-            Of the other project.
         image_ids : mapping of int to int
             Ids of images here → ids there. Arrays of other images are kept in memory.
         """

@@ -44,14 +44,6 @@ def merge(
     ----------
     db : sqlite3.Connection
         This project, in a transaction of the caller.
-    ids : mapping of str to int
-        Name of each image of this project and its id.
-    other_db : sqlite3.Connection
-        The other project.
-    other_ids : mapping of str to int
-        Name of each image of the other project and its id there.
-    other_images : sequence of ProjectImage
-        Images of the other project.
 
     Returns
     -------

@@ -8,13 +8,7 @@ from .connection import ProjectConnection
 
 
 class ModelFiles:
-    """The model files of a project file.
-
-    Parameters
-    ----------
-    file : ProjectConnection
-        The open project file.
-    """
+    """The model files of a project file."""
 
     def __init__(self, file: ProjectConnection) -> None:
         self._file = file
@@ -26,8 +20,6 @@ class ModelFiles:
         ----------
         name : str
             Name of the model; a stored model of that name is replaced.
-        weights : bytes
-            Content of the safetensors file.
         card : str
             Model card, JSON.
         """

@@ -229,13 +229,6 @@ def add_paths(project: Project, paths: list[str]) -> dict[str, ProjectContents]:
 def take_in_analysed(project: Project, analysis: Analysis) -> tuple[ProjectContents, Analysis]:
     """Add an image that was analysed elsewhere, under its name in the project.
 
-    Parameters
-    ----------
-    project : Project
-        The project.
-    analysis : Analysis
-        Analysis of an image that has a file.
-
     Returns
     -------
     contents : ProjectContents

@@ -36,12 +36,6 @@ def read_contents(
 
     Parameters
     ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    index : ImageIndex
-        Its images.
-    image : str
-        Name of the image.
     pictures : LazyPictures, optional
         Reads patches, class maps and embedding when they are used; None: they are read now.
     rows : StoredRows, optional
@@ -70,10 +64,6 @@ def read_all(
 
     Parameters
     ----------
-    file : ProjectConnection
-        The open project file.
-    index : ImageIndex
-        Its images.
     pictures : LazyPictures or None
         See `read_contents`.
     start : callable

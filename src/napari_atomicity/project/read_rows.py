@@ -65,12 +65,6 @@ def read_image(
 
     Parameters
     ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image : str
-        Name of the image.
-    image_id : int
-        Id of the image in the file.
     place : callable
         ``place(path, relative_path)`` returns where a file is now.
     pictures : LazyPictures, optional
@@ -210,8 +204,6 @@ def read_tables(db: sqlite3.Connection, images: Mapping[int, str]) -> dict[int, 
 
     Parameters
     ----------
-    db : sqlite3.Connection
-        A connection to the project file.
     images : mapping of int to str
         Id of the image in the file → its name.
 
@@ -335,8 +327,6 @@ def _probabilities(
     ----------
     classes : callable
         Returns the names of the columns of a model.
-    models : list of str
-        Id of the model of each cluster.
     texts : tuple of str or None
         Probabilities of each cluster as JSON.
     """

@@ -52,8 +52,6 @@ def write_rows(
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
     before, after : Analysis or None
         The analysis before and after the change.
     old, new : dict of int to dict
@@ -191,10 +189,6 @@ def write_labels(db: sqlite3.Connection, image_id: int, new: dict[int, dict[str,
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
-    new : dict of int to dict
-        Rows by cluster id.
     """
     db.executemany(
         "UPDATE clusters SET label_corrected = ? WHERE image_id = ? AND cluster_id = ?",
@@ -235,10 +229,6 @@ def write_predictions(
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
-    analysis : Analysis
-        With the predictions.
     cluster_ids : frozenset of int or None
         Clusters; None: all.
     """
@@ -304,8 +294,6 @@ def log_entries(
 
     Parameters
     ----------
-    old, new : dict of int to dict
-        Rows by cluster id.
     by_person : bool
         Whether a person changed them: others are not logged.
 
@@ -357,12 +345,6 @@ def taken_back(
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
-    annotator : str
-        The author.
-    blind : bool
-        Whether the statements were blind.
     entries : list of tuple
         As from `log_entries`.
     only_labels : bool

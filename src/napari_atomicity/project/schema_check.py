@@ -15,13 +15,7 @@ _OTHER_TABLES = ("sqlite_sequence", "sqlite_stat1", "sqlite_stat4", "lost_and_fo
 
 
 def harden(db: sqlite3.Connection) -> None:
-    """Set a connection so that the schema of the file can run no function and no write of its own.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A new connection to a project file.
-    """
+    """Set a connection so that the schema of the file can run no function and write nothing."""
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA cell_size_check = ON")
     if hasattr(db, "setconfig"):  # Python 3.12
@@ -30,13 +24,6 @@ def harden(db: sqlite3.Connection) -> None:
 
 def check_schema(db: sqlite3.Connection, path: Path) -> int:
     """Compare a file with what this program writes.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        Open for reading.
-    path : Path
-        The file, for the messages.
 
     Returns
     -------

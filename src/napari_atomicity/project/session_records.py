@@ -34,12 +34,6 @@ def write_entry(
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    image_id : int
-        Id of the image in the file.
-    entry : SessionEntry
-        The new entry.
-    annotator : str
-        Who entered it.
     time : str, optional
         When; now if empty.
     """

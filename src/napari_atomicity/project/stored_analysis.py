@@ -37,12 +37,6 @@ class StoredAnalysis(Analysis):
 
         Parameters
         ----------
-        columns : Columns
-            Columns of the table.
-        micrograph : Micrograph
-            The image.
-        outlines : list of ndarray
-            Outlines of the clusters.
         *others : Any
             The other fields of an analysis, in order.
         """

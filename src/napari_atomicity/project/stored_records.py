@@ -21,10 +21,6 @@ def read_setting(db: sqlite3.Connection, key: str, default: Any) -> Any:
 
     Parameters
     ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    key : str
-        Name of the setting.
     default : object
         Returned if the setting is not stored, or damaged.
 
@@ -49,8 +45,6 @@ def write_setting(db: sqlite3.Connection, key: str, value: Any) -> None:
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
-    key : str
-        Name of the setting.
     value : object
         A value that JSON can hold.
     """

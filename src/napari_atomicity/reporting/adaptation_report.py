@@ -69,10 +69,6 @@ def write_adaptation_report(
 
     Parameters
     ----------
-    folder : Path
-        Existing folder.
-    content : AdaptationContent
-        What to show.
     record : mapping of str to Any
         Record of the run, from `io.provenance.run_record`.
 
@@ -118,8 +114,6 @@ def compare_sides(plot: Plot, content: AdaptationContent) -> Figure | None:
 
     Parameters
     ----------
-    plot : Plot
-        The plot.
     content : AdaptationContent
         Images before and after.
     """

@@ -95,12 +95,8 @@ def run_figures(
 
     Parameters
     ----------
-    on_support : pandas.DataFrame
-        Atoms on the support of all images.
     rows : pandas.DataFrame
         Rows of ``dispersion.csv``.
-    found : DispersionStatistics
-        Dispersion of all images.
 
     Returns
     -------
@@ -120,15 +116,8 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    analysis : AtomAnalysis
-        Result of the image.
     table : pandas.DataFrame
         Atoms to draw, a selection of the candidates.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -163,15 +152,6 @@ def density_overview(positions_nm: np.ndarray, window: ObservationWindow, title:
     ----------
     positions_nm : ndarray of shape (N, 2)
         Positions (y, x) of the atoms.
-    window : ObservationWindow
-        The support.
-    title : str
-        Name of the image.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -218,8 +198,6 @@ def group_chart(table: pd.DataFrame, found: DispersionStatistics | None) -> Figu
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Atoms on the support.
     found : DispersionStatistics or None
         Statistics of these atoms, for the comparison with random atoms.
 
@@ -287,11 +265,6 @@ def _short(name: str) -> str:
 
 def dispersion_chart(found: DispersionStatistics) -> Figure | None:
     """Plot g(r), L(r) and nearest neighbours with those of random atoms.
-
-    Parameters
-    ----------
-    found : DispersionStatistics
-        Statistics of the atoms.
 
     Returns
     -------

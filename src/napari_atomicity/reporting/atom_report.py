@@ -33,15 +33,8 @@ def atom_section_images(image: str, files: Mapping[str, Path]) -> dict[str, Mark
 
     Parameters
     ----------
-    image : str
-        Name of the image.
     files : mapping of str to pathlib.Path
         Name of a figure of `atom_figures.image_figures` → its SVG file.
-
-    Returns
-    -------
-    dict of str to markupsafe.Markup
-        The pictures by name of the figure.
     """
     return {
         name: as_image(path, "parity" if name in _MAPS else "chart", f"{_TEXTS[name]} of {image}")
@@ -70,11 +63,6 @@ def write_atom_report(
         Image → result of `atom_section_images`; images without pictures have no section.
     charts : mapping of str to pathlib.Path
         Name of a figure of `atom_figures.run_figures` → its SVG file.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
 
     Raises
     ------
@@ -155,13 +143,7 @@ def _format_interval(row: Mapping[Any, Any], name: str, before: str = "") -> str
 def describe_atom_methods(
     record: Mapping[str, Any], done: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Describe the methods of a run for single atoms, from its record.
-
-    Returns
-    -------
-    list of str
-        Paragraphs.
-    """
+    """Describe the methods of a run for single atoms, from its record."""
     settings, model = record["parameters"], record["model"]
     sizes = sorted({image["pixel_size_nm"] for image in done if image["pixel_size_nm"]})
     pixels = "" if not sizes else f" ({_span(sizes)} nm per pixel)"

@@ -44,10 +44,6 @@ def draw_chart(
 
     Parameters
     ----------
-    name : str
-        Name of the plot.
-    table : pandas.DataFrame
-        The cluster table.
     classes : sequence of str
         All classes, in order.
     size_inch : tuple of float
@@ -84,8 +80,6 @@ def draw_ratio_bars(axes: Axes, ratios: pd.DataFrame, classes: Sequence[str]) ->
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
     ratios : pandas.DataFrame
         Rows of one scope of `statistics.ratios.class_ratios`.
     classes : sequence of str
@@ -112,8 +106,6 @@ def confusion_chart(confusion: pd.DataFrame, rows: str = "Label by a person") ->
     ----------
     confusion : DataFrame
         Counts, columns by predicted label.
-    rows : str, optional
-        What the rows are.
 
     Returns
     -------
@@ -139,12 +131,8 @@ def draw_confusion(
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
     confusion : DataFrame
         Counts, columns by predicted label.
-    rows : str
-        What the rows are.
     in_per_cent : bool, optional
         Whether the cells contain per cent of their row in place of counts.
     """
@@ -177,10 +165,6 @@ def as_image(figure: Figure | Path | None, css_class: str, alt_text: str) -> Mar
     ----------
     figure : matplotlib.figure.Figure, pathlib.Path or None
         The chart, or its SVG file.
-    css_class : str
-        Class of the element.
-    alt_text : str
-        Alternative text.
 
     Returns
     -------
@@ -207,15 +191,8 @@ def write_figure(figure: Figure, path: Path) -> list[Path]:
 
     Parameters
     ----------
-    figure : matplotlib.figure.Figure
-        The chart.
     path : pathlib.Path
         Path of the files, without suffix.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The files.
     """
     paths = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
     for to in paths:

@@ -24,8 +24,6 @@ class ClusterExample:
 
     Parameters
     ----------
-    image, cluster_id, label, label_predicted, confidence, diameter_nm : str, int or float
-        As in the cluster table.
     kind : str
         `SURE` or `DOUBTFUL`.
     rank : float
@@ -60,19 +58,10 @@ def select_examples(
 
     Parameters
     ----------
-    found : sequence of ClusterExample
-        Examples of the images so far.
-    analysis : Analysis
-        Result of the next image.
     classes : sequence of str
         All classes, in order.
     max_examples : int
         Maximum number of examples of each label and kind.
-
-    Returns
-    -------
-    list of ClusterExample
-        Selected examples with their pictures.
     """
     new, index_of = [], {}
     for label, kind, rank in _ranked(analysis, classes):

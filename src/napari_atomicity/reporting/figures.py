@@ -49,11 +49,6 @@ def data_uri(pixels: np.ndarray, kind: str = "png", longest_px: int | None = Non
         "png" or "jpeg".
     longest_px : int, optional
         Larger images are reduced to this edge length.
-
-    Returns
-    -------
-    str
-        The URI.
     """
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if longest_px and max(image.size) > longest_px:
@@ -104,8 +99,6 @@ def overview(
 
     Parameters
     ----------
-    analysis : Analysis
-        Result of the image.
     classes : sequence of str
         All classes, in order.
     longest_px : int
@@ -284,12 +277,8 @@ def interval_bar(
     ----------
     fraction, low, high : float
         Fraction and ends of its interval, 0 to 1.
-    colour : str
-        Colour of the bar.
     width : int
         Width for the fraction 1 in pixels.
-    reference : float, optional
-        Reference fraction.
 
     Returns
     -------

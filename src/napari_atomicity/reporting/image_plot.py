@@ -26,10 +26,6 @@ def draw_image(axes: Axes, analysis: Analysis, max_px: int = PREVIEW_PX) -> None
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    analysis : Analysis
-        Analysed image.
     max_px : int, optional
         Edge length to which the image is reduced.
     """

@@ -41,10 +41,6 @@ class Section:
 
     Parameters
     ----------
-    image : str
-        Name of the image.
-    html : markupsafe.Markup
-        The section.
     problem : str
         Why the pixels are not shown; "" if they are.
     """
@@ -70,8 +66,6 @@ def image_section(
     ----------
     analysis : Analysis
         The result, classified or not; the pixels of its micrograph are read here.
-    outcome : Outcome
-        Record of the image.
     small : bool
         Whether to show numbers and a small overview only.
     ratios : pandas.DataFrame, optional
@@ -80,11 +74,6 @@ def image_section(
         Whether `insert_ratios` adds the ratios, so that the section is the same for all methods.
     movie : TrackedMovie, optional
         Tracks of a stack, if they are known already.
-
-    Returns
-    -------
-    Section
-        The section.
     """
     table, name = analysis.table, outcome.image
     classes = classes_of(table)

@@ -34,8 +34,6 @@ def image_warnings(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Cluster table of the image.
     parameters : mapping, optional
         Parameters of the analysis; "recording" contains the effects of the recording, "session"
         the description of its session.
@@ -104,8 +102,6 @@ def recording_warnings(table: pd.DataFrame, recording: Mapping[str, Any]) -> lis
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Cluster table of the image.
     recording : mapping
         ``RecordingEffects.provenance()`` of the image; empty if nothing was found.
 

@@ -99,10 +99,6 @@ def describe_methods(
     ----------
     record : dict
         Record of the run from `provenance.run_record`.
-    table : pandas.DataFrame
-        Cluster table of all images.
-    ratios : pandas.DataFrame
-        Class ratios of all images together.
     card : ModelCard, optional
         Card of the model; without it the text uses the entries of the record.
     corrected : OnCorrected, optional
@@ -346,11 +342,6 @@ def _counting(
 
 def count_excluded(table: pd.DataFrame) -> dict[str, int]:
     """Count the clusters that do not count in the ratios, by the first reason of each.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        The cluster table.
 
     Returns
     -------

@@ -48,11 +48,6 @@ def movie_context(
         All classes, in order.
     small : bool
         Whether to omit charts and events.
-
-    Returns
-    -------
-    dict
-        Context of the template.
     """
     counts = movie.events["event"].value_counts()
     events = event_lines(movie.events.iloc[:MAX_EVENTS])
@@ -104,10 +99,6 @@ def tracks_chart(
 
     Parameters
     ----------
-    tracks : sequence of Track
-        Tracks to plot.
-    movie : TrackedMovie
-        The stack.
     classes : sequence of str
         All classes, in order.
 

@@ -30,14 +30,8 @@ def draw_bars(
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
     boxes : ndarray of shape (n_bars, 4)
         x from, x to, y from, y to of each bar.
-    label : iterable of str
-        Labels of the bars.
     hollow : bool
         Whether to draw outlines only.
     """
@@ -62,10 +56,6 @@ def draw_selection(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray)
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
     boxes : ndarray of shape (n_rows, 4)
         Extents of the marks from `Plot.places`.
     share : ndarray of shape (n_rows,)

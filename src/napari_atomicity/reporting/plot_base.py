@@ -133,10 +133,6 @@ def matching_row(
 
     Parameters
     ----------
-    table : mapping or pandas.DataFrame
-        A table.
-    data : pandas.DataFrame
-        The data.
     **same : str
         Column of the data → column of the table.
 
@@ -194,10 +190,6 @@ def style_axes(axes: Axes, look: Look, *caption: str) -> None:
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
     *caption : str
         Sentences, the most important one first.
     """
@@ -237,10 +229,6 @@ def legend(axes: Axes, look: Look, beside: bool = False, **options: Any) -> None
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
     beside : bool
         Whether the legend is at the right of the axes, in as many columns as necessary.
     **options : object
@@ -319,10 +307,6 @@ def draw_points(
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
     x, y : ndarray of shape (n_points,)
         Positions.
     label : pandas.Series of str

@@ -20,13 +20,7 @@ _BIN_WIDTH = 0.05
 
 
 def describe_class_fit(fit: ClassFit) -> str:
-    """Say whether the sizes of a session are those of the classes, and its peaks if they are not.
-
-    Parameters
-    ----------
-    fit : ClassFit
-        Test of the sizes.
-    """
+    """Say whether the sizes of a session are those of the classes, or else name its peaks."""
     if fit.fits:
         return "The sizes agree with those of the classes."
     peaks = [
@@ -45,12 +39,8 @@ def draw_class_fit(figure: Figure, look: Look, fit: ClassFit, sizes: Sequence[fl
     ----------
     figure : matplotlib.figure.Figure
         An empty figure.
-    look : Look
-        Colours and sizes.
     fit : ClassFit
         Test of the sizes of a session, with a histogram.
-    sizes : sequence of float
-        Numbers of atoms of the classes.
     """
     axes = figure.subplots(gridspec_kw=margins(figure, look))
     shown = np.append(fit.log_count, np.log(sizes))

@@ -33,13 +33,7 @@ _NOTHING = "No complete cluster has a value in this column. Clusters at the bord
 
 
 def columns_to_plot(table: pd.DataFrame) -> list[str]:
-    """Return the columns that can be plotted: measurements of one's own, then those of the schema.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        The cluster table.
-    """
+    """Return the columns that can be plotted: one's own measurements, then those of the schema."""
     own = own_columns(table)
     others = [str(n) for n in table.columns if table[n].dtype.kind == "f" and str(n) not in own]
     return [name for name in (*own, *others) if table[name].notna().any()]
@@ -59,8 +53,6 @@ def histogram_data(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
     classes : sequence of str, optional
         Classes of the model, in order.
     x : str, optional
@@ -172,8 +164,6 @@ def scatter_data(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
     x, y : str, optional
         Names of the columns.
 

@@ -22,11 +22,6 @@ MAX_BARS = 20
 def extent_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """Count groups of two or more atoms by their extent.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        The atom table.
-
     Returns
     -------
     pandas.DataFrame

@@ -37,12 +37,8 @@ def draw_map(axes: Axes, data: pd.DataFrame, look: Look) -> None:
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
     data : pandas.DataFrame
         Data from `map_data`; an optional column ``colour`` (#rrggbb) overrides the labels.
-    look : Look, optional
-        Colours and sizes.
     """
     face = data["colour"].to_numpy(object) if "colour" in data.columns else None
     x, y = data["umap_1"].to_numpy(float), data["umap_2"].to_numpy(float)

@@ -57,8 +57,6 @@ def stack_panels(
     ----------
     figure : matplotlib.figure.Figure
         An empty figure.
-    look : Look
-        Colours and sizes.
     heights : sequence of float
         Relative heights of the axes, from the top.
     right_em, bottom_em : float
@@ -86,14 +84,8 @@ def draw_line(
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
     x, y : ndarray of shape (n_points,)
         Positions; points that are not finite are left out.
-    colour : str
-        The colour.
     **options : object
         Options of `matplotlib.axes.Axes.plot`.
     """

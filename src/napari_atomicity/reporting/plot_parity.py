@@ -38,12 +38,8 @@ def draw_parity(
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
     pairs : pandas.DataFrame
         At least one pair of `statistics.reference.Comparison`.
-    look : Look, optional
-        Colours and sizes.
     top : float, optional
         End of both axes in per cent; that of the pairs if not given.
     """

@@ -105,8 +105,6 @@ def ratios_data(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
     classes : sequence of str
         All classes, in order.
     images : sequence of str, optional
@@ -128,11 +126,6 @@ def ratios_data(
         or whose fractions are withheld.
         ``position`` is 1, 2, …; ``recorded`` is a time in ISO 8601 or ""; ``minutes`` is the time
         since the first image, NaN if unknown.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     names = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
     if not len(table):

@@ -43,10 +43,6 @@ class SessionSummary:
 
     Parameters
     ----------
-    name : str
-        Name of the session.
-    images : sequence of str
-        Names of its analysed images.
     scale : SessionScale
         Joint posterior of their scales.
     known : mapping of str to mapping
@@ -177,10 +173,6 @@ def draw_session_scale(
     ----------
     figure : matplotlib.figure.Figure
         An empty figure.
-    look : Look
-        Colours and sizes.
-    summary : SessionSummary
-        The session.
     solutions : sequence of tuple of float, optional
         Intensity of one atom and weight of each solution of the image.
     """

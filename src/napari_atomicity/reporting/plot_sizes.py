@@ -46,17 +46,10 @@ def bin_width(low: float, high: float, max_bins: int, min_range: float = _MIN_RA
 
     Parameters
     ----------
-    low, high : float
-        Range of the values.
     max_bins : int
         Maximum number of bins in this range.
     min_range : float, optional
         A smaller range counts as this one.
-
-    Returns
-    -------
-    float
-        The width.
     """
     min_width = max(high - low, min_range) / max_bins
     power = 10.0 ** np.floor(np.log10(min_width))
@@ -149,8 +142,6 @@ def row_boxes(data: pd.DataFrame, start: str, stop: str) -> np.ndarray:
     ----------
     data : pandas.DataFrame
         A row per bar, with ``class`` and ``count``.
-    start, stop : str
-        Columns of the edges of a bar.
 
     Returns
     -------
@@ -170,10 +161,6 @@ def draw_class_names(axes: Axes, look: Look, data: pd.DataFrame) -> None:
 
     Parameters
     ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
     data : pandas.DataFrame
         A row per bar, with ``class`` and ``count``.
     """
@@ -296,8 +283,6 @@ def intensity_data(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
     scales : mapping of str to float, optional
         Image → integrated intensity of one atom in counts nm² (`Analysis.scale`). If one image has
         a scale, clusters of images without a scale are excluded.

@@ -47,8 +47,6 @@ def draw_learning_curve(figure: Figure, look: Look, history: Sequence[dict[str, 
     ----------
     figure : matplotlib.figure.Figure
         An empty figure.
-    look : Look
-        Colours and sizes.
     history : sequence of dict
         At least one epoch of `training.fit.fit_network`.
     """

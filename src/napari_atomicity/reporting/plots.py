@@ -73,10 +73,6 @@ def style(look: Look | None = None, fixed_titles: bool = False) -> AbstractConte
     fixed_titles : bool
         Whether titles are at the top of the axes, as they are if nothing else is there. A title
         that looks for its position computes all ticks twice more.
-
-    Returns
-    -------
-    context manager
     """
     import matplotlib as mpl
 
@@ -128,23 +124,10 @@ def plot_figure(
 
     Parameters
     ----------
-    plot : Plot
-        The plot.
-    data : pandas.DataFrame
-        Its data.
-    look : Look, optional
-        Colours and sizes.
     size_inch : tuple of float
         Width and height.
-    dpi : float
-        Resolution.
     draw : callable, optional
         Function that draws instead of that of the plot.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure.
     """
     from matplotlib.figure import Figure
 
@@ -166,21 +149,8 @@ def save_plot(
 
     Parameters
     ----------
-    plot : Plot
-        The plot.
-    data : pandas.DataFrame
-        Its data.
-    path : path-like
-        The file.
-    look : Look, optional
-        Colours and sizes.
     draw : callable, optional
         Function that draws instead of that of the plot.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
 
     Raises
     ------

@@ -61,16 +61,12 @@ class ReportData:
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Cluster table of all images.
     ratios : pandas.DataFrame
         Class ratios, among them those with the scope "all".
     record : dict
         Record of the run from `provenance.run_record`.
     comparison : Comparison, optional
         Comparison with reference ratios.
-    card : ModelCard, optional
-        Card of the model, for the methods.
     examples : sequence of ClusterExample
         Examples of all images from `examples.select_examples`.
     corrections : pandas.DataFrame, optional
@@ -110,13 +106,6 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
         The HTML file.
     sections : sequence of Section
         Sections of the images, in the order of the report.
-    data : ReportData
-        Results of all images.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
 
     Raises
     ------
@@ -267,18 +256,11 @@ def ratios_of_scope(ratios: pd.DataFrame, image: str | None, images: Sequence[st
 
     Parameters
     ----------
-    ratios : pandas.DataFrame
-        Class ratios of several scopes.
     image : str or None
         Name of the image; None for all images together.
     images : sequence of str
         Names of all images. One of them may be called "all": its rows are the first with this
         scope.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The rows of the scope.
     """
     found = ratios[ratios["scope"] == (ALL if image is None else image)]
     if ALL not in images or image not in (None, ALL):

@@ -17,8 +17,6 @@ class StoredSection(Section):
 
     Parameters
     ----------
-    section : Section
-        The section.
     file : file
         Gets the HTML at its end.
     """

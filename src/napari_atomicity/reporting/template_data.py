@@ -91,8 +91,6 @@ def chart_entries(
     ----------
     names : sequence of str
         Names of plots in `plots.PLOTS`.
-    table : pandas.DataFrame
-        The cluster table.
     classes : sequence of str
         All classes, in order.
     size_inch : tuple of float

@@ -43,10 +43,6 @@ def lattice_pieces(sizes: Sequence[int] = SIZES, per_size: int = 6, seed: int = 
         Number of clusters of each size.
     seed : int, optional
         Seed of all random numbers.
-
-    Returns
-    -------
-    list of Isomer
     """
     rng = np.random.default_rng(seed)
     pieces = []

@@ -77,18 +77,11 @@ def simulate_movie(
         Conditions and sampling of a frame; its size follows from ``settings``.
     name : str, optional
         Name of the micrograph.
-    progress, stop : callable, optional
-        Called between frames.
 
     Returns
     -------
     SimulatedMovie
         Frames and truth.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)

@@ -167,8 +167,6 @@ def simulate_recipe(
     ----------
     recipe : Recipe
         From `draw_recipe` or `read_recipe`.
-    progress, stop : callable, optional
-        Called between fields.
     device : str, optional
         See `fields.simulate_field`.
 
@@ -207,8 +205,6 @@ def write_recipe(
         Created if it does not exist.
     recipe : Recipe
         From `draw_recipe` or `read_recipe`.
-    progress, stop : callable, optional
-        Called between fields.
     device : str, optional
         See `fields.simulate_field`.
 

@@ -167,8 +167,6 @@ def isomer_library(
         Seed of all random numbers.
     workers : int, optional
         Number of processes.
-    progress : callable, optional
-        Called after every isomer.
 
     Returns
     -------
@@ -202,8 +200,6 @@ def library_of(
         Seed of all random numbers.
     workers : int, optional
         Number of processes.
-    progress : callable, optional
-        Called after every isomer.
 
     Returns
     -------
@@ -313,8 +309,6 @@ def read_or_build_library(
         Seed of all random numbers.
     workers : int, optional
         Number of processes.
-    progress : callable, optional
-        Called after every isomer.
 
     Returns
     -------

@@ -93,12 +93,8 @@ class AnalysisStore:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         analysis : Analysis or None
             The new analysis; None removes it.
-        columns : Columns, optional
-            Those of its table, if they are at hand.
         only_labels : bool, optional
             Whether only labels have changed since the last analysis of this image.
         """
@@ -133,10 +129,6 @@ class AnalysisStore:
         ----------
         analyses : mapping of str to Analysis
             By name of the image.
-        images : iterable of str
-            All images of the window.
-        cache : TableCache, optional
-            Of the tables of these analyses, if it is at hand.
         """
         self._cache = TableCache() if cache is None else cache
         self._analyses = {}

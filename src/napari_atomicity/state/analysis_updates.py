@@ -41,8 +41,6 @@ def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysis as it is now.
     result : Analysis
         The same image classified, perhaps with other clusters.
     """
@@ -103,17 +101,8 @@ def inherit(
         The old detection; without one all clusters are new.
     after : Analysis
         The new detection of the same image.
-    first_free_id : int
-        The first id for new clusters.
-    added : frozenset of int, optional
-        Ids of old clusters that a person has added.
     removed : pandas.DataFrame, optional
         Positions of removed clusters: frame, y_nm, x_nm.
-
-    Returns
-    -------
-    Analysis
-        The new detection with ids and corrections.
     """
     if removed is not None and len(removed):
         after = _without_removed(after, removed)
@@ -189,8 +178,6 @@ def blinded(analysis: Analysis, labels: dict[int, str]) -> Analysis:
     ----------
     analysis : Analysis
         With predictions and corrections of all annotators.
-    labels : dict of int to str
-        Blind labels of this annotator by cluster id.
     """
     table = _unpredicted(analysis.table.assign(label_corrected=""))
     table["label_corrected"] = table["cluster_id"].map(labels).astype(object).fillna("")

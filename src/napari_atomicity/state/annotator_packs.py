@@ -35,25 +35,12 @@ def pack_images(
 
     Parameters
     ----------
-    images : sequence of ProjectImage
-        Images to pack.
     directory : path-like
         The folder to make; a .zip is made next to it.
-    annotator : str, optional
-        Name of the annotator, if the pack is for one.
     atoms : pandas.DataFrame, optional
         Atoms that a model has found in them, for a pack that is not blind.
     tolerance_nm : float, optional
         Marks of several annotators within this distance count as the same atom.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
-
-    Returns
-    -------
-    Path
-        The .zip file.
     """
     files = find_images([image.path for image in images])
     named = dict(zip(files, map(valid_text, unique_names(files)), strict=True))
@@ -105,19 +92,8 @@ def take_in_packs(
 
     Parameters
     ----------
-    project : Project
-        The project.
     paths : iterable of path-like
         Packs: folders or .zip files.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
-
-    Returns
-    -------
-    TakenIn
-        What was imported and what was refused.
 
     Raises
     ------

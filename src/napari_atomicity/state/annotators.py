@@ -71,16 +71,6 @@ def annotations_in(project: Project) -> Annotations:
 
     Of a stack, each frame with a mark is a field, viewed by all who viewed the image. Lengths
     follow from pixels by the current pixel size.
-
-    Parameters
-    ----------
-    project : Project
-        The project.
-
-    Returns
-    -------
-    Annotations
-        Marks, and who has viewed which field.
     """
     marks, looked = project.atoms.annotations()
     groups = marks.groupby(["image", "annotator"])["uncertain"].agg(["size", "sum"])
@@ -149,8 +139,6 @@ class AnnotatorComparison:
 
     Attributes
     ----------
-    annotations : Annotations
-        What was compared.
     consensus : Consensus
         See `statistics.consensus`.
     beside : dict or None
@@ -207,10 +195,6 @@ def compare(
         Marks within this distance are one site.
     seed : int, optional
         Of bootstrap and random draws.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------

@@ -37,10 +37,6 @@ class _History(Protocol):
         ----------
         *edits : AtomEdit
             In order.
-        description : str, optional
-            Text for the history.
-        group : object, optional
-            Edits of one group are one step.
         """
         ...
 
@@ -128,8 +124,6 @@ class AtomStore:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         threshold : float
             Minimum probability of an atom.
         """
@@ -153,8 +147,6 @@ class AtomStore:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         distance_nm : float
             In nm.
         """
@@ -167,8 +159,6 @@ class AtomStore:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         species : Species or None
             None removes the names.
         """
@@ -179,8 +169,6 @@ class AtomStore:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         added : InjectedAtoms or None
             The injected atoms; None removes the result.
         """
@@ -193,8 +181,6 @@ class AtomStore:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         added : iterable of ndarray of shape (m, 2)
             Polygons that belong to the support.
         removed : iterable of ndarray of shape (m, 2)
@@ -236,15 +222,8 @@ class AtomStore:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         marks : iterable of Mark
             A mark on a hidden candidate confirms it.
-
-        Returns
-        -------
-        list of int
-            Their ids.
         """
         atoms = self.begin(image)
         new: dict[int, Mark | None] = {}
@@ -259,8 +238,6 @@ class AtomStore:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         marks : mapping of int to Mark
             New marks by atom id.
         """
@@ -335,8 +312,6 @@ class AtomStore:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         atoms : ImageAtoms or None
             None removes them.
         """

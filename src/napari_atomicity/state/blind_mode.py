@@ -45,8 +45,6 @@ class BlindMode:
         ----------
         project : Project
             Holds what the annotator has labelled and marked blind before.
-        annotator : str
-            Who annotates.
         analyses : dict of str to Analysis
             By name of the image.
         atoms : dict of str to ImageAtoms

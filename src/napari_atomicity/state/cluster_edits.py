@@ -95,12 +95,8 @@ class ClusterEdits:
         ----------
         analysis : Analysis
             The new result. Its image is added if it is not in the window.
-        description : str, optional
-            Text for the history.
         undoable : bool, optional
             False for a first result that is not a step of undo.
-        group : object, optional
-            Results of one group are one step.
         soon : bool, optional
             Whether it may run in parts (`chunked_steps`).
         """
@@ -169,10 +165,6 @@ class ClusterEdits:
 
         Parameters
         ----------
-        result : Analysis
-            The image, classified.
-        description : str, optional
-            Text for the history.
         group : object, optional
             Results of one group are one step, with the description of the first one.
         """
@@ -251,8 +243,6 @@ class ClusterEdits:
             Name of the image; it must have an analysis.
         table : pandas.DataFrame
             As from a detection; the ids in it do not matter.
-        outlines : list of ndarray
-            As from a detection.
 
         Returns
         -------
@@ -282,14 +272,10 @@ class ClusterEdits:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         cluster_ids : iterable of int
             Clusters that are replaced; nothing happens if one of them does not exist any more.
         table : pandas.DataFrame
             The new clusters, measured; the ids in it do not matter.
-        outlines : list of ndarray
-            Those of the new clusters.
         verb : str
             "split" or "merge", for the history.
 
@@ -313,12 +299,8 @@ class ClusterEdits:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         table : pandas.DataFrame
             New measurements; ``cluster_id`` says of which clusters.
-        outlines : list of ndarray
-            New outlines.
         """
         self._state.steps.finish()
         analysis = self._state.store.get(image)
@@ -361,8 +343,6 @@ class ClusterEdits:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         polygons : iterable of ndarray of shape (m, 2)
             In pixels (y, x).
         """
@@ -379,8 +359,6 @@ class ClusterEdits:
 
         Parameters
         ----------
-        keys : iterable of Key
-            The clusters.
         label : str
             "" takes the label back.
         """

@@ -35,10 +35,6 @@ def write_agreement(
     ----------
     folder : path-like
         Where to write.
-    marks : pandas.DataFrame
-        Marks of all annotators.
-    found : Consensus
-        Their consensus.
     beside : mapping, optional
         The comparison of the model with the annotators.
 
@@ -66,11 +62,6 @@ def write_comparison(compared: AnnotatorComparison, folder: str | os.PathLike[st
         What to write.
     folder : path-like
         Where to write.
-
-    Returns
-    -------
-    Path
-        The folder.
     """
     marks, found = compared.annotations.marks, compared.consensus
     names = {name: name.replace("\n", " frame ") for name in compared.annotations.fields}
@@ -95,10 +86,6 @@ def measured_sites(
         The comparison.
     micrographs : mapping of str to Micrograph
         The images.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
 
     Returns
     -------
@@ -129,10 +116,6 @@ def consensus_edit(
 
     Parameters
     ----------
-    book : AtomStore
-        The atoms of the window.
-    image : str
-        Name of the image.
     marks : mapping of int to sequence of Mark
         Frame → marks. A mark within half the distance of neighbours of an atom or candidate is that
         atom.

@@ -161,8 +161,6 @@ class _Export:
         ----------
         message : str
             What is being done.
-        done, total : int, optional
-            Progress.
         """
         check(self.stop)
         report(self.progress, done, total, message)
@@ -353,8 +351,6 @@ def export(
         ``report.html`` and, last, ``run.json``. Those of an earlier export are replaced.
     choices : Choices, optional
         What is written, and how ratios are computed.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     card : ModelCard, optional
         Of the model, if it is not installed.
     sessions : sequence of SessionSummary, optional

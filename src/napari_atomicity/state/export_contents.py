@@ -36,8 +36,6 @@ class Contents:
         The stratified sample that is reviewed, from which the accuracy of all labels follows.
     name : str, optional
         Of the project; "" without one.
-    sessions : tuple of AcquisitionSession, optional
-        Acquisition sessions of the images.
     """
 
     analyses: tuple[Analysis, ...]
@@ -67,8 +65,6 @@ class Snapshot:
         Where the log is kept; None without a project.
     blind : str, optional
         The annotator who may see nothing of the others; None outside blind mode.
-    sessions : tuple of AcquisitionSession, optional
-        Acquisition sessions of the images.
     """
 
     analyses: tuple[Analysis, ...]

@@ -168,8 +168,6 @@ class History(Sequence[Step]):
             Text for the history; made from the edits by default.
         group : object, optional
             If the last step was of the same group, these edits become part of it.
-        long : bool, optional
-            Whether it may run in parts.
         """
         self._state.steps.run(self._do(edits, description, group), long)
 
@@ -180,8 +178,6 @@ class History(Sequence[Step]):
         ----------
         edits : iterable of Edit
             In order.
-        long : bool, optional
-            Whether it may run in parts.
         """
         self._state.steps.run(self._apply_without_undo(edits), long)
 

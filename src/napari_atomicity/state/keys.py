@@ -36,8 +36,6 @@ def ids_of_image(keys: frozenset[Key], image: str | None) -> frozenset[int]:
 
     Parameters
     ----------
-    keys : frozenset of Key
-        Keys.
     image : str or None
         Name of the image; None has no clusters.
     """

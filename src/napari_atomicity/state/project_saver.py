@@ -39,8 +39,6 @@ class ClusterChange:
         What was done, by whom.
     before, after : Analysis or None
         The analysis before and after the edit.
-    is_undo : bool
-        Whether the edit was reverted.
     columns : Columns, optional
         Those of the table after the edit, if they are at hand.
     """
@@ -196,8 +194,6 @@ class ProjectSaver:
 
         Parameters
         ----------
-        micrograph : Micrograph
-            The image.
         calibrated : bool, optional
             Whether a person entered its pixel size, which creates the file of a draft.
         """

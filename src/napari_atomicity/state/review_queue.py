@@ -115,17 +115,10 @@ def build(table: pd.DataFrame, request: ReviewRequest, time: str = "") -> Queue:
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table of all images.
     request : ReviewRequest
         Which clusters, in which order.
     time : str, optional
         Current time, for a sample that is stored.
-
-    Returns
-    -------
-    Queue
-        The clusters to review.
 
     Raises
     ------

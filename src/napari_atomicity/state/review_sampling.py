@@ -50,8 +50,6 @@ def allocate(sizes: Sequence[int], n: int, minimum: int = MIN_PER_STRATUM) -> np
 
     Parameters
     ----------
-    sizes : sequence of int
-        Clusters in each stratum.
     n : int
         Size of the sample; larger if it does not suffice for one of each stratum.
     minimum : int, optional

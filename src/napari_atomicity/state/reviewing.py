@@ -35,8 +35,6 @@ class Reviewing:
     ----------
     state : WindowState
         Gets the edits.
-    queue : Queue
-        What is reviewed.
     removed : iterable of Key, optional
         Clusters of the queue of which somebody has said before that they are none.
     annotator : str, optional

@@ -135,8 +135,6 @@ class SessionStore:
 
         Parameters
         ----------
-        images : iterable of str
-            Names of the images.
         composition : mapping of str to float
             Class → number; empty if it is not known.
         """
@@ -157,8 +155,6 @@ class SessionStore:
         ----------
         images : iterable of str
             Names of the images; those without a known sample stay as they are.
-        keep : bool
-            Whether the samples are used.
         """
         known = [image for image in images if self.get(image).known]
         verb = "use" if keep else "test"
@@ -172,8 +168,6 @@ class SessionStore:
 
         Parameters
         ----------
-        images : iterable of str
-            Names of the images.
         earlier : EarlierScale or None
             Scale of the earlier session; None if there is none.
         """

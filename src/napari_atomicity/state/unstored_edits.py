@@ -12,11 +12,6 @@ def images_with_unstored_edits(state: WindowState) -> list[str]:
     Manual edits are labels, added, removed or changed clusters, excluded regions, marks of atoms,
     the support, and what was entered of the session. Results of models can be computed again.
 
-    Parameters
-    ----------
-    state : WindowState
-        State of a window.
-
     Returns
     -------
     list of str

@@ -59,14 +59,6 @@ class WindowState:
 
     Attributes
     ----------
-    store : AnalysisStore
-        Analyses by image.
-    atoms : AtomStore
-        Atoms by image, and edits of them.
-    sessions : SessionStore
-        Acquisition sessions of the images, and edits of them.
-    clusters : ClusterEdits
-        Edits of clusters.
     history : History
         Steps that were done and undone.
     steps : ChunkedSteps
@@ -147,8 +139,6 @@ class WindowState:
         ----------
         project : Project
             Open; it is closed when another project is opened.
-        stored : mapping of str to ProjectContents
-            What the project holds of each of its images.
         cache : TableCache, optional
             Of the tables of these images, if it was made already in a worker.
         """

@@ -168,10 +168,6 @@ def opinions(corrections: pd.DataFrame) -> Opinions:
     ----------
     corrections : pandas.DataFrame
         The log of a project: the columns of `last_labels`, ``label_predicted`` and ``blind``.
-
-    Returns
-    -------
-    Opinions
     """
     is_settled = corrections["annotator"] == CONSENSUS
     labels = last_labels(corrections[~is_settled])
@@ -353,10 +349,6 @@ def removed_clusters(corrections: pd.DataFrame) -> set[Key]:
     ----------
     corrections : pandas.DataFrame
         Columns ``image, cluster_id, what`` and, if known, ``time``; in order of time.
-
-    Returns
-    -------
-    set of Key
     """
     log = drop_replaced(corrections)
     log = log[log["what"].isin(["remove", "restore", "add"])]

@@ -51,10 +51,6 @@ def agreement_share(same: int, n: int) -> AgreementFigure:
         Number of clusters with agreement.
     n : int
         Number of clusters.
-
-    Returns
-    -------
-    AgreementFigure
     """
     if not n:
         return AgreementFigure()
@@ -73,10 +69,6 @@ def cohen_kappa(both: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
         Codes of the labels of both annotators.
     rng : numpy.random.Generator
         Generator of the bootstrap.
-
-    Returns
-    -------
-    AgreementFigure
     """
 
     def observed_and_chance(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,10 +96,6 @@ def krippendorff_alpha(
         Number of labels.
     rng : numpy.random.Generator
         Generator of the bootstrap over items.
-
-    Returns
-    -------
-    AgreementFigure
     """
     given = (answers[:, :, None] == np.arange(n_labels)).sum(axis=1)
     # Few distinct items: two annotators and six labels make 36.
@@ -125,10 +113,6 @@ def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) 
         Number of items of each kind.
     rng : numpy.random.Generator
         Generator of the bootstrap over items.
-
-    Returns
-    -------
-    AgreementFigure
     """
 
     def observed_and_chance(coincidences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,10 +142,6 @@ def _beyond_chance(
         From matrices (B, K, K) to the observed agreement p and the chance agreement e, (B,) each.
     rng : numpy.random.Generator
         Generator of the bootstrap over items.
-
-    Returns
-    -------
-    AgreementFigure
     """
     total = int(n.sum())
     if not total:

@@ -208,10 +208,6 @@ def both_annotated(looked: pd.DataFrame, a: str, b: str) -> list[str]:
         A row per image and annotator: ``image, annotator``.
     a, b : str
         Names of the annotators.
-
-    Returns
-    -------
-    list of str
     """
     of = {name: looked.loc[looked["annotator"] == name, "image"] for name in (a, b)}
     others = set(of[b])

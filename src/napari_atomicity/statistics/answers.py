@@ -90,10 +90,6 @@ class Places:
             Generator of the bootstrap.
         empty : bool
             Whether empty places are included.
-
-        Returns
-        -------
-        AgreementFigure
         """
         n = np.round(self.weights if empty else self._marked).astype(int)
         given = np.stack([(self.kinds == NO).sum(axis=1), (self.kinds > NO).sum(axis=1)], axis=1)

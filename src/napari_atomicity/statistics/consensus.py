@@ -146,10 +146,6 @@ def consensus(
     seed : int
         Seed of the bootstrap and of the draws.
 
-    Returns
-    -------
-    Consensus
-
     Raises
     ------
     TableError

@@ -73,10 +73,6 @@ def on_corrected(table: pd.DataFrame, classes: Sequence[str]) -> OnCorrected:
         A cluster table.
     classes : sequence of str
         Classes in order; other labels follow.
-
-    Returns
-    -------
-    OnCorrected
     """
     by_person = table[table["label_corrected"] != ""]
     both = by_person[by_person["label_predicted"] != ""]

@@ -50,10 +50,6 @@ def map_density(
         Standard deviation of the kernel; by default that of Scott's rule [2]_, the standard
         deviation of the positions times N^(-1/6), at least one cell.
 
-    Returns
-    -------
-    DensityMap
-
     References
     ----------
     .. [1] P. Diggle, "A kernel method for smoothing point process data", J. R. Stat. Soc. C 34,

@@ -244,10 +244,6 @@ def dispersion(
     progress, stop : callable, optional
         Called between simulations; ``stop`` also between draws and resamples.
 
-    Returns
-    -------
-    DispersionStatistics
-
     Raises
     ------
     AtomicityError, Cancelled
@@ -328,19 +324,11 @@ def pool_images(
         images would not average out.
     seed : int
         Seed of the bootstrap.
-    stop : callable, optional
-        Called before each resample.
-
-    Returns
-    -------
-    DispersionStatistics
 
     Raises
     ------
     AtomicityError
         If there are no images, or their linking distances or levels differ.
-    Cancelled
-        If ``stop()`` is true.
     """
     _check_settings_agree(parts)
     if len(parts) == 1:
@@ -359,8 +347,6 @@ def pool_frames(
         One per frame.
     seed : int
         Seed of the bootstrap.
-    stop : callable, optional
-        Called before each resample.
 
     Returns
     -------

@@ -147,10 +147,6 @@ class Candidates:
         recall : float
             Fraction of all atoms that are among the candidates.
 
-        Returns
-        -------
-        Candidates
-
         Raises
         ------
         AtomicityError
@@ -186,17 +182,6 @@ def gather_evidence(
         Maximum distance in nm of linked atoms.
     seed : int
         Seed of the draws.
-    stop : callable, optional
-        Called before each draw.
-
-    Returns
-    -------
-    ImageEvidence
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     points, p, recall = candidates.points, candidates.probability, candidates.recall
     rng = np.random.default_rng([seed, 1])

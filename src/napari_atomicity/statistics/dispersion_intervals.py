@@ -99,17 +99,6 @@ def estimate_intervals(
         Coverage of the intervals.
     seed : int
         Seed of the bootstrap.
-    stop : callable, optional
-        Called before each resample.
-
-    Returns
-    -------
-    IntervalEstimates
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     expected = sum(e.expected for e in evidence)
     area = sum(e.area_nm2 for e in evidence)

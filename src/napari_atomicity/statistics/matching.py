@@ -68,10 +68,6 @@ def match(first: np.ndarray, second: np.ndarray, tolerance: float) -> Pairs:
     tolerance : float
         Maximum distance of a pair, inclusive, in the unit of the positions.
 
-    Returns
-    -------
-    Pairs
-
     Raises
     ------
     ValueError
@@ -111,10 +107,6 @@ def match_boxes(
         Edge length of the boxes in pixels.
     iou : float
         Intersection over union that a pair must exceed.
-
-    Returns
-    -------
-    Pairs
 
     Raises
     ------

@@ -81,10 +81,6 @@ class PairSums:
             Maximum distance of a pair in nm.
         weights : ndarray of shape (N,), optional
             Weight of each point; 1 if None.
-
-        Returns
-        -------
-        PairSums
         """
         pairs = KDTree(points).query_pairs(max_nm, output_type="ndarray")
         one, other = np.ascontiguousarray(pairs.T)

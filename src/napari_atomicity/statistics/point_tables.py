@@ -177,10 +177,6 @@ def collect_fields(
     pixel_size_nm : float, optional
         Pixel size in nm; from positions given in both units if None.
 
-    Returns
-    -------
-    list of PointField
-
     Raises
     ------
     TableError

@@ -105,10 +105,6 @@ class Evidence:
             Classes of the ratios.
         model_classes : sequence of str
             Classes of the model.
-
-        Returns
-        -------
-        Evidence
         """
         columns = probability_columns(model_classes)
         p = counted.reindex(columns=columns).to_numpy(float)
@@ -198,10 +194,6 @@ def unavailable(
         Card of the model that classified the clusters, if available.
     counted : pandas.DataFrame, optional
         Counted rows of the cluster table, to check that they are from that model.
-
-    Returns
-    -------
-    str or None
     """
     missing = METHODS[method].missing
     if missing is None:

@@ -85,10 +85,6 @@ def count_quadrats(
         Number of quadrats along the longer side; `default_quadrats_across` if None.
     weights : ndarray of shape (N,), optional
         Weight of each point, for example its probability; 1 if None.
-
-    Returns
-    -------
-    Quadrats
     """
     points = check_points(points_nm)
     weight = np.ones(len(points)) if weights is None else np.asarray(weights, float)

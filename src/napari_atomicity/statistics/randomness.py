@@ -95,10 +95,6 @@ class _Distances:
             Number of distances.
         largest_nm : float, optional
             Maximum distance of L and g in nm.
-
-        Returns
-        -------
-        _Distances
         """
         spacing = np.sqrt(window.area_nm2 / max(n, 1))
         if largest_nm is None:
@@ -164,20 +160,11 @@ def compare_with_randomness(
     largest_nm : float, optional
         Maximum distance of L and g in nm, at most half the shorter side of the support;
         `pair_correlation.max_distance_nm` if None. The computing time grows with its square.
-    progress : callable, optional
-        Called after each simulation.
-    stop : callable, optional
-        Called before each simulation.
 
     Returns
     -------
     RandomnessTest
         For fewer than two points the curves are NaN and there are no simulations.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     points = check_points(points_nm)[window.contains(points_nm)]
     n, rng = len(points), np.random.default_rng(seed)

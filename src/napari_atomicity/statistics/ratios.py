@@ -124,8 +124,6 @@ def class_ratios(
         A name in `prevalence.METHODS`: "counted", "confusion" or "em".
     card : ModelCard, optional
         Card of the model that classified the clusters; the adjusted methods require it.
-    stop : callable, optional
-        Called before each scope.
     limits : mapping of str to ImageLimits, optional
         Image → properties that limit the use of its labels, for the column ``note`` and for
         intervals that include errors of the intensity scale. Fractions that include labels of the
@@ -183,10 +181,6 @@ class _Method:
             What is counted: clusters, tracks or both.
         has_interval : bool
             Whether the fractions have intervals.
-
-        Returns
-        -------
-        str
         """
         known, card = METHODS[self.name], self.card
         sources = [*(["images"] if is_all else []), *units, *known.sources]
@@ -282,12 +276,6 @@ class _RatioSource:
         ----------
         scopes : sequence of str
             Names of images, or "all".
-        stop : callable, optional
-            Called before each scope.
-
-        Returns
-        -------
-        pandas.DataFrame
         """
         blocks = []
         for scope in scopes:

@@ -148,10 +148,6 @@ def compare(
     stop, limits : callable, mapping of str to ImageLimits, optional
         See `ratios.class_ratios`. Fractions that are withheld are not compared.
 
-    Returns
-    -------
-    Comparison
-
     Raises
     ------
     TableError

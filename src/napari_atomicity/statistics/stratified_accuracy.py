@@ -69,10 +69,6 @@ def stratified_share(
         assumed to equal the others.
     level : float
         Coverage of the interval.
-
-    Returns
-    -------
-    Share
     """
     size, n, right = (np.asarray(v, float) for v in (size, n, right))
     there = (n > 0) & (size > 0)

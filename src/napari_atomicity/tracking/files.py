@@ -37,8 +37,6 @@ def average_if_stack(
         An image or stack.
     frames : int, str or None
         Number of frames, "all", or None.
-    progress, stop : callable, optional
-        As of `average_frames`.
 
     Returns
     -------
@@ -61,8 +59,6 @@ def track_if_stack(
     ----------
     analysis : Analysis
         Analysis of an image or stack.
-    progress, stop : callable, optional
-        As of `track_clusters`.
 
     Returns
     -------
@@ -83,8 +79,6 @@ def analyse_if_tracked(
     ----------
     analysis : Analysis
         Analysis of an image or stack.
-    progress, stop : callable, optional
-        As of `analyse_movie`.
 
     Returns
     -------

@@ -269,7 +269,11 @@ def _fit_combination(
 def _bootstrap_calibration(
     p: np.ndarray, label: np.ndarray, image: np.ndarray, rng: np.random.Generator
 ) -> tuple[tuple[float, ...], ...]:
-    """Return factors and biases fitted to bootstrap samples of the held-out images."""
+    """Return factors and biases fitted to bootstrap samples of the held-out images.
+
+    The calibration of the model to start from takes no part: a prior that is the same in all
+    samples would make them too much alike, and intervals of class ratios too narrow.
+    """
     log_p = np.log(np.clip(p, _MIN_PROBABILITY, 1))
     rows_of = list(pd.Series(image).groupby(image).indices.values())
     out = []

@@ -145,18 +145,11 @@ def continue_on_all_images(
         Settings of the first fit.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
-    progress, stop : callable, optional
-        Called at every step.
 
     Returns
     -------
     ModelCard, dict of str to ndarray
         The model with new weights, references, class means and apparent size.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     card, tensors = model
     assert card.scale is not None

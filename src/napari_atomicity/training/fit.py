@@ -55,8 +55,6 @@ def fit_network(
         Settings of the fit.
     device : torch.device
         Device of the network.
-    progress, stop : callable, optional
-        Called at every step.
     atoms : sequence of int, optional
         Number of atoms of each class, for the mean error in atoms.
     radius_px : Tensor of shape (N,), optional
@@ -75,11 +73,6 @@ def fit_network(
     list of dict
         Per epoch: its number and the largest one, loss, and of held-out images loss, accuracy,
         share off by one, error in atoms.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     network.to(device)
     for channel in frozen:

@@ -47,8 +47,6 @@ def measure_gain(
         Classes by size.
     start : tuple of ModelCard and dict, optional
         The model that training starts from.
-    progress, stop : callable, optional
-        Called at every step.
 
     Returns
     -------
@@ -56,11 +54,6 @@ def measure_gain(
         ``images``, ``clusters``, ``accuracy``, ``accuracy_of_start``, ``difference``,
         ``difference_low`` and ``difference_high``. None if there is nothing to compare with: no
         model, one that lacks a class, or a class with a single image.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` is true.
     """
     if start is None or isinstance(request.source, SimulationSource):
         return None

@@ -99,8 +99,6 @@ def read_labelled(
         Their folder, or the file itself; images are named by their path in it.
     pixel_size_nm : float, optional
         For images without calibration.
-    progress, stop : callable, optional
-        Called before each file.
 
     Yields
     ------

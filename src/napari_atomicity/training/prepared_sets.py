@@ -46,8 +46,6 @@ def prepare_sets(
         The request.
     key : str
         Key of the request, see `request_key`.
-    progress, stop : callable, optional
-        Called between images.
 
     Returns
     -------

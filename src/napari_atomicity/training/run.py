@@ -81,11 +81,13 @@ def train(
     check_umap()  # before the training, which needs it at the end
     key = request_key(request, start[0] if start is not None else None)
     sets, classes = prepare_sets(request, key, progress, stop)
+    parts = [sets["train"], sets["held_out"]]
+    settings = settings_for(request, len(sets["train"]))
     card, tensors = train_classifier(
         sets["train"],
         sets["held_out"],
         new_card(request, sets, classes),
-        settings_for(request, len(sets["train"])),
+        settings,
         request.device,
         progress,
         stop,
@@ -95,15 +97,10 @@ def train(
     )
     check(stop)
     card, tensors = _complete(request, card, tensors, sets)
-    whole = PatchSet.join([sets["train"], sets["held_out"]])
-    gain = measure_gain(request, whole, classes, start, progress, stop)
+    gain = measure_gain(request, PatchSet.join(parts), classes, start, progress, stop)
     if gain is not None:
         card = replace(card, scores={**card.scores, "gain": gain})
     if start is None and not isinstance(request.source, SimulationSource):
-        parts, settings = (
-            [sets["train"], sets["held_out"]],
-            settings_for(request, len(sets["train"])),
-        )
         card, tensors = continue_on_all_images(
             (card, tensors), parts, settings, request.device, progress, stop
         )

@@ -32,10 +32,6 @@ def scale_is_found(scale: Mapping[str, float]) -> bool:
     ----------
     scale : mapping of str to float
         ``scores["scale"]`` of a card.
-
-    Returns
-    -------
-    bool
     """
     return scale.get("off", 0) <= MAX_OFF * scale.get("images", 0)
 

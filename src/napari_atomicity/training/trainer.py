@@ -32,8 +32,6 @@ class Trainer:
         Share of the steps in which the learning rate rises.
     weight_decay : float
         Weight decay of AdamW.
-    progress, stop : callable, optional
-        Called at every step.
 
     References
     ----------
@@ -82,11 +80,6 @@ class Trainer:
         ------
         int
             Number of the step, from 0.
-
-        Raises
-        ------
-        Cancelled
-            If ``stop()`` is true.
         """
         for step in range(first, last):
             check(self._stop)

@@ -48,18 +48,12 @@ def adapt_model(
 
     Parameters
     ----------
-    model : FittedModel
-        The model that classified them.
     analyses : sequence of Analysis
         Images under the new conditions.
     pseudo_labels : str
         "combined" or "diameter".
-    seed : int
-        Seed of the adaptation.
     truth : sequence of ndarray of shape (N,), optional
         For each image the true class of each cluster, "" where it is not known.
-    progress, stop : callable, optional
-        Called at every step.
     """
     from ..models.files import hashed
 
@@ -106,16 +100,10 @@ def adapt_each_image(
 
     Parameters
     ----------
-    model : FittedModel
-        The model.
     images : sequence of ValidationImage
         Images under the new conditions.
-    method : ComparedMethod
-        ComparedMethod whose answers are scored.
     pseudo_labels, seed : str, int
         See `adapt_model`.
-    progress, stop : callable, optional
-        Called between images.
 
     Returns
     -------
@@ -157,8 +145,6 @@ def place_clusters(
     ----------
     images, analyses : sequence of ValidationImage and of Analysis
         Images and the same, classified by the model.
-    model : FittedModel
-        The model.
 
     Returns
     -------

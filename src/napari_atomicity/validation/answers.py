@@ -30,10 +30,6 @@ def answer_table(
 
     Parameters
     ----------
-    method : ComparedMethod
-        The method.
-    images : sequence of ValidationImage
-        Images with their truth.
     analyses : sequence of Analysis
         The same images, classified.
 
@@ -83,12 +79,8 @@ def interval_table(
 
     Parameters
     ----------
-    method : ComparedMethod
-        The method.
     images, analyses : sequence of ValidationImage and of Analysis
         Images of mixtures, and the same classified.
-    classes : sequence of str
-        Classes.
 
     Returns
     -------
@@ -112,15 +104,7 @@ def interval_table(
 
 
 def true_fractions(images: Sequence[ValidationImage], classes: Sequence[str]) -> dict[str, float]:
-    """Return the true fractions of a sample: of its clusters, or else as deposited.
-
-    Parameters
-    ----------
-    images : sequence of ValidationImage
-        Images of the sample.
-    classes : sequence of str
-        Classes.
-    """
+    """Return the true fractions of a sample: of its clusters, or else as deposited."""
     if not all(image.has_truth for image in images):
         return {c: images[0].deposited.get(c, 0.0) for c in classes}
     labels = [t for image in images for t in (*image.truth[image.counts], *image.missed) if t]

@@ -220,10 +220,6 @@ def write_session(
 
     Parameters
     ----------
-    folder : Path
-        Folder of the benchmark.
-    library : sequence of Isomer
-        Isomers of all sizes.
     kind, seed, form : str, int, str
         See `benchmark_images.simulate_form`.
     """
@@ -322,12 +318,8 @@ def check_files(
 
     Parameters
     ----------
-    folder : Path
-        Folder of a benchmark.
     files : dict of str to str
         Path → SHA-256.
-    progress, stop : callable, optional
-        Called between files.
 
     Raises
     ------
@@ -352,11 +344,6 @@ def check_files(
 # ---- reading
 def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the tables of images and of true clusters after checking them.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of a benchmark.
 
     Returns
     -------
@@ -384,8 +371,6 @@ def read_session(
 
     Parameters
     ----------
-    folder : Path
-        Folder of a benchmark.
     tables : tuple of DataFrame
         From `read_tables`.
     session : str

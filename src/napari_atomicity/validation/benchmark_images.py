@@ -38,14 +38,8 @@ class BenchmarkImage:
 
     Parameters
     ----------
-    micrograph : Micrograph
-        The image.
     truth : DataFrame
         Columns ``x_px, y_px, diameter_nm, label, n_atoms, border``.
-    kind : str
-        Kind of its session.
-    sample : str
-        Name of the sample.
     composition : dict of str to float
         Nominal fractions of the sample.
     """
@@ -75,12 +69,8 @@ def simulate_form(
 
     Parameters
     ----------
-    library : sequence of Isomer
-        Isomers of all sizes.
     kind : str
         One of `simulation.sessions.KINDS`.
-    seed : int
-        Seed of the session.
     form : str
         One of `FORMS_OF`.
 
@@ -128,8 +118,6 @@ def crop_clusters(image: BenchmarkImage, rng: np.random.Generator) -> list[Bench
 
     Parameters
     ----------
-    image : BenchmarkImage
-        A whole image.
     rng : numpy.random.Generator
         Chooses clusters and places.
 

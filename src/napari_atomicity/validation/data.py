@@ -86,8 +86,6 @@ class ValidationData:
     ----------
     classes : tuple of str
         Classes of the size-selected images, by size.
-    images : tuple of ValidationImage
-        Images of all groups.
     """
 
     classes: tuple[str, ...]
@@ -96,6 +94,11 @@ class ValidationData:
     def group(self, name: str) -> list[ValidationImage]:
         """Return the images of a group."""
         return [image for image in self.images if image.group == name]
+
+    @property
+    def groups(self) -> dict[str, list[ValidationImage]]:
+        """Images of each group that has any."""
+        return {name: images for name in GROUPS if (images := self.group(name))}
 
 
 # ---- size-selected images
@@ -115,8 +118,6 @@ def read_size_selected(
         In one of the layouts of `training.labelled_files.labelled_files`.
     pixel_size_nm : float, optional
         For images without calibration.
-    progress, stop : callable, optional
-        Called between images.
 
     Returns
     -------
@@ -170,8 +171,6 @@ def cut_patches(images: Sequence[ValidationImage], settings: PatchSettings) -> l
 
     Parameters
     ----------
-    images : sequence of ValidationImage
-        Size-selected images.
     settings : PatchSettings
         Geometry and channels.
 
@@ -193,8 +192,6 @@ def training_set(images: Sequence[ValidationImage], parts: Sequence[PatchSet]) -
 
     Parameters
     ----------
-    images : sequence of ValidationImage
-        Training images.
     parts : sequence of PatchSet
         Their clusters, from `cut_patches`.
     """
@@ -223,19 +220,10 @@ def read_mixtures(
         contain the sample of each image.
     group : str
         `MIXED` or `SHIFTED`.
-    classes : sequence of str
-        All classes.
     deposits : Path, optional
         See `deposits.read_deposits`.
     pixel_size_nm : float, optional
         For images without calibration.
-    progress, stop : callable, optional
-        Called between images.
-
-    Returns
-    -------
-    list of ValidationImage
-        The images.
 
     Raises
     ------
@@ -323,12 +311,8 @@ def assign_folds(
 
     Parameters
     ----------
-    images : sequence of ValidationImage
-        Size-selected images.
     folds : int
         Number of parts.
-    seed : int
-        Seed of the division.
     given : mapping of str to int, optional
         Image or its file → part, if a table states it.
 

@@ -23,8 +23,6 @@ def read_deposits(path: Path, classes: Sequence[str]) -> dict[str, Composition]:
     path : Path
         Columns ``sample`` (or ``image``), ``class`` and ``fraction``. A sample may be a pattern of
         names of images, such as ``m3a_*``.
-    classes : sequence of str
-        Known classes.
 
     Returns
     -------
@@ -71,8 +69,6 @@ def sample_of(
 
     Parameters
     ----------
-    image : str
-        Path of the image in the folder of mixtures.
     stated : mapping of str to str
         Image → sample, from a table.
     deposits : mapping, optional

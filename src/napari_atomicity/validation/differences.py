@@ -40,10 +40,6 @@ def compare_methods(
     ----------
     answers : DataFrame
         Columns of `answers.ANSWER`, ``fold`` and ``seed``, of all methods.
-    methods : collection of str
-        Methods to compare.
-    groups : collection of str
-        Groups of images of known classes.
     classes : sequence of str
         Classes in order.
 

@@ -16,13 +16,7 @@ CURVE, CURVE_RESULT = "learning_curve", "learning_curve.json"
 
 
 class ExistingResultsError(AtomicityError):
-    """A folder has results of other settings or data.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    """
+    """A folder has results of other settings or data."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
@@ -33,15 +27,5 @@ class ExistingResultsError(AtomicityError):
 
 
 def count_finished_runs(folder: Path) -> int:
-    """Count the finished runs of a folder of results, of whatever settings.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-
-    Returns
-    -------
-    int
-    """
+    """Count the finished runs of a folder of results, of whatever settings."""
     return sum(path.name != KEY for path in (folder / RUNS).glob("*.json"))

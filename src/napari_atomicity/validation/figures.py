@@ -44,8 +44,6 @@ def score_figure(result: Result, score: str, label: str) -> Figure | None:
         Content of ``validation.json``.
     score : str
         One of `scores.SCORES`.
-    label : str
-        Label of the axis.
 
     Returns
     -------
@@ -125,8 +123,6 @@ def called_figure(result: Result, group: str) -> Figure | None:
     ----------
     result : mapping
         Content of ``validation.json``.
-    group : str
-        Group of images.
     """
     from matplotlib.figure import Figure
 
@@ -260,12 +256,8 @@ def panels(
 
     Parameters
     ----------
-    names : sequence of str
-        Titles of the charts.
     draw : callable
         ``draw(axes, name)`` draws into empty axes.
-    x_label, y_label : str
-        Labels of the figure.
 
     Returns
     -------

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check
 from ..models.analysis import Analysis
 from ..training.data import PatchSet
@@ -38,12 +39,16 @@ class FitJob:
     is_first : bool
         Whether it is the first of its fit, of which maps, class maps and the adaptation to each
         image alone are computed.
+    n_images : int, optional
+        Number of training images of each class in a learning curve, 0 for a model that is not
+        trained. Training may refuse so few.
     """
 
     fit: Fit
     fold: int | None
     seed: int
     is_first: bool
+    n_images: int | None = None
 
     @property
     def name(self) -> str:
@@ -78,18 +83,10 @@ class Prepared:
 
     Parameters
     ----------
-    request : ValidationRequest
-        Settings.
-    data : ValidationData
-        All images.
     parts : sequence of PatchSet
         Clusters of the size-selected images, from `data.cut_patches`.
     folds : mapping of int to ndarray
         Seed → part of each size-selected image.
-    methods : sequence of ComparedMethod
-        Methods to compare.
-    figures : Path
-        Folder of the figures.
     """
 
     request: ValidationRequest
@@ -103,27 +100,24 @@ class Prepared:
 def run_job(
     job: FitJob, prepared: Prepared, progress: Progress | None = None, stop: Stop | None = None
 ) -> dict[str, Any]:
-    """Fit a model, and collect the answers of its methods.
+    """Fit a model, and collect the answers of its methods, as columns for JSON.
 
     Parameters
     ----------
     job : FitJob
         Fit, part and seed.
-    prepared : Prepared
-        Images and settings.
-    progress, stop : callable, optional
-        Called at every step.
 
     Returns
     -------
     dict of str to Any
-        Ready for JSON: see `docs/reference/validation.md`.
+        See `docs/reference/validation.md`. In a learning curve also ``images_per_class``; and
+        ``not_possible``, the reason, in place of answers if the training refuses the images.
     """
-    return JobRun(job, prepared, progress, stop).run()
+    return _JobRun(job, prepared, progress, stop).run()
 
 
 @dataclass(eq=False)
-class JobRun:
+class _JobRun:
     """A job while it runs."""
 
     job: FitJob
@@ -136,7 +130,16 @@ class JobRun:
 
     def run(self) -> dict[str, Any]:
         """Run all steps."""
-        model = self._timed("training", self._fit)
+        job = self.job
+        about = {"fit": job.fit.name, "fold": job.fold, "seed": job.seed}
+        if job.n_images is not None:
+            about["images_per_class"] = job.n_images
+        try:
+            model = self._timed("training", self._fit)
+        except AtomicityError as error:
+            if job.n_images is None:
+                raise
+            return about | {"seconds": {}, "not_possible": str(error).rstrip(".")}
         groups = {name: self._images(name) for name in GROUPS}
         labelled = {
             name: self._timed("labels", self._label, images, model)
@@ -146,17 +149,14 @@ class JobRun:
         for name, analyses in labelled.items():
             self._collect(groups[name], analyses, adapted=False)
         adaptation = None
-        if self.job.fit.adapt and groups[SHIFTED]:
+        if job.fit.adapt and groups[SHIFTED]:
             adaptation = self._adapt(model, groups[SHIFTED], labelled[SHIFTED])
         class_maps = []
         check(self.stop)
-        if self.job.is_first and len(model.card.patches.channels) == N_CHANNELS_OF_DUAL:
+        if job.is_first and len(model.card.patches.channels) == N_CHANNELS_OF_DUAL:
             seen = [a for name, of in labelled.items() if name != SHIFTED for a in of]
-            class_maps = average_class_maps(seen, self.job.fit.name, self.prepared.figures)
-        return {
-            "fit": self.job.fit.name,
-            "fold": self.job.fold,
-            "seed": self.job.seed,
+            class_maps = average_class_maps(seen, job.fit.name, self.prepared.figures)
+        return about | {
             "model": model.card.provenance(),
             "epochs": len(model.card.training.get("history", [])),
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
@@ -245,12 +245,8 @@ def average_class_maps(
 
     Parameters
     ----------
-    analyses : sequence of Analysis
-        Classified images.
     name : str
         Name of the fit, for the figure ``class-maps-NAME``.
-    figures : Path
-        Folder of the figures.
 
     Returns
     -------

@@ -178,16 +178,12 @@ def train_network(
 
     Parameters
     ----------
-    training : Training
-        Clusters and settings.
     channels : tuple of str
         "raw", "LCN" or both.
     scale : str
         "session" or "none", see `training.request.TrainRequest`.
     start : str
         "scratch" or "default".
-    name : str
-        Name of the model.
     """
     from ..models.files import hashed
     from ..training.cards import new_card
@@ -260,8 +256,6 @@ def label_images(
         Images with their detected clusters.
     model : FittedModel
         The model.
-    progress, stop : callable, optional
-        Called between images.
 
     Returns
     -------
@@ -285,8 +279,6 @@ def by_threshold(analysis: Analysis, quantity: str) -> Answer:
 
     Parameters
     ----------
-    analysis : Analysis
-        A classified image.
     quantity : str
         A name of `models.thresholds.quantities`.
     """
@@ -298,15 +290,7 @@ def by_threshold(analysis: Analysis, quantity: str) -> Answer:
 
 
 def by_estimator(analysis: Analysis, estimator: Estimator) -> Answer:
-    """Answer by one of `models.estimators`: the network alone, or the constrained mixture.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        A classified image.
-    estimator : callable
-        The estimator.
-    """
+    """Answer by one of `models.estimators`: the network alone, or the constrained mixture."""
     from ..models.estimators import Measured
 
     card = _card(analysis)
@@ -318,13 +302,7 @@ def by_estimator(analysis: Analysis, estimator: Estimator) -> Answer:
 
 
 def by_mixture(analysis: Analysis) -> Answer:
-    """Answer by the constrained mixture, also of touching clusters.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        A classified image.
-    """
+    """Answer by the constrained mixture, also of touching clusters."""
     card, scale = _card(analysis), analysis.scale
     if scale is None:
         return by_estimator(analysis, constrained_mixture)
@@ -334,13 +312,7 @@ def by_mixture(analysis: Analysis) -> Answer:
 
 
 def by_combination(analysis: Analysis) -> Answer:
-    """Answer as an analysis does: by the calibrated combination of network and mixture.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        A classified image.
-    """
+    """Answer as an analysis does: by the calibrated combination of network and mixture."""
     classes = _card(analysis).classes
     p = analysis.table[probability_columns(classes)].to_numpy(float)
     return replace(

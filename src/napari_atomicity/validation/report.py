@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from .text import format_difference, format_number, score_and_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Chart = tuple[str, "Figure | None", str, str]
+Chart = tuple[str, "Figure | None", str, str]
 """Name of the file, figure, title, caption."""
 _TITLES = {SELECTED: "size-selected images", MIXED: "mixtures", SHIFTED: "shifted images"}
 _BARS = "Bars: 95 % bootstrap intervals by image, means over the runs."
@@ -45,12 +45,8 @@ def write_validation_report(
 
     Parameters
     ----------
-    out : Path
-        Existing folder.
     result : mapping
         Content of ``validation.json``.
-    runs : sequence of mapping
-        Finished runs.
     record : mapping
         Content of ``run.json``.
 
@@ -64,13 +60,7 @@ def write_validation_report(
     AtomicityError
         If a file cannot be written.
     """
-    files, charts = [], []
-    for name, figure, title, caption in _charts(result, runs):
-        if figure is None:
-            continue
-        files += write_figure(figure, out / FIGURES / name)
-        image = as_image(files[-1], "chart", title)
-        charts.append({"title": title, "image": image, "caption": caption})
+    files, charts = write_charts(out, _charts(result, runs))
     charts += _class_map_charts(out / FIGURES, result)
     html = get_template("validation.html.j2").render(
         result=result,
@@ -91,7 +81,18 @@ def write_validation_report(
 
 
 # ---- figures
-def _charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Iterator[_Chart]:
+def write_charts(out: Path, charts: Iterable[Chart]) -> tuple[list[Path], list[dict[str, Any]]]:
+    """Write the figures that exist; return their files, and what the page shows of them."""
+    files, shown = [], []
+    for name, figure, title, caption in charts:
+        if figure is not None:
+            files += write_figure(figure, out / FIGURES / name)
+            image = as_image(files[-1], "chart", title)
+            shown.append({"title": title, "image": image, "caption": caption})
+    return files, shown
+
+
+def _charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Iterator[Chart]:
     yield (
         "accuracy",
         score_figure(result, "accuracy", "Accuracy"),
@@ -154,7 +155,7 @@ def _answers_by_title(
     }
 
 
-def _map_charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Iterator[_Chart]:
+def _map_charts(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Iterator[Chart]:
     for run in runs:
         sides = (run["adaptation"] or {}).get("map")
         if not sides:

@@ -74,17 +74,5 @@ class ValidationRequest:
 
 
 def quickened(request: ValidationRequest, given: Collection[str] = ()) -> ValidationRequest:
-    """Return a request with the values of a small test.
-
-    Parameters
-    ----------
-    request : ValidationRequest
-        The request.
-    given : collection of str, optional
-        Settings whose values are kept.
-
-    Returns
-    -------
-    ValidationRequest
-    """
+    """Return a request with the values of a small test."""
     return replace(request, **{k: v for k, v in QUICK.items() if k not in given})

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from .._version import __version__
 from ..core.errors import AtomicityError
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop
 from ..io.files import write_json
 from ..io.inputs import make_folder
-from ..io.provenance import now
+from ..io.provenance import environment, now
 from ..models.files import find_model, read_model
 from .data import (
     MIXED,
     SELECTED,
     SHIFTED,
     ValidationData,
+    ValidationImage,
     assign_folds,
     check_training,
     cut_patches,
@@ -27,11 +31,11 @@ from .data import (
     read_size_selected,
 )
 from .existing_results import FIGURES, RECORD, REPORT, RESULT, RUNS
-from .jobs import FitJob, Prepared, run_job
-from .methods import FITS, METHODS, ComparedMethod
+from .jobs import FitJob, Prepared
+from .methods import FITS, METHODS, ComparedMethod, Fit
 from .report import write_validation_report
 from .request import ValidationRequest
-from .runs import CURVE_SETTINGS, OnLine, RunStore, hash_files, key_of, run_jobs, run_record
+from .runs import CURVE_SETTINGS, OnLine, Run, RunStore, hash_files, key_of, run_jobs
 from .summary import summarise, write_tables
 
 
@@ -76,71 +80,149 @@ def validate(
     Cancelled
         If ``stop()`` is true; finished runs are kept.
     """
-    started = now()
-    print_line = on_line or (lambda _: None)
-    files = hash_files(request)
-    store = RunStore(out / RUNS, key_of(request, files, CURVE_SETTINGS))
-    if not overwrite:
-        store.refuse_others()
-    check_names(request.methods)
-    data = read_data(request, progress, stop)
-    methods, left_out = choose_methods(request.methods, data)
-    prepared = prepare(request, data, methods, out / FIGURES)
-    store.create()
-    make_folder(out / FIGURES)
-    for reason in left_out:
-        print_line(reason)
-    jobs = plan_jobs(prepared)
-    found = run_jobs(jobs, prepared, store, run_job, progress, stop, print_line)
-    result = summarise(prepared, found, left_out)
-    write_json(out / RESULT, result)
-    tables = write_tables(out, result, found)
-    record = {
-        **run_record(prepared, started, files, jobs, found),
-        "seeds": _seeds(request),
-        "seconds": result["seconds"],
-        "outputs": [*(path.name for path in tables), RESULT, REPORT],
+    return Comparison(request).run(out, overwrite, progress, stop, on_line)
+
+
+class Comparison:
+    """Comparison of methods, cross-validated by image.
+
+    A subclass divides the images in another way, and summarises the runs as something else.
+    """
+
+    result_file = RESULT
+    not_of_runs: Sequence[str] = CURVE_SETTINGS
+    """Settings that do not change a run."""
+
+    def __init__(self, request: ValidationRequest) -> None:
+        self.request = request
+
+    def run(
+        self,
+        out: Path,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+        on_line: OnLine | None = None,
+    ) -> dict[str, Any]:
+        """Run all jobs that are left, and write result, tables, report and record.
+
+        Parameters
+        ----------
+        overwrite : bool, optional
+            Whether runs of other settings or data in this folder are discarded.
+        on_line : callable, optional
+            Called with a line of text after each run.
+        """
+        started = now()
+        print_line = on_line or (lambda _: None)
+        check_names(self.request.methods)
+        files = hash_files(self.request)
+        store = RunStore(
+            out / RUNS, key_of(self.request, files, self.not_of_runs), self.result_file
+        )
+        if not overwrite:
+            store.refuse_others()
+        prepared, left_out = self.prepare(out / FIGURES, progress, stop)
+        jobs = self._plan(prepared)
+        store.create()
+        make_folder(out / FIGURES)
+        for reason in left_out:
+            print_line(reason)
+        runs = run_jobs(jobs, prepared, store, progress, stop, print_line)
+        result = self._summarise(prepared, runs, left_out)
+        write_json(out / self.result_file, result)
+        tables = self._write_tables(out, result, runs)
+        record = {
+            **_describe_run(prepared, jobs, runs),
+            "started": started,
+            "finished": now(),
+            "files": files,
+            "seconds": result["seconds"],
+            "outputs": [*(path.name for path in tables), self.result_file, REPORT],
+        }
+        self._write_report(out, result, runs, record)
+        write_json(out / RECORD, record)
+        return result
+
+    def prepare(
+        self, figures: Path, progress: Progress | None = None, stop: Stop | None = None
+    ) -> tuple[Prepared, list[str]]:
+        """Read and divide all images; return what jobs share, and what is left out and why.
+
+        Parameters
+        ----------
+        figures : Path
+            Folder of the figures.
+        """
+        request = self.request
+        data = read_size_selected(request.data, request.pixel_size_nm, progress, stop)
+        given = read_folds(request.data) if request.data.is_dir() else {}
+        folds, reasons = self._divide(data.images, given)  # before the long steps
+        data = _add_mixtures(data, request, progress, stop)
+        methods, left_out = choose_methods(request.methods, data)
+        parts = cut_patches(data.group(SELECTED), PatchSettings())
+        return Prepared(request, data, parts, folds, methods, figures), [*left_out, *reasons]
+
+    def _divide(
+        self, images: Sequence[ValidationImage], given: Mapping[str, int]
+    ) -> tuple[dict[int, np.ndarray], Sequence[str]]:
+        """Return seed → part of each size-selected image, and what is left out and why."""
+        number, seed = self.request.folds, self.request.seed
+        seeds = range(seed, seed + self.request.seeds)
+        return {k: assign_folds(images, number, k, given) for k in seeds}, ()
+
+    def _plan(self, prepared: Prepared) -> Sequence[FitJob]:
+        """List the runs of all fits of the methods; refuse parts without clusters of a class."""
+        for division in prepared.folds.values():
+            check_training(prepared.data.group(SELECTED), prepared.parts, division)
+        fits, first = fits_of(prepared.methods), self.request.seed
+        jobs = [FitJob(fit, None, first, True) for fit in fits if not fit.trained]
+        for seed in prepared.folds:
+            for fold in range(self.request.folds):
+                is_first = seed == first and fold == 0
+                jobs += [FitJob(fit, fold, seed, is_first) for fit in fits if fit.trained]
+        return jobs
+
+    def _summarise(
+        self, prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return the content of the result file, with ``seconds``."""
+        return summarise(prepared, runs, left_out)
+
+    def _write_tables(self, out: Path, result: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
+        """Write the tables of a result."""
+        return write_tables(out, result, runs)
+
+    def _write_report(
+        self, out: Path, result: dict[str, Any], runs: Sequence[Run], record: dict[str, Any]
+    ) -> None:
+        """Write the report of a result and its figures."""
+        write_validation_report(out, result, runs, record)
+
+
+def _describe_run(
+    prepared: Prepared, jobs: Sequence[FitJob], runs: Sequence[Run]
+) -> dict[str, Any]:
+    """Return what the record says of program, settings and models."""
+    return {
+        "program": "napari-atomicity",
+        "version": __version__,
+        "parameters": {**asdict(prepared.request), "methods": [m.name for m in prepared.methods]},
+        "seeds": list(prepared.folds),
+        "models": {
+            job.name: run["model"]["model_id"]
+            for job, run in zip(jobs, runs, strict=True)
+            if "not_possible" not in run
+        },
+        "environment": environment(),
     }
-    write_validation_report(out, result, found, record)
-    write_json(out / RECORD, record)
-    return result
 
 
 # ---- data
-def read_data(
-    request: ValidationRequest, progress: Progress | None = None, stop: Stop | None = None
+def _add_mixtures(
+    data: ValidationData, request: ValidationRequest, progress: Progress | None, stop: Stop | None
 ) -> ValidationData:
-    """Read all images of a request, and detect their clusters.
-
-    Parameters
-    ----------
-    request : ValidationRequest
-        Data and settings.
-    progress, stop : callable, optional
-        Called between images.
-    """
-    data = read_size_selected(request.data, request.pixel_size_nm, progress, stop)
-    assign_folds(data.images, request.folds, request.seed)  # before the long steps
-    return add_mixtures(data, request, progress, stop)
-
-
-def add_mixtures(
-    data: ValidationData,
-    request: ValidationRequest,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> ValidationData:
-    """Read the images of mixtures of a request, and add them to its size-selected images.
-
-    Parameters
-    ----------
-    data : ValidationData
-        Size-selected images.
-    request : ValidationRequest
-        Data and settings.
-    progress, stop : callable, optional
-        Called between images.
-    """
+    """Read the images of mixtures of a request, and add them to its size-selected images."""
     pixel = request.pixel_size_nm
     images = list(data.images)
     for folder, group in ((request.mixtures, MIXED), (request.shifted, SHIFTED)):
@@ -151,14 +233,9 @@ def add_mixtures(
     return replace(data, images=tuple(images))
 
 
+# ---- methods
 def check_names(names: Sequence[str]) -> None:
-    """Refuse names of methods that are not known.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of methods.
-    """
+    """Refuse names of methods that are not known."""
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         raise AtomicityError(
@@ -169,21 +246,7 @@ def check_names(names: Sequence[str]) -> None:
 def choose_methods(
     names: Sequence[str], data: ValidationData
 ) -> tuple[list[ComparedMethod], list[str]]:
-    """Choose the methods that are possible.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of methods; all if empty.
-    data : ValidationData
-        Images.
-
-    Returns
-    -------
-    methods : list of ComparedMethod
-        The methods.
-    left_out : list of str
-        Why methods are left out, as sentences.
+    """Choose the methods that are possible, all if none is named; say which are left out and why.
 
     Raises
     ------
@@ -206,52 +269,7 @@ def choose_methods(
     return chosen, left_out
 
 
-def prepare(
-    request: ValidationRequest,
-    data: ValidationData,
-    methods: Sequence[ComparedMethod],
-    figures: Path,
-) -> Prepared:
-    """Divide the size-selected images for each seed, and cut their patches.
-
-    Parameters
-    ----------
-    request : ValidationRequest
-        Settings.
-    data : ValidationData
-        Images.
-    methods : sequence of ComparedMethod
-        Methods to compare.
-    figures : Path
-        Folder of the figures.
-
-    Raises
-    ------
-    ReadError
-        If a class has clusters in too few images.
-    """
-    selected = data.group(SELECTED)
-    given = read_folds(request.data) if request.data.is_dir() else {}
-    folds = {seed: assign_folds(selected, request.folds, seed, given) for seed in _seeds(request)}
-    parts = cut_patches(selected, PatchSettings())
-    for fold in folds.values():
-        check_training(selected, parts, fold)
-    return Prepared(request, data, parts, folds, methods, figures)
-
-
-def plan_jobs(prepared: Prepared) -> list[FitJob]:
-    """List the runs of all fits of the methods."""
-    request = prepared.request
-    names = dict.fromkeys(method.fit for method in prepared.methods)
-    fits = [FITS[name] for name in FITS if name in names]
-    seeds = _seeds(request)
-    jobs = [FitJob(fit, None, seeds[0], True) for fit in fits if not fit.trained]
-    for seed in seeds:
-        for fold in range(request.folds):
-            is_first = seed == seeds[0] and fold == 0
-            jobs += [FitJob(fit, fold, seed, is_first) for fit in fits if fit.trained]
-    return jobs
-
-
-def _seeds(request: ValidationRequest) -> list[int]:
-    return [request.seed + k for k in range(request.seeds)]
+def fits_of(methods: Sequence[ComparedMethod]) -> list[Fit]:
+    """Return the fits of the methods, in the order of `FITS`."""
+    names = {method.fit for method in methods}
+    return [fit for name, fit in FITS.items() if name in names]

@@ -17,14 +17,13 @@ from ..core.progress import Progress, Stop, check, format_duration, prefixed, re
 from ..io.files import to_json, write_json
 from ..io.images import find_images, sha256_of
 from ..io.inputs import make_folder
-from ..io.provenance import environment, now
 from .existing_results import KEY, RESULT, ExistingResultsError
-from .jobs import FitJob, Prepared
+from .jobs import FitJob, Prepared, run_job
 from .request import ValidationRequest
 
 OnLine = Callable[[str], None]
-RunJob = Callable[[Any, Prepared, Progress | None, Stop | None], dict[str, Any]]
-"""``run_job(job, prepared, progress, stop)`` returns the result of a run, ready for JSON."""
+Run = Mapping[str, Any]
+"""Result of a job, see `jobs.run_job`."""
 CURVE_SETTINGS = ("images_per_class", "repeats")
 """Settings of the learning curve, which do not concern the comparison of methods."""
 
@@ -36,8 +35,6 @@ class RunStore:
     ----------
     folder : Path
         Folder of the files.
-    key : str
-        Key of settings and data.
     result : str, optional
         File beside the folder that is removed with runs of other settings or data.
     """
@@ -70,15 +67,7 @@ class RunStore:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def write(self, job: FitJob, run: dict[str, Any]) -> dict[str, Any]:
-        """Store a finished run; return it as a later `read` does.
-
-        Parameters
-        ----------
-        job : FitJob
-            The job.
-        run : dict
-            Its result.
-        """
+        """Store a finished run; return it as a later `read` does."""
         write_json(self.folder / f"{job.name}.json", run)
         return dict(json.loads(to_json(run)))
 
@@ -87,7 +76,6 @@ def run_jobs(
     jobs: Sequence[FitJob],
     prepared: Prepared,
     store: RunStore,
-    run: RunJob,
     progress: Progress | None = None,
     stop: Stop | None = None,
     on_line: OnLine | None = None,
@@ -96,16 +84,8 @@ def run_jobs(
 
     Parameters
     ----------
-    jobs : sequence of FitJob
-        The jobs.
-    prepared : Prepared
-        Images and settings.
     store : RunStore
         Finished runs. One with the key ``not_possible`` is not stored, but tried again.
-    run : callable
-        Runs a job.
-    progress, stop : callable, optional
-        Called at every step.
     on_line : callable, optional
         Called with a line of text after each run.
     """
@@ -117,7 +97,7 @@ def run_jobs(
         result = store.read(job)
         done = "finished before"
         if result is None:
-            result = run(job, prepared, prefixed(with_number, f"{title}: "), stop)
+            result = run_job(job, prepared, prefixed(with_number, f"{title}: "), stop)
             if reason := result.get("not_possible"):
                 done = f"not possible: {reason}"
             else:
@@ -129,58 +109,10 @@ def run_jobs(
     return found
 
 
-def run_record(
-    prepared: Prepared,
-    started: str,
-    files: Mapping[str, str],
-    jobs: Sequence[FitJob],
-    found: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Return the common content of ``run.json``.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        Images and settings.
-    started : str
-        Time of the start.
-    files : mapping of str to str
-        File → SHA-256.
-    jobs : sequence of FitJob
-        All jobs.
-    found : sequence of mapping
-        Their results.
-    """
-    return {
-        "program": "napari-atomicity",
-        "version": __version__,
-        "started": started,
-        "finished": now(),
-        "parameters": {**asdict(prepared.request), "methods": [m.name for m in prepared.methods]},
-        "files": files,
-        "models": {
-            job.name: run["model"]["model_id"]
-            for job, run in zip(jobs, found, strict=True)
-            if "not_possible" not in run
-        },
-        "environment": environment(),
-    }
-
-
 def _with_number(
     progress: Progress | None, jobs: Sequence[FitJob], found: Sequence[Mapping[str, Any]]
 ) -> Progress:
-    """Return a progress function that adds the number of the next run and the time left.
-
-    Parameters
-    ----------
-    progress : callable or None
-        Progress function.
-    jobs : sequence of FitJob
-        All jobs.
-    found : sequence of mapping
-        Finished runs of the first jobs.
-    """
+    """Return a progress function that adds the number of the next run and the time left."""
     seconds = estimate_seconds(jobs, found)
     number, started = f"Run {len(found) + 1} of {len(jobs)}", time.monotonic()
 
@@ -195,19 +127,9 @@ def _with_number(
 
 
 def estimate_seconds(jobs: Sequence[FitJob], found: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Estimate the time of each job that is left, from runs of its fit and the training sets.
+    """Estimate the seconds of each job that is left, from runs of its fit and the training sets.
 
-    Parameters
-    ----------
-    jobs : sequence of FitJob
-        All jobs.
-    found : sequence of mapping
-        Finished runs of the first jobs.
-
-    Returns
-    -------
-    list of float
-        Seconds; empty if no model has been trained yet.
+    Empty if no model has been trained yet.
     """
     done = [(job, run) for job, run in zip(jobs, found, strict=False) if "not_possible" not in run]
 
@@ -250,8 +172,6 @@ def key_of(request: ValidationRequest, files: dict[str, str], left_out: Sequence
 
     Parameters
     ----------
-    request : ValidationRequest
-        Settings.
     files : dict of str to str
         File → SHA-256.
     left_out : sequence of str, optional

@@ -49,8 +49,6 @@ def score_run(
         Classes in order.
     references : mapping, optional
         Deposited fractions of the samples; then these are compared, not the true clusters.
-    with_ratios : bool, optional
-        Whether the images are mixtures.
 
     Returns
     -------

@@ -187,22 +187,11 @@ def simulated_request(
     ----------
     request : ValidationRequest
         Settings; its folders of data are replaced.
-    folder : Path
-        Folder of the data.
     quick : bool, optional
         Whether the data are those of a small test.
     learning_curve : bool, optional
         Whether the data are those of a learning curve: as many size-selected images as it trains
         on, those of a part to test, and no mixtures under other conditions.
-    overwrite : bool, optional
-        Whether data of other settings are discarded.
-    progress, stop : callable, optional
-        Called between isomers and images.
-
-    Returns
-    -------
-    ValidationRequest
-        Request with the simulated data.
 
     Raises
     ------

@@ -14,13 +14,12 @@ from .._version import __version__
 from ..io.tables import write_table
 from ..statistics.score_intervals import LEVEL
 from .answers import ANSWER, INTERVAL, true_fractions
-from .data import GROUPS, SELECTED, ValidationImage
+from .data import SELECTED, ValidationImage
 from .differences import DIFFERENCES, compare_methods
 from .jobs import Prepared
 from .methods import ComparedMethod
+from .runs import Run
 from .scores import SCORES, References, score_run, summarise_runs
-
-Run = Mapping[str, Any]
 
 
 def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) -> dict[str, Any]:
@@ -28,21 +27,15 @@ def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) 
 
     Parameters
     ----------
-    prepared : Prepared
-        Images and settings.
     runs : sequence of mapping
         Finished runs, from `jobs.run_job`.
-    left_out : sequence of str
-        Why methods are left out.
 
     Returns
     -------
     dict of str to Any
         Content of ``validation.json``, see `docs/reference/validation.md`.
     """
-    groups = {name: prepared.data.group(name) for name in GROUPS}
-    groups = {name: images for name, images in groups.items() if images}
-    classes = prepared.data.classes
+    groups, classes = prepared.data.groups, prepared.data.classes
     answers, intervals = (join_runs(runs, key) for key in ("answers", "intervals"))
     methods, table = {}, []
     for method in prepared.methods:
@@ -60,13 +53,8 @@ def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) 
             "groups": of_groups,
         }
     return {
-        "program": "napari-atomicity",
-        "version": __version__,
-        "classes": list(classes),
+        **describe_data(prepared, left_out),
         "folds": prepared.request.folds,
-        "seeds": sorted(prepared.folds),
-        "groups": {name: describe_group(name, images, classes) for name, images in groups.items()},
-        "left_out": list(left_out),
         "methods": methods,
         "runs": [_short(run) for run in table],
         "differences": compare_methods(
@@ -81,6 +69,21 @@ def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) 
     }
 
 
+def describe_data(prepared: Prepared, left_out: Sequence[str]) -> dict[str, Any]:
+    """Return what a result says of program and images, and why something is left out."""
+    classes = prepared.data.classes
+    return {
+        "program": "napari-atomicity",
+        "version": __version__,
+        "classes": list(classes),
+        "seeds": sorted(prepared.folds),
+        "groups": {
+            name: _describe_group(images, classes) for name, images in prepared.data.groups.items()
+        },
+        "left_out": list(left_out),
+    }
+
+
 def _short(run: Run) -> dict[str, Any]:
     """Return the numbers of a run without matrices and intervals."""
     left_out = ("ratios", "confusion", "called")
@@ -88,15 +91,7 @@ def _short(run: Run) -> dict[str, Any]:
 
 
 def join_runs(runs: Sequence[Run], key: str) -> pd.DataFrame:
-    """Join the answers or the intervals of all runs, with their fit, part and seed.
-
-    Parameters
-    ----------
-    runs : sequence of mapping
-        Finished runs.
-    key : str
-        "answers" or "intervals".
-    """
+    """Join the "answers" or the "intervals" of all runs, with their part and seed."""
     parts = [
         pd.DataFrame(run[key]).assign(
             fold=-1 if run["fold"] is None else run["fold"], seed=run["seed"]
@@ -139,18 +134,7 @@ def score_runs(
 
 
 def mean_ratios(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Average the fractions of each sample over the runs.
-
-    Parameters
-    ----------
-    runs : sequence of mapping
-        Results of `scores.score_run`.
-
-    Returns
-    -------
-    dict
-        Sample → ``true``, ``predicted``, ``predicted_low``, ``predicted_high`` → class → fraction.
-    """
+    """Average the fractions of each sample over the runs, as `scores.score_run` returns them."""
     out: dict[str, dict[str, dict[str, float | None]]] = {}
     for sample in dict.fromkeys(name for run in runs for name in run["ratios"]):
         own = [run["ratios"][sample] for run in runs if sample in run["ratios"]]
@@ -169,9 +153,7 @@ def _finite(values: Any) -> list[float]:
     return [float(v) for v in values if v is not None and np.isfinite(v)]
 
 
-def describe_group(
-    name: str, images: Sequence[ValidationImage], classes: Sequence[str]
-) -> dict[str, Any]:
+def _describe_group(images: Sequence[ValidationImage], classes: Sequence[str]) -> dict[str, Any]:
     """Describe the images of a group."""
     labels = [t for i in images for t in i.truth[i.counts] if t]
     diameters = [i.detection.table["diameter_nm"].to_numpy(float)[i.counts] for i in images]
@@ -272,17 +254,8 @@ def write_tables(out: Path, result: Mapping[str, Any], runs: Sequence[Run]) -> l
 
     Parameters
     ----------
-    out : Path
-        Folder of the results.
     result : mapping
         Content of ``validation.json``.
-    runs : sequence of mapping
-        Finished runs.
-
-    Returns
-    -------
-    list of Path
-        The files.
     """
     chosen = list(result["methods"])
     clusters = join_runs(runs, "answers")

@@ -14,10 +14,6 @@ def format_number(value: float | None, digits: int = 2, sign: str = "") -> str:
 
     Parameters
     ----------
-    value : float or None
-        The score.
-    digits : int, optional
-        Number of decimals.
     sign : str, optional
         "+" for a sign before positive numbers, too.
     """

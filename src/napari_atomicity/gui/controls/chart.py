@@ -34,8 +34,6 @@ class Chart(Drawing):
 
     Parameters
     ----------
-    parent : QWidget, optional
-        The parent.
     lines : float
         Height in lines of text.
     """

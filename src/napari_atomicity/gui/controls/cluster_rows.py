@@ -170,14 +170,8 @@ def after_click(
     ----------
     chosen : ndarray of bool, shape (n_positions,)
         What is selected before the click.
-    at : int
-        Position of the click.
     anchor : int or None
         Position of the last click without Shift.
-    extend : bool, default False
-        Whether Shift is held.
-    add : bool, default False
-        Whether Ctrl is held.
 
     Returns
     -------
@@ -198,18 +192,8 @@ def in_numbers(n: int, shown: int, selected: int, selected_elsewhere: int) -> st
 
     Parameters
     ----------
-    n : int
-        Number of all clusters.
-    shown : int
-        Number of clusters that are shown.
-    selected : int
-        Number of shown clusters that are selected.
     selected_elsewhere : int
         Number of selected clusters that are not shown.
-
-    Returns
-    -------
-    str
     """
     words = pluralise(n, "cluster") if shown == n else f"{shown} of {n} clusters"
     if selected:

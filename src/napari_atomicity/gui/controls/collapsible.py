@@ -11,15 +11,6 @@ class CollapsibleSection(QWidget):
 
     The QCollapsible of superqt keeps the height that its content had when it was opened, and
     squeezes tables that are filled later.
-
-    Parameters
-    ----------
-    title : str
-        Text of the button.
-    content : QWidget
-        What is below it.
-    opened : bool, optional
-        Whether the content is shown at first.
     """
 
     def __init__(self, title: str, content: QWidget, *, opened: bool = False) -> None:

@@ -19,15 +19,6 @@ def follow(owner: QObject, signal: SignalInstance, slot: Callable[..., Any]) -> 
     """Call a bound method of a widget at every emission, as long as the widget exists.
 
     Python may still refer to a widget that Qt has deleted, and which must not be called.
-
-    Parameters
-    ----------
-    owner : QObject
-        The widget.
-    signal : psygnal.SignalInstance
-        The signal.
-    slot : callable
-        Bound method of the widget.
     """
     call = _guarded(owner, slot)
     signal.connect(call, max_args=_max_args(slot))
@@ -35,17 +26,7 @@ def follow(owner: QObject, signal: SignalInstance, slot: Callable[..., Any]) -> 
 
 
 def follow_event(owner: QObject, emitter: Any, slot: Callable[..., Any]) -> None:
-    """Call a bound method at every event of napari, as long as the widget exists.
-
-    Parameters
-    ----------
-    owner : QObject
-        The widget.
-    emitter : napari.utils.events.EventEmitter
-        The event.
-    slot : callable
-        Bound method of the widget, which takes the event.
-    """
+    """Call a bound method at every event of napari, as long as the widget exists."""
     call = _guarded(owner, slot)
     emitter.connect(call)
     finalize(owner, emitter.disconnect, call).atexit = False

@@ -18,8 +18,6 @@ class Drawing(QWidget):
 
     Parameters
     ----------
-    parent : QWidget, optional
-        The parent.
     lines : float
         Height in lines of text; follows the font.
     """

@@ -16,12 +16,6 @@ def attempt(action: Callable[[], object], on_refused: Callable[[], object] | Non
     ----------
     action : callable
         What the user asked for, such as an edit of the state.
-    on_refused : callable, optional
-        Shows the unchanged state.
-
-    Returns
-    -------
-    bool
     """
     try:
         action()

@@ -65,21 +65,7 @@ def folded(*contents: QWidget | QLayout) -> CollapsibleSection:
 
 
 def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str, row: int = -1) -> None:
-    """Add a row with tooltip and accessible name to a form.
-
-    Parameters
-    ----------
-    form : QFormLayout
-        The form.
-    text : str
-        Label of the row.
-    field : QWidget
-        Control of the row.
-    tooltip : str
-        Tooltip of both.
-    row : int, optional
-        Position of the row; default: the last.
-    """
+    """Add a row with tooltip and accessible name to a form."""
     label = QLabel(text)
     label.setBuddy(field)
     label.setToolTip(tooltip)
@@ -131,18 +117,10 @@ def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) 
 
     Parameters
     ----------
-    low, high : float
-        Range of the values.
-    value : float
-        Value at first.
     decimals : int
         Number of decimals that the field shows; its step is ten units of the last one.
     suffix : str
         Unit after the number, such as " nm".
-
-    Returns
-    -------
-    SpinBox
     """
     box = SpinBox()
     box.setDecimals(decimals)
@@ -181,14 +159,8 @@ def wrapped_label(
         What the text is about, for screen readers.
     plain : bool, optional
         Whether the text is not interpreted as markup, as for names of files.
-    bold : bool, optional
-        Whether the text is bold.
     visible : bool, optional
         Whether the label is shown before it has a text.
-
-    Returns
-    -------
-    QLabel
     """
     label = _WrappedLabel()
     label.setWordWrap(True)

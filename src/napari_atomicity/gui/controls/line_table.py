@@ -76,22 +76,11 @@ def table_of(
 
     Parameters
     ----------
-    model : Lines
-        The lines.
-    name : str
-        Accessible name.
     most_rows : int
         Height of the view in rows of one line; more rows scroll.
     wraps : bool, default False
         Whether long texts take several lines. Only the last column is narrower than its text,
         unless the caller changes that.
-
-    view : QTableView, optional
-        The view; by default a new one.
-
-    Returns
-    -------
-    QTableView
     """
     view = QTableView() if view is None else view
     view.setModel(model)

@@ -48,8 +48,6 @@ def hatch_padding(pixels: np.ndarray, patches: np.ndarray) -> None:
     ----------
     pixels : ndarray of uint8, shape (..., H, W) or (..., H, W, 3)
         Composed patches, changed in place; H and W are multiples of those of the patches.
-    patches : ndarray of shape (..., h, w)
-        The patches.
     """
     finite = np.isfinite(patches)
     padding = ~finite & finite.any(axis=(-2, -1), keepdims=True)

@@ -17,8 +17,6 @@ class PathField(QLineEdit):
 
     Parameters
     ----------
-    title : str
-        Title of the dialog.
     about : str
         What the path is of, after "Choose ", for screen readers.
     file_types : str, optional

@@ -8,20 +8,7 @@ from qtpy.QtWidgets import QMessageBox, QWidget
 
 
 def confirm(parent: QWidget | None, title: str, text: str) -> bool:
-    """Ask a question that is answered with Yes or No; No is the default.
-
-    Parameters
-    ----------
-    parent : QWidget or None
-        Widget that asks.
-    title, text : str
-        Title of the window, and the question.
-
-    Returns
-    -------
-    bool
-        Whether the answer is Yes.
-    """
+    """Ask a question that is answered with Yes or No; No is the default."""
     buttons = QMessageBox.StandardButton
     answer = QMessageBox.question(parent, title, text, buttons.Yes | buttons.No, buttons.No)
     return answer == buttons.Yes
@@ -32,10 +19,6 @@ def choose_answer(parent: QWidget, title: str, text: str, choices: Mapping[str, 
 
     Parameters
     ----------
-    parent : QWidget
-        Widget that asks.
-    title, text : str
-        Title of the window, and the question.
     choices : mapping of str to str
         Answer → text of its button; the first one is the default.
 

@@ -23,11 +23,6 @@ class Refresher(QObject):
     A hidden widget costs nothing: when it is shown, it compares the counts with those of its last
     refresh.
 
-    Parameters
-    ----------
-    signals : mapping of str to psygnal.SignalInstance
-        Signals that are counted, by name.
-
     Attributes
     ----------
     counts : dict of str to int
@@ -99,13 +94,6 @@ class FollowingWidget(QWidget):
 
     Subclasses define `refresh`; ``follows`` names the signals of `Refresher.counts` that make the
     content outdated. One that follows `SELECTIONS` may define `refresh_selection`.
-
-    Parameters
-    ----------
-    refresher : Refresher
-        That of the window.
-    parent : QWidget, optional
-        The parent widget.
     """
 
     follows: ClassVar[tuple[str, ...]] = ()

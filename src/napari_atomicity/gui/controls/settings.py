@@ -32,10 +32,6 @@ def remember(name: str, widget: Control, *, shared: bool = False) -> None:
 
     Parameters
     ----------
-    name : str
-        Key of the setting.
-    widget : QComboBox, QDoubleSpinBox or QCheckBox
-        The control.
     shared : bool, optional
         Whether all shared controls of this setting always show the same value.
     """

@@ -22,8 +22,6 @@ class SettingsForm(QWidget, Generic[S]):
 
     Attributes
     ----------
-    form : QFormLayout
-        Layout, to which other rows may be added.
     controls : dict of str to QWidget
         Control of each field, also of the fields of nested dataclasses.
     """
@@ -99,14 +97,8 @@ def form_of(settings: type[S], *names: str) -> SettingsForm[S]:
 
     Parameters
     ----------
-    settings : type
-        The dataclass.
     *names : str
         Its fields in the order of the form; by default all with a description.
-
-    Returns
-    -------
-    SettingsForm
     """
     return SettingsForm(settings, names)
 

@@ -16,8 +16,6 @@ class Shortcut:
     ----------
     keys : tuple of str
         Keys as napari writes them.
-    what : str
-        What the keys do, for the help.
     name : str
         Name by which buttons refer to the shortcut.
     run : callable
@@ -326,12 +324,8 @@ def run_weakly(shortcut: Shortcut, actions: object, key: str) -> Callable[[objec
 
     Parameters
     ----------
-    shortcut : Shortcut
-        The shortcut.
     actions : object
         Carries out the actions of the mode.
-    key : str
-        One of its keys.
 
     Returns
     -------

@@ -9,18 +9,7 @@ from .drawing import faint
 
 
 def style_of(theme: str) -> str:
-    """Return a style sheet for docks and the bar: disabled text and hints in a readable colour.
-
-    Parameters
-    ----------
-    theme : str
-        Name of the theme of napari.
-
-    Returns
-    -------
-    str
-        Style sheet of Qt.
-    """
+    """Return a style sheet for docks and the bar: disabled text and hints in a readable colour."""
     colours = get_theme(theme)
     # Of all backgrounds of controls this is the one nearest to the text.
     text = faint(_qt(colours.text), _qt(colours.primary)).name()

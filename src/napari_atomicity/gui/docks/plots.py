@@ -61,18 +61,8 @@ def make_data(
 
     Parameters
     ----------
-    plot : Plot
-        The plot.
-    table : pandas.DataFrame
-        The cluster table.
-    context : mapping
-        Arguments of ``plot.data``.
-    times : mapping of str to datetime or None
-        Recording times that are known.
     unread : mapping of str to Micrograph
         Images whose recording time is read.
-    stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------
@@ -95,6 +85,28 @@ class Plots(Dock):
         self._task = _TASK.format(id(self))  # another dock has other tasks
         follow(self, self.state.current_changed, self._on_current)
         follow(self, self.state.project_changed, self._forget_times)
+        self._add_controls()
+        self.view = PlotView()
+        self._linked = Linked(self.view)
+        self.view.picked.connect(self._on_selected)
+        # Always one line, so that the plot keeps its size when the selection changes.
+        self.note = QLabel(HINT)
+        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.note.setAccessibleName("Selected in this plot")
+        self.message = QLabel("Analyse an image first: its clusters are drawn here.")
+        self.message.setWordWrap(True)
+
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.content.setContentsMargins(6, 6, 6, 6)
+        self.content.addLayout(self._controls)
+        self.content.addWidget(self.message)
+        self.content.addWidget(self.view, 1)
+        self.content.addWidget(self.note)
+        self._show_empty(True)
+        self._show_choices()
+
+    def _add_controls(self) -> None:
+        """Make the choices of plot, clusters, order and columns, and the button that saves."""
         self.plot_combo = ComboBox()
         for name, plot in _PLOTS.items():
             self.plot_combo.addItem(plot.title, name)
@@ -132,25 +144,6 @@ class Plots(Dock):
         self._controls.addWidget(self.plot_combo, 1)
         self._controls.addLayout(columns, 1)
         self._controls.addLayout(tools, 1)
-
-        self.view = PlotView()
-        self._linked = Linked(self.view)
-        self.view.picked.connect(self._on_selected)
-        # Always one line, so that the plot keeps its size when the selection changes.
-        self.note = QLabel(HINT)
-        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.note.setAccessibleName("Selected in this plot")
-        self.message = QLabel("Analyse an image first: its clusters are drawn here.")
-        self.message.setWordWrap(True)
-
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.content.setContentsMargins(6, 6, 6, 6)
-        self.content.addLayout(self._controls)
-        self.content.addWidget(self.message)
-        self.content.addWidget(self.view, 1)
-        self.content.addWidget(self.note)
-        self._show_empty(True)
-        self._show_choices()
 
     def _new_columns(self) -> QHBoxLayout:
         """Return the choice of the columns for plots that draw any."""

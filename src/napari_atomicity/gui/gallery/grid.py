@@ -20,8 +20,6 @@ class GalleryGrid:
     ----------
     counts : ndarray
         (S,) how many cells each section has.
-    width : int
-        Of the content.
     cell : tuple[int, int]
         Least width, and height, of a cell; cells are spread over the width.
     header : int
@@ -112,14 +110,8 @@ class GalleryGrid:
 
         Parameters
         ----------
-        y : float
-            Height in the content.
         top : float
             Top of the visible strip of the content.
-
-        Returns
-        -------
-        int or None
         """
         for section in (self.section_at(y), self.section_at(top)):
             if section is not None and 0 <= y - top - self.header_top(section, top) < self.header:

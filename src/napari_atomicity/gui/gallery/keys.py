@@ -43,14 +43,10 @@ def position_after_key(grid: GalleryGrid, position: int, key: int, page: int) ->
 
     Parameters
     ----------
-    grid : GalleryGrid
-        The grid of tiles.
     position : int
         The current tile; -1 if there is none, then any movement key leads to the first tile.
     key : int
         A `Qt.Key`.
-    page : int
-        Number of rows of a page.
 
     Returns
     -------

@@ -29,15 +29,7 @@ _AT_ONCE = 16
 
 
 class GalleryModel(QAbstractListModel):
-    """Clusters of the gallery; item i is the cluster at position i of the order.
-
-    Attributes
-    ----------
-    rows : SelectableRows
-        The table and the selection of the window.
-    arrangement : Arrangement
-        Order and groups that are shown.
-    """
+    """Clusters of the gallery; item i is the cluster at position i of the order."""
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -164,8 +156,6 @@ class GalleryModel(QAbstractListModel):
 
         Parameters
         ----------
-        positions : ndarray of int
-            Positions of the order.
         side : int
             Edge in logical pixels.
         ratio : float
@@ -178,8 +168,6 @@ class GalleryModel(QAbstractListModel):
         dict
             Position → picture; None without a patch. Positions whose picture is not made yet are
             left out.
-        bool
-            Whether all pictures are there.
         """
         overlay = OVERLAYS[self.overlay]
         channel = overlay.channel

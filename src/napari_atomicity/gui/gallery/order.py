@@ -55,8 +55,6 @@ class Arrangement:
         Rows of the table that are shown.
     group : ndarray of int, shape (n_rows,)
         Index into ``names`` of every row of the table, shown or not.
-    names : tuple of str
-        The groups in display order.
     """
 
     order: np.ndarray
@@ -75,18 +73,8 @@ def arrange(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
-    classes : sequence of str
-        The classes in order.
-    request : GalleryOrder
-        Grouping, order and filter.
     selected : ndarray of bool, shape (n_rows,)
         The selection, for sorting by similarity.
-
-    Returns
-    -------
-    Arrangement
     """
     group, names = GROUPINGS[request.group](table, classes)
     values = SORTINGS[request.sort].values(table, classes, selected)
@@ -297,14 +285,8 @@ def regrouped(fresh: Arrangement, before: Arrangement, was: np.ndarray) -> Arran
 
     Parameters
     ----------
-    fresh, before : Arrangement
-        The current and the shown arrangement.
     was : ndarray of int, shape (n_rows,)
         Earlier row of each row, -1 for new rows.
-
-    Returns
-    -------
-    Arrangement
     """
     names = list(fresh.names)
     rank = {name: i for i, name in enumerate(names)}

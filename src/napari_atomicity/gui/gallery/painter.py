@@ -32,16 +32,8 @@ class PaintFrame:
 
     Parameters
     ----------
-    view : QAbstractScrollArea
-        The widget that is painted, with its font and palette.
-    model : GalleryModel
-        The clusters.
     side : int, logical pixels
         Edge of a patch.
-    painter : QPainter
-        The painter of the viewport.
-    grid : GalleryGrid
-        Where the tiles are.
     top : int, logical pixels
         How far the view is scrolled down.
     """

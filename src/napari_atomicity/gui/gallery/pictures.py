@@ -21,14 +21,8 @@ class Overlay:
 
     Parameters
     ----------
-    channel : str
-        Channel of the patches.
-    with_map : bool
-        Whether the class map of the channel is drawn over the patch.
     same_scale : bool
         Whether all tiles share one grey scale.
-    tooltip : str
-        Explanation for the user.
     """
 
     channel: str

@@ -19,8 +19,6 @@ class RubberBandSelection(QObject):
 
     Parameters
     ----------
-    view : QAbstractScrollArea
-        The gallery.
     grid : callable
         ``grid() -> GalleryGrid``, the current grid of tiles.
     """

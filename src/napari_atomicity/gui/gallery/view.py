@@ -50,13 +50,6 @@ class GalleryView(QAbstractItemView):
     Signals: ``picked(rows, whole)``: select the rows of this mask, among all rows or (if not
     ``whole``) among the visible ones; ``activated_at(row)``; ``shortcut_pressed(shortcut,
     key)``.
-
-    Parameters
-    ----------
-    model : GalleryModel
-        The clusters and their order.
-    parent : QWidget, optional
-        The parent widget.
     """
 
     picked = Signal(object, bool)

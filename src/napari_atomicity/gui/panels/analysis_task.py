@@ -24,18 +24,8 @@ def analyse_image(
 
     Parameters
     ----------
-    micrograph : Micrograph
-        The image.
-    request : RunRequest
-        Model, device and settings.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
     session : SessionImages, optional
         Session of the image, whose other images tell the intensity scale.
-
-    Returns
-    -------
-    Analysis
     """
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
@@ -65,18 +55,8 @@ def classify_image(
 
     Parameters
     ----------
-    analysis : Analysis
-        The detected clusters.
-    request : RunRequest
-        Model, device and symmetries.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
     session : SessionImages, optional
         Session of the image, whose other images tell the intensity scale.
-
-    Returns
-    -------
-    Analysis
     """
     tasks.cap_torch_threads()
     found = classify_clusters(

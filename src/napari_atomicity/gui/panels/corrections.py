@@ -15,13 +15,7 @@ from .panel import Panel
 
 
 class Corrections(Panel):
-    """Label mode, the number of selected clusters, and their label.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    """
+    """Label mode, the number of selected clusters, and their label."""
 
     follows = ("changed", "project_changed", "selection_changed", "label_mode_changed")
 

@@ -30,10 +30,6 @@ class Dock(Panel):
 
     Parameters
     ----------
-    napari_viewer : napari.Viewer
-        The viewer; napari passes it when it opens the dock.
-    parent : QWidget, optional
-        The parent widget.
     embedded : bool, default False
         Whether the panel is a part of another dock, which scrolls for it.
     """
@@ -121,14 +117,8 @@ class Dock(Panel):
 
         Parameters
         ----------
-        display_name : str
-            Name of the dock in the manifest, such as "Report".
         title : str, optional
             Title of the section; by default the name of the dock.
-
-        Returns
-        -------
-        CollapsibleSection
         """
         room = LazyDock(self.binding.viewer, display_name, embedded=True)
         section = CollapsibleSection(title or display_name, room)
@@ -149,16 +139,8 @@ class Dock(Panel):
         ----------
         text : str or QPushButton
             The label of the button, or a button.
-        tooltip : str
-            What it does.
-        run : bound method
-            Called when the button is clicked.
         enabled_when : bound method, optional
             ``enabled_when() -> bool``; the button is enabled only while it is true.
-
-        Returns
-        -------
-        QPushButton
         """
         button = QPushButton(text) if isinstance(text, str) else text
         button.clicked.connect(run)

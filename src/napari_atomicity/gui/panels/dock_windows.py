@@ -44,15 +44,6 @@ def dock_names() -> list[str]:
 def dock_class(display_name: str) -> type[QWidget]:
     """Find the class of a dock by its name in the manifest.
 
-    Parameters
-    ----------
-    display_name : str
-        Such as "Adapt".
-
-    Returns
-    -------
-    type of QWidget
-
     Raises
     ------
     KeyError
@@ -76,17 +67,7 @@ def open_docks(viewer: Any) -> dict[str, QDockWidget]:
 
 
 class LazyDock(QWidget):
-    """Room for a dock, which is built when it is needed first.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        The viewer.
-    display_name : str
-        Name of the dock in the manifest.
-    **options : Any
-        Further arguments of the dock.
-    """
+    """Room for a dock, which is built when it is needed first."""
 
     def __init__(self, viewer: Any, display_name: str, **options: Any) -> None:
         super().__init__()
@@ -105,15 +86,7 @@ class LazyDock(QWidget):
 
 
 class TabbedDock(QWidget):
-    """Several docks in one, by their names in the manifest.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-        The viewer; napari passes it when it opens the dock.
-    parent : QWidget, optional
-        The parent widget.
-    """
+    """Several docks in one, by their names in the manifest."""
 
     parts: ClassVar[tuple[str, ...]]
     """Display names of the docks, in the order of the tabs."""
@@ -137,35 +110,13 @@ class TabbedDock(QWidget):
         self.tabs.currentWidget().build()
 
     def part(self, name: str) -> Any:
-        """Bring the tab of a dock to the front and return the dock.
-
-        Parameters
-        ----------
-        name : str
-            One of `parts`.
-
-        Returns
-        -------
-        QWidget
-        """
+        """Bring the tab of a dock to the front and return the dock."""
         self.tabs.setCurrentIndex(self.parts.index(name))
         return self.tabs.currentWidget().build()
 
 
 def open_dock(viewer: Any, display_name: str) -> QDockWidget:
-    """Return a dock of the window, opened if need be; its content is built when it is seen.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        Viewer whose window contains the dock.
-    display_name : str
-        Name of the dock in the manifest, such as "Adapt".
-
-    Returns
-    -------
-    QDockWidget
-    """
+    """Return a dock of the window, opened if need be; its content is built when it is seen."""
     there = open_docks(viewer)
     dock = there.get(display_name)
     if dock is None:
@@ -216,18 +167,6 @@ def show_dock(viewer: Any, display_name: str) -> Any:
     """Bring a dock to the front, opened if need be, and return what it holds.
 
     Docks do not import each other: this is how one opens another.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        Viewer whose window contains the dock.
-    display_name : str
-        Name of the dock in the manifest, such as "Adapt".
-
-    Returns
-    -------
-    QWidget
-        The dock's content.
     """
     main = main_window(unwrapped(viewer))
     widget: Any = main.findChild(dock_class(display_name))

@@ -273,14 +273,8 @@ def describe_card(card: Card, otherwise: str = "") -> str:
 
     Parameters
     ----------
-    card : Card
-        Card of the model.
     otherwise : str, optional
         Text for a card without description.
-
-    Returns
-    -------
-    str
     """
     return "\n".join(filter(None, (card.description or otherwise, card.terms)))
 

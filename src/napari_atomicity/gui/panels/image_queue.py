@@ -26,10 +26,6 @@ class ImageQueue:
 
     Parameters
     ----------
-    binding : Binding
-        Binding of the viewer.
-    key : str
-        Key of the task.
     owner : QObject, optional
         When it is destroyed, the task is cancelled.
     """
@@ -162,15 +158,7 @@ class ImageQueue:
         self.changed.emit()
 
     def record(self, what: str, settings: Mapping[str, Any]) -> None:
-        """Record a run with its settings in the project.
-
-        Parameters
-        ----------
-        what : str
-            Kind of the run.
-        settings : mapping
-            Settings of the run.
-        """
+        """Record a run with its settings in the project."""
         project = self.state.project
         if project is None or project.read_only:
             return

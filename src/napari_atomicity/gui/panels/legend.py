@@ -18,15 +18,7 @@ _NAME, _COUNT, _CORRECTED, _KEY = range(4)
 
 
 class LabelLegend(ImagePanel):
-    """The labels of an image with the number of clusters, corrections and the key of each.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    image_form : ImageForm, optional
-        Form of the dock in which an image is chosen; by default that of the current image.
-    """
+    """The labels of an image with the number of clusters, corrections and the key of each."""
 
     follows = ("changed", "current_changed", "project_changed", "hidden_changed")
 

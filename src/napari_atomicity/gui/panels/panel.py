@@ -18,15 +18,7 @@ from .forms import ImageForm
 
 
 class Panel(FollowingWidget):
-    """A dock or a part of one, which knows the window's state and starts tasks.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    parent : QWidget, optional
-        The parent widget.
-    """
+    """A dock or a part of one, which knows the window's state and starts tasks."""
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(binding.refresher, parent)
@@ -56,15 +48,7 @@ class Panel(FollowingWidget):
 
 
 class ImagePanel(Panel):
-    """A panel about one image: that of a form, or else the current one.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    image_form : ImageForm, optional
-        Form of the dock in which an image is chosen.
-    """
+    """A panel about one image: that of a form, or else the current one."""
 
     def __init__(self, binding: Binding, image_form: ImageForm | None = None) -> None:
         super().__init__(binding)

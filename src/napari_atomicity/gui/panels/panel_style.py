@@ -16,8 +16,6 @@ class PanelStyle(QObject):
 
     Parameters
     ----------
-    panel : QWidget
-        The panel, which becomes the parent.
     binding : Binding
         Binding of the viewer, whose theme is followed.
     """

@@ -41,16 +41,8 @@ def ratio_bars(
 
     Parameters
     ----------
-    ratios : DataFrame
-        Class ratios with intervals.
-    classes : sequence of str
-        Classes in the order of their colours.
     reference : mapping of str to float, optional
         Reference fraction of each class, shown as a mark.
-
-    Returns
-    -------
-    list of Bar
     """
     return [
         Bar(

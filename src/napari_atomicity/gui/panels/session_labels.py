@@ -48,14 +48,8 @@ class SessionImages:
 
     Parameters
     ----------
-    name : str
-        Name of the session.
-    analyses : tuple of Analysis
-        Its classified images.
     known : mapping of str to mapping
         Image → class → share of the clusters, for images of known samples.
-    earlier : EarlierScale, optional
-        Scale of an earlier session with the same instrument.
     kept : frozenset of str
         Images whose known composition is used even if their clusters contradict it.
     """
@@ -106,12 +100,6 @@ class SessionChanges:
 
     Parameters
     ----------
-    name : str
-        Name of the session.
-    n_images : int
-        Number of its images.
-    results : tuple of Analysis
-        Its images, labelled jointly.
     n_scales : int
         Number of images whose scale has changed.
     n_labels : int
@@ -163,8 +151,6 @@ def label_sessions(
     ----------
     sessions : sequence of SessionImages
         The sessions; the images of each are classified by one model.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
 
     Returns
     -------
@@ -206,17 +192,8 @@ def label_with_session(
 
     Parameters
     ----------
-    analysis : Analysis
-        The image, classified.
     session : SessionImages or None
         Its session; None labels the image alone.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
-
-    Returns
-    -------
-    Analysis
-        The image, labelled.
     """
     if session is None or not model_of(analysis):
         return analysis
@@ -258,13 +235,6 @@ class SessionLabels(QObject):
     """Labels the images of sessions together, when a person changes a session or asks for it.
 
     Signals: ``message_changed()`` when `message` has changed.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    parent : QObject
-        The owner; workers end with it.
 
     Attributes
     ----------

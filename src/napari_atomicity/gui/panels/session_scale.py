@@ -51,13 +51,6 @@ def find_summaries(
 ) -> list[SessionSummary]:
     """Find the scales of the sessions whose images were labelled jointly, for a report.
 
-    Parameters
-    ----------
-    sessions : iterable of AcquisitionSession
-        The sessions.
-    analyses : sequence of Analysis
-        All images.
-
     Returns
     -------
     list of SessionSummary
@@ -88,13 +81,7 @@ def _is_same(a: SessionImages, b: SessionImages) -> bool:
 
 
 class SessionScaleView(FollowingWidget):
-    """Chart and text: the scale of the session, and the solutions of the current image.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    """
+    """Chart and text: the scale of the session, and the solutions of the current image."""
 
     follows = ("changed", "images_changed", "current_changed", "project_changed")
 
@@ -184,13 +171,7 @@ class SessionScaleView(FollowingWidget):
 
 
 class IntensitySection(CollapsibleSection):
-    """The intensity of one atom in the title, and how the session determines it below.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    """
+    """The intensity of one atom in the title, and how the session determines it below."""
 
     def __init__(self, binding: Binding) -> None:
         self.view = SessionScaleView(binding)

@@ -28,17 +28,10 @@ class SizeSelectedFolder(PathField):
 
     Signals: ``counted()`` when its images are counted, or may be others.
 
-    Parameters
-    ----------
-    state : WindowState
-        Its status shows errors.
-
     Attributes
     ----------
     classes : dict of str to int
         Class → number of images; empty until they are counted.
-    found : QLabel
-        What was found in the folder.
     """
 
     counted = Signal()

@@ -30,13 +30,7 @@ CONDITIONS_DIFFER = (
 
 
 class ConditionsWarning(QWidget):
-    """The warning that conditions differ from the training, hidden at first, and what to do.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    """
+    """The warning that conditions differ from the training, hidden at first, and what to do."""
 
     def __init__(self, binding: Binding) -> None:
         super().__init__()
@@ -96,10 +90,6 @@ class DetectStep(_Step):
 
     Parameters
     ----------
-    binding : Binding
-        Binding of the viewer.
-    image_form : ImageForm
-        Form in which the image is chosen.
     settings : SettingsForm
         Form of a `RunRequest` with its detection.
     """
@@ -143,14 +133,8 @@ class ClassifyStep(_Step):
 
     Parameters
     ----------
-    binding : Binding
-        Binding of the viewer.
-    models : ModelCombo
-        Choice of the model.
     settings : SettingsForm
         Form of a `RunRequest` with device and symmetries.
-    image_form : ImageForm, optional
-        Form in which the image is chosen; by default it is the current image.
     """
 
     def __init__(
@@ -196,15 +180,7 @@ class ClassifyStep(_Step):
 
 
 class DetectionResult(ImagePanel):
-    """What was detected in an image, and the switch of the outlines.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    image_form : ImageForm
-        Form in which the image is chosen.
-    """
+    """What was detected in an image, and the switch of the outlines."""
 
     follows = ("changed", "current_changed", "project_changed", "outlines_changed")
 

@@ -40,21 +40,7 @@ def copy_table(content: str | QMimeData, n_rows: int) -> None:
 
 
 def choose_table_path(parent: QWidget, name: str, types: str) -> Path | None:
-    """Ask for the file of a table; None if the user cancels.
-
-    Parameters
-    ----------
-    parent : QWidget
-        Parent of the dialog.
-    name : str
-        Suggested name of the file.
-    types : str
-        File types of the dialog.
-
-    Returns
-    -------
-    Path or None
-    """
+    """Ask for the file of a table; None if the user cancels."""
     chosen, kind = QFileDialog.getSaveFileName(parent, f"Export {name}", name, types)
     return with_suffix(Path(chosen), kind) if chosen else None
 
@@ -66,12 +52,8 @@ def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, p
     ----------
     dock : QWidget
         The dock; its ``state`` shows the progress.
-    write : callable
-        Writes a table to a path and returns the path.
     table : Any
         The table, or what else ``write`` accepts.
-    path : Path
-        The file.
     """
     start(
         dock.state,
@@ -89,8 +71,6 @@ def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:
 
     Parameters
     ----------
-    analyses : sequence of Analysis
-        What is written of each image.
     path : Path
         The file; of several images each has its own, with the name of the image.
 

@@ -52,17 +52,8 @@ class UndoButtons(FollowingWidget):
 class WorkbenchBar(QToolBar):
     """What all docks share, in one line at the top of the main window.
 
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-
     Attributes
     ----------
-    history : UndoButtons
-        Undo and Redo.
-    task : TaskLine
-        Progress, Cancel and message of the running task.
     annotator : AnnotatorForm
         The annotator's name and the switch to blind mode.
     """

@@ -21,8 +21,6 @@ class Linked:
 
     Parameters
     ----------
-    view : PlotView
-        The view of the plot.
     id_column : str
         Column that identifies the rows of an image, ``cluster_id`` or ``atom_id``.
     what : str
@@ -40,17 +38,7 @@ class Linked:
     def show(
         self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame, classes: Sequence[str] = ()
     ) -> None:
-        """Show a plot of data that were computed from a table.
-
-        Parameters
-        ----------
-        plot : Plot
-            The plot.
-        table, data : pandas.DataFrame
-            The table, and the data of the plot.
-        classes : sequence of str
-            The classes in order.
-        """
+        """Show a plot of data that were computed from a table."""
         self._rows = RowIndex(table, self._id_column)
         assert plot.members is not None
         self._member = plot.members(table, data)

@@ -57,16 +57,8 @@ def by_names(
     ----------
     values : pandas.Series of str, length n
         Names; names outside the palette are grey and come last.
-    palette : mapping of str to str
-        Colour of each name.
     shapes : mapping of str to str, optional
         Symbol of each name in the legend; squares by default.
-    words : mapping of str to str, optional
-        Text of each name in the legend.
-
-    Returns
-    -------
-    Looks
     """
     codes, found = pd.factorize(values)
     number = np.bincount(codes, minlength=len(found)) if len(codes) else np.zeros(0, int)
@@ -117,16 +109,10 @@ def by_kinds(column: str, kinds: Mapping[str, tuple[str, str]], missing: str) ->
 
     Parameters
     ----------
-    column : str
-        The column.
     kinds : mapping
         "True" and "False" → text and colour.
     missing : str
         Text for tables without the column.
-
-    Returns
-    -------
-    callable
     """
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
@@ -148,14 +134,8 @@ def by_number(
 
     Parameters
     ----------
-    column, title, colormap : str
-        The column, the title of the scale, and the colormap.
     limits : tuple of (float, float), optional
         Limits of the scale; by default the range of the values.
-
-    Returns
-    -------
-    callable
     """
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
@@ -213,21 +193,7 @@ def columns_of(table: pd.DataFrame) -> list[str]:
 
 
 def looks_of(table: pd.DataFrame, name: str, classes: Sequence[str]) -> Looks:
-    """Colour the points by an entry of `COLOURINGS` or by a column of the table.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        The cluster table.
-    name : str
-        The entry or the column.
-    classes : sequence of str
-        The classes in order.
-
-    Returns
-    -------
-    Looks
-    """
+    """Colour the points by an entry of `COLOURINGS` or by a column of the table."""
     if name in COLOURINGS:
         looks = COLOURINGS[name](table, classes)
     elif name not in table.columns:

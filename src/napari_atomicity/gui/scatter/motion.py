@@ -28,8 +28,6 @@ class Transition(QObject):
     ----------
     show : callable
         ``show(positions)``, called with intermediate positions, last with the final ones.
-    parent : QObject
-        The owner.
     """
 
     def __init__(self, show: Callable[[np.ndarray], object], parent: QObject) -> None:
@@ -77,8 +75,6 @@ class FrameLimiter(QObject):
     ----------
     draw_some : callable
         ``draw_some(rows or None)``: draw only these points, or all points.
-    parent : QObject
-        The owner.
     """
 
     def __init__(self, draw_some: Callable[[np.ndarray | None], object], parent: QObject) -> None:

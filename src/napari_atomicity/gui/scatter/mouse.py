@@ -59,13 +59,6 @@ class ScatterMouse(QObject):
 
     Signals: ``picked(rows, mode)`` with mode `REPLACE`, `ADD` or `REMOVE`; ``activated(row)`` at a
     double click.
-
-    Parameters
-    ----------
-    plot : Plot
-        The plot whose canvas this filter watches.
-    parent : QObject
-        The owner.
     """
 
     picked = Signal(object, str)

@@ -16,13 +16,6 @@ class Names:
 
     Positions are in pixels of the canvas, so that the halo has the same width at any zoom;
     `follow` updates them.
-
-    Parameters
-    ----------
-    parent : vispy.scene.Node
-        The scene of the canvas.
-    order : int
-        Drawing order.
     """
 
     def __init__(self, parent: scene.Node, order: int) -> None:

@@ -23,10 +23,6 @@ def earlier_places(table: pd.DataFrame, rows: RowIndex, earlier: Iterable[Analys
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Cluster table of all images.
-    rows : RowIndex
-        Index of its rows.
     earlier : iterable of Analysis
         Earlier analyses of the images, the newest first.
 

@@ -13,15 +13,7 @@ from ...state.keys import ids_by_image
 
 
 class RowIndex:
-    """Index of the rows of each image in a table.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Table with the columns ``image`` and ``id_column``.
-    id_column : str
-        Column that identifies the rows of an image.
-    """
+    """Index of the rows of each image in a table."""
 
     def __init__(self, table: pd.DataFrame, id_column: str = "cluster_id") -> None:
         self._id_column = id_column

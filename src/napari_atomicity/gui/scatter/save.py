@@ -27,8 +27,6 @@ def choose_and_save(parent: QWidget, name: str, write: Callable[[Path], object])
 
     Parameters
     ----------
-    parent : QWidget
-        The parent of the dialog.
     name : str
         Proposed name of the file, without a suffix.
     write : callable
@@ -44,18 +42,10 @@ def choose_path(parent: QWidget, title: str, name: str, suffixes: Mapping[str, s
 
     Parameters
     ----------
-    parent : QWidget
-        The parent of the dialog.
-    title : str
-        Title of the dialog.
     name : str
         Proposed name of the file, without a suffix.
     suffixes : mapping of str to str
         Suffix → file type. A supported suffix that is typed has priority over the chosen type.
-
-    Returns
-    -------
-    Path or None
     """
     types = ";;".join(f"{what} (*{suffix})" for suffix, what in suffixes.items())
     chosen, kind = QFileDialog.getSaveFileName(parent, title, f"{name}.png", types)

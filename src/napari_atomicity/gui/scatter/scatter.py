@@ -256,15 +256,7 @@ class Scatter(QWidget):
         self.canvas.update()
 
     def set_names(self, names: Sequence[str], at: np.ndarray) -> None:
-        """Set the texts over the points.
-
-        Parameters
-        ----------
-        names : sequence of str, length k
-            The texts.
-        at : ndarray of shape (k, 2)
-            Their positions.
-        """
+        """Set the texts over the points."""
         self._name_positions = list(names), np.reshape(np.asarray(at, float), (-1, 2))
         self._names.show(*self._name_positions)
         self._names.follow(self.to_canvas)

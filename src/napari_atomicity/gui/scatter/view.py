@@ -35,8 +35,6 @@ def nearest(boxes: np.ndarray, x: float, y: float) -> tuple[int, float]:
     ----------
     boxes : ndarray of shape (n, 4)
         Boxes as x from, x to, y from, y to; boxes that are not finite are ignored.
-    x, y : float
-        The position.
 
     Returns
     -------
@@ -73,8 +71,6 @@ class PlotView(Chart):
 
     Parameters
     ----------
-    parent : QWidget, optional
-        The parent.
     lines : float, optional
         Height in lines of text; by default the view takes all the height that there is.
     """
@@ -111,17 +107,7 @@ class PlotView(Chart):
         return self._share
 
     def show_plot(self, plot: Plot, data: pd.DataFrame, classes: Sequence[str]) -> None:
-        """Show a plot of some data without a selection.
-
-        Parameters
-        ----------
-        plot : Plot
-            The plot.
-        data : pandas.DataFrame
-            Its data.
-        classes : sequence of str
-            The classes in order.
-        """
+        """Show a plot of some data without a selection."""
 
         def draw(figure: Figure, look: Look) -> None:
             figure.set_layout_engine("constrained")

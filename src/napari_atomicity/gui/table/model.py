@@ -53,14 +53,8 @@ def sorted_rows(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The cluster table.
-    column : str
-        Column to sort by.
     descending : bool
         Whether large values come first.
-    classes : sequence of str
-        All classes, in order.
 
     Returns
     -------
@@ -112,15 +106,7 @@ def format_cell(value: Any, column: str) -> str:
 
 
 class ClusterModel(QAbstractTableModel):
-    """Rows of the table of a window, sorted and filtered.
-
-    Attributes
-    ----------
-    rows : SelectableRows
-        Table and selection of the window.
-    order : ndarray of shape (n_shown,)
-        Indices of the rows that are shown.
-    """
+    """Rows of the table of a window, sorted and filtered."""
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -147,13 +133,7 @@ class ClusterModel(QAbstractTableModel):
 
     # ---- updates
     def refresh(self) -> bool:
-        """Update from the table of the window; remaining rows keep their positions.
-
-        Returns
-        -------
-        bool
-            Whether rows or columns have changed.
-        """
+        """Update from the table of the window; remaining rows keep their positions."""
         n_before, columns = len(self.rows), self.columns
         was = self.rows.take(self.state.table(), self.state.selection)
         table = self.rows.table

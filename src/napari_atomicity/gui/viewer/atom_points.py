@@ -26,15 +26,7 @@ OUTSIDE_IMAGE = "There is no image at this place"
 
 
 class AtomPoints(PointsDisplay):
-    """Show the atoms of the images as points.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
-    support : SupportEditor
-        Shows the support.
-    """
+    """Show the atoms of the images as points."""
 
     def __init__(self, canvas: Canvas, support: SupportEditor) -> None:
         super().__init__(canvas, ATOMS, canvas.state.atoms)
@@ -111,16 +103,8 @@ class AtomPoints(PointsDisplay):
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         frame : int
             Frame of a stack; 0 otherwise.
-        y_px, x_px : float
-            The place in pixels.
-
-        Returns
-        -------
-        Mark
         """
         size_nm = self._state.micrograph(image).calibrated()
         return mark_at(self._canvas.frame(image, frame), y_px, x_px, size_nm, frame)

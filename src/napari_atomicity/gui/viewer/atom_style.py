@@ -50,10 +50,6 @@ def properties(table: pd.DataFrame, pixel_size_nm: float, colour_by: str) -> dic
 
     Parameters
     ----------
-    table : DataFrame
-        Atom table.
-    pixel_size_nm : float
-        Pixel size in nm.
     colour_by : str
         What the colours show: one of `COLOURINGS`.
 

@@ -30,14 +30,8 @@ class AtomView:
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
-    current_image : CurrentImage
-        Displays the image of an atom.
     label_mode : LabelMode
         Its review ends when marking starts.
-    edits : EditCommands
-        Undo and redo.
     """
 
     marking_changed = Signal(bool)

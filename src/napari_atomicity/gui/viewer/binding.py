@@ -67,10 +67,6 @@ def binding_of_layer(metadata: Any) -> Binding | None:
     ----------
     metadata : mapping
         ``layer.metadata`` itself, not a copy: writers get it instead of the layer.
-
-    Returns
-    -------
-    Binding or None
     """
     for viewer, binding in _bindings.items():
         if any(layer.metadata is metadata for layer in viewer.layers):
@@ -90,21 +86,6 @@ class Binding:
     ----------
     viewer : napari.Viewer
         Held weakly.
-
-    Attributes
-    ----------
-    state : WindowState
-        State of the window.
-    current_image : CurrentImage
-        Displays the current image.
-    atoms : AtomView
-        Shows and marks atoms.
-    tracks : TrackView
-        Shows tracks.
-    label_mode : LabelMode
-        Keys that label clusters.
-    projects : Projects
-        Opens and closes projects.
     """
 
     def __init__(self, viewer: Any) -> None:
@@ -252,17 +233,7 @@ class Binding:
         return self._edits.attempt(edit)
 
     def set_engine(self, image: str, model: str, device: str) -> None:
-        """Choose the model that classifies clusters added by hand.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        model : str
-            Name of the model.
-        device : str
-            Device on which the model runs, such as "cpu".
-        """
+        """Choose the model that classifies clusters added by hand."""
         self._manual_editing.set_engine(image, (model, device))
 
     def add_by_clicking(self) -> None:

@@ -41,12 +41,6 @@ def pixel_size_of_axes(scales: Sequence[float], units: Sequence[Any]) -> float |
     ----------
     scales : sequence of float
         Scale of each axis; the last two are y and x.
-    units : sequence of pint.Unit or str
-        Unit of each axis.
-
-    Returns
-    -------
-    float or None
     """
     sizes = []
     for scale, unit in zip(scales[-2:], units[-2:], strict=True):

@@ -35,8 +35,6 @@ class Canvas:
     ----------
     viewer : napari.Viewer
         Held weakly.
-    state : WindowState
-        State of the window.
 
     Attributes
     ----------

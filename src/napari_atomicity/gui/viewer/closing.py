@@ -15,8 +15,6 @@ class CloseFilter(QObject):
 
     Parameters
     ----------
-    window : QWidget
-        The window of napari.
     question : callable
         ``question() -> str``: what a person must be asked first; "" if nothing.
     may_close : callable

@@ -32,12 +32,6 @@ class ClusterDisplay(PointsDisplay):
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
-    overlays : Overlays
-        Shows outlines and class maps.
-    regions : RegionEditor
-        Shows excluded regions.
     manual_editing : ManualEditing
         Turns changes of a points layer into edits.
     """

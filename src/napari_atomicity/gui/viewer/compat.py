@@ -101,15 +101,6 @@ def insert_without_activating(layers: Any, index: int, layer: Any) -> None:
 
     napari makes a new layer the active one. To activate it and then the previous layer takes half
     as long as to insert it.
-
-    Parameters
-    ----------
-    layers : LayerList
-        Layers of the viewer.
-    index : int
-        Position of the new layer.
-    layer : Layer
-        New layer.
     """
     active = layers.selection.active
     layers._activate_on_insert = active is None  # napari has no public name for it

@@ -55,13 +55,6 @@ class CurrentImage:
     """Display the current image.
 
     Signals: ``layers_ready(image)`` when an image has got its layers.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
-    overlays : Overlays
-        Says whether outlines are visible.
     """
 
     layers_ready = Signal(str)
@@ -119,8 +112,6 @@ class CurrentImage:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         row : Series
             Row of a table with the columns ``y_px``, ``x_px`` and ``frame``.
         """

@@ -22,11 +22,6 @@ class PolygonEditor:
 
     Subclasses read, edit and show the polygons of the state, and say which points get keys and
     clicks when drawing ends.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
     """
 
     kind: PolygonKind
@@ -58,8 +53,6 @@ class PolygonEditor:
 
         Parameters
         ----------
-        known : ImageLayers
-            The layers of the image.
         frame : int, default 0
             Frame of a stack on which they are drawn.
         """

@@ -16,19 +16,7 @@ from .regions import RegionEditor
 
 
 class EditCommands:
-    """Add, split, merge and exclude clusters; undo and redo.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
-    clusters : ClusterDisplay
-        Shows the clusters.
-    manual_editing : ManualEditing
-        Measures clusters and edits the state.
-    regions : RegionEditor
-        Shows excluded regions.
-    """
+    """Add, split, merge and exclude clusters; undo and redo."""
 
     def __init__(
         self,

@@ -37,18 +37,10 @@ def measure_places(
 
     Parameters
     ----------
-    micrograph : Micrograph
-        The image.
     places : ndarray of shape (n, 2) or (n, 3)
         Places (y, x) or (frame, y, x) in pixels.
     settings : dict
         Fields of `DetectionSettings`.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
-
-    Returns
-    -------
-    Detection
     """
     chosen = DetectionSettings(**settings)
     found = []
@@ -77,18 +69,12 @@ def split_or_merge(
 
     Parameters
     ----------
-    micrograph : Micrograph
-        The image.
     frame : int
         Frame of a stack; 0 otherwise.
     outlines : list of ndarray
         Outlines of the clusters in pixels; one is split, several are merged.
     settings : dict
         Fields of `DetectionSettings`.
-
-    Returns
-    -------
-    Detection
     """
     chosen = DetectionSettings(**settings)
     if len(outlines) == 1:
@@ -110,12 +96,6 @@ def classify_some(
         Analysis of these clusters only.
     engine : Engine or None
         Model and device to use if the model of the analysis is not available.
-    progress, stop : callable, optional
-        Report progress; ask whether to stop.
-
-    Returns
-    -------
-    Analysis
     """
     tasks.cap_torch_threads()
     classifier = _classifier(analysis, engine)
@@ -139,18 +119,10 @@ def class_map_images(
 
     Parameters
     ----------
-    analysis : Analysis
-        The classified clusters.
     label : str or None
         Class that the maps explain; by default the predicted class of each cluster.
     engine : Engine or None
         Model and device to use if the model of the analysis is not available.
-    stop : callable, optional
-        Asks whether to stop.
-
-    Returns
-    -------
-    dict of str to ndarray
     """
     maps, scale = analysis.class_maps, point_style.class_map_scale(analysis)
     if label is not None:

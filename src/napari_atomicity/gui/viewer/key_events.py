@@ -36,10 +36,6 @@ class CanvasKeys(QObject):
     ----------
     target : KeyTarget
         Runs the shortcuts; held weakly.
-    shortcuts : tuple of Shortcut
-        Keys that are handled.
-    canvas : QObject
-        The native canvas.
     """
 
     def __init__(self, target: KeyTarget, shortcuts: tuple[Shortcut, ...], canvas: QObject) -> None:

@@ -12,13 +12,7 @@ from .edit_commands import EditCommands
 
 
 class EditActions:
-    """Actions of every mode.
-
-    Parameters
-    ----------
-    edits : EditCommands
-        Edits the current image.
-    """
+    """Actions of every mode."""
 
     def __init__(self, edits: EditCommands) -> None:
         self._edits = edits
@@ -97,15 +91,6 @@ class ReviewActions(LabelActions):
     """Actions of a review: they apply to the cluster that is shown.
 
     If other clusters are selected, the actions apply to these, and the review stays where it is.
-
-    Parameters
-    ----------
-    edits : EditCommands
-        Edits the current image.
-    review : Reviewing
-        The review.
-    end : callable
-        Ends the review.
     """
 
     def __init__(self, edits: EditCommands, review: Reviewing, end: Callable[[], object]) -> None:

@@ -37,8 +37,6 @@ class KeyMode:
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
     actions : object
         Carries out the actions of the shortcuts.
     """
@@ -99,13 +97,6 @@ class LabelMode(KeyMode):
 
     Signals: ``changed(bool)`` when label mode is switched on or off; ``review_changed(review or
     None)``; ``review_moved()`` when a review shows another cluster or an answer has changed.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
-    edits : EditCommands
-        Edits the current image.
     """
 
     review_changed = Signal(object)

@@ -45,12 +45,6 @@ class LayerGroup:
 
     Parameters
     ----------
-    image : str
-        Name of the image.
-    source : napari.layers.Image
-        The layer with the micrograph.
-    viewer : napari.Viewer
-        The viewer that holds the layers.
     blocker : EventBlocker
         Entered while layers are written.
     """
@@ -160,8 +154,6 @@ class LayerGroup:
 
         Parameters
         ----------
-        image : str
-            Name of the other image.
         data : ndarray
             Its pixels, with as many axes as those of the present image.
         options : dict
@@ -231,10 +223,6 @@ class LayerGroup:
             Kind of the layer, such as "outlines".
         position : int
             Rank among the layers of the image; higher ranks lie above.
-
-        Returns
-        -------
-        dict
         """
         role = {"image": self.image, "kind": kind, "position": position}
         return {

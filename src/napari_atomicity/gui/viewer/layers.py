@@ -33,12 +33,6 @@ class ImageLayers(LayerGroup):
 
     Parameters
     ----------
-    image : str
-        Name of the image.
-    source : napari.layers.Image
-        The layer with the micrograph.
-    viewer : napari.Viewer
-        The viewer that holds the layers.
     blocker : EventBlocker
         Entered while layers are written.
     on_points : callable
@@ -46,12 +40,8 @@ class ImageLayers(LayerGroup):
 
     Attributes
     ----------
-    points : dict of PointsKind to PointsView
-        Views of the clusters and of the atoms.
     polygons : dict of PolygonKind to PolygonLayer
         Excluded regions, and corrections of the support.
-    texts : TextLayer
-        Labels beside the clusters.
     """
 
     def __init__(
@@ -85,10 +75,6 @@ class ImageLayers(LayerGroup):
 
         Parameters
         ----------
-        analysis : Analysis
-            Its table has one row per point.
-        classes : list of str
-            Classes of the model, in the order of their colours.
         hidden : frozenset of str
             Labels whose clusters are not drawn.
 
@@ -150,15 +136,7 @@ class ImageLayers(LayerGroup):
                     layer.data = vectors
 
     def new_outlines(self, ndim: int, visible: bool) -> None:
-        """Make an empty layer for outlines.
-
-        Parameters
-        ----------
-        ndim : int
-            Number of axes of the micrograph.
-        visible : bool
-            Whether the layer is shown.
-        """
+        """Make an empty layer for outlines."""
         layer = Vectors(
             np.zeros((0, 2, ndim), np.float32),
             vector_style="line",
@@ -241,8 +219,6 @@ class ImageLayers(LayerGroup):
 
         Parameters
         ----------
-        channel : str
-            Name of the channel.
         data : ndarray
             Values from 0 to 1 in the shape of the micrograph.
         label : str, optional

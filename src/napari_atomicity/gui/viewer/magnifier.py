@@ -86,16 +86,8 @@ def magnify(
         Frame of the image.
     centre : tuple of float
         The place (y, x) in pixels.
-    pixel_size_nm : float
-        Pixel size in nm.
-    table : DataFrame
-        Atoms of this frame.
     colour_by : str
         What the colours show: one of `atom_style.COLOURINGS`.
-
-    Returns
-    -------
-    MagnifierView or None
     """
     width = FIELD_NM / pixel_size_nm
     low = np.floor(np.array(centre) - width / 2).astype(int) - 1
@@ -213,15 +205,7 @@ class Magnifier(QWidget):
 
 
 class CanvasMagnifier:
-    """Keep the magnifier at the position of the mouse.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
-    points : AtomPoints
-        Its colours are those of the magnifier.
-    """
+    """Keep the magnifier at the position of the mouse."""
 
     def __init__(self, canvas: Canvas, points: AtomPoints) -> None:
         self._canvas = canvas

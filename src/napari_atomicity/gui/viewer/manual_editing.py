@@ -42,11 +42,6 @@ class ManualEditing:
 
     Signals: ``refused(image)`` when an edit was refused or cancelled, so that the points of the
     image must be written again.
-
-    Parameters
-    ----------
-    state : WindowState
-        State of the window, which is edited.
     """
 
     refused = Signal(str)
@@ -74,15 +69,7 @@ class ManualEditing:
 
     # ---- points
     def on_points(self, layers: ImageLayers, event: Any) -> None:
-        """Edit the state after the data of a points layer were changed by hand.
-
-        Parameters
-        ----------
-        layers : ImageLayers
-            Layers of the image.
-        event : napari.utils.events.Event
-            Event ``data`` of the points layer.
-        """
+        """Edit the state after the data of a points layer were changed by hand."""
         layer, image = event.source, layers.image
         if self.state.analysis(image) is None:
             return

@@ -42,14 +42,8 @@ class Marking(KeyMode, EditActions):
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
-    points : AtomPoints
-        Shows and edits the atoms.
     label_mode : LabelMode
         Its review ends when marking starts.
-    edits : EditCommands
-        Undo and redo.
     """
 
     magnifier_toggled = Signal()
@@ -162,10 +156,6 @@ class Marking(KeyMode, EditActions):
 
         Parameters
         ----------
-        world : array_like
-            Place of the scene.
-        key : AtomKey or None
-            The atom at this place.
         extend : bool
             Whether other atoms stay selected. Then no atom is added.
         exactly : bool

@@ -80,8 +80,6 @@ def size_in_file_nm(path: str, shape: tuple[int, ...]) -> float | None:
 
     Parameters
     ----------
-    path : str
-        Image file.
     shape : tuple of int
         Shape (Y, X) of the image.
 

@@ -28,8 +28,6 @@ class Overlays:
 
     Parameters
     ----------
-    canvas : Canvas
-        The viewer and its layers.
     engine_of : callable
         Returns the model and device that were chosen for an image, or None.
     """

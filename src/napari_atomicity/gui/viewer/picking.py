@@ -23,10 +23,6 @@ def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
 
     Parameters
     ----------
-    viewer : napari.Viewer
-        The viewer.
-    source : napari.layers.Image
-        Layer of the image.
     cluster : Series
         Row of a table with ``y_px``, ``x_px``, for a stack ``frame``, and ``diameter_nm`` of a
         cluster.

@@ -14,12 +14,6 @@ def contains(shape: tuple[int, ...], y: float, x: float) -> bool:
     ----------
     shape : tuple of int
         Shape (Y, X) of the image.
-    y, x : float
-        The place in pixels.
-
-    Returns
-    -------
-    bool
     """
     return -0.5 <= y < shape[0] - 0.5 and -0.5 <= x < shape[1] - 0.5
 

@@ -82,12 +82,6 @@ def properties(
 
     Parameters
     ----------
-    table : DataFrame
-        Cluster table.
-    pixel_size_nm : float
-        Pixel size in nm.
-    classes : sequence of str
-        Classes of the model, in the order of their colours.
     hidden : collection of str, optional
         Labels whose clusters are not drawn.
 
@@ -170,8 +164,6 @@ def outline_vectors(analysis: Analysis, ndim: int) -> tuple[np.ndarray, np.ndarr
 
     Parameters
     ----------
-    analysis : Analysis
-        Its outlines and table.
     ndim : int
         Number of axes of the layer, 2 or 3.
 
@@ -237,8 +229,6 @@ def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = 
 
     Parameters
     ----------
-    analysis : Analysis
-        Its micrograph, table and field of view.
     maps : ndarray of shape (n_clusters, h, w)
         A map per row of the table; values that are negative or not finite count as 0.
     scale : float, optional

@@ -22,14 +22,10 @@ class PointsKind:
 
     Attributes
     ----------
-    name : str
-        Kind of the layer, as in its name.
     position : int
         Rank among the layers of the image.
     id_column : str
         Column of the table that identifies a point.
-    features : tuple of str
-        Names of the features of the points.
     selected_px : float
         Width of the borders of selected points in screen pixels.
     describe : callable
@@ -60,10 +56,6 @@ class PointsView:
 
     Parameters
     ----------
-    group : LayerGroup
-        All layers of the image.
-    kind : PointsKind
-        What the points are.
     on_created : callable
         Called with this view once its layer is made.
     """
@@ -121,13 +113,9 @@ class PointsView:
         ----------
         table : DataFrame
             Its rows are the points, with ``frame``, ``y_px`` and ``x_px``.
-        features : DataFrame
-            Features of the points.
         properties : mapping of str to ndarray
             Property of the layer, such as ``symbol`` → a value per point; ``border_width`` in
             screen pixels.
-        pixel_size_nm : float
-            Pixel size of the table in nm.
 
         Returns
         -------
@@ -216,14 +204,8 @@ class PointsView:
 
         Parameters
         ----------
-        world : array_like
-            Place of the scene.
         zoom : float
             Screen pixels per unit of the scene.
-
-        Returns
-        -------
-        int or None
         """
         layer = self.layer
         if layer is None or not layer.visible or not len(layer.data):

@@ -27,15 +27,6 @@ class PointsDisplay:
     """Follow the selection of clusters or atoms both ways.
 
     A selection is a set of ids; indices into layers exist only in `PointsView`.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
-    kind : PointsKind
-        What the points are.
-    owner : WindowState or AtomStore
-        Holds the selection.
     """
 
     def __init__(self, canvas: Canvas, kind: PointsKind, owner: WindowState | AtomStore) -> None:

@@ -25,12 +25,8 @@ class PolygonKind:
 
     Attributes
     ----------
-    name : str
-        Kind of the layer, as in its name.
     colours : tuple
         RGB of each colour that a polygon can have.
-    face_alpha : float
-        Opacity of the faces.
     stroke_nm : float
         Width of the outlines.
     """
@@ -46,15 +42,7 @@ SUPPORT = PolygonKind("support", (SUPPORT_COLOUR, VACUUM_COLOUR), face_alpha=0.2
 
 
 class PolygonLayer:
-    """Write and read the polygons of one image.
-
-    Parameters
-    ----------
-    group : LayerGroup
-        All layers of the image.
-    kind : PolygonKind
-        What the polygons are.
-    """
+    """Write and read the polygons of one image."""
 
     def __init__(self, group: LayerGroup, kind: PolygonKind) -> None:
         self._group = group
@@ -90,8 +78,6 @@ class PolygonLayer:
 
         Parameters
         ----------
-        polygons : sequence of Polygons
-            The polygons of each colour.
         frame : int, default 0
             Frame of a stack on which they are drawn.
         """

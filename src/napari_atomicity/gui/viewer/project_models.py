@@ -30,17 +30,8 @@ def write_model(project: Project, name: str, path: Path) -> Path:
 
     Parameters
     ----------
-    project : Project
-        Project that contains the model.
-    name : str
-        Name of the model.
     path : Path
         File of the weights; the card gets the suffix ``.json``.
-
-    Returns
-    -------
-    Path
-        File of the weights.
     """
     weights, card = project.model_files.read(name)
     with atomic_write(path) as temporary:
@@ -109,20 +100,7 @@ def install_models(project: Project, names: list[str]) -> list[str]:
 
 
 def wants_models(project: Project, offered: dict[str, str]) -> bool:
-    """Ask whether to copy the models of a project; the answer No is remembered in it.
-
-    Parameters
-    ----------
-    project : Project
-        The open project.
-    offered : dict of str to str
-        As from `offered_models`.
-
-    Returns
-    -------
-    bool
-        Whether to copy them.
-    """
+    """Ask whether to copy the models of a project; the answer No is remembered in it."""
     lines = [escape(f"{name}: {description[:200]}") for name, description in offered.items()]
     agreed = confirm(
         None,

@@ -51,13 +51,6 @@ class Projects:
 
     Signals: ``notes_changed(tuple of str)`` when other notes on the project are shown;
     ``surveyed(names)`` when thumbnails and calibrations of these images are available.
-
-    Parameters
-    ----------
-    state : WindowState
-        State of the window.
-    window : QObject or None
-        The window; closing it asks whether to save.
     """
 
     notes_changed = Signal(tuple)
@@ -93,14 +86,8 @@ class Projects:
 
         Parameters
         ----------
-        path : str or Path
-            Folder or project file.
         file : str or Path, optional
             Project file of the folder; by default it is in the folder.
-
-        Returns
-        -------
-        Task or None
         """
         if self.is_open(path, file):
             if Path(path).is_dir():
@@ -336,8 +323,6 @@ class Projects:
 
         Parameters
         ----------
-        key : str
-            Name of the part in the project.
         get : callable
             Returns JSON values; None if there is nothing to save.
         restore : callable

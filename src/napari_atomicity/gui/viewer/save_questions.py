@@ -27,8 +27,6 @@ def all_is_saved(state: WindowState, save_project: Callable[[], bool]) -> bool:
 
     Parameters
     ----------
-    state : WindowState
-        State of the window.
     save_project : callable
         ``save_project() -> bool``: asks for a file, saves everything in a new project, and returns
         whether it was saved.
@@ -93,8 +91,6 @@ def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
 
     Parameters
     ----------
-    state : WindowState
-        State of the window.
     save_project : callable
         ``save_project() -> bool``: asks for a file, saves all images in a new project, and returns
         whether they were saved.

@@ -21,16 +21,6 @@ def selected_as_layer(viewer: Viewer | None = None) -> list[Points]:
 
     The layer has the scale and units of the image, and all columns of the cluster table as
     features. It does not follow later corrections.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer, optional
-        The viewer; by default the current one.
-
-    Returns
-    -------
-    list of napari.layers.Points
-        The new layers, one for each image.
     """
     viewer = viewer or napari.current_viewer()
     if viewer is None:

@@ -46,15 +46,7 @@ def format_atom(row: pd.Series) -> str:
 
 
 def describe_points(layer: Points, describe: Callable[[pd.Series], str]) -> None:
-    """Show the point under the mouse in words; napari lists all features.
-
-    Parameters
-    ----------
-    layer : napari.layers.Points
-        The layer whose status changes.
-    describe : callable
-        Formats a row of its features.
-    """
+    """Show the point under the mouse in words; napari lists all features."""
     reference = weakref.ref(layer)
 
     def get_status(position: Any = None, **options: Any) -> dict[str, str]:

@@ -14,15 +14,7 @@ from .polygons import SUPPORT, Polygons
 
 
 class SupportEditor(PolygonEditor):
-    """Keep the layers ``<image> support`` and ``<image> vacuum`` and the state the same.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
-    edits : EditCommands
-        Undo and redo.
-    """
+    """Keep the layers ``<image> support`` and ``<image> vacuum`` and the state the same."""
 
     kind = SUPPORT
     points = ATOMS

@@ -23,8 +23,6 @@ def leave_text_margin(viewer: Any, layer: Any) -> None:
     ----------
     viewer : napari.Viewer
         The viewer, just after its view was fitted to the canvas.
-    layer : napari.layers.Image
-        Layer of the image.
     """
     camera, (canvas_height, _) = compat.camera(viewer), compat.canvas_size(viewer)
     low, high = np.asarray(layer.extent.world, float)[:, -2]

@@ -90,15 +90,7 @@ def _crosses_edge(low: np.ndarray, high: np.ndarray, view: Corners) -> bool:
 
 
 class TextLayer:
-    """The layer ``<image> texts``.
-
-    Parameters
-    ----------
-    group : LayerGroup
-        All layers of the image.
-    points : PointsView
-        The clusters.
-    """
+    """The layer ``<image> texts``."""
 
     def __init__(self, group: LayerGroup, points: PointsView) -> None:
         self._group = group
@@ -116,8 +108,6 @@ class TextLayer:
         ----------
         table : DataFrame
             Cluster table; its rows are the points.
-        classes : list of str
-            Classes of the model, in the order of their colours.
         """
         points = self._points.layer
         if points is None or len(table) != len(points.data):

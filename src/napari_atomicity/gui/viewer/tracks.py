@@ -27,11 +27,6 @@ class TrackView:
 
     Smoothed labels colour the tracks as long as the table is the one they were computed from.
     Otherwise the labels of the table do.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
     """
 
     def __init__(self, canvas: Canvas) -> None:
@@ -69,17 +64,7 @@ class TrackView:
         return self._canvas.layer(image, KIND)
 
     def take_smoothed(self, image: str, table: pd.DataFrame, labels: dict[int, str]) -> None:
-        """Colour the tracks of an image by smoothed labels.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        table : DataFrame
-            Cluster table that the labels were computed from.
-        labels : dict of int to str
-            Smoothed label of each cluster_id.
-        """
+        """Colour the tracks of an image by smoothed labels."""
         self._smoothed[image] = (table, labels)
         self._write_later(image)
 

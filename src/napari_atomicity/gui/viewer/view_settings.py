@@ -23,21 +23,7 @@ def _first_keys(keys: frozenset[Key]) -> tuple[Key, ...]:
 
 
 class ViewSettings:
-    """Read and restore the view of a window.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The viewer and its layers.
-    clusters : ClusterView
-        Hidden labels.
-    overlays : Overlays
-        Whether outlines are visible.
-    current_image : CurrentImage
-        Displays the current image.
-    label_mode : LabelMode
-        Whether label mode is on.
-    """
+    """Read and restore the view of a window."""
 
     def __init__(
         self,

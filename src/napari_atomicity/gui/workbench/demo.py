@@ -52,8 +52,6 @@ def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: b
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysed image.
     screenshot : str or Path, optional
         PNG file for a screenshot of the painted window.
     block : bool, default True

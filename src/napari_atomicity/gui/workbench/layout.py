@@ -96,12 +96,8 @@ def _arrange(viewer: Any, workspace: Workspace, height: int, others: Sequence[QD
     ----------
     viewer : napari.Viewer
         The viewer; the docks are open but nowhere in its window.
-    workspace : Workspace
-        The workspace.
     height : int, px
         Height of the window.
-    others : sequence of QDockWidget
-        Other docks that were shown.
     """
     main = main_window(viewer)
     docks = open_docks(viewer)

@@ -31,13 +31,7 @@ _LAST = "workspace/last"
 
 
 class WorkspaceSwitch(QWidget):
-    """A button for each workspace, and a menu of all docks; in the bar of the window.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        The viewer whose docks are switched.
-    """
+    """A button for each workspace, and a menu of all docks; in the bar of the window."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -110,15 +104,8 @@ def open_workbench(viewer: Any = None, name: str | None = None) -> Any:
 
     Parameters
     ----------
-    viewer : napari.Viewer, optional
-        The viewer; by default a new one.
     name : str, optional
         Name of the workspace; by default the one that is open, or that was open last.
-
-    Returns
-    -------
-    napari.Viewer
-        The viewer.
     """
     viewer = napari.Viewer() if viewer is None else unwrapped(viewer)
     bar = workbench_bar(viewer)
@@ -141,10 +128,6 @@ def browse_in(viewer: Any, path: str, patience: int = 40) -> None:
 
     Parameters
     ----------
-    viewer : napari.Viewer
-        The viewer.
-    path : str
-        Folder or project file.
     patience : int, default 40
         How often to wait 50 ms for the window to be shown; before, it has no size.
     """

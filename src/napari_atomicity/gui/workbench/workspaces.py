@@ -15,14 +15,8 @@ class Workspace:
 
     Parameters
     ----------
-    name : str
-        Title of the workspace.
-    tooltip : str
-        What it is for.
     right : tuple of tuple of str
         Groups from top to bottom at the right of the canvas; the docks of a group are tabs.
-    below : tuple of str
-        Docks below the canvas.
     left : tuple of str
         Docks tabbed with the layer list of napari.
     """

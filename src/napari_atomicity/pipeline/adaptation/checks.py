@@ -40,8 +40,6 @@ class Split:
 
         Parameters
         ----------
-        target : Target
-            Clusters to learn from.
         replayed : ndarray of shape (n_replayed,)
             Class indices of the replayed patches.
         settings : AdaptSettings
@@ -72,8 +70,6 @@ def interpolate_networks(old: AtomicityNet, new: AtomicityNet, share: float) -> 
 
     Parameters
     ----------
-    old, new : AtomicityNet
-        Networks.
     share : float
         0 for the old one, 1 for the new one.
     """
@@ -114,10 +110,6 @@ def compute_checks(
     ----------
     p : ndarray of shape (N, C)
         Probabilities of the clusters to learn from, from `predict_target`.
-    target : Target
-        Clusters to learn from.
-    replayed : Prediction
-        Prediction of the replayed patches.
     tensors : dict of str to ndarray
         Of the model, with the replayed patches.
     split : Split
@@ -140,13 +132,6 @@ def compute_checks(
 
 def predict_target(classifier: Classifier, target: Target) -> np.ndarray:
     """Classify the clusters to learn from, averaged over symmetries where users will see that.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        Model.
-    target : Target
-        Clusters, with the patches as this model sees them.
 
     Returns
     -------
@@ -175,8 +160,6 @@ def find_reason_to_keep(p: np.ndarray, target: Target) -> str:
     ----------
     p : ndarray of shape (N, C)
         Probabilities of the clusters by the model before, from `predict_target`.
-    target : Target
-        Clusters to learn from.
     """
     agrees = p.argmax(axis=1) == target.label
     known = target.label >= 0

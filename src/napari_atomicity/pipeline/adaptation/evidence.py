@@ -20,8 +20,7 @@ from scipy.special import softmax
 
 from ...core.apparent_size import ApparentSize
 from ...core.scale_reference import ScaleReference
-from ...models.intensity_scale import is_bright, usable
-from ...models.session_images import measure_image
+from ...models.session_images import bright_rows, measure_image
 from ...models.session_scale import ScaleModes, fit_session
 from ...models.session_sources import without_sizes
 from .settings import DIAMETER, AdaptSettings
@@ -63,8 +62,6 @@ class IntensityJudge:
 
     Parameters
     ----------
-    image_tables : sequence of DataFrame
-        Cluster tables of the images of a session.
     reference : ScaleReference
         Intensities of the classes; the diameters are not used.
     """
@@ -72,7 +69,7 @@ class IntensityJudge:
     def __init__(self, image_tables: Sequence[pd.DataFrame], reference: ScaleReference) -> None:
         sizes = ApparentSize.from_diameters(reference)
         measured = [measure_image(t, np.zeros((len(t), 0)), sizes, reference) for t in image_tables]
-        self.rows = [_rows(table, reference) for table in image_tables]
+        self.rows = [bright_rows(table, reference) for table in image_tables]
         self.probabilities: list[np.ndarray] = []
         self.draws = np.zeros((0, 0), int)
         if sum(map(len, self.rows)) >= MIN_CLUSTERS:
@@ -118,13 +115,6 @@ class IntensityJudge:
         return np.concatenate(parts, axis=1)
 
 
-def _rows(table: pd.DataFrame, reference: ScaleReference) -> np.ndarray:
-    """Return the rows that `models.session_images.measure_image` measures."""
-    rows = np.flatnonzero(usable(table))
-    intensity = table["integrated_intensity"].to_numpy(float)[rows]
-    return rows[is_bright(intensity, reference)]
-
-
 def _class_probabilities(
     log_intensity: np.ndarray, modes: ScaleModes, reference: ScaleReference
 ) -> np.ndarray:
@@ -150,10 +140,6 @@ def find_doubt(
 
     Parameters
     ----------
-    evidence : IntensityEvidence
-        What the intensities say.
-    settings : AdaptSettings
-        Settings with the method of the pseudo-labels.
     checks : mapping of str to tuple of float
         Criteria before and after.
     n_corrections : int

@@ -32,8 +32,6 @@ def update_references(
 
     Parameters
     ----------
-    old : Classifier
-        The model that was.
     tensors : dict of str to ndarray
         Of the model that is, its references still the old ones.
     was, now : ndarray of shape (N, D)
@@ -106,18 +104,8 @@ def update_card(
     ----------
     card : ModelCard
         Card before.
-    tensors : dict of str to ndarray
-        Of the adapted model.
     numbers : dict of str to int
         Class → number of clusters that were learnt from.
-    target : Target
-        Clusters that were learnt from.
-    settings : AdaptSettings
-        Settings.
-    seen : sequence of tuple
-        Analysis and prediction of each image.
-    replayed : Prediction
-        Prediction of the replayed patches.
     share : float
         Fraction of the change that was kept.
     """
@@ -178,10 +166,6 @@ def refit_apparent_size(
     ----------
     card : ModelCard
         Card with the apparent size of the model before and the new reference of the scale.
-    seen : sequence of tuple
-        Analysis and prediction of each image.
-    target : Target
-        Clusters that were learnt from.
 
     Returns
     -------

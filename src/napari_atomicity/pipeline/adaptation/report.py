@@ -30,16 +30,8 @@ def write_report(
 
     Parameters
     ----------
-    request : AdaptRequest
-        Settings, with the folder.
-    found : Adaptation
-        Adaptation, with positions in the map.
     summary : mapping of str to Any
         From `runs.AdaptRun.summary`.
-    outcomes : sequence of Outcome
-        Outcome of each image.
-    started : str
-        Start time.
 
     Returns
     -------

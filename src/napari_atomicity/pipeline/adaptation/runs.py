@@ -24,6 +24,7 @@ from ...models.files import find_model, hashed, read_model, save_model
 from ...reporting.image_warnings import image_warnings
 from ..analysis import analyse, classify_clusters, embed_clusters
 from ..corrections import read_corrections, with_corrections
+from ..session_labels import label_session
 from .settings import COMBINED, AdaptRequest
 from .text import summarise_analyses
 
@@ -54,12 +55,8 @@ def adapt_images(
         With the labels that a person gave; those of another model are classified first.
     model : str, optional
         Name of a model at hand, or path of a model file.
-    name : str, optional
-        Of the adapted model.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
-    progress, stop : callable, optional
-        As elsewhere.
     pseudo_labels : str, optional
         "combined" or "diameter", see `settings.AdaptRequest`.
     min_probability : float, optional
@@ -77,8 +74,6 @@ def adapt_images(
     ------
     ModelError
         If the model can't be loaded or adapted, or lacks the device.
-    Cancelled
-        If ``stop()`` says so.
     """
     from ...models.classifier import load_classifier
     from .fine_tuning import adapt, choose_settings, refuse_unadaptable
@@ -106,8 +101,6 @@ def classified_by(
         Detected clusters.
     classifier : Classifier
         Model.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     """
     own = analysis.model_id == classifier.card.model_id
     if own and analysis.scale is not None and (analysis.table["label_predicted"] != "").all():
@@ -147,12 +140,8 @@ def placed(
 
     Parameters
     ----------
-    found : Adaptation
-        Adaptation.
     old, new : Classifier
         Models before and after.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     """
     if not found.accepted:
         return found
@@ -174,10 +163,6 @@ class AdaptRun:
 
     Parameters
     ----------
-    found : Adaptation
-        Adaptation.
-    outcomes : list of Outcome
-        Outcome of each image.
     corrections_lost : int, optional
         Number of corrections that match no cluster.
     files : tuple of Path, optional
@@ -219,12 +204,8 @@ def adapt_files(
 
     Parameters
     ----------
-    paths : iterable of str or path-like
-        Image files, and folders of images.
     request : AdaptRequest
         Model, corrections and output file.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     on_outcome : callable, optional
         Called after each image.
 
@@ -243,8 +224,6 @@ def adapt_files(
         If no image can be analysed, or the corrections cannot be read.
     AtomicityError
         If the result cannot be written.
-    Cancelled
-        If ``stop()`` returns True.
     """
     from ...models.classifier import load_classifier
     from .fine_tuning import refuse_unadaptable
@@ -256,6 +235,8 @@ def adapt_files(
     given = None if request.corrections is None else read_corrections(request.corrections, card)
     classifier = load_classifier(request.model, request.device)
     outcomes, analyses = _analyse_files(paths, classifier, request, progress, stop, on_outcome)
+    if len(analyses) > 1:  # as the command analyse labels them
+        analyses = label_session(analyses, classifier, progress=progress, stop=stop).analyses
     analyses, n_unmatched = _correct(analyses, given, request)
     found = adapt_images(
         analyses,
@@ -304,12 +285,8 @@ def with_places(
 
     Parameters
     ----------
-    found : Adaptation
-        Adaptation.
     old : Classifier
         Model before.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
     """
     from ...models.classifier import Classifier
 

@@ -59,8 +59,6 @@ class Stage:
 
     Parameters
     ----------
-    name : str
-        Name of the model and of the folder of its results.
     files : dict of str to tuple of int
         Path → size and time in ns of the files that earlier models have labelled.
     """
@@ -101,8 +99,6 @@ class AdaptingWatch:
 
     Parameters
     ----------
-    folder, out_dir : str or path-like
-        Watched folder, and folder of the results.
     request : RunRequest
         Settings; the model is the first one.
     notice : callable
@@ -147,8 +143,6 @@ class AdaptingWatch:
         ----------
         on_result : callable, optional
             Called after each file.
-        stop : callable, optional
-            ``stop() -> bool``.
         until_idle_s : float, optional
             Stop after this time without a new file. Default: never.
 

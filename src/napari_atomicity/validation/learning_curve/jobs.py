@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ...core.errors import AtomicityError, ReadError
-from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ..data import ValidationImage
-from ..jobs import FitJob, JobRun, Prepared
-from ..methods import Fit, FittedModel
+from ..jobs import FitJob, Prepared
+from ..methods import Fit
 from ..request import ValidationRequest
 
 TEST = -1
@@ -58,10 +56,6 @@ def divide(
     ----------
     images : sequence of ValidationImage
         Size-selected images.
-    numbers : sequence of int
-        Numbers of training images of each class.
-    seeds : sequence of int
-        Seeds of the repeats.
     parts : mapping of str to int, optional
         Image or its file → part, from ``folds.csv``: each repeat tests one part in turn, and trains
         on images of the others. Without, at least `MIN_TESTED` of the images are tested.
@@ -78,20 +72,10 @@ def divide(
     of_part = _parts(images, parts) if parts else None
     places, most, rarest = {}, len(images), ""
     for seed in seeds:
-        rng = np.random.default_rng([seed, len(images)])
-        place = np.full(len(images), TEST)
-        for label in sorted(set(sample)):
-            rows = rng.permutation(np.flatnonzero(sample == label))
-            if of_part is not None:
-                tested = np.unique(of_part)[seed % len(np.unique(of_part))]
-                rows = rows[of_part[rows] != tested]
-                n = len(rows)
-            else:
-                n = len(rows) - max(1, int(np.ceil(MIN_TESTED * len(rows))))
-            place[rows] = np.arange(len(rows))
-            if n < most:
-                most, rarest = n, str(label)
-        places[seed] = place
+        places[seed], numbers_to_train = _divide_once(sample, of_part, seed)
+        label = min(numbers_to_train, key=numbers_to_train.__getitem__)
+        if numbers_to_train[label] < most:
+            most, rarest = numbers_to_train[label], label
     possible = tuple(n for n in wanted if n <= most)
     if not possible:
         raise ReadError(
@@ -109,6 +93,24 @@ def divide(
     return Division(possible, (reason,) if left_out else (), places)
 
 
+def _divide_once(
+    sample: np.ndarray, of_part: np.ndarray | None, seed: int
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Return the place of each image in one repeat, and class → number of images to train on."""
+    rng = np.random.default_rng([seed, len(sample)])
+    place, numbers = np.full(len(sample), TEST), {}
+    for label in sorted(set(sample)):
+        rows = rng.permutation(np.flatnonzero(sample == label))
+        if of_part is not None:
+            parts = np.unique(of_part)
+            rows = rows[of_part[rows] != parts[seed % len(parts)]]
+            numbers[str(label)] = len(rows)
+        else:
+            numbers[str(label)] = len(rows) - max(1, int(np.ceil(MIN_TESTED * len(rows))))
+        place[rows] = np.arange(len(rows))
+    return place, numbers
+
+
 def _parts(images: Sequence[ValidationImage], given: Mapping[str, int]) -> np.ndarray:
     """Return the part of each image."""
     parts = [given.get(image.name, given.get(image.file)) for image in images]
@@ -121,25 +123,8 @@ def _parts(images: Sequence[ValidationImage], given: Mapping[str, int]) -> np.nd
 
 
 # ---- runs
-@dataclass(frozen=True)
 class CurveJob(FitJob):
-    """A fit to some images of each class.
-
-    Parameters
-    ----------
-    fit : Fit
-        How the model is made.
-    fold : None
-        There are no parts.
-    seed : int
-        Seed of the repeat.
-    is_first : bool
-        Always False.
-    n_images : int
-        Number of training images of each class; 0 for a model that is not trained.
-    """
-
-    n_images: int
+    """A fit to some images of each class, one repeat of a learning curve."""
 
     @property
     def name(self) -> str:
@@ -149,7 +134,7 @@ class CurveJob(FitJob):
     @property
     def size(self) -> float:
         """Number of training images of each class, at least 1."""
-        return float(max(1, self.n_images))
+        return float(max(1, self.n_images or 0))
 
     def title(self, request: ValidationRequest) -> str:
         """Return the title in messages."""
@@ -159,7 +144,7 @@ class CurveJob(FitJob):
     def training_rows(self, prepared: Prepared) -> list[int]:
         """Return which size-selected images the model is trained on."""
         place = prepared.folds[self.seed]
-        return np.flatnonzero((place != TEST) & (place < self.n_images)).tolist()
+        return np.flatnonzero((place != TEST) & (place < (self.n_images or 0))).tolist()
 
     def test_rows(self, prepared: Prepared) -> list[int]:
         """Return which size-selected images the model is tested on, the same for each number."""
@@ -167,15 +152,7 @@ class CurveJob(FitJob):
 
 
 def plan_curve(fits: Sequence[Fit], division: Division) -> list[CurveJob]:
-    """List the runs of a learning curve.
-
-    Parameters
-    ----------
-    fits : sequence of Fit
-        How the models are made.
-    division : Division
-        Training and test images.
-    """
+    """List the runs of a learning curve."""
     return [
         CurveJob(fit, None, seed, False, n)
         for seed in division.places
@@ -183,45 +160,3 @@ def plan_curve(fits: Sequence[Fit], division: Division) -> list[CurveJob]:
         for fit in fits
         if fit.trained == (n > 0)
     ]
-
-
-class _TrainingRefusedError(AtomicityError):
-    """A model cannot be trained on these images."""
-
-
-class _CurveRun(JobRun):
-    """A run that tells a training that is refused from other errors."""
-
-    def _fit(self) -> FittedModel:
-        try:
-            return super()._fit()
-        except AtomicityError as error:
-            raise _TrainingRefusedError(str(error).rstrip(".")) from error
-
-
-def run_curve_job(
-    job: CurveJob, prepared: Prepared, progress: Progress | None = None, stop: Stop | None = None
-) -> dict[str, Any]:
-    """Train on some images, and collect the answers for the test images and the mixtures.
-
-    Parameters
-    ----------
-    job : CurveJob
-        Fit and images.
-    prepared : Prepared
-        Images and settings.
-    progress, stop : callable, optional
-        Called at every step.
-
-    Returns
-    -------
-    dict of str to Any
-        See `jobs.run_job`, and ``images_per_class``; with ``not_possible``, the reason, in place of
-        answers if the training refuses the images.
-    """
-    about: dict[str, Any] = {"images_per_class": job.n_images, "fit": job.fit.name}
-    try:
-        return about | _CurveRun(job, prepared, progress, stop).run()
-    except _TrainingRefusedError as error:
-        about |= {"fold": None, "seed": job.seed, "seconds": {}}
-        return about | {"not_possible": str(error).rstrip(".")}

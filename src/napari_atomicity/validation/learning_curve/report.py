@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...io.files import to_json, write_text
-from ...reporting.charts import INK, as_image, write_figure
+from ...reporting.charts import INK
 from ...reporting.plot_base import Look, printable, style_axes
 from ...reporting.plots import style
 from ...reporting.rendering import get_template
 from ..data import MIXED, SELECTED
-from ..existing_results import FIGURES, REPORT
+from ..existing_results import REPORT
 from ..figures import MIN_R2
+from ..report import write_charts
 from ..text import format_difference, format_number, score_and_interval
 from .summary import GAIN
 
@@ -42,11 +43,6 @@ def curve_figure(result: Mapping[str, Any]) -> Figure:
     """Draw each score against the number of training images, a line for each method.
 
     A method that is not trained is a horizontal line. Bars and bands are 95 % intervals.
-
-    Parameters
-    ----------
-    result : mapping
-        Content of ``learning_curve.json``.
     """
     from matplotlib.figure import Figure
 
@@ -143,30 +139,19 @@ def write_curve_report(
 
     Parameters
     ----------
-    out : Path
-        Existing folder.
-    result : mapping
-        Content of ``learning_curve.json``.
-    record : mapping
-        Content of ``run.json``.
-
-    Returns
-    -------
-    list of Path
-        The files; the page is the first one.
+    result, record : mapping
+        Content of ``learning_curve.json`` and of ``run.json``.
     """
-    files = write_figure(curve_figure(result), out / FIGURES / FIGURE)
-    chart = {
-        "title": "Scores by number of training images",
-        "image": as_image(files[-1], "chart", "Learning curve"),
-        "caption": "Dashed lines: models that are not trained on these images. Bars and bands: "
-        "95 % intervals.",
-    }
+    title = "Scores by number of training images"
+    caption = (
+        "Dashed lines: models that are not trained on these images. Bars and bands: 95 % intervals."
+    )
+    files, charts = write_charts(out, [(FIGURE, curve_figure(result), title, caption)])
     html = get_template("learning_curve.html.j2").render(
         result=result,
         rows=list(curve_rows(result)),
         with_mixtures=MIXED in result["groups"],
-        charts=[chart],
+        charts=charts,
         record=record,
         record_json=to_json(record),
     )
@@ -174,13 +159,7 @@ def write_curve_report(
 
 
 def curve_rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return the texts of the table, a row for each method and number of training images.
-
-    Parameters
-    ----------
-    result : mapping
-        Content of ``learning_curve.json``.
-    """
+    """Return the texts of the table, a row for each method and number of training images."""
     for method in result["methods"].values():
         for point in method["points"]:
             selected, mixed = (point["groups"].get(name) for name in (SELECTED, MIXED))

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...core.patches import PatchSettings
+import numpy as np
+
 from ...core.progress import Progress, Stop
-from ...io.files import write_json
-from ...io.inputs import make_folder
-from ...io.provenance import now
 from ...io.tables import write_table
-from ..data import SELECTED, cut_patches, read_folds, read_size_selected
-from ..existing_results import CURVE_RESULT, FIGURES, RECORD, REPORT, RUNS
-from ..jobs import Prepared
-from ..methods import FITS
+from ..data import ValidationImage
+from ..existing_results import CURVE_RESULT
+from ..jobs import FitJob, Prepared
 from ..request import ValidationRequest
-from ..run import add_mixtures, check_names, choose_methods
-from ..runs import OnLine, RunStore, hash_files, key_of, run_jobs, run_record
-from .jobs import divide, plan_curve, run_curve_job
+from ..run import Comparison, fits_of
+from ..runs import OnLine, Run
+from .jobs import divide, plan_curve
 from .report import write_curve_report
 from .summary import curve_table, summarise_curve
 
@@ -31,8 +29,6 @@ CURVE_METHODS = (
     "dual-shipped-combination",
 )
 """Methods of a learning curve unless others are chosen."""
-NOT_OF_RUNS = ("folds", "seeds", "repeats", "seed")
-"""Settings that do not change a run: its seed is in its name, so that repeats can be added."""
 
 
 def measure_learning_curve(
@@ -75,38 +71,40 @@ def measure_learning_curve(
     Cancelled
         If ``stop()`` is true; finished runs are kept.
     """
-    started = now()
-    print_line = on_line or (lambda _: None)
     request = replace(request, shifted=None, methods=request.methods or CURVE_METHODS)
-    check_names(request.methods)
-    files = hash_files(request)
-    store = RunStore(out / RUNS, key_of(request, files, NOT_OF_RUNS), CURVE_RESULT)
-    if not overwrite:
-        store.refuse_others()
-    data = read_size_selected(request.data, request.pixel_size_nm, progress, stop)
-    seeds = [request.seed + k for k in range(request.repeats)]
-    parts = read_folds(request.data) if request.data.is_dir() else {}
-    division = divide(data.images, request.images_per_class, seeds, parts)
-    data = add_mixtures(data, request, progress, stop)
-    methods, left_out = choose_methods(request.methods, data)
-    left_out = [*left_out, *division.left_out]
-    patches = cut_patches(data.group(SELECTED), PatchSettings())
-    prepared = Prepared(request, data, patches, division.places, methods, out / FIGURES)
-    store.create()
-    make_folder(out / FIGURES)
-    for reason in left_out:
-        print_line(reason)
-    fits = [FITS[name] for name in FITS if any(m.fit == name for m in methods)]
-    jobs = plan_curve(fits, division)
-    runs = run_jobs(jobs, prepared, store, run_curve_job, progress, stop, print_line)
-    result = summarise_curve(prepared, division, runs, left_out)
-    write_json(out / CURVE_RESULT, result)
-    table = write_table(curve_table(result), (out / CURVE_RESULT).with_suffix(".csv"))
-    record = {
-        **run_record(prepared, started, files, jobs, runs),
-        "seeds": seeds,
-        "outputs": [table.name, CURVE_RESULT, REPORT],
-    }
-    write_curve_report(out, result, record)
-    write_json(out / RECORD, record)
-    return result
+    return LearningCurve(request).run(out, overwrite, progress, stop, on_line)
+
+
+class LearningCurve(Comparison):
+    """Training on few and many images of each class."""
+
+    result_file = CURVE_RESULT
+    not_of_runs = ("folds", "seeds", "repeats", "seed")  # the seed is in the name of a run
+
+    def _divide(
+        self, images: Sequence[ValidationImage], given: Mapping[str, int]
+    ) -> tuple[dict[int, np.ndarray], Sequence[str]]:
+        """Return seed → place of each image, and why numbers of images are left out."""
+        seeds = [self.request.seed + k for k in range(self.request.repeats)]
+        self.division = divide(images, self.request.images_per_class, seeds, given)
+        return self.division.places, self.division.left_out
+
+    def _plan(self, prepared: Prepared) -> Sequence[FitJob]:
+        """List the runs of all fits, numbers of images and repeats."""
+        return plan_curve(fits_of(prepared.methods), self.division)
+
+    def _summarise(
+        self, prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return the content of ``learning_curve.json``."""
+        return summarise_curve(prepared, self.division, runs, left_out)
+
+    def _write_tables(self, out: Path, result: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
+        """Write ``learning_curve.csv``."""
+        return [write_table(curve_table(result), (out / CURVE_RESULT).with_suffix(".csv"))]
+
+    def _write_report(
+        self, out: Path, result: dict[str, Any], runs: Sequence[Run], record: dict[str, Any]
+    ) -> None:
+        """Write the report with its figure."""
+        write_curve_report(out, result, record)

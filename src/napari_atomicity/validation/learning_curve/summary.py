@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..._version import __version__
 from ...core.text import pluralise
 from ...statistics.cluster_bootstrap import resample_weights
 from ...statistics.intervals import percentile_interval
@@ -20,11 +19,12 @@ from ...statistics.score_intervals import (
     resample_scores,
 )
 from ...training.evaluation import calibration_bins
-from ..data import GROUPS, SELECTED, ValidationImage
+from ..data import SELECTED, ValidationImage
 from ..jobs import Prepared
 from ..methods import ComparedMethod
+from ..runs import Run
 from ..scores import summarise_runs
-from ..summary import describe_group, join_runs, score_columns, score_runs
+from ..summary import describe_data, join_runs, score_columns, score_runs
 from .jobs import Division
 
 SCORES = ("accuracy", "ratio_r2", "ratio_mean_absolute_error", "calibration_error")
@@ -33,33 +33,23 @@ GAIN = "accuracy_gain"
 """Accuracy minus that with the next smaller number of images, for the same clusters."""
 ENOUGH = 0.01
 """Gain in accuracy by more images below which a number is called enough."""
-Run = Mapping[str, Any]
 
 
 def summarise_curve(
     prepared: Prepared, division: Division, runs: Sequence[Run], left_out: Sequence[str]
 ) -> dict[str, Any]:
-    """Summarise the runs of a learning curve.
+    """Summarise the runs of a learning curve as ``learning_curve.json``.
 
     Parameters
     ----------
-    prepared : Prepared
-        Images and settings.
     division : Division
         Training and test images.
     runs : sequence of mapping
-        Finished runs, from `jobs.run_curve_job`.
+        Finished runs, from `jobs.run_job`.
     left_out : sequence of str
         Why methods and numbers are left out.
-
-    Returns
-    -------
-    dict of str to Any
-        Content of ``learning_curve.json``, see `docs/reference/validation.md`.
     """
-    groups = {name: prepared.data.group(name) for name in GROUPS}
-    groups = {name: images for name, images in groups.items() if images}
-    classes = prepared.data.classes
+    groups, classes = prepared.data.groups, prepared.data.classes
     methods = {
         method.name: {
             "title": method.title,
@@ -68,16 +58,10 @@ def summarise_curve(
         }
         for method in prepared.methods
     }
-    about = {name: describe_group(name, images, classes) for name, images in groups.items()}
     return {
-        "program": "napari-atomicity",
-        "version": __version__,
-        "classes": list(classes),
+        **describe_data(prepared, left_out),
         "images_per_class": list(division.numbers),
-        "seeds": list(division.places),
         "test_images": division.test_images(),
-        "groups": about,
-        "left_out": list(left_out),
         "sentences": curve_sentences(methods),
         "methods": methods,
         "seconds": float(sum(sum(run["seconds"].values()) for run in runs)),
@@ -178,10 +162,8 @@ def interval_of_mean(
     ----------
     of_repeats : sequence of ndarray of shape (B,)
         Score of resampled test images, for each repeat.
-    n_bootstrap : int, optional
-        Number of draws.
-    seed : int, optional
-        Seed of the draws.
+    n_bootstrap, seed : int, optional
+        Number of draws, and their seed.
     """
     known = [values[np.isfinite(values)] for values in of_repeats]
     known = [values for values in known if len(values)]
@@ -216,13 +198,7 @@ def _gain(
 
 # ---- sentences
 def curve_sentences(methods: Mapping[str, Any]) -> list[str]:
-    """Say how many images are needed, and what each method reaches with how many.
-
-    Parameters
-    ----------
-    methods : mapping
-        Methods of ``learning_curve.json``.
-    """
+    """Say how many images are needed, and what each method reaches with how many."""
     curves = {name: _accuracies(method) for name, method in methods.items()}
     trained = {name: of for name, of in curves.items() if of and min(of) > 0}
     sentences = []
@@ -282,13 +258,7 @@ def _refusals(methods: Mapping[str, Any]) -> list[str]:
 
 # ---- table
 def curve_table(result: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row for each method, number of training images and group of images.
-
-    Parameters
-    ----------
-    result : mapping
-        Content of ``learning_curve.json``.
-    """
+    """Return a row for each method, number of training images and group of images."""
     rows = []
     for name, method in result["methods"].items():
         for point in method["points"]:

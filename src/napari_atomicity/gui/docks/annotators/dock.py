@@ -45,18 +45,8 @@ def compare_with_model(
 
     Parameters
     ----------
-    annotations : Annotations
-        The marks and reviewed images.
-    analyses : mapping of str to AtomAnalysis
-        Results of the model by image.
     tolerance_nm : float
         Largest distance of marks of one atom.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    AnnotatorComparison
     """
     atoms = {image: analysis.table for image, analysis in analyses.items()}
     return compare(annotations, atoms, tolerance_nm, progress=progress, stop=stop)

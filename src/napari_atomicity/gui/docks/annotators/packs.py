@@ -47,15 +47,6 @@ def import_packs(
 ) -> tuple[TakenIn, dict[str, int]]:
     """Import packs, in a worker.
 
-    Parameters
-    ----------
-    project : Project
-        The project.
-    paths : sequence of Path
-        The packs.
-    progress, stop : callable, optional
-        See `core.progress`.
-
     Returns
     -------
     tuple of (TakenIn, dict of str to int)
@@ -77,23 +68,8 @@ def make_pack(
 
     Parameters
     ----------
-    images : sequence of ProjectImage
-        The images of the pack.
-    folder : Path
-        The folder to make.
-    annotator : str or None
-        The annotator; None for any.
-    analyses : mapping of str to AtomAnalysis or None
-        Atoms that the tables start with.
     tolerance_nm : float
         Largest distance of marks of one atom.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Path
-        The archive.
     """
     atoms = None
     if analyses is not None:

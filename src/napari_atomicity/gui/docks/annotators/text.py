@@ -28,19 +28,7 @@ WHY = {
 
 
 def with_interval(value: float, low: float, high: float, decimals: int = 2) -> str:
-    """Format ``0.82 (0.74–0.90)``; a dash if the value is not finite.
-
-    Parameters
-    ----------
-    value, low, high : float
-        The value and its interval.
-    decimals : int
-        Number of decimals.
-
-    Returns
-    -------
-    str
-    """
+    """Format ``0.82 (0.74–0.90)``; a dash if the value is not finite."""
     if not math.isfinite(value):
         return "–"
     text, *ends = (f"{v:.{decimals}f}".replace("-", "−") for v in (value, low, high))
@@ -60,17 +48,6 @@ def coverage_lines(
     """Return a line per image: its name, then the marks of each annotator.
 
     ``12 (2 ?)`` means twelve marks, two of them uncertain.
-
-    Parameters
-    ----------
-    annotations : Annotations
-        The marks and reviewed images.
-    images, annotators : sequence of str
-        The lines and the columns.
-
-    Returns
-    -------
-    list of tuple of str
     """
     cells = {
         (row.image, row.annotator): _marks(int(row.marks), int(row.uncertain))

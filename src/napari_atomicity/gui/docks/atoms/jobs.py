@@ -48,18 +48,8 @@ def find_image_atoms(
 
     Parameters
     ----------
-    micrograph : Micrograph
-        The image.
-    model, device : str
-        The model and the device.
     precision : float or None
         Expected precision at the threshold; None for the best expected F1.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    AtomAnalysis
     """
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
@@ -86,15 +76,6 @@ def inject_test_atoms(
     stop: Stop | None = None,
 ) -> InjectedAtoms | None:
     """Run an injection-recovery test in an image, outside its clusters.
-
-    Parameters
-    ----------
-    atoms : ImageAtoms
-        The atoms.
-    clusters : Analysis or None
-        The clusters of the image.
-    progress, stop : callable, optional
-        See `core.progress`.
 
     Returns
     -------
@@ -180,24 +161,7 @@ def write_atoms(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Write the atoms of images as one table, as ``atomicity atoms`` does.
-
-    Parameters
-    ----------
-    found : sequence of ImageAtoms
-        The atoms of each image.
-    analyses : mapping of str to Analysis or None
-        The clusters of each image.
-    path : Path
-        The file.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
+    """Write the atoms of images as one table, as ``atomicity atoms`` does."""
     tables = []
     for number, atoms in enumerate(found):
         check(stop)
@@ -213,22 +177,7 @@ def write_groups(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Write the groups of atoms of images as one table, as ``atomicity atoms`` does.
-
-    Parameters
-    ----------
-    found : sequence of ImageAtoms
-        The atoms of each image.
-    path : Path
-        The file.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
+    """Write the groups of atoms of images as one table, as ``atomicity atoms`` does."""
     check(stop)
     groups = group_table(concat_atom_tables(atoms.table for atoms in found))
     return write_table(groups, path, GROUP_SCHEMA)

@@ -116,15 +116,7 @@ class _Missed:
 
 
 class SingleAtomCalibrationPart(FollowingWidget):
-    """The table of clusters; they are counted while the part is visible.
-
-    Parameters
-    ----------
-    binding : Binding
-        The viewer and the state of its window.
-    links : ClusterLinks
-        The links between clusters and atoms.
-    """
+    """The table of clusters; they are counted while the part is visible."""
 
     follows = (
         "atoms_changed", "changed", "current_changed", "images_changed", "project_changed",

@@ -22,15 +22,7 @@ from .remote_batch import analyse_remotely
 
 
 class AnalyseAll(ImageQueue):
-    """Analyses images in this process or remotely, then labels their sessions jointly.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    session_labels : SessionLabels
-        Labels the sessions at the end.
-    """
+    """Analyses images in this process or remotely, then labels their sessions jointly."""
 
     verb = "Analysing"
 
@@ -51,10 +43,6 @@ class AnalyseAll(ImageQueue):
 
         Parameters
         ----------
-        images : list of str
-            Images of the window.
-        request : RunRequest
-            For all of them.
         place : int or str, optional
             None: one after the other in this process. Else as of `remote_batch.place_of`.
         """

@@ -19,13 +19,7 @@ EXAMPLE = "Opens a simulated image of platinum and analyses it."
 
 
 class FirstStart(Panel):
-    """Buttons to open an image and to try the example, below Browse's *Open folder…*.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer.
-    """
+    """Buttons to open an image and to try the example, below Browse's *Open folder…*."""
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding)

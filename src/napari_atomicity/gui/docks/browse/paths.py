@@ -29,15 +29,6 @@ def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:
 def choose_open_or_add(parent: QWidget, folder: str, project: Project) -> str:
     """Ask whether to open a folder, or to add its images to the open project.
 
-    Parameters
-    ----------
-    parent : QWidget
-        The dock.
-    folder : str
-        The folder.
-    project : Project
-        The open project.
-
     Returns
     -------
     str

@@ -59,19 +59,11 @@ def analyse_remotely(
     ----------
     step : callable
         ``step(image)`` returns the image and its result.
-    images : iterable of str
-        Names of the images.
-    stop : callable, optional
-        ``stop() -> bool``.
     micrograph_of : callable
         ``micrograph_of(image)`` returns the present micrograph. The other processes must see its
         file under the same path.
-    request : RunRequest
-        Model, device and settings.
     place : int or str
         As of `place_of`.
-    progress : callable, optional
-        ``progress(done, total, message)``.
 
     Yields
     ------
@@ -80,8 +72,6 @@ def analyse_remotely(
 
     Raises
     ------
-    Cancelled
-        If ``stop()`` says so.
     AtomicityError
         If the model can't be read, or the scheduler is not there.
     """

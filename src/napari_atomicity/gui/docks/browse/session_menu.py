@@ -28,8 +28,6 @@ class SessionMenu(QMenu):
 
     Parameters
     ----------
-    state : WindowState
-        The window's state.
     images : QListView
         List of the images, whose model is an `ImageModel`.
     """

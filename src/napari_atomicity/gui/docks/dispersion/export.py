@@ -31,25 +31,12 @@ def write_rows(
 
     Parameters
     ----------
-    path : Path
-        The file, such as ``dispersion.csv``.
-    images : dict of str to ImageAtoms
-        The atoms of each image.
-    settings : DispersionSettings
-        The settings.
     loading : LoadingSettings
         Metal and support, for the metal loading in wt%.
     micrographs : dict of str to Micrograph
         Images whose support is not known yet.
     known : dict of str to DispersionResult
         Results by image; new ones are added.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Path
-        The file.
     """
     found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
     return write_table(found.rows(loading), path, DISPERSION_SCHEMA)

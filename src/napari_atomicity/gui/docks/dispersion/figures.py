@@ -55,14 +55,8 @@ def figures(
 
     Parameters
     ----------
-    found : DispersionStatistics
-        The dispersion.
     of_atoms : mapping, optional
         Its row of ``dispersion.csv``, with completeness and metal loading.
-
-    Returns
-    -------
-    list of DispersionFigure
     """
     row, level = found.row(), f"{100 * found.level:g} %"
     return [

@@ -37,20 +37,7 @@ def count_unplaced(analysis: Analysis, columns: Columns, coordinates: tuple[str,
 def place_clusters(
     analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
 ) -> list[Analysis]:
-    """Place the clusters of each analysis in the map of its model.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        The analyses, classified.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    list of Analysis
-        Each with positions in the map.
-    """
+    """Place the clusters of each analysis in the map of its model."""
     placed = []
     for i, analysis in enumerate(analyses):
         report(progress, i, len(analyses), f"Placing {analysis.micrograph.name} in the UMAP")
@@ -72,13 +59,6 @@ class MapPositions(QObject):
 
     Signals: ``placed``, when the search for positions has ended; ``fitted``, when a map of the
     session has been fitted; ``reference_changed``, when `reference` is another table.
-
-    Parameters
-    ----------
-    state : WindowState
-        The state of the window.
-    parent : QObject
-        The owner; workers end with it.
     """
 
     placed = Signal()

@@ -61,19 +61,8 @@ def save_picture(
 
     Parameters
     ----------
-    averages : Averages
-        The class averages.
     path : Path
         The file, PNG, SVG or PDF.
-    normalised : bool
-        Whether each map has its own scale.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Path
-        The file.
     """
     report(progress, 0, 1, f"Writing {path.name}")
     check(stop)
@@ -87,24 +76,7 @@ def save_all(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> list[Path]:
-    """Write picture and tables of the averages into a folder.
-
-    Parameters
-    ----------
-    averages : Averages
-        The class averages.
-    folder : Path
-        The folder.
-    normalised : bool
-        Whether each map has its own scale.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    list of Path
-        The files.
-    """
+    """Write picture and tables of the averages into a folder."""
     report(progress, 0, 1, "Writing class averages")
     check(stop)
     return write_averages(averages, folder, normalised=normalised)

@@ -57,17 +57,6 @@ def class_maps_of(
 ) -> dict[str, np.ndarray]:
     """Compute the class maps of one cluster for a class; load the model.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        The analysis with the patches.
-    cluster_id : int
-        The cluster.
-    label : str
-        The class.
-    progress, stop : callable, optional
-        See `core.progress`.
-
     Returns
     -------
     dict of str to ndarray of shape (h, w)

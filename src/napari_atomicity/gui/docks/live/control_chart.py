@@ -38,15 +38,6 @@ def draw_control_chart(figure: Figure, look: Look, history: LiveHistory) -> None
     """Draw running ratios with intervals, confidence, and conditions in units of their limits.
 
     Images with an alarm are marked.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        An empty figure.
-    look : Look
-        Colours and sizes.
-    history : LiveHistory
-        At least one image.
     """
     look = replace(look, classes=history.classes)
     names = [*history.classes, ""]

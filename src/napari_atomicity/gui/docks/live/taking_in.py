@@ -28,12 +28,8 @@ class TakingIn(ImageQueue):
 
     Parameters
     ----------
-    binding : Binding
-        Of the viewer.
     follow : callable
         Whether the image that came last is the one to be looked at.
-    owner : QObject
-        The dock.
     """
 
     left_out = Signal()

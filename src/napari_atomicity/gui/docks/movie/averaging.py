@@ -28,31 +28,15 @@ def average_micrograph(
 
     Parameters
     ----------
-    micrograph : Micrograph
-        The stack.
     frames : int or str
         Number of successive frames per average, or `ALL`.
-    name : str
-        The name of the new image.
-    progress, stop : callable, optional
-        See `core.progress`.
-
-    Returns
-    -------
-    Micrograph
     """
     mean = average_frames(micrograph, frames, progress=progress, stop=stop)
     return Micrograph(mean.data, mean.pixel_size_nm, name, metadata=mean.metadata)
 
 
 class FrameAveraging(QWidget):
-    """Number of frames and a button that averages the current stack.
-
-    Parameters
-    ----------
-    binding : Binding
-        The viewer and the state of its window.
-    """
+    """Number of frames and a button that averages the current stack."""
 
     def __init__(self, binding: Binding) -> None:
         super().__init__()

@@ -21,8 +21,6 @@ class TrackCurve:
 
     Parameters
     ----------
-    track_id : int
-        The number of the track.
     frames, cluster_ids : ndarray of int, shape (n,)
         The frame and the cluster of each point.
     raw : ndarray of shape (n,)
@@ -31,8 +29,6 @@ class TrackCurve:
         Number of atoms of the smoothed label; NaN where it is not a class.
     low, high : ndarray of shape (n,)
         The ends of the interval.
-    words : tuple of str
-        The tooltip of each point.
     """
 
     track_id: int
@@ -86,8 +82,6 @@ def counts_over_time(movie: TrackedMovie, labels: Sequence[str]) -> dict[str, np
 
     Parameters
     ----------
-    movie : TrackedMovie
-        The movie.
     labels : sequence of str
         The labels, in order.
 

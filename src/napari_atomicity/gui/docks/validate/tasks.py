@@ -22,21 +22,7 @@ from ... import tasks
 
 @dataclass(frozen=True)
 class Wanted:
-    """A validation that is asked for.
-
-    Parameters
-    ----------
-    request : ValidationRequest
-        Data and settings.
-    out : Path
-        Folder of the results.
-    simulate : bool
-        Whether the data are simulated.
-    quick : bool
-        Whether it is a small test.
-    learning_curve : bool
-        Whether it is a learning curve, whose results are in a folder of that of the results.
-    """
+    """A validation that is asked for."""
 
     request: ValidationRequest
     out: Path
@@ -53,12 +39,8 @@ class Found:
     ----------
     result : dict, optional
         Content of ``validation.json``; None if the validation is not finished.
-    runs : int
-        Number of finished runs.
     curve : dict, optional
         Content of ``learning_curve.json``; None if there is no finished learning curve.
-    curve_runs : int
-        Number of finished runs of the learning curve.
     """
 
     result: dict[str, Any] | None = None
@@ -76,15 +58,6 @@ def compare_methods(
     """Simulate the data if wanted, and compare the methods or train on more and more images.
 
     Run in a worker.
-
-    Parameters
-    ----------
-    wanted : Wanted
-        Data, settings and folder of the results.
-    overwrite : bool
-        Whether results of other settings or data are discarded.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
