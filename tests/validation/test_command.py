@@ -179,7 +179,7 @@ def test_a_model_is_trained_without_the_images_that_test_it(folders, monkeypatch
     request = run.ValidationRequest(
         folders / "data", methods=("dual-patch",), folds=2, seeds=1, device="cpu"
     )
-    prepared, _ = run.Comparison(request).prepare(folders)
+    prepared, _ = run.CrossValidation(request).prepare(folders)
     seen = {}
 
     def fit(training):
