@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import r2_score
 from typer.testing import CliRunner
 
+from napari_atomicity.cli import validate
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.io.files import to_json
@@ -178,7 +179,7 @@ def test_a_model_is_trained_without_the_images_that_test_it(folders, monkeypatch
     request = run.ValidationRequest(
         folders / "data", methods=("dual-patch",), folds=2, seeds=1, device="cpu"
     )
-    prepared, _ = run.Comparison(request).prepare(folders)
+    prepared, _ = run.CrossValidation(request).prepare(folders)
     seen = {}
 
     def fit(training):
@@ -241,13 +242,11 @@ def test_the_same_data_by_another_path_continue(folders, command, out, monkeypat
     assert result.output.count("finished before") == 5
 
 
-def test_the_record_of_a_run_is_a_settings_file(out, monkeypatch):
+def test_the_record_of_a_run_is_a_settings_file(folders, out, monkeypatch):
     requests = []
-    monkeypatch.setattr(
-        "napari_atomicity.cli.validate._engine",
-        lambda _: lambda *asked, **_: requests.append(asked),
-    )
-    monkeypatch.setattr("napari_atomicity.cli.validate._print_scores", lambda _: None)
+    monkeypatch.chdir(folders)  # an earlier test runs there with relative paths
+    monkeypatch.setattr(validate, "_engine", lambda _: lambda *asked, **_: requests.append(asked))
+    monkeypatch.setattr(validate, "_print_scores", lambda _: None)
     ended = atomicity("validate", "--settings", out / "run.json", "--out", out)
     assert ended.exit_code == 0, ended.output
     again = json.loads(to_json(asdict(requests[0][0])))

@@ -80,10 +80,10 @@ def validate(
     Cancelled
         If ``stop()`` is true; finished runs are kept.
     """
-    return Comparison(request).run(out, overwrite, progress, stop, on_line)
+    return CrossValidation(request).run(out, overwrite, progress, stop, on_line)
 
 
-class Comparison:
+class CrossValidation:
     """Comparison of methods, cross-validated by image.
 
     A subclass divides the images in another way, and summarises the runs as something else.

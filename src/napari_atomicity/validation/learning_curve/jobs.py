@@ -72,7 +72,7 @@ def divide(
     of_part = _parts(images, parts) if parts else None
     places, most, rarest = {}, len(images), ""
     for seed in seeds:
-        places[seed], numbers_to_train = _divide_once(sample, of_part, seed)
+        places[seed], numbers_to_train = _divide_repeat(sample, of_part, seed)
         label = min(numbers_to_train, key=numbers_to_train.__getitem__)
         if numbers_to_train[label] < most:
             most, rarest = numbers_to_train[label], label
@@ -93,7 +93,7 @@ def divide(
     return Division(possible, (reason,) if left_out else (), places)
 
 
-def _divide_once(
+def _divide_repeat(
     sample: np.ndarray, of_part: np.ndarray | None, seed: int
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return the place of each image in one repeat, and class → number of images to train on."""

@@ -15,7 +15,7 @@ from ..data import ValidationImage
 from ..existing_results import CURVE_RESULT
 from ..jobs import FitJob, Prepared
 from ..request import ValidationRequest
-from ..run import Comparison, fits_of
+from ..run import CrossValidation, fits_of
 from ..runs import OnLine, Run
 from .jobs import divide, plan_curve
 from .report import write_curve_report
@@ -75,7 +75,7 @@ def measure_learning_curve(
     return LearningCurve(request).run(out, overwrite, progress, stop, on_line)
 
 
-class LearningCurve(Comparison):
+class LearningCurve(CrossValidation):
     """Training on few and many images of each class."""
 
     result_file = CURVE_RESULT
