@@ -341,6 +341,14 @@ def test_who_waits_for_a_scheduler_can_stop(images, tmp_path, request_, monkeypa
         workers._recover(lambda: True)
 
 
+def test_numba_keeps_its_threads_where_workers_are_started(monkeypatch):
+    """With another number of threads in its environment, it refuses to compile functions."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    os.environ.pop("NUMBA_NUM_THREADS", None)
+    with Workers(SentModel({}, b"", "cpu"), workers=1):
+        assert "NUMBA_NUM_THREADS" not in os.environ
+
+
 def test_workers_of_another_version_are_refused(run, monkeypatch):
     monkeypatch.setattr("napari_atomicity.pipeline.sent_model.__version__", "0.0.0")
     with pytest.raises(AtomicityError, match=r"0\.0\.0 where the run was started: install"):

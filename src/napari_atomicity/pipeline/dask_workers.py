@@ -133,13 +133,15 @@ class Workers:
         import dask
 
         threads = dict.fromkeys(
-            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"),
-            self._threads,
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), self._threads
         )
         settings = {
             # Without dask's MALLOC_TRIM_THRESHOLD_, which makes the system clear the pages of every
             # array anew, and images are made of large arrays.
             "distributed.nanny.pre-spawn-environ": threads,
+            # Not before the process is spawned: dask leaves those variables in this process too,
+            # where numba then refuses to compile, as its threads are running.
+            "distributed.nanny.environ": {"NUMBA_NUM_THREADS": self._threads},
             "distributed.scheduler.allowed-failures": DEATHS - 1,
         }
         try:
