@@ -334,6 +334,16 @@ def test_intensities_of_one_size_judge_nothing(classes, judged):
         assert judge.compare([label] * 2, [np.minimum(label + 1, 2)] * 2).p_better < 0.05
 
 
+def test_the_judge_does_not_use_the_diameters():
+    """Labels by the diameter share its errors, so the evidence for them must not."""
+    images = [measured_table(SAMPLE, seed, f"{seed}.tif") for seed in range(2)]
+    wider = [table.assign(diameter_nm=4 * table["diameter_nm"]) for table in images]
+    labels = [np.maximum(SAMPLE - 1, 0)] * 2, [SAMPLE] * 2
+    assert IntensityJudge(images, REFERENCE).compare(*labels) == IntensityJudge(
+        wider, REFERENCE
+    ).compare(*labels)
+
+
 def test_replayed_patches_take_on_the_blur_of_the_new_ones():
     sharp = patches_of(SAMPLE, 1)["raw"]
     blurred = gaussian_filter(patches_of(SAMPLE, 2)["raw"], (0, 1.5, 1.5))

@@ -12,7 +12,7 @@ scales that are possible contradict each other, as in a session of one size, not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -73,7 +73,8 @@ class IntensityJudge:
         self.probabilities: list[np.ndarray] = []
         self.draws = np.zeros((0, 0), int)
         if sum(map(len, self.rows)) >= MIN_CLUSTERS:
-            session = fit_session(measured, without_sizes(sizes))
+            without = [replace(m, log_size=np.zeros(len(m.log_size))) for m in measured]
+            session = fit_session(without, without_sizes(sizes))
             self.draws = session.draws
             self.probabilities = [
                 _class_probabilities(m.log_intensity, modes, reference)
