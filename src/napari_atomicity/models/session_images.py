@@ -173,11 +173,36 @@ def mixture_of_modes(
     rows = np.asarray(usable(table))
     u = np.log(table["integrated_intensity"].to_numpy(float)[rows])
     v = np.log(table["diameter_nm"].to_numpy(float)[rows])
-    variance = np.array(reference.covariance)[:, [0, 1], [0, 1]]
-    residual = u[:, None] - np.array(reference.log_intensity) - modes.log_scale[:, None, None]
-    log_p = -0.5 * residual**2 / variance[:, 0] - 0.5 * np.log(variance[:, 0])
-    member = softmax(log_p + np.log(modes.shares)[:, None], axis=2) / variance[:, 1]
+    variance = np.array(reference.covariance)[:, 1, 1]
+    member = probabilities_by_intensity(u, modes, reference) / variance
     prior = reference.diameter_scatter**-2
     error = (member * (v[:, None] - np.array(reference.log_diameter))).sum(axis=(1, 2))
     shift = np.stack([modes.log_scale, error / (member.sum(axis=(1, 2)) + prior)], axis=1)
     return ConstrainedMixture(reference, modes.weight, shift, modes.shares, np.ones_like(shift))
+
+
+def probabilities_by_intensity(
+    log_intensity: np.ndarray, modes: ScaleModes, reference: ScaleReference
+) -> np.ndarray:
+    """Compute the class probabilities of the clusters of an image by their intensities alone.
+
+    Parameters
+    ----------
+    log_intensity : ndarray of shape (n_clusters,)
+        Logarithms of the integrated intensities in counts nm².
+    modes : ScaleModes
+        Posterior of the scale.
+    reference : ScaleReference
+        Distributions of the intensities.
+
+    Returns
+    -------
+    ndarray of shape (n_modes, n_clusters, n_classes)
+        Probabilities in each mode.
+    """
+    variance = np.array(reference.covariance)[:, 0, 0]
+    residual = (
+        log_intensity[:, None] - np.array(reference.log_intensity) - modes.log_scale[:, None, None]
+    )
+    log_p = -0.5 * residual**2 / variance - 0.5 * np.log(variance)
+    return np.asarray(softmax(log_p + np.log(modes.shares)[:, None], axis=2))

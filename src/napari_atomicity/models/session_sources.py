@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core.apparent_size import ApparentSize
-from .session_scale import SPREADS, ImageMeasurements, fit_session
+from .session_scale import SPREADS, ImageMeasurements, SessionScale, fit_session
 
 INTENSITIES, SIZES, KNOWN, ATOMS, EARLIER = (
     "intensities",
@@ -64,19 +64,17 @@ def fit_sources(
         return []
     clusters = [replace(x, shares=None, anchor=None) for x in images if len(x.log_intensity)]
     parts = {
-        INTENSITIES: [replace(x, log_size=np.zeros(len(x.log_size))) for x in clusters],
         SIZES: clusters,
         KNOWN: [replace(x, anchor=None, keep_shares=True) for x in images if x.shares is not None],
     }
     anchors = [x.anchor for x in images if x.anchor is not None]
     if not (parts[KNOWN] or anchors or prior):
         del parts[SIZES]  # that is the joint posterior
-    found = []
-    for name, measured in parts.items():
-        if measured:
-            alone = without_sizes(reference) if name == INTENSITIES else reference
-            session = fit_session(measured, alone)
-            found.append(ScaleSource(name, session.grid, session.posterior))
+    sessions = {}
+    if clusters:
+        sessions[INTENSITIES] = fit_intensities([x.log_intensity for x in clusters], reference)
+    sessions |= {name: fit_session(x, reference) for name, x in parts.items() if x}
+    found = [ScaleSource(name, x.grid, x.posterior) for name, x in sessions.items()]
     if anchors:
         spread = float(np.dot(*np.array(SPREADS).T))
         mean, sd = np.array(anchors).T
@@ -94,9 +92,24 @@ def _normal(name: str, mean: float, sd: float) -> ScaleSource:
     return ScaleSource(name, mean + sd * z, density / density.sum())
 
 
-def without_sizes(reference: ApparentSize) -> ApparentSize:
-    """Return the reference for clusters whose apparent sizes are all zero and tell nothing."""
+def fit_intensities(log_intensity: Sequence[np.ndarray], reference: ApparentSize) -> SessionScale:
+    """Find the scales of the images of a session by the intensities of their clusters alone.
+
+    Parameters
+    ----------
+    log_intensity : sequence of ndarray, shape (n_clusters,)
+        Logarithms of the integrated intensities in counts nm² of the clusters of each image.
+    reference : ApparentSize
+        Distributions of the classes, of which only those of the intensity are used.
+
+    Returns
+    -------
+    SessionScale
+        Posterior of the session and of each image.
+    """
     n = len(reference.log_size)
-    variance = [c[0][0] for c in reference.covariance]
-    independent = tuple(((v, 0.0), (0.0, 1.0)) for v in variance)
-    return replace(reference, log_size=(0.0,) * n, covariance=independent, scatter=1e-9)
+    independent = tuple(((c[0][0], 0.0), (0.0, 1.0)) for c in reference.covariance)
+    # sizes that are all the same, without a common error, tell nothing
+    without = replace(reference, log_size=(0.0,) * n, covariance=independent, scatter=1e-9)
+    images = [ImageMeasurements(x, np.zeros(len(x))) for x in log_intensity]
+    return fit_session(images, without)

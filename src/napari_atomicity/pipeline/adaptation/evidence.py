@@ -12,17 +12,15 @@ scales that are possible contradict each other, as in a session of one size, not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from ...core.apparent_size import ApparentSize
 from ...core.scale_reference import ScaleReference
-from ...models.session_images import bright_rows, measure_image
-from ...models.session_scale import ScaleModes, fit_session
-from ...models.session_sources import without_sizes
+from ...models.session_images import bright_rows, probabilities_by_intensity
+from ...models.session_sources import fit_intensities
 from .settings import DIAMETER, AdaptSettings
 
 MIN_CLUSTERS = 10
@@ -67,18 +65,19 @@ class IntensityJudge:
     """
 
     def __init__(self, image_tables: Sequence[pd.DataFrame], reference: ScaleReference) -> None:
-        sizes = ApparentSize.from_diameters(reference)
-        measured = [measure_image(t, np.zeros((len(t), 0)), sizes, reference) for t in image_tables]
         self.rows = [bright_rows(table, reference) for table in image_tables]
         self.probabilities: list[np.ndarray] = []
         self.draws = np.zeros((0, 0), int)
         if sum(map(len, self.rows)) >= MIN_CLUSTERS:
-            without = [replace(m, log_size=np.zeros(len(m.log_size))) for m in measured]
-            session = fit_session(without, without_sizes(sizes))
+            log_intensity = [
+                np.log(table["integrated_intensity"].to_numpy(float)[rows])
+                for table, rows in zip(image_tables, self.rows, strict=True)
+            ]
+            session = fit_intensities(log_intensity, ApparentSize.from_diameters(reference))
             self.draws = session.draws
             self.probabilities = [
-                _class_probabilities(m.log_intensity, modes, reference)
-                for m, modes in zip(measured, session.images, strict=True)
+                probabilities_by_intensity(x, modes, reference)
+                for x, modes in zip(log_intensity, session.images, strict=True)
             ]
 
     def compare(
@@ -114,18 +113,6 @@ class IntensityJudge:
             right = np.where(own >= 0, p[:, np.arange(len(rows)), np.maximum(own, 0)], 0.0)
             parts.append(right[draw])
         return np.concatenate(parts, axis=1)
-
-
-def _class_probabilities(
-    log_intensity: np.ndarray, modes: ScaleModes, reference: ScaleReference
-) -> np.ndarray:
-    """Compute the probabilities (n_modes, n_clusters, n_classes) of the classes in each mode."""
-    variance = np.array(reference.covariance)[:, 0, 0]
-    residual = (
-        log_intensity[:, None] - np.array(reference.log_intensity) - modes.log_scale[:, None, None]
-    )
-    log_p = -0.5 * residual**2 / variance - 0.5 * np.log(variance)
-    return np.asarray(softmax(log_p + np.log(modes.shares)[:, None], axis=2))
 
 
 def find_doubt(
