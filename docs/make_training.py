@@ -31,16 +31,12 @@ from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope
 from napari_atomicity.simulation.sessions import random_image_settings
 from napari_atomicity.simulation.structures import Isomer, library_of
-from napari_atomicity.training.cards import new_card
-from napari_atomicity.training.classifier import (
-    Start,
-    continue_on_all_images,
-    train_classifier,
-)
-from napari_atomicity.training.data import PatchSet, training_and_held_out
+from napari_atomicity.training.classifier import Start, train_in_memory
+from napari_atomicity.training.data import PatchSet
 from napari_atomicity.training.evaluation import expected_calibration_error
 from napari_atomicity.training.held_out import predict_as_used, stack_labelled, stack_labels
-from napari_atomicity.training.request import SCRATCH, FolderSource, TrainRequest, settings_for
+from napari_atomicity.training.request import SCRATCH, FolderSource, TrainRequest
+from napari_atomicity.training.run import read_start
 from napari_atomicity.training.simulated import label_field, split_library
 from napari_atomicity.training.size_selected import join_files
 from page_sections import markdown_table, per_cent, span, write_section
@@ -154,18 +150,14 @@ def simulate_set(condition: Condition, seed: int, n_train: int) -> dict[str, lis
 def train(parts: Sequence[PatchSet], condition: Condition, seed: int) -> Start:
     """Train as `atomicity train --data` does."""
     request = TrainRequest(
-        FolderSource(Path("set")), Path("set.safetensors"), start=condition.start, seed=seed
+        FolderSource(Path("set")),
+        Path("set.safetensors"),
+        start=condition.start,
+        seed=seed,
+        device="cpu",
     )
     known = [part.take((part.table["truth"] != "").to_numpy(bool)) for part in parts]
-    whole = join_files(known)
-    sets = training_and_held_out(whole, seed)
-    start = None if condition.start == SCRATCH else read_model(find_model(condition.start))
-    settings = settings_for(request, len(sets["train"]))
-    model = train_classifier(
-        sets["train"], sets["held_out"], new_card(request, sets, list(condition.classes)),
-        settings, "cpu", start=start, with_map=False,
-    )  # fmt: skip
-    return model if start else continue_on_all_images(model, list(sets.values()), settings, "cpu")
+    return train_in_memory(request, join_files(known), condition.classes, read_start(request))
 
 
 def score(model: Start, sessions: Sequence[Sequence[PatchSet]]) -> dict[str, float]:

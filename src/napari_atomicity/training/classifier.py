@@ -24,10 +24,12 @@ from ..models.thresholds import fit_thresholds, quantities
 from ..statistics.scores import atoms_of
 from .apparent_size import FREE_CHANNEL, add_apparent_size, embed_clusters
 from .calibrate import class_means, finalize_model
+from .cards import new_card
 from .checkpoint import Checkpoint
-from .data import KNOWN_SCALE, PatchSet
+from .data import KNOWN_SCALE, PatchSet, training_and_held_out
 from .fit import OnEpoch, best_epoch, fit_network
 from .mixtures import shuffle_into_mixtures
+from .request import TrainRequest, settings_for
 from .scaling import (
     find_scale,
     fit_class_diameters,
@@ -178,6 +180,44 @@ def continue_on_all_images(
         card = add_apparent_size(card, tensors, part, torch_device)
     training = {**card.training, "epochs_of_all_images": settings.epochs}
     return replace(card, training=training), tensors
+
+
+def train_in_memory(
+    request: TrainRequest,
+    part: PatchSet,
+    classes: Sequence[str],
+    start: Start | None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    *,
+    with_map: bool = False,
+) -> Start:
+    """Train a model on labelled clusters as `run.train` does; nothing is scored or written.
+
+    Parameters
+    ----------
+    request : TrainRequest
+        Settings; its source is not read.
+    part : PatchSet
+        Clusters of known class, raw channel in counts.
+    classes : sequence of str
+        Classes by size.
+    start : tuple of ModelCard and dict, optional
+        Card and tensors of the model to start from; None for random weights.
+    with_map : bool, optional
+        Whether to fit the map of the embedding.
+    """
+    sets = training_and_held_out(part, request.seed)
+    settings = settings_for(request, len(sets["train"]))
+    model = train_classifier(
+        sets["train"], sets["held_out"], new_card(request, sets, list(classes)), settings,
+        request.device, progress, stop, start=start, with_map=with_map,
+    )  # fmt: skip
+    if start is not None:
+        return model
+    return continue_on_all_images(
+        model, list(sets.values()), settings, request.device, progress, stop
+    )
 
 
 def _calibrate(

@@ -12,11 +12,10 @@ from ..core.devices import choose_device
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, prefixed, report
 from ..models.estimators import combination
-from .cards import new_card
-from .classifier import Start, train_classifier
-from .data import PatchSet, training_and_held_out
+from .classifier import Start, train_in_memory
+from .data import PatchSet
 from .held_out import HeldOutPredictions, predict_as_used
-from .request import SimulationSource, TrainRequest, settings_for
+from .request import SimulationSource, TrainRequest
 
 MAX_FOLDS = 3
 N_DRAWS = 2000
@@ -66,7 +65,7 @@ def measure_gain(
     for k in range(n_folds):
         report(progress, k, n_folds, f"Cross-validation {k + 1}/{n_folds}")
         before = f"Cross-validation {k + 1}/{n_folds}: "
-        trained = _train_without(
+        trained = train_in_memory(
             request, whole.take(fold != k), classes, start, prefixed(progress, before), stop
         )
         part = whole.take(fold == k)
@@ -89,24 +88,6 @@ def _folds(whole: PatchSet, n_folds: int, rng: np.random.Generator) -> np.ndarra
         order = rng.permutation(len(new))
         fold_of_image |= {new[i]: k % n_folds for k, i in enumerate(order)}
     return whole.table["image"].map(fold_of_image).to_numpy(int)
-
-
-def _train_without(
-    request: TrainRequest,
-    part: PatchSet,
-    classes: Sequence[str],
-    start: Start,
-    progress: Progress | None,
-    stop: Stop | None,
-) -> Start:
-    """Train a model on all parts but one, with the settings of the request."""
-    sets = training_and_held_out(part, request.seed)
-    card = new_card(request, sets, list(classes))
-    settings = settings_for(request, len(sets["train"]))
-    return train_classifier(
-        sets["train"], sets["held_out"], card, settings, request.device,
-        progress, stop, start=start, with_map=False,
-    )  # fmt: skip
 
 
 def _right(

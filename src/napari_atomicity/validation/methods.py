@@ -186,10 +186,8 @@ def train_network(
         "scratch" or "default".
     """
     from ..models.files import hashed
-    from ..training.cards import new_card
-    from ..training.classifier import continue_on_all_images, train_classifier
-    from ..training.data import training_and_held_out
-    from ..training.request import FolderSource, TrainRequest, settings_for
+    from ..training.classifier import train_in_memory
+    from ..training.request import FolderSource, TrainRequest
     from ..training.run import read_start
 
     given = training.request
@@ -202,29 +200,21 @@ def train_network(
         epochs=given.epochs,
         patience=given.patience,
         seed=training.seed,
+        device=given.device,
     )
     size_px = request.patches.size_px
     part = replace(
         training.part, patches={c: _centre(training.part.patches[c], size_px) for c in channels}
     )
-    sets = training_and_held_out(part, training.seed)
-    model, settings = read_start(request), settings_for(request, len(sets["train"]))
-    card, tensors = train_classifier(
-        sets["train"],
-        sets["held_out"],
-        new_card(request, sets, list(training.classes)),
-        settings,
-        given.device,
+    card, tensors = train_in_memory(
+        request,
+        part,
+        training.classes,
+        read_start(request),
         training.progress,
         training.stop,
-        start=model,
         with_map=training.with_map,
     )
-    if model is None:
-        card, tensors = continue_on_all_images(
-            (card, tensors), list(sets.values()), settings, given.device,
-            training.progress, training.stop,
-        )  # fmt: skip
     return FittedModel(hashed(card, tensors), tensors, given.device)
 
 
