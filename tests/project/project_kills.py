@@ -17,6 +17,8 @@ from napari_atomicity.project import Project
 
 EDITORS = Path(__file__).with_name("killed.py")
 KILLED_IMAGE = "a.tif"
+# A process with further threads may hang after a fork: the libraries must not start any.
+_FORKED_SAFELY = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 
 class EditorServer:
@@ -34,14 +36,14 @@ class EditorServer:
         Additional environment variables.
     """
 
-    def __init__(self, script: Path, timeout_s: float = 60.0, **environment: str) -> None:
+    def __init__(self, script: Path, timeout_s: float = 300.0, **environment: str) -> None:
         self._timeout_s = timeout_s
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, **_FORKED_SAFELY, "PYTHONFAULTHANDLER": "1", **environment},
             start_new_session=True,
         )
 
@@ -49,15 +51,15 @@ class EditorServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self._end(signal.SIGKILL)
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
-    def _end(self) -> None:
-        """End the server and its editor."""
+    def _end(self, how: signal.Signals) -> None:
+        """End the server and its editor; ``SIGABRT`` prints where each of their threads is."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, how)
 
     def edit_until_killed(
         self, request: str, n_lines: int, delay_s: float = 0.0
@@ -80,7 +82,7 @@ class EditorServer:
         """
         self._process.stdin.write(f"{request}\n")
         self._process.stdin.flush()
-        watchdog = threading.Timer(self._timeout_s, self._end)
+        watchdog = threading.Timer(self._timeout_s, self._end, [signal.SIGABRT])
         watchdog.start()
         editor = int(self._process.stdout.readline().split()[1])
         lines: list[list[str]] = []
