@@ -212,3 +212,30 @@ def test_only_what_took_part_is_there(monkeypatch):
     assert list(sources(images)) == ["intensities"]  # with sizes, that is the session itself
     monkeypatch.setattr(session_sources, "MAX_CLUSTERS", 50)
     assert sources(images, (3.0, 0.1)) == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_that_widens_the_intensities_of_a_session_is_seen(seed):
+    rng = np.random.default_rng(seed)
+    plain = [image(rng, rng.integers(0, 5, 30), s) for s in rng.normal(3.0, 0.1, 8)]
+    wider = [
+        replace(x, log_intensity=x.log_intensity + rng.normal(0, 1.2 * INTENSITY_SCATTER, 30))
+        for x in plain
+    ]
+    as_is, noisy = (fit_session(images, REFERENCE).images[0] for images in (plain, wider))
+    assert as_is.variance == 1.0
+    assert 1.7 < noisy.variance < 3.0
+    assert noisy.log_scale[0] == pytest.approx(as_is.log_scale[0], abs=0.1)
+
+
+def test_sizes_that_blur_has_brought_nearer_to_each_other_are_sorted_by_their_intensities():
+    right = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        images = size_selected(rng, rng.normal(3.0, 0.1, 10))
+        blurred = [
+            replace(x, log_size=x.log_size - 0.2 * (x.log_size - LOG_N.mean())) for x in images
+        ]
+        shares = [x.shares[0] for x in fit_session(blurred, REFERENCE).images]
+        right.append(np.argmax(shares, axis=1) == np.arange(10) % 5)
+    assert np.mean(right) > 0.95

@@ -178,7 +178,8 @@ def mixture_of_modes(
     prior = reference.diameter_scatter**-2
     error = (member * (v[:, None] - np.array(reference.log_diameter))).sum(axis=(1, 2))
     shift = np.stack([modes.log_scale, error / (member.sum(axis=(1, 2)) + prior)], axis=1)
-    return ConstrainedMixture(reference, modes.weight, shift, modes.shares, np.ones_like(shift))
+    spread = np.ones_like(shift) * [modes.variance, 1.0]
+    return ConstrainedMixture(reference, modes.weight, shift, modes.shares, spread)
 
 
 def probabilities_by_intensity(
@@ -200,7 +201,7 @@ def probabilities_by_intensity(
     ndarray of shape (n_modes, n_clusters, n_classes)
         Probabilities in each mode.
     """
-    variance = np.array(reference.covariance)[:, 0, 0]
+    variance = np.array(reference.covariance)[:, 0, 0] * modes.variance
     residual = (
         log_intensity[:, None] - np.array(reference.log_intensity) - modes.log_scale[:, None, None]
     )

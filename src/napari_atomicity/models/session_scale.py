@@ -6,17 +6,22 @@ put on it. The session can, because the scales of its images are drawn around on
 
 Model. Image i has the scale s_i = ln(intensity of one atom). A cluster of class c has
 
-    (ln I, z) ~ N((m_c + s_i, g_c + d), Sigma_c),
+    (ln I, z) ~ N((m_c + s_i, g_c + d - k (g_c - g)), Sigma_c),
 
-where z is the apparent size (`core.apparent_size`) and d its common error in the session. The
-classes of an image have shares pi_i ~ Dirichlet(0.3), so that images of one size are as likely as
-mixtures. A flat component takes clusters that fit no class. The session draws
+where z is the apparent size (`core.apparent_size`), g the mean of its class means g_c, d its common
+error in the session, and k how much nearer to each other the sizes of the classes look, such as by
+blur. The classes of an image have shares pi_i ~ Dirichlet(0.3), so that images of one size are as
+likely as mixtures. A flat component takes clusters that fit no class. The session draws
 
-    s_i ~ (1 - e) N(S, tau^2) + e U,    S ~ U,    tau ~ `SPREADS`,    d ~ N(0, scatter^2),
+    s_i ~ (1 - e) N(S, tau^2) + e U,    S ~ U,    tau ~ `SPREADS`,
+    d ~ N(0, scatter^2),    k ~ N(0, `COMPRESSION`^2),
 
 where the uniform component with e = 2 % keeps an image that does not fit from moving the others.
-The shares are integrated out by variational Bayes [1]_, separately for every value of (s_i, d) on a
-grid; S, tau and d are integrated out on their grids [2]_. No image is decided before the session.
+The shares are integrated out by variational Bayes [1]_, separately for every value of (s_i, d, k)
+on a grid; S, tau, d and k are integrated out on their grids [2]_. No image is decided before the
+session. The classes differ from the model in more than d and k: the evidence for k counts for a
+fifth (`EVIDENCE_FOR_COMPRESSION`). Noise and blur widen the intensities of a class by a factor of
+the session (`VARIANCES`), found first with k = 0.
 Known compositions that the clusters contradict are not used, see `known_samples`.
 The cost is linear in the number of clusters.
 
@@ -34,7 +39,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import digamma, gammaln, softmax
+from scipy.special import digamma, gammaln, logsumexp, softmax
 
 from ..core.apparent_size import ApparentSize
 from ..core.threads import parallel_map
@@ -43,14 +48,29 @@ from .session_draws import draw_solutions
 
 STEP = 0.04
 """Step of the grid of scales; less than the scatter of intensities within a class."""
-N_ERRORS = 13
-MAX_ERROR = 3.0
+N_ERRORS = 11
+MAX_ERROR = 2.5
 """The grid of common errors of the apparent size: number of values, standard deviations."""
+COMPRESSION = 0.115
+COMPRESSIONS = (-0.15, 0.0, 0.15)
+"""Compression of the apparent sizes of a session: standard deviation, values on the grid."""
+NO_COMPRESSION = (0.0,)
+EVIDENCE_FOR_COMPRESSION = 0.2
+"""Power of the likelihood of a compression."""
+VARIANCES = (1.0, 1.41, 2.0, 2.83)
+LOG_VARIANCE_SD = 0.5
+"""Variance of ln intensity within the classes against the reference: values of a session, and the
+standard deviation of their logarithm."""
+CLUSTERS_FOR_VARIANCE = 400
+"""Clusters that tell the variance, in evenly spaced images."""
 CONCENTRATION = 0.3
 """Dirichlet parameter of the shares of an image: less than 1, one size is likely."""
 KNOWN_CLUSTERS = 200.0
 """Weight of a known composition, in clusters."""
 N_ITERATIONS = 6
+NEGLIGIBLE = 25.0
+"""Values on the grid whose log evidence is surely further below the largest one are iterated once.
+"""
 SPREADS = ((0.05, 0.10), (0.10, 0.25), (0.15, 0.30), (0.20, 0.25), (0.30, 0.10))
 """Standard deviations of ln scale between the images of a session, with prior probabilities:
 0.13 to 0.17 in simulated sessions with drifting conditions."""
@@ -102,11 +122,14 @@ class ScaleModes:
         Logarithm of the intensity of one atom, and probability.
     shares : ndarray of shape (n_modes, n_classes)
         Shares of the classes in each mode.
+    variance : float
+        Of ln intensity within the classes, relative to the reference's.
     """
 
     log_scale: np.ndarray
     weight: np.ndarray
     shares: np.ndarray
+    variance: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,32 +209,36 @@ def fit_session(
     SessionScale
         Posterior of the session and of each image.
     """
-    steps, errors = _scale_steps(images, reference), _size_errors(reference)
+    steps = _scale_steps(images, reference)
     grid = steps.scales
     kernels = [_spread_kernel(grid, spread) for spread, _ in SPREADS]
-    log_prior = _log_prior(grid, prior)
+    variance = _variance_of_session(images, steps, reference, kernels)
+    reference = _widened(reference, variance)
+    errors = _size_errors(reference)
+    log_prior = _log_prior(grid, errors, prior)
     factor, contradicted = _test_known(images, steps, reference, kernels, log_prior)
     images = [
         replace(x, shares=None) if wrong and not x.keep_shares else x
         for x, wrong in zip(images, contradicted, strict=True)
     ]
     evidence, shares = zip(*(_image_evidence(x, steps, reference) for x in images), strict=True)
-    log_evidence = np.array(evidence)
-    top = log_evidence.max(axis=(1, 2), keepdims=True)
-    likelihood = np.exp(log_evidence - top)
-    marginal = [k @ likelihood for k in kernels]
-    joint = np.stack([np.log(m + 1e-300).sum(axis=0) for m in marginal]) + log_prior
+    likelihood, marginal, log_likelihood = _marginalise(np.array(evidence), kernels)
+    joint = log_likelihood + log_prior
+    for k in COMPRESSIONS:
+        of_k = errors.compression == k
+        evidence_for_k = logsumexp(joint[..., of_k]) - logsumexp(log_prior[..., of_k])
+        joint[..., of_k] -= (1 - EVIDENCE_FOR_COMPRESSION) * evidence_for_k
     session = softmax(joint.ravel()).reshape(joint.shape)
     image_posterior, outlying = _image_posteriors(kernels, marginal, session, likelihood)
     scales = session.sum(axis=(0, 2))
-    modes = [_modes(grid, p, q) for p, q in zip(image_posterior, shares, strict=True)]
+    modes = [_modes(grid, p, q, variance) for p, q in zip(image_posterior, shares, strict=True)]
     mean = float(scales @ grid)
     return SessionScale(
         images=modes,
         log_scale=mean,
         log_scale_sd=float(np.sqrt(scales @ (grid - mean) ** 2 + STEP**2 / 12)),
         spread=float(session.sum(axis=(1, 2)) @ [spread for spread, _ in SPREADS]),
-        size_error=float(session.sum(axis=(0, 1)) @ errors),
+        size_error=float(session.sum(axis=(0, 1)) @ errors.common),
         outlying=outlying,
         grid=grid,
         posterior=scales,
@@ -242,9 +269,72 @@ def _image_posteriors(
     return posterior / posterior.sum(axis=(1, 2), keepdims=True), outlying
 
 
-def _log_prior(grid: np.ndarray, prior: tuple[float, float] | None) -> np.ndarray:
-    """Compute the log prior of spread, S and d, up to a constant."""
-    log_prior = -0.5 * np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS) ** 2 + np.zeros((len(grid), 1))
+def _marginalise(
+    log_evidence: np.ndarray, kernels: Sequence[np.ndarray]
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Integrate the scales of the images out.
+
+    Parameters
+    ----------
+    log_evidence : ndarray of shape (n_images, n_scales, n_errors)
+        Of the images.
+    kernels : sequence of ndarray of shape (n_scales, n_scales)
+        For each spread, the probability of the scale of an image given that of the session.
+
+    Returns
+    -------
+    likelihood : ndarray of shape (n_images, n_scales, n_errors)
+        Of the images, each with 1 as its largest value.
+    marginal : list of ndarray of shape (n_images, n_scales, n_errors)
+        For each spread, the same given the scale of the session.
+    log_likelihood : ndarray of shape (n_spreads, n_scales, n_errors)
+        Of the session.
+    """
+    top = log_evidence.max(axis=(1, 2), keepdims=True)
+    likelihood = np.exp(log_evidence - top)
+    marginal = [k @ likelihood for k in kernels]
+    log_likelihood = np.stack([np.log(m + 1e-300).sum(axis=0) for m in marginal]) + top.sum()
+    return likelihood, marginal, log_likelihood
+
+
+def _variance_of_session(
+    images: Sequence[ImageMeasurements],
+    steps: _ScaleSteps,
+    reference: ApparentSize,
+    kernels: Sequence[np.ndarray],
+) -> float:
+    """Return the one of `VARIANCES` that is nearest to the posterior mean of its logarithm."""
+    with_clusters = [x for x in images if len(x.log_intensity)]
+    n_clusters = sum(len(x.log_intensity) for x in with_clusters)
+    # The same images as long as possible while a session grows: their evidence is kept.
+    stride = 2 ** int(np.ceil(np.log2(max(n_clusters / CLUSTERS_FOR_VARIANCE, 1))))
+    chosen = [replace(x, shares=None) for x in with_clusters[::stride]]
+    if not chosen:
+        return VARIANCES[0]
+    errors = _size_errors(reference, NO_COMPRESSION)
+    log_prior = _log_prior(steps.scales, errors)
+    log_variances = np.log(VARIANCES)
+    log_posterior = -0.5 * (log_variances / LOG_VARIANCE_SD) ** 2
+    for i, variance in enumerate(VARIANCES):
+        wider = _widened(reference, variance)
+        evidence = np.array([_image_evidence(x, steps, wider, NO_COMPRESSION)[0] for x in chosen])
+        log_posterior[i] += logsumexp(_marginalise(evidence, kernels)[2] + log_prior)
+    mean = softmax(log_posterior) @ log_variances
+    return VARIANCES[int(np.abs(log_variances - mean).argmin())]
+
+
+def _widened(reference: ApparentSize, variance: float) -> ApparentSize:
+    """Multiply the variances of ln intensity; the correlations with the apparent size stay."""
+    factors = np.sqrt([[variance**2, variance], [variance, 1.0]])
+    wider = np.array(reference.covariance) * factors
+    return replace(reference, covariance=tuple(tuple(map(tuple, c)) for c in wider.tolist()))
+
+
+def _log_prior(
+    grid: np.ndarray, errors: _SizeErrors, prior: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Compute the log prior of spread, S and the errors of the sizes, up to a constant."""
+    log_prior = errors.log_prior + np.zeros((len(grid), 1))
     if prior is not None:
         log_prior = log_prior - 0.5 * ((grid[:, None] - prior[0]) / prior[1]) ** 2
     return np.asarray(log_prior + np.log([p for _, p in SPREADS])[:, None, None])
@@ -314,9 +404,25 @@ def _scale_steps(images: Sequence[ImageMeasurements], reference: ApparentSize) -
     return _ScaleSteps(origin, int(np.floor(low)), int(np.ceil(high)))
 
 
-def _size_errors(reference: ApparentSize) -> np.ndarray:
-    """Return the common errors d of the apparent sizes."""
-    return np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS) * reference.scatter
+class _SizeErrors(NamedTuple):
+    """Errors of the apparent sizes of a session, each with a common one d and a compression k."""
+
+    common: np.ndarray  # (n_errors,)
+    compression: np.ndarray  # (n_errors,)
+    of_classes: np.ndarray  # (n_errors, n_classes)
+    log_prior: np.ndarray  # (n_errors,)
+
+
+def _size_errors(
+    reference: ApparentSize, compressions: Sequence[float] = COMPRESSIONS
+) -> _SizeErrors:
+    """Return the errors of the apparent sizes on the grid."""
+    d, k = np.meshgrid(np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS), compressions)
+    d, k = d.ravel(), k.ravel()
+    size = np.array(reference.log_size)
+    common = d * reference.scatter
+    of_classes = common[:, None] - k[:, None] * (size - size.mean())
+    return _SizeErrors(common, k, of_classes, -0.5 * (d**2 + (k / COMPRESSION) ** 2))
 
 
 def _spread_kernel(grid: np.ndarray, spread: float) -> np.ndarray:
@@ -327,9 +433,12 @@ def _spread_kernel(grid: np.ndarray, spread: float) -> np.ndarray:
 
 
 def _image_evidence(
-    image: ImageMeasurements, steps: _ScaleSteps, reference: ApparentSize
+    image: ImageMeasurements,
+    steps: _ScaleSteps,
+    reference: ApparentSize,
+    compressions: tuple[float, ...] = COMPRESSIONS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the log evidence of an image for each scale and common error.
+    """Compute the log evidence of an image for each scale and error of the sizes.
 
     Without the anchor it is kept: the next image of the session needs it again, in a similar range.
 
@@ -345,7 +454,7 @@ def _image_evidence(
     measured = (image.log_intensity, image.log_size, image.shares)
     content = (None if x is None else np.asarray(x, float).tobytes() for x in measured)
     wider = _ScaleSteps(origin, begin, end)
-    log_evidence, shares = _kept_evidence(*content, wider, reference)
+    log_evidence, shares = _kept_evidence(*content, wider, reference, compressions)
     part = slice(first - begin, last - begin + 1)
     log_evidence, shares = log_evidence[part], shares[part]
     if image.anchor is not None:
@@ -361,63 +470,97 @@ def _kept_evidence(
     shares: bytes | None,
     steps: _ScaleSteps,
     reference: ApparentSize,
+    compressions: tuple[float, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute `_image_evidence` of float64 measurements without anchor."""
-    image = ImageMeasurements(
-        np.frombuffer(log_intensity),
-        np.frombuffer(log_size),
-        None if shares is None else np.frombuffer(shares),
-    )
-    parts = np.array_split(steps.scales, _N_PARTS)
-    found = parallel_map(lambda grid: _evidence_of_scales(image, grid, reference), parts)
-    log_evidence, posterior = (np.concatenate(part) for part in zip(*found, strict=True))
-    return log_evidence, posterior
-
-
-def _evidence_of_scales(
-    image: ImageMeasurements, grid: np.ndarray, reference: ApparentSize
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute `_image_evidence` without anchor for some scales, which are independent."""
-    density = _densities(image, grid, _size_errors(reference), reference)
-    n_classes = density.shape[-1]
+    image = ImageMeasurements(np.frombuffer(log_intensity), np.frombuffer(log_size))
+    n_classes = len(reference.log_size)
     prior = np.full(n_classes, CONCENTRATION)
-    if image.shares is not None:
-        prior = prior / n_classes + KNOWN_CLUSTERS * image.shares
-    alpha = prior + density.shape[2] / n_classes + np.zeros((*density.shape[:2], n_classes))
-    for _ in range(N_ITERATIONS):
+    if shares is not None:
+        prior = prior / n_classes + KNOWN_CLUSTERS * np.frombuffer(shares)
+    errors = _size_errors(reference, compressions).of_classes
+    shape = (len(errors), len(steps.scales))
+
+    def begin(some_errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        density = _densities(image, steps.scales, some_errors, reference)
+        alpha = prior[:, None] + density.shape[1] / n_classes
+        return density, *_integrate_shares(density, alpha, prior, 1)
+
+    begun = parallel_map(begin, np.array_split(errors, _N_PARTS))
+    density, log_evidence, alpha = (np.concatenate(x, axis=-1) for x in zip(*begun, strict=True))
+    # A first iteration has equal shares; others increase a density by this factor at most.
+    possible = log_evidence + density.shape[1] * np.log(n_classes)
+    likely = np.flatnonzero(possible > log_evidence.max() - NEGLIGIBLE)
+
+    def finish(these: np.ndarray) -> None:
+        log_evidence[these], alpha[:, these] = _integrate_shares(
+            density[..., these], alpha[:, these], prior, N_ITERATIONS - 1
+        )
+
+    parallel_map(finish, np.array_split(likely, _N_PARTS))
+    mean_shares = (alpha / alpha.sum(axis=0)).reshape(n_classes, *shape)
+    return log_evidence.reshape(shape).T, mean_shares.transpose(2, 1, 0)
+
+
+def _integrate_shares(
+    density: np.ndarray, alpha: np.ndarray, prior: np.ndarray, n_iterations: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Integrate the shares of an image out by variational Bayes, for P scales and errors.
+
+    Parameters
+    ----------
+    density : ndarray of shape (n_classes, n_clusters, P)
+        Of each cluster in each class.
+    alpha : ndarray of shape (n_classes, P) or (n_classes, 1)
+        Dirichlet parameters to begin with.
+    prior : ndarray of shape (n_classes,)
+        Dirichlet parameters of the prior.
+    n_iterations : int
+        Number of iterations.
+
+    Returns
+    -------
+    log_evidence : ndarray of shape (P,)
+        The variational lower bound of the last iteration.
+    alpha : ndarray of shape (n_classes, P)
+        Dirichlet parameters of the posterior.
+    """
+    prior = prior[:, None]
+    for _ in range(n_iterations):
         before = alpha
-        log_share = digamma(before) - digamma(before.sum(axis=-1, keepdims=True))
+        log_share = digamma(before) - digamma(before.sum(axis=0))
         weight = np.exp(log_share).astype(np.float32)
-        total = np.matmul(density, weight[..., None])[..., 0] + np.float32(DENSITY_OF_OUTLIERS)
-        members = np.matmul((1 / total)[:, :, None], density)[:, :, 0] * weight
-        alpha = prior + members
-    log_evidence = np.log(total).sum(axis=2, dtype=float)
-    log_evidence += gammaln(before).sum(axis=-1) - gammaln(before.sum(axis=-1))
+        total = np.einsum("cnp,cp->np", density, weight) + np.float32(DENSITY_OF_OUTLIERS)
+        alpha = prior + np.einsum("cnp,np->cp", density, 1 / total) * weight
+    log_evidence = np.log(total).sum(axis=0, dtype=float)
+    log_evidence += gammaln(before).sum(axis=0) - gammaln(before.sum(axis=0))
     log_evidence -= gammaln(prior).sum() - gammaln(prior.sum())
-    log_evidence -= ((before - prior) * log_share).sum(axis=-1)
-    return log_evidence, alpha / alpha.sum(axis=-1, keepdims=True)
+    log_evidence -= ((before - prior) * log_share).sum(axis=0)
+    return log_evidence, alpha
 
 
 def _densities(
     image: ImageMeasurements, grid: np.ndarray, errors: np.ndarray, reference: ApparentSize
 ) -> np.ndarray:
-    """Compute the density of each cluster in each class: (n_scales, n_errors, n_clusters, C)."""
+    """Compute the density of each cluster in each class: (C, n_clusters, n_errors * n_scales)."""
     covariance = np.array(reference.covariance)
-    precision = np.linalg.inv(covariance)
-    constant = -np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(covariance)[1]
+    precision = np.linalg.inv(covariance)[:, :, :, None, None]
+    constant = -np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(covariance)[1][:, None, None]
     intensity, size = np.array(reference.log_intensity), np.array(reference.log_size)
-    u = image.log_intensity[:, None] - intensity - grid[:, None, None]  # (S, N, C)
-    v = image.log_size[:, None] - size - errors[:, None, None]  # (D, N, C)
+    u = image.log_intensity[:, None] - intensity[:, None, None] - grid  # (C, N, S)
+    v = image.log_size[:, None] - size[:, None, None] - errors.T[:, None]  # (C, N, D)
     along = (constant - 0.5 * precision[:, 0, 0] * u**2).astype(np.float32)
     slope = (-precision[:, 0, 1] * u).astype(np.float32)
     across = (-0.5 * precision[:, 1, 1] * v**2).astype(np.float32)
-    exponent = slope[:, None] * v.astype(np.float32)
-    exponent += along[:, None]
-    exponent += across
-    return np.asarray(np.exp(exponent, out=exponent))
+    exponent = slope[:, :, None] * v.astype(np.float32)[..., None]
+    exponent += along[:, :, None]
+    exponent += across[..., None]
+    return np.exp(exponent, out=exponent).reshape(*v.shape[:2], len(errors) * len(grid))
 
 
-def _modes(grid: np.ndarray, posterior: np.ndarray, shares: np.ndarray) -> ScaleModes:
+def _modes(
+    grid: np.ndarray, posterior: np.ndarray, shares: np.ndarray, variance: float
+) -> ScaleModes:
     """Summarise the posterior (n_scales, n_errors) of an image by its modes."""
     left = posterior.sum(axis=1)
     scale: list[float] = []
@@ -432,4 +575,4 @@ def _modes(grid: np.ndarray, posterior: np.ndarray, shares: np.ndarray) -> Scale
         left = left - near
     order = np.argsort(weight)[::-1]
     total = np.array(weight)[order]
-    return ScaleModes(np.array(scale)[order], total / total.sum(), np.array(share)[order])
+    return ScaleModes(np.array(scale)[order], total / total.sum(), np.array(share)[order], variance)
