@@ -325,9 +325,11 @@ def _variance_of_session(
 
 def _widened(reference: ApparentSize, variance: float) -> ApparentSize:
     """Multiply the variances of ln intensity; the correlations with the apparent size stay."""
-    factors = np.sqrt([[variance**2, variance], [variance, 1.0]])
-    wider = np.array(reference.covariance) * factors
-    return replace(reference, covariance=tuple(tuple(map(tuple, c)) for c in wider.tolist()))
+    sd = np.sqrt(variance)
+    wider = tuple(
+        ((uu * variance, uv * sd), (vu * sd, vv)) for (uu, uv), (vu, vv) in reference.covariance
+    )
+    return replace(reference, covariance=wider)
 
 
 def _log_prior(
@@ -417,8 +419,8 @@ def _size_errors(
     reference: ApparentSize, compressions: Sequence[float] = COMPRESSIONS
 ) -> _SizeErrors:
     """Return the errors of the apparent sizes on the grid."""
-    d, k = np.meshgrid(np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS), compressions)
-    d, k = d.ravel(), k.ravel()
+    d = np.tile(np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS), len(compressions))
+    k = np.repeat(compressions, N_ERRORS)
     size = np.array(reference.log_size)
     common = d * reference.scatter
     of_classes = common[:, None] - k[:, None] * (size - size.mean())
