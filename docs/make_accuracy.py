@@ -1,12 +1,12 @@
 """Recompute the models and simpler estimators in ``explanation/accuracy.md`` and its tables.
 
     python docs/make_accuracy.py [--data ../shared/data/clusters] [--build build/accuracy]
-                                 [--page-only]
+                                 [--text-only]
 
 The data are independent simulations with ground truth that no shipped model was trained on. All
 estimators see the same detections. The models of ``atomicity train`` are trained on ``train/``
 first, unless they are in the build folder already. The figures are kept in ``figures.json`` of the
-build folder; ``--page-only`` writes the pages from them (``accuracy_page.py``).
+build folder; ``--text-only`` writes the pages from them (``accuracy_page.py``).
 """
 
 from __future__ import annotations
@@ -416,11 +416,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/clusters")
     parser.add_argument("--build", type=Path, default=HERE.parent / "build/accuracy")
-    parser.add_argument("--page-only", action="store_true", help="write the pages from the figures")
+    parser.add_argument("--text-only", action="store_true", help="write the pages from the figures")
     options = parser.parse_args()
     shipped = {n: shipped_or_trained(find_model(n)) for n in ("raw", "dual")}
     kept = options.build / "figures.json"
-    if not options.page_only:
+    if not options.text_only:
         if not options.data.is_dir():
             print(f"{options.data} is not there, so this part of the pages stays as it is")
             return

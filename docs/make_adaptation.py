@@ -1,7 +1,7 @@
 """Score adaptations on simulated sessions under shifted conditions, for ``accuracy.md``.
 
     python docs/make_adaptation.py [--sessions 20] [--seed 5000] [--build build/adaptation]
-                                   [--page-only]
+                                   [--text-only]
 
 Sessions are recorded under three kinds of shift from the conditions of the training: blur, a lower
 dose with a thicker support, and another pixel size with an error of its calibration and another
@@ -9,7 +9,7 @@ gain. They are mixtures, size-selected samples, mixtures of two sizes, and singl
 shipped model and one in the published setting (``atomicity train --start scratch --scale none``)
 are adapted to each session, with pseudo-labels by the diameter and by diameter and intensity. The
 second model is trained on simulated size-selected images first, unless it is in the build folder.
-The results are kept in ``adaptations.csv`` there; ``--page-only`` writes the section from them.
+The results are kept in ``adaptations.csv`` there; ``--text-only`` writes the section from them.
 """
 
 from __future__ import annotations
@@ -345,10 +345,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the published setting")
     parser.add_argument("--published", type=Path, help="model of the published setting")
     parser.add_argument("--build", type=Path, default=HERE.parent / "build/adaptation")
-    parser.add_argument("--page-only", action="store_true", help="write the page from results")
+    parser.add_argument("--text-only", action="store_true", help="write the page from results")
     options = parser.parse_args()
     kept = options.build / "adaptations.csv"
-    if not options.page_only:
+    if not options.text_only:
         measure(options, kept)
     rows = pd.read_csv(kept, keep_default_na=False, na_values=[""])
     write_section(PAGE, SECTION, section(rows))

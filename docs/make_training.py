@@ -4,7 +4,7 @@
 size-selected images per class under four kinds of conditions, trains on them as `atomicity train`
 does, and scores the models on other isomers: size-selected images and mixtures, each as a session.
 It writes a section of docs/explanation/accuracy.md. Scores of finished sets are kept in
-build/training and are not computed again; ``--page-only`` writes the section from them.
+build/training and are not computed again; ``--text-only`` writes the section from them.
 """
 
 from __future__ import annotations
@@ -384,9 +384,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="*", default=list(IMAGES), help="per class")
     parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS)
     parser.add_argument("--build", type=Path, default=BUILD, help="folder of finished sets")
-    parser.add_argument("--page-only", action="store_true", help="write the page from them")
+    parser.add_argument("--text-only", action="store_true", help="write the page from them")
     options = parser.parse_args()
-    if not options.page_only:
+    if not options.text_only:
         numbers = tuple(options.images)
         jobs = [(options.build, options.conditions, k, numbers) for k in range(options.sets)]
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:

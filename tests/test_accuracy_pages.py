@@ -130,7 +130,7 @@ def write_page(path: Path, name: str) -> None:
 
 def run_script(module, monkeypatch, page: Path, *options: str) -> list[str]:
     monkeypatch.setattr(module, "PAGE", page)
-    monkeypatch.setattr(sys, "argv", ["script", "--page-only", *options])
+    monkeypatch.setattr(sys, "argv", ["script", "--text-only", *options])
     for _ in range(2):  # the second time replaces what the first one wrote
         module.main()
     lines = page.read_text().splitlines()
