@@ -53,11 +53,15 @@ def test_few_images_keep_the_start_and_many_decide():
     assert moved[2] == pytest.approx(0.2, abs=0.04)
 
 
-def test_a_shift_of_all_classes_is_learnt_from_fewer_images_than_one_of_a_class():
-    common = shrink_means(PRIOR, *clusters(PRIOR.mean + 0.1, 8), SCATTER) - PRIOR.mean
-    one = PRIOR.mean + np.array([0, 0, 0.1])
-    single = shrink_means(PRIOR, *clusters(one, 8), SCATTER) - PRIOR.mean
-    assert common.min() > 1.5 * single[2]
+def test_what_blur_does_to_all_classes_is_learnt_from_fewer_images_than_a_shift_of_one():
+    def learnt(change, of_class):
+        found = shrink_means(PRIOR, *clusters(PRIOR.mean + change, 8), SCATTER) - PRIOR.mean
+        return found[of_class] / change[of_class]
+
+    common, nearer = np.full(3, 0.1), np.array([0.1, 0.0, -0.1])
+    of_one = learnt(np.array([0.0, 0.1, 0.0]), 1)
+    assert learnt(common, 1) > 1.4 * of_one
+    assert min(learnt(nearer, 0), learnt(nearer, 2)) > 1.1 * of_one
 
 
 def test_clusters_of_one_image_hardly_change_a_covariance():

@@ -19,6 +19,7 @@ from ..core.model_card import ModelCard
 from ..core.scale_reference import Covariance, ScaleReference
 from ..models.estimators import class_sizes
 from ..models.intensity_scale import usable
+from ..models.session_scale import COMPRESSION
 from .scaling import intensity_in_atoms
 
 COMMON_DIAMETER_ERROR = 0.10
@@ -36,8 +37,9 @@ IMAGES_OF_COVARIANCE = 30.0
 class ClassPrior(NamedTuple):
     """Means of the classes before images are seen, (C,), and what they may deviate by.
 
-    ``common`` is the standard deviation of a shift of all classes, ``own`` (C,) that of each class
-    about it.
+    ``common`` is the standard deviation of a shift of all classes, and ``own`` (C,) that of each
+    class about it and about what blur does: it brings the classes nearer to their mean, or sharper
+    images part them, by a factor 1 ± `COMPRESSION`.
     """
 
     mean: np.ndarray
@@ -50,8 +52,9 @@ def shrink_means(
 ) -> np.ndarray:
     """Compute posterior means of classes from the clusters of few images.
 
-    Model: the mean of class c is ``prior.mean[c] + D + e_c`` with normal D and e_c, and the mean of
-    each image scatters about it as one cluster does. The posterior mean is in closed form [1]_.
+    Model: the mean of class c is ``m_c + D - k (m_c - m) + e_c`` with the means m_c of the prior,
+    m their mean, and normal D, k and e_c. The mean of each image scatters about it as one cluster
+    does. The posterior mean is in closed form [1]_.
 
     Parameters
     ----------
@@ -82,11 +85,11 @@ def shrink_means(
         return prior.mean
     deviation = grouped.mean().to_numpy() - prior.mean[classes]
     error = scatter[classes] ** 2 / grouped.size().to_numpy()
-    weight = 1 / (prior.own[classes] ** 2 + error)
-    shift = weight @ deviation / (weight.sum() + prior.common**-2)
-    mean = prior.mean + shift
-    mean[classes] += prior.own[classes] ** 2 * weight * (deviation - shift)
-    return mean
+    away = prior.mean - prior.mean.mean()
+    covariance = prior.common**2 + COMPRESSION**2 * np.outer(away, away) + np.diag(prior.own**2)
+    of_images = covariance[np.ix_(classes, classes)] + np.diag(error)
+    change = covariance[:, classes] @ np.linalg.solve(of_images, deviation)
+    return np.asarray(prior.mean + change)
 
 
 def shrink_covariances(
