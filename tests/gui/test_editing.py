@@ -295,3 +295,46 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
         assert shown.layers.selection.active is layer
         press(shown, key)
         assert shown.layers.selection.active is points
+
+
+def selected_ids(binding) -> set[int]:
+    layer = binding.points_layer("field")
+    return set(layer.features["cluster_id"].to_numpy()[list(layer.selected_data)].tolist())
+
+
+def test_an_undo_brings_the_selection_back_and_an_analysis_keeps_it(shown, settle, qtbot):
+    binding = binding_of(shown)
+    state = binding.state
+    one = click_cluster(shown, 40, 40)
+    press(shown, Qt.Key.Key_S)
+    settle(shown)
+    parts = state.selection
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(shown)
+    assert state.selection == {("field", one)}
+    assert selected_ids(binding) == {one}
+    keys = Qt.KeyboardModifier
+    press(shown, Qt.Key.Key_Z, keys.ControlModifier | keys.ShiftModifier)
+    settle(shown)
+    assert state.selection == parts
+    assert selected_ids(binding) == {i for _, i in parts}
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(shown)
+    (dock,) = shown.window.dock_widgets.values()
+    qtbot.mouseClick(dock.button, LEFT)
+    settle(shown)
+    assert state.selection == {("field", one)} and selected_ids(binding) == {one}
+    assert len(near(state.table("field").query("cluster_id == @one"), 40, 40)) == 1
+    press(shown, Qt.Key.Key_1)
+    settle(shown)
+    assert near(state.table("field"), 40, 40)["label_corrected"].tolist() == ["Pt19"]
+
+
+def test_a_second_analysis_selects_nothing_that_nobody_chose(shown, settle, qtbot):
+    binding = binding_of(shown)
+    assert len(binding.state.selection) == 1  # the first one selects a typical cluster
+    binding.state.select(())
+    (dock,) = shown.window.dock_widgets.values()
+    qtbot.mouseClick(dock.button, LEFT)
+    settle(shown)
+    assert not binding.state.selection

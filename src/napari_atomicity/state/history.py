@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, overload
 
 from ..core import cluster_table as tables
+from ..core.cluster_table import Key
 from ..core.errors import AtomicityError
 from ..core.table_cache import columns_of
 from ..core.text import pluralise
@@ -16,12 +17,16 @@ from ..project import EditKind
 from .analysis_store import AnalysisStore
 from .analysis_updates import mark_excluded
 from .atom_edits import AtomEdit, SetAtoms, SetMarks
-from .atom_store import AtomStore
+from .atom_store import AtomKey, AtomStore
 from .chunked_steps import MAX_IMAGES, ChunkedSteps, Work, exceeds_limits
 from .edits import Edit, Relabel, RemoveClusters, with_author
 from .project_saver import AtomChange, Change, ClusterChange, ProjectSaver, SessionChange
 from .session_edits import SetSession
 from .session_store import SessionStore
+
+
+Selection = tuple[frozenset[Key], frozenset[AtomKey]]
+"""Keys of the selected clusters and atoms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +40,8 @@ class Step:
     time: datetime
     group: object = None
     """Edits of one group are one step, though they come one after the other."""
+    selection: Selection = (frozenset(), frozenset())
+    """What was selected before the step was done; before it was undone, if it is undone."""
 
     @property
     def description(self) -> str:
@@ -71,7 +78,12 @@ class _Owner(Protocol):
     @property
     def blind(self) -> bool: ...
 
+    @property
+    def selected(self) -> Selection: ...
+
     def ensure_writable(self) -> None: ...
+
+    def select_again(self, selected: Selection) -> None: ...
 
     def notify(self, changes: Sequence[Change]) -> Work: ...
 
@@ -190,11 +202,11 @@ class History(Sequence[Step]):
                 pass
 
     def _do(self, edits: Iterable[Edit | AtomEdit], description: str | None, group: object) -> Work:
-        author = self._state.annotator
+        author, selected = self._state.annotator, self._state.selected
         done, changes = yield from self._replay(edits, _applied, author)
         if not done:
             return
-        step = Step(tuple(done), description or "", author, datetime.now(UTC), group)
+        step = Step(tuple(done), description or "", author, datetime.now(UTC), group, selected)
         last = self._done[-1] if self._done else None
         if group is not None and last is not None and last.group is group:
             step = replace(last, edits=(*last.edits, *done))
@@ -237,19 +249,22 @@ class History(Sequence[Step]):
         self._state.steps.run(self._go_to(n_done), _are_long(steps))
 
     def _undo(self) -> Work:
-        step = self._done[-1]
+        step, selected = self._done[-1], self._state.selected
         undone, changes = yield from self._replay(
             reversed(step.edits), _reverted, is_undo=True, known=True
         )
         self._done.pop()
-        self._undone.append(replace(step, edits=tuple(reversed(undone))))
+        edits = tuple(reversed(undone))
+        self._undone.append(replace(step, edits=edits, selection=selected))
+        self._state.select_again(step.selection)
         yield from self._state.notify(changes)
 
     def _redo(self) -> Work:
-        step = self._undone[-1]
+        step, selected = self._undone[-1], self._state.selected
         done, changes = yield from self._replay(step.edits, _applied_again, known=True)
         self._undone.pop()
-        self._done.append(replace(step, edits=tuple(done)))
+        self._done.append(replace(step, edits=tuple(done), selection=selected))
+        self._state.select_again(step.selection)
         yield from self._state.notify(changes)
 
     def _go_to(self, n_done: int) -> Work:

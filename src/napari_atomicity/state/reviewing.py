@@ -74,7 +74,7 @@ class Reviewing:
         self._trail: list[int] = []
         self._times: list[float] = []
         self._since = time.monotonic()
-        self._showing = False
+        self._ignores_selection = False
         for key in removed:
             self._cross(key)
         self._read_all()
@@ -248,14 +248,20 @@ class Reviewing:
     def show(self) -> None:
         """Select the cluster and bring it into view."""
         if self._there[self.position]:
-            self._showing = True
-            try:
+            with self._selecting():
                 self.state.select([self.key])
                 self.state.request_focus(self.key)
-            finally:
-                self._showing = False
         self._since = time.monotonic()
         self.moved.emit()
+
+    @contextmanager
+    def _selecting(self) -> Iterator[None]:
+        """Within the block, a change of the selection is no click by which a person goes there."""
+        before, self._ignores_selection = self._ignores_selection, True
+        try:
+            yield
+        finally:
+            self._ignores_selection = before
 
     def _go(self, position: int | None, remember: bool = True) -> None:
         if position is not None and position != self.position:
@@ -281,8 +287,9 @@ class Reviewing:
     def following_changes(self) -> Iterator[None]:
         """After the block, show the cluster that it has changed: for undo and redo."""
         self._changed.clear()
-        yield
-        self.state.finish()  # a long step takes turns, and nothing has changed before its end
+        with self._selecting():
+            yield
+            self.state.finish()  # a long step takes turns, and nothing has changed before its end
         self.go_to_changed()
 
     def go_to_changed(self) -> None:
@@ -357,7 +364,7 @@ class Reviewing:
 
     def _on_selection(self, keys: frozenset[Key]) -> None:
         """Go to a cluster of the queue that was clicked."""
-        if self._showing or len(keys) != 1:
+        if self._ignores_selection or len(keys) != 1:
             return
         position = self.position_of(next(iter(keys)))
         if position is not None and position != self.position:

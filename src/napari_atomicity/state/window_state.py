@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 from psygnal import Signal
@@ -27,7 +27,7 @@ from .atom_store import AtomStore
 from .blind_mode import BlindMode
 from .chunked_steps import ChunkedSteps, Work
 from .cluster_edits import ClusterEdits
-from .history import History, Step
+from .history import History, Selection, Step
 from .project_saver import LABEL_COLUMNS, AtomChange, Change, ProjectSaver, changed_parts
 from .session_store import SessionStore
 from .status import Status, TaskState
@@ -406,6 +406,27 @@ class WindowState:
         if selection != self._selection:
             self._selection = selection
             self.selection_changed.emit(selection)
+
+    @property
+    def selected(self) -> Selection:
+        """Keys of the selected clusters and atoms."""
+        return self._selection, self.atoms.selection
+
+    def select_again(self, selected: Selection) -> None:
+        """Select what was selected before a step, as far as it is still there."""
+        if selected == self.selected:
+            return
+        clusters, atoms = selected
+        self.select(self._present(clusters, lambda image: self.table(image)["cluster_id"]))
+        self.atoms.select(self._present(atoms, lambda image: self.atoms.table(image)["atom_id"]))
+
+    def _present(
+        self, keys: frozenset[tuple[str, int]], ids: Callable[[str], pd.Series]
+    ) -> list[tuple[str, int]]:
+        """Return the keys of objects that the tables of their images have."""
+        images = {image for image, _ in keys}.intersection(self._micrographs)
+        known = {image: set(ids(image).tolist()) for image in images}
+        return [key for key in keys if key[1] in known.get(key[0], ())]
 
     def request_focus(self, key: Key) -> None:
         """Ask the image view to show a cluster."""

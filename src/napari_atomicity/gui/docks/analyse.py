@@ -156,16 +156,17 @@ class Analyse(Dock):
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
+        is_first = self.state.analysis(image) is None
         self.state.clusters.set_analysis(analysis, f"analyse {image}", soon=True)
-        self._then(image)
+        self._then(image, is_first)
 
-    def _then(self, image: str) -> None:
+    def _then(self, image: str, is_first: bool) -> None:
         """Continue once the analysis is in the window's state, which takes a few turns."""
         if self.state.busy:
-            QTimer.singleShot(0, partial(self._then, image))
+            QTimer.singleShot(0, partial(self._then, image, is_first))
             return
         self.binding.label_mode.on = True
         now = self.state.analysis(image)
-        if now is not None and len(now.table) and not self.state.selection:
-            # So that Explain has something to explain.
+        if is_first and now is not None and len(now.table) and not self.state.selection:
+            # So that Explain has something to explain. Later, a key would label what nobody chose.
             self.state.select({(image, typical_cluster(now))})
