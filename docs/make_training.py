@@ -3,14 +3,14 @@
 ``python docs/make_training.py --sets 25 --workers 2`` simulates sets of 1, 2, 4, 8 and 16
 size-selected images per class under four kinds of conditions, trains on them as `atomicity train`
 does, and scores the models on other isomers: size-selected images and mixtures, each as a session.
-It writes a section of docs/explanation/accuracy.md. Scores of finished sets are kept in
-build/training and are not computed again; ``--text-only`` writes the section from them.
+It writes a section of docs/explanation/accuracy.md. Scores of finished sets are kept beside it in
+training_sets.csv and are not computed again, so that the table grows over several runs: delete the
+file after a change of the models or of the training. ``--text-only`` writes the section alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ import torch
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.io.tables import write_table
 from napari_atomicity.models.estimators import combination
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.simulation.field_settings import FieldSettings
@@ -42,7 +43,7 @@ from napari_atomicity.training.size_selected import join_files
 from page_sections import markdown_table, per_cent, span, write_section
 
 PAGE = Path(__file__).parent / "explanation" / "accuracy.md"
-BUILD = Path("build") / "training"
+SCORES = PAGE.with_name("training_sets.csv")
 SECTION = "training"
 IMAGES = (1, 2, 4, 8, 16)
 SEED = 53_000
@@ -181,44 +182,53 @@ def score(model: Start, sessions: Sequence[Sequence[PatchSet]]) -> dict[str, flo
     }
 
 
-def measure_sets(job: tuple[Path, Sequence[str], int, tuple[int, ...]]) -> None:
-    """Measure the sets of one number under some conditions."""
-    build, names, k, numbers = job
+def measure_set(job: tuple[str, int, tuple[int, ...]]) -> list[dict[str, object]]:
+    """Score the start (number 0) and models trained on the first images of each class of a set."""
+    name, k, numbers = job
     torch.set_num_threads(1)
-    for name in names:
-        measure_set(build / f"{name}-{k}.json", name, k, numbers)
-
-
-def measure_set(path: Path, name: str, k: int, numbers: tuple[int, ...]) -> None:
-    """Simulate a set, train on its first images of each class, and write the scores."""
-    rows = json.loads(path.read_text()) if path.is_file() else []
-    missing = [n for n in numbers if n not in {row["images"] for row in rows}]
-    if not missing:
-        return
-    condition = CONDITIONS[name]
-    n_train = max(missing)
+    condition, n_train = CONDITIONS[name], max(numbers)
     images = simulate_set(condition, SEED + k, n_train)
     sessions = [images["single"], images["mixed"]]
-    if not rows and condition.start != SCRATCH:
-        rows.append({"images": 0, **score(read_model(find_model(condition.start)), sessions)})
-    for n in missing:
-        chosen = [x for i, x in enumerate(images["train"]) if i % n_train < n]
-        rows.append({"images": n, **score(train(chosen, condition, k), sessions)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows))
-    print(name, k, {row["images"]: round(row["right"], 3) for row in rows}, flush=True)
+    rows = []
+    for n in numbers:
+        if n:
+            chosen = [x for i, x in enumerate(images["train"]) if i % n_train < n]
+            model = train(chosen, condition, k)
+        else:
+            model = read_model(find_model(condition.start))
+        rows.append({"condition": name, "set": k, "images": n, **score(model, sessions)})
+    return rows
+
+
+def missing_sets(
+    scores: pd.DataFrame, names: Sequence[str], sets: int, numbers: Sequence[int]
+) -> list[tuple[str, int, tuple[int, ...]]]:
+    """Return the sets that have no score yet, with their missing numbers of training images."""
+    done = set(zip(scores["condition"], scores["set"], scores["images"], strict=True))
+    jobs = []
+    for k in range(sets):
+        for name in names:
+            wanted = numbers if CONDITIONS[name].start == SCRATCH else (0, *numbers)
+            if missing := tuple(n for n in wanted if (name, k, n) not in done):
+                jobs.append((name, k, missing))
+    return jobs
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read the scores of all finished sets."""
+    if path.is_file():
+        return pd.read_csv(path)
+    return pd.DataFrame(columns=["condition", "set", "images"])
+
+
+def write_scores(scores: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Write the scores of all finished sets, in their order."""
+    scores = scores.sort_values(["condition", "set", "images"], ignore_index=True)
+    write_table(scores.round(5), path)
+    return scores
 
 
 # ---- the section
-def read_scores(folder: Path = BUILD) -> pd.DataFrame:
-    """Read the scores of all finished sets."""
-    rows = []
-    for path in sorted(folder.glob("*-*.json")):
-        name, _, k = path.stem.rpartition("-")
-        rows += [{"condition": name, "set": int(k), **row} for row in json.loads(path.read_text())]
-    return pd.DataFrame(rows)
-
-
 def gains(scores: pd.DataFrame) -> pd.DataFrame:
     """Return accuracy minus that of the start, of all sets whose training has a start."""
     keys = ["condition", "set"]
@@ -372,7 +382,7 @@ def page(scores: pd.DataFrame, card: ModelCard) -> list[str]:
     numbers = (
         f"{span(sets[name], 0)} of *{c.title}*" for name, c in CONDITIONS.items() if name in sets
     )
-    lines += [f"Sets: {', '.join(numbers)}.", ""]
+    lines += [f"Sets: {', '.join(numbers)}. {{download}}`Their scores <{SCORES.name}>`.", ""]
     return [*lines, *accuracy_tables(scores), *gain_tables(scores), *confidence_tables(scores)]
 
 
@@ -383,16 +393,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="number of processes")
     parser.add_argument("--images", type=int, nargs="*", default=list(IMAGES), help="per class")
     parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS)
-    parser.add_argument("--build", type=Path, default=BUILD, help="folder of finished sets")
-    parser.add_argument("--text-only", action="store_true", help="write the page from them")
+    parser.add_argument("--scores", type=Path, default=SCORES, help="table of finished sets")
+    parser.add_argument("--text-only", action="store_true", help="write the page from it")
     options = parser.parse_args()
+    scores = read_scores(options.scores)
     if not options.text_only:
-        numbers = tuple(options.images)
-        jobs = [(options.build, options.conditions, k, numbers) for k in range(options.sets)]
+        jobs = missing_sets(scores, options.conditions, options.sets, options.images)
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-            list(pool.map(measure_sets, jobs))
+            for rows in pool.map(measure_set, jobs):
+                scores = write_scores(pd.concat([scores, pd.DataFrame(rows)]), options.scores)
+                print(pd.DataFrame(rows).to_string(index=False, header=False), flush=True)
     card = read_model(find_model("default"))[0]
-    write_section(PAGE, SECTION, page(read_scores(options.build), card))
+    write_section(PAGE, SECTION, page(scores, card))
 
 
 if __name__ == "__main__":

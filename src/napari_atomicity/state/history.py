@@ -24,7 +24,6 @@ from .project_saver import AtomChange, Change, ClusterChange, ProjectSaver, Sess
 from .session_edits import SetSession
 from .session_store import SessionStore
 
-
 Selection = tuple[frozenset[Key], frozenset[AtomKey]]
 """Keys of the selected clusters and atoms."""
 
