@@ -19,9 +19,6 @@ from napari_atomicity.core.palette import colour_of
 from napari_atomicity.gui.controls.patch_view import (
     PatchTile,
     PatchView,
-    compose,
-    enlarge,
-    grey,
     scale_bar_nm,
 )
 from napari_atomicity.gui.docks.explain import averages as averages_page
@@ -37,6 +34,7 @@ from napari_atomicity.gui.docks.explain.facts import facts, format_ood_score
 from napari_atomicity.gui.docks.explain.profiles import format_profile as format_tile
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES
 from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.reporting.patch_pictures import compose, enlarge
 
 
 @pytest.fixture
@@ -75,7 +73,7 @@ def said(dock) -> str:
 def test_a_class_map_lies_where_it_belongs_to_half_a_pixel(cell):
     coarse = np.zeros((14, 14))
     coarse[cell] = 1
-    fine = enlarge(coarse, 56)
+    fine = enlarge(coarse[None], 56)[0]
     where = np.array(np.nonzero(fine == fine.max())).mean(axis=1)
     inside = [0 < c < 13 for c in cell]
     # The middle of a cell of 4 pixels lies between its 2nd and 3rd. At the edge the brightest
@@ -96,29 +94,36 @@ def test_patch_and_map_are_painted_in_register():
     def centre(weights):
         return np.array([(weights * g).sum() / weights.sum() for g in np.indices(weights.shape)])
 
-    plain = compose(patch)[..., 0].astype(float)
-    explained = compose(np.zeros((56, 56)), coarse)[..., 0].astype(float)
+    plain = PatchTile("raw", patch).pixels()[..., 0].astype(float)
+    explained = PatchTile("raw", np.zeros((56, 56)), coarse).pixels()[..., 0].astype(float)
     assert plain.shape == explained.shape == (280, 280)
     assert centre(explained) == pytest.approx(centre(plain), abs=0.5)
 
 
 def test_a_map_speaks_against_nothing_and_may_be_missing():
-    patch = np.random.default_rng(0).normal(size=(56, 56))
-    dark = compose(patch, np.full((14, 14), np.nan))
-    assert (dark == compose(patch, np.full((14, 14), -1.0))).all()
-    bright = compose(patch, np.ones((14, 14)))
+    patch = np.random.default_rng(0).normal(size=(1, 56, 56))
+    dark = compose(patch, np.full((1, 14, 14), np.nan))
+    assert (dark == compose(patch, np.full((1, 14, 14), -1.0))).all()
+    bright = compose(patch, np.ones((1, 14, 14)))
     assert bright.mean() > dark.mean() + 50
-    half = compose(patch, np.ones((14, 14)), top=2.0)
+    half = compose(patch, np.ones((1, 14, 14)), top=2.0)
     assert dark.mean() < half.mean() < bright.mean()
 
 
-def test_grey_survives_flat_and_broken_patches():
-    assert grey(np.full((4, 4), np.nan)).tolist() == np.zeros((4, 4)).tolist()
-    assert np.isfinite(grey(np.full((4, 4), 7.0))).all()
-    patch = np.arange(16.0).reshape(4, 4)
-    patch[0, 0] = np.inf
-    stretched = grey(patch)
-    assert stretched.min() >= 0 and stretched.max() <= 1
+def test_a_weak_class_map_is_as_visible_as_a_strong_one():
+    patch, shape = np.zeros((1, 56, 56)), np.hypot(*np.mgrid[-7:7, -7:7] + 0.5)
+    strong = np.exp(-((shape[None] / 3) ** 2))
+    own, weak = compose(patch, strong), compose(patch, 0.05 * strong)
+    np.testing.assert_array_equal(own, weak)
+    assert compose(patch, 0.05 * strong, top=1.0).max() < 0.5 * own.max()
+
+
+def test_flat_and_broken_patches_have_pictures():
+    assert not compose(np.full((1, 4, 4), np.nan)).any()
+    assert not compose(np.full((1, 4, 4), 7.0)).any()
+    patch = np.arange(16.0).reshape(1, 4, 4)
+    patch[0, 0, 0] = np.inf
+    assert compose(patch).max() == 255
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.palette import colours
 from napari_atomicity.gui.controls.cluster_rows import SelectableRows, after_click, kept_order
-from napari_atomicity.gui.controls.patch_view import compose, grey
 from napari_atomicity.gui.controls.shortcuts import GALLERY
 from napari_atomicity.gui.docks.gallery import EMPTY, NOTHING_FITS, Gallery
 from napari_atomicity.gui.gallery import model as gallery_model
@@ -37,10 +36,11 @@ from napari_atomicity.gui.gallery.pictures import (
     OVERLAYS,
     PictureCache,
     common_limits,
-    compose_many,
     picture,
 )
 from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.io.contrast import stretch
+from napari_atomicity.reporting.patch_pictures import compose
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -265,11 +265,11 @@ def test_up_and_down_through_sections():
 def test_many_are_composed_as_one_is():
     analysis = made_up(6)
     patches, maps = analysis.patches["raw"], analysis.class_maps["raw"]
-    many = compose_many(patches)
+    many = compose(patches)
     for one, patch in zip(many, patches, strict=True):
-        np.testing.assert_allclose(one / 255, grey(patch), atol=0.004)
-    with_maps = compose_many(patches, maps)
-    one = compose(patches[2], maps[2]).astype(float)
+        np.testing.assert_allclose(one / 255, stretch(patch, 1, 99.8), atol=0.004)
+    with_maps = compose(patches, maps)
+    one = compose(patches[2:3], maps[2:3], factor=5)[0].astype(float)
     # the same colours at a fifth of the size
     small = one.reshape(56, 5, 56, 5, 3).mean(axis=(1, 3))
     assert np.abs(small - with_maps[2]).mean() < 4
@@ -279,9 +279,9 @@ def test_many_are_composed_as_one_is():
 def test_on_the_same_scale_more_atoms_are_brighter():
     patches = made_up(10).patches["raw"]  # Pt19 … Pt70, and again
     limits = common_limits([patches[:5], patches[5:]])
-    middle = compose_many(patches, limits=limits)[:, 24:32, 24:32].mean(axis=(1, 2))
+    middle = compose(patches, limits=limits)[:, 24:32, 24:32].mean(axis=(1, 2))
     assert (np.diff(middle[:5]) > 15).all() and middle[4] > 200
-    apart = compose_many(patches)[:, 24:32, 24:32].mean(axis=(1, 2))
+    apart = compose(patches)[:, 24:32, 24:32].mean(axis=(1, 2))
     assert np.ptp(apart) < 0.5 * np.ptp(middle)
     assert common_limits([]) == (0.0, 1.0)
     assert common_limits([np.full((2, 4, 4), np.nan)]) == (0.0, 1.0)
@@ -307,13 +307,13 @@ def test_the_dock_finds_the_common_scale_of_all_images(dock, state):
 
 def test_patches_with_holes_and_flat_ones_have_pictures():
     patches = made_up(3).patches["raw"].copy()
-    whole = compose_many(patches[1:2])[0]
+    whole = compose(patches[1:2])[0]
     patches[0, :10] = np.nan
     patches[2] = 5.0
-    many = compose_many(patches, np.zeros((3, 4, 4)))
+    many = compose(patches, np.zeros((3, 4, 4)))
     assert many.dtype == np.uint8 and many[0].max() > 100
     assert set(np.unique(many[0, :10])) == {56, 104}  # hatched
-    np.testing.assert_array_equal(compose_many(patches)[1], whole)
+    np.testing.assert_array_equal(compose(patches)[1], whole)
 
 
 def test_the_store_forgets_what_was_asked_for_longest_ago(qtbot):
@@ -709,9 +709,7 @@ def test_each_overlay_looks_otherwise(dock, overlay):
 def test_a_relabel_makes_no_picture_again(dock, state, monkeypatch):
     shot(dock)
     made = []
-    monkeypatch.setattr(
-        gallery_model, "compose_many", lambda *a: made.append(a[:2]) or compose_many(*a)
-    )
+    monkeypatch.setattr(gallery_model, "compose", lambda *a: made.append(a[:2]) or compose(*a))
     state.clusters.relabel(keys_shown(dock)[:5], "Pt70")
     dock.update_now()
     shot(dock)

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from napari.settings import get_settings
 from qtpy.QtWidgets import QPushButton
 from synthetic import CLASSES, PIXEL_SIZE_NM, made_up
 
 from napari_atomicity.core.palette import colours
 from napari_atomicity.gui.docks.explain.dock import Explain
-from napari_atomicity.gui.docks.explain.facts import facts
+from napari_atomicity.gui.docks.explain.facts import facts, map_summary
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.gallery.model import format_tooltip
 from napari_atomicity.gui.scatter.looks import format_cluster as hovered
@@ -194,6 +195,56 @@ def test_explain_and_a_key_show_and_hide_class_maps(shown, binding, qtbot):
     assert raw.visible and not lcn.visible, "what was visible before"
     dock.update_now()
     assert dock.maps_box.isChecked()
+
+
+def test_a_key_that_is_held_shows_the_image_without_class_maps_for_a_moment(
+    shown, binding, points, monkeypatch
+):
+    shown.layers.selection.active = points
+    binding.label_mode.on = True
+    raw = binding.class_map_layer(FIELD, "raw")
+    keys = shown.window._qt_viewer.canvas._key_map_handler
+    for delay_s, shown_again in ((0.0, True), (60.0, False)):
+        monkeypatch.setattr(get_settings().application, "hold_button_delay", delay_s)
+        assert raw.visible
+        keys.press_key("C")
+        assert not raw.visible
+        keys.release_key("C")
+        assert raw.visible == shown_again
+
+
+def test_each_class_map_has_its_own_scale_unless_one_scale_is_chosen(shown, binding, settle):
+    found = binding.state.analysis(FIELD)
+    maps = {c: m.copy() for c, m in found.class_maps.items()}
+    for values in maps.values():
+        values[1] *= 0.02
+    binding.state.clusters.set_analysis(replace(found, class_maps=maps))
+    settle(shown)
+    dock = Explain(shown)
+    shown.window.add_dock_widget(dock, name="Explain")
+    binding.state.select([(FIELD, int(found.table["cluster_id"].iloc[1]))])
+    dock.update_now()
+    y, x = found.table[["y_px", "x_px"]].iloc[1].round().astype(int)
+    raw = binding.class_map_layer(FIELD, "raw")
+    own = raw.data[y, x]
+    assert own > 0.7 and dock.patches.tiles[1].top_of_bar < 0.1
+    dock.scale_box.click()
+    settle(shown)
+    dock.update_now()
+    assert raw.data[y, x] < 0.1 and dock.patches.tiles[1].top_of_bar > 0.5
+    dock.scale_box.click()
+    settle(shown)
+    assert raw.data[y, x] == own
+
+
+@pytest.mark.parametrize(
+    ("radius", "place"),
+    [(0.0, "mostly the centre"), (1.0, "mostly the outline"), (None, "nowhere")],
+)
+def test_a_sentence_says_where_a_class_map_supports_the_class(radius, place):
+    r = np.hypot(*(np.mgrid[:28, :28] - 13.5)) / 5  # in radii of the cluster
+    values = np.zeros((28, 28)) if radius is None else np.exp(-(((r - radius) / 0.3) ** 2))
+    assert map_summary("Pt55", {"raw": values}, 28.0, 5.0) == f"Support for Pt55: {place} in raw."
 
 
 def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle, monkeypatch):

@@ -129,6 +129,12 @@ class Analysis:
             return patch
         return np.where(np.outer(*(axis[0] for axis in inside)), patch, np.nan)
 
+    def outline_in_patch(self, row: int) -> np.ndarray:
+        """Return the outline of one cluster, of shape (M, 2), in edge lengths of its patch."""
+        extent_px = self.field_of_view_nm / self.micrograph.calibrated()
+        centre = self.table[["y_px", "x_px"]].iloc[row].to_numpy(float)
+        return (self.outlines[row] - centre) / extent_px + 0.5
+
     def map_within_image(self, class_map: np.ndarray, row: int) -> np.ndarray:
         """Return the class map of one cluster as in `maps_within_image`, of shape (h, w)."""
         return self.maps_within_image(class_map[np.newaxis], [row])[0]

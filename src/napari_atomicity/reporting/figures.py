@@ -17,6 +17,7 @@ from ..core.palette import colours, symbols
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
 from ..models.analysis import Analysis
+from .patch_pictures import compose
 
 PREVIEW_PX = 1200
 """Longest edge of a micrograph in the report in pixels."""
@@ -321,34 +322,17 @@ def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, lis
         Names of the pictures from left to right.
     """
     tiles, names = [], []
-    grey = {
-        channel: _enlarged(to_8_bit(analysis.without_padding(patches[index], index)), zoom)
-        for channel, patches in analysis.patches.items()
+    patches = {
+        channel: analysis.without_padding(own[index], index)[None]
+        for channel, own in analysis.patches.items()
     }
-    for channel, patch in grey.items():
-        tiles.append(np.repeat(patch[..., None], 3, axis=-1))
+    for channel, patch in patches.items():
+        tiles.append(np.repeat(compose(patch, factor=zoom)[0][..., None], 3, axis=-1))
         names.append(channel)
     for channel, maps in analysis.class_maps.items():
-        shown = analysis.map_within_image(maps[index], index)
-        tiles.append(_with_class_map(grey[channel], shown))
+        shown = analysis.map_within_image(maps[index], index)[None]
+        tiles.append(compose(patches[channel], shown, factor=zoom)[0])
         names.append(f"class map {channel}")
     gap = np.full((tiles[0].shape[0], 2 * zoom, 3), 255, np.uint8)
     strip = [part for tile in tiles for part in (tile, gap)][:-1]
     return data_uri(np.concatenate(strip, axis=1), "jpeg"), names
-
-
-def _enlarged(pixels: np.ndarray, zoom: int) -> np.ndarray:
-    return np.repeat(np.repeat(pixels, zoom, axis=0), zoom, axis=1)
-
-
-def _with_class_map(grey: np.ndarray, class_map: np.ndarray) -> np.ndarray:
-    """Return a patch with a class map as overlay; its opacity increases with the value."""
-    import matplotlib as mpl
-
-    values = np.clip(np.nan_to_num(class_map.astype(np.float32)), 0, None)
-    values /= max(float(values.max()), 1e-12)
-    size = (grey.shape[1], grey.shape[0])
-    smooth = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
-    colour = 255 * mpl.colormaps["inferno"](smooth)[..., :3]
-    opacity = 0.75 * smooth[..., None]
-    return ((1 - opacity) * grey[..., None] + opacity * colour).astype(np.uint8)

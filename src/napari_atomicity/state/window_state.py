@@ -53,7 +53,8 @@ class WindowState:
     the acquisition sessions of these images.
     ``images_changed()``; ``current_changed(image name or None)``;
     ``selection_changed(frozenset of keys)``; ``status_changed(Status)``;
-    ``explained_class_changed(class or None)``; ``focus_requested(key)``: show this cluster;
+    ``map_options_changed()``: class or scale of the class maps;
+    ``focus_requested(key)``: show this cluster;
     ``project_changed()``: another project or none, or blind mode changed;
     ``annotator_changed()``; ``saved_changed(message)``: "" if all edits are in the project.
 
@@ -74,7 +75,7 @@ class WindowState:
     current_changed = Signal(object)
     selection_changed = Signal(frozenset)
     status_changed = Signal(Status)
-    explained_class_changed = Signal(object)
+    map_options_changed = Signal()
     focus_requested = Signal(tuple)
     project_changed = Signal()
     annotator_changed = Signal()
@@ -85,6 +86,7 @@ class WindowState:
         self._current: str | None = None
         self._selection: frozenset[Key] = frozenset()
         self._explained_class: str | None = None
+        self._same_map_scale = False
         self._status = Status()
         self._project: Project | None = None
         self._annotator = user_name()
@@ -442,7 +444,18 @@ class WindowState:
     def explained_class(self, label: str | None) -> None:
         if label != self._explained_class:
             self._explained_class = label
-            self.explained_class_changed.emit(label)
+            self.map_options_changed.emit()
+
+    @property
+    def same_map_scale(self) -> bool:
+        """Whether all class maps of an image have one scale; by default each has its own."""
+        return self._same_map_scale
+
+    @same_map_scale.setter
+    def same_map_scale(self, same: bool) -> None:
+        if same != self._same_map_scale:
+            self._same_map_scale = same
+            self.map_options_changed.emit()
 
     @property
     def status(self) -> Status:

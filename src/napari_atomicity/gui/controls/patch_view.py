@@ -7,92 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import colormaps
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPaintEvent, QPen
+from qtpy.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QImage,
+    QLinearGradient,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPolygonF,
+)
 from qtpy.QtWidgets import QSizePolicy, QWidget
-from skimage.transform import resize
 
-from ...io.contrast import stretch
+from ...reporting.patch_pictures import class_map_colours, compose
 from .drawing import Drawing
 
-COLORMAP = "inferno"
-"""Of the class maps: perceptually uniform, dark where the network did not look."""
-
 _FACTOR = 5
-_STRIPES = 18  # of the hatching, along the edge of a patch
-_OPACITY = 0.75
 _BAR_LENGTHS_NM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-
-
-def grey(patch: np.ndarray) -> np.ndarray:
-    """Scale a patch (P, P) to 0 to 1 between its 1st and 99.8th percentiles."""
-    return stretch(patch, 1, 99.8)
-
-
-def enlarge(image: np.ndarray, size_px: int) -> np.ndarray:
-    """Resample an image (h, w) to (size_px, size_px), with aligned outer edges.
-
-    Pixels are areas: the first pixel of a coarse class map covers as much of the patch as it
-    should, and not half a pixel less.
-    """
-    return resize(
-        np.asarray(image, float), (size_px, size_px), order=1, mode="edge", anti_aliasing=False
-    )
-
-
-def hatch_padding(pixels: np.ndarray, patches: np.ndarray) -> None:
-    """Hatch what is not finite of patches that have pixels: it is beyond the image.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (..., H, W) or (..., H, W, 3)
-        Composed patches, changed in place; H and W are multiples of those of the patches.
-    """
-    finite = np.isfinite(patches)
-    padding = ~finite & finite.any(axis=(-2, -1), keepdims=True)
-    if not padding.any():
-        return
-    factor = pixels.shape[patches.ndim - 2] // patches.shape[-2]
-    padding = padding.repeat(factor, axis=-2).repeat(factor, axis=-1)
-    y, x = np.indices(padding.shape[-2:])
-    stripes = np.where((y + x) // max(1, padding.shape[-1] // _STRIPES) % 2, 104, 56)
-    pixels[padding] = np.broadcast_to(stripes, padding.shape)[padding].reshape(
-        -1, *(1,) * (pixels.ndim - padding.ndim)
-    )
-
-
-def compose(
-    patch: np.ndarray, class_map: np.ndarray | None = None, top: float | None = None
-) -> np.ndarray:
-    """Return a patch in grey, overlaid with its class map if there is one; padding is hatched.
-
-    Parameters
-    ----------
-    patch : ndarray
-        (P, P); NaN beyond the image.
-    class_map : ndarray, optional
-        (h, w) over the same field of view; what is negative speaks against the class and is left
-        out.
-    top : float, optional
-        The value of the class map at the bright end of the colormap; its maximum if None.
-
-    Returns
-    -------
-    numpy.ndarray
-        (5 P, 5 P, 3) uint8.
-    """
-    size = _FACTOR * patch.shape[-1]
-    ground = np.repeat(enlarge(grey(patch), size)[..., None], 3, axis=2)
-    if class_map is not None:
-        map_ = np.clip(np.nan_to_num(class_map), 0, None)
-        top = float(map_.max()) if top is None else top
-        strength = np.clip(enlarge(map_, size) / max(top, 1e-12), 0, 1)[..., None]
-        colour = colormaps[COLORMAP](strength[..., 0])[..., :3]
-        ground = 0.55 * ground * (1 - _OPACITY * strength) + colour * _OPACITY * strength
-    pixels = (255 * np.clip(ground, 0, 1)).round().astype(np.uint8)
-    hatch_padding(pixels, patch)
-    return pixels
 
 
 def scale_bar_nm(field_of_view_nm: float) -> float:
@@ -103,13 +35,43 @@ def scale_bar_nm(field_of_view_nm: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class PatchTile:
-    """One picture of a cluster: a title, (P, P) of a patch and perhaps (h, w) over it."""
+    """One picture of a cluster.
+
+    Parameters
+    ----------
+    title : str
+        Title above the picture.
+    patch : ndarray of shape (P, P)
+        NaN beyond the image.
+    class_map : ndarray of shape (h, w), optional
+        Class map over the patch, with its colour bar.
+    top : float, optional
+        Value at the top of the colour bar; by default the maximum of the map.
+    outline : ndarray of shape (K, 2), optional
+        Outline of the cluster as y, x in edge lengths of the patch.
+    tooltip : str, optional
+        What is told under the mouse.
+    """
 
     title: str
     patch: np.ndarray
     class_map: np.ndarray | None = None
     top: float | None = None
+    outline: np.ndarray | None = None
     tooltip: str = ""
+
+    def pixels(self) -> np.ndarray:
+        """Return the picture as uint8 (5 P, 5 P, 3)."""
+        maps = None if self.class_map is None else self.class_map[None]
+        pixels = compose(self.patch[None], maps, top=self.top, factor=_FACTOR)[0]
+        return pixels if maps is not None else np.repeat(pixels[..., None], 3, axis=2)
+
+    @property
+    def top_of_bar(self) -> float:
+        """Value at the top of the colour bar."""
+        if self.top is not None or self.class_map is None:
+            return self.top or 0.0
+        return float(np.nan_to_num(self.class_map).max(initial=0.0))
 
 
 class PatchView(Drawing):
@@ -142,7 +104,7 @@ class PatchView(Drawing):
         """Return the pictures without titles and scale bars."""
         if not self._images:
             for tile in self._tiles:
-                rgb = np.ascontiguousarray(compose(tile.patch, tile.class_map, tile.top))
+                rgb = np.ascontiguousarray(tile.pixels())
                 h, w, _ = rgb.shape
                 image = QImage(rgb.data, w, h, 3 * w, QImage.Format.Format_RGB888)
                 self._images.append(image.copy())  # Qt does not keep the array alive
@@ -231,6 +193,10 @@ class PatchView(Drawing):
                 metrics.elidedText(tile.title, Qt.TextElideMode.ElideRight, box.width()),
             )
             painter.drawImage(box, image)
+            if tile.outline is not None:
+                _paint_outline(painter, box, tile.outline)
+            if tile.class_map is not None:
+                _paint_colour_bar(painter, box, tile.top_of_bar, metrics)
             self._paint_scale_bar(painter, box)
         painter.end()
 
@@ -258,3 +224,30 @@ class PatchView(Drawing):
         painter.drawText(at + QPointF(1, 1), words)
         painter.setPen(QColor("white"))
         painter.drawText(at, words)
+
+
+def _paint_outline(painter: QPainter, box: QRectF, outline: np.ndarray) -> None:
+    """Paint the outline of the cluster over a picture."""
+    places = [box.topLeft() + QPointF(x, y) * box.width() for y, x in outline]
+    painter.save()
+    painter.setClipRect(box)
+    painter.setPen(QPen(QColor(255, 255, 255, 170), max(1.0, 0.008 * box.width())))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.drawPolygon(QPolygonF(places))
+    painter.restore()
+
+
+def _paint_colour_bar(painter: QPainter, box: QRectF, top: float, metrics: QFontMetricsF) -> None:
+    """Paint the colour bar of a class map at the right of a picture, from 0 to its top."""
+    width, margin = max(4.0, 0.04 * box.width()), 0.05 * box.width()
+    bar = QRectF(box.right() - margin - width, box.top() + margin, width, 0.6 * box.height())
+    gradient = QLinearGradient(bar.bottomLeft(), bar.topLeft())
+    colours = class_map_colours()
+    for at in np.linspace(0, 1, 9):
+        gradient.setColorAt(at, QColor.fromRgbF(*map(float, colours[round(255 * at), :3])))
+    painter.fillRect(bar, gradient)
+    painter.setPen(QColor("white"))
+    for value, y in ((top, bar.top() + metrics.ascent() / 2), (0.0, bar.bottom())):
+        text = f"{value:.2g}"
+        x = bar.left() - metrics.horizontalAdvance(text) - margin / 2
+        painter.drawText(QPointF(x, y), text)

@@ -22,6 +22,8 @@ class Shortcut:
         Called with the object that carries out the actions of the mode, and with the key.
     repeats : bool
         Whether the shortcut runs again while its key is held down.
+    reverts : bool
+        Whether it runs again when its key is released after it was held down.
     """
 
     keys: tuple[str, ...]
@@ -29,6 +31,7 @@ class Shortcut:
     name: str
     run: Callable[[Any, str], object]
     repeats: bool = False
+    reverts: bool = False
 
 
 _NUMBERS = tuple("123456789")
@@ -100,9 +103,10 @@ LABEL_MODE: tuple[Shortcut, ...] = (
     ),
     Shortcut(
         ("C",),
-        "show or hide the class maps",
+        "show or hide the class maps; while held, for a moment",
         "class maps",
         lambda actions, key: actions.toggle_class_maps(),
+        reverts=True,
     ),
     Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
 )
@@ -173,9 +177,10 @@ REVIEW: tuple[Shortcut, ...] = (
     Shortcut(("Escape",), "end the review", "end", lambda actions, key: actions.end()),
     Shortcut(
         ("C",),
-        "show or hide the class maps",
+        "show or hide the class maps; while held, for a moment",
         "class maps",
         lambda actions, key: actions.toggle_class_maps(),
+        reverts=True,
     ),
     Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
 )

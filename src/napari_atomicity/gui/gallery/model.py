@@ -13,6 +13,7 @@ from qtpy.QtGui import QPixmap
 from ...core import cluster_table as tables
 from ...core import palette
 from ...models.analysis import Analysis
+from ...reporting.patch_pictures import compose
 from ...state.window_state import WindowState
 from ..controls.cluster_rows import SelectableRows, kept_order
 from ..viewer import point_style as marks
@@ -21,7 +22,6 @@ from .pictures import (
     OVERLAYS,
     PictureCache,
     common_limits,
-    compose_many,
     picture,
 )
 
@@ -292,6 +292,6 @@ def _composed(
     for (_, map_shape), members in kinds.items():
         patches = np.stack([some[i][2] for i in members])
         maps = None if map_shape is None else np.stack([some[i][3] for i in members])
-        for i, pixels in zip(members, compose_many(patches, maps, limits), strict=True):
+        for i, pixels in zip(members, compose(patches, maps, limits), strict=True):
             out[i] = pixels
     return out

@@ -9,7 +9,7 @@ from qtpy.QtCore import QBuffer, QByteArray, QIODevice, Qt
 from qtpy.QtGui import QImage
 
 from ...models.analysis import Analysis
-from ..controls.patch_view import grey, hatch_padding
+from ...reporting.patch_pictures import compose
 
 SIDE_PX = 120
 """Edge of the patch in the popup, in logical pixels."""
@@ -40,8 +40,7 @@ def tip(text: str, patch: np.ndarray | None) -> str:
 
 def _png(patch: np.ndarray) -> str:
     # Low compression, because a picture is made for every cluster under the mouse.
-    pixels = np.ascontiguousarray((255 * grey(patch)).astype(np.uint8))
-    hatch_padding(pixels, patch)
+    pixels = np.ascontiguousarray(compose(patch[None])[0])
     height, width = pixels.shape
     # Without keywords: PyQt6 and PySide6 name these arguments differently.
     image = QImage(pixels.data, width, height, width, QImage.Format.Format_Grayscale8).scaled(

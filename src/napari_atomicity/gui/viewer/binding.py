@@ -128,7 +128,7 @@ class Binding:
                 "project_changed": state.project_changed,
                 "annotator_changed": state.annotator_changed,
                 "class_maps_changed": canvas.class_maps_changed,
-                "explained_class_changed": state.explained_class_changed,
+                "map_options_changed": state.map_options_changed,
                 "saved_changed": state.saved_changed,
                 "atoms_changed": state.atoms.changed,
                 "atom_selection_changed": state.atoms.selection_changed,

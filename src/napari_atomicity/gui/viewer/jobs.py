@@ -112,6 +112,7 @@ def classify_some(
 def class_map_images(
     analysis: Analysis,
     label: str | None,
+    same_scale: bool,
     engine: Engine | None,
     stop: Stop | None = None,
 ) -> dict[str, np.ndarray]:
@@ -121,10 +122,13 @@ def class_map_images(
     ----------
     label : str or None
         Class that the maps explain; by default the predicted class of each cluster.
+    same_scale : bool
+        Whether all maps have one scale; otherwise each map reaches from 0 to 1.
     engine : Engine or None
         Model and device to use if the model of the analysis is not available.
     """
-    maps, scale = analysis.class_maps, point_style.class_map_scale(analysis)
+    maps = analysis.class_maps
+    scale = point_style.class_map_scale(analysis) if same_scale else None
     if label is not None:
         classifier = _classifier(analysis, engine)
         maps = classifier.class_maps(analysis.patches, label, symmetries=analysis.symmetries)

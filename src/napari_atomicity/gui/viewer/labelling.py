@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ class LabelMode(KeyMode):
         canvas.viewer.layers.selection.events.active.connect(self.show_text)
         canvas.state.changed.connect(self._on_change)
         canvas.class_maps_changed.connect(self.show_text)
-        canvas.state.explained_class_changed.connect(self.show_text)
+        canvas.state.map_options_changed.connect(self.show_text)
         canvas.state.current_changed.connect(self.show_text)
         canvas.state.project_changed.connect(self._on_project)
 
@@ -226,9 +227,12 @@ class LabelMode(KeyMode):
         }
         self._bound.append((weakref.ref(target), before))
 
-    def _callback(self, shortcut: Shortcut, key: str) -> Callable[[Any], None]:
-        def pressed(target: Any) -> None:
+    def _callback(self, shortcut: Shortcut, key: str) -> Callable[[Any], object]:
+        """Return what napari calls when a key is pressed; if held, napari calls its result then."""
+
+        def pressed(target: Any) -> Callable[[], None] | None:
             self.run(shortcut, key)
+            return partial(self.run, shortcut, key) if shortcut.reverts else None
 
         return pressed
 

@@ -11,16 +11,17 @@ from napari.layers import Image, Vectors
 from napari.utils import Colormap
 
 from ...models.analysis import Analysis
-from . import calibration, point_style
+from ...reporting.patch_pictures import class_map_colours
+from . import calibration, compat, point_style
 from .layer_group import ROLE, EventBlocker, LayerGroup
 from .points import ATOMS, CLUSTERS, PointsView
 from .polygons import REGIONS, SUPPORT, VACUUM_COLOUR, PolygonLayer
 from .texts import TextLayer
 
-CLASS_MAP_COLOURMAPS = {"raw": "bop orange", "LCN": "bop blue"}
 VACUUM = "vacuum"
 ATOM_LAYERS = (ATOMS.name, SUPPORT.name, VACUUM)
 """Kinds of the layers that show atoms; the others show clusters."""
+_COLOUR_BAR_PX = (10, 80)
 _STROKE_PX = 1.2
 _MAX_WIDTH_ERROR = 1.2
 _FADED = 0.35
@@ -234,16 +235,14 @@ class ImageLayers(LayerGroup):
             return layer
         layer = Image(
             data,
-            colormap=CLASS_MAP_COLOURMAPS.get(channel, "magma"),
+            colormap=Colormap(class_map_colours(), name="class map"),
             contrast_limits=(0.0, 1.0),
-            blending="additive",
+            blending="translucent_no_depth",
             interpolation2d="linear",
-            # What matters little should not hide the image.
-            gamma=1.5,
-            opacity=0.6,
             visible=channel == "raw",
             **{**self.options(kind, _CLASS_MAP), "name": name},
         )
+        compat.show_colour_bar(layer, _COLOUR_BAR_PX)
         self.insert(layer)
         return layer
 

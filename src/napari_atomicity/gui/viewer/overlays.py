@@ -43,7 +43,7 @@ class Overlays:
         self._n_maps_waiting = 0
         self._outlines_visible = True
         canvas.image_detached.connect(self.forget)
-        canvas.state.explained_class_changed.connect(self._on_explained_class)
+        canvas.state.map_options_changed.connect(self._on_map_options)
 
     @property
     def busy(self) -> bool:
@@ -134,11 +134,11 @@ class Overlays:
     # ---- class maps
     def write_class_maps(self, image: str, analysis: Analysis) -> None:
         """Update the class maps of an image if they have changed."""
-        label = self._state.explained_class
+        label, same_scale = self._state.explained_class, self._state.same_map_scale
         computed = self._computed_from.setdefault(image, {})
         # The arrays are kept, not only their ids: a new array may get the id of a deleted one.
-        wanted = (label, list(analysis.class_maps.values()))
-        before = computed.get("class maps", (None, None))
+        wanted = (label, list(analysis.class_maps.values()), same_scale)
+        before = computed.get("class maps", (None, None, None))
         same = before[1] is not None and all(map(is_, before[1], wanted[1]))
         if not analysis.class_maps:
             # Old maps would show a blind annotator the prediction.
@@ -146,7 +146,7 @@ class Overlays:
             if computed.pop("class maps", None) is not None and known is not None:
                 known.clear_class_maps()
             return
-        if same and before[0] == label:
+        if same and (before[0], before[2]) == (label, same_scale):
             return
         computed["class maps"] = wanted
         tasks.start(
@@ -154,6 +154,7 @@ class Overlays:
             class_map_images,
             analysis,
             label,
+            same_scale,
             self._engine_of(image),
             on_result=partial(self._show_class_maps, image, computed, wanted),
             on_error=lambda _: computed.pop("class maps", None),
@@ -185,7 +186,7 @@ class Overlays:
         self._n_maps_waiting -= 1
         self._show_class_maps(image, computed, wanted, images)
 
-    def _on_explained_class(self, label: str | None) -> None:
+    def _on_map_options(self) -> None:
         for image in list(self._canvas.layers):
             analysis = self._state.analysis(image)
             if analysis is not None:

@@ -225,14 +225,14 @@ def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = 
     """Return the class maps of all clusters as one image in register with the micrograph.
 
     Each map is resampled linearly into the footprint of its patch; where footprints overlap the
-    larger value wins. All have one scale, so that empty support stays dark.
+    larger value wins.
 
     Parameters
     ----------
     maps : ndarray of shape (n_clusters, h, w)
         A map per row of the table; values that are negative or not finite count as 0.
     scale : float, optional
-        Value that becomes 1; by default the largest of these maps.
+        Value that becomes 1 in all maps; by default the maximum of each map.
 
     Returns
     -------
@@ -240,19 +240,18 @@ def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = 
         Values from 0 to 1, in the shape of the micrograph.
     """
     maps = _within_image(analysis, maps)
-    if scale is None:
-        scale = float(maps.max(initial=0.0))
     shape = analysis.micrograph.shape
     out = np.zeros(shape if len(shape) == 3 else (1, *shape), np.float32)
     extent_px = analysis.field_of_view_nm / analysis.micrograph.calibrated()
     columns = analysis.table[["frame", "y_px", "x_px"]].to_numpy(float)
     for (frame, y, x), cam in zip(columns, maps, strict=True):
-        if cam.max() <= 0 or scale <= 0:
+        top = float(cam.max()) if scale is None else scale
+        if cam.max() <= 0 or top <= 0:
             continue
         rows, down = _footprint(y, extent_px, out.shape[1], cam.shape[0])
         cols, across = _footprint(x, extent_px, out.shape[2], cam.shape[1])
         target = out[int(frame), rows, cols]
-        np.maximum(target, down @ (cam / scale) @ across.T, out=target)
+        np.maximum(target, down @ (cam / top) @ across.T, out=target)
     return np.minimum(out, 1.0, out=out).reshape(shape)
 
 

@@ -37,7 +37,14 @@ from ...tasks import start
 from ...viewer.models import classifier_of
 from ...viewer.point_style import class_map_scale
 from .averages import ClassAverages
-from .facts import facts, predicted_class, probability_bars, verdict
+from .facts import (
+    MAP_SUMMARY_TOOLTIP,
+    facts,
+    map_summary,
+    predicted_class,
+    probability_bars,
+    verdict,
+)
 
 NOTHING_SELECTED = "Select a cluster in the image, the Embedding or with the arrows above."
 NOT_CLASSIFIED = "This cluster is not classified yet: press Classify."
@@ -86,7 +93,7 @@ class Explain(Dock):
 
     follows = (
         "changed", "images_changed", "current_changed", "selection_changed",
-        "explained_class_changed", "class_maps_changed",
+        "map_options_changed", "class_maps_changed",
     )  # fmt: skip
     scrolls = False
 
@@ -121,8 +128,16 @@ class Explain(Dock):
         body.addWidget(self.message)
         self.patches = PatchView()
         body.addWidget(self.patches)
+        self.map_summary = QLabel()
+        self.map_summary.setWordWrap(True)
+        self.map_summary.setToolTip(MAP_SUMMARY_TOOLTIP)
+        body.addWidget(self.map_summary)
         body.addLayout(self._new_class_choice())
-        body.addWidget(self.maps_box)
+        boxes = QHBoxLayout()
+        boxes.addWidget(self.maps_box)
+        boxes.addWidget(self.scale_box)
+        boxes.addStretch(1)
+        body.addLayout(boxes)
         self.bars = BarChart()
         self.bars.setAccessibleName("Probabilities of the classes")
         body.addWidget(self.bars)
@@ -185,11 +200,17 @@ class Explain(Dock):
         row = QHBoxLayout()
         self.maps_box = QCheckBox("Class maps in the image")
         self.maps_box.setToolTip(
-            "Show class maps over the image (key C in label mode and in a review). The brighter, "
-            "the more a region supports the class; dark regions do not. One scale for all clusters "
-            "of an image. Default: on."
+            "Show class maps over the image (key C in label mode and in a review; hold it to see "
+            "them, or the image without them, for a moment). The brighter, the more a region "
+            "supports the class. Default: on."
         )
         self.maps_box.clicked.connect(partial(setattr, self.binding, "class_maps_visible"))
+        self.scale_box = QCheckBox("Same scale")
+        self.scale_box.setToolTip(
+            "Show all class maps of an image on one scale, to compare their strengths, here and "
+            "over the image. Default: off: each map reaches from 0 to its own maximum."
+        )
+        self.scale_box.clicked.connect(partial(setattr, self.state, "same_map_scale"))
         row.addWidget(self.class_label)
         row.addWidget(self.class_combo, 1)
         return row
@@ -204,8 +225,8 @@ class Explain(Dock):
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
         super().resizeEvent(event)
-        # In a low dock the bars stay visible without scrolling.
-        self.patches.height_limit = round(0.55 * self.height())
+        # Where two rows of patches do not fit, there is one.
+        self.patches.height_limit = self.height()
 
     # ---- actions of the user
     def show_previous(self) -> None:
@@ -257,6 +278,7 @@ class Explain(Dock):
     def refresh(self) -> None:
         self._fill_classes()
         self.maps_box.setChecked(self.binding.class_maps_visible)
+        self.scale_box.setChecked(self.state.same_map_scale)
         if self._shown not in self.state.selection:
             self._shown = next(iter(self._in_order()), None)
         self._show_cluster()
@@ -300,7 +322,7 @@ class Explain(Dock):
         self._show_facts(facts(found[0].table.iloc[found[1]]) if found else [])
         if found is None:
             self._show_message(NOTHING_SELECTED)
-            for widget in (self.class_combo, self.class_label, self.maps_box):
+            for widget in self._map_widgets():
                 widget.setVisible(False)
             return
         analysis, row = found
@@ -351,16 +373,18 @@ class Explain(Dock):
         patches = {c: p for c, p in patches.items() if np.isfinite(p).any()}
         maps, label = self._maps(analysis, row)
         maps = {c: analysis.map_within_image(m, row) for c, m in maps.items()}
-        for widget in (self.class_combo, self.class_label, self.maps_box, self.patches):
+        for widget in (*self._map_widgets(), self.patches):
             widget.setVisible(bool(patches))
+        self.map_summary.setText("")
         if not patches:
             self.patches.show_tiles([], 0.0)
             self._show_message(NOT_CLASSIFIED)
             return
         self._show_message("")
-        if self._map_scale[0] is not analysis.class_maps:  # not at each selection
-            self._map_scale = analysis.class_maps, class_map_scale(analysis)
-        top = self._map_scale[1]
+        top = self._top_of_maps(analysis)
+        outline = analysis.outline_in_patch(row)
+        radius_nm = analysis.table["diameter_nm"].iloc[row] / 2
+        self.map_summary.setText(map_summary(label, maps, analysis.field_of_view_nm, radius_nm))
         tiles = []
         for channel, patch in patches.items():
             tiles.append(PatchTile(channel, patch, tooltip=_PATCH_TOOLTIPS.get(channel, "")))
@@ -371,11 +395,25 @@ class Explain(Dock):
                         patch,
                         maps[channel],
                         top,
+                        outline,
                         f"Class map of {label or 'the predicted class'}: bright regions support "
-                        f"the class; one scale for all clusters. {NETWORK_PART}",
+                        f"the class. {NETWORK_PART}",
                     )
                 )
         self.patches.show_tiles(tiles, analysis.field_of_view_nm)
+
+    def _map_widgets(self) -> tuple[QWidget, ...]:
+        """Return what is shown with class maps only."""
+        choices = (self.class_combo, self.class_label, self.scale_box, self.maps_box)
+        return (*choices, self.map_summary)
+
+    def _top_of_maps(self, analysis: Analysis) -> float | None:
+        """Return the value at the top of the scale of all maps; None if each has its own."""
+        if not self.state.same_map_scale:
+            return None
+        if self._map_scale[0] is not analysis.class_maps:  # not at each selection
+            self._map_scale = analysis.class_maps, class_map_scale(analysis)
+        return self._map_scale[1]
 
     def _maps(self, analysis: Analysis, row: int) -> tuple[dict[str, np.ndarray], str]:
         """Return the class maps of the cluster that are known, and their class."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ....core.cluster_table import NON_CLASS_LABELS, class_confidence, format_rows
 from ....core.palette import colour_of, symbol_of
+from ....models.centre_balance import balance, centre_and_outline
 from ...controls.bars import Bar
+
+_CLEAR_BALANCE = 1 / 3
+"""Balance at which the class map is twice as strong per area at one place as at the other."""
+
+MAP_SUMMARY_TOOLTIP = (
+    "Where the class map is strong: the centre is within half the radius, the outline between 0.75 "
+    "and 1.25 radii; mostly: more than twice as strong per area."
+)
 
 
 def probability_bars(row: pd.Series, classes: Sequence[str]) -> list[Bar]:
@@ -108,6 +117,30 @@ def _measured_facts(row: pd.Series) -> list[tuple[str, str, str]]:
     if flags:
         out.append(("Note", ", ".join(flags), "The measurement of such a cluster may be wrong."))
     return out
+
+
+def map_summary(
+    label: str, maps: Mapping[str, np.ndarray], field_of_view_nm: float, radius_nm: float
+) -> str:
+    """Return a sentence on where the class maps (h, w) of a cluster support its class."""
+    places = {}
+    for channel, values in maps.items():
+        positive = np.clip(np.nan_to_num(values), 0, None)[None]
+        areas = centre_and_outline(positive, field_of_view_nm, np.array([radius_nm]))
+        places[channel] = _place(balance(areas, np.array([""])).value)
+    if not places:
+        return ""
+    listed = ", ".join(f"{where} in {channel}" for channel, where in places.items())
+    return f"Support for {label}: {listed}."
+
+
+def _place(value: float) -> str:
+    """Name where a class map is strong, from the balance of its centre and outline."""
+    if not math.isfinite(value):
+        return "nowhere"
+    if abs(value) < _CLEAR_BALANCE:
+        return "centre and outline alike"
+    return "mostly the centre" if value > 0 else "mostly the outline"
 
 
 def verdict(row: pd.Series) -> str:

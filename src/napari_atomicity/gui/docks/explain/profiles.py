@@ -17,9 +17,9 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 from ....core.palette import colour_of, symbol_of
 from ....models.class_average_figure import outline_radius, profile_of, top_of
 from ....models.class_averages import Average, Averages
+from ....reporting.patch_pictures import COLORMAP, compose
 from ...controls.drawing import Drawing, small
 from ...controls.glyphs import paint_glyph
-from ...controls.patch_view import COLORMAP, grey
 
 OUTLINE_COLOUR = "#56b4e9"
 _MAX_TILE_CHARACTERS = 16
@@ -28,11 +28,9 @@ _MAX_TILE_CHARACTERS = 16
 def picture(average: Average, top: float) -> np.ndarray:
     """Return an average as (S, S, 3) uint8: a grey patch, or a class map from 0 to ``top``."""
     if average.quantity == "patch":
-        rgb = np.repeat(grey(average.image)[..., None], 3, axis=2)
-    else:
-        strength = np.clip(np.nan_to_num(average.image) / top, 0, 1)
-        rgb = colormaps[COLORMAP](strength)[..., :3]
-    return (255 * rgb).round().astype(np.uint8)
+        return np.repeat(compose(average.image[None])[0][..., None], 3, axis=2)
+    strength = np.clip(np.nan_to_num(average.image) / top, 0, 1)
+    return (255 * colormaps[COLORMAP](strength)[..., :3]).round().astype(np.uint8)
 
 
 def format_profile(average: Average) -> str:
