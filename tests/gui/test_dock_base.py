@@ -14,7 +14,7 @@ from napari_atomicity.gui.viewer.binding import state_of
 
 DOCKS = [
     "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
-    "Embedding", "Explain", "Gallery", "Live", "Model", "Movie", "Overview", "Plots", "Ratios",
+    "Embedding", "Explain", "Gallery", "Live", "Movie", "Overview", "Plots", "Ratios",
     "Report", "Review", "Table", "Train", "Validate",
 ]  # fmt: skip
 

@@ -203,7 +203,7 @@ def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock, viewe
     assert classify.conditions.isVisibleTo(classify)
     assert "adapt" in classify.conditions.words.text()
     qtbot.mouseClick(classify.conditions.button, Qt.MouseButton.LeftButton)
-    assert not open_docks(viewer)["Model"].isHidden()
+    assert not open_docks(viewer)["Adapt"].isHidden()
 
 
 def test_the_delete_key_deletes_and_one_does_not(analysed, viewer):

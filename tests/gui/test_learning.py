@@ -64,7 +64,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     said = dict(zip(keys[:4], table["label_predicted"], strict=False))
     state.clusters.relabel_each(said)
     qtbot.waitUntil(lambda: "labelled 4 clusters" in learning.words.text())
-    adapt = show_dock(viewer, "Model").part("Adapt")
+    adapt = show_dock(viewer, "Adapt")
     adapt.device.setCurrentText("CPU")
     adapt.models.setCurrentText("tiny")
     qtbot.waitUntil(lambda: learning.adapt_button.isEnabled())

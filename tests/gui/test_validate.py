@@ -12,7 +12,6 @@ from qtpy.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QMessageBox
 
 from napari_atomicity.core.progress import check
-from napari_atomicity.gui.docks.model import Model
 from napari_atomicity.gui.docks.validate.dock import Validate
 from napari_atomicity.gui.docks.validate.tasks import suggested_folder
 from napari_atomicity.gui.viewer.save_questions import closing_question
@@ -363,12 +362,6 @@ def test_wrong_entries_are_refused(dock, folder, tmp_path, viewer, qtbot, settle
     press(dock, qtbot, viewer, settle)
     assert "missing: there is no such file or folder" in errors[-1]
     assert dock.button.text() == "Validate" and dock.button.isEnabled()
-
-
-def test_it_is_a_tab_of_model(viewer):
-    model = Model(viewer)
-    viewer.window.add_dock_widget(model, name="Model", add_vertical_stretch=False)
-    assert isinstance(model.part("Validate"), Validate)
 
 
 def test_results_are_suggested_beside_the_data(tmp_path, home):

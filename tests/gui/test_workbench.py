@@ -38,7 +38,7 @@ from napari_atomicity.gui.workbench.window import WorkspaceSwitch
 PLUGIN = "napari-atomicity"
 NAMES = {
     "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
-    "Embedding", "Explain", "Gallery", "Live", "Model", "Movie", "Overview", "Plots", "Ratios",
+    "Embedding", "Explain", "Gallery", "Live", "Movie", "Overview", "Plots", "Ratios",
     "Report", "Review", "Table", "Train", "Validate",
 }  # fmt: skip
 MAX_DOCKS = 6
@@ -199,12 +199,15 @@ def test_single_docks_are_opened_closed_and_reset_in_the_menu(window, model, qtb
         switch.menu.aboutToShow.emit()
         next(a for a in switch.menu.actions() if a.text() == title).trigger()
 
-    choose("Detect")
+    choose("Train")
     choose("Explain")
-    assert shown_docks(viewer) == (set(WORKSPACES[0].docks) | {"Detect"}) - {"Explain"}
+    assert shown_docks(viewer) == (set(WORKSPACES[0].docks) | {"Train"}) - {"Explain"}
     choose("Reset the layout")
     assert shown_docks(viewer) == set(WORKSPACES[0].docks)
-    assert "Detect" in open_docks(viewer)
+    assert "Train" in open_docks(viewer)
+    listed = Counter(a.text() for a in switch.menu.actions() if a.isCheckable())
+    assert max(listed.values()) == 1
+    assert set(listed) == {name for space in WORKSPACES for name in space.docks}
 
 
 def test_titles_of_more_docks_than_fit_are_scrolled_not_cut(window, model, qtbot):
@@ -232,7 +235,7 @@ def test_a_dock_within_another_is_found_and_shown(window, model, qtbot):
     qtbot.waitUntil(show_dock(viewer, "Embedding").isVisible)
     assert not main.findChild(Gallery).isVisible()
     assert "Embedding" not in open_docks(viewer)
-    assert isinstance(show_dock(viewer, "Model").part("Adapt"), Adapt)
+    assert isinstance(show_dock(viewer, "Adapt"), Adapt)
     ratios = show_dock(viewer, "Ratios")
     assert main.findChild(Report) is None  # until its section is opened
     ratios.report_section.button.click()

@@ -128,8 +128,8 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
         )
         main = main_window(viewer)
         right = [d for d in there.values() if main.dockWidgetArea(d) == RIGHT and not d.isHidden()]
-        for other in right[:1]:  # a tab, since a low window has no room for one dock more
-            main.tabifyDockWidget(other, dock)
+        if right:  # a tab of the highest one, since a low window has no room for one dock more
+            main.tabifyDockWidget(max(right, key=QDockWidget.height), dock)
         keep_room(dock.widget())  # so that the docks keep their sizes
         dock.visibilityChanged.connect(partial(_rest, dock))
         # Workspaces remember where docks are; napari writes its settings at each move of a dock,

@@ -42,7 +42,7 @@ class ConditionsWarning(QWidget):
             "class: in blur, noise, dose or support."
         )
         self.button = QPushButton("Adapt the model…")
-        self.button.setToolTip("Open the dock Model to adapt the model to these images.")
+        self.button.setToolTip("Open the dock Adapt to adapt the model to these images.")
         self.button.clicked.connect(self._open_model)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -51,7 +51,7 @@ class ConditionsWarning(QWidget):
         self.hide()
 
     def _open_model(self) -> None:
-        show_dock(self._binding.viewer, "Model").part("Adapt")
+        show_dock(self._binding.viewer, "Adapt")
 
 
 def conditions_differ(table: pd.DataFrame | None) -> bool:

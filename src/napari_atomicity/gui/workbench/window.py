@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from ..controls.garbage_collection import settle_collector
 from ..controls.settings import settings
-from ..panels.dock_windows import dock_names, main_window, open_docks, show_dock
+from ..panels.dock_windows import main_window, open_docks, show_dock
 from ..panels.workbench_bar import workbench_bar
 from ..viewer import compat
 from ..viewer.binding import binding_of, unwrapped
@@ -78,13 +78,19 @@ class WorkspaceSwitch(QWidget):
 
     # ---- the menu
     def _fill_menu(self) -> None:
+        """List the docks of each workspace, each once; parts of other docks are left out."""
         self.menu.clear()
         there = open_docks(self._binding.viewer)
-        for name in dock_names():
-            action = self.menu.addAction(name)
-            action.setCheckable(True)
-            action.setChecked(name in there and not there[name].isHidden())
-            action.toggled.connect(partial(self._toggle, name))
+        listed: set[str] = set()
+        for space in WORKSPACES:
+            self.menu.addSection(space.name)
+            for name in space.docks:
+                if name not in listed:
+                    action = self.menu.addAction(name)
+                    action.setCheckable(True)
+                    action.setChecked(name in there and not there[name].isHidden())
+                    action.toggled.connect(partial(self._toggle, name))
+            listed.update(space.docks)
         self.menu.addSeparator()
         self.menu.addAction("Reset the layout").triggered.connect(self._reset)
 

@@ -50,6 +50,11 @@ WORKSPACES = (
         "Follow clusters through the frames of a movie, and watch a folder of new images.",
         right=(("Analyse", "Live", "Ratios"), ("Movie",)),
     ),
+    Workspace(
+        "Model",
+        "Train a model, adapt one to the images at hand, and compare models and methods.",
+        right=(("Train", "Adapt", "Validate"),),
+    ),
 )
 
 

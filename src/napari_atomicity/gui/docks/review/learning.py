@@ -26,7 +26,7 @@ class Learning(FollowingWidget):
         self.adapt_button = QPushButton("Adapt model")
         self.adapt_button.setToolTip(
             "Fine-tune the model to these images in seconds, with your corrections as certain "
-            "labels. The dock Model compares before and after. You can undo it."
+            "labels. The dock Adapt compares before and after. You can undo it."
         )
         self.train_button = QPushButton("Train model")
         self.train_button.setToolTip(
@@ -62,8 +62,8 @@ class Learning(FollowingWidget):
 
     def adapt(self) -> None:
         """Open Adapt and let it learn from all images."""
-        show_dock(self.binding.viewer, "Model").part("Adapt").learn()
+        show_dock(self.binding.viewer, "Adapt").learn()
 
     def train(self) -> None:
         """Open Train and let it learn from the corrected clusters."""
-        show_dock(self.binding.viewer, "Model").part("Train").learn()
+        show_dock(self.binding.viewer, "Train").learn()
