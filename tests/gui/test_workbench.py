@@ -23,7 +23,7 @@ from napari_atomicity.gui.docks.adapt.dock import Adapt
 from napari_atomicity.gui.docks.gallery import Gallery
 from napari_atomicity.gui.docks.report import Report
 from napari_atomicity.gui.docks.table import Table
-from napari_atomicity.gui.panels.dock_windows import open_docks, show_dock
+from napari_atomicity.gui.panels.dock_windows import dock_names, open_docks, show_dock
 from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.workbench import (
@@ -208,6 +208,20 @@ def test_single_docks_are_opened_closed_and_reset_in_the_menu(window, model, qtb
     listed = Counter(a.text() for a in switch.menu.actions() if a.isCheckable())
     assert max(listed.values()) == 1
     assert set(listed) == {name for space in WORKSPACES for name in space.docks}
+
+
+def test_docks_of_other_workspaces_open_as_tabs_and_the_window_keeps_its_size(window, model, qtbot):
+    viewer = window()
+    main = viewer.window._qt_window
+    for space in WORKSPACES:
+        open_workbench(viewer, space.name)
+    for name in dock_names():
+        show_dock(viewer, name)
+        dock = open_docks(viewer).get(name)
+        if dock is not None and main.dockWidgetArea(dock) == Qt.DockWidgetArea.RightDockWidgetArea:
+            qtbot.waitUntil(lambda dock=dock: dock.height() > 300)
+    assert main.minimumSizeHint().height() <= 600
+    assert (main.width(), main.height()) == (1280, 720)
 
 
 def test_titles_of_more_docks_than_fit_are_scrolled_not_cut(window, model, qtbot):

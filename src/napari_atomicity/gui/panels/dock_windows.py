@@ -24,6 +24,8 @@ from .panel_style import PanelStyle
 
 DISTRIBUTION = "napari-atomicity"
 RIGHT = Qt.DockWidgetArea.RightDockWidgetArea
+NOT_PLACED = "not placed"
+"""Property of a hidden dock that the open workspace has no place for."""
 _SUFFIX = " (Atomicity)"
 """What napari adds to the name of a dock, by which the menu finds it."""
 
@@ -58,7 +60,11 @@ def dock_class(display_name: str) -> type[QWidget]:
 
 def open_docks(viewer: Any) -> dict[str, QDockWidget]:
     """Return the docks of this plugin that the window has, hidden ones too, by display name."""
-    docks = main_window(viewer).findChildren(QDockWidget)
+    return _docks_of(main_window(viewer))
+
+
+def _docks_of(main: QMainWindow) -> dict[str, QDockWidget]:
+    docks = main.findChildren(QDockWidget)
     return {
         dock.objectName().removesuffix(_SUFFIX): dock
         for dock in docks
@@ -117,8 +123,7 @@ class TabbedDock(QWidget):
 
 def open_dock(viewer: Any, display_name: str) -> QDockWidget:
     """Return a dock of the window, opened if need be; its content is built when it is seen."""
-    there = open_docks(viewer)
-    dock = there.get(display_name)
+    dock = open_docks(viewer).get(display_name)
     if dock is None:
         dock = viewer.window.add_dock_widget(
             LazyDock(viewer, display_name),
@@ -126,10 +131,7 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
             area="right",
             add_vertical_stretch=False,
         )
-        main = main_window(viewer)
-        right = [d for d in there.values() if main.dockWidgetArea(d) == RIGHT and not d.isHidden()]
-        if right:  # a tab of the highest one, since a low window has no room for one dock more
-            main.tabifyDockWidget(max(right, key=QDockWidget.height), dock)
+        _make_tab(main_window(viewer), dock)
         keep_room(dock.widget())  # so that the docks keep their sizes
         dock.visibilityChanged.connect(partial(_rest, dock))
         # Workspaces remember where docks are; napari writes its settings at each move of a dock,
@@ -139,6 +141,14 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
             dock.dockLocationChanged.disconnect(save_area)
     dock.setWindowTitle(display_name)  # a tab is narrow
     return dock
+
+
+def _make_tab(main: QMainWindow, dock: QDockWidget) -> None:
+    """Make a dock a tab of the highest dock at the right: a low window has no room for one more."""
+    others = [d for d in _docks_of(main).values() if d is not dock and not d.isHidden()]
+    right = [d for d in others if main.dockWidgetArea(d) == RIGHT and not d.isFloating()]
+    if right:
+        main.tabifyDockWidget(max(right, key=QDockWidget.height), dock)
 
 
 def _rest(dock: QDockWidget, seen: bool) -> None:
@@ -191,6 +201,9 @@ def _uncover(widget: QWidget) -> None:
             parent.ensureWidgetVisible(widget)
         elif isinstance(parent, QDockWidget):
             parent.show()
+            if parent.property(NOT_PLACED):
+                parent.setProperty(NOT_PLACED, False)
+                _make_tab(parent.parent(), parent)
             parent.raise_()
             return
         parent = parent.parent()

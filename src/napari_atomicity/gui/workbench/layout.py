@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QAbstractScrollArea, QDockWidget, QScrollBar, QTabWid
 
 from ...core.from_dict import dataclass_from_json
 from ..controls.settings import settings
-from ..panels.dock_windows import RIGHT, dock_names, main_window, open_dock, open_docks
+from ..panels.dock_windows import NOT_PLACED, RIGHT, dock_names, main_window, open_dock, open_docks
 from .workspaces import Workspace
 
 BOTTOM, LEFT = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.LeftDockWidgetArea
@@ -56,7 +56,9 @@ def show_layout(viewer: Any, workspace: Workspace) -> None:
         if not _restore(viewer, left):
             _arrange(viewer, workspace, size.height(), [d for d, (_, on) in removed.items() if on])
         for dock, (area, on) in removed.items():
-            if main.dockWidgetArea(dock) == _NOWHERE:
+            not_placed = main.dockWidgetArea(dock) == _NOWHERE
+            dock.setProperty(NOT_PLACED, not_placed and dock in known)
+            if not_placed:
                 # Hidden ones too, so that the menus can show them again.
                 main.addDockWidget(area, dock)
                 dock.setVisible(on and dock not in known)
