@@ -99,6 +99,14 @@ def test_wrong_keys_and_values_are_named_with_the_file(asked, text, words):
     assert "run.toml" in result.stderr and words in result.stderr
 
 
+@pytest.mark.parametrize("images", [5, "a.tif", [7], [{"path": None}], [{}], {"path": "a.tif"}])
+def test_a_damaged_record_is_no_raw_error(asked, images):
+    Path("run.json").write_text(json.dumps({"parameters": {}, "images": images}))
+    result = atomicity("analyse", "--out", "o", "--settings", "run.json")
+    assert result.exit_code == 2 and not asked
+    assert "Traceback" not in result.stderr and result.exception.__class__ is SystemExit
+
+
 def test_wrong_values_of_options_name_the_option(asked):
     for option, value in (
         ("--threshold", 0), ("--known", "Pt55"), ("--diameter-min-nm", 9),

@@ -222,7 +222,7 @@ def sha256_of(path: Path) -> str:
                 whole.update(part.relative_to(path).as_posix().encode("utf-8", "surrogateescape"))
                 whole.update(bytes.fromhex(sha256_of(part)))
         return whole.hexdigest()
-    digest, size = hashlib.sha256(), path.stat()
+    digest, size = hashlib.sha256(), regular_file(path).stat()
     stored = getattr(size, "st_blocks", size.st_size // 512) * 512  # little in a file of holes
     seconds = read_limits().read_seconds + stored / _SLOW_DRIVE
     end = time.monotonic() + seconds

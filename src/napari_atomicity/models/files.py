@@ -18,13 +18,14 @@ from annotated_types import Len
 from ..core.errors import ModelError
 from ..core.from_dict import dataclass_from_json
 from ..core.model_card import CLUSTERS, Card, ModelCard
-from ..io.files import atomic_write, regular_file, write_json
+from ..io.files import atomic_write, read_document, regular_file, write_json
 
 _log = logging.getLogger(__name__)
 
 SHIPPED = {"default": "pt-dual", "dual": "pt-dual", "raw": "pt-raw"}
 """Short names of the models in the package."""
-
+_MAX_CARD_BYTES = 10_000_000
+"""Cards of trained models have 30 kB."""
 
 AnyCard = TypeVar("AnyCard", bound=Card)
 
@@ -137,7 +138,7 @@ def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
     """
     card_path = path.with_suffix(".json")
     try:
-        text = regular_file(card_path).read_bytes()
+        text = read_document(card_path, _MAX_CARD_BYTES)
         kind = dataclass_from_json(_AnyKind, text).kind
         card = card_type.from_json(text) if kind == card_type.KIND else None
     except FileNotFoundError:
@@ -241,8 +242,7 @@ def model_files(kind: str = CLUSTERS) -> list[Path]:
 
 def _kind_of(path: Path) -> str:
     try:
-        return dataclass_from_json(
-            _AnyKind, regular_file(path.with_suffix(".json")).read_bytes()
-        ).kind
+        text = read_document(path.with_suffix(".json"), _MAX_CARD_BYTES)
+        return dataclass_from_json(_AnyKind, text).kind
     except (OSError, ValueError):
         return CLUSTERS

@@ -16,7 +16,7 @@ from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, ReadError
 from ..core.from_dict import dataclass_from_dict, dataclass_from_json
 from ..core.progress import Progress, Stop, check, report
-from ..io.files import regular_file, write_json
+from ..io.files import read_document, write_json
 from .field_settings import FieldSettings, override, random_settings
 from .fields import Field, simulate_field
 from .metals import composition
@@ -126,7 +126,7 @@ def read_recipe(path: Path) -> Recipe:
         If the file is no recipe, or has an unknown setting.
     """
     try:
-        content = dataclass_from_json(_File, regular_file(path).read_bytes())
+        content = dataclass_from_json(_File, read_document(path))
         fields: dict[str, tuple[int, FieldSettings]] = {}
         for name, values in content.fields.items():
             if Path(name).name != name or Path(name).suffix not in (".tif", ".tiff"):

@@ -12,6 +12,7 @@ import pandas as pd
 from ..core.errors import ReadError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..io.files import regular_file
 from ..statistics.scores import atoms_of
 
 LABELS = "labels.csv"
@@ -183,7 +184,7 @@ def _from_archives(data_dir: Path) -> list[LabelledFile]:
 def _from_table(table_path: Path) -> list[LabelledFile]:
     """Files that a table lists; of a stack, one row per frame or one row for all."""
     try:
-        table = pd.read_csv(table_path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(regular_file(table_path), dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:
         raise ReadError(f"the table can't be read ({error})", table_path) from error
     missing = [name for name in ("image", "label") if name not in table]
