@@ -105,6 +105,10 @@ def validate(
     if learning_curve and shifted is not None:
         raise typer.BadParameter("a learning curve has no --shifted images")
     require_files(folders)
+    if deposits is not None:  # before imports that take seconds
+        from ..validation.deposits import read_amounts
+
+        read_amounts(deposits)
     out = out / CURVE if learning_curve else out
     wanted = request(
         data=data or out / DATA, mixtures=mixtures, shifted=shifted, deposits=deposits,
