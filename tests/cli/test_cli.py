@@ -190,6 +190,44 @@ def test_wrong_usage_is_2(ends, arguments):
     assert set(Path().rglob("*")) == before  # nothing is written
 
 
+LONG = "a" * 300
+MANY_DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("simulate", "--out", "o", "--size-px", "999999"), "16384"),
+        (("simulate", "--out", "o", "--fields", MANY_DIGITS), "--fields"),
+        (("simulate", "--out", "o", "--seed", MANY_DIGITS), "--seed"),
+        (("simulate", "--out", "o", "--classes", ",,"), "--classes"),
+        (("simulate", "--out", "o", "--classes", "Pt99999999"), "more than 10,000 atoms"),
+        (("simulate", "--out", "o", "--classes", f"Pt{MANY_DIGITS}"), "more than 10,000 atoms"),
+        (("simulate", "--out", LONG), "Choose a shorter name"),
+        (("train", "--simulate", "Pt9,Pt99999999", "--out", "o.safetensors"), "10,000 atoms"),
+        (("benchmark", "--kinds", ",,,", "--out", "o"), "--kinds"),
+        (("validate", "--data", ".", "--methods", ",,", "--out", "o"), "--methods"),
+        (("analyse", "a.tif", "--out", LONG), "aaa…: could not be read or written"),
+        (("atoms", "a.tif", "--out", "o", "--clusters", LONG), "Choose a shorter name"),
+        (("evaluate", LONG, LONG), "Choose a shorter name"),
+    ],
+)
+def test_values_beyond_the_limits_are_clear_errors(monkeypatch, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    Path("a.tif").touch()
+    result = atomicity(*arguments)
+    assert result.exit_code in (1, 2) and words in result.stderr, result.stderr
+    assert "report it" not in result.stderr
+    assert sorted(Path().iterdir()) == [Path("a.tif")]
+
+
+def test_too_little_memory_is_a_clear_error(ends):
+    ends(error=MemoryError())
+    result = atomicity("analyse", "a.tif", "--out", "o")
+    assert result.exit_code == 1 and "not enough memory" in result.stderr
+    assert "report it" not in result.stderr
+
+
 def test_a_link_to_itself_ends_nothing_else(tmp_path, tiny_model):
     images = tmp_path / "images"
     images.mkdir()

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, 
 
 import typer
 
-from ..core.errors import AtomicityError, Cancelled, format_error
+from ..core.errors import AtomicityError, Cancelled, format_error, solvable_error
+from ..core.settings import MAX_SEED
 from ..core.text import pluralise
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ Seed = Annotated[
     int,
     typer.Option(
         min=0,
+        max=MAX_SEED,
         help="Seed of the random number generators. The same seed gives the same results.",
     ),
 ]
@@ -115,6 +117,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if os.environ.get("ATOMICITY_TRACEBACK"):
                 raise
+            if (known := solvable_error(error)) is not None:
+                fail(str(known))
             fail(
                 f"{format_error(error)}. Please report it with the output of `atomicity info`; "
                 "ATOMICITY_TRACEBACK=1 shows where it happened."
@@ -246,9 +250,12 @@ def fail_if_incomplete(run: Any, see: Path) -> None:
         fail(f"{number} could not be computed; all tables are written: see {record}")
 
 
-def split_names(text: str) -> list[str]:
-    """Split a list of names separated by commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+def split_names(text: str, option: str) -> list[str]:
+    """Split the names of an option, separated by commas; refuse a list without a name."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise typer.BadParameter(f"there is no name in {text!r}", param_hint=option)
+    return names
 
 
 def require_safetensors(path: Path) -> None:

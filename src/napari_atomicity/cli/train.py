@@ -97,8 +97,8 @@ def train(
     same command runs again. With --kind atoms, on images with marked atoms: DIR/images and
     DIR/labels, or images with their CSV of X,Y in the same folder.
     """
-    names = split_names(channels)
-    if not names or not set(names) <= {"raw", "LCN"} or len(set(names)) < len(names):
+    names = split_names(channels, "--channels")
+    if not set(names) <= {"raw", "LCN"} or len(set(names)) < len(names):
         raise typer.BadParameter("channels are raw,LCN or one of them")
     require_safetensors(out)
     require_files(path for path in (data, *(corrections or ()), *(images or ())) if path)
@@ -181,7 +181,7 @@ def _training_source(
     if simulate is not None:
         usual = SimulationSource(())
         return SimulationSource(
-            tuple(split_names(simulate)),
+            tuple(split_names(simulate, "--simulate")),
             fields or usual.fields,
             isomers or usual.isomers,
             workers or os.cpu_count() or 1,

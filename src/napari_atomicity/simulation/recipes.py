@@ -19,6 +19,7 @@ from ..core.progress import Progress, Stop, check, report
 from ..io.files import read_document, write_json
 from .field_settings import FieldSettings, override, random_settings
 from .fields import Field, simulate_field
+from .limits import MAX_NUMBER
 from .metals import composition
 from .structures import library_of
 
@@ -32,7 +33,7 @@ class _File:
     classes: tuple[str, ...]
     fields: dict[str, dict[str, Any]]
     seed: Seed = 0
-    isomers_per_class: Annotated[int, Interval(ge=1, le=100_000)] = 20
+    isomers_per_class: Annotated[int, Interval(ge=1, le=MAX_NUMBER)] = 20
 
 
 @dataclass(frozen=True)
