@@ -16,7 +16,8 @@ from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, ReadError
 from ..core.from_dict import dataclass_from_dict, dataclass_from_json
 from ..core.progress import Progress, Stop, check, report
-from ..io.files import read_document, write_json
+from ..io.files import atomic_write, read_document, write_json
+from ..io.inputs import make_folder
 from .field_settings import FieldSettings, override, random_settings
 from .fields import Field, simulate_field
 from .limits import MAX_NUMBER
@@ -215,13 +216,14 @@ def write_recipe(
         The truth table.
     """
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     truths = []
     for made in simulate_recipe(recipe, progress, stop, device):
         write_field(out_dir / made.micrograph.name, made)
         truths.append(made.truth)
     truth = pd.concat(truths, ignore_index=True) if truths else tables.empty()
-    truth.to_csv(out_dir / "truth.csv", index=False)
+    with atomic_write(out_dir / "truth.csv") as temporary:
+        truth.to_csv(temporary, index=False)
     settings_json = {
         "version": __version__,
         "classes": list(recipe.classes),
@@ -269,11 +271,12 @@ def write_pixels(
     import tifffile
 
     resolution = 1 / pixel_size_nm
-    tifffile.imwrite(
-        path,
-        pixels,
-        imagej=True,
-        resolution=(resolution, resolution),
-        metadata={"unit": "nm"},
-        compression=compression,
-    )
+    with atomic_write(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            pixels,
+            imagej=True,
+            resolution=(resolution, resolution),
+            metadata={"unit": "nm"},
+            compression=compression,
+        )
