@@ -18,7 +18,7 @@ import typer
 
 from ..core.errors import AtomicityError, Cancelled, format_error, solvable_error
 from ..core.settings import MAX_SEED
-from ..core.text import pluralise
+from ..core.text import pluralise, printable
 
 if TYPE_CHECKING:
     from ..io.provenance import Outcome
@@ -82,7 +82,11 @@ def say(message: str) -> None:
 
 def say_error(message: str) -> None:
     """Print an error on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    print(_printable_lines(message), file=sys.stderr, flush=True)
+
+
+def _printable_lines(message: str) -> str:
+    return "\n".join(map(printable, message.split("\n")))
 
 
 def print_json(values: Any) -> None:
@@ -192,7 +196,7 @@ class ConsoleProgress:
     def line(self, message: str) -> None:
         """Print a line, unless the output is quiet."""
         if not _errors_only:
-            self._console.print(message, markup=False)
+            self._console.print(_printable_lines(message), markup=False)
 
     def outcome(self, outcome: Outcome, _: object = None) -> None:
         """Print the result, or the error, and the warnings of an image."""
@@ -206,7 +210,7 @@ class ConsoleProgress:
             error = outcome.error or ""
             named = error.startswith(f"{Path(outcome.path).name}: ")
             text = error if named else f"{outcome.image}: {error}"
-            self._console.print(text, markup=False)
+            self._console.print(_printable_lines(text), markup=False)
         for warning in outcome.warnings:
             self.line(f"  note: {warning}")
 
@@ -259,9 +263,13 @@ def split_names(text: str, option: str) -> list[str]:
 
 
 def require_safetensors(path: Path) -> None:
-    """Raise `typer.BadParameter` if a model would not be written to a .safetensors file."""
+    """Raise `typer.BadParameter` if a model can not be written to a file of this name."""
+    from ..core.model_card import is_file_name
+
     if path.suffix != ".safetensors":
         raise typer.BadParameter(f"the model must be a .safetensors file, not {path.name}")
+    if not is_file_name(path.stem):
+        raise typer.BadParameter(f"a model can not have the name {path.stem!r}: choose another one")
 
 
 def require_files(paths: Iterable[Path]) -> None:
