@@ -179,6 +179,7 @@ def train_atom_model(
     as_json : bool
         Whether to print the card as JSON.
     """
+    from ..io.inputs import make_folder
     from ..training.atoms import AtomRecipe, AtomTrainingSettings, train_atoms
 
     if data is None:
@@ -187,6 +188,7 @@ def train_atom_model(
     refuse_given(
         context, context.params.keys() - known - SHARED, "{option} is not for a model of atoms"
     )
+    make_folder(out.parent)  # before the training
     settings = AtomTrainingSettings(seed=context.params["seed"])
     recipe = AtomRecipe(settings if steps is None else replace(settings, steps=steps))
     with ConsoleProgress() as console:

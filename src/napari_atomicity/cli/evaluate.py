@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .atoms import evaluate_atoms, report_not_analysed
-from .common import guarded, print_json, require_files, say
+from .common import fail, guarded, print_json, require_files, say
 
 Columns = Annotated[
     list[str],
@@ -63,6 +63,8 @@ def evaluate(
     those that the run.json in the folder of the table does not list, or else those without a row.
     """
     require_files([predicted, truth])
+    if predicted.is_dir():
+        fail(f"{predicted.name}: this is a folder. Name the table in it, such as clusters.csv.", 2)
     if evaluate_atoms(context, predicted, truth, tolerance_nm, pixel_size_nm):
         return
     scores = _score_columns(predicted, truth, tolerance_nm, list(dict.fromkeys(column)))

@@ -108,6 +108,7 @@ def train(
         return
     if steps is not None:
         raise typer.BadParameter("--steps is for a model of atoms")
+    from ..io.inputs import make_folder
     from ..training.request import check_source
 
     source = _training_source(data, simulate, corrections, images, fields, isomers, workers)
@@ -115,6 +116,7 @@ def train(
         check_source(source)
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
+    make_folder(out.parent)  # before the training
     used = tuple(c for c in ("raw", "LCN") if c in names)
     card = _train(request(source=source, out=out, channels=used))
     if as_json:

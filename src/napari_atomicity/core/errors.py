@@ -94,6 +94,7 @@ class Cancelled(Exception):  # noqa: N818  (not an error: the user stopped the c
 
 _ADVICE = {
     errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.EFBIG: "Choose a folder on a drive that allows larger files",
     errno.ENOSPC: "Free space on the drive, or choose a folder on another one",
     errno.EROFS: "Choose a folder on another drive",
 }
@@ -114,6 +115,11 @@ def solvable_error(error: BaseException) -> AtomicityError | None:
         path = max(Path(path).parts, key=len)
     advice = _ADVICE.get(error.errno or 0, f"Check the permissions and the path {path}")
     return AtomicityError(f"could not be read or written ({error.strerror})", path, advice)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something failed, for an error that names the file: without number and path."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def format_error(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import AtomicityError, Cancelled, ReadError
+from ..core.errors import AtomicityError, Cancelled, ReadError, reason_of
 from ..core.micrograph import Micrograph
 from . import lazy, microscope, tiff
 from . import plain_formats as plain
@@ -202,7 +202,7 @@ def _reason(error: OSError, path: Path) -> str:
     """Return the reason of an error, with the entry of a folder that it concerns."""
     inside = error.filename is not None and path.is_dir() and str(error.filename) != str(path)
     named = f"{os.path.relpath(error.filename, path)}: " if inside else ""
-    return f"{named}{error.strerror or error}"
+    return f"{named}{reason_of(error)}"
 
 
 def sha256_of(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, TypeVar
 import numpy as np
 from annotated_types import Len
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, reason_of
 from ..core.from_dict import dataclass_from_json
 from ..core.model_card import CLUSTERS, Card, ModelCard
 from ..io.files import atomic_write, read_document, regular_file, write_json
@@ -147,7 +147,7 @@ def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"the model's card is damaged ({error})", card_path, "Get the model again"
+            f"the model's card is damaged ({reason_of(error)})", card_path, "Get the model again"
         ) from error
     if card is None:
         raise ModelError(

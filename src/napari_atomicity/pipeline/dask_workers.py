@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..core.errors import AtomicityError, format_error
+from ..core.errors import AtomicityError, format_error, reason_of
 from ..core.extras import require_extra
 from ..core.processes import without_ctrl_c
 from ..core.progress import Stop, check
@@ -157,7 +157,7 @@ class Workers:
                 )
         except (OSError, RuntimeError, TimeoutError) as error:
             raise AtomicityError(
-                f"workers could not be started ({error})",
+                f"workers could not be started ({reason_of(error)})",
                 advice="Try fewer (--workers 1), and see whether memory and the folder for "
                 "temporary files have room",
             ) from error

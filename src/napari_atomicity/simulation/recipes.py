@@ -13,7 +13,7 @@ from annotated_types import Interval
 
 from .._version import __version__
 from ..core import cluster_table as tables
-from ..core.errors import AtomicityError, ReadError
+from ..core.errors import AtomicityError, ReadError, reason_of
 from ..core.from_dict import dataclass_from_dict, dataclass_from_json
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import atomic_write, read_document, write_json
@@ -137,7 +137,7 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe(content.classes, content.seed, content.isomers_per_class, fields)
     except (OSError, ValueError, TypeError, AtomicityError) as error:
         raise ReadError(
-            f"these are not settings of simulated fields ({error})",
+            f"these are not settings of simulated fields ({reason_of(error)})",
             path,
             "Give the settings.json that was written with them",
         ) from error
