@@ -211,6 +211,30 @@ def test_values_beyond_the_limits_are_clear_errors(monkeypatch, tmp_path, argume
     assert sorted(Path().iterdir()) == [Path("a.tif")]
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("drop", ["label", "y_px"])
+def test_scores_name_the_table_that_is_not_valid(tmp_path, drop, swapped):
+    table = synthetic_analysis(20).table
+    table.to_csv(tmp_path / "good.csv", index=False)
+    columns = ["image", "x_px", "y_px", "label", "diameter_nm"]
+    table[columns].drop(columns=drop).to_csv(tmp_path / "bad.csv", index=False)
+    names = ["bad.csv", "good.csv"][:: -1 if swapped else 1]
+    result = atomicity("evaluate", *(tmp_path / name for name in names))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("atomicity: bad.csv: ") and drop in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["image,session\nzzz.tif,a\n", "image,session,known\na.tif,a,Au9\n"]
+)
+def test_errors_of_sessions_name_the_table(tmp_path, tiny_model, text):
+    (tmp_path / "table.csv").write_text(text)
+    tifffile.imwrite(tmp_path / "a.tif", synthetic_analysis().micrograph.data)
+    result = atomicity("analyse", tmp_path / "a.tif", "--model", tiny_model, "--out",
+                       tmp_path / "o", "--session", tmp_path / "table.csv")  # fmt: skip
+    assert result.exit_code == 2 and result.stderr.startswith("atomicity: table.csv: ")
+
+
 def test_too_little_memory_is_a_clear_error(ends):
     ends(error=MemoryError())
     result = atomicity("analyse", "a.tif", "--out", "o")

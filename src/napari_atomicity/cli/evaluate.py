@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.errors import naming_file
 from .atoms import evaluate_atoms, report_not_analysed
 from .common import fail, guarded, print_json, require_files, say
 
@@ -86,7 +87,7 @@ def _score_columns(
     from ..io.provenance import analysed_images
     from ..io.tables import read_table
     from ..statistics.scores import evaluate as score
-    from ..statistics.scores import label_columns
+    from ..statistics.scores import label_columns, prepare_clusters
 
     images_path = truth.parent / "images.csv"
     images = read_table(images_path) if images_path.is_file() else None
@@ -99,4 +100,9 @@ def _score_columns(
             f"{', '.join(known) or 'none'}",
             param_hint="--column",
         )
+    with naming_file(predicted):
+        for column in columns:
+            prepare_clusters(found, "the table of predictions", column)
+    with naming_file(truth):
+        prepare_clusters(true, "the truth")
     return [score(found, true, tolerance_nm, images, analysed, column) for column in columns]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -115,6 +116,16 @@ def solvable_error(error: BaseException) -> AtomicityError | None:
         path = max(Path(path).parts, key=len)
     advice = _ADVICE.get(error.errno or 0, f"Check the permissions and the path {path}")
     return AtomicityError(f"could not be read or written ({error.strerror})", path, advice)
+
+
+@contextmanager
+def naming_file(path: str | PathLike[str]) -> Iterator[None]:
+    """Add the path of a file to errors that name no file."""
+    try:
+        yield
+    except AtomicityError as error:
+        error.path = error.path or Path(path)
+        raise
 
 
 def reason_of(error: BaseException) -> str:

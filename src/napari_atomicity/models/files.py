@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -215,17 +213,6 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
                 f"the weights {name} contain NaN or infinity", path, "Get the model again"
             )
     return tensors
-
-
-@contextmanager
-def naming_file(path: Path) -> Iterator[None]:
-    """Add the path of a weights file to errors that do not name a file."""
-    try:
-        yield
-    except ModelError as error:
-        if error.path is not None:
-            raise
-        raise ModelError(error.what, path, error.advice) from error
 
 
 def model_files(kind: str = CLUSTERS) -> list[Path]:

@@ -47,7 +47,9 @@ def read_deposits(path: Path, classes: Sequence[str]) -> dict[str, Composition]:
     for sample, rows in amounts.groupby(key, sort=False):
         total = rows["fraction"].sum()
         if total <= 0:
-            raise TableError(f"the fractions of {sample} are all 0", path)
+            raise TableError(
+                f"the fractions of {sample} are all 0", path, "Write the amount of each class"
+            )
         of_class = rows.groupby("class")["fraction"].sum() / total
         found[str(sample)] = {c: float(of_class.get(c, 0.0)) for c in classes}
     return found
@@ -65,10 +67,16 @@ def read_amounts(path: Path) -> pd.DataFrame:
     key = next((name for name in ("sample", "image") if name in table), "sample")
     missing = [name for name in (key, "class", "fraction") if name not in table]
     if missing:
-        raise TableError(f"the table lacks the column {' and '.join(missing)}", path)
+        raise TableError(
+            f"the table lacks the column {' and '.join(missing)}",
+            path,
+            "Its columns are sample or image, class and fraction",
+        )
     amount = pd.to_numeric(table["fraction"], errors="coerce")
     if not (amount >= 0).all():
-        raise TableError("a fraction is negative or not a number", path)
+        raise TableError(
+            "a fraction is negative or not a number", path, "Write the amount of each class"
+        )
     return table[[key, "class"]].astype({"class": str}).assign(fraction=amount)
 
 
