@@ -212,7 +212,7 @@ def test_a_model_is_replaced_with_overwrite_only(tmp_path):
 
 
 def test_atoms_are_the_same_with_workers(tmp_path, forks, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.core.processes.get_context", lambda _: forks)
+    monkeypatch.setattr("napari_atomicity.core.processes.WorkerContext", lambda: forks)
     for name in ("a.tif", "b.tif"):
         data = synthetic_analysis().micrograph.data[:96, :96]
         tifffile.imwrite(tmp_path / name, data)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import psutil
+
 from ..io.files import remove_temporary_files
 from ..io.reader_process import interrupt_reading
 
@@ -143,7 +145,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
     # Modules that are interrupted while they start raise other errors, or end the process.
     if not state.polled:
-        state.at_once = True
+        _stop_now()
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -178,12 +180,10 @@ def _wait(reader: socket.socket, state: _State) -> None:
             if received:
                 state.n += 1
                 state.number = received[-1]
-                interrupt = now + (ANSWER_S if state.polled else RETRY_S)
-                end = now + LONGEST_S
+                interrupt, end = now + ANSWER_S, now + LONGEST_S
                 is_new = True
-            if state.at_once and (received or now >= interrupt):
-                print("atomicity: stopped", file=sys.stderr)
-                end_process(130)
+                if state.at_once:
+                    _stop_now()
             elif now >= end:
                 end = float("inf")
                 if not state.is_saving:
@@ -223,10 +223,13 @@ def was_ignored() -> bool:
     return _state.n > 0 and not _state.ever_polled
 
 
+def _stop_now() -> None:
+    os.write(2, b"atomicity: stopped\n")
+    end_process(130)
+
+
 def end_process(status: int) -> None:
     """End this process and those that it has started, without leaving parts of files."""
-    import psutil
-
     with suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):

@@ -33,7 +33,9 @@ class _Process(SpawnProcess):
             super().start()
 
 
-class _Context(SpawnContext):
+class WorkerContext(SpawnContext):
+    """Context of multiprocessing whose processes are those of `spawn_pool`."""
+
     Process = _Process
 
 
@@ -54,4 +56,4 @@ def spawn_pool(
     *arguments : object
         Arguments of ``start``.
     """
-    return ProcessPoolExecutor(workers, _Context(), start, arguments)
+    return ProcessPoolExecutor(workers, WorkerContext(), start, arguments)
