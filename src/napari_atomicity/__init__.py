@@ -10,8 +10,6 @@ Importing the package is cheap: neither torch, Qt nor UMAP is loaded before it i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ._version import __version__
 from .core.lazy_imports import lazy_attributes
 
@@ -55,6 +53,8 @@ __all__ = [
     "load",
     "train",
 ]
+
+TYPE_CHECKING = False  # typing is slow to import, and until it is there Ctrl-C is a traceback
 
 if TYPE_CHECKING:
     from .api import (

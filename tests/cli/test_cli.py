@@ -156,28 +156,18 @@ def test_ctrl_c_before_the_first_image_is_130(ends):
         ("analyse", "", "--out", "o"),
         ("analyse", "a.tif", "--out", ""),
         ("analyse", "a.tif", "--out="),
-        ("analyse", "nowhere", "--out", "o"),
         ("atoms", "", "--out", "o"),
-        ("atoms", "nowhere", "--out", "o"),
         ("batch", "", "--out", "o"),
-        ("batch", "nowhere.tif", "nowhere", "--out", "o"),
         ("watch", "", "--out", "o"),
-        ("watch", "nowhere", "--out", "o"),
         ("adapt", "", "--out", "o.safetensors"),
         ("adapt", "nowhere", "--out", "o.safetensors"),
-        ("train", "--data", "nowhere", "--out", "o.safetensors"),
         ("train", "--data", "", "--out", "o.safetensors"),
         ("train", "--kind", "atoms", "--data", "nowhere", "--out", "o.safetensors"),
         ("analyse", "a.tif", "--out", "o", "--earlier-run", "nowhere.json"),
         ("atoms", "a.tif", "--out", "o", "--clusters", "nowhere.csv"),
-        ("batch", "a.tif", "--out", "o", "--model", "nowhere"),
-        ("watch", ".", "--out", "o", "--model", "nowhere"),
         ("watch", ".", "--out", "o", "--session", "nowhere.csv"),
         ("analyse", "a.tif", "--out", "o", "--settings", "nowhere.toml"),
-        ("evaluate", "nowhere.csv", "a.tif"),
         ("simulate", "--out", ""),
-        ("simulate", "--out", "o", "--settings", "nowhere"),
-        ("pack", "nowhere", "--out", "o"),
         ("nonsense",),
         (),
     ],
@@ -188,6 +178,68 @@ def test_wrong_usage_is_2(ends, arguments):
     result = atomicity(*arguments)
     assert result.exit_code == 2 and "Traceback" not in result.output, result.output
     assert set(Path().rglob("*")) == before  # nothing is written
+
+
+LONG = "a" * 300
+MANY_DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("simulate", "--out", "o", "--size-px", "999999"), "16384"),
+        (("simulate", "--out", "o", "--fields", MANY_DIGITS), "--fields"),
+        (("simulate", "--out", "o", "--seed", MANY_DIGITS), "--seed"),
+        (("simulate", "--out", "o", "--classes", ",,"), "--classes"),
+        (("simulate", "--out", "o", "--classes", "Pt99999999"), "more than 10,000 atoms"),
+        (("simulate", "--out", "o", "--classes", f"Pt{MANY_DIGITS}"), "more than 10,000 atoms"),
+        (("simulate", "--out", LONG), "Choose a shorter name"),
+        (("train", "--simulate", "Pt9,Pt99999999", "--out", "o.safetensors"), "10,000 atoms"),
+        (("benchmark", "--kinds", ",,,", "--out", "o"), "--kinds"),
+        (("validate", "--data", ".", "--methods", ",,", "--out", "o"), "--methods"),
+        (("analyse", "a.tif", "--out", LONG), "aaa…: could not be read or written"),
+        (("atoms", "a.tif", "--out", "o", "--clusters", LONG), "Choose a shorter name"),
+        (("evaluate", LONG, LONG), "Choose a shorter name"),
+    ],
+)
+def test_values_beyond_the_limits_are_clear_errors(monkeypatch, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    Path("a.tif").touch()
+    result = atomicity(*arguments)
+    assert result.exit_code in (1, 2) and words in result.stderr, result.stderr
+    assert "report it" not in result.stderr
+    assert sorted(Path().iterdir()) == [Path("a.tif")]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("drop", ["label", "y_px"])
+def test_scores_name_the_table_that_is_not_valid(tmp_path, drop, swapped):
+    table = synthetic_analysis(20).table
+    table.to_csv(tmp_path / "good.csv", index=False)
+    columns = ["image", "x_px", "y_px", "label", "diameter_nm"]
+    table[columns].drop(columns=drop).to_csv(tmp_path / "bad.csv", index=False)
+    names = ["bad.csv", "good.csv"][:: -1 if swapped else 1]
+    result = atomicity("evaluate", *(tmp_path / name for name in names))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("atomicity: bad.csv: ") and drop in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["image,session\nzzz.tif,a\n", "image,session,known\na.tif,a,Au9\n"]
+)
+def test_errors_of_sessions_name_the_table(tmp_path, tiny_model, text):
+    (tmp_path / "table.csv").write_text(text)
+    tifffile.imwrite(tmp_path / "a.tif", synthetic_analysis().micrograph.data)
+    result = atomicity("analyse", tmp_path / "a.tif", "--model", tiny_model, "--out",
+                       tmp_path / "o", "--session", tmp_path / "table.csv")  # fmt: skip
+    assert result.exit_code == 2 and result.stderr.startswith("atomicity: table.csv: ")
+
+
+def test_too_little_memory_is_a_clear_error(ends):
+    ends(error=MemoryError())
+    result = atomicity("analyse", "a.tif", "--out", "o")
+    assert result.exit_code == 1 and "not enough memory" in result.stderr
+    assert "report it" not in result.stderr
 
 
 def test_a_link_to_itself_ends_nothing_else(tmp_path, tiny_model):

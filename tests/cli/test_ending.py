@@ -11,6 +11,8 @@ import time
 import psutil
 import pytest
 
+from napari_atomicity.core.processes import spawn_pool
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals of POSIX")
 
 TOOK_S = 10.0
@@ -25,7 +27,7 @@ FORKS.set_forkserver_preload([
 
 def run_command(output, arguments):
     """Run a command of ``atomicity`` in this process."""
-    from napari_atomicity.cli.commands import main
+    from napari_atomicity.cli import main
 
     written = os.open(output, os.O_WRONLY | os.O_CREAT)
     for stream in (1, 2):
@@ -65,6 +67,41 @@ def wait_for_reader(process):
                 return children
         time.sleep(0.02)
     raise AssertionError("no file is read")
+
+
+def stop_when_imported(module, *arguments):
+    """Stop a command just after it has imported a module; return status and output."""
+    command = [sys.executable, "-X", "importtime", "-m", "napari_atomicity.cli", *arguments]
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, start_new_session=True) as process:  # fmt: skip
+        for line in process.stderr:
+            if line.split("|")[-1].strip() == module:
+                break
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        output, errors = process.communicate(timeout=60)
+        lines = [line for line in errors.splitlines() if not line.startswith("import time:")]
+    return process.returncode, output + "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("atoms", "typer._click"), ("atoms", "pandas._libs"), ("batch", "torch.types")],
+)
+def test_ctrl_c_while_modules_are_imported(tmp_path, command, module):
+    (tmp_path / "a.tif").touch()
+    ended = stop_when_imported(module, command, tmp_path / "a.tif", "--out", tmp_path / "out")
+    assert ended == (130, "atomicity: stopped")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.tif"]
+
+
+def where_ctrl_c_is_blocked(_):
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_workers_never_receive_ctrl_c():
+    with spawn_pool(1) as pool:
+        assert list(pool.map(where_ctrl_c_is_blocked, [0])) == [True]
+    assert not where_ctrl_c_is_blocked(0)
 
 
 @pytest.mark.parametrize(

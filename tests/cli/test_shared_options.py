@@ -99,6 +99,14 @@ def test_wrong_keys_and_values_are_named_with_the_file(asked, text, words):
     assert "run.toml" in result.stderr and words in result.stderr
 
 
+@pytest.mark.parametrize("images", [5, "a.tif", [7], [{"path": None}], [{}], {"path": "a.tif"}])
+def test_a_damaged_record_is_no_raw_error(asked, images):
+    Path("run.json").write_text(json.dumps({"parameters": {}, "images": images}))
+    result = atomicity("analyse", "--out", "o", "--settings", "run.json")
+    assert result.exit_code == 2 and not asked
+    assert "Traceback" not in result.stderr and result.exception.__class__ is SystemExit
+
+
 def test_wrong_values_of_options_name_the_option(asked):
     for option, value in (
         ("--threshold", 0), ("--known", "Pt55"), ("--diameter-min-nm", 9),
@@ -204,7 +212,7 @@ def test_a_model_is_replaced_with_overwrite_only(tmp_path):
 
 
 def test_atoms_are_the_same_with_workers(tmp_path, forks, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.core.processes.get_context", lambda _: forks)
+    monkeypatch.setattr("napari_atomicity.core.processes.WorkerContext", lambda: forks)
     for name in ("a.tif", "b.tif"):
         data = synthetic_analysis().micrograph.data[:96, :96]
         tifffile.imwrite(tmp_path / name, data)

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from napari_atomicity import Project, load
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import ModelError, ReadError
+from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.archives import open_archive
 from napari_atomicity.io.provenance import analysed_images
 from napari_atomicity.io.tables import read_table
-from napari_atomicity.models.files import read_tensors
+from napari_atomicity.models.files import read_card, read_tensors
 from napari_atomicity.pipeline.earlier_session import read_earlier_scale
 from napari_atomicity.simulation.recipes import read_recipe
 from napari_atomicity.training.atoms.labelled import read_points
@@ -73,6 +74,33 @@ def test_devices_and_sockets_are_refused(tmp_path):
                 load(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.toml", "a.json"])
+def test_settings_that_never_end(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    (tmp_path / f"zero{name}").symlink_to("/dev/zero")
+    for path in (tmp_path / name, tmp_path / f"zero{name}"):
+        result = atomicity("analyse", "a.tif", "--out", tmp_path / "o", "--settings", path)
+        assert result.exit_code == 2 and "not a regular file" in result.stderr
+
+
+def test_files_of_a_validation_are_checked_before_they_are_hashed(tmp_path):
+    os.mkfifo(tmp_path / "deposits.csv")
+    (tmp_path / "Pt19").mkdir()
+    tifffile.imwrite(tmp_path / "Pt19" / "a.tif", synthetic_analysis().micrograph.data)
+    request = ("--data", tmp_path, "--mixtures", tmp_path / "Pt19", "--out", tmp_path / "o")
+    result = atomicity("validate", *request, "--deposits", tmp_path / "deposits.csv")
+    assert result.exit_code == 1
+    assert "deposits.csv: could not be read (this is not a regular file)" in result.stderr
+
+
+def test_a_document_has_a_largest_size(tmp_path, tiny_model):
+    shutil.copy(tiny_model, tmp_path / "m.safetensors")
+    with (tmp_path / "m.json").open("wb") as card:
+        card.truncate(3_000_000_000)
+    with pytest.raises(ModelError, match=r"m\.json: .*larger than 10 MB"):
+        read_card(tmp_path / "m.safetensors", ModelCard)
+
+
 def zarr_with_pipe(folder):
     import zarr
 
@@ -103,9 +131,6 @@ def test_a_model_whose_card_is_a_pipe(tmp_path, tiny_model):
                        "--out", tmp_path / "out")  # fmt: skip
     assert result.exit_code == 2 and "Traceback" not in result.output
     with pytest.raises(ModelError, match="not a regular file"):
-        from napari_atomicity.core.model_card import ModelCard
-        from napari_atomicity.models.files import read_card
-
         read_card(tmp_path / "m.safetensors", ModelCard)
 
 

@@ -1,6 +1,7 @@
 """Detection on discs whose place and size are known, and on days when things go wrong."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -212,3 +213,13 @@ def test_pointing_at_nothing_still_gives_a_row():
 def test_pointing_outside_is_an_error():
     with pytest.raises(AtomicityError, match="outside"):
         measure_at(Micrograph(np.zeros((50, 50)), PIXEL_NM), 0, 9e3, 9e3)
+
+
+def test_the_largest_diameter_is_limited_by_the_image():
+    image = Micrograph(discs(CENTRES, DIAMETERS), PIXEL_NM)
+    tables = [
+        detect(image, DetectionSettings(diameter_max_nm=diameter)).table
+        for diameter in (256 * PIXEL_NM, 1e9)
+    ]
+    assert found_at(tables[0], CENTRES) == 4
+    pd.testing.assert_frame_equal(*tables)

@@ -52,7 +52,10 @@ def test_damaged_weights_are_refused_and_nothing_is_copied(mine, theirs):
     assert not mine.exists()
 
 
-@pytest.mark.parametrize("name", ["../out", "pt-dual", "default", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["../out", "pt-dual", "default", "", "PT-DUAL", "con", "Aux.1", "-rf", "a?b", "\x1b[31m"],
+)
 def test_names_that_lead_elsewhere_are_refused(mine, theirs, name):
     card = json.loads((theirs / "download.json").read_text())
     (theirs / "download.json").write_text(json.dumps(card | {"name": name}))
@@ -86,3 +89,15 @@ def test_the_command_adds_and_lists(mine, theirs):
     assert "10.5281/zenodo.1" in atomicity("models").stdout
     assert atomicity("models", "add", str(theirs / "nothing")).exit_code == 2
     assert any(c["name"] == "tiny" for c in json.loads(atomicity("models", "--json").stdout))
+
+
+def test_texts_of_a_card_are_printed_without_control_characters_and_in_part(mine, theirs):
+    text = "\x1b[2Jgone\x9b\n" + "long " * 1_000_000
+    card = json.loads((theirs / "download.json").read_text()) | {"description": text}
+    (theirs / "download.json").write_text(json.dumps(card))
+    for command in (("models", "add", str(theirs)), ("models",)):
+        printed = atomicity(*command).stdout
+        assert "gone" in printed and not {"\x1b", "\x9b"} & set(printed)
+        assert len(printed) < 10_000
+    (stored,) = (c for c in json.loads(atomicity("models", "--json").stdout) if c["name"] == "tiny")
+    assert stored["description"] == text

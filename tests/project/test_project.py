@@ -486,6 +486,23 @@ def test_a_full_disk_is_told_and_nothing_is_lost(project, state, monkeypatch):
     assert project.corrections()["label"].tolist() == ["Pt55", "Pt70"]
 
 
+@pytest.mark.parametrize("geometry", [False, True])
+def test_a_full_disk_costs_no_row_of_the_log(project, state, monkeypatch, geometry):
+    broken_at(monkeypatch, 1, sqlite3.OperationalError("database or disk is full"))
+    labels = [*state.classes()[:3], "Pt19"] * 2
+    for label in labels:
+        state.clusters.relabel([("a.tif", 1)], label)
+    state.history.undo()
+    if geometry:
+        state.clusters.remove([("a.tif", 3)])
+    monkeypatch.undo()
+    assert state.save_again()
+    log = project.corrections()
+    assert log.loc[log["what"] == "label", "label"].tolist() == [*labels, labels[-2]]
+    assert project.labels()["a.tif"] == {1: labels[-2]}
+    assert len(project.load("a.tif").analysis.table) == len(state.table("a.tif"))
+
+
 def test_a_thousand_steps_back_and_forth_across_images(folder, project, state):
     for name, seed in (("b.tif", 1), ("c.tif", 2)):
         state.clusters.set_analysis(analysed(folder / name, seed=seed), undoable=False)

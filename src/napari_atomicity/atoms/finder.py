@@ -14,10 +14,10 @@ from torch.nn import functional
 from torch.nn.utils import fusion
 
 from ..core.devices import choose_device
-from ..core.errors import ModelError
+from ..core.errors import ModelError, naming_file
 from ..core.progress import Progress, Stop, check, report
 from ..core.threads import parallel_results
-from ..models.files import find_model, naming_file, read_card, read_tensors, save_model
+from ..models.files import find_model, read_card, read_tensors, save_model
 from ..models.symmetries import apply_symmetry, undo_symmetry
 from .candidates import contrast_channels, find_local_maxima
 from .card import SAMPLING_NM, SHIPPED, AtomCard

@@ -1,5 +1,27 @@
 """The command line."""
 
-from .commands import app, main
+import os
+import signal
+
+from ..core.lazy_imports import lazy_attributes
 
 __all__ = ["app", "main"]
+
+__getattr__, __dir__ = lazy_attributes(__name__, {"app": "commands"})
+
+
+def main() -> None:
+    """Run the command line.
+
+    Ctrl-C ends the process at once until the command has begun: nothing is written before, and an
+    exception in the middle of an import ends in a traceback or a crash.
+    """
+    signal.signal(signal.SIGINT, _end_at_once)
+    from .commands import run
+
+    run()
+
+
+def _end_at_once(*_: object) -> None:
+    os.write(2, b"atomicity: stopped\n")
+    os._exit(130)

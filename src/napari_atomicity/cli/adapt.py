@@ -49,6 +49,7 @@ def adapt(
     No labels are needed: the model learns from clusters whose diameter and intensity determine
     the class, and from corrections if there are any.
     """
+    from ..io.inputs import make_folder
     from ..models.files import find_model
     from ..pipeline.adaptation.runs import adapt_files
 
@@ -62,6 +63,7 @@ def adapt(
             if find_model(wanted.model).resolve() == wanted.out.resolve():
                 raise typer.BadParameter("the adapted model cannot replace the original model")
             refuse_existing(wanted.out, overwrite)
+            make_folder(wanted.out.parent)  # before the adaptation
             run = adapt_files(images, wanted, console.progress, on_outcome=console.outcome)
         except (ModelError, TableError) as error:  # wrong usage: nothing can be adapted
             fail(str(error), 2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.errors import CalibrationError, ModelError, ReadError, TableError
+from ..core.errors import CalibrationError, ModelError, ReadError, TableError, naming_file
 from ..core.text import pluralise
 from ..pipeline.atom_request import AtomRequest
 from .common import (
@@ -132,12 +132,16 @@ def evaluate_atoms(
     from ..io.provenance import analysed_images
     from ..statistics.matching import TOLERANCE_NM
     from ..statistics.point_scores import evaluate_points
-    from ..statistics.point_tables import is_points
+    from ..statistics.point_tables import is_points, prepare_points
 
     if not truth.is_dir() and not is_points(read_points(predicted).table, read_points(truth).table):
         return False
     refuse_given(context, ("column", "figures"), "{option} is not for tables of atoms")
     found, true = read_predicted_and_true(predicted, truth)
+    with naming_file(predicted):
+        prepare_points(found, "the table of predictions")
+    with naming_file(truth):
+        prepare_points(true.table, "the truth")
     tolerance = TOLERANCE_NM if tolerance_nm is None else tolerance_nm
     scores = evaluate_points(
         found,
@@ -179,6 +183,7 @@ def train_atom_model(
     as_json : bool
         Whether to print the card as JSON.
     """
+    from ..io.inputs import make_folder
     from ..training.atoms import AtomRecipe, AtomTrainingSettings, train_atoms
 
     if data is None:
@@ -187,6 +192,7 @@ def train_atom_model(
     refuse_given(
         context, context.params.keys() - known - SHARED, "{option} is not for a model of atoms"
     )
+    make_folder(out.parent)  # before the training
     settings = AtomTrainingSettings(seed=context.params["seed"])
     recipe = AtomRecipe(settings if steps is None else replace(settings, steps=steps))
     with ConsoleProgress() as console:

@@ -81,8 +81,8 @@ def benchmark(
     if out is None:
         raise typer.BadParameter("give a folder as --out, or predictions as --score")
     refuse_given(context, ("data", "allow_missing"), "{option} is for --score only")
-    names = split_names(kinds or "")
-    settings = request(kinds=tuple(names)) if kinds else request()
+    names = split_names(kinds, "--kinds") if kinds else ()
+    settings = request(kinds=tuple(names))
     _write(out, settings, workers or 1, overwrite, as_json)
 
 

@@ -18,9 +18,9 @@ from .analyse import analyse
 from .atoms import atoms
 from .batch import batch
 from .benchmark import benchmark
-from .common import run_as_program
+from .common import fail, run_as_program
 from .demo import demo
-from .ending import end_in_time, end_process, was_stopped
+from .ending import end_in_time, end_process, was_ignored, was_stopped
 from .evaluate import evaluate
 from .explain import explain
 from .models import add, info, models
@@ -57,12 +57,17 @@ class _Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; SIGINT and SIGTERM end it in time."""
-        with end_in_time():
-            try:
-                return super().invoke(ctx)
-            except typer.BadParameter as error:
-                name_settings_file(ctx, error)
-                raise
+        try:
+            with end_in_time():
+                result = super().invoke(ctx)
+        except typer.BadParameter as error:
+            name_settings_file(ctx, error)
+            raise
+        except KeyboardInterrupt:
+            fail("stopped", 130)
+        if was_ignored():
+            fail("stopped", 130)
+        return result
 
 
 app = typer.Typer(
@@ -84,7 +89,7 @@ _models.command(cls=_Command)(share_options(add))
 app.add_typer(_models, name="models")
 
 
-def main() -> None:
+def run() -> None:
     """Run the command line."""
     run_as_program()
     try:
@@ -108,7 +113,3 @@ def _common(
     ] = False,
 ) -> None:
     pass
-
-
-if __name__ == "__main__":
-    main()

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, 
 
 import typer
 
-from ..core.errors import AtomicityError, Cancelled, format_error
-from ..core.text import pluralise
+from ..core.errors import AtomicityError, Cancelled, format_error, solvable_error
+from ..core.settings import MAX_SEED
+from ..core.text import pluralise, printable
 
 if TYPE_CHECKING:
     from ..io.provenance import Outcome
@@ -56,6 +57,7 @@ Seed = Annotated[
     int,
     typer.Option(
         min=0,
+        max=MAX_SEED,
         help="Seed of the random number generators. The same seed gives the same results.",
     ),
 ]
@@ -80,7 +82,11 @@ def say(message: str) -> None:
 
 def say_error(message: str) -> None:
     """Print an error on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    print(_printable_lines(message), file=sys.stderr, flush=True)
+
+
+def _printable_lines(message: str) -> str:
+    return "\n".join(map(printable, message.split("\n")))
 
 
 def print_json(values: Any) -> None:
@@ -115,6 +121,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if os.environ.get("ATOMICITY_TRACEBACK"):
                 raise
+            if (known := solvable_error(error)) is not None:
+                fail(str(known))
             fail(
                 f"{format_error(error)}. Please report it with the output of `atomicity info`; "
                 "ATOMICITY_TRACEBACK=1 shows where it happened."
@@ -188,7 +196,7 @@ class ConsoleProgress:
     def line(self, message: str) -> None:
         """Print a line, unless the output is quiet."""
         if not _errors_only:
-            self._console.print(message, markup=False)
+            self._console.print(_printable_lines(message), markup=False)
 
     def outcome(self, outcome: Outcome, _: object = None) -> None:
         """Print the result, or the error, and the warnings of an image."""
@@ -202,7 +210,7 @@ class ConsoleProgress:
             error = outcome.error or ""
             named = error.startswith(f"{Path(outcome.path).name}: ")
             text = error if named else f"{outcome.image}: {error}"
-            self._console.print(text, markup=False)
+            self._console.print(_printable_lines(text), markup=False)
         for warning in outcome.warnings:
             self.line(f"  note: {warning}")
 
@@ -246,15 +254,22 @@ def fail_if_incomplete(run: Any, see: Path) -> None:
         fail(f"{number} could not be computed; all tables are written: see {record}")
 
 
-def split_names(text: str) -> list[str]:
-    """Split a list of names separated by commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+def split_names(text: str, option: str) -> list[str]:
+    """Split the names of an option, separated by commas; refuse a list without a name."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise typer.BadParameter(f"there is no name in {text!r}", param_hint=option)
+    return names
 
 
 def require_safetensors(path: Path) -> None:
-    """Raise `typer.BadParameter` if a model would not be written to a .safetensors file."""
+    """Raise `typer.BadParameter` if a model can not be written to a file of this name."""
+    from ..core.model_card import is_file_name
+
     if path.suffix != ".safetensors":
         raise typer.BadParameter(f"the model must be a .safetensors file, not {path.name}")
+    if not is_file_name(path.stem):
+        raise typer.BadParameter(f"a model can not have the name {path.stem!r}: choose another one")
 
 
 def require_files(paths: Iterable[Path]) -> None:

@@ -20,6 +20,7 @@ from .common import (
     print_json,
     say,
 )
+from .ending import end_at_once
 from .options import reads_images
 
 if TYPE_CHECKING:
@@ -104,10 +105,7 @@ def _show(analysis: Analysis, screenshot: Path, stay: bool) -> None:
     from ..gui.workbench import open_demo
 
     if stay:
-        import signal
-
-        # Python does not receive Ctrl-C in the event loop of Qt.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        end_at_once()
         open_demo(analysis, screenshot=screenshot, block=True)
         return
 

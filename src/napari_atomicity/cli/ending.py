@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import psutil
+
 from ..io.files import remove_temporary_files
 from ..io.reader_process import interrupt_reading
 
@@ -25,6 +27,8 @@ LONGEST_S = 4.5
 """A command that has not ended after this time is ended."""
 ANSWER_S = 2.0
 """A computation that does not call ``stop()`` within this time is interrupted."""
+RETRY_S = 0.1
+"""Time until the next attempt to interrupt a command that imports a module."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that end a command."""
 
@@ -47,6 +51,10 @@ class _State:
         Whether ``stop()`` has returned True: the command is saving its results.
     urgent : bool
         Whether the next call of the handler raises `KeyboardInterrupt`.
+    ever_polled : bool
+        Whether the command has called ``stop()``, or could call it.
+    at_once : bool
+        Whether the first signal ends the process.
     """
 
     n: int = 0
@@ -55,6 +63,8 @@ class _State:
     may_save: Collection[int] = ()
     answered: bool = False
     urgent: bool = False
+    ever_polled: bool = False
+    at_once: bool = False
 
     @property
     def is_saving(self) -> bool:
@@ -112,7 +122,8 @@ def catch_signals(*may_save: int) -> Iterator[Stop]:
         ``stop()``.
     """
     state = _state
-    state.polled, state.may_save = True, may_save
+    state.polled = state.ever_polled = True
+    state.may_save = may_save
 
     def stop() -> bool:
         state.answered = state.answered or state.n > 0
@@ -124,19 +135,32 @@ def catch_signals(*may_save: int) -> Iterator[Stop]:
         state.polled = False
 
 
-def _on_signal(number: int, _: FrameType | None) -> None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
     interrupt_reading()
     state = _state
     if state.polled and not state.urgent and (number == signal.SIGTERM or state.n <= 1):
         return
-    state.urgent = False
-    raise KeyboardInterrupt
+    if not _is_importing(frame):
+        state.urgent = False
+        raise KeyboardInterrupt
+    # Modules that are interrupted while they start raise other errors, or end the process.
+    if not state.polled:
+        _stop_now()
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _wait(reader: socket.socket, state: _State) -> None:
     """Wait for signals; interrupt and end what does not end by itself."""
     interrupt = end = float("inf")
-    own = 0  # interrupts of this function that are still to be received
+    own = False  # whether an interrupt of this function is still to be received
+    is_new = False  # whether nothing has interrupted the command since the last signal
     with reader:
         while True:
             left = min(interrupt, end) - time.monotonic()
@@ -150,24 +174,27 @@ def _wait(reader: socket.socket, state: _State) -> None:
                     return
                 received = [n for n in data if n in SIGNALS]
                 if received and own:
-                    own -= 1
+                    own = False
                     continue
             now = time.monotonic()
             if received:
                 state.n += 1
                 state.number = received[-1]
                 interrupt, end = now + ANSWER_S, now + LONGEST_S
+                is_new = True
+                if state.at_once:
+                    _stop_now()
             elif now >= end:
                 end = float("inf")
                 if not state.is_saving:
                     print("atomicity: stopped: unwritten results are not saved", file=sys.stderr)
                     end_process(130)
             elif now >= interrupt:
-                interrupt = float("inf")
-                if state.polled and not state.answered:
-                    state.urgent = True
+                may_interrupt = state.urgent or (is_new and not state.answered)
+                interrupt = now + RETRY_S
+                if state.polled and may_interrupt and not own:
+                    is_new, state.urgent, own = False, True, True
                     _interrupt_main_thread()
-                    own += 1
 
 
 def _interrupt_main_thread() -> None:
@@ -178,15 +205,31 @@ def _interrupt_main_thread() -> None:
         _thread.interrupt_main()
 
 
+def end_at_once() -> None:
+    """Let the next signal end the process: nothing is unsaved, as while a window is open.
+
+    The event loop of Qt does not run Python's handlers.
+    """
+    _state.at_once = True
+
+
 def was_stopped() -> bool:
     """Return whether the command has received a signal."""
     return _state.n > 0
 
 
+def was_ignored() -> bool:
+    """Return whether a library has caught the `KeyboardInterrupt` of a signal."""
+    return _state.n > 0 and not _state.ever_polled
+
+
+def _stop_now() -> None:
+    os.write(2, b"atomicity: stopped\n")
+    end_process(130)
+
+
 def end_process(status: int) -> None:
     """End this process and those that it has started, without leaving parts of files."""
-    import psutil
-
     with suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):

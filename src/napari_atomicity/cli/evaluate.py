@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.errors import naming_file
 from .atoms import evaluate_atoms, report_not_analysed
-from .common import guarded, print_json, require_files, say
+from .common import fail, guarded, print_json, require_files, say
 
 Columns = Annotated[
     list[str],
@@ -63,6 +64,8 @@ def evaluate(
     those that the run.json in the folder of the table does not list, or else those without a row.
     """
     require_files([predicted, truth])
+    if predicted.is_dir():
+        fail(f"{predicted.name}: this is a folder. Name the table in it, such as clusters.csv.", 2)
     if evaluate_atoms(context, predicted, truth, tolerance_nm, pixel_size_nm):
         return
     scores = _score_columns(predicted, truth, tolerance_nm, list(dict.fromkeys(column)))
@@ -84,7 +87,7 @@ def _score_columns(
     from ..io.provenance import analysed_images
     from ..io.tables import read_table
     from ..statistics.scores import evaluate as score
-    from ..statistics.scores import label_columns
+    from ..statistics.scores import label_columns, prepare_clusters
 
     images_path = truth.parent / "images.csv"
     images = read_table(images_path) if images_path.is_file() else None
@@ -97,4 +100,9 @@ def _score_columns(
             f"{', '.join(known) or 'none'}",
             param_hint="--column",
         )
+    with naming_file(predicted):
+        for column in columns:
+            prepare_clusters(found, "the table of predictions", column)
+    with naming_file(truth):
+        prepare_clusters(true, "the truth")
     return [score(found, true, tolerance_nm, images, analysed, column) for column in columns]

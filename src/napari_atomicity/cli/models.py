@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..core.text import printable
 from .common import (
     AsJson,
     Overwrite,
@@ -19,6 +20,9 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..core.model_card import Card
+
+_MAX_TEXT = 1000
+"""Longest text of a card that is printed."""
 
 
 @guarded
@@ -36,13 +40,13 @@ def models(ctx: typer.Context, as_json: AsJson = False) -> None:
         print_json([{"model_id": card.model_id, **card.to_dict()} for card in everything])
         return
     for card in cards:
-        print(f"{card.name}  ({card.model_id})")
-        print(f"  classes    {', '.join(card.classes)}")
-        print(f"  channels   {', '.join(card.patches.channels)}")
+        _print_name(card)
+        _print_text("classes", ", ".join(card.classes))
+        _print_text("channels", ", ".join(card.patches.channels))
         _print_texts(card)
     for one in of_atoms:
-        print(f"{one.name}  ({one.model_id})")
-        print("  finds      single atoms")
+        _print_name(one)
+        _print_text("finds", "single atoms")
         _print_texts(one)
     if not cards and not of_atoms:
         fail("no model is available")
@@ -66,10 +70,10 @@ def add(
     if not path.exists():
         raise typer.BadParameter(f"{path} does not exist", param_hint="PATH")
     for card in add_models(path, overwrite):
-        print(f"{card.name}  ({card.model_id})")
+        _print_name(card)
         _print_texts(card)
         if not card.license:
-            print("  license    not stated: contact the authors before you publish results")
+            _print_text("license", "not stated: contact the authors before you publish results")
     say(f"Copied to {user_folder()}")
 
 
@@ -77,7 +81,17 @@ def _print_texts(card: Card) -> None:
     for title in ("description", "intended_use", "limits", "license", "doi"):
         text = getattr(card, title)
         if text:
-            print(f"  {title.replace('_', ' '):<10} {text}")
+            _print_text(title.replace("_", " "), text)
+
+
+def _print_name(card: Card) -> None:
+    print(printable(f"{card.name}  ({card.model_id})"))
+
+
+def _print_text(title: str, text: str) -> None:
+    """Print a line of a card, which others may have written."""
+    shown = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}… (all of it: --json)"
+    print(f"  {title:<10} {printable(shown, ' ')}")
 
 
 @guarded

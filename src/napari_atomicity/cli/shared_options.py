@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..io.files import read_document
 from .common import print_errors_only
 
 SHARED = frozenset({"settings", "quiet"})
@@ -110,7 +111,7 @@ def _keys(parameters: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     """Read a TOML or JSON file."""
     try:
-        text = path.read_text("utf-8")
+        text = read_document(path).decode("utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise _error(path, error.strerror or str(error)) from None
@@ -145,7 +146,8 @@ def _of_record(record: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str
     for key, value in record["parameters"].items():
         values |= value if isinstance(value, dict) else {key: value}
     images = record.get("images")
-    paths = [one.get("path") for one in images if isinstance(one, dict)] if images else []
+    entries = images if isinstance(images, list) else ()
+    paths = [one["path"] for one in entries if isinstance(one, dict) and "path" in one]
     for one in parameters:
         if one.nargs == -1 and paths:
             values[one.name] = paths

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import ReadError
+from ..simulation.limits import MAX_NUMBER, MAX_SIZE_PX
 from .common import (
     AsJson,
     ConsoleProgress,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from ..simulation.recipes import Recipe
 
 
-Structures = Annotated[int, typer.Option(min=1, help="Number of structures per class.")]
+Structures = Annotated[
+    int, typer.Option(min=1, max=MAX_NUMBER, help="Number of structures per class.")
+]
 Aggregates = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Fraction of clusters that overlap with a second cluster."),
@@ -64,13 +67,15 @@ def simulate(
             is_eager=True,
         ),
     ] = None,
-    fields: Annotated[int, typer.Option(min=1, help="Number of images.")] = 4,
+    fields: Annotated[int, typer.Option(min=1, max=MAX_NUMBER, help="Number of images.")] = 4,
     classes: Annotated[
         str, typer.Option(help="Classes separated by commas: metal and atoms, as Pt55,Au24Pd1.")
     ] = "Pt19,Pt30,Pt41,Pt55,Pt70",
     seed: Seed = 0,
     isomers: Structures = 20,
-    size_px: Annotated[int | None, typer.Option(min=64, help="Image size in pixels.")] = None,
+    size_px: Annotated[
+        int | None, typer.Option(min=64, max=MAX_SIZE_PX, help="Image size in pixels.")
+    ] = None,
     pixel_size_nm: Annotated[
         float | None,
         typer.Option(min=1e-3, max=1, help="Pixel size in nm. Default: random for each image."),
@@ -91,8 +96,8 @@ def simulate(
     if settings is not None and not _has_options(settings):
         require_files([settings])
         recipe = read_recipe(settings)
-        names = context.params.keys() - {"out", "device", "overwrite", "as_json"} - SHARED
-        refuse_given(context, names, "{option} is defined by the settings file; use one of them")
+        others = context.params.keys() - {"out", "device", "overwrite", "as_json"} - SHARED
+        refuse_given(context, others, "{option} is defined by the settings file; use one of them")
     else:
         overrides: dict[str, Any] = {
             "shape_px": size_px and (size_px, size_px),
@@ -100,7 +105,9 @@ def simulate(
             "aggregates": aggregates,
             "contamination": contamination,
         }
-        recipe = _draw(split_names(classes), fields, seed, isomers, demanding, overrides)
+        recipe = _draw(
+            split_names(classes, "--classes"), fields, seed, isomers, demanding, overrides
+        )
     _replace_earlier(out, recipe, overwrite)
     with ConsoleProgress() as console:
         where = str(choose_device(device))

@@ -97,8 +97,8 @@ def train(
     same command runs again. With --kind atoms, on images with marked atoms: DIR/images and
     DIR/labels, or images with their CSV of X,Y in the same folder.
     """
-    names = split_names(channels)
-    if not names or not set(names) <= {"raw", "LCN"} or len(set(names)) < len(names):
+    names = split_names(channels, "--channels")
+    if not set(names) <= {"raw", "LCN"} or len(set(names)) < len(names):
         raise typer.BadParameter("channels are raw,LCN or one of them")
     require_safetensors(out)
     require_files(path for path in (data, *(corrections or ()), *(images or ())) if path)
@@ -108,6 +108,7 @@ def train(
         return
     if steps is not None:
         raise typer.BadParameter("--steps is for a model of atoms")
+    from ..io.inputs import make_folder
     from ..training.request import check_source
 
     source = _training_source(data, simulate, corrections, images, fields, isomers, workers)
@@ -115,6 +116,7 @@ def train(
         check_source(source)
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
+    make_folder(out.parent)  # before the training
     used = tuple(c for c in ("raw", "LCN") if c in names)
     card = _train(request(source=source, out=out, channels=used))
     if as_json:
@@ -181,7 +183,7 @@ def _training_source(
     if simulate is not None:
         usual = SimulationSource(())
         return SimulationSource(
-            tuple(split_names(simulate)),
+            tuple(split_names(simulate, "--simulate")),
             fields or usual.fields,
             isomers or usual.isomers,
             workers or os.cpu_count() or 1,

@@ -105,10 +105,14 @@ def validate(
     if learning_curve and shifted is not None:
         raise typer.BadParameter("a learning curve has no --shifted images")
     require_files(folders)
+    if deposits is not None:  # before imports that take seconds
+        from ..validation.deposits import read_amounts
+
+        read_amounts(deposits)
     out = out / CURVE if learning_curve else out
     wanted = request(
         data=data or out / DATA, mixtures=mixtures, shifted=shifted, deposits=deposits,
-        methods=tuple(split_names(methods or "")),
+        methods=tuple(split_names(methods, "--methods")) if methods else (),
         images_per_class=_numbers(images_per_class),
     )  # fmt: skip
     if quick:
@@ -150,7 +154,7 @@ def _engine(learning_curve: bool) -> Callable[..., dict[str, Any]]:
 def _numbers(text: str) -> tuple[int, ...]:
     """Return the numbers of a list separated by commas."""
     try:
-        numbers = tuple(int(part) for part in split_names(text))
+        numbers = tuple(int(part) for part in split_names(text, "--images-per-class"))
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < 1:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
 _MAX_LENGTH = 4000
+_MAX_NAME = 100
 
 
 class AtomicityError(Exception):
@@ -32,7 +36,9 @@ class AtomicityError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        where = f"{self.path.name}: " if self.path is not None else ""
+        name = self.path.name if self.path is not None else ""
+        name = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
+        where = f"{name}: " if self.path is not None else ""
         advice = f". {self.advice}" if self.advice else ""
         return f"{where}{self.what}{advice}."
 
@@ -87,8 +93,47 @@ class Cancelled(Exception):  # noqa: N818  (not an error: the user stopped the c
     """The computation was stopped because ``stop()`` returned true."""
 
 
+_ADVICE = {
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.EFBIG: "Choose a folder on a drive that allows larger files",
+    errno.ENOSPC: "Free space on the drive, or choose a folder on another one",
+    errno.EROFS: "Choose a folder on another drive",
+}
+"""What to do after an error of the system that may name no file."""
+
+
+def solvable_error(error: BaseException) -> AtomicityError | None:
+    """Return an error, also of the system, as one that a user can solve; None for others."""
+    if isinstance(error, AtomicityError):
+        return error
+    if isinstance(error, MemoryError):
+        advice = "End other programs, or choose fewer or smaller images"
+        return AtomicityError("there is not enough memory", advice=advice)
+    if not isinstance(error, OSError) or not (error.filename or error.errno in _ADVICE):
+        return None
+    path = None if isinstance(error.filename, int | None) else os.fsdecode(error.filename)
+    if path is not None and error.errno == errno.ENAMETOOLONG:
+        path = max(Path(path).parts, key=len)
+    advice = _ADVICE.get(error.errno or 0, f"Check the permissions and the path {path}")
+    return AtomicityError(f"could not be read or written ({error.strerror})", path, advice)
+
+
+@contextmanager
+def naming_file(path: str | PathLike[str]) -> Iterator[None]:
+    """Add the path of a file to errors that name no file."""
+    try:
+        yield
+    except AtomicityError as error:
+        error.path = error.path or Path(path)
+        raise
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something failed, for an error that names the file: without number and path."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def format_error(error: BaseException) -> str:
     """Return the message of an error, with its type if it is unexpected."""
-    if isinstance(error, AtomicityError):
-        return str(error)
-    return f"unexpected {type(error).__name__}: {error}"
+    known = solvable_error(error)
+    return f"unexpected {type(error).__name__}: {error}" if known is None else str(known)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
 from importlib import import_module
-from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # as in the package itself
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 
 def lazy_attributes(
@@ -33,7 +36,7 @@ def lazy_attributes(
         own = [
             name
             for name, value in here.items()
-            if isinstance(value, ModuleType) and value.__name__ == f"{package}.{name}"
+            if isinstance(value, type(sys)) and value.__name__ == f"{package}.{name}"
         ]
         special = [name for name in here if name.startswith("__") and name.endswith("__")]
         return sorted({*own, *special, *modules})

@@ -20,6 +20,25 @@ CLUSTERS, ATOMS = "clusters", "atoms"
 """Kinds of models: what they classify or detect. A card without a kind is of clusters."""
 
 
+_MAX_NAME = 100
+_PORTS = {f"{port}{n}" for port in ("com", "lpt") for n in range(10)}
+_DEVICES = {"con", "prn", "aux", "nul", *_PORTS}
+"""Names that Windows does not allow for files, with any suffix."""
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a name is one of a file on all systems, and no option of a command."""
+    is_plain = bool(name.strip(". ")) and not set(name) & set('/\\:*?"<>|')
+    is_device = name.split(".")[0].strip().lower() in _DEVICES
+    return (
+        is_plain
+        and not is_device
+        and not name.startswith("-")
+        and name.isprintable()
+        and len(name) <= _MAX_NAME
+    )
+
+
 @dataclass(frozen=True)
 class Card:
     """All properties of a model except its weights, stored as JSON next to them.

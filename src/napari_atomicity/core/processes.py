@@ -1,11 +1,42 @@
-"""Pools of worker processes."""
+"""Worker processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
+
+
+@contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Start processes that never receive Ctrl-C, which a terminal sends to all: we end them.
+
+    They inherit the blocked signal, also from threads that start here, so there is no moment
+    before a handler is set. Windows does not block signals.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Process(SpawnProcess):
+    def start(self) -> None:
+        with without_ctrl_c():
+            super().start()
+
+
+class WorkerContext(SpawnContext):
+    """Context of multiprocessing whose processes are those of `spawn_pool`."""
+
+    Process = _Process
 
 
 def spawn_pool(
@@ -25,4 +56,4 @@ def spawn_pool(
     *arguments : object
         Arguments of ``start``.
     """
-    return ProcessPoolExecutor(workers, get_context("spawn"), start, arguments)
+    return ProcessPoolExecutor(workers, WorkerContext(), start, arguments)

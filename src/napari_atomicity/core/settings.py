@@ -22,6 +22,10 @@ GROUP_DISTANCE_NM = 0.3
 distance in platinum."""
 
 
+MAX_SEED = 2**31 - 1
+"""Largest seed that all libraries take."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """Description of a setting.
@@ -209,7 +213,7 @@ def seed_setting(key: str = "") -> Any:
         "Seed",
         "Seed of the random number generators. The same seed gives the same results.",
         min=0,
-        form_range=(0, 2**31 - 1),
+        max=MAX_SEED,
         step=1,
         key=key,
     )

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(text: object, instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
+    """Return text without control characters: those of a file could move or hide other text."""
+    return "".join(c if c.isprintable() else instead for c in str(text))
+
+
 def pluralise(n: int, noun: str, of_many: str = "") -> str:
     """Format a number with its noun, in the plural if needed: ``2 clusters``.
 

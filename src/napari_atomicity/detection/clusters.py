@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -70,6 +70,7 @@ def outline_frame(
     (Frame, list of Outline) or None
         None if the frame has fewer than two finite pixels.
     """
+    settings = limit_to_image(settings, micrograph)
     recording = recording_of(micrograph, index)
     frame = prepare(micrograph.frame(index), micrograph.calibrated(), settings, recording)
     if frame.n_finite < 2:
@@ -174,6 +175,16 @@ def outline_clusters(
         regions = grow_regions(frame, wide, points[near], seeds.noise, reach_nm)
         found += measure_regions(regions, labels)
     return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))
+
+
+def limit_to_image(settings: DetectionSettings, micrograph: Micrograph) -> DetectionSettings:
+    """Return settings whose largest cluster fits into the image.
+
+    Time and memory of the filters grow with the largest diameter, and no cluster is larger.
+    """
+    edge_nm = max(micrograph.shape_px) * micrograph.calibrated()
+    largest = max(edge_nm, 2 * settings.diameter_min_nm)
+    return replace(settings, diameter_max_nm=min(settings.diameter_max_nm, largest))
 
 
 def check_resolution(micrograph: Micrograph, settings: DetectionSettings) -> float:

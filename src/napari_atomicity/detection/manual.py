@@ -14,7 +14,13 @@ from skimage.morphology import convex_hull_image
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
-from .clusters import Detection, check_resolution, has_minimum_diameter, measurement_table
+from .clusters import (
+    Detection,
+    check_resolution,
+    has_minimum_diameter,
+    limit_to_image,
+    measurement_table,
+)
 from .frame import Frame, whole
 from .outlines import Basins, Outline, grow_regions, measure_mask, measure_regions
 from .recording import recording_of
@@ -64,6 +70,7 @@ def _surroundings(
     micrograph: Micrograph, frame: int, centre: np.ndarray, settings: DetectionSettings
 ) -> _Surroundings:
     pixel_size_nm = check_resolution(micrograph, settings)
+    settings = limit_to_image(settings, micrograph)
     y, x = np.round(centre).astype(int)
     half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
     top, left = max(0, y - half), max(0, x - half)

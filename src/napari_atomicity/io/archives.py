@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ..core.errors import ReadError
+from ..core.errors import ReadError, reason_of
 from .files import regular_file
 
 _MAX_TEXT = 20_000_000
@@ -91,7 +91,7 @@ class ArchiveFiles:
         # Encrypted files raise RuntimeError, unknown compressions NotImplementedError, damaged
         # files zlib.error and others.
         except Exception as error:
-            raise ReadError(f"{name} can't be read ({error})", self._path) from error
+            raise ReadError(f"{name} can't be read ({reason_of(error)})", self._path) from error
 
 
 def open_archive(path: Path, key: str) -> ArchiveFiles:
@@ -128,7 +128,9 @@ def open_archive(path: Path, key: str) -> ArchiveFiles:
         try:
             archive = zipfile.ZipFile(regular_file(path))
         except Exception as error:  # a damaged list of members raises any exception
-            raise ReadError(f"this is not a folder or a .zip file ({error})", path) from error
+            raise ReadError(
+                f"this is not a folder or a .zip file ({reason_of(error)})", path
+            ) from error
         # A damaged name can be empty: no `is_dir`, which takes its last character.
         members = archive.infolist()
         files = {info.filename: info for info in members if not info.filename.endswith("/")}

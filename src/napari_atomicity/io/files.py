@@ -45,6 +45,22 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def read_document(path: str | os.PathLike[str], max_bytes: int = 500_000_000) -> bytes:
+    """Return the content of a file of settings, a card or a record that a user names.
+
+    Raises
+    ------
+    OSError
+        If it is no regular file, can't be read, or is larger than such a file ever is.
+    """
+    path = regular_file(path)
+    if path.stat().st_size > max_bytes:
+        raise OSError(
+            errno.EFBIG, f"the file is larger than {max_bytes // 1_000_000} MB", str(path)
+        )
+    return path.read_bytes()
+
+
 def check_files_in(folder: Path) -> None:
     """Check all entries of a folder and its subfolders with `regular_file`.
 

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import AtomicityError, Cancelled, ReadError
+from ..core.errors import AtomicityError, Cancelled, ReadError, reason_of
 from ..core.micrograph import Micrograph
 from . import lazy, microscope, tiff
 from . import plain_formats as plain
@@ -202,7 +202,7 @@ def _reason(error: OSError, path: Path) -> str:
     """Return the reason of an error, with the entry of a folder that it concerns."""
     inside = error.filename is not None and path.is_dir() and str(error.filename) != str(path)
     named = f"{os.path.relpath(error.filename, path)}: " if inside else ""
-    return f"{named}{error.strerror or error}"
+    return f"{named}{reason_of(error)}"
 
 
 def sha256_of(path: Path) -> str:
@@ -222,7 +222,7 @@ def sha256_of(path: Path) -> str:
                 whole.update(part.relative_to(path).as_posix().encode("utf-8", "surrogateescape"))
                 whole.update(bytes.fromhex(sha256_of(part)))
         return whole.hexdigest()
-    digest, size = hashlib.sha256(), path.stat()
+    digest, size = hashlib.sha256(), regular_file(path).stat()
     stored = getattr(size, "st_blocks", size.st_size // 512) * 512  # little in a file of holes
     seconds = read_limits().read_seconds + stored / _SLOW_DRIVE
     end = time.monotonic() + seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import ReadError, UnsuitableImageError
+from ..core.errors import ReadError, UnsuitableImageError, reason_of
 from .lazy import check_declared_size, is_large
 from .raw_image import RawImage, known_entries
 from .units import AxisScale
@@ -111,7 +111,7 @@ def read_npz_labels(path: Path) -> tuple[str, ...]:
             short = [i.filename for i in members if i.file_size <= _MAX_LABEL_BYTES]
             found = [arrays[name.removesuffix(".npy")] for name in short]
     except Exception as error:  # damaged archives and arrays raise any exception
-        raise ReadError(f"the archive can't be read ({error})", path) from error
+        raise ReadError(f"the archive can't be read ({reason_of(error)})", path) from error
     labels = [array for array in found if array.ndim == 1 and array.dtype.kind in "iuU"]
     if len(labels) > 1:
         raise ReadError(

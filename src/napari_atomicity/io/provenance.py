@@ -19,6 +19,7 @@ from ..core.errors import ReadError
 from ..core.failed_statistics import FAILED, attempt, count_failed
 from ..core.from_dict import dataclass_from_json
 from ..core.micrograph import Micrograph
+from .files import read_document
 
 _log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ def read_run_record(folder: Path) -> RecordedRun | None:
     """Read ``run.json`` of a folder; None without it, and with a warning if it is damaged."""
     path = folder / "run.json"
     try:
-        return dataclass_from_json(RecordedRun, path.read_bytes())
+        return dataclass_from_json(RecordedRun, read_document(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -25,6 +25,7 @@ import numpy as np
 
 from ..core import errors
 from ..core.errors import AtomicityError, Cancelled, ReadError
+from ..core.processes import without_ctrl_c
 from .raw_image import RawImage
 from .read_limits import ReadLimits, read_limits
 from .units import AxisScale
@@ -92,14 +93,15 @@ class _Process:
     def __init__(self) -> None:
         code = "from napari_atomicity.io.reader_worker import serve; serve()"
         paths = [path for path in sys.path if path]
-        self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-c", code],  # -P: modules in the current folder are ignored
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
+        with without_ctrl_c():
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-c", code],  # -P: modules in the current folder are ignored
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
         self.busy = False
         self._ready = False
 

@@ -23,12 +23,12 @@ from ..core.devices import (
     synchronize,
 )
 from ..core.devices import batch_size as usual_batch_size
-from ..core.errors import ModelError
+from ..core.errors import ModelError, naming_file
 from ..core.model_card import ModelCard
 from ..core.patches import Patches
 from ..core.progress import Progress, Stop, check, report
 from ..core.threads import parallel_map
-from .files import find_model, naming_file, read_model
+from .files import find_model, read_model
 from .network import new_network
 
 _Part = tuple[Tensor, Tensor, dict[str, Tensor]]  # probabilities, embedding, class maps

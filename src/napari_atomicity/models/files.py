@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -15,16 +13,17 @@ from typing import Annotated, TypeVar
 import numpy as np
 from annotated_types import Len
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, reason_of
 from ..core.from_dict import dataclass_from_json
 from ..core.model_card import CLUSTERS, Card, ModelCard
-from ..io.files import atomic_write, regular_file, write_json
+from ..io.files import atomic_write, read_document, regular_file, write_json
 
 _log = logging.getLogger(__name__)
 
 SHIPPED = {"default": "pt-dual", "dual": "pt-dual", "raw": "pt-raw"}
 """Short names of the models in the package."""
-
+_MAX_CARD_BYTES = 10_000_000
+"""Cards of trained models have 30 kB."""
 
 AnyCard = TypeVar("AnyCard", bound=Card)
 
@@ -137,7 +136,7 @@ def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
     """
     card_path = path.with_suffix(".json")
     try:
-        text = regular_file(card_path).read_bytes()
+        text = read_document(card_path, _MAX_CARD_BYTES)
         kind = dataclass_from_json(_AnyKind, text).kind
         card = card_type.from_json(text) if kind == card_type.KIND else None
     except FileNotFoundError:
@@ -146,7 +145,7 @@ def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"the model's card is damaged ({error})", card_path, "Get the model again"
+            f"the model's card is damaged ({reason_of(error)})", card_path, "Get the model again"
         ) from error
     if card is None:
         raise ModelError(
@@ -216,17 +215,6 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-@contextmanager
-def naming_file(path: Path) -> Iterator[None]:
-    """Add the path of a weights file to errors that do not name a file."""
-    try:
-        yield
-    except ModelError as error:
-        if error.path is not None:
-            raise
-        raise ModelError(error.what, path, error.advice) from error
-
-
 def model_files(kind: str = CLUSTERS) -> list[Path]:
     """Weights files of models of this kind: the shipped ones, then the user's own.
 
@@ -241,8 +229,7 @@ def model_files(kind: str = CLUSTERS) -> list[Path]:
 
 def _kind_of(path: Path) -> str:
     try:
-        return dataclass_from_json(
-            _AnyKind, regular_file(path.with_suffix(".json")).read_bytes()
-        ).kind
+        text = read_document(path.with_suffix(".json"), _MAX_CARD_BYTES)
+        return dataclass_from_json(_AnyKind, text).kind
     except (OSError, ValueError):
         return CLUSTERS

@@ -22,7 +22,7 @@ from ..core.acquisition_session import (
     parse_known,
     session_folder,
 )
-from ..core.errors import TableError
+from ..core.errors import TableError, naming_file
 from ..io.provenance import Outcome, assign_sessions
 from ..io.tables import read_table
 from .earlier_session import read_earlier_scale
@@ -45,6 +45,8 @@ class SessionRules:
         Scale of an earlier session with the same instrument.
     keep_known : bool
         Whether known samples are used even if their clusters contradict them.
+    path : pathlib.Path, optional
+        File of the table.
     """
 
     grouping: str = "auto"
@@ -52,6 +54,7 @@ class SessionRules:
     samples: tuple[tuple[str, Composition], ...] = ()
     earlier: EarlierScale | None = None
     keep_known: bool = False
+    path: Path | None = None
 
     @classmethod
     def read(cls, request: RunRequest, classes: Sequence[str]) -> Self:
@@ -78,9 +81,11 @@ class SessionRules:
             tuple(map(parse_known, request.known)),
             None if request.earlier_run is None else read_earlier_scale(Path(request.earlier_run)),
             request.keep_known,
+            Path(request.session) if is_table else None,
         )
         for entry in rules.table.values():
-            check_classes(entry.known, classes)
+            with naming_file(request.session):
+                check_classes(entry.known, classes)
         for _, composition in rules.samples:
             check_classes(composition, classes)
         return rules
@@ -98,7 +103,8 @@ class SessionRules:
             raise TableError(
                 f"the table of sessions is for {', '.join(list(self.table)[:5])}, and no image has "
                 "such a name",
-                advice="Names are those of the column image in clusters.csv, or patterns",
+                self.path,
+                "Names are those of the column image in clusters.csv, or patterns",
             )
 
     def group(self, outcomes: Iterable[Outcome]) -> list[AcquisitionSession]:

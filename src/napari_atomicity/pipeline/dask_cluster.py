@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.from_dict import dataclass_from_json
-from ..io.files import regular_file
+from ..io.files import read_document
 
 POLL_S = 0.5
 
@@ -35,7 +35,7 @@ def address_of(scheduler: str) -> str:
     if not is_file(scheduler):
         return scheduler
     try:
-        return dataclass_from_json(_SchedulerFile, regular_file(scheduler).read_bytes()).address
+        return dataclass_from_json(_SchedulerFile, read_document(scheduler)).address
     except ValueError as error:
         raise ValueError(f"{scheduler} names no scheduler ({error})") from error
 

@@ -17,8 +17,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..core.errors import AtomicityError, format_error
+from ..core.errors import AtomicityError, format_error, reason_of
 from ..core.extras import require_extra
+from ..core.processes import without_ctrl_c
 from ..core.progress import Stop, check
 from ..core.text import pluralise
 from .dask_cluster import POLL_S, address_of, available_cores, has_bokeh, is_file, silence_dask_log
@@ -145,7 +146,8 @@ class Workers:
             "distributed.scheduler.allowed-failures": DEATHS - 1,
         }
         try:
-            with dask.config.set(settings):
+            # Threads that start here start the workers, also later ones.
+            with dask.config.set(settings), without_ctrl_c():
                 self._cluster = LocalCluster(
                     n_workers=self._n,
                     threads_per_worker=1,
@@ -155,7 +157,7 @@ class Workers:
                 )
         except (OSError, RuntimeError, TimeoutError) as error:
             raise AtomicityError(
-                f"workers could not be started ({error})",
+                f"workers could not be started ({reason_of(error)})",
                 advice="Try fewer (--workers 1), and see whether memory and the folder for "
                 "temporary files have room",
             ) from error

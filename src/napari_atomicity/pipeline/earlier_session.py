@@ -13,7 +13,7 @@ import numpy as np
 from ..core.acquisition_session import EarlierScale
 from ..core.errors import ReadError
 from ..core.from_dict import Positive, dataclass_from_dict, dataclass_from_json
-from ..io.files import regular_file
+from ..io.files import read_document
 
 BETWEEN_SESSIONS = 0.15
 """Standard deviation of ln scale between sessions, added to that of the earlier session: as between
@@ -84,7 +84,7 @@ def read_earlier_scale(path: Path) -> EarlierScale:
         "that was trained on size-selected images"
     )
     try:
-        record = dataclass_from_json(_RunOrCard, regular_file(path).read_bytes())
+        record = dataclass_from_json(_RunOrCard, read_document(path))
         sessions = record.sessions
         if sessions is None and record.data is not None:
             sessions = record.data.sessions

@@ -8,13 +8,12 @@ from pathlib import Path
 from ..atoms.card import SHIPPED as SHIPPED_ATOMS
 from ..atoms.card import AtomCard
 from ..core.errors import ModelError
-from ..core.model_card import Card, ModelCard
+from ..core.model_card import Card, ModelCard, is_file_name
 from ..io.files import atomic_write, write_json
 from ..models.files import SHIPPED, read_card, read_tensors, user_folder
 
 MAX_MODEL_BYTES = 500_000_000
 """Size of the largest weights file that is accepted."""
-_MAX_NAME = 100
 
 
 def checked_card(path: Path) -> Card:
@@ -50,9 +49,9 @@ def checked_card(path: Path) -> Card:
 
 def is_model_name(name: str) -> bool:
     """Return whether a model may have this name: that of a file, and none of the package."""
-    plain = name == Path(name).name and not set(name) & set("/\\:") and name.strip(". ")
     shipped = {*SHIPPED, *SHIPPED.values(), *SHIPPED_ATOMS, *SHIPPED_ATOMS.values()}
-    return bool(plain) and name.isprintable() and len(name) <= _MAX_NAME and name not in shipped
+    # Windows and macOS do not distinguish upper and lower case.
+    return is_file_name(name) and name.lower() not in shipped
 
 
 def add_models(path: str | os.PathLike[str], overwrite: bool = False) -> list[Card]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.from_dict import dataclass_from_json
-from ..io.files import regular_file, write_json
+from ..io.files import read_document, write_json
 from ..models.domain_shift import FeatureSummary
 from .control_chart import FIRST, ControlChart, Reading
 
@@ -50,9 +50,7 @@ class SessionReference:
     def since(self) -> float:
         """Return the time from which images belong to the reference; -inf if it is not set."""
         try:
-            return dataclass_from_json(
-                _Reference, regular_file(self._path).read_bytes()
-            ).reference_since
+            return dataclass_from_json(_Reference, read_document(self._path)).reference_since
         except (OSError, ValueError):
             return -np.inf
 

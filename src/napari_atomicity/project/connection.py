@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import AtomicityError, ReadError, WriteError
+from ..core.errors import AtomicityError, ReadError, WriteError, reason_of
 from ..io.writer_lock import WriterLock
 from .file_identity import FileIdentity
 from .project_place import check_files, copy_database, describe_holder
@@ -399,7 +399,9 @@ class ProjectConnection:
                 db.backup(other)
         except (sqlite3.Error, OSError) as error:
             path.unlink(missing_ok=True)
-            raise AtomicityError(f"the copy could not be written ({error})", path) from error
+            raise AtomicityError(
+                f"the copy could not be written ({reason_of(error)})", path
+            ) from error
         return path
 
     # ---- closing

@@ -16,6 +16,7 @@ from annotated_types import Interval, Len
 
 from ..core.errors import ReadError, TableError
 from ..core.from_dict import Positive, dataclass_from_json
+from ..core.text import printable
 from ..io.archives import ArchiveFiles, open_archive
 from ..io.formulas import unescape_formula
 from ..statistics.annotation_sites import TOLERANCE_NM
@@ -285,8 +286,7 @@ def _annotator(parts: ArchiveFiles, manifest: _Manifest, path: Path) -> str:
     text = parts.text("annotator.txt") if "annotator.txt" in parts else ""
     name = next((line.strip() for line in text.splitlines() if line.strip()), "")
     name = name or (manifest.annotator or "").strip() or path.name.removesuffix(".zip")
-    printable = "".join(c if c.isprintable() else " " for c in str(unescape_formula(name)))
-    return printable[:_MAX_NAME_LENGTH].strip()
+    return printable(unescape_formula(name), " ")[:_MAX_NAME_LENGTH].strip()
 
 
 def _manifest(parts: ArchiveFiles, path: Path) -> _Manifest:

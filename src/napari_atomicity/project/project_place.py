@@ -10,7 +10,7 @@ import sqlite3
 from datetime import datetime
 from pathlib import Path
 
-from ..core.errors import ReadError, WriteError
+from ..core.errors import ReadError, WriteError, reason_of
 from ..io.files import regular_file
 
 
@@ -58,7 +58,7 @@ def copy_database(source: Path, target: Path) -> None:
     except (sqlite3.Error, OSError) as error:
         target.unlink(missing_ok=True)
         raise WriteError(
-            f"the project file can't be created here ({error})",
+            f"the project file can't be created here ({reason_of(error)})",
             target,
             "Save your changes elsewhere: Browse, ⋯ ▸ Save as project",
         ) from error

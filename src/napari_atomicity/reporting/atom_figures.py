@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..core.text import pluralise
+from ..core.text import pluralise, printable
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
 from ..statistics.density_map import map_density
 from ..statistics.dispersion import ALL, DispersionStatistics
 from ..statistics.windows import ObservationWindow
-from .charts import INK, printable
+from .charts import INK
 from .plot_base import Look, style_axes
 from .plot_dispersion import DISPERSION_PLOTS
 from .plots import style

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.cluster_table import NON_CLASS_LABELS, classes_of
+from ..core.text import printable
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
 from ..models.analysis import Analysis
 from .figures import PREVIEW_PX, pixels_of, shown_frame
-from .plot_base import Look, marker_scale, printable
+from .plot_base import Look, marker_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -334,11 +334,6 @@ def draw_points(
             )  # fmt: skip
 
 
-def printable(text: Any) -> str:
-    """Return a text without characters that cannot be printed, which XML may not contain."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-
-
 def per_cent(share: float) -> str:
     """Format a fraction with two digits as ``3.4 %`` or ``28 %``, with a no-break space."""
     digits = f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"

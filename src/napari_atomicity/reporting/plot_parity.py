@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .plot_base import Look, Plot, marker_scale, printable, style_axes
+from ..core.text import printable
+from .plot_base import Look, Plot, marker_scale, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.errors import AtomicityError
 from ..core.extras import require_extra
+from .limits import MAX_ATOMS
 
 EMT_METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 """Metals with parameters in ASE's EMT (Jacobsen, Stoltze, Nørskov, Surf. Sci. 366, 394 (1996))."""
@@ -24,6 +25,7 @@ EMT_METALS_EV = {
 }  # fmt: skip
 METALS = (*EMT_METALS, *PAIR_METALS_EV)
 """Metals whose clusters can be built, alone and with each other."""
+_MAX_DIGITS = 9
 SYMBOL = r"[A-Z][a-z]?"
 
 
@@ -36,13 +38,18 @@ def composition(label: str) -> dict[str, int]:
         If the label names no cluster that can be built.
     """
     parts = re.findall(rf"({SYMBOL})(\d+)", label)
-    counts = {e: int(n) for e, n in parts}
+    counts = {e: int(n[:_MAX_DIGITS]) for e, n in parts}
     written = "".join(e + n for e, n in parts)
     possible = counts and len(counts) == len(parts) and min(counts.values()) > 0
     if written != label or not possible or not set(counts) <= set(METALS):
         raise AtomicityError(
-            f"{label!r} names no cluster of a metal and a number of atoms",
+            f"{label[:40]!r} names no cluster of a metal and a number of atoms",
             advice=f"Write for example Pt55 or Au24Pd1; metals: {', '.join(METALS)}",
+        )
+    if sum(counts.values()) > MAX_ATOMS:
+        raise AtomicityError(
+            f"{label[:40]!r} has more than {MAX_ATOMS:,} atoms",
+            advice="Name a smaller cluster: building such structures takes too long",
         )
     return counts
 

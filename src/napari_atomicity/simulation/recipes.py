@@ -13,12 +13,14 @@ from annotated_types import Interval
 
 from .._version import __version__
 from ..core import cluster_table as tables
-from ..core.errors import AtomicityError, ReadError
+from ..core.errors import AtomicityError, ReadError, reason_of
 from ..core.from_dict import dataclass_from_dict, dataclass_from_json
 from ..core.progress import Progress, Stop, check, report
-from ..io.files import regular_file, write_json
+from ..io.files import atomic_write, read_document, write_json
+from ..io.inputs import make_folder
 from .field_settings import FieldSettings, override, random_settings
 from .fields import Field, simulate_field
+from .limits import MAX_NUMBER
 from .metals import composition
 from .structures import library_of
 
@@ -32,7 +34,7 @@ class _File:
     classes: tuple[str, ...]
     fields: dict[str, dict[str, Any]]
     seed: Seed = 0
-    isomers_per_class: Annotated[int, Interval(ge=1, le=100_000)] = 20
+    isomers_per_class: Annotated[int, Interval(ge=1, le=MAX_NUMBER)] = 20
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def read_recipe(path: Path) -> Recipe:
         If the file is no recipe, or has an unknown setting.
     """
     try:
-        content = dataclass_from_json(_File, regular_file(path).read_bytes())
+        content = dataclass_from_json(_File, read_document(path))
         fields: dict[str, tuple[int, FieldSettings]] = {}
         for name, values in content.fields.items():
             if Path(name).name != name or Path(name).suffix not in (".tif", ".tiff"):
@@ -135,7 +137,7 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe(content.classes, content.seed, content.isomers_per_class, fields)
     except (OSError, ValueError, TypeError, AtomicityError) as error:
         raise ReadError(
-            f"these are not settings of simulated fields ({error})",
+            f"these are not settings of simulated fields ({reason_of(error)})",
             path,
             "Give the settings.json that was written with them",
         ) from error
@@ -214,13 +216,14 @@ def write_recipe(
         The truth table.
     """
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     truths = []
     for made in simulate_recipe(recipe, progress, stop, device):
         write_field(out_dir / made.micrograph.name, made)
         truths.append(made.truth)
     truth = pd.concat(truths, ignore_index=True) if truths else tables.empty()
-    truth.to_csv(out_dir / "truth.csv", index=False)
+    with atomic_write(out_dir / "truth.csv") as temporary:
+        truth.to_csv(temporary, index=False)
     settings_json = {
         "version": __version__,
         "classes": list(recipe.classes),
@@ -268,11 +271,12 @@ def write_pixels(
     import tifffile
 
     resolution = 1 / pixel_size_nm
-    tifffile.imwrite(
-        path,
-        pixels,
-        imagej=True,
-        resolution=(resolution, resolution),
-        metadata={"unit": "nm"},
-        compression=compression,
-    )
+    with atomic_write(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            pixels,
+            imagej=True,
+            resolution=(resolution, resolution),
+            metadata={"unit": "nm"},
+            compression=compression,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..atoms.marks import ImageAtoms
@@ -131,6 +131,7 @@ class ProjectSaver:
         self._state = state
         self._on_message = on_message
         self._unsaved: dict[str, Analysis | None] = {}
+        self._unsaved_labels: dict[str, list[ClusterChange]] = {}
         self._unsaved_atoms: dict[str, ImageAtoms | None] = {}
         self._unsaved_sessions: set[str] = set()
         self._not_added: dict[str, Micrograph] = {}
@@ -140,6 +141,7 @@ class ProjectSaver:
         """Forget what is not saved."""
         self._not_added.clear()
         self._unsaved.clear()
+        self._unsaved_labels.clear()
         self._unsaved_atoms.clear()
         self._unsaved_sessions.clear()
 
@@ -219,7 +221,8 @@ class ProjectSaver:
     @property
     def _has_unsaved(self) -> bool:
         """Whether edits are not in the project, or the project file is not in its place."""
-        waiting = self._not_added or self._unsaved or self._unsaved_atoms or self._unsaved_sessions
+        clusters = self._unsaved or self._unsaved_labels
+        waiting = self._not_added or clusters or self._unsaved_atoms or self._unsaved_sessions
         return bool(waiting or self.message)
 
     def save(self, changes: Sequence[Change]) -> Work:
@@ -242,6 +245,9 @@ class ProjectSaver:
                     yield True  # the disk is waited for in a part of its own
         except AtomicityError as error:
             for change in changes:
+                if isinstance(change, ClusterChange) and change.edit.kind is EditKind.LABEL:
+                    self._unsaved_labels.setdefault(change.edit.image, []).append(_cut(change))
+                    continue
                 if not project.has(change.edit.image) or change.edit.image in self._not_added:
                     continue  # saved as a whole once the image is added
                 if isinstance(change, AtomChange):
@@ -275,6 +281,9 @@ class ProjectSaver:
         for image in self._unsaved_sessions:
             project.image_files.set_session(image, state.sessions.get(image), state.annotator)
         now = {c.edit.image: c.after for c in kept if isinstance(c, ClusterChange)}
+        for image in self._unsaved_labels.keys() - self._unsaved.keys():
+            self._write_labels(project, image)
+            yield False
         atoms = {c.edit.image: c.after for c in kept if isinstance(c, AtomChange)}
         for image, before in list(self._unsaved.items()):
             self._write_whole(project, image, before, now.get(image, state.store.get(image)))
@@ -292,9 +301,27 @@ class ProjectSaver:
         author, blind = self._state.annotator, self._state.blind
         # The clusters of a first result are not a person's edit, but their labels are.
         kind = EditKind.ANALYSIS if before is None else EditKind.GEOMETRY
+        if before is not None:
+            self._write_labels(project, image)
         project.record(ImageEdit(image, kind, author), before, now, blind=blind)
         if before is None and now is not None:
+            self._write_labels(project, image)
             labelled = now.table.loc[now.table["label_corrected"] != "", "cluster_id"]
             if len(labelled):
                 edit = ImageEdit(image, EditKind.LABEL, author, frozenset(labelled.tolist()))
                 project.record(edit, now, now, blind=blind)
+
+    def _write_labels(self, project: Project, image: str) -> None:
+        """Write each label that could not be written, in order: the log keeps them all."""
+        for change in self._unsaved_labels.get(image, ()) if project.has(image) else ():
+            project.record(
+                change.edit, None, change.after, is_undo=change.is_undo, blind=self._state.blind
+            )
+
+
+def _cut(change: ClusterChange) -> ClusterChange:
+    """Return an edit of labels with the rows of its clusters only, to be kept in memory."""
+    after, ids = change.after, change.edit.cluster_ids
+    if after is not None and ids is not None:
+        after = replace(after, table=after.table[after.table["cluster_id"].isin(ids)])
+    return replace(change, before=None, after=after, columns=None)

@@ -75,8 +75,8 @@ def evaluate(
     TableError
         If columns are missing, names are ambiguous, or a pixel size is unknown.
     """
-    truth = _prepared(truth, "the truth")
-    predicted = _prepared(predicted, "the table of predictions", column)
+    truth = prepare_clusters(truth, "the truth")
+    predicted = prepare_clusters(predicted, "the table of predictions", column)
     info = _image_information(truth, images)
     known = list(info.index)
     missing = not_analysed(known, predicted["image"], analysed)
@@ -202,21 +202,28 @@ def match_nearest(
     return partner
 
 
+_MAX_DIGITS = 9
+
+
 @lru_cache(maxsize=4096)  # few different labels among thousands of clusters
 def atoms_of(label: str) -> int | None:
     """Return the number of atoms in a label such as ``Pt41`` or ``Au24Pd1``."""
     numbers = re.findall(r"\d+", label)
-    return sum(map(int, numbers)) if numbers else None
+    if not numbers or max(map(len, numbers)) > _MAX_DIGITS:
+        return None
+    return sum(map(int, numbers))
 
 
-def _prepared(table: pd.DataFrame, what: str, column: str = "label") -> pd.DataFrame:
+def prepare_clusters(table: pd.DataFrame, what: str, column: str = "label") -> pd.DataFrame:
+    """Return the columns that are scored; `TableError` if one is missing or not valid."""
     labels = label_columns(table)
     if column not in ("label", *labels):
         known = f"Its columns of labels are {', '.join(labels)}" if labels else None
         raise TableError(f"{what} has no column of labels {column!r}", advice=known)
     missing = [c for c in ("image", "y_px", "x_px", column) if c not in table.columns]
     if missing:
-        raise TableError(f"{what} lacks the columns {', '.join(missing)}")
+        advice = "Give a table with the columns of clusters.csv"
+        raise TableError(f"{what} lacks the columns {', '.join(missing)}", advice=advice)
     out = pd.DataFrame(index=range(len(table)))
     out["image"] = table["image"].astype(str).to_numpy(object)
     out["frame"] = np.asarray(_column(table, "frame", 0), int)
@@ -225,7 +232,8 @@ def _prepared(table: pd.DataFrame, what: str, column: str = "label") -> pd.DataF
     for name in ("y_px", "x_px"):
         out[name] = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
     if not np.isfinite(out[["y_px", "x_px"]].to_numpy(float)).all():
-        raise TableError(f"{what} has rows without a position")
+        advice = "Write numbers into the columns y_px and x_px of all rows"
+        raise TableError(f"{what} has rows without a position", advice=advice)
     out["diameter_nm"] = np.asarray(_column(table, "diameter_nm", np.nan), float)
     border = "border" if "border" in table.columns else "touches_border"
     out["border"] = np.asarray(_column(table, border, False)).astype(bool)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ReadError
+from ..core.errors import ReadError, reason_of
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..io.files import regular_file
 from ..statistics.scores import atoms_of
 
 LABELS = "labels.csv"
@@ -183,9 +184,9 @@ def _from_archives(data_dir: Path) -> list[LabelledFile]:
 def _from_table(table_path: Path) -> list[LabelledFile]:
     """Files that a table lists; of a stack, one row per frame or one row for all."""
     try:
-        table = pd.read_csv(table_path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(regular_file(table_path), dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise ReadError(f"the table can't be read ({error})", table_path) from error
+        raise ReadError(f"the table can't be read ({reason_of(error)})", table_path) from error
     missing = [name for name in ("image", "label") if name not in table]
     if missing:
         raise ReadError(f"the table lacks the column {' and '.join(missing)}", table_path, _LAYOUTS)

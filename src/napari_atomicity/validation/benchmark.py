@@ -20,7 +20,7 @@ from .._version import __version__
 from ..core.errors import ReadError, SettingError
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, report
-from ..io.files import plain, regular_file, write_json, write_text
+from ..io.files import plain, read_document, regular_file, write_json, write_text
 from ..io.inputs import make_folder
 from ..io.tables import read_table, write_table
 from ..simulation.recipes import write_pixels
@@ -298,7 +298,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     advice = "Write the benchmark with atomicity benchmark --out FOLDER"
     try:
-        manifest = json.loads(regular_file(path).read_text(encoding="utf-8"))
+        manifest = json.loads(read_document(path))
         if manifest["sha256"] != hash_files(manifest["files"]) or not manifest["settings"]:
             raise ValueError("its hashes do not fit together")
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..core.settings import documented, setting
+from ..core.settings import MAX_SEED, documented, setting
 
 SEED = 8100
 """Seed of the isomers and of the first round of the published benchmark."""
@@ -20,5 +20,10 @@ class BenchmarkSettings:
         10, "", "Number of sessions of each kind and form.", min=1, max=100, option="--rounds"
     )
     seed: int = setting(
-        SEED, "", "Seed of the isomers and of the first round.", min=0, option="--seed"
+        SEED,
+        "",
+        "Seed of the isomers and of the first round.",
+        min=0,
+        max=MAX_SEED,
+        option="--seed",
     )

@@ -34,29 +34,50 @@ def read_deposits(path: Path, classes: Sequence[str]) -> dict[str, Composition]:
     TableError
         If a column is missing, a class is not known, or an amount is negative or not a number.
     """
-    table = read_table(path)
-    key = next((name for name in ("sample", "image") if name in table), "sample")
-    missing = [name for name in (key, "class", "fraction") if name not in table]
-    if missing:
-        raise TableError(f"the table lacks the column {' and '.join(missing)}", path)
-    unknown = sorted(set(table["class"].astype(str)) - set(classes))
+    amounts = read_amounts(path)
+    key = str(amounts.columns[0])
+    unknown = sorted(set(amounts["class"]) - set(classes))
     if unknown:
         raise TableError(
             f"the class {unknown[0]!r} is not one of the size-selected images",
             path,
             f"The classes are {', '.join(classes)}",
         )
-    amount = pd.to_numeric(table["fraction"], errors="coerce")
-    if not (amount >= 0).all():
-        raise TableError("a fraction is negative or not a number", path)
     found: dict[str, Composition] = {}
-    for sample, rows in table.assign(fraction=amount).groupby(key, sort=False):
+    for sample, rows in amounts.groupby(key, sort=False):
         total = rows["fraction"].sum()
         if total <= 0:
-            raise TableError(f"the fractions of {sample} are all 0", path)
+            raise TableError(
+                f"the fractions of {sample} are all 0", path, "Write the amount of each class"
+            )
         of_class = rows.groupby("class")["fraction"].sum() / total
         found[str(sample)] = {c: float(of_class.get(c, 0.0)) for c in classes}
     return found
+
+
+def read_amounts(path: Path) -> pd.DataFrame:
+    """Read the columns ``sample`` or ``image``, ``class`` and ``fraction``.
+
+    Raises
+    ------
+    ReadError, TableError
+        If the table can't be read, lacks a column, or an amount is negative or not a number.
+    """
+    table = read_table(path)
+    key = next((name for name in ("sample", "image") if name in table), "sample")
+    missing = [name for name in (key, "class", "fraction") if name not in table]
+    if missing:
+        raise TableError(
+            f"the table lacks the column {' and '.join(missing)}",
+            path,
+            "Its columns are sample or image, class and fraction",
+        )
+    amount = pd.to_numeric(table["fraction"], errors="coerce")
+    if not (amount >= 0).all():
+        raise TableError(
+            "a fraction is negative or not a number", path, "Write the amount of each class"
+        )
+    return table[[key, "class"]].astype({"class": str}).assign(fraction=amount)
 
 
 def sample_of(

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ..core.palette import colours
+from ..core.text import printable
 from ..reporting.charts import INK, draw_confusion
-from ..reporting.plot_base import Look, printable, style_axes
+from ..reporting.plot_base import Look, style_axes
 from ..reporting.plot_confidence import draw_reliability, reliability_data
 from ..reporting.plot_map import draw_map
 from ..reporting.plot_parity import draw_parity, parity_limit

@@ -122,6 +122,7 @@ class CrossValidation:
         )
         if not overwrite:
             store.refuse_others()
+        make_folder(out)  # before the images are read
         prepared, left_out = self.prepare(out / FIGURES, progress, stop)
         jobs = self._plan(prepared)
         store.create()

@@ -17,6 +17,7 @@ from ..core.progress import Progress, Stop, check, format_duration, prefixed, re
 from ..io.files import to_json, write_json
 from ..io.images import find_images, sha256_of
 from ..io.inputs import make_folder
+from .deposits import read_amounts
 from .existing_results import KEY, RESULT, ExistingResultsError
 from .jobs import FitJob, Prepared, run_job
 from .request import ValidationRequest
@@ -148,11 +149,13 @@ def _seconds_of(run: Mapping[str, Any]) -> float:
 
 
 def hash_files(request: ValidationRequest) -> dict[str, str]:
-    """Return file → SHA-256 of all images and tables; refuse paths that do not exist."""
+    """Return file → SHA-256 of all images and tables; refuse what is missing or no table."""
     folders = (request.data, request.mixtures, request.shifted)
     for path in (*folders, request.deposits):
         if path is not None and not path.exists():
             raise ReadError("there is no such file or folder", path)
+    if request.deposits is not None:
+        read_amounts(request.deposits)
     hashes = {}
     for folder in folders:
         if folder is None:

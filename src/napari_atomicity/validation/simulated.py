@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import plain, write_json
+from ..io.inputs import make_folder
 from ..io.tables import write_table
 from ..simulation.field_settings import FieldSettings
 from ..simulation.fields import simulate_field
@@ -146,7 +147,7 @@ def simulate_data(
     """
     if _has_data(folder, settings, overwrite):
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / STARTED, asdict(settings))
 
     def _check_and_report(done: int, total: int, message: str) -> None:

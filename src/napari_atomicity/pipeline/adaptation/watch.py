@@ -28,7 +28,7 @@ from ...core.errors import ModelError
 from ...core.from_dict import dataclass_from_json
 from ...core.progress import Stop
 from ...core.text import pluralise
-from ...io.files import regular_file, write_json
+from ...io.files import read_document, write_json
 from ...io.provenance import read_run_record
 from ...io.tables import write_table
 from ...models.analysis import Analysis
@@ -126,7 +126,7 @@ class AdaptingWatch:
         refuse_unadaptable(*read_model(find_model(self.request.model)))
         self._out = Path(self.out_dir)
         try:
-            data = regular_file(self._out / ADAPTED).read_bytes()
+            data = read_document(self._out / ADAPTED)
         except OSError:
             return
         self._stages = list(dataclass_from_json(_Stages, data).stages)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from ...core.errors import CalibrationError, ReadError, TableError
+from ...core.errors import CalibrationError, ReadError, TableError, reason_of
 from ...detection.background import without_gaps
 from ...io.files import regular_file
 from ...io.images import load, reader_of
@@ -142,7 +142,7 @@ def read_points(path: Path, pixel_size_nm: float) -> np.ndarray:
     try:
         table = pd.read_csv(regular_file(path))
     except (OSError, ValueError) as error:
-        raise TableError(f"the table can't be read ({error})", path) from None
+        raise TableError(f"the table can't be read ({reason_of(error)})", path) from None
     columns = {str(c).strip().lower(): c for c in table.columns}
     for y, x in COORDINATES:
         if y in columns and x in columns:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.text import printable
 from ...io.files import to_json, write_text
 from ...reporting.charts import INK
-from ...reporting.plot_base import Look, printable, style_axes
+from ...reporting.plot_base import Look, style_axes
 from ...reporting.plots import style
 from ...reporting.rendering import get_template
 from ..data import MIXED, SELECTED

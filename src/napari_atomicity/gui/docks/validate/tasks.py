@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ....core.progress import Progress, Stop
+from ....io.files import read_document
 from ....validation.existing_results import (
     CURVE,
     CURVE_RESULT,
@@ -102,7 +103,7 @@ def read_results(out: Path) -> Found:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_document(path))
     except (OSError, ValueError):
         return None
     return content
