@@ -38,10 +38,10 @@ from ..core.errors import (
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import to_json
 from ..io.images import find_images, load, sha256_of, unique_names, valid_text
+from ..io.own_files import MANIFEST, PREVIEWS
 from ..statistics.annotation_sites import TOLERANCE_NM
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 NONE, DONE = "none", "done"
 """Entries of a table: the image has no atoms; the proposed atoms are all right."""
 _HEADER = "X,Y,uncertain\n"
@@ -149,7 +149,7 @@ def _write_pack(
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".pack-") as temporary:
             folder = Path(temporary, directory.name)
-            for part in ("images", "previews", "tables"):
+            for part in ("images", PREVIEWS, "tables"):
                 (folder / part).mkdir(parents=True)
             write_images(folder)
             (folder / MANIFEST).write_text(to_json(manifest) + "\n", "utf-8")
@@ -190,7 +190,7 @@ def _put(
     safe = _safe(name)
     shutil.copyfile(file, folder / "images" / safe)
     grey = to_8_bit(next(micrograph.frames()))
-    (folder / "previews" / f"{safe}.png").write_bytes(imagecodecs.png_encode(grey))
+    (folder / PREVIEWS / f"{safe}.png").write_bytes(imagecodecs.png_encode(grey))
     rows = ""
     if predictions is not None:
         own = predictions[predictions["image"] == name]

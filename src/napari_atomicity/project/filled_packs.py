@@ -18,8 +18,9 @@ from ..core.errors import ReadError, TableError
 from ..core.from_dict import Positive, dataclass_from_json
 from ..io.archives import ArchiveFiles, open_archive
 from ..io.formulas import unescape_formula
+from ..io.own_files import MANIFEST
 from ..statistics.annotation_sites import TOLERANCE_NM
-from .annotation_packs import DONE, FORMAT, MANIFEST, NONE
+from .annotation_packs import DONE, FORMAT, NONE
 
 MARK_COLUMNS = ("image", "annotator", "y_px", "x_px", "y_nm", "x_nm", "uncertain")
 """Columns of the table of marks."""
