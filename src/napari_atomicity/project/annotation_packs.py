@@ -241,7 +241,9 @@ Where are the atoms?
        174.5,332,1
 
    X counts columns from the left, Y rows from the top. The centre of the first pixel, top
-   left, is 0,0. Fractions are welcome. ImageJ (point tool, Measure) and napari count this way.
+   left, is 0,0. Fractions are welcome. ImageJ (point tool, Measure) and napari count this way,
+   but ImageJ writes nm while an image has a scale: remove it first with Analyze > Set Scale >
+   Click to Remove Scale.
    Put a 1 into the third column if you are not sure; leave it empty if you are.
 4. If there is no atom in an image, write {NONE} into the first line below the header. A table
    that you do not change counts as not annotated, which is fine too.
