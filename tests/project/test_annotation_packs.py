@@ -327,6 +327,15 @@ def test_predictions_go_out_only_when_asked_for(pack, tmp_path):
     assert len(found.marks) == 1 and found.looked["blind"].tolist() == [False]
 
 
+def test_predictions_of_other_images_are_an_error_and_no_empty_tables(tmp_path):
+    atoms = pd.DataFrame({"image": ["b.tif"], "x_px": [3.0], "y_px": [4.5]})
+    path = image(tmp_path / "a.tif")
+    with pytest.raises(TableError, match=r"a\.tif.*b\.tif"):
+        export_pack([path], tmp_path / "p", blind=False, predictions=atoms)
+    assert not (tmp_path / "p").exists()
+    export_pack([path], tmp_path / "p", blind=False, predictions=atoms.iloc[:0])
+
+
 def test_images_that_can_not_be_marked(tmp_path):
     with pytest.raises(CalibrationError, match="pixel size"):
         export_pack([image(tmp_path / "a.tif", calibrated=False)], tmp_path / "p")

@@ -18,7 +18,7 @@ from ..core.settings import GROUP_DISTANCE_NM
 from ..core.text import pluralise
 from ..detection.background import without_gaps
 from ..detection.outliers import find_repairs, repair, repaired_frames
-from ..detection.recording import OUTLIERS
+from ..detection.recording import OUTLIERS, missing_pixels
 from ..statistics import atom_groups as groups
 from ..statistics.nearest_neighbours import nearest_neighbours
 from . import operating_point as operating
@@ -238,7 +238,8 @@ def _analyse_frames(
     candidates["model_id"] = model.card.model_id
     candidates = with_neighbours(conform(candidates))
     validate(candidates)
-    return candidates, masks, {FLAT: flat} | ({OUTLIERS: n_outliers} if n_outliers else {})
+    recording = {OUTLIERS: n_outliers} if n_outliers else {}
+    return candidates, masks, {FLAT: flat} | recording | missing_pixels(micrograph)
 
 
 def detect_candidates(

@@ -28,7 +28,7 @@ from ..io.provenance import Outcome
 from ..reporting.atom_figures import image_figures
 from ..reporting.atom_report import atom_section_images
 from ..reporting.charts import write_figure
-from ..reporting.image_warnings import outlier_warnings
+from ..reporting.image_warnings import pixel_warnings
 from ..statistics.atom_groups import clusters_of_atoms
 from ..statistics.dispersion import DispersionStatistics
 from .image_step import process_image
@@ -120,7 +120,7 @@ class AtomStep:
             analysis,
             group_distance_nm=request.group_distance_nm,
         )
-        known["warnings"] += outlier_warnings(analysis.parameters)
+        known["warnings"] += pixel_warnings(analysis.parameters)
         seconds = dict(analysis.seconds)
         failed: dict[str, str] = {}
         began = time.perf_counter()

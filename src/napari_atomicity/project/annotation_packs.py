@@ -23,7 +23,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from .._version import __version__
 from ..core.errors import (
     AtomicityError,
     CalibrationError,
+    TableError,
     UnsuitableImageError,
 )
 from ..core.progress import Progress, Stop, check, report
@@ -90,6 +91,12 @@ def export_pack(
     files = find_images(images)
     _check_place(directory, archive, overwrite)
     names = _check_names(files, directory)
+    if predictions is not None and len(predictions) and not predictions["image"].isin(names).any():
+        raise TableError(
+            f"no row of the predictions is of an image of the pack ({_some(names)}); they are of "
+            f"{_some(predictions['image'].dropna().astype(str).unique().tolist())}",
+            advice="Give the table of atoms of these images",
+        )
     manifest = _new_manifest(annotator, blind, tolerance_nm)
 
     def write_images(folder: Path) -> None:
@@ -135,6 +142,11 @@ def _check_names(files: list[Path], directory: Path) -> list[str]:
     if len({_safe(name).lower() for name in names}) < len(names):
         raise AtomicityError("two images would have the same name", directory, "Rename one")
     return names
+
+
+def _some(names: Sequence[str]) -> str:
+    """List the first names."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "") or "no image"
 
 
 def _write_pack(

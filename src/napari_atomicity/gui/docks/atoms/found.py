@@ -18,7 +18,7 @@ from ....atoms.summary import Summary
 from ....core import palette
 from ....core.text import pluralise
 from ....pipeline.atom_request import AtomRequest
-from ....reporting.image_warnings import outlier_warnings
+from ....reporting.image_warnings import pixel_warnings
 from ....reporting.plot_group_extents import GROUP_EXTENTS
 from ....statistics.atom_groups import KINDS, kind_of
 from ... import tasks
@@ -247,7 +247,7 @@ class FoundPart(QWidget):
             return
         self._show_missed(census)
         known = {} if atoms.analysis is None else atoms.analysis.parameters
-        self.words.setText(" ".join([format_found(self.found), *outlier_warnings(known)]))
+        self.words.setText(" ".join([format_found(self.found), *pixel_warnings(known)]))
         self.words.setVisible(bool(self.words.text()))
         self.kinds.bars = kind_bars(self.found.kinds) if self.found.n_atoms else ()
         self.sizes.show_columns(size_columns(self.found.sizes))
