@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
 
 RESULT = "napari-atomicity result"
 """Mark in the header of each result that has the format of an image; simulated images have none."""
+NPZ_MARK: dict[str, Any] = {RESULT: ()}
+"""The mark as the first array of an archive, so that it is in the header."""
 MANIFEST, PREVIEWS = "manifest.json", "previews"
 """File and folder of a pack for annotators."""
 _HEADER_BYTES = 4096

@@ -250,9 +250,9 @@ class ProjectSaver:
                 if len(kept) > MAX_IMAGES:
                     yield True  # the disk is waited for in a part of its own
         except AtomicityError as error:
-            if any(isinstance(change, AnnotationChange) for change in changes):
-                raise  # these marks are in the project only
             for change in changes:
+                if isinstance(change, AnnotationChange):
+                    raise  # these marks are in the project only
                 if not project.has(change.edit.image) or change.edit.image in self._not_added:
                     continue  # saved as a whole once the image is added
                 if isinstance(change, AtomChange):

@@ -115,14 +115,15 @@ class Consensus:
     def warnings(self) -> tuple[str, ...]:
         """Annotators whose marks hardly match those of the others: their marks may be wrong."""
         found = []
-        for rater in self.raters.itertuples():
-            own = (self.pairs["a"] == rater.annotator) | (self.pairs["b"] == rater.annotator)
-            f1 = self.pairs.loc[own, "f1"].max()
-            if rater.marks and (rater.sensitivity < _MIN_SENSITIVITY or f1 < _MIN_F1):
+        for rater in self.raters.to_dict("records"):
+            who, sensitivity = rater["annotator"], float(rater["sensitivity"])
+            own = (self.pairs["a"] == who) | (self.pairs["b"] == who)
+            f1 = float(self.pairs.loc[own, "f1"].max())
+            if rater["marks"] and (sensitivity < _MIN_SENSITIVITY or f1 < _MIN_F1):
                 found.append(
-                    f"The marks of {rater.annotator} hardly match those of the others (sensitivity "
-                    f"{rater.sensitivity:.2f}, F1 at most {f1:.2f}). Check their unit and origin, "
-                    "or leave them out."
+                    f"The marks of {who} hardly match those of the others (sensitivity "
+                    f"{sensitivity:.2f}, F1 at most {f1:.2f}). Check their unit and origin, or "
+                    "leave them out."
                 )
         return tuple(found)
 
