@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from napari_atomicity import load
 from napari_atomicity.atoms.analysis import find_atoms
+from napari_atomicity.atoms.dispersion import DispersionSettings, compute_image_dispersion
+from napari_atomicity.atoms.marks import ImageAtoms
+from napari_atomicity.atoms.summary import summary
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.simulation.examples import atom_example_path, atom_example_truth_path
 from napari_atomicity.statistics.matching import match
@@ -35,6 +40,22 @@ def test_most_atoms_are_found_and_few_others(found, truth):
     far = np.delete(place, pairs.first, axis=0)
     reach = np.linalg.norm(far[:, None] - clusters[["y_nm", "x_nm"]].to_numpy(), axis=2)
     assert (reach.min(axis=1) > 1.0).sum() < 0.15 * len(isolated)
+
+
+def test_detections_on_bright_clusters_are_said_and_left_out(found, truth):
+    atoms = ImageAtoms(found.micrograph.name, found.pixel_size_nm, found)
+    clusters = truth.loc[truth["which"] == "cluster", ["y_nm", "x_nm"]].to_numpy()
+    place = found.table[["y_nm", "x_nm"]].to_numpy()
+    apart = np.linalg.norm(place[:, None] - clusters[None], axis=2).min(axis=1)
+    told = summary(atoms)
+    assert 0 < (apart < 0.3).sum() <= told.n_on_clusters <= (apart < 1.5).sum()
+    assert told.kinds["atoms"].sum() == len(place) - told.n_on_clusters
+    spread = compute_image_dispersion(atoms, DispersionSettings(simulations=1))
+    assert spread.dispersion.n_off_support == told.n_on_clusters + told.n_off_support
+    assert told.area_nm2 == pytest.approx(spread.dispersion.area_nm2)
+    # Support that somebody draws there counts.
+    corners = np.array([(0, 0), (0, 1e4), (1e4, 1e4), (1e4, 0)])
+    assert summary(replace(atoms, support_added=(corners,))).n_on_clusters == 0
 
 
 def test_the_vacuum_is_seen(found):

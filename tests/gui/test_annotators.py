@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QFileDialog
 from waiting import updated
 
 from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.gui.docks.annotators import packs
 from napari_atomicity.gui.docks.annotators import text as words
 from napari_atomicity.gui.docks.annotators.coverage import DONE, NOT_DONE
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
@@ -205,6 +206,39 @@ def test_packs_come_in_once_and_what_does_not_is_told(
     click(dock.packs.import_button)
     settle(viewer)
     assert "2 tables were known already; nothing was added." in dock.packs.result.text()
+
+
+@pytest.mark.parametrize("unit", ["nm", "px", ""])
+def test_a_pack_in_nm_is_asked_about_and_can_be_removed(
+    opened, tmp_path, monkeypatch, settle, viewer, unit
+):
+    chosen = [
+        str(filled(tmp_path, "Ada", a="20,10\n60,30") / "manifest.json"),
+        str(filled(tmp_path, "Bo", a="2,1\n6,3\n7,8\n14,11") / "manifest.json"),
+    ]
+    asked = []
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *a, **k: (chosen, ""))
+    monkeypatch.setattr(packs, "choose_answer", lambda *a: asked.append(a[2]) or unit)
+    dock = opened()
+    click(dock.packs.import_button)
+    settle(viewer)
+    [question] = asked
+    assert "Bo: " in question and "nm" in question and "Ada" not in question
+    text = dock.packs.result.text()
+    assert "2 marks of Ada" in text
+    assert ("4 marks of Bo" in text) == bool(unit) and ("Not imported" in text) == (not unit)
+    if not unit:
+        return
+    marks = dock.annotations.marks
+    x_px = marks.loc[marks["annotator"] == "Bo", "x_px"].max()
+    assert x_px == pytest.approx(140 if unit == "nm" else 14)
+    [action] = [a for a in dock.looked.remove_button.menu().actions() if a.text() == "Bo"]
+    action.trigger()
+    settle(viewer)
+    assert dock.looked.lines.headers == ["Image", "Ada"]
+    workbench_bar(viewer).history.undo.click()
+    settle_soon(dock, settle, viewer)
+    assert dock.looked.lines.lines[0] == ("a.tif", "2", "4")
 
 
 def test_marks_that_come_by_merging_are_shown(opened, project, tmp_path, settle, viewer):

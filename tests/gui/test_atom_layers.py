@@ -614,6 +614,46 @@ def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     assert vacuum.visible and vacuum.data[50, 60] and len(layer.data) == 1
 
 
+def click_corners(viewer, corners) -> None:
+    """A polygon corner by corner; a double click at the last one ends it."""
+    for corner in corners:
+        for _ in range(3):
+            QTest.qWait(20)  # napari takes no more of them than a screen shows
+            hover(viewer, *corner)
+        click(viewer, *corner)
+    QTest.mouseDClick(
+        viewer.window._qt_viewer.canvas.native, LEFT, PLAIN, place(viewer, *corners[-1])
+    )
+
+
+def test_support_is_drawn_by_clicking_corners_and_a_discarded_drawing_does_no_harm(
+    analysed, viewer, qtbot
+):
+    view, atoms = analysed.atoms, analysed.state.atoms
+    view.show_support = True
+    assert view.draw_support(adds=False)
+    layer = viewer.layers["field support"]
+    click_corners(viewer, SQUARE[:2])
+    qtbot.waitUntil(lambda: not layer._is_creating and not len(layer.data))
+    view.support_adds = True
+    click_corners(viewer, [(5, 1), (5, 8), (90, 8), (90, 1)])
+    qtbot.waitUntil(lambda: len(atoms.of("field").support_added) == 1)
+    view.support_adds = False
+    click_corners(viewer, SQUARE)
+    qtbot.waitUntil(lambda: len(atoms.of("field").support_removed) == 1)
+    np.testing.assert_allclose(atoms.of("field").support_removed[0], SQUARE, atol=1)
+    draw_polygon(viewer, [(75, 20), (75, 30), (90, 30), (90, 20)])
+    qtbot.waitUntil(lambda: len(atoms.of("field").support_removed) == 2)
+    # Without its corners, the first polygon is removed, and the others keep their colours.
+    layer.selected_data = {0}
+    layer.mode = "vertex_remove"
+    for corner in ((5, 8), (90, 8)):
+        hover(viewer, *corner)
+        click(viewer, *corner)
+    qtbot.waitUntil(lambda: not atoms.of("field").support_added)
+    assert len(atoms.of("field").support_removed) == 2
+
+
 def test_without_atoms_there_is_no_support_to_draw(binding, viewer):
     assert not binding.atoms.draw_support(adds=True)
     assert [layer.name for layer in viewer.layers] == ["field"]

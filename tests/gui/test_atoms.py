@@ -228,7 +228,8 @@ def test_the_figures_are_of_the_support(found):
     )
     assert "0.80 nm (median)" in found.found.words.text()
     bars = {bar.label: bar for bar in found.found.kinds.bars}
-    assert bars["isolated"].text.startswith(f"{len(LONE)} (")
+    # The fractions are those of Dispersion, which are not of detections.
+    assert bars["isolated"].text == str(len(LONE)) and "Dispersion" in bars["isolated"].tooltip
     assert bars["multimer"].value == pytest.approx(len(INSIDE) / len(inside))
     assert [c.value for c in found.found.sizes.columns] == [len(LONE), 0, 0, 0, 1]
 

@@ -289,6 +289,15 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
     assert shown.layers.selection.active is points
     press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert binding.state.clusters.regions("field") == ()
+    # Corner by corner; Return ends it.
+    press(shown, Qt.Key.Key_E)
+    for corner in corners:
+        QTest.mouseMove(canvas, corner)
+        QTest.mouseClick(canvas, LEFT, pos=corner)
+    press(shown, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: len(binding.state.clusters.regions("field")) == 1)
+    assert len(binding.state.clusters.regions("field")[0]) == 4
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     # Asked for by mistake: E or Esc leads back.
     for key in (Qt.Key.Key_E, Qt.Key.Key_Escape):
         press(shown, Qt.Key.Key_E)

@@ -30,7 +30,7 @@ from napari_atomicity.gui.docks.explain.dock import (
     Explain,
     ordered,
 )
-from napari_atomicity.gui.docks.explain.facts import facts, format_ood_score
+from napari_atomicity.gui.docks.explain.facts import facts, format_ood_score, probability_bars
 from napari_atomicity.gui.docks.explain.profiles import format_profile as format_tile
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES
 from napari_atomicity.gui.viewer.binding import state_of
@@ -175,6 +175,24 @@ def test_facts_of_a_cluster_that_was_only_detected():
         confidence=np.nan, prediction_set="", ood_score=np.nan, touches_border=True
     )
     assert [name for name, *_ in facts(table.iloc[0])] == ["Diameter", "Note"]
+
+
+def test_facts_give_the_reason_of_each_label():
+    table = made_up(5).table.assign(prediction_set="Pt19", ood_score=0.3)
+    classified = table.iloc[0]
+    unlike = classified.copy()
+    unlike["label_predicted"], unlike["ood_score"] = "unknown", 1.4
+    bare = unlike.copy()  # on bare support
+    bare["diameter_nm"], bare["ood_score"] = np.nan, 0.3
+    withheld, aggregate = classified.copy(), unlike.copy()
+    withheld["label_predicted"], aggregate["label_predicted"] = "", "aggregate"
+    told = [{name: value for name, value, _ in facts(row)} for row in
+            (classified, unlike, bare, withheld, aggregate)]  # fmt: skip
+    assert len({names["Reason"] for names in told}) == 5
+    assert "outline" in told[2]["Reason"] and "scale" in told[3]["Reason"]
+    assert "OOD score" not in told[2] and told[1]["OOD score"].endswith("unlike the training data")
+    assert ["Prediction set" in names for names in told] == [True, False, False, True, False]
+    assert not any(bar.marked for bar in probability_bars(bare, CLASSES))
 
 
 def test_facts_tell_the_count_and_who_says_otherwise():

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui.docks.validate.dock import Validate
+from napari_atomicity.gui.docks.validate.results import summarise_result
 from napari_atomicity.gui.docks.validate.tasks import suggested_folder
 from napari_atomicity.gui.viewer.save_questions import closing_question
 from napari_atomicity.state.window_state import TaskState
@@ -331,6 +332,7 @@ def test_results_of_an_earlier_day_are_shown_and_sorted(dock, tmp_path, viewer, 
         "3 methods on 12 images, 3 parts, 2 seeds: 75 s of computation. The shipped model has "
         "other classes and is left out."
     )
+    assert "quick test" in summarise_result({**made_up_result(), "quick": True})
     header = dock.panel.table.horizontalHeader()
     dock.panel.table.selectRow(1)
 

@@ -10,11 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from matplotlib.figure import Figure
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import CalibrationError, ReadError
 from napari_atomicity.io import images
+from napari_atomicity.io.figures import save_figure
 from napari_atomicity.io.images import READERS, Reader, find_images, suffixes, unique_names
+from napari_atomicity.io.map_stacks import write_map_stack
+from napari_atomicity.io.outline_files import write_labels
+from napari_atomicity.pipeline.arrivals import Arrivals
+from napari_atomicity.project.annotation_packs import export_pack
+from napari_atomicity.reporting.charts import write_figure
+from napari_atomicity.simulation.structures import Isomer, save_library
 
 
 @pytest.fixture
@@ -129,6 +137,29 @@ def test_importing_the_readers_is_cheap():
 
 
 # ---- find_images
+def write_results(folder: Path, image: Path) -> None:
+    """One of each result that has the format of an image."""
+    figure = Figure()
+    save_figure(figure, folder / "figure.png")
+    write_figure(figure, folder / "chart")
+    write_labels(folder / "small.tif", np.zeros((2, 8, 8), int), 0.05)
+    write_labels(folder / "large.tif", np.full((8, 8), 70_000), 0.05)
+    maps = {"raw": np.zeros((2, 8, 8)), "LCN": np.zeros((2, 8, 8))}
+    write_map_stack(maps, ["1, Pt19", "2, Pt55"], 0.05, folder / "maps.tif")
+    export_pack([image], folder / "pack", pixel_size_nm=0.05)
+    save_library(folder / "isomers.npz", [Isomer("Pt", "lone", np.zeros((1, 3)))])
+
+
+def test_no_result_is_an_image(tif, tmp_path):
+    write_results(tmp_path / "results", tif)
+    assert find_images([tmp_path]) == [tif]
+    arrivals = Arrivals(tmp_path, settle_s=0, patience_s=0)
+    arrivals.look()
+    arrivals.look([path for path in tmp_path.rglob("*") if path.is_file()])
+    taken = iter(arrivals.take, None)
+    assert [path for path, _ in taken] == [tif]
+
+
 def touch(folder, *names):
     for name in names:
         path = folder / name

@@ -197,6 +197,16 @@ def test_averages_leave_out_what_is_cut_touches_or_has_no_class():
     assert out.get("C", "raw") is None
 
 
+def test_an_empty_map_has_no_balance():
+    radius = np.full(6, 0.5)
+    maps = {"raw": rings(radius, 0.9), "LCN": 1e-6 * rings(radius, 0.9)}
+    out = class_averages.class_averages(
+        table_of(6, diameter_nm=2 * radius), np.full(6, "A", object), maps, maps, FIELD_NM, ["A"]
+    )
+    assert out.get("A", "raw").balance.value < -0.5
+    assert np.isnan(out.get("A", "LCN").balance.value)
+
+
 def test_averages_in_nm_and_in_radii():
     radius = np.linspace(0.4, 0.7, 12)
     table = table_of(12, diameter_nm=2 * radius)

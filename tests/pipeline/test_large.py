@@ -27,8 +27,10 @@ from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.detection.settings import DetectionSettings
 from napari_atomicity.io import lazy
 from napari_atomicity.io.lazy_micrograph import PixelCache
+from napari_atomicity.pipeline.analysis import detect_clusters
 from napari_atomicity.project.opening import thumbnail
 from napari_atomicity.reporting import figures
+from napari_atomicity.reporting.image_warnings import image_warnings
 from napari_atomicity.training.request_key import pixel_hash
 
 PIXEL_NM = 0.05
@@ -342,3 +344,21 @@ def test_atoms_are_measured_in_any_kind_of_frame(always_large):
         frame = Micrograph(data).frame(1)
         assert mark_at(frame, 30.2, 39.9, PIXEL_NM, 1) == expected
         assert snap_to_spot(frame, 31, 41, PIXEL_NM) == snap_to_spot(stack[1], 31, 41, PIXEL_NM)
+
+
+def test_missing_chunks_of_zarr_are_warned_of(tmp_path):
+    pixels = np.random.default_rng(0).normal(100, 5, (96, 128)).astype(np.float32)
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=pixels.shape, chunks=(32, 32), dtype=pixels.dtype
+    )
+    array[:] = pixels
+    assert not _recording_warnings(tmp_path / "a.zarr")
+    for chunk in ("0/1", "2/3", "1/0"):
+        (tmp_path / "a.zarr" / "c" / chunk).unlink()
+    [warning] = _recording_warnings(tmp_path / "a.zarr")
+    assert "25 %" in warning and "not stored" in warning
+
+
+def _recording_warnings(path):
+    analysis = detect_clusters(load(path, 0.05))
+    return [w for w in image_warnings(analysis.table, analysis.parameters) if "stored" in w]

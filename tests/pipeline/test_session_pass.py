@@ -12,6 +12,7 @@ import tifffile
 
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.io.images import load
+from napari_atomicity.io.own_files import is_result
 from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline import run_files
@@ -243,11 +244,14 @@ def test_a_watched_folder_ends_with_the_tables_of_a_batch(batch, size_selected, 
     assert json.loads((tmp_path / "out" / "run.json").read_text())["sessions"]
 
 
-def test_what_is_stored_of_a_scale_comes_back(size_selected, request_):
+def test_what_is_stored_of_a_scale_comes_back(size_selected, request_, tmp_path):
     classifier = load_classifier(request_.model, "cpu")
     analysis = analyse(load(size_selected / "3.tif"), classifier, umap=False)
     stored = ImageScale.of(analysis, classifier.card)
     data = stored.to_bytes()
+    path = tmp_path / "scale.npz"
+    path.write_bytes(data)
+    assert is_result(path)
     again = ImageScale.from_bytes(data, classifier.card)
     table = again.label(analysis.table, again.scale, classifier)
     assert table["p_Pt70"].tolist() == analysis.table["p_Pt70"].tolist()

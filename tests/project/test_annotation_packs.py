@@ -137,6 +137,19 @@ def test_a_bad_line_is_named(pack, text, said):
     assert caught.value.path == pack
 
 
+def test_a_table_in_nm_is_refused_until_its_unit_is_said(pack):
+    places = np.array([[10.0, 20.0], [30.5, 4.0], [50.0, 35.0], [3.0, 12.0]])
+    rows = "".join(f"{x * PX_NM:.3f},{y * PX_NM:.3f},\n" for x, y in places)
+    fill(pack, text=f"X,Y,uncertain\n{rows}")
+    fill(pack, "b.tif", "X,Y,uncertain\n30,20,\n")
+    with pytest.raises(TableError, match=r"seem to be in nm.*a\.tif.*--units nm"):
+        read_pack(pack)
+    found = read_pack(pack, "nm").marks
+    np.testing.assert_allclose(found[["x_px", "y_px"]], [*places, (30, 20)], atol=0.01)
+    np.testing.assert_allclose(found[["x_nm", "y_nm"]], found[["x_px", "y_px"]] * PX_NM)
+    assert read_pack(pack, "px").marks["x_px"].max() == 30
+
+
 def test_all_mistakes_are_told_at_once(pack):
     fill(pack, "a.tif", "X,Y\n" + "x,y\n" * 20)
     fill(pack, "b.tif", "X,Y\n1,1\n")
@@ -314,6 +327,15 @@ def test_predictions_go_out_only_when_asked_for(pack, tmp_path):
     assert len(found.marks) == 1 and found.looked["blind"].tolist() == [False]
 
 
+def test_predictions_of_other_images_are_an_error_and_no_empty_tables(tmp_path):
+    atoms = pd.DataFrame({"image": ["b.tif"], "x_px": [3.0], "y_px": [4.5]})
+    path = image(tmp_path / "a.tif")
+    with pytest.raises(TableError, match=r"a\.tif.*b\.tif"):
+        export_pack([path], tmp_path / "p", blind=False, predictions=atoms)
+    assert not (tmp_path / "p").exists()
+    export_pack([path], tmp_path / "p", blind=False, predictions=atoms.iloc[:0])
+
+
 def test_images_that_can_not_be_marked(tmp_path):
     with pytest.raises(CalibrationError, match="pixel size"):
         export_pack([image(tmp_path / "a.tif", calibrated=False)], tmp_path / "p")
@@ -348,7 +370,7 @@ def test_images_of_one_name_in_two_folders(tmp_path):
 def test_marks_written_as_a_table_come_back_bit_by_bit(pack, marks):
     table = pd.DataFrame(marks, columns=["x_px", "y_px", "uncertain"])
     text = table.set_axis(["X", "Y", "uncertain"], axis=1).to_csv(index=False)
-    found = read_pack(fill(pack, text=text if marks else f"{text}none,,\n"))
+    found = read_pack(fill(pack, text=text if marks else f"{text}none,,\n"), "px")
     assert len(found.looked) == 1
     assert (
         list(found.marks[["x_px", "y_px", "uncertain"]].itertuples(index=False, name=None)) == marks

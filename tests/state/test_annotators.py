@@ -15,7 +15,7 @@ from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.state.annotator_packs import pack_images, take_in_packs
+from napari_atomicity.state.annotator_packs import pack_images, remove_annotator, take_in_packs
 from napari_atomicity.state.annotators import annotations_in, compare
 from napari_atomicity.state.consensus_marks import consensus_edit, measured_sites, write_comparison
 from napari_atomicity.state.window_state import WindowState
@@ -94,6 +94,25 @@ def test_who_has_sent_a_pack_goes_on_from_it_blind(project, tmp_path):
     assert len(state.atoms.table()) == 0, "others see nothing of it"
 
 
+def test_marks_that_are_removed_come_back_by_undo_and_by_another_import(project, tmp_path):
+    state = WindowState()
+    state.open_project(described(project), project.load_all())
+    pack = filled(tmp_path, "Ada", a="20,10\n60,30,1", b="none")
+    take_in_packs(project, [pack, filled(tmp_path, "Bo", a="20,11")])
+    before = annotations_in(project)
+    marks = before.marks.sort_values("y_px", ignore_index=True)
+    remove_annotator(state, "Ada")
+    assert annotations_in(project).annotators == ["Bo"]
+    state.history.undo()
+    assert annotations_in(project).counts.equals(before.counts)
+    again = annotations_in(project).marks
+    assert again.sort_values("y_px", ignore_index=True).equals(marks)
+    state.history.redo()
+    assert annotations_in(project).annotators == ["Bo"]
+    assert take_in_packs(project, [pack]).n_new == 2
+    assert len(annotations_in(project).marks) == 3
+
+
 def test_a_bad_pack_does_not_keep_the_others_out(project, tmp_path):
     bad = filled(tmp_path, "Bo", a="999,10")
     empty = filled(tmp_path, "Cleo")
@@ -148,6 +167,14 @@ def test_people_and_the_model_are_compared_where_all_have_looked(project):
     assert (20, 20) not in disputes.index, "all agree on that one"
     certainty = (found.disputes["posterior"] - 0.5).abs()
     assert certainty.is_monotonic_increasing
+
+
+def test_marks_that_match_nobody_are_warned_of(project):
+    assert not compare(annotations_in(three(project)), {}).consensus.warnings
+    wrong = as_marks(np.array(PLACES) * 0.1)
+    project.atoms.add_marks("a.tif", "Dan", wrong, "4")
+    [warning] = compare(annotations_in(project), {}).consensus.warnings
+    assert "Dan" in warning and "unit" in warning
 
 
 def test_of_one_person_what_he_or_she_marked_is_believed(project):

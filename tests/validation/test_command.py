@@ -209,6 +209,7 @@ def test_recovery_from_the_shift_is_reported(result):
 
 def test_the_report_and_the_record_are_complete(out, result):
     page = (out / "report.html").read_text()
+    assert result["quick"] and "quick test" in page
     for method in result["methods"].values():
         assert method["title"] in page
     for row in result["differences"]:

@@ -18,10 +18,12 @@ from ..core.settings import GROUP_DISTANCE_NM
 from ..core.text import pluralise
 from ..detection.background import without_gaps
 from ..detection.outliers import find_repairs, repair, repaired_frames
-from ..detection.recording import OUTLIERS
+from ..detection.recording import OUTLIERS, missing_pixels
 from ..statistics import atom_groups as groups
 from ..statistics.nearest_neighbours import nearest_neighbours
 from . import operating_point as operating
+from .bright_clusters import BRIGHT_CLUSTERS, find_bright_clusters
+from .injected_spots import MIN_ATOMS
 from .localisation import Spots, fit_spots
 from .pixel_size import propose_pixel_size
 from .support import support_mask
@@ -200,11 +202,34 @@ def find_atoms(
     if threshold is None:
         threshold = _choose_threshold(candidates, calibration, precision)
     parameters = _describe_run(atoms, calibration, precision, float(threshold)) | of_frames
+    check(stop)
+    with _timed(seconds, "bright clusters"):
+        parameters |= _describe_bright_clusters(
+            micrograph, candidates, float(threshold), pixel_size_nm
+        )
     support = np.stack(masks) if micrograph.is_stack else masks[0]
     return AtomAnalysis(
         micrograph, candidates, float(threshold), support, pixel_size_nm, atoms.card.model_id,
         candidate_recall=calibration.candidate_recall, parameters=parameters, seconds=seconds,
     )  # fmt: skip
+
+
+def _describe_bright_clusters(
+    micrograph: Micrograph, candidates: pd.DataFrame, threshold: float, pixel_size_nm: float
+) -> dict[str, Any]:
+    """Return frame and outline of each bright cluster; empty if there is none, or no usual atom."""
+    certain = candidates[(candidates["confidence"] >= threshold) & (candidates["amplitude"] > 0)]
+    if len(certain) < MIN_ATOMS:
+        return {}
+    usual = float(certain["amplitude"].median())
+    found = []
+    for index, image in enumerate(repaired_frames(micrograph)):
+        try:
+            _, outlines = find_bright_clusters(without_gaps(image), pixel_size_nm, usual)
+        except UnsuitableImageError:  # too coarse for clusters
+            continue
+        found += [[index, np.round(outline, 1).tolist()] for outline in outlines]
+    return {BRIGHT_CLUSTERS: found} if found else {}
 
 
 def _analyse_frames(
@@ -238,7 +263,8 @@ def _analyse_frames(
     candidates["model_id"] = model.card.model_id
     candidates = with_neighbours(conform(candidates))
     validate(candidates)
-    return candidates, masks, {FLAT: flat} | ({OUTLIERS: n_outliers} if n_outliers else {})
+    recording = {OUTLIERS: n_outliers} if n_outliers else {}
+    return candidates, masks, {FLAT: flat} | recording | missing_pixels(micrograph)
 
 
 def detect_candidates(

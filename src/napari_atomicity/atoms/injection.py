@@ -26,21 +26,17 @@ from scipy.special import logit
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, report
 from ..detection.background import without_gaps
-from ..detection.clusters import detect
 from ..detection.outliers import repaired_frames
 from ..statistics.scores import match_nearest
 from .analysis import AtomAnalysis, detect_candidates
+from .bright_clusters import bright_cluster_mask
 from .injected_spots import MIN_ATOMS, Injection, draw_injections
 from .isolation import ISOLATION_RADIUS_NM, fit_atom_width
-from .localisation import SIGMA_NM
-from .regions import make_cluster_mask
 from .spots import add_gaussian_spots
 
 if TYPE_CHECKING:
     from .finder import AtomModel
 
-CLUSTER_ATOMS = 12.0
-"""Minimum brightness of a cluster in atoms: groups of isolated atoms are usually fainter."""
 _SAME_NM = 0.15
 _CROP_PX = 1024
 _MIN_PROBABILITY = 1e-6
@@ -131,7 +127,7 @@ def inject_atoms(
         The model of the analysis.
     clusters : ndarray of bool, shape (Y, X) or (T, Y, X), optional
         Clusters, whose atoms are not isolated. If None, they are detected: regions as bright as
-        `CLUSTER_ATOMS` atoms or more.
+        `bright_clusters.CLUSTER_ATOMS` atoms or more.
     seed : int, default 0
         Seed of positions and heights.
 
@@ -221,7 +217,7 @@ def _prepare_field(
         return None
     found, usual = _select_detected(usable, analysis.threshold)
     if clusters is None:
-        mask = mask & ~_bright_clusters(image, analysis.pixel_size_nm, usual)
+        mask = mask & ~bright_cluster_mask(image, analysis.pixel_size_nm, usual)
         candidates = candidates[_is_on_mask(mask, candidates)]
         usable = candidates[candidates["amplitude"] > 0]
         if len(usable) < MIN_ATOMS:
@@ -236,15 +232,6 @@ def _select_detected(usable: pd.DataFrame, threshold: float) -> tuple[pd.DataFra
     if len(found) < MIN_ATOMS:
         found = usable.nlargest(MIN_ATOMS, "confidence")
     return found, float(found["amplitude"].median())
-
-
-def _bright_clusters(image: np.ndarray, pixel_size_nm: float, usual: float) -> np.ndarray:
-    """Return the (Y, X) mask of clusters as bright as `CLUSTER_ATOMS` usual atoms."""
-    found = detect(Micrograph(image, pixel_size_nm))
-    atom = 2 * np.pi * SIGMA_NM**2 * usual
-    rows = np.flatnonzero(found.table["integrated_intensity"] >= CLUSTER_ATOMS * atom)
-    outlines = [found.outlines[i] for i in rows]
-    return make_cluster_mask(found.table.iloc[rows], image.shape, pixel_size_nm, outlines)
 
 
 @dataclass(frozen=True, eq=False)

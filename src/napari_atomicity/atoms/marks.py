@@ -17,6 +17,7 @@ from ..core.settings import GROUP_DISTANCE_NM
 from ..statistics.matching import match
 from . import support
 from .analysis import AtomAnalysis, with_neighbours
+from .bright_clusters import BRIGHT_CLUSTERS, mask_of_outlines
 from .completeness import Completeness, estimate_completeness
 from .injection import InjectedAtoms
 from .localisation import fit_spots
@@ -151,11 +152,24 @@ class ImageAtoms:
         return conform(rows)
 
     @cached_property
+    def bright_clusters(self) -> np.ndarray | None:
+        """Mask of bright clusters and their rims, of the shape of the support; None without any."""
+        known = () if self.analysis is None else self.analysis.parameters.get(BRIGHT_CLUSTERS, ())
+        if self.analysis is None or not known:
+            return None
+        return mask_of_outlines(known, self.analysis.support.shape, self.pixel_size_nm)
+
+    @cached_property
     def support(self) -> np.ndarray | None:
-        """Support with the drawn corrections, (Y, X) or (T, Y, X) bool; None before detection."""
+        """Support with the drawn corrections, (Y, X) or (T, Y, X) bool; None before detection.
+
+        Bright clusters are no support: detections on them are no single atoms.
+        """
         if self.analysis is None:
             return None
         masks = self.analysis.support
+        if self.bright_clusters is not None:
+            masks = masks & ~self.bright_clusters
         drawn = self.support_added, self.support_removed
         if masks.ndim == 3:
             return np.stack([support.edit_mask(mask, *drawn) for mask in masks])

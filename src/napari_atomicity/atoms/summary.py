@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..statistics import atom_groups as groups
 from ..statistics.windows import ObservationWindow
+from .analysis import with_neighbours
 from .marks import ImageAtoms
 from .table import PERSON
 
@@ -23,8 +24,11 @@ class Summary:
         Number of all atoms, of annotated ones, and of uncertain ones.
     area_nm2 : float
         Area of the support of all frames with contrast; NaN if it is unknown.
+    n_on_clusters : int
+        Number of detections on bright clusters, which are excluded from densities, groups and
+        distances.
     n_off_support : int
-        Number of atoms outside the support, which are excluded from densities.
+        Number of other atoms outside the support, which are excluded from densities.
     n_expected : float
         Expected number of atoms on the support: the sum of the probabilities of all candidates,
         corrected for atoms that are no candidates; NaN without support.
@@ -41,6 +45,7 @@ class Summary:
     n_by_person: int
     n_uncertain: int
     area_nm2: float
+    n_on_clusters: int
     n_off_support: int
     n_expected: float
     kinds: pd.DataFrame
@@ -55,13 +60,20 @@ class Summary:
     @property
     def counted_density_per_nm2(self) -> float:
         """Atoms above the threshold per nm² of support; NaN without support."""
-        on_support = self.n_atoms - self.n_off_support
+        on_support = self.n_atoms - self.n_off_support - self.n_on_clusters
         return on_support / self.area_nm2 if self.area_nm2 > 0 else float("nan")
 
 
 def summary(atoms: ImageAtoms) -> Summary:
     """Summarise the atoms of an image."""
-    table, support = atoms.table, atoms.support
+    table, support, clusters = atoms.table, atoms.support, atoms.bright_clusters
+    n_atoms, n_on_clusters = len(table), 0
+    by_person, uncertain = int((table["origin"] == PERSON).sum()), int(table["uncertain"].sum())
+    if clusters is not None and support is not None:
+        # what a person has added to the support counts
+        left_out = _is_on_support(clusters & ~support, table, atoms.pixel_size_nm)
+        n_on_clusters = int(left_out.sum())
+        table = with_neighbours(table[~left_out], atoms.group_distance_nm)
     # groups are numbered through all frames
     group_size = groups.sizes(table["group_id"].to_numpy())
     area, off, expected = float("nan"), 0, float("nan")
@@ -76,10 +88,11 @@ def summary(atoms: ImageAtoms) -> Summary:
         expected = float(probable["confidence"].fillna(1.0)[on].sum()) / candidate_recall(atoms)
     neighbours = table["nearest_neighbour_nm"].dropna()
     return Summary(
-        len(table),
-        int((table["origin"] == PERSON).sum()),
-        int(table["uncertain"].sum()),
+        n_atoms,
+        by_person,
+        uncertain,
         area,
+        n_on_clusters,
         off,
         expected,
         groups.kinds(group_size),

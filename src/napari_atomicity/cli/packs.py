@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -90,6 +90,12 @@ def consensus(
             min=1e-3, help="Maximum distance in nm of marks of one atom. Default: as in the packs."
         ),
     ] = None,
+    units: Annotated[
+        Literal["px", "nm"] | None,
+        typer.Option(
+            help="Unit of the coordinates of packs that seem to be in nm, otherwise refused."
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -102,7 +108,7 @@ def consensus(
 
     require_files(packs)
     model = None if model_atoms is None else _atoms(model_atoms, "y_nm", "x_nm")
-    filled = read_packs(packs)
+    filled = read_packs(packs, units)
     _check(filled)
     make_folder(out)
     tolerance = filled.tolerance_nm if tolerance_nm is None else tolerance_nm
@@ -116,6 +122,8 @@ def consensus(
     expert = report.get("model", {}).get("one_more_expert")
     if expert is not None:
         say(f"model minus annotator: F1 {_interval(expert, 'difference')}; {expert['answer']}")
+    for warning in found.warnings:
+        say(f"warning: {warning}")
     for note in found.notes:
         say(f"note: {note}")
     if as_json:

@@ -16,7 +16,7 @@ from ..validation.existing_results import (
     RESULT,
     ExistingResultsError,
 )
-from ..validation.request import IMAGES_PER_CLASS, QUICK, ValidationRequest, quickened
+from ..validation.request import IMAGES_PER_CLASS, QUICK, ValidationRequest, quick_note, quickened
 from .common import (
     AsJson,
     ConsoleProgress,
@@ -168,8 +168,15 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source in ("COMMANDLINE", "DEFAULT_MAP")
 
 
+def _print_quick_note(result: dict[str, Any]) -> None:
+    """Print the warning of a quick test, if it is one."""
+    if quick_note(result):
+        say(f"warning: {quick_note(result)}")
+
+
 def _print_scores(result: dict[str, Any]) -> None:
     """Print accuracy and R² of each method."""
+    _print_quick_note(result)
     groups = list(result["groups"])
     width = max(len(method["title"]) for method in result["methods"].values())
     say(f"{'':<{width}}  accuracy: {', '.join(groups)}; ratio R²: the same")
@@ -183,5 +190,6 @@ def _print_scores(result: dict[str, Any]) -> None:
 
 def _print_curve(result: dict[str, Any]) -> None:
     """Print what the learning curve says."""
+    _print_quick_note(result)
     for sentence in result["sentences"]:
         say(sentence)

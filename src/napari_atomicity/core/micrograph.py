@@ -17,6 +17,8 @@ MIN_PIXEL_NM = 1e-4
 MAX_PIXEL_NM = 1e4
 LARGE_PIXELS = 1 << 26
 """Data with more pixels than this (256 MiB in float32) are not loaded into memory."""
+MISSING_SHARE = "missing_share"
+"""Key of ``Micrograph.metadata``: share of the image that its file does not store, read as 0."""
 _STRIP_PIXELS = 1 << 24
 
 

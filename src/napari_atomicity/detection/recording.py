@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..core.micrograph import Micrograph
+from ..core.micrograph import MISSING_SHARE, Micrograph
 from .clipping import (
     DENSITY_SIGMA_NM,
     MIN_CLIPPED,
@@ -169,6 +169,12 @@ OUTLIERS = "outlier_pixels"
 FAITHFUL = RecordingEffects()
 """No effects: the pixels need no correction."""
 _known: WeakKeyDictionary[Micrograph, dict[int, RecordingEffects]] = WeakKeyDictionary()
+
+
+def missing_pixels(micrograph: Micrograph) -> dict[str, Any]:
+    """Return the share of an image that its file does not store; empty if it stores all."""
+    missing = micrograph.metadata.get(MISSING_SHARE)
+    return {MISSING_SHARE: missing} if missing else {}
 
 
 def recording_of(micrograph: Micrograph, index: int = 0) -> RecordingEffects:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import AtomicityError
 from .files import atomic_write
+from .own_files import RESULT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ BACKEND = f"module://{__package__}.figure_canvas"
 _DRAWING_DPI = 200  # of the images within a drawing
 # Without a date, the same figure gives the same file.
 _OPTIONS: dict[str, dict[str, Any]] = {
-    ".png": {},
+    ".png": {"metadata": {"Software": RESULT}},
     ".svg": {"metadata": {"Date": None}, "dpi": _DRAWING_DPI, "backend": BACKEND},
     ".pdf": {"metadata": {"CreationDate": None}, "dpi": _DRAWING_DPI},
 }

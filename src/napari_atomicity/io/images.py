@@ -18,6 +18,7 @@ from . import lazy, microscope, tiff
 from . import plain_formats as plain
 from .arrays import micrograph_of
 from .files import check_files_in, regular_file
+from .own_files import is_result, is_result_folder
 from .raw_image import RawImage
 from .read_limits import read_limits
 from .reader_process import ForeignError, read_in_process, too_slow
@@ -267,8 +268,8 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     """Return image files in the given order; folders are searched with their subfolders.
 
     Files that are given by name are always kept, so that `load` can report errors. In folders,
-    only visible files with supported suffixes are found, sorted by path. A .emi file with a .ser
-    file is skipped: both belong to the same image.
+    only visible files with supported suffixes are found, sorted by path, without the results of
+    this program. A .emi file with a .ser file is skipped: both belong to the same image.
 
     Parameters
     ----------
@@ -314,12 +315,16 @@ def resolved(path: Path) -> Path:
 def _images_in(folder: Path) -> Iterator[Path]:
     files = []
     for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not is_result_folder(Path(root, name))
+        ]
         images = [name for name in folders if is_image_folder(Path(root, name))]
         folders[:] = [name for name in folders if name not in images]
         names += images
         files += [Path(root, name) for name in names if not name.startswith(".")]
-    yield from sorted(file for file in files if reader_of(file) is not None)
+    yield from sorted(f for f in files if reader_of(f) is not None and not is_result(f))
 
 
 def unique_names(paths: Sequence[str | PathLike[str]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..core.errors import ReadError, UnsuitableImageError
 from ..core.extras import require_extra
-from ..core.micrograph import LARGE_PIXELS
+from ..core.micrograph import LARGE_PIXELS, MISSING_SHARE
 from .raw_image import RawImage
 from .read_limits import total_memory_bytes
 from .units import AxisScale
@@ -199,7 +200,7 @@ def read_zarr(path: Path) -> RawImage:
 
     found: Any = zarr.open(str(path), mode="r")
     if isinstance(found, zarr.Array):
-        return RawImage(EncodedPixels(found, path))
+        return _zarr_image(found, path)
     attributes = dict(found.attrs)
     images = attributes.get("ome", attributes).get("multiscales")
     if not images:
@@ -210,12 +211,19 @@ def read_zarr(path: Path) -> RawImage:
                 path,
                 "Select the array itself, or save it as OME-Zarr",
             )
-        return RawImage(EncodedPixels(arrays[0], path))
+        return _zarr_image(arrays[0], path)
     finest = images[0]["datasets"][0]
-    pixels = EncodedPixels(found[finest["path"]], path)
+    image = _zarr_image(found[finest["path"]], path)
     steps = [t["scale"] for t in finest.get("coordinateTransformations", []) if "scale" in t]
     units = [axis.get("unit", "") for axis in images[0].get("axes", [])]
     if not steps or len(units) < 2:
-        return RawImage(pixels)
+        return image
     y, x = (AxisScale(float(steps[0][i]), units[i]) for i in (-2, -1))
-    return RawImage(pixels, y, x, f"OME-Zarr ({units[-1]})")
+    return replace(image, y=y, x=x, calibration=f"OME-Zarr ({units[-1]})")
+
+
+def _zarr_image(array: Any, path: Path) -> RawImage:
+    """Return an array as an image, with the share of its chunks that are not stored."""
+    missing = 1 - array.nchunks_initialized / array.nchunks if array.nchunks else 0.0
+    metadata = {MISSING_SHARE: missing} if missing > 0 else {}
+    return RawImage(EncodedPixels(array, path), metadata=metadata)

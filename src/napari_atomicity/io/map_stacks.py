@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .files import atomic_write
+from .own_files import RESULT
 
 
 def write_map_stack(
@@ -49,6 +50,7 @@ def write_map_stack(
             temporary,
             stack,
             imagej=True,
+            software=RESULT,
             resolution=(1 / pixel_size_nm, 1 / pixel_size_nm),
             metadata={"axes": "ZCYX", "unit": "nm", "mode": "grayscale", "Labels": labels},
         )

@@ -20,6 +20,7 @@ from ..core import cluster_table as tables
 from ..core import palette
 from ..core.errors import AtomicityError
 from .files import atomic_write, plain, write_text
+from .own_files import RESULT
 
 _CORNER_PX = 0.5
 """Coordinate of the centre of the top-left pixel in programs that count from its corner."""
@@ -271,7 +272,7 @@ def write_labels(
 
     path, axes = Path(path), "TYX"[-labels.ndim :]
     is_small = labels.max(initial=0) <= _MAX_UINT16
-    options: dict[str, Any] = {"metadata": {"axes": axes}}
+    options: dict[str, Any] = {"metadata": {"axes": axes}, "software": RESULT}
     if pixel_size_nm is not None and is_small:
         options["resolution"] = (1 / pixel_size_nm, 1 / pixel_size_nm)
         options["metadata"]["unit"] = "nm"

@@ -28,6 +28,8 @@ from .map_sampling import mean_and_error, on_grid, radial_profiles
 
 REACH_RADII = 1.75
 """How far averages and profiles reach from the centre of a cluster, in its radii."""
+MIN_TOTAL = 0.005
+"""Score of a channel below which its class map is empty, and has no centre against outline."""
 MAX_PER_CLASS = 300
 """So many clusters of a class, evenly spread over the images, are averaged in the window."""
 _STEPS = 36
@@ -264,6 +266,9 @@ def _average(
     profile, profile_error = mean_and_error(
         radial_profiles(values, field_of_view_nm, scale[:, None] * r)
     )
+    total = nan_mean(values.sum(axis=(1, 2)), axis=0)
+    places = centre_and_outline(values, field_of_view_nm, radius_nm)
+    is_empty = names[-1] != "patch" and not np.abs(total) >= MIN_TOTAL
     return Average(
         *names,
         len(values),
@@ -273,12 +278,8 @@ def _average(
         r,
         profile,
         profile_error,
-        balance(
-            centre_and_outline(values, field_of_view_nm, radius_nm),
-            image,
-            n_bootstrap=n_bootstrap,
-        ),
-        float(nan_mean(values.sum(axis=(1, 2)), axis=0)),
+        Balance() if is_empty else balance(places, image, n_bootstrap=n_bootstrap),
+        float(total),
         float(nan_mean(radius_nm, axis=0)),
     )
 

@@ -15,7 +15,7 @@ from ..core.failed_statistics import add_failed, attempt
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..detection import Detection, DetectionSettings, detect
-from ..detection.recording import OUTLIERS, recording_of
+from ..detection.recording import OUTLIERS, missing_pixels, recording_of
 from ..models.analysis import Analysis
 from .measurements import add_installed
 
@@ -96,6 +96,7 @@ def _recording(micrograph: Micrograph) -> dict[str, Any]:
     frames = [recording_of(micrograph, i).provenance() for i in range(micrograph.n_frames)]
     n_outliers = sum(frame.pop(OUTLIERS, 0) for frame in frames)
     found = next(filter(None, frames), {}) | ({OUTLIERS: n_outliers} if n_outliers else {})
+    found |= missing_pixels(micrograph)
     return {"recording": found} if found else {}
 
 

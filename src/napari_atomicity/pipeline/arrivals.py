@@ -20,6 +20,7 @@ from pathlib import Path
 from ..core.extras import require_extra
 from ..io import microscope
 from ..io.images import is_image_folder, reader_of
+from ..io.own_files import is_result, is_result_folder
 
 SETTLE_S = 0.1
 """So long a file must stay as it is before its result counts, and until its analysis has ended."""
@@ -167,7 +168,8 @@ class Arrivals:
         return found
 
     def _out(self, folder: Path) -> bool:
-        return self._leave_out is not None and folder.resolve() == self._leave_out
+        is_left_out = self._leave_out is not None and folder.resolve() == self._leave_out
+        return is_left_out or is_result_folder(folder)
 
     def _is_image(self, path: Path, described: Collection[Path] | None = None) -> bool:
         """Whether its name is that of an image; ``described``: see `_described`."""
@@ -192,6 +194,8 @@ class Arrivals:
             if pending.signature != found:
                 now = self._clock()
                 self._wait_for(path, _Pending(found, now, now))
+        elif self._taken.get(path) != found and is_result(path):
+            self._taken[path] = found
         elif self._taken.get(path) != found:
             now = self._clock()
             # What nobody has touched for long is whole, or never will be.
@@ -217,7 +221,7 @@ class Arrivals:
             return False
         if not self._is_image(path):
             return False
-        return self._leave_out is None or not any(self._out(p) for p in path.parents)
+        return not any(self._out(folder) for folder in above)
 
     def take(self) -> tuple[Path, FileFingerprint] | None:
         """Take the oldest complete file; None if there is none."""

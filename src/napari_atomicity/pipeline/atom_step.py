@@ -19,16 +19,18 @@ from ..atoms.finder import AtomModel
 from ..atoms.injection import inject_atoms
 from ..atoms.marks import ImageAtoms
 from ..atoms.regions import make_cluster_mask
+from ..atoms.summary import summary
 from ..atoms.table import conform, empty_table
 from ..core.failed_statistics import FAILED, add_failed, attempt, format_failed
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, report
+from ..core.text import pluralise
 from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..reporting.atom_figures import image_figures
 from ..reporting.atom_report import atom_section_images
 from ..reporting.charts import write_figure
-from ..reporting.image_warnings import outlier_warnings
+from ..reporting.image_warnings import pixel_warnings
 from ..statistics.atom_groups import clusters_of_atoms
 from ..statistics.dispersion import DispersionStatistics
 from .image_step import process_image
@@ -120,7 +122,7 @@ class AtomStep:
             analysis,
             group_distance_nm=request.group_distance_nm,
         )
-        known["warnings"] += outlier_warnings(analysis.parameters)
+        known["warnings"] += pixel_warnings(analysis.parameters)
         seconds = dict(analysis.seconds)
         failed: dict[str, str] = {}
         began = time.perf_counter()
@@ -259,9 +261,15 @@ def _dispersion_warnings(spread: DispersionResult | None) -> tuple[str, ...]:
     """Return why there is no dispersion, or what it omits."""
     if spread is None:
         return ()
-    why = (spread.reason,) if spread.reason else ()
-    off = 0 if spread.dispersion is None else spread.dispersion.n_off_support
+    found = [spread.reason] if spread.reason else []
+    on_clusters = summary(spread.atoms).n_on_clusters
+    if on_clusters:
+        found.append(
+            f"{pluralise(on_clusters, 'detection')} on bright clusters: left out of density, "
+            "distances and groups"
+        )
+    off = 0 if spread.dispersion is None else spread.dispersion.n_off_support - on_clusters
     if off:
         lies, counts = ("1 atom lies", "counts") if off == 1 else (f"{off} atoms lie", "count")
-        return (*why, f"{lies} off the support and {counts} in no density")
-    return why
+        found.append(f"{lies} off the support and {counts} in no density")
+    return tuple(found)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.model_card import ModelCard
+from ..io.own_files import NPZ_MARK
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
 from ..models.embedding import place_again
@@ -86,6 +87,7 @@ class ImageScale:
         predictions = [x.prediction for x in self.predictions]
         np.savez_compressed(
             stream,
+            **NPZ_MARK,
             form=np.array(FORM),
             log_intensity=self.measurements.log_intensity,
             log_size=self.measurements.log_size,

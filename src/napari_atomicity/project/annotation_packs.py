@@ -23,7 +23,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,16 @@ from .._version import __version__
 from ..core.errors import (
     AtomicityError,
     CalibrationError,
+    TableError,
     UnsuitableImageError,
 )
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import to_json
 from ..io.images import find_images, load, sha256_of, unique_names, valid_text
+from ..io.own_files import MANIFEST, PREVIEWS
 from ..statistics.annotation_sites import TOLERANCE_NM
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 NONE, DONE = "none", "done"
 """Entries of a table: the image has no atoms; the proposed atoms are all right."""
 _HEADER = "X,Y,uncertain\n"
@@ -90,6 +91,12 @@ def export_pack(
     files = find_images(images)
     _check_place(directory, archive, overwrite)
     names = _check_names(files, directory)
+    if predictions is not None and len(predictions) and not predictions["image"].isin(names).any():
+        raise TableError(
+            f"no row of the predictions is of an image of the pack ({_some(names)}); they are of "
+            f"{_some(predictions['image'].dropna().astype(str).unique().tolist())}",
+            advice="Give the table of atoms of these images",
+        )
     manifest = _new_manifest(annotator, blind, tolerance_nm)
 
     def write_images(folder: Path) -> None:
@@ -137,6 +144,11 @@ def _check_names(files: list[Path], directory: Path) -> list[str]:
     return names
 
 
+def _some(names: Sequence[str]) -> str:
+    """List the first names."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "") or "no image"
+
+
 def _write_pack(
     directory: Path,
     archive: Path,
@@ -149,7 +161,7 @@ def _write_pack(
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".pack-") as temporary:
             folder = Path(temporary, directory.name)
-            for part in ("images", "previews", "tables"):
+            for part in ("images", PREVIEWS, "tables"):
                 (folder / part).mkdir(parents=True)
             write_images(folder)
             (folder / MANIFEST).write_text(to_json(manifest) + "\n", "utf-8")
@@ -190,7 +202,7 @@ def _put(
     safe = _safe(name)
     shutil.copyfile(file, folder / "images" / safe)
     grey = to_8_bit(next(micrograph.frames()))
-    (folder / "previews" / f"{safe}.png").write_bytes(imagecodecs.png_encode(grey))
+    (folder / PREVIEWS / f"{safe}.png").write_bytes(imagecodecs.png_encode(grey))
     rows = ""
     if predictions is not None:
         own = predictions[predictions["image"] == name]
@@ -241,7 +253,9 @@ Where are the atoms?
        174.5,332,1
 
    X counts columns from the left, Y rows from the top. The centre of the first pixel, top
-   left, is 0,0. Fractions are welcome. ImageJ (point tool, Measure) and napari count this way.
+   left, is 0,0. Fractions are welcome. ImageJ (point tool, Measure) and napari count this way,
+   but ImageJ writes nm while an image has a scale: remove it first with Analyze > Set Scale >
+   Click to Remove Scale.
    Put a 1 into the third column if you are not sure; leave it empty if you are.
 4. If there is no atom in an image, write {NONE} into the first line below the header. A table
    that you do not change counts as not annotated, which is fine too.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from ..atoms.marks import ImageAtoms
+from ..atoms.marks import ImageAtoms, Mark
 from .atoms import (
     blind_annotations,
     free_id,
@@ -125,6 +125,32 @@ class AtomRecords:
         with self._file.writing() as db:
             image_id = self._images.ids[image]
             return take_in(db, image_id, annotator, marks, source, free_id(db, image_id))
+
+    def set_annotation(self, image: str, annotator: str, marks: Mapping[int, Mark] | None) -> None:
+        """Set the blind marks of an annotator in an image; what was there stays in the log.
+
+        Parameters
+        ----------
+        marks : mapping of int to Mark or None
+            By atom id; None: the annotator has not viewed the image.
+        """
+        with self._file.writing() as db:
+            image_id = self._images.ids[image]
+            (stored,) = db.execute(
+                "SELECT pixel_size_nm FROM images WHERE image_id = ?", (image_id,)
+            ).fetchone()
+            size_nm = as_number(stored) or 0.0
+            before = ImageAtoms(image, size_nm, marks=last_marks(db, image_id, annotator))
+            after = ImageAtoms(image, size_nm, marks=marks or {})
+            write_atoms(db, image_id, before, after, annotator, blind=True)
+            mark_as_viewed(db, [image_id], annotator, marks is not None)
+
+    def marks_of(self, annotator: str) -> dict[str, dict[int, Mark]]:
+        """Return the blind marks of an annotator in all images that he or she has viewed."""
+        _, viewed = self.annotations()
+        images = viewed.loc[viewed["annotator"] == annotator, "image"]
+        with self._file.reading() as db:
+            return {name: last_marks(db, self._images.ids[name], annotator) for name in images}
 
     def free_ids(self) -> dict[str, int]:
         """Return for each image an atom id that was never used, by any annotator."""

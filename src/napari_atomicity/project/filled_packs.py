@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from annotated_types import Interval, Len
@@ -19,14 +19,21 @@ from ..core.from_dict import Positive, dataclass_from_json
 from ..core.text import printable
 from ..io.archives import ArchiveFiles, open_archive
 from ..io.formulas import unescape_formula
+from ..io.own_files import MANIFEST
 from ..statistics.annotation_sites import TOLERANCE_NM
-from .annotation_packs import DONE, FORMAT, MANIFEST, NONE
+from .annotation_packs import DONE, FORMAT, NONE
 
 MARK_COLUMNS = ("image", "annotator", "y_px", "x_px", "y_nm", "x_nm", "uncertain")
 """Columns of the table of marks."""
 LOOKED_COLUMNS = ("image", "annotator", "area_nm2", "blind")
 """Columns of the table of viewed images."""
+Unit = Literal["px", "nm"]
+"""Unit of the coordinates in a table."""
+_Rows = list[tuple[float, float, bool]]
+"""Columns x, y and uncertain of the marks in a table."""
 _MAX_NAME_LENGTH = 100
+_MAX_LOG_CHANCE = math.log(1e-6)
+"""Chance of marks in pixels to look like marks in nm, below which they are taken for the latter."""
 _YES = {"1", "1.0", "yes", "y", "true", "x", "?", "uncertain"}
 _NO = {"", "0", "0.0", "no", "n", "false"}
 _MAX_PROBLEMS = 12
@@ -80,8 +87,19 @@ class Filled:
     tolerance_nm: float = TOLERANCE_NM
 
 
-def read_packs(paths: Iterable[str | os.PathLike[str]]) -> Filled:
+class UnitError(TableError):
+    """The coordinates of a pack seem to be in nm; whoever reads it has to say the unit."""
+
+
+def read_packs(paths: Iterable[str | os.PathLike[str]], unit: Unit | None = None) -> Filled:
     """Read packs of several annotators.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        Packs: folders or .zip files.
+    unit : {"px", "nm"}, optional
+        See `read_pack`.
 
     Raises
     ------
@@ -92,7 +110,7 @@ def read_packs(paths: Iterable[str | os.PathLike[str]]) -> Filled:
     given = [Path(path) for path in paths]
     if not given:
         raise ReadError("no pack was given")
-    packs = [read_pack(path) for path in given]
+    packs = [read_pack(path, unit) for path in given]
     hashes: dict[str, str] = {}
     owner: dict[tuple[str, str], Path] = {}
     for path, pack in zip(given, packs, strict=True):
@@ -115,13 +133,16 @@ def read_packs(paths: Iterable[str | os.PathLike[str]]) -> Filled:
     )
 
 
-def read_pack(path: str | os.PathLike[str]) -> Filled:
+def read_pack(path: str | os.PathLike[str], unit: Unit | None = None) -> Filled:
     """Read a pack that an annotator has filled in.
 
     Parameters
     ----------
     path : path-like
         The folder, or a .zip of it.
+    unit : {"px", "nm"}, optional
+        Unit of the coordinates of tables that could be in either; those of other tables are pixels.
+        By default they are pixels, and a pack that seems to be in nm is refused.
 
     Returns
     -------
@@ -135,6 +156,8 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
     TableError
         If a table is of no image of the manifest, an image is not the one of the manifest, or
         lines can't be read or lie outside the image: the first ones, and how many.
+    UnitError
+        If the coordinates seem to be in nm, and no unit is given.
     """
     path = Path(path)
     with open_archive(path, MANIFEST) as parts:
@@ -146,7 +169,7 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
             if f"images/{file}" in parts and parts.sha256(f"images/{file}") != record.sha256
         ]
         who = _annotator(parts, manifest, path)
-        marks, looked = [], []
+        filled: list[tuple[_Record, _Rows]] = []
         for table in parts.list_files("tables/"):
             record = records.get(table.removeprefix("tables/").removesuffix(".csv"))
             if record is None or not table.endswith(".csv"):
@@ -157,20 +180,58 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
             if parts.sha256(table) == record.table_sha256:
                 continue
             rows = _rows(parts.text(table), table, record, problems)
-            if rows is None:
-                continue
-            image, px_nm = record.name, record.pixel_size_nm
-            area = record.height_px * record.width_px * px_nm**2
-            looked.append((image, who, area, manifest.blind))
-            marks += [(image, who, y, x, y * px_nm, x * px_nm, unsure) for x, y, unsure in rows]
+            if rows is not None:
+                filled.append((record, rows))
     if problems:
         raise _error(problems, path)
+    if unit is None:
+        _refuse_nanometres(filled, path)
+    marks, looked = [], []
+    for record, rows in filled:
+        image, px_nm = record.name, record.pixel_size_nm
+        area = record.height_px * record.width_px * px_nm**2
+        looked.append((image, who, area, manifest.blind))
+        divisor = px_nm if unit == "nm" and _may_be_nanometres(record, rows) else 1.0
+        for x, y, unsure in rows:
+            y_px, x_px = y / divisor, x / divisor
+            marks.append((image, who, y_px, x_px, y_px * px_nm, x_px * px_nm, unsure))
     return Filled(
         _joined([pd.DataFrame(marks, columns=list(MARK_COLUMNS))], MARK_COLUMNS),
         _joined([pd.DataFrame(looked, columns=list(LOOKED_COLUMNS))], LOOKED_COLUMNS),
         {record.name: record.sha256 for record in records.values()},
         manifest.tolerance_nm,
     )
+
+
+def _may_be_nanometres(record: _Record, rows: _Rows) -> bool:
+    """Return whether coordinates in nm would lie in the image."""
+    x_end, y_end = ((n_px - 0.5) * record.pixel_size_nm for n_px in _size_px(record))
+    return all(x <= x_end and y <= y_end for x, y, _ in rows)
+
+
+def _size_px(record: _Record) -> tuple[int, int]:
+    return record.width_px, record.height_px
+
+
+def _refuse_nanometres(filled: Sequence[tuple[_Record, _Rows]], path: Path) -> None:
+    """Raise `UnitError` if all marks of a table lie where those in nm would, and none elsewhere.
+
+    In pixels this is the top left corner, with the square of the pixel size in nm as its share of
+    the image: marks that are spread over the image all lie there with a small chance only.
+    """
+    for tables in [*([table] for table in filled), filled]:
+        log_chance = sum(2 * len(rows) * math.log(r.pixel_size_nm) for r, rows in tables)
+        if log_chance < _MAX_LOG_CHANCE and all(_may_be_nanometres(*table) for table in tables):
+            record, n = tables[0][0], sum(len(rows) for _, rows in tables)
+            images = f"{record.name} and other images" if len(tables) > 1 else record.name
+            width, height = (n_px * record.pixel_size_nm for n_px in _size_px(record))
+            raise UnitError(
+                f"its coordinates seem to be in nm: in pixels, all {n} marks of {images} lie in "
+                f"the top left corner ({width:.0f} × {height:.0f} of {record.width_px} × "
+                f"{record.height_px} pixels)",
+                path,
+                "State the unit of its tables (--units nm or --units px)",
+            )
 
 
 def _error(problems: Sequence[str], path: Path) -> TableError:
@@ -193,9 +254,7 @@ def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
     return table.astype(dtypes)
 
 
-def _rows(
-    text: str, where: str, record: _Record, problems: list[str]
-) -> list[tuple[float, float, bool]] | None:
+def _rows(text: str, where: str, record: _Record, problems: list[str]) -> _Rows | None:
     """Return (x, y, uncertain) of each line; None if the image was not viewed."""
     first = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
     separator = max("\t;,", key=first.count)
@@ -229,12 +288,12 @@ def _marks_of(
     record: _Record,
     decimal_comma: bool,
     problems: list[str],
-) -> list[tuple[float, float, bool]]:
+) -> _Rows:
     """Return (x, y, uncertain) of numbered lines, the header first; add problems to the list."""
     head = [cell.lower() for cell in rows[0][1]]
     ix, iy = head.index("x"), head.index("y")
     iu = head.index("uncertain") if "uncertain" in head else None
-    found: list[tuple[float, float, bool]] = []
+    found: _Rows = []
     seen: dict[tuple[float, float], int] = {}
     for i, line in rows[1:]:
         if len(problems) >= _MAX_COUNTED:

@@ -21,6 +21,7 @@ from ..core.palette import UNKNOWN_COLOUR, colours
 from ..core.text import printable
 from ..io.figures import BACKEND
 from ..io.files import atomic_write
+from ..io.own_files import RESULT
 from .plot_base import Look, style_axes
 from .plot_parity import PARITY
 from .plots import PLOTS, plot_figure, style
@@ -207,7 +208,10 @@ def _save(figure: Figure, to: Any, kind: str) -> None:
     options: dict[str, Any] = (
         {"metadata": {"Date": None}, "transparent": True, "backend": BACKEND}
         if kind == "svg"
-        else {"pil_kwargs": {"compress_level": _COMPRESS_LEVEL}}
+        else {
+            "metadata": {"Software": RESULT},
+            "pil_kwargs": {"compress_level": _COMPRESS_LEVEL},
+        }
     )
     with style():
         layout = figure.get_layout_engine()

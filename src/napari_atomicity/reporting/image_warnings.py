@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..core.cluster_table import AGGREGATE, UNKNOWN
 from ..core.failed_statistics import format_failed
+from ..core.micrograph import MISSING_SHARE
 from ..core.text import pluralise
 from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
@@ -46,7 +47,7 @@ def image_warnings(
     parameters = parameters or {}
     recording = parameters.get("recording", {})
     if not len(table):
-        return ("No cluster was found.", *outlier_warnings(recording), *format_failed(parameters))
+        return ("No cluster was found.", *pixel_warnings(recording), *format_failed(parameters))
     found = list(format_failed(parameters))
     classified = table[table["label_predicted"] != ""]
     n = int(counted(merge_tracks(table)).sum())
@@ -139,10 +140,18 @@ def recording_warnings(table: pd.DataFrame, recording: Mapping[str, Any]) -> lis
             f"{100 * recording['at_lower_limit']:.0f} % of the pixels are at the lower limit of "
             "the recorded range: the level of the support is uncertain."
         )
-    return [*found, *outlier_warnings(recording)]
+    return [*found, *pixel_warnings(recording)]
 
 
-def outlier_warnings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return how many outlier pixels were replaced, from the effects of the recording."""
-    n = parameters.get(OUTLIERS, 0)
-    return (f"{pluralise(n, 'outlier pixel')} replaced (hot or dead pixels).",) if n else ()
+def pixel_warnings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which pixels were replaced or are missing, from the effects of the recording."""
+    n, missing = parameters.get(OUTLIERS, 0), parameters.get(MISSING_SHARE, 0.0)
+    found = []
+    if n:
+        found.append(f"{pluralise(n, 'outlier pixel')} replaced (hot or dead pixels).")
+    if missing:
+        found.append(
+            f"{100 * missing:.2g} % of the image is not stored in its file and reads as 0: copy or "
+            "export it again, unless this part was left empty."
+        )
+    return tuple(found)

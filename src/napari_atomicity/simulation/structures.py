@@ -19,6 +19,7 @@ import numpy as np
 from ..core.errors import AtomicityError, ReadError
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, report
+from ..io.own_files import NPZ_MARK
 from .metals import EMT_METALS, METALS, SYMBOL, composition, import_ase, nearest_neighbour_nm
 from .relaxation import MorsePotential, anneal, quench
 from .starting_structures import KINDS, STARTING_STRUCTURES
@@ -255,6 +256,7 @@ def save_library(path: Path, library: Sequence[Isomer]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         path,
+        **NPZ_MARK,
         positions_nm=np.concatenate([i.positions_nm for i in library]),
         n=np.array([i.n for i in library]),
         kind=np.array([i.kind for i in library]),

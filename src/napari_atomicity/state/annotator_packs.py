@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from ..core.progress import Progress, Stop, check, report
 from ..io.images import find_images, sha256_of, unique_names, valid_text
 from ..project import Project, ProjectImage
 from ..project.annotation_packs import export_pack
-from ..project.filled_packs import Filled, read_pack
+from ..project.filled_packs import Filled, Unit, UnitError, read_pack
 from ..statistics.annotation_sites import TOLERANCE_NM
+from .atom_edits import SetAnnotation
+from .window_state import WindowState
 
 PROPOSED_SETTING = "annotations/with proposals"
 """Key of the setting that lists who began from the atoms of a model."""
@@ -66,11 +69,14 @@ class TakenIn:
         What was not imported: ``what, why``.
     tolerance_nm : float
         The smallest tolerance that a pack proposes.
+    in_doubt : mapping of Path to str
+        Packs that were not imported, because their unit has to be stated, and the reason.
     """
 
     came: pd.DataFrame
     refused: pd.DataFrame
     tolerance_nm: float = TOLERANCE_NM
+    in_doubt: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def n_new(self) -> int:
@@ -83,6 +89,7 @@ def take_in_packs(
     paths: Iterable[str | os.PathLike[str]],
     progress: Progress | None = None,
     stop: Stop | None = None,
+    unit: Unit | None = None,
 ) -> TakenIn:
     """Import filled packs into a project; importing them twice adds nothing.
 
@@ -94,6 +101,8 @@ def take_in_packs(
     ----------
     paths : iterable of path-like
         Packs: folders or .zip files.
+    unit : {"px", "nm"}, optional
+        See `filled_packs.read_pack`.
 
     Raises
     ------
@@ -102,13 +111,17 @@ def take_in_packs(
     """
     came: list[tuple[str, str, int, bool, bool]] = []
     refused: list[tuple[str, str]] = []
+    in_doubt: dict[Path, str] = {}
     tolerance = []
     given = [Path(path) for path in paths]
     for i, path in enumerate(given):
         check(stop)
         report(progress, i, len(given), f"Reading {path.name}")
         try:
-            filled = read_pack(path)
+            filled = read_pack(path, unit)
+        except UnitError as error:
+            in_doubt[path] = error.what
+            continue
         except AtomicityError as error:
             refused.append((path.name, str(error)))
             continue
@@ -122,7 +135,19 @@ def take_in_packs(
         pd.DataFrame(came, columns=["image", "annotator", "marks", "new", "by_name"]),
         pd.DataFrame(refused, columns=["what", "why"]),
         min(tolerance, default=TOLERANCE_NM),
+        in_doubt,
     )
+
+
+def remove_annotator(state: WindowState, annotator: str) -> None:
+    """Remove the blind marks of an annotator from all images, as one step of the history."""
+    if state.project is None:
+        return
+    edits = [
+        SetAnnotation(image, marks, None, author=annotator)
+        for image, marks in state.project.atoms.marks_of(annotator).items()
+    ]
+    state.history.do(*edits, description=f"remove the marks of {annotator}")
 
 
 def proposed_pairs(project: Project) -> list[tuple[str, str]]:
@@ -170,7 +195,10 @@ def _take_in(
         if new:
             # A number of its own for each table: the next one of this name is another.
             source = f"pack/{filled.hashes[name]}/{who}/{hash_of_places(marks)}"
-            project.atoms.add_marks(image.name, who, marks, source)
+            for again in count():  # marks that were removed have used the earlier numbers
+                number = f"{source}/{again}" if again else source
+                if project.atoms.add_marks(image.name, who, marks, number) or not len(marks):
+                    break
         if not row.blind and (image.name, who) not in proposed:
             proposed.append((image.name, who))
         came.append((image.name, who, len(marks), new, by_name))

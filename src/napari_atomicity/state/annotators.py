@@ -161,7 +161,8 @@ class AnnotatorComparison:
         """Notes on the comparison for the reader."""
         said = self.annotations
         there = set(said.looked["image"])
-        began = sorted({who for image, who in said.with_proposals if image in there})
+        here = set(said.annotators)  # marks of others may have been removed
+        began = sorted({who for i, who in said.with_proposals if i in there and who in here})
         notes = list(self.consensus.notes)
         if began:
             notes.append(

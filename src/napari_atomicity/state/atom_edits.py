@@ -34,4 +34,13 @@ class SetMarks(Edit[ImageAtoms]):
         return None if now is None else now.with_marks(new)
 
 
+@dataclass(frozen=True, eq=False)
+class SetAnnotation(Edit[Mapping[int, Mark]]):
+    """Set the blind marks of the author in an image; None: the image was not viewed."""
+
+    before: Mapping[int, Mark] | None
+    after: Mapping[int, Mark] | None
+    kind: EditKind = EditKind.ATOMS
+
+
 AtomEdit = SetAtoms | SetMarks

@@ -16,11 +16,18 @@ from ..models.analysis import Analysis
 from ..project import EditKind
 from .analysis_store import AnalysisStore
 from .analysis_updates import mark_excluded
-from .atom_edits import AtomEdit, SetAtoms, SetMarks
+from .atom_edits import AtomEdit, SetAnnotation, SetAtoms, SetMarks
 from .atom_store import AtomKey, AtomStore
 from .chunked_steps import MAX_IMAGES, ChunkedSteps, Work, exceeds_limits
 from .edits import Edit, Relabel, RemoveClusters, with_author
-from .project_saver import AtomChange, Change, ClusterChange, ProjectSaver, SessionChange
+from .project_saver import (
+    AnnotationChange,
+    AtomChange,
+    Change,
+    ClusterChange,
+    ProjectSaver,
+    SessionChange,
+)
 from .session_edits import SetSession
 from .session_store import SessionStore
 
@@ -297,6 +304,8 @@ class History(Sequence[Step]):
             edit, after = replay(with_author(edit, author), before)
             if isinstance(edit, SetSession):
                 changes.append(SessionChange(edit, after))
+            elif isinstance(edit, SetAnnotation):
+                changes.append(AnnotationChange(edit, after))
             elif isinstance(edit, SetAtoms | SetMarks):
                 changes.append(AtomChange(edit, before, after))
             else:
@@ -315,6 +324,8 @@ class History(Sequence[Step]):
         """Write changes into the project, then into memory."""
         yield from self._state.saver.save(changes)
         for change in changes:
+            if isinstance(change, AnnotationChange):
+                continue  # the project alone has them
             if not isinstance(change, ClusterChange):
                 self._store_of(change.edit).install(change.edit.image, change.after)
             else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ..atoms.marks import ImageAtoms
+from ..atoms.marks import ImageAtoms, Mark
 from ..core.acquisition_session import SessionEntry
 from ..core.cluster_table import Key
 from ..core.errors import AtomicityError, ReadError
@@ -16,7 +16,7 @@ from ..core.table_cache import Columns
 from ..models.analysis import Analysis
 from ..project import EditKind, ImageEdit, Project
 from .analysis_store import AnalysisStore
-from .atom_edits import AtomEdit
+from .atom_edits import AtomEdit, SetAnnotation
 from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, Work
 from .edits import Edit
@@ -67,7 +67,15 @@ class SessionChange:
     after: SessionEntry
 
 
-Change = ClusterChange | AtomChange | SessionChange
+@dataclass(frozen=True, eq=False)
+class AnnotationChange:
+    """An edit of blind marks that was applied or reverted, with the marks afterwards."""
+
+    edit: SetAnnotation
+    after: Mapping[int, Mark] | None
+
+
+Change = ClusterChange | AtomChange | SessionChange | AnnotationChange
 
 
 def changed_parts(
@@ -228,7 +236,8 @@ class ProjectSaver:
     def save(self, changes: Sequence[Change]) -> Work:
         """Write changes into the project, in one transaction.
 
-        What can't be written now is written with the next change.
+        What can't be written now is written with the next change, except annotations: raises
+        `AtomicityError`.
         """
         project = self._state.project
         if project is None or project.read_only:
@@ -245,6 +254,8 @@ class ProjectSaver:
                     yield True  # the disk is waited for in a part of its own
         except AtomicityError as error:
             for change in changes:
+                if isinstance(change, AnnotationChange):
+                    raise  # these marks are in the project only
                 if isinstance(change, ClusterChange) and change.edit.kind is EditKind.LABEL:
                     self._unsaved_labels.setdefault(change.edit.image, []).append(_cut(change))
                     continue
@@ -267,6 +278,8 @@ class ProjectSaver:
         if isinstance(change, SessionChange):
             edit = change.edit
             project.image_files.set_session(edit.image, change.after, edit.author)
+        elif isinstance(change, AnnotationChange):
+            project.atoms.set_annotation(change.edit.image, change.edit.author, change.after)
         elif isinstance(change, AtomChange):
             if change.edit.image not in self._unsaved_atoms:
                 project.atoms.record(change.edit, change.before, change.after, blind=blind)

@@ -57,6 +57,8 @@ from .matching import f1_of, match
 CONSENSUS_THRESHOLD = 0.5
 """Minimum posterior of a site of the consensus."""
 _N_DRAWS = 200
+_MIN_SENSITIVITY, _MIN_F1 = 0.2, 0.1
+"""Below one of these, marks have another unit or origin rather than another opinion behind them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,22 @@ class Consensus:
         """The sites of the consensus."""
         return self.sites[self.sites["posterior"] >= CONSENSUS_THRESHOLD].reset_index(drop=True)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Annotators whose marks hardly match those of the others: their marks may be wrong."""
+        found = []
+        for rater in self.raters.to_dict("records"):
+            who, sensitivity = rater["annotator"], float(rater["sensitivity"])
+            own = (self.pairs["a"] == who) | (self.pairs["b"] == who)
+            f1 = float(self.pairs.loc[own, "f1"].max())
+            if rater["marks"] and (sensitivity < _MIN_SENSITIVITY or f1 < _MIN_F1):
+                found.append(
+                    f"The marks of {who} hardly match those of the others (sensitivity "
+                    f"{sensitivity:.2f}, F1 at most {f1:.2f}). Check their unit and origin, or "
+                    "leave them out."
+                )
+        return tuple(found)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything except the sites, ready for JSON."""
         return {
@@ -122,6 +140,7 @@ class Consensus:
             "raters": self.raters.to_dict("records"),
             "pairs": self.pairs.to_dict("records"),
             "effect": self.effect.to_dict("records"),
+            "warnings": list(self.warnings),
             "notes": list(self.notes),
         }
 

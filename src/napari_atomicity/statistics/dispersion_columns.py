@@ -48,7 +48,10 @@ SCHEMA = (
         "sum of the probabilities of the candidates on the support, divided by the fraction of the "
         "atoms that are candidates",
     ),
-    _count("n_off_support", "number of atoms outside the support, which are omitted"),
+    _count(
+        "n_off_support",
+        "number of atoms outside the support or on bright clusters: omitted",
+    ),
     _number("support_nm2", _AREA, "area of the support, over all frames of a stack"),
     _number(
         "density_per_nm2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from .figures import (
     score_figure,
 )
 from .methods import FITS
+from .request import quick_note
 from .summary import join_runs
 from .text import format_difference, format_number, score_and_interval
 
@@ -64,6 +66,7 @@ def write_validation_report(
     charts += _class_map_charts(out / FIGURES, result)
     html = get_template("validation.html.j2").render(
         result=result,
+        quick_note=quick_note(result),
         groups=[name for name in _TITLES if name in result["groups"]],
         tables={
             title: {"ratios": group != SELECTED, "rows": rows}
@@ -246,12 +249,15 @@ def _change(before: float | None, after: float | None) -> str:
 
 def _class_map_row(row: Mapping[str, Any]) -> dict[str, Any]:
     value, low, high = (row[k] for k in ("centre_against_outline", "low", "high"))
+    known = value is not None and math.isfinite(value)
     return {
         "title": _fit_title(row["fit"]),
         "class": row["class"],
         "channel": row["channel"],
         "clusters": row["clusters"],
-        "balance": f"{format_number(value)} ({format_number(low)} to {format_number(high)})",
+        "balance": f"{format_number(value)} ({format_number(low)} to {format_number(high)})"
+        if known
+        else "–",
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,10 @@ from ..core.settings import device_setting, documented, pixel_size_setting, seed
 
 QUICK: dict[str, Any] = {"folds": 2, "seeds": 1, "repeats": 2, "epochs": 2, "patience": 0}
 """Values of a small test."""
+_QUICK_NOTE = (
+    "This is a quick test of the program: few small images and hardly any training. Its scores say "
+    "nothing about the methods."
+)
 IMAGES_PER_CLASS = (1, 2, 4, 8, 16)
 """Numbers of training images of the learning curve."""
 
@@ -71,8 +75,14 @@ class ValidationRequest:
     seed: int = seed_setting("validate/seed")
     pixel_size_nm: float | None = pixel_size_setting()
     device: str = device_setting()
+    quick: bool = setting(False, "", "Whether this is a small test, whose scores mean nothing.")
 
 
 def quickened(request: ValidationRequest, given: Collection[str] = ()) -> ValidationRequest:
     """Return a request with the values of a small test."""
-    return replace(request, **{k: v for k, v in QUICK.items() if k not in given})
+    return replace(request, quick=True, **{k: v for k, v in QUICK.items() if k not in given})
+
+
+def quick_note(result: Mapping[str, Any]) -> str:
+    """Return the warning of a result of a quick test; "" for any other result."""
+    return _QUICK_NOTE if result.get("quick") else ""

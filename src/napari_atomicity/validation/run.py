@@ -130,7 +130,10 @@ class CrossValidation:
         for reason in left_out:
             print_line(reason)
         runs = run_jobs(jobs, prepared, store, progress, stop, print_line)
-        result = self._summarise(prepared, runs, left_out)
+        result = {
+            "quick": self.request.quick,
+            **self._summarise(prepared, runs, left_out),
+        }
         write_json(out / self.result_file, result)
         tables = self._write_tables(out, result, runs)
         record = {

@@ -25,6 +25,7 @@ from .request import ValidationRequest
 OnLine = Callable[[str], None]
 Run = Mapping[str, Any]
 """Result of a job, see `jobs.run_job`."""
+_NOT_OF_RUNS = ("device", "quick")
 CURVE_SETTINGS = ("images_per_class", "repeats")
 """Settings of the learning curve, which do not concern the comparison of methods."""
 
@@ -171,7 +172,7 @@ def hash_files(request: ValidationRequest) -> dict[str, str]:
 
 
 def key_of(request: ValidationRequest, files: dict[str, str], left_out: Sequence[str] = ()) -> str:
-    """Return a hash of all that decides the result of a run, except the device.
+    """Return a hash of all that decides the result of a run; the device does not.
 
     Parameters
     ----------
@@ -180,7 +181,7 @@ def key_of(request: ValidationRequest, files: dict[str, str], left_out: Sequence
     left_out : sequence of str, optional
         Settings that do not concern the runs.
     """
-    settings = {k: v for k, v in asdict(request).items() if k not in (*left_out, "device")}
+    settings = {k: v for k, v in asdict(request).items() if k not in (*left_out, *_NOT_OF_RUNS)}
     settings["methods"] = None
     settings |= {k: v.resolve() for k, v in settings.items() if isinstance(v, Path)}
     found = {Path(name).resolve().as_posix(): sha256 for name, sha256 in files.items()}

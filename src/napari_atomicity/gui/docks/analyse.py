@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from ...core.failed_statistics import format_failed
 from ...models.analysis import Analysis
 from ...pipeline.run_request import RunRequest
-from ...reporting.image_warnings import outlier_warnings
+from ...reporting.image_warnings import pixel_warnings
 from ...state.window_state import WindowState
 from ...statistics.track_counts import (
     describe_clusters,
@@ -47,7 +47,7 @@ def summary(state: WindowState, image: str | None) -> str:
     if image is None or analysis is None:
         return ""
     notes = (
-        *outlier_warnings(analysis.parameters.get("recording", {})),
+        *pixel_warnings(analysis.parameters.get("recording", {})),
         *format_failed(analysis.parameters),
     )
     return " ".join([_count_labels(state, image), *notes])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 from qtpy.compat import isalive
 
 
@@ -52,6 +53,30 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
     visual = None if window is None else window.canvas.layer_to_visual.get(layer)
     if visual is not None:
         visual.node.selection_markers.visible = False
+
+
+def drop_colours_of_removed_shapes(event: Any) -> None:
+    """Remove the colours of shapes that napari has removed at an event of their data.
+
+    It leaves them when it discards a drawing of fewer than three corners, or a shape whose corners
+    are removed: each later shape would have the colour of another one.
+    """
+    layer = event.source
+    for name in ("_edge_color", "_face_color"):
+        colours = getattr(layer._data_view, name)  # napari has no public name for it
+        if len(colours) > layer.nshapes:
+            kept = np.delete(colours, list(event.data_indices), axis=0)
+            setattr(layer._data_view, name, kept)
+
+
+def continue_click_by_click(layer: Any) -> None:
+    """Let clicks add corners to the polygon that is drawn, which has one corner yet."""
+    selected = set(layer.selected_data)
+    # A change of the mode would end the drawing, and so discard it.
+    layer._is_creating = False
+    layer.mode = "add_polygon"
+    layer._is_creating = True
+    layer.selected_data = selected  # napari moves the next corner of a selected shape only
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from napari.layers import Shapes
 from qtpy.QtCore import QTimer
 
 from ..controls.errors import attempt
+from . import compat
 from .canvas import Canvas
 from .layers import ImageLayers
 from .points import PointsKind
@@ -15,6 +17,17 @@ from .polygons import PolygonKind, Polygons, same_polygons
 
 # While a shape is drawn, napari emits an event for each corner: look again after this time.
 _WHILE_DRAWING_MS = 50
+_FREEHAND = "add_polygon_lasso"
+
+
+def _draw_by_clicks(layer: Shapes, event: Any) -> Iterator[None]:
+    """Draw corner by corner after a click; napari's lasso would end at the next click."""
+    starts = layer.mode == _FREEHAND and not layer._is_creating
+    yield
+    while event.type == "mouse_move":
+        yield
+    if starts and layer._is_creating and len(layer.data[-1]) <= 2:
+        compat.continue_click_by_click(layer)
 
 
 class PolygonEditor:
@@ -60,6 +73,7 @@ class PolygonEditor:
         if view.layer is None:
             layer = view.create()
             layer.events.data.connect(self._on_data)
+            layer.mouse_drag_callbacks.append(_draw_by_clicks)
             self.bind_keys(layer)
             view.set_next_colour(self.next_colour)
         if not same_polygons(view.read(), polygons):
@@ -79,7 +93,7 @@ class PolygonEditor:
             view.layer.visible = True
         view.set_next_colour(self.next_colour)
         self._canvas.activate(view.layer)
-        view.layer.mode = "add_polygon_lasso"
+        view.layer.mode = _FREEHAND
 
     def stop_drawing(self, layer: Shapes) -> None:
         """Return keys and clicks to the points."""
@@ -104,6 +118,8 @@ class PolygonEditor:
         if getattr(layer, "_is_creating", False):
             self._timer.start(_WHILE_DRAWING_MS)
             return
+        if layer.mode == "add_polygon":
+            layer.mode = _FREEHAND  # the next one by dragging or by clicks
         drawn, before = known.polygons[self.kind].read(), self.in_state(known.image)
         if not same_polygons(drawn, before) and self.attempt(known, drawn):
             self.on_drawn(layer, sum(map(len, drawn)) - sum(map(len, before)))

@@ -9,7 +9,7 @@ from itertools import zip_longest
 import numpy as np
 from napari.layers import Shapes
 
-from . import calibration
+from . import calibration, compat
 from .layer_group import LayerGroup
 
 Polygons = tuple[np.ndarray, ...]
@@ -61,6 +61,7 @@ class PolygonLayer:
             edge_width=self._kind.stroke_nm / (calibration.pixel_size_nm(source) or 1.0),
             **self._group.options(self._kind.name, _POSITION),
         )
+        layer.events.data.connect(compat.drop_colours_of_removed_shapes)
         self._group.insert(layer)
         return layer
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import napari
+from PIL import Image
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QApplication
 
 from ...core.errors import AtomicityError
+from ...io.own_files import png_mark
 from ...models.analysis import Analysis
 from ..docks.analyse import typical_cluster
 from ..panels.dock_windows import main_window
@@ -78,7 +80,8 @@ def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: b
     viewer.reset_view(margin=0.02)
     _process_until(lambda: binding.settled)
     if screenshot is not None:
-        viewer.window.screenshot(str(screenshot), flash=False, canvas_only=False)
+        pixels = viewer.window.screenshot(flash=False, canvas_only=False)
+        Image.fromarray(pixels).save(screenshot, pnginfo=png_mark())
     if block:
         napari.run()
     return viewer

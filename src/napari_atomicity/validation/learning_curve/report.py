@@ -19,6 +19,7 @@ from ..data import MIXED, SELECTED
 from ..existing_results import REPORT
 from ..figures import MIN_R2
 from ..report import write_charts
+from ..request import quick_note
 from ..text import format_difference, format_number, score_and_interval
 from .summary import GAIN
 
@@ -150,6 +151,7 @@ def write_curve_report(
     files, charts = write_charts(out, [(FIGURE, curve_figure(result), title, caption)])
     html = get_template("learning_curve.html.j2").render(
         result=result,
+        quick_note=quick_note(result),
         rows=list(curve_rows(result)),
         with_mixtures=MIXED in result["groups"],
         charts=charts,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 from qtpy.QtCore import QModelIndex, QSignalBlocker, Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QHBoxLayout, QMenu, QPushButton, QVBoxLayout
 
+from ....state.annotator_packs import remove_annotator
 from ....state.annotators import Annotations
 from ...controls.connections import follow
 from ...controls.errors import attempt
@@ -61,6 +64,12 @@ class Coverage(FollowingWidget):
             "Number of atoms marked by each annotator, uncertain ones with a ?. A dash: not "
             "reviewed. Click to show the image."
         )
+        self.remove_button = QPushButton("Remove marks of")
+        self.remove_button.setToolTip(
+            "Remove all blind marks of one annotator, such as those of a wrong pack. Undo (Ctrl+Z) "
+            "brings them back, and a pack can be imported again."
+        )
+        self.remove_button.setMenu(QMenu(self.remove_button))
         self.view.clicked.connect(self._on_clicked)
         self.view.activated.connect(self._on_clicked)
         row = QHBoxLayout()
@@ -72,6 +81,7 @@ class Coverage(FollowingWidget):
         layout.addLayout(row)
         layout.addWidget(self.words)
         layout.addWidget(self.view)
+        layout.addWidget(self.remove_button)
         follow(self, binding.atoms.marking_changed, self._show_mark)
 
     def show_annotations(self, annotations: Annotations | None) -> None:
@@ -91,6 +101,11 @@ class Coverage(FollowingWidget):
                 coverage_lines(annotations, images, names) if names else [], ["Image", *names]
             )
         self.view.setVisible(bool(self.lines.lines))
+        menu = self.remove_button.menu()
+        menu.clear()
+        for name in names:
+            menu.addAction(name.replace("&", "&&"), partial(self._remove, name))
+        self.remove_button.setVisible(bool(names) and not state.blind and not state.read_only)
         self.refresh()
 
     def refresh(self) -> None:
@@ -118,6 +133,10 @@ class Coverage(FollowingWidget):
         attempt(
             lambda: project.atoms.mark_as_viewed([image], self.state.annotator, not self._known)
         )
+        self.noted.emit()
+
+    def _remove(self, annotator: str) -> None:
+        attempt(lambda: remove_annotator(self.state, annotator))
         self.noted.emit()
 
     def _on_mark(self, on: bool) -> None:

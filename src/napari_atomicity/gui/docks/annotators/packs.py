@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -22,10 +25,12 @@ from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
 from ....core.text import pluralise
 from ....project import Project, ProjectImage
+from ....project.filled_packs import Unit
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
 from ....state.annotators import Annotations
 from ....state.window_state import WindowState
 from ...controls.forms import ComboBox, labelled, new_form, selectable_label
+from ...controls.questions import choose_answer
 from ...controls.settings import remember
 from ...tasks import start
 from .text import format_taken
@@ -42,6 +47,7 @@ _WHICH = {
 def import_packs(
     project: Project,
     paths: Sequence[Path],
+    unit: Unit | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[TakenIn, dict[str, int]]:
@@ -52,7 +58,7 @@ def import_packs(
     tuple of (TakenIn, dict of str to int)
         The result, and the next free atom number of each image.
     """
-    return take_in_packs(project, paths, progress, stop), project.atoms.free_ids()
+    return take_in_packs(project, paths, progress, stop, unit), project.atoms.free_ids()
 
 
 def make_pack(
@@ -209,26 +215,49 @@ class Packs(QWidget):
         )
         paths = [Path(path) for path in chosen]
         paths = [path.parent if path.name == "manifest.json" else path for path in paths]
-        if not paths:
-            return
+        if paths:
+            self._read(paths)
+
+    def _read(self, paths: Sequence[Path], unit: Unit | None = None, before: str = "") -> None:
+        """Read packs; ``before`` is the result of those that were chosen with them."""
         start(
             self.state,
             import_packs,
-            project,
+            self.state.project,
             paths,
+            unit,
             message="Reading packs",
-            on_result=self._taken,
+            on_result=partial(self._taken, before),
             key="packs in",
             owner=self,
         )
 
-    def _taken(self, result: tuple[TakenIn, dict[str, int]]) -> None:
+    def _taken(self, before: str, result: tuple[TakenIn, dict[str, int]]) -> None:
         taken, free = result
         self.state.atoms.skip_to(free)
         if len(taken.came):
             self.tolerance.setValue(taken.tolerance_nm)
-        self._show_result(format_taken(taken))
+        unit, doubted = self._ask_unit(taken.in_doubt), list(taken.in_doubt)
+        if unit is not None:
+            taken = replace(taken, in_doubt={})
+        text = "\n".join(filter(None, (before, format_taken(taken))))
+        self._show_result(text)
         self.taken.emit()
+        if unit is not None:
+            self._read(doubted, unit, text)
+
+    def _ask_unit(self, in_doubt: Mapping[Path, str]) -> Unit | None:
+        """Ask for the unit of packs; None: they are not imported."""
+        if not in_doubt:
+            return None
+        packs = "\n".join(f"{path.name}: {why}." for path, why in in_doubt.items())
+        answer = choose_answer(
+            self,
+            "Unit of the marks",
+            f"{packs}\nWhich unit do the tables have? ImageJ writes nm if the image has a scale.",
+            {"nm": "Nanometres", "px": "Pixels"},
+        )
+        return cast(Unit, answer) if answer else None
 
     def _show_result(self, text: str) -> None:
         self.result.setText(text)

@@ -41,6 +41,7 @@ class Results(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.warnings = selectable_label("Warnings", plain=True)
         self.expert = selectable_label("Is the model as good as one more expert?", plain=True)
         self.agreement = selectable_label("Agreement", plain=True)
         self.notes = selectable_label("Notes", plain=True)
@@ -65,8 +66,9 @@ class Results(QWidget):
         ]
         expert, raters, f1, effect = self.titles
         for widget in (
-            expert, self.expert, self.agreement, raters, self.views[0], f1, self.views[1], effect,
-            self.views[2], CollapsibleSection("Notes on these statistics", self.notes),
+            self.warnings, expert, self.expert, self.agreement, raters, self.views[0], f1,
+            self.views[1], effect, self.views[2],
+            CollapsibleSection("Notes on these statistics", self.notes),
         ):  # fmt: skip
             layout.addWidget(widget)
         self.show_comparison(None)
@@ -80,6 +82,9 @@ class Results(QWidget):
             for label in (self.expert, self.agreement, self.notes):
                 label.setText("")
             return
+        warnings = compared.consensus.warnings
+        self.warnings.setText("\n".join(f"⚠ {warning}" for warning in warnings))
+        self.warnings.setVisible(bool(warnings))
         self.expert.setText(format_expert(compared.beside))
         self.agreement.setText(format_agreement(compared))
         self.raters.show(rater_lines(compared))

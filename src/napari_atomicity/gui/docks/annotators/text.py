@@ -94,8 +94,9 @@ def format_taken(taken: TakenIn) -> str:
     by_name = taken.came.loc[taken.came["by_name"].astype(bool), "image"]
     if len(by_name):
         parts.append(f"Matched by name only, because the files are missing: {', '.join(by_name)}.")
-    if len(taken.refused):
-        lines = [f"• {what}: {why}" for what, why in taken.refused.itertuples(index=False)]
+    lines = [f"• {what}: {why}" for what, why in taken.refused.itertuples(index=False)]
+    lines += [f"• {path.name}: {why}" for path, why in taken.in_doubt.items()]
+    if lines:
         more = len(lines) - _MAX_LISTED
         lines = lines[:_MAX_LISTED] + ([f"• and {more} more"] if more > 0 else [])
         parts.append("\n".join(["Not imported:", *lines]))

@@ -18,7 +18,7 @@ from ....atoms.summary import Summary
 from ....core import palette
 from ....core.text import pluralise
 from ....pipeline.atom_request import AtomRequest
-from ....reporting.image_warnings import outlier_warnings
+from ....reporting.image_warnings import pixel_warnings
 from ....reporting.plot_group_extents import GROUP_EXTENTS
 from ....statistics.atom_groups import KINDS, kind_of
 from ... import tasks
@@ -49,13 +49,20 @@ def format_found(found: Summary) -> str:
         )
         counted.append(f"{found.counted_density_per_nm2:.3g} per nm²")
     if math.isfinite(found.nearest_nm):
-        counted.append(f"nearest neighbour {found.nearest_nm:.2f} nm (median)")
+        counted.append(
+            f"nearest other detection {found.nearest_nm:.2f} nm (median), not corrected for edges"
+        )
     if counted:
-        parts.append(f"counted above the threshold: {', '.join(counted)}")
+        parts.append(f"detections above the threshold: {', '.join(counted)}")
     if found.n_by_person:
         parts.append(f"{found.n_by_person} marked by hand")
     if found.n_uncertain:
         parts.append(f"{found.n_uncertain} uncertain")
+    if found.n_on_clusters:
+        parts.append(
+            f"{pluralise(found.n_on_clusters, 'detection')} on bright clusters, left out of "
+            "density, distances and groups"
+        )
     if found.n_off_support:
         parts.append(f"{found.n_off_support} off the support, not in the density")
     return "; ".join(parts) + "." if parts else ""
@@ -76,16 +83,20 @@ def format_missed(census: Completeness) -> str:
 
 
 def kind_bars(kinds: pd.DataFrame) -> list[Bar]:
-    """Return bars of the fractions of atoms that are isolated or in groups of each kind."""
+    """Return bars of the numbers of detections that are isolated or in groups of each kind.
+
+    The fractions, which *Dispersion* estimates from all probabilities, are not among them.
+    """
     colours, symbols = palette.colours(KINDS), palette.symbols(KINDS)
     return [
         Bar(
             row.kind,
             row.share_of_atoms,
-            f"{int(row.atoms)} ({100 * float(row.share_of_atoms):.0f} %)",
+            str(int(row.atoms)),
             colours[row.kind],
             symbols[row.kind],
-            tooltip=f"{row.atoms!s} atoms in {row.groups!s} groups of {_members(str(row.kind))}",
+            tooltip=f"{row.atoms!s} detections above the threshold in {row.groups!s} groups of "
+            f"{_members(str(row.kind))}; Dispersion estimates the fractions of the atoms",
         )
         for row in kinds.itertuples()
     ]
@@ -141,6 +152,11 @@ class FoundPart(QWidget):
             "which gives intervals and tests against randomness. All other values are of the "
             "atoms above the threshold."
         )
+        self.kinds_label = wrapped_label("What the bars count")
+        self.kinds_label.setText(
+            "Detections above the threshold in groups (fractions of the atoms and distances with "
+            "intervals: dock Dispersion):"
+        )
         self.kinds = BarChart()
         self.kinds.setAccessibleName("Atoms alone and in groups")
         self.sizes = ColumnChart(4.0, counts=True)
@@ -163,7 +179,9 @@ class FoundPart(QWidget):
         self.species_words = wrapped_label("Species")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.words, self.kinds, self.sizes, self.extents_label, self.extents):
+        for widget in (
+            self.words, self.kinds_label, self.kinds, self.sizes, self.extents_label, self.extents,
+        ):  # fmt: skip
             layout.addWidget(widget)
         layout.addWidget(self._new_form())
         layout.addLayout(self._new_buttons())
@@ -247,11 +265,12 @@ class FoundPart(QWidget):
             return
         self._show_missed(census)
         known = {} if atoms.analysis is None else atoms.analysis.parameters
-        self.words.setText(" ".join([format_found(self.found), *outlier_warnings(known)]))
+        self.words.setText(" ".join([format_found(self.found), *pixel_warnings(known)]))
         self.words.setVisible(bool(self.words.text()))
         self.kinds.bars = kind_bars(self.found.kinds) if self.found.n_atoms else ()
         self.sizes.show_columns(size_columns(self.found.sizes))
-        self.kinds.setVisible(self.found.n_atoms > 0)
+        for widget in (self.kinds_label, self.kinds):
+            widget.setVisible(self.found.n_atoms > 0)
         self.sizes.setVisible(len(self.sizes.columns) > 1)  # no information if all are isolated
 
         self._show_extents(extents)

@@ -101,7 +101,8 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
             "Atoms, counted",
             str(row["n_atoms"]),
             f"{off} off the support" if off else "",
-            "Atoms of the atom table on the support. Atoms off the support are not counted.",
+            "Atoms of the atom table on the support. Atoms off the support and detections on "
+            "bright clusters, which are no support here, are not counted.",
         ),
         DispersionFigure(
             "Support",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ....core.cluster_table import NON_CLASS_LABELS, class_confidence, format_rows
+from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, class_confidence, format_rows
 from ....core.palette import colour_of, symbol_of
 from ....models.centre_balance import balance, centre_and_outline
 from ...controls.bars import Bar
@@ -24,7 +24,7 @@ MAP_SUMMARY_TOOLTIP = (
 
 def probability_bars(row: pd.Series, classes: Sequence[str]) -> list[Bar]:
     """Return a bar per class; the label is bold, classes of the prediction set are marked."""
-    possible = set(str(row["prediction_set"]).split("|"))
+    possible = set(_prediction_set(row))
     bars = []
     for name in classes:
         p = float(row[f"p_{name}"])
@@ -60,19 +60,48 @@ def facts(row: pd.Series) -> list[tuple[str, str, str]]:
     return [*_prediction_facts(row), *_count_facts(row), *_measured_facts(row)]
 
 
+def _is_measured(row: pd.Series) -> bool:
+    return math.isfinite(row["diameter_nm"])
+
+
+def _prediction_set(row: pd.Series) -> list[str]:
+    """Return the possible classes; none if the cluster is predicted to be of no class."""
+    found = "" if row["label_predicted"] in NON_CLASS_LABELS else str(row["prediction_set"])
+    return [name for name in found.split("|") if name]
+
+
+def format_reason(row: pd.Series) -> str:
+    """Return why a cluster has its predicted label; "" if it was not classified."""
+    label = row["label_predicted"]
+    if label == AGGREGATE:
+        return "looks like several clusters that overlap"
+    if label in NON_CLASS_LABELS:
+        if not _is_measured(row):
+            return "nothing to measure here: no outline stands out from the background"
+        return "unlike the clusters of the training data: probably none of the classes"
+    is_classified = math.isfinite(row["ood_score"])
+    if not label:
+        uncertain = "withheld: the intensity scale of the image is too uncertain"
+        return uncertain if is_classified else ""
+    return "the most probable class" if is_classified else ""
+
+
 def _prediction_facts(row: pd.Series) -> list[tuple[str, str, str]]:
     out = []
+    reason = format_reason(row)
+    if reason:
+        out.append(("Reason", reason, "Why the model gives the predicted label, or none."))
     # A label that is no class has no confidence: the bars show the probabilities of the classes.
     confidence = class_confidence(row["label_predicted"], row["confidence"])
     if np.isfinite(confidence):
         value = f"{100 * confidence:.0f} %"
         out.append(("Confidence", value, "Calibrated probability of the predicted class."))
-    if row["prediction_set"]:
+    if possible := _prediction_set(row):
         tooltip = (
             "Labels that can not be ruled out, at the level of the model card. They have a dot in "
             "the bars. Column prediction_set."
         )
-        out.append(("Prediction set", str(row["prediction_set"]).replace("|", ", "), tooltip))
+        out.append(("Prediction set", ", ".join(possible), tooltip))
     return out
 
 
@@ -96,11 +125,11 @@ def _count_facts(row: pd.Series) -> list[tuple[str, str, str]]:
 
 
 def _measured_facts(row: pd.Series) -> list[tuple[str, str, str]]:
-    diameter = f"{row['diameter_nm']:.2f} nm" if math.isfinite(row["diameter_nm"]) else "–"
+    diameter = f"{row['diameter_nm']:.2f} nm" if _is_measured(row) else "–"
     tooltip = "Diameter of a circle with the area of the outline, in nm."
     out = [("Diameter", diameter, tooltip)]
     text = format_ood_score(row["ood_score"])
-    if text:
+    if text and _is_measured(row):  # the score would be that of an empty patch
         tooltip = (
             "Out-of-distribution score: distance from the training data. A cluster above 1 is "
             "labelled unknown or aggregate. Column ood_score."

@@ -38,8 +38,10 @@ def format_profile(average: Average) -> str:
     what = "Average patch" if average.quantity == "patch" else "Average class map"
     words = f"{what} of {average.label}, {average.channel}: {average.clusters} clusters"
     b = average.balance
-    if average.quantity == "patch" or not math.isfinite(b.value):
+    if average.quantity == "patch":
         return words + "."
+    if not math.isfinite(b.value):
+        return f"{words}. The map is empty: the channel adds nothing to the score of the class."
     interval = f" (95 %: {b.low:+.2f} to {b.high:+.2f})" if math.isfinite(b.low) else ""
     return (
         f"{words}. Centre against outline {b.value:+.2f}{interval}: 1 is all at the centre, -1 all "
@@ -218,12 +220,14 @@ class AverageGrid(Drawing):
         painter.drawEllipse(box.center(), r, r)
 
     def _paint_caption(self, painter: QPainter, average: Average, box: QRectF) -> None:
-        if average.quantity == "patch" or not math.isfinite(average.balance.value):
+        if average.quantity == "patch":
             return
+        value = average.balance.value
+        text = f"{value:+.2f}" if math.isfinite(value) else "–"
         painter.setFont(small(self.font()))
         painter.setPen(self.palette().windowText().color())
         below = QRectF(box.left(), box.bottom(), box.width(), 0.95 * self._line())
-        painter.drawText(below, Qt.AlignmentFlag.AlignCenter, f"{average.balance.value:+.2f}")
+        painter.drawText(below, Qt.AlignmentFlag.AlignCenter, text)
         painter.setFont(self.font())
 
     def _paint_nothing(self, painter: QPainter, box: QRectF) -> None:

@@ -34,7 +34,7 @@ from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.size_selected import SizeSelectedFolder
 from ...panels.table_files import REFERENCE_TYPES
-from .results import ResultPanel, scores_of_curve, summarise_result
+from .results import ResultPanel, quick_warning, scores_of_curve, summarise_result
 from .tasks import Found, Wanted, compare_methods, read_results, suggested_folder
 
 METHOD_ROWS = 6
@@ -211,7 +211,8 @@ class Validate(Dock):
             self.panel.show_result(found.result, summarise_result(found.result), out)
         self.curve_panel.setVisible(found.curve is not None)
         if found.curve is not None:
-            text = "\n".join([*found.curve["sentences"], *found.curve["left_out"]])
+            curve = found.curve
+            text = "\n".join([*quick_warning(curve), *curve["sentences"], *curve["left_out"]])
             folder = None if out is None else out / CURVE
             self.curve_panel.show_result(scores_of_curve(found.curve), text, folder)
         if self._is_new and (found.result is not None or found.curve is not None):

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 from ....core.progress import format_duration
 from ....core.text import pluralise
 from ....validation.existing_results import REPORT
+from ....validation.request import quick_note
 from ...controls.forms import new_form, selectable_label
 from .scores import ScoreLines, score_view
 
@@ -60,6 +61,12 @@ class ResultPanel(QWidget):
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.path)))
 
 
+def quick_warning(result: Mapping[str, Any]) -> list[str]:
+    """Return the warning of a result of a quick test, if it is one."""
+    note = quick_note(result)
+    return [f"⚠ {note}"] if note else []
+
+
 def summarise_result(result: Mapping[str, Any]) -> str:
     """Describe data, effort and methods that were left out."""
     images = sum(group["images"] for group in result["groups"].values())
@@ -69,7 +76,7 @@ def summarise_result(result: Mapping[str, Any]) -> str:
         f"{result['folds']} parts, {pluralise(len(result['seeds']), 'seed')}: "
         f"{format_duration(seconds)} of computation."
     )
-    return " ".join([words, *result["left_out"]])
+    return " ".join([*quick_warning(result), words, *result["left_out"]])
 
 
 def scores_of_curve(result: Mapping[str, Any]) -> dict[str, Any]:
