@@ -31,6 +31,7 @@ from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer import binding, compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.picking import is_in_view
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.project import Project, open_any
 
@@ -411,6 +412,24 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     assert scatter.scatter.view == pytest.approx((1.0, 2.0, 3.0, 4.0))
     dock.projects.leave()
     settle(again)
+
+
+def test_a_project_opens_with_its_image_if_another_layer_was_in_view(
+    opened, morning, viewer, settle
+):
+    binding = binding_of(viewer)
+    opened.state.clusters.set_analysis(analyse(opened.state.micrograph("a.tif")))
+    viewer.add_image(blobs(1), name="other")
+    binding.source_layer("a.tif").visible = False
+    viewer.reset_view()
+    settle(viewer)
+    opened.projects.leave()
+    settle(viewer)
+    viewer.layers.clear()
+    opened.open(str(morning))
+    settle(viewer)
+    source = binding.source_layer(opened.state.current)
+    assert source.visible and is_in_view(viewer, source)
 
 
 def test_the_project_of_a_read_only_folder_is_created_where_one_says(

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import MAX_PIXEL_NM
 from ...core.model_card import Card, ModelCard
+from ...detection import DetectionSettings
 from ...io.read_limits import ReadLimits, set_read_limits
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
@@ -58,6 +59,7 @@ class ImageCombo(ComboBox):
         follow(self, binding.image_activated, self._show)
         follow(self, binding.state.current_changed, self._show_current)
         self.currentIndexChanged.connect(self._on_index)
+        self.activated.connect(self._uncover)  # by a person only
         self._refill()
         self._show_current(binding.state.current)
 
@@ -98,6 +100,10 @@ class ImageCombo(ComboBox):
         if self.layer is not None:
             self._binding.current_image.make_current(self.layer)
         self.changed.emit()
+
+    def _uncover(self) -> None:
+        if self.layer is not None:
+            self._binding.current_image.uncover(self.layer)
 
 
 class ImageForm(QWidget):
@@ -189,6 +195,7 @@ class ImageForm(QWidget):
 
     def _draw(self) -> None:
         if self.images.layer is not None:
+            self._binding.current_image.uncover(self.images.layer)
             self.ruler.draw(self.images.layer)
 
     def _on_image(self) -> None:
@@ -204,7 +211,8 @@ class ImageForm(QWidget):
                 self.pixel_size.setValue(shown)
         self.hint.setText(self._no_image() if layer is None else _hint(size, typed, guess, in_file))
         self.hint.setVisible(bool(self.hint.text()))
-        self.ruler.setVisible(layer is not None and size is None and in_file is None)
+        is_doubtful = size > _COARSE_NM if size is not None else in_file is None
+        self.ruler.setVisible(layer is not None and is_doubtful)
         self.changed.emit()
 
     def _no_image(self) -> str:
@@ -215,6 +223,12 @@ class ImageForm(QWidget):
         return reasons[-1] if reasons else _OPEN
 
 
+_COARSE_NM = DetectionSettings().diameter_min_nm / 3
+_TOO_COARSE = (
+    "⚠ A pixel of {:.3g} nm is too coarse: "
+    f"clusters of {DetectionSettings().diameter_min_nm:g} nm need {_COARSE_NM:.2g} nm or finer. "
+    "Check the pixel size, and the line and its length if you drew one."
+)
 _OPEN = "Open a micrograph: drop a file here, or File ▸ Open Sample ▸ Atomicity."
 # The field shows five digits; the value of a file has more.
 _ROUNDING_NM = 0.5e-5
@@ -223,8 +237,8 @@ _ROUNDING_NM = 0.5e-5
 def _hint(
     size_nm: float | None, typed_nm: float | None, guess_nm: float | None, in_file_nm: float | None
 ) -> str:
-    if size_nm is not None or typed_nm:
-        return ""
+    if known_nm := typed_nm or size_nm:
+        return "" if known_nm <= _COARSE_NM else _TOO_COARSE.format(known_nm)
     if guess_nm is not None:
         return f"The layer has a scale of {guess_nm:g} without a unit. Is it in nm?"
     if in_file_nm is not None:
