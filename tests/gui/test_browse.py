@@ -468,6 +468,13 @@ def test_a_second_window_says_that_it_is_one(
     notes.setText(notes.text())
     assert notes.minimumHeight() >= notes.heightForWidth(200) > 60  # not cut in a low dock
     assert not dock.analyse_button.isEnabled()
+    alone = Analyse(second)
+    alone.show()
+    alone.update_enabled()
+    assert alone.image_form.ready
+    buttons = (alone.button, alone.detect.button, alone.classify.button)
+    assert not any(button.isEnabled() for button in buttons)
+    alone.close()
     binding = binding_of(second)
     qtbot.waitUntil(lambda: binding.points_layer("a.tif") is not None)
     settle(second)

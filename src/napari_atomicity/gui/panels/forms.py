@@ -310,6 +310,11 @@ def add_model_row(form: QFormLayout) -> ModelCombo:
     return models
 
 
+def may_analyse(state: WindowState) -> bool:
+    """Return whether results can be stored: not in a read-only window or by a blind annotator."""
+    return not (state.read_only or state.blind)
+
+
 def busy(state: WindowState) -> bool:
     """Return whether a task runs that the user waits for."""
     return state.status.state is TaskState.RUNNING

@@ -15,7 +15,7 @@ from psygnal import Signal
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
-from . import calibration, compat
+from . import calibration, compat, picking
 from .layer_group import ROLE, EventBlocker
 from .layers import ImageLayers
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
@@ -238,12 +238,15 @@ class Canvas:
 
     def _take_over(self, size_nm: float, layer: Image) -> None:
         """Calibrate a layer that napari's reader has opened in pixels, as its file says."""
-        viewer = self.viewer
         is_in_pixels = calibration.pixel_size_nm(layer) is None and (layer.scale == 1).all()
         if layer.source.reader_plugin == "napari" and is_in_pixels:
             calibration.calibrate(layer, size_nm)
-            if viewer is not None and list(viewer.layers) == [layer]:
-                viewer.reset_view()
+            self.fit_opened(layer)
+
+    def fit_opened(self, layer: Image) -> None:
+        """Fit the view to an image that was opened from a file and is still the active layer."""
+        if self.is_open and self.active_layer is layer:
+            picking.fit_view(self.viewer, layer)
 
     def _on_placement(self, event: Any) -> None:
         """Update the state and the other layers after an image was moved or calibrated."""

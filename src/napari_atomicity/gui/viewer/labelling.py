@@ -23,6 +23,7 @@ from . import compat
 from .canvas import Canvas
 from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
+from .micrographs import is_micrograph
 from .models import model_id_of
 from .text_margin import leave_text_margin
 
@@ -241,11 +242,17 @@ class LabelMode(KeyMode):
     # ---- text in the corner of the canvas
     def text(self) -> str:
         """Return which mode is on and which keys it has; "" if none is on."""
+        if self._is_of_another_image(self._canvas.active_layer) and self._review is None:
+            return ""
         text = self._label_text() if self._on else ""
         if self._review is not None:
             text = format_review(self._review)
         lines = (self._click_text(text), text, self._class_map_text(text))
         return "\n".join(line for line in lines if line)
+
+    def _is_of_another_image(self, layer: Any) -> bool:
+        """Return whether a layer is an image that was opened and not analysed yet."""
+        return layer is not None and is_micrograph(layer) and self._canvas.image_of(layer) is None
 
     def _on_view_fitted(self, event: Any = None) -> None:
         # An image that was just opened is no image of the window's state yet.

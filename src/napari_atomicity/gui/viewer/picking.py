@@ -11,6 +11,7 @@ import pandas as pd
 from napari.layers import Image
 
 from . import calibration, compat
+from .text_margin import leave_text_margin
 
 _CLICK_PX = 4
 # The view is at least and at most as wide as this and as so many diameters.
@@ -62,6 +63,7 @@ def fit_view(viewer: Any, source: Image) -> None:
     low, high = source.extent.world[:, -2:]
     camera.center = (*camera.center[:-2], *(low + high) / 2)
     camera.zoom = float(np.min(np.array(compat.canvas_size(viewer)) / (high - low))) / _MARGIN
+    leave_text_margin(viewer, source)
 
 
 class ClickSelects:

@@ -14,6 +14,7 @@ from ...project import SUFFIX
 from ...state.unstored_edits import images_with_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.save_dialogs import ask_for_file
 
 _MAX_NAMES = 3
 _NO_FILE = (
@@ -135,9 +136,8 @@ def choose_project_file(state: WindowState) -> str:
 
 def save_table(state: WindowState) -> bool:
     """Ask for a file and write the cluster table; return whether it was written."""
-    file, _ = QFileDialog.getSaveFileName(
-        None, "Save the cluster table", "clusters.csv", "Tables (*.csv *.xlsx *.parquet)"
-    )
+    types = "Tables (*.csv *.xlsx *.parquet)"
+    file, _ = ask_for_file(state, None, "Save the cluster table", "clusters.csv", types)
     if not file:
         return False
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from qtpy.QtWidgets import QFileDialog, QPushButton
+from qtpy.QtWidgets import QPushButton
 
 from ....atoms.analysis import AtomAnalysis
 from ....core.progress import Progress, Stop
@@ -22,15 +22,14 @@ from ...controls.forms import (
     spin_box,
     wrapped_label,
 )
-from ...controls.settings import remember, settings
+from ...controls.save_dialogs import ask_for_new_folder
+from ...controls.settings import remember
 from ...panels.dock import Dock
 from .coverage import Coverage
 from .disputes import Disputes
 from .packs import Packs, found_by_model
 from .results import Results
 
-FOLDER = "annotators/folder"
-"""Key of the setting that stores the folder of the last export."""
 BLIND = "Leave blind mode to compare your marks with those of others."
 
 
@@ -166,16 +165,13 @@ class Annotators(Dock):
         """Write the comparison into a chosen folder."""
         if self.compared is None:
             return
-        chosen = QFileDialog.getExistingDirectory(
-            self, "Folder for the comparison", str(settings().value(FOLDER) or "")
-        )
-        if not chosen:
+        chosen = ask_for_new_folder(self, "Folder to make for the comparison", "agreement")
+        if chosen is None:
             return
-        settings().setValue(FOLDER, chosen)
         self.start(
             write_comparison,
             self.compared,
-            Path(chosen),
+            chosen,
             message="Writing the comparison",
             on_result=self._written,
             key="write comparison",
