@@ -95,10 +95,8 @@ class Analyse(Dock):
             self.run,
             enabled_when=self._is_ready,
         )
-        self.result = self.add_label()
+        self.result = self.add_label(lines=2)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        # Room for two lines: the steps stay where they are.
-        self.result.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
         self.conditions = self.add(ConditionsWarning(self.binding))
         self.form = form_of(RunRequest, "detection", "device", "symmetries", "labels")
         self.steps = self.add(CollapsibleSection("Steps", self._steps(), opened=True))

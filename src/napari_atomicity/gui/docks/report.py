@@ -100,7 +100,7 @@ class Report(Dock):
     def build(self) -> None:
         self._files: list[Path] = []
         self._reference: pd.DataFrame | None = None
-        self.words = self.add_label()
+        self.words = self.add_label(lines=2)
         self.words.setAccessibleName("Contents of the report")
         self.button = self.add_button(
             main_button("Write report…", self),
@@ -109,7 +109,7 @@ class Report(Dock):
             self.write,
             enabled_when=self._has_analysis,
         )
-        self.result = self.add_label()
+        self.result = self.add_label(lines=2)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setAccessibleName("Files written")
         self.result.hide()

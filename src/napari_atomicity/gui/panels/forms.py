@@ -9,7 +9,6 @@ from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QFormLayout,
-    QLabel,
     QWidget,
 )
 
@@ -21,7 +20,7 @@ from ...io.read_limits import ReadLimits, set_read_limits
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
 from ..controls.connections import follow
-from ..controls.forms import ComboBox, labelled, new_form, spin_box
+from ..controls.forms import ComboBox, labelled, new_form, spin_box, wrapped_label
 from ..controls.settings import remember
 from ..controls.settings_form import SettingsForm, form_of
 from ..viewer import calibration
@@ -123,8 +122,7 @@ class ImageForm(QWidget):
         self.pixel_size = spin_box(0.0, MAX_PIXEL_NM, 0.0, 5, " nm")
         self.pixel_size.setSpecialValueText("not known")
         self.pixel_size.setSingleStep(0.001)
-        self.hint = QLabel()
-        self.hint.setWordWrap(True)
+        self.hint = wrapped_label("Hint on the pixel size")
         self.ruler = Ruler(binding, spin_box(0.0, 1e6, 0.0, 3, " nm"))
         self.ruler.button.clicked.connect(self._draw)
         self.ruler.measured.connect(self._on_measured)

@@ -83,7 +83,7 @@ class Annotators(Dock):
             self.compare,
             enabled_when=self._can_compare,
         )
-        self.hint = self.add(wrapped_label("Hint"))
+        self.hint = self.add(wrapped_label("Hint", lines=2))
         self.results = self.add(Results())
         self.disputes = self.add(Disputes(self.binding))
         self.export_button = self.add(
@@ -124,6 +124,10 @@ class Annotators(Dock):
         self.result.hide()
         self._show_hint()
 
+    def _show_result(self, compared: AnnotatorComparison) -> None:
+        self._show_comparison(compared)
+        self.scroll_to(self.results)
+
     def _has_marks(self) -> bool:
         return self.annotations is not None and len(self.annotations.looked) > 0
 
@@ -157,7 +161,7 @@ class Annotators(Dock):
             found_by_model(self.state),
             self.tolerance.value(),
             message="Comparing annotators",
-            on_result=self._show_comparison,
+            on_result=self._show_result,
             key="compare annotators",
         )
 

@@ -67,7 +67,7 @@ class Atoms(Dock):
         self.models = AtomModelCombo()
         labelled(form, "Model", self.models, "Model. Default: the shipped one.")
         self.content.addLayout(self._buttons())
-        self.result = self.add_label()
+        self.result = self.add_label(lines=2)
         self.threshold = self.add(ThresholdPart(self.binding))
         self.found = self.add(FoundPart(self.binding))
         self.marking = self.add(MarkingPart(self.binding))

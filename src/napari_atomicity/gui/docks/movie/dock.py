@@ -83,7 +83,7 @@ class Movie(Dock):
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
 
     def _add_label(self, name: str) -> QLabel:
-        label = self.add_label()
+        label = self.add_label(lines=2)
         label.setAccessibleName(name)
         return label
 

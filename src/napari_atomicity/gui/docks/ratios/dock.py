@@ -43,7 +43,7 @@ from ....statistics.reference import (
 )
 from ...controls.bars import BarChart
 from ...controls.connections import follow
-from ...controls.forms import ComboBox, labelled, new_form
+from ...controls.forms import ComboBox, labelled, new_form, wrapped_label
 from ...controls.settings import remember
 from ...panels.dock import Dock
 from ...panels.ratio_bars import ALL_IMAGES, KEEP_RATIOS, THIS_IMAGE, ratio_bars
@@ -89,7 +89,7 @@ class Ratios(Dock):
         self.content.setContentsMargins(6, 6, 6, 6)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.content.addLayout(self._new_form())
-        self.warning = self.add_label()
+        self.warning = self.add_label(lines=3)  # two and their padding
         self.warning.setAccessibleName("Warning")
         self.warning.setStyleSheet("border-left: 4px solid #e69f00; padding: 4px 8px;")
         self.keep = self.add(
@@ -101,10 +101,10 @@ class Ratios(Dock):
         self.keep.toggled.connect(self.invalidate)
         self.chart = self.add(BarChart(axis=True))
         self.chart.setAccessibleName("Class ratios with intervals")
-        self.note = self.add_label()
+        self.note = self.add_label(lines=2)
         self.add(self._table())
-        self.content.addLayout(self._reference_part())
         self.content.addLayout(self._buttons())
+        self.content.addLayout(self._reference_part())
         self.report_section = self.add_part("Report")
         self._show_comparison(None)
         follow(self, self.state.current_changed, self._show)
@@ -171,9 +171,7 @@ class Ratios(Dock):
         row.addWidget(label)
         row.addWidget(self.reference_line, 1)
         row.addWidget(self.load_button)
-        self.verdict = QLabel()
-        self.verdict.setWordWrap(True)
-        self.verdict.setAccessibleName("Comparison with the reference")
+        self.verdict = wrapped_label("Comparison with the reference", lines=2)
         self.parity = PlotView(lines=14)
         self.parity.setAccessibleName("Measured against reference fractions")
         part = QVBoxLayout()

@@ -87,12 +87,16 @@ class Review(Dock):
     def build(self) -> None:
         self._noted: tuple[object, Queue | None] = (None, None)
         self.content.setContentsMargins(6, 6, 6, 6)
-        self.form = self.add(self._new_form())
+        # Above the form, whose rows depend on the order: the button stays under the mouse.
         self.content.addLayout(self._new_buttons())
-        self.hint = self.add(wrapped_label("Hint"))
+        self.form = self.add(self._new_form())
+        self.hint = self.add(wrapped_label("Hint", lines=2))
         self.bar = self.add(ProgressBar())
         self.bar.setAccessibleName("Reviewed")
         self.answers = self.add(Answers(self.binding))
+        # Above what grows with the answers.
+        self.editing = self.add(Editing(self.binding))
+        self.learning = self.add(Learning(self.binding))
         self.pace = self.add(wrapped_label("Pace"))
         self.draw_button = self.add(
             QPushButton("Draw another sample…"),
@@ -103,8 +107,6 @@ class Review(Dock):
         self.chart = self.add(BarChart())
         self.chart.setAccessibleName("Accuracy of the labels")
         self.words = self.add(wrapped_label("Accuracy from the answers"))
-        self.editing = self.add(Editing(self.binding))
-        self.learning = self.add(Learning(self.binding))
         self.history = EditHistory(self.binding)
         self.history.gone.connect(self._on_removed_cluster)
         self.annotators = AnnotatorPanel(self.binding)
