@@ -15,9 +15,15 @@ import tifffile
 from brightness import PIXEL_NM, blobs
 from mouse import LEFT
 from qtpy.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QTimer, QUrl
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QImage, QPainter
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QMessageBox,
+    QStyle,
+    QStyleOptionViewItem,
+)
 from synthetic import made_up
 from waiting import updated
 
@@ -98,6 +104,25 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     layer = binding_of(viewer).source_layer("a.tif")
     np.testing.assert_array_equal(layer.data, blobs(0).astype(np.uint16))
     np.testing.assert_allclose(layer.scale, PIXEL_NM)
+
+
+def test_only_the_selected_row_is_lit(opened, viewer, settle):
+    def picture(state) -> QImage:
+        option = QStyleOptionViewItem()
+        opened.list.initViewItemOption(option)
+        option.rect = QRect(0, 0, 200, 80)
+        option.widget = opened.list
+        option.state |= state
+        image = QImage(200, 80, QImage.Format.Format_RGB32)
+        image.fill(0)
+        painter = QPainter(image)
+        opened.list.itemDelegate().paint(painter, option, opened.model.index(1))
+        painter.end()
+        return image
+
+    flags = QStyle.StateFlag
+    assert picture(flags.State_MouseOver) == picture(flags.State_Enabled)
+    assert picture(flags.State_Selected) != picture(flags.State_Enabled)
 
 
 def test_the_image_appears_before_the_docks_are_filled(

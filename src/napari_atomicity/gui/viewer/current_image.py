@@ -126,7 +126,7 @@ class CurrentImage:
                 else:
                     covering.hide()
         if not picking.is_in_view(viewer, layer):
-            picking.fit_view(viewer, layer)
+            canvas.fit_view(layer)
 
     def bring_into_view(self, image: str, row: pd.Series) -> None:
         """Display an image and centre the view on a cluster or an atom.
@@ -270,7 +270,7 @@ class CurrentImage:
         source = self._canvas.source_layer(image)
         # The view may be that of another layer, with other units.
         if source is not None and not picking.is_in_view(viewer, source):
-            picking.fit_view(viewer, source)
+            self._canvas.fit_view(source)
 
     def _on_detached(self, image: str) -> None:
         if image == self._displayed:
