@@ -112,7 +112,10 @@ class CurrentImage:
     def uncover(self, layer: Image) -> None:
         """Show an Image layer that a person has chosen, and hide those that cover it."""
         canvas, viewer = self._canvas, self._canvas.viewer
-        known = canvas.layers.get(canvas.image_of(layer) or "")
+        image = canvas.image_of(layer)
+        known = canvas.layers.get(image or "")
+        if canvas.active_layer is not layer and canvas.image_of(canvas.active_layer) != image:
+            canvas.activate((known and known.present("clusters")) or layer)
         if known is not None and known.is_hidden:
             known.unhide()
         layer.visible = True
