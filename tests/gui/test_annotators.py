@@ -274,8 +274,7 @@ def test_people_are_compared_with_each_other_and_with_the_model(
     assert "α" in results.agreement.text() and "one more of these people" in results.expert.text()
     assert "Absence" in results.notes.text()
     out = tmp_path / "figures"
-    out.mkdir()
-    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(out))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(out), ""))
     click(dock.export_button)
     settle(viewer)
     agreement = json.loads((out / "agreement.json").read_text())

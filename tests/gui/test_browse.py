@@ -15,9 +15,15 @@ import tifffile
 from brightness import PIXEL_NM, blobs
 from mouse import LEFT
 from qtpy.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QTimer, QUrl
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QImage, QPainter
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QMessageBox,
+    QStyle,
+    QStyleOptionViewItem,
+)
 from synthetic import made_up
 from waiting import updated
 
@@ -31,6 +37,7 @@ from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer import binding, compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.picking import is_in_view
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.project import Project, open_any
 
@@ -97,6 +104,25 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     layer = binding_of(viewer).source_layer("a.tif")
     np.testing.assert_array_equal(layer.data, blobs(0).astype(np.uint16))
     np.testing.assert_allclose(layer.scale, PIXEL_NM)
+
+
+def test_only_the_selected_row_is_lit(opened, viewer, settle):
+    def picture(state) -> QImage:
+        option = QStyleOptionViewItem()
+        opened.list.initViewItemOption(option)
+        option.rect = QRect(0, 0, 200, 80)
+        option.widget = opened.list
+        option.state |= state
+        image = QImage(200, 80, QImage.Format.Format_RGB32)
+        image.fill(0)
+        painter = QPainter(image)
+        opened.list.itemDelegate().paint(painter, option, opened.model.index(1))
+        painter.end()
+        return image
+
+    flags = QStyle.StateFlag
+    assert picture(flags.State_MouseOver) == picture(flags.State_Enabled)
+    assert picture(flags.State_Selected) != picture(flags.State_Enabled)
 
 
 def test_the_image_appears_before_the_docks_are_filled(
@@ -413,6 +439,24 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     settle(again)
 
 
+def test_a_project_opens_with_its_image_if_another_layer_was_in_view(
+    opened, morning, viewer, settle
+):
+    binding = binding_of(viewer)
+    opened.state.clusters.set_analysis(analyse(opened.state.micrograph("a.tif")))
+    viewer.add_image(blobs(1), name="other")
+    binding.source_layer("a.tif").visible = False
+    viewer.reset_view()
+    settle(viewer)
+    opened.projects.leave()
+    settle(viewer)
+    viewer.layers.clear()
+    opened.open(str(morning))
+    settle(viewer)
+    source = binding.source_layer(opened.state.current)
+    assert source.visible and is_in_view(viewer, source)
+
+
 def test_the_project_of_a_read_only_folder_is_created_where_one_says(
     browse, viewer, morning, tmp_path, qtbot, settle, errors, monkeypatch
 ):
@@ -449,6 +493,13 @@ def test_a_second_window_says_that_it_is_one(
     notes.setText(notes.text())
     assert notes.minimumHeight() >= notes.heightForWidth(200) > 60  # not cut in a low dock
     assert not dock.analyse_button.isEnabled()
+    alone = Analyse(second)
+    alone.show()
+    alone.update_enabled()
+    assert alone.image_form.ready
+    buttons = (alone.button, alone.detect.button, alone.classify.button)
+    assert not any(button.isEnabled() for button in buttons)
+    alone.close()
     binding = binding_of(second)
     qtbot.waitUntil(lambda: binding.points_layer("a.tif") is not None)
     settle(second)

@@ -198,6 +198,20 @@ def test_a_window_that_may_close_is_closed_without_a_second_question(
     assert len(asked) == 2 and closed == [{"quit_app": False, "confirm_need": False}]
 
 
+def test_the_question_on_closing_has_the_theme_of_the_window(analysed, viewer, monkeypatch):
+    projects, image = analysed
+    projects.state.clusters.relabel([(image, 2)], "Pt41")
+    asked_in = []
+
+    def question(parent, *args):
+        asked_in.append(parent is viewer.window._qt_window)
+        return BUTTONS.Cancel
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    assert not projects.may_close()
+    assert asked_in == [True]
+
+
 def test_a_program_that_closes_the_window_is_not_asked(analysed, answer, viewer, settle):
     projects, image = analysed
     projects.state.clusters.relabel([(image, 2)], "Pt41")

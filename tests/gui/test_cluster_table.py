@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -425,6 +426,11 @@ def test_what_is_shown_is_exported(dock, monkeypatch, tmp_path, settle, viewer, 
         read_table(path), dock.shown(), check_dtype=False, check_column_type=False
     )
     assert len(read_table(path)) == 11
+    if suffix == "csv":  # for people: few digits, and the units in a file beside it
+        text = path.read_text()
+        assert max(map(len, re.findall(r"\d+\.(\d+)", text))) <= 6
+        columns = read_table(tmp_path / "part.columns.csv").set_index("column")
+        assert columns.loc["diameter_nm", "unit"] == "nm"
 
 
 def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, state, monkeypatch, qtbot):

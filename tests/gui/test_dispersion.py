@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_atomicity.atoms import dispersion as module
 from napari_atomicity.atoms.analysis import AtomAnalysis
@@ -357,7 +357,7 @@ def test_what_is_drawn_is_saved(dock, show, tmp_path, monkeypatch, suffix):
     show("groups")
     path = tmp_path / f"groups{suffix}"
     saved = "napari_atomicity.gui.scatter.save"
-    monkeypatch.setattr(f"{saved}.QFileDialog.getSaveFileName", lambda *a: (str(path), ""))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
     monkeypatch.setattr(f"{saved}.show_info", lambda words: None)
     QTest.mouseClick(dock.save_button, LEFT)
     assert path.stat().st_size > 50

@@ -6,6 +6,15 @@ import gc
 import weakref
 
 import pytest
+from qtpy.QtCore import QPoint
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QWidget,
+)
 from synthetic import made_up
 
 from napari_atomicity.gui.panels.dock import Dock
@@ -85,6 +94,55 @@ def test_a_hidden_dock_is_refreshed_when_it_is_shown_again(counter, state, qtbot
 def test_a_selection_alone_is_shown_at_once(counter, state):
     state.select([("field", 1)])
     assert (counter.refreshed, counter.selected) == (1, 1)
+
+
+MESSAGE = "A message that is long enough to need two lines in a dock of this width."
+OF_A_REVIEW = {"Pace", "Accuracy from the answers"}
+"""Parts that are shown when a review begins, and stay."""
+
+
+def places(dock) -> dict[QWidget, QPoint]:
+    """Return where the controls of a dock are."""
+    kinds = (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit)
+    controls = [c for kind in kinds for c in dock.findChildren(kind) if c.isVisible()]
+    return {control: control.mapTo(dock, QPoint()) for control in controls}
+
+
+def settled_places(dock, qtbot) -> dict[QWidget, QPoint]:
+    before: list[dict] = [{}]
+
+    def is_stable():
+        before.append(places(dock))
+        return before[-1] == before[-2]
+
+    qtbot.waitUntil(is_stable)
+    return before[-1]
+
+
+def test_no_control_moves_when_a_message_appears(viewer, state, settle, qtbot):
+    moved = []
+    for name in sorted({*DOCKS} - {"Model", "Overview"}):  # docks of other docks
+        dock = dock_class(name)(viewer)
+        qtbot.addWidget(dock)
+        dock.resize(420, 1000)
+        dock.show()
+        settle(viewer)
+        for label in dock.findChildren(QLabel):
+            parent = label.parentWidget()
+            if not label.wordWrap() or not parent.isVisible():
+                continue
+            if label.accessibleName() in OF_A_REVIEW:
+                continue
+            before, text, shown = settled_places(dock, qtbot), label.text(), label.isVisible()
+            label.setText(MESSAGE)
+            label.show()
+            after = settled_places(dock, qtbot)
+            if any(after.get(control) != place for control, place in before.items()):
+                moved.append((name, label.accessibleName(), text))
+            label.setText(text)
+            label.setVisible(shown)
+        dock.hide()
+    assert not moved
 
 
 @pytest.mark.parametrize("name", DOCKS)

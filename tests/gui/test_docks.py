@@ -132,7 +132,7 @@ def test_canvas_browse_and_table_say_which_model_made_the_labels(analysed, viewe
     QApplication.processEvents()
     name = model.card.model_id
     assert name in compat.text_overlay(viewer).text
-    assert name in row_of(analysed.state, None, "field").words
+    assert name in row_of(analysed.state, None, "field").tooltip
     column = list(table.model.columns).index("model_id")
     assert not table.view.isColumnHidden(column)
     assert table.model.index(0, column).data() == name

@@ -61,6 +61,47 @@ def click_cluster(viewer, y: float, x: float, modifiers=Qt.KeyboardModifier.NoMo
     return int(table["cluster_id"].iloc[row])
 
 
+def test_the_status_line_has_the_keys_of_label_mode(shown):
+    mode, points = binding_of(shown).label_mode, binding_of(shown).points_layer("field")
+    assert "0 unknown" in shown.help and "use <" not in shown.help
+    points.mode = "add"
+    assert "0 unknown" in shown.help and "use <" not in shown.help
+    points.mode = "select"
+    shown.layers.selection.active = shown.layers["field"]
+    assert "unknown" not in shown.help
+    shown.layers.selection.active = points
+    assert "0 unknown" in shown.help
+    mode.on = False
+    assert "unknown" not in shown.help
+
+
+def test_a_fitted_image_stays_fitted_when_the_canvas_is_resized(shown, qtbot):
+    window, layer = shown.window._qt_window, shown.layers["field"]
+
+    def fills() -> bool:
+        """Return whether the image fits the canvas, and touches two of its sides nearly."""
+        camera, size = compat.camera(shown), np.array(compat.canvas_size(shown))
+        low, high = layer.extent.world
+        half = size / (2 * camera.zoom)
+        inside = (camera.center[-2:] - half <= low).all() and (
+            high <= camera.center[-2:] + half
+        ).all()
+        return bool(inside and ((high - low) / (2 * half)).max() > 0.7)
+
+    qtbot.waitUntil(fills)
+    for width, height in ((1400, 1000), (900, 600)):
+        before = compat.canvas_size(shown)
+        window.resize(width, height)
+        qtbot.waitUntil(lambda before=before: compat.canvas_size(shown) != before)
+        qtbot.waitUntil(fills)
+    camera = compat.camera(shown)
+    camera.zoom *= 3
+    zoom, before = camera.zoom, compat.canvas_size(shown)
+    window.resize(1200, 800)
+    qtbot.waitUntil(lambda: compat.canvas_size(shown) != before)
+    assert camera.zoom == zoom  # what a person has zoomed stays
+
+
 def test_the_text_in_the_corner_covers_nothing_of_a_fitted_image(shown):
     overlay, layer = compat.text_overlay(shown), shown.layers["field"]
     overlay.text = "Label mode\n1 Pt19   2 Pt30\nClass maps of the predicted class"

@@ -661,7 +661,7 @@ def test_the_map_is_saved_as_it_is_coloured(dock, state, tmp_path, monkeypatch, 
     ):
         chosen = str(tmp_path / f"map{suffix}"), kind
         monkeypatch.setattr(
-            "napari_atomicity.gui.scatter.save.QFileDialog.getSaveFileName",
+            "napari_atomicity.gui.controls.save_dialogs.QFileDialog.getSaveFileName",
             lambda *a, c=chosen: c,
         )
         QTest.mouseClick(dock.save_button, LEFT)

@@ -10,7 +10,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QFileDialog, QLabel
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.cluster_table import conform
@@ -558,7 +558,7 @@ def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatc
             asked.append(question)
             return str(tmp_path / name), kind
 
-        monkeypatch.setattr(averages_page.QFileDialog, "getSaveFileName", answer)
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
 
     # As with plots, a suffix that is typed has priority over the type that is chosen.
     for name, kind in (("picture", "Drawing (*.svg)"), ("picture.pdf", "Picture (*.png)")):
@@ -580,9 +580,7 @@ def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatc
     ask("", "")
     averages.export_profiles()  # cancelled
     assert len(list(tmp_path.glob("*.*"))) == 4
-    monkeypatch.setattr(
-        averages_page.QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "all")
-    )
+    ask("all", "")
     averages.export_all()
     averaged(dock)
     assert len(list((tmp_path / "all").iterdir())) == 5

@@ -21,6 +21,7 @@ from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.viewer import calibration
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.micrographs import size_in_file_nm, why_not
+from napari_atomicity.gui.viewer.picking import is_in_view
 from napari_atomicity.io import images
 from napari_atomicity.io.images import Reader
 from napari_atomicity.io.read_limits import read_limits, set_read_limits
@@ -124,6 +125,38 @@ def test_a_line_of_known_length_gives_the_pixel_size(viewer, analyse, qtbot):
     assert line not in viewer.layers
     assert form.images.layer is layer
     assert analyse.button.isEnabled()
+
+
+def test_a_pixel_size_that_no_cluster_can_have_is_warned_of(viewer, analyse, qtbot):
+    viewer.add_image(blobs(), name="bare")
+    form = analyse.image_form
+    qtbot.mouseClick(form.ruler.button, Qt.MouseButton.LeftButton)
+    viewer.layers["bare ruler"].add_lines(np.array([[10.0, 10.0], [10.0, 60.0]]))
+    form.ruler.length.setValue(314.0)
+    form.ruler.length.editingFinished.emit()
+    assert "6.28 nm is too coarse" in form.hint.text()
+    assert not form.ruler.isHidden()
+    form.pixel_size.setValue(PIXEL_NM)
+    assert form.hint.text() == ""
+
+
+def test_the_image_that_a_person_chooses_is_shown(viewer, image_layer, analyse, qtbot, settle):
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    bare = viewer.add_image(blobs(1)[:100, :100], name="bare")
+    images = analyse.image_form.images
+    images.setFocus()
+    for key, chosen, other in (
+        (Qt.Key.Key_Up, image_layer, bare),
+        (Qt.Key.Key_Down, bare, image_layer),
+    ):
+        qtbot.keyClick(images, key)
+        settle(viewer)
+        assert images.layer is chosen
+        assert chosen.visible and is_in_view(viewer, chosen)
+        above = viewer.layers.index(other) > viewer.layers.index(chosen)
+        assert not (above and other.visible)
+        assert viewer.layers.selection.active is not other
 
 
 def test_a_calibrated_image_needs_no_ruler(image_layer, analyse):

@@ -297,11 +297,11 @@ def test_tracking_can_be_cancelled(dock, viewer, settle, monkeypatch, qtbot):
 
 
 def test_tables_are_saved(tracked, tmp_path, monkeypatch, settle, viewer):
-    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(tmp_path))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(tmp_path / "new"), ""))
     QTest.mouseClick(tracked.save_button, LEFT)
     settle(viewer)
-    assert all((tmp_path / name).is_file() for name in FILES)
-    assert len(pd.read_csv(tmp_path / "tracks.csv")) == len(tracked.found.table)
+    assert all((tmp_path / "new" / name).is_file() for name in FILES)
+    assert len(pd.read_csv(tmp_path / "new" / "tracks.csv")) == len(tracked.found.table)
 
 
 def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch):

@@ -446,7 +446,7 @@ def test_what_is_drawn_is_saved(dock, state, show, tmp_path, monkeypatch):
     ):
         chosen = str(tmp_path / f"plot{suffix}"), kind
         monkeypatch.setattr(
-            "napari_atomicity.gui.scatter.save.QFileDialog.getSaveFileName",
+            "napari_atomicity.gui.controls.save_dialogs.QFileDialog.getSaveFileName",
             lambda *a, c=chosen: c,
         )
         QTest.mouseClick(dock.save_button, LEFT)
@@ -466,7 +466,7 @@ def test_a_file_that_can_not_be_written_is_said(dock, show, tmp_path, monkeypatc
     chosen = str(tmp_path / "plot.docx" / "plot.png"), ""
     (tmp_path / "plot.docx").write_text("a file where a folder should be")
     monkeypatch.setattr(
-        "napari_atomicity.gui.scatter.save.QFileDialog.getSaveFileName", lambda *a: chosen
+        "napari_atomicity.gui.controls.save_dialogs.QFileDialog.getSaveFileName", lambda *a: chosen
     )
     QTest.mouseClick(dock.save_button, LEFT)
     assert len(errors) == 1 and "plot.png" in errors[0]

@@ -46,6 +46,7 @@ def dock(viewer, state, qtbot):
     dock = Ratios(viewer)
     qtbot.addWidget(dock)
     dock.show()
+    dock.scope_combo.setCurrentText(THIS_IMAGE)
     return dock
 
 
@@ -56,6 +57,22 @@ def counts(dock) -> dict[str, int]:
         model.index(row, 0).data(): int(model.index(row, 1).data())
         for row in range(model.rowCount())
     }
+
+
+def test_it_opens_on_what_is_analysed(viewer, state, qtbot):
+    dock = Ratios(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    assert dock.scope_combo.currentText() == ALL_IMAGES
+    dock.scope_combo.setCurrentText(THIS_IMAGE)
+    dock.hide()
+    dock.show()
+    assert dock.scope_combo.currentText() == THIS_IMAGE
+    state.remove_image("second")
+    alone = Ratios(viewer)
+    qtbot.addWidget(alone)
+    alone.show()
+    assert alone.scope_combo.currentText() == THIS_IMAGE
 
 
 def test_this_image_and_all_images(dock, state):

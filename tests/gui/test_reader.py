@@ -11,6 +11,8 @@ from npe2 import PluginManager
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.reader import get_reader
+from napari_atomicity.gui.viewer import compat
+from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layer_data import METADATA_KEY, layer_data
 from napari_atomicity.io.images import READERS
 
@@ -88,6 +90,33 @@ def test_an_error_says_what_is_wrong(tmp_path):
         get_reader(str(path))(str(path))
 
 
+def test_a_damaged_file_does_not_keep_others_from_opening(viewer, tif, errors):
+    bad, last = tif.parent / "bad.tif", tif.parent / "last.tif"
+    bad.write_bytes(tif.read_bytes()[:100])
+    last.write_bytes(tif.read_bytes())
+    paths = [str(path) for path in (tif, bad, last)]
+    viewer.window._qt_viewer._qt_open(paths, stack=False, plugin="napari-atomicity")
+    assert [layer.name for layer in viewer.layers] == ["field.tif", "last.tif"]
+    assert len(errors) == 1 and "bad.tif" in errors[0]
+
+
+def test_the_view_is_fitted_to_an_image_that_is_opened(viewer, image_layer, model, tif, settle):
+    binding = binding_of(viewer)
+    binding.ensure_image(image_layer)
+    binding.label_mode.on = True
+    camera = compat.camera(viewer)
+    camera.zoom *= 20
+    viewer.open(str(tif), plugin="napari-atomicity")
+    settle(viewer)
+    low, high = viewer.layers[-1].extent.world
+    half = np.array(compat.canvas_size(viewer)) / (2 * camera.zoom)
+    assert (camera.center[-2:] - half < low).all() and (high < camera.center[-2:] + half).all()
+    assert not compat.text_overlay(viewer).visible  # of the image before
+    binding.current_image.make_current(image_layer)
+    viewer.layers.selection.active = image_layer
+    assert compat.text_overlay(viewer).visible
+
+
 def test_napari_offers_the_plugin_for_every_supported_file(viewer):
     manager = PluginManager.instance()
     for suffix in (s for reader in READERS if not reader.folder for s in reader.suffixes):
@@ -139,8 +168,6 @@ def test_opening_a_file_writes_nothing(viewer, tif):
 
 
 def test_what_napari_opens_itself_gets_the_scale_of_the_file(viewer, tif, settle):
-    from napari_atomicity.gui.viewer.binding import binding_of
-
     binding_of(viewer)  # any dock of the plugin makes it
     (layer,) = viewer.open(str(tif), plugin="napari")
     settle(viewer)

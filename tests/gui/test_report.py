@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,7 +14,6 @@ from qtpy.QtTest import QTest
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.docks import report as docks
 from napari_atomicity.gui.docks.report import NOTHING, Report, format_written
 from napari_atomicity.gui.viewer.binding import state_of
@@ -45,12 +45,11 @@ def folder(tmp_path, monkeypatch):
     """The folder that the dialog will give."""
     asked = []
 
-    def give(_, title, before):
+    def give(_, title, before, types):
         asked.append(before)
-        return str(tmp_path / "out")
+        return str(tmp_path / "out"), types
 
-    monkeypatch.setattr(docks.QFileDialog, "getExistingDirectory", give)
-    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(docks.QFileDialog, "getSaveFileName", give)
     return tmp_path / "out", asked
 
 
@@ -80,7 +79,7 @@ def test_one_click_writes_everything(dock, state, folder, settle, viewer, monkey
     assert opened == [str(out / "report.html"), str(out)]
 
 
-def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer, qtbot):
+def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer, qtbot, tmp_path):
     out, asked = folder
     dock.settings.button.setChecked(True)
     for box in (dock.boxes.controls[name] for name in ("figures", "excel", "latex")):
@@ -100,10 +99,12 @@ def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer
     chosen = again.boxes.values()
     assert chosen == {"figures": False, "excel": False, "latex": False, "report": True}
     assert again.title.text() == again.reference.text() == ""
-    assert settings().value(docks.FOLDER) == str(out) and asked == [""]
+    # A folder of its own, which the dialog names; the next one beside it.
+    assert asked == [str(Path.home() / "atomicity-report")]
+    (tmp_path / "atomicity-report").mkdir()
     click(dock.button)
     settle(viewer)
-    assert asked == ["", str(out)]
+    assert asked[1] == str(tmp_path / "atomicity-report-2")
 
 
 def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):
@@ -117,7 +118,7 @@ def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):
 
 
 def test_a_dismissed_dialog_writes_nothing(dock, monkeypatch):
-    monkeypatch.setattr(docks.QFileDialog, "getExistingDirectory", lambda *a: "")
+    monkeypatch.setattr(docks.QFileDialog, "getSaveFileName", lambda *a: ("", ""))
     monkeypatch.setattr(docks.Report, "start", lambda *a, **k: pytest.fail("started"))
     click(dock.button)
 

@@ -11,7 +11,7 @@ from bar import click_cancel
 from brightness import CLASSES, N_CLUSTERS, offer
 from mouse import LEFT
 from napari.utils.notifications import notification_manager
-from qtpy.QtWidgets import QApplication, QInputDialog
+from qtpy.QtWidgets import QApplication, QInputDialog, QMessageBox
 from sized import SizedClassifier, write_clusters
 from test_browse import browse, click_row, opened
 from waiting import updated
@@ -380,3 +380,64 @@ def test_an_image_that_does_not_fit_and_one_alone_are_named(
     settle(viewer)
     qtbot.waitUntil(lambda: "No other image of session evening" in view.session_text.text())
     assert not view.chart.isVisible()
+
+
+def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(
+    analyse_all, opened, model, viewer, qtbot, settle, monkeypatch
+):
+    state = analyse_all().state
+    before = {name: state.table(name) for name in (MIX, ONE, TWO)}
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: QMessageBox.StandardButton.Yes)
+    predict, waiting, go_on = model.predict, threading.Event(), threading.Event()
+    n_predicted = []
+
+    def wait_at_the_second(*args, **options):
+        if n_predicted:
+            waiting.set()
+            assert go_on.wait(10)
+        n_predicted.append(1)
+        return predict(*args, **options)
+
+    monkeypatch.setattr(model, "predict", wait_at_the_second)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(waiting.is_set)
+    assert all(state.table(name) is table for name, table in before.items())
+    click_cancel(viewer)
+    go_on.set()
+    settle(viewer)
+    assert all(state.table(name) is table for name, table in before.items())
+    assert steps(state) == [JOINT]
+    # Not cancelled, results and labels are one step.
+    updated(opened)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: len(state.history) > 1, timeout=20_000)
+    settle(viewer)
+    assert steps(state) == [JOINT, "analyse 3 images again"]
+    assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
+    binding_of(viewer).undo()
+    settle(viewer)
+    assert all(state.table(name).equals(table) for name, table in before.items())
+
+
+def test_first_results_of_a_cancelled_run_are_labelled_with_their_session(
+    opened, model, viewer, qtbot, settle, monkeypatch
+):
+    state = opened.state
+    predict, waiting, go_on = model.predict, threading.Event(), threading.Event()
+    n_predicted = []
+
+    def wait_at_the_third(*args, **options):
+        if len(n_predicted) == 2:
+            waiting.set()
+            assert go_on.wait(10)
+        n_predicted.append(1)
+        return predict(*args, **options)
+
+    monkeypatch.setattr(model, "predict", wait_at_the_third)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(waiting.is_set)
+    click_cancel(viewer)
+    go_on.set()
+    settle(viewer)
+    assert state.analysis(TWO) is None
+    assert (labels(state, MIX), labels(state, ONE)) == (set(CLASSES), {"Pt41"})

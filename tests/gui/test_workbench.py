@@ -12,7 +12,7 @@ from mouse import on_canvas
 from npe2 import PluginManager
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
-from qtpy.QtWidgets import QScrollArea, QTabBar
+from qtpy.QtWidgets import QScrollArea, QTabBar, QTabWidget
 
 from napari_atomicity import analyse
 from napari_atomicity.core.micrograph import Micrograph
@@ -181,6 +181,8 @@ def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):
     later = window(name=None)
     assert shown_docks(later) == (set(WORKSPACES[0].docks) | {"Live"}) - {"Review"}
     qtbot.waitUntil(lambda: open_docks(later)["Live"].widget().isVisible())
+    area = Qt.DockWidgetArea.RightDockWidgetArea
+    assert later.window._qt_window.tabPosition(area) == QTabWidget.TabPosition.North
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,11 @@ from typing import Any
 from ..core.errors import AtomicityError
 from ..io.images import find_images, is_image_folder, load, reader_of, unique_names
 from ..project import SUFFIX
-from .viewer.layer_data import LayerData, layer_data
+from .viewer.compat import has_window
+from .viewer.layer_data import layer_data
+
+NO_LAYER: list[Any] = [(None,)]
+"""Tells napari that there is no layer to add."""
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
@@ -73,7 +77,7 @@ def open_bench(path: str | Sequence[str], instead_of: Mapping[str, Any] | None =
 
         # Not within napari's own reading.
         QTimer.singleShot(0, browse)
-    return [(None,)]  # tells napari that there is no layer to add
+    return NO_LAYER
 
 
 def _viewer_that_opens() -> Any:
@@ -95,14 +99,26 @@ def _viewer_that_opens() -> Any:
     return None
 
 
-def read(path: str | Sequence[str]) -> list[LayerData]:
+def read(path: str | Sequence[str]) -> list[Any]:
     """Read one Image layer per file.
+
+    A window shows which files cannot be read: napari would not open those that come after them.
 
     Raises
     ------
     AtomicityError
-        If a file cannot be read; napari shows the message.
+        If a file cannot be read and no window opens it.
     """
+    from napari.utils.notifications import show_error
+
     paths = [path] if isinstance(path, str) else list(path)
-    names = unique_names(paths)
-    return [layer_data(load(p, name=name)) for p, name in zip(paths, names, strict=True)]
+    opened: list[Any] = []
+    for file, name in zip(paths, unique_names(paths), strict=True):
+        try:
+            opened.append(layer_data(load(file, name=name)))
+        except AtomicityError as error:
+            viewer = _viewer_that_opens()
+            if viewer is None or not has_window(viewer):
+                raise
+            show_error(str(error))
+    return opened or NO_LAYER

@@ -34,7 +34,7 @@ class ReadLimits:
         max=100_000,
         form_range=(0.2, 100_000),
         decimals=1,
-        text="half of the memory",
+        text="half",
         default_text="half of the memory of this computer",
         key="read_memory_gb",
         option="--read-memory-gb",

@@ -108,6 +108,23 @@ def write_table(
     return path
 
 
+def describe_columns(columns: Sequence[Column]) -> pd.DataFrame:
+    """Return names, units and descriptions of columns as a table.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        In the order of the rows.
+    """
+    return pd.DataFrame(
+        {
+            "column": [c.name for c in columns],
+            "unit": [c.unit for c in columns],
+            "description": [c.description for c in columns],
+        }
+    )
+
+
 def read_clusters(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a cluster table written by `write_clusters`; numbers are restored exactly.
 
@@ -276,12 +293,7 @@ def _write_xlsx(table: pd.DataFrame, path: Path, columns: Sequence[Column] = ())
     _fill_sheet(workbook.create_sheet("atomicity"), table)
     columns = [c for c in columns if c.name in table]
     if columns:
-        about = {
-            "column": [c.name for c in columns],
-            "unit": [c.unit for c in columns],
-            "description": [c.description for c in columns],
-        }
-        _fill_sheet(workbook.create_sheet("columns"), pd.DataFrame(about))
+        _fill_sheet(workbook.create_sheet("columns"), describe_columns(columns))
     workbook.save(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,7 +83,6 @@ class ClusterEdits:
         analysis: Analysis,
         description: str = "analyse",
         undoable: bool = True,
-        group: object = None,
         soon: bool = False,
     ) -> None:
         """Replace the analysis of an image by a new result.
@@ -108,7 +108,7 @@ class ClusterEdits:
         edits = self._new_analysis(analysis, description)
         if undoable or state.store.get(image) is not None:
             state.history.ensure_not_blind()
-            state.history.run(edits, None, group, soon)
+            state.history.run(edits, long=soon)
         elif not state.blind:
             state.history.apply_without_undo(edits, soon)
 
@@ -176,7 +176,12 @@ class ClusterEdits:
             edit = SetAnalysis(image, analysis, after, description, EditKind.PREDICTION)
             self._state.history.do(edit, group=group)
 
-    def replace_all_predictions(self, results: Iterable[Analysis], description: str) -> None:
+    def replace_all_predictions(
+        self,
+        results: Iterable[Analysis],
+        description: str,
+        analyses: Iterable[Analysis] = (),
+    ) -> None:
         """Replace the predictions of several images, as one step that may run in parts.
 
         Parameters
@@ -185,10 +190,13 @@ class ClusterEdits:
             The images, classified.
         description : str
             Text for the history.
+        analyses : iterable of Analysis, optional
+            New results of other images, as of `set_analysis`.
         """
         self._state.ensure_writable()
         self._state.history.ensure_not_blind()
-        edits = self._new_predictions(results, description)
+        new = (edit for a in analyses for edit in self._new_analysis(a, description))
+        edits = chain(new, self._new_predictions(results, description))
         self._state.history.run(edits, description, long=True)
 
     def set_session(self, image: str, session: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -134,7 +134,18 @@ def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) 
 
 
 class _WrappedLabel(QLabel):
-    """A label that is never lower than its text needs at its width: a low dock cuts no text."""
+    """A label that is never lower than its text needs at its width: a low dock cuts no text.
+
+    It keeps room for some lines, also without a text and while it is hidden, so that controls do
+    not move under the mouse when a message appears.
+    """
+
+    def __init__(self, lines: int = 0) -> None:
+        super().__init__()
+        self._lines = lines
+        if lines:
+            keep_room(self)
+            self._fit()
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
         super().resizeEvent(event)
@@ -144,12 +155,23 @@ class _WrappedLabel(QLabel):
         super().setText(text)
         self._fit()
 
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self._fit()
+
     def _fit(self) -> None:
-        self.setMinimumHeight(self.heightForWidth(self.width()) if self.text() else 0)
+        needed = self.heightForWidth(self.width()) if self.text() else 0
+        self.setMinimumHeight(max(needed, self._lines * self.fontMetrics().lineSpacing()))
 
 
 def wrapped_label(
-    accessible_name: str = "", *, plain: bool = False, bold: bool = False, visible: bool = True
+    accessible_name: str = "",
+    *,
+    plain: bool = False,
+    bold: bool = False,
+    visible: bool = True,
+    lines: int = 0,
 ) -> QLabel:
     """Make an empty label whose text wraps.
 
@@ -161,8 +183,10 @@ def wrapped_label(
         Whether the text is not interpreted as markup, as for names of files.
     visible : bool, optional
         Whether the label is shown before it has a text.
+    lines : int, optional
+        Lines for which the label keeps room, for messages above controls.
     """
-    label = _WrappedLabel()
+    label = _WrappedLabel(lines)
     label.setWordWrap(True)
     label.setAccessibleName(accessible_name)
     if plain:
@@ -185,9 +209,9 @@ def keep_room(*widgets: QWidget) -> None:
 
 
 def selectable_label(
-    accessible_name: str = "", *, plain: bool = False, bold: bool = False
+    accessible_name: str = "", *, plain: bool = False, bold: bool = False, lines: int = 0
 ) -> QLabel:
     """Make an empty label whose text can be selected and copied; see `wrapped_label`."""
-    label = wrapped_label(accessible_name, plain=plain, bold=bold)
+    label = wrapped_label(accessible_name, plain=plain, bold=bold, lines=lines)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label

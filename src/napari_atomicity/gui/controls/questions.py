@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qtpy.QtWidgets import QMessageBox, QWidget
+from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
+
+
+def front_window() -> QWidget | None:
+    """Return the window that a question belongs to: without one it has another theme."""
+    windows = (w for w in QApplication.topLevelWidgets() if isinstance(w, QMainWindow))
+    return QApplication.activeWindow() or next((w for w in windows if w.isVisible()), None)
 
 
 def confirm(parent: QWidget | None, title: str, text: str) -> bool:

@@ -313,6 +313,13 @@ def format_key(key: str) -> str:
     return "+".join(named.get(part, part) for part in key.split("-"))
 
 
+def format_line(shortcuts: tuple[Shortcut, ...]) -> str:
+    """Return the first key of each shortcut with its name: ``1–9 label, 0 unknown, …``."""
+    first = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in shortcuts}
+    first |= {shortcut.name: "1–9" for shortcut in shortcuts if shortcut.keys == _NUMBERS}
+    return ", ".join(f"{key} {name}" for name, key in first.items())
+
+
 def rows(shortcuts: tuple[Shortcut, ...]) -> list[tuple[str, str]]:
     """Return the keys of each shortcut and what they do."""
     return [

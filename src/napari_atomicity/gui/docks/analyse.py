@@ -24,7 +24,7 @@ from ..controls.settings_form import form_of
 from ..panels.analysis_task import analyse_image
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
-from ..panels.forms import ImageForm, add_model_row
+from ..panels.forms import ImageForm, add_model_row, may_analyse
 from ..panels.legend import LabelLegend
 from ..panels.session_labels import session_of
 from ..panels.session_scale import IntensitySection
@@ -36,6 +36,8 @@ from ..panels.steps import (
     DetectStep,
     conditions_differ,
 )
+
+READ_ONLY = "This project is read-only: a result could not be stored. Browse, ⋯ ▸ Save a copy."
 
 
 def summary(state: WindowState, image: str | None) -> str:
@@ -93,10 +95,8 @@ class Analyse(Dock):
             self.run,
             enabled_when=self._is_ready,
         )
-        self.result = self.add_label()
+        self.result = self.add_label(lines=2)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        # Room for two lines: the steps stay where they are.
-        self.result.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
         self.conditions = self.add(ConditionsWarning(self.binding))
         self.form = form_of(RunRequest, "detection", "device", "symmetries", "labels")
         self.steps = self.add(CollapsibleSection("Steps", self._steps(), opened=True))
@@ -123,12 +123,13 @@ class Analyse(Dock):
         return steps
 
     def _is_ready(self) -> bool:
-        return self.image_form.ready
+        return self.image_form.ready and may_analyse(self.state)
 
     def refresh(self) -> None:
         image = self.image_form.image
         analysis = self.state.analysis(image or "")
-        self.result.setText(summary(self.state, image))
+        why_not = READ_ONLY if self.state.read_only else ""
+        self.result.setText(summary(self.state, image) or why_not)
         self.conditions.setVisible(conditions_differ(None if analysis is None else analysis.table))
         for panel in (self.legend, self.corrections, self.detected):
             panel.setVisible(analysis is not None and len(analysis.table) > 0)

@@ -30,7 +30,8 @@ from ...statistics.prevalence import METHODS
 from ...statistics.ratio_notes import ImageLimits
 from ...statistics.ratios import class_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
-from ..controls.settings import remember, settings
+from ..controls.save_dialogs import ask_for_new_folder
+from ..controls.settings import remember
 from ..controls.settings_form import form_of
 from ..panels.dock import Dock
 from ..panels.ratio_bars import keeps_ratios
@@ -44,8 +45,6 @@ from ..panels.table_files import (
 )
 from ..viewer.models import card_of
 
-FOLDER = "report/folder"
-"""Under this name the folder of the last report is remembered."""
 NOTHING = "Analyse an image first. Then its tables, figures and report can be written here."
 
 
@@ -101,15 +100,16 @@ class Report(Dock):
     def build(self) -> None:
         self._files: list[Path] = []
         self._reference: pd.DataFrame | None = None
-        self.words = self.add_label()
+        self.words = self.add_label(lines=2)
         self.words.setAccessibleName("Contents of the report")
         self.button = self.add_button(
             main_button("Write report…", self),
-            "Write tables, ratios, figures, a report and the record of the analysis into a folder.",
+            "Write tables, ratios, figures, a report and the record of the analysis into a new "
+            "folder.",
             self.write,
             enabled_when=self._has_analysis,
         )
-        self.result = self.add_label()
+        self.result = self.add_label(lines=2)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setAccessibleName("Files written")
         self.result.hide()
@@ -229,16 +229,13 @@ class Report(Dock):
         choices = self.attempt(self.choices)
         if choices is None:
             return
-        chosen = QFileDialog.getExistingDirectory(
-            self, "Folder for the report", str(settings().value(FOLDER) or "")
-        )
-        if not chosen:
+        chosen = ask_for_new_folder(self, "Folder to make for the report", "report")
+        if chosen is None:
             return
-        settings().setValue(FOLDER, chosen)
         self.start(
             write_all,
             snapshot(self.state),
-            Path(chosen),
+            chosen,
             choices,
             message="Writing the report",
             on_result=self._written,

@@ -23,7 +23,6 @@ from ...core.filtering import EXAMPLES
 from ...core.filtering import matching_rows as rows_of_line
 from ...io.clipboard import tab_separated
 from ...io.outline_files import OUTLINE_WRITERS
-from ...io.tables import write_table
 from ...models.analysis import Analysis
 from ..controls.cluster_rows import in_numbers
 from ..controls.settings import settings
@@ -35,6 +34,7 @@ from ..panels.table_files import (
     copy_table,
     write_in_worker,
     write_outlines_of,
+    write_shown,
 )
 from ..table.model import USUAL, ClusterModel, describe_column, shown_values
 from ..table.view import ClusterView
@@ -317,7 +317,7 @@ class Table(RowsDock):
         if path.suffix.lower() in OUTLINE_WRITERS:
             write_in_worker(self, write_outlines_of, self._shown_analyses(), path)
         else:
-            write_in_worker(self, write_table, self.shown(), path)
+            write_in_worker(self, write_shown, self.shown(), path)
 
     def _shown_analyses(self) -> list[Analysis]:
         """Return the analysis of each image with visible rows, reduced to these."""

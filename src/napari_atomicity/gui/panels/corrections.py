@@ -33,7 +33,7 @@ class Corrections(Panel):
         self.labels.setToolTip("Set the label of the selected clusters.")
         self.labels.setAccessibleName("Set label of the selection")
         self.labels.activated.connect(self._on_label_chosen)
-        self.selected = wrapped_label("Selection")
+        self.selected = wrapped_label("Selection", lines=2)
         row = QHBoxLayout()
         row.addWidget(self.label_mode)
         row.addWidget(self.labels, 1)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QScrollBar, QVBoxLa
 
 from ..controls.collapsible import CollapsibleSection
 from ..controls.focus import set_reading_order
-from ..controls.forms import in_scroll_area
+from ..controls.forms import in_scroll_area, wrapped_label
 from ..viewer.binding import binding_of
 from .dock_windows import LazyDock
 from .forms import busy
@@ -106,10 +106,10 @@ class Dock(Panel):
         self.content.addWidget(widget)
         return widget
 
-    def add_label(self, text: str = "") -> QLabel:
-        """Add a text that wraps."""
-        label: QLabel = self.add(QLabel(text))
-        label.setWordWrap(True)
+    def add_label(self, text: str = "", lines: int = 0) -> QLabel:
+        """Add a text that wraps, with room for so many lines."""
+        label: QLabel = self.add(wrapped_label(lines=lines))
+        label.setText(text)
         return label
 
     def add_part(self, display_name: str, title: str = "") -> CollapsibleSection:

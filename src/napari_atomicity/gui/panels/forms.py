@@ -9,18 +9,18 @@ from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QFormLayout,
-    QLabel,
     QWidget,
 )
 
 from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import MAX_PIXEL_NM
 from ...core.model_card import Card, ModelCard
+from ...detection import DetectionSettings
 from ...io.read_limits import ReadLimits, set_read_limits
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
 from ..controls.connections import follow
-from ..controls.forms import ComboBox, labelled, new_form, spin_box
+from ..controls.forms import ComboBox, labelled, new_form, spin_box, wrapped_label
 from ..controls.settings import remember
 from ..controls.settings_form import SettingsForm, form_of
 from ..viewer import calibration
@@ -58,6 +58,7 @@ class ImageCombo(ComboBox):
         follow(self, binding.image_activated, self._show)
         follow(self, binding.state.current_changed, self._show_current)
         self.currentIndexChanged.connect(self._on_index)
+        self.activated.connect(self._uncover)  # by a person only
         self._refill()
         self._show_current(binding.state.current)
 
@@ -99,6 +100,10 @@ class ImageCombo(ComboBox):
             self._binding.current_image.make_current(self.layer)
         self.changed.emit()
 
+    def _uncover(self) -> None:
+        if self.layer is not None:
+            self._binding.current_image.uncover(self.layer)
+
 
 class ImageForm(QWidget):
     """Choice of the image and its pixel size, which is written to the layer.
@@ -117,8 +122,7 @@ class ImageForm(QWidget):
         self.pixel_size = spin_box(0.0, MAX_PIXEL_NM, 0.0, 5, " nm")
         self.pixel_size.setSpecialValueText("not known")
         self.pixel_size.setSingleStep(0.001)
-        self.hint = QLabel()
-        self.hint.setWordWrap(True)
+        self.hint = wrapped_label("Hint on the pixel size")
         self.ruler = Ruler(binding, spin_box(0.0, 1e6, 0.0, 3, " nm"))
         self.ruler.button.clicked.connect(self._draw)
         self.ruler.measured.connect(self._on_measured)
@@ -189,6 +193,7 @@ class ImageForm(QWidget):
 
     def _draw(self) -> None:
         if self.images.layer is not None:
+            self._binding.current_image.uncover(self.images.layer)
             self.ruler.draw(self.images.layer)
 
     def _on_image(self) -> None:
@@ -204,7 +209,8 @@ class ImageForm(QWidget):
                 self.pixel_size.setValue(shown)
         self.hint.setText(self._no_image() if layer is None else _hint(size, typed, guess, in_file))
         self.hint.setVisible(bool(self.hint.text()))
-        self.ruler.setVisible(layer is not None and size is None and in_file is None)
+        is_doubtful = size > _COARSE_NM if size is not None else in_file is None
+        self.ruler.setVisible(layer is not None and is_doubtful)
         self.changed.emit()
 
     def _no_image(self) -> str:
@@ -215,6 +221,12 @@ class ImageForm(QWidget):
         return reasons[-1] if reasons else _OPEN
 
 
+_COARSE_NM = DetectionSettings().diameter_min_nm / 3
+_TOO_COARSE = (
+    "⚠ A pixel of {:.3g} nm is too coarse: "
+    f"clusters of {DetectionSettings().diameter_min_nm:g} nm need {_COARSE_NM:.2g} nm or finer. "
+    "Check the pixel size, and the line and its length if you drew one."
+)
 _OPEN = "Open a micrograph: drop a file here, or File ▸ Open Sample ▸ Atomicity."
 # The field shows five digits; the value of a file has more.
 _ROUNDING_NM = 0.5e-5
@@ -223,8 +235,8 @@ _ROUNDING_NM = 0.5e-5
 def _hint(
     size_nm: float | None, typed_nm: float | None, guess_nm: float | None, in_file_nm: float | None
 ) -> str:
-    if size_nm is not None or typed_nm:
-        return ""
+    if known_nm := typed_nm or size_nm:
+        return "" if known_nm <= _COARSE_NM else _TOO_COARSE.format(known_nm)
     if guess_nm is not None:
         return f"The layer has a scale of {guess_nm:g} without a unit. Is it in nm?"
     if in_file_nm is not None:
@@ -294,6 +306,11 @@ def add_model_row(form: QFormLayout) -> ModelCombo:
     models = ModelCombo()
     labelled(form, "Model", models, "Model that classifies. Default: the model of this package.")
     return models
+
+
+def may_analyse(state: WindowState) -> bool:
+    """Return whether results can be stored: not in a read-only window or by a blind annotator."""
+    return not (state.read_only or state.blind)
 
 
 def busy(state: WindowState) -> bool:

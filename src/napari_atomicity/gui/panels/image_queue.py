@@ -63,6 +63,9 @@ class ImageQueue:
     def finish(self) -> None:
         """Finish after the last image."""
 
+    def stopped(self) -> None:
+        """Finish after a person has cancelled."""
+
     def executor(self, progress: Progress) -> Executor:
         """Return where the step is applied."""
         return serial
@@ -150,11 +153,12 @@ class ImageQueue:
         show_error(tasks.format_error(error))
 
     def _on_finished(self, task: tasks.Task) -> None:
-        if task.cancelled:
+        is_present, is_cancelled = task is self.task, task.cancelled
+        if is_cancelled:
             self.forget()
-        elif task is self.task:
+        if is_present:
             self.task = None
-            self.finish()
+            (self.stopped if is_cancelled else self.finish)()
         self.changed.emit()
 
     def record(self, what: str, settings: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,9 +79,14 @@ def model_of(analysis: Analysis) -> str:
     return analysis.model_id
 
 
-def session_images(state: WindowState, session: AcquisitionSession) -> SessionImages:
-    """Return the images of a session that have an intensity scale."""
-    analyses = (state.analysis(image) for image in session.images)
+def session_images(
+    state: WindowState,
+    session: AcquisitionSession,
+    fresh: Mapping[str, Analysis] | None = None,
+) -> SessionImages:
+    """Return the images of a session that have an intensity scale, with fresh results of some."""
+    fresh = fresh or {}
+    analyses = (fresh.get(image) or state.analysis(image) for image in session.images)
     classified = tuple(a for a in analyses if a is not None and model_of(a))
     return SessionImages(session.name, classified, session.known, session.earlier, session.kept)
 
@@ -250,6 +255,8 @@ class SessionLabels(QObject):
         self.binding = binding
         self.state = binding.state
         self._waiting: set[str] = set()
+        self._fresh: dict[str, Analysis] = {}
+        self._description = ""
         self._seen: list[AcquisitionSession] = []
         follow(self, self.state.changed, self._on_changed)
         follow(self, self.state.project_changed, self._forget)
@@ -275,37 +282,65 @@ class SessionLabels(QObject):
         if labels_together() and not self.state.history.undone:
             self.start(i for s in self._seen if s not in before for i in s.images)
 
-    def start(self, images: Iterable[str]) -> None:
-        """Label the sessions of these images, and those that are being labelled."""
+    def start(
+        self,
+        images: Iterable[str],
+        fresh: Mapping[str, Analysis] | None = None,
+        description: str = "",
+    ) -> None:
+        """Label the sessions of these images, and those that are being labelled.
+
+        Fresh results, which are not shown yet, are installed with these labels as one step, which
+        has the description. If the labelling is cancelled, they are dropped.
+        """
         if self.state.read_only or self.state.blind or tasks.running(self.state, ANALYSE_ALL):
             return
-        self._waiting = {*images, *(self._waiting if self.running else ())}
+        if not self.running:
+            self._waiting, self._fresh, self._description = set(), {}, ""
+        self._waiting.update(images)
+        if fresh:
+            self._fresh |= fresh
+            self._description = description
         sessions = [
             found.of_model(model)
             for session in self.state.sessions.groups()
             if not self._waiting.isdisjoint(session.images)
-            for found in [session_images(self.state, session)]
+            for found in [session_images(self.state, session, self._fresh)]
             for model in dict.fromkeys(map(model_of, found.analyses))
         ]
-        if sessions:
-            tasks.start(
+        if sessions or self._fresh:
+            task = tasks.start(
                 self.state,
                 label_sessions,
                 sessions,
                 message=f"Labelling {pluralise(len(sessions), 'session')} jointly",
                 on_result=self._take,
+                on_error=self._take_unlabelled,
                 key=_KEY,
                 owner=self,
             )
+            task.finished.connect(self._forget_fresh)
+
+    def _forget_fresh(self) -> None:
+        if not self.running:
+            self._fresh = {}
+
+    def _take_unlabelled(self, error: BaseException) -> None:
+        """Install fresh results with the labels that each image has alone."""
+        fresh, self._fresh = self._fresh, {}
+        if new := [analysis for analysis in fresh.values() if self.binding.accepts(analysis)]:
+            self.state.clusters.replace_all_predictions((), self._description, new)
 
     def _take(self, changes: list[SessionChanges]) -> None:
         """Take the labels as one step, and show what has changed."""
+        fresh, self._fresh = self._fresh, {}
+        labelled = {r.micrograph.name: r for change in changes for r in change.results}
+        new = [labelled.get(name, a) for name, a in fresh.items() if self.binding.accepts(a)]
         n = sum(bool(change.n_scales) for change in changes)
-        if results := [r for c in changes if c.n_scales for r in c.results if self._accepts(r)]:
-            self.state.clusters.replace_all_predictions(
-                results, f"label {pluralise(n, 'session')} jointly"
-            )
-        for result in [r for c in changes if not c.n_scales for r in c.results if self._accepts(r)]:
+        if (results := [r for c in changes if c.n_scales for r in self._accepted(c, fresh)]) or new:
+            description = self._description or f"label {pluralise(n, 'session')} jointly"
+            self.state.clusters.replace_all_predictions(results, description, new)
+        for result in [r for c in changes if not c.n_scales for r in self._accepted(c, fresh)]:
             session = result.parameters["session"]
             self.state.clusters.set_session(result.micrograph.name, session)
         if changes:
@@ -313,11 +348,15 @@ class SessionLabels(QObject):
             self._set_message("\n".join([describe_changes(changes), *contradicted]))
             (show_warning if contradicted else show_info)(self.message)
 
-    def _accepts(self, result: Analysis) -> bool:
-        """Return whether an image was not classified again, calibrated again or removed."""
-        now = self.state.analysis(result.micrograph.name)
-        same_model = now is not None and model_of(now) == model_of(result)
-        return same_model and self.binding.accepts(result)
+    def _accepted(
+        self, change: SessionChanges, fresh: Mapping[str, Analysis]
+    ) -> Iterator[Analysis]:
+        """Yield the stored images that were not classified or calibrated again, or removed."""
+        for result in change.results:
+            now = self.state.analysis(result.micrograph.name)
+            same_model = now is not None and model_of(now) == model_of(result)
+            if result.micrograph.name not in fresh and same_model and self.binding.accepts(result):
+                yield result
 
     def _set_message(self, message: str = "") -> None:
         self.message = message

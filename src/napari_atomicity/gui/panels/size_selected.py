@@ -41,7 +41,7 @@ class SizeSelectedFolder(PathField):
         self._state = state
         self.classes: dict[str, int] = {}
         self.setPlaceholderText("a folder with Pt19/, Pt30/, …")
-        self.found = wrapped_label("Images of the folder", plain=True)
+        self.found = wrapped_label("Images of the folder", plain=True, lines=2)
         self.found.setText(_LAYOUT)
         self.chosen.connect(self._count)
 

@@ -18,7 +18,7 @@ from ..controls.settings_form import SettingsForm
 from ..viewer.binding import Binding
 from .analysis_task import classify_image
 from .dock_windows import show_dock
-from .forms import ImageForm, ModelCombo, busy
+from .forms import ImageForm, ModelCombo, busy, may_analyse
 from .panel import ImagePanel
 from .session_labels import session_of
 
@@ -82,7 +82,8 @@ class _Step(ImagePanel):
         raise NotImplementedError
 
     def show_status(self) -> None:
-        self.button.setEnabled(not busy(self.state) and self.is_possible())
+        possible = may_analyse(self.state) and self.is_possible()
+        self.button.setEnabled(possible and not busy(self.state))
 
 
 class DetectStep(_Step):

@@ -10,17 +10,22 @@ from typing import Any
 import pandas as pd
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QMimeData
-from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
+from qtpy.QtWidgets import QApplication
 
+from ...core.cluster_table import column_of
 from ...core.text import pluralise
 from ...io.clipboard import html_table, tab_separated
 from ...io.images import unique_names
 from ...io.outline_files import write_outlines
+from ...io.tables import describe_columns, write_table
 from ...models.analysis import Analysis
+from ..controls.save_dialogs import ask_for_file
 from ..tasks import start
 
 FILE_TYPES = "CSV (*.csv);;Excel workbook (*.xlsx);;Parquet (*.parquet)"
 RATIO_FILE_TYPES = f"{FILE_TYPES};;LaTeX (*.tex)"
+_DIGITS = 6
+"""Significant digits of numbers in tables for people: positions to a thousandth of a pixel."""
 OUTLINE_FILE_TYPES = "ImageJ ROIs (*.zip);;GeoJSON (*.geojson);;Label image (*.tif *.tiff)"
 
 
@@ -39,9 +44,9 @@ def copy_table(content: str | QMimeData, n_rows: int) -> None:
     show_info(f"Copied: {pluralise(n_rows, 'row')}")
 
 
-def choose_table_path(parent: QWidget, name: str, types: str) -> Path | None:
-    """Ask for the file of a table; None if the user cancels."""
-    chosen, kind = QFileDialog.getSaveFileName(parent, f"Export {name}", name, types)
+def choose_table_path(dock: Any, name: str, types: str) -> Path | None:
+    """Ask for the file of a table of a dock; None if the user cancels."""
+    chosen, kind = ask_for_file(dock.state, dock, f"Export {name}", name, types)
     return with_suffix(Path(chosen), kind) if chosen else None
 
 
@@ -64,6 +69,21 @@ def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, p
         on_result=lambda path: show_info(f"Written: {path}"),
         key=f"write {path}",
     )
+
+
+def write_shown(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table for people, in a worker: rounded, with a file of the units beside a CSV file.
+
+    A workbook has the units on a second sheet. Parquet is for programs, and keeps all digits.
+    """
+    columns = [c for name in table if (c := column_of(str(name)))]
+    if path.suffix.lower() == ".parquet":
+        return write_table(table, path, columns)
+    numbers = table.select_dtypes("floating").map(lambda value: float(f"{value:.{_DIGITS}g}"))
+    write_table(table.assign(**numbers), path, columns)
+    if path.suffix.lower() == ".csv":
+        write_table(describe_columns(columns), path.with_name(f"{path.stem}.columns.csv"))
+    return path
 
 
 def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
 from pandas import DataFrame
-from qtpy.QtWidgets import QFileDialog, QWidget
 
 from ...reporting.plot_base import Look, marker, style_axes
 from ...reporting.plot_map import draw_map
 from ...reporting.plots import SUFFIXES
 from ..controls.errors import attempt
+from ..controls.save_dialogs import ask_for_file
 from .legend import ColourScale, Entry
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MAX_ENTRIES = 24
 
 
-def choose_and_save(parent: QWidget, name: str, write: Callable[[Path], object]) -> None:
+def choose_and_save(dock: Any, name: str, write: Callable[[Path], object]) -> None:
     """Write a plot into a chosen file; show errors.
 
     Parameters
@@ -32,12 +32,12 @@ def choose_and_save(parent: QWidget, name: str, write: Callable[[Path], object])
     write : callable
         ``write(path)`` writes the file type of the suffix.
     """
-    path = choose_path(parent, "Save plot", name, SUFFIXES)
+    path = choose_path(dock, "Save plot", name, SUFFIXES)
     if path is not None and attempt(lambda: write(path)):
         show_info(f"Written: {path}")
 
 
-def choose_path(parent: QWidget, title: str, name: str, suffixes: Mapping[str, str]) -> Path | None:
+def choose_path(dock: Any, title: str, name: str, suffixes: Mapping[str, str]) -> Path | None:
     """Ask for the file of a figure; None if the user cancels.
 
     Parameters
@@ -48,7 +48,7 @@ def choose_path(parent: QWidget, title: str, name: str, suffixes: Mapping[str, s
         Suffix → file type. A supported suffix that is typed has priority over the chosen type.
     """
     types = ";;".join(f"{what} (*{suffix})" for suffix, what in suffixes.items())
-    chosen, kind = QFileDialog.getSaveFileName(parent, title, f"{name}.png", types)
+    chosen, kind = ask_for_file(dock.state, dock, title, f"{name}.png", types)
     path = Path(chosen)
     if chosen and path.suffix.lower() not in suffixes:
         path = path.with_name(path.name + (kind.partition("(*")[2].rstrip(")") or ".png"))

@@ -307,7 +307,10 @@ class Binding:
         self._canvas.layers_changed.emit()
 
     def _on_inserted(self, event: Any) -> None:
-        self._canvas.calibrate_from_file(event.value)
+        layer = event.value
+        self._canvas.calibrate_from_file(layer)
+        if is_micrograph(layer) and layer.source.path is not None:
+            QTimer.singleShot(0, partial(self._canvas.fit_opened, layer))
         self._canvas.layers_changed.emit()
 
     def _on_removed(self, event: Any) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import numpy as np
 from napari.layers import Image
 from napari.utils.notifications import show_info
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
-from . import calibration, compat
+from . import calibration, compat, picking
 from .layer_group import ROLE, EventBlocker
 from .layers import ImageLayers
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
@@ -57,6 +59,11 @@ class Canvas:
         self.hidden_labels: frozenset[str] = frozenset()
         self.layers: dict[str, ImageLayers] = {}
         weakref.finalize(viewer, self.layers.clear)
+        # The camera as the last fit left it, and the image that was fitted; None: all layers.
+        self._fitted: tuple[float, ...] = ()
+        self._fitted_layer: weakref.ref[Image] | None = None
+        viewer.events.reset_view.connect(self._on_reset_view)
+        compat.on_canvas_size(viewer, self._on_size)
         self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
             weakref.WeakKeyDictionary()
         )
@@ -92,6 +99,38 @@ class Canvas:
         """Show a text in the status bar of the viewer."""
         if self.viewer is not None:
             self.viewer.status = text
+
+    # ---- the view
+    def fit_view(self, layer: Image) -> None:
+        """Show the whole of an image, whatever other layers there are."""
+        picking.fit_view(self.viewer, layer)
+        self._remember_fit(weakref.ref(layer))
+
+    def _on_reset_view(self, event: Any = None) -> None:
+        # Others that listen to the event move the camera too.
+        QTimer.singleShot(0, self._remember_fit)
+
+    def _remember_fit(self, layer: weakref.ref[Image] | None = None) -> None:
+        if self.is_open:
+            self._fitted, self._fitted_layer = self._camera_place(), layer
+
+    def _camera_place(self) -> tuple[float, ...]:
+        camera = compat.camera(self.viewer)
+        return (*camera.center, camera.zoom)
+
+    def _on_size(self, event: Any = None) -> None:
+        """Fit the view to another size of the canvas, unless a person has moved or zoomed it."""
+        if not (self.is_open and self._fitted and np.allclose(self._fitted, self._camera_place())):
+            return
+        images = [layer for layer in self.image_layers() if layer.visible]
+        fitted = None if self._fitted_layer is None else self._fitted_layer()
+        if fitted in images:
+            self.fit_view(fitted)
+        elif len(images) == 1:  # texts beside the image do not count
+            self.fit_view(images[0])
+        else:
+            self.viewer.reset_view(margin=0.02)
+            self._fitted = self._camera_place()
 
     # ---- images and their layers
     def image_layers(self) -> list[Image]:
@@ -238,12 +277,15 @@ class Canvas:
 
     def _take_over(self, size_nm: float, layer: Image) -> None:
         """Calibrate a layer that napari's reader has opened in pixels, as its file says."""
-        viewer = self.viewer
         is_in_pixels = calibration.pixel_size_nm(layer) is None and (layer.scale == 1).all()
         if layer.source.reader_plugin == "napari" and is_in_pixels:
             calibration.calibrate(layer, size_nm)
-            if viewer is not None and list(viewer.layers) == [layer]:
-                viewer.reset_view()
+            self.fit_opened(layer)
+
+    def fit_opened(self, layer: Image) -> None:
+        """Fit the view to an image that was opened from a file and is still the active layer."""
+        if self.is_open and self.active_layer is layer:
+            self.fit_view(layer)
 
     def _on_placement(self, event: Any) -> None:
         """Update the state and the other layers after an image was moved or calibrated."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -39,6 +39,13 @@ def canvas_size(viewer: Any) -> tuple[float, float]:
     size = getattr(getattr(viewer, "canvas", None), "size", None)
     height, width = viewer._canvas_size if size is None else size
     return float(height), float(width)
+
+
+def on_canvas_size(viewer: Any, run: Callable[..., object]) -> None:
+    """Call a method whenever the canvas has got another size; napari 0.8 does not tell it."""
+    events = getattr(getattr(viewer, "canvas", None), "events", None)
+    if hasattr(events, "size"):
+        events.size.connect(run)
 
 
 def has_window(viewer: Any) -> bool:
@@ -115,8 +122,9 @@ def one_update_of_scene(viewer: Any) -> Iterator[None]:
 
 
 def show_scale_bar(viewer: Any) -> None:
-    """Switch the scale bar on."""
+    """Switch the scale bar on, where no message of napari covers it."""
     bar = scale_bar(viewer)
+    bar.position = "bottom_left"
     bar.visible = True
     bar.box = True
 

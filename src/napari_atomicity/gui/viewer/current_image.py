@@ -23,6 +23,8 @@ from .. import tasks
 from . import compat, picking
 from .canvas import Canvas
 from .layer_data import display_limits, layer_data
+from .layer_group import overlap
+from .micrographs import is_micrograph
 from .overlays import Overlays
 
 Limits = tuple[float, float]
@@ -106,6 +108,28 @@ class CurrentImage:
             self._state.current = image
         elif self._canvas.viewer is not None and self._canvas.active_layer is not layer:
             self._canvas.activate(layer)
+
+    def uncover(self, layer: Image) -> None:
+        """Show an Image layer that a person has chosen, and hide those that cover it."""
+        canvas, viewer = self._canvas, self._canvas.viewer
+        image = canvas.image_of(layer)
+        known = canvas.layers.get(image or "")
+        if canvas.active_layer is not layer and canvas.image_of(canvas.active_layer) != image:
+            canvas.activate((known and known.present("clusters")) or layer)
+        if known is not None and known.is_hidden:
+            known.unhide()
+        layer.visible = True
+        if compat.grid(viewer).enabled:
+            return
+        for other in viewer.layers[viewer.layers.index(layer) + 1 :]:
+            if is_micrograph(other) and other.visible and overlap(other, layer):
+                covering = canvas.layers.get(canvas.image_of(other) or "")
+                if covering is None:
+                    other.visible = False
+                else:
+                    covering.hide()
+        if not picking.is_in_view(viewer, layer):
+            canvas.fit_view(layer)
 
     def bring_into_view(self, image: str, row: pd.Series) -> None:
         """Display an image and centre the view on a cluster or an atom.
@@ -246,6 +270,10 @@ class CurrentImage:
             camera.center, camera.zoom = self._views[image]
         elif not same_extent:
             viewer.reset_view(margin=0.02)
+        source = self._canvas.source_layer(image)
+        # The view may be that of another layer, with other units.
+        if source is not None and not picking.is_in_view(viewer, source):
+            self._canvas.fit_view(source)
 
     def _on_detached(self, image: str) -> None:
         if image == self._displayed:

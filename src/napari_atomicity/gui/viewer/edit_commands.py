@@ -73,12 +73,17 @@ class EditCommands:
         if self._manual_editing.cancel_last():
             return
         step = self._replay(self.state.history.undo)
-        self.canvas.show_message(f"Undone: {step.description}" if step else "Nothing to undo")
+        self._tell("Undone", "undo", step)
 
     def redo(self) -> None:
         """Redo the step that was undone last."""
         step = self._replay(self.state.history.redo)
-        self.canvas.show_message(f"Redone: {step.description}" if step else "Nothing to redo")
+        self._tell("Redone", "redo", step)
+
+    def _tell(self, done: str, verb: str, step: Step | None) -> None:
+        """Show what was undone or redone; a blind annotator must not be reminded of a label."""
+        what = "" if step is None or self.state.blind else f": {step.description}"
+        self.canvas.show_message(f"{done}{what}" if step else f"Nothing to {verb}")
 
     def _replay(self, replay: Callable[[], Step | None]) -> Step | None:
         """Replay a step and display an image that it has changed."""

@@ -19,11 +19,12 @@ from ...state.review_queue import Queue
 from ...state.reviewing import Reviewing
 from ...state.window_state import WindowState
 from ..controls.errors import attempt
-from ..controls.shortcuts import LABEL_MODE, REVIEW, Shortcut
+from ..controls.shortcuts import LABEL_MODE, REVIEW, Shortcut, format_line
 from . import compat
 from .canvas import Canvas
 from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
+from .micrographs import is_micrograph
 from .models import model_id_of
 from .text_margin import leave_text_margin
 
@@ -52,6 +53,9 @@ class KeyMode:
         self._on = False
         self.silent = False
         """Whether another mode writes into the corner of the canvas."""
+        self._has_helped = False
+        # Last: the status bar takes up napari's keys of the layer before.
+        canvas.viewer.events.help.connect(self._show_help, position="last")
 
     @property
     def on(self) -> bool:
@@ -76,8 +80,25 @@ class KeyMode:
         """Return the text in the corner of the canvas; "" if there is none."""
         raise NotImplementedError
 
+    def key_line(self) -> str:
+        """Return the keys in the status line; "" where those of napari count."""
+        raise NotImplementedError
+
+    def _show_help(self, *_: object) -> None:
+        """Show the keys of the mode in the status line, or those of napari again."""
+        viewer, active = self._canvas.viewer, self._canvas.active_layer
+        if viewer is None or self.silent:
+            return
+        text = self.key_line()
+        if not text and self._has_helped and active is not None:
+            text = active.help
+        self._has_helped = bool(self.key_line())
+        if text and viewer.help != text:
+            viewer.help = text
+
     def show_text(self, *_: object) -> None:
         """Show the text in the corner of the canvas, or hide it, unless the mode is silent."""
+        self._show_help()
         if self.silent:
             return
         overlay, text = self._overlay, self.text()
@@ -175,6 +196,11 @@ class LabelMode(KeyMode):
             return REVIEW
         return LABEL_MODE if self._on else ()
 
+    def key_line(self) -> str:
+        active = self._canvas.active_layer
+        is_bound = any(reference() is active for reference, _ in self._bound)
+        return format_line(self.shortcuts) if is_bound else ""
+
     def _rebind(self) -> None:
         for reference, before in self._bound:
             _unbind(reference(), before)
@@ -245,11 +271,17 @@ class LabelMode(KeyMode):
     # ---- text in the corner of the canvas
     def text(self) -> str:
         """Return which mode is on and which keys it has; "" if none is on."""
+        if self._is_of_another_image(self._canvas.active_layer) and self._review is None:
+            return ""
         text = self._label_text() if self._on else ""
         if self._review is not None:
             text = format_review(self._review)
         lines = (self._click_text(text), text, self._class_map_text(text))
         return "\n".join(line for line in lines if line)
+
+    def _is_of_another_image(self, layer: Any) -> bool:
+        """Return whether a layer is an image that was opened and not analysed yet."""
+        return layer is not None and is_micrograph(layer) and self._canvas.image_of(layer) is None
 
     def _on_view_fitted(self, event: Any = None) -> None:
         # An image that was just opened is no image of the window's state yet.
@@ -261,7 +293,8 @@ class LabelMode(KeyMode):
     def _class_map_text(self, text: str) -> str:
         """Return of which class the class maps over the image are."""
         label = self._state.explained_class
-        if not self._canvas.class_maps_visible or not (label or text):
+        hidden = self._state.blind or not self._canvas.class_maps_visible
+        if hidden or not (label or text):
             return ""
         key = "   C hides them" if text else ""
         return f"Class maps of {label or 'the predicted class of each cluster'}{key}"

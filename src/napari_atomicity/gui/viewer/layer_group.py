@@ -40,6 +40,13 @@ class EventBlocker:
             self._depth -= 1
 
 
+def overlap(layer: Layer, other: Layer) -> bool:
+    """Return whether two layers overlap in the scene."""
+    low, high = layer.extent.world[:, -2:]
+    other_low, other_high = other.extent.world[:, -2:]
+    return bool((low < other_high).all() and (other_low < high).all())
+
+
 class LayerGroup:
     """The layers of one micrograph in a viewer; references are weak, since the viewer owns them.
 
@@ -121,9 +128,7 @@ class LayerGroup:
         """Return whether the two micrographs overlap in the scene."""
         if self.source is None or other.source is None:
             return False
-        low, high = self.source.extent.world[:, -2:]
-        other_low, other_high = other.source.extent.world[:, -2:]
-        return bool((low < other_high).all() and (other_low < high).all())
+        return overlap(self.source, other.source)
 
     @property
     def is_hidden(self) -> bool:

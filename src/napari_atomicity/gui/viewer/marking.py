@@ -21,7 +21,7 @@ from ...atoms.table import PERSON
 from ...core.text import pluralise
 from ...state.atom_store import AtomKey, marks_of
 from ...state.window_state import WindowState
-from ..controls.shortcuts import MARKING
+from ..controls.shortcuts import MARKING, format_line
 from .atom_points import OUTSIDE_IMAGE, AtomPoints
 from .canvas import Canvas
 from .edit_commands import EditCommands
@@ -114,6 +114,9 @@ class Marking(KeyMode, EditActions):
         self.silent = True
         self._label_mode.silent = False
         self._label_mode.show_text()
+
+    def key_line(self) -> str:
+        return format_line(MARKING) if self._on else ""
 
     def _on_project(self) -> None:
         self._last_candidate = None

@@ -11,11 +11,16 @@ import pandas as pd
 from napari.layers import Image
 
 from . import calibration, compat
+from .text_margin import leave_text_margin
 
 _CLICK_PX = 4
 # The view is at least and at most as wide as this and as so many diameters.
 _VIEW_NM = (5.0, 12.0)
 _VIEW_DIAMETERS = (4.0, 8.0)
+_MIN_SHARE = 0.01
+"""Share of the view that an image has at least, to be recognised."""
+_MARGIN = 1.04
+"""Width of the view, relative to the image that is fitted."""
 
 
 def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
@@ -40,6 +45,25 @@ def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
         least, most = np.maximum(_VIEW_NM, np.array(_VIEW_DIAMETERS) * diameter_nm)
         zoom_per_nm = min(compat.canvas_size(viewer)) / world_per_nm
         camera.zoom = float(np.clip(camera.zoom, zoom_per_nm / most, zoom_per_nm / least))
+
+
+def is_in_view(viewer: Any, source: Image) -> bool:
+    """Return whether the view shows a part of an image that can be recognised."""
+    camera = compat.camera(viewer)
+    half = np.array(compat.canvas_size(viewer)) / (2 * camera.zoom)
+    centre = np.asarray(camera.center[-2:], float)
+    low, high = source.extent.world[:, -2:]
+    shared = np.minimum(high, centre + half) - np.maximum(low, centre - half)
+    return bool((shared > 0).all() and shared.prod() >= _MIN_SHARE * (2 * half).prod())
+
+
+def fit_view(viewer: Any, source: Image) -> None:
+    """Show the whole of an image, whatever other layers there are."""
+    camera = compat.camera(viewer)
+    low, high = source.extent.world[:, -2:]
+    camera.center = (*camera.center[:-2], *(low + high) / 2)
+    camera.zoom = float(np.min(np.array(compat.canvas_size(viewer)) / (high - low))) / _MARGIN
+    leave_text_margin(viewer, source)
 
 
 class ClickSelects:

@@ -14,6 +14,8 @@ from ...project import SUFFIX
 from ...state.unstored_edits import images_with_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.questions import front_window
+from ..controls.save_dialogs import ask_for_file
 
 _MAX_NAMES = 3
 _NO_FILE = (
@@ -34,7 +36,7 @@ def all_is_saved(state: WindowState, save_project: Callable[[], bool]) -> bool:
     buttons = QMessageBox.StandardButton
     while not state.save_again():
         answer = QMessageBox.warning(
-            None,
+            front_window(),
             "Unsaved changes",
             f"{state.unsaved}\n\nSave writes everything to another project file.",
             buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
@@ -54,7 +56,7 @@ def closing_question(state: WindowState) -> str:
     running = [task.message for task in tasks.running(state) if task.message]
     lines = [f"{message} is not finished. Closing stops it." for message in running]
     if running and state.project is not None:
-        lines.append("Results so far are saved.")
+        lines.append("Results that are shown are saved.")
     if state.unsaved:
         lines.append(state.unsaved)
     images = images_with_unstored_edits(state)
@@ -71,7 +73,7 @@ def may_drop_images(state: WindowState) -> bool:
         return True
     buttons = QMessageBox.StandardButton
     answer = QMessageBox.question(
-        None,
+        front_window(),
         "Save your changes?",
         f"{_in_memory_only(images)}\n\n{_NO_FILE}",
         buttons.Save | buttons.Discard | buttons.Cancel,
@@ -105,7 +107,11 @@ def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
     leave = buttons.Discard if images or state.project is None else buttons.Close
     save = buttons.Save if images else leave
     answer = QMessageBox.question(
-        None, "Close the window?", question, save | leave | buttons.Cancel, save
+        front_window(),
+        "Close the window?",
+        question,
+        save | leave | buttons.Cancel,
+        save,
     )
     if answer != buttons.Save:
         return answer == leave
@@ -135,9 +141,8 @@ def choose_project_file(state: WindowState) -> str:
 
 def save_table(state: WindowState) -> bool:
     """Ask for a file and write the cluster table; return whether it was written."""
-    file, _ = QFileDialog.getSaveFileName(
-        None, "Save the cluster table", "clusters.csv", "Tables (*.csv *.xlsx *.parquet)"
-    )
+    types = "Tables (*.csv *.xlsx *.parquet)"
+    file, _ = ask_for_file(state, None, "Save the cluster table", "clusters.csv", types)
     if not file:
         return False
     try:

@@ -66,7 +66,9 @@ class ViewSettings:
             image, view = state.images[0], {}
         if "centre" in view:
             self._current_image.set_view(image, (tuple(view["centre"]), view["zoom"]))
-            self._current_image.set_visible(view.get("visible", {}))
+            # The image itself is always shown: an empty canvas tells nothing.
+            visible = {k: on for k, on in view.get("visible", {}).items() if k != "image"}
+            self._current_image.set_visible(visible)
         self._clusters.hidden = frozenset(view.get("hidden", ()))
         self._overlays.outlines_visible = view.get("outlines", True)
         state.current = None

@@ -53,6 +53,7 @@ def show_layout(viewer: Any, workspace: Workspace) -> None:
     try:
         removed = _remove_docks(main)
         docks = {name: open_dock(viewer, name) for name in names}
+        _shape_areas(main)  # Qt does not store where the tabs are
         if not _restore(viewer, left):
             _arrange(viewer, workspace, size.height(), [d for d, (_, on) in removed.items() if on])
         for dock, (area, on) in removed.items():
@@ -129,8 +130,8 @@ def _arrange(viewer: Any, workspace: Workspace, height: int, others: Sequence[QD
     main.addDockWidget(LEFT, left[0])
     for group in (*groups, below, left):
         _as_tabs(main, group)
-    _shape_areas(main)
-    heights = [height // len(firsts)] * len(firsts)
+    shares = workspace.shares[: len(firsts)]
+    heights = [height * share // sum(shares) for share in shares]
     main.resizeDocks(firsts, heights, Qt.Orientation.Vertical)
     widths = [_LEFT_WIDTH, *[_RIGHT_WIDTH] * len(firsts)]
     main.resizeDocks([left[0], *firsts], widths, Qt.Orientation.Horizontal)

@@ -19,6 +19,8 @@ class Workspace:
         Groups from top to bottom at the right of the canvas; the docks of a group are tabs.
     left : tuple of str
         Docks tabbed with the layer list of napari.
+    shares : tuple of int
+        Relative heights of the groups at the right.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Workspace:
     right: tuple[tuple[str, ...], ...]
     below: tuple[str, ...] = ()
     left: tuple[str, ...] = ("Browse",)
+    shares: tuple[int, ...] = (1, 1)
 
     @property
     def docks(self) -> tuple[str, ...]:
@@ -44,6 +47,7 @@ WORKSPACES = (
         "Atoms",
         "Find single atoms, mark and compare them, and measure their dispersion.",
         right=(("Atoms", "Annotators"), ("Dispersion",)),
+        shares=(3, 2),  # the result of Annotators is below its form
     ),
     Workspace(
         "Movies and live",

@@ -25,7 +25,7 @@ from ...controls.connections import follow
 from ...controls.forms import ComboBox, folded, labelled, main_button, new_form, selectable_label
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.forms import ModelCombo
+from ...panels.forms import ModelCombo, may_analyse
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ...viewer.models import keep_available, model_folder, model_id_of
 from .tasks import AFTER, BEFORE, Result, adapt_model, free_name, path_for, path_of, save_adapted
@@ -162,7 +162,7 @@ class Adapt(Dock):
         self.save_button.setVisible(accepted)
 
     def _can_adapt(self) -> bool:
-        return self._n_clusters >= MIN_CLUSTERS and not self._waiting
+        return self._n_clusters >= MIN_CLUSTERS and not self._waiting and may_analyse(self.state)
 
     def _is_accepted(self) -> bool:
         """Return whether the result was accepted, and all images show one side of it."""

@@ -18,10 +18,11 @@ from ...controls.refresher import FollowingWidget
 from ...viewer.binding import Binding
 from .text import coverage_lines, format_annotators
 
-HOW = (
-    "To mark blind: enter your name and tick Blind, both in the bar at the top of the window, then "
-    "click the atoms in the image. Results of the model and of other annotators are hidden, and "
-    "your marks are stored separately."
+HOW = "To mark blind: enter your name and tick Blind, both at the top, then click the atoms."
+BLIND = "Blind: click the atoms in the image."
+_HIDDEN = (
+    "In blind mode, results of the model and of other annotators are hidden, and your marks are "
+    "stored separately."
 )
 DONE = "Set image as reviewed"
 NO_PROJECT = "Open a folder or a project first: marks are kept in its file."
@@ -46,8 +47,8 @@ class Coverage(FollowingWidget):
         self.binding, self.state = binding, binding.state
         self.annotations: Annotations | None = None
         self._known = False
-        self.how = wrapped_label()
-        self.how.setText(HOW)
+        self.how = wrapped_label("How to mark atoms", lines=2)
+        self.how.setToolTip(_HIDDEN)
         self.mark_button = QPushButton("Mark atoms")
         self.mark_button.setCheckable(True)
         self.mark_button.setToolTip(
@@ -57,7 +58,7 @@ class Coverage(FollowingWidget):
         self.mark_button.toggled.connect(self._on_mark)
         self.done_button = QPushButton(DONE)
         self.done_button.clicked.connect(self.note)
-        self.words = wrapped_label("Images reviewed by each annotator", plain=True)
+        self.words = wrapped_label("Images reviewed by each annotator", plain=True, lines=2)
         self.lines = Lines((), (), self)
         self.view = table_of(self.lines, "Images and annotators", 8)
         self.view.setToolTip(
@@ -90,7 +91,7 @@ class Coverage(FollowingWidget):
         names = [] if annotations is None else annotations.annotators
         if state.blind:
             names = [name for name in names if name == state.annotator]
-        self.how.setVisible(not state.blind)
+        self.how.setText(BLIND if state.blind else HOW)
         if annotations is None or state.project is None:
             self.words.setText("" if state.project is not None else NO_PROJECT)
             self.lines.show([])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from qtpy.QtWidgets import QFileDialog, QPushButton
+from qtpy.QtWidgets import QPushButton
 
 from ....atoms.analysis import AtomAnalysis
 from ....core.progress import Progress, Stop
@@ -22,15 +22,14 @@ from ...controls.forms import (
     spin_box,
     wrapped_label,
 )
-from ...controls.settings import remember, settings
+from ...controls.save_dialogs import ask_for_new_folder
+from ...controls.settings import remember
 from ...panels.dock import Dock
 from .coverage import Coverage
 from .disputes import Disputes
 from .packs import Packs, found_by_model
 from .results import Results
 
-FOLDER = "annotators/folder"
-"""Key of the setting that stores the folder of the last export."""
 BLIND = "Leave blind mode to compare your marks with those of others."
 
 
@@ -84,7 +83,7 @@ class Annotators(Dock):
             self.compare,
             enabled_when=self._can_compare,
         )
-        self.hint = self.add(wrapped_label("Hint"))
+        self.hint = self.add(wrapped_label("Hint", lines=2))
         self.results = self.add(Results())
         self.disputes = self.add(Disputes(self.binding))
         self.export_button = self.add(
@@ -125,6 +124,10 @@ class Annotators(Dock):
         self.result.hide()
         self._show_hint()
 
+    def _show_result(self, compared: AnnotatorComparison) -> None:
+        self._show_comparison(compared)
+        self.scroll_to(self.results)
+
     def _has_marks(self) -> bool:
         return self.annotations is not None and len(self.annotations.looked) > 0
 
@@ -158,7 +161,7 @@ class Annotators(Dock):
             found_by_model(self.state),
             self.tolerance.value(),
             message="Comparing annotators",
-            on_result=self._show_comparison,
+            on_result=self._show_result,
             key="compare annotators",
         )
 
@@ -166,16 +169,13 @@ class Annotators(Dock):
         """Write the comparison into a chosen folder."""
         if self.compared is None:
             return
-        chosen = QFileDialog.getExistingDirectory(
-            self, "Folder for the comparison", str(settings().value(FOLDER) or "")
-        )
-        if not chosen:
+        chosen = ask_for_new_folder(self, "Folder to make for the comparison", "agreement")
+        if chosen is None:
             return
-        settings().setValue(FOLDER, chosen)
         self.start(
             write_comparison,
             self.compared,
-            Path(chosen),
+            chosen,
             message="Writing the comparison",
             on_result=self._written,
             key="write comparison",

@@ -138,7 +138,7 @@ class Packs(QWidget):
             "content, otherwise by name. Importing a pack twice adds nothing."
         )
         self.import_button.clicked.connect(self.take_in)
-        self.result = selectable_label("Result of the packs", plain=True)
+        self.result = selectable_label("Result of the packs", plain=True, lines=2)
         self.result.hide()
         row = QHBoxLayout()
         row.addWidget(self.export_button)

@@ -21,7 +21,7 @@ from ...controls.questions import confirm
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.forms import ImageForm
+from ...panels.forms import ImageForm, may_analyse
 from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table, write_in_worker
 from .batch import AtomsOfAll
 from .cluster_links import ClusterLinks
@@ -67,7 +67,7 @@ class Atoms(Dock):
         self.models = AtomModelCombo()
         labelled(form, "Model", self.models, "Model. Default: the shipped one.")
         self.content.addLayout(self._buttons())
-        self.result = self.add_label()
+        self.result = self.add_label(lines=2)
         self.threshold = self.add(ThresholdPart(self.binding))
         self.found = self.add(FoundPart(self.binding))
         self.marking = self.add(MarkingPart(self.binding))
@@ -153,12 +153,10 @@ class Atoms(Dock):
         )
 
     def _can_find(self) -> bool:
-        return self.image_form.ready and not self.state.read_only and not self.state.blind
+        return self.image_form.ready and may_analyse(self.state)
 
     def _can_find_all(self) -> bool:
-        state = self.state
-        forbidden = state.read_only or state.blind or self.batch.running
-        return bool(state.images) and not forbidden
+        return bool(self.state.images) and may_analyse(self.state) and not self.batch.running
 
     def _waiting(self) -> list[str]:
         """Return the images whose atoms have not been searched."""

@@ -10,6 +10,7 @@ from napari.utils.notifications import show_info
 from ....core.errors import AtomicityError
 from ....core.image_loop import Executor
 from ....core.progress import Progress, Stop
+from ....core.text import pluralise
 from ....io.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ....pipeline.run_request import RunRequest
@@ -32,6 +33,10 @@ class AnalyseAll(ImageQueue):
         self._request: RunRequest
         self._images: list[str] = []
         self._place: int | str | None = None
+        # New results of images that have one: shown together, so that labels of a session never
+        # come from two runs.
+        self._held: dict[str, Analysis] = {}
+        self._n_first = 0
 
     def start(
         self,
@@ -47,6 +52,7 @@ class AnalyseAll(ImageQueue):
             None: one after the other in this process. Else as of `remote_batch.place_of`.
         """
         self._request, self._place, self._images = request, place, images
+        self._n_first = 0
         self.begin(images)
 
     def executor(self, progress: Progress) -> Executor:
@@ -71,10 +77,16 @@ class AnalyseAll(ImageQueue):
             self.state.follow_file(image, analysis.micrograph)
         if not self.binding.accepts(analysis):
             return
-        self.state.clusters.set_analysis(
-            analysis, f"analyse {self.n_in_all} images again", undoable=False, group=self.group
-        )
+        if self.state.analysis(image) is not None:
+            self._held[image] = analysis
+            return
+        self.state.clusters.set_analysis(analysis, undoable=False)
+        self._n_first += 1
         self.binding.label_mode.on = True
+
+    def forget(self) -> None:
+        super().forget()
+        self._held = {}
 
     def fail(self, image: str, error: BaseException) -> None:
         super().fail(image, error)
@@ -85,9 +97,23 @@ class AnalyseAll(ImageQueue):
             except AtomicityError as also:
                 tasks.logger.error("%s", also)
 
-    def finish(self) -> None:
-        if labels_together():
+    def stopped(self) -> None:
+        """Keep first results, labelled with their sessions; drop those of images that have one."""
+        show_info(
+            f"Stopped. {self._n_first} of {self.n_in_all} images have a first result; results and "
+            "labels of all others stay as they were."
+        )
+        if self._n_first and labels_together():
             self._session_labels.start(self._images)
+
+    def finish(self) -> None:
+        held, self._held = self._held, {}
+        again = f"analyse {pluralise(self.n_in_all, 'image')} again"
+        if labels_together():
+            self._session_labels.start(self._images, held, again)
+        elif held:
+            replace_all = self.state.clusters.replace_all_predictions
+            self.binding.attempt(partial(replace_all, (), again, held.values()))
         settings = asdict(self._request)
         names = ("detection", "model", "device", "symmetries", "labels")
         sessions = [asdict(session) for session in self.state.sessions.groups()]

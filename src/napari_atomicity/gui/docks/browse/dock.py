@@ -33,6 +33,7 @@ from ... import tasks
 from ...controls.connections import follow
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
 from ...controls.questions import confirm
+from ...controls.save_dialogs import ask_for_file
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, run_weakly
@@ -375,9 +376,8 @@ class Browse(Dock):
         project = self.state.project
         if project is None:
             return
-        file, _ = QFileDialog.getSaveFileName(
-            self, "Save a copy", f"{project.path.stem}-copy{SUFFIX}", f"Projects (*{SUFFIX})"
-        )
+        name = f"{project.path.stem}-copy{SUFFIX}"
+        file, _ = ask_for_file(self.state, self, "Save a copy", name, f"Projects (*{SUFFIX})")
         if file:
             self.start(
                 copy_project, project, with_suffix(file),
@@ -405,8 +405,8 @@ class Browse(Dock):
         name, wanted = QInputDialog.getItem(self, "Share a model", "Which one?", names, 0, False)
         if not wanted:
             return
-        file, _ = QFileDialog.getSaveFileName(
-            self, "Share a model", f"{name}.safetensors", "Models (*.safetensors)"
+        file, _ = ask_for_file(
+            self.state, self, "Share a model", f"{name}.safetensors", "Models (*.safetensors)"
         )
         if file:
             self.start(

@@ -107,13 +107,13 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     words += f", {away} excluded" if away else ""
     words += f", {n_atoms}" if n_atoms else ""
     model = "" if state.blind else model_id_of(analysis)
-    words += f", model {model}" if model else ""
+    by = f"\nlabels by {model}" if model else ""  # too long for the row
     whole = there & ~table["touches_border"].to_numpy(bool)
     shares = shares_of(table["label"].to_numpy(object)[whole].tolist(), state.classes())
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
     return replace(
         row, state="analysed", words=words, shares=shares,
-        tooltip=f"{name}: {found}, reviewed {reviewed} of {n}\n{said}{path}",
+        tooltip=f"{name}: {found}, reviewed {reviewed} of {n}\n{said}{by}{path}",
     )  # fmt: skip
 
 
@@ -293,9 +293,11 @@ class ImageDelegate(QStyledItemDelegate):
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
         row = index.data(ROW)
-        style = option.widget.style()
+        style, panel = option.widget.style(), QStyleOptionViewItem(option)
+        # The row under the mouse would look as if it were selected too.
+        panel.state &= ~QStyle.StateFlag.State_MouseOver
         style.drawPrimitive(
-            QStyle.PrimitiveElement.PE_PanelItemViewItem, option, painter, option.widget
+            QStyle.PrimitiveElement.PE_PanelItemViewItem, panel, painter, option.widget
         )
         painter.save()
         box = QRectF(option.rect).adjusted(_MARGIN_X, _MARGIN_Y, -_MARGIN_X, -_MARGIN_Y)

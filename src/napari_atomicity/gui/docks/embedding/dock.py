@@ -23,6 +23,7 @@ from ....reporting.plots import PLOTS, save_plot
 from ....state.edits import SetAnalysis
 from ...controls.forms import ComboBox
 from ...panels.dock import Dock
+from ...panels.forms import may_analyse
 from ...scatter.hover import patch_of, tip
 from ...scatter.legend import ColourScale, Legend
 from ...scatter.looks import (
@@ -295,7 +296,8 @@ class Embedding(Dock):
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))
         self.save_button.setEnabled(placed > 0)
-        self.new_map_button.setEnabled(placed + unplaced >= MIN_CLUSTERS and not self.state.blind)
+        enough = placed + unplaced >= MIN_CLUSTERS
+        self.new_map_button.setEnabled(enough and may_analyse(self.state))
 
     # ---- before and after
     def _offer_before(self) -> None:

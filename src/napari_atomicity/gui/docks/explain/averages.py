@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFileDialog,
     QHBoxLayout,
     QLabel,
     QMenu,
@@ -31,6 +30,7 @@ from ...controls.chart import Chart
 from ...controls.errors import attempt
 from ...controls.forms import ComboBox, scrolling
 from ...controls.refresher import FollowingWidget
+from ...controls.save_dialogs import ask_for_file, ask_for_new_folder
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from ...panels.table_files import FILE_TYPES, with_suffix
 from ...scatter.save import choose_path
@@ -266,13 +266,13 @@ class ClassAverages(FollowingWidget):
         """Write picture and tables into a chosen folder, as `atomicity explain` does."""
         if self.averages is None:
             return
-        folder = QFileDialog.getExistingDirectory(self, "Save class averages")
-        if folder:
+        folder = ask_for_new_folder(self, "Folder to make for the class averages", "class-averages")
+        if folder is not None:
             start(
                 self.state,
                 save_all,
                 self.averages,
-                Path(folder),
+                folder,
                 self.own_scale.isChecked(),
                 message="Writing class averages",
                 on_result=lambda files: show_info(f"Written: {len(files)} files in {folder}"),
@@ -284,7 +284,7 @@ class ClassAverages(FollowingWidget):
         if self.averages is None:
             return
         name = f"{TABLES[what]}.csv"
-        chosen, filter_ = QFileDialog.getSaveFileName(self, f"Save {name}", name, FILE_TYPES)
+        chosen, filter_ = ask_for_file(self.state, self, f"Save {name}", name, FILE_TYPES)
         if not chosen:
             return
         path = with_suffix(Path(chosen), filter_)

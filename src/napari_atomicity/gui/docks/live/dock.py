@@ -78,6 +78,7 @@ class Live(Dock):
         )
         self.by_session.setChecked(True)
         remember("live/session", self.by_session)
+        self.settings = self.add(self._settings_form())
         self.alarm = self.add(wrapped_label("Alarm", plain=True, bold=True, visible=False))
         self.accept_button = self.add(
             QPushButton("Accept these conditions"),
@@ -95,7 +96,6 @@ class Live(Dock):
         self.failures = self.add(wrapped_label("Images that failed", plain=True, visible=False))
         self.accept_button.hide()
         self.strip.hide()
-        self.settings = self.add(self._settings_form())
         self.images = TakingIn(self.binding, self.show_images.isChecked, self)
         self.images.left_out.connect(self._say_what_is_left_out)
         application = QApplication.instance()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QModelIndex, QSignalBlocker
 from qtpy.QtWidgets import (
-    QFileDialog,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -34,10 +32,11 @@ from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow_event
 from ...controls.forms import ComboBox, main_button
 from ...controls.line_table import Lines, table_of
+from ...controls.save_dialogs import ask_for_new_folder
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.forms import busy
+from ...panels.forms import busy, may_analyse
 from ...viewer.tracks import BY_ATOMICITY, BY_TRACK
 from .averaging import NO_IMAGE, FrameAveraging
 from .curves import MAX_CURVES, counts_over_time, curves_of
@@ -84,7 +83,7 @@ class Movie(Dock):
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
 
     def _add_label(self, name: str) -> QLabel:
-        label = self.add_label()
+        label = self.add_label(lines=2)
         label.setAccessibleName(name)
         return label
 
@@ -209,7 +208,7 @@ class Movie(Dock):
     def update_enabled(self, *_: object) -> None:
         """Enable the buttons while no task runs."""
         idle = not busy(self.state)
-        self.button.setEnabled(idle and self._is_stack())
+        self.button.setEnabled(idle and self._is_stack() and may_analyse(self.state))
         self.average_button.setEnabled(idle)
 
     def _is_stack(self) -> bool:
@@ -363,13 +362,13 @@ class Movie(Dock):
         """Write the tables of the movie into a chosen folder."""
         if self.found is None:
             return
-        chosen = QFileDialog.getExistingDirectory(self, "Folder for the tables of the movie")
-        if chosen:
+        chosen = ask_for_new_folder(self, "Folder to make for the tables of the movie", "movie")
+        if chosen is not None:
             tasks.start(
                 self.state,
                 write_movies,
                 [self.found],
-                Path(chosen),
+                chosen,
                 message="Writing the tables of the movie",
                 on_result=lambda _: show_info(f"Written into {chosen}: {', '.join(FILES)}"),
                 key=f"write {chosen}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -43,10 +43,11 @@ from ....statistics.reference import (
 )
 from ...controls.bars import BarChart
 from ...controls.connections import follow
-from ...controls.forms import ComboBox, labelled, new_form
+from ...controls.forms import ComboBox, labelled, new_form, wrapped_label
 from ...controls.settings import remember
 from ...panels.dock import Dock
 from ...panels.ratio_bars import ALL_IMAGES, KEEP_RATIOS, THIS_IMAGE, ratio_bars
+from ...panels.session_labels import ANALYSE_ALL
 from ...panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
@@ -84,10 +85,11 @@ class Ratios(Dock):
         self._reason: str | None = None
         self._typed: pd.DataFrame | None = None
         self._loaded: pd.DataFrame | None = None
+        self._is_scope_chosen = False
         self.content.setContentsMargins(6, 6, 6, 6)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.content.addLayout(self._new_form())
-        self.warning = self.add_label()
+        self.warning = self.add_label(lines=3)  # two and their padding
         self.warning.setAccessibleName("Warning")
         self.warning.setStyleSheet("border-left: 4px solid #e69f00; padding: 4px 8px;")
         self.keep = self.add(
@@ -99,10 +101,10 @@ class Ratios(Dock):
         self.keep.toggled.connect(self.invalidate)
         self.chart = self.add(BarChart(axis=True))
         self.chart.setAccessibleName("Class ratios with intervals")
-        self.note = self.add_label()
+        self.note = self.add_label(lines=2)
         self.add(self._table())
-        self.content.addLayout(self._reference_part())
         self.content.addLayout(self._buttons())
+        self.content.addLayout(self._reference_part())
         self.report_section = self.add_part("Report")
         self._show_comparison(None)
         follow(self, self.state.current_changed, self._show)
@@ -110,7 +112,7 @@ class Ratios(Dock):
     def _new_form(self) -> QFormLayout:
         self.scope_combo = ComboBox()
         self.scope_combo.addItems([THIS_IMAGE, ALL_IMAGES])
-        self.scope_combo.currentIndexChanged.connect(self._show)
+        self.scope_combo.currentIndexChanged.connect(self._on_scope)
         self.method_combo = ComboBox()
         for name, method in METHODS.items():
             self.method_combo.addItem(method.title, name)
@@ -120,7 +122,7 @@ class Ratios(Dock):
             form,
             "Ratios of",
             self.scope_combo,
-            "Clusters to count. Default: those of this image.",
+            "Clusters to count. Default: of all images if several are analysed, else of this one.",
         )
         labelled(
             form,
@@ -169,9 +171,7 @@ class Ratios(Dock):
         row.addWidget(label)
         row.addWidget(self.reference_line, 1)
         row.addWidget(self.load_button)
-        self.verdict = QLabel()
-        self.verdict.setWordWrap(True)
-        self.verdict.setAccessibleName("Comparison with the reference")
+        self.verdict = wrapped_label("Comparison with the reference", lines=2)
         self.parity = PlotView(lines=14)
         self.parity.setAccessibleName("Measured against reference fractions")
         part = QVBoxLayout()
@@ -222,6 +222,8 @@ class Ratios(Dock):
     def refresh(self) -> None:
         """Count the clusters of all images and show the result."""
         state = self.state
+        if running(state, ANALYSE_ALL):
+            self._offer_all_images()
         table = state.table()
         self._card = card_of(table)
         self._offer_methods(table)
@@ -319,6 +321,17 @@ class Ratios(Dock):
         if self._typed is not None:
             self._compare_typed(ratios)
 
+    def _on_scope(self) -> None:
+        self._is_scope_chosen = True
+        self._show()
+
+    def _offer_all_images(self) -> None:
+        """Show all images if several are analysed, unless a person has chosen the scope."""
+        several = sum(self.state.analysis(image) is not None for image in self.state.images) > 1
+        if several and not self._is_scope_chosen:
+            with QSignalBlocker(self.scope_combo):
+                self.scope_combo.setCurrentText(ALL_IMAGES)
+
     def _fit_table(self) -> None:
         """Fit the height of the table to its rows, since the dock scrolls."""
         line = round(1.5 * self.fontMetrics().height())
@@ -329,6 +342,7 @@ class Ratios(Dock):
         self.view.setFixedHeight(header + rows * line + 2 * self.view.frameWidth())
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        self._offer_all_images()
         super().showEvent(event)
         self._fit_table()  # the font of the theme is known now
 

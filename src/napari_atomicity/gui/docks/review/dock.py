@@ -87,9 +87,11 @@ class Review(Dock):
     def build(self) -> None:
         self._noted: tuple[object, Queue | None] = (None, None)
         self.content.setContentsMargins(6, 6, 6, 6)
-        self.form = self.add(self._new_form())
+        # Above the form, whose rows depend on the order: the button stays under the mouse.
         self.content.addLayout(self._new_buttons())
-        self.hint = self.add(wrapped_label("Hint"))
+        self.form = self.add(self._new_form())
+        self.hint = wrapped_label("Hint", lines=2)
+        self.form.form.addRow(self.hint)  # takes no room during a review
         self.bar = self.add(ProgressBar())
         self.bar.setAccessibleName("Reviewed")
         self.answers = self.add(Answers(self.binding))
@@ -100,11 +102,12 @@ class Review(Dock):
             "kept.",
         )
         self.draw_button.clicked.connect(self._draw_anew)
+        # Above what grows with the answers.
+        self.editing = self.add(Editing(self.binding))
+        self.learning = self.add(Learning(self.binding))
         self.chart = self.add(BarChart())
         self.chart.setAccessibleName("Accuracy of the labels")
         self.words = self.add(wrapped_label("Accuracy from the answers"))
-        self.editing = self.add(Editing(self.binding))
-        self.learning = self.add(Learning(self.binding))
         self.history = EditHistory(self.binding)
         self.history.gone.connect(self._on_removed_cluster)
         self.annotators = AnnotatorPanel(self.binding)
@@ -219,7 +222,6 @@ class Review(Dock):
         except AtomicityError as error:
             self.update_now()
             self.hint.setText(str(error))
-            self.hint.show()
 
     def _draw(self) -> Queue:
         queue = build(self.state.table(), self.request(), datetime.now(UTC).isoformat())
@@ -272,7 +274,6 @@ class Review(Dock):
         if self.state.read_only:
             words = "The project is read-only: it is open in another window, or may not be written."
         self.hint.setText(words)
-        self.hint.setVisible(bool(words))
 
     def _show_form(self, *_: object) -> None:
         order, review = str(self.order.currentData()), self.review

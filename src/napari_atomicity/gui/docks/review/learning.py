@@ -22,7 +22,7 @@ class Learning(FollowingWidget):
         super().__init__(binding.refresher)
         self.binding = binding
         self._n_corrected = 0
-        self.words = wrapped_label("Corrections to learn from")
+        self.words = wrapped_label("Corrections to learn from", lines=2)
         self.adapt_button = QPushButton("Adapt model")
         self.adapt_button.setToolTip(
             "Fine-tune the model to these images in seconds, with your corrections as certain "

@@ -71,7 +71,7 @@ class Train(Dock):
         self.out = PathField("Model", "the file of the model", _FILE_TYPE, new=True)
         self.out.setText(str(free_path()))
         self.content.addLayout(self._source_form())
-        self.note = self.add(wrapped_label(visible=False))
+        self.note = self.add(wrapped_label(visible=False, lines=2))
         self.button = self.add_button(
             main_button("Train", self), "", self.run, enabled_when=self._is_ready
         )
@@ -82,7 +82,7 @@ class Train(Dock):
             "measured when it is complete."
         )
         self.curve.hide()
-        self.result = self.add(selectable_label("Result of the training"))
+        self.result = self.add(selectable_label("Result of the training", lines=2))
         self.result.hide()
         self.settings = self.add(self._settings_page())
         self.source.currentIndexChanged.connect(self._on_source)

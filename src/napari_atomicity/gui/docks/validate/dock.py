@@ -58,7 +58,7 @@ class Validate(Dock):
         self.add(self.simulate)
         self.content.addLayout(self._data_form())
         self.content.addLayout(self._buttons())
-        self.note = self.add(wrapped_label("Finished runs", visible=False))
+        self.note = self.add(wrapped_label("Finished runs", visible=False, lines=2))
         self.panel = self.add(ResultPanel("validation"))
         self.curve_panel = self.add(ResultPanel("learning curve"))
         self.settings = self.add(self._settings_page())

@@ -1,0 +1,60 @@
+"""Dialogs for what is written: they begin in the folder of the last file, or of the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from ...state.window_state import WindowState
+from .settings import settings
+
+_FOLDER, _PROJECT = "exports/folder", "exports/project"
+
+
+def ask_for_file(
+    state: WindowState, parent: QWidget | None, title: str, name: str, types: str
+) -> tuple[str, str]:
+    """Ask for a file to write; return its path, "" if cancelled, and the chosen type."""
+    chosen, kind = QFileDialog.getSaveFileName(parent, title, str(_folder(state) / name), types)
+    if chosen:
+        settings().setValue(_FOLDER, str(Path(chosen).parent))
+        settings().setValue(_PROJECT, _project_file(state))
+    return chosen, kind
+
+
+def ask_for_new_folder(dock: Any, title: str, suffix: str) -> Path | None:
+    """Ask for a folder to make, named after the project; None if cancelled.
+
+    Several files always get a folder of their own: they would be lost among the images.
+    """
+    project = dock.state.project
+    stem = "atomicity" if project is None else project.path.stem
+    name = _free_name(_folder(dock.state), f"{stem}-{suffix}")
+    chosen, _ = ask_for_file(dock.state, dock, title, name, "Folder (*)")
+    return Path(chosen) if chosen else None
+
+
+def _folder(state: WindowState) -> Path:
+    """Return the last folder that was chosen for this project, else that of its file or images."""
+    last = Path(str(settings().value(_FOLDER) or ""))
+    of_project = str(settings().value(_PROJECT) or "") == _project_file(state)
+    if of_project and last != Path() and last.is_dir():
+        return last
+    paths = [path for i in state.images if (path := state.micrograph(i).path) is not None]
+    if state.project is not None:
+        return state.project.path.parent
+    return Path(paths[0]).parent if paths else Path.home()
+
+
+def _project_file(state: WindowState) -> str:
+    return "" if state.project is None else str(state.project.path)
+
+
+def _free_name(folder: Path, name: str) -> str:
+    """Return a name that nothing in the folder has, such as ``morning-report-2``."""
+    free, number = name, 2
+    while (folder / free).exists():
+        free, number = f"{name}-{number}", number + 1
+    return free
