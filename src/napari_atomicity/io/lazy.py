@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tifffile import TiffPageSeries
 
 _MAX_COMPRESSION = 10_000
+_MAX_COUNTED_CHUNKS = 100_000  # more take seconds, and a damaged file states any number
 """No compression makes a recorded image, which is noisy, smaller by this factor."""
 
 
@@ -224,6 +225,7 @@ def read_zarr(path: Path) -> RawImage:
 
 def _zarr_image(array: Any, path: Path) -> RawImage:
     """Return an array as an image, with the share of its chunks that are not stored."""
-    missing = 1 - array.nchunks_initialized / array.nchunks if array.nchunks else 0.0
+    counted = 0 < array.nchunks <= _MAX_COUNTED_CHUNKS
+    missing = 1 - array.nchunks_initialized / array.nchunks if counted else 0.0
     metadata = {MISSING_SHARE: missing} if missing > 0 else {}
     return RawImage(EncodedPixels(array, path), metadata=metadata)

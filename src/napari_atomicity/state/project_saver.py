@@ -316,6 +316,7 @@ class ProjectSaver:
         kind = EditKind.ANALYSIS if before is None else EditKind.GEOMETRY
         if before is not None:
             self._write_labels(project, image)
+            before = _with_labels_of(now, before, self._unsaved_labels.get(image, ()))
         project.record(ImageEdit(image, kind, author), before, now, blind=blind)
         if before is None and now is not None:
             self._write_labels(project, image)
@@ -330,6 +331,17 @@ class ProjectSaver:
             project.record(
                 change.edit, None, change.after, is_undo=change.is_undo, blind=self._state.blind
             )
+
+
+def _with_labels_of(
+    now: Analysis | None, before: Analysis, written: Iterable[ClusterChange]
+) -> Analysis:
+    """Return an analysis with the present labels of clusters whose labels have been written."""
+    ids = frozenset[int]().union(*(change.edit.cluster_ids or () for change in written))
+    if now is None or not ids:
+        return before
+    labels = now.table.set_index("cluster_id")["label_corrected"]
+    return before.with_corrections({i: str(labels[i]) for i in ids if i in labels})
 
 
 def _cut(change: ClusterChange) -> ClusterChange:
