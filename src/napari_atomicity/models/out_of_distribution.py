@@ -9,7 +9,6 @@ each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -84,9 +83,7 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
     excess = diameter - expected - known.scale.shift[0, 1]
     p = np.nan_to_num(known.network, nan=1 / len(log_n))
     by_network = p @ log_n
-    # The second network learnt from images whose classes scatter as those of the reference.
-    narrow = replace(known.scale, spread=np.ones_like(known.scale.spread))
-    mixture = np.nan_to_num(replace(known, scale=narrow).mixture, nan=1 / len(log_n))
+    mixture = np.nan_to_num(known.mixture, nan=1 / len(log_n))
     own = np.stack(
         [
             nearest,

@@ -178,7 +178,9 @@ def mixture_of_modes(
     prior = reference.diameter_scatter**-2
     error = (member * (v[:, None] - np.array(reference.log_diameter))).sum(axis=(1, 2))
     shift = np.stack([modes.log_scale, error / (member.sum(axis=(1, 2)) + prior)], axis=1)
-    spread = np.ones_like(shift) * [modes.variance, 1.0]
+    # With the scatter of the reference: the labels' confidence is calibrated with it, and the second
+    # network learnt with it. A wider one makes intensities count less than the biased diameters.
+    spread = np.ones_like(shift)
     return ConstrainedMixture(reference, modes.weight, shift, modes.shares, spread)
 
 
