@@ -52,7 +52,7 @@ N_ERRORS = 11
 MAX_ERROR = 2.5
 """The grid of common errors of the apparent size: number of values, standard deviations."""
 COMPRESSION = 0.115
-COMPRESSIONS = (-0.15, 0.0, 0.15)
+COMPRESSIONS = (-0.2, -0.1, 0.0, 0.1, 0.2)
 """Compression of the apparent sizes of a session: standard deviation, values on the grid."""
 NO_COMPRESSION = (0.0,)
 EVIDENCE_FOR_COMPRESSION = 0.2
