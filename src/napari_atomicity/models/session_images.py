@@ -178,8 +178,8 @@ def mixture_of_modes(
     prior = reference.diameter_scatter**-2
     error = (member * (v[:, None] - np.array(reference.log_diameter))).sum(axis=(1, 2))
     shift = np.stack([modes.log_scale, error / (member.sum(axis=(1, 2)) + prior)], axis=1)
-    # With the scatter of the reference: the labels' confidence is calibrated with it, and the second
-    # network learnt with it. A wider one makes intensities count less than the biased diameters.
+    # With the scatter of the reference: the confidence of labels is calibrated with it, and the
+    # second network learnt with it. With a wider one, biased diameters count more than intensities.
     spread = np.ones_like(shift)
     return ConstrainedMixture(reference, modes.weight, shift, modes.shares, spread)
 
