@@ -24,6 +24,7 @@ from napari_atomicity.gui.docks.gallery import Gallery
 from napari_atomicity.gui.docks.report import Report
 from napari_atomicity.gui.docks.table import Table
 from napari_atomicity.gui.panels.dock_windows import dock_names, open_docks, show_dock
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.workbench import (
@@ -342,3 +343,37 @@ def test_the_menu_begins_with_few_entries_and_its_titles_are_short(viewer):
     assert len(titles) == len(manifest.contributions.widgets)
     for command in manifest.contributions.commands:
         assert 2 <= len(command.title.split()) <= 3, command.title
+
+
+def test_the_way_through_says_what_is_done_and_next(window, model, qtbot):
+    viewer = window()
+    state, steps = binding_of(viewer).state, switch_of(viewer).steps
+
+    def following() -> list[str]:
+        return [name for name, button in steps.buttons.items() if button.font().bold()]
+
+    qtbot.waitUntil(lambda: following() == ["Analyse"])
+    for seed, name in enumerate("ab"):
+        state.add_image(Micrograph(blobs(seed), PIXEL_NM, name))
+    state.clusters.set_analysis(analyse(state.micrograph("a")))
+    qtbot.waitUntil(lambda: steps.buttons["Analyse"].text() == "1 Analyse 1/2")
+    assert following() == ["Analyse"]
+    state.clusters.set_analysis(analyse(state.micrograph("b")))
+    qtbot.waitUntil(lambda: following() == ["Review"])
+    assert steps.buttons["Analyse"].text() == "1 Analyse ✓"
+    qtbot.mouseClick(steps.buttons["Review"], Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(open_docks(viewer)["Review"].widget().isVisible)
+    state.clusters.relabel([("a", int(state.table("a")["cluster_id"].iloc[0]))], "Pt19")
+    qtbot.waitUntil(lambda: following() == ["Export"])
+    open_workbench(viewer, "Atoms")
+    assert not steps.isVisible()
+
+
+def test_fit_shows_the_whole_image(window, model, qtbot):
+    viewer = window()
+    viewer.add_image(blobs())
+    camera = compat.camera(viewer)
+    whole = camera.zoom
+    camera.zoom = 10 * whole
+    qtbot.mouseClick(workbench_bar(viewer).fit, Qt.MouseButton.LeftButton)
+    assert camera.zoom == pytest.approx(whole, rel=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -69,11 +70,16 @@ class WorkbenchBar(QToolBar):
         self.toggleViewAction().setVisible(False)
         PanelStyle(self, binding)
         self.history = UndoButtons(binding)
+        self.fit = QPushButton("Fit")
+        self.fit.setToolTip("Show the whole image.")
+        self.fit.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.fit.clicked.connect(partial(binding.viewer.reset_view, margin=0.02))
         self.task = TaskLine(binding)
         self.annotator = AnnotatorForm(binding)
-        for part in (self.history, self.annotator):
+        for part in (self.history, self.fit, self.annotator):
             _fix_width(part)
         self._first = self.addWidget(self.history)
+        self.addWidget(self.fit)
         self.addWidget(self.task)
         self.addWidget(self.annotator)
         set_reading_order(self)

@@ -24,6 +24,7 @@ from ..panels.workbench_bar import workbench_bar
 from ..viewer import compat
 from ..viewer.binding import binding_of, unwrapped
 from .layout import remember_layout, reset_layout, show_layout
+from .workflow import WorkflowSteps
 from .workspaces import WORKSPACES, Workspace, workspace
 
 _LAST = "workspace/last"
@@ -50,12 +51,14 @@ class WorkspaceSwitch(QWidget):
             group.addButton(button)
             row.addWidget(button)
             self.buttons[space.name] = button
+        self.steps = WorkflowSteps(self._binding)
         self.more = QPushButton("Docks")
         self.more.setToolTip("Open or close single docks. A workspace remembers them.")
         self.menu = QMenu(self.more)
         self.menu.aboutToShow.connect(self._fill_menu)
         self.more.setMenu(self.menu)
         row.addWidget(self.more)
+        row.addWidget(self.steps)
         main_window(viewer).installEventFilter(self)
 
     def show_workspace(self, space: Workspace, *_: object) -> None:
@@ -64,6 +67,7 @@ class WorkspaceSwitch(QWidget):
         self.current = space
         settings().setValue(_LAST, space.name)
         self.buttons[space.name].setChecked(True)
+        self.steps.setVisible("Review" in space.docks)
         show_layout(self._binding.viewer, space)
 
     def remember(self) -> None:
