@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from importlib import import_module
@@ -140,18 +139,20 @@ def run_script(module, monkeypatch, page: Path, *options: str) -> list[str]:
 
 
 def test_the_section_on_trained_networks_comes_from_finished_sets(script, monkeypatch, tmp_path):
-    def score(n, right):
+    def score(name, k, n, right):
         wrong = {"calibration_error": 0.02, "sure_but_wrong": 0.004, "clusters": 100}
-        return {"images": n, "single": right, "mixed": right, "right": right, **wrong}
+        which = {"condition": name, "set": k, "images": n}
+        return {**which, "single": right, "mixed": right, "right": right, **wrong}
 
+    rows = [score("gold", 0, 8, 0.9)]
     for name, first, gains in (("usual", 0.95, (-0.02, 0.0)), ("blurred", 0.8, (0.1, 0.12))):
         for k, gain in enumerate(gains):
-            rows = [score(0, first), score(8, first + gain)]
-            (tmp_path / f"{name}-{k}.json").write_text(json.dumps(rows))
-    (tmp_path / "gold-0.json").write_text(json.dumps([score(8, 0.9)]))
+            rows += [score(name, k, 0, first), score(name, k, 8, first + gain)]
+    scores = tmp_path / "scores.csv"
+    pd.DataFrame(rows).to_csv(scores, index=False)
     write_page(tmp_path / "page.md", "training")
     lines = run_script(
-        script("make_training"), monkeypatch, tmp_path / "page.md", "--build", str(tmp_path)
+        script("make_training"), monkeypatch, tmp_path / "page.md", "--scores", str(scores)
     )
     found = tables(lines)
     assert found[0] == [
