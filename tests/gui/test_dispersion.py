@@ -290,7 +290,7 @@ def test_the_density_is_that_of_the_dock_atoms_and_of_the_table(viewer, dock, st
     words = atoms.found.words.text()
     row = dock.shown_rows().iloc[0]
     assert words.startswith(f"{row['density_per_nm2']:.3g} atoms per nm²")
-    assert f"counted above the threshold: {row['density_counted_per_nm2']:.3g} per nm²" in words
+    assert f"detections above the threshold: {row['density_counted_per_nm2']:.3g} per nm²" in words
     assert shown["Density"] == f"{row['density_per_nm2']:.3g} /nm²"
     assert shown["Density, counted"] == f"{row['density_counted_per_nm2']:.3g} /nm²"
     assert row["density_per_nm2"] < 0.9 * row["density_counted_per_nm2"]

@@ -48,7 +48,17 @@ def find_bright_clusters(
 def mask_of_outlines(
     found: Sequence[tuple[int, Any]], shape: tuple[int, ...], pixel_size_nm: float
 ) -> np.ndarray:
-    """Return the mask, of the shape of the support, of bright clusters and their rims."""
+    """Return the mask of bright clusters and their rims.
+
+    Parameters
+    ----------
+    found : sequence of (int, array)
+        Frame and outline (y, x) in pixels of each bright cluster.
+    shape : tuple of int
+        Shape of the support, (Y, X) or (T, Y, X).
+    pixel_size_nm : float
+        Edge length of a pixel.
+    """
     mask = np.zeros(shape, bool)
     frames = mask if mask.ndim == 3 else mask[None]
     for index, frame in enumerate(frames):
@@ -59,6 +69,12 @@ def mask_of_outlines(
 
 
 def bright_cluster_mask(image: np.ndarray, pixel_size_nm: float, usual: float) -> np.ndarray:
-    """Return the (Y, X) mask of bright clusters and their rims, see `find_bright_clusters`."""
+    """Return the (Y, X) mask of bright clusters and their rims.
+
+    Parameters
+    ----------
+    image, pixel_size_nm, usual : ndarray, float, float
+        As of `find_bright_clusters`.
+    """
     table, outlines = find_bright_clusters(image, pixel_size_nm, usual)
     return make_cluster_mask(table, image.shape, pixel_size_nm, outlines)

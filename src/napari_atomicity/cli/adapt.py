@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,8 +64,12 @@ def adapt(
             if find_model(wanted.model).resolve() == wanted.out.resolve():
                 raise typer.BadParameter("the adapted model cannot replace the original model")
             refuse_existing(wanted.out, overwrite)
+            is_new = not wanted.out.parent.exists()
             make_folder(wanted.out.parent)  # before the adaptation
             run = adapt_files(images, wanted, console.progress, on_outcome=console.outcome)
+            if is_new:
+                with suppress(OSError):  # not empty: the model is in it
+                    wanted.out.parent.rmdir()
         except (ModelError, TableError) as error:  # wrong usage: nothing can be adapted
             fail(str(error), 2)
     summary = run.summary()

@@ -43,4 +43,7 @@ def is_result(path: Path) -> bool:
 def is_result_folder(folder: Path) -> bool:
     """Return whether a folder is a pack, which has copies of images, or the previews of one."""
     pack = folder.parent if folder.name == PREVIEWS else folder
-    return (pack / MANIFEST).is_file() and (pack / PREVIEWS).is_dir()
+    try:
+        return (pack / MANIFEST).is_file() and (pack / PREVIEWS).is_dir()
+    except OSError:  # it may not be entered
+        return False

@@ -319,11 +319,11 @@ class ProjectSaver:
             before = _with_labels_of(now, before, self._unsaved_labels.get(image, ()))
         project.record(ImageEdit(image, kind, author), before, now, blind=blind)
         if before is None and now is not None:
-            self._write_labels(project, image)
             labelled = now.table.loc[now.table["label_corrected"] != "", "cluster_id"]
-            if len(labelled):
-                edit = ImageEdit(image, EditKind.LABEL, author, frozenset(labelled.tolist()))
-                project.record(edit, now, now, blind=blind)
+            own = frozenset(labelled.tolist()) - _ids_of(self._unsaved_labels.get(image, ()))
+            if own:
+                project.record(ImageEdit(image, EditKind.LABEL, author, own), now, now, blind=blind)
+            self._write_labels(project, image)
 
     def _write_labels(self, project: Project, image: str) -> None:
         """Write each label that could not be written, in order: the log keeps them all."""
@@ -333,11 +333,16 @@ class ProjectSaver:
             )
 
 
+def _ids_of(changes: Iterable[ClusterChange]) -> frozenset[int]:
+    """Return the clusters that edits have labelled."""
+    return frozenset[int]().union(*(change.edit.cluster_ids or () for change in changes))
+
+
 def _with_labels_of(
     now: Analysis | None, before: Analysis, written: Iterable[ClusterChange]
 ) -> Analysis:
     """Return an analysis with the present labels of clusters whose labels have been written."""
-    ids = frozenset[int]().union(*(change.edit.cluster_ids or () for change in written))
+    ids = _ids_of(written)
     if now is None or not ids:
         return before
     labels = now.table.set_index("cluster_id")["label_corrected"]

@@ -73,8 +73,6 @@ class Answers(QWidget):
         layout.addLayout(moves)
         layout.addWidget(self.shown)
         layout.addWidget(self.more)
-        # A low dock scrolls: squeezed, the buttons would move when something appears below.
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
 
     def _button(
         self, action: str, argument: int, words: str, key: str, tooltip: str
