@@ -140,7 +140,7 @@ def test_a_simulation_ends(tmp_path):
     code = "from napari_atomicity.cli import main; print('ready', flush=True); main()"
     process = start("-c", code, "simulate", "--out", tmp_path, "--fields", 50)
     assert process.stdout.readline() == "ready\n"
-    time.sleep(1)
+    time.sleep(3)
     output, took_s = end(process, signal.SIGTERM, ())
     assert process.returncode == 130 and "stopped" in output, output
     assert took_s < TOOK_S
