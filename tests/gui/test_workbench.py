@@ -356,11 +356,12 @@ def test_the_way_through_says_what_is_done_and_next(window, model, qtbot):
     for seed, name in enumerate("ab"):
         state.add_image(Micrograph(blobs(seed), PIXEL_NM, name))
     state.clusters.set_analysis(analyse(state.micrograph("a")))
-    qtbot.waitUntil(lambda: steps.buttons["Analyse"].text() == "1 Analyse 1/2")
-    assert following() == ["Analyse"]
+    qtbot.waitUntil(lambda: "1 of 2 images" in steps.buttons["Analyse"].toolTip())
+    assert following() == ["Analyse"] and steps.buttons["Analyse"].text() == "1 Analyse"
+    width = steps.width()
     state.clusters.set_analysis(analyse(state.micrograph("b")))
     qtbot.waitUntil(lambda: following() == ["Review"])
-    assert steps.buttons["Analyse"].text() == "1 Analyse ✓"
+    assert steps.buttons["Analyse"].text() == "1 Analyse ✓" and steps.width() == width
     qtbot.mouseClick(steps.buttons["Review"], Qt.MouseButton.LeftButton)
     qtbot.waitUntil(open_docks(viewer)["Review"].widget().isVisible)
     state.clusters.relabel([("a", int(state.table("a")["cluster_id"].iloc[0]))], "Pt19")

@@ -11,7 +11,7 @@ from bench import analysed, write_image
 from mouse import LEFT
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QLabel, QMessageBox, QPushButton, QToolButton, QWidget
+from qtpy.QtWidgets import QLabel, QMessageBox, QPushButton, QToolButton
 from synthetic import made_up
 from waiting import updated
 
@@ -20,9 +20,11 @@ from napari_atomicity.core.progress import check
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.review.dock import Review
+from napari_atomicity.gui.panels.annotator import IS_BLIND
 from napari_atomicity.gui.panels.dock_windows import main_window
 from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.gui.workbench.window import WorkspaceSwitch
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import Status, TaskState
 
@@ -140,20 +142,19 @@ def test_the_name_is_remembered_in_the_next_window(bar, make_napari_viewer):
 
 def test_blind_stays_blind_when_the_name_changes(bar, state, project):
     form = updated(bar.annotator)
-    assert not form.words.isVisible()
+    assert IS_BLIND not in form.blind.toolTip()
     QTest.mouseClick(form.blind, LEFT, pos=QPoint(8, form.blind.height() // 2))
     assert state.blind and form.blind.isChecked()
-    assert form.words.isVisible() and "labels of others are hidden" in form.words.text()
-    assert "under their name" in form.words.toolTip()
+    assert IS_BLIND in form.blind.toolTip() and "under their name" in form.blind.toolTip()
     form.name.clear()
     QTest.keyClicks(form.name, "Grace")
     QTest.keyClick(form.name, Qt.Key.Key_Return)
     assert state.annotator == "Grace" and state.blind
     updated(form)
-    assert form.blind.isChecked() and form.words.isVisible()
+    assert form.blind.isChecked() and IS_BLIND in form.blind.toolTip()
     assert (state.table()["label_predicted"] == "").all()
     QTest.mouseClick(form.blind, LEFT, pos=QPoint(8, form.blind.height() // 2))
-    assert not state.blind and not updated(form).words.isVisible()
+    assert not state.blind and IS_BLIND not in updated(form).blind.toolTip()
 
 
 def test_without_a_project_nobody_can_be_blind(bar):
@@ -165,8 +166,7 @@ def test_without_a_project_nobody_can_be_blind(bar):
 def test_it_fits_a_small_screen_and_nothing_moves(viewer, bar, state, project, theme):
     viewer.theme = theme
     main_window(viewer).resize(1280, 720)
-    switch = QWidget()
-    switch.setFixedWidth(330)
+    switch = WorkspaceSwitch(viewer)
     bar.add_at_left(switch)
     state.clusters.relabel([("a.tif", 1)], "Pt70")
     controls = [*bar.findChildren(QPushButton), bar.annotator.name, bar.annotator.blind]

@@ -28,9 +28,6 @@ class AnnotatorForm(FollowingWidget):
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding.refresher)
         self.state = binding.state
-        self.words = QLabel(IS_BLIND)
-        self.words.setToolTip(_as_paragraph(BLIND))
-        self.words.hide()
         self.name = QLineEdit()
         self.name.setAccessibleName("Annotator")
         self.name.setToolTip(
@@ -45,7 +42,7 @@ class AnnotatorForm(FollowingWidget):
         label.setBuddy(self.name)
         row = QHBoxLayout(self)
         row.setContentsMargins(6, 0, 6, 0)
-        for widget in (self.words, label, self.name, self.blind):
+        for widget in (label, self.name, self.blind):
             row.addWidget(widget)
 
     def _on_name(self) -> None:
@@ -63,10 +60,10 @@ class AnnotatorForm(FollowingWidget):
             self.name.setText(state.annotator)
         with QSignalBlocker(self.blind):
             self.blind.setChecked(state.blind)
-        self.blind.setEnabled(state.project is not None)
         known = state.project is not None
-        self.blind.setToolTip(_as_paragraph(f"{BLIND} Default: off.") if known else NO_PROJECT)
-        self.words.setVisible(state.blind)
+        self.blind.setEnabled(known)
+        words = f"{IS_BLIND}. {BLIND}" if state.blind else f"{BLIND} Default: off."
+        self.blind.setToolTip(_as_paragraph(words) if known else NO_PROJECT)
 
 
 def _as_paragraph(text: str) -> str:

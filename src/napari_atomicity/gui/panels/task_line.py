@@ -14,7 +14,7 @@ from ..controls.refresher import FollowingWidget
 from ..viewer.binding import Binding
 
 _MIN_CHARACTERS = 8
-_BAR_WIDTH_PX = 64
+_BAR_WIDTH_PX = 48
 _TITLES = {
     TaskState.RUNNING: "Running task",
     TaskState.STOPPED: "Stopped task",

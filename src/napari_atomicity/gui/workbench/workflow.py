@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QFont, QFontMetrics
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton
 
 from ..controls.refresher import FollowingWidget
@@ -13,6 +14,8 @@ from ..viewer.binding import Binding
 
 STEPS = {"Analyse": "Analyse", "Review": "Review", "Export": "Ratios"}
 """Steps in their order, and the dock in which each is done."""
+DONE = "✓"
+_MARGIN_PX = 4
 
 
 class WorkflowSteps(FollowingWidget):
@@ -25,7 +28,7 @@ class WorkflowSteps(FollowingWidget):
         self.state = binding.state
         self._counts: dict[str, tuple[int, int, int]] = {}  # generation, clusters, reviewed ones
         row = QHBoxLayout(self)
-        row.setContentsMargins(6, 0, 6, 0)
+        row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(2)
         self.buttons: dict[str, QPushButton] = {}
         for number, (step, dock) in enumerate(STEPS.items(), start=1):
@@ -35,6 +38,11 @@ class WorkflowSteps(FollowingWidget):
             button.setFlat(True)
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             button.clicked.connect(partial(show_dock, binding.viewer, dock))
+            # Room for the mark of a step that is done, so that nothing moves.
+            bold = QFont(button.font())
+            bold.setBold(True)
+            room = QFontMetrics(bold).horizontalAdvance(f"{number} {step} {DONE}")
+            button.setFixedWidth(room + 2 * _MARGIN_PX)
             row.addWidget(button)
 
     def refresh(self) -> None:
@@ -55,8 +63,8 @@ class WorkflowSteps(FollowingWidget):
 
     def _show(self, step: str, done: int, total: int, what: str) -> None:
         """Show how much of a step is done."""
-        share = f" {done}/{total}" if 0 < done < total else " ✓" if done else ""
-        self.buttons[step].setText(f"{list(STEPS).index(step) + 1} {step}{share}")
+        mark = f" {DONE}" if done == total > 0 else ""
+        self.buttons[step].setText(f"{list(STEPS).index(step) + 1} {step}{mark}")
         self.buttons[step].setToolTip(f"{done} of {total} {what}: open {STEPS[step]}.")
 
     def _count(self, image: str) -> tuple[int, int, int] | None:
