@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tifffile import TiffPageSeries
 
 _MAX_COMPRESSION = 10_000
-_MAX_COUNTED_CHUNKS = 100_000  # more take seconds, and a damaged file states any number
 """No compression makes a recorded image, which is noisy, smaller by this factor."""
+_MAX_COUNTED_CHUNKS = 100_000  # more take seconds, and a damaged file states any number
 
 
 def is_large(shape: tuple[int, ...]) -> bool:
