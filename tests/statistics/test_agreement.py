@@ -218,3 +218,17 @@ def test_opinions_of_a_log():
     assert said.settled == ("Pt41", "")
     assert said.annotators.to_numpy().tolist() == [["Ada", 3, 0], ["Bo", 3, 2]]
     assert opinions(found.iloc[:0]).agreement.annotators == ()
+
+
+def test_only_answers_that_count_are_blind():
+    found = log(
+        ("Bo", 1, "Pt19", "label"),
+        ("Bo", 2, "Pt41", "label"),
+        ("Bo", 2, "", "label"),  # undone
+        ("Bo", 3, "Pt55", "label"),
+        ("Bo", 3, "Pt70", "label"),
+        ("Bo", 4, "", "remove"),
+    )
+    found["label_predicted"] = ""
+    found["blind"] = [True, True, True, True, False, True]
+    assert opinions(found).annotators.to_numpy().tolist() == [["Bo", 3, 2]]
