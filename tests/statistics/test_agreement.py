@@ -93,6 +93,11 @@ def test_alpha_is_that_of_all_pairs(rows, random):
     assert agreement(long(swapped)).alpha.value == pytest.approx(found.value)
 
 
+def test_no_interval_goes_below_minus_one():
+    rows = agreement(long({"A": "abcabc", "B": "abdabc"})).by_label
+    assert (rows[["kappa_low", "alpha_low"]] >= -1).all(axis=None)
+
+
 def test_all_equal_is_not_sure():
     found = agreement(long({"A": "ababababab", "B": "ababababab"}))
     assert found.kappa.value == found.alpha.value == found.share.value == 1
