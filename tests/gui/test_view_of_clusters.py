@@ -273,6 +273,20 @@ def test_a_sentence_says_where_a_class_map_supports_the_class(radius, place):
     assert map_summary("Pt55", {"raw": values}, 28.0, 5.0) == f"Support for Pt55: {place} in raw."
 
 
+def test_there_is_no_colour_bar_without_class_maps(shown, binding, settle):
+    bar = getattr(binding.class_map_layer(FIELD, "raw"), "colorbar", None)
+    if bar is None:
+        pytest.skip("this napari has no colour bars")
+    # As a blind annotator sees it.
+    analysis = replace(binding.state.analysis(FIELD), class_maps={})
+    binding.state.clusters.set_analysis(analysis)
+    settle(shown)
+    assert not bar.visible
+    binding.state.history.undo()
+    settle(shown)
+    assert bar.visible
+
+
 def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle, monkeypatch):
     class Model:
         def class_maps(self, patches, label, *, symmetries=False):
