@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QTableView, QWidget
 from synthetic import made_up
 
 from napari_atomicity.gui.controls.collapsible import CollapsibleSection
@@ -30,7 +30,7 @@ def tab_order(dock: QWidget) -> list[QWidget]:
 def test_tab_walks_every_dock_in_reading_order_and_shows_where_it_is(viewer, model, settle):
     state = binding_of(viewer).state
     state.clusters.set_analysis(made_up(20))
-    wrong, bare, n_controls = [], [], 0
+    wrong, bare, traps, n_controls = [], [], [], 0
     window = viewer.window._qt_window
     QApplication.setActiveWindow(window)
     for kind in [*all_docks(), WorkbenchBar]:
@@ -44,6 +44,9 @@ def test_tab_walks_every_dock_in_reading_order_and_shows_where_it_is(viewer, mod
                 part.button.setChecked(True)
         settle(viewer)
         QApplication.processEvents()
+        # Also those that are hidden until they have rows.
+        tables = dock.findChildren(QTableView)
+        traps += [(kind.__name__, t.accessibleName()) for t in tables if t.tabKeyNavigation()]
         controls = tab_order(dock)
         n_controls += len(controls)
         places = [c.mapTo(dock, QPoint(0, 0)) for c in controls]
@@ -64,5 +67,6 @@ def test_tab_walks_every_dock_in_reading_order_and_shows_where_it_is(viewer, mod
     assert n_controls > 100
     assert not wrong
     assert not bare
+    assert not traps, "Tab never leaves them"
     rings = [r for r in window.findChildren(FocusRing) if r.isVisible()]
     assert len(rings) == 1

@@ -19,6 +19,7 @@ from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.help import Help
 from napari_atomicity.gui.controls.line_table import Lines
 from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review
+from napari_atomicity.gui.panels.annotator import IS_BLIND
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
@@ -530,7 +531,7 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     state, form = bench.state, workbench_bar(bench.binding.viewer).annotator
     state.clusters.relabel([("a.tif", 1)], "Pt70")
     qtbot.mouseClick(form.blind, LEFT)
-    assert state.blind and form.words.isVisible()
+    assert state.blind and IS_BLIND in form.blind.toolTip()
     assert (state.table()["label_corrected"] == "").all()
     qtbot.waitUntil(lambda: "Leave blind mode" in bench.annotators.words.text())
     assert start(bench) is None and "hidden" in bench.hint.text()
@@ -555,7 +556,7 @@ def test_another_name_stays_blind(bench, qtbot):
     QTest.keyClicks(form.name, "Grace")
     QTest.keyClick(form.name, KEY.Key_Return)
     assert state.annotator == "Grace" and state.blind
-    assert updated(form).blind.isChecked() and form.words.isVisible()
+    assert updated(form).blind.isChecked() and IS_BLIND in form.blind.toolTip()
     table = state.table()
     assert (table["label"] == "").all() and (table["label_predicted"] == "").all()
     state.clusters.relabel([key], "Pt70")

@@ -142,6 +142,9 @@ def test_the_legend_selects_hides_and_labels(analysed, viewer):
     labels = analysed.corrections.labels
     labels.activated.emit(labels.findData("unknown"))
     assert rows_of(analysed.legend)["unknown"].text(2) == str(len(ids))
+    chosen = binding.state.selection
+    click_row(analysed.legend, "Pt19", x=8)
+    assert not binding.hidden and binding.state.selection == chosen
 
 
 def test_conditions_that_differ_are_shown_even_if_the_steps_are_folded(analysed, viewer, qtbot):

@@ -93,6 +93,32 @@ def test_the_selection_has_no_colour_of_a_class(shown, binding, points):
     assert not visual.node.selection_markers.visible, "napari's own is as blue as a class"
 
 
+def test_marks_of_hidden_labels_are_drawn_only_while_they_are_selected(shown, binding, points):
+    label = points.features["label"].iloc[0]
+    hidden = (points.features["label"] == label).to_numpy()
+    others = {(FIELD, int(i)) for i in points.features["cluster_id"][~hidden]}
+    assert 0 < hidden.sum() < len(hidden)
+
+    def drawn():
+        markers = shown.window._qt_viewer.canvas.layer_to_visual[points].node.points_markers
+        return markers._data["a_fg_color"][:, 3] > 0
+
+    binding.hidden = frozenset({label})
+    np.testing.assert_array_equal(drawn(), ~hidden)
+    # As a box around all of them does, and Ctrl+A.
+    points.selected_data = set(range(len(hidden)))
+    assert binding.state.selection == others
+    assert set(points.selected_data) == set(np.flatnonzero(~hidden))
+    binding.state.select([])
+    points.selected_data = set(np.flatnonzero(hidden))
+    assert not binding.state.selection and not points.selected_data
+    # In the gallery, for instance: a key then acts on it.
+    binding.state.select([(FIELD, 1)])
+    assert drawn()[0] and drawn().sum() == (~hidden).sum() + 1
+    binding.state.select([])
+    np.testing.assert_array_equal(drawn(), ~hidden)
+
+
 def test_marks_are_faded_during_a_review(shown, binding, points):
     outlines = shown.layers[f"{FIELD} outlines"]
     before = points.opacity, outlines.opacity
@@ -245,6 +271,20 @@ def test_a_sentence_says_where_a_class_map_supports_the_class(radius, place):
     r = np.hypot(*(np.mgrid[:28, :28] - 13.5)) / 5  # in radii of the cluster
     values = np.zeros((28, 28)) if radius is None else np.exp(-(((r - radius) / 0.3) ** 2))
     assert map_summary("Pt55", {"raw": values}, 28.0, 5.0) == f"Support for Pt55: {place} in raw."
+
+
+def test_there_is_no_colour_bar_without_class_maps(shown, binding, settle):
+    bar = getattr(binding.class_map_layer(FIELD, "raw"), "colorbar", None)
+    if bar is None:
+        pytest.skip("this napari has no colour bars")
+    # As a blind annotator sees it.
+    analysis = replace(binding.state.analysis(FIELD), class_maps={})
+    binding.state.clusters.set_analysis(analysis)
+    settle(shown)
+    assert not bar.visible
+    binding.state.history.undo()
+    settle(shown)
+    assert bar.visible
 
 
 def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle, monkeypatch):

@@ -98,6 +98,22 @@ def test_undo_and_redo_by_clicks(bar, state):
     assert not updated(buttons).redo.isEnabled()
 
 
+def test_the_status_bar_says_which_steps_are_out_of_reach(viewer, bar, state, project):
+    for cluster_id in (1, 2, 3):
+        state.clusters.relabel([("a.tif", cluster_id)], "Pt30")
+    state.history.go_to(len(state.history) - 2)
+    updated(bar.history)
+    state.history.redo()
+    updated(bar.history)
+    assert "redone" not in viewer.status
+    state.clusters.relabel([("a.tif", 1)], "Pt55")
+    updated(bar.history)
+    assert "1 undone step " in viewer.status
+    n = len(state.history)
+    QTest.mouseClick(bar.annotator.blind, LEFT, pos=QPoint(8, bar.annotator.blind.height() // 2))
+    assert state.blind and f"{n} earlier steps" in viewer.status
+
+
 def test_cancel_stops_the_running_task(viewer, bar, state, settle):
     def endless(progress, stop):
         progress(1, 9, "Linking")

@@ -93,6 +93,11 @@ def test_alpha_is_that_of_all_pairs(rows, random):
     assert agreement(long(swapped)).alpha.value == pytest.approx(found.value)
 
 
+def test_no_interval_goes_below_minus_one():
+    rows = agreement(long({"A": "abcabc", "B": "abdabc"})).by_label
+    assert (rows[["kappa_low", "alpha_low"]] >= -1).all(axis=None)
+
+
 def test_all_equal_is_not_sure():
     found = agreement(long({"A": "ababababab", "B": "ababababab"}))
     assert found.kappa.value == found.alpha.value == found.share.value == 1
@@ -218,3 +223,17 @@ def test_opinions_of_a_log():
     assert said.settled == ("Pt41", "")
     assert said.annotators.to_numpy().tolist() == [["Ada", 3, 0], ["Bo", 3, 2]]
     assert opinions(found.iloc[:0]).agreement.annotators == ()
+
+
+def test_only_answers_that_count_are_blind():
+    found = log(
+        ("Bo", 1, "Pt19", "label"),
+        ("Bo", 2, "Pt41", "label"),
+        ("Bo", 2, "", "label"),  # undone
+        ("Bo", 3, "Pt55", "label"),
+        ("Bo", 3, "Pt70", "label"),
+        ("Bo", 4, "", "remove"),
+    )
+    found["label_predicted"] = ""
+    found["blind"] = [True, True, True, True, False, True]
+    assert opinions(found).annotators.to_numpy().tolist() == [["Bo", 3, 2]]

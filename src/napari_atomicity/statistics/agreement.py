@@ -177,9 +177,9 @@ def opinions(corrections: pd.DataFrame) -> Opinions:
     machine = predicted.drop_duplicates(["image", "cluster_id"], keep="last")
     resolved = last_labels(corrections[is_settled])
     n = labels.groupby("annotator", sort=False).size()
-    blind = corrections[corrections["blind"].astype(bool) & corrections["what"].isin(_OPINIONS)]
-    who = ["annotator", "image", "cluster_id"]
-    n_blind = blind.drop_duplicates(who).groupby("annotator").size().reindex(n.index).fillna(0)
+    # An answer that was undone or changed openly since is none.
+    blind = labels.merge(last_labels(corrections[corrections["blind"].astype(bool)]))
+    n_blind = blind.groupby("annotator").size().reindex(n.index).fillna(0)
     return Opinions(
         labels,
         found,
@@ -187,9 +187,6 @@ def opinions(corrections: pd.DataFrame) -> Opinions:
         _lookup(items, _keys(machine), machine["label_predicted"]),
         _lookup(items, resolved["item"], resolved["label"]),
     )
-
-
-_OPINIONS = ("label", "remove")
 
 
 def _keys(log: pd.DataFrame) -> pd.Series:

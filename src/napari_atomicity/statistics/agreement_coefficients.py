@@ -161,6 +161,8 @@ def _beyond_chance(
     ends = percentile_interval(values, _LEVEL)
     low, high = ((float(w) - e) / (1 - e) for w in wilson_interval(np.asarray(p), total, _LEVEL))
     value = (p - e) / (1 - e)
+    # Neither coefficient is below -1: so little agreement cannot be expected by so much chance.
+    low = max(low, -1.0)
     return AgreementFigure(
         value, float(np.nanmin([ends[0], low, value])), float(np.nanmax([ends[1], high, value]))
     )

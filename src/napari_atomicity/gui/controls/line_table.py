@@ -88,6 +88,7 @@ def table_of(
     view.verticalHeader().hide()
     view.setShowGrid(False)
     view.setWordWrap(wraps)
+    view.setTabKeyNavigation(False)  # else Tab never leaves the table
     view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
     header = view.horizontalHeader()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QLineEdit
 
+from ...core.text import pluralise
 from ..controls.errors import attempt
 from ..controls.refresher import FollowingWidget
 from ..controls.settings import ANNOTATOR, settings
@@ -12,7 +13,8 @@ from ..viewer.binding import Binding
 
 BLIND = (
     "Blind mode hides predictions and the labels of others. Your labels are stored separately and "
-    "count only for clusters without an open label. Labels and marks of each annotator are in the "
+    "count only for clusters without an open label. Earlier steps can no longer be undone. "
+    "Labels and marks of each annotator are in the "
     "project under their name: enter a name to continue with those of that annotator."
 )
 IS_BLIND = "Blind: predictions and labels of others are hidden"
@@ -28,6 +30,7 @@ class AnnotatorForm(FollowingWidget):
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding.refresher)
         self.state = binding.state
+        self._binding = binding
         self.name = QLineEdit()
         self.name.setAccessibleName("Annotator")
         self.name.setToolTip(
@@ -46,13 +49,24 @@ class AnnotatorForm(FollowingWidget):
             row.addWidget(widget)
 
     def _on_name(self) -> None:
+        n_steps = len(self.state.history)
         attempt(lambda: setattr(self.state, "annotator", self.name.text()))
+        self._tell_of_lost_steps(n_steps)
         settings().setValue(ANNOTATOR, self.state.annotator)
         self.refresh()
 
     def _on_blind(self, on: bool) -> None:
+        n_steps = len(self.state.history)
         attempt(lambda: self.state.set_blind(on))
+        self._tell_of_lost_steps(n_steps)
         self.refresh()
+
+    def _tell_of_lost_steps(self, n: int) -> None:
+        """Say how many steps can't be undone any more, because other labels are shown now."""
+        if n and not len(self.state.history):
+            kept = "is saved but" if n == 1 else "are saved but"
+            steps = pluralise(n, "earlier step")
+            self._binding.viewer.status = f"{steps} {kept} can no longer be undone"
 
     def refresh(self) -> None:
         state = self.state

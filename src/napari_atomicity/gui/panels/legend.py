@@ -38,8 +38,10 @@ class LabelLegend(ImagePanel):
             "Click a label to select its clusters; untick it to hide them in the image."
         )
         self.tree.setAccessibleName("Legend: labels with the number of clusters")
+        self._is_tick = False  # of the click under way
+        self.tree.itemPressed.connect(self._on_press)
         self.tree.itemClicked.connect(self._on_click)
-        self.tree.itemActivated.connect(self._on_click)  # Enter
+        self.tree.itemActivated.connect(self._select)  # Enter
         self.tree.itemChanged.connect(self._on_tick)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -91,7 +93,15 @@ class LabelLegend(ImagePanel):
         # only now rows and header are as high as the style of the window makes them
         self._fit_height()
 
+    def _on_press(self, item: QTreeWidgetItem, column: int) -> None:
+        self._is_tick = False
+
     def _on_click(self, item: QTreeWidgetItem, column: int) -> None:
+        if not self._is_tick:
+            self._select(item, column)
+
+    def _select(self, item: QTreeWidgetItem, column: int) -> None:
+        """Select the clusters of a row's label."""
         image = self.image
         name = item.data(_NAME, Qt.ItemDataRole.UserRole)
         if image is not None and name not in self.binding.hidden:
@@ -100,6 +110,7 @@ class LabelLegend(ImagePanel):
             self.state.select((image, int(i)) for i in ids)
 
     def _on_tick(self, item: QTreeWidgetItem, column: int) -> None:
+        self._is_tick = True
         name = item.data(_NAME, Qt.ItemDataRole.UserRole)
         shown = item.checkState(_NAME) == Qt.CheckState.Checked
         hidden = self.binding.hidden - {name} if shown else self.binding.hidden | {name}

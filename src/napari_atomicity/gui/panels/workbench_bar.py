@@ -8,6 +8,8 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QToolBar, QWidget
 
+from ...core.text import pluralise
+from ...state.window_state import Step
 from ..controls.focus import set_reading_order
 from ..controls.refresher import FollowingWidget
 from ..controls.shortcuts import LABEL_MODE, format_key
@@ -28,6 +30,8 @@ class UndoButtons(FollowingWidget):
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding.refresher)
         self.state = binding.state
+        self._binding = binding
+        self._undone: tuple[Step, ...] = ()
         self.undo = QPushButton("Undo")
         self.undo.clicked.connect(binding.undo)
         self.redo = QPushButton("Redo")
@@ -42,12 +46,25 @@ class UndoButtons(FollowingWidget):
     def refresh(self) -> None:
         keys = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in LABEL_MODE}
         history = self.state.history
+        self._tell_of_lost_steps()
         for button, steps in ((self.undo, history), (self.redo, history.undone)):
             button.setEnabled(bool(steps) and not self.state.read_only)
             what = steps[-1].description if steps else "nothing"
             key = keys[button.text().lower()]
             button.setToolTip(f"{button.text()}: {what} ({key} in label mode).")
             button.setAccessibleDescription(what)
+
+    def _tell_of_lost_steps(self) -> None:
+        """Say how many undone steps an edit has put out of reach."""
+        history, before = self.state.history, self._undone
+        self._undone = history.undone
+        if before and len(history) and not self._undone:
+            # A step that was redone is another object with the same time.
+            done = {step.time for step in history[-len(before) :]}
+            lost = sum(step.time not in done for step in before)
+            if lost:
+                steps = pluralise(lost, "undone step")
+                self._binding.viewer.status = f"{steps} can no longer be redone"
 
 
 class WorkbenchBar(QToolBar):

@@ -118,8 +118,18 @@ class ClusterDisplay(PointsDisplay):
     def hidden(self, labels: frozenset[str]) -> None:
         if labels != self._canvas.hidden_labels:
             self._canvas.hidden_labels = frozenset(labels)
+            self._deselect(labels)
             self.refresh_all()
             self.hidden_changed.emit()
+
+    def _deselect(self, labels: frozenset[str]) -> None:
+        """Deselect the clusters with these labels."""
+        selected = self._state.selection
+        for image in {name for name, _ in selected}:
+            table = self._state.table(image)
+            gone = table.loc[table["label"].isin(labels), "cluster_id"]
+            selected -= {(image, int(i)) for i in gone}
+        self._state.select(selected)
 
     def follow(self, view: PointsView) -> None:
         """Follow what is done by hand to a layer that was just made, and make it active."""

@@ -129,12 +129,12 @@ def show_scale_bar(viewer: Any) -> None:
     bar.box = True
 
 
-def show_colour_bar(layer: Any, size_px: tuple[float, float]) -> None:
-    """Switch the colour bar of an image layer on; napari 0.8 has none."""
+def show_colour_bar(layer: Any, size_px: tuple[float, float], on: bool = True) -> None:
+    """Switch the colour bar of an image layer on or off; napari 0.8 has none."""
     bar = getattr(layer, "colorbar", None)
     if bar is not None:
         bar.size = size_px
-        bar.visible = True
+        bar.visible = on
 
 
 def insert_without_activating(layers: Any, index: int, layer: Any) -> None:

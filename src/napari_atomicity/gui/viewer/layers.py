@@ -232,6 +232,7 @@ class ImageLayers(LayerGroup):
             with self.writing():
                 layer.data = data
             layer.name = name
+            compat.show_colour_bar(layer, _COLOUR_BAR_PX)
             return layer
         layer = Image(
             data,
@@ -245,6 +246,13 @@ class ImageLayers(LayerGroup):
         compat.show_colour_bar(layer, _COLOUR_BAR_PX)
         self.insert(layer)
         return layer
+
+    def clear_class_maps(self) -> None:
+        """Empty the class maps and hide their colour bars, but keep their layers."""
+        super().clear_class_maps()
+        for layer in self.derived():
+            if layer.metadata[ROLE]["kind"].startswith("class map"):
+                compat.show_colour_bar(layer, _COLOUR_BAR_PX, on=False)
 
     # ---- support
     def write_vacuum(self, support: np.ndarray | None) -> None:

@@ -93,12 +93,14 @@ def properties(
     """
     corrected = (table["label_corrected"] != "").to_numpy()
     diameter = table["diameter_nm"].fillna(_DEFAULT_DIAMETER_NM).to_numpy(float)
-    alpha = np.where(excluded(table), _EXCLUDED_ALPHA, 1.0)
+    drawn = shown(table, hidden)
+    # napari applies `shown` in stacks only: it draws all points of a single image.
+    alpha = np.where(excluded(table), _EXCLUDED_ALPHA, 1.0) * drawn
     return {
         "size": size_px(pixel_size_nm, np.maximum(diameter, 0.4)),
         "border_color": np.column_stack([label_colours(table, classes), alpha]),
         "border_width": np.where(corrected, _CORRECTED_BORDER_PX, _BORDER_PX),
-        "shown": shown(table, hidden),
+        "shown": drawn,
     }
 
 

@@ -70,6 +70,7 @@ class PointsView:
         """Pixel size of the table that was written last."""
         self._border_color = np.zeros((0, 4))
         self._border_px = np.zeros(0)
+        self._shown = np.zeros(0, bool)
         self._screen_px = 1.0  # a pixel of the screen in pixels of the image
 
     @property
@@ -129,6 +130,7 @@ class PointsView:
         moved = not np.array_equal(layer.data, data)
         self._border_color = properties["border_color"]
         self._border_px = properties["border_width"]
+        self._shown = properties.get("shown", np.ones(len(data), bool))
         self._measure_screen()
         with self._group.writing():
             if moved:
@@ -159,11 +161,15 @@ class PointsView:
                 draw_points(layer)
 
     def _borders(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the borders of the points; `chosen` says which are selected."""
+        """Return the borders of the points; `chosen` says which are selected.
+
+        Selected points are drawn also if they are hidden: keys act on them.
+        """
         color = np.array(self._border_color, float)
         color[chosen, :3] = SELECTION_COLOUR
+        color[chosen & ~self._shown, 3] = 1.0
         width = np.where(chosen, self.kind.selected_px, self._border_px) * self._screen_px
-        return {"border_color": color, "border_width": width}
+        return {"border_color": color, "border_width": width, "shown": self._shown | chosen}
 
     def _measure_screen(self) -> bool:
         """Return whether the camera has zoomed so far that borders have a wrong width."""
@@ -188,6 +194,16 @@ class PointsView:
         if len(rows):
             self.layer.data[rows[0], -2:] = place
             self.layer.refresh(extent=False)
+
+    def deselect_hidden(self) -> None:
+        """Deselect points that are not drawn: napari selects them with those around them."""
+        layer = self.layer
+        if layer is None:
+            return
+        hidden = set(layer.selected_data) & set(np.flatnonzero(~layer.shown).tolist())
+        if hidden:
+            with self._group.blocker():
+                layer.selected_data.difference_update(hidden)
 
     # ---- reading
     def selected_ids(self) -> set[int]:

@@ -110,6 +110,8 @@ class PointsDisplay:
         if self._canvas.is_writing or self._canvas.turns.flush(self._is_selection):
             return
         views = {image: known.points[self._kind] for image, known in self._canvas.layers.items()}
+        for view in views.values():
+            view.deselect_hidden()
         self._owner.select((image, i) for image, v in views.items() for i in v.selected_ids())
 
     def _is_selection(self, key: object) -> bool:

@@ -140,6 +140,7 @@ class Ratios(Dock):
         self.view.setAccessibleName("Class ratios")
         self.view.verticalHeader().hide()
         self.view.setShowGrid(False)
+        self.view.setTabKeyNavigation(False)  # else Tab never leaves the table
         self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)

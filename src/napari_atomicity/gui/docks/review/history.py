@@ -127,7 +127,8 @@ class EditHistory(FollowingWidget):
         self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.view.setAccessibleName("History")
         self.view.setToolTip(
-            "Click a step to return to it. Later steps are undone and can be redone."
+            "Click a step to return to it. Later steps are undone and can be redone until the next "
+            "edit."
         )
         self.view.setMinimumHeight(8 * self.fontMetrics().height())
         self.view.clicked.connect(self._on_clicked)
