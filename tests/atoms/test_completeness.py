@@ -18,6 +18,7 @@ from scipy.special import expit
 from napari_atomicity.atoms import completeness as complete
 from napari_atomicity.atoms import injected_spots, injection
 from napari_atomicity.atoms.analysis import AtomAnalysis
+from napari_atomicity.atoms.bright_clusters import BRIGHT_CLUSTERS
 from napari_atomicity.atoms.completeness import (
     Completeness,
     estimate_completeness,
@@ -169,6 +170,16 @@ def test_of_few_atoms_nothing_is_said(image):
     few = replace(analysis, candidates=analysis.candidates.iloc[:4])
 
     assert inject_atoms(few, MODEL) is None
+
+
+def test_nothing_is_added_where_the_analysis_has_bright_clusters(image):
+    analysis, _ = image(scattered(60, (SIDE, SIDE), 14, 0), 1.0)
+    right = [[-0.5, 149.5], [-0.5, SIDE], [SIDE, SIDE], [SIDE, 149.5]]
+    analysis = replace(analysis, parameters={BRIGHT_CLUSTERS: [[0, right]]})
+
+    added = inject_atoms(analysis, MODEL)
+
+    assert 130 * SIDE * PX**2 < added.area_nm2 < 150 * SIDE * PX**2  # the rim is left out
 
 
 def test_nothing_is_added_where_clusters_are(image, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from napari_atomicity.core.devices import choose_device
-from napari_atomicity.core.errors import Cancelled, ModelError
+from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.models.files import (
@@ -188,6 +188,13 @@ def test_a_damaged_model_is_refused(tiny_model, tmp_path):
     copy.with_suffix(".json").write_text("{")
     with pytest.raises(ModelError, match="card is damaged"):
         load_classifier(copy, "cpu")
+
+
+def test_weights_are_not_written_without_their_card(tiny_model, tmp_path):
+    (tmp_path / "new.json").mkdir()
+    with pytest.raises(AtomicityError, match=r"new\.json: could not be written"):
+        save_model(tmp_path / "new.safetensors", *read_model(tiny_model))
+    assert [path.name for path in tmp_path.iterdir()] == ["new.json"]
 
 
 def test_weights_that_do_not_fit_their_card_are_named(tiny_model, tmp_path):

@@ -1,5 +1,6 @@
 """Fields: the truth is where the clusters are, and the seed decides everything."""
 
+import errno
 import json
 import re
 from dataclasses import asdict, replace
@@ -359,9 +360,21 @@ def test_libraries_survive_the_disk(tmp_path, library):
     back = structures.load_library(tmp_path / "l.npz")
     assert [(i.n, i.kind, i.element) for i in back] == [(i.n, i.kind, i.element) for i in library]
     np.testing.assert_array_equal(back[2].positions_nm, library[2].positions_nm)
-    (tmp_path / "broken.npz").write_bytes(b"no")
-    with pytest.raises(ReadError, match=r"broken\.npz"):
-        structures.load_library(tmp_path / "broken.npz")
+    for content in (b"no", b""):
+        (tmp_path / "broken.npz").write_bytes(content)
+        with pytest.raises(ReadError, match=r"broken\.npz"):
+            structures.load_library(tmp_path / "broken.npz")
+
+
+def test_no_part_of_a_library_is_left(tmp_path, library, monkeypatch):
+    def fill_the_disk(path, **arrays):
+        Path(path).write_bytes(b"a part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", fill_the_disk)
+    with pytest.raises(AtomicityError, match=r"l\.npz: could not be written \(No space"):
+        structures.save_library(tmp_path / "l.npz", library)
+    assert not list(tmp_path.iterdir())
 
 
 def test_metals_without_potential_are_refused():

@@ -93,6 +93,18 @@ def test_the_combination_leans_on_who_is_right(tiny_model):
     assert found["count_interval_coverage"] == pytest.approx(0.95, abs=0.02)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("touches_border", [True, False])
+def test_scores_of_nothing_are_nan(tiny_model, touches_border):
+    """All clusters are of one class; this model has no count intervals."""
+    card, tensors = read_model(tiny_model)
+    patches = {c: np.zeros((2, 32, 32), np.float32) for c in ("raw", "LCN")}
+    found = scores(card, tensors, part(["Pt19"] * 2, patches, touches_border=touches_border), CPU)
+    assert np.isnan(found["count_interval_coverage"])
+    assert np.isnan(found["accuracy"]) == touches_border
+    assert list(found["recall"]) == ([] if touches_border else ["Pt19"])
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 100),

@@ -26,6 +26,7 @@ from .bright_clusters import BRIGHT_CLUSTERS, find_bright_clusters
 from .injected_spots import MIN_ATOMS
 from .localisation import Spots, fit_spots
 from .pixel_size import propose_pixel_size
+from .regions import make_outline_region, make_region_mask
 from .support import support_mask
 from .table import MODEL, conform, validate
 
@@ -101,6 +102,16 @@ class AtomAnalysis:
     def is_flat(self) -> bool:
         """Whether no frame has any contrast."""
         return len(self.flat_frames) == (len(self.support) if self.support.ndim == 3 else 1)
+
+    @property
+    def bright_clusters(self) -> np.ndarray | None:
+        """Mask of bright clusters and their rims, of the shape of the support; None without any."""
+        found = self.parameters.get(BRIGHT_CLUSTERS, ())
+        if not found:
+            return None
+        shape = self.support.shape
+        regions = ((index, make_outline_region(outline, shape[-2:])) for index, outline in found)
+        return make_region_mask(regions, shape, self.pixel_size_nm)
 
     @property
     def expected(self) -> dict[str, float]:
@@ -225,7 +236,7 @@ def _describe_bright_clusters(
     found = []
     for index, image in enumerate(repaired_frames(micrograph)):
         try:
-            _, outlines = find_bright_clusters(without_gaps(image), pixel_size_nm, usual)
+            outlines = find_bright_clusters(without_gaps(image), pixel_size_nm, usual)
         except UnsuitableImageError:  # too coarse for clusters
             continue
         found += [[index, np.round(outline, 1).tolist()] for outline in outlines]

@@ -29,7 +29,6 @@ from ..detection.background import without_gaps
 from ..detection.outliers import repaired_frames
 from ..statistics.scores import match_nearest
 from .analysis import AtomAnalysis, detect_candidates
-from .bright_clusters import bright_cluster_mask
 from .injected_spots import MIN_ATOMS, Injection, draw_injections
 from .isolation import ISOLATION_RADIUS_NM, fit_atom_width
 from .spots import add_gaussian_spots
@@ -126,8 +125,7 @@ def inject_atoms(
     model : AtomModel
         The model of the analysis.
     clusters : ndarray of bool, shape (Y, X) or (T, Y, X), optional
-        Clusters, whose atoms are not isolated. If None, they are detected: regions as bright as
-        `bright_clusters.CLUSTER_ATOMS` atoms or more.
+        Clusters, whose atoms are not isolated. Default: the bright clusters of the analysis.
     seed : int, default 0
         Seed of positions and heights.
 
@@ -136,7 +134,7 @@ def inject_atoms(
     InjectedAtoms or None
         None with fewer than `MIN_ATOMS` candidates, or without room for `MIN_INJECTED` atoms.
     """
-    field = _prepare_field(analysis, clusters)
+    field = _prepare_field(analysis, analysis.bright_clusters if clusters is None else clusters)
     if field is None:
         return None
     image, mask, candidates, found, usual = field
@@ -216,13 +214,6 @@ def _prepare_field(
     if image is None or len(usable) < MIN_ATOMS:
         return None
     found, usual = _select_detected(usable, analysis.threshold)
-    if clusters is None:
-        mask = mask & ~bright_cluster_mask(image, analysis.pixel_size_nm, usual)
-        candidates = candidates[_is_on_mask(mask, candidates)]
-        usable = candidates[candidates["amplitude"] > 0]
-        if len(usable) < MIN_ATOMS:
-            return None
-        found, usual = _select_detected(usable, analysis.threshold)
     return image, mask, candidates, found, usual
 
 

@@ -17,7 +17,6 @@ from ..core.settings import GROUP_DISTANCE_NM
 from ..statistics.matching import match
 from . import support
 from .analysis import AtomAnalysis, with_neighbours
-from .bright_clusters import BRIGHT_CLUSTERS, mask_of_outlines
 from .completeness import Completeness, estimate_completeness
 from .injection import InjectedAtoms
 from .localisation import fit_spots
@@ -154,10 +153,7 @@ class ImageAtoms:
     @cached_property
     def bright_clusters(self) -> np.ndarray | None:
         """Mask of bright clusters and their rims, of the shape of the support; None without any."""
-        known = () if self.analysis is None else self.analysis.parameters.get(BRIGHT_CLUSTERS, ())
-        if self.analysis is None or not known:
-            return None
-        return mask_of_outlines(known, self.analysis.support.shape, self.pixel_size_nm)
+        return None if self.analysis is None else self.analysis.bright_clusters
 
     @cached_property
     def support(self) -> np.ndarray | None:

@@ -7,11 +7,12 @@ skewed, and undetected atoms contribute equally to the mean of region and ring.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
@@ -203,15 +204,33 @@ def make_cluster_mask(
     ndarray
         Bool, of that shape: clusters enlarged by `NEAR_CLUSTER_NM`.
     """
+    drawn = [None] * len(clusters) if outlines is None else outlines
+    regions = (
+        (int(cluster["frame"]), make_cluster_region(cluster, outline, shape[-2:], pixel_size_nm))
+        for (_, cluster), outline in zip(clusters.iterrows(), drawn, strict=True)
+    )
+    return make_region_mask(regions, shape, pixel_size_nm)
+
+
+def make_region_mask(
+    regions: Iterable[tuple[int, Region]], shape: tuple[int, ...], pixel_size_nm: float
+) -> np.ndarray:
+    """Make the mask of regions of frames, each enlarged by `NEAR_CLUSTER_NM`.
+
+    Parameters
+    ----------
+    regions : iterable of (int, Region)
+        Frame and pixels of each region; those of other frames than the mask has are skipped.
+    shape : tuple of int
+        (Y, X) of a frame, or (T, Y, X) of a stack.
+    pixel_size_nm : float
+        Edge length of a pixel.
+    """
     mask = np.zeros(shape, bool)
     frames = mask if mask.ndim == 3 else mask[None]
-    for row, (_, cluster) in enumerate(clusters.iterrows()):
-        if not 0 <= cluster["frame"] < len(frames):
-            continue
-        outline = None if outlines is None else outlines[row]
-        frame = frames[int(cluster["frame"])]
-        region = make_cluster_region(cluster, outline, frame.shape, pixel_size_nm)
-        mark_regions(frame, [region], NEAR_CLUSTER_NM / pixel_size_nm)
+    for index, region in regions:
+        if 0 <= index < len(frames):
+            mark_regions(frames[index], [region], NEAR_CLUSTER_NM / pixel_size_nm)
     return mask
 
 
@@ -236,21 +255,36 @@ def make_cluster_region(
     Region
         Pixels of the cluster.
     """
-    if outline is not None and len(outline) >= 3:
-        places = np.asarray(outline, float)
-        window = _window(np.floor(places.min(axis=0)), np.ceil(places.max(axis=0)) + 1, shape)
-        corner = [s.start for s in window]
-        size = tuple(s.stop - s.start for s in window)
-        if all(size):
-            region = Region.of(np.asarray(polygon2mask(size, places - corner)), corner)
-            if region.inside.any():
-                return region
+    if outline is not None:
+        region = make_outline_region(outline, shape)
+        if region.inside.any():
+            return region
     eccentricity = min(np.nan_to_num(float(cluster["eccentricity"])), 0.98)
     longest_nm = cluster["diameter_nm"] / 2 / (1 - eccentricity**2) ** 0.25
     centre = np.array([cluster["y_px"], cluster["x_px"]], float)
     radius_px = longest_nm / pixel_size_nm
     window = _window(np.floor(centre - radius_px), np.ceil(centre + radius_px) + 1, shape)
     return Region.of(_disc(window, centre, radius_px), [s.start for s in window])
+
+
+def make_outline_region(outline: ArrayLike, shape: tuple[int, ...]) -> Region:
+    """Make the region of a polygon; empty if no pixel is inside.
+
+    Parameters
+    ----------
+    outline : array-like of shape (M, 2)
+        Corners (y, x) in pixels.
+    shape : tuple of int
+        Shape (Y, X) of the frame.
+    """
+    corners = np.asarray(outline, float)
+    if len(corners) < 3:
+        return Region.of(np.zeros((0, 0), bool))
+    window = _window(np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1, shape)
+    start = [s.start for s in window]
+    size = tuple(s.stop - s.start for s in window)
+    inside = polygon2mask(size, corners - start) if all(size) else np.zeros(size, bool)
+    return Region.of(np.asarray(inside), start)
 
 
 def draw_discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from .common import (
     fail,
     guarded,
     print_json,
+    print_result,
     refuse_given,
     require_files,
     say,
@@ -126,7 +127,7 @@ def _score(
     if as_json:
         print_json(result)
     else:
-        print(_format(table))
+        print_result(_format(table))
     left_out = result["sessions_not_scored"]
     if left_out:
         say(f"{len(left_out)} sessions without predictions are not scored")

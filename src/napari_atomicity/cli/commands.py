@@ -7,18 +7,20 @@ modules are imported inside the commands, so that help and version appear immedi
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from .._version import __version__
+from ..core.errors import WriteError
 from .adapt import adapt
 from .analyse import analyse
 from .atoms import atoms
 from .batch import batch
 from .benchmark import benchmark
-from .common import fail, run_as_program
+from .common import fail, print_result, run_as_program, say_error, standard_output
 from .demo import demo
 from .ending import end_in_time, end_process, was_ignored, was_stopped
 from .evaluate import evaluate
@@ -93,7 +95,11 @@ def run() -> None:
     """Run the command line."""
     run_as_program()
     try:
-        app()
+        with standard_output():  # the help is printed outside of a command
+            app()
+    except WriteError as error:
+        say_error(f"atomicity: {error}")
+        sys.exit(1)
     except SystemExit as end:
         if was_stopped():  # threads of libraries would delay the end
             end_process(end.code if isinstance(end.code, int) else 1)
@@ -102,7 +108,7 @@ def run() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(__version__)
+        print_result(__version__)
         raise typer.Exit
 
 

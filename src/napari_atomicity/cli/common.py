@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, 
 
 import typer
 
-from ..core.errors import AtomicityError, Cancelled, format_error, solvable_error
+from ..core.errors import (
+    AtomicityError,
+    Cancelled,
+    WriteError,
+    format_error,
+    reason_of,
+    solvable_error,
+)
 from ..core.settings import MAX_SEED
 from ..core.text import pluralise, printable
 
@@ -89,11 +96,39 @@ def _printable_lines(message: str) -> str:
     return "\n".join(map(printable, message.split("\n")))
 
 
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Write at once what is printed; an error of writing names standard output.
+
+    Python would write the rest when the process ends, too late for a message.
+    """
+    try:
+        yield
+        print(end="", flush=True)
+    except BrokenPipeError:  # `guarded` ends the command
+        raise
+    except OSError as error:
+        if error.filename is not None or os.environ.get("ATOMICITY_TRACEBACK"):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise WriteError(
+            f"could not be written ({reason_of(error)})",
+            "standard output",
+            "Free space on the drive, or write the output to another one",
+        ) from None
+
+
+def print_result(text: str) -> None:
+    """Print the requested result, or a line of it, on standard output."""
+    with standard_output():
+        print(text)
+
+
 def print_json(values: Any) -> None:
     """Print the requested result on standard output."""
     from ..io.files import to_json
 
-    print(to_json(values))
+    print_result(to_json(values))
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

@@ -15,6 +15,7 @@ from .common import (
     fail,
     guarded,
     print_json,
+    print_result,
     say,
 )
 
@@ -85,13 +86,13 @@ def _print_texts(card: Card) -> None:
 
 
 def _print_name(card: Card) -> None:
-    print(printable(f"{card.name}  ({card.model_id})"))
+    print_result(printable(f"{card.name}  ({card.model_id})"))
 
 
 def _print_text(title: str, text: str) -> None:
     """Print a line of a card, which others may have written."""
     shown = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}… (all of it: --json)"
-    print(f"  {title:<10} {printable(shown, ' ')}")
+    print_result(f"  {title:<10} {printable(shown, ' ')}")
 
 
 @guarded
@@ -114,9 +115,9 @@ def info(as_json: AsJson = False) -> None:
         return
     for name, value in known.items():
         if isinstance(value, dict):
-            print(f"{name}:")
+            print_result(f"{name}:")
             for key, one in value.items():
-                print(f"  {key:<16} {'not installed' if one is None else one}")
+                print_result(f"  {key:<16} {'not installed' if one is None else one}")
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list) else value
-            print(f"{name + ':':<18} {text}")
+            print_result(f"{name + ':':<18} {text}")

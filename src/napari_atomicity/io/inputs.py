@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.errors import AtomicityError, format_error
 from ..core.micrograph import Micrograph
+from .files import regular_file
 from .images import find_images, unique_names, valid_text
 from .provenance import Outcome
 
@@ -104,9 +105,9 @@ def named_inputs(paths: Iterable[str | PathLike[str]]) -> list[Input]:
     for path in map(Path, paths):
         try:
             find_images([path])
-            good.append(path)
+            good.append(regular_file(path))
         except (AtomicityError, OSError) as error:
-            errors[path] = str(error)
+            errors[path] = format_error(error)
     images = [*(find_images(good) if good else []), *errors]
     return [
         Input(valid_text(name), path, errors.get(path))

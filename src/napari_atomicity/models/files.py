@@ -16,7 +16,7 @@ from annotated_types import Len
 from ..core.errors import ModelError, reason_of
 from ..core.from_dict import dataclass_from_json
 from ..core.model_card import CLUSTERS, Card, ModelCard
-from ..io.files import atomic_write, read_document, regular_file, write_json
+from ..io.files import atomic_write, read_document, regular_file, to_json, write_text
 
 _log = logging.getLogger(__name__)
 
@@ -92,10 +92,26 @@ def save_model(path: Path, card: AnyCard, tensors: dict[str, np.ndarray]) -> Any
     path = path.with_suffix(".safetensors")
     data = _packed(tensors)
     card = replace(card, sha256=hashlib.sha256(data).hexdigest())
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
-    write_json(path.with_suffix(".json"), card.to_dict())
+    write_weights_and_card(path, data, format_card(card))
     return card
+
+
+def format_card(card: Card) -> str:
+    """Return the text of the file of a card."""
+    return to_json(card.to_dict()) + "\n"
+
+
+def write_weights_and_card(path: Path, weights: bytes, card: str) -> None:
+    """Write weights and the file of their card, or neither.
+
+    Raises
+    ------
+    AtomicityError
+        If a file can't be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(weights)
+        write_text(path.with_suffix(".json"), card)
 
 
 def hashed(card: AnyCard, tensors: dict[str, np.ndarray]) -> AnyCard:

@@ -9,8 +9,14 @@ from ..atoms.card import SHIPPED as SHIPPED_ATOMS
 from ..atoms.card import AtomCard
 from ..core.errors import ModelError
 from ..core.model_card import Card, ModelCard, is_file_name
-from ..io.files import atomic_write, write_json
-from ..models.files import SHIPPED, read_card, read_tensors, user_folder
+from ..models.files import (
+    SHIPPED,
+    format_card,
+    read_card,
+    read_tensors,
+    user_folder,
+    write_weights_and_card,
+)
 
 MAX_MODEL_BYTES = 500_000_000
 """Size of the largest weights file that is accepted."""
@@ -83,9 +89,7 @@ def add_models(path: str | os.PathLike[str], overwrite: bool = False) -> list[Ca
     found = [(file, _acceptable(file, overwrite)) for file in files]
     for file, card in found:
         target = user_folder() / f"{card.name}.safetensors"
-        with atomic_write(target) as temporary:
-            temporary.write_bytes(file.read_bytes())
-        write_json(target.with_suffix(".json"), card.to_dict())
+        write_weights_and_card(target, file.read_bytes(), format_card(card))
     return [card for _, card in found]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from ..core.errors import AtomicityError, ReadError
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, report
+from ..io.files import atomic_write
 from ..io.own_files import NPZ_MARK
 from .metals import EMT_METALS, METALS, SYMBOL, composition, import_ase, nearest_neighbour_nm
 from .relaxation import MorsePotential, anneal, quench
@@ -253,16 +254,16 @@ def _library(
 
 def save_library(path: Path, library: Sequence[Isomer]) -> None:
     """Write isomers as a plain npz, without pickles."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        path,
-        **NPZ_MARK,
-        positions_nm=np.concatenate([i.positions_nm for i in library]),
-        n=np.array([i.n for i in library]),
-        kind=np.array([i.kind for i in library]),
-        element=np.array([i.element for i in library]),
-        symbols=np.concatenate([_symbols(i) for i in library]),
-    )
+    with atomic_write(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            **NPZ_MARK,
+            positions_nm=np.concatenate([i.positions_nm for i in library]),
+            n=np.array([i.n for i in library]),
+            kind=np.array([i.kind for i in library]),
+            element=np.array([i.element for i in library]),
+            symbols=np.concatenate([_symbols(i) for i in library]),
+        )
 
 
 def _symbols(isomer: Isomer) -> np.ndarray:
@@ -285,8 +286,9 @@ def load_library(path: Path) -> list[Isomer]:
                     stored["element"], stored["kind"], positions, symbols, strict=True
                 )
             ]
-    except (OSError, ValueError, KeyError) as error:
-        raise ReadError("this is no library of isomers", path, "Build it again") from error
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        advice = "Delete the file, so that it is built again"
+        raise ReadError("this is no library of isomers", path, advice) from error
 
 
 def read_or_build_library(

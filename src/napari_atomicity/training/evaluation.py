@@ -78,24 +78,24 @@ def scores(
     off = np.abs(best - label)
     out = {
         "clusters": len(label),
-        "accuracy": _round((best == label).mean()),
+        "accuracy": _mean(best == label),
         "accuracy_of_network": _accuracy(images, network),
         "accuracy_by_diameter": _accuracy(images, diameter),
         "recall": {
-            name: _round((best == label)[label == i].mean())
+            name: _mean((best == label)[label == i])
             for i, name in enumerate(card.classes)
             if (label == i).any()
         },
-        "off_by_one": _round((off == 1).mean()),
-        "off_by_more_than_one": _round((off > 1).mean()),
+        "off_by_one": _mean(off == 1),
+        "off_by_more_than_one": _mean(off > 1),
         "confusion": confusion.tolist(),
         "expected_calibration_error": _round(
             expected_calibration_error(p.max(axis=1), best == label)
         ),
-        "prediction_set_coverage": _round(
-            (true_p >= np.minimum(card.conformal_threshold, p.max(axis=1))).mean()
+        "prediction_set_coverage": _mean(
+            true_p >= np.minimum(card.conformal_threshold, p.max(axis=1))
         ),
-        "unknown": _round((score > 1).mean()),
+        "unknown": _mean(score > 1),
     }
     return {**out, **_count_scores(card, images, best)}
 
@@ -104,7 +104,7 @@ def _accuracy(images: Sequence[HeldOutPredictions], estimator: Estimator) -> flo
     """Return the accuracy of one estimator alone."""
     p = stack_labelled(images, [estimator(s.known) for s in images])
     best = np.nan_to_num(p, nan=-1).argmax(axis=1)
-    return _round((best == stack_labels(images)).mean())
+    return _mean(best == stack_labels(images))
 
 
 def _count_scores(
@@ -118,9 +118,14 @@ def _count_scores(
     count = stack_labelled(images, [count_atoms(s.known) for s in images])
     held = (count[:, 1] <= truth) & (truth <= count[:, 2])
     return {
-        "error_atoms": _round(np.abs(sizes[best] - truth).mean()),
-        "count_interval_coverage": _round(held[np.isfinite(count).all(axis=1)].mean()),
+        "error_atoms": _mean(np.abs(sizes[best] - truth)),
+        "count_interval_coverage": _mean(held[np.isfinite(count).all(axis=1)]),
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    """Return the rounded mean; NaN of no value, such as of the counts of a model without them."""
+    return _round(values.mean()) if len(values) else float("nan")
 
 
 def _round(value: Any) -> float:

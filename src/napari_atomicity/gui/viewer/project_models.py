@@ -10,8 +10,7 @@ from pathlib import Path
 from ...core.errors import AtomicityError, ModelError
 from ...core.model_card import Card
 from ...core.progress import Progress, Stop
-from ...io.files import atomic_write, write_text
-from ...models.files import user_folder
+from ...models.files import user_folder, write_weights_and_card
 from ...pipeline.installed_models import MAX_MODEL_BYTES, checked_card, is_model_name
 from ...project import Opened, Project, open_any
 from ..controls.questions import confirm
@@ -33,10 +32,7 @@ def write_model(project: Project, name: str, path: Path) -> Path:
     path : Path
         File of the weights; the card gets the suffix ``.json``.
     """
-    weights, card = project.model_files.read(name)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(weights)
-    write_text(path.with_suffix(".json"), card)
+    write_weights_and_card(path, *project.model_files.read(name))
     return path
 
 

@@ -14,6 +14,7 @@ from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QApplication
 
 from ...core.errors import AtomicityError
+from ...io.files import atomic_write
 from ...io.own_files import png_mark
 from ...models.analysis import Analysis
 from ..docks.analyse import typical_cluster
@@ -81,7 +82,8 @@ def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: b
     _process_until(lambda: binding.settled)
     if screenshot is not None:
         pixels = viewer.window.screenshot(flash=False, canvas_only=False)
-        Image.fromarray(pixels).save(screenshot, pnginfo=png_mark())
+        with atomic_write(screenshot) as temporary:
+            Image.fromarray(pixels).save(temporary, "PNG", pnginfo=png_mark())
     if block:
         napari.run()
     return viewer
